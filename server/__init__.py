@@ -1,0 +1,1 @@
+"""The door: configuration, authentication, keys, limits, store, ledger and the API handlers."""

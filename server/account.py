@@ -1,0 +1,224 @@
+"""All counts of one scope: buckets, running requests and money, in memory.
+
+Nothing here is asynchronous: whoever calls `admits` and then `take` does both in one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import copy
+
+from server.counters import (
+    Budget,
+    GuestLimits,
+    Standing,
+    never_fits,
+    over_budget,
+    too_many_at_once,
+    too_many_requests,
+    too_many_tokens,
+)
+from server.keys import Limits
+from server.limits import DAY_S, MINUTE_S, PERIODS, Bucket, BudgetPeriod, Tally
+from server.store import CounterRow
+from workers.errors import GatewayError
+
+NO_LIMITS = Limits()
+WINDOW_S = {"requests": MINUTE_S, "requests_day": DAY_S, "tokens": MINUTE_S}
+BUDGET_KINDS: dict[str, BudgetPeriod] = {f"budget_{period}": period for period in PERIODS}
+
+
+class Account:
+    """All counts of one scope.
+
+    Money is added up for all four periods, so that a budget or its period can be changed at any
+    time and counts what was spent before.
+    """
+
+    __slots__ = (
+        "day",
+        "limits",
+        "requests",
+        "reserved",
+        "restored",
+        "running",
+        "tallies",
+        "tokens",
+    )
+
+    def __init__(self) -> None:
+        self.limits = NO_LIMITS
+        self.requests: Bucket | None = None
+        self.day: Bucket | None = None
+        self.tokens: Bucket | None = None
+        self.running = 0
+        self.reserved = 0
+        self.tallies: dict[BudgetPeriod, Tally] | None = None
+        self.restored: dict[str, tuple[float, float]] | None = None
+
+    def adopt(self, limits: Limits, now: float) -> None:
+        """Take limits that are new or changed, and keep what was used under the old ones."""
+        self.limits = limits
+        per_day = limits.requests_per_day if isinstance(limits, GuestLimits) else None
+        self.requests = self._bucket("requests", self.requests, limits.requests_per_minute, now)
+        self.day = self._bucket("requests_day", self.day, per_day, now)
+        self.tokens = self._bucket("tokens", self.tokens, limits.tokens_per_minute, now)
+        self.restored = None
+
+    def under(self, limits: Limits, now: float) -> Account:
+        """Show how things would stand under other limits, in an account of its own."""
+        shown = copy(self)
+        shown.requests, shown.day, shown.tokens = map(copy, (self.requests, self.day, self.tokens))
+        shown.adopt(limits, now)
+        return shown
+
+    def _bucket(
+        self, kind: str, old: Bucket | None, limit: int | None, now: float
+    ) -> Bucket | None:
+        if limit is None:
+            return None
+        if old is not None:
+            old.resize(limit, now)
+            return old
+        level, at = (self.restored or {}).get(kind, (0.0, now))
+        bucket = Bucket(limit, WINDOW_S[kind], at, level)
+        # A restart locks nobody out for longer than one window, whatever was saved.
+        bucket.level = min(bucket.drain(now), float(limit))
+        return bucket
+
+    def admits(self, tokens: int, cost_microusd: int, now: float, wall: float) -> bool:
+        """Say whether every limit has room; changes nothing."""
+        limits = self.limits
+        return (
+            (self.requests is None or not self.requests.wait_s(1, now))
+            and (self.day is None or not self.day.wait_s(1, now))
+            and (self.tokens is None or not self.tokens.wait_s(tokens, now))
+            and (limits.concurrent_requests is None or self.running < limits.concurrent_requests)
+            and (limits.budget_microusd is None or self.affords(cost_microusd, now, wall))
+        )
+
+    def affords(self, cost_microusd: int, now: float, wall: float) -> bool:
+        """Say whether the budget covers a cost on top of what is spent and reserved."""
+        budget = self.limits.budget_microusd
+        if budget is None or cost_microusd == 0:
+            return True
+        spent = 0
+        if self.tallies is not None:
+            tally = self.tallies[self.limits.budget_period]
+            tally.roll(wall, now)
+            spent = tally.spent_microusd
+        return spent + self.reserved + cost_microusd <= budget
+
+    def refusal(
+        self, tokens: int, cost_microusd: int, now: float, wall: float, *, together: bool
+    ) -> GatewayError:
+        """Say why `admits` was false: what no wait cures first, then the longest wait."""
+        if self.tokens is not None and tokens > self.tokens.limit:
+            return never_fits(self.tokens.limit, tokens)
+        budget = self.budget(now, wall)
+        if budget is not None and not self.affords(cost_microusd, now, wall):
+            return over_budget(budget, cost_microusd)
+        waits: list[tuple[float, GatewayError]] = []
+        who = " by all guests together" if together else ""
+        for bucket, per in ((self.requests, "minute"), (self.day, "day")):
+            if bucket is not None and (wait_s := bucket.wait_s(1, now)):
+                waits.append((wait_s, too_many_requests(bucket.limit, per, wait_s, who)))
+        if self.tokens is not None and (wait_s := self.tokens.wait_s(tokens, now)):
+            waits.append((wait_s, too_many_tokens(self.tokens.limit, tokens, wait_s)))
+        if waits:
+            return max(waits, key=lambda wait: wait[0])[1]
+        return too_many_at_once(self.limits.concurrent_requests or 0)
+
+    def take(self, tokens: int, cost_microusd: int, now: float) -> None:
+        """Take what `admits` has just allowed."""
+        if self.requests is not None:
+            self.requests.add(1, now)
+        if self.day is not None:
+            self.day.add(1, now)
+        if self.tokens is not None:
+            self.tokens.add(tokens, now)
+        self.running += 1
+        self.reserved += cost_microusd
+
+    def leave(self, cost_microusd: int) -> None:
+        """Free the place among the running and the reserved money."""
+        self.running -= 1
+        self.reserved -= cost_microusd
+
+    def untake(self, tokens: int, now: float) -> None:
+        """Return the request and its tokens to the buckets."""
+        if self.requests is not None:
+            self.requests.add(-1, now)
+        if self.day is not None:
+            self.day.add(-1, now)
+        if self.tokens is not None:
+            self.tokens.add(-tokens, now)
+
+    def spend(self, cost_microusd: int, now: float, wall: float) -> None:
+        """Add a cost to every period."""
+        for tally in self.books(now, wall).values():
+            _, starts_at, ends_at = tally.period
+            if not starts_at <= wall < ends_at:
+                tally.roll(wall, now)
+            tally.spent_microusd += cost_microusd
+
+    def books(self, now: float, wall: float) -> dict[BudgetPeriod, Tally]:
+        """Give the tallies, made when money is first spoken of."""
+        if self.tallies is None:
+            self.tallies = {period: Tally(period, wall, now) for period in PERIODS}
+        return self.tallies
+
+    def budget(self, now: float, wall: float) -> Budget | None:
+        """Tell how the budget stands; None: there is none."""
+        limit = self.limits.budget_microusd
+        if limit is None:
+            return None
+        period = self.limits.budget_period
+        tally = self.tallies[period] if self.tallies is not None else Tally(period, wall, now)
+        tally.roll(wall, now)
+        return Budget(limit, tally.spent_microusd, self.reserved, period, tally.left_s(wall, now))
+
+    def standing(self, now: float, wall: float) -> Standing:
+        """Tell what is left of every limit."""
+        return Standing(
+            self.requests.meter(now) if self.requests is not None else None,
+            self.day.meter(now) if self.day is not None else None,
+            self.tokens.meter(now) if self.tokens is not None else None,
+            self.limits.concurrent_requests,
+            self.running,
+            self.budget(now, wall),
+        )
+
+    def forgettable(self, now: float) -> bool:
+        """Say whether a new account would be just the same."""
+        return (
+            not self.running
+            and self.tallies is None
+            and not self._awaits_limits(now)
+            and (self.requests is None or not self.requests.drain(now))
+            and (self.day is None or not self.day.drain(now))
+            and (self.tokens is None or not self.tokens.drain(now))
+        )
+
+    def _awaits_limits(self, now: float) -> bool:
+        """Say whether saved levels may still count."""
+        return any(now - at < WINDOW_S[kind] for kind, (_, at) in (self.restored or {}).items())
+
+    def rows(self, scope: str, now: float, wall: float) -> Iterable[CounterRow]:
+        """Give what must survive a restart."""
+        buckets = (("requests", self.requests), ("requests_day", self.day), ("tokens", self.tokens))
+        for kind, bucket in buckets:
+            if bucket is not None:
+                yield CounterRow(scope, kind, bucket.drain(now), "", wall)
+        for period, tally in (self.tallies or {}).items():
+            spent = tally.spent_microusd
+            yield CounterRow(scope, f"budget_{period}", spent, tally.period.label, wall)
+
+    def restore(self, row: CounterRow, now: float, wall: float) -> None:
+        """Take a saved row; buckets wait for the first take to tell their limits."""
+        if (period := BUDGET_KINDS.get(row.kind)) is not None:
+            self.books(now, wall)[period].restore(row.period, int(row.value))
+        elif row.kind in WINDOW_S:
+            # While nothing ran, time has passed; a clock that was set back counts as none.
+            away_s = max(0.0, wall - row.updated_at)
+            self.restored = (self.restored or {}) | {row.kind: (float(row.value), now - away_s)}

@@ -1,0 +1,96 @@
+"""Whose request it is by address, when proxies stand in between.
+
+Only `X-Forwarded-For` is read, and only when the peer itself is one of the configured proxies. It
+is read from the right: proxies append, so everything left of the first address that is not a
+proxy's may have been made up by the client. `Forwarded` and `X-Real-Ip` are never believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+UNKNOWN = IPv4Address(0)
+"""Stands for a peer without an address, as on a Unix socket."""
+
+MAX_HOPS = 32
+MAX_ADDRESS_CHARS = 64
+MAPPED_BITS = 96
+
+
+class TrustedProxies:
+    """The proxies whose `X-Forwarded-For` is believed, each an address or CIDR."""
+
+    def __init__(self, proxies: Iterable[str] = ()) -> None:
+        self._networks = tuple(parse_network(proxy) for proxy in proxies)
+
+    def __contains__(self, address: Address) -> bool:
+        return any(address in network for network in self._networks)
+
+
+def client_address(peer: str, headers: Mapping[str, str], proxies: TrustedProxies) -> Address:
+    """Find the client behind the proxies; `peer` is the other end of the socket.
+
+    Several headers are read as one, joined by commas. An entry that is no address ends the search
+    at the proxy that sent it.
+    """
+    nearest = parse_address(peer) or UNKNOWN
+    if nearest not in proxies:
+        return nearest
+    hops = headers.get("X-Forwarded-For", "").rsplit(",", MAX_HOPS)[-MAX_HOPS:]
+    for hop in reversed(hops):
+        address = parse_address(hop)
+        if address is None:
+            break
+        nearest = address
+        if nearest not in proxies:
+            break
+    return nearest
+
+
+def guest_scope(address: Address) -> str:
+    """Name the guest of an address; an IPv6 guest is a /64, the least that one customer gets."""
+    if isinstance(address, IPv4Address):
+        return f"guest:{address}"
+    return f"guest:{IPv6Network((int(address) >> 64 << 64, 64))}"
+
+
+def parse_network(text: str) -> Network:
+    """Read an address or CIDR; mapped IPv4 is IPv4. Raises ValueError for anything else."""
+    network = ip_network(text.strip(), strict=False)
+    if isinstance(network, IPv6Network) and network.prefixlen >= MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, network.prefixlen - MAPPED_BITS))
+    return network
+
+
+@lru_cache(maxsize=1024)
+def parse_address(text: str) -> Address | None:
+    """Read an address, with a port or in brackets as some proxies write it; None: it is none."""
+    text = text.strip()
+    if not 0 < len(text) <= MAX_ADDRESS_CHARS:
+        return None
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv4Address):
+        return address
+    # A zone names an interface of ours and is no part of who the client is.
+    return address.ipv4_mapped or IPv6Address(int(address))

@@ -1,0 +1,164 @@
+"""Admission: may this request run now, and what is set aside for it while it does.
+
+Everything is decided before any upstream cost: the models that are allowed, then limits and budget
+in one step of the counters. What was taken travels as a lease; the ledger settles it once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from server.counters import UNLIMITED, Counters, GuestLimits, Shared, Standing, Taken
+from workers.errors import Forbidden, InvalidKey
+
+if TYPE_CHECKING:
+    from server.auth import Principal
+    from server.keys import Key
+    from server.settings import Guests
+    from workers.catalog import Model
+    from workers.wire import ChatRequest
+
+ALL_GUESTS = "guests"
+"""The scope that all guests share."""
+MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
+"""The first is the one that every OpenAI-shaped upstream knows."""
+
+
+class Lease:
+    """What one admitted request holds; given to the ledger when it has ended.
+
+    `taken` is None for the owner, who is not limited. Nothing of the request's body is kept.
+    """
+
+    __slots__ = (
+        "model",
+        "principal",
+        "prompt_estimate",
+        "request_id",
+        "settled",
+        "streamed",
+        "taken",
+    )
+
+    def __init__(
+        self,
+        principal: Principal,
+        model: Model,
+        request_id: str,
+        prompt_estimate: int,
+        taken: Taken | None = None,
+        *,
+        streamed: bool = False,
+    ) -> None:
+        self.principal = principal
+        self.model = model
+        self.request_id = request_id
+        self.prompt_estimate = prompt_estimate
+        self.taken = taken
+        self.streamed = streamed
+        self.settled = False
+
+
+class Admission:
+    """Grant leases. Room in the queue is the queue's to refuse; the lease is given back then."""
+
+    def __init__(self, counters: Counters, guests: Guests) -> None:
+        self._counters = counters
+        self._guests = guests
+        self._guest_limits = GuestLimits(
+            requests_per_minute=guests.requests_per_minute,
+            requests_per_day=guests.requests_per_day,
+            concurrent_requests=guests.concurrent_requests,
+        )
+        self._all_guests = Shared(
+            ALL_GUESTS,
+            GuestLimits(
+                requests_per_minute=guests.total_requests_per_minute,
+                requests_per_day=guests.total_requests_per_day,
+            ),
+        )
+
+    async def admit(
+        self,
+        principal: Principal,
+        model: Model,
+        request: ChatRequest,
+        request_id: str,
+        *,
+        streamed: bool = False,
+    ) -> Lease:
+        """Take what the request may need at most and grant a lease.
+
+        A guest's request is changed to ask for no longer an answer than guests may get.
+        Raises Forbidden, RateLimited or BudgetExceeded, and then nothing was taken.
+        """
+        taken = None
+        if principal.key is not None:
+            taken = await self._take_for_key(principal.key, model, request)
+        elif not principal.is_owner:
+            taken = await self._take_for_guest(principal, model)
+            cap_answer(request, min(self._guests.max_output_tokens, model.max_output_tokens))
+        prompt = request.prompt_estimate
+        return Lease(principal, model, request_id, prompt, taken, streamed=streamed)
+
+    def standing(self, principal: Principal) -> Standing:
+        """Tell what a principal has left at this moment; the owner is not limited."""
+        if principal.key is not None:
+            return self._counters.standing(principal.scope, principal.key.limits)
+        if principal.is_owner:
+            return UNLIMITED
+        return self._counters.standing(principal.scope, self._guest_limits)
+
+    async def _take_for_key(self, key: Key, model: Model, request: ChatRequest) -> Taken:
+        if key.models is not None and model.id not in key.models:
+            allowed = ", ".join(key.models) or "no model"
+            raise Forbidden(
+                f"This key may not use {model.id}. It may use: {allowed}.",
+                param="model",
+                code="model_not_allowed",
+            )
+        limits, prompt, answer = key.limits, request.prompt_estimate, request.max_output_tokens
+        cost_microusd = 0
+        if limits.budget_microusd is not None:
+            if model.prices is None:
+                raise _price_unknown(model)
+            most = request.n * (answer or model.max_output_tokens)
+            cost_microusd = model.prices.worst_case_microusd(prompt, most)
+        tokens = prompt + request.n * (answer or 0)
+        return await self._counters.take(key.id, limits, tokens, cost_microusd)
+
+    async def _take_for_guest(self, principal: Principal, model: Model) -> Taken:
+        guests = self._guests
+        if not guests.enabled:
+            raise InvalidKey
+        if guests.models and model.id not in guests.models:
+            raise Forbidden(
+                f"Guests may not use {model.id}. Enter an API key to use it.",
+                param="model",
+                code="model_not_allowed",
+            )
+        return await self._counters.take(
+            principal.scope, self._guest_limits, shared=self._all_guests
+        )
+
+
+def cap_answer(request: ChatRequest, most_tokens: int) -> None:
+    """Lower what a request asks for to `most_tokens`; asking for nothing means asking for all."""
+    asked = request.max_output_tokens
+    if asked is not None and asked <= most_tokens:
+        return
+    request.max_output_tokens = most_tokens
+    stated = [name for name in MAX_TOKENS_FIELDS if name in request.fields]
+    for name in stated or MAX_TOKENS_FIELDS[:1]:
+        request.fields[name] = msgspec.Raw(b"%d" % most_tokens)
+
+
+def _price_unknown(model: Model) -> Forbidden:
+    return Forbidden(
+        f"This key has a budget, but the price of {model.id} is not known, so the budget could not"
+        " be kept. The owner can state the model's prices in roxy.toml or lift the key's budget.",
+        param="model",
+        code="price_unknown",
+    )

@@ -1,0 +1,290 @@
+"""The composition root: builds every part once, in order, and joins them.
+
+    async with gateway(config, environ) as running:
+        print(running.url)
+        await running.stop_asked()
+
+Everything is entered into one `AsyncExitStack`, so parts end in the reverse order of their making:
+connections, then workers, then the ledger's last flush, then the store, then the directory's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+from server.addresses import TrustedProxies
+from server.admission import Admission
+from server.auth import Authentication, GuestSessions
+from server.bodies import BodyRoom
+from server.config import Config
+from server.counters_memory import MemoryCounters
+from server.data_dir import DataDirectory
+from server.demo import DemoUpstream, with_demo
+from server.export import KeyExport
+from server.http import GatewayServer, HttpLimits
+from server.keyring import KeyRing
+from server.keys import Key
+from server.ledger import Ledger
+from server.log import AccessLog
+from server.retention import Retention
+from server.routes import api_rules
+from server.services import Services
+from server.store import Store, StoreFailure
+from server.store_sqlite import SqliteStore
+from webui.routes import page_rules
+from workers.catalog import Catalog
+from workers.catalog_file import load_catalog
+from workers.errors import InvalidKey
+from workers.pool import Engine, StreamSettings
+from workers.prices import find_prices
+from workers.transport import Transport
+
+log = logging.getLogger("roxy")
+
+GUEST_META = "guest_cookie_secret"
+
+
+class StartFailure(Exception):
+    """The gateway cannot start; the message is one line that says what to do."""
+
+
+class Gateway:
+    """A running gateway. `made_owner_key` is set when this start had to make one: print it once."""
+
+    def __init__(self, services: Services, server: GatewayServer, port: int) -> None:
+        self.services = services
+        self.server = server
+        self.port = port
+        self.made_owner_key: str | None = None
+        self._stop = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """Give the address clients on this machine reach it at."""
+        settings = self.services.config.server
+        scheme = "https" if settings.tls_cert else "http"
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
+        return f"{scheme}://{host}:{self.port}"
+
+    def ask_to_stop(self) -> None:
+        """Begin to stop; asking again changes nothing."""
+        self._stop.set()
+
+    async def stop_asked(self) -> None:
+        """Wait until somebody asks to stop."""
+        await self._stop.wait()
+
+    async def drain(self) -> None:
+        """Refuse new work and let running answers finish, within the configured time."""
+        await self.services.engine.drain(self.services.config.server.drain_timeout_s)
+
+
+@contextlib.asynccontextmanager
+async def gateway(config: Config, environ: Mapping[str, str]) -> AsyncIterator[Gateway]:
+    """Build and run a gateway; leaving the block drains and ends it.
+
+    Raises StartFailure and StoreFailure, each with one clear line.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        catalog_task = await stack.enter_async_context(_catalog(config, environ))
+        directory = stack.enter_context(DataDirectory(Path(config.server.data_dir)))
+        store = await stack.enter_async_context(SqliteStore(directory.database))
+        keys, made_owner_key = await _open_keys(stack, config, directory, store)
+        catalog = await catalog_task
+        counters = MemoryCounters()
+        counters.restore(await store.load_counters())
+        ledger = Ledger(store, counters, keys)
+        stack.push_async_callback(ledger.aclose)
+        transport = Transport(connect_timeout_s=config.stream.connect_timeout_s)
+        stack.push_async_callback(transport.aclose)
+        engine = Engine(transport, _stream_settings(config), config.queue.max_waiting)
+        stack.push_async_callback(engine.aclose)
+        access_log = AccessLog(config.log.access, config.log.format)
+        stack.callback(access_log.close)
+        guests = GuestSessions(await _guest_secret(store))
+        services = Services(
+            config=config,
+            catalog=catalog,
+            keys=keys,
+            store=store,
+            counters=counters,
+            admission=Admission(counters, config.guests),
+            ledger=ledger,
+            engine=engine,
+            authentication=Authentication(keys, guests if config.guests.enabled else None),
+            guests=guests,
+            proxies=TrustedProxies(config.server.trusted_proxies),
+            bodies=BodyRoom(config.server.max_body_bytes, config.server.max_bodies_bytes),
+            access_log=access_log,
+            unready=lambda: _reasons(engine, ledger, store),
+        )
+        keys.on_change(lambda key: _end_jobs_of(key, engine))
+        retention = Retention(store, config.usage.retention_days)
+        stack.push_async_callback(retention.aclose)
+        server, port = _listen(config, services)
+        stack.push_async_callback(server.aclose)
+        running = Gateway(services, server, port)
+        running.made_owner_key = made_owner_key
+        directory.announce(running.url)
+        stack.push_async_callback(running.drain)
+        yield running
+
+
+def _stream_settings(config: Config) -> StreamSettings:
+    stream = config.stream
+    return StreamSettings(
+        first_content_timeout_s=stream.first_content_timeout_s,
+        gap_timeout_s=stream.gap_timeout_s,
+        total_timeout_s=stream.total_timeout_s,
+        max_event_bytes=stream.max_event_bytes,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _catalog(
+    config: Config, environ: Mapping[str, str]
+) -> AsyncIterator[asyncio.Task[Catalog]]:
+    """Load the catalog, with prices beside the rest of the start, and the demo if asked for."""
+    async with contextlib.AsyncExitStack() as stack:
+        catalog = load_catalog(config.models, environ)
+        demo = await stack.enter_async_context(DemoUpstream()) if config.demo else None
+
+        async def priced() -> Catalog:
+            found = catalog.priced(await find_prices(catalog))
+            return with_demo(found, demo.base_url, demo.secret) if demo is not None else found
+
+        task = asyncio.get_running_loop().create_task(priced(), name="catalog prices")
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def _open_keys(
+    stack: contextlib.AsyncExitStack, config: Config, directory: DataDirectory, store: Store
+) -> tuple[KeyRing, str | None]:
+    """Load the keys, from the export when the database is new, and settle the owner key."""
+    keys = KeyRing(store)
+    await keys.load()
+    stack.push_async_callback(keys.aclose)
+    await stack.enter_async_context(KeyExport(directory.export, keys))
+    return keys, await keys.set_owner(config.admin_api_key or None)
+
+
+async def _guest_secret(store: Store) -> bytes:
+    secret = await store.load_meta(GUEST_META)
+    if secret is None:
+        secret = secrets.token_bytes(32)
+        await store.put_meta(GUEST_META, secret)
+    return secret
+
+
+def _reasons(engine: Engine, ledger: Ledger, store: SqliteStore) -> list[str]:
+    """Tell why the gateway should not be sent work."""
+    reasons = []
+    if engine.draining:
+        reasons.append("draining")
+    if ledger.degraded or store.trouble is not None:
+        reasons.append("the database cannot be written")
+    return reasons
+
+
+def _end_jobs_of(key: Key, engine: Engine) -> None:
+    """End the running requests of a key that may not be used any more."""
+    if key.status != "active":
+        for job in [job for job in engine.jobs.values() if job.lane == key.id]:
+            job.close("cancelled", InvalidKey("This key has been revoked or disabled."))
+
+
+def _listen(config: Config, services: Services) -> tuple[GatewayServer, int]:
+    settings = config.server
+    application = Application(
+        [*api_rules(services), *page_rules(services)],
+        log_function=lambda _handler: None,
+    )
+    limits = HttpLimits(
+        head_timeout_s=settings.head_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        write_timeout_s=config.stream.write_timeout_s,
+        max_header_bytes=settings.max_header_bytes,
+    )
+    server = GatewayServer(application, limits, _tls(config))
+    try:
+        sockets = bind_sockets(settings.port, settings.host, backlog=2048)
+    except OSError as error:
+        raise StartFailure(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}."
+            " Choose another --port or --host, or stop what listens there."
+        ) from error
+    server.serve_on(sockets)
+    return server, int(sockets[0].getsockname()[1])
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    settings = config.server
+    if not settings.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise StartFailure(
+            f"cannot use the TLS certificate {settings.tls_cert}: {error}"
+        ) from error
+    return context
+
+
+async def serve(config: Config, environ: Mapping[str, str]) -> None:
+    """Run a gateway until SIGTERM or SIGINT, then drain."""
+    started = time.monotonic()
+    async with gateway(config, environ) as running:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, running.ask_to_stop)
+        _greet(running, time.monotonic() - started)
+        await running.stop_asked()
+        log.info("stopping: %d running", len(running.services.engine.jobs))
+
+
+def _greet(running: Gateway, start_s: float) -> None:
+    """Tell a person at the terminal what there is; the owner key only when it was made now."""
+    services = running.services
+    if running.made_owner_key is not None:
+        sys.stderr.write(
+            f"\nOwner key, shown this once:\n\n    {running.made_owner_key}\n\n"
+            "Set ROXY_ADMIN_API_KEY to choose your own.\n\n"
+        )
+    served = [model.id for model in services.catalog if model.live_deployments()]
+    log.info("data directory %s", Path(services.config.server.data_dir).absolute())
+    if not served:
+        log.warning(
+            "no model can be served: `roxy check` says what would help; --demo needs nothing"
+        )
+    elif services.config.demo:
+        log.warning(
+            "demo: models without an upstream of their own are answered by a script, not a model"
+        )
+    log.info(
+        "ready in %.2f s at %s/api/v1 with %d of %d models",
+        start_s,
+        running.url,
+        len(served),
+        len(services.catalog),
+    )
+
+
+__all__ = ["Gateway", "StartFailure", "StoreFailure", "gateway", "serve"]

@@ -1,0 +1,275 @@
+"""`roxy keys`: list, create, revoke, rotate, export and import keys.
+
+While a gateway runs, it owns the data directory, so the commands go through its API (with the owner
+key from ROXY_ADMIN_API_KEY) and take effect at once. When none runs they work on the database.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError
+
+from server.config import Config
+from server.data_dir import DataDirectory, DirectoryTaken
+from server.export import KeyExport, read_export
+from server.key_requests import describe, parse_new_key
+from server.keyring import KeyRing
+from server.keys import Limits
+from server.private_file import write_private
+from server.store import StoreFailure
+from server.store_sqlite import SqliteStore
+
+LIMIT_OPTIONS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
+
+
+class KeysOffice(Protocol):
+    """Where keys are managed: the database, or a running gateway."""
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Give every key."""
+
+    async def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Make a key; the answer carries its secret."""
+
+    async def revoke(self, key_id: str) -> dict[str, Any]:
+        """End a key for good."""
+
+    async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
+        """Give a key a new secret."""
+
+
+def add_keys_commands(commands: Any, shared: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Describe `roxy keys` and its commands."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "keys", help="list, create, revoke, rotate, export, import"
+    )
+    inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="keys")
+    inner.add_parser("list", parents=[shared], help="show every key, never a secret")
+    create = inner.add_parser(
+        "create", parents=[shared], help="make a key and show its secret once"
+    )
+    create.add_argument("name", help="what the key is for, 1 to 100 characters")
+    for name in LIMIT_OPTIONS:
+        create.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
+    create.add_argument(
+        "--budget-dollars",
+        type=float,
+        metavar="D",
+        help="spend at most so much per --budget-period",
+    )
+    create.add_argument(
+        "--budget-period", choices=("day", "week", "month", "total"), default="month"
+    )
+    create.add_argument("--models", metavar="ID,ID", help="allow these models only")
+    create.add_argument("--expires-in-days", type=float, metavar="N")
+    revoke = inner.add_parser("revoke", parents=[shared], help="end a key for good")
+    revoke.add_argument("id")
+    rotate = inner.add_parser("rotate", parents=[shared], help="give a key a new secret")
+    rotate.add_argument("id")
+    rotate.add_argument(
+        "--grace-s", type=int, default=0, metavar="N", help="keep the old secret good for N seconds"
+    )
+    export = inner.add_parser(
+        "export", parents=[shared], help="write the readable export (hashes, no secrets)"
+    )
+    export.add_argument("file", nargs="?", type=Path, help="where to (default: standard output)")
+    imported = inner.add_parser(
+        "import", parents=[shared], help="add the keys of an export to the database"
+    )
+    imported.add_argument("file", type=Path)
+    return parser
+
+
+async def keys_command(
+    config: Config, environ: Mapping[str, str], options: argparse.Namespace
+) -> None:
+    """Run one of the commands and print its result."""
+    if options.keys == "export":
+        _export(config, options.file)
+        return
+    if options.keys == "import":
+        await _import(config, options.file)
+        return
+    async with _office(config, environ) as office:
+        if options.keys == "list":
+            _print_table(await office.list())
+        elif options.keys == "create":
+            key = await office.create(_new_key_body(options))
+            print(f"{key['id']}  {key['name']}", file=sys.stderr)
+            print("The secret, shown this once:", file=sys.stderr)
+            print(key["key"])
+        elif options.keys == "revoke":
+            key = await office.revoke(options.id)
+            print(f"{key['id']} ({key['name']}) is revoked.")
+        else:
+            key = await office.rotate(options.id, options.grace_s)
+            print("The new secret, shown this once:", file=sys.stderr)
+            print(key["key"])
+
+
+@contextlib.asynccontextmanager
+async def _office(config: Config, environ: Mapping[str, str]) -> AsyncIterator[KeysOffice]:
+    try:
+        async with _local(config) as keys:
+            yield _LocalOffice(keys, config)
+    except DirectoryTaken as error:
+        owner_key = environ.get("ROXY_ADMIN_API_KEY")
+        if not error.url or not owner_key:
+            raise StoreFailure(
+                f"{error} To have that gateway do it, set ROXY_ADMIN_API_KEY to its owner key."
+            ) from error
+        yield _RemoteOffice(error.url, owner_key)
+
+
+@contextlib.asynccontextmanager
+async def _local(config: Config) -> AsyncIterator[KeyRing]:
+    """Open the database's keys; the export is rewritten after a change."""
+    async with contextlib.AsyncExitStack() as stack:
+        directory = stack.enter_context(DataDirectory(Path(config.server.data_dir)))
+        store = await stack.enter_async_context(SqliteStore(directory.database))
+        keys = KeyRing(store)
+        await keys.load()
+        stack.push_async_callback(keys.aclose)
+        await stack.enter_async_context(KeyExport(directory.export, keys))
+        yield keys
+
+
+class _LocalOffice:
+    """Work on the database of a gateway that does not run."""
+
+    def __init__(self, keys: KeyRing, config: Config) -> None:
+        self._keys = keys
+        self._config = config
+
+    async def list(self) -> list[dict[str, Any]]:
+        return [describe(key) for key in self._keys.list()]
+
+    async def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        defaults = Limits(requests_per_minute=self._config.keys.requests_per_minute or None)
+        key, secret = await self._keys.create(
+            parse_new_key(msgspec.json.encode(body), defaults=defaults)
+        )
+        return describe(key) | {"key": secret}
+
+    async def revoke(self, key_id: str) -> dict[str, Any]:
+        return describe(await self._keys.revoke(key_id))
+
+    async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
+        key, secret = await self._keys.rotate(key_id, grace_s)
+        return describe(key) | {"key": secret}
+
+
+class _RemoteOffice:
+    """Ask the running gateway's own API."""
+
+    def __init__(self, url: str, owner_key: str) -> None:
+        self._url = f"{url}/api/v1/keys"
+        self._headers = {"Authorization": f"Bearer {owner_key}", "Content-Type": "application/json"}
+
+    async def list(self) -> list[dict[str, Any]]:
+        keys: list[dict[str, Any]] = (await self._ask("GET", ""))["data"]
+        return keys
+
+    async def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        return await self._ask("POST", "", body)
+
+    async def revoke(self, key_id: str) -> dict[str, Any]:
+        return await self._ask("DELETE", f"/{key_id}")
+
+    async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
+        return await self._ask("POST", f"/{key_id}/rotate", {"grace_s": grace_s})
+
+    async def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        client = AsyncHTTPClient()
+        try:
+            answer = await client.fetch(
+                self._url + path,
+                method=method,
+                headers=self._headers,
+                body=msgspec.json.encode(body) if body is not None else None,
+                follow_redirects=False,
+                validate_cert=False,  # our own gateway by address; its certificate names a host
+            )
+        except HTTPClientError as error:
+            raise StoreFailure(f"The running gateway refused: {_message(error)}") from error
+        except OSError as error:
+            raise StoreFailure(
+                f"The running gateway does not answer at {self._url}: {error}"
+            ) from error
+        finally:
+            client.close()
+        decoded: dict[str, Any] = msgspec.json.decode(answer.body)
+        return decoded
+
+
+def _message(error: HTTPClientError) -> str:
+    try:
+        message: str = msgspec.json.decode(error.response.body)["error"]["message"]  # type: ignore[union-attr]
+    except (AttributeError, KeyError, TypeError, msgspec.DecodeError):
+        return str(error)
+    return message
+
+
+async def _import(config: Config, file: Path) -> None:
+    keys_to_add = read_export(file)
+    async with _local(config) as keys:
+        imported = await keys.import_keys(keys_to_add)
+    print(f"{len(imported.added)} keys added, {len(imported.kept)} were there already.")
+
+
+def _export(config: Config, file: Path | None) -> None:
+    """Copy the export that the gateway keeps up to date."""
+    source = Path(config.server.data_dir) / "api-keys.json"
+    try:
+        data = source.read_bytes()
+    except OSError as error:
+        raise StoreFailure(
+            f"{source} cannot be read ({error.strerror}): start the gateway once."
+        ) from error
+    if file is None:
+        print(data.decode(), end="")
+    else:
+        write_private(file, data)
+
+
+def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:
+    limits: dict[str, Any] = {
+        name: getattr(options, name) for name in LIMIT_OPTIONS if getattr(options, name) is not None
+    }
+    if options.budget_dollars is not None:
+        limits["budget_microusd"] = round(options.budget_dollars * 1_000_000)
+        limits["budget_period"] = options.budget_period
+    body: dict[str, Any] = {"name": options.name, "limits": limits}
+    if options.models:
+        body["models"] = [part.strip() for part in options.models.split(",") if part.strip()]
+    if options.expires_in_days is not None:
+        body["expires_at"] = int(time.time() + options.expires_in_days * 86_400)
+    return body
+
+
+def _print_table(keys: list[dict[str, Any]]) -> None:
+    if not keys:
+        print("There are no keys. `roxy keys create NAME` makes one.")
+        return
+    rows = [("ID", "NAME", "KEY", "STATUS", "LAST USED"), *(_table_row(key) for key in keys)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+def _table_row(key: dict[str, Any]) -> tuple[str, ...]:
+    used = key["last_used_at"]
+    stamp = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(used)) if used else "never"
+    return key["id"], key["name"], key["redacted"], key["status"], stamp

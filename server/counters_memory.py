@@ -1,0 +1,182 @@
+"""Counters in this process's memory, written behind by the ledger.
+
+`take` never suspends: everything it checks and takes happens in one go, so that parallel requests
+cannot pass a limit together. A scope is made by its first take and forgotten when it holds nothing
+any more; there are no timers, every new scope looks at two old ones. Should there ever be more than
+`max_scopes`, the oldest full ones go first, then the oldest without a running request.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from server.account import WINDOW_S, Account
+from server.counters import Shared, Standing, Taken
+from server.keys import Limits
+from server.store import CounterRow
+
+MAX_SCOPES = 100_000
+VISITS = 2
+"""Old scopes looked at for each new one: more than one, so that the sweep outruns the growth."""
+VISITS_WHEN_CROWDED = 64
+
+
+class MemoryCounters:
+    """Keep every scope's account; see `server.counters.Counters`.
+
+    `clock` is monotonic and measures; `wall` is Unix time and only names periods and saved rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        max_scopes: int = MAX_SCOPES,
+    ) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._max_scopes = max_scopes
+        self._accounts: dict[str, Account] = {}
+        self._round: deque[str] = deque()
+        self._unsaved: set[str] = set()
+        self._listener: Callable[[], None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    async def take(
+        self,
+        scope: str,
+        limits: Limits,
+        tokens: int = 0,
+        cost_microusd: int = 0,
+        shared: Shared | None = None,
+    ) -> Taken:
+        """Take all or nothing; see the protocol."""
+        now, wall = self._clock(), self._wall()
+        account = self._open(scope, limits, now)
+        if not account.admits(tokens, cost_microusd, now, wall):
+            raise account.refusal(tokens, cost_microusd, now, wall, together=False)
+        if shared is not None:
+            together = self._open(shared.scope, shared.limits, now)
+            if not together.admits(0, 0, now, wall):
+                raise together.refusal(0, 0, now, wall, together=True)
+            together.take(0, 0, now)
+            self._keep(shared.scope, together, now)
+        account.take(tokens, cost_microusd, now)
+        self._keep(scope, account, now)
+        counted = tokens if account.tokens is not None else None
+        return Taken(scope, counted, cost_microusd, shared.scope if shared is not None else "")
+
+    def settle(self, taken: Taken, tokens: int, cost_microusd: int) -> None:
+        """Put the true use in place; see the protocol."""
+        now = self._clock()
+        account = self._accounts[taken.scope]
+        account.leave(taken.cost_microusd)
+        if account.tokens is not None and taken.tokens is not None:
+            account.tokens.add(tokens - taken.tokens, now)
+        if cost_microusd:
+            account.spend(cost_microusd, now, self._wall())
+        self._note(taken.scope)
+        if taken.shared:
+            self._accounts[taken.shared].leave(0)
+
+    def give_back(self, taken: Taken) -> None:
+        """Return everything; see the protocol."""
+        now = self._clock()
+        account = self._accounts[taken.scope]
+        account.leave(taken.cost_microusd)
+        account.untake(taken.tokens or 0, now)
+        self._note(taken.scope)
+        if taken.shared:
+            together = self._accounts[taken.shared]
+            together.leave(0)
+            together.untake(0, now)
+            self._note(taken.shared)
+
+    def standing(self, scope: str, limits: Limits) -> Standing:
+        """Tell what is left now, exactly."""
+        now = self._clock()
+        account = self._accounts.get(scope) or Account()
+        if account.limits is not limits:
+            account = account.under(limits, now)
+        return account.standing(now, self._wall())
+
+    # Written behind
+
+    def on_unsaved(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when there is something to save again."""
+        self._listener = listener
+
+    def take_unsaved(self) -> Sequence[CounterRow]:
+        """Give the rows of every scope that changed since the last call."""
+        now, wall = self._clock(), self._wall()
+        scopes, self._unsaved = self._unsaved, set()
+        return [
+            row
+            for scope in scopes
+            if (account := self._accounts.get(scope)) is not None
+            for row in account.rows(scope, now, wall)
+        ]
+
+    def put_back(self, rows: Iterable[CounterRow]) -> None:
+        """Count the rows' scopes as unsaved again."""
+        self._unsaved.update(row.scope for row in rows)
+
+    def restore(self, rows: Iterable[CounterRow]) -> None:
+        """Go on from saved rows; those whose window has passed since are left out."""
+        now, wall = self._clock(), self._wall()
+        for row in rows:
+            if wall - row.updated_at >= WINDOW_S.get(row.kind, float("inf")):
+                continue
+            account = self._accounts.get(row.scope)
+            if account is None:
+                account = self._accounts[row.scope] = Account()
+                self._round.append(row.scope)
+            account.restore(row, now, wall)
+
+    # Inside
+
+    def _open(self, scope: str, limits: Limits, now: float) -> Account:
+        """Find a scope's account, or make one that is not kept yet."""
+        account = self._accounts.get(scope) or Account()
+        if account.limits is not limits:
+            account.adopt(limits, now)
+        return account
+
+    def _keep(self, scope: str, account: Account, now: float) -> None:
+        if scope not in self._accounts:
+            self._make_room(now)
+            self._accounts[scope] = account
+            self._round.append(scope)
+        self._note(scope)
+
+    def _note(self, scope: str) -> None:
+        if not self._unsaved and self._listener is not None:
+            self._listener()
+        self._unsaved.add(scope)
+
+    def _make_room(self, now: float) -> None:
+        """Visit the oldest scopes and forget those that hold nothing."""
+        crowded = len(self._accounts) >= self._max_scopes
+        for _ in range(min(len(self._round), VISITS_WHEN_CROWDED if crowded else VISITS)):
+            scope = self._round.popleft()
+            if self._accounts[scope].forgettable(now):
+                del self._accounts[scope]
+            else:
+                self._round.append(scope)
+        while len(self._accounts) >= self._max_scopes and self._drop_oldest():
+            pass
+
+    def _drop_oldest(self) -> bool:
+        for _ in range(min(len(self._round), VISITS_WHEN_CROWDED)):
+            scope = self._round.popleft()
+            account = self._accounts[scope]
+            if not account.running and account.tallies is None:
+                del self._accounts[scope]
+                return True
+            self._round.append(scope)
+        return False

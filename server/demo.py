@@ -1,0 +1,174 @@
+"""A scripted upstream on a loopback socket, so that a newcomer sees the whole way work.
+
+It speaks OpenAI's wire format for `POST {base_url}/chat/completions`, streaming and not, with
+tools, images, JSON answers, stop sequences and token limits, and says plainly that it is no model.
+Prompts that begin with `demo:` try out trouble: see `server.demo_script.COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from types import TracebackType
+from typing import Self
+
+from msgspec.structs import replace
+
+from server.demo_answer import compose
+from server.demo_http import Connection
+from server.demo_request import DemoRequest, Refusal, invalid, read_request
+from server.demo_wire import Writer, error_event
+from workers.catalog import Catalog, Deployment
+
+TOKENS_PER_S = 50.0
+THINKING_TOKENS = 20
+"""How many tokens' time passes before the first one."""
+SLOW_THINKING_TOKENS = 600
+SLOWNESS = 8
+TROUBLE_AFTER = 12
+"""Events that arrive before a demonstrated failure."""
+DEMO_ORDER = 99
+RETRY_AFTER_S = {429: "2", 503: "2"}
+
+
+class DemoUpstream:
+    """The upstream as an async context manager; nothing listens outside of it.
+
+    `speed` is in tokens per second, 0 for no delay. `secret` is made anew for each instance: other
+    users of the machine can reach the port, but not use it.
+    """
+
+    def __init__(self, *, speed: float = TOKENS_PER_S) -> None:
+        self.secret = secrets.token_urlsafe(32)
+        self._token_s = 1 / speed if speed else 0.0
+        self._answers: set[asyncio.Task[None]] = set()
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        """Listen on a free loopback port."""
+        self._server = await asyncio.get_running_loop().create_server(self._connect, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close everything at once and wait for it."""
+        assert self._server is not None
+        self._server.close()
+        for connection in tuple(self._connections):
+            connection.abort()
+        await self.idle()
+        await self._server.wait_closed()
+
+    @property
+    def base_url(self) -> str:
+        """Give the URL that deployments name."""
+        assert self._server is not None, "the demo upstream is not running"
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+
+    @property
+    def answering(self) -> int:
+        """Count the answers under way."""
+        return len(self._answers)
+
+    async def idle(self) -> None:
+        """Wait until no answer is under way."""
+        while self._answers:
+            await asyncio.wait(self._answers)
+
+    def _connect(self) -> Connection:
+        return Connection(self._handle, self.secret, self._answers, self._connections)
+
+    async def _handle(self, connection: Connection, target: str, body: bytes) -> None:
+        if target == "GET /v1/models":
+            connection.whole(200, b'{"object":"list","data":[]}')
+            return
+        if target != "POST /v1/chat/completions":
+            raise Refusal(404, "There is nothing here.", "invalid_request_error", "not_found")
+        request = read_request(body)
+        if request.command.name == "error":
+            _refuse(connection, request.command.status)
+            return
+        writer = Writer(request, compose(request))
+        await self._pause(SLOW_THINKING_TOKENS if _slow(request) else THINKING_TOKENS)
+        await (self._stream if request.stream else self._whole)(connection, request, writer)
+
+    async def _whole(self, connection: Connection, request: DemoRequest, writer: Writer) -> None:
+        body = writer.whole()
+        match request.command.name:
+            case "cut":
+                connection.whole_cut(body)
+            case "fail":
+                _refuse(connection, 500)
+            case "hang":
+                await asyncio.Event().wait()
+            case _:
+                connection.whole(200, body)
+
+    async def _stream(self, connection: Connection, request: DemoRequest, writer: Writer) -> None:
+        tokens = SLOWNESS if _slow(request) else 1
+        trouble = request.command.name in ("cut", "fail", "hang")
+        for number, event in enumerate(writer.events()):
+            if trouble and number == TROUBLE_AFTER:
+                await _fail(connection, request.command.name)
+                return
+            await connection.send(event)
+            await self._pause(tokens)
+        await connection.send(writer.end())
+        connection.end()
+
+    async def _pause(self, tokens: int) -> None:
+        """Let the time of some tokens pass, unevenly as models do."""
+        if self._token_s:
+            await asyncio.sleep(tokens * self._token_s * random.uniform(0.7, 1.3))
+
+
+async def _fail(connection: Connection, how: str) -> None:
+    """Break a stream in the way that was asked for."""
+    if how == "cut":
+        connection.break_off()
+    elif how == "fail":
+        await connection.send(error_event("The demo upstream fails, as you asked."))
+        connection.end()
+    else:
+        await asyncio.Event().wait()  # until the client leaves
+
+
+def _slow(request: DemoRequest) -> bool:
+    return request.command.name == "slow"
+
+
+def _refuse(connection: Connection, status: int) -> None:
+    """Answer with the status that was asked for, as an upstream would."""
+    if not 400 <= status <= 599:
+        raise invalid("Say a status from 400 to 599, as in `demo: error 429`.")
+    refusal = Refusal(status, f"The demo upstream refuses with {status}.", "demo_error")
+    wait = RETRY_AFTER_S.get(status)
+    connection.whole(status, refusal.body, {"retry-after": wait} if wait else None)
+
+
+def with_demo(catalog: Catalog, base_url: str, secret: str) -> Catalog:
+    """Add a deployment to every model that is tried last and served by the demo upstream."""
+    return Catalog(
+        replace(
+            model,
+            deployments=(
+                *model.deployments,
+                Deployment(
+                    id=f"{model.id}@demo",
+                    provider="openai",
+                    base_url=base_url,
+                    upstream_model=model.id,
+                    secret=secret,
+                    order=DEMO_ORDER,
+                    demo=True,
+                ),
+            ),
+        )
+        for model in catalog
+    )

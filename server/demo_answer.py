@@ -1,0 +1,210 @@
+"""Decide what the demo upstream answers. No I/O and no clock: a request in, an answer out.
+
+The text is cut into pieces of up to six letters; a piece counts as one token, so usage is what was
+really sent.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from server import demo_script as script
+from server.demo_request import DemoRequest, Tool, invalid
+from server.demo_schema import Sampler
+
+PIECE = re.compile(r"\s*(?:\w{1,6}|[^\w\s])|\s+")
+TOKENS_PER_MESSAGE = 4
+TOKENS_PER_ATTACHMENT = 258
+MANY = re.compile(r"\b(parallel|both|each|every|all|tools)\b", re.IGNORECASE)
+
+
+class ToolCall(Struct):
+    """One call, its arguments as the pieces of a JSON text."""
+
+    id: str
+    name: str
+    arguments: list[str]
+
+
+class Choice(Struct):
+    """One answer: thoughts, then words, then calls."""
+
+    reasoning: list[str]
+    content: list[str]
+    tool_calls: list[ToolCall]
+    finish_reason: str
+
+    @property
+    def tokens(self) -> int:
+        """Count everything that was generated."""
+        arguments = sum(len(call.arguments) for call in self.tool_calls)
+        return len(self.reasoning) + len(self.content) + arguments
+
+
+class Answer(Struct):
+    """All choices, and what they count."""
+
+    choices: list[Choice]
+    prompt_tokens: int
+
+    def usage(self) -> dict[str, Any]:
+        """Give OpenAI's usage object."""
+        completion = sum(choice.tokens for choice in self.choices)
+        reasoning = sum(len(choice.reasoning) for choice in self.choices)
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": completion,
+            "total_tokens": self.prompt_tokens + completion,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": reasoning},
+        }
+
+
+def pieces(text: str) -> list[str]:
+    """Cut text into what counts as its tokens; joined they are the text again."""
+    return PIECE.findall(text)
+
+
+def compose(request: DemoRequest) -> Answer:
+    """Answer a request; raises Refusal when it makes no sense."""
+    attachments = request.attachments()
+    choices = [_choice(request, attachments, number) for number in range(request.n or 1)]
+    return Answer(choices, _prompt_tokens(request, len(attachments)))
+
+
+def _choice(request: DemoRequest, attachments: list[str], number: int) -> Choice:
+    calls = [] if request.tool_results else _tool_calls(request)
+    reasoning = content = ""
+    if request.command.name == "think":
+        reasoning = script.TOOL_THOUGHTS if calls else _thoughts(request)
+    if not calls:
+        content = _content(request, attachments)
+        if number and not _wants_json(request):
+            content = f"*Choice {number + 1} of {request.n}.*\n\n{content}"
+    choice = Choice(
+        reasoning=pieces(reasoning),
+        content=pieces(_until_stop(content, request.stops)),
+        tool_calls=calls,
+        finish_reason="tool_calls" if calls else "stop",
+    )
+    return _shortened(choice, request.limit)
+
+
+def _thoughts(request: DemoRequest) -> str:
+    return script.THOUGHTS.format(shown=request.shown)
+
+
+def _content(request: DemoRequest, attachments: list[str]) -> str:
+    if _wants_json(request):
+        return _json_content(request)
+    if results := request.tool_results:
+        quoted = "\n".join(f"> {result}" for result in results)
+        return script.TOOL_RESULT.format(results=quoted, shown=request.shown)
+    if request.command.name == "help":
+        return script.HELP.format(commands=script.commands_table())
+    if request.command.name == "long":
+        return script.long_answer()
+    return (script.FIRST if request.turn <= 1 else script.LATER).format(
+        shown=request.shown,
+        model=request.model,
+        extras=_extras(request, attachments),
+        commands=script.commands_table(),
+        turn=request.turn,
+        messages=len(request.messages),
+        words=len(request.said.split()),
+    )
+
+
+def _extras(request: DemoRequest, attachments: list[str]) -> str:
+    """Say what came beside the question, each in a line of the quotation's paragraph."""
+    lines = [f"\nYou attached {attachment}." for attachment in attachments]
+    system = [m.text for m in request.messages if m.role in ("system", "developer")]
+    if system:
+        lines.append(f"\nYour system prompt has {len(' '.join(system).split())} words.")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _wants_json(request: DemoRequest) -> bool:
+    return request.response_format is not None and request.response_format.type != "text"
+
+
+def _json_content(request: DemoRequest) -> str:
+    wanted = request.response_format
+    if wanted is not None and wanted.type == "json_schema":
+        if wanted.json_schema is None:
+            raise invalid("response_format of type json_schema needs a json_schema.")
+        made = Sampler(wanted.json_schema.schema, request.said).value()
+    else:
+        made = {"demo": True, "model": None, "asked": request.shown, "items": ["one", "two"]}
+    return msgspec.json.format(msgspec.json.encode(made)).decode()
+
+
+def _tool_calls(request: DemoRequest) -> list[ToolCall]:
+    """Call what the request wants to have called."""
+    tools, choice = request.tools or [], request.tool_choice
+    if not tools or choice == "none" or _wants_json(request):
+        return []
+    if isinstance(choice, dict):
+        chosen = [tool for tool in tools if tool.function.name == _named(choice)]
+        if not chosen:
+            raise invalid("tool_choice names a function that is not among the tools.")
+    elif request.parallel_tool_calls is not False and _wants_many(request):
+        chosen = tools[:4]
+    else:
+        chosen = tools[:1]
+    return [_call(tool, request.said) for tool in chosen]
+
+
+def _named(choice: dict[str, Any]) -> Any:
+    function = choice.get("function")
+    return function.get("name") if isinstance(function, dict) else None
+
+
+def _wants_many(request: DemoRequest) -> bool:
+    return request.parallel_tool_calls is True or MANY.search(request.said) is not None
+
+
+def _call(tool: Tool, said: str) -> ToolCall:
+    arguments = Sampler(tool.function.parameters or {"type": "object"}, said).value()
+    text = msgspec.json.encode(arguments if isinstance(arguments, dict) else {}).decode()
+    return ToolCall(f"call_demo{secrets.token_hex(8)}", tool.function.name, pieces(text))
+
+
+def _until_stop(text: str, stops: list[str]) -> str:
+    """End the text before the first stop sequence in it."""
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return text[: min(places)] if places else text
+
+
+def _shortened(choice: Choice, limit: int | None) -> Choice:
+    """Cut the answer at the token limit, wherever that falls."""
+    if limit is None or choice.tokens <= limit:
+        return choice
+    room = limit
+
+    def fit(made: list[str]) -> list[str]:
+        nonlocal room
+        kept = made[:room]
+        room -= len(kept)
+        return kept
+
+    reasoning, content = fit(choice.reasoning), fit(choice.content)
+    calls = _fitting(choice.tool_calls, fit)
+    return Choice(reasoning, content, calls, "length")
+
+
+def _fitting(calls: list[ToolCall], fit: Callable[[list[str]], list[str]]) -> list[ToolCall]:
+    kept = [ToolCall(call.id, call.name, fit(call.arguments)) for call in calls]
+    return [call for call in kept if call.arguments]
+
+
+def _prompt_tokens(request: DemoRequest, attachments: int) -> int:
+    words = sum(len(pieces(message.text)) + TOKENS_PER_MESSAGE for message in request.messages)
+    tools = len(pieces(msgspec.json.encode(request.tools).decode())) if request.tools else 0
+    return words + tools + attachments * TOKENS_PER_ATTACHMENT

@@ -1,0 +1,161 @@
+"""Read what the keys API is sent, and show keys as it answers them.
+
+A body is checked in whole before anything happens: unknown fields, types, ranges and names.
+`InvalidRequest.param` is the path of the field. Whether models exist is for the handler to check.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import unicodedata
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
+
+from server.keys import Instant, Key, KeyChanges, LimitChanges, Limits, NewKey, Weight
+from workers.errors import InvalidRequest
+
+ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
+ModelNames = Annotated[list[ModelName], Meta(min_length=1, max_length=1000)]
+
+BIDI_CONTROLS = frozenset(
+    "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
+NAME_LENGTH = 100
+LONGEST_GRACE_S = 30 * 86_400
+
+
+class _NewKey(Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    models: ModelNames | None = None
+    expires_at: Instant | None = None
+    weight: Weight = 1
+    limits: LimitChanges | UnsetType | None = UNSET
+
+
+class _KeyChanges(Struct, frozen=True, forbid_unknown_fields=True):
+    name: str | UnsetType = UNSET
+    status: Literal["active", "disabled"] | UnsetType = UNSET
+    models: ModelNames | UnsetType | None = UNSET
+    expires_at: Instant | UnsetType | None = UNSET
+    weight: Weight | UnsetType = UNSET
+    limits: LimitChanges | UnsetType | None = UNSET
+
+
+class _Rotation(Struct, frozen=True, forbid_unknown_fields=True):
+    grace_s: Annotated[int, Meta(ge=0, le=LONGEST_GRACE_S)] = 0
+
+
+Body = TypeVar("Body", _NewKey, _KeyChanges, _Rotation)
+
+NEW_KEY = msgspec.json.Decoder(_NewKey)
+KEY_CHANGES = msgspec.json.Decoder(_KeyChanges)
+ROTATION = msgspec.json.Decoder(_Rotation)
+
+
+def parse_new_key(
+    body: bytes, *, defaults: Limits | None = None, now: float | None = None
+) -> NewKey:
+    """Read a POST body. A limit that is absent takes its default; null means no limit."""
+    sent = _decode(NEW_KEY, body)
+    limits = defaults or Limits()
+    if sent.limits is None:
+        limits = Limits()
+    elif sent.limits is not UNSET:
+        limits = sent.limits.apply(limits)
+    return NewKey(
+        name=_name(sent.name),
+        models=_models(sent.models),
+        expires_at=_expiry(sent.expires_at, now),
+        weight=sent.weight,
+        limits=limits,
+    )
+
+
+def parse_key_changes(body: bytes, *, now: float | None = None) -> KeyChanges:
+    """Read a PATCH body: absent leaves a field as it is, null clears it."""
+    sent = _decode(KEY_CHANGES, body)
+    return KeyChanges(
+        name=UNSET if sent.name is UNSET else _name(sent.name),
+        status=sent.status,
+        models=UNSET if sent.models is UNSET else _models(sent.models),
+        expires_at=UNSET if sent.expires_at is UNSET else _expiry(sent.expires_at, now),
+        weight=sent.weight,
+        limits=sent.limits,
+    )
+
+
+def parse_rotation(body: bytes) -> int:
+    """Read a rotation's body; gives how many seconds the old secret stays good."""
+    return _decode(ROTATION, body or b"{}").grace_s
+
+
+def describe(key: Key) -> dict[str, Any]:
+    """Show a key as the API does: everything but secret and digests."""
+    return {
+        "id": key.id,
+        "object": "key",
+        "name": key.name,
+        "redacted": key.redacted,
+        "created_at": key.created_at,
+        "last_used_at": key.last_used_at,
+        "expires_at": key.expires_at,
+        "status": key.status,
+        "models": None if key.models is None else list(key.models),
+        "limits": structs.asdict(key.limits),
+        "weight": key.weight,
+    }
+
+
+def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
+    try:
+        body.decode()  # msgspec skips what it does not read without looking at its encoding
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest("The body is not valid JSON in UTF-8.") from error
+
+
+def _invalid(message: str) -> InvalidRequest:
+    """Turn msgspec's "what - at `$.path`" into our message and `param`."""
+    what, _, path = message.partition(" - at `$")
+    param = path.removesuffix("`").removeprefix(".")
+    unnamed = re.search(r"(?:unknown|required) field `(.*)`$", what, re.DOTALL)
+    if unnamed:
+        param = f"{param}.{unnamed[1]}" if param else unnamed[1]
+    param = param[:200]
+    if "unknown field" in what:
+        return InvalidRequest(f"There is no field '{param}' here.", param=param)
+    if "missing required" in what:
+        return InvalidRequest(f"'{param}' is required.", param=param)
+    what = what[:1].lower() + what[1:]
+    return InvalidRequest(f"'{param or 'body'}': {what}.", param=param or None)
+
+
+def _name(sent: str) -> str:
+    name = sent.strip()
+    if not 1 <= len(name) <= NAME_LENGTH:
+        raise InvalidRequest(f"'name' must have 1 to {NAME_LENGTH} characters.", param="name")
+    if any(_unprintable(character) for character in name):
+        raise InvalidRequest("'name' must not contain control characters.", param="name")
+    return name
+
+
+def _unprintable(character: str) -> bool:
+    # Not all of category Cf: emoji are joined by one of them.
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in BIDI_CONTROLS
+
+
+def _models(sent: list[str] | None) -> tuple[str, ...] | None:
+    return None if sent is None else tuple(dict.fromkeys(sent))
+
+
+def _expiry(sent: int | None, now: float | None) -> int | None:
+    if sent is not None and sent <= (time.time() if now is None else now):
+        raise InvalidRequest(
+            "'expires_at' must lie in the future, in Unix seconds, or be null.", param="expires_at"
+        )
+    return sent

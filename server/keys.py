@@ -1,0 +1,104 @@
+"""API keys: what one is, what may be chosen when making one, and what may change later.
+
+`server/keyring.py` holds them, `server/key_requests.py` reads them from requests and shows them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
+
+LAST_SECOND = 253_402_300_799
+"""The end of the year 9999: later instants cannot be written as a date."""
+
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
+Money = Annotated[int, Meta(ge=1, le=1_000_000_000_000_000)]
+Weight = Annotated[int, Meta(ge=1, le=100)]
+Instant = Annotated[int, Meta(ge=0, le=LAST_SECOND)]
+Status = Literal["active", "disabled", "revoked"]
+Period = Literal["day", "week", "month", "total"]
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a key may use; None: no limit. Money is in micro-dollars per `budget_period` (UTC)."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    concurrent_requests: Count | None = None
+    budget_microusd: Money | None = None
+    budget_period: Period = "month"
+
+
+class LimitChanges(Struct, frozen=True, forbid_unknown_fields=True):
+    """Changes to limits: absent leaves a limit as it is, None lifts it."""
+
+    requests_per_minute: Count | UnsetType | None = UNSET
+    tokens_per_minute: Count | UnsetType | None = UNSET
+    concurrent_requests: Count | UnsetType | None = UNSET
+    budget_microusd: Money | UnsetType | None = UNSET
+    budget_period: Period | UnsetType = UNSET
+
+    def apply(self, limits: Limits) -> Limits:
+        """Give `limits` with these changes."""
+        return structs.replace(limits, **_stated(self))
+
+
+class Key(Struct, frozen=True):
+    """One API key. Instants are Unix seconds; `models` None allows every model.
+
+    Digests are SHA-256. After a rotation the previous secret is good until `previous_until`.
+    """
+
+    id: str
+    name: str
+    redacted: str
+    digest: bytes
+    created_at: int
+    last_used_at: int | None = None
+    expires_at: int | None = None
+    status: Status = "active"
+    models: tuple[str, ...] | None = None
+    limits: Limits = Limits()
+    weight: int = 1
+    previous_digest: bytes | None = None
+    previous_until: int | None = None
+
+
+class NewKey(Struct, frozen=True):
+    """What the owner chooses when creating a key."""
+
+    name: str
+    models: tuple[str, ...] | None = None
+    expires_at: int | None = None
+    weight: int = 1
+    limits: Limits = Limits()
+
+
+class KeyChanges(Struct, frozen=True):
+    """Changes to a key: absent leaves a field as it is, None clears it."""
+
+    name: str | UnsetType = UNSET
+    status: Literal["active", "disabled"] | UnsetType = UNSET
+    models: tuple[str, ...] | UnsetType | None = UNSET
+    expires_at: int | UnsetType | None = UNSET
+    weight: int | UnsetType = UNSET
+    limits: LimitChanges | UnsetType | None = UNSET
+
+    def apply(self, key: Key) -> Key:
+        """Give `key` with these changes."""
+        stated = _stated(self)
+        if self.limits is None:
+            stated["limits"] = Limits()
+        elif self.limits is not UNSET:
+            stated["limits"] = self.limits.apply(key.limits)
+        return structs.replace(key, **stated)
+
+
+def _stated(changes: Struct) -> dict[str, object]:
+    """Give the fields that were sent."""
+    return {
+        name: value
+        for name in changes.__struct_fields__
+        if (value := getattr(changes, name)) is not UNSET
+    }

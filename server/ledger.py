@@ -1,0 +1,280 @@
+"""The ledger: settle every lease once, whatever the ending, and write usage behind.
+
+`settle` does no I/O: it corrects the counters and puts a row aside. Rows, counters and last uses go
+to the store in one transaction, `FLUSH_AFTER_S` after the first of them or at `FLUSH_ROWS` rows,
+by one task that exists only while there is something to write.
+
+When the store cannot be written, rows wait (`degraded`) and are tried again with back-off. Past
+`MAX_ROWS` the oldest are dropped, counted in `lost_rows` and reported as an error: their requests
+go missing from the usage pages, while limits and budgets, which are counters, stay exact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from server.store import Batch, UsageRow
+from workers.errors import StoreUnavailable
+from workers.wire import Usage
+
+if TYPE_CHECKING:
+    from server.admission import Lease
+    from server.counters import Counters
+    from workers.job import Outcome
+
+log = logging.getLogger("roxy.ledger")
+
+FLUSH_AFTER_S = 0.2
+"""Leaves the transaction 50 ms of the 250 ms after which usage is promised to be safe."""
+FLUSH_ROWS = 500
+MAX_BATCH_ROWS = 5_000
+MAX_ROWS = 100_000
+FIRST_RETRY_S = 0.25
+LONGEST_RETRY_S = 5.0
+
+BYTES_PER_TOKEN = 4
+NOTHING = Usage()
+CLIENT_LEFT = 499
+"""What nginx made the custom for a client that did not wait."""
+
+
+class Records(Protocol):
+    """Where rows go: the store."""
+
+    async def record(self, batch: Batch) -> None:
+        """Write a batch, all or nothing. Raises StoreUnavailable, and then nothing was written."""
+
+
+class LastUses(Protocol):
+    """Who remembers when keys were used: the key ring."""
+
+    def touch(self, key_id: str, now: float) -> None:
+        """Note that a key was used."""
+
+    def take_touched(self) -> Mapping[str, int]:
+        """Give the keys used since the last call."""
+
+
+class Ledger:
+    """Settle leases. `aclose` writes what is left; call it after the last job has ended."""
+
+    def __init__(
+        self,
+        store: Records,
+        counters: Counters,
+        keys: LastUses,
+        *,
+        wall: Callable[[], float] = time.time,
+        max_rows: int = MAX_ROWS,
+    ) -> None:
+        self._store = store
+        self._counters = counters
+        self._keys = keys
+        self._wall = wall
+        self._max_rows = max_rows
+        self._rows: deque[UsageRow] = deque()
+        self._last_used: dict[str, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._flusher: asyncio.Task[None] | None = None
+        self._again = False
+        self._closing = asyncio.Event()
+        self._losing = False
+        self.degraded = False
+        self.lost_rows = 0
+        counters.on_unsaved(self._flush_soon)
+
+    def settle(self, lease: Lease, outcome: Outcome) -> None:
+        """Correct the counters to what was used and note the usage; only the first call counts."""
+        if lease.settled:
+            log.warning("request %s was settled twice", lease.request_id)
+            return
+        lease.settled = True
+        usage, estimated = find_usage(outcome, lease.prompt_estimate)
+        cost_microusd = _cost_microusd(lease, usage)
+        if lease.taken is not None:
+            if usage is None:
+                self._counters.give_back(lease.taken)
+            else:
+                tokens = usage.prompt_tokens + usage.completion_tokens
+                self._counters.settle(lease.taken, tokens, cost_microusd or 0)
+        wall = self._wall()
+        if lease.principal.key is not None:
+            self._keys.touch(lease.principal.key.id, wall)
+        self._add(make_row(lease, outcome, usage, estimated, cost_microusd, wall))
+
+    async def aclose(self) -> None:
+        """Write everything, or say what could not be written."""
+        self._closing.set()
+        self._stop_timer()
+        if self._flusher is not None:
+            await self._flusher
+        while (batch := self._gather()) is not None:
+            if not await self._write(batch):
+                log.error("%d usage rows could not be saved and are lost", len(self._rows))
+                break
+
+    # Gathering
+
+    def _add(self, row: UsageRow) -> None:
+        self._rows.append(row)
+        self._drop_oldest()
+        if len(self._rows) >= FLUSH_ROWS and self._flusher is None:
+            self._flush_now()
+        else:
+            self._flush_soon()
+
+    def _drop_oldest(self) -> None:
+        excess = len(self._rows) - self._max_rows
+        if excess <= 0:
+            return
+        if not self._losing:
+            self._losing = True
+            log.error("the store has failed for so long that the oldest usage rows are being lost")
+        self.lost_rows += excess
+        for _ in range(excess):
+            self._rows.popleft()
+
+    def _gather(self) -> Batch | None:
+        """Take out what one transaction writes; None: there is nothing."""
+        self._again = False
+        size = min(len(self._rows), MAX_BATCH_ROWS)
+        rows = [self._rows.popleft() for _ in range(size)]
+        counters = self._counters.take_unsaved()
+        self._last_used.update(self._keys.take_touched())
+        last_used, self._last_used = self._last_used, {}
+        return Batch(rows, counters, last_used) if rows or counters or last_used else None
+
+    def _put_back(self, batch: Batch) -> None:
+        self._rows.extendleft(reversed(batch.rows))
+        self._drop_oldest()
+        self._counters.put_back(batch.counters)
+        self._last_used = {**batch.last_used, **self._last_used}
+
+    # Writing
+
+    def _flush_soon(self) -> None:
+        if self._flusher is not None:
+            self._again = True
+        elif self._timer is None and not self._closing.is_set():
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(FLUSH_AFTER_S, self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._stop_timer()
+        if self._flusher is None and not self._closing.is_set():
+            loop = asyncio.get_running_loop()
+            self._flusher = loop.create_task(self._flush(), name="ledger")
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _flush(self) -> None:
+        """Write until less than a full batch is left; while the store fails, wait and retry."""
+        retry_s = FIRST_RETRY_S
+        while (batch := self._gather()) is not None:
+            if await self._write(batch):
+                retry_s = FIRST_RETRY_S
+                if len(self._rows) < FLUSH_ROWS:
+                    break
+                continue
+            if await self._closes_within(retry_s):
+                break
+            retry_s = min(retry_s * 2, LONGEST_RETRY_S)
+        self._flusher = None
+        if self._again or self._rows:
+            self._flush_soon()
+
+    async def _write(self, batch: Batch) -> bool:
+        try:
+            await self._store.record(batch)
+        except Exception as error:  # noqa: BLE001 - rows outlive whatever happens to the store
+            self._put_back(batch)
+            self._note_failure(error)
+            return False
+        if self.degraded:
+            self.degraded = self._losing = False
+            log.warning("usage is being saved again; rows lost so far: %d", self.lost_rows)
+        return True
+
+    def _note_failure(self, error: Exception) -> None:
+        if self.degraded:
+            return
+        self.degraded = True
+        bug = None if isinstance(error, StoreUnavailable) else error
+        log.warning("usage cannot be saved, it is kept and tried again: %s", error, exc_info=bug)
+
+    async def _closes_within(self, wait_s: float) -> bool:
+        try:
+            await asyncio.wait_for(self._closing.wait(), wait_s)
+        except TimeoutError:
+            return False
+        return True
+
+
+def find_usage(outcome: Outcome, prompt_estimate: int) -> tuple[Usage | None, bool]:
+    """Tell what a request used and whether that is estimated; None: nothing, give all back.
+
+    What the upstream told counts. Without it, the prompt counts as estimated once it was sent, and
+    generated text by its bytes. A request that failed before anything was generated is free.
+    """
+    generated = outcome.usage is not None or outcome.output_bytes > 0
+    if outcome.ending != "finished":
+        free = outcome.ending in ("refused", "failed") or not outcome.prompt_sent
+        if outcome.ending == "refused" or (free and not generated):
+            return None, False
+    if outcome.usage is not None:
+        return outcome.usage, False
+    prompt = prompt_estimate if outcome.prompt_sent else 0
+    return Usage(prompt, -(-outcome.output_bytes // BYTES_PER_TOKEN)), True
+
+
+def make_row(
+    lease: Lease,
+    outcome: Outcome,
+    usage: Usage | None,
+    estimated: bool,
+    cost_microusd: int | None,
+    at: float,
+) -> UsageRow:
+    """Make the usage row; `at` is the moment of settling, the same as the budget's."""
+    error, ttft_s = outcome.error, outcome.ttft_s
+    if error is not None:
+        status = error.status
+    else:
+        status = CLIENT_LEFT if outcome.ending == "cancelled" else 200
+    told = usage or NOTHING
+    return UsageRow(
+        lease.request_id,
+        at,
+        lease.principal.log_name,
+        lease.model.id,
+        outcome.deployment,
+        outcome.ending,
+        status,
+        prompt_tokens=told.prompt_tokens if usage is not None else None,
+        completion_tokens=told.completion_tokens if usage is not None else None,
+        cached_tokens=told.cached_tokens,
+        cache_write_tokens=told.cache_write_tokens,
+        reasoning_tokens=told.reasoning_tokens,
+        estimated=estimated,
+        cost_microusd=cost_microusd,
+        ttft_ms=int(ttft_s * 1000) if ttft_s is not None else None,
+        duration_ms=int(outcome.duration_s * 1000),
+        queued_ms=int(outcome.queued_s * 1000),
+        stream=lease.streamed,
+    )
+
+
+def _cost_microusd(lease: Lease, usage: Usage | None) -> int | None:
+    """Price the usage; None: the price is not known. Nothing used costs nothing."""
+    if usage is None:
+        return 0
+    prices = lease.model.prices
+    return prices.cost_microusd(usage) if prices is not None else None

@@ -1,0 +1,18 @@
+"""Request ids: made here, or the client's own when it is safe to log and not in use."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,63}")
+
+
+def new_request_id() -> str:
+    """Make an id that cannot be guessed."""
+    return "req_" + secrets.token_hex(12)
+
+
+def client_request_id(offered: str | None) -> str | None:
+    """Accept the `x-request-id` a client sent if it is plain: 8 to 64 of `A-Za-z0-9._:-`."""
+    return offered if offered is not None and SAFE_ID.fullmatch(offered) else None

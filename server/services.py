@@ -1,0 +1,39 @@
+"""What the handlers are given: one object with everything the composition root has built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from server.addresses import TrustedProxies
+from server.admission import Admission
+from server.auth import Authentication, GuestSessions
+from server.bodies import BodyRoom
+from server.config import Config
+from server.counters import Counters
+from server.keyring import KeyRing
+from server.ledger import Ledger
+from server.log import AccessLog
+from server.store import Store
+from workers.catalog import Catalog
+from workers.pool import Engine
+
+
+class Services(msgspec.Struct, frozen=True):
+    """The parts of a running gateway; `unready` tells why it cannot take work (empty: it can)."""
+
+    config: Config
+    catalog: Catalog
+    keys: KeyRing
+    store: Store
+    counters: Counters
+    admission: Admission
+    ledger: Ledger
+    engine: Engine
+    authentication: Authentication
+    guests: GuestSessions
+    proxies: TrustedProxies
+    bodies: BodyRoom
+    access_log: AccessLog
+    unready: Callable[[], list[str]]

@@ -1,0 +1,342 @@
+"""Keep everything in one SQLite file.
+
+Each call is one transaction in the database's own thread. Key changes are synced to the disk
+before they return (synchronous FULL); usage is not (NORMAL): a killed process loses none of what
+was committed, a power cut perhaps the last moments, neither ever the file's consistency.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from server.keys import Key, Limits
+from server.migrate import Migration
+from server.sqlite_file import PATIENCE_S, open_database
+from server.sqlite_thread import SqliteThread, transaction
+from server.store import (
+    NOT_FAILED,
+    Batch,
+    CounterRow,
+    StoreFailure,
+    UsageDay,
+    UsagePage,
+    UsageRow,
+)
+
+log = logging.getLogger("roxy.store")
+
+Values = tuple[Any, ...]
+
+PRUNE_ROWS = 2000
+"""Rows deleted in one turn of the thread: some 10 ms, so that key changes need not wait."""
+
+DAY_S = 86_400
+EPOCH = date(1970, 1, 1)
+
+MOST_OF_ANYTHING = 10**12
+"""Larger numbers of tokens, money or time in one request are an upstream's nonsense."""
+
+KEY_COLUMNS = (
+    "id, name, redacted, sha256, created_at, last_used_at, expires_at, status, models,"
+    " requests_per_minute, tokens_per_minute, concurrent_requests, budget_microusd, budget_period,"
+    " weight, previous_sha256, previous_until"
+)
+MODELS = msgspec.json.Decoder(tuple[str, ...])
+USAGE_COLUMNS = ", ".join(UsageRow.__struct_fields__)
+DAY_COLUMNS = ", ".join(UsageDay.__struct_fields__)
+DAY_SUMS = UsageDay.__struct_fields__[3:]
+
+
+def _marks(columns: str) -> str:
+    return ", ".join("?" * (columns.count(",") + 1))
+
+
+LOAD_KEYS = f"SELECT {KEY_COLUMNS} FROM keys"
+PUT_KEY = (
+    f"INSERT INTO keys ({KEY_COLUMNS}) VALUES ({_marks(KEY_COLUMNS)})"
+    " ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(
+        f"{name} = excluded.{name}"
+        for name in KEY_COLUMNS.split(", ")
+        if name not in ("id", "created_at", "last_used_at")
+    )
+    # The last use is written behind by `record`, perhaps after the caller read the key.
+    + ", last_used_at = nullif(max(ifnull(last_used_at, 0), ifnull(excluded.last_used_at, 0)), 0)"
+)
+PUT_META = (
+    "INSERT INTO meta (name, value) VALUES (?, ?)"
+    " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+ADD_USAGE = f"INSERT INTO usage ({USAGE_COLUMNS}) VALUES ({_marks(USAGE_COLUMNS)})"
+ADD_DAY = (
+    f"INSERT INTO usage_daily ({DAY_COLUMNS}) VALUES ({_marks(DAY_COLUMNS)})"
+    " ON CONFLICT (day, key_id, model) DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in DAY_SUMS)
+)
+PUT_COUNTER = (
+    "INSERT INTO counters (scope, kind, value, period, updated_at) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (scope, kind) DO UPDATE SET"
+    " value = excluded.value, period = excluded.period, updated_at = excluded.updated_at"
+)
+PUT_LAST_USE = "UPDATE keys SET last_used_at = max(ifnull(last_used_at, 0), ?) WHERE id = ?"
+PRUNE = (
+    "DELETE FROM usage WHERE seq IN"
+    f" (SELECT seq FROM usage WHERE at < ? ORDER BY at LIMIT {PRUNE_ROWS})"
+)
+
+
+class SqliteStore:
+    """A `Store` in one file; an async context manager. Entering raises StoreFailure.
+
+    `patience_s` is how long a call waits for its turn, the locks of other programs included.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        patience_s: float = PATIENCE_S,
+        migrations: Sequence[Migration] | None = None,
+    ) -> None:
+        self.path = path
+        self._db = SqliteThread(path, partial(open_database, path, migrations), patience_s)
+
+    async def __aenter__(self) -> SqliteStore:
+        await self._db.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._db.close()
+
+    @property
+    def trouble(self) -> str | None:
+        """Say what is wrong at the moment, for health checks; None: the last call worked."""
+        return self._db.trouble
+
+    # Keys and facts
+
+    async def load_keys(self) -> list[Key]:
+        """Read every key. Raises StoreFailure when one cannot be read."""
+        rows = await self._read(LOAD_KEYS)
+        try:
+            return [_key(row) for row in rows]
+        except msgspec.MsgspecError as error:
+            raise StoreFailure(
+                f"{self.path} holds a key that cannot be read ({error}): restore a backup in its"
+                " place."
+            ) from error
+
+    async def put_key(self, key: Key) -> None:
+        """Insert or update a key; durable on return."""
+        await self.put_keys((key,))
+
+    async def put_keys(self, keys: Sequence[Key]) -> None:
+        """Insert or update keys, all or none; durable on return."""
+        values = [_key_values(key) for key in keys]
+
+        def put(db: sqlite3.Connection) -> None:
+            with transaction(db, durable=True):
+                db.executemany(PUT_KEY, values)
+
+        await self._db.run(put)
+
+    async def load_meta(self, name: str) -> bytes | None:
+        """Read a small named fact."""
+        rows = await self._read("SELECT value FROM meta WHERE name = ?", (name,))
+        return bytes(rows[0][0]) if rows else None
+
+    async def put_meta(self, name: str, value: bytes) -> None:
+        """Write a small named fact; durable on return."""
+        await self._write(PUT_META, (name, value), durable=True)
+
+    # Counters and usage
+
+    async def load_counters(self) -> list[CounterRow]:
+        """Read every counter."""
+        rows = await self._read("SELECT scope, kind, value, period, updated_at FROM counters")
+        return [CounterRow(*row) for row in rows]
+
+    async def drop_counters(self, before: float) -> int:
+        """Forget counters not written since `before` (Unix seconds), but no budgets."""
+        statement = "DELETE FROM counters WHERE kind NOT LIKE 'budget%' AND updated_at < ?"
+        return await self._write(statement, (before,))
+
+    async def record(self, batch: Batch) -> None:
+        """Write usage rows, their daily sums, counters and last uses, all or none."""
+        await self._db.run(partial(_record, batch=batch))
+
+    async def usage_by(
+        self, first_day: str, last_day: str, *, key_id: str | None = None, model: str | None = None
+    ) -> list[UsageDay]:
+        """Read daily sums, both days included, ordered by day, key and model."""
+        where, values = _where({"day >=": first_day, "day <=": last_day}, key_id, model)
+        rows = await self._read(
+            f"SELECT {DAY_COLUMNS} FROM usage_daily{where} ORDER BY day, key_id, model", values
+        )
+        return [UsageDay(*row) for row in rows]
+
+    async def usage_rows(
+        self,
+        *,
+        key_id: str | None = None,
+        model: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> UsagePage:
+        """Read single requests, newest first."""
+        where, values = _where({"seq <": before}, key_id, model)
+        rows = await self._read(
+            f"SELECT {USAGE_COLUMNS}, seq FROM usage{where} ORDER BY seq DESC LIMIT ?",
+            (*values, limit + 1),
+        )
+        page = rows[:limit]
+        return UsagePage(
+            [_usage_row(row[:-1]) for row in page], page[-1][-1] if len(rows) > limit else None
+        )
+
+    async def prune(self, before_day: str) -> int:
+        """Delete usage rows older than a UTC day; daily sums stay. Gives how many went."""
+        before = datetime.fromisoformat(before_day).replace(tzinfo=UTC).timestamp()
+        deleted = 0
+        while True:
+            batch = await self._write(PRUNE, (before,))
+            deleted += batch
+            if batch < PRUNE_ROWS:
+                return deleted
+
+    async def check_writable(self) -> None:
+        """Write a little, to know whether writing works."""
+        await self._write(PUT_META, ("written_at", str(int(time.time())).encode()))
+
+    # The thread
+
+    async def _read(self, statement: str, values: Values = ()) -> list[Values]:
+        return await self._db.run(lambda db: db.execute(statement, values).fetchall())
+
+    async def _write(self, statement: str, values: Values, *, durable: bool = False) -> int:
+        def write(db: sqlite3.Connection) -> int:
+            with transaction(db, durable=durable):
+                return db.execute(statement, values).rowcount
+
+        return await self._db.run(write)
+
+
+def _record(db: sqlite3.Connection, batch: Batch) -> None:
+    rows: list[Values] = []
+    days: dict[tuple[int, str, str], list[int]] = {}
+    for sent in batch.rows:
+        row, amounts = sent, _amounts(sent)
+        if not _plausible(row, amounts):
+            row = _capped(row)
+            amounts = _amounts(row)
+        rows.append(structs.astuple(row))
+        sums = days.setdefault((int(row.at // DAY_S), row.key_id, row.model), [0] * len(DAY_SUMS))
+        for place, amount in enumerate(amounts):
+            sums[place] += amount
+    with transaction(db):
+        db.executemany(ADD_USAGE, rows)
+        db.executemany(
+            ADD_DAY,
+            [(_day(day), key_id, model, *sums) for (day, key_id, model), sums in days.items()],
+        )
+        db.executemany(PUT_COUNTER, [structs.astuple(row) for row in batch.counters])
+        db.executemany(PUT_LAST_USE, [(at, key_id) for key_id, at in batch.last_used.items()])
+
+
+def _day(number: int) -> str:
+    return (EPOCH + timedelta(days=number)).isoformat()
+
+
+def _amounts(row: UsageRow) -> tuple[int, ...]:
+    """Give what a row adds to its day, in the order of DAY_SUMS."""
+    used_tokens = row.prompt_tokens is not None or row.completion_tokens is not None
+    return (
+        1,
+        row.status not in NOT_FAILED,
+        row.prompt_tokens or 0,
+        row.completion_tokens or 0,
+        row.cached_tokens or 0,
+        row.reasoning_tokens or 0,
+        row.estimated,
+        row.cost_microusd is None and used_tokens,
+        row.cost_microusd or 0,
+        row.ttft_ms or 0,
+        row.ttft_ms is not None,
+        row.duration_ms,
+    )
+
+
+def _plausible(row: UsageRow, amounts: tuple[int, ...]) -> bool:
+    numbers = (*amounts, row.cache_write_tokens or 0, row.queued_ms)
+    return min(numbers) >= 0 and max(numbers) <= MOST_OF_ANYTHING
+
+
+def _capped(row: UsageRow) -> UsageRow:
+    """Cap absurd numbers: one too large for a column would hold up every row written with it."""
+    log.warning("request %s reported absurd usage; it is capped", row.request_id)
+    numbers = {
+        name: min(max(value, 0), MOST_OF_ANYTHING)
+        for name, value in structs.asdict(row).items()
+        if type(value) is int
+    }
+    return structs.replace(row, **numbers)
+
+
+def _where(
+    conditions: dict[str, str | int | None], key_id: str | None, model: str | None
+) -> tuple[str, Values]:
+    stated = {
+        condition: value
+        for condition, value in (conditions | {"key_id =": key_id, "model =": model}).items()
+        if value is not None
+    }
+    clause = " AND ".join(f"{condition} ?" for condition in stated)
+    return (f" WHERE {clause}" if clause else ""), tuple(stated.values())
+
+
+def _key_values(key: Key) -> Values:
+    models = None if key.models is None else msgspec.json.encode(key.models).decode()
+    return (
+        key.id,
+        key.name,
+        key.redacted,
+        key.digest,
+        key.created_at,
+        key.last_used_at,
+        key.expires_at,
+        key.status,
+        models,
+        *structs.astuple(key.limits),
+        key.weight,
+        key.previous_digest,
+        key.previous_until,
+    )
+
+
+def _key(row: Values) -> Key:
+    models, limits, rest = row[8], row[9:14], row[14:]
+    allowed = None if models is None else MODELS.decode(models)
+    fields: Values = (*row[:8], allowed, Limits(*limits), *rest)  # in the order of Key's own
+    return Key(*fields)
+
+
+def _usage_row(row: Values) -> UsageRow:
+    return msgspec.convert(
+        dict(zip(UsageRow.__struct_fields__, row, strict=True)), UsageRow, strict=False
+    )

@@ -1,0 +1,99 @@
+"""Rules every test lives under: one fast loop, a time limit, and nothing left behind.
+
+Asynchronous tests are plain `async def test_...`: pytest's `anyio_mode = auto` runs them, here on
+uvloop. Warnings are errors (setup.cfg), so a socket or transport that is dropped unclosed fails a
+test. Gateway fixtures live beside this file, in modules of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+from collections.abc import AsyncIterator, Generator
+from typing import Any
+
+import pytest
+
+TIME_LIMIT_S = 30.0
+"""How long one test may take; `@pytest.mark.time_limit(seconds)` grants more."""
+
+STRAY_GRACE_S = 1.0
+"""How long a task that is already on its way out may take to be gone."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marks of this suite."""
+    config.addinivalue_line("markers", "time_limit(seconds): let this test take longer")
+
+
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> None:
+    """Watch every asynchronous test for strays, outside all of its own fixtures."""
+    inner = obj.hypothesis.inner_test if hasattr(obj, "hypothesis") else obj
+    if collector.istestfunction(obj, name) and inspect.iscoroutinefunction(inner):
+        pytest.mark.usefixtures("_no_stray_tasks")(obj)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Put the time limit around an asynchronous test; faulthandler's limit covers the rest."""
+    test, mark = pyfuncitem.obj, pyfuncitem.get_closest_marker("time_limit")
+    limit_s = mark.args[0] if mark else TIME_LIMIT_S
+
+    async def limited(**arguments: Any) -> None:
+        timer = asyncio.timeout(limit_s)
+        try:
+            async with timer:
+                await test(**arguments)
+        except TimeoutError as error:
+            if timer.expired():
+                raise AssertionError(f"the test took longer than {limit_s:g} s") from error
+            raise
+
+    if inspect.iscoroutinefunction(test) and not hasattr(test, "hypothesis"):
+        pyfuncitem.obj = limited
+    try:
+        return (yield)
+    finally:
+        pyfuncitem.obj = test
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Run on the loop that the gateway runs on."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture
+async def _no_stray_tasks() -> AsyncIterator[None]:
+    """Fail a test that leaves a task running, or garbage that warns when it is collected."""
+    before = _tasks()
+    yield
+    strays = _tasks() - before
+    if strays:
+        _, strays = await asyncio.wait(strays, timeout=STRAY_GRACE_S)
+    shown = [repr(task) for task in strays]
+    for task in strays:
+        task.cancel()
+    if strays:
+        await asyncio.wait(strays, timeout=STRAY_GRACE_S)
+    gc.collect()  # an unclosed transport in a reference cycle warns now, beside its own test
+    assert not shown, "tasks left running:\n" + "\n".join(shown)
+
+
+def _tasks() -> set[asyncio.Task[Any]]:
+    """Find the tasks of the loop but those of anyio's own test runner."""
+    return {
+        task
+        for task in asyncio.all_tasks()
+        if not getattr(task.get_coro(), "__qualname__", "").startswith("TestRunner.")
+    }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_collections() -> None:
+    """Keep what is imported by now out of the collections after each test."""
+    gc.collect()
+    gc.freeze()

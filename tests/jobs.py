@@ -1,0 +1,138 @@
+"""Jobs as the tests of the engine make them, and the two ends that a job hangs between."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+
+from workers.catalog import Deployment, Model
+from workers.errors import GatewayError
+from workers.job import Job, Outcome
+from workers.queue import FairQueue
+from workers.wire import ChatRequest, parse_chat
+
+BODY = b'{"model":"test/one","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
+MODEL = Model(id="test/one", name="One")
+_numbers = itertools.count(1)
+
+
+def make_deployment(
+    name: str = "a",
+    *,
+    order: int = 1,
+    weight: int = 1,
+    room: int = 64,
+    base_url: str = "http://127.0.0.1:1/v1",
+) -> Deployment:
+    """Make a deployment that needs no secret."""
+    return Deployment(
+        id=f"test/one@{name}",
+        provider="openai",
+        base_url=base_url,
+        upstream_model="one",
+        order=order,
+        weight=weight,
+        max_concurrency=room,
+    )
+
+
+def make_request(body: bytes = BODY) -> ChatRequest:
+    """Parse a chat request."""
+    return parse_chat(body)
+
+
+def make_job(
+    lane: str = "key_a",
+    *,
+    weight: int = 1,
+    max_wait_s: float = 1000.0,
+    model: Model = MODEL,
+    settle: Callable[[Outcome], None] | None = None,
+) -> Job:
+    """Make an admitted job."""
+    return Job(
+        f"job_{next(_numbers)}",
+        make_request(),
+        model,
+        lane=lane,
+        weight=weight,
+        max_wait_s=max_wait_s,
+        settle=settle if settle is not None else lambda _outcome: None,
+    )
+
+
+class Client:
+    """A reader that keeps what it is given; while `slow` it can take no more after each write."""
+
+    def __init__(self, *, slow: bool = False) -> None:
+        self.slow = slow
+        self.writes: list[bytes] = []
+        self.ends: list[GatewayError | None] = []
+        self.fault: Exception | None = None
+        self.ended = asyncio.Event()
+
+    def write(self, frames: bytes) -> bool:
+        """Keep frames, or raise the fault."""
+        if self.fault is not None:
+            raise self.fault
+        assert not self.ends, "a write after the end"
+        self.writes.append(frames)
+        return not self.slow
+
+    def end(self, error: GatewayError | None) -> None:
+        """Keep the end."""
+        self.ends.append(error)
+        self.ended.set()
+
+    async def end_of_answer(self) -> bytes:
+        """Wait for the end and give all that came."""
+        async with asyncio.timeout(5):
+            await self.ended.wait()
+        return b"".join(self.writes)
+
+    @property
+    def told(self) -> GatewayError:
+        """Give the error the client was told."""
+        (error,) = self.ends
+        assert error is not None
+        return error
+
+
+class Tap:
+    """An exchange without an upstream: it notes what it is told to do."""
+
+    def __init__(self, *, sent: bool = True) -> None:
+        self.sent = sent
+        self.calls: list[str] = []
+        self.error: Exception | None = None
+        self.aborted = asyncio.Event()
+
+    def pause(self) -> None:
+        """Note that reading stopped."""
+        self.calls.append("pause")
+
+    def resume(self) -> None:
+        """Note that reading goes on."""
+        self.calls.append("resume")
+
+    def abort(self, error: Exception) -> None:
+        """Note the first error."""
+        self.calls.append("abort")
+        if self.error is None:
+            self.error = error
+        self.aborted.set()
+
+
+async def take(queue: FairQueue) -> Job:
+    """Take the next job that waits, like a worker."""
+    assert len(queue), "nothing waits"
+    job = await queue.get()
+    assert job is not None
+    job.pick_up()
+    return job
+
+
+async def drained(queue: FairQueue) -> list[Job]:
+    """Take everything that waits, in the order it is served."""
+    return [await take(queue) for _ in range(len(queue))]

@@ -1,0 +1,64 @@
+"""Install the Debian packages that the tests need and this machine lacks.
+
+Run as root it installs them; otherwise it says which command to run, and fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+NEEDED = {
+    "gcc": "/usr/bin/gcc",  # builds the load generator of tests/bench
+    "libc6-dev": "/usr/include/stdio.h",
+    "nginx-light": "/usr/sbin/nginx",  # the bare proxy that tests/bench measures beside the gateway
+}
+"""Debian package -> a file that shows it, or another version of it, is here."""
+
+
+def main() -> int:
+    """Install what is missing; give the exit code."""
+    missing = [package for package, sign in NEEDED.items() if not is_here(sign)]
+    if not missing:
+        print("nothing to install")
+        return 0
+    commands = [
+        ["apt-get", "update", "-q"],
+        ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing],
+    ]
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        by_hand = " && ".join(shlex.join(["sudo", *command]) for command in commands)
+        print(f"The tests need {', '.join(missing)}. On Debian, run:\n\n    {by_hand}\n")
+        return 1
+    return max(map(run, commands))
+
+
+def is_here(sign: str) -> bool:
+    """Tell whether the file, or the program of its name, exists."""
+    return Path(sign).exists() or shutil.which(Path(sign).name) is not None
+
+
+def run(command: list[str]) -> int:
+    """Run one step; show what it printed only if it failed."""
+    print(shlex.join(command), flush=True)
+    settings = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(
+        command,
+        env=settings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        text=True,
+    )
+    if done.returncode:
+        print(done.stdout)
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

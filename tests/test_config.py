@@ -1,0 +1,280 @@
+"""Rules of the configuration: where a value comes from, and that nothing wrong goes unnoticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.config import ConfigError, describe_settings, load_config
+from server.settings import SECTIONS, SHORT_VARIABLES, Config, Server
+
+OWNER_KEY = "hunter2-hunter2-hunter2"
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def from_file(text: str, environ: dict[str, str] | None = None, **overrides: Any) -> Config:
+    Path("test.toml").write_text(text)
+    return load_config(overrides, environ or {}, "test.toml")
+
+
+def refusal(text: str = "", environ: dict[str, str] | None = None, **overrides: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        from_file(text, environ, **overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    config = load_config({}, {})
+    assert config == Config()
+    assert (config.server.host, config.server.port) == ("127.0.0.1", 8080)
+    assert (config.server.max_body_bytes, config.server.max_bodies_bytes) == (2**25, 2**28)
+    assert (config.guests.requests_per_minute, config.guests.requests_per_day) == (10, 100)
+    assert (config.queue.max_waiting, config.stream.total_timeout_s) == (512, 0)
+
+
+def test_flags_beat_variables_beat_the_file_beats_the_defaults() -> None:
+    text = "[server]\nport = 1001\nhost = '10.0.0.1'\ndata_dir = '/file'"
+    environ = {"ROXY_SERVER_PORT": "1002", "ROXY_SERVER_HOST": "10.0.0.2"}
+    server = from_file(text, environ, port=1003, host=None).server
+    assert (server.port, server.host, server.data_dir) == (1003, "10.0.0.2", "/file")
+    assert server.max_header_bytes == Server().max_header_bytes
+
+
+def test_roxy_toml_in_the_current_directory_is_read_when_no_other_is_named() -> None:
+    Path("roxy.toml").write_text("[server]\nport = 1001")
+    config = load_config({}, {})
+    assert (config.server.port, config.path) == (1001, "roxy.toml")
+
+
+def test_the_config_flag_beats_its_variable() -> None:
+    Path("a.toml").write_text("[server]\nport = 1001")
+    Path("b.toml").write_text("[server]\nport = 1002")
+    assert load_config({}, {"ROXY_CONFIG": "a.toml"}).server.port == 1001
+    assert load_config({}, {"ROXY_CONFIG": "a.toml"}, Path("b.toml")).server.port == 1002
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "section", "name", "value"),
+    [
+        ("ROXY_SERVER_PORT", "0", "server", "port", 0),
+        ("ROXY_SERVER_HOST", "::", "server", "host", "::"),
+        ("ROXY_SERVER_HEAD_TIMEOUT_S", "2.5", "server", "head_timeout_s", 2.5),
+        ("ROXY_SERVER_HEAD_TIMEOUT_S", "3", "server", "head_timeout_s", 3.0),
+        ("ROXY_GUESTS_ENABLED", "false", "guests", "enabled", False),
+        ("ROXY_GUESTS_ENABLED", "0", "guests", "enabled", False),
+        ("ROXY_LOG_ACCESS", "1", "log", "access", True),
+        ("ROXY_LOG_FORMAT", "json", "log", "format", "json"),
+        (
+            "ROXY_SERVER_TRUSTED_PROXIES",
+            "10.0.0.0/8, fd00::/8,",
+            "server",
+            "trusted_proxies",
+            ("10.0.0.0/8", "fd00::/8"),
+        ),
+        ("ROXY_GUESTS_MODELS", "zai/glm-4.5", "guests", "models", ("zai/glm-4.5",)),
+        ("ROXY_DATA_DIR", "/srv/roxy", "server", "data_dir", "/srv/roxy"),
+        ("ROXY_SERVER_PORT", "", "server", "port", 8080),  # empty is not set
+    ],
+)
+def test_a_variable_is_read_as_the_type_of_its_setting(
+    variable: str, text: str, section: str, name: str, value: object
+) -> None:
+    config = load_config({}, {variable: text})
+    assert getattr(getattr(config, section), name) == value
+
+
+def test_every_setting_has_a_variable_that_works_and_a_documentation() -> None:
+    settings = describe_settings()
+    assert len({setting.env for setting in settings}) == len(settings)
+    for setting in settings:
+        assert setting.doc.endswith(".")
+        text = setting.default
+        if isinstance(text, tuple):
+            text = ",".join(text)
+        load_config({}, {setting.env: str(text)})
+
+
+def test_settings_are_described_in_the_order_of_the_file() -> None:
+    paths = [setting.path for setting in describe_settings()]
+    assert paths[:2] == ["server.host", "server.port"]
+    assert [path.split(".")[0] for path in paths] == sorted(
+        (path.split(".")[0] for path in paths), key=list(SECTIONS).index
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("ROXY_SERVER_PRT", "ROXY_SERVER_PORT"),
+        ("ROXY_ADMIN_KEY", "ROXY_ADMIN_API_KEY"),
+        ("ROXY_GUEST_ENABLED", "ROXY_GUESTS_ENABLED"),
+    ],
+)
+def test_an_unknown_variable_stops_the_start_and_names_the_nearest(
+    variable: str, nearest: str
+) -> None:
+    message = refusal(environ={variable: "hunter2"})
+    assert f"{variable}; did you mean {nearest}?" in message
+    assert "hunter2" not in message
+
+
+def test_other_programs_variables_are_no_concern_of_ours() -> None:
+    assert load_config({}, {"PATH": "/bin", "ROXYFOO": "1"}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[server]\nprot = 1", "unknown setting `$.server.prot`; did you mean port?"),
+        ("[guest]", "unknown section `$.guest`; did you mean guests?"),
+        ("demo = true", "unknown section `$.demo`"),
+        ("server = 1", "`$.server` must be a table"),
+        ("[server]\nport = '1'", "Expected `int`, got `str` - at `$.server.port`"),
+        ("[server]\nport = true", "at `$.server.port`"),
+        ("[server]\nport = 65536", "at `$.server.port`"),
+        ("[server]\nport = 80.5", "at `$.server.port`"),
+        ("[guests]\nmodels = 'x'", "at `$.guests.models`"),
+        ("[log]\nlevel = 'loud'", "at `$.log.level`"),
+        ("[queue]\nmax_waiting = 0", "at `$.queue.max_waiting`"),
+        ("[stream]\ngap_timeout_s = 0", "at `$.stream.gap_timeout_s`"),
+        ("[stream]\ngap_timeout_s = nan", "stream.gap_timeout_s must be a finite number"),
+        ("[stream]\ngap_timeout_s = inf", "stream.gap_timeout_s must be a finite number"),
+        ("x =", "test.toml is not valid TOML"),
+        ("models = 1", "must be written as [[models]] tables"),
+        ("[models]\nid = 'x'", "must be written as [[models]] tables"),
+        ("[[models]]\nid = 'x'", "needs at least one [[models.deployments]] table"),
+        ("[[models]]\nid = 'zai/glm-4.5'\nname = 1", "at `$.models[0].name`"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_path_of_what_is_wrong(text: str, says: str) -> None:
+    message = refusal(text)
+    assert says in message
+    assert "test.toml" in message or "must be a finite" in message
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("ROXY_SERVER_PORT", "eighty"),
+        ("ROXY_SERVER_PORT", "-1"),
+        ("ROXY_SERVER_PORT", "1.5"),
+        ("ROXY_GUESTS_ENABLED", "maybe"),
+        ("ROXY_DEMO", "maybe"),
+        ("ROXY_STREAM_HEARTBEAT_S", "nan"),
+        ("ROXY_LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_value_of_a_variable_is_refused_by_its_name(variable: str, text: str) -> None:
+    assert variable in refusal(environ={variable: text})
+
+
+def test_a_wrong_value_of_a_flag_is_refused_by_its_name() -> None:
+    assert "--max-body-bytes: Expected" in refusal(max_body_bytes=1)
+    assert "unknown option 'prot'" in refusal(prot=1)
+
+
+def test_a_file_that_was_named_must_be_there() -> None:
+    with pytest.raises(ConfigError, match=r"cannot read none\.toml: No such file"):
+        load_config({}, {}, "none.toml")
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    Path("bad.toml").write_bytes(b"x = '\xff'")
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        load_config({}, {}, "bad.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[server]\nprocesses = 2", "server.processes must be 1"),
+        ("[server]\ntls_cert = 'c.pem'", "belong together"),
+        ("[server]\ntls_key = 'k.pem'", "belong together"),
+        ("[server]\nmax_bodies_bytes = 2048", "must be at least server.max_body_bytes"),
+        ("[server]\ntrusted_proxies = ['10.0.0.1/8']", "server.trusted_proxies: 10.0.0.1/8"),
+        ("[server]\ntrusted_proxies = ['proxy']", "server.trusted_proxies: 'proxy'"),
+        ("[server]\nbase_url = 'example.com'", "server.base_url: the URL must begin with"),
+        ("[guests]\nmodels = ['glm']", "guests.models: unknown model 'glm'"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(text: str, says: str) -> None:
+    assert says in refusal(text)
+
+
+def test_the_base_url_loses_its_trailing_slash() -> None:
+    assert from_file("[server]\nbase_url = 'https://ai.example.com/'").server.base_url == (
+        "https://ai.example.com"
+    )
+
+
+def test_guests_may_be_given_models_of_the_owners_own() -> None:
+    text = """
+        [guests]
+        models = ["mine"]
+        [[models]]
+        id = "mine"
+        [[models.deployments]]
+        provider = "openai"
+        base_url = "http://127.0.0.1:11434/v1"
+        upstream_model = "qwen3"
+    """
+    config = from_file(text)
+    assert [entry.id for entry in config.models] == ["mine"]
+
+
+def test_the_owner_key_is_taken_from_the_environment_and_never_shown() -> None:
+    config = load_config({}, {"ROXY_ADMIN_API_KEY": OWNER_KEY})
+    assert config.admin_api_key == OWNER_KEY
+    assert OWNER_KEY not in f"{config!r} {config} {config.__rich_repr__()}"
+
+
+@pytest.mark.parametrize("key", ["", "x" * 15, "x y" * 10, "schlüssel" * 3, "line\nline" * 3])
+def test_a_poor_owner_key_refuses_to_start_without_being_shown(key: str) -> None:
+    message = refusal(environ={"ROXY_ADMIN_API_KEY": key})
+    assert "ROXY_ADMIN_API_KEY must" in message
+    assert not key or key not in message
+
+
+def test_sixteen_characters_are_enough_for_the_owner_key() -> None:
+    assert load_config({}, {"ROXY_ADMIN_API_KEY": "x" * 16}).admin_api_key == "x" * 16
+
+
+@pytest.mark.parametrize("variable", ["ROXY_DATABASE_URL", "ROXY_REDIS_URL"])
+def test_shared_stores_are_refused_rather_than_ignored(variable: str) -> None:
+    message = refusal(environ={variable: "redis://:hunter2@host"})
+    assert f"{variable} cannot be used" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("flag", "environ", "demo"),
+    [
+        (None, {}, False),
+        (True, {}, True),
+        (None, {"ROXY_DEMO": "1"}, True),
+        (None, {"ROXY_DEMO": ""}, False),
+        (False, {"ROXY_DEMO": "true"}, False),
+    ],
+)
+def test_demo_comes_from_flag_or_variable(
+    flag: bool | None, environ: dict[str, str], demo: bool
+) -> None:
+    assert load_config({"demo": flag}, environ).demo is demo
+
+
+def test_the_two_names_of_the_data_directory_must_agree() -> None:
+    same = {"ROXY_DATA_DIR": "/a", "ROXY_SERVER_DATA_DIR": "/a"}
+    assert load_config({}, same).server.data_dir == "/a"
+    assert "differ" in refusal(environ={"ROXY_DATA_DIR": "/a", "ROXY_SERVER_DATA_DIR": "/b"})
+
+
+def test_every_short_variable_is_documented() -> None:
+    assert all(short.doc.endswith(".") for short in SHORT_VARIABLES)

@@ -1,0 +1,163 @@
+"""A body from a stranger is split into its members, or refused in words that help."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.errors import InvalidRequest
+from workers.json_body import MAX_DEPTH, read_object
+
+
+def refusal(body: bytes) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        read_object(body)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"{", "not valid JSON"),
+        (b'{"a":1}x', "not valid JSON: trailing characters"),
+        (b'{"a":1,}', "not valid JSON"),
+        (b"{'a':1}", "not valid JSON"),
+        (b'{"a":NaN}', "not valid JSON"),
+        (b'{"a":-Infinity}', "not valid JSON"),
+        (b'{"a":01}', "not valid JSON"),
+        (b'{"a":"\x01"}', "not valid JSON"),
+        (b'{"a":"\n"}', "not valid JSON"),
+        (rb'{"a":"\x"}', "not valid JSON"),
+        (rb'{"a":"\ud800"}', "not valid JSON"),
+        (rb'{"a":"\ud800 and more text"}', "not valid JSON"),
+        (rb'{"a":"\ude00 and more text"}', "not valid JSON"),
+        (rb'{"a":"\ud83d\ud83d\ude00"}', "not valid JSON"),
+        (rb'{"a":{"\ud800 key, far inside":1}}', "not valid JSON"),
+        (b"\xef\xbb\xbf{}", "not valid JSON"),
+        (b'{"a":"\xff"}', "not valid UTF-8 (byte 6)"),
+        (b'{"a":"\xc0\x80"}', "not valid UTF-8"),
+        (b'{"a":"\xed\xa0\x80"}', "not valid UTF-8"),
+        ('{"a":"é"}'.encode("utf-16"), "not valid UTF-8"),
+        ('{"a":"é"}'.encode("latin-1"), "not valid UTF-8"),
+        (b"[]", "must be a JSON object"),
+        (b"null", "must be a JSON object"),
+        (b'"{}"', "must be a JSON object"),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_refused(body: bytes, words: str) -> None:
+    assert words in refusal(body).message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b' {"a" : 1 } \n',
+        rb'{"a":"\ud83d\ude00 \\ud800"}',
+        '{"a":"👋 é"}'.encode(),
+        b'{"a":1e999,"b":' + b"9" * 5000 + b"}",
+        b'{"a":{"x":1,"x":2}}',
+    ],
+)
+def test_members_come_as_they_were_sent(body: bytes) -> None:
+    members = read_object(body)
+    told = json.loads(body, parse_int=str)
+    assert list(members) == list(told)
+    assert {name: json.loads(bytes(raw), parse_int=str) for name, raw in members.items()} == told
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"a","model":"b"}',
+        b'{"model": "a", "n": 1, "n": 1}',
+        b'{ "n":1, "x":{"n":2}, "n":1 }',
+        rb'{"model":"a","mod\u0065l":"b"}',
+        b'{"x":"' + b"a" * 70_000 + b'","x":1}',
+    ],
+)
+def test_a_repeated_key_is_refused_and_named(body: bytes) -> None:
+    error = refusal(body)
+    assert "more than once" in error.message
+    assert error.param in ("model", "n", "x")
+
+
+def nested(depth: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
+    return b'{"a":' + opening * (depth - 1) + closing * (depth - 1) + b"}"
+
+
+FILLER = {
+    "a small body": b"",
+    "a large body": b"a" * 2_000_000,
+    "a large body of many values": b'","b":[' + b'{"[\\"":"]"},' * 100_000 + b'0],"c":"',
+}
+
+
+@pytest.mark.parametrize("filler", FILLER.values(), ids=FILLER.keys())
+def test_the_depth_limit_is_exact(filler: bytes) -> None:
+    def body(depth: int) -> bytes:
+        return nested(depth)[:-1] + b',"brackets":"' + b"[{" * 40 + rb"\"\\" + filler + b'"}'
+
+    for depth in (2, 33, 63, MAX_DEPTH):
+        read_object(body(depth))
+    for depth in (MAX_DEPTH + 1, MAX_DEPTH + 2, 200):
+        assert "nested more than 64 levels" in refusal(body(depth)).message
+
+
+def test_depth_counts_objects_like_arrays() -> None:
+    read_object(nested(64, b'{"k":', b"}").replace(b":}", b":0}"))
+    assert "levels" in refusal(nested(65, b'{"k":', b"}").replace(b":}", b":0}")).message
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_a_body_that_would_overflow_the_stack_is_refused(opening: bytes) -> None:
+    assert refusal(b'{"a":' + opening * 100_000).status == 400
+    closing = b"]" if opening == b"[" else b"}"
+    body = b'{"a":' + opening * 20_000 + b"1" + closing * 20_000 + b"}"
+    assert "nested more than 64 levels" in refusal(body).message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":[' + b"[]," * 600_000 + b"[]]}",
+        b'{"a":[' + b'"",' * 600_000 + b'""]}',
+        b"{" + b",".join(b'"%d":0' % n for n in range(300_000)) + b"}",
+    ],
+    ids=["arrays", "strings", "keys"],
+)
+def test_a_body_that_is_all_structure_is_refused(body: bytes) -> None:
+    assert "Send fewer" in refusal(body).message
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(), JSON), st.sampled_from([None, 2]), st.booleans())
+def test_every_json_object_is_read(
+    told: dict[str, Any], indent: int | None, ascii_only: bool
+) -> None:
+    try:
+        body = json.dumps(told, indent=indent, ensure_ascii=ascii_only).encode()
+    except UnicodeEncodeError:
+        return
+    members = read_object(body)
+    assert {name: json.loads(bytes(raw)) for name, raw in members.items()} == told
+
+
+@given(st.binary() | st.text().map(str.encode) | st.lists(st.sampled_from(list('{}[]",:\\u0d8 1e-.tn')), max_size=30).map(lambda s: "".join(s).encode()))  # fmt: skip
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    try:
+        members = read_object(body)
+    except InvalidRequest:
+        return
+    assert json.loads(body).keys() == members.keys()

@@ -1,0 +1,116 @@
+"""An event stream gives the same payloads however its bytes were cut."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.sse import EventSplitter
+
+CASES = [
+    ("one event", b"data: a\n\n", [b"a"]),
+    ("several events", b"data: a\n\ndata: b\n\ndata: c\n\n", [b"a", b"b", b"c"]),
+    ("no space after the colon", b"data:a\n\n", [b"a"]),
+    ("only one space is taken", b"data:  a \n\n", [b" a "]),
+    ("CRLF", b"data: a\r\n\r\ndata: b\r\n\r\n", [b"a", b"b"]),
+    ("CRLF and LF mixed", b"data: a\r\n\ndata: b\n\r\n", [b"a", b"b"]),
+    ("a lone CR is white space", b'data: {"a":\r1}\n\n', [b'{"a": 1}']),
+    ("comments", b": hi\n\n:\ndata: a\n: x\n\n", [b"a"]),
+    ("other fields", b"event: x\nid: 1\nretry: 2\ndata: a\n\n", [b"a"]),
+    ("fields that only begin like data", b"database: x\ndata: a\n\n", [b"a"]),
+    ("an event without data", b"event: ping\n\ndata: a\n\n", [b"a"]),
+    ("empty data", b"data:\n\ndata: \n\ndata\n\ndata: a\n\n", [b"a"]),
+    ("data over several lines", b"data: {\ndata:\ndata: }\n\n", [b"{  }"]),
+    ("several lines in CRLF", b"data: {\r\ndata: }\r\n\r\n", [b"{ }"]),
+    ("a byte order mark", b"\xef\xbb\xbfdata: a\n\n", [b"a"]),
+    ("a byte order mark later is no field", b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [b"a"]),
+    ("blank lines", b"\n\n\ndata: a\n\n\n\n\ndata: b\n\n", [b"a", b"b"]),
+    ("Unicode line separators", "data: \u2028\u0085\x0b\n\n".encode(), ["\u2028\u0085\x0b".encode()]),
+    ("an end without blank line", b"data: a\n\ndata: b\n", [b"a", b"b"]),
+    ("an end without line end", b"data: a\n\ndata: b", [b"a", b"b"]),
+    ("an end within CRLF", b"data: a\r\n\r\ndata: b\r", [b"a", b"b"]),
+    ("nothing", b"", []),
+]  # fmt: skip
+
+
+def split(pieces: list[bytes], limit: int = 1000) -> list[bytes]:
+    splitter = EventSplitter(limit)
+    payloads = [payload for piece in pieces for payload in splitter.feed(piece)]
+    assert not splitter.overlong
+    tail = splitter.finish()
+    return [*payloads, tail] if tail else payloads
+
+
+@pytest.mark.parametrize(
+    ("stream", "payloads"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
+)
+def test_a_stream_gives_its_payloads_however_it_is_cut(
+    stream: bytes, payloads: list[bytes]
+) -> None:
+    assert split([stream]) == payloads
+    assert split([stream[at : at + 1] for at in range(len(stream))]) == payloads
+    for at in range(len(stream)):
+        assert split([stream[:at], stream[at:]]) == payloads, at
+
+
+LINES = st.lists(
+    st.sampled_from([b"data: a", b"data:", b"data", b": c", b"event: e", b"", b"", b"\r", b"data: b\r", b"\xef\xbb\xbf"])
+)  # fmt: skip
+
+
+@given(LINES, st.lists(st.integers(0, 80), max_size=6))
+def test_any_stream_gives_the_same_whole_and_in_pieces(lines: list[bytes], cuts: list[int]) -> None:
+    stream = b"\n".join(lines)
+    places = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
+    pieces = [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+    assert split(pieces) == split([stream])
+
+
+@pytest.mark.parametrize(
+    ("stream", "overlong"),
+    [
+        (b"data: 56789\n\n", False),
+        (b"data: 567890\n\n", True),
+        (b"data: 5\ndata: 5\n\n", True),
+        (b"data:\n" * 3 + b"\n", True),
+        (b"data: 5\n\n" * 9, False),
+        (b": a long comment", True),
+        (b": a long comment\n\n", True),
+        (b": short\n\n" * 9, False),
+    ],
+)
+def test_an_event_or_line_beyond_the_cap_is_told_however_it_is_cut(
+    stream: bytes, overlong: bool
+) -> None:
+    for size in (1, 2, 5, len(stream)):
+        splitter = EventSplitter(11)
+        for at in range(0, len(stream), size):
+            splitter.feed(stream[at : at + size])
+        assert splitter.overlong is overlong, size
+
+
+def test_events_before_an_overlong_one_come_out_and_none_after_it() -> None:
+    splitter = EventSplitter(20)
+    assert splitter.feed(b"data: a\n\ndata: " + b"x" * 30 + b"\n\ndata: b\n\n") == [b"a"]
+    assert splitter.overlong
+    assert splitter.feed(b"data: c\n\n") == []
+    assert splitter.finish() == b""
+
+
+def test_an_event_of_many_megabytes_is_put_together_in_linear_time() -> None:
+    def feed(megabytes: int) -> float:
+        splitter = EventSplitter(64 * 1024 * 1024)
+        piece = b"x" * 4096
+        started = time.process_time()
+        splitter.feed(b"data: ")
+        for _ in range(256 * megabytes):
+            splitter.feed(piece)
+        (payload,) = splitter.feed(b"\n\n")
+        assert len(payload) == megabytes * 1024 * 1024
+        return time.process_time() - started
+
+    feed(1)
+    assert feed(32) < 1.0  # a quadratic join would copy 130 GB

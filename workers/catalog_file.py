@@ -1,0 +1,276 @@
+"""Read the built-in catalog and the owner's changes to it.
+
+`catalog.toml` beside this file and the `[[models]]` of `roxy.toml` have one format, checked
+strictly here. An entry for a known id overrides only the fields it names, and its deployments, when
+given, replace the known ones; an entry with a new id adds a model and needs at least one
+deployment.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_CEILING, Decimal
+from importlib.resources import files
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from workers.catalog import CHAT_COMPLETIONS, MILLION, Catalog, Deployment, Model, Prices, PriceTier
+from workers.deployment_checks import (
+    checked_base_url,
+    checked_secret,
+    checked_secret_env,
+    host_label,
+)
+from workers.providers import TRANSLATORS
+
+Provider = Literal["openai", "anthropic", "google"]
+Modality = Literal["text", "image", "audio", "video", "file"]
+ModelId = Annotated[
+    str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z")
+]
+Line = Annotated[str, Meta(min_length=1, max_length=300, pattern=r"^[^\r\n]*\Z")]
+Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
+Dollars = Annotated[float, Meta(ge=0, le=1_000_000)]
+
+DEFAULT = Model(id="", name="")
+"""What a new model is taken to be where its entry is silent."""
+
+
+class CatalogError(ValueError):
+    """An entry is wrong; the message names its path, as in `$.models[0].deployments[1].order`."""
+
+
+class TierEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """A price tier, in dollars per million tokens."""
+
+    above_prompt_tokens: Annotated[int, Meta(ge=0)]
+    prompt: Dollars
+    completion: Dollars
+    cached_prompt: Dollars | None = None
+    cache_write_prompt: Dollars | None = None
+
+
+class PricesEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """Stated prices, in dollars per million tokens."""
+
+    prompt: Dollars
+    completion: Dollars
+    cached_prompt: Dollars | None = None
+    cache_write_prompt: Dollars | None = None
+    tiers: tuple[TierEntry, ...] = ()
+
+
+class DeploymentEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """A `[[models.deployments]]` table."""
+
+    provider: Provider
+    base_url: str
+    upstream_model: Line
+    secret_env: str = ""
+    order: Annotated[int, Meta(ge=0, le=1000)] = 1
+    weight: Annotated[int, Meta(ge=1, le=1000)] = 1
+    max_concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 64
+
+
+class ModelEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """A `[[models]]` table: what it leaves out stays as it is."""
+
+    id: ModelId
+    name: Line | UnsetType = UNSET
+    description: Annotated[str, Meta(max_length=1000)] | UnsetType = UNSET
+    context_window: Tokens | UnsetType = UNSET
+    max_output_tokens: Tokens | UnsetType = UNSET
+    input_modalities: tuple[Modality, ...] | UnsetType = UNSET
+    output_modalities: tuple[Modality, ...] | UnsetType = UNSET
+    owned_by: Line | UnsetType = UNSET
+    released: Annotated[int, Meta(ge=0)] | dt.date | UnsetType = UNSET
+    endpoints: tuple[Literal["chat.completions"], ...] | UnsetType = UNSET
+    prices: PricesEntry | UnsetType = UNSET
+    deployments: tuple[DeploymentEntry, ...] | UnsetType = UNSET
+
+
+T = TypeVar("T")
+Entry: TypeAlias = ModelEntry | Mapping[str, Any]
+
+
+def load_catalog(
+    overrides: Sequence[Entry] = (), environ: Mapping[str, str] | None = None
+) -> Catalog:
+    """Build the catalog from the built-in file, the owner's entries and the secrets in `environ`.
+
+    Raises CatalogError. Prices that are not stated stay None; see `workers.prices` and
+    `Catalog.priced`.
+    """
+    entries = merged_entries(overrides)
+    return Catalog(_model(entry, environ or {}) for entry in entries)
+
+
+def merged_entries(overrides: Sequence[Entry]) -> tuple[ModelEntry, ...]:
+    """Lay the owner's entries over the built-in ones; raises CatalogError."""
+    entries = {entry.id: entry for entry in built_in_entries()}
+    for number, entry in enumerate(parse_entries(overrides)):
+        known = entries.get(entry.id)
+        if known is None and not _or(entry.deployments, ()):
+            raise CatalogError(
+                f"the new model {entry.id!r} needs at least one [[models.deployments]] table "
+                f"- at `$.models[{number}]`"
+            )
+        entries[entry.id] = entry if known is None else _override(known, entry)
+    return tuple(entries.values())
+
+
+@functools.cache
+def built_in_entries() -> tuple[ModelEntry, ...]:
+    """Read `catalog.toml` of the installed package."""
+    text = files("workers").joinpath("catalog.toml").read_text(encoding="utf-8")
+    return parse_entries(tomllib.loads(text)["models"])
+
+
+def parse_entries(entries: Sequence[Entry]) -> tuple[ModelEntry, ...]:
+    """Check entries one by one and against each other; raises CatalogError."""
+    parsed = tuple(
+        _parse_entry(entry, f"$.models[{number}]") for number, entry in enumerate(entries)
+    )
+    seen: set[str] = set()
+    for number, entry in enumerate(parsed):
+        if entry.id in seen:
+            raise CatalogError(
+                f"the model id {entry.id!r} occurs twice - at `$.models[{number}].id`"
+            )
+        seen.add(entry.id)
+    return parsed
+
+
+def _parse_entry(entry: Entry, path: str) -> ModelEntry:
+    if isinstance(entry, ModelEntry):
+        return entry
+    try:
+        parsed = msgspec.convert(dict(entry), ModelEntry)
+    except msgspec.ValidationError as error:
+        raise CatalogError(_at(str(error), path)) from error
+    for number, deployment in enumerate(_or(parsed.deployments, ())):
+        where = f"{path}.deployments[{number}]"
+        _check(checked_base_url, deployment.base_url, f"{where}.base_url")
+        _check(checked_secret_env, deployment.secret_env, f"{where}.secret_env")
+    return parsed
+
+
+def _at(message: str, path: str) -> str:
+    """Let msgspec's `$`, the entry, become its path in the file."""
+    if "`$" in message:
+        return message.replace("`$", f"`{path}", 1)
+    return f"{message} - at `{path}`"
+
+
+def _check(check: Any, value: str, path: str) -> None:
+    try:
+        check(value)
+    except ValueError as error:
+        raise CatalogError(f"{error} - at `{path}`") from error
+
+
+def _override(known: ModelEntry, entry: ModelEntry) -> ModelEntry:
+    named = {
+        field: value
+        for field in ModelEntry.__struct_fields__
+        if (value := getattr(entry, field)) is not UNSET
+    }
+    return msgspec.structs.replace(known, **named)
+
+
+def _model(entry: ModelEntry, environ: Mapping[str, str]) -> Model:
+    """Fill in what the entry does not say."""
+    context_window = _or(entry.context_window, DEFAULT.context_window)
+    return Model(
+        id=entry.id,
+        name=_or(entry.name, entry.id),
+        description=_or(entry.description, ""),
+        context_window=context_window,
+        max_output_tokens=_or(
+            entry.max_output_tokens, min(DEFAULT.max_output_tokens, context_window)
+        ),
+        input_modalities=_or(entry.input_modalities, DEFAULT.input_modalities),
+        output_modalities=_or(entry.output_modalities, DEFAULT.output_modalities),
+        owned_by=_or(entry.owned_by, _owner(entry.id)),
+        released=_unix_seconds(entry.released),
+        endpoints=_or(entry.endpoints, (CHAT_COMPLETIONS,)),
+        prices=None if entry.prices is UNSET else _prices(entry.prices),
+        deployments=tuple(_deployments(entry, environ)),
+    )
+
+
+def _deployments(entry: ModelEntry, environ: Mapping[str, str]) -> Iterable[Deployment]:
+    labels: dict[str, int] = {}
+    for each in _or(entry.deployments, ()):
+        base_url = checked_base_url(each.base_url)
+        label = host_label(base_url)
+        labels[label] = labels.get(label, 0) + 1
+        yield Deployment(
+            id=f"{entry.id}@{label}" + (f"#{labels[label]}" if labels[label] > 1 else ""),
+            provider=each.provider,
+            base_url=base_url,
+            upstream_model=each.upstream_model,
+            secret_env=each.secret_env,
+            secret=_secret(each.secret_env, environ),
+            order=each.order,
+            weight=each.weight,
+            max_concurrency=each.max_concurrency,
+            supported=each.provider in TRANSLATORS,
+        )
+
+
+def _secret(name: str, environ: Mapping[str, str]) -> str:
+    try:
+        return checked_secret(environ.get(name, "")) if name else ""
+    except ValueError as error:
+        raise CatalogError(f"the environment variable {name} {error}") from error
+
+
+def _prices(entry: PricesEntry) -> Prices:
+    return Prices(
+        prompt=microusd(entry.prompt),
+        completion=microusd(entry.completion),
+        cached_prompt=_microusd_or_none(entry.cached_prompt),
+        cache_write_prompt=_microusd_or_none(entry.cache_write_prompt),
+        tiers=tuple(
+            PriceTier(
+                above_prompt_tokens=tier.above_prompt_tokens,
+                prompt=microusd(tier.prompt),
+                completion=microusd(tier.completion),
+                cached_prompt=_microusd_or_none(tier.cached_prompt),
+                cache_write_prompt=_microusd_or_none(tier.cache_write_prompt),
+            )
+            for tier in sorted(entry.tiers, key=lambda tier: tier.above_prompt_tokens)
+        ),
+    )
+
+
+def microusd(dollars: float) -> int:
+    """Convert dollars to micro-dollars exactly as written (0.1 is 100,000), rests rounded up."""
+    return int((Decimal(str(dollars)) * MILLION).to_integral_value(ROUND_CEILING))
+
+
+def _microusd_or_none(dollars: float | None) -> int | None:
+    return None if dollars is None else microusd(dollars)
+
+
+def _owner(model_id: str) -> str:
+    owner, slash, _ = model_id.partition("/")
+    return owner if slash else "local"
+
+
+def _unix_seconds(released: int | dt.date | UnsetType) -> int:
+    if isinstance(released, UnsetType):
+        return 0
+    if isinstance(released, int):
+        return released
+    return int(dt.datetime(released.year, released.month, released.day, tzinfo=dt.UTC).timestamp())
+
+
+def _or(value: T | UnsetType, default: T) -> T:
+    return default if isinstance(value, UnsetType) else value

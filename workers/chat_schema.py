@@ -1,0 +1,299 @@
+"""The chat completion request as a schema: types, ranges, and the words for what is wrong.
+
+Unknown fields are not looked at. `null` is allowed where OpenAI's API document allows it (optional
+fields). Message content stays undecoded: only its JSON kind is read, and the parts of a list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from workers.errors import InvalidRequest
+
+MEDIA_TOKENS = 1000
+"""What a picture counts in the estimate, and any other medium of more than 4096 characters."""
+
+_LONG_MEDIA_BYTES = 4096
+_NULL = Raw(b"null")
+_STRING, _LIST, _NULL_KIND = b'"[n'  # how the JSON of each begins
+
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Name = Annotated[str, Meta(min_length=1)]
+Object = dict[str, Raw]
+
+
+class _Typed(Struct, gc=False):
+    type: Name
+
+
+class _Function(Struct, gc=False):
+    name: Name
+    description: str | None = None
+    parameters: Object | None = None
+    strict: bool | None = None
+
+
+class _Tool(Struct, gc=False):
+    type: Name
+    function: _Function | None = None
+
+
+class _Called(Struct, gc=False):
+    name: str
+    arguments: str
+
+
+class _ToolCall(Struct, gc=False):
+    id: str
+    type: str = "function"
+    function: _Called | None = None
+
+
+class _ImageUrl(Struct, gc=False):
+    url: Raw
+    detail: str | None = None
+
+
+class _Data(Struct, gc=False):
+    data: Raw = _NULL
+    file_data: Raw = _NULL
+
+
+class _Part(Struct, gc=False):
+    type: Name
+    text: Raw = _NULL
+    image_url: _ImageUrl | None = None
+    video_url: _ImageUrl | None = None
+    input_audio: _Data | None = None
+    file: _Data | None = None
+
+
+class _System(Struct, tag_field="role", tag="system", gc=False):
+    content: Raw
+
+
+class _Developer(Struct, tag_field="role", tag="developer", gc=False):
+    content: Raw
+
+
+class _User(Struct, tag_field="role", tag="user", gc=False):
+    content: Raw
+
+
+class _ToolAnswer(Struct, tag_field="role", tag="tool", gc=False):
+    tool_call_id: str
+    content: Raw
+
+
+class _Assistant(Struct, tag_field="role", tag="assistant", gc=False):
+    content: Raw = _NULL
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Called | None = None
+    refusal: str | None = None
+
+
+class _FunctionAnswer(Struct, tag_field="role", tag="function", gc=False):
+    name: Name
+    content: Raw = _NULL
+
+
+Message = _System | _Developer | _User | _ToolAnswer | _Assistant | _FunctionAnswer
+_NULLABLE = (_Assistant, _FunctionAnswer)
+
+
+class StreamOptions(Struct, gc=False):
+    """What a client may ask of a stream."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class Chat(Struct):
+    """The known fields of a chat completion request, decoded no further than needed."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    max_tokens: Positive | None = None
+    max_completion_tokens: Positive | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    stop: str | Annotated[list[str], Meta(max_length=4)] | None = None
+    seed: Int64 | None = None
+    tools: list[_Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | Object | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[_Function] | None = None
+    function_call: str | Object | None = None
+    response_format: _Typed | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    modalities: list[str] | None = None
+    audio: Object | None = None
+    prediction: Object | None = None
+    web_search_options: Object | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+
+class Media(NamedTuple):
+    """The pictures, recordings and files of a request: their bytes, and what to count instead."""
+
+    size_bytes: int = 0
+    tokens: int = 0
+
+
+_CHAT = msgspec.json.Decoder(Chat)
+_PARTS = msgspec.json.Decoder(list[_Part])
+
+
+def check_chat(body: bytes) -> tuple[Chat, Media]:
+    """Decode the known fields of a request that `json_body.read_object` has let pass.
+
+    Raises InvalidRequest with OpenAI's path of the field in `param`.
+    """
+    try:
+        chat = _CHAT.decode(body)
+    except msgspec.ValidationError as error:
+        raise _explained(error) from error
+    if chat.stream_options is not None and not chat.stream:
+        raise InvalidRequest(
+            "'stream_options' is only allowed with 'stream': true. Set that, or leave it out.",
+            param="stream_options",
+        )
+    for index, tool in enumerate(chat.tools or ()):
+        if tool.type == "function" and tool.function is None:
+            raise _missing(f"tools[{index}].function")
+    media = Media()
+    for index, message in enumerate(chat.messages):
+        kind = memoryview(message.content)[0]
+        if kind == _LIST:
+            media = _check_parts(message.content, f"messages[{index}].content", media)
+        elif kind != _STRING and not (kind == _NULL_KIND and isinstance(message, _NULLABLE)):
+            raise _wrong(f"messages[{index}].content")
+    return chat, media
+
+
+def _check_parts(content: Raw, path: str, media: Media) -> Media:
+    """Check one list of content parts; give `media` with theirs added."""
+    try:
+        parts = _PARTS.decode(content)
+    except msgspec.ValidationError as error:
+        raise _explained(error, path) from error
+    size_bytes, tokens = media
+    for index, part in enumerate(parts):
+        if part.type == "text" and memoryview(part.text)[0] != _STRING:
+            raise _wrong(f"{path}[{index}].text")
+        if part.type == "image_url" and part.image_url is None:
+            raise _missing(f"{path}[{index}].image_url")
+        if part.image_url is not None and memoryview(part.image_url.url)[0] != _STRING:
+            raise _wrong(f"{path}[{index}].image_url.url")
+        for source in _sources(part):
+            if part.image_url is not None or len(source) > _LONG_MEDIA_BYTES:
+                size_bytes += len(source)
+                tokens += MEDIA_TOKENS
+    return Media(size_bytes, tokens)
+
+
+def _sources(part: _Part) -> Iterator[Raw]:
+    if part.image_url is not None:
+        yield part.image_url.url
+    if part.video_url is not None:
+        yield part.video_url.url
+    for holder in (part.input_audio, part.file):
+        if holder is not None:
+            yield from (holder.data, holder.file_data)
+
+
+_PLACE = re.compile(r"(?P<what>.*?)(?: - at (?:key in )?`\$(?P<path>[^`]*)`)?", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+
+_RULES = {
+    "model": "the id of a model as a string; GET /api/v1/models lists them",
+    "messages": "a list of at least one message",
+    "messages[]": "an object with 'role' and 'content'",
+    "messages[].role": "one of system, developer, user, assistant, tool, function",
+    "messages[].content": "a string or a list of content parts (null only for an assistant)",
+    "messages[].content[]": "an object with a 'type'",
+    "messages[].content[].type": "a string, such as text or image_url",
+    "messages[].content[].text": "a string",
+    "messages[].content[].image_url": "an object with a 'url'",
+    "messages[].content[].image_url.url": "a string: an https URL or a data URL",
+    "messages[].tool_call_id": "a string: the id of the tool call that this message answers",
+    "messages[].tool_calls": "a list of the tool calls that the model made",
+    "messages[].tool_calls[].function.arguments": "a string that holds the arguments as JSON",
+    "stream": "true or false",
+    "stream_options": 'an object, such as {"include_usage": true}',
+    "stream_options.include_usage": "true or false",
+    "n": "a whole number from 1 to 128",
+    "max_tokens": "a whole number of at least 1",
+    "max_completion_tokens": "a whole number of at least 1",
+    "temperature": "a number from 0 to 2",
+    "top_p": "a number from 0 to 1",
+    "presence_penalty": "a number from -2 to 2",
+    "frequency_penalty": "a number from -2 to 2",
+    "logprobs": "true or false",
+    "top_logprobs": "a whole number from 0 to 20",
+    "logit_bias": "an object of token ids and numbers from -100 to 100",
+    "stop": "a string or a list of up to 4 strings",
+    "seed": "a whole number of at most 64 bits",
+    "tools": "a list of tools",
+    "tools[]": "an object with a 'type'",
+    "tools[].type": "a string, such as function",
+    "tools[].function": "an object with a 'name'",
+    "tools[].function.name": "a string of at least one character",
+    "tools[].function.parameters": "a JSON Schema object",
+    "tool_choice": "none, auto, required, or an object that names a tool",
+    "parallel_tool_calls": "true or false",
+    "response_format": "an object with a 'type'",
+    "response_format.type": "a string: text, json_object or json_schema",
+    "metadata": "an object of strings",
+    "user": "a string",
+}
+
+
+def _explained(error: msgspec.ValidationError, prefix: str = "") -> InvalidRequest:
+    """Say what msgspec found in OpenAI's terms: the path as `param`, and what belongs there."""
+    place = _PLACE.fullmatch(str(error))
+    what, path = (place["what"], place["path"] or "") if place else (str(error), "")
+    param = (prefix + path).removeprefix(".").split("[...]")[0]
+    missing = _MISSING.match(what)
+    if missing:
+        return _missing(f"{param}.{missing[1]}".removeprefix("."))
+    return _wrong(param, what)
+
+
+def _missing(param: str) -> InvalidRequest:
+    rule = _RULES.get(_rule_name(param), "")
+    return InvalidRequest(
+        f"Missing required parameter: '{param}'. Send {rule or 'it'}.", param=param
+    )
+
+
+def _wrong(param: str, what: str = "") -> InvalidRequest:
+    rule = _RULES.get(_rule_name(param))
+    if rule is None:
+        return InvalidRequest(f"Invalid value for '{param}': {what.replace('`', '')}.", param=param)
+    return InvalidRequest(f"Invalid value for '{param}'. It must be {rule}.", param=param)
+
+
+def _rule_name(param: str) -> str:
+    return re.sub(r"\[\d+\]", "[]", param)

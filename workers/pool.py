@@ -1,0 +1,254 @@
+"""Workers: asyncio tasks that carry jobs upstream, one answer each.
+
+Every model has its own fair queue and its own lazily started workers, as many as its deployments'
+`max_concurrency`, so a slow model cannot eat another's. A worker opens an exchange, attaches the
+job's channel to it and is woken once, at the end; the bytes pass in the reader's callback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import msgspec
+
+from workers.catalog import Deployment, Model
+from workers.clock import Clock
+from workers.errors import (
+    Draining,
+    GatewayError,
+    NoDeployment,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from workers.job import Job, JobEnded
+from workers.providers import TRANSLATORS, Translator, UpstreamRequest
+from workers.queue import FairQueue
+from workers.routing import Routing, no_deployment_message, worse
+from workers.transport import Exchange, Transport
+
+log = logging.getLogger("roxy.workers")
+
+REFUSAL_BYTES = 64 * 1024
+"""How much of an upstream's error page is read to find its message."""
+WHOLE_BYTES = 64 * 1024 * 1024
+"""The largest answer that is not streamed."""
+
+
+class StreamSettings(msgspec.Struct, frozen=True):
+    """The clocks and caps of an answer, in seconds and bytes; `total_timeout_s` 0: none."""
+
+    first_content_timeout_s: float = 120.0
+    gap_timeout_s: float = 60.0
+    total_timeout_s: float = 0.0
+    max_event_bytes: int = 8 * 1024 * 1024
+
+
+class Relay:
+    """The sink of one streamed answer: upstream bytes in, the job's frames out."""
+
+    __slots__ = ("_clock", "_exchange", "_job", "_translator")
+
+    def __init__(self, job: Job, translator: Translator, clock: Clock, exchange: Exchange) -> None:
+        self._job = job
+        self._translator = translator
+        self._clock = clock
+        self._exchange = exchange
+
+    def feed(self, data: bytes) -> None:
+        """Translate what one read brought and pass it on."""
+        self._clock.touch()
+        frames = self._translator.feed(data)
+        if frames:
+            self._clock.note_content()
+            self._job.push(frames)
+        if self._translator.done:
+            self._job.close("finished")
+            self._exchange.release()
+
+
+class ModelPool:
+    """The queue and the workers of one model."""
+
+    def __init__(
+        self,
+        model: Model,
+        transport: Transport,
+        routing: Routing,
+        stream: StreamSettings,
+        max_waiting: int,
+    ) -> None:
+        self.model = model
+        self.size = sum(one.max_concurrency for one in model.live_deployments())
+        self.queue = FairQueue(max_waiting, self.size)
+        self._transport = transport
+        self._routing = routing
+        self._stream = stream
+        self._workers: set[asyncio.Task[None]] = set()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job and see that a worker comes for it. Raises Overloaded, NoDeployment."""
+        if self.size == 0:
+            raise NoDeployment(no_deployment_message(self.model))
+        if len(self._workers) < self.size and not self.queue.idle_workers:
+            self._start_worker(job)
+        else:
+            self.queue.put(job)
+
+    async def close(self) -> None:
+        """Let the workers finish what they carry and wait for them."""
+        self.queue.close()
+        if self._workers:
+            await asyncio.wait(self._workers)
+
+    def _start_worker(self, job: Job) -> None:
+        task = asyncio.get_running_loop().create_task(
+            self._work(job), name=f"worker {self.model.id}"
+        )
+        self._workers.add(task)
+        task.add_done_callback(self._workers.discard)
+
+    async def _work(self, job: Job | None) -> None:
+        """Carry jobs one at a time until the queue is closed."""
+        while job is not None:
+            try:
+                await self._carry(job)
+            except Exception:
+                log.exception("job %s failed in the gateway", job.id)
+                job.close("failed", GatewayError())
+            del job  # an idle worker must not keep the last request's body alive
+            job = await self.queue.get()
+
+    async def _carry(self, job: Job) -> None:
+        """Try deployments in order until one has begun to answer, then see it to its end."""
+        if job.ended:
+            return
+        job.pick_up()
+        started = asyncio.get_running_loop().time()
+        try:
+            failure = await self._try_deployments(job)
+        except NoDeployment as error:
+            failure = error
+        if failure is not None:
+            if not job.committed:
+                job.close("failed", failure)
+            else:
+                job.close("timed_out" if isinstance(failure, UpstreamTimeout) else "cut", failure)
+        self.queue.note_service(asyncio.get_running_loop().time() - started)
+
+    async def _try_deployments(self, job: Job) -> GatewayError | None:
+        failure: UpstreamError | None = None
+        for deployment in self._routing.candidates(self.model):
+            self._routing.take(deployment)
+            try:
+                await self._attempt(job, deployment)
+                return None
+            except JobEnded:
+                return None
+            except UpstreamError as error:
+                log.info(
+                    "job %s: %s failed: %s (%s)", job.id, deployment.id, error.code, error.message
+                )
+                failure = worse(failure, error)
+                if job.committed or not error.retryable:
+                    return error
+            finally:
+                self._routing.give_back(deployment)
+            if job.ended:
+                return None
+        return failure or UpstreamUnavailable()
+
+    async def _attempt(self, job: Job, deployment: Deployment) -> None:
+        """Send the job to one deployment. Raises UpstreamError, or JobEnded."""
+        translator = TRANSLATORS[deployment.provider](
+            job.request, job.model, deployment, self._stream.max_event_bytes
+        )
+        exchange = self._open(deployment, translator.request())
+        clock = Clock(self._stream, job.channel, exchange, streamed=job.request.stream)
+        job.begin(deployment, translator, exchange)
+        try:
+            head = await exchange.head()
+            if head.status >= 300:
+                page = await exchange.read(REFUSAL_BYTES) if head.status >= 400 else b""
+                raise translator.refusal(head.status, head.headers, page)
+            translator.check_head(head.status, head.headers)
+            if job.request.stream:
+                exchange.follow(Relay(job, translator, clock, exchange))
+                await exchange.end()
+                if not job.ended:
+                    job.push(translator.finish())
+            else:
+                job.push(translator.whole(await exchange.read(WHOLE_BYTES)))
+            job.close("finished")
+        except GatewayError as error:
+            exchange.abort(error)
+            raise
+        finally:
+            clock.stop()
+            exchange.release()
+
+    def _open(self, deployment: Deployment, request: UpstreamRequest) -> Exchange:
+        url = deployment.base_url.rstrip("/") + request.path
+        head = self._transport.request_head("POST", url, request.headers)
+        return self._transport.exchange(url, head, request.body)
+
+
+class Engine:
+    """All models' pools and every job that has not ended."""
+
+    def __init__(self, transport: Transport, stream: StreamSettings, max_waiting: int) -> None:
+        self.routing = Routing()
+        self.jobs: dict[str, Job] = {}
+        self.draining = False
+        self._transport = transport
+        self._stream = stream
+        self._max_waiting = max_waiting
+        self._pools: dict[str, ModelPool] = {}
+        self._emptied: asyncio.Event | None = None
+
+    def __iter__(self) -> Iterator[ModelPool]:
+        return iter(self._pools.values())
+
+    def pool(self, model: Model) -> ModelPool:
+        """Find a model's pool, made when first asked for."""
+        pool = self._pools.get(model.id)
+        if pool is None:
+            pool = self._pools[model.id] = ModelPool(
+                model, self._transport, self.routing, self._stream, self._max_waiting
+            )
+        return pool
+
+    def submit(self, job: Job) -> None:
+        """Take a job in until it ends. Raises Overloaded, Draining, NoDeployment."""
+        if self.draining:
+            raise Draining
+        self.pool(job.model).submit(job)
+        self.jobs[job.id] = job
+        job.on_end = self._forget
+
+    def _forget(self, job: Job) -> None:
+        self.jobs.pop(job.id, None)
+        if self._emptied is not None and not self.jobs:
+            self._emptied.set()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new jobs, wait for the accepted ones, end those that outlast `timeout_s`."""
+        self.draining = True
+        if self.jobs:
+            self._emptied = asyncio.Event()
+            try:
+                await asyncio.wait_for(self._emptied.wait(), timeout_s)
+            except TimeoutError:
+                for job in list(self.jobs.values()):
+                    job.close(
+                        "drained",
+                        Draining("The gateway is stopping; the answer was not completed."),
+                    )
+
+    async def aclose(self) -> None:
+        """End whatever still runs and wait for the workers."""
+        await self.drain(0.0)
+        for pool in self._pools.values():
+            await pool.close()

@@ -1,0 +1,353 @@
+"""OpenAI-shaped upstreams: chunks pass as they came, but for the model's name and the usage.
+
+Every event is decoded once, into the few fields that are read here; the decoder also proves that
+the rest is JSON. What goes out are the upstream's own bytes in canonical framing. The quirks were
+seen at OpenAI, OpenRouter, Groq, Gemini's compatible endpoint, vLLM, llama.cpp and Ollama.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from workers.errors import UpstreamDisconnected, UpstreamError
+from workers.providers.openai_chunks import (
+    ANSWER,
+    CHUNK,
+    MEMBERS,
+    NULL,
+    ODD_CHUNK,
+    UNREADABLE,
+    Choice,
+    Chunk,
+    Counts,
+    OddChoice,
+    Text,
+    complete_choices,
+    has_content,
+    is_json,
+    mended,
+    text_bytes,
+)
+from workers.providers.refusals import find_problem, refused, told_in_band
+from workers.providers.translator import DEFAULT_MAX_EVENT_BYTES, UpstreamRequest
+from workers.sse import EventSplitter
+from workers.wire import ChatRequest, Usage, parse_usage
+
+if TYPE_CHECKING:
+    from workers.catalog import Deployment, Model
+
+MAX_HELD_BYTES = 1024 * 1024
+MAX_HELD_EVENTS = 1000
+"""How much may come before the first content; past either the answer is given out as it is."""
+
+_DONE = b"[DONE]"
+
+
+class OpenAITranslator:
+    """Carry one request to an OpenAI-shaped upstream and its answer back. See `Translator`."""
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        model: Model,
+        deployment: Deployment,
+        max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+    ) -> None:
+        self.committed = False
+        self.done = False
+        self.failure: UpstreamError | None = None
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.output_bytes = 0
+        self._request = request
+        self._deployment = deployment
+        self._model_id = model.id
+        self._model_json = msgspec.json.encode(model.id)
+        self._their_model: str | None = None
+        self._swaps: tuple[tuple[bytes, bytes], ...] = ()
+        self._their_start = self._our_start = b""  # of a chunk, up to and with the model's name
+        self._splitter = EventSplitter(max_event_bytes)
+        self._held: list[bytes] = []  # payloads on their way out
+        self._held_bytes = 0
+        self._finished: dict[int, bool] = {}  # by choice index
+        self._last = b""
+        self._usage_json = b""
+        self._usage_chunk = b""
+
+    def request(self) -> UpstreamRequest:
+        """Write the request: the client's own, but for the model's name and the wish for usage."""
+        accept = "text/event-stream" if self._request.stream else "application/json"
+        headers = [("content-type", "application/json"), ("accept", accept)]
+        if self._deployment.secret:
+            headers.append(("authorization", f"Bearer {self._deployment.secret}"))
+        body = self._request.encode(self._deployment.upstream_model)
+        return UpstreamRequest("/chat/completions", tuple(headers), body)
+
+    def check_head(self, status: int, headers: Mapping[str, str]) -> None:
+        """Raise UpstreamError unless an answer of the right kind follows (or of no told kind)."""
+        if status != 200:
+            raise self.refusal(status, headers, b"")
+        if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+            raise UpstreamError(
+                "The upstream of this model answered with compressed data, unasked."
+            )
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind and not (
+            kind == "text/event-stream" if self._request.stream else kind.endswith("json")
+        ):
+            raise UpstreamError
+
+    def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+        """Map an answer with a status other than 200 to one of our errors."""
+        return refused(status, headers, body, self._deployment)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes of a streamed answer; give whole events for the client, or nothing yet.
+
+        Raises UpstreamError; with frames at hand they are given out first and the next call raises.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self.done:
+            return b""
+        given_out, held = self.committed, len(self._held)
+        try:
+            self._take_all(data)
+        except UpstreamError as error:
+            self.failure = error
+            if not given_out or not self._held:
+                self.committed = given_out
+                raise
+        if not self.committed:
+            self._held_bytes += sum(map(len, self._held[held:]))
+            if self._held_bytes <= MAX_HELD_BYTES and len(self._held) <= MAX_HELD_EVENTS:
+                return b""
+            self.committed = True
+        return self._give_out()
+
+    def finish(self) -> bytes:
+        """Take note that the body has ended. Raises UpstreamDisconnected when it was cut."""
+        if self.failure is not None:
+            raise self.failure
+        tail = self._splitter.finish()
+        if tail and (tail.strip() == _DONE or is_json(tail)):
+            self._take(tail)
+        if not self.done:
+            if not self._finished or not all(self._finished.values()):
+                raise UpstreamDisconnected
+            self._close()
+        return self._give_out()
+
+    def whole(self, body: bytes) -> bytes:
+        """Check a whole answer and put the model's name back. Raises UpstreamError."""
+        body = body.strip()
+        try:
+            answer = ANSWER.decode(body)
+            if not body.isascii():
+                body.decode()
+        except UNREADABLE as error:
+            raise self._failed(body) from error
+        if answer.error:
+            raise self._failed(body)
+        for choice in answer.choices:
+            if choice.finish_reason == "error":
+                raise UpstreamError("The upstream of this model failed while it was answering.")
+            self.finish_reason = (
+                choice.finish_reason if isinstance(choice.finish_reason, str) else None
+            )
+            self.output_bytes += text_bytes(choice.message)
+        self.usage = parse_usage(answer.usage)
+        self.committed = self.done = True
+        return self._with_our_model(body, answer.model if isinstance(answer.model, str) else None)
+
+    def _take_all(self, data: bytes) -> None:
+        for payload in self._splitter.feed(data):
+            self._take(payload)
+            if self.done:
+                return
+        if self._splitter.overlong:
+            raise UpstreamError("The upstream of this model sent an event that is too large.")
+
+    def _give_out(self) -> bytes:
+        if not self._held:
+            return b""
+        frames = b"data: " + b"\n\ndata: ".join(self._held) + b"\n\n"
+        self._held.clear()
+        return frames
+
+    def _take(self, payload: bytes) -> None:
+        """Read one event and keep what of it goes to the client."""
+        try:
+            chunk = CHUNK.decode(payload)
+            if not payload.isascii():
+                payload.decode()
+        except UNREADABLE as error:
+            odd = self._read_odd(payload, error)
+            if odd is None:
+                return
+            payload, chunk = odd
+        if not chunk.choices or chunk.error:
+            self._take_without_choices(payload, chunk)
+            return
+        complete = self._note_choices(chunk.choices)
+        if not self.committed:
+            self.committed = self.finish_reason is not None or has_content(payload)
+        self._last = payload
+        self._keep(payload, chunk, complete=complete)
+
+    def _note_choices(self, choices: list[Choice]) -> bool:
+        """Count text and finish reasons; say whether every choice has the members it must have."""
+        complete = True
+        for choice in choices:
+            text, reason = choice.delta, choice.finish_reason
+            if text is not None:
+                self.output_bytes += text.size_bytes()
+            if reason:
+                self._note_finish(choice.index, reason)
+            elif choice.index not in self._finished:
+                self._finished[choice.index] = False
+            if text is None or reason is UNSET:
+                complete = False
+        return complete
+
+    def _note_finish(self, index: int, reason: str) -> None:
+        if reason == "error":  # OpenRouter's, beside the other reasons
+            raise UpstreamError("The upstream of this model failed while it was answering.")
+        self._finished[index] = True
+        self.finish_reason = reason
+
+    def _take_without_choices(self, payload: bytes, chunk: Chunk) -> None:
+        """Deal with errors, usage alone, and chunks that only carry other members."""
+        if chunk.error:
+            raise self._failed(payload)
+        if chunk.usage:
+            self._hold_usage_chunk(payload, chunk)
+            return
+        if chunk.choices is None:
+            members = MEMBERS.decode(payload)
+            if "choices" not in members:
+                problem = find_problem(payload)
+                if problem is not None:
+                    raise told_in_band(problem, self._deployment)
+                if "object" not in members:
+                    return  # no chunk at all, such as a ping
+        self._keep(payload, chunk, complete=chunk.choices is not None)
+
+    def _hold_usage_chunk(self, payload: bytes, chunk: Chunk) -> None:
+        """Keep the upstream's usage chunk for the end; a client that did not ask never sees it."""
+        members = MEMBERS.decode(payload)
+        if not self._note_usage(members["usage"]):
+            return
+        if chunk.choices is None:
+            payload = msgspec.json.encode({**members, "choices": []})
+        self._usage_chunk = self._with_our_model(payload, chunk.model)
+
+    def _read_odd(self, payload: bytes, error: Exception) -> tuple[bytes, Chunk] | None:
+        """Read what the first decoder refused: `[DONE]`, nothing, unusual types, or garbage.
+
+        Half a surrogate pair (an upstream cut a string inside an emoji) becomes U+FFFD.
+        """
+        text = payload.strip()
+        if text == _DONE:
+            if not any(self._finished.values()):
+                raise UpstreamDisconnected
+            self._close()
+        if not text or self.done:
+            return None
+        payload = mended(payload)
+        try:
+            payload.decode()
+            odd = ODD_CHUNK.decode(payload)
+        except UNREADABLE:
+            raise self._failed(payload) from error
+        choices = [self._even(choice) for choice in odd.choices or ()]
+        usage = odd.usage if odd.usage is UNSET or odd.usage is None else Counts()
+        model = odd.model if isinstance(odd.model, str) else None
+        return payload, Chunk(model, choices if odd.choices is not None else None, usage, odd.error)
+
+    def _even(self, odd: OddChoice) -> Choice:
+        """Make an odd choice a usual one, its text counted."""
+        self.output_bytes += text_bytes(odd.delta)
+        delta = None if bytes(odd.delta) == b"null" else Text()
+        return Choice(odd.index, delta, odd.finish_reason)
+
+    def _close(self) -> None:
+        """Add what comes after the last content: the usage if asked for, and `[DONE]`."""
+        if self._request.include_usage and self._usage_json:
+            self._held.append(self._usage_chunk or self._made_usage_chunk())
+        self._held.append(_DONE)
+        self.done = self.committed = True
+
+    def _failed(self, body: bytes) -> UpstreamError:
+        """Give the error that a body or event tells, or say that it is no completion."""
+        problem = find_problem(body)
+        return UpstreamError() if problem is None else told_in_band(problem, self._deployment)
+
+    def _with_our_model(self, payload: bytes, theirs: str | None) -> bytes:
+        """Put the catalog id where the upstream's model name stands, every other byte as it was."""
+        if theirs == self._model_id:
+            return payload
+        if self._their_start and payload.startswith(self._their_start):
+            return self._our_start + payload[len(self._their_start) :]
+        if theirs != self._their_model:
+            self._their_model = theirs
+            name = msgspec.json.encode(theirs)
+            self._swaps = tuple(
+                (colon + name, colon + self._model_json) for colon in (b'"model":', b'"model": ')
+            )
+        if theirs is not None and payload.count(b'"model"') == 1:
+            for old, new in self._swaps:
+                start, found, rest = payload.partition(old)
+                if found:
+                    self._their_start, self._our_start = start + old, start + new
+                    return self._our_start + rest
+        return msgspec.json.encode({**MEMBERS.decode(payload), "model": Raw(self._model_json)})
+
+    def _keep(self, payload: bytes, chunk: Chunk, *, complete: bool) -> None:
+        """Put an event among those on their way out; `complete`: so are its choices."""
+        if not complete or chunk.usage:
+            payload = self._rewritten(payload, chunk, complete=complete)
+        else:
+            payload = self._with_our_model(payload, chunk.model)
+            if chunk.usage is UNSET and self._request.include_usage:
+                payload = payload.rstrip()[:-1] + b',"usage":null}'
+        self._held.append(payload)
+
+    def _rewritten(self, payload: bytes, chunk: Chunk, *, complete: bool) -> bytes:
+        """Write a chunk anew: our model, usage noted and taken out, choices as they must be."""
+        members = MEMBERS.decode(payload)
+        members["model"] = Raw(self._model_json)
+        if not complete:
+            members["choices"] = complete_choices(members.get("choices", NULL))
+        if chunk.usage:
+            self._note_usage(members["usage"])
+        if self._request.include_usage:
+            members["usage"] = NULL
+        elif chunk.usage:
+            del members["usage"]
+        return msgspec.json.encode(members)
+
+    def _note_usage(self, raw: Raw) -> bool:
+        usage = parse_usage(raw)
+        if usage is None:
+            return False
+        self.usage = usage
+        self._usage_json, self._usage_chunk = bytes(raw), b""
+        return True
+
+    def _made_usage_chunk(self) -> bytes:
+        """Make the usage chunk of an upstream that told its usage beside content."""
+        last = MEMBERS.decode(self._last)
+        head = {
+            "id": f"chatcmpl-{time.time_ns():x}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            **{name: last[name] for name in ("id", "object", "created") if name in last},
+        }
+        body = {"model": Raw(self._model_json), "choices": [], "usage": Raw(self._usage_json)}
+        return msgspec.json.encode(head | body)

@@ -1,0 +1,180 @@
+"""What is read of an OpenAI-shaped answer, and the few changes made to its JSON.
+
+Structs name only the members that matter here; msgspec checks and skips the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+_EMPTY = (b"null", b'""', b"[]", b"{}")
+NULL = Raw(b"null")
+
+
+class Function(Struct, gc=False):
+    """A function that the model calls, or a piece of one."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCall(Struct, gc=False):
+    """A tool call, or a piece of one."""
+
+    function: Function | None = None
+
+
+class Text(Struct, gc=False):
+    """The generated text in a delta or message."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: Function | None = None
+
+    def size_bytes(self) -> int:
+        """Count its bytes as UTF-8."""
+        size = _size(self.content) if self.content else 0
+        reasoning = self.reasoning_content or self.reasoning  # some send both, equal
+        if reasoning:
+            size += _size(reasoning)
+        if self.refusal:
+            size += _size(self.refusal)
+        if self.tool_calls:
+            size += sum(_called_size(call.function) for call in self.tool_calls)
+        if self.function_call:
+            size += _called_size(self.function_call)
+        return size
+
+
+class Choice(Struct, gc=False):
+    """One of the `n` answers in a chunk."""
+
+    index: int = 0
+    delta: Text | None = None
+    finish_reason: str | UnsetType | None = UNSET
+
+
+class Counts(Struct, gc=False):
+    """A usage object: that it is there is all that matters at first."""
+
+
+class Chunk(Struct, gc=False):
+    """One streamed event."""
+
+    model: str | None = None
+    choices: list[Choice] | None = None
+    usage: Counts | UnsetType | None = UNSET
+    error: Any = None
+
+
+class OddChoice(Struct):
+    """A choice whose delta is not of the usual type, such as a list of parts (Mistral)."""
+
+    index: int = 0
+    delta: Raw = NULL
+    finish_reason: str | UnsetType | None = UNSET
+
+
+class OddChunk(Struct):
+    """A chunk whose delta, model or usage is not of the usual type."""
+
+    model: Any = None
+    choices: list[OddChoice] | None = None
+    usage: Any = UNSET
+    error: Any = None
+
+
+class AnswerChoice(Struct):
+    """One of the `n` answers of a whole answer."""
+
+    finish_reason: Any = None
+    message: Raw = NULL
+
+
+class Answer(Struct):
+    """An answer that is not streamed."""
+
+    choices: list[AnswerChoice]
+    model: Any = None
+    usage: Raw = NULL
+    error: Any = None
+
+
+CHUNK = msgspec.json.Decoder(Chunk)
+ODD_CHUNK = msgspec.json.Decoder(OddChunk)
+ANSWER = msgspec.json.Decoder(Answer)
+_TEXT = msgspec.json.Decoder(Text)
+MEMBERS = msgspec.json.Decoder(dict[str, Raw])
+_CHOICES = msgspec.json.Decoder(list[dict[str, Raw]])
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _called_size(call: Function | None) -> int:
+    if call is None:
+        return 0
+    return _size(call.name or "") + _size(call.arguments or "")
+
+
+def text_bytes(raw: Raw) -> int:
+    """Count the text of a delta or message; of one that is of no known type, all of it."""
+    if raw == NULL:
+        return 0
+    try:
+        return _TEXT.decode(raw).size_bytes()
+    except UNREADABLE:
+        return len(raw)
+
+
+def has_content(payload: bytes) -> bool:
+    """Say whether a delta carries anything but a role: any member that is not null or empty."""
+    for choice in ODD_CHUNK.decode(payload).choices or ():
+        if bytes(choice.delta) == b"null":
+            continue
+        for name, value in MEMBERS.decode(choice.delta).items():
+            if name != "role" and bytes(value).replace(b" ", b"") not in _EMPTY:
+                return True
+    return False
+
+
+def complete_choices(choices: Raw) -> Raw:
+    """Add what every choice must have; Gemini leaves `finish_reason` out until the end."""
+    if bytes(choices) == b"null":
+        return Raw(b"[]")
+    completed = _CHOICES.decode(choices)
+    for choice in completed:
+        if bytes(choice.get("delta", NULL)) == b"null":
+            choice["delta"] = Raw(b"{}")
+        choice.setdefault("index", Raw(b"0"))
+        choice.setdefault("finish_reason", NULL)
+    return Raw(msgspec.json.encode(completed))
+
+
+def is_json(text: bytes) -> bool:
+    """Say whether this is one complete JSON text."""
+    try:
+        msgspec.json.decode(text, type=Raw)
+    except UNREADABLE:
+        return False
+    return True
+
+
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+
+def mended(payload: bytes) -> bytes:
+    """Replace halves of surrogate pairs, which no JSON reader can be given, by U+FFFD."""
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], payload)

@@ -1,0 +1,235 @@
+"""A fair, bounded queue of jobs for one model.
+
+The owner goes first. Everybody else waits in a lane of their own (all guests share one) and lanes
+take weighted turns: a lane's `passed` advances by its stride (1/weight) with every job it gets
+served, and the lane that has passed least is next, so a burst of one key delays that key alone
+(stride scheduling, Waldspurger and Weihl 1995). Strides are integers: the places that are told must
+come out exactly. When the queue is full the newest job of the longest lane makes room for a lane
+that is shorter by two or more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections import deque
+
+from workers.errors import Overloaded
+from workers.job import Job, Place
+
+OWNER_LANE = "owner"
+FIRST_GUESS_S = 5.0
+"""How long a job is taken to last before the first one has been measured."""
+SMOOTHING = 0.1
+ONE_TURN = 1 << 20
+"""The stride of a lane of weight 1."""
+
+
+class Lane:
+    """The jobs of one key (or of all guests), and how far its turns have come."""
+
+    __slots__ = ("jobs", "passed", "stride")
+
+    def __init__(self, stride: int, passed: int) -> None:
+        self.jobs: deque[Job] = deque()
+        self.stride = stride
+        self.passed = passed
+
+
+class FairQueue:
+    """Hand jobs to workers in fair order; `workers` is how many may take from it at once."""
+
+    def __init__(self, max_waiting: int, workers: int) -> None:
+        self.max_waiting = max_waiting
+        self.workers = workers
+        self._lanes: dict[str, Lane] = {}
+        self._owner: deque[Job] = deque()
+        self._waiting = 0
+        self._turn = 0
+        self._idle: list[asyncio.Future[Job | None]] = []
+        self._timers: dict[Job, asyncio.TimerHandle] = {}
+        self._service_s = FIRST_GUESS_S
+        self._measured = False
+        self._closed = False
+
+    def __len__(self) -> int:
+        return self._waiting + len(self._owner)
+
+    @property
+    def idle_workers(self) -> int:
+        """Give how many workers wait for a job."""
+        return len(self._idle)
+
+    def put(self, job: Job) -> None:
+        """Queue a job, or hand it to an idle worker at once.
+
+        Raises Overloaded when there is no room for its lane, or when it would have to wait longer
+        than it may.
+        """
+        if not self._hand_over(job):
+            self._check_room(job)
+            self._append(job)
+
+    async def get(self) -> Job | None:
+        """Wait for the next job; None: the queue is closed."""
+        if self._closed:
+            return None
+        job = self._pop()
+        if job is None:
+            idle: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
+            self._idle.append(idle)
+            try:
+                job = await idle
+            except asyncio.CancelledError:
+                self._forget_worker(idle)
+                raise
+        return job
+
+    def remove(self, job: Job) -> None:
+        """Take a job out that will not be carried; its place is free at once."""
+        self._stop_timer(job)
+        jobs = self._owner if job.lane == OWNER_LANE else self._lanes[job.lane].jobs
+        jobs.remove(job)
+        if job.lane != OWNER_LANE:
+            self._waiting -= 1
+            if not jobs:
+                del self._lanes[job.lane]
+
+    def place(self, job: Job) -> Place:
+        """Tell how many jobs go first and how long that may take."""
+        waiting = len(self)
+        if job.lane == OWNER_LANE:
+            ahead = self._owner.index(job)
+        else:
+            ahead = len(self._owner) + self._ahead_in_turns(job)
+        return Place(ahead + 1, waiting, self.expected_wait_s(ahead))
+
+    def expected_wait_s(self, ahead: int) -> float:
+        """Estimate the wait behind `ahead` jobs from how long jobs have lasted lately."""
+        return self._service_s * (ahead + 1) / max(self.workers, 1)
+
+    def note_service(self, duration_s: float) -> None:
+        """Learn how long a worker was busy with one job."""
+        if not self._measured:
+            self._measured = True
+            self._service_s = duration_s
+        else:
+            self._service_s += SMOOTHING * (duration_s - self._service_s)
+
+    def close(self) -> None:
+        """Let idle workers go; what is queued has been ended by whoever closes."""
+        self._closed = True
+        for idle in self._idle:
+            if not idle.done():
+                idle.set_result(None)
+        self._idle.clear()
+
+    def _hand_over(self, job: Job) -> bool:
+        while self._idle:
+            worker = self._idle.pop()
+            if not worker.done():
+                worker.set_result(job)
+                return True
+        return False
+
+    def _forget_worker(self, idle: asyncio.Future[Job | None]) -> None:
+        """Let go of a worker that was cancelled; what it was just given goes to another."""
+        if idle in self._idle:
+            self._idle.remove(idle)
+        elif not idle.cancelled() and (job := idle.result()) is not None:
+            if not job.ended and not self._hand_over(job):
+                self._append(job)
+
+    def _check_room(self, job: Job) -> None:
+        """Refuse a job that would wait too long or finds no room; the first pushes nobody out."""
+        owner = job.lane == OWNER_LANE
+        ahead = len(self._owner)
+        if not owner:
+            lane = self._lanes.get(job.lane)
+            ahead += self._ahead_of(lane, len(lane.jobs) if lane else 0, ONE_TURN // job.weight)
+        if self._measured and self.expected_wait_s(ahead) > job.max_wait_s:
+            raise self._no_room(ahead)
+        if owner and len(self._owner) >= self.max_waiting:
+            raise self._no_room(ahead)
+        if not owner and self._waiting >= self.max_waiting and not self._push_out(job):
+            raise self._no_room(len(self))
+
+    def _push_out(self, job: Job) -> bool:
+        """Make room by refusing the newest job of the longest lane, if that is fair."""
+        lane = self._lanes.get(job.lane)
+        length = len(lane.jobs) if lane is not None else 0
+        longest = max(self._lanes.values(), key=lambda one: len(one.jobs), default=None)
+        if longest is None or len(longest.jobs) < length + 2:
+            return False
+        newest = longest.jobs[-1]
+        newest.close("refused", self._no_room(len(self) - 1))
+        return True
+
+    def _no_room(self, ahead: int) -> Overloaded:
+        wait_s = max(self.expected_wait_s(ahead), 1.0) * random.uniform(1.0, 1.1)
+        return Overloaded(
+            f"Too many requests wait for this model. Try again in about {math.ceil(wait_s)} s.",
+            retry_after_s=wait_s,
+        )
+
+    def _append(self, job: Job) -> None:
+        job.state = "queued"
+        job.on_leave_queue = self.remove
+        job.find_place = self.place
+        self._timers[job] = asyncio.get_running_loop().call_later(
+            job.max_wait_s, self._waited_too_long, job
+        )
+        if job.lane == OWNER_LANE:
+            self._owner.append(job)
+            return
+        stride = ONE_TURN // job.weight
+        lane = self._lanes.get(job.lane)
+        if lane is None:
+            lane = self._lanes[job.lane] = Lane(stride, self._turn + stride)
+        lane.stride = stride
+        lane.jobs.append(job)
+        self._waiting += 1
+
+    def _pop(self) -> Job | None:
+        if self._owner:
+            job = self._owner.popleft()
+        elif self._lanes:
+            name, lane = min(self._lanes.items(), key=lambda item: item[1].passed)
+            job = lane.jobs.popleft()
+            self._waiting -= 1
+            self._turn = lane.passed
+            lane.passed += lane.stride
+            if not lane.jobs:
+                del self._lanes[name]
+        else:
+            return None
+        self._stop_timer(job)
+        job.on_leave_queue = job.find_place = None
+        return job
+
+    def _ahead_in_turns(self, job: Job) -> int:
+        lane = self._lanes[job.lane]
+        return self._ahead_of(lane, lane.jobs.index(job), lane.stride)
+
+    def _ahead_of(self, lane: Lane | None, index: int, stride: int) -> int:
+        """Count the jobs served before number `index` of a lane (None: a new one), its own too."""
+        passed = lane.passed if lane is not None else self._turn + stride
+        last = passed + index * stride
+        ahead = index
+        for other in self._lanes.values():
+            if other is lane:
+                last -= 1  # of equals, the lane that came first goes first
+            else:
+                turns = (last - other.passed) // other.stride + 1
+                ahead += max(0, min(len(other.jobs), turns))
+        return ahead
+
+    def _waited_too_long(self, job: Job) -> None:
+        if job.state == "queued":
+            job.close("refused", self._no_room(self.place(job).position - 1))
+
+    def _stop_timer(self, job: Job) -> None:
+        timer = self._timers.pop(job, None)
+        if timer is not None:
+            timer.cancel()

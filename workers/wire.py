@@ -1,0 +1,118 @@
+"""What the gateway reads of a chat completion: the request, and the usage that comes back.
+
+Everything else passes through as sent. Field names and ranges: OpenAI's API document, "Create chat
+completion" and `CompletionUsage`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from workers.chat_schema import check_chat
+from workers.json_body import read_object
+
+_MAX_TOKENS_COUNTED = 2**53
+
+
+class Usage(Struct, frozen=True):
+    """Tokens as counted upstream. None means not told, which is not the same as 0.
+
+    `prompt_tokens` includes the cached ones, `completion_tokens` the reasoning ones.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+def parse_usage(raw: bytes | Raw) -> Usage | None:
+    """Read an OpenAI `usage` object; None for anything that tells no counts.
+
+    Cached tokens are also found where DeepSeek (`prompt_cache_hit_tokens`) and Moonshot
+    (`cached_tokens`) put them.
+    """
+    try:
+        told = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    prompt, completion = _count(told, "prompt_tokens"), _count(told, "completion_tokens")
+    if prompt is None and completion is None:
+        return None
+    cached = _count(told, "prompt_tokens_details", "cached_tokens")
+    if cached is None:
+        cached = _count(told, "prompt_cache_hit_tokens")
+    if cached is None:
+        cached = _count(told, "cached_tokens")
+    return Usage(
+        prompt_tokens=prompt or 0,
+        completion_tokens=completion or 0,
+        total_tokens=_count(told, "total_tokens"),
+        cached_tokens=cached,
+        cache_write_tokens=_count(told, "prompt_tokens_details", "cache_write_tokens"),
+        reasoning_tokens=_count(told, "completion_tokens_details", "reasoning_tokens"),
+    )
+
+
+def _count(told: Any, *path: str) -> int | None:
+    for name in path:
+        told = told.get(name) if isinstance(told, dict) else None
+    if type(told) is int and 0 <= told < _MAX_TOKENS_COUNTED:
+        return told
+    return None
+
+
+class ChatRequest(Struct):
+    """A checked chat completion request.
+
+    `fields` holds every top-level member as sent, in order. `max_output_tokens` is the larger of
+    `max_completion_tokens` and `max_tokens` (None: neither given); `prompt_estimate` counts tokens.
+    """
+
+    model: str
+    stream: bool
+    n: int
+    include_usage: bool
+    max_output_tokens: int | None
+    fields: dict[str, Raw]
+    prompt_estimate: int
+
+    def encode(self, model: str) -> bytes:
+        """Write the body for an OpenAI-shaped upstream, which knows the model as `model`.
+
+        A stream always asks for usage, whatever the client asked: the gateway accounts by it.
+        """
+        fields: dict[str, Any] = {**self.fields, "model": model}
+        if self.stream:
+            options = msgspec.json.decode(
+                self.fields.get("stream_options", b"null"), type=dict[str, Raw] | None
+            )
+            fields["stream_options"] = {**(options or {}), "include_usage": True}
+        return msgspec.json.encode(fields)
+
+
+def parse_chat(body: bytes) -> ChatRequest:
+    """Check a chat completion request as far as the gateway must know it.
+
+    Raises InvalidRequest for every malformed body, with `param` naming the field.
+    """
+    fields = read_object(body)
+    chat, media = check_chat(body)
+    text_bytes = len(fields["messages"]) - media.size_bytes
+    for name in ("tools", "functions"):
+        text_bytes += len(fields.get(name, b""))
+    return ChatRequest(
+        model=chat.model,
+        stream=chat.stream is True,
+        n=chat.n or 1,
+        include_usage=chat.stream_options is not None and chat.stream_options.include_usage is True,
+        max_output_tokens=max(chat.max_completion_tokens or 0, chat.max_tokens or 0) or None,
+        fields=fields,
+        prompt_estimate=math.ceil(text_bytes / 4) + media.tokens,
+    )
