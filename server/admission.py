@@ -14,9 +14,12 @@ from server.counters import UNLIMITED, Counters, GuestLimits, Shared, Standing, 
 from workers.errors import Forbidden, InvalidKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from server.auth import Principal
     from server.keys import Key
     from server.settings import Guests
+    from server.store import UsageRow
     from workers.catalog import Model
     from workers.wire import ChatRequest
 
@@ -29,11 +32,13 @@ MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
 class Lease:
     """What one admitted request holds; given to the ledger when it has ended.
 
-    `taken` is None for the owner, who is not limited. Nothing of the request's body is kept.
+    `taken` is None for the owner, who is not limited. `on_settled` is told the usage row. Nothing
+    of the request's body is kept.
     """
 
     __slots__ = (
         "model",
+        "on_settled",
         "principal",
         "prompt_estimate",
         "request_id",
@@ -58,6 +63,7 @@ class Lease:
         self.prompt_estimate = prompt_estimate
         self.taken = taken
         self.streamed = streamed
+        self.on_settled: Callable[[UsageRow], None] | None = None
         self.settled = False
 
 

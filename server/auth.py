@@ -1,8 +1,9 @@
 """Who asks: a request head becomes one principal before anything else is looked at.
 
 Credentials come as `Authorization: Bearer KEY` or `x-api-key: KEY`. A call that presents a
-credential stands or falls with it: a cookie never rescues a bad key. Without one, a same-origin
-call with the web app's guest session is a guest; everything else is refused alike.
+credential stands or falls with it: a cookie never rescues a bad key. Without one, a call from a
+page of this server is whose session its cookie names, or a guest's; what changes something must
+carry the page's XSRF token too. Everything else is refused alike.
 """
 
 from __future__ import annotations
@@ -10,28 +11,36 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
-from typing import Literal
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 import msgspec
+from tornado.httputil import parse_cookie
 
 from server.keyring import KeyRing
 from server.keys import Key
-from workers.errors import InvalidKey
+from server.sessions import Sessions
+from workers.errors import Forbidden, InvalidKey
 
 GUEST_COOKIE = "roxy_guest"
 GUEST_SESSION_S = 7 * 24 * 3600
+SESSION_COOKIE = "roxy_session"
+HOST_PREFIX = "__Host-"
+"""Browsers take such a cookie from this very host over TLS only (RFC 6265bis, 4.1.3.2)."""
+XSRF_HEADER = "X-Roxy-Xsrf"
 OWNER_SCOPE = "owner"
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who asks. `scope` is what limits and usage are counted on; guests' carries their address."""
+    """Who asks. `scope` is what limits and usage are counted on; guests' carries their address.
+
+    `browser` is the id in a guest's cookie: guests may share an address, but not their answers.
+    """
 
     kind: Literal["owner", "key", "guest"]
     scope: str
     key: Key | None = None
+    browser: str = ""
 
     @property
     def is_owner(self) -> bool:
@@ -42,6 +51,11 @@ class Principal(msgspec.Struct, frozen=True):
     def lane(self) -> str:
         """Name the queue lane: all guests share one."""
         return "guests" if self.kind == "guest" else self.scope
+
+    @property
+    def holder(self) -> str:
+        """Name whose jobs these are: the owner's, a key's, or one browser's."""
+        return f"guest:{self.browser}" if self.kind == "guest" else self.scope
 
     @property
     def weight(self) -> int:
@@ -82,6 +96,10 @@ class GuestSessions:
         issued = int(value.rpartition(".")[2])
         return issued <= now + 60 and now - issued < GUEST_SESSION_S
 
+    def xsrf_token(self, cookie: str) -> str:
+        """Give the token that pages send back with every change: bound to one cookie's value."""
+        return hmac.new(self._secret, b"xsrf:" + cookie.encode(), hashlib.sha256).hexdigest()
+
     def _mac(self, value: str) -> str:
         return hmac.new(self._secret, value.encode(), hashlib.sha256).hexdigest()[:40]
 
@@ -95,47 +113,125 @@ def presented_key(headers: Mapping[str, str]) -> str | None:
     return headers.get("X-Api-Key")
 
 
-def same_origin(headers: Mapping[str, str]) -> bool:
+def from_own_page(headers: Mapping[str, str], *, safe: bool) -> bool:
     """Say whether a browser vouches that the call comes from a page of this server.
 
-    Fetch Metadata (W3C) first; browsers without it send Origin with every POST.
+    Fetch Metadata (W3C) first. Browsers leave it away on plain HTTP but for loopback; then there is
+    Origin with everything that is not `safe` ("null" for the forms of pages that send no referrer,
+    where the XSRF token decides), and nothing with a GET: that the cookie came along must do, since
+    it is SameSite=Strict.
     """
     site = headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
     origin = headers.get("Origin")
-    return origin is not None and urlsplit(origin).netloc == headers.get("Host")
+    if origin is None:
+        return safe
+    host = headers.get("Host")
+    return origin == "null" or (bool(host) and origin.partition("://")[2] == host)
 
 
 def find_cookie(headers: Mapping[str, str], name: str) -> str | None:
-    """Find one cookie; damaged cookie headers count as none."""
-    try:
-        cookie = SimpleCookie(headers.get("Cookie", "")).get(name)
-    except CookieError:
-        return None
-    return cookie.value if cookie is not None else None
+    """Find one cookie, whatever else other servers on this host have left in the header."""
+    header = headers.get("Cookie")
+    return parse_cookie(header).get(name) if header else None
+
+
+def session_cookie_name(*, secure: bool) -> str:
+    """Name the cookie that holds a session's id; `secure`: clients come over TLS."""
+    return f"{HOST_PREFIX}{SESSION_COOKIE}" if secure else SESSION_COOKIE
+
+
+class Visit(NamedTuple):
+    """Who a browser is, and the cookie that says so."""
+
+    principal: Principal
+    cookie: str
 
 
 class Authentication:
     """Turn request heads into principals."""
 
-    def __init__(self, keys: KeyRing, guests: GuestSessions | None) -> None:
+    def __init__(
+        self, keys: KeyRing, guests: GuestSessions, sessions: Sessions, *, guests_welcome: bool
+    ) -> None:
         self._keys = keys
         self._guests = guests
+        self._sessions = sessions
+        self._guests_welcome = guests_welcome
 
-    def authenticate(self, headers: Mapping[str, str], guest_scope: str, now: float) -> Principal:
-        """Tell who asks; `guest_scope` is the scope of the caller's address. Raises InvalidKey."""
+    def authenticate(
+        self,
+        headers: Mapping[str, str],
+        guest_scope: Callable[[], str],
+        now: float,
+        *,
+        safe: bool,
+        secure: Callable[[], bool],
+    ) -> Principal:
+        """Tell who asks. Raises InvalidKey, Forbidden.
+
+        `guest_scope` names the caller's address, `safe` says whether the method changes nothing,
+        `secure` whether clients come over TLS.
+        """
         secret = presented_key(headers)
         if secret is not None:
-            key = self._keys.find(secret, now)
-            if key is not None:
-                return Principal("key", key.id, key)
-            if self._keys.is_owner(secret):
-                return OWNER
+            return self.principal_of(secret, now)
+        if not from_own_page(headers, safe=safe):
             raise InvalidKey
-        guests = self._guests
-        if guests is None or not same_origin(headers):
+        visit = self.visit(headers, guest_scope, now, secure=secure())
+        if visit is None:
             raise InvalidKey
-        if not guests.valid(find_cookie(headers, GUEST_COOKIE), now):
-            raise InvalidKey
-        return Principal("guest", guest_scope)
+        if not safe:
+            self.check_token(visit.cookie, headers.get(XSRF_HEADER))
+        return visit.principal
+
+    def principal_of(self, secret: str, now: float) -> Principal:
+        """Tell whose key this is. Raises InvalidKey."""
+        key = self._keys.find(secret, now)
+        if key is not None:
+            return Principal("key", key.id, key)
+        if self._keys.is_owner(secret):
+            return OWNER
+        raise InvalidKey
+
+    def visit(
+        self,
+        headers: Mapping[str, str],
+        guest_scope: Callable[[], str],
+        now: float,
+        *,
+        secure: bool,
+    ) -> Visit | None:
+        """Tell who a browser is by its cookies alone: a session, else a guest."""
+        session = self.find_session(headers, now, secure=secure)
+        if session is not None:
+            return session
+        cookie = find_cookie(headers, GUEST_COOKIE)
+        if not self._guests_welcome or cookie is None or not self._guests.valid(cookie, now):
+            return None
+        return Visit(Principal("guest", guest_scope(), browser=cookie.partition(".")[0]), cookie)
+
+    def find_session(self, headers: Mapping[str, str], now: float, *, secure: bool) -> Visit | None:
+        """Find the session that a browser presents, if its key is still good."""
+        cookie = find_cookie(headers, session_cookie_name(secure=secure))
+        session = self._sessions.find(cookie, now) if cookie else None
+        if session is None or cookie is None:
+            return None
+        key = self._keys.find_digest(session.credential, now)
+        if key is not None and key.id == session.principal:
+            return Visit(Principal("key", key.id, key), cookie)
+        if session.principal == OWNER_SCOPE and self._keys.is_owner_digest(session.credential):
+            return Visit(OWNER, cookie)
+        self._sessions.end(session)
+        return None
+
+    def check_token(self, cookie: str, token: str | None) -> None:
+        """Raise Forbidden unless a page has sent back the token that belongs to its cookie."""
+        expected = self._guests.xsrf_token(cookie)
+        if not hmac.compare_digest((token or "").encode(), expected.encode()):
+            raise Forbidden(
+                f"This page is out of date: reload it and try again. ({XSRF_HEADER} is missing or"
+                " belongs to another session.)",
+                code="xsrf_refused",
+            )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import resource
 import sys
 from collections.abc import Coroutine
@@ -44,13 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load_config(overrides(options), environment(), options.config)
         set_up_logging(config.log.level, config.log.format)
-        return int(options.run(config, options) or 0)
+        code = int(options.run(config, options) or 0)
+        sys.stdout.flush()
+        return code
     except (ConfigError, StartFailure, StoreFailure, GatewayError) as error:
         print(f"roxy: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor fail at the exit
         return 0
 
 
@@ -78,7 +82,11 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands, shared)
     command = commands.add_parser(
-        "check", parents=[shared], help="show which models can be served, and why not"
+        "check",
+        parents=[shared],
+        help="show which models can be served, and why not",
+        description="Show which models can be served, by what, and why not. Asks each upstream that"
+        " is configured for its list of models, which costs nothing. Exit code 1: none can.",
     )
     command.add_argument(
         "--offline", action="store_true", help="do not ask the upstreams whether they answer"
@@ -86,11 +94,19 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_check)
     add_keys_commands(commands, shared).set_defaults(run=run_keys)
     command = commands.add_parser(
-        "migrate", parents=[shared], help="bring the database up to this version"
+        "migrate",
+        parents=[shared],
+        help="bring the database up to this version",
+        description="Bring the database up to this version, as `roxy serve` does when it starts. A"
+        " copy is put beside it first.",
     )
     command.set_defaults(run=run_migrate)
     command = commands.add_parser(
-        "backup", parents=[shared], help="copy the database aside, even while in use"
+        "backup",
+        parents=[shared],
+        help="copy the database aside, even while in use",
+        description="Copy the database into a new file, also while the gateway runs. To go back to"
+        " it, stop the gateway and put the copy in the place of roxy.db.",
     )
     command.add_argument("file", type=Path, help="the copy to write; it must not exist yet")
     command.set_defaults(run=run_backup)

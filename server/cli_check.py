@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from server.config import Config
 from workers.catalog import Catalog, Deployment
@@ -14,10 +15,20 @@ from workers.transport import Transport
 REACH_S = 5.0
 
 
+class Reached(NamedTuple):
+    """What asking an upstream has shown; `text` is for people."""
+
+    works: bool
+    text: str
+
+
+NOT_ASKED = Reached(works=True, text="ready")
+
+
 async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> int:
     """Print the models and deployments; gives 1 when nothing can be served, else 0.
 
-    With `reach` every live deployment is asked for its model list, to see that its host answers and
+    With `reach` every live upstream is asked for its model list, to see that its host answers and
     takes the secret. That costs nothing: no tokens are made.
     """
     catalog = load_catalog(config.models, environ)
@@ -28,41 +39,52 @@ async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> i
     for model in catalog:
         print(model.id)
         for deployment in model.deployments:
-            print(f"    {deployment.id:<44} {_state(deployment, found.get(deployment.id, ''))}")
-    print("\n" + _summary(catalog))
-    return 0 if live else 1
+            state = _state(deployment, found.get(_upstream(deployment), NOT_ASKED))
+            print(f"    {deployment.id:<44} {state}")
+    works = {one.id for one in live if found.get(_upstream(one), NOT_ASKED).works}
+    print("\n" + _summary(catalog, works))
+    if config.demo:
+        print("The demo is on: its script answers for every model that has nothing else.")
+    return 0 if works or config.demo else 1
 
 
-def _state(deployment: Deployment, reached: str) -> str:
+def _state(deployment: Deployment, reached: Reached) -> str:
     if not deployment.supported:
         return f"not available: this version has no translator for {deployment.provider}"
     if not deployment.live:
         return f"off: set {deployment.secret_env}"
-    return f"ready{f' ({reached})' if reached else ''}"
+    return reached.text
 
 
-def _summary(catalog: Catalog) -> str:
-    served = [model for model in catalog if model.live_deployments()]
+def _summary(catalog: Catalog, works: set[str]) -> str:
+    served = [model for model in catalog if any(one.id in works for one in model.deployments)]
     if served:
         return f"{len(served)} of {len(catalog)} models can be served."
+    if any(model.live_deployments() for model in catalog):
+        return "No model can be served: none of the upstreams above works."
     names = sorted({name for model in catalog for name in catalog.missing_secrets(model)})
-    return (
-        f"No model can be served. Set one of {', '.join(names)}, add a deployment to roxy.toml,"
-        " or start with --demo."
-    )
+    wanted = f"Set one of {', '.join(names)}, add" if names else "Add"
+    return f"No model can be served. {wanted} a deployment to roxy.toml, or start with --demo."
 
 
-async def _reach_all(deployments: list[Deployment], config: Config) -> dict[str, str]:
+def _upstream(deployment: Deployment) -> tuple[str, str]:
+    return deployment.base_url.rstrip("/"), deployment.secret
+
+
+async def _reach_all(
+    deployments: list[Deployment], config: Config
+) -> dict[tuple[str, str], Reached]:
     """Ask each distinct upstream once."""
+    upstreams = {_upstream(one): one for one in deployments}
     transport = Transport(connect_timeout_s=min(REACH_S, config.stream.connect_timeout_s))
     try:
-        answers = await asyncio.gather(*(_reach(transport, one) for one in deployments))
+        answers = await asyncio.gather(*(_reach(transport, one) for one in upstreams.values()))
     finally:
         await transport.aclose()
-    return {one.id: answer for one, answer in zip(deployments, answers, strict=True)}
+    return dict(zip(upstreams, answers, strict=True))
 
 
-async def _reach(transport: Transport, deployment: Deployment) -> str:
+async def _reach(transport: Transport, deployment: Deployment) -> Reached:
     url = deployment.base_url.rstrip("/") + "/models"
     headers = (("Authorization", f"Bearer {deployment.secret}"),) if deployment.secret else ()
     exchange = transport.exchange(url, transport.request_head("GET", url, headers), b"")
@@ -70,11 +92,13 @@ async def _reach(transport: Transport, deployment: Deployment) -> str:
         async with asyncio.timeout(REACH_S):
             status = (await exchange.head()).status
     except TimeoutError:
-        return "no answer"
+        return Reached(works=False, text="not reachable: no answer")
     except GatewayError as error:
-        return error.message
+        return Reached(works=False, text=f"not reachable: {error.message}")
     finally:
         exchange.abort(GatewayError())
     if status in (401, 403):
-        return f"the upstream refuses {deployment.secret_env}"
-    return "reachable" if status < 500 else f"the upstream answers {status}"
+        return Reached(works=False, text=f"the upstream refuses {deployment.secret_env or 'us'}")
+    if status >= 500:
+        return Reached(works=False, text=f"failing: the upstream answers {status}")
+    return Reached(works=True, text="ready (reachable)")

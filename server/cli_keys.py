@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import msgspec
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
@@ -20,14 +22,21 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from server.config import Config
 from server.data_dir import DataDirectory, DirectoryTaken
 from server.export import KeyExport, read_export
-from server.key_requests import describe, parse_new_key
+from server.key_requests import describe, parse_new_key, parse_rotation
 from server.keyring import KeyRing
 from server.keys import Limits
 from server.private_file import write_private
 from server.store import StoreFailure
 from server.store_sqlite import SqliteStore
+from workers.catalog_file import load_catalog
 
-LIMIT_OPTIONS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
+LIMIT_OPTIONS = {
+    "requests_per_minute": "requests a minute",
+    "tokens_per_minute": "tokens a minute",
+    "concurrent_requests": "requests at the same time",
+}
+MOST = 1_000_000
+"""More dollars or days than anybody means."""
 
 
 class KeysOffice(Protocol):
@@ -49,43 +58,83 @@ class KeysOffice(Protocol):
 def add_keys_commands(commands: Any, shared: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Describe `roxy keys` and its commands."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "keys", help="list, create, revoke, rotate, export, import"
+        "keys",
+        help="list, create, revoke, rotate, export, import",
+        description="Manage keys. While a gateway runs it does the work and the change holds at"
+        " once; ROXY_ADMIN_API_KEY must then be its owner key.",
     )
     inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="keys")
-    inner.add_parser("list", parents=[shared], help="show every key, never a secret")
-    create = inner.add_parser(
-        "create", parents=[shared], help="make a key and show its secret once"
+
+    def add(name: str, does: str) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = inner.add_parser(
+            name, parents=[shared], help=does, description=f"{does[0].upper()}{does[1:]}."
+        )
+        return command
+
+    add("list", "show every key, never a secret")
+    _describe_new_key(add("create", "make a key and show its secret once"))
+    revoke = add("revoke", "end a key for good")
+    revoke.add_argument("id", help="the key's id, as `roxy keys list` shows it")
+    rotate = add("rotate", "give a key a new secret")
+    rotate.add_argument("id", help="the key's id, as `roxy keys list` shows it")
+    rotate.add_argument(
+        "--grace-s",
+        type=int,
+        default=0,
+        metavar="N",
+        help="keep the old secret good for N seconds (default: 0)",
     )
-    create.add_argument("name", help="what the key is for, 1 to 100 characters")
-    for name in LIMIT_OPTIONS:
-        create.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
+    export = add("export", "write the readable export (hashes, no secrets)")
+    export.add_argument("file", nargs="?", type=Path, help="where to (default: standard output)")
+    imported = add("import", "add the keys of an export to the database of a stopped gateway")
+    imported.add_argument("file", type=Path, help="the export to read")
+    return parser
+
+
+def _describe_new_key(create: argparse.ArgumentParser) -> None:
+    create.add_argument("name", type=_text, help="what the key is for, 1 to 100 characters")
+    for name, what in LIMIT_OPTIONS.items():
+        create.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=int,
+            metavar="N",
+            help=f"allow N {what}; 0: no limit (default: that of roxy.toml for new keys)"
+            if name == "requests_per_minute"
+            else f"allow N {what} (default: no limit)",
+        )
     create.add_argument(
         "--budget-dollars",
-        type=float,
+        type=_positive,
         metavar="D",
-        help="spend at most so much per --budget-period",
+        help="spend at most so much per --budget-period (default: no limit)",
     )
     create.add_argument(
-        "--budget-period", choices=("day", "week", "month", "total"), default="month"
+        "--budget-period",
+        choices=("day", "week", "month", "total"),
+        default="month",
+        help="when the budget begins anew, in UTC (default: month)",
     )
-    create.add_argument("--models", metavar="ID,ID", help="allow these models only")
-    create.add_argument("--expires-in-days", type=float, metavar="N")
-    revoke = inner.add_parser("revoke", parents=[shared], help="end a key for good")
-    revoke.add_argument("id")
-    rotate = inner.add_parser("rotate", parents=[shared], help="give a key a new secret")
-    rotate.add_argument("id")
-    rotate.add_argument(
-        "--grace-s", type=int, default=0, metavar="N", help="keep the old secret good for N seconds"
+    create.add_argument(
+        "--models", type=_text, metavar="ID,ID", help="allow these models only (default: all)"
     )
-    export = inner.add_parser(
-        "export", parents=[shared], help="write the readable export (hashes, no secrets)"
+    create.add_argument(
+        "--expires-in-days", type=_positive, metavar="N", help="end the key by itself after N days"
     )
-    export.add_argument("file", nargs="?", type=Path, help="where to (default: standard output)")
-    imported = inner.add_parser(
-        "import", parents=[shared], help="add the keys of an export to the database"
-    )
-    imported.add_argument("file", type=Path)
-    return parser
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not (math.isfinite(number) and 0 < number <= MOST):
+        raise argparse.ArgumentTypeError(f"must be more than 0 and at most {MOST}")
+    return number
+
+
+def _text(argument: str) -> str:
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:  # bytes of the command line that are no text
+        raise argparse.ArgumentTypeError("must be valid UTF-8") from error
+    return argument
 
 
 async def keys_command(
@@ -122,7 +171,9 @@ async def _office(config: Config, environ: Mapping[str, str]) -> AsyncIterator[K
             yield _LocalOffice(keys, config)
     except DirectoryTaken as error:
         owner_key = environ.get("ROXY_ADMIN_API_KEY")
-        if not error.url or not owner_key:
+        if not error.url:  # no gateway: another command, or one that is just starting
+            raise
+        if not owner_key:
             raise StoreFailure(
                 f"{error} To have that gateway do it, set ROXY_ADMIN_API_KEY to its owner key."
             ) from error
@@ -154,15 +205,18 @@ class _LocalOffice:
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         defaults = Limits(requests_per_minute=self._config.keys.requests_per_minute or None)
-        key, secret = await self._keys.create(
-            parse_new_key(msgspec.json.encode(body), defaults=defaults)
-        )
+        new = parse_new_key(msgspec.json.encode(body), defaults=defaults)
+        catalog = load_catalog(self._config.models, {})
+        for model_id in new.models or ():
+            catalog.find(model_id)
+        key, secret = await self._keys.create(new)
         return describe(key) | {"key": secret}
 
     async def revoke(self, key_id: str) -> dict[str, Any]:
         return describe(await self._keys.revoke(key_id))
 
     async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
+        grace_s = parse_rotation(msgspec.json.encode({"grace_s": grace_s}))
         key, secret = await self._keys.rotate(key_id, grace_s)
         return describe(key) | {"key": secret}
 
@@ -182,10 +236,10 @@ class _RemoteOffice:
         return await self._ask("POST", "", body)
 
     async def revoke(self, key_id: str) -> dict[str, Any]:
-        return await self._ask("DELETE", f"/{key_id}")
+        return await self._ask("DELETE", f"/{_part(key_id)}")
 
     async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
-        return await self._ask("POST", f"/{key_id}/rotate", {"grace_s": grace_s})
+        return await self._ask("POST", f"/{_part(key_id)}/rotate", {"grace_s": grace_s})
 
     async def _ask(
         self, method: str, path: str, body: dict[str, Any] | None = None
@@ -212,6 +266,11 @@ class _RemoteOffice:
         return decoded
 
 
+def _part(key_id: str) -> str:
+    """Make any text one part of a path."""
+    return quote(key_id, safe="", errors="surrogateescape")
+
+
 def _message(error: HTTPClientError) -> str:
     try:
         message: str = msgspec.json.decode(error.response.body)["error"]["message"]  # type: ignore[union-attr]
@@ -222,8 +281,11 @@ def _message(error: HTTPClientError) -> str:
 
 async def _import(config: Config, file: Path) -> None:
     keys_to_add = read_export(file)
-    async with _local(config) as keys:
-        imported = await keys.import_keys(keys_to_add)
+    try:
+        async with _local(config) as keys:
+            imported = await keys.import_keys(keys_to_add)
+    except DirectoryTaken as error:
+        raise StoreFailure(f"{error} An import needs it to be stopped.") from error
     print(f"{len(imported.added)} keys added, {len(imported.kept)} were there already.")
 
 
@@ -238,19 +300,23 @@ def _export(config: Config, file: Path | None) -> None:
         ) from error
     if file is None:
         print(data.decode(), end="")
-    else:
+        return
+    try:
         write_private(file, data)
+    except OSError as error:
+        raise StoreFailure(f"{file} cannot be written ({error.strerror}).") from error
 
 
 def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:
+    stated = {name: getattr(options, name) for name in LIMIT_OPTIONS}
     limits: dict[str, Any] = {
-        name: getattr(options, name) for name in LIMIT_OPTIONS if getattr(options, name) is not None
+        name: value or None for name, value in stated.items() if value is not None
     }
     if options.budget_dollars is not None:
-        limits["budget_microusd"] = round(options.budget_dollars * 1_000_000)
+        limits["budget_microusd"] = math.ceil(options.budget_dollars * 1_000_000)
         limits["budget_period"] = options.budget_period
     body: dict[str, Any] = {"name": options.name, "limits": limits}
-    if options.models:
+    if options.models is not None:
         body["models"] = [part.strip() for part in options.models.split(",") if part.strip()]
     if options.expires_in_days is not None:
         body["expires_at"] = int(time.time() + options.expires_in_days * 86_400)

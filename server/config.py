@@ -27,7 +27,13 @@ from server.settings import (
     describe_settings,
     variable_of,
 )
-from workers.catalog_file import CatalogError, merged_entries, parse_entries
+from workers.catalog_file import (
+    CatalogError,
+    ModelEntry,
+    load_catalog,
+    merged_entries,
+    parse_entries,
+)
 from workers.deployment_checks import checked_base_url
 
 __all__ = ["Config", "ConfigError", "Setting", "describe_settings", "environment", "load_config"]
@@ -73,7 +79,7 @@ def load_config(
     sections = {name: _section(name, table, where) for name, table in tables.items()}
     config = Config(
         **sections,
-        models=_models(models, where),
+        models=_models(models, where, environ),
         demo=demo,
         admin_api_key=_owner_key(environ),
         path=where,
@@ -184,14 +190,14 @@ def _section(name: str, table: dict[str, Any], where: str) -> Any:
         raise ConfigError(f"{where or 'the configuration'}: {message}") from error
 
 
-def _models(entries: Any, where: str) -> Any:
+def _models(entries: Any, where: str, environ: Mapping[str, str]) -> tuple[ModelEntry, ...]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ConfigError(f"{where}: `$.models` must be written as [[models]] tables")
     try:
         models = parse_entries(entries)
-        merged_entries(models)
+        load_catalog(models, environ)
     except CatalogError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from error
     return models
 
 

@@ -88,7 +88,10 @@ class KeyRing:
         """
         if len(secret) != SECRET_LENGTH or not secret.startswith(PREFIX):
             return None
-        digest = digest_of(secret)
+        return self.find_digest(digest_of(secret), now)
+
+    def find_digest(self, digest: bytes, now: float) -> Key | None:
+        """Find the active key that a secret's digest opens at this moment, as `find` does."""
         key = self._current.get(digest)
         if key is None:
             key = self._previous.get(digest)
@@ -100,7 +103,11 @@ class KeyRing:
 
     def is_owner(self, secret: str) -> bool:
         """Tell whether this is the owner's key, in the same time for every wrong one."""
-        return hmac.compare_digest(digest_of(secret), self._owner)
+        return self.is_owner_digest(digest_of(secret))
+
+    def is_owner_digest(self, digest: bytes) -> bool:
+        """Tell whether this is the digest of the owner's key as it is now."""
+        return hmac.compare_digest(digest, self._owner)
 
     @property
     def has_owner(self) -> bool:

@@ -105,7 +105,10 @@ class Ledger:
         wall = self._wall()
         if lease.principal.key is not None:
             self._keys.touch(lease.principal.key.id, wall)
-        self._add(make_row(lease, outcome, usage, estimated, cost_microusd, wall))
+        row = make_row(lease, outcome, usage, estimated, cost_microusd, wall)
+        self._add(row)
+        if lease.on_settled is not None:
+            lease.on_settled(row)
 
     async def aclose(self) -> None:
         """Write everything, or say what could not be written."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,63}")
 
 
 def new_request_id() -> str:
     """Make an id that cannot be guessed."""
-    return "req_" + secrets.token_hex(12)
+    return "req_" + os.urandom(12).hex()
 
 
 def client_request_id(offered: str | None) -> str | None:

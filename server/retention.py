@@ -1,4 +1,4 @@
-"""Forget single requests after the retention time; their daily sums stay."""
+"""Forget single requests after the retention time, and counters that have run full; sums stay."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from workers.errors import StoreUnavailable
 
 FIRST_AFTER_S = 60.0
 EVERY_S = 6 * 3600.0
+COUNTERS_FULL_AFTER_S = 2 * 86_400.0
+"""No limit but a budget looks back longer than a day; guests' counters hold their addresses."""
 
 log = logging.getLogger("roxy.retention")
 
 
 class Retention:
-    """Prune the store a minute after the start and every six hours."""
+    """Prune the store a minute after the start and every six hours, until `aclose`."""
 
     def __init__(self, store: Store, days: int) -> None:
         self._store = store
@@ -34,13 +36,16 @@ class Retention:
         while True:
             await asyncio.sleep(wait_s)
             wait_s = EVERY_S
-            first_kept = datetime.fromtimestamp(time.time(), UTC).date() - timedelta(
-                days=self._days
-            )
             try:
-                gone = await self._store.prune(first_kept.isoformat())
+                await self.prune()
             except StoreUnavailable as error:
                 log.warning("old usage was not pruned: %s", error)
-            else:
-                if gone:
-                    log.info("%d usage rows older than %s pruned", gone, first_kept)
+
+    async def prune(self) -> None:
+        """Forget once. Raises StoreUnavailable."""
+        now = time.time()
+        first_kept = datetime.fromtimestamp(now, UTC).date() - timedelta(days=self._days)
+        gone = await self._store.prune(first_kept.isoformat())
+        if gone:
+            log.info("%d usage rows older than %s pruned", gone, first_kept)
+        await self._store.drop_counters(now - COUNTERS_FULL_AFTER_S)

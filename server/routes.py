@@ -9,9 +9,12 @@ import msgspec
 from server.handlers.base import BaseHandler, NotFoundHandler
 from server.handlers.chat import ChatHandler
 from server.handlers.health import HealthHandler, ReadyHandler
-from server.handlers.jobs import JobHandler
+from server.handlers.jobs import JobHandler, JobStreamHandler
 from server.handlers.keys import KeyHandler, KeysHandler, OwnKeyHandler, RotateHandler
+from server.handlers.live import LiveHandler
 from server.handlers.models import ModelHandler, ModelsHandler
+from server.handlers.openapi import OpenApiHandler
+from server.handlers.requests import RequestHandler, RequestsHandler
 from server.handlers.usage import UsageHandler
 
 
@@ -38,7 +41,12 @@ ROUTES = (
     Route("keys/{id}", KeyHandler),
     Route("keys/{id}/rotate", RotateHandler),
     Route("usage", UsageHandler),
+    Route("requests", RequestsHandler),
+    Route("requests/{id}", RequestHandler),
+    Route("live", LiveHandler),
     Route("jobs/{id}", JobHandler),
+    Route("jobs/{id}/stream", JobStreamHandler),
+    Route("openapi.json", OpenApiHandler),
     Route("/healthz", HealthHandler, api=False),
     Route("/readyz", ReadyHandler, api=False),
 )
@@ -49,3 +57,14 @@ def api_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str, 
     given = {"services": services}
     rules = [(pattern, route.handler, given) for route in ROUTES for pattern in route.patterns]
     return [*rules, (r"/api(?:/.*)?", NotFoundHandler, given)]
+
+
+def shortcuts(services: object) -> dict[str, tuple[type[BaseHandler], dict[str, object]]]:
+    """Give the handlers of the API's paths without variable parts, by path."""
+    given = {"services": services}
+    return {
+        f"{prefix}/{route.path}": (route.handler, given)
+        for route in ROUTES
+        if route.api and "{" not in route.path
+        for prefix in ("/api", "/api/v1")
+    }

@@ -8,20 +8,26 @@ import msgspec
 
 from server.addresses import TrustedProxies
 from server.admission import Admission
+from server.attempts import Attempts
 from server.auth import Authentication, GuestSessions
 from server.bodies import BodyRoom
 from server.config import Config
 from server.counters import Counters
+from server.kept_answers import KeptAnswers
 from server.keyring import KeyRing
 from server.ledger import Ledger
 from server.log import AccessLog
+from server.sessions import Sessions
 from server.store import Store
 from workers.catalog import Catalog
 from workers.pool import Engine
 
 
 class Services(msgspec.Struct, frozen=True):
-    """The parts of a running gateway; `unready` tells why it cannot take work (empty: it can)."""
+    """The parts of a running gateway; `unready` tells why it cannot take work (empty: it can).
+
+    `openapi` gives the description of the API, made when it is first asked for.
+    """
 
     config: Config
     catalog: Catalog
@@ -31,9 +37,13 @@ class Services(msgspec.Struct, frozen=True):
     admission: Admission
     ledger: Ledger
     engine: Engine
+    answers: KeptAnswers
     authentication: Authentication
     guests: GuestSessions
+    sessions: Sessions
+    attempts: Attempts
     proxies: TrustedProxies
     bodies: BodyRoom
     access_log: AccessLog
     unready: Callable[[], list[str]]
+    openapi: Callable[[], bytes]

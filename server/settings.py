@@ -134,6 +134,24 @@ class Stream(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 8 * MIB
 
 
+class Answers(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of answers is kept for readers that come back (`X-Roxy-Keep: true`)."""
+
+    max_answer_bytes: Annotated[
+        int, Meta(ge=128 * KIB, le=KIB * MIB, description="Kept of one answer, compressed.")
+    ] = 4 * MIB
+    max_total_bytes: Annotated[
+        int, Meta(ge=MIB, le=64 * KIB * MIB, description="Kept of all answers together.")
+    ] = 64 * MIB
+    keep_s: Annotated[
+        float, Meta(gt=0, le=DAY_S, description="How long an answer is kept after its end.")
+    ] = 600.0
+    guest_grace_s: Annotated[
+        float,
+        Meta(gt=0, le=DAY_S, description="How long a guest's answer runs on without a reader."),
+    ] = 60.0
+
+
 class Keys(Struct, frozen=True, forbid_unknown_fields=True):
     """What new keys get when nothing is said."""
 
@@ -172,6 +190,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     guests: Guests = Guests()
     queue: Queue = Queue()
     stream: Stream = Stream()
+    answers: Answers = Answers()
     keys: Keys = Keys()
     usage: UsageRecords = UsageRecords()
     log: Log = Log()
@@ -195,6 +214,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "guests": Guests,
     "queue": Queue,
     "stream": Stream,
+    "answers": Answers,
     "keys": Keys,
     "usage": UsageRecords,
     "log": Log,

@@ -7,7 +7,7 @@ nothing was changed, the caller may try again, and the store heals by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -46,6 +46,27 @@ class UsageRow(Struct, frozen=True):
     duration_ms: int
     queued_ms: int
     stream: bool
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Give how fast the answer was written once it had begun; None: not known."""
+        if self.ttft_ms is None or self.duration_ms <= self.ttft_ms or not self.completion_tokens:
+            return None
+        return round(self.completion_tokens * 1000 / (self.duration_ms - self.ttft_ms), 1)
+
+
+class SessionRow(Struct, frozen=True):
+    """A browser that has signed in; times are in Unix seconds.
+
+    `digest` is the SHA-256 of the session's id, `principal` "owner" or a key's id, `credential` the
+    SHA-256 of the key that was given: the session is worth what that key is worth.
+    """
+
+    digest: bytes
+    principal: str
+    credential: bytes
+    created_at: int
+    seen_at: int
 
 
 class UsageDay(Struct, frozen=True):
@@ -118,6 +139,15 @@ class Store(Protocol):
     async def put_meta(self, name: str, value: bytes) -> None:
         """Write a small named fact; durable on return."""
 
+    async def load_sessions(self) -> list[SessionRow]:
+        """Read every session."""
+
+    async def put_session(self, session: SessionRow) -> None:
+        """Insert a session; durable on return."""
+
+    async def note_sessions(self, seen: Mapping[bytes, int], ended: Collection[bytes]) -> None:
+        """Write when sessions were last seen, and delete those that have ended, by digest."""
+
     async def load_counters(self) -> list[CounterRow]:
         """Read every counter."""
 
@@ -137,10 +167,14 @@ class Store(Protocol):
         *,
         key_id: str | None = None,
         model: str | None = None,
+        status: str | None = None,
         before: int | None = None,
         limit: int = 100,
     ) -> UsagePage:
         """Read single requests, newest first."""
+
+    async def find_usage_row(self, request_id: str) -> UsageRow | None:
+        """Find one request; of several with this id the newest."""
 
     async def prune(self, before_day: str) -> int:
         """Delete usage rows older than a UTC day; daily sums stay. Gives how many went."""

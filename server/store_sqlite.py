@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from server.store import (
     NOT_FAILED,
     Batch,
     CounterRow,
+    SessionRow,
     StoreFailure,
     UsageDay,
     UsagePage,
@@ -78,6 +79,10 @@ PUT_META = (
     "INSERT INTO meta (name, value) VALUES (?, ?)"
     " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
+SESSION_COLUMNS = "sha256, principal, credential_sha256, created_at, seen_at"
+ADD_SESSION = f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({_marks(SESSION_COLUMNS)})"
+SEEN_SESSION = "UPDATE sessions SET seen_at = max(seen_at, ?) WHERE sha256 = ?"
+END_SESSION = "DELETE FROM sessions WHERE sha256 = ?"
 ADD_USAGE = f"INSERT INTO usage ({USAGE_COLUMNS}) VALUES ({_marks(USAGE_COLUMNS)})"
 ADD_DAY = (
     f"INSERT INTO usage_daily ({DAY_COLUMNS}) VALUES ({_marks(DAY_COLUMNS)})"
@@ -165,6 +170,29 @@ class SqliteStore:
         """Write a small named fact; durable on return."""
         await self._write(PUT_META, (name, value), durable=True)
 
+    # Sessions
+
+    async def load_sessions(self) -> list[SessionRow]:
+        """Read every session."""
+        rows = await self._read(f"SELECT {SESSION_COLUMNS} FROM sessions")
+        return [SessionRow(*row) for row in rows]
+
+    async def put_session(self, session: SessionRow) -> None:
+        """Insert a session; durable on return."""
+        await self._write(ADD_SESSION, structs.astuple(session), durable=True)
+
+    async def note_sessions(self, seen: Mapping[bytes, int], ended: Collection[bytes]) -> None:
+        """Write when sessions were last seen, and delete those that have ended, by digest."""
+        last_seen = [(at, digest) for digest, at in seen.items()]
+        gone = [(digest,) for digest in ended]
+
+        def note(db: sqlite3.Connection) -> None:
+            with transaction(db, durable=bool(gone)):
+                db.executemany(SEEN_SESSION, last_seen)
+                db.executemany(END_SESSION, gone)
+
+        await self._db.run(note)
+
     # Counters and usage
 
     async def load_counters(self) -> list[CounterRow]:
@@ -196,11 +224,12 @@ class SqliteStore:
         *,
         key_id: str | None = None,
         model: str | None = None,
+        status: str | None = None,
         before: int | None = None,
         limit: int = 100,
     ) -> UsagePage:
         """Read single requests, newest first."""
-        where, values = _where({"seq <": before}, key_id, model)
+        where, values = _where({"seq <": before, "status =": status}, key_id, model)
         rows = await self._read(
             f"SELECT {USAGE_COLUMNS}, seq FROM usage{where} ORDER BY seq DESC LIMIT ?",
             (*values, limit + 1),
@@ -209,6 +238,14 @@ class SqliteStore:
         return UsagePage(
             [_usage_row(row[:-1]) for row in page], page[-1][-1] if len(rows) > limit else None
         )
+
+    async def find_usage_row(self, request_id: str) -> UsageRow | None:
+        """Find one request; of several with this id the newest."""
+        rows = await self._read(
+            f"SELECT {USAGE_COLUMNS} FROM usage WHERE request_id = ? ORDER BY seq DESC LIMIT 1",
+            (request_id,),
+        )
+        return _usage_row(rows[0]) if rows else None
 
     async def prune(self, before_day: str) -> int:
         """Delete usage rows older than a UTC day; daily sums stay. Gives how many went."""

@@ -80,8 +80,10 @@ class Client:
         self.writes.append(frames)
         return not self.slow
 
-    def end(self, error: GatewayError | None) -> None:
-        """Keep the end."""
+    def end(self, error: GatewayError | None, last: bytes = b"") -> None:
+        """Keep the end, and the last frames like any."""
+        if last:
+            self.writes.append(last)
         self.ends.append(error)
         self.ended.set()
 
@@ -136,3 +138,25 @@ async def take(queue: FairQueue) -> Job:
 async def drained(queue: FairQueue) -> list[Job]:
     """Take everything that waits, in the order it is served."""
     return [await take(queue) for _ in range(len(queue))]
+
+
+def fill(queue: FairQueue, lanes: str, weights: dict[str, int] | None = None) -> list[Job]:
+    """Queue one job for every letter, each letter a lane."""
+    jobs = [make_job(lane, weight=(weights or {}).get(lane, 1)) for lane in lanes]
+    for job in jobs:
+        queue.put(job)
+    return jobs
+
+
+def lanes_of(jobs: list[Job]) -> str:
+    """Spell the lanes of jobs; the owner is O."""
+    return "".join("O" if job.lane == "owner" else job.lane for job in jobs)
+
+
+def rest(queue: FairQueue) -> tuple[int, int, int]:
+    """Count what a queue still holds: jobs, lanes, timers."""
+    return len(queue), len(queue._lanes), len(queue._timers)
+
+
+async def served_lanes(queue: FairQueue) -> str:
+    return lanes_of(await drained(queue))

@@ -13,8 +13,11 @@ import sys
 from pathlib import Path
 
 NEEDED = {
-    "gcc": "/usr/bin/gcc",  # builds the load generator of tests/bench
+    "gcc": "/usr/bin/cc",  # builds the load generator of tests/bench
     "libc6-dev": "/usr/include/stdio.h",
+    "chromium": "/usr/bin/chromium",  # the pages are tested in it
+    "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+    "fonts-noto-color-emoji": "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
     "nginx-light": "/usr/sbin/nginx",  # the bare proxy that tests/bench measures beside the gateway
 }
 """Debian package -> a file that shows it, or another version of it, is here."""

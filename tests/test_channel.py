@@ -1,4 +1,4 @@
-"""The channel of one answer: straight through while the reader keeps up, bounded when it does not."""
+"""The channel of one answer: straight through to a reader that keeps up, else bounded."""
 
 from __future__ import annotations
 
@@ -48,25 +48,22 @@ async def test_a_full_reader_gets_what_waited_in_one_write() -> None:
     assert tap.calls == []
 
 
-async def test_past_the_high_water_mark_the_upstream_is_paused_once_until_the_reader_caught_up() -> (
-    None
-):
+async def test_past_the_high_water_mark_the_upstream_waits_until_the_reader_caught_up() -> None:
     channel, client, tap = joined(slow=True)
     channel.push(b"x")
     channel.push(b"y" * HIGH_WATER)
     assert tap.calls == []
-    assert not channel.held_back
+    before = channel.held_back
     channel.push(b"z")
     channel.push(b"z")
     assert tap.calls == ["pause"]
-    assert channel.held_back
+    assert (before, channel.held_back) == (False, True)
     channel.resume()  # taken, but the reader is full again
     assert client.writes[1:] == [b"y" * HIGH_WATER + b"zz"]
     assert tap.calls == ["pause"]
     client.slow = False
     channel.resume()
     assert tap.calls == ["pause", "resume"]
-    assert not channel.held_back
     channel.resume()
     assert tap.calls == ["pause", "resume"]
 
@@ -111,6 +108,26 @@ async def test_the_end_comes_after_the_last_waiting_byte_and_once(
     assert client.ends == [error]
 
 
+async def test_the_last_frames_come_with_the_end() -> None:
+    channel, client, _ = joined()
+    channel.push(b"a")
+    channel.end(last=b"z")
+    channel.end(last=b"again")
+    assert client.writes == [b"a", b"z"]
+    assert client.ends == [None]
+
+
+async def test_the_last_frames_come_after_what_waited() -> None:
+    channel, client, _ = joined(slow=True)
+    channel.push(b"a")
+    channel.push(b"b")
+    channel.end(last=b"z")
+    for _ in range(3):
+        channel.resume()
+    assert client.writes == [b"a", b"b", b"z"]
+    assert client.ends == [None]
+
+
 async def test_a_full_reader_with_nothing_waiting_is_told_the_end_at_once() -> None:
     channel, client, _ = joined(slow=True)
     channel.push(b"a")
@@ -125,9 +142,9 @@ async def test_a_reader_that_attaches_after_the_end_gets_everything(
     channel, client = Channel(), Client()
     channel.push(b"a")
     channel.push(b"b")
-    channel.end(error)
+    channel.end(error, b"z")
     channel.attach(client)
-    assert client.writes == [b"ab"]
+    assert client.writes == [b"ab", b"z"]
     assert client.ends == [error]
     assert channel.waiting_bytes == 0
 
@@ -207,7 +224,7 @@ async def test_a_reader_that_has_left_is_told_the_end_at_once_and_what_waited_is
     channel.push(b"a")
     channel.push(b"b")
     if ended:
-        channel.end()
+        channel.end(last=b"z")
     channel.abandon()
     channel.abandon()
     assert client.ends == [None]

@@ -53,23 +53,24 @@ async def aside(seconds: float) -> None:
     await passed.wait()
 
 
-async def first_of(first: Tap, second: Tap) -> None:
-    """Wait until the clock of `second` has run out and see that the other's had before."""
-    await rung(first)
-    assert not second.aborted.is_set()
-    await rung(second)
+def now() -> float:
+    """Give the time that clocks read. One never rings early: that is all that is asserted of it."""
+    return asyncio.get_running_loop().time()
 
 
-def keep_touching(clock: Clock, tap: Tap, times: int) -> asyncio.Event:
-    """Touch a clock every 5 ms, in a callback as a socket would; the event is set after the last."""
-    over = asyncio.Event()
+def keep_touching(clock: Clock, tap: Tap, times: int) -> asyncio.Future[tuple[bool, float]]:
+    """Touch a clock every 5 ms, in a callback as a socket would, until it rings or for so long.
+
+    Gives whether it rang, and the time of the last touch.
+    """
+    over: asyncio.Future[tuple[bool, float]] = asyncio.get_running_loop().create_future()
 
     def touch(left: int) -> None:
         clock.touch()
         if left and not tap.aborted.is_set():
             asyncio.get_running_loop().call_later(0.005, touch, left - 1)
         else:
-            over.set()
+            over.set_result((tap.aborted.is_set(), now()))
 
     touch(times)
     return over
@@ -101,9 +102,9 @@ async def test_the_clock_that_runs_out_first_says_which_it_was(
 
 async def test_bytes_without_content_do_not_stop_the_first_content_clock() -> None:
     with running(Times(first_content_timeout_s=0.03)) as (clock, tap):
-        over = keep_touching(clock, tap, 500)
+        rang, _ = await keep_touching(clock, tap, 500)
+        assert rang
         assert (await rung(tap)).clock == "first_content"
-        await over.wait()
 
 
 async def test_content_ends_the_first_content_clock() -> None:
@@ -112,6 +113,15 @@ async def test_content_ends_the_first_content_clock() -> None:
         clock.note_content()
         await aside(0.06)
         assert not tap.aborted.is_set()
+
+
+async def test_no_timer_is_set_per_read() -> None:
+    with running(Times()) as (clock, _):
+        clock.note_content()
+        timer = clock._timer
+        clock.touch()
+        clock.note_content()
+        assert clock._timer is timer
 
 
 async def test_content_brings_the_gap_clock_though_the_first_one_was_longer() -> None:
@@ -124,19 +134,18 @@ async def test_content_brings_the_gap_clock_though_the_first_one_was_longer() ->
 async def test_every_read_starts_the_gap_anew() -> None:
     with running(Times(gap_timeout_s=0.05)) as (clock, tap):
         clock.note_content()
-        await keep_touching(clock, tap, 20).wait()
-        assert not tap.aborted.is_set()
-        with running(Times(first_content_timeout_s=0.04)) as (_, sooner):
-            await first_of(sooner, tap)
+        rang, last = await keep_touching(clock, tap, 20)
+        assert not rang
         assert (await rung(tap)).clock == "gap"
+        assert now() >= last + 0.05
 
 
 async def test_the_total_clock_runs_on_whatever_comes() -> None:
     with running(Times(gap_timeout_s=LONG, total_timeout_s=0.03)) as (clock, tap):
         clock.note_content()
-        over = keep_touching(clock, tap, 500)
+        rang, _ = await keep_touching(clock, tap, 500)
+        assert rang
         assert (await rung(tap)).clock == "total"
-        await over.wait()
 
 
 async def test_a_total_of_zero_is_none() -> None:
@@ -146,12 +155,10 @@ async def test_a_total_of_zero_is_none() -> None:
 
 
 async def test_an_answer_in_one_piece_has_longer_for_its_content() -> None:
-    with (
-        running(Times(first_content_timeout_s=0.01), streamed=False) as (_, whole),
-        running(Times(first_content_timeout_s=0.009 * WHOLE_FACTOR)) as (_, streamed),
-    ):
-        await first_of(streamed, whole)
-        assert (await rung(whole)).clock == "first_content"
+    began = now()
+    with running(Times(first_content_timeout_s=0.01), streamed=False) as (_, tap):
+        assert (await rung(tap)).clock == "first_content"
+    assert now() >= began + 0.01 * WHOLE_FACTOR
 
 
 async def test_a_stopped_clock_never_rings() -> None:
@@ -192,9 +199,9 @@ async def test_an_upstream_that_was_held_back_has_the_whole_gap_again() -> None:
         await aside(0.07)
         client.slow = False
         channel.resume()
-        with running(Times(first_content_timeout_s=0.09)) as (_, sooner):
-            await first_of(sooner, tap)
+        resumed = now()
         assert (await rung(tap)).clock == "gap"
+        assert now() >= resumed + 0.1
 
 
 async def test_the_total_clock_runs_on_while_the_upstream_is_held_back() -> None:

@@ -247,6 +247,12 @@ def test_sixteen_characters_are_enough_for_the_owner_key() -> None:
     assert load_config({}, {"ROXY_ADMIN_API_KEY": "x" * 16}).admin_api_key == "x" * 16
 
 
+def test_a_provider_secret_that_no_header_can_hold_is_refused_at_the_start() -> None:
+    message = refusal(environ={"ZAI_API_KEY": "hunter2\r\nX-Evil: 1"})
+    assert "the environment variable ZAI_API_KEY holds characters" in message
+    assert "hunter2" not in message
+
+
 @pytest.mark.parametrize("variable", ["ROXY_DATABASE_URL", "ROXY_REDIS_URL"])
 def test_shared_stores_are_refused_rather_than_ignored(variable: str) -> None:
     message = refusal(environ={variable: "redis://:hunter2@host"})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import get_args
 
 import pytest
+from fakes.answers import USAGE, events_of
 from jobs import MODEL, Client, Tap, make_deployment, make_job, take
 
 from workers.errors import GatewayError, UpstreamDisconnected, UpstreamUnavailable
@@ -31,17 +31,6 @@ def begun(job: Job, *, sent: bool = True) -> tuple[Translator, Tap]:
     return translator, tap
 
 
-def event(**more: object) -> bytes:
-    """Give an upstream's chunk."""
-    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "one"}
-    return b"data: " + json.dumps(head | more).encode() + b"\n\n"
-
-
-def choice(content: str, finish_reason: str | None = None) -> list[object]:
-    """Give the choices of a chunk."""
-    return [{"index": 0, "delta": {"content": content}, "finish_reason": finish_reason}]
-
-
 @pytest.mark.parametrize("state", ["new", "queued", "connecting", "streaming"])
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_every_ending_settles_once_and_tells_the_client_once(
@@ -59,7 +48,6 @@ async def test_every_ending_settles_once_and_tells_the_client_once(
         begun(job)
         job.push(b"data: x\n\n" if state == "streaming" else b"")
     assert job.state == state
-    assert not job.ended
     error = GatewayError() if ending not in ("finished", "cancelled") else None
     job.close(ending, error)
     assert job.ended
@@ -77,13 +65,11 @@ async def test_the_outcome_tells_what_the_ledger_needs() -> None:
     outcomes: list[Outcome] = []
     job = make_job(settle=outcomes.append)
     translator, _ = begun(job)
-    job.push(translator.feed(event(choices=choice("Hel"))))
-    job.push(translator.feed(event(choices=choice("lo", "stop"))))
-    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-    job.push(translator.feed(event(choices=[], usage=usage)))
+    for each in events_of(["Hel", "lo"], usage=USAGE):
+        job.push(translator.feed(each))
     job.close("finished")
     (outcome,) = outcomes
-    assert outcome.usage == Usage(3, 2, 5)
+    assert outcome.usage == Usage(11, 7, 18)
     assert outcome.output_bytes == 5
     assert outcome.prompt_sent
     assert outcome.deployment == DEPLOYMENT.id
@@ -132,11 +118,20 @@ async def test_a_prompt_counts_as_sent_when_the_upstreams_socket_has_it(sent: bo
     assert outcomes[0].prompt_sent is sent
 
 
-async def test_usage_told_before_a_cut_is_in_the_outcome() -> None:
+async def test_a_prompt_that_was_answered_counts_as_sent() -> None:
+    outcomes: list[Outcome] = []
+    job = make_job(settle=outcomes.append)
+    begun(job, sent=False)
+    job.push(b"data: x\n\n")
+    job.cancel()
+    assert outcomes[0].prompt_sent
+
+
+async def test_the_text_seen_before_a_cut_is_counted_for_an_estimate() -> None:
     outcomes: list[Outcome] = []
     job = make_job(settle=outcomes.append)
     translator, _ = begun(job)
-    job.push(translator.feed(event(choices=choice("Hello"))))
+    job.push(translator.feed(b"".join(events_of(["Hello"], finish=None, done=False))))
     job.close("cut", UpstreamDisconnected())
     assert outcomes[0].usage is None
     assert outcomes[0].output_bytes == 5
@@ -168,15 +163,39 @@ async def test_the_exchange_that_is_stopped_is_the_last_attempts() -> None:
 async def test_the_first_frames_commit_a_job_and_nothing_else_does() -> None:
     job, client = make_job(), Client()
     job.channel.attach(client)
-    assert not job.committed
+    told = [(job.committed, job.state)]
     begun(job)
-    job.push(b"")
-    assert not job.committed
-    assert job.state == "connecting"
-    job.push(b"data: x\n\n")
-    assert job.committed
-    assert job.state == "streaming"
+    for frames in (b"", b"data: x\n\n"):
+        job.push(frames)
+        told.append((job.committed, job.state))
+    assert told == [(False, "new"), (False, "connecting"), (True, "streaming")]
     assert client.writes == [b"data: x\n\n"]
+
+
+async def test_an_answer_in_one_piece_commits_and_finishes_its_job() -> None:
+    outcomes: list[Outcome] = []
+    job, client = make_job(settle=outcomes.append), Client()
+    job.channel.attach(client)
+    begun(job)
+    job.finish(b"data: x\n\n")
+    job.finish(b"data: y\n\n")
+    assert client.writes == [b"data: x\n\n"]
+    assert client.ends == [None]
+    assert [outcome.ending for outcome in outcomes] == ["finished"]
+    assert outcomes[0].ttft_s is not None
+    assert outcomes[0].prompt_sent
+
+
+async def test_an_answer_that_comes_after_its_client_left_changes_nothing() -> None:
+    outcomes: list[Outcome] = []
+    job, client = make_job(settle=outcomes.append), Client()
+    job.channel.attach(client)
+    begun(job, sent=False)
+    job.cancel()
+    job.finish(b"data: x\n\n")
+    assert client.writes == []
+    assert not job.committed
+    assert [outcome.ending for outcome in outcomes] == ["cancelled"]
 
 
 async def test_frames_after_the_end_are_dropped() -> None:

@@ -77,7 +77,7 @@ async def test_a_failed_request_gives_back_what_it_took(tmp_path: Path) -> None:
 
 async def test_concurrency_counts_what_runs_and_frees_at_the_end(tmp_path: Path) -> None:
     hold = asyncio.Event()
-    pieces = [
+    pieces: list[bytes | Pause] = [
         event(chunk({"content": "x"})),
         Pause(hold),
         event(chunk(finish="stop")),

@@ -43,7 +43,9 @@ def test_the_released_migrations_are_numbered_and_make_every_table(tmp_path: Pat
     released = released_migrations()
     assert [migration.version for migration in released] == list(range(1, len(released) + 1))
     with closing(open_database(tmp_path / "roxy.db")) as db:
-        assert tables(db) >= {"keys", "meta", "counters", "usage", "usage_daily", "migrations"}
+        assert tables(db) >= {
+            *("keys", "meta", "counters", "usage", "usage_daily", "sessions", "migrations")
+        }
         recorded = db.execute("SELECT version, name, sha256 FROM migrations").fetchall()
     assert recorded == [(m.version, m.name, m.sha256) for m in released]
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from fakes.upstream import Answer, FakeUpstream, chunk, event, silence, stream_of
+from fakes.upstream import FakeUpstream, Pause, chunk, event, silence, stream_of, streaming
 from jobs import Client, make_deployment, make_job
 
 from workers.catalog import Model
@@ -115,10 +115,20 @@ async def test_a_client_that_leaves_gives_its_slot_to_the_next_at_once() -> None
             await request.left.wait()
 
 
+async def test_a_client_found_to_have_left_at_pick_up_costs_no_upstream_call() -> None:
+    async with bench() as it:
+        job, client = it.submit()
+        job.on_progress = job.cancel
+        await client.end_of_answer()
+        await it.answer()
+        assert len(it.upstream.requests) == 1
+
+
 async def test_a_reader_that_raises_costs_its_own_job_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with bench() as it:
+        it.upstream.plan(streaming([event(chunk({"content": "Hel"}))], end="hang"), stream_of([]))
         outcomes: list[Outcome] = []
         job, client = make_job(model=it.model, settle=outcomes.append), Client()
         client.fault = OSError("a mistake of ours")
@@ -146,13 +156,15 @@ async def test_an_idle_worker_does_not_keep_the_last_job_in_memory() -> None:
 
 async def test_an_error_told_behind_content_ends_the_answer_though_the_upstream_stays() -> None:
     async with bench() as it:
-        pieces = (event(chunk("Hel")) + event({"error": {"message": "x", "code": 500}}),)
-        answer = Answer(
-            headers={"content-type": "text/event-stream"}, pieces=pieces, end="hang"
-        )
-        it.upstream.plan(answer)
+        first_read = Pause(asyncio.Event())
+        more_and_error = event(chunk({"content": "lo"})) + event({"error": {"message": "broke"}})
+        pieces: list[bytes | Pause] = [event(chunk({"content": "Hel"})), first_read, more_and_error]
+        it.upstream.plan(streaming(pieces, end="hang"))
         _, client = it.submit()
-        assert b"Hel" in await client.end_of_answer()
+        while not client.writes:
+            await asyncio.sleep(0)
+        first_read.event.set()
+        assert b"lo" in await client.end_of_answer()
         assert isinstance(client.told, UpstreamError)
 
 

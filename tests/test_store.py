@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from server.keys import Key, Limits
-from server.store import Batch, CounterRow, Store, UsageDay, UsageRow
+from server.store import Batch, CounterRow, SessionRow, Store, UsageDay, UsageRow
 from server.store_sqlite import SqliteStore
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
@@ -314,3 +314,38 @@ async def test_a_batch_is_recorded_whole_or_not_at_all(store: Store) -> None:
 async def test_an_empty_batch_is_nothing(store: Store) -> None:
     await store.record(Batch())
     await store.check_writable()
+
+
+# Sessions
+
+
+async def test_sessions_outlive_the_store_until_they_end(backend: Backend) -> None:
+    kept, ended = (
+        SessionRow(bytes([number]) * 32, "owner", b"c" * 32, 1000, 1000) for number in (1, 2)
+    )
+    async with backend() as store:
+        for session in (kept, ended):
+            await store.put_session(session)
+        await store.note_sessions({kept.digest: 2000, bytes(32): 2000}, [ended.digest])
+        await store.note_sessions({kept.digest: 1500}, [bytes(32)])
+    async with backend() as store:
+        assert await store.load_sessions() == [structs.replace(kept, seen_at=2000)]
+
+
+# Single requests
+
+
+async def test_a_request_is_found_by_its_id_the_newest_of_several(store: Store) -> None:
+    rows = [a_row(1, model="a"), a_row(2), a_row(1, model="b")]
+    await store.record(Batch(rows))
+    assert await store.find_usage_row("req_1") == rows[2]
+    assert await store.find_usage_row("req_2") == rows[1]
+    assert await store.find_usage_row("req_3") is None
+
+
+async def test_requests_are_found_by_how_they_ended(store: Store) -> None:
+    await store.record(Batch([a_row(1), a_row(2, status="failed"), a_row(3, status="failed")]))
+    page = await store.usage_rows(status="failed", limit=1)
+    assert [row.request_id for row in page.rows] == ["req_3"]
+    rest = await store.usage_rows(status="failed", before=page.before)
+    assert [row.request_id for row in rest.rows] == ["req_2"]

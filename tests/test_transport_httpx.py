@@ -25,7 +25,7 @@ STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    transport = Transport(connect_timeout_s=0.2)
+    transport = Transport()
     async with httpx.AsyncClient(transport=transport) as client:
         yield client
     assert transport.stats == Stats(0, 0, 0)
@@ -144,7 +144,16 @@ async def test_what_was_compressed_unasked_is_decoded_by_httpx(client: httpx.Asy
         assert (await client.get(upstream.url)).text == "hello"
 
 
-async def test_errors_are_httpx_errors(client: httpx.AsyncClient) -> None:
+async def test_an_upstream_out_of_reach_is_an_httpx_error(client: httpx.AsyncClient) -> None:
+    with pytest.raises(httpx.ConnectError):
+        await client.get(f"http://127.0.0.1:{unused_port()}")
+    hasty = Transport(connect_timeout_s=0.05)
+    async with httpx.AsyncClient(transport=hasty, timeout=None) as other:
+        with deaf_upstream() as url, pytest.raises(httpx.ConnectTimeout):
+            await other.get(url)
+
+
+async def test_a_broken_answer_is_an_httpx_error(client: httpx.AsyncClient) -> None:
     async def script(peer: Peer) -> None:
         request = await peer.request()
         if b"garbage" in request:
@@ -154,10 +163,6 @@ async def test_errors_are_httpx_errors(client: httpx.AsyncClient) -> None:
         elif b"silent" in request:
             await peer.gone()
 
-    with pytest.raises(httpx.ConnectError):
-        await client.get(f"http://127.0.0.1:{unused_port()}")
-    with deaf_upstream() as url, pytest.raises(httpx.ConnectTimeout):
-        await client.get(url)
     async with RawUpstream(script) as upstream:
         for path in ("garbage", "short", "closed"):
             with pytest.raises(httpx.RemoteProtocolError):

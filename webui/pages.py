@@ -1,38 +1,37 @@
-"""The pages: the front page, and a small one for every path that does not exist.
-
-Pages carry no script and no inline style, so that the strictest Content-Security-Policy holds.
-"""
+"""What every page is made with: the shell's values, the protecting headers, errors as pages."""
 
 from __future__ import annotations
 
-import time
+import html
 from importlib import resources
+from typing import ClassVar
 
-from tornado.httputil import HTTPHeaders
 from tornado.template import Loader
 
-from server.auth import GUEST_COOKIE, GUEST_SESSION_S, find_cookie
-from server.handlers.base import BaseHandler
+from server.auth import Principal, find_cookie
+from server.handlers.visitor import VisitorHandler
+from webui.assets import packaged_assets
+from webui.csp import PAGE_HEADERS, SECURE_HEADERS
 from workers.errors import GatewayError, NotFound
 
-HTML = "text/html; charset=utf-8"
-PAGE_HEADERS = {
-    "Content-Type": HTML,
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self';"
-        " base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-}
-TEMPLATES = Loader(str(resources.files("webui") / "templates"))
-STYLE = (resources.files("webui") / "static" / "site.css").read_bytes()
+TEMPLATES = Loader(str(resources.files("webui") / "templates"), whitespace="all")
+THEME_COOKIE = "roxy_theme"
+THEMES = ("light", "dark")
+NAV = (("Chat", "/"), ("API", "/api/openapi.json"))
 
 
-class PageHandler(BaseHandler):
+def icon(name: str) -> str:
+    """Give an icon of the sprite as markup; it says nothing to a screen reader."""
+    path = html.escape(f"{packaged_assets().path('icons.svg')}#{name}")
+    return f'<svg class="icon" aria-hidden="true"><use href="{path}"/></svg>'
+
+
+class PageHandler(VisitorHandler):
     """A page; its errors are pages too."""
 
     access = "anyone"
+    section: ClassVar[str] = ""
+    """Which entry of the navigation is this page's."""
 
     def show(
         self,
@@ -41,57 +40,56 @@ class PageHandler(BaseHandler):
         headers: dict[str, str] | None = None,
         **values: object,
     ) -> None:
-        """Render a template and answer with it."""
-        self.reply(
-            status, TEMPLATES.load(template).generate(**values), PAGE_HEADERS | (headers or {})
-        )
+        """Render a template in the shell and answer with it."""
+        headers = dict(headers or {})
+        body = TEMPLATES.load(template).generate(**self.shell(headers), **values)
+        self.reply(status, body, headers)
+
+    def shell(self, headers: dict[str, str]) -> dict[str, object]:
+        """Give what `base.html` shows; a cookie that it makes is put into `headers`."""
+        visitor = self.visitor()
+        return {
+            "asset": packaged_assets().path,
+            "icon": icon,
+            "theme": self.theme(),
+            "xsrf": self.xsrf(headers),
+            "nav": NAV,
+            "section": self.section,
+            "signed_in": visitor is not None and visitor.kind != "guest",
+            "who": who(visitor),
+            "visitor": visitor,
+        }
+
+    def theme(self) -> str:
+        """Give the theme that the visitor has chosen; "": the system's."""
+        chosen = find_cookie(self.request.headers, THEME_COOKIE)
+        return chosen if chosen in THEMES else ""
+
+    def base_url(self) -> str:
+        """Give the address of this gateway as clients are to use it."""
+        request = self.request
+        return self.services.config.server.base_url or f"{request.protocol}://{request.host}"
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
         """Give the error as a page."""
-        return TEMPLATES.load("error.html").generate(error=error, request_id=self.request_id), HTML
+        page = TEMPLATES.load("error.html")
+        body = page.generate(**self.shell({}), error=error, request_id=self.request_id)
+        return body, PAGE_HEADERS["Content-Type"]
 
-    def answer_headers(self) -> HTTPHeaders:
+    def add_headers(self, headers: dict[str, str]) -> None:
         """Give every page, error pages included, the same protection."""
-        headers = super().answer_headers()
-        for name, value in PAGE_HEADERS.items():
-            headers[name] = value
-        return headers
+        headers.update(PAGE_HEADERS)
+        if self.is_secure():
+            headers.update(SECURE_HEADERS)
 
 
-class HomeHandler(PageHandler):
-    """The front page: where the API is, what it serves, and a first command to try."""
-
-    def get(self) -> None:
-        """Show it; the browser becomes a guest if guests are welcome."""
-        headers = {}
-        now = time.time()
-        enabled = self.services.config.guests.enabled
-        if enabled and not self.services.guests.valid(
-            find_cookie(self.request.headers, GUEST_COOKIE), now
-        ):
-            secure = "; Secure" if self.request.protocol == "https" else ""
-            headers["Set-Cookie"] = (
-                f"{GUEST_COOKIE}={self.services.guests.issue(now)}; Path=/;"
-                f" Max-Age={GUEST_SESSION_S}; HttpOnly; SameSite=Strict{secure}"
-            )
-        base_url = (
-            self.services.config.server.base_url or f"{self.request.protocol}://{self.request.host}"
-        )
-        self.show(
-            "home.html", headers=headers, base_url=base_url, models=list(self.services.catalog)
-        )
-
-
-class StyleHandler(BaseHandler):
-    """The one style sheet."""
-
-    access = "anyone"
-
-    def get(self) -> None:
-        """Send it from memory."""
-        self.reply(
-            200, STYLE, {"Content-Type": "text/css; charset=utf-8", "Cache-Control": "max-age=300"}
-        )
+def who(visitor: Principal | None) -> str:
+    """Name a visitor as the page does."""
+    if visitor is None:
+        return "Nobody"
+    if visitor.is_owner:
+        return "Owner"
+    return visitor.key.name if visitor.key is not None else "Guest"
 
 
 class NoSuchPageHandler(PageHandler):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from server.handlers.base import BaseHandler
-from webui.pages import HomeHandler, NoSuchPageHandler, StyleHandler
+from webui.assets import AssetHandler
+from webui.chat import ChatPageHandler
+from webui.login import LoginHandler, LogoutHandler
+from webui.pages import NoSuchPageHandler
 
 
 def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str, object]]]:
     """Give Tornado's rules for the pages."""
     given = {"services": services}
     return [
-        (r"/", HomeHandler, given),
-        (r"/static/site.css", StyleHandler, given),
+        (r"/", ChatPageHandler, given),
+        (r"/c/([A-Za-z0-9_-]{1,64})", ChatPageHandler, given),
+        (r"/login", LoginHandler, given),
+        (r"/logout", LogoutHandler, given),
+        (r"/static/([0-9a-f]{12})/(.+)", AssetHandler, given),
         (r".*", NoSuchPageHandler, given),
     ]

@@ -1,1 +1,1 @@
-"""The engine: wire types, errors, catalog, jobs, fair queues, worker pools, transport, providers."""
+"""The engine: wire types, errors, catalog, jobs, queues, worker pools, transport, providers."""

@@ -23,8 +23,8 @@ class Reader(Protocol):
     def write(self, frames: bytes) -> bool:
         """Take frames; False: full, `Channel.resume` will be called when more can be taken."""
 
-    def end(self, error: GatewayError | None) -> None:
-        """Learn that no more will come; called once, after the last `write`."""
+    def end(self, error: GatewayError | None, last: bytes = b"") -> None:
+        """Take the last frames and learn that no more will come; called once."""
 
 
 class Source(Protocol):
@@ -49,6 +49,7 @@ class Channel:
         self._paused = False
         self._ended = False
         self._error: GatewayError | None = None
+        self._last = b""
         self.resumed_at = -math.inf
         """When the upstream was last let go on after a pause, in loop time."""
 
@@ -95,12 +96,13 @@ class Channel:
             if not self._full:
                 self._go_on()
 
-    def end(self, error: GatewayError | None = None) -> None:
-        """Close the channel; the reader is told once everything has left."""
+    def end(self, error: GatewayError | None = None, last: bytes = b"") -> None:
+        """Close the channel with its last frames; the reader is told once everything has left."""
         if self._ended:
             return
         self._ended = True
         self._error = error
+        self._last = last
         self._source = None
         if not self._waiting:
             self._tell_end()
@@ -108,6 +110,7 @@ class Channel:
     def abandon(self) -> None:
         """Close the channel and drop what waits: the reader has left and will take no more."""
         self._drop_waiting()
+        self._last = b""
         self.end()
         self._tell_end()
 
@@ -126,4 +129,4 @@ class Channel:
     def _tell_end(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
-            reader.end(self._error)
+            reader.end(self._error, self._last)

@@ -9,8 +9,10 @@
     ├─ MethodNotAllowed        405 method_not_allowed
     ├─ RequestTimeout          408 request_timeout          head or body came too slowly
     ├─ Conflict                409 conflict
+    ├─ AnswerGone              410 answer_gone              events that are no longer kept
     ├─ PayloadTooLarge         413 request_too_large
     ├─ HeadTooLarge            431 headers_too_large
+    ├─ Stopped                 499 stopped                  on purpose, by whom it belongs to
     ├─ RateLimited             429 rate_limit_exceeded      always with Retry-After
     ├─ BudgetExceeded          429 insufficient_quota       never to be retried
     ├─ Overloaded              503 server_is_overloaded     always with Retry-After
@@ -169,6 +171,13 @@ class Conflict(GatewayError):
     summary = "This contradicts the present state."
 
 
+class AnswerGone(GatewayError):
+    """Events that a reader asks for were dropped: the answer was too long to be kept whole."""
+
+    status, type, code = 410, "invalid_request_error", "answer_gone"
+    summary = "These events of the answer are no longer kept."
+
+
 class PayloadTooLarge(GatewayError):
     """The body is over the cap."""
 
@@ -181,6 +190,13 @@ class HeadTooLarge(GatewayError):
 
     status, type, code = 431, "invalid_request_error", "headers_too_large"
     summary = "The request line and headers are too large."
+
+
+class Stopped(GatewayError):
+    """Somebody who may stop the request did, or nobody was left to read its answer."""
+
+    status, type, code = 499, "request_stopped", "stopped"
+    summary = "The request was stopped."
 
 
 class RateLimited(GatewayError):

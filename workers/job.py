@@ -74,8 +74,10 @@ class Place(msgspec.Struct, frozen=True):
 class Job:
     """An admitted request plus its channel, deadline and lease.
 
-    `lane` is whose turn it takes ("owner", a key id, "guests"), `weight` that lane's share.
-    `max_wait_s` is how long it may wait in the queue. `settle` is called once with the outcome.
+    `lane` is whose turn it takes ("owner", a key id, "guests"), `weight` that lane's share,
+    `holder` whose job it is (the lane's, if nothing is said). `max_wait_s` is how long it may wait
+    in the queue. `settle` is called once with the outcome, `on_progress` when its state has changed
+    before the first content.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Job:
         model: Model,
         *,
         lane: str,
+        holder: str = "",
         weight: int = 1,
         max_wait_s: float = 120.0,
         settle: Callable[[Outcome], None],
@@ -93,6 +96,7 @@ class Job:
         self.request = request
         self.model = model
         self.lane = lane
+        self.holder = holder or lane
         self.weight = weight
         self.max_wait_s = max_wait_s
         self.state: State = "new"
@@ -109,6 +113,7 @@ class Job:
         self.on_end: Callable[[Job], None] | None = None
         self.on_leave_queue: Callable[[Job], None] | None = None
         self.find_place: Callable[[Job], Place] | None = None
+        self.on_progress: Callable[[], None] | None = None
 
     @property
     def ended(self) -> bool:
@@ -120,6 +125,11 @@ class Job:
         """Say whether the client has been given content, after which no retry is possible."""
         return self._first_frame is not None
 
+    @property
+    def output_bytes(self) -> int:
+        """Give how much text has been generated so far."""
+        return self._translator.output_bytes if self._translator is not None else 0
+
     def place(self) -> Place | None:
         """Tell where the job waits, or None when it does not wait any more."""
         if self.state == "queued" and self.find_place is not None:
@@ -130,6 +140,12 @@ class Job:
         """Note that a worker has taken the job."""
         self._picked_up = self._loop.time()
         self.state = "connecting"
+        if self.on_progress is not None:
+            self.on_progress()
+
+    def resume(self) -> None:
+        """Go on: the client can take more."""
+        self.channel.resume()
 
     def begin(self, deployment: Deployment, translator: Translator, exchange: Upstream) -> None:
         """Note the attempt that now carries the job; `exchange` is aborted when the job ends."""
@@ -138,23 +154,31 @@ class Job:
         self._translator = translator
         self._exchange = exchange
         self.channel.draw_from(exchange)
+        if self.attempts > 1 and self.on_progress is not None:
+            self.on_progress()
 
     def push(self, frames: bytes) -> None:
         """Pass whole frames on to the reader; the first ones commit the job."""
         if not frames or self.state == "done":
             return
         if self._first_frame is None:
-            self._first_frame = self._loop.time()
-            self.state = "streaming"
-            self.request.fields.clear()  # it holds the whole body
+            self._commit()
         self.channel.push(frames)
+
+    def finish(self, last: bytes) -> None:
+        """End well, with the last frames."""
+        if self._first_frame is None and self.state != "done":
+            self._commit()
+        self.close("finished", last=last)
 
     def cancel(self) -> None:
         """End the job because its client has left; what still waits for it is dropped."""
         self.close("cancelled")
         self.channel.abandon()
 
-    def close(self, ending: Ending, error: GatewayError | None = None) -> None:
+    def close(
+        self, ending: Ending, error: GatewayError | None = None, *, last: bytes = b""
+    ) -> None:
         """End the job, once: later calls do nothing. `error` is what the reader is told."""
         if self.state == "done":
             return
@@ -166,13 +190,18 @@ class Job:
         if exchange is not None and ending != "finished":
             exchange.abort(JobEnded())
         self.request.fields.clear()  # it holds the whole body
-        self.on_leave_queue = self.find_place = None
+        self.on_leave_queue = self.find_place = self.on_progress = None
         try:
             self._settle(outcome)
         finally:
             if self.on_end is not None:
                 self.on_end(self)
-            self.channel.end(error)
+            self.channel.end(error, last)
+
+    def _commit(self) -> None:
+        self._first_frame = self._loop.time()
+        self.state = "streaming"
+        self.request.fields.clear()  # it holds the whole body
 
     def _outcome(self, ending: Ending, error: GatewayError | None) -> Outcome:
         now = self._loop.time()

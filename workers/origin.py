@@ -101,9 +101,6 @@ class Origin:
 
     def parked(self, connection: Connection) -> None:
         """Keep an idle connection for the next exchange."""
-        if self._closed:
-            connection.close()
-            return
         loop = asyncio.get_running_loop()
         self.idle[connection] = loop.time()
         if self._sweeper is None:

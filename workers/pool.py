@@ -16,10 +16,12 @@ import msgspec
 from workers.catalog import Deployment, Model
 from workers.clock import Clock
 from workers.errors import (
+    Conflict,
     Draining,
     GatewayError,
     NoDeployment,
     UpstreamError,
+    UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
@@ -57,16 +59,23 @@ class Relay:
         self._clock = clock
         self._exchange = exchange
 
+    def let_go(self) -> None:
+        """Forget the exchange, which may know its sink: the two would wait for the collector."""
+        del self._exchange, self._clock
+
     def feed(self, data: bytes) -> None:
         """Translate what one read brought and pass it on."""
         self._clock.touch()
         frames = self._translator.feed(data)
+        if self._translator.done:
+            self._job.finish(frames)
+            self._exchange.release()
+            return
         if frames:
             self._clock.note_content()
             self._job.push(frames)
-        if self._translator.done:
-            self._job.close("finished")
-            self._exchange.release()
+        if self._translator.failure is not None:
+            raise self._translator.failure
 
 
 class ModelPool:
@@ -129,7 +138,7 @@ class ModelPool:
         started = asyncio.get_running_loop().time()
         try:
             failure = await self._try_deployments(job)
-        except NoDeployment as error:
+        except GatewayError as error:  # none of ours to retry: no deployment, or not translatable
             failure = error
         if failure is not None:
             if not job.committed:
@@ -141,23 +150,25 @@ class ModelPool:
     async def _try_deployments(self, job: Job) -> GatewayError | None:
         failure: UpstreamError | None = None
         for deployment in self._routing.candidates(self.model):
+            if job.ended:
+                return None
             self._routing.take(deployment)
             try:
                 await self._attempt(job, deployment)
                 return None
-            except JobEnded:
+            except JobEnded as ended:
+                ended.with_traceback(None)  # its frames hold the exchange, which holds it
                 return None
             except UpstreamError as error:
-                log.info(
-                    "job %s: %s failed: %s (%s)", job.id, deployment.id, error.code, error.message
-                )
+                error.with_traceback(None)
+                # Its own words about the request may quote it: they are for the client alone.
+                why = "rejected" if isinstance(error, UpstreamRejected) else error.message
+                log.info("job %s: %s failed: %s (%s)", job.id, deployment.id, error.code, why)
                 failure = worse(failure, error)
                 if job.committed or not error.retryable:
                     return error
             finally:
                 self._routing.give_back(deployment)
-            if job.ended:
-                return None
         return failure or UpstreamUnavailable()
 
     async def _attempt(self, job: Job, deployment: Deployment) -> None:
@@ -167,6 +178,7 @@ class ModelPool:
         )
         exchange = self._open(deployment, translator.request())
         clock = Clock(self._stream, job.channel, exchange, streamed=job.request.stream)
+        relay = Relay(job, translator, clock, exchange)
         job.begin(deployment, translator, exchange)
         try:
             head = await exchange.head()
@@ -175,19 +187,19 @@ class ModelPool:
                 raise translator.refusal(head.status, head.headers, page)
             translator.check_head(head.status, head.headers)
             if job.request.stream:
-                exchange.follow(Relay(job, translator, clock, exchange))
+                exchange.follow(relay)
                 await exchange.end()
                 if not job.ended:
-                    job.push(translator.finish())
+                    job.finish(translator.finish())
             else:
-                job.push(translator.whole(await exchange.read(WHOLE_BYTES)))
-            job.close("finished")
+                job.finish(translator.whole(await exchange.read(WHOLE_BYTES)))
         except GatewayError as error:
             exchange.abort(error)
             raise
         finally:
             clock.stop()
             exchange.release()
+            relay.let_go()
 
     def _open(self, deployment: Deployment, request: UpstreamRequest) -> Exchange:
         url = deployment.base_url.rstrip("/") + request.path
@@ -221,9 +233,11 @@ class Engine:
         return pool
 
     def submit(self, job: Job) -> None:
-        """Take a job in until it ends. Raises Overloaded, Draining, NoDeployment."""
+        """Take a job in until it ends. Raises Overloaded, Draining, NoDeployment, Conflict."""
         if self.draining:
             raise Draining
+        if job.id in self.jobs:
+            raise Conflict("Another request with this X-Request-Id has not ended yet.")
         self.pool(job.model).submit(job)
         self.jobs[job.id] = job
         job.on_end = self._forget
@@ -237,7 +251,7 @@ class Engine:
         """Take no new jobs, wait for the accepted ones, end those that outlast `timeout_s`."""
         self.draining = True
         if self.jobs:
-            self._emptied = asyncio.Event()
+            self._emptied = self._emptied or asyncio.Event()
             try:
                 await asyncio.wait_for(self._emptied.wait(), timeout_s)
             except TimeoutError:

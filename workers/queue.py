@@ -137,9 +137,10 @@ class FairQueue:
         """Let go of a worker that was cancelled; what it was just given goes to another."""
         if idle in self._idle:
             self._idle.remove(idle)
-        elif not idle.cancelled() and (job := idle.result()) is not None:
-            if not job.ended and not self._hand_over(job):
-                self._append(job)
+            return
+        job = None if idle.cancelled() else idle.result()
+        if job is not None and not job.ended and not self._hand_over(job):
+            self._append(job)
 
     def _check_room(self, job: Job) -> None:
         """Refuse a job that would wait too long or finds no room; the first pushes nobody out."""

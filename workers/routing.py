@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from workers.catalog import Deployment, Model
 from workers.errors import NoDeployment, UpstreamError, UpstreamRateLimited
@@ -19,6 +19,7 @@ class Routing:
 
     def __init__(self) -> None:
         self._busy: Counter[str] = Counter()
+        self._live: dict[str, tuple[Deployment, ...]] = {}
 
     def busy(self, deployment: Deployment) -> int:
         """Give how many exchanges a deployment carries now."""
@@ -29,11 +30,12 @@ class Routing:
 
         Raises NoDeployment when the model has none that is live.
         """
-        live = model.live_deployments()
+        live = self._live.get(model.id)
+        if live is None:
+            live = self._live[model.id] = model.live_deployments()
         if not live:
             raise NoDeployment(no_deployment_message(model))
-        ranked = sorted(live, key=lambda one: (one.order, -(random.random() ** (1 / one.weight))))
-        for deployment in ranked:
+        for deployment in _ranked(live) if len(live) > 1 else live:
             if self._busy[deployment.id] < deployment.max_concurrency:
                 yield deployment
 
@@ -46,9 +48,15 @@ class Routing:
         self._busy[deployment.id] -= 1
 
 
+def _ranked(live: Sequence[Deployment]) -> list[Deployment]:
+    """Order by `order`, among equals by a draw in which `weight` counts."""
+    return sorted(live, key=lambda one: (one.order, -(random.random() ** (1 / one.weight))))
+
+
 def no_deployment_message(model: Model) -> str:
     """Say which variables would make a model servable."""
-    missing = sorted({one.secret_env for one in model.deployments if one.secret_env})
+    dark = [one for one in model.deployments if one.supported and not one.live]
+    missing = sorted({one.secret_env for one in dark})
     hint = f" Set one of: {', '.join(missing)}." if missing else ""
     return f"No upstream is configured for {model.id}.{hint} `roxy serve --demo` needs none."
 

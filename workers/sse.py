@@ -41,28 +41,24 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes of the body; give the payloads of the events that they complete."""
-        if self._between and data.startswith(b"data: ") and data.endswith(b"\n\n"):
-            payloads = self._feed_whole(data)
-            if payloads is not None:
-                self._at_start = False
-                return payloads
-        return self._feed_lines(data)
+        if not self._between or len(data) > self._max_bytes or b"\r" in data:
+            return self._feed_lines(data)
+        # The usual cases: one whole event in the usual form, or several.
+        if data.find(b"\n") == len(data) - 2 > 6 and data[-1] == 10 and data[:6] == b"data: ":
+            payloads = [data[6:-2]]
+        elif data[:6] == b"data: " and data[-2:] == b"\n\n":
+            payloads = data[6:-2].split(b"\n\ndata: ")
+            if data.count(b"\n") != 2 * len(payloads) or b"" in payloads:
+                return self._feed_lines(data)
+        else:
+            return self._feed_lines(data)
+        self._at_start = False
+        return payloads
 
     def finish(self) -> bytes:
         """Give the payload of an event that the end of the body left unterminated (empty: none)."""
         payloads = self._feed_lines(b"\n\n")
         return payloads[0] if payloads else b""
-
-    def _feed_whole(self, data: bytes) -> list[bytes] | None:
-        """Split what one read brought in the usual case: whole events in the usual form."""
-        if len(data) > self._max_bytes or b"\r" in data:
-            return None
-        if data.find(b"\n") == len(data) - 2 > 6:
-            return [data[6:-2]]
-        payloads = data[6:-2].split(b"\n\ndata: ")
-        if data.count(b"\n") == 2 * len(payloads) and b"" not in payloads:
-            return payloads
-        return None
 
     def _feed_lines(self, data: bytes) -> list[bytes]:
         payloads: list[bytes] = []

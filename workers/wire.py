@@ -7,10 +7,10 @@ completion" and `CompletionUsage`.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from workers.chat_schema import check_chat
 from workers.json_body import read_object
@@ -32,12 +32,62 @@ class Usage(Struct, frozen=True):
     reasoning_tokens: int | None = None
 
 
+Count = Annotated[int, Meta(ge=0, lt=_MAX_TOKENS_COUNTED)]
+
+
+class _PromptDetails(Struct, gc=False):
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+
+
+class _CompletionDetails(Struct, gc=False):
+    reasoning_tokens: Count | None = None
+
+
+class _Told(Struct, gc=False):
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    total_tokens: Count | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    prompt_cache_hit_tokens: Count | None = None
+    cached_tokens: Count | None = None
+
+
+_USAGE = msgspec.json.Decoder(_Told)
+
+
 def parse_usage(raw: bytes | Raw) -> Usage | None:
-    """Read an OpenAI `usage` object; None for anything that tells no counts.
+    """Read an OpenAI `usage` object, known to be UTF-8; None for anything that tells no counts.
 
     Cached tokens are also found where DeepSeek (`prompt_cache_hit_tokens`) and Moonshot
     (`cached_tokens`) put them.
     """
+    try:
+        told = _USAGE.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _parse_odd_usage(raw)
+    prompt, completion = told.prompt_tokens, told.completion_tokens
+    if prompt is None and completion is None:
+        return None
+    details, answer = told.prompt_tokens_details, told.completion_tokens_details
+    cached = details.cached_tokens if details is not None else None
+    if cached is None:
+        cached = told.prompt_cache_hit_tokens
+    if cached is None:
+        cached = told.cached_tokens
+    return Usage(
+        prompt or 0,
+        completion or 0,
+        told.total_tokens,
+        cached,
+        details.cache_write_tokens if details is not None else None,
+        answer.reasoning_tokens if answer is not None else None,
+    )
+
+
+def _parse_odd_usage(raw: bytes | Raw) -> Usage | None:
+    """Read what can be read of a usage object in which some count is no count."""
     try:
         told = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

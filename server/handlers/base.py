@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import time
-from http.client import responses
+from functools import cache
 from typing import Any, ClassVar
 
 import msgspec
-from tornado import httputil
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from server.addresses import client_address, guest_scope
+from server.answer import CLOSE, header_lines, status_line
 from server.auth import Principal
 from server.log import AccessLine
 from server.request_id import client_request_id, new_request_id
@@ -34,8 +34,25 @@ log = logging.getLogger("roxy.http")
 SWALLOW_BYTES = 64 * 1024 * 1024
 """How much of a refused body is read and dropped before the connection is closed."""
 SMALL_BODY_BYTES = 256 * 1024
+LOGGED_CHARS = 200
 JSON = "application/json"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
+
+
+def plain(text: str) -> str:
+    """Make what a stranger sent fit for a line of the log: short and printable."""
+    short = text[:LOGGED_CHARS]
+    return short if short.isascii() and short.isprintable() else ascii(short)[1:-1]
+
+
+class AnyMethod(tuple[str, ...]):
+    """Let Tornado pass every method on: `_check_head` refuses, and so lets the body be read."""
+
+    __slots__ = ()
+
+    def __contains__(self, method: object) -> bool:
+        return True
 
 
 @stream_request_body
@@ -46,7 +63,7 @@ class BaseHandler(RequestHandler):
     """Who may call: "anyone", "key" (any principal) or "owner"."""
     body_limit: ClassVar[int | None] = SMALL_BODY_BYTES
     """The largest body in bytes; None: the configured one for chat requests."""
-    error_type: ClassVar[str] = JSON
+    SUPPORTED_METHODS = AnyMethod()
 
     def initialize(self, services: Services) -> None:
         """Take what the composition root has built."""
@@ -56,7 +73,9 @@ class BaseHandler(RequestHandler):
         self.started = time.monotonic()
         self.method = self.request.method or "GET"
         offered = client_request_id(self.request.headers.get("X-Request-Id"))
-        in_use = offered is not None and offered in services.engine.jobs
+        in_use = offered is not None and (
+            offered in services.engine.jobs or offered in services.answers
+        )
         self.request_id = new_request_id() if offered is None or in_use else offered
         self.principal: Principal | None = None
         self.model_id: str | None = None
@@ -132,16 +151,22 @@ class BaseHandler(RequestHandler):
         """Give an error's body and content type; pages override this."""
         return error.encoded(), JSON
 
-    def answer_headers(self) -> httputil.HTTPHeaders:
-        """Give the headers that every answer carries."""
-        headers = httputil.HTTPHeaders()
+    def clear(self) -> None:
+        """Keep no response state: Tornado would build headers that are never sent."""
+        self._status_code = 200
+
+    def answer_head(self, status: int, headers: dict[str, str]) -> bytes:
+        """Give the head of an answer up to its last header, without the blank line."""
+        self._status = status
+        self.add_headers(headers)
         headers["X-Request-Id"] = self.request_id
-        headers["X-Content-Type-Options"] = "nosniff"
-        if self.services.engine.draining:
-            headers["Connection"] = "close"
-        for name, value in self.limit_headers().items():
-            headers[name] = value
-        return headers
+        head = status_line(status) + header_lines(headers | self.limit_headers())
+        if self.services.engine.draining or self._client_closes():
+            head += CLOSE
+        return head
+
+    def add_headers(self, headers: dict[str, str]) -> None:
+        """Add what every answer of this kind of handler carries; pages override this."""
 
     def limit_headers(self) -> dict[str, str]:
         """Give the rate-limit headers of whoever asks; the owner has none."""
@@ -170,14 +195,12 @@ class BaseHandler(RequestHandler):
         super().on_connection_close()
         self._note_end()
 
-    def allowed(self) -> tuple[str, ...]:
+    @classmethod
+    @cache
+    def allowed(cls) -> tuple[str, ...]:
         """List the methods this path takes."""
-        cls = type(self)
-        return tuple(
-            name
-            for name in METHODS
-            if getattr(cls, name.lower()) is not getattr(RequestHandler, name.lower())
-        )
+        unset = RequestHandler
+        return tuple(n for n in METHODS if getattr(cls, n.lower()) is not getattr(unset, n.lower()))
 
     def compute_etag(self) -> None:
         """Hash no answers."""
@@ -189,48 +212,68 @@ class BaseHandler(RequestHandler):
             self.principal = self._authenticate()
             if self.access == "owner" and not self.principal.is_owner:
                 raise Forbidden("This needs the owner key.")
-        length = self.request.headers.get("Content-Length")
+        headers = self.request.headers
+        if "Content-Encoding" in headers and headers["Content-Encoding"].lower() != "identity":
+            raise InvalidRequest(
+                "Bodies are taken as they are: send it without Content-Encoding.",
+                param="Content-Encoding",
+            )
+        length = headers.get("Content-Length")
         if length:
             self.services.bodies.check(int(length), self._max_body)
             self._take_room(int(length))
 
     def _authenticate(self) -> Principal:
-        headers = self.request.headers
-        address = client_address(self.request.remote_ip or "", headers, self.services.proxies)
-        return self.services.authentication.authenticate(headers, guest_scope(address), time.time())
+        return self.services.authentication.authenticate(
+            self.request.headers,
+            self._guest_scope,
+            time.time(),
+            safe=self.method in SAFE_METHODS,
+            secure=self.is_secure,
+        )
+
+    def is_secure(self) -> bool:
+        """Say whether clients come over TLS, ours or that of a proxy in front."""
+        base_url = self.services.config.server.base_url
+        return self.request.protocol == "https" or base_url.startswith("https://")
+
+    def _guest_scope(self) -> str:
+        """Name whom a guest's use is counted on: the address."""
+        request = self.request
+        proxies = self.services.proxies
+        return guest_scope(client_address(request.remote_ip or "", request.headers, proxies))
 
     def _take_room(self, size: int) -> None:
         self.services.bodies.take(size)
         self._room += size
 
+    def _give_back_room(self) -> None:
+        if self._room:
+            self.services.bodies.give_back(self._room)
+            self._room = 0
+
     def _refuse(self, error: GatewayError) -> None:
         """Answer now when a body is still coming, else when Tornado calls the method."""
         self._refusal = error
+        self._give_back_room()
         headers = self.request.headers
         if "Content-Length" in headers or "Transfer-Encoding" in headers:
             self._error_code = error.code or error.type
             body, content_type = self.render_error(error)
             self._write_whole(error.status, body, {"Content-Type": content_type} | error.headers())
-            if headers.get("Expect", "").lower() == "100-continue":
-                self._end_answer()  # the client holds its body back until it is asked for
+            if self._body_is_held_back():
+                self._end_answer()
         self.request.method = (
             "REFUSED"  # Tornado dispatches on it: to `refused`, once the body is read
         )
 
     def _write_whole(self, status: int, body: bytes, extra: dict[str, str] | None) -> None:
         assert self.request.connection is not None
-        self._status = status
-        headers = self.answer_headers()
-        headers["Content-Type"] = JSON
-        headers["Content-Length"] = str(len(body))
-        for name, value in (extra or {}).items():
-            headers[name] = value
-        start_line = httputil.ResponseStartLine(
-            "HTTP/1.1", status, responses.get(status, "Unknown")
-        )
-        self.request.connection.write_headers(
-            start_line, headers, b"" if self.method == "HEAD" else body
-        )
+        headers = {"Content-Type": JSON, "Content-Length": str(len(body))}
+        if extra:
+            headers |= extra
+        head = self.answer_head(status, headers) + b"\r\n"
+        self.request.connection.write(head if self.method == "HEAD" else head + body)
 
     def _end_answer(self) -> None:
         assert self.request.connection is not None
@@ -241,26 +284,34 @@ class BaseHandler(RequestHandler):
 
     def _note_end(self) -> None:
         """Give the body's room back and log the request, once."""
-        if self._room:
-            self.services.bodies.give_back(self._room)
-            self._room = 0
+        self._give_back_room()
         if self.started < 0:
             return
+        retry_count = self.request.headers.get("X-Stainless-Retry-Count")
         self.services.access_log.add(
             AccessLine(
                 at=time.time(),
                 request_id=self.request_id,
-                method=self.method,
-                path=self.request.path,
+                method=plain(self.method),
+                path=plain(self.request.path),
                 status=499 if self.left and not self.answered else self._status,
                 duration_ms=(time.monotonic() - self.started) * 1000,
                 who=self.principal.log_name if self.principal is not None else "-",
                 model=self.model_id,
-                retry_count=self.request.headers.get("X-Stainless-Retry-Count"),
+                retry_count=plain(retry_count) if retry_count else None,
                 error=self._error_code,
             )
         )
         self.started = -1.0
+
+    def _client_closes(self) -> bool:
+        if self._refusal is not None and self._body_is_held_back():
+            return True
+        return self.request.headers.get("Connection", "").lower() == "close"
+
+    def _body_is_held_back(self) -> bool:
+        """Say whether the client waits to be asked for its body."""
+        return self.request.headers.get("Expect", "").lower() == "100-continue"
 
     def _error_for(self, status: int) -> GatewayError:
         if status == 404:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from tornado import httputil
-
-from server.handlers.base import BaseHandler
-from server.reply import StreamReply, WholeReply
-from workers.errors import GatewayError, InvalidRequest
+from server.admission import Lease
+from server.handlers.streaming import StreamHandler
+from server.reply import WholeReply
+from workers.errors import Conflict, GatewayError, InvalidRequest
 from workers.job import Job, Outcome
 from workers.wire import parse_chat
 
 MAX_WAIT_HEADER = "X-Roxy-Max-Wait"
-QUEUE_UPDATES_HEADER = "X-Roxy-Queue-Updates"
+KEEP_HEADER = "X-Roxy-Keep"
 
 
-class ChatHandler(BaseHandler):
+class ChatHandler(StreamHandler):
     """Chat completions, streamed or whole.
 
-    Two of the client's headers are read: `X-Roxy-Max-Wait` (seconds the request may wait in the
-    queue) and `X-Roxy-Queue-Updates: true` (its place in the queue, as comments in the stream).
+    Three of the client's headers are read: `X-Roxy-Max-Wait` (seconds the request may wait in the
+    queue), `X-Roxy-Queue-Updates: true` (where it is, as comments in the stream) and `X-Roxy-Keep:
+    true` (a streamed answer goes on without the client, who may come back for it).
     """
 
     body_limit = None
@@ -30,27 +30,32 @@ class ChatHandler(BaseHandler):
 
     async def post(self) -> None:
         """Answer one chat completion."""
-        job = await self._admit()
+        job, lease = await self._admit()
         if self.left:
             job.cancel()
             return
+        keep = job.request.stream and self.asks_for(KEEP_HEADER)
         try:
+            if keep and job.id in self.services.answers:
+                raise Conflict("Another request with this X-Request-Id is still kept.")
             self.services.engine.submit(job)
         except GatewayError as error:
             job.close("refused", error)
             raise
-        if job.request.stream:
+        if keep:
+            await self.follow(self.services.answers.keep(job, lease).log.attach(0))
+        elif job.request.stream:
             await self._stream(job)
         else:
             await self._answer_whole(job)
 
     def on_connection_close(self) -> None:
-        """Stop the upstream call: nobody waits for it any more."""
+        """Stop the upstream call: nobody waits for it any more. A kept answer goes on."""
         super().on_connection_close()
-        if self.job is not None:
+        if self.job is not None and self.attachment is None:
             self.job.cancel()
 
-    async def _admit(self) -> Job:
+    async def _admit(self) -> tuple[Job, Lease]:
         assert self.principal is not None
         services, principal = self.services, self.principal
         max_wait_s = self._max_wait_s()
@@ -69,22 +74,15 @@ class ChatHandler(BaseHandler):
             request,
             model,
             lane=principal.lane,
+            holder=principal.holder,
             weight=principal.weight,
             max_wait_s=max_wait_s,
             settle=settle,
         )
-        return self.job
+        return self.job, lease
 
     async def _stream(self, job: Job) -> None:
-        assert self.request.connection is not None
-        reply = StreamReply(
-            self.request.connection,
-            job,
-            self._stream_head,
-            heartbeat_s=self.services.config.stream.heartbeat_s,
-            queue_updates=self.request.headers.get(QUEUE_UPDATES_HEADER, "").lower()
-            in ("true", "1"),
-        )
+        reply = self.open_reply(job)
         job.channel.attach(reply)
         await reply.done
         if not self.left:
@@ -96,14 +94,6 @@ class ChatHandler(BaseHandler):
         body = await reply.done
         if not self.left:
             self.reply(200, body)
-
-    def _stream_head(self) -> httputil.HTTPHeaders:
-        self._status = 200
-        headers = self.answer_headers()
-        headers["Content-Type"] = "text/event-stream; charset=utf-8"
-        headers["Cache-Control"] = "no-cache, no-transform"
-        headers["X-Accel-Buffering"] = "no"
-        return headers
 
     def _max_wait_s(self) -> float:
         most = self.services.config.queue.max_wait_s

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from server.handlers.base import BaseHandler
+from workers.errors import StoreUnavailable
 
 
 class HealthHandler(BaseHandler):
@@ -20,8 +23,12 @@ class ReadyHandler(BaseHandler):
 
     access = "anyone"
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """Answer 200, or 503 with the reasons."""
+        if self.services.unready():
+            # Whoever is not sent work has nothing to write, and would never learn that it could.
+            with contextlib.suppress(StoreUnavailable):
+                await self.services.store.check_writable()
         reasons = self.services.unready()
         if reasons:
             self.reply_json(

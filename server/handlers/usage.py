@@ -7,7 +7,7 @@ import io
 import re
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 from msgspec import structs
@@ -77,7 +77,8 @@ class UsageHandler(OwnerHandler):
     def _span(self) -> tuple[str, str]:
         today = datetime.fromtimestamp(time.time(), UTC).date()
         last = self._day("end", today)
-        first = self._day("start", last - timedelta(days=DAYS_SHOWN - 1))
+        earliest = max(last.toordinal() - DAYS_SHOWN + 1, 1)
+        first = self._day("start", date.fromordinal(earliest))
         if first > last or (last - first).days > LONGEST_SPAN_DAYS:
             raise InvalidRequest(
                 "'start' must not be after 'end', nor ten years before it.", param="start"

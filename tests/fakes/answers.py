@@ -63,15 +63,19 @@ def event(data: object) -> bytes:
 
 
 def chunk(
-    delta: Mapping[str, Any] | None = None,
+    delta: str | Mapping[str, Any] | None = None,
     *,
     finish: str | None = None,
     index: int = 0,
     model: str = MODEL,
     **more: Any,
 ) -> dict[str, Any]:
-    """Give one chunk of a streamed completion; `more` adds or replaces top-level members."""
-    choice = {"index": index, "delta": dict(delta or {}), "finish_reason": finish}
+    """Give one chunk of a streamed completion; `more` adds or replaces top-level members.
+
+    `delta` is text or a whole `delta` object.
+    """
+    said = {"content": delta} if isinstance(delta, str) else dict(delta or {})
+    choice = {"index": index, "delta": said, "finish_reason": finish}
     return {
         "id": "chatcmpl-fake",
         "object": "chat.completion.chunk",
@@ -96,10 +100,7 @@ def events_of(
     as a cut answer does.
     """
     chunks = [chunk({"role": "assistant", "content": ""}, model=model)]
-    chunks += [
-        chunk({"content": delta} if isinstance(delta, str) else delta, model=model)
-        for delta in deltas
-    ]
+    chunks += [chunk(delta, model=model) for delta in deltas]
     if finish is not None:
         chunks.append(chunk(finish=finish, model=model))
     if usage is not None:

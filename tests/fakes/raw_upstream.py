@@ -58,6 +58,8 @@ class Peer:
     async def send(self, *pieces: bytes) -> None:
         """Send pieces, each in its own write."""
         for piece in pieces:
+            if self._writer.transport.is_closing():
+                raise ConnectionResetError("the other side left")
             self._writer.write(piece)
             await self._writer.drain()
             self.sent_bytes += len(piece)
@@ -66,17 +68,19 @@ class Peer:
         """Send the same piece until the other side leaves."""
         while True:
             await self.send(piece)
+            await asyncio.sleep(0)  # a TLS transport may drop what is written and never wait
 
     async def gone(self) -> None:
         """Wait until the other side has left; what it sends is read and dropped."""
-        with suppress(ConnectionError):
+        with suppress(OSError):
             while await self._reader.read(64 * 1024):
                 pass
 
     def cut(self) -> None:
         """Reset the connection."""
         sock = self._writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if sock is not None:  # else it is gone already
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
     def vanish(self) -> None:
@@ -136,7 +140,7 @@ class RawUpstream:
     async def _run(self, peer: Peer, writer: asyncio.StreamWriter) -> None:
         try:
             await self._script(peer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError):
             pass  # the other side left
         except Exception as error:  # noqa: BLE001 - raised when the server closes
             self._failures.append(error)
@@ -144,9 +148,34 @@ class RawUpstream:
             writer.transport.abort()
             raise
         finally:
-            with suppress(ConnectionError):
+            with suppress(OSError):
                 writer.close()
                 await writer.wait_closed()
+
+
+def always(*pieces: bytes) -> Script:
+    """Script a peer that answers every request with these pieces."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(*pieces)
+
+    return script
+
+
+def once(*pieces: bytes, then: str = "close") -> Script:
+    """Script a peer that answers one request with these pieces, and closes, cuts or hangs."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(*pieces)
+        if then == "cut":
+            peer.cut()
+        elif then == "hang":
+            await peer.gone()
+
+    return script
 
 
 @contextmanager

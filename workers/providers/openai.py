@@ -19,6 +19,7 @@ from workers.providers.openai_chunks import (
     ANSWER,
     CHUNK,
     MEMBERS,
+    MODEL_NAME,
     NULL,
     ODD_CHUNK,
     UNREADABLE,
@@ -46,6 +47,8 @@ MAX_HELD_EVENTS = 1000
 """How much may come before the first content; past either the answer is given out as it is."""
 
 _DONE = b"[DONE]"
+_MAX_SWAPS = 8
+_MAX_START_BYTES = 1024
 
 
 class OpenAITranslator:
@@ -68,8 +71,6 @@ class OpenAITranslator:
         self._deployment = deployment
         self._model_id = model.id
         self._model_json = msgspec.json.encode(model.id)
-        self._their_model: str | None = None
-        self._swaps: tuple[tuple[bytes, bytes], ...] = ()
         self._their_start = self._our_start = b""  # of a chunk, up to and with the model's name
         self._splitter = EventSplitter(max_event_bytes)
         self._held: list[bytes] = []  # payloads on their way out
@@ -272,9 +273,12 @@ class OpenAITranslator:
 
     def _even(self, odd: OddChoice) -> Choice:
         """Make an odd choice a usual one, its text counted."""
+        if bytes(odd.delta) == b"null":
+            return Choice(odd.index, None, odd.finish_reason)
+        if memoryview(odd.delta)[0] != ord("{"):
+            raise UpstreamError
         self.output_bytes += text_bytes(odd.delta)
-        delta = None if bytes(odd.delta) == b"null" else Text()
-        return Choice(odd.index, delta, odd.finish_reason)
+        return Choice(odd.index, Text(), odd.finish_reason)
 
     def _close(self) -> None:
         """Add what comes after the last content: the usage if asked for, and `[DONE]`."""
@@ -294,19 +298,30 @@ class OpenAITranslator:
             return payload
         if self._their_start and payload.startswith(self._their_start):
             return self._our_start + payload[len(self._their_start) :]
-        if theirs != self._their_model:
-            self._their_model = theirs
+        if theirs is not None:
             name = msgspec.json.encode(theirs)
-            self._swaps = tuple(
-                (colon + name, colon + self._model_json) for colon in (b'"model":', b'"model": ')
-            )
-        if theirs is not None and payload.count(b'"model"') == 1:
-            for old, new in self._swaps:
-                start, found, rest = payload.partition(old)
-                if found:
-                    self._their_start, self._our_start = start + old, start + new
-                    return self._our_start + rest
+            for key in (b'"model":', b'"model": '):
+                swapped = self._swapped(payload, key + name, key + self._model_json)
+                if swapped is not None:
+                    return swapped
         return msgspec.json.encode({**MEMBERS.decode(payload), "model": Raw(self._model_json)})
+
+    def _swapped(self, payload: bytes, old: bytes, new: bytes) -> bytes | None:
+        """Replace that occurrence of `old` which is the top-level member; None: there is none.
+
+        Chunks of one answer begin alike: the next one is recognized by its beginning.
+        """
+        at = payload.find(old)
+        for _ in range(_MAX_SWAPS):
+            if at < 0:
+                break
+            start, rest = payload[:at] + new, payload[at + len(old) :]
+            if MODEL_NAME.decode(start + rest).model == self._model_id:
+                if at < _MAX_START_BYTES:
+                    self._their_start, self._our_start = payload[: at + len(old)], start
+                return start + rest
+            at = payload.find(old, at + 1)
+        return None
 
     def _keep(self, payload: bytes, chunk: Chunk, *, complete: bool) -> None:
         """Put an event among those on their way out; `complete`: so are its choices."""

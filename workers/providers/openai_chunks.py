@@ -91,6 +91,18 @@ class OddChunk(Struct):
     error: Any = None
 
 
+class _ModelName(Struct, gc=False):
+    model: Any = None
+
+
+class _DeltaChoice(Struct):
+    delta: dict[str, Raw] | None = None
+
+
+class _Deltas(Struct):
+    choices: list[_DeltaChoice]
+
+
 class AnswerChoice(Struct):
     """One of the `n` answers of a whole answer."""
 
@@ -109,6 +121,8 @@ class Answer(Struct):
 
 CHUNK = msgspec.json.Decoder(Chunk)
 ODD_CHUNK = msgspec.json.Decoder(OddChunk)
+MODEL_NAME = msgspec.json.Decoder(_ModelName)
+_DELTAS = msgspec.json.Decoder(_Deltas)
 ANSWER = msgspec.json.Decoder(Answer)
 _TEXT = msgspec.json.Decoder(Text)
 MEMBERS = msgspec.json.Decoder(dict[str, Raw])
@@ -128,7 +142,7 @@ def _called_size(call: Function | None) -> int:
 
 def text_bytes(raw: Raw) -> int:
     """Count the text of a delta or message; of one that is of no known type, all of it."""
-    if raw == NULL:
+    if bytes(raw) == b"null":
         return 0
     try:
         return _TEXT.decode(raw).size_bytes()
@@ -138,13 +152,15 @@ def text_bytes(raw: Raw) -> int:
 
 def has_content(payload: bytes) -> bool:
     """Say whether a delta carries anything but a role: any member that is not null or empty."""
-    for choice in ODD_CHUNK.decode(payload).choices or ():
-        if bytes(choice.delta) == b"null":
-            continue
-        for name, value in MEMBERS.decode(choice.delta).items():
-            if name != "role" and bytes(value).replace(b" ", b"") not in _EMPTY:
+    for choice in _DELTAS.decode(payload).choices:
+        for name, value in (choice.delta or {}).items():
+            if name != "role" and not _is_empty(bytes(value)):
                 return True
     return False
+
+
+def _is_empty(value: bytes) -> bool:
+    return (value.replace(b" ", b"") if value[:1] in (b"[", b"{") else value) in _EMPTY
 
 
 def complete_choices(choices: Raw) -> Raw:

@@ -1,0 +1,155 @@
+"""The chat completion API as types, for the OpenAPI document: the request and its answers.
+
+What is checked of a request is `workers.chat_schema.Chat`, which keeps messages undecoded; here
+they are spelled out as OpenAI's API document has them. Further members go to the upstream.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, structs
+
+from workers.chat_schema import Chat
+
+
+class TextPart(Struct, tag_field="type", tag="text"):
+    """Text."""
+
+    text: str
+
+
+class ImageUrl(Struct):
+    """A picture: an https URL, or a data URL that holds it."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | UnsetType = UNSET
+
+
+class ImagePart(Struct, tag_field="type", tag="image_url"):
+    """A picture."""
+
+    image_url: ImageUrl
+
+
+class AudioPart(Struct, tag_field="type", tag="input_audio"):
+    """A recording; the object is OpenAI's."""
+
+    input_audio: dict[str, Any]
+
+
+class FilePart(Struct, tag_field="type", tag="file"):
+    """A file; the object is OpenAI's."""
+
+    file: dict[str, Any]
+
+
+Part = TextPart | ImagePart | AudioPart | FilePart
+
+
+class SystemMessage(Struct, tag_field="role", tag="system"):
+    """What the model is told to be."""
+
+    content: str | list[TextPart]
+
+
+class DeveloperMessage(Struct, tag_field="role", tag="developer"):
+    """What the model is told to be, by newer models' name."""
+
+    content: str | list[TextPart]
+
+
+class UserMessage(Struct, tag_field="role", tag="user"):
+    """What the user said."""
+
+    content: str | list[Part]
+
+
+class FunctionCall(Struct):
+    """What a model wants to be called; `arguments` is JSON as text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct):
+    """One call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class AssistantMessage(Struct, tag_field="role", tag="assistant"):
+    """What the model said, or the tools it called."""
+
+    content: str | list[TextPart] | None = None
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+
+
+class ToolMessage(Struct, tag_field="role", tag="tool"):
+    """What a tool answered."""
+
+    tool_call_id: str
+    content: str | list[TextPart]
+
+
+Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+Messages = Annotated[list[Message], Meta(min_length=1)]
+
+ChatRequest = defstruct(
+    "ChatRequest",
+    [
+        (each.name, Messages if each.name == "messages" else each.type)
+        if each.required
+        else (each.name, each.type, each.default)
+        for each in structs.fields(Chat)
+    ],
+    namespace={"__doc__": "A chat completion to be made; further members go to the upstream."},
+)
+
+
+class CompletionUsage(Struct):
+    """Tokens of a completion, as OpenAI counts them; details may follow."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Choice(Struct):
+    """One answer of a completion; `message` is OpenAI's."""
+
+    index: int
+    message: dict[str, Any]
+    finish_reason: str | None
+
+
+class ChatCompletion(Struct):
+    """A whole completion in OpenAI's format."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: CompletionUsage | UnsetType | None = UNSET
+
+
+class ChunkChoice(Struct):
+    """What is new of one answer; `delta` is OpenAI's."""
+
+    index: int
+    delta: dict[str, Any]
+    finish_reason: str | UnsetType | None = UNSET
+
+
+class ChatCompletionChunk(Struct):
+    """The data of one event of a streamed completion; the last event is `[DONE]`."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: CompletionUsage | UnsetType | None = UNSET

@@ -1,0 +1,63 @@
+"""Every error code there is, with its status, type and cause: the documentation is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from workers import errors
+from workers.errors import GatewayError, UpstreamRejected, UpstreamTimeout
+
+
+class ErrorRow(Struct, frozen=True):
+    """One code, in words for the caller. `code` None: the error has none."""
+
+    status: int
+    type: str
+    code: str | None
+    cause: str
+
+
+FURTHER = {
+    "invalid_http": (errors.InvalidRequest, "The request is not valid HTTP/1.1."),
+    "model_not_allowed": (errors.Forbidden, "The key may not use this model."),
+    "price_unknown": (errors.Forbidden, "The key has a budget, the model has no known price."),
+    "xsrf_refused": (errors.Forbidden, "A cookie was sent without the token of its page."),
+    "abandoned": (errors.Stopped, "Nobody was left to read the answer."),
+}
+"""Codes that are given where an error is raised, not by its class."""
+
+
+def error_rows() -> list[ErrorRow]:
+    """List every code, ordered by status."""
+    return rows_of(*tree(GatewayError))
+
+
+def rows_of(*kinds: type[GatewayError]) -> list[ErrorRow]:
+    """List the codes of some errors."""
+    rows = [row for kind in kinds for row in _rows(kind)]
+    return sorted(rows, key=_order)
+
+
+def tree(kind: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    """Walk the tree of `workers.errors`; what other modules make of it is their own."""
+    if kind.__module__ == errors.__name__:
+        yield kind
+        for child in kind.__subclasses__():
+            yield from tree(child)
+
+
+def _rows(kind: type[GatewayError]) -> Iterator[ErrorRow]:
+    if issubclass(kind, UpstreamRejected):
+        return  # status and code are the upstream's
+    codes = kind.CODES.values() if issubclass(kind, UpstreamTimeout) else (kind.code,)
+    for code in codes:
+        yield ErrorRow(kind.status, kind.type, code, kind.summary)
+    for code, (raised, why) in FURTHER.items():
+        if raised is kind:
+            yield ErrorRow(kind.status, kind.type, code, why)
+
+
+def _order(row: ErrorRow) -> tuple[int, str, str]:
+    return (row.status, row.type, row.code or "")

@@ -1,0 +1,165 @@
+"""What each route takes and gives, beyond what its handler's own words say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from server.api_chat import ChatCompletion, ChatCompletionChunk, ChatRequest
+from server.api_errors import tree
+from server.api_schemas import (
+    Caller,
+    DeletedKey,
+    Health,
+    Job,
+    Key,
+    KeyList,
+    KeyWithSecret,
+    Live,
+    Model,
+    ModelList,
+    Request,
+    RequestPage,
+    Usage,
+)
+from server.handlers.requests import MOST_ROWS
+from server.key_requests import KEY_CHANGES, NEW_KEY, ROTATION
+from workers.errors import (
+    AnswerGone,
+    BudgetExceeded,
+    Conflict,
+    GatewayError,
+    ModelNotFound,
+    NoDeployment,
+    NotFound,
+    Overloaded,
+    RateLimited,
+    Stopped,
+    StoreUnavailable,
+    UpstreamError,
+)
+
+Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+Natural = Annotated[int, Meta(ge=0)]
+
+
+class Parameter(Struct, frozen=True):
+    """A query parameter or a header; none is required."""
+
+    name: str
+    type: Any
+    doc: str
+    place: Literal["query", "header"] = "query"
+
+
+class Operation(Struct, frozen=True):
+    """One method of one route. `answers` are JSON by status; `others` further forms of success."""
+
+    answers: Mapping[int, Any]
+    request: Any = None
+    parameters: tuple[Parameter, ...] = ()
+    errors: tuple[type[GatewayError], ...] = ()
+    others: Mapping[str, Any] = {}
+
+
+UPDATES = Parameter(
+    "X-Roxy-Queue-Updates",
+    Literal["true"],
+    "Comments in the stream tell where the request is while it waits.",
+    "header",
+)
+CHAT = Operation(
+    {200: ChatCompletion},
+    ChatRequest,
+    (
+        Parameter(
+            "X-Request-Id",
+            Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._:-]{7,63}$")],
+            "A name of one's own for the request.",
+            "header",
+        ),
+        Parameter(
+            "X-Roxy-Max-Wait",
+            Annotated[float, Meta(ge=0)],
+            "Seconds the request may wait in the queue.",
+            "header",
+        ),
+        UPDATES,
+        Parameter(
+            "X-Roxy-Keep",
+            Literal["true"],
+            "The streamed answer goes on without the client, who may come back for it.",
+            "header",
+        ),
+    ),
+    (
+        ModelNotFound,
+        Conflict,
+        RateLimited,
+        BudgetExceeded,
+        Stopped,
+        NoDeployment,
+        *tree(Overloaded),
+        *tree(UpstreamError),
+    ),
+    {"text/event-stream": ChatCompletionChunk},
+)
+USAGE = Operation(
+    {200: Usage},
+    parameters=(
+        Parameter("start", Day, "The first day (UTC); 29 days before `end` if not given."),
+        Parameter("end", Day, "The last day (UTC); today if not given."),
+        Parameter("group_by", str, "Any of day, key and model, separated by commas."),
+        Parameter("key", str, "Only this key: its id, owner or guest."),
+        Parameter("model", str, "Only this model."),
+        Parameter("format", Literal["json", "csv"], "How to answer."),
+    ),
+    errors=(StoreUnavailable,),
+    others={"text/csv": str},
+)
+REQUESTS = Operation(
+    {200: RequestPage},
+    parameters=(
+        Parameter("key", str, "Only this key: its id, owner or guest."),
+        Parameter("model", str, "Only this model."),
+        Parameter("status", str, "Only requests that ended so: finished, failed, cancelled, ..."),
+        Parameter("before", Annotated[int, Meta(ge=1)], "`before` of the page before."),
+        Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_ROWS)], "Rows of a page."),
+    ),
+    errors=(StoreUnavailable,),
+)
+STREAM = Operation(
+    {},
+    parameters=(Parameter("after", Natural, "The number of the last event seen."), UPDATES),
+    errors=(NotFound, Conflict, AnswerGone),
+    others={"text/event-stream": ChatCompletionChunk},
+)
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("post", "chat/completions"): CHAT,
+    ("get", "models"): Operation({200: ModelList}),
+    ("get", "models/{model}"): Operation({200: Model}, errors=(ModelNotFound,)),
+    ("get", "key"): Operation({200: Caller}),
+    ("get", "keys"): Operation({200: KeyList}),
+    ("post", "keys"): Operation({201: KeyWithSecret}, NEW_KEY.type, errors=(StoreUnavailable,)),
+    ("get", "keys/{id}"): Operation({200: Key}, errors=(NotFound,)),
+    ("patch", "keys/{id}"): Operation(
+        {200: Key}, KEY_CHANGES.type, errors=(NotFound, Conflict, StoreUnavailable)
+    ),
+    ("delete", "keys/{id}"): Operation({200: DeletedKey}, errors=(NotFound, StoreUnavailable)),
+    ("post", "keys/{id}/rotate"): Operation(
+        {200: KeyWithSecret}, ROTATION.type, errors=(NotFound, Conflict, StoreUnavailable)
+    ),
+    ("get", "usage"): USAGE,
+    ("get", "requests"): REQUESTS,
+    ("get", "requests/{id}"): Operation({200: Request}, errors=(NotFound, StoreUnavailable)),
+    ("get", "live"): Operation({200: Live}),
+    ("get", "jobs/{id}"): Operation({200: Job}, errors=(NotFound,)),
+    ("delete", "jobs/{id}"): Operation({200: Job}, errors=(NotFound,)),
+    ("get", "jobs/{id}/stream"): STREAM,
+    ("get", "openapi.json"): Operation({200: dict[str, Any]}),
+    ("get", "/healthz"): Operation({200: Health}),
+    ("get", "/readyz"): Operation({200: Health, 503: Health}),
+}

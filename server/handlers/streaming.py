@@ -1,0 +1,56 @@
+"""What handlers of event streams share: the head, the reply, and following a kept answer."""
+
+from __future__ import annotations
+
+from server.answer import STREAM_HEAD
+from server.handlers.base import BaseHandler
+from server.reply import Followed, StreamReply
+from workers.answer_log import Attachment
+
+UPDATES_HEADER = "X-Roxy-Queue-Updates"
+ATTACHED = b": attached\n\n"
+
+
+class StreamHandler(BaseHandler):
+    """A handler whose answer may be an event stream."""
+
+    attachment: Attachment | None = None
+
+    def on_connection_close(self) -> None:
+        """Leave a kept answer; it goes on."""
+        super().on_connection_close()
+        if self.attachment is not None:
+            self.attachment.leave()
+
+    def asks_for(self, header: str) -> bool:
+        """Say whether the client has switched something on with a header."""
+        return self.request.headers.get(header, "").lower() in ("true", "1")
+
+    def open_reply(self, source: Followed) -> StreamReply:
+        """Make the stream that follows a job, or a place in its log."""
+        assert self.request.connection is not None
+        return StreamReply(
+            self.request.connection,
+            source,
+            self._stream_head,
+            chunked=self.request.version == "HTTP/1.1",
+            heartbeat_s=self.services.config.stream.heartbeat_s,
+            updates=self.asks_for(UPDATES_HEADER),
+        )
+
+    async def follow(self, attachment: Attachment, *, first: bytes = b"") -> None:
+        """Carry a kept answer to the client until it ends or the client leaves.
+
+        With something to say `first`, the stream begins at once and errors are events.
+        """
+        self.attachment = attachment
+        reply = self.open_reply(attachment)
+        if first:
+            reply.write(first)
+        attachment.begin(reply)
+        await reply.done
+        if not self.left:
+            self._end_answer()
+
+    def _stream_head(self) -> bytes:
+        return self.answer_head(200, {}) + STREAM_HEAD

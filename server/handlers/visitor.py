@@ -1,0 +1,126 @@
+"""What handlers of pages know of their visitor: who it is, and whether a form is theirs."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import parse_qsl, quote
+
+from server.auth import (
+    GUEST_COOKIE,
+    GUEST_SESSION_S,
+    Principal,
+    Visit,
+    find_cookie,
+    from_own_page,
+    presented_key,
+)
+from server.handlers.base import SAFE_METHODS, BaseHandler
+from workers.errors import Forbidden, InvalidKey, InvalidRequest
+
+FORM = "application/x-www-form-urlencoded"
+MOST_FIELDS = 100
+
+
+class SignInFirst(Forbidden):
+    """The visitor is sent to the sign-in page, and from there to where they wanted to go."""
+
+    status = 303
+    summary = "Sign in to see this page."
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__()
+        self.wanted = wanted
+
+    def headers(self) -> dict[str, str]:
+        """Give the way to the sign-in page."""
+        return super().headers() | {"Location": f"/login?next={quote(self.wanted, safe='/')}"}
+
+
+class VisitorHandler(BaseHandler):
+    """A page or a form. `access` "owner" sends guests to sign in and refuses key holders."""
+
+    _visit: Visit | None = None
+    _looked = False
+    _mark = ""
+
+    def visitor(self) -> Principal | None:
+        """Tell who asks; None: nobody who could do anything."""
+        visit = self._find_visit()
+        return visit.principal if visit is not None else None
+
+    def xsrf(self, headers: dict[str, str]) -> str:
+        """Give the token that the page's forms and scripts send back.
+
+        A browser without a session or a guest's cookie is given one in `headers`.
+        """
+        if not self._mark:
+            self._mark = self._find_mark() or self._make_mark(headers)
+        return self.services.guests.xsrf_token(self._mark)
+
+    def take_form(self) -> dict[str, str]:
+        """Read a form that a page of ours has sent; of doubled fields the last one counts.
+
+        Raises Forbidden when it is not from such a page, InvalidRequest.
+        """
+        if self.request.headers.get("Content-Type", "").partition(";")[0].strip() != FORM:
+            raise InvalidRequest(f"Send a form as {FORM}.")
+        try:
+            text = self.take_body().decode()
+            fields = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+        except ValueError as error:
+            raise InvalidRequest("The form cannot be read.") from error
+        if presented_key(self.request.headers) is None:
+            if not from_own_page(self.request.headers, safe=False):
+                raise Forbidden("This form was not sent by a page of this server.")
+            token = fields.get("xsrf")
+            self.services.authentication.check_token(self._find_mark() or "", token)
+        return fields
+
+    def redirect_to(self, path: str, headers: dict[str, str] | None = None) -> None:
+        """Send the browser to another page, whatever the method was."""
+        self.reply(303, b"", {"Location": path} | (headers or {}))
+
+    def _authenticate(self) -> Principal:
+        visitor = self.visitor()
+        if visitor is not None and not (self.access == "owner" and visitor.kind == "guest"):
+            return visitor
+        if self.method in SAFE_METHODS:
+            raise SignInFirst(self.request.uri or "/")
+        raise InvalidKey
+
+    def _find_visit(self) -> Visit | None:
+        if not self._looked:
+            self._looked = True
+            headers, now = self.request.headers, time.time()
+            authentication = self.services.authentication
+            secret = presented_key(headers)
+            if secret is None:
+                self._visit = authentication.visit(
+                    headers, self._guest_scope, now, secure=self.is_secure()
+                )
+            else:
+                try:
+                    self._visit = Visit(authentication.principal_of(secret, now), "")
+                except InvalidKey:
+                    self._visit = None
+        return self._visit
+
+    def _find_mark(self) -> str:
+        """Find the cookie that tokens are bound to: the session's, else the guest's."""
+        visit = self._find_visit()
+        if visit is not None and visit.cookie:
+            return visit.cookie
+        cookie = find_cookie(self.request.headers, GUEST_COOKIE)
+        if cookie is not None and self.services.guests.valid(cookie, time.time()):
+            return cookie
+        return ""
+
+    def _make_mark(self, headers: dict[str, str]) -> str:
+        cookie = self.services.guests.issue(time.time())
+        headers["Set-Cookie"] = self.cookie(GUEST_COOKIE, cookie, GUEST_SESSION_S)
+        return cookie
+
+    def cookie(self, name: str, value: str, max_age_s: int) -> str:
+        """Write a cookie that scripts cannot read and other sites cannot use."""
+        secure = "; Secure" if self.is_secure() else ""
+        return f"{name}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict{secure}"

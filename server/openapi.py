@@ -1,0 +1,195 @@
+"""The OpenAPI 3.1 document of this gateway, made from its routes, types, words and error codes.
+
+    document(ROUTES, ["zai/glm-4.5", ...])      # a dict, ready to be encoded
+
+Paths and methods come from the routes, texts from the docstrings of their handlers, shapes from
+`server.api_operations`, errors from the tree in `workers.errors`, models from the catalog.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from typing import Any
+
+import msgspec
+
+from server.api_errors import ErrorRow, rows_of
+from server.api_operations import OPERATIONS, Operation, Parameter
+from server.api_schemas import Error
+from server.handlers.base import BaseHandler
+from server.routes import Route
+from workers.errors import Forbidden, GatewayError, InvalidKey, InvalidRequest, PayloadTooLarge
+
+REFERENCE = "#/components/schemas/{name}"
+TITLE = "Roxy AI"
+ABOUT = (
+    "A self-hosted gateway for large language models with an OpenAI-compatible API. Every path is"
+    " also under `/api`."
+)
+SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key: `Bearer KEY`."},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "A key."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "roxy_session",
+        "description": "The web app's session; changes need its `X-Roxy-Xsrf` header too.",
+    },
+}
+PATH_PARTS = {
+    "model": "A model's id; its slash may be sent plain or as %2F.",
+    "id": "An id, as other answers give it.",
+}
+METHODS = ("get", "post", "put", "patch", "delete")
+
+Object = dict[str, Any]
+
+
+def document(routes: Iterable[Route], models: Sequence[str]) -> Object:
+    """Make the document; `models` are examples of what `model` may be."""
+    shapes = _Shapes()
+    paths: Object = {}
+    for route in routes:
+        path = f"/{route.path}" if route.api else route.path
+        item = paths[path] = {
+            method: _operation(route, method, shapes)
+            for method in METHODS
+            if method in vars(route.handler)
+        }
+        if not route.api:
+            item["servers"] = [{"url": "/"}]
+    schemas = shapes.components()
+    if models:
+        schemas["ChatRequest"]["properties"]["model"]["examples"] = list(models)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": TITLE,
+            "version": version(),
+            "description": ABOUT,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/api/v1"}],
+        "paths": paths,
+        "components": {"schemas": schemas, "securitySchemes": SECURITY},
+    }
+
+
+def version() -> str:
+    """Give the version of the gateway, as far as it is installed."""
+    try:
+        return metadata.version("roxy-ai")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+class _Shapes:
+    """The types that a document mentions, gathered while it is made."""
+
+    def __init__(self) -> None:
+        self._types: list[Any] = []
+
+    def of(self, shape: Any) -> Object:
+        """Give the schema of a type: mostly a reference."""
+        self._types.append(shape)
+        (schema,), _ = msgspec.json.schema_components([shape], ref_template=REFERENCE)
+        return dict(_public(schema))
+
+    def components(self) -> Object:
+        """Give the schemas that are referred to."""
+        _, components = msgspec.json.schema_components(self._types, ref_template=REFERENCE)
+        return {name.lstrip("_"): _public(schema) for name, schema in components.items()}
+
+
+def _public(schema: Any) -> Any:
+    """Refer to types by their names without a leading underscore."""
+    text = msgspec.json.encode(schema).replace(b"/schemas/_", b"/schemas/")
+    return msgspec.json.decode(re.sub(rb'"title":"_', b'"title":"', text))
+
+
+def _operation(route: Route, method: str, shapes: _Shapes) -> Object:
+    handler, shape = route.handler, OPERATIONS[(method, route.path)]
+    words = inspect.getdoc(getattr(handler, method)) or ""
+    about = inspect.getdoc(handler) or ""
+    made: Object = {
+        "operationId": re.sub(r"\W+", "_", f"{method}_{route.path}").strip("_"),
+        "tags": [re.split(r"[/.]", route.path.strip("/"))[0]],
+        "summary": words.partition("\n")[0],
+        "description": f"{about}\n\n{words}",
+        "responses": _answers(shape, shapes) | _refusals(handler, method, shape, shapes),
+    }
+    if handler.access != "anyone":
+        made["security"] = [{name: []} for name in SECURITY]
+    else:
+        made["security"] = []
+    parameters = [_part(name) for name in re.findall(r"{(\w+)}", route.path)]
+    parameters += [_parameter(one, shapes) for one in shape.parameters]
+    if parameters:
+        made["parameters"] = parameters
+    if shape.request is not None:
+        body = {"application/json": {"schema": shapes.of(shape.request)}}
+        made["requestBody"] = {"required": True, "content": body}
+    return made
+
+
+def _answers(shape: Operation, shapes: _Shapes) -> Object:
+    answers: Object = {
+        str(status): _answer("Success." if status < 400 else "Not now.", shapes.of(one))
+        for status, one in shape.answers.items()
+    }
+    for media, one in shape.others.items():
+        success = answers.setdefault("200", {"description": "Success.", "content": {}})
+        success["content"][media] = {"schema": shapes.of(one)}
+    return answers
+
+
+def _refusals(handler: type[BaseHandler], method: str, shape: Operation, shapes: _Shapes) -> Object:
+    """Describe the errors by status, each with its codes."""
+    kinds: list[type[GatewayError]] = list(shape.errors)
+    if handler.access != "anyone":
+        kinds += [InvalidKey]
+    if handler.access == "owner" or method != "get":
+        kinds += [Forbidden]
+    if shape.request is not None or shape.parameters:
+        kinds += [InvalidRequest]
+    if shape.request is not None:
+        kinds += [PayloadTooLarge]
+    by_status: dict[int, list[ErrorRow]] = {}
+    for row in rows_of(*kinds):
+        by_status.setdefault(row.status, []).append(row)
+    error = shapes.of(Error)
+    refusals = {
+        str(status): _answer("\n".join(map(_bullet, rows)), error)
+        for status, rows in sorted(by_status.items())
+    }
+    for status in ("429", "503"):
+        if status in refusals:
+            wait = {"schema": {"type": "integer"}, "description": "Seconds to wait."}
+            refusals[status]["headers"] = {"Retry-After": wait}
+    return refusals | {"default": _answer("Any other error.", error)}
+
+
+def _answer(description: str, schema: Object) -> Object:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _bullet(row: ErrorRow) -> str:
+    return f"- `{row.code or row.type}`: {row.cause}"
+
+
+def _part(name: str) -> Object:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": PATH_PARTS[name],
+        "schema": {"type": "string"},
+    }
+
+
+def _parameter(one: Parameter, shapes: _Shapes) -> Object:
+    schema = shapes.of(one.type)
+    return {"name": one.name, "in": one.place, "description": one.doc, "schema": schema}

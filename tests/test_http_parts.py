@@ -1,0 +1,101 @@
+"""The readers below the HTTP server, byte by byte: heads and chunked bodies."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tornado.httputil import HTTPHeaders, HTTPInputError, ResponseStartLine
+
+from server.chunked import ChunkedBody
+from server.exchange import Exchange, Peer
+from server.head import CHUNKED, find_head_end, parse_head, without_blank_lines
+
+
+def read(pieces: list[bytes]) -> tuple[bytes, bytes, bool]:
+    """Feed a body as it may come; what is not consumed is offered again."""
+    body, unread, found, complete = ChunkedBody(), b"", b"", False
+    for number, piece in enumerate(pieces):
+        data, unread, complete = body.feed(unread + piece)
+        found += data
+        if complete:
+            return found, unread + b"".join(pieces[number + 1 :]), True
+    return found, unread, complete
+
+
+def test_a_chunked_body_is_the_same_however_it_is_split() -> None:
+    data = b"5\r\nhello\r\n00A\r\n0123456789\r\n1\r\n\r\r\n0\r\n\r\nGET / "
+    whole = (b"hello0123456789\r", b"GET / ", True)
+    assert read([data]) == whole
+    assert read([data[at : at + 1] for at in range(len(data))]) == whole
+    for at in range(len(data)):
+        assert read([data[:at], data[at:]]) == whole
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"5\nhello", b"5;a=b\r\n", b"+5\r\n", b" 5\r\n", b"\r\n", b"0x5\r\n"),
+        *(b"5\r\nhello!!", b"5\r\nhello\rX", b"0\r\nX: y\r\n", b"f" * 16 + b"\r\n", b"f" * 20),
+    ],
+)
+def test_odd_chunks_are_refused(data: bytes) -> None:
+    with pytest.raises(HTTPInputError):
+        read([data])
+    with pytest.raises(HTTPInputError):
+        read([data[at : at + 1] for at in range(len(data))] + [b"\0" * 20])
+
+
+def test_a_head_gives_line_headers_and_length() -> None:
+    data = b"BREW /a?b HTTP/1.1\r\nhost: x\r\nX-A:1\r\nx-a: \t2 \r\ncontent-length: 12\r\n\r\n"
+    line, headers, length = parse_head(data)
+    assert tuple(line) == ("BREW", "/a?b", "HTTP/1.1")
+    assert (headers["Host"], headers["x-a"], headers.get_list("X-A")) == ("x", "1,2", ["1", "2"])
+    assert length == 12 and "" not in headers and len(headers) == 3
+    assert parse_head(b"GET / HTTP/1.0\r\n\r\n")[2] == 0
+    assert parse_head(b"GET / HTTP/1.0\r\nTransfer-Encoding: Chunked\r\n\r\n")[2] == CHUNKED
+
+
+def test_the_end_of_a_head_is_found_and_a_bare_line_feed_refused() -> None:
+    assert find_head_end(b"GET / HTTP/1.1\r\n\r\n", 0) == 14
+    assert find_head_end(b"GET / HTTP/1.1\r\n\r", 0) == -1
+    for bare in (b"\n", b"GET / HTTP/1.1\nHost: a\n\n", b"GET / HTTP/1.1\r\nHost: a\n"):
+        with pytest.raises(HTTPInputError):
+            find_head_end(bare, 0)
+    assert without_blank_lines(b"\r\n\r\nGET") == b"GET"
+
+
+class Paper:
+    """A connection that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.ended = 0
+
+    def send(self, data: bytes) -> asyncio.Future[None]:
+        """Keep it."""
+        self.sent += data
+        return asyncio.get_running_loop().create_future()
+
+    def ready(self, exchange: Exchange) -> None:
+        """Ignore it."""
+
+    def answered(self, exchange: Exchange) -> None:
+        """Count it."""
+        self.ended += 1
+
+
+async def test_nothing_is_written_after_the_end_of_an_answer() -> None:
+    paper = Paper()
+    exchange = Exchange(paper, Peer("192.0.2.1", "http"))
+    headers = HTTPHeaders({"Content-Length": "2"})
+    exchange.write_headers(ResponseStartLine("", 200, "OK"), headers, b"ok")
+    exchange.finish()
+    exchange.finish()
+    assert exchange.write(b"late").done() and exchange.over
+    assert paper.sent == b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" and paper.ended == 1
+    headers["X"] = "a"
+    with pytest.raises(ValueError, match="line break"):
+        Exchange(paper, Peer("", "http")).write_headers(
+            ResponseStartLine("", 200, "O\r\nK"), headers
+        )

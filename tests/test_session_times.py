@@ -1,0 +1,142 @@
+"""Sessions and wrong keys over time, with clocks that tests turn."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from server.attempts import Attempts
+from server.keyring import KeyRing
+from server.sessions import ABSOLUTE_S, IDLE_S, MAX_PER_PRINCIPAL, Sessions, digest_of_id
+from server.store_sqlite import SqliteStore
+from workers.errors import RateLimited, StoreUnavailable
+
+CREDENTIAL = bytes(32)
+START = 1_800_000_000.0
+
+
+class Now:
+    """A wall clock."""
+
+    def __init__(self) -> None:
+        self.at = START
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.at
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=0.1) as store:
+        yield store
+
+
+async def open_sessions(store: SqliteStore, now: Now) -> Sessions:
+    """Load the sessions as a start does."""
+    sessions = Sessions(store, KeyRing(store), clock=now)
+    await sessions.load()
+    return sessions
+
+
+async def test_a_session_ends_when_it_is_not_used(store: SqliteStore) -> None:
+    now = Now()
+    sessions = await open_sessions(store, now)
+    used, idle = [await sessions.begin("owner", CREDENTIAL) for _ in range(2)]
+    for _ in range(3):
+        now.at += IDLE_S - 1
+        assert sessions.find(used, now.at) is not None
+    assert sessions.find(idle, now.at) is None
+    assert len(sessions) == 1
+    await sessions.aclose()
+
+
+async def test_a_session_ends_after_a_week_however_much_it_is_used(store: SqliteStore) -> None:
+    now = Now()
+    sessions = await open_sessions(store, now)
+    session = await sessions.begin("owner", CREDENTIAL)
+    while now.at + 3600 < START + ABSOLUTE_S:
+        now.at += 3600
+        assert sessions.find(session, now.at) is not None
+    now.at += 3600
+    assert sessions.find(session, now.at) is None
+    await sessions.aclose()
+    assert await store.load_sessions() == []
+
+
+async def test_when_it_was_last_seen_outlives_a_restart(store: SqliteStore) -> None:
+    now = Now()
+    sessions = await open_sessions(store, now)
+    session = await sessions.begin("owner", CREDENTIAL)
+    now.at += IDLE_S - 1
+    assert sessions.find(session, now.at) is not None
+    await sessions.aclose()
+    now.at += IDLE_S - 1
+    sessions = await open_sessions(store, now)
+    assert sessions.find(session, now.at) is not None
+    await sessions.aclose()
+    now.at += IDLE_S
+    assert len(await open_sessions(store, now)) == 0
+
+
+async def test_one_principal_cannot_fill_the_memory(store: SqliteStore) -> None:
+    now = Now()
+    sessions = await open_sessions(store, now)
+    other = await sessions.begin("key_b", CREDENTIAL)
+    ids = []
+    for _ in range(MAX_PER_PRINCIPAL + 5):
+        now.at += 1
+        ids.append(await sessions.begin("key_a", CREDENTIAL))
+    assert len(sessions) == MAX_PER_PRINCIPAL + 1
+    assert [sessions.find(one, now.at) is not None for one in ids[:6]] == [False] * 5 + [True]
+    assert sessions.find(other, now.at) is not None
+    await sessions.aclose()
+
+
+async def test_an_end_that_could_not_be_written_is_written_later(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    now = Now()
+    sessions = await open_sessions(store, now)
+    session_id = await sessions.begin("owner", CREDENTIAL)
+    row = sessions.find(session_id, now.at)
+    assert row is not None
+    with closing(sqlite3.connect(tmp_path / "roxy.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        sessions.end(row)
+        assert sessions.find(session_id, now.at) is None, "ended all the same"
+        await sessions._write()
+        with pytest.raises(StoreUnavailable):
+            await sessions.begin("owner", CREDENTIAL)
+        other.execute("ROLLBACK")
+    assert [one.digest for one in await store.load_sessions()] == [digest_of_id(session_id)]
+    await sessions.aclose()
+    assert await store.load_sessions() == []
+
+
+def test_wrong_keys_are_counted_per_address_and_in_all() -> None:
+    now = Now()
+    attempts = Attempts(per_address=3, by_all=5, clock=now)
+    for _ in range(3):
+        attempts.check("a")
+        attempts.note_failure("a")
+        now.at += 1
+    with pytest.raises(RateLimited) as caught:
+        attempts.check("a")
+    assert caught.value.retry_after_s == 57
+    for address in ("b", "c"):
+        attempts.check(address)
+        attempts.note_failure(address)
+    with pytest.raises(RateLimited):
+        attempts.check("d")
+    now.at += 57
+    attempts.check("d")
+    attempts.check("a")
+    for _ in range(3):
+        attempts.note_failure("a")
+    with pytest.raises(RateLimited):
+        attempts.check("a")

@@ -1,0 +1,289 @@
+"""Versions, drafts, and the list of conversations."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from browser import _chromium, open_chat, say, visiting  # noqa: F401
+from fakes.upstream import USAGE, Answer, FakeUpstream, stream_of
+from front_door import front_door
+from playwright.async_api import Browser, Locator, Page, expect
+from test_web_answers import refuse, text_of_answer
+from test_web_chat import GUESTS, answers, box, held, status, stop_button
+
+
+def numbered(count: int = 9) -> list[Answer]:
+    """Plan answers that can be told apart."""
+    return [stream_of([f"Answer {n}."], usage=USAGE) for n in range(1, count + 1)]
+
+
+def entries(page: Page) -> Locator:
+    return page.get_by_role("navigation", name="Conversations").get_by_role("listitem")
+
+
+async def more(page: Page, title: str, item: str) -> None:
+    """Choose from a conversation's menu."""
+    await page.get_by_role("button", name=f"More for {title}").click()
+    await page.get_by_role("menuitem", name=item, exact=True).click()
+
+
+async def talk(page: Page, *texts: str) -> None:
+    """Say several things in turn, each after the answer to the one before."""
+    for text in texts:
+        done = await answers(page).count()
+        await say(page, text)
+        await expect(answers(page)).to_have_count(done + 1)
+        await expect(
+            answers(page).nth(done).get_by_role("button", name="Regenerate")
+        ).to_be_visible()
+
+
+async def test_regenerating_keeps_the_old_version(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        upstream.plan(*numbered())
+        await open_chat(page)
+        await talk(page, "one", "two")
+        await answers(page).first.hover()
+        await answers(page).first.get_by_role("button", name="Regenerate").click()
+        await expect(answers(page)).to_have_count(1)
+        await expect(text_of_answer(page)).to_have_text("Answer 3.")
+        await expect(answers(page)).to_contain_text("2 / 2")
+        await page.get_by_role("button", name="Previous version").click()
+        await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2."])
+        await page.reload()
+        await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2."])
+        await page.get_by_role("button", name="Next version").click()
+        await expect(text_of_answer(page)).to_have_text(["Answer 3."])
+
+
+async def test_editing_begins_another_branch(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        upstream.plan(*numbered())
+        await open_chat(page)
+        await page.locator('input[type="file"]').set_input_files(
+            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"the notes"}
+        )
+        await talk(page, "first words")
+        await page.get_by_role("button", name="Edit message").click()
+        await page.get_by_role("textbox", name="New text").fill("other words")
+        await page.keyboard.press("Control+Enter")
+        await expect(text_of_answer(page)).to_have_text(["Answer 2."])
+        (content,) = [m["content"] for m in (await upstream.request(1)).json["messages"]]
+        assert "the notes" in content[0]["text"] and content[1]["text"] == "other words"
+        await expect(page.get_by_role("article", name="You")).to_contain_text("notes.txt")
+        await page.get_by_role("button", name="Previous version").first.click()
+        await expect(page.get_by_role("article", name="You")).to_contain_text("first words")
+        await expect(text_of_answer(page)).to_have_text(["Answer 1."])
+
+
+async def test_a_draft_stays_with_its_conversation(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door, expected=("429",)) as page,
+    ):
+        await open_chat(page)
+        await talk(page, "about apples")
+        await box(page).fill("draft in apples")
+        await page.get_by_role("link", name="New chat").click()
+        await expect(box(page)).to_have_value("")
+        await box(page).fill("draft of a new chat")
+        await page.get_by_role("link", name="about apples").click()
+        await expect(box(page)).to_have_value("draft in apples")
+        await page.reload()
+        await expect(box(page)).to_have_value("draft in apples")
+        await page.get_by_role("link", name="New chat").click()
+        await expect(box(page)).to_have_value("draft of a new chat")
+        await refuse(page, {"Retry-After": "3"})
+        await page.get_by_role("button", name="Send", exact=True).click()
+        await expect(page.get_by_role("alert")).to_contain_text("Too many requests")
+        await page.reload()
+        await expect(box(page)).to_have_value("draft of a new chat")
+
+
+async def test_a_draft_can_be_written_while_an_answer_runs(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        answer, go = held("Begun", then=(".",))
+        upstream.plan(answer)
+        await open_chat(page)
+        await say(page, "Hi")
+        await expect(text_of_answer(page)).to_have_text("Begun")
+        await box(page).fill("my next thought")
+        go.set()
+        await expect(stop_button(page)).to_be_hidden()
+        await page.wait_for_timeout(500)  # the draft is kept a moment after the last key
+        await page.reload()
+        await expect(box(page)).to_have_value("my next thought")
+
+
+async def test_the_list_renames_pins_deletes_and_takes_back(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        await open_chat(page)
+        await talk(page, "about apples")
+        await page.get_by_role("link", name="New chat").click()
+        await talk(page, "about pears")
+        await expect(entries(page)).to_have_text([re.compile("pears"), re.compile("apples")])
+        await more(page, "about apples", "Pin")
+        await expect(entries(page)).to_have_text([re.compile("apples"), re.compile("pears")])
+        await more(page, "about apples", "Rename")
+        await page.get_by_role("textbox", name="New title").fill("Fruit")
+        await page.keyboard.press("Enter")
+        await expect(entries(page).first).to_contain_text("Fruit")
+        await more(page, "about pears", "Delete")
+        await expect(entries(page)).to_have_count(1)
+        await page.get_by_role("button", name="Undo").click()
+        await expect(entries(page)).to_have_count(2)
+        await more(page, "about pears", "Delete")
+        await page.reload()
+        await expect(entries(page)).to_have_text([re.compile("Fruit")])
+
+
+async def test_search_finds_titles_and_words(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        upstream.plan(stream_of(["The quince is a fruit."]), stream_of(["Nothing here."]))
+        await open_chat(page)
+        await talk(page, "about apples")
+        await page.get_by_role("link", name="New chat").click()
+        await talk(page, "about pears")
+        search = page.get_by_role("searchbox", name="Search conversations")
+        await search.fill("pears")
+        await expect(entries(page)).to_have_count(1)
+        await search.fill("QUINCE")
+        await expect(entries(page)).to_have_text([re.compile("about apples.*quince is a fruit")])
+        await search.fill("plum")
+        await expect(entries(page)).to_have_count(0)
+        await expect(page.get_by_text("Nothing found for “plum”.")).to_be_visible()
+
+
+KEPT = """async () => {
+  const db = await new Promise((resolve) => {
+    const asked = indexedDB.open("roxy");
+    asked.onsuccess = () => resolve(asked.result);
+  });
+  const all = async (store) => new Promise((resolve) => {
+    const asked = db.transaction(store).objectStore(store).getAll();
+    asked.onsuccess = () => resolve(asked.result);
+  });
+  const files = [];
+  for (const { blob, ...file } of await all("files")) {
+    files.push({ ...file, text: await blob.text() });
+  }
+  const conversations = (await all("conversations")).map(({ draft, ...one }) => one);
+  return { conversations, messages: await all("messages"), files };
+}"""
+
+
+async def test_an_export_comes_back_the_same(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        upstream.plan(*numbered())
+        await open_chat(page)
+        await page.locator('input[type="file"]').set_input_files(
+            {"name": "notes.txt", "mimeType": "text/plain", "buffer": "the nötes".encode()}
+        )
+        await talk(page, "one")
+        await page.get_by_role("button", name="Regenerate").click()
+        await expect(answers(page)).to_contain_text("2 / 2")
+        await expect(status(page)).to_contain_text("complete")
+        await expect(answers(page)).to_contain_text("11 in")
+        before: Any = await page.evaluate(KEPT)
+        async with page.expect_download() as downloading:
+            await page.get_by_role("button", name="Export all conversations").click()
+        exported = tmp_path / "export.json"
+        await (await downloading.value).save_as(exported)
+        async with page.expect_download() as downloading:
+            await more(page, "one", "Export as Markdown")
+        markdown = (await (await downloading.value).path()).read_text()
+        assert (
+            "# one\n\n## You\n\n*Attached: notes.txt*\n\none\n\n## Test One\n\nAnswer 2.\n"
+            in markdown
+        )
+        assert json.loads(exported.read_text())["format"] == "roxy-conversations"
+        async with visiting(chromium, door) as other:
+            await open_chat(other)
+            async with other.expect_file_chooser() as choosing:
+                await other.get_by_role("button", name="Import conversations").click()
+            await (await choosing.value).set_files(exported)
+            await expect(entries(other)).to_have_count(1)
+            assert await other.evaluate(KEPT) == before
+            await entries(other).get_by_role("link").click()
+            await expect(answers(other)).to_contain_text("2 / 2")
+
+
+async def test_a_damaged_import_changes_nothing(chromium: Browser, tmp_path: Path) -> None:
+    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+        await open_chat(page)
+        async with page.expect_file_chooser() as choosing:
+            await page.get_by_role("button", name="Import conversations").click()
+        await (await choosing.value).set_files(
+            {"name": "broken.json", "mimeType": "application/json", "buffer": b"{"}
+        )
+        await expect(page.get_by_role("alert")).to_contain_text("“broken.json” was not imported")
+        await expect(entries(page)).to_have_count(0)
+
+
+async def test_a_conversation_of_another_browser_is_told(chromium: Browser, tmp_path: Path) -> None:
+    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+        await open_chat(page, "/c/c_unknown")
+        await expect(page.get_by_role("alert")).to_contain_text("not in this browser")
+        await expect(box(page)).to_be_visible()
+        assert page.url.endswith("/")
+
+
+async def test_a_thousand_conversations_are_listed_and_searched(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+        await open_chat(page)
+        await page.evaluate("""async () => {
+          const db = await new Promise((resolve) => {
+            const asked = indexedDB.open("roxy");
+            asked.onsuccess = () => resolve(asked.result);
+          });
+          const writing = db.transaction(["conversations", "messages"], "readwrite");
+          for (let n = 0; n < 1000; n += 1) {
+            writing.objectStore("conversations").put({
+              id: `c_${n}`, title: `Number ${n}`, created: n, updated: n, pinned: false, model: "",
+              system: "", parameters: {}, choices: {}, draft: null, waiting: [], deleted: null,
+            });
+            writing.objectStore("messages").put({
+              id: `m_${n}`, conversation: `c_${n}`, parent: null, role: "user", created: n,
+              text: `words and more words ${n === 77 ? "needle" : ""}`,
+            });
+          }
+          await new Promise((resolve) => (writing.oncomplete = resolve));
+        }""")
+        await page.reload()
+        await expect(entries(page)).to_have_count(1000)
+        await page.get_by_role("searchbox", name="Search conversations").fill("needle")
+        await expect(entries(page)).to_have_text([re.compile("Number 77")])

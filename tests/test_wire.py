@@ -1,0 +1,374 @@
+"""A chat request is checked field by field, passes on what it does not know, and usage is read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workers.errors import InvalidRequest
+from workers.wire import ChatRequest, Usage, parse_chat, parse_usage
+
+HELLO = {"role": "user", "content": "Hello"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def body(**fields: Any) -> bytes:
+    """Write a good request with some fields changed; `...` leaves one out."""
+    told = {"model": "zai/glm-4.5", "messages": [HELLO]} | fields
+    kept = {name: value for name, value in told.items() if value is not ...}
+    return json.dumps(kept, separators=(",", ":")).encode()
+
+
+def parse(**fields: Any) -> ChatRequest:
+    return parse_chat(body(**fields))
+
+
+def refusal(text: bytes) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_chat(text)
+    error = caught.value
+    assert (error.status, error.type) == (400, "invalid_request_error")
+    assert "`" not in error.message and "$" not in error.message
+    return error
+
+
+def test_a_plain_request_is_read() -> None:
+    request = parse()
+    assert (request.model, request.stream, request.n) == ("zai/glm-4.5", False, 1)
+    assert (request.include_usage, request.max_output_tokens) == (False, None)
+    assert list(request.fields) == ["model", "messages"]
+
+
+def test_what_the_gateway_acts_on_is_read() -> None:
+    request = parse(stream=True, stream_options={"include_usage": True}, n=3, max_tokens=7)
+    assert (request.stream, request.include_usage, request.n) == (True, True, 3)
+    assert request.max_output_tokens == 7
+    assert parse(max_completion_tokens=9).max_output_tokens == 9
+    assert parse(max_completion_tokens=9, max_tokens=7).max_output_tokens == 9
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stream": None},
+        {"stream": False, "stream_options": None},
+        {"stream": True, "stream_options": {}},
+        {"stream": True, "stream_options": {"include_usage": None, "new": 1}},
+        {"n": None, "max_tokens": None, "temperature": None, "top_p": None, "stop": None},
+        {"n": 128, "temperature": 2, "top_p": 1, "presence_penalty": -2, "seed": -5},
+        {"temperature": 0, "top_p": 0.0, "frequency_penalty": 2.0},
+        {"logprobs": True, "top_logprobs": 20, "logit_bias": {"50256": -100}},
+        {"stop": "x"},
+        {"stop": ["a", "b", "c", "d"]},
+        {"stop": []},
+        {"tools": [TOOL, {"type": "custom", "custom": {"name": "x"}}], "tool_choice": "auto"},
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+        {"tools": None, "tool_choice": None, "parallel_tool_calls": False},
+        {"functions": [{"name": "f"}], "function_call": "auto"},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+        {"metadata": {"a": "b"}, "user": "u", "store": None, "service_tier": "auto"},
+        {"reasoning_effort": "high", "modalities": ["text"], "verbosity": "low"},
+        {"api_base": "http://evil", "headers": {"x": 1}, "key": None, "unheard_of": [1, {"a": 2}]},
+        {"messages": [{"role": "system", "content": "s"}, {"role": "developer", "content": []}]},
+        {"messages": [HELLO, {"role": "assistant", "content": None, "tool_calls": [CALL]}]},
+        {"messages": [HELLO, {"role": "assistant", "tool_calls": [CALL], "unknown": 1}]},
+        {"messages": [{"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}]},
+        {"messages": [{"role": "assistant", "reasoning_content": "hm", "content": "x"}]},
+        {"messages": [{"role": "tool", "tool_call_id": "c1", "content": "42"}]},
+        {"messages": [{"role": "function", "name": "f", "content": None}]},
+        {"messages": [{"content": "role comes last", "name": "bob", "role": "user"}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "unheard_of", "x": 1}]}]},
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image_url", "image_url": {"url": "https:/"}}],
+                }
+            ]
+        },
+    ],
+)
+def test_a_good_request_passes(fields: dict[str, Any]) -> None:
+    request = parse(**fields)
+    assert json.loads(request.encode("zai/glm-4.5")).keys() >= fields.keys()
+
+
+def message(**fields: Any) -> dict[str, Any]:
+    return {"messages": [HELLO, fields]}
+
+
+def part(**fields: Any) -> dict[str, Any]:
+    return message(role="user", content=[{"type": "text", "text": "a"}, fields])
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"model": ...}, "model", "Missing required parameter: 'model'. Send the id of a model"),
+        ({"model": ""}, "model", "must be the id of a model"),
+        ({"model": 5}, "model", "must be the id of a model"),
+        ({"model": None}, "model", "must be the id of a model"),
+        ({"model": "x" * 300}, "model", "must be the id of a model"),
+        ({"messages": ...}, "messages", "Missing required parameter: 'messages'"),
+        ({"messages": []}, "messages", "a list of at least one message"),
+        ({"messages": {}}, "messages", "a list of at least one message"),
+        ({"messages": "hi"}, "messages", "a list of at least one message"),
+        ({"messages": None}, "messages", "a list of at least one message"),
+        ({"messages": [5]}, "messages[0]", "an object with 'role' and 'content'"),
+        (message(content="x"), "messages[1].role", "Missing required parameter"),
+        (message(role="robot", content="x"), "messages[1].role", "one of system, developer, user"),
+        (message(role=5, content="x"), "messages[1].role", "one of system, developer, user"),
+        (message(role=None, content="x"), "messages[1].role", "one of system, developer, user"),
+        (message(role="user"), "messages[1].content", "Missing required parameter"),
+        (message(role="user", content=None), "messages[1].content", "a string or a list"),
+        (message(role="user", content=5), "messages[1].content", "a string or a list"),
+        (message(role="user", content={}), "messages[1].content", "a string or a list"),
+        (message(role="system", content=None), "messages[1].content", "a string or a list"),
+        (message(role="assistant", content=True), "messages[1].content", "a string or a list"),
+        (message(role="tool", content="x"), "messages[1].tool_call_id", "Missing required"),
+        (message(role="tool", tool_call_id=5, content="x"), "messages[1].tool_call_id", "the id"),
+        (message(role="tool", tool_call_id="c"), "messages[1].content", "Missing required"),
+        (message(role="assistant", tool_calls={}), "messages[1].tool_calls", "a list"),
+        (message(role="assistant", tool_calls=[{}]), "messages[1].tool_calls[0].id", "Missing"),
+        (
+            message(
+                role="assistant", tool_calls=[CALL | {"function": {"name": "f", "arguments": {}}}]
+            ),
+            "messages[1].tool_calls[0].function.arguments",
+            "a string that holds the arguments",
+        ),
+        (message(role="user", content=["x"]), "messages[1].content[0]", "an object with a 'type'"),
+        (part(text="x"), "messages[1].content[1].type", "Missing required parameter"),
+        (part(type=5), "messages[1].content[1].type", "a string, such as text"),
+        (part(type="text"), "messages[1].content[1].text", "a string"),
+        (part(type="text", text=5), "messages[1].content[1].text", "a string"),
+        (part(type="image_url"), "messages[1].content[1].image_url", "Missing required"),
+        (part(type="image_url", image_url="x"), "messages[1].content[1].image_url", "a 'url'"),
+        (part(type="image_url", image_url={}), "messages[1].content[1].image_url.url", "Missing"),
+        (
+            part(type="image_url", image_url={"url": 1}),
+            "messages[1].content[1].image_url.url",
+            "URL",
+        ),
+        ({"stream": "true"}, "stream", "true or false"),
+        ({"stream": 1}, "stream", "true or false"),
+        ({"stream_options": {}}, "stream_options", "only allowed with 'stream': true"),
+        ({"stream": False, "stream_options": {}}, "stream_options", "only allowed with"),
+        ({"stream": True, "stream_options": []}, "stream_options", "an object"),
+        (
+            {"stream": True, "stream_options": {"include_usage": 1}},
+            "stream_options.include_usage",
+            "true or false",
+        ),
+        ({"n": 0}, "n", "from 1 to 128"),
+        ({"n": 129}, "n", "from 1 to 128"),
+        ({"n": 1.5}, "n", "from 1 to 128"),
+        ({"n": "1"}, "n", "from 1 to 128"),
+        ({"n": True}, "n", "from 1 to 128"),
+        ({"n": 10**30}, "n", "from 1 to 128"),
+        ({"max_tokens": 0}, "max_tokens", "at least 1"),
+        ({"max_tokens": -1}, "max_tokens", "at least 1"),
+        ({"max_tokens": 10**30}, "max_tokens", "at least 1"),
+        ({"max_completion_tokens": "many"}, "max_completion_tokens", "at least 1"),
+        ({"temperature": 2.1}, "temperature", "a number from 0 to 2"),
+        ({"temperature": -0.1}, "temperature", "a number from 0 to 2"),
+        ({"temperature": "hot"}, "temperature", "a number from 0 to 2"),
+        ({"top_p": 1.01}, "top_p", "a number from 0 to 1"),
+        ({"presence_penalty": 3}, "presence_penalty", "a number from -2 to 2"),
+        ({"frequency_penalty": -3}, "frequency_penalty", "a number from -2 to 2"),
+        ({"logprobs": 5}, "logprobs", "true or false"),
+        ({"top_logprobs": 21}, "top_logprobs", "from 0 to 20"),
+        ({"logit_bias": {"1": 101}}, "logit_bias", "from -100 to 100"),
+        ({"logit_bias": []}, "logit_bias", "from -100 to 100"),
+        ({"stop": 5}, "stop", "a string or a list of up to 4 strings"),
+        ({"stop": list("abcde")}, "stop", "a string or a list of up to 4 strings"),
+        ({"stop": [5]}, "stop[0]", "expected str, got int"),
+        ({"seed": "x"}, "seed", "a whole number"),
+        ({"seed": 2**63}, "seed", "a whole number"),
+        ({"tools": {}}, "tools", "a list of tools"),
+        ({"tools": ["f"]}, "tools[0]", "an object with a 'type'"),
+        ({"tools": [TOOL, {}]}, "tools[1].type", "Missing required parameter"),
+        ({"tools": [{"type": 5}]}, "tools[0].type", "a string, such as function"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function", "Missing required parameter"),
+        ({"tools": [TOOL | {"function": {}}]}, "tools[0].function.name", "Missing required"),
+        ({"tool_choice": "maybe"}, "tool_choice", "none, auto, required"),
+        ({"tool_choice": 5}, "tool_choice", "none, auto, required"),
+        ({"parallel_tool_calls": "yes"}, "parallel_tool_calls", "true or false"),
+        ({"response_format": "json"}, "response_format", "an object with a 'type'"),
+        ({"response_format": {}}, "response_format.type", "Missing required parameter"),
+        ({"response_format": {"type": 1}}, "response_format.type", "json_object"),
+        ({"metadata": {"a": 1}}, "metadata", "an object of strings"),
+        ({"user": 5}, "user", "a string"),
+        ({"modalities": "text"}, "modalities", "expected array"),
+    ],
+)
+def test_a_wrong_field_is_refused_and_named(fields: dict[str, Any], param: str, words: str) -> None:
+    error = refusal(body(**fields))
+    assert error.param == param
+    assert words.lower() in error.message.lower()
+    assert f"'{param}'" in error.message or param == "stream_options"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"", "is empty"),
+        (b"{", "not valid JSON"),
+        (b"[]", "must be a JSON object"),
+        (body(user="\x00").replace(rb"\u0000", b"\xff"), "not valid UTF-8"),
+        (body(x=1).replace(b'"x":1', b'"x":NaN'), "not valid JSON"),
+        (body(x="y").replace(b'"y"', rb'"\ud83d"'), "not valid JSON"),
+        (body(x=1).replace(b'"x"', b'"model"'), "'model' occurs more than once"),
+        (body(x=1).replace(b"1", b"[" * 70 + b"]" * 70), "64 levels"),
+        (body(x=1).replace(b"1", b"[" * 5000 + b"]" * 5000), "64 levels"),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(text: bytes, words: str) -> None:
+    assert words in refusal(text).message
+
+
+def test_only_the_model_is_changed_on_the_way_up() -> None:
+    text = (
+        b'{ "x":{"a" : 1.50,"b":[ ]}, "model":"a",'
+        b'"messages": [{"role":"user","content":"\\u00e9"}] }'
+    )
+    sent = parse_chat(text).encode("vendor/a-1")
+    assert sent == (
+        b'{"x":{"a" : 1.50,"b":[ ]},"model":"vendor/a-1",'
+        b'"messages":[{"role":"user","content":"\\u00e9"}]}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "options"),
+    [
+        ({"stream": True}, {"include_usage": True}),
+        ({"stream": True, "stream_options": None}, {"include_usage": True}),
+        ({"stream": True, "stream_options": {"include_usage": False}}, {"include_usage": True}),
+        (
+            {"stream": True, "stream_options": {"include_obfuscation": False, "new": [1]}},
+            {"include_obfuscation": False, "new": [1], "include_usage": True},
+        ),
+        ({"stream": False}, None),
+        ({}, None),
+    ],
+)
+def test_a_stream_always_asks_upstream_for_usage(
+    fields: dict[str, Any], options: dict[str, Any] | None
+) -> None:
+    assert json.loads(parse(**fields).encode("m")).get("stream_options") == options
+
+
+def test_a_request_can_be_written_for_several_deployments() -> None:
+    request = parse(stream=True)
+    assert json.loads(request.encode("a"))["model"] == "a"
+    assert json.loads(request.encode("b"))["model"] == "b"
+
+
+def picture(url: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+
+
+def media(kind: str, data: str) -> list[dict[str, Any]]:
+    name = {"file": "file_data", "video_url": "url"}.get(kind, "data")
+    return [{"role": "user", "content": [{"type": kind, kind: {name: data}}]}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "low", "high"),
+    [
+        ({"messages": [{"role": "user", "content": "x" * 4000}]}, 1000, 1020),
+        ({"tools": [TOOL | {"description": "x" * 4000}]}, 1000, 1050),
+        ({"unknown": "x" * 4000}, 5, 20),
+        ({"messages": picture("data:image/png;base64," + "QUJD" * 500_000)}, 1000, 1040),
+        ({"messages": picture("https://example.com/a.png")}, 1000, 1040),
+        ({"messages": picture("https://example.com/a.png") * 3}, 3000, 3100),
+        ({"messages": media("input_audio", "QUJD" * 500_000)}, 1000, 1040),
+        ({"messages": media("file", "QUJD" * 500_000)}, 1000, 1040),
+        ({"messages": media("file", "QUJD" * 100)}, 100, 140),
+        ({"messages": media("video_url", "QUJD" * 100_000)}, 1000, 1040),
+    ],
+)
+def test_the_prompt_estimate_counts_text_by_bytes_and_pictures_by_piece(
+    fields: dict[str, Any], low: int, high: int
+) -> None:
+    assert low <= parse(**fields).prompt_estimate <= high
+
+
+DETAILED = (
+    '{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14,'
+    '"prompt_tokens_details":{"cached_tokens":4,"cache_write_tokens":2,"audio_tokens":0},'
+    '"completion_tokens_details":{"reasoning_tokens":3}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("raw", "usage"),
+    [
+        ('{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}', Usage(3, 2, 5)),
+        ('{"prompt_tokens":3,"completion_tokens":2}', Usage(3, 2)),
+        ('{"prompt_tokens":3}', Usage(3, 0)),
+        ('{"completion_tokens":0}', Usage(0, 0)),
+        (DETAILED, Usage(9, 5, 14, cached_tokens=4, cache_write_tokens=2, reasoning_tokens=3)),
+        ('{"prompt_tokens":9,"prompt_tokens_details":{"cached_tokens":0}}', Usage(9, 0, None, 0)),
+        ('{"prompt_tokens":9,"completion_tokens_details":null}', Usage(9)),
+        ('{"prompt_tokens":9,"prompt_cache_hit_tokens":4}', Usage(9, 0, cached_tokens=4)),
+        ('{"prompt_tokens":9,"cached_tokens":4}', Usage(9, 0, cached_tokens=4)),
+        ('{"prompt_tokens":9,"prompt_tokens_details":[1]}', Usage(9)),
+        ('{"prompt_tokens":9,"completion_tokens":"x"}', Usage(9)),
+        ("null", None),
+        ("{}", None),
+        ("[]", None),
+        ("5", None),
+        ('"x"', None),
+        ("{", None),
+        ('{"prompt_tokens":-1,"completion_tokens":true}', None),
+        ('{"prompt_tokens":1.5}', None),
+        ('{"prompt_tokens":1e999}', None),
+        ('{"prompt_tokens":' + "9" * 30 + "}", None),
+        ("[" * 5000 + "]" * 5000, None),
+    ],
+)
+def test_usage_is_read_and_garbage_is_none(raw: str, usage: Usage | None) -> None:
+    assert parse_usage(raw.encode()) == usage
+
+
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 0, -1, 1.5, 10**40, "", "user", [], {}, [None], [[]], [{}], {"type": 5}, {"a": []}]
+)
+KEYS = ["role", "content", "type", "text", "image_url", "url", "tool_calls", "function", "id"]
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    ODD, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner),
+    max_leaves=6,
+)  # fmt: skip
+FIELDS = [
+    "messages", "model", "stream", "stream_options", "n", "stop", "tools", "tool_choice", "seed",
+    "response_format", "logit_bias", "metadata", "functions", "max_tokens", "unknown",
+]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(st.sampled_from(FIELDS), VALUES))
+def test_any_fields_pass_or_are_refused(fields: dict[str, Any]) -> None:
+    check_any(body(**fields))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 200), st.binary(max_size=4), st.integers(0, 4))
+def test_any_damage_passes_or_is_refused(at: int, put: bytes, cut: int) -> None:
+    text = body(stream=True, tools=[TOOL], messages=[HELLO, *media("file", "QUJD")])
+    check_any(text[:at] + put + text[at + cut :])
+
+
+def check_any(text: bytes) -> None:
+    try:
+        request = parse_chat(text)
+    except InvalidRequest:
+        return
+    json.loads(request.encode("m"))

@@ -1,0 +1,129 @@
+"""Style sheets, scripts and icons: read and compressed once, served under a path that never lies.
+
+The path holds a hash over all files, so whatever is served under it may be kept for ever, and a
+module's relative imports stay within the version of the page that began them. After an upgrade the
+old paths are gone: a missing file is a 404, never a page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
+
+from server.handlers.base import BaseHandler
+from workers.errors import NotFound
+
+TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "json": "application/json",
+    "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
+}
+JOINED = {
+    "css/chat.all.css": ("css/tokens.css", "css/base.css", "css/chat.css"),
+}
+"""Files that exist only as others laid end to end: one request in place of several."""
+COMMENTS = re.compile(rb"^[ \t]*(?://.*|/\*\*(?s:.*?)\*/[ \t]*)$", re.MULTILINE)
+"""Comments of our scripts that have their lines to themselves."""
+HASH_LENGTH = 12
+GZIP = 16 + zlib.MAX_WBITS
+
+
+class Asset(NamedTuple):
+    """A file as it is sent: plain, and compressed where that is smaller."""
+
+    content_type: str
+    plain: bytes
+    gzipped: bytes | None
+
+
+class Assets:
+    """All files by their names, and the hash that stands in every path."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = {name: _asset(name, data) for name, data in sorted(files.items())}
+        mark = hashlib.sha256()
+        for name, asset in self._files.items():
+            mark.update(f"{name}\0{len(asset.plain)}\0".encode() + asset.plain)
+        self.build = mark.hexdigest()[:HASH_LENGTH]
+
+    def path(self, name: str) -> str:
+        """Give the path of a file. Raises KeyError when there is no such file."""
+        if name not in self._files:
+            raise KeyError(name)
+        return f"/static/{self.build}/{name}"
+
+    def find(self, build: str, name: str) -> Asset:
+        """Find a file of this build. Raises NotFound, for other builds too."""
+        asset = self._files.get(name) if build == self.build else None
+        if asset is None:
+            raise NotFound("There is no such file in this version.")
+        return asset
+
+
+def _asset(name: str, data: bytes) -> Asset:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, GZIP)
+    gzipped = compressor.compress(data) + compressor.flush()
+    kind = TYPES.get(name.rpartition(".")[2], "application/octet-stream")
+    return Asset(kind, data, gzipped if len(gzipped) < len(data) else None)
+
+
+def _read(folder: resources.abc.Traversable, prefix: str = "") -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            files |= _read(entry, f"{prefix}{entry.name}/")
+        else:
+            files[prefix + entry.name] = entry.read_bytes()
+    return files
+
+
+def without_comments(script: bytes) -> bytes:
+    """Leave the comments of a script at home; every line keeps its number."""
+    return COMMENTS.sub(lambda found: b"\n" * found[0].count(b"\n"), script)
+
+
+@cache
+def packaged_assets() -> Assets:
+    """Give the files of this package; they are read once and never change."""
+    files = _read(resources.files("webui") / "static")
+    for name in files:
+        if name.startswith("js/"):
+            files[name] = without_comments(files[name])
+    joined = {name: b"\n".join(files[part] for part in parts) for name, parts in JOINED.items()}
+    return Assets(files | joined)
+
+
+class AssetHandler(BaseHandler):
+    """One file, for ever."""
+
+    access = "anyone"
+
+    def get(self, build: str, name: str) -> None:
+        """Send it from memory, compressed for whoever takes that."""
+        asset = packaged_assets().find(build, name)
+        headers = {
+            "Content-Type": asset.content_type,
+            "Cache-Control": "public, max-age=31536000, immutable",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Vary": "Accept-Encoding",
+        }
+        body = asset.plain
+        if asset.gzipped is not None and self._takes_gzip():
+            headers["Content-Encoding"] = "gzip"
+            body = asset.gzipped
+        self.reply(200, body, headers)
+
+    def _takes_gzip(self) -> bool:
+        """Say whether gzip is among the codings the client takes (RFC 9110, 12.5.3)."""
+        for part in self.request.headers.get("Accept-Encoding", "").split(","):
+            coding, _, quality = part.partition(";")
+            if coding.strip().lower() in ("gzip", "*"):
+                return quality.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+        return False

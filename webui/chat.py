@@ -1,0 +1,66 @@
+"""The chat: a page that works before its scripts have come, and what they need to know at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from server.auth import Principal
+from server.handlers.keys import remaining
+from server.handlers.models import describe_model, may_use
+from webui.pages import PageHandler, who
+
+MAX_FILE_BYTES = 10 * 1024 * 1024
+"""The largest attachment, before it is encoded for the request."""
+PROMPTS = (
+    ("Explain", "Explain how a hash table works, with a small example in Python."),
+    ("Compare", "Compare SQLite and PostgreSQL for a small web service, as a table."),
+    ("Write", "Write a polite message that moves a meeting from Tuesday to Thursday."),
+)
+
+
+class ChatPageHandler(PageHandler):
+    """The chat at `/`, and at `/c/ID` for a conversation that only the browser knows."""
+
+    section = "Chat"
+
+    def get(self, _conversation: str = "") -> None:
+        """Show it; a browser without a cookie becomes a guest if guests are welcome."""
+        models = self._models()
+        self.show(
+            "chat.html",
+            boot=msgspec.json.encode(self._boot(models)).decode(),
+            models=models[:4],
+            prompts=PROMPTS,
+            base_url=self.base_url(),
+            welcome=self._is_welcome(),
+        )
+
+    def _is_welcome(self) -> bool:
+        return self.visitor() is not None or self.services.config.guests.enabled
+
+    def _boot(self, models: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "visitor": self._about_visitor(),
+            "models": models,
+            "max_file_bytes": MAX_FILE_BYTES,
+        }
+
+    def _models(self) -> list[dict[str, Any]]:
+        visitor = self.visitor() or Principal("guest", "")
+        guest_models = tuple(self.services.config.guests.models)
+        return [
+            describe_model(model)
+            for model in self.services.catalog
+            if may_use(visitor, model.id, guest_models)
+        ]
+
+    def _about_visitor(self) -> dict[str, Any]:
+        visitor = self.visitor()
+        if visitor is None:
+            visitor = Principal("guest", self._guest_scope())
+        left = None
+        if not visitor.is_owner:
+            left = remaining(self.services.admission.standing(visitor))
+        return {"kind": visitor.kind, "name": who(visitor), "remaining": left}

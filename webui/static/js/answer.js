@@ -1,0 +1,245 @@
+// An answer under way: takes what the stream brings into the message, keeps it now and then, and
+// tells whoever shows it.
+
+import { plural, seconds } from "./page.js";
+import { put } from "./store.js";
+import { AnswerStream, callJson } from "./stream.js";
+
+const SAVE_MS = 1000;
+const STATS_MS = [0, 300, 1000, 3000];
+const LETTERS_PER_TOKEN = 4;
+
+/** Make the record of an answer that is about to be asked for. */
+export function newAnswer(id, job, parent, conversation, model) {
+  return {
+    id, job, parent, conversation, model,
+    role: "assistant",
+    text: "",
+    reasoning: "",
+    created: Date.now(),
+    seq: 0,
+    state: "open",
+    error: null,
+    finish: null,
+    thinkingMs: null,
+    stats: null,
+  };
+}
+
+/**
+ * One answer. `shown` has the methods `phase(answer)`, `text(answer)` and `end(answer)`. The message
+ * is complete when its state is no longer "open": then it is "done", "stopped", "failed" or
+ * "interrupted".
+ */
+export class Answer {
+  constructor(message, shown) {
+    this.message = message;
+    this.phase = { name: "sending", since: performance.now() };
+    this.ended = new Promise((resolve) => (this._resolve = resolve));
+    this._shown = shown;
+    this._saving = null;
+    this._firstText = null;
+    this._firstThought = null;
+    this._letters = 0;
+    this._stream = new AnswerStream(message.job, this, message.seq);
+  }
+
+  /** Ask the gateway; raises when it refuses. Returns once it has accepted. */
+  async ask(request) {
+    const response = await this._stream.ask(request);
+    this.message.job = this._stream.job;
+    if (this.phase.name === "sending") this.state("connecting", {});
+    this._run(response);
+  }
+
+  /** Find a running answer again. */
+  attach() {
+    this.phase.name = "reconnecting";
+    this._run(null);
+  }
+
+  /** Stop it on purpose. */
+  stop() {
+    return this._stream.stop();
+  }
+
+  /** Read no further; it goes on without this page. */
+  leave() {
+    clearTimeout(this._saving);
+    this._stream.leave();
+  }
+
+  /** Say in words where it is. */
+  get words() {
+    const { name, position, waiting, wait } = this.phase;
+    switch (name) {
+      case "sending": return "Sending";
+      case "queued": {
+        const about = wait >= 1 ? `, about ${seconds(wait)}` : "";
+        return `Position ${position} of ${waiting} in the queue${about}`;
+      }
+      case "connecting": return "Contacting the provider";
+      case "retrying": return "The provider failed, trying another one";
+      case "thinking": return "Thinking";
+      case "writing": return "Writing";
+      default: return "Connection lost, finding the answer again";
+    }
+  }
+
+  /** Estimate the speed in tokens per second; 0 while it cannot be told. */
+  get speed() {
+    const lasted = (performance.now() - (this._firstText ?? performance.now())) / 1000;
+    return lasted > 0.5 ? this._letters / LETTERS_PER_TOKEN / lasted : 0;
+  }
+
+  async _run(response) {
+    await this._stream.follow(response);
+  }
+
+  /** Take the stream's word on where the request is. */
+  state(name, details) {
+    const same = name === this.phase.name;
+    this.phase = { name, ...details, since: same ? this.phase.since : performance.now() };
+    this._shown.phase(this);
+  }
+
+  /** Take new text. */
+  delta(text, reasoning) {
+    const message = this.message;
+    const now = performance.now();
+    if (reasoning) {
+      this._firstThought ??= now;
+      message.reasoning += reasoning;
+      if (!message.text && this.phase.name !== "thinking") this.state("thinking", {});
+    }
+    if (text) {
+      if (this._firstText === null) {
+        this._firstText = now;
+        if (this._firstThought !== null) message.thinkingMs = now - this._firstThought;
+      }
+      if (this.phase.name !== "writing") this.state("writing", {});
+      message.text += text;
+      this._letters += text.length;
+    }
+    message.seq = this._stream.seq;
+    this._shown.text(this);
+    this._saving ??= setTimeout(() => this._save(), SAVE_MS);
+  }
+
+  /** Take the end. */
+  end({ ending, error }) {
+    const message = this.message;
+    message.state = ending;
+    message.seq = this._stream.seq;
+    message.finish = this._stream.finish;
+    message.error = error && ending !== "stopped" ? plainError(error) : null;
+    this._save();
+    this._shown.end(this);
+    this._resolve(ending);
+    this._fetchStats();
+  }
+
+  async _save() {
+    clearTimeout(this._saving);
+    this._saving = null;
+    try {
+      await put("messages", this.message);
+    } catch (error) {
+      this._shown.unkept(error);
+    }
+  }
+
+  /** Fetch what the answer used: the same numbers that the usage record has. */
+  async _fetchStats() {
+    for (const wait of STATS_MS) {
+      if (wait) await new Promise((resolve) => setTimeout(resolve, wait));
+      let job;
+      try {
+        job = await callJson(`jobs/${this.message.job}`);
+      } catch {
+        return;
+      }
+      if (job.state !== "done" || (job.duration_s === null && !job.usage)) continue;
+      this.message.stats = statsOf(job);
+      await this._save();
+      this._shown.stats(this);
+      return;
+    }
+  }
+}
+
+function statsOf(job) {
+  return {
+    prompt: job.usage?.prompt_tokens ?? null,
+    completion: job.usage?.completion_tokens ?? null,
+    reasoning: job.usage?.reasoning_tokens ?? null,
+    estimated: job.usage?.estimated ?? false,
+    cost: job.cost_microusd,
+    ttft: job.ttft_s,
+    duration: job.duration_s,
+    queued: job.queued_s,
+    speed: job.tokens_per_s,
+  };
+}
+
+/** Give an error as it is kept with a message. */
+export const plainError = (error) => ({
+  message: error.message,
+  code: error.code ?? "",
+  status: error.status ?? 0,
+  retryAfter: error.retryAfter ?? null,
+});
+
+const RETRY = { act: "again", label: "Try again" };
+const OTHER_MODEL = { act: "model", label: "Choose another model" };
+const ACTIONS = {
+  invalid_api_key: { act: "signin", label: "Sign in" },
+  xsrf_refused: { act: "reload", label: "Reload the page" },
+  model_not_found: OTHER_MODEL,
+  model_not_allowed: OTHER_MODEL,
+  price_unknown: OTHER_MODEL,
+  no_upstream_configured: OTHER_MODEL,
+  request_too_large: { act: "new", label: "Start a new chat" },
+  insufficient_quota: null,
+};
+
+/** Give the one thing to do about an error; null: nothing would help. */
+export const actionFor = (error) => (error.code in ACTIONS ? ACTIONS[error.code] : RETRY);
+
+/** Say what is to be said about an answer that is over; null: nothing. */
+export function explain(message) {
+  const kept = message.text ? " What had arrived is kept." : "";
+  switch (message.state) {
+    case "stopped":
+      return { tone: "calm", icon: "square", text: "Stopped." };
+    case "interrupted": {
+      const text = `The answer was interrupted: the gateway has restarted, or does not keep it any more.${kept}`;
+      return { tone: "warn", icon: "triangle-alert", text, action: RETRY };
+    }
+    case "failed":
+      return { tone: "bad", text: `${message.error.message}${kept}`, action: actionFor(message.error) };
+    case "done":
+      return explainEnd(message);
+    default:
+      return null;
+  }
+}
+
+function explainEnd({ finish, text }) {
+  if (finish === "length") {
+    return { tone: "calm", icon: "circle-alert", text: "The answer has reached its length limit." };
+  }
+  if (finish === "content_filter") {
+    return { tone: "warn", icon: "triangle-alert", text: "The provider's filter cut the answer." };
+  }
+  if (!text) return { tone: "warn", icon: "triangle-alert", text: "The answer is empty.", action: RETRY };
+  return null;
+}
+
+/** Say for screen readers how an answer ended. */
+export function endWords(message) {
+  if (message.state === "done") {
+    return `Response complete, ${plural(message.text.split(/\s+/).filter(Boolean).length, "word")}`;
+  }
+  return { stopped: "Stopped", failed: "The answer failed", interrupted: "The answer was interrupted" }[message.state];
+}

@@ -1,0 +1,494 @@
+// The chat page: joins the composer, the transcript, the list of conversations and the gateway.
+
+import { Answer, actionFor, endWords, explain, newAnswer, plainError } from "./answer.js";
+import { Composer, fileCard } from "./composer.js";
+import { announce, count, money, plural, short } from "./page.js";
+import { Session, storedFiles } from "./session.js";
+import { NoRoom, find, newId } from "./store.js";
+import { call, callJson } from "./stream.js";
+import { Transcript, loadMarkdown } from "./transcript.js";
+
+const WARN_AT = 0.8;
+const LAST_MODEL = "roxy-model";
+const byId = (id) => document.getElementById(id);
+const boot = JSON.parse(byId("main").dataset.boot);
+const coarse = matchMedia("(pointer: coarse)");
+const narrow = matchMedia("(max-width: 56rem)");
+
+const idOfPage = () => /^\/c\/([\w-]+)$/.exec(location.pathname)?.[1] ?? null;
+const signIn = () => location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
+
+class Chat {
+  constructor() {
+    this.models = new Map(boot.models.map((model) => [model.id, model]));
+    this.visitor = boot.visitor;
+    this.session = null;
+    this.sessions = new Map(); // those with an answer under way
+    this.answers = new Map(); // by the message's id
+    this.list = null;
+    this.tabs = new BroadcastChannel("roxy");
+    this.tabs.onmessage = (event) => this.otherTab(event.data);
+    this.transcript = new Transcript(byId("transcript"), byId("scroller"), byId("jump"), {
+      act: (name, message, row) => this.act(name, message, row),
+      siblings: (message) => this.session.tree.siblings(message),
+      explain,
+      fileCard: (file) => storedCard(file),
+      modelName: (id) => this.modelName(id),
+      isOwner: boot.visitor.kind === "owner",
+    });
+    this.composer = new Composer(byId("composer"), {
+      send: (text, files) => this.send(text, files),
+      stop: () => this.running()?.stop(),
+      draft: (text, files) => this.keep(this.session.keepDraft(text, files)),
+      editLast: () => this.editLast(),
+      blocked: (files) => this.blocked(files),
+      room: (tokens) => this.room(tokens),
+      keepFiles: (files) => this.keep(this.session.keepFiles(files)),
+      load: (module) => this.load(module),
+      limits: { fileBytes: boot.max_file_bytes },
+    });
+  }
+
+  async start() {
+    byId("model").addEventListener("click", () => this.chooseModel());
+    byId("settings").addEventListener("click", () => this.showSettings());
+    byId("side-switch").addEventListener("click", () => this.toggleSidebar());
+    byId("side-back").addEventListener("click", () => this.toggleSidebar(false));
+    byId("welcome").addEventListener("click", (event) => this.welcomeClicked(event));
+    addEventListener("popstate", () => this.open(idOfPage(), false));
+    this.composer.enterSends = (await find("settings", "enter"))?.value ?? "auto";
+    this.showStanding();
+    await this.open(idOfPage(), false);
+    performance.mark("roxy-ready");
+    document.documentElement.dataset.ready = "";
+    await this.loadList();
+    (window.requestIdleCallback ?? setTimeout)(() => this.loadRest());
+  }
+
+  async loadList() {
+    const { ConversationList } = await this.load(() => import("./sidebar.js"));
+    this.list = new ConversationList(byId("sidebar"), {
+      open: (id) => this.open(id),
+      opened: () => this.session?.conversation,
+      changed: (id) => this.tabs.postMessage({ id }),
+      load: (module) => this.load(module),
+      failed: (text) => this.composer.showAlert(text),
+      help: () => this.help(),
+      modelName: (id) => this.modelName(id),
+    });
+    await this.list.reload();
+    this.refresh();
+  }
+
+  /** Load what the first answer will need, while nothing else is to be done. */
+  async loadRest() {
+    const { listenToKeys } = await this.load(() => import("./keys.js"));
+    listenToKeys(this);
+    await loadMarkdown();
+    await import("./request.js");
+  }
+
+  /** Import a module; after an upgrade of the gateway the old ones are gone. */
+  async load(module) {
+    try {
+      return await module();
+    } catch (error) {
+      const reload = { action: () => location.reload(), label: "Reload" };
+      this.composer.showAlert("A part of the page could not be loaded. The gateway may be newer than this page.", reload);
+      throw error;
+    }
+  }
+
+  // The open conversation
+
+  async open(id, push = true) {
+    this.composer.save();
+    const asked = (this.opening = Symbol("open"));
+    if (id) await this.load(loadMarkdown);
+    const session = id ? (this.sessions.get(id) ?? (await Session.read(id))) : await Session.fresh(this.firstModel());
+    if (this.opening !== asked) return;
+    if (push) history.pushState(null, "", id && session ? `/c/${id}` : "/");
+    if (!session) {
+      await this.open(null, false);
+      history.replaceState(null, "", "/");
+      this.composer.showAlert("This conversation is not in this browser: conversations stay where they were begun.");
+      return;
+    }
+    this.session = session;
+    this.composer.clearAlert();
+    const { draft } = session.conversation;
+    this.composer.load(draft?.text ?? "", await storedFiles(draft?.files));
+    this.show();
+    if (session.begun) this.transcript.toEnd();
+    else byId("scroller").scrollTop = 0;
+    if (narrow.matches) this.toggleSidebar(false);
+    this.composer.focus();
+  }
+
+  firstModel() {
+    const last = this.models.get(localStorage.getItem(LAST_MODEL));
+    return (last?.available ? last : (boot.models.find((model) => model.available) ?? boot.models[0]))?.id ?? "";
+  }
+
+  /** Show the open conversation as it is now. */
+  show() {
+    const { path, conversation } = this.session;
+    byId("welcome").hidden = path.length > 0;
+    this.transcript.show(path);
+    for (const message of path) {
+      if (message.state !== "open") continue;
+      const answer = this.answers.get(message.id) ?? this.attach(message);
+      this.transcript.phase(answer);
+      this.transcript.text(answer);
+    }
+    byId("title").textContent = conversation.title || "New chat";
+    document.title = conversation.title ? `${conversation.title} – Roxy AI` : "Roxy AI";
+    this.refresh();
+  }
+
+  /** Show what depends on answers, the model and the messages that wait. */
+  refresh() {
+    if (!this.session) return;
+    const { conversation } = this.session;
+    const name = this.model()?.name ?? (conversation.model || "No model");
+    byId("model-name").textContent = name;
+    byId("model").setAttribute("aria-label", `Model: ${name}`);
+    for (const card of byId("welcome").querySelectorAll("[data-model]")) {
+      card.setAttribute("aria-pressed", card.dataset.model === conversation.model);
+    }
+    this.composer.setBusy(Boolean(this.running()));
+    this.composer.showWaiting(conversation.waiting, {
+      remove: (n) => this.unqueue(n),
+      edit: (n) => this.composer.giveBack(...this.unqueue(n)),
+    });
+    this.showGauge();
+    this.composer.refresh();
+    const running = new Set([...this.answers.values()].map((answer) => answer.message.conversation));
+    this.list?.show({ current: this.session.begun ? conversation.id : null, running });
+  }
+
+  model() {
+    return this.models.get(this.session.conversation.model);
+  }
+
+  modelName(id) {
+    return this.models.get(id)?.name ?? id;
+  }
+
+  /** Give the answer under way in the open conversation. */
+  running() {
+    return this.session?.path.map((message) => this.answers.get(message.id)).find(Boolean);
+  }
+
+  /** Wait until something is kept; tell when it cannot be. */
+  async keep(keeping) {
+    try {
+      await keeping;
+    } catch (error) {
+      const why = error instanceof NoRoom ? "The browser has no room left" : "The browser does not keep data for this page";
+      const action = { action: () => this.list?.exportAll(), label: "Export conversations" };
+      this.composer.showAlert(`${why}: this conversation will be lost. Export it, then delete old ones.`, action);
+    }
+  }
+
+  async save(session, ...messages) {
+    await this.keep(session.save(...messages));
+    this.tabs.postMessage({ id: session.id });
+    this.list?.touched(session.conversation);
+  }
+
+  // Asking
+
+  async send(text, files) {
+    const { session } = this;
+    if (this.running()) {
+      session.conversation.waiting.push({ text, files });
+      this.keep(session.keepDraft("", []));
+      this.refresh();
+    } else await this.ask(session, { text, files, parent: session.path.at(-1) });
+  }
+
+  /** Ask a new question below `parent`, and give it back if the gateway refuses. */
+  async ask(session, { text, files, parent }) {
+    const begins = !session.begun;
+    const question = session.addQuestion(text, files, parent);
+    if (begins && session === this.session) history.replaceState(null, "", `/c/${session.id}`);
+    const error = await this.answer(session, question);
+    if (!error) {
+      const typing = session === this.session && !this.composer.isEmpty;
+      if (!typing) this.keep(session.forgetDraft());
+      return;
+    }
+    await session.remove(question);
+    if (begins) this.list?.dropped(session.conversation);
+    if (session !== this.session) return;
+    if (begins) history.replaceState(null, "", "/");
+    this.composer.giveBack(text, files);
+    this.show();
+    this.showRefusal(error);
+  }
+
+  /** Ask for an answer to a question; gives the error when the gateway refuses it. */
+  async answer(session, question) {
+    const { conversation, tree } = session;
+    await this.load(loadMarkdown);
+    const message = newAnswer(newId("m_"), newId("chat-"), question.id, session.id, conversation.model);
+    tree.add(message, true);
+    const answer = new Answer(message, this);
+    this.answers.set(message.id, answer);
+    this.sessions.set(session.id, session);
+    if (session === this.session) {
+      this.show();
+      this.transcript.toEnd();
+    }
+    await this.save(session, question, message);
+    try {
+      const { buildRequest } = await this.load(() => import("./request.js"));
+      await answer.ask(await buildRequest(conversation, tree.before(question), this.models.get(message.model)));
+      return null;
+    } catch (error) {
+      if (message.state !== "open") return null; // it was stopped before it was accepted
+      this.answers.delete(message.id);
+      if (error.code === "unreachable") call(`jobs/${message.job}`, { method: "DELETE" }).catch(() => {});
+      await session.remove(message);
+      if (session === this.session) this.show();
+      return error;
+    }
+  }
+
+  showRefusal(error) {
+    const told = plainError(error);
+    const offered = told.retryAfter ? null : actionFor(told);
+    const action = offered && (() => this.do(offered.act) ?? this.composer.submit());
+    this.composer.showAlert(told.message, { wait: told.retryAfter, action, label: offered?.label });
+    this.updateStanding();
+  }
+
+  attach(message) {
+    const answer = new Answer(message, this);
+    this.answers.set(message.id, answer);
+    this.sessions.set(message.conversation, this.session);
+    answer.attach();
+    return answer;
+  }
+
+  unqueue(n) {
+    const [taken] = this.session.conversation.waiting.splice(n, 1);
+    this.keep(this.session.saveRecord());
+    this.refresh();
+    return [taken.text, taken.files];
+  }
+
+  async otherTab({ id }) {
+    await this.list?.reload();
+    const { session } = this;
+    if (!session.begun || (id && id !== session.id) || !(await session.refresh(this.answers))) return;
+    if (session === this.session) this.show();
+  }
+
+  // What answers tell (see Answer)
+
+  phase(answer) {
+    this.transcript.phase(answer);
+    if (answer.message.conversation !== this.session.id) return;
+    announce(answer.phase.name === "writing" ? "Generating" : answer.words);
+  }
+
+  text(answer) {
+    this.transcript.text(answer);
+  }
+
+  stats(answer) {
+    this.transcript.refresh(answer.message);
+    this.showGauge();
+    this.updateStanding();
+  }
+
+  unkept(error) {
+    this.keep(Promise.reject(error));
+  }
+
+  end(answer) {
+    const { message } = answer;
+    const session = this.sessions.get(message.conversation);
+    this.answers.delete(message.id);
+    this.sessions.delete(message.conversation);
+    this.transcript.end(answer);
+    this.tabs.postMessage({ id: message.conversation });
+    if (session === this.session) announce(endWords(message));
+    this.refresh();
+    this.list?.touched(session.conversation);
+    const next = message.state === "done" ? session.conversation.waiting.shift() : null;
+    if (next) this.ask(session, { ...next, parent: session.path.at(-1) });
+  }
+
+  // What rows ask for
+
+  act(name, message, row) {
+    if (name === "previous" || name === "next") this.turnVersion(name, message);
+    else if (name === "regenerate" || name === "again") this.regenerate(message);
+    else if (name === "edit") this.edit(message, row);
+    else this.do(name);
+  }
+
+  /** Do what an error offers; undefined where trying again is meant. */
+  do(name) {
+    const acts = { model: () => this.chooseModel(), signin: signIn, reload: () => location.reload(), new: () => this.open(null) };
+    if (!acts[name]) return undefined;
+    acts[name]();
+    return true;
+  }
+
+  turnVersion(name, message) {
+    if (this.running()) return;
+    const { tree } = this.session;
+    const siblings = tree.siblings(message);
+    const chosen = siblings[siblings.indexOf(message) + (name === "next" ? 1 : -1)];
+    tree.choose(chosen);
+    this.show();
+    this.keep(this.session.saveRecord());
+    const { root } = this.transcript.rows.get(chosen.id);
+    (root.querySelector(`[data-act="${name}"]:enabled`) ?? root.querySelector(".versions button:enabled"))?.focus();
+  }
+
+  async regenerate(message) {
+    if (this.running()) return;
+    const { session } = this;
+    const refused = await this.answer(session, session.tree.messages.get(message.parent));
+    if (refused) this.showRefusal(refused);
+    else if (!message.text && message.state !== "done") {
+      await session.remove(message); // it never had a word
+      if (session === this.session) this.show();
+    }
+  }
+
+  async edit(message, row) {
+    if (this.running()) return;
+    const { editInPlace } = await this.load(() => import("./edit.js"));
+    const { session } = this;
+    editInPlace(row, async (text) => {
+      const parent = session.tree.messages.get(message.parent);
+      await this.ask(session, { text, files: await storedFiles(message.files), parent });
+    });
+  }
+
+  editLast() {
+    const last = this.session.path.findLast((message) => message.role === "user");
+    if (!last || this.running()) return false;
+    this.edit(last, this.transcript.rows.get(last.id));
+    return true;
+  }
+
+  // Models, room and standing
+
+  async chooseModel() {
+    const { pickModel } = await this.load(() => import("./picker.js"));
+    const id = await pickModel(boot.models, this.session.conversation.model);
+    if (id) this.setModel(id);
+  }
+
+  setModel(id) {
+    this.session.conversation.model = id;
+    localStorage.setItem(LAST_MODEL, id);
+    this.keep(this.session.saveRecord());
+    this.refresh();
+    announce(`Model: ${this.modelName(id)}`);
+  }
+
+  /** Say why these files cannot be sent to this model; null: they can. */
+  blocked(files) {
+    const model = this.session && this.model();
+    if (!model || !files.some((file) => file.kind === "image") || takesImages(model)) return null;
+    const able = boot.models.find((other) => other.available && takesImages(other));
+    const action = able && (() => this.setModel(able.id));
+    return { text: `${model.name} takes no images.`, label: able && `Switch to ${able.name}`, action };
+  }
+
+  room(typed) {
+    const model = this.session && this.model();
+    if (!model) return { text: "" };
+    const part = (this.session.used() + typed) / model.context_window;
+    if (part > 1) return { warn: true, text: `Longer than the context of ${model.name} (${short(model.context_window)} tokens).` };
+    if (part > WARN_AT) return { warn: true, text: `The context of ${model.name} is ${Math.round(part * 100)} % full.` };
+    return { text: typed ? `≈ ${plural(typed, "token")}` : "" };
+  }
+
+  showGauge() {
+    const model = this.model();
+    const used = this.session.used();
+    byId("gauge").hidden = !model || used === 0;
+    if (!model) return;
+    byId("gauge-bar").value = Math.min(used / model.context_window, 1);
+    byId("gauge-text").textContent = `${short(used)} / ${short(model.context_window)}`;
+    const cost = this.session.cost();
+    byId("total").textContent = cost ? money(cost) : "";
+  }
+
+  async updateStanding() {
+    try {
+      this.visitor = { ...this.visitor, ...(await callJson("key")) };
+      this.showStanding();
+    } catch {
+      // It stays as it was; the next answer asks anew.
+    }
+  }
+
+  showStanding() {
+    byId("standing").textContent = standing(this.visitor);
+  }
+
+  // The page
+
+  welcomeClicked(event) {
+    const button = event.target.closest("button");
+    if (button?.dataset.prompt) this.composer.fill(button.dataset.prompt);
+    else if (button?.dataset.model) {
+      this.setModel(button.dataset.model);
+      this.composer.focus();
+    }
+  }
+
+  toggleSidebar(open) {
+    const { dataset } = document.body;
+    const shown = dataset.side ? dataset.side === "open" : !narrow.matches;
+    dataset.side = (open ?? !shown) ? "open" : "closed";
+    byId("side-switch").setAttribute("aria-expanded", dataset.side === "open");
+    if (dataset.side === "open") byId("sidebar").querySelector("a, button, input")?.focus();
+    else if (byId("sidebar").contains(document.activeElement)) byId("side-switch").focus();
+  }
+
+  async showSettings() {
+    const { showSettings } = await this.load(() => import("./settings.js"));
+    showSettings(this, this.model() ?? boot.models[0]);
+  }
+
+  async help() {
+    const { showHelp } = await this.load(() => import("./help.js"));
+    showHelp();
+  }
+}
+
+const takesImages = (model) => model.modalities.input.includes("image");
+
+/** Make the card of a file that is kept; an image shows itself once it is found. */
+function storedCard(file) {
+  const card = fileCard(file);
+  if (file.kind === "image") {
+    find("files", file.id).then((kept) => kept?.blob && card.replaceWith(fileCard(kept)));
+  }
+  return card;
+}
+
+/** Say who asks and what is left to them. */
+function standing({ kind, name, remaining }) {
+  if (kind === "owner") return "Signed in as the owner, without limits.";
+  const who = kind === "key" ? name : "Guest";
+  const { requests, requests_day: day, budget } = remaining ?? {};
+  const left = [];
+  if (requests) left.push(`${count(requests.remaining)} of ${plural(requests.limit, "message")} left this minute`);
+  if (day) left.push(`${count(day.remaining)} of ${count(day.limit)} today`);
+  if (budget) left.push(`${money(Math.max(budget.limit_microusd - budget.spent_microusd, 0))} of ${money(budget.limit_microusd)} left`);
+  return `${who}${left.length ? `: ${left.join(", ")}` : ", without limits"}.`;
+}
+
+new Chat().start();

@@ -1,0 +1,145 @@
+// One conversation in this tab: its record, its tree of messages, its draft, and keeping them.
+
+import { Tree, erase, eraseMessages, find, newConversation, newId, put, putAll, within } from "./store.js";
+
+const TITLE_LETTERS = 60;
+const LETTERS_PER_TOKEN = 4;
+/** Where a conversation without messages is kept while its draft is written. */
+const NEW = "new";
+
+/** Estimate how many tokens so many letters are. */
+export const tokensOf = (letters) => Math.ceil(letters / LETTERS_PER_TOKEN);
+
+const withoutBlobs = (files) => files.map(({ blob, ...file }) => file);
+
+export class Session {
+  constructor(conversation, messages) {
+    this.conversation = conversation;
+    this.tree = new Tree(conversation, messages);
+  }
+
+  /** Read a conversation; null when this browser does not have it. */
+  static async read(id) {
+    const conversation = await find("conversations", id);
+    if (!conversation || conversation.deleted) return null;
+    return new Session(conversation, await within("messages", id));
+  }
+
+  /** Begin a conversation, or go on with one that has a draft only. */
+  static async fresh(model) {
+    const kept = (await find("settings", NEW))?.value;
+    const goesOn = kept && !(await find("conversations", kept.id));
+    return new Session(goesOn ? kept : newConversation(model), []);
+  }
+
+  get id() {
+    return this.conversation.id;
+  }
+
+  get begun() {
+    return this.tree.messages.size > 0;
+  }
+
+  get path() {
+    return this.tree.path();
+  }
+
+  /** Make a question below `parent` and show it. */
+  addQuestion(text, files, parent) {
+    const question = {
+      id: newId("m_"),
+      conversation: this.id,
+      parent: parent?.id ?? null,
+      role: "user",
+      text,
+      files: withoutBlobs(files),
+      created: Date.now(),
+    };
+    if (!this.begun) this.conversation.title = titleOf(text || files[0]?.name || "");
+    this.tree.add(question, true);
+    return question;
+  }
+
+  /** Take messages out again, here and from what is kept; without any the conversation is gone. */
+  async remove(...messages) {
+    for (const message of messages) this.tree.remove(message);
+    await eraseMessages(...messages.map((message) => message.id));
+    if (this.begun) return;
+    this.conversation.title = "";
+    const { draft } = this.conversation;
+    const files = await within("files", this.id);
+    await erase(this.id);
+    if (draft) await putAll({ settings: [{ id: NEW, value: this.conversation }], files });
+  }
+
+  /** Keep the conversation and some of its messages. */
+  async save(...messages) {
+    this.conversation.updated = Date.now();
+    await putAll({ conversations: [this.conversation], messages });
+  }
+
+  /** Keep the conversation's own record, wherever it is. */
+  async saveRecord() {
+    if (this.begun) await put("conversations", this.conversation);
+    else await put("settings", { id: NEW, value: this.conversation });
+  }
+
+  /** Keep what is typed. */
+  async keepDraft(text, files) {
+    this.conversation.draft = text || files.length ? { text, files: withoutBlobs(files) } : null;
+    await this.saveRecord();
+  }
+
+  /** The gateway has taken the message: its draft is done with. */
+  async forgetDraft() {
+    this.conversation.draft = null;
+    await this.saveRecord();
+    const kept = (await find("settings", NEW))?.value;
+    if (kept?.id === this.id) await put("settings", { id: NEW, value: null });
+  }
+
+  /** Keep files that were attached. */
+  async keepFiles(files) {
+    await put("files", ...files.map((file) => ({ ...file, conversation: this.id })));
+  }
+
+  /** Take in what another tab has written; messages in `live` are better known here. */
+  async refresh(live) {
+    const conversation = await find("conversations", this.id);
+    if (!conversation) return false;
+    const here = this.tree.messages;
+    const messages = (await within("messages", this.id)).map((message) => {
+      const known = here.get(message.id);
+      return known && (live.has(message.id) || JSON.stringify(known) === JSON.stringify(message)) ? known : message;
+    });
+    Object.assign(this.conversation, conversation, { draft: this.conversation.draft });
+    this.tree = new Tree(this.conversation, messages);
+    return true;
+  }
+
+  /** Tell how many tokens of the context the shown messages take. */
+  used() {
+    const path = this.path;
+    const last = path.findLastIndex((message) => message.stats && message.stats.prompt !== null);
+    const told = last < 0 ? 0 : path[last].stats.prompt + (path[last].stats.completion ?? 0);
+    return told + path.slice(last + 1).reduce((sum, message) => sum + tokensOf(message.text.length), 0);
+  }
+
+  /** Give what all answers have cost, in micro-dollars. */
+  cost() {
+    let sum = 0;
+    for (const { stats } of this.tree.messages.values()) sum += stats?.cost ?? 0;
+    return sum;
+  }
+}
+
+/** Give files with their contents; those that are gone are left out. */
+export async function storedFiles(files) {
+  const found = await Promise.all((files ?? []).map((file) => find("files", file.id)));
+  return found.filter(Boolean);
+}
+
+function titleOf(words) {
+  const title = words.replace(/\s+/g, " ").trim();
+  return title.length > TITLE_LETTERS ? `${title.slice(0, TITLE_LETTERS).trimEnd()}…` : title;
+}

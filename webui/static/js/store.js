@@ -1,0 +1,183 @@
+// What the browser keeps: conversations, their messages and files, in IndexedDB.
+//
+//   conversations  { id, title, created, updated, pinned, model, system, parameters, choices,
+//                    draft, waiting, deleted }
+//   messages       { id, conversation, parent, role, text, created, files, ... }
+//   files          { id, conversation, name, type, size, blob }
+//   settings       { id, value }
+//
+// A conversation is a tree: editing and regenerating add siblings. `choices` tells which child of a
+// message is shown; without a choice it is the newest.
+
+const NAME = "roxy";
+const VERSION = 1;
+const STORES = ["conversations", "messages", "files", "settings"];
+const ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz";
+
+let opening = null;
+
+function open() {
+  opening ??= new Promise((resolve, reject) => {
+    const request = indexedDB.open(NAME, VERSION);
+    request.onupgradeneeded = () => {
+      const db = request.result;
+      for (const name of STORES) {
+        const store = db.createObjectStore(name, { keyPath: "id" });
+        if (name === "messages" || name === "files") store.createIndex("conversation", "conversation");
+      }
+    };
+    request.onsuccess = () => {
+      request.result.onversionchange = () => request.result.close();
+      resolve(request.result);
+    };
+    request.onerror = () => reject(request.error);
+  });
+  return opening;
+}
+
+function result(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}
+
+async function reading(store) {
+  return (await open()).transaction(store).objectStore(store);
+}
+
+/** The browser has no room, or does not let the page keep anything. */
+export class NoRoom extends Error {}
+
+async function writing(stores, act) {
+  try {
+    const transaction = (await open()).transaction(stores, "readwrite");
+    const done = new Promise((resolve, reject) => {
+      transaction.oncomplete = resolve;
+      transaction.onerror = transaction.onabort = () => reject(transaction.error);
+    });
+    act(transaction);
+    await done;
+  } catch (error) {
+    if (error?.name === "QuotaExceededError") throw new NoRoom("The browser has no room left.");
+    throw error;
+  }
+}
+
+/** Make an id that nobody guesses; works without a secure context too. */
+export function newId(prefix) {
+  const bytes = crypto.getRandomValues(new Uint8Array(20));
+  return prefix + Array.from(bytes, (byte) => ID_ALPHABET[byte % 36]).join("");
+}
+
+export const find = async (store, id) => result((await reading(store)).get(id));
+export const all = async (store) => result((await reading(store)).getAll());
+export const put = (store, ...values) =>
+  writing([store], (tx) => values.forEach((value) => tx.objectStore(store).put(value)));
+
+/** Give a conversation's messages or files. */
+export async function within(store, conversation) {
+  return result((await reading(store)).index("conversation").getAll(conversation));
+}
+
+/** Keep several things at once, or none: { messages: [...], files: [...] }. */
+export function putAll(groups) {
+  return writing(Object.keys(groups), (tx) => {
+    for (const [store, values] of Object.entries(groups)) {
+      for (const value of values) tx.objectStore(store).put(value);
+    }
+  });
+}
+
+/** Forget a conversation for good. */
+export async function erase(id) {
+  const [messages, files] = await Promise.all([within("messages", id), within("files", id)]);
+  await writing(["conversations", "messages", "files"], (tx) => {
+    tx.objectStore("conversations").delete(id);
+    for (const message of messages) tx.objectStore("messages").delete(message.id);
+    for (const file of files) tx.objectStore("files").delete(file.id);
+  });
+}
+
+/** Forget single messages. */
+export const eraseMessages = (...ids) =>
+  writing(["messages"], (tx) => ids.forEach((id) => tx.objectStore("messages").delete(id)));
+
+/** Begin a conversation; it is kept once it has a message or a draft. */
+export function newConversation(model) {
+  const now = Date.now();
+  return {
+    id: newId("c_"),
+    title: "",
+    created: now,
+    updated: now,
+    pinned: false,
+    model,
+    system: "",
+    parameters: {},
+    choices: {},
+    draft: null,
+    waiting: [],
+    deleted: null,
+  };
+}
+
+const ROOT = "root";
+
+/** The messages of one conversation as a tree. */
+export class Tree {
+  constructor(conversation, messages) {
+    this.conversation = conversation;
+    this.messages = new Map();
+    this.children = new Map([[ROOT, []]]);
+    for (const message of messages.sort((a, b) => a.created - b.created)) this.add(message);
+  }
+
+  /** Take a message in; it becomes the one that is shown among its siblings. */
+  add(message, chosen = false) {
+    this.messages.set(message.id, message);
+    const parent = message.parent ?? ROOT;
+    if (!this.children.has(parent)) this.children.set(parent, []);
+    this.children.get(parent).push(message.id);
+    if (chosen) this.conversation.choices[parent] = message.id;
+  }
+
+  /** Take a message without children out again. */
+  remove(message) {
+    const parent = message.parent ?? ROOT;
+    this.messages.delete(message.id);
+    this.children.set(parent, this.children.get(parent).filter((id) => id !== message.id));
+    if (this.conversation.choices[parent] === message.id) delete this.conversation.choices[parent];
+  }
+
+  /** Give the messages that stand beside a message, itself included, oldest first. */
+  siblings(message) {
+    return (this.children.get(message.parent ?? ROOT) ?? []).map((id) => this.messages.get(id));
+  }
+
+  /** Show another sibling. */
+  choose(message) {
+    this.conversation.choices[message.parent ?? ROOT] = message.id;
+  }
+
+  /** Give the messages that are shown, from the first to the last. */
+  path() {
+    const shown = [];
+    let at = ROOT;
+    while (true) {
+      const ids = this.children.get(at) ?? [];
+      if (!ids.length) return shown;
+      const chosen = this.conversation.choices[at];
+      const message = this.messages.get(ids.includes(chosen) ? chosen : ids.at(-1));
+      shown.push(message);
+      at = message.id;
+    }
+  }
+
+  /** Give the messages from the first down to this one. */
+  before(message) {
+    const line = [];
+    for (let at = message; at; at = this.messages.get(at.parent)) line.unshift(at);
+    return line;
+  }
+}
