@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from server.admission import Lease
 from server.handlers.streaming import StreamHandler
 from server.reply import WholeReply
@@ -54,6 +56,12 @@ class ChatHandler(StreamHandler):
         super().on_connection_close()
         if self.job is not None and self.attachment is None:
             self.job.cancel()
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        """Answer a failure; a job that its handler can no longer carry must not run on."""
+        if self.job is not None and self.attachment is None:
+            self.job.cancel()
+        super().send_error(status_code, **kwargs)
 
     async def _admit(self) -> tuple[Job, Lease]:
         assert self.principal is not None
