@@ -25,7 +25,6 @@ from fakes.upstream import (
     completion,
     event,
     events_of,
-    refusal,
     silence,
     streaming,
 )
@@ -270,12 +269,11 @@ def finished() -> Answer:
     [
         (finished(), None),
         (completion(), None),
-        (refusal(400), None),
         (streaming(PIECES, end="cut"), None),
         (silence(), 0),
         (streaming(PIECES, end="hang"), 1000),
     ],
-    ids=["finished", "whole", "refused", "cut", "left early", "left in the middle"],
+    ids=["finished", "whole", "cut", "left early", "left in the middle"],
 )
 async def test_no_part_of_an_ended_request_waits_for_the_garbage_collector(
     tmp_path: Path, plan: Answer, leaves_after: int | None

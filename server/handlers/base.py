@@ -8,6 +8,7 @@ before its body was read; the rest is swallowed up to a cap so that the client g
 from __future__ import annotations
 
 import logging
+import re
 import time
 from functools import cache
 from typing import Any, ClassVar
@@ -38,6 +39,10 @@ LOGGED_CHARS = 200
 JSON = "application/json"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
+
+
+SECRET = re.compile(r"roxy_[0-9A-Za-z]{38}")
+"""A key that somebody has put into a path by mistake: it must not reach the log."""
 
 
 def plain(text: str) -> str:
@@ -293,7 +298,7 @@ class BaseHandler(RequestHandler):
                 at=time.time(),
                 request_id=self.request_id,
                 method=plain(self.method),
-                path=plain(self.request.path),
+                path=SECRET.sub("roxy_***", plain(self.request.path)),
                 status=499 if self.left and not self.answered else self._status,
                 duration_ms=(time.monotonic() - self.started) * 1000,
                 who=self.principal.log_name if self.principal is not None else "-",
