@@ -226,6 +226,31 @@ async def test_an_answer_shows_what_the_usage_record_has(chromium: Browser, tmp_
         await expect(answers(page)).to_contain_text("1,204 in · 356 out · $0.0019")
 
 
+async def test_a_button_keeps_the_focus_when_the_numbers_come(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        upstream.plan(stream_of(["Hello"], usage=USAGE))
+        may_tell = asyncio.Event()
+
+        async def late(route: Route) -> None:
+            await may_tell.wait()
+            await route.continue_()
+
+        await page.route(re.compile("/jobs/chat-[^/]+$"), late)
+        await open_chat(page)
+        await say(page, "Hi")
+        button = answers(page).get_by_role("button", name="Regenerate")
+        await button.focus()
+        may_tell.set()
+        await expect(answers(page)).to_contain_text("11 in")
+        await expect(button).to_be_focused()
+
+
 async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_path: Path) -> None:
     async with (
         FakeUpstream() as upstream,

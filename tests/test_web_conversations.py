@@ -30,6 +30,12 @@ async def more(page: Page, title: str, item: str) -> None:
     await page.get_by_role("menuitem", name=item, exact=True).click()
 
 
+async def begin_anew(page: Page) -> None:
+    """Leave the open conversation for a new one."""
+    await page.get_by_role("link", name="New chat").click()
+    await expect(answers(page)).to_have_count(0)
+
+
 async def talk(page: Page, *texts: str) -> None:
     """Say several things in turn, each after the answer to the one before."""
     for text in texts:
@@ -143,7 +149,7 @@ async def test_the_list_renames_pins_deletes_and_takes_back(
     ):
         await open_chat(page)
         await talk(page, "about apples")
-        await page.get_by_role("link", name="New chat").click()
+        await begin_anew(page)
         await talk(page, "about pears")
         await expect(entries(page)).to_have_text([re.compile("pears"), re.compile("apples")])
         await more(page, "about apples", "Pin")
@@ -157,8 +163,30 @@ async def test_the_list_renames_pins_deletes_and_takes_back(
         await page.get_by_role("button", name="Undo").click()
         await expect(entries(page)).to_have_count(2)
         await more(page, "about pears", "Delete")
+        await expect(entries(page)).to_have_count(1)
         await page.reload()
         await expect(entries(page)).to_have_text([re.compile("Fruit")])
+
+
+async def test_a_title_being_written_outlives_the_end_of_an_answer(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        answer, go = held("Begun")
+        upstream.plan(answer)
+        await open_chat(page)
+        await say(page, "about apples")
+        await expect(text_of_answer(page)).to_have_text("Begun")
+        await more(page, "about apples", "Rename")
+        await page.get_by_role("textbox", name="New title").fill("Fruit")
+        go.set()
+        await expect(stop_button(page)).to_be_hidden()
+        await page.keyboard.press("Enter")
+        await expect(entries(page).first).to_contain_text("Fruit")
 
 
 async def test_search_finds_titles_and_words(chromium: Browser, tmp_path: Path) -> None:
@@ -170,7 +198,7 @@ async def test_search_finds_titles_and_words(chromium: Browser, tmp_path: Path) 
         upstream.plan(stream_of(["The quince is a fruit."]), stream_of(["Nothing here."]))
         await open_chat(page)
         await talk(page, "about apples")
-        await page.get_by_role("link", name="New chat").click()
+        await begin_anew(page)
         await talk(page, "about pears")
         search = page.get_by_role("searchbox", name="Search conversations")
         await search.fill("pears")

@@ -31,7 +31,7 @@ class ChatPageHandler(PageHandler):
         self.show(
             "chat.html",
             boot=msgspec.json.encode(self._boot(models)).decode(),
-            models=models[:4],
+            models=sorted(models, key=lambda model: not model["available"])[:4],
             prompts=PROMPTS,
             base_url=self.base_url(),
             welcome=self._is_welcome(),

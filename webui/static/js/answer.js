@@ -48,7 +48,6 @@ export class Answer {
   async ask(request) {
     const response = await this._stream.ask(request);
     this.message.job = this._stream.job;
-    if (this.phase.name === "sending") this.state("connecting", {});
     this._run(response);
   }
 
@@ -71,19 +70,23 @@ export class Answer {
 
   /** Say in words where it is. */
   get words() {
-    const { name, position, waiting, wait } = this.phase;
+    const { name, position, waiting } = this.phase;
     switch (name) {
       case "sending": return "Sending";
-      case "queued": {
-        const about = wait >= 1 ? `, about ${seconds(wait)}` : "";
-        return `Position ${position} of ${waiting} in the queue${about}`;
-      }
+      case "queued": return `Position ${position} of ${waiting} in the queue`;
       case "connecting": return "Contacting the provider";
       case "retrying": return "The provider failed, trying another one";
       case "thinking": return "Thinking";
       case "writing": return "Writing";
       default: return "Connection lost, finding the answer again";
     }
+  }
+
+  /** Say how long it may take, or how fast it goes, where that can be told. */
+  get pace() {
+    const { name, wait } = this.phase;
+    if (name === "queued" && wait >= 1) return `, about ${seconds(Math.round(wait)).replace(".0", "")}`;
+    return name === "writing" && this.speed ? ` ≈ ${Math.round(this.speed)} tokens/s` : "";
   }
 
   /** Estimate the speed in tokens per second; 0 while it cannot be told. */
@@ -132,7 +135,7 @@ export class Answer {
     message.state = ending;
     message.seq = this._stream.seq;
     message.finish = this._stream.finish;
-    message.error = error && ending !== "stopped" ? plainError(error) : null;
+    message.error = error && error.code !== "stopped" ? plainError(error) : null;
     this._save();
     this._shown.end(this);
     this._resolve(ending);
@@ -192,9 +195,10 @@ export const plainError = (error) => ({
 
 const RETRY = { act: "again", label: "Try again" };
 const OTHER_MODEL = { act: "model", label: "Choose another model" };
+const RELOAD = { act: "reload", label: "Reload the page" };
 const ACTIONS = {
-  invalid_api_key: { act: "signin", label: "Sign in" },
-  xsrf_refused: { act: "reload", label: "Reload the page" },
+  invalid_api_key: RELOAD,
+  xsrf_refused: RELOAD,
   model_not_found: OTHER_MODEL,
   model_not_allowed: OTHER_MODEL,
   price_unknown: OTHER_MODEL,
@@ -211,7 +215,7 @@ export function explain(message) {
   const kept = message.text ? " What had arrived is kept." : "";
   switch (message.state) {
     case "stopped":
-      return { tone: "calm", icon: "square", text: "Stopped." };
+      return { tone: "calm", icon: "square", text: message.error?.message ?? "Stopped." };
     case "interrupted": {
       const text = `The answer was interrupted: the gateway has restarted, or does not keep it any more.${kept}`;
       return { tone: "warn", icon: "triangle-alert", text, action: RETRY };

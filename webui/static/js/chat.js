@@ -2,9 +2,9 @@
 
 import { Answer, actionFor, endWords, explain, newAnswer, plainError } from "./answer.js";
 import { Composer, fileCard } from "./composer.js";
-import { announce, count, money, plural, short } from "./page.js";
-import { Session, storedFiles } from "./session.js";
-import { NoRoom, find, newId } from "./store.js";
+import { announce, money, plural, short } from "./page.js";
+import { Session, standing, storedFiles } from "./session.js";
+import { NoRoom, find, keeps, newId } from "./store.js";
 import { call, callJson } from "./stream.js";
 import { Transcript, loadMarkdown } from "./transcript.js";
 
@@ -16,7 +16,6 @@ const coarse = matchMedia("(pointer: coarse)");
 const narrow = matchMedia("(max-width: 56rem)");
 
 const idOfPage = () => /^\/c\/([\w-]+)$/.exec(location.pathname)?.[1] ?? null;
-const signIn = () => location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
 
 class Chat {
   constructor() {
@@ -61,6 +60,7 @@ class Chat {
     await this.open(idOfPage(), false);
     performance.mark("roxy-ready");
     document.documentElement.dataset.ready = "";
+    if (!(await keeps())) this.composer.showAlert("This browser keeps nothing for the page: conversations end with this tab.");
     await this.loadList();
     (window.requestIdleCallback ?? setTimeout)(() => this.loadRest());
   }
@@ -69,6 +69,7 @@ class Chat {
     const { ConversationList } = await this.load(() => import("./sidebar.js"));
     this.list = new ConversationList(byId("sidebar"), {
       open: (id) => this.open(id),
+      leave: () => this.open(null, true, true),
       opened: () => this.session?.conversation,
       changed: (id) => this.tabs.postMessage({ id }),
       load: (module) => this.load(module),
@@ -101,7 +102,7 @@ class Chat {
 
   // The open conversation
 
-  async open(id, push = true) {
+  async open(id, push = true, stay = false) {
     this.composer.save();
     const asked = (this.opening = Symbol("open"));
     if (id) await this.load(loadMarkdown);
@@ -121,6 +122,7 @@ class Chat {
     this.show();
     if (session.begun) this.transcript.toEnd();
     else byId("scroller").scrollTop = 0;
+    if (stay) return;
     if (narrow.matches) this.toggleSidebar(false);
     this.composer.focus();
   }
@@ -160,6 +162,7 @@ class Chat {
     this.composer.showWaiting(conversation.waiting, {
       remove: (n) => this.unqueue(n),
       edit: (n) => this.composer.giveBack(...this.unqueue(n)),
+      send: (n) => this.send(...this.unqueue(n)),
     });
     this.showGauge();
     this.composer.refresh();
@@ -333,14 +336,21 @@ class Chat {
 
   /** Do what an error offers; undefined where trying again is meant. */
   do(name) {
-    const acts = { model: () => this.chooseModel(), signin: signIn, reload: () => location.reload(), new: () => this.open(null) };
+    const acts = { model: () => this.chooseModel(), reload: () => location.reload(), new: () => this.open(null) };
     if (!acts[name]) return undefined;
     acts[name]();
     return true;
   }
 
+  /** Say that something has to wait for the answer under way. */
+  mustWait() {
+    if (!this.running()) return false;
+    this.composer.showAlert("An answer is under way: wait for its end, or stop it first.");
+    return true;
+  }
+
   turnVersion(name, message) {
-    if (this.running()) return;
+    if (this.mustWait()) return;
     const { tree } = this.session;
     const siblings = tree.siblings(message);
     const chosen = siblings[siblings.indexOf(message) + (name === "next" ? 1 : -1)];
@@ -352,7 +362,7 @@ class Chat {
   }
 
   async regenerate(message) {
-    if (this.running()) return;
+    if (this.mustWait()) return;
     const { session } = this;
     const refused = await this.answer(session, session.tree.messages.get(message.parent));
     if (refused) this.showRefusal(refused);
@@ -363,7 +373,7 @@ class Chat {
   }
 
   async edit(message, row) {
-    if (this.running()) return;
+    if (this.mustWait()) return;
     const { editInPlace } = await this.load(() => import("./edit.js"));
     const { session } = this;
     editInPlace(row, async (text) => {
@@ -477,18 +487,6 @@ function storedCard(file) {
     find("files", file.id).then((kept) => kept?.blob && card.replaceWith(fileCard(kept)));
   }
   return card;
-}
-
-/** Say who asks and what is left to them. */
-function standing({ kind, name, remaining }) {
-  if (kind === "owner") return "Signed in as the owner, without limits.";
-  const who = kind === "key" ? name : "Guest";
-  const { requests, requests_day: day, budget } = remaining ?? {};
-  const left = [];
-  if (requests) left.push(`${count(requests.remaining)} of ${plural(requests.limit, "message")} left this minute`);
-  if (day) left.push(`${count(day.remaining)} of ${count(day.limit)} today`);
-  if (budget) left.push(`${money(Math.max(budget.limit_microusd - budget.spent_microusd, 0))} of ${money(budget.limit_microusd)} left`);
-  return `${who}${left.length ? `: ${left.join(", ")}` : ", without limits"}.`;
 }
 
 new Chat().start();

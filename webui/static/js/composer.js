@@ -263,7 +263,7 @@ export class Composer {
   }
 
   /** Show the messages that wait for their turn. */
-  showWaiting(waiting, { remove, edit }) {
+  showWaiting(waiting, { remove, edit, send }) {
     this.waiting.hidden = waiting.length === 0;
     this.waiting.replaceChildren(
       ...waiting.map((message, n) =>
@@ -272,6 +272,7 @@ export class Composer {
           {},
           el("span", { class: "quiet" }, "Next: "),
           el("span", { class: "clip" }, message.text || plural(message.files.length, "file")),
+          this.busy ? null : iconButton("arrow-up", "Send queued message", { onclick: () => send(n) }),
           iconButton("pencil", "Edit queued message", { onclick: () => edit(n) }),
           iconButton("x", "Remove queued message", { onclick: () => remove(n) }),
         ),

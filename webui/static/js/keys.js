@@ -5,6 +5,17 @@ import { copyText } from "./page.js";
 const dialogOpen = () => document.querySelector("dialog[open], :popover-open");
 const typing = (target) => target.closest("input, textarea, select, [contenteditable]");
 
+/** Keep the page above the keyboard of phones that lay it over the page (iOS). */
+function watchKeyboard() {
+  const { visualViewport } = window;
+  const fit = () => {
+    const covered = innerHeight - visualViewport.height * visualViewport.scale > 80;
+    document.body.style.height = covered ? `${visualViewport.height}px` : "";
+    if (covered) scrollTo(0, 0);
+  };
+  visualViewport?.addEventListener("resize", fit);
+}
+
 /** Listen for the shortcuts of a chat. */
 export function listenToKeys(chat) {
   const search = () => {
@@ -25,6 +36,7 @@ export function listenToKeys(chat) {
     "shift+,": () => chat.showSettings(),
     "shift+<": () => chat.showSettings(),
   };
+  watchKeyboard();
   document.addEventListener("keydown", (event) => {
     if (event.isComposing || event.keyCode === 229 || dialogOpen()) return;
     if (event.key === "Escape") {

@@ -112,7 +112,7 @@ function showForCopy(text) {
 /** Say something to screen readers, politely. */
 export function announce(text) {
   const status = document.querySelector("[data-status]");
-  if (status) status.textContent = text;
+  if (status && status.textContent !== text) status.textContent = text;
 }
 
 const COUNT = new Intl.NumberFormat("en", { useGrouping: true });
@@ -144,6 +144,7 @@ export function size(bytes) {
 
 /** Write a time in seconds: 0.6 s, 12 s, 2 min 5 s. */
 export function seconds(s) {
+  if (s < 0.05) return "< 0.1 s";
   if (s < 10) return `${s.toFixed(1)} s`;
   if (s < 100) return `${Math.round(s)} s`;
   return `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;

@@ -1,5 +1,6 @@
 // One conversation in this tab: its record, its tree of messages, its draft, and keeping them.
 
+import { count, money, plural } from "./page.js";
 import { Tree, erase, eraseMessages, find, newConversation, newId, put, putAll, within } from "./store.js";
 
 const TITLE_LETTERS = 60;
@@ -112,6 +113,13 @@ export class Session {
       const known = here.get(message.id);
       return known && (live.has(message.id) || JSON.stringify(known) === JSON.stringify(message)) ? known : message;
     });
+    // What this tab is just asking may not have been kept yet.
+    const read = new Set(messages.map((message) => message.id));
+    for (const id of live.keys()) {
+      const line = here.has(id) ? this.tree.before(here.get(id)) : [];
+      for (const message of line) if (!read.has(message.id)) messages.push(message);
+      for (const message of line) read.add(message.id);
+    }
     Object.assign(this.conversation, conversation, { draft: this.conversation.draft });
     this.tree = new Tree(this.conversation, messages);
     return true;
@@ -142,4 +150,16 @@ export async function storedFiles(files) {
 function titleOf(words) {
   const title = words.replace(/\s+/g, " ").trim();
   return title.length > TITLE_LETTERS ? `${title.slice(0, TITLE_LETTERS).trimEnd()}…` : title;
+}
+
+/** Say who asks and what is left to them. */
+export function standing({ kind, name, remaining }) {
+  if (kind === "owner") return "Signed in as the owner, without limits.";
+  const who = kind === "key" ? name : "Guest";
+  const { requests, requests_day: day, budget } = remaining ?? {};
+  const left = [];
+  if (requests) left.push(`${count(requests.remaining)} of ${plural(requests.limit, "message")} left this minute`);
+  if (day) left.push(`${count(day.remaining)} of ${count(day.limit)} today`);
+  if (budget) left.push(`${money(Math.max(budget.limit_microusd - budget.spent_microusd, 0))} of ${money(budget.limit_microusd)} left`);
+  return `${who}${left.length ? `: ${left.join(", ")}` : ", without limits"}.`;
 }

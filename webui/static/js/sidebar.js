@@ -41,7 +41,8 @@ function Rename({ one, acts, close }) {
     if (event.key === "Enter") done(true);
     if (event.key === "Escape") done(false);
   };
-  return html`<input ref=${box} aria-label="New title" maxlength="120" value=${one.title} autofocus
+  // Not `value`: what is typed must outlive the list's next painting.
+  return html`<input ref=${box} aria-label="New title" maxlength="120" defaultValue=${one.title} autofocus
     onKeyDown=${pressed} onBlur=${() => done(true)} />`;
 }
 
@@ -143,9 +144,9 @@ function Sidebar({ state, acts }) {
 }
 
 /**
- * All conversations, and what can be done with them. `acts`: `open(id)`, `opened()` giving the open
- * conversation, `changed(id)` to tell other tabs, `load(import)`, `failed(text)`, `help()` and
- * `modelName(id)`.
+ * All conversations, and what can be done with them. `acts`: `open(id)`, `leave()` what was deleted,
+ * `opened()` giving the open conversation, `changed(id)` to tell other tabs, `load(import)`,
+ * `failed(text)`, `help()` and `modelName(id)`.
  */
 export class ConversationList {
   constructor(root, acts) {
@@ -206,7 +207,7 @@ export class ConversationList {
     clearTimeout(this._undoing);
     this._undoing = setTimeout(() => this.show({ deleted: null }), UNDO_MS);
     this.show({ deleted: one });
-    if (this._acts.opened()?.id === one.id) this._acts.open(null);
+    if (this._acts.opened()?.id === one.id) await this._acts.leave();
     this._root.querySelector(".undo button")?.focus();
   };
 

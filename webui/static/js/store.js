@@ -15,6 +15,8 @@ const STORES = ["conversations", "messages", "files", "settings"];
 const ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz";
 
 let opening = null;
+/** What stands in for the database where the browser has none: gone with the tab. */
+const memory = new Map(STORES.map((name) => [name, new Map()]));
 
 function open() {
   opening ??= new Promise((resolve, reject) => {
@@ -31,9 +33,12 @@ function open() {
       resolve(request.result);
     };
     request.onerror = () => reject(request.error);
-  });
+  }).catch(() => null);
   return opening;
 }
+
+/** Say whether the browser keeps what it is given. */
+export const keeps = async () => (await open()) !== null;
 
 function result(request) {
   return new Promise((resolve, reject) => {
@@ -43,20 +48,29 @@ function result(request) {
 }
 
 async function reading(store) {
-  return (await open()).transaction(store).objectStore(store);
+  return (await open())?.transaction(store).objectStore(store);
 }
 
-/** The browser has no room, or does not let the page keep anything. */
+/** The browser has no room left. */
 export class NoRoom extends Error {}
 
+/** Write to several stores at once: `act` is given a function that finds a store by its name. */
 async function writing(stores, act) {
+  const db = await open();
+  if (!db) {
+    act((name) => ({
+      put: (value) => memory.get(name).set(value.id, structuredClone(value)),
+      delete: (id) => memory.get(name).delete(id),
+    }));
+    return;
+  }
   try {
-    const transaction = (await open()).transaction(stores, "readwrite");
+    const transaction = db.transaction(stores, "readwrite");
     const done = new Promise((resolve, reject) => {
       transaction.oncomplete = resolve;
       transaction.onerror = transaction.onabort = () => reject(transaction.error);
     });
-    act(transaction);
+    act((name) => transaction.objectStore(name));
     await done;
   } catch (error) {
     if (error?.name === "QuotaExceededError") throw new NoRoom("The browser has no room left.");
@@ -70,21 +84,33 @@ export function newId(prefix) {
   return prefix + Array.from(bytes, (byte) => ID_ALPHABET[byte % 36]).join("");
 }
 
-export const find = async (store, id) => result((await reading(store)).get(id));
-export const all = async (store) => result((await reading(store)).getAll());
-export const put = (store, ...values) =>
-  writing([store], (tx) => values.forEach((value) => tx.objectStore(store).put(value)));
+/** Find one record; undefined when there is none. */
+export async function find(store, id) {
+  const from = await reading(store);
+  return from ? result(from.get(id)) : structuredClone(memory.get(store).get(id));
+}
+
+/** Give every record of a store. */
+export async function all(store) {
+  const from = await reading(store);
+  return from ? result(from.getAll()) : structuredClone([...memory.get(store).values()]);
+}
 
 /** Give a conversation's messages or files. */
 export async function within(store, conversation) {
-  return result((await reading(store)).index("conversation").getAll(conversation));
+  const from = await reading(store);
+  if (from) return result(from.index("conversation").getAll(conversation));
+  return (await all(store)).filter((one) => one.conversation === conversation);
 }
+
+/** Keep records. */
+export const put = (store, ...values) => putAll({ [store]: values });
 
 /** Keep several things at once, or none: { messages: [...], files: [...] }. */
 export function putAll(groups) {
-  return writing(Object.keys(groups), (tx) => {
+  return writing(Object.keys(groups), (at) => {
     for (const [store, values] of Object.entries(groups)) {
-      for (const value of values) tx.objectStore(store).put(value);
+      for (const value of values) at(store).put(value);
     }
   });
 }
@@ -92,16 +118,16 @@ export function putAll(groups) {
 /** Forget a conversation for good. */
 export async function erase(id) {
   const [messages, files] = await Promise.all([within("messages", id), within("files", id)]);
-  await writing(["conversations", "messages", "files"], (tx) => {
-    tx.objectStore("conversations").delete(id);
-    for (const message of messages) tx.objectStore("messages").delete(message.id);
-    for (const file of files) tx.objectStore("files").delete(file.id);
+  await writing(["conversations", "messages", "files"], (at) => {
+    at("conversations").delete(id);
+    for (const message of messages) at("messages").delete(message.id);
+    for (const file of files) at("files").delete(file.id);
   });
 }
 
 /** Forget single messages. */
 export const eraseMessages = (...ids) =>
-  writing(["messages"], (tx) => ids.forEach((id) => tx.objectStore("messages").delete(id)));
+  writing(["messages"], (at) => ids.forEach((id) => at("messages").delete(id)));
 
 /** Begin a conversation; it is kept once it has a message or a draft. */
 export function newConversation(model) {

@@ -50,12 +50,13 @@ export const callJson = async (path, options) => (await call(path, options)).jso
 
 /** Read server-sent events: `onData` gets each event's text, `onComment` each comment. */
 async function readEvents(response, onData, onComment) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
   while (true) {
     const { done, value } = await reader.read();
     if (done) return;
-    const blocks = (rest + value).split("\n\n");
+    const blocks = (rest + decoder.decode(value, { stream: true })).split("\n\n");
     rest = blocks.pop();
     for (const block of blocks) {
       if (block.startsWith("data:")) onData(block.slice(5).trimStart());

@@ -5,8 +5,10 @@ import { copyFrom, count, el, icon, iconButton, money, plural, seconds } from ".
 
 const NEAR_END_PX = 48;
 const TICK_MS = 1000;
-/** Text is painted every other frame at most: nobody reads faster, and the page stays free. */
-const PAINT_MS = 30;
+/** Answers shorter than this tell nothing of a speed. */
+const SHORT_S = 0.2;
+/** Between two paintings of new text: nobody reads faster, and the page stays free. */
+const PAINT_MS = 50;
 
 let markdown = null;
 
@@ -78,7 +80,9 @@ class Row {
     );
     if (mine) this._buildQuestion();
     else this._buildAnswer();
-    this.foot = el("footer");
+    this._keys = {};
+    this._slots = { usage: el("span"), versions: el("span"), acts: el("span") };
+    this.foot = el("footer", {}, ...Object.values(this._slots));
     this.root.append(this.foot);
     this.refresh();
   }
@@ -128,16 +132,15 @@ class Row {
     this.root.setAttribute("aria-busy", "true");
     this.root.dataset.phase = answer.phase.name;
     const since = (performance.now() - answer.phase.since) / 1000;
-    const speed = answer.phase.name === "writing" && answer.speed ? ` ≈ ${Math.round(answer.speed)} tokens/s` : "";
     const time = since >= 1 ? ` · ${seconds(Math.floor(since)).replace(".0", "")}` : "";
-    const words = `${answer.words}${speed}${time}`;
+    const words = `${answer.words}${answer.pace}${time}`;
     if (this.state.textContent !== words) this.state.textContent = words;
     this.state.hidden = false;
   }
 
   /** Show everything around the text: buttons, versions, usage, what went wrong. */
   refresh() {
-    const { message, view } = this;
+    const { message } = this;
     const open = message.state === "open";
     if (message.role === "assistant") {
       if (!open) {
@@ -147,13 +150,35 @@ class Row {
       }
       this._showProblem();
     }
-    this.foot.replaceChildren(...(open ? [] : [this._usage(), this._versions(), this._buttons()]).filter(Boolean));
-    view.acts.refreshed?.(this);
+    this._part("usage", open ? null : JSON.stringify(message.stats ?? {}), () => this._usage());
+    this._part("acts", open ? null : "", () => this._buttons());
+    this.refreshVersions();
+  }
+
+  /** Show which of its versions this is; others may have come or gone. */
+  refreshVersions() {
+    const siblings = this.view.acts.siblings(this.message);
+    const shown = this.message.state !== "open" && siblings.length > 1;
+    const place = `${siblings.indexOf(this.message)}/${siblings.length}`;
+    this._part("versions", shown ? place : null, () => this._versions(siblings));
+  }
+
+  /** Make a part of the foot anew if it differs: whoever is about to press a button keeps it. */
+  _part(name, key, make) {
+    if (this._keys[name] === key) return;
+    this._keys[name] = key;
+    const part = key === null ? null : make();
+    const slot = this._slots[name];
+    slot.replaceChildren(...(part ? [part] : []));
+    slot.hidden = part === null;
   }
 
   _showProblem() {
     const { message, view } = this;
     const told = message.state === "open" ? null : view.acts.explain(message);
+    const key = JSON.stringify(told);
+    if (this._keys.problem === key) return;
+    this._keys.problem = key;
     this.problem.hidden = !told;
     if (!told) return;
     const parts = [icon(told.icon ?? "circle-alert"), el("p", {}, told.text)];
@@ -178,16 +203,14 @@ class Row {
     if (stats.completion !== null) tell(`${count(stats.completion)} out`, `${plural(stats.completion, "token")} out`);
     if (stats.cost !== null) tell(money(stats.cost), `cost ${money(stats.cost)}`);
     if (stats.ttft !== null) tell(seconds(stats.ttft), `first token after ${seconds(stats.ttft)}`);
-    if (stats.speed) tell(`${Math.round(stats.speed)} t/s`, `${Math.round(stats.speed)} tokens per second`);
+    if (stats.speed && stats.duration - stats.ttft > SHORT_S) tell(`${Math.round(stats.speed)} t/s`, `${Math.round(stats.speed)} tokens per second`);
     const inside = [el("span", { "aria-hidden": "true" }, short.join(" · ")), el("span", { class: "unseen" }, long.join(", "))];
     if (!view.acts.isOwner) return el("span", { class: "usage", title: long.join(", ") }, ...inside);
     return el("a", { class: "usage", href: `/requests/${encodeURIComponent(message.job)}`, title: `${long.join(", ")}. Opens the request's record.` }, ...inside);
   }
 
-  _versions() {
-    const { message, view } = this;
-    const siblings = view.acts.siblings(message);
-    if (siblings.length < 2) return null;
+  _versions(siblings) {
+    const { message } = this;
     const at = siblings.indexOf(message) + 1;
     const previous = iconButton("chevron-left", "Previous version", { "data-act": "previous", disabled: at === 1 });
     const next = iconButton("chevron-right", "Next version", { "data-act": "next", disabled: at === siblings.length });
@@ -216,7 +239,7 @@ export class Transcript {
     this._follower = new Follower(scroller, root, jump);
     this._dirty = new Set();
     this._live = new Map();
-    this._frame = 0;
+    this._waiting = false;
     this._painted = 0;
     root.addEventListener("click", (event) => this._clicked(event));
     new ResizeObserver(() => this._follower.grown()).observe(root);
@@ -243,6 +266,8 @@ export class Transcript {
         this.rows.set(message.id, row);
         if (before) before.root.after(row.root);
         else this.root.prepend(row.root);
+      } else {
+        row.refreshVersions();
       }
       before = row;
     }
@@ -272,7 +297,11 @@ export class Transcript {
     const row = this.rows.get(answer.message.id);
     if (!row) return;
     this._dirty.add(row);
-    this._frame ||= requestAnimationFrame((now) => this._paint(now));
+    if (this._waiting) return;
+    this._waiting = true;
+    const early = this._painted + PAINT_MS - performance.now();
+    if (early > 0) setTimeout(() => requestAnimationFrame(() => this._paint()), early);
+    else requestAnimationFrame(() => this._paint());
   }
 
   /** An answer is complete. */
@@ -290,11 +319,9 @@ export class Transcript {
   }
 
   /** Paint what has changed; the observer of the size then keeps the end in view. */
-  _paint(now) {
-    const early = now - this._painted < PAINT_MS;
-    this._frame = early ? requestAnimationFrame((next) => this._paint(next)) : 0;
-    if (early) return;
-    this._painted = now;
+  _paint() {
+    this._waiting = false;
+    this._painted = performance.now();
     for (const row of this._dirty) row.paint();
     this._dirty.clear();
   }

@@ -1,0 +1,109 @@
+"""The chat of somebody who has signed in, and what a failing provider looks like."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+from browser import _chromium, open_chat, say, visiting  # noqa: F401
+from fakes.upstream import USAGE, FakeUpstream, Pause, events_of, refusal, streaming
+from front_door import OWNER, front_door
+from playwright.async_api import Browser, Page, expect
+from test_web_answers import text_of_answer
+from test_web_chat import GUESTS, answers, status
+
+
+async def sign_in(page: Page, key: str) -> None:
+    """Sign in with a key and come back to the chat."""
+    await page.goto("/login?next=/")
+    await page.get_by_label("Key").fill(key)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.locator("html[data-ready]").wait_for(state="attached")
+
+
+async def test_a_key_holder_chats_on_their_own_limits(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream) as door,
+        visiting(chromium, door, expected=("403",)) as page,
+    ):
+        made = await door.mint_key("Ada's laptop", limits={"requests_per_minute": 5})
+        await sign_in(page, made["key"])
+        await expect(page.get_by_text("Ada's laptop: 5 of 5 messages left")).to_be_visible()
+        await expect(page.get_by_role("link", name="Keys")).to_have_count(0)
+        await say(page, "Hi")
+        await expect(answers(page)).to_contain_text("11 in")
+        (row,) = await door.usage_rows()
+        assert row.key_id == made["id"]
+        stored = await page.evaluate("() => JSON.stringify({ ...localStorage }) + document.cookie")
+        assert made["key"] not in stored and "roxy_session" not in stored
+        await door.client.delete(
+            f"/api/v1/keys/{made['id']}", headers={"Authorization": f"Bearer {OWNER}"}
+        )
+        await say(page, "Still there?")
+        alert = page.get_by_role("alert")
+        await alert.get_by_role("button", name="Reload the page").click()
+        await expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+        await expect(page.get_by_role("textbox", name="Message")).to_have_value("Still there?")
+
+
+async def test_the_owner_gets_to_the_record_of_an_answer(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream) as door,
+        visiting(chromium, door) as page,
+    ):
+        await sign_in(page, OWNER)
+        await expect(page.get_by_text("Signed in as the owner")).to_be_visible()
+        await say(page, "Hi")
+        await expect(answers(page)).to_contain_text("11 in")
+        (row,) = await door.usage_rows()
+        link = answers(page).get_by_role("link")
+        await expect(link).to_have_attribute("href", f"/requests/{row.request_id}")
+
+
+async def test_a_provider_that_fails_is_told_and_another_tried(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as broken,
+        FakeUpstream() as upstream,
+        front_door(tmp_path, broken, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        go = asyncio.Event()
+        broken.plan(refusal(503))
+        upstream.plan(streaming([Pause(go), *events_of(["Here."], usage=USAGE)]))
+        await open_chat(page)
+        await say(page, "Hi")
+        await expect(status(page)).to_have_text("The provider failed, trying another one")
+        go.set()
+        await expect(text_of_answer(page)).to_have_text("Here.")
+
+
+async def test_the_contact_with_the_provider_is_told(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        go = asyncio.Event()
+        thought = {"reasoning_content": "hm"}
+        then = asyncio.Event()
+        events = events_of([thought], usage=None, finish=None, done=False)
+        pieces: list[bytes | Pause] = [
+            Pause(go),
+            *events,
+            Pause(then),
+            *events_of(["So."], usage=USAGE),
+        ]
+        upstream.plan(streaming(pieces))
+        await open_chat(page)
+        await say(page, "Hi")
+        await expect(status(page)).to_have_text("Contacting the provider")
+        await expect(answers(page)).to_contain_text(re.compile(r"Contacting the provider · \d s"))
+        go.set()
+        await expect(status(page)).to_have_text("Thinking")
+        then.set()
+        await expect(text_of_answer(page)).to_have_text("So.")
