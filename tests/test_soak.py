@@ -25,6 +25,7 @@ from fakes.upstream import (
     completion,
     event,
     events_of,
+    refusal,
     silence,
     streaming,
 )
@@ -270,10 +271,20 @@ def finished() -> Answer:
         (finished(), None),
         (completion(), None),
         (streaming(PIECES, end="cut"), None),
+        (refusal(400), None),
+        (refusal(400, framing="chunked"), None),
         (silence(), 0),
         (streaming(PIECES, end="hang"), 1000),
     ],
-    ids=["finished", "whole", "cut", "left early", "left in the middle"],
+    ids=[
+        "finished",
+        "whole",
+        "cut",
+        "refused",
+        "refused stream",
+        "left early",
+        "left in the middle",
+    ],
 )
 async def test_no_part_of_an_ended_request_waits_for_the_garbage_collector(
     tmp_path: Path, plan: Answer, leaves_after: int | None

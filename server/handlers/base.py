@@ -182,7 +182,9 @@ class BaseHandler(RequestHandler):
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """Answer a failure that Tornado caught, in the API's shape."""
         _, error, _ = kwargs.get("exc_info", (None, None, None))
-        if not isinstance(error, GatewayError):
+        if isinstance(error, GatewayError):
+            error.__traceback__ = None  # a reply's future holds the error, these frames the reply
+        else:
             error = self._error_for(status_code)
         if self._status:  # the head has left: nothing but the end can be said
             self._end_answer()
