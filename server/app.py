@@ -271,6 +271,7 @@ def _make_server(config: Config, services: Services, tls: ssl.SSLContext | None)
         idle_timeout_s=settings.idle_timeout_s,
         write_timeout_s=config.stream.write_timeout_s,
         max_header_bytes=settings.max_header_bytes,
+        max_connections=settings.max_connections,
     )
     return GatewayServer(application, limits, shortcuts(services), tls)
 

@@ -25,7 +25,6 @@ from fakes.upstream import (
     streaming,
 )
 from front_door import Door, front_door, parse_events, request_body, text_of
-from msgspec import structs
 from plain_http import CHAT, Answer, Wire, ask, chunked, connect, head, request
 from shared_gateway import shared_gateway
 
@@ -209,9 +208,8 @@ async def is_served(wires: list[Wire]) -> None:
 async def test_connections_beyond_the_cap_are_closed_and_room_comes_back(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
-    async with front_door(tmp_path, upstream) as door:
+    async with front_door(tmp_path, upstream, settings="[server]\nmax_connections = 5\n") as door:
         server = door.gateway.server
-        server.limits = structs.replace(server.limits, max_connections=5)
         async with contextlib.AsyncExitStack() as stack:
             five = [await stack.enter_async_context(connect(door.port)) for _ in range(5)]
             await is_served(five)
