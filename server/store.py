@@ -121,6 +121,16 @@ class UsagePage(Struct, frozen=True):
     before: int | None
 
 
+class Percentile(Struct, frozen=True):
+    """A value that so many of 100 requests stayed within; `requests` is how many were asked.
+
+    None: there were none.
+    """
+
+    value: int | None
+    requests: int
+
+
 class Store(Protocol):
     """Keeps everything. Every method raises StoreUnavailable, and then nothing was changed."""
 
@@ -172,6 +182,20 @@ class Store(Protocol):
         limit: int = 100,
     ) -> UsagePage:
         """Read single requests, newest first."""
+
+    async def ttft_percentile(
+        self,
+        percent: int,
+        first_day: str,
+        last_day: str,
+        *,
+        key_id: str | None = None,
+        model: str | None = None,
+    ) -> Percentile:
+        """Give a percentile of the TTFT in milliseconds, of the single requests still on record.
+
+        Both days are included. It reads every one of them: ask for days with not too many.
+        """
 
     async def find_usage_row(self, request_id: str) -> UsageRow | None:
         """Find one request; of several with this id the newest."""

@@ -28,6 +28,7 @@ from server.store import (
     NOT_FAILED,
     Batch,
     CounterRow,
+    Percentile,
     SessionRow,
     StoreFailure,
     UsageDay,
@@ -239,6 +240,30 @@ class SqliteStore:
             [_usage_row(row[:-1]) for row in page], page[-1][-1] if len(rows) > limit else None
         )
 
+    async def ttft_percentile(
+        self,
+        percent: int,
+        first_day: str,
+        last_day: str,
+        *,
+        key_id: str | None = None,
+        model: str | None = None,
+    ) -> Percentile:
+        """Give a percentile of the TTFT in milliseconds, of the single requests still on record."""
+        span = {"at >=": _midnight(first_day), "at <": _midnight(last_day) + DAY_S}
+        where, values = _where({**span, "ttft_ms >=": 0}, key_id, model)
+
+        def read(db: sqlite3.Connection) -> Percentile:
+            (count,) = db.execute(f"SELECT count(*) FROM usage{where}", values).fetchone()
+            rank = max(-(-count * percent // 100), 1)
+            found = db.execute(
+                f"SELECT ttft_ms FROM usage{where} ORDER BY ttft_ms LIMIT 1 OFFSET ?",
+                (*values, rank - 1),
+            ).fetchone()
+            return Percentile(found[0] if found else None, count)
+
+        return await self._db.run(read)
+
     async def find_usage_row(self, request_id: str) -> UsageRow | None:
         """Find one request; of several with this id the newest."""
         rows = await self._read(
@@ -249,7 +274,7 @@ class SqliteStore:
 
     async def prune(self, before_day: str) -> int:
         """Delete usage rows older than a UTC day; daily sums stay. Gives how many went."""
-        before = datetime.fromisoformat(before_day).replace(tzinfo=UTC).timestamp()
+        before = _midnight(before_day)
         deleted = 0
         while True:
             batch = await self._write(PRUNE, (before,))
@@ -296,6 +321,11 @@ def _record(db: sqlite3.Connection, batch: Batch) -> None:
         db.executemany(PUT_LAST_USE, [(at, key_id) for key_id, at in batch.last_used.items()])
 
 
+def _midnight(day: str) -> float:
+    """Give when a UTC day begins."""
+    return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+
+
 def _day(number: int) -> str:
     return (EPOCH + timedelta(days=number)).isoformat()
 
@@ -336,11 +366,11 @@ def _capped(row: UsageRow) -> UsageRow:
 
 
 def _where(
-    conditions: dict[str, str | int | None], key_id: str | None, model: str | None
+    conditions: Mapping[str, str | float | None], key_id: str | None, model: str | None
 ) -> tuple[str, Values]:
     stated = {
         condition: value
-        for condition, value in (conditions | {"key_id =": key_id, "model =": model}).items()
+        for condition, value in {**conditions, "key_id =": key_id, "model =": model}.items()
         if value is not None
     }
     clause = " AND ".join(f"{condition} ?" for condition in stated)

@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from server.keys import Key, Limits
-from server.store import Batch, CounterRow, SessionRow, Store, UsageDay, UsageRow
+from server.store import Batch, CounterRow, Percentile, SessionRow, Store, UsageDay, UsageRow
 from server.store_sqlite import SqliteStore
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
@@ -268,6 +268,21 @@ async def test_usage_is_found_by_day_key_and_model(store: Store) -> None:
     (one,) = await store.usage_by("2026-11-22", "2026-11-22", key_id="k2", model="b")
     assert (one.key_id, one.model, one.requests) == ("k2", "b", 1)
     assert len((await store.usage_rows(key_id="k1", model="a")).rows) == 3
+
+
+async def test_a_percentile_of_the_ttft_is_that_of_the_rows_asked_for(store: Store) -> None:
+    day = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
+    rows = [a_row(n, at=day + n, ttft_ms=n * 10, model="ab"[n % 2]) for n in range(1, 101)]
+    silent = a_row(200, at=day, ttft_ms=None)
+    others = [a_row(201, at=day - 0.001, ttft_ms=9_999), a_row(202, at=day + DAY_S, ttft_ms=9_999)]
+    await store.record(Batch(rows=[*reversed(rows), silent, *others]))
+    on_that_day = ("2026-11-22", "2026-11-22")
+    assert await store.ttft_percentile(95, *on_that_day) == Percentile(950, 100)
+    assert await store.ttft_percentile(100, *on_that_day) == Percentile(1000, 100)
+    assert await store.ttft_percentile(1, *on_that_day) == Percentile(10, 100)
+    assert await store.ttft_percentile(50, *on_that_day, model="a") == Percentile(500, 50)
+    assert await store.ttft_percentile(50, *on_that_day, key_id="k9") == Percentile(None, 0)
+    assert (await store.ttft_percentile(50, "2026-11-21", "2026-11-23")).requests == 102
 
 
 async def test_rows_are_paged_from_the_newest_without_gaps(store: Store) -> None:

@@ -18,6 +18,11 @@ TEMPLATES = Loader(str(resources.files("webui") / "templates"), whitespace="all"
 THEME_COOKIE = "roxy_theme"
 THEMES = ("light", "dark")
 NAV = (("Chat", "/"), ("API", "/api/openapi.json"))
+OWNER_NAV = (
+    *NAV,
+    ("Usage", "/usage"),
+    ("Requests", "/requests"),
+)
 
 
 def icon(name: str) -> str:
@@ -53,7 +58,7 @@ class PageHandler(VisitorHandler):
             "icon": icon,
             "theme": self.theme(),
             "xsrf": self.xsrf(headers),
-            "nav": NAV,
+            "nav": OWNER_NAV if visitor is not None and visitor.is_owner else NAV,
             "section": self.section,
             "signed_in": visitor is not None and visitor.kind != "guest",
             "who": who(visitor),
@@ -81,6 +86,12 @@ class PageHandler(VisitorHandler):
         headers.update(PAGE_HEADERS)
         if self.is_secure():
             headers.update(SECURE_HEADERS)
+
+
+class OwnerPageHandler(PageHandler):
+    """A page of the owner's; guests are sent to sign in, key holders refused."""
+
+    access = "owner"
 
 
 def who(visitor: Principal | None) -> str:

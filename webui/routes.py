@@ -7,6 +7,8 @@ from webui.assets import AssetHandler
 from webui.chat import ChatPageHandler
 from webui.login import LoginHandler, LogoutHandler
 from webui.pages import NoSuchPageHandler
+from webui.requests import RequestPageHandler, RequestsPageHandler
+from webui.usage import UsagePageHandler
 
 
 def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str, object]]]:
@@ -17,6 +19,9 @@ def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str,
         (r"/c/([A-Za-z0-9_-]{1,64})", ChatPageHandler, given),
         (r"/login", LoginHandler, given),
         (r"/logout", LogoutHandler, given),
+        (r"/usage", UsagePageHandler, given),
+        (r"/requests", RequestsPageHandler, given),
+        (r"/requests/([^/]+)", RequestPageHandler, given),
         (r"/static/([0-9a-f]{12})/(.+)", AssetHandler, given),
         (r".*", NoSuchPageHandler, given),
     ]

@@ -7,8 +7,9 @@ from typing import Any
 from msgspec import structs
 
 from server.handlers.keys import OwnerHandler
+from server.handlers.queries import read_number, refuse_unknown
 from server.store import UsageRow
-from workers.errors import InvalidRequest, NotFound
+from workers.errors import NotFound
 
 FILTERS = ("key", "model", "status", "before", "limit")
 MOST_ROWS = 1000
@@ -46,12 +47,7 @@ class RequestsHandler(LogHandler):
 
     async def get(self) -> None:
         """Answer with one page; `before` in it leads to the next, null: there is no more."""
-        unknown = sorted(set(self.request.query_arguments) - set(FILTERS))
-        if unknown:
-            raise InvalidRequest(
-                f"There is no parameter {unknown[0]!r}; there are {', '.join(FILTERS)}.",
-                param=unknown[0],
-            )
+        refuse_unknown(self.request.query_arguments, FILTERS)
         page = await self.services.store.usage_rows(
             key_id=self.get_query_argument("key", None) or None,
             model=self.get_query_argument("model", None) or None,
@@ -64,12 +60,7 @@ class RequestsHandler(LogHandler):
         self.reply_json({"object": "list", "data": rows, "before": page.before})
 
     def _number(self, name: str, most: int) -> int | None:
-        text = self.get_query_argument(name, "")
-        if not text:
-            return None
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= most):
-            raise InvalidRequest(f"'{name}' must be a number from 1 to {most}.", param=name)
-        return int(text)
+        return read_number(name, self.get_query_argument(name, ""), most)
 
 
 class RequestHandler(LogHandler):

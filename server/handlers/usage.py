@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-import time
-from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from operator import add
 from typing import Any
 
 from msgspec import structs
 
 from server.handlers.keys import OwnerHandler
+from server.handlers.queries import read_span, refuse_unknown
 from server.store import UsageDay
 from workers.errors import InvalidRequest
 
 GROUPS = ("day", "key", "model")
 FIELD_OF = {"day": "day", "key": "key_id", "model": "model"}
-DAYS_SHOWN = 30
-LONGEST_SPAN_DAYS = 3660
 FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
-SUMS = tuple(name for name in UsageDay.__struct_fields__ if name not in FIELD_OF.values())
+SUMS = UsageDay.__struct_fields__[len(FIELD_OF) :]
 PARAMETERS = ("start", "end", "group_by", "key", "model", "format")
 
 
@@ -34,13 +31,9 @@ class UsageHandler(OwnerHandler):
 
     async def get(self) -> None:
         """Answer with one row per group that had requests."""
-        unknown = sorted(set(self.request.query_arguments) - set(PARAMETERS))
-        if unknown:
-            raise InvalidRequest(
-                f"There is no parameter {unknown[0]!r}; there are {', '.join(PARAMETERS)}.",
-                param=unknown[0],
-            )
-        first, last = self._span()
+        refuse_unknown(self.request.query_arguments, PARAMETERS)
+        span = read_span(self._argument("start"), self._argument("end"))
+        first, last = span.first.isoformat(), span.last.isoformat()
         groups = self._groups()
         style = self._argument("format") or "json"
         if style not in ("json", "csv"):
@@ -49,7 +42,7 @@ class UsageHandler(OwnerHandler):
             first, last, key_id=self._argument("key"), model=self._argument("model")
         )
         names = {key.id: key.name for key in self.services.keys.list()}
-        rows = [self._row(group, names) for group in add_up(days, groups)]
+        rows = [describe_group(group, names) for group in add_up(days, groups)]
         if style == "csv":
             self.reply(
                 200,
@@ -74,30 +67,6 @@ class UsageHandler(OwnerHandler):
         value = self.get_query_argument(name, None)
         return value or None
 
-    def _span(self) -> tuple[str, str]:
-        today = datetime.fromtimestamp(time.time(), UTC).date()
-        last = self._day("end", today)
-        earliest = max(last.toordinal() - DAYS_SHOWN + 1, 1)
-        first = self._day("start", date.fromordinal(earliest))
-        if first > last or (last - first).days > LONGEST_SPAN_DAYS:
-            raise InvalidRequest(
-                "'start' must not be after 'end', nor ten years before it.", param="start"
-            )
-        return first.isoformat(), last.isoformat()
-
-    def _day(self, name: str, default: date) -> date:
-        text = self._argument(name)
-        if text is None:
-            return default
-        try:
-            if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-                raise ValueError(text)
-            return date.fromisoformat(text)
-        except ValueError as error:
-            raise InvalidRequest(
-                f"'{name}' must be a day, as in 2026-11-22.", param=name
-            ) from error
-
     def _groups(self) -> tuple[str, ...]:
         text = self._argument("group_by")
         groups = tuple(dict.fromkeys(text.split(","))) if text else GROUPS
@@ -108,30 +77,35 @@ class UsageHandler(OwnerHandler):
                 )
         return groups
 
-    def _row(self, group: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-        if "key_id" in group:
-            group["key_name"] = names.get(group["key_id"], group["key_id"])
-        count = group.pop("ttft_count")
-        ttft_ms = group.pop("ttft_ms_sum")
-        duration_ms = group.pop("duration_ms_sum")
-        group["mean_ttft_ms"] = round(ttft_ms / count) if count else None
-        group["mean_duration_ms"] = (
-            round(duration_ms / group["requests"]) if group["requests"] else None
-        )
-        return group
+
+def describe_group(group: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Show one group of `add_up` as the API does; `names` are the keys' names by id."""
+    if "key_id" in group:
+        group["key_name"] = names.get(group["key_id"], group["key_id"])
+    count = group.pop("ttft_count")
+    ttft_ms = group.pop("ttft_ms_sum")
+    duration_ms = group.pop("duration_ms_sum")
+    group["mean_ttft_ms"] = round(ttft_ms / count) if count else None
+    group["mean_duration_ms"] = (
+        round(duration_ms / group["requests"]) if group["requests"] else None
+    )
+    return group
 
 
 def add_up(days: Iterable[UsageDay], groups: Sequence[str]) -> list[dict[str, Any]]:
     """Sum daily rows by the given groups, in the order they first appear."""
     fields = [FIELD_OF[group] for group in groups]
-    sums: dict[tuple[str, ...], dict[str, Any]] = {}
+    places = [UsageDay.__struct_fields__.index(field) for field in fields]
+    sums: dict[tuple[str, ...], Sequence[int]] = {}
     for day in days:
-        row = structs.asdict(day)
-        mark = tuple(row[field] for field in fields)
-        total = sums.setdefault(mark, dict(zip(fields, mark, strict=True)) | dict.fromkeys(SUMS, 0))
-        for name in SUMS:
-            total[name] += row[name]
-    return list(sums.values())
+        row = structs.astuple(day)
+        mark = tuple([row[place] for place in places])
+        amounts = row[len(FIELD_OF) :]
+        known = sums.get(mark)
+        sums[mark] = amounts if known is None else list(map(add, known, amounts))
+    return [
+        dict(zip((*fields, *SUMS), (*mark, *total), strict=True)) for mark, total in sums.items()
+    ]
 
 
 def as_csv(rows: Sequence[dict[str, Any]], groups: Sequence[str]) -> bytes:

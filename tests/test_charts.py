@@ -1,0 +1,132 @@
+"""The charts: true to their numbers, with round ticks, and safe whatever is written on them."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from datetime import date
+from itertools import pairwise
+
+import pytest
+
+from server.handlers.queries import Span
+from server.store import UsageDay
+from webui.charts import PLOT_HEIGHT, BarChart, Phase, Series, phases, stacked_bars, ticks
+from webui.figures import change, duration, exact_moment, exact_money, money, share, short
+from webui.usage_chart import bars_of, draw, unit_of
+
+EVIL = "<script>alert('1')</script>&\""
+
+
+def chart_of(*series: Series) -> BarChart:
+    """Make a chart of as many bars as the series have."""
+    names = [f"day {place}" for place in range(len(series[0].values))]
+    return BarChart("Title", "Description", names, names, series, str, str)
+
+
+def bars_in(svg: str) -> list[list[tuple[float, float]]]:
+    """Read the y and height of each part of each bar."""
+    (plot,) = [one for one in ET.fromstring(f"<x>{svg}</x>") if one.get("role") == "img"]
+    return [
+        [
+            (float(rect.get("y", "")), float(rect.get("height", "")))
+            for rect in bar.findall("rect")
+            if rect.get("class") != "slot"
+        ]
+        for bar in plot.findall("g")
+    ]
+
+
+@pytest.mark.parametrize("most", [0, 1, 3, 4, 5, 7, 99, 100, 101, 12_345, 999_999_999, 10**15])
+def test_ticks_are_round_even_and_reach_just_above_the_largest(most: int) -> None:
+    marks = ticks(most)
+    step = marks[1]
+    assert marks == [step * n for n in range(len(marks))]
+    assert marks[-1] >= most > marks[-2] or most == 0
+    assert 2 <= len(marks) <= 5
+    assert str(step).rstrip("0") in ("1", "2", "5")
+
+
+def test_the_parts_of_a_bar_stand_on_each_other_and_add_up() -> None:
+    one, other = Series("one", "s1", [10, 0, 7]), Series("other", "s2", [30, 0, 1])
+    chart = chart_of(one, other)
+    bars, top = bars_in(stacked_bars(chart)), ticks(40)[-1]
+    for parts, total in zip(bars, chart.totals(), strict=True):
+        assert sum(height for _, height in parts) == pytest.approx(
+            PLOT_HEIGHT * total / top, abs=0.05
+        )
+    (low, low_height), (high, high_height) = bars[0]
+    assert high + high_height == pytest.approx(low) and low_height < high_height
+    assert bars[1] == []
+
+
+def test_everything_on_a_chart_is_escaped() -> None:
+    chart = BarChart(EVIL, EVIL, [EVIL], [EVIL], [Series(EVIL, EVIL, [5])], lambda _: EVIL, str)
+    svg = stacked_bars(chart) + Phase(EVIL, EVIL, 0, 1).bar(1)
+    assert "<script" not in svg
+    assert EVIL in "".join(ET.fromstring(f"<x>{svg}</x>").itertext())
+
+
+def test_a_chart_needs_no_style_attribute() -> None:
+    svg = stacked_bars(chart_of(Series("one", "s1", list(range(90)))))
+    assert not re.search(r"\sstyle=|\son\w+=|<style", svg)
+    assert len(bars_in(svg)) == 90
+
+
+def test_days_without_use_are_there_and_small_models_share_a_colour() -> None:
+    span = Span(date(2026, 11, 1), date(2026, 11, 3))
+    days = [UsageDay("2026-11-02", "owner", f"m{n}", requests=10 - n) for n in range(9)]
+    drawn = draw(days, span, "requests")
+    assert drawn.chart.totals() == [0, 54, 0]
+    assert [(one.name, one.total) for one in drawn.chart.series][-2:] == [
+        ("m5", 5),
+        ("3 others", 4 + 3 + 2),
+    ]
+    name, values, total = drawn.rows()[1]
+    assert (name, values[0], total) == ("2026-11-02", "10 requests", "54 requests")
+    assert "54 requests in all; the most on 2026-11-02: 54 requests" in drawn.svg
+
+
+@pytest.mark.parametrize(
+    ("first", "unit", "bars"),
+    [("2026-08-28", "day", 90), ("2025-11-26", "week", 53), ("2017-01-01", "month", 119)],
+)
+def test_long_spans_are_gathered_into_weeks_and_months(first: str, unit: str, bars: int) -> None:
+    span = Span(date.fromisoformat(first), date(2026, 11, 25))
+    assert unit_of(span) == unit
+    assert len(bars_of(span, unit)) == bars
+    days = [UsageDay(first, "owner", "m", requests=3), UsageDay("2026-11-25", "k", "m", requests=4)]
+    totals = draw(days, span, "requests").chart.totals()
+    assert (totals[0], totals[-1], sum(totals)) == (3, 4, 7)
+
+
+def test_the_first_days_of_the_calendar_can_be_drawn() -> None:
+    span = Span(date(1, 1, 1), date(1, 12, 31))
+    assert span.before() is None
+    assert len(bars_of(span, unit_of(span))) == 53
+
+
+def test_phases_follow_each_other_whatever_the_clocks_said() -> None:
+    for queued, ttft, whole in [(5, 100, 900), (7, 6, 6), (0, 0, 0), (3, 50, 20)]:
+        parts = phases(queued, ttft, whole)
+        assert parts[0].start_ms == 0
+        assert all(a.end_ms == b.start_ms for a, b in pairwise(parts))
+        assert all(part.took_ms >= 0 and part.bar(parts[-1].end_ms) for part in parts)
+    assert [part.name for part in phases(5, None, 20)][-1] == "First token"
+
+
+def test_figures_are_written_as_people_read_them() -> None:
+    assert [short(n) for n in (0, 999, 1000, 1250, 131_000, 999_600, 2_500_000_000)] == [
+        "0", "999", "1K", "1.2K", "131K", "1M", "2.5B",
+    ]  # fmt: skip
+    assert [money(n) for n in (0, 42, 4200, 1_500_000, 1_204_500_000)] == [
+        "$0", "<$0.0001", "$0.0042", "$1.50", "$1,204.50",
+    ]  # fmt: skip
+    assert [exact_money(n) for n in (0, 42, 2_000_000)] == ["$0", "$0.000042", "$2"]
+    assert [duration(n) for n in (84, 1240, 12_400, 125_000, 3_840_000)] == [
+        "84 ms", "1.24 s", "12.4 s", "2 min 5 s", "1 h 4 min",
+    ]  # fmt: skip
+    assert [change(now, 100) for now in (112, 50, 100)] == ["+12 %", "\u221250 %", "\xb10 %"]
+    assert (change(2500, 100), change(1, 0)) == ("\xd725", "")
+    assert [share(n, 1000) for n in (0, 4, 500, 1000)] == ["0 %", "0.4 %", "50 %", "100 %"]
+    assert exact_moment(1_700_000_000.12) == "2023-11-14T22:13:20.120Z"

@@ -1,0 +1,93 @@
+"""Numbers in words, as the scripts of the pages write them too: each with its unit."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+MICRO = 1_000_000
+UNITS = ("", "K", "M", "B", "T")
+MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
+NONE = "\N{EN DASH}"
+"""What stands where a figure is not known."""
+MOST_PERCENT = 1000
+"""A larger growth is told as a factor."""
+
+
+def count(number: int) -> str:
+    """Write a number out: 1,204."""
+    return f"{number:,}"
+
+
+def plural(number: int, one: str, more: str = "") -> str:
+    """Write 1 request, 2 requests."""
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
+
+
+def short(number: int) -> str:
+    """Write a number shortly: 131K, 1.3K, 1M."""
+    value, place = float(number), 0
+    while value >= 999.5 and place < len(UNITS) - 1:
+        value /= 1000
+        place += 1
+    if place == 0:
+        return str(number)
+    figure = f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"
+    return figure.removesuffix(".0") + UNITS[place]
+
+
+def money(microusd: int) -> str:
+    """Write an amount of micro-dollars: $0.0042, $1,204.50."""
+    if microusd == 0:
+        return "$0"
+    if microusd < 100:
+        return "<$0.0001"
+    dollars = microusd / MICRO
+    return f"${dollars:.4f}" if microusd < MICRO else f"${dollars:,.2f}"
+
+
+def exact_money(microusd: int) -> str:
+    """Write an amount with all its places: $0.000042."""
+    figure = f"{microusd // MICRO:,}.{microusd % MICRO:06}".rstrip("0")
+    return "$" + figure.removesuffix(".")
+
+
+def duration(ms: int) -> str:
+    """Write a time: 84 ms, 1.24 s, 12.4 s, 2 min 5 s, 1 h 4 min."""
+    if ms < 1000:
+        return f"{ms} ms"
+    if ms < 99_950:
+        return f"{ms / 1000:.2f} s" if ms < 9_995 else f"{ms / 1000:.1f} s"
+    seconds = round(ms / 1000)
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600:,} h {seconds % 3600 // 60} min"
+
+
+def change(now: int, before: int) -> str:
+    """Write how much more that is than before: +12 %, 25 times; "": before was nothing."""
+    if before <= 0:
+        return ""
+    percent = (now - before) * 100 / before
+    if abs(percent) < 0.5:
+        return "±0 %"
+    if percent >= MOST_PERCENT:
+        return f"{TIMES}{now / before:,.0f}"
+    return f"{MINUS if percent < 0 else '+'}{abs(percent):.0f} %"
+
+
+def share(part: int, whole: int) -> str:
+    """Write a part of a whole: 12 %, 0.4 %."""
+    percent = part * 100 / whole if whole else 0.0
+    if 0 < percent < 0.1:
+        return "<0.1 %"
+    return f"{percent:.1f} %" if 0 < percent < 9.95 else f"{percent:.0f} %"
+
+
+def moment(at: float) -> str:
+    """Write an instant (Unix seconds) in UTC: 2026-11-25 03:57:45."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def exact_moment(at: float) -> str:
+    """Write an instant for machines, and in full for people: 2026-11-25T03:57:45.120Z."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -1,0 +1,78 @@
+"""The ranked table of the usage page: by model, by key or by day, with ways on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from server.handlers.usage import FIELD_OF, describe_group
+from webui.figures import share
+from webui.filters import People, link
+from webui.usage_chart import METRICS, Metric, value_of
+from webui.usage_tiles import Sums
+
+MOST_ROWS = 500
+
+
+class Row(NamedTuple):
+    """One model, key or day; `sums` is what the API tells of it."""
+
+    name: str
+    note: str
+    href: str
+    sums: dict[str, Any]
+    value: int
+    share: str
+
+
+class Ranking(NamedTuple):
+    """Rows, the largest first (days: the newest first), and what they add up to.
+
+    `left_out` counts rows that are not shown.
+    """
+
+    rows: list[Row]
+    total: Sums
+    value: int
+    metric: str
+    left_out: int
+
+
+def rank(
+    groups: list[dict[str, Any]],
+    total: Sums,
+    by: str,
+    metric: Metric,
+    people: People,
+    view_link: Callable[..., str],
+) -> Ranking:
+    """Make the table of the groups of `add_up`."""
+    field = FIELD_OF[by]
+    whole = sum(value_of(group, metric) for group in groups)
+    if by == "day":
+        ordered = sorted(groups, key=lambda group: str(group["day"]), reverse=True)
+    else:
+        ordered = sorted(groups, key=lambda group: (-value_of(group, metric), str(group[field])))
+    rows = []
+    for group in ordered[:MOST_ROWS]:
+        mark, value = str(group[field]), value_of(group, metric)
+        rows.append(
+            Row(
+                people.name(mark) if by == "key" else mark,
+                people.state(mark) if by == "key" else "",
+                _way_on(by, mark, people, view_link),
+                describe_group(group, {}),
+                value,
+                share(value, whole),
+            )
+        )
+    return Ranking(rows, total, whole, METRICS[metric].lower(), len(ordered) - len(rows))
+
+
+def _way_on(by: str, mark: str, people: People, view_link: Callable[..., str]) -> str:
+    """Give where a row leads: to its requests, a day to its own usage."""
+    if by == "day":
+        return view_link(days=30, start=mark, end=mark, by="model")
+    if by == "key" and mark not in people:
+        return ""
+    return link("/requests", **{by: mark})
