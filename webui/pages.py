@@ -20,6 +20,7 @@ THEMES = ("light", "dark")
 NAV = (("Chat", "/"), ("API", "/api/openapi.json"))
 OWNER_NAV = (
     *NAV,
+    ("Keys", "/keys"),
     ("Usage", "/usage"),
     ("Requests", "/requests"),
 )

@@ -5,6 +5,15 @@ from __future__ import annotations
 from server.handlers.base import BaseHandler
 from webui.assets import AssetHandler
 from webui.chat import ChatPageHandler
+from webui.keys import (
+    KeyPageHandler,
+    KeysExportHandler,
+    KeysPageHandler,
+    NewKeyPageHandler,
+    RevokePageHandler,
+    RotatePageHandler,
+    SwitchKeyHandler,
+)
 from webui.login import LoginHandler, LogoutHandler
 from webui.pages import NoSuchPageHandler
 from webui.requests import RequestPageHandler, RequestsPageHandler
@@ -17,6 +26,13 @@ def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str,
     return [
         (r"/", ChatPageHandler, given),
         (r"/c/([A-Za-z0-9_-]{1,64})", ChatPageHandler, given),
+        (r"/keys", KeysPageHandler, given),
+        (r"/keys/new", NewKeyPageHandler, given),
+        (r"/keys/export", KeysExportHandler, given),
+        (r"/keys/(key_[0-9A-Za-z]{16})", KeyPageHandler, given),
+        (r"/keys/(key_[0-9A-Za-z]{16})/(disable|enable)", SwitchKeyHandler, given),
+        (r"/keys/(key_[0-9A-Za-z]{16})/rotate", RotatePageHandler, given),
+        (r"/keys/(key_[0-9A-Za-z]{16})/revoke", RevokePageHandler, given),
         (r"/login", LoginHandler, given),
         (r"/logout", LogoutHandler, given),
         (r"/usage", UsagePageHandler, given),

@@ -18,7 +18,7 @@ from server.handlers.base import SAFE_METHODS, BaseHandler
 from workers.errors import Forbidden, InvalidKey, InvalidRequest
 
 FORM = "application/x-www-form-urlencoded"
-MOST_FIELDS = 100
+MOST_FIELDS = 1100
 
 
 class SignInFirst(Forbidden):

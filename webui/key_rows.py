@@ -1,0 +1,171 @@
+"""The list of keys: what each row tells, in words and figures for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from server.counters import Budget, Counters
+from server.keys import Key, Limits
+from server.store import UsageDay
+from webui.figures import plural
+from webui.key_form import PER, dollars_typed
+
+DAYS = 30
+BAR_PX = 3
+SPARK_PX = 24
+STATES = {"active": "good", "disabled": "warn", "expired": "warn", "revoked": "bad"}
+"""The tone of each status; the word always stands beside it."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
+PERIOD_WORDS = {"day": "today", "week": "this week", "month": "this month", "total": "in total"}
+
+
+class Sparkline(NamedTuple):
+    """Requests per day: bars as an SVG path, and what they show in words."""
+
+    path: str
+    title: str
+    width: int = DAYS * BAR_PX
+    height: int = SPARK_PX
+
+
+class Use(Struct):
+    """What a key has used on the days that are shown; `requests` is by day."""
+
+    requests: dict[str, int]
+    cost_microusd: int = 0
+    unpriced: int = 0
+
+
+class KeyRow(NamedTuple):
+    """A key as its row shows it."""
+
+    key: Key
+    state: str
+    tone: str
+    limits: str
+    models: str
+    use: Use
+    spark: Sparkline
+    budget: Budget | None
+
+
+def last_days(now: float) -> list[str]:
+    """List the UTC days that are shown, today last."""
+    today = datetime.fromtimestamp(now, UTC).date()
+    return [(today - timedelta(days=back)).isoformat() for back in range(DAYS - 1, -1, -1)]
+
+
+def rows_of(
+    keys: Iterable[Key], uses: Mapping[str, Use], counters: Counters, now: float
+) -> list[KeyRow]:
+    """Give the rows of keys in their order."""
+    days = last_days(now)
+    rows = []
+    for key in keys:
+        use = uses.get(key.id) or Use({})
+        state = state_of(key, now)
+        rows.append(
+            KeyRow(
+                key=key,
+                state=state,
+                tone=STATES[state],
+                limits=limits_in_words(key.limits),
+                models=models_in_words(key),
+                use=use,
+                spark=sparkline(use.requests, days),
+                budget=counters.standing(key.id, key.limits).budget,
+            )
+        )
+    return rows
+
+
+def state_of(key: Key, now: float | None = None) -> str:
+    """Name a key's status as people see it: one that has expired is not active."""
+    over = key.expires_at is not None and key.expires_at <= (time.time() if now is None else now)
+    return "expired" if over and key.status == "active" else key.status
+
+
+def add_up_by_key(days: Iterable[UsageDay]) -> dict[str, Use]:
+    """Sum daily rows by key."""
+    uses: dict[str, Use] = {}
+    for row in days:
+        use = uses.setdefault(row.key_id, Use({}))
+        use.requests[row.day] = use.requests.get(row.day, 0) + row.requests
+        use.cost_microusd += row.cost_microusd
+        use.unpriced += row.unpriced_requests
+    return uses
+
+
+def sparkline(requests: Mapping[str, int], days: list[str]) -> Sparkline:
+    """Draw a bar for each day; the fullest day is as high as there is room."""
+    counts = [requests.get(day, 0) for day in days]
+    most = max(counts)
+    bars = [
+        f"M{place * BAR_PX + BAR_PX // 2} {SPARK_PX}v-{max(1, round(count * SPARK_PX / most))}"
+        for place, count in enumerate(counts)
+        if count
+    ]
+    if not most:
+        return Sparkline("", f"No requests in {DAYS} days")
+    when = days[counts.index(most)]
+    title = f"{plural(sum(counts), 'request')} in {DAYS} days, {most:,} on the busiest, {when}"
+    return Sparkline("".join(bars), title)
+
+
+def limits_in_words(limits: Limits) -> str:
+    """Write the limits out, to be broken between them only: "60 req/min · 2 at once"."""
+    parts = []
+    if limits.requests_per_minute is not None:
+        parts.append(f"{limits.requests_per_minute:,} req/min")
+    if limits.tokens_per_minute is not None:
+        parts.append(f"{round_number(limits.tokens_per_minute)} tokens/min")
+    if limits.concurrent_requests is not None:
+        parts.append(f"{limits.concurrent_requests:,} at once")
+    if limits.budget_microusd is not None:
+        parts.append(f"{dollars(limits.budget_microusd)} {PER[limits.budget_period]}")
+    return " · ".join(part.replace(" ", NO_BREAK) for part in parts) or "no limits"
+
+
+def round_number(count: int) -> str:
+    """Write a number shortly where nothing is lost by it: 1,234, 20K, 2M."""
+    for size, unit in ((1_000_000, "M"), (1_000, "K")):
+        if count % size == 0:
+            return f"{count // size:,}{unit}"
+    return f"{count:,}"
+
+
+def models_in_words(key: Key) -> str:
+    """Write "all models", the one model, or how many."""
+    if key.models is None:
+        return "all models"
+    return key.models[0] if len(key.models) == 1 else f"{len(key.models)} models"
+
+
+def dollars(microusd: int) -> str:
+    """Write micro-dollars exactly: $5.00, $0.50, $0.000011, $1,200.00."""
+    whole, _, fraction = dollars_typed(microusd).partition(".")
+    return f"${int(whole):,}.{fraction or '00'}"
+
+
+class Moment(NamedTuple):
+    """An instant as pages show it: its day and minute (UTC), and the whole of it."""
+
+    day: str
+    minute: str
+    whole: str
+
+    @classmethod
+    def of(cls, instant: float) -> Moment:
+        """Take it apart."""
+        at = datetime.fromtimestamp(instant, UTC)
+        return cls(f"{at:%Y-%m-%d}", f"{at:%H:%M}", f"{at:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def today() -> date:
+    """Give the UTC day that it is."""
+    return datetime.fromtimestamp(time.time(), UTC).date()
