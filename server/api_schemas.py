@@ -283,6 +283,8 @@ class LiveJob(Struct):
     started_s: float
     tokens: int
     kept: bool
+    deployment: str | None
+    attempts: int
 
 
 class LiveDeployment(Struct):
@@ -290,6 +292,7 @@ class LiveDeployment(Struct):
 
     id: str
     live: bool
+    demo: bool
     busy: int
     max_concurrency: int
 

@@ -44,6 +44,7 @@ from server.key_watch import KeyWatch
 from server.keyring import KeyRing
 from server.ledger import Ledger
 from server.log import AccessLog
+from server.model_health import ModelHealth
 from server.retention import Retention
 from server.routes import ROUTES, api_rules, shortcuts
 from server.services import Services
@@ -143,7 +144,8 @@ async def _build_services(
     catalog = await catalog_task
     sessions = await _open_sessions(stack, store, keys)
     counters = await _open_counters(store)
-    ledger = Ledger(store, counters, keys)
+    health = ModelHealth()
+    ledger = Ledger(store, counters, keys, on_row=health.note)
     stack.push_async_callback(ledger.aclose)
     transport = Transport(connect_timeout_s=config.stream.connect_timeout_s)
     stack.push_async_callback(transport.aclose)
@@ -161,6 +163,7 @@ async def _build_services(
         counters=counters,
         admission=Admission(counters, config.guests),
         ledger=ledger,
+        health=health,
         engine=engine,
         answers=answers,
         authentication=Authentication(keys, guests, sessions, guests_welcome=config.guests.enabled),

@@ -61,7 +61,10 @@ class LastUses(Protocol):
 
 
 class Ledger:
-    """Settle leases. `aclose` writes what is left; call it after the last job has ended."""
+    """Settle leases. `aclose` writes what is left; call it after the last job has ended.
+
+    `on_row` is told every row as it is made.
+    """
 
     def __init__(
         self,
@@ -71,12 +74,14 @@ class Ledger:
         *,
         wall: Callable[[], float] = time.time,
         max_rows: int = MAX_ROWS,
+        on_row: Callable[[UsageRow], None] | None = None,
     ) -> None:
         self._store = store
         self._counters = counters
         self._keys = keys
         self._wall = wall
         self._max_rows = max_rows
+        self._on_row = on_row
         self._rows: deque[UsageRow] = deque()
         self._last_used: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -107,6 +112,8 @@ class Ledger:
             self._keys.touch(lease.principal.key.id, wall)
         row = make_row(lease, outcome, usage, estimated, cost_microusd, wall)
         self._add(row)
+        if self._on_row is not None:
+            self._on_row(row)
         if lease.on_settled is not None:
             lease.on_settled(row)
 

@@ -17,6 +17,7 @@ from server.kept_answers import KeptAnswers
 from server.keyring import KeyRing
 from server.ledger import Ledger
 from server.log import AccessLog
+from server.model_health import ModelHealth
 from server.sessions import Sessions
 from server.store import Store
 from workers.catalog import Catalog
@@ -36,6 +37,7 @@ class Services(msgspec.Struct, frozen=True):
     counters: Counters
     admission: Admission
     ledger: Ledger
+    health: ModelHealth
     engine: Engine
     answers: KeptAnswers
     authentication: Authentication

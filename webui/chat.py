@@ -8,7 +8,8 @@ import msgspec
 
 from server.auth import Principal
 from server.handlers.keys import remaining
-from server.handlers.models import describe_model, may_use
+from server.handlers.models import may_use
+from webui.model_health import describe_card
 from webui.pages import PageHandler, who
 
 MAX_FILE_BYTES = 10 * 1024 * 1024
@@ -51,7 +52,7 @@ class ChatPageHandler(PageHandler):
         visitor = self.visitor() or Principal("guest", "")
         guest_models = tuple(self.services.config.guests.models)
         return [
-            describe_model(model)
+            describe_card(model, self.services.health)
             for model in self.services.catalog
             if may_use(visitor, model.id, guest_models)
         ]

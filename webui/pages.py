@@ -23,6 +23,7 @@ OWNER_NAV = (
     ("Keys", "/keys"),
     ("Usage", "/usage"),
     ("Requests", "/requests"),
+    ("Live", "/live"),
 )
 
 

@@ -14,6 +14,7 @@ from webui.keys import (
     RotatePageHandler,
     SwitchKeyHandler,
 )
+from webui.live import LivePageHandler, StopHandler
 from webui.login import LoginHandler, LogoutHandler
 from webui.pages import NoSuchPageHandler
 from webui.requests import RequestPageHandler, RequestsPageHandler
@@ -33,6 +34,8 @@ def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str,
         (r"/keys/(key_[0-9A-Za-z]{16})/(disable|enable)", SwitchKeyHandler, given),
         (r"/keys/(key_[0-9A-Za-z]{16})/rotate", RotatePageHandler, given),
         (r"/keys/(key_[0-9A-Za-z]{16})/revoke", RevokePageHandler, given),
+        (r"/live", LivePageHandler, given),
+        (r"/live/([A-Za-z0-9._:-]{8,64})/stop", StopHandler, given),
         (r"/login", LoginHandler, given),
         (r"/logout", LogoutHandler, given),
         (r"/usage", UsagePageHandler, given),

@@ -21,6 +21,7 @@ function label(model) {
     prices(model),
     takesImages(model) ? "takes images" : "text only",
   ];
+  if (model.health) facts.push(model.health.words);
   if (!model.available) facts.push("not configured");
   else if (model.demo) facts.push("answered by the demo script");
   return facts.join(", ");
@@ -43,6 +44,7 @@ function Option({ model, active, chosen, choose, id }) {
     <span class="facts">
       <meter min="0" max="1" value=${Math.sqrt(model.context_window / WHOLE_BAR)}></meter>
       <span>${short(model.context_window)} context</span><span>${prices(model)}</span>
+      ${model.health && html`<span class=${`health ${model.health.mark}`} title=${model.health.about}>${model.health.words}</span>`}
     </span>
   </li>`;
 }

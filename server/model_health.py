@@ -1,0 +1,85 @@
+"""How well models have answered lately: time to first token and share of failures, in memory.
+
+The ledger tells every settled request; a ring per model keeps the newest of the last hour. What the
+caller or the limits have caused says nothing about a model and is not counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from server.store import UsageRow
+
+WINDOW_S = 3600.0
+RING = 512
+"""Requests remembered of one model."""
+RECENT = 20
+"""Of them, those that decide whether it fails now."""
+FEWEST_FAILURES = 3
+TOO_MANY = 429
+SERVER_ERROR = 500
+BROKEN = ("cut", "timed_out")
+
+
+class Answered(NamedTuple):
+    """One request: when it was settled, its time to first token (streams only), how it went."""
+
+    at: float
+    ttft_ms: int | None
+    ok: bool
+
+
+class Health(msgspec.Struct, frozen=True):
+    """A model's last hour. `ttft_ms` is the median (None: not measured)."""
+
+    requests: int
+    failures: int
+    ttft_ms: int | None
+    failing: bool
+    """Whether at least half of the newest requests have failed."""
+
+
+class ModelHealth:
+    """The last hour of every model that was asked."""
+
+    def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._rings: dict[str, deque[Answered]] = {}
+
+    def note(self, row: UsageRow) -> None:
+        """Remember a settled request, if it tells something about its model."""
+        ok = row.status == "finished"
+        if not ok and not is_failure(row):
+            return
+        ring = self._rings.get(row.model)
+        if ring is None:
+            ring = self._rings[row.model] = deque(maxlen=RING)
+        ring.append(Answered(row.at, row.ttft_ms if row.stream else None, ok))
+
+    def find(self, model_id: str) -> Health | None:
+        """Give a model's last hour; None: nothing was measured."""
+        since = self._wall() - WINDOW_S
+        seen = [one for one in self._rings.get(model_id, ()) if one.at > since]
+        if not seen:
+            return None
+        times = sorted(one.ttft_ms for one in seen if one.ttft_ms is not None)
+        newest = seen[-RECENT:]
+        failed = sum(not one.ok for one in newest)
+        return Health(
+            requests=len(seen),
+            failures=sum(not one.ok for one in seen),
+            ttft_ms=times[(len(times) - 1) // 2] if times else None,
+            failing=failed >= FEWEST_FAILURES and failed * 2 >= len(newest),
+        )
+
+
+def is_failure(row: UsageRow) -> bool:
+    """Say whether the model's side is at fault, not the request."""
+    if row.status == "failed":
+        return row.http_status == TOO_MANY or row.http_status >= SERVER_ERROR
+    return row.status in BROKEN

@@ -1,0 +1,52 @@
+"""What cards say about how well a model has answered in the last hour: a dot and a few words."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from server.handlers.models import describe_model
+from server.model_health import Health, ModelHealth
+from workers.catalog import Model
+
+WORTH_TELLING = 0.05
+"""The share of failures from which on it is told."""
+
+
+class HealthWords(NamedTuple):
+    """`mark` is the dot's colour as in `.state` of the pages, `about` the figures in full."""
+
+    mark: str
+    words: str
+    about: str
+
+
+def describe_card(model: Model, health: ModelHealth) -> dict[str, Any]:
+    """Describe a model as the API does, and how it has done where it can be asked."""
+    described = describe_model(model)
+    told = health_words(health.find(model.id)) if described["available"] else None
+    return described | {"health": told._asdict() if told is not None else None}
+
+
+def health_words(health: Health | None) -> HealthWords | None:
+    """Say how a model has done; None: nothing that could be told."""
+    if health is None:
+        return None
+    share = health.failures / health.requests
+    about = f"Last hour: {health.requests:,} measured, {share * 100:.0f} % failed"
+    speed = first_token(health.ttft_ms) if health.ttft_ms is not None else ""
+    if speed:
+        about += f", half of the streams began within {speed}"
+    if health.failing:
+        return HealthWords("bad", "failing", about)
+    words = f"{speed} to first token" if speed else ""
+    if share >= WORTH_TELLING and (words or health.failures > 1):
+        failed = f"{share * 100:.0f} % failed"
+        return HealthWords("warn", f"{words}, {failed}" if words else failed, about)
+    return HealthWords("good", words, about) if words else None
+
+
+def first_token(ttft_ms: int) -> str:
+    """Write a time to first token: 0.4 s, 12 s."""
+    if ttft_ms < 100:
+        return "<0.1 s"
+    return f"{ttft_ms / 1000:.1f} s" if ttft_ms < 9_950 else f"{ttft_ms / 1000:.0f} s"
