@@ -15,6 +15,7 @@ from pathlib import Path
 NEEDED = {
     "gcc": "/usr/bin/cc",  # builds the load generator of tests/bench
     "libc6-dev": "/usr/include/stdio.h",
+    "curl": "/usr/bin/curl",  # runs examples of the documentation
     "chromium": "/usr/bin/chromium",  # the pages are tested in it
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
     "fonts-noto-color-emoji": "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",

@@ -28,6 +28,7 @@ TYPES = {
 JOINED = {
     "css/chat.all.css": ("css/tokens.css", "css/base.css", "css/chat.css"),
     "css/admin.all.css": ("css/tokens.css", "css/base.css", "css/admin.css"),
+    "css/docs.all.css": ("css/tokens.css", "css/base.css", "css/docs.css"),
 }
 """Files that exist only as others laid end to end: one request in place of several."""
 COMMENTS = re.compile(rb"^[ \t]*(?://.*|/\*\*(?s:.*?)\*/[ \t]*)$", re.MULTILINE)

@@ -17,7 +17,7 @@ from workers.errors import GatewayError, NotFound
 TEMPLATES = Loader(str(resources.files("webui") / "templates"), whitespace="all")
 THEME_COOKIE = "roxy_theme"
 THEMES = ("light", "dark")
-NAV = (("Chat", "/"), ("API", "/api/openapi.json"))
+NAV = (("Chat", "/"), ("Docs", "/docs"))
 OWNER_NAV = (
     *NAV,
     ("Keys", "/keys"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from server.handlers.base import BaseHandler
 from webui.assets import AssetHandler
 from webui.chat import ChatPageHandler
+from webui.docs import DocsHandler, DocsMarkdownHandler
 from webui.keys import (
     KeyPageHandler,
     KeysExportHandler,
@@ -34,6 +35,8 @@ def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str,
         (r"/keys/(key_[0-9A-Za-z]{16})/(disable|enable)", SwitchKeyHandler, given),
         (r"/keys/(key_[0-9A-Za-z]{16})/rotate", RotatePageHandler, given),
         (r"/keys/(key_[0-9A-Za-z]{16})/revoke", RevokePageHandler, given),
+        (r"/docs", DocsHandler, given),
+        (r"/docs\.md", DocsMarkdownHandler, given),
         (r"/live", LivePageHandler, given),
         (r"/live/([A-Za-z0-9._:-]{8,64})/stop", StopHandler, given),
         (r"/login", LoginHandler, given),

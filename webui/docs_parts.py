@@ -1,0 +1,180 @@
+"""What the documentation is made of, and how its parts become HTML and Markdown.
+
+Prose is a small Markdown: paragraphs, lists of `- `, headings of `### `, `code`, **bold** and
+[links](/path). The cells of tables are such text too. Everything is escaped here, so what comes out
+may go into a page as it is.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from msgspec import Struct
+
+LANGUAGES = {"curl": "curl", "python": "Python", "javascript": "JavaScript"}
+"""The tabs of an example."""
+FENCES = {"curl": "sh", "python": "python", "javascript": "js"}
+BASE = "BASE_URL"
+MODEL = "MODEL_ID"
+IMAGE_MODEL = "IMAGE_MODEL_ID"
+"""What stands in an example for this server's address, and for the model that is asked."""
+
+INLINE = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*|\[([^\]]+)\]\(([^)\s]+)\)")
+TOKENS = {
+    "curl": r"(?P<comment>(?<!\S)#.*)|(?P<string>\"[^\"\n]*\"|'[^']*')|(?P<keyword>\bcurl\b)"
+    r"|(?P<title>(?<=\s)--?[\w-]+)",
+    "python": r"(?P<comment>(?<!\S)#.*)|(?P<string>\"[^\"\n]*\"|'[^'\n]*')"
+    r"|(?P<keyword>\b(?:as|break|def|elif|else|except|for|from|if|import|in|not|print|return|try|while|with"
+    r"|True|False|None)\b)|(?P<number>\b\d[\d_.]*\b)",
+    "javascript": r"(?P<comment>//(?= ).*)|(?P<string>\"[^\"\n]*\"|`[^`]*`)"
+    r"|(?P<keyword>\b(?:async|await|break|const|continue|else|for|function|if|let|new|of|return"
+    r"|throw|true|false|while)\b)|(?P<number>\b\d[\d_.]*\b)",
+}
+"""Just enough of each language to tint it."""
+
+
+class Table(Struct, frozen=True):
+    """Rows of text under headers; `label` names it. A row begins with its own header."""
+
+    label: str
+    headers: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+class Route(Struct, frozen=True):
+    """One operation of the API, told at length; its tables are folded away."""
+
+    id: str
+    method: str
+    path: str
+    who: str
+    about: str
+    tables: Sequence[Table]
+    errors: str
+
+
+class Example(Struct, frozen=True):
+    """One runnable example by language. `run` names what the page can run itself."""
+
+    id: str
+    title: str
+    code: Mapping[str, str]
+    run: str = ""
+
+
+class Section(Struct, frozen=True):
+    """One section. `wide` stands below the prose and takes the examples' room too."""
+
+    id: str
+    title: str
+    prose: str
+    examples: Sequence[Example] = ()
+    wide: Sequence[Table | Route] = ()
+    owner: bool = False
+    models: bool = False
+
+
+class Values(Struct, frozen=True):
+    """What examples are filled in with."""
+
+    base_url: str
+    model: str
+    image_model: str
+
+    def fill(self, code: str) -> str:
+        """Give an example's code, ready to be run."""
+        code = code.replace(IMAGE_MODEL, self.image_model).replace(MODEL, self.model)
+        return code.replace(BASE, self.base_url)
+
+
+@lru_cache(maxsize=4096)
+def inline(text: str) -> str:
+    """Give a line of prose as HTML."""
+    out, at = [], 0
+    for found in INLINE.finditer(text):
+        out.append(html.escape(text[at : found.start()]))
+        code, bold, words, target = found.groups()
+        if code is not None:
+            out.append(f"<code>{html.escape(code)}</code>")
+        elif bold is not None:
+            out.append(f"<strong>{inline(bold)}</strong>")
+        else:
+            out.append(f'<a href="{html.escape(target)}">{inline(words)}</a>')
+        at = found.end()
+    return "".join([*out, html.escape(text[at:])])
+
+
+@lru_cache(maxsize=128)
+def prose(text: str) -> str:
+    """Give paragraphs, lists and headings as HTML."""
+    return "\n".join(_block(block) for block in re.split(r"\n\s*\n", text.strip()))
+
+
+def _block(block: str) -> str:
+    lines = [line.strip() for line in block.splitlines()]
+    text = "\n".join(lines)
+    if text.startswith("### "):
+        return f"<h3>{inline(text[4:])}</h3>"
+    if text.startswith("- "):
+        items = re.split(r"^- ", text, flags=re.MULTILINE)[1:]
+        return f"<ul>{''.join(f'<li>{inline(_joined(item))}</li>' for item in items)}</ul>"
+    return f"<p>{inline(_joined(text))}</p>"
+
+
+def _joined(lines: str) -> str:
+    return " ".join(lines.split())
+
+
+@lru_cache(maxsize=512)
+def highlighted(language: str, code: str, values: Values) -> str:
+    """Give an example's code as HTML: tinted, and with marks where the model stands."""
+    out, at = [], 0
+    for found in re.finditer(TOKENS[language], code):
+        out.append(html.escape(code[at : found.start()]))
+        out.append(f'<span class="{found.lastgroup}">{html.escape(found[0])}</span>')
+        at = found.end()
+    text = "".join([*out, html.escape(code[at:])])
+    for name, kind in ((IMAGE_MODEL, "image"), (MODEL, "any")):
+        text = text.replace(name, f"<span data-model='{kind}'>{{{kind}}}</span>")
+    text = text.replace("{image}", html.escape(values.image_model))
+    return text.replace("{any}", html.escape(values.model)).replace(
+        BASE, html.escape(values.base_url)
+    )
+
+
+def markdown(section: Section, values: Values) -> str:
+    """Give a section as Markdown; models are told by a table of their own."""
+    text = "\n\n".join(
+        re.sub(r"\n\s+", "\n", block.strip()) for block in re.split(r"\n\s*\n", section.prose)
+    )
+    title = f"{section.title} (with the owner key)" if section.owner else section.title
+    parts = [f"## {title}", text.strip()]
+    for example in section.examples:
+        parts.append(f"### Example: {example.title}")
+        parts += [
+            f"```{FENCES[language]}\n{values.fill(code)}\n```"
+            for language, code in example.code.items()
+        ]
+    for each in section.wide:
+        parts += _route(each) if isinstance(each, Route) else [f"### {each.label}", table(each)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _route(route: Route) -> Iterable[str]:
+    yield f"### `{route.method} {route.path}`\n\n{route.about} For: {route.who}."
+    for each in route.tables:
+        yield f"{each.label}\n\n{table(each)}"
+    yield route.errors
+
+
+def table(told: Table) -> str:
+    """Give a table as Markdown."""
+    rows = [told.headers, ("---",) * len(told.headers), *told.rows]
+    return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in rows)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

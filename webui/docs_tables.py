@@ -1,0 +1,213 @@
+"""The tables of the documentation that the code itself tells: routes, fields, errors, settings.
+
+They are made from the OpenAPI document (routes, types and the words of the handlers), the tree of
+errors and the settings, so they cannot say anything else than what the gateway does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from server.api_errors import error_rows
+from server.routes import ROUTES
+from server.settings import SECTIONS, SHORT_VARIABLES, describe_settings
+from webui.docs_parts import Route, Table
+
+Schema = dict[str, Any]
+WHO = {"anyone": "anyone", "key": "any key, guests", "owner": "the owner"}
+BIG = 2**31 - 1
+"""Bounds from here on tell nothing to a person."""
+DEEPEST = 2
+FIELD_WORDS = {
+    "model": "The model's id.",
+    "messages": "The conversation so far; each has a `role` and a `content`.",
+    "stream": "Send the answer as it is written.",
+    "stream_options": '`{"include_usage": true}` adds a last chunk with the usage; streams only.',
+    "n": "How many answers.",
+    "max_tokens": "The longest answer, in tokens.",
+    "max_completion_tokens": "The same, by its newer name.",
+    "temperature": "How freely words are chosen; 0: hardly.",
+    "top_p": "Choose among the likeliest words that make up this share.",
+    "presence_penalty": "Above 0: rather something new.",
+    "frequency_penalty": "Above 0: rather no repetition.",
+    "logprobs": "Tell how likely each token was.",
+    "top_logprobs": "And that many others at its place.",
+    "logit_bias": "Make tokens likelier or less likely, by their ids.",
+    "stop": "End the answer before this text.",
+    "seed": "Ask for the same answer again, where the model can.",
+    "tools": "Functions that the model may call.",
+    "tool_choice": "Whether it may, must, or which one.",
+    "parallel_tool_calls": "Whether it may call several at once.",
+    "functions": "The older form of `tools`.",
+    "function_call": "The older form of `tool_choice`.",
+    "response_format": '`{"type": "json_object"}`, or a JSON schema to follow.',
+    "reasoning_effort": "How long to think, for models that do.",
+    "verbosity": "How long-winded to be, for models that know it.",
+    "modalities": "What kinds of answer, for models that know several.",
+    "audio": "How to speak, for models that do.",
+    "prediction": "Text that the answer will mostly repeat.",
+    "web_search_options": "For models that search the web.",
+    "metadata": "Your own notes on the request.",
+    "store": "Whether the upstream may keep the answer.",
+    "service_tier": "Which service of the upstream to use.",
+    "user": "Your own name for the end user.",
+    "safety_identifier": "The same, by its newer name.",
+    "prompt_cache_key": "Which requests share the upstream's prompt cache.",
+}
+
+
+class Described:
+    """The OpenAPI document, read for people."""
+
+    def __init__(self, document: Schema) -> None:
+        self._paths: Schema = document["paths"]
+        self._schemas: Schema = document["components"]["schemas"]
+
+    def routes(self) -> list[Route]:
+        """Tell every operation at length."""
+        return [
+            self._route(path, method, operation)
+            for path, item in self._paths.items()
+            for method, operation in item.items()
+            if method != "servers"
+        ]
+
+    def chat_fields(self) -> Table:
+        """List the fields of a chat request."""
+        schema = self._schemas["ChatRequest"]
+        required = schema["required"]
+        rows = [
+            (
+                f"`{name}`",
+                self._kind(one).removesuffix(" or null")
+                + (", required" if name in required else ""),
+                FIELD_WORDS.get(name, "Handed on to the upstream."),
+            )
+            for name, one in schema["properties"].items()
+        ]
+        return Table("Fields of a chat request", ("Field", "Type", "Meaning"), rows)
+
+    def _route(self, path: str, method: str, operation: Schema) -> Route:
+        handler = next(one.handler for one in ROUTES if one.path.strip("/") == path.strip("/"))
+        own = path in ("/healthz", "/readyz")
+        about = " ".join(operation["description"].partition("\n\n")[0].split())
+        return Route(
+            operation["operationId"],
+            method.upper(),
+            path if own else f"/api/v1{path}",
+            WHO[handler.access],
+            f"{about} {operation['summary']}",
+            list(self._tables(operation)),
+            self._errors(operation),
+        )
+
+    def _tables(self, operation: Schema) -> Iterator[Table]:
+        parameters = [
+            (f"`{one['name']}`", f"{one['in']}, {self._kind(one['schema'])}", one["description"])
+            for one in operation.get("parameters", ())
+        ]
+        if parameters:
+            yield Table("Parameters and headers", ("Name", "Where, type", "Meaning"), parameters)
+        if "requestBody" in operation:
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            yield Table("Fields of the body", ("Field", "Type"), list(self._fields(schema)))
+        for status, answer in operation["responses"].items():
+            if not status.startswith("2"):
+                continue
+            for media, content in answer["content"].items():
+                fields = list(self._fields(content["schema"]))
+                if fields:
+                    yield Table(f"Answer {status}, {media}", ("Field", "Type"), fields)
+
+    def _errors(self, operation: Schema) -> str:
+        told = [
+            f"{status} {bullet.removeprefix('- ').partition(':')[0]}"
+            for status, answer in operation["responses"].items()
+            if status.startswith(("4", "5"))
+            for bullet in answer["description"].splitlines()
+            if bullet.startswith("- ")
+        ]
+        return f"[Errors](#errors): {', '.join(told)}." if told else ""
+
+    def _fields(
+        self, schema: Schema, prefix: str = "", depth: int = 0
+    ) -> Iterator[tuple[str, ...]]:
+        schema = self._resolved(schema)
+        required = schema.get("required", ())
+        for name, one in schema.get("properties", {}).items():
+            optional = "" if name in required or prefix else ", optional"
+            yield f"`{prefix}{name}`", self._kind(one) + optional
+            inner, mark = self._inner(one)
+            if depth < DEEPEST and inner.get("properties"):
+                yield from self._fields(inner, f"{prefix}{name}{mark}.", depth + 1)
+
+    def _inner(self, schema: Schema) -> tuple[Schema, str]:
+        """Find the object that a field holds, through null and through lists."""
+        options = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+        if len(options) != 1:
+            return {}, ""
+        one = self._resolved(options[0])
+        return (self._resolved(one["items"]), "[]") if "items" in one else (one, "")
+
+    def _resolved(self, schema: Schema) -> Schema:
+        name = schema.get("$ref", "").rpartition("/")[2]
+        found: Schema = self._schemas[name] if name else schema
+        return found
+
+    def _kind(self, schema: Schema) -> str:
+        """Write a type in words."""
+        if "anyOf" in schema:
+            kinds = [self._kind(one) for one in schema["anyOf"]]
+            return " or ".join(dict.fromkeys(kinds)) if len(kinds) < 4 else "object"
+        schema = self._resolved(schema)
+        if "enum" in schema:
+            return " or ".join(f"`{json.dumps(one)}`" for one in schema["enum"])
+        kind = str(schema.get("type", "anything"))
+        if kind == "array":
+            return f"list of {self._kind(schema['items'])}"
+        return kind + _bounds(schema)
+
+
+def _bounds(schema: Schema) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and abs(low) >= BIG:
+        low = None
+    if high is not None and abs(high) >= BIG:
+        high = None
+    if low is not None and high is not None:
+        return f" from {low:,} to {high:,}"
+    return f" of at least {low:,}" if low is not None else ""
+
+
+@cache
+def errors() -> Table:
+    """List every error code with its cause."""
+    rows = [
+        (str(row.status), f"`{row.type}`", f"`{row.code}`" if row.code else "null", row.cause)
+        for row in error_rows()
+    ]
+    return Table("Error codes", ("Status", "type", "code", "Cause"), rows)
+
+
+@cache
+def settings() -> list[Table]:
+    """List every setting by the table of `roxy.toml` that it stands in, then the variables."""
+    tables = []
+    for section in SECTIONS:
+        rows = [
+            (
+                f"`{one.path}`",
+                f"`{one.env}`",
+                f"`{json.dumps(one.default)}`" if one.default != "" else "",
+                one.doc,
+            )
+            for one in describe_settings()
+            if one.path.startswith(f"{section}.")
+        ]
+        headers = ("Setting", "Variable", "Default", "Meaning")
+        tables.append(Table(f"[{section}]", headers, rows))
+    names = [(f"`{one.env}`", one.doc) for one in SHORT_VARIABLES]
+    return [*tables, Table("Variables without a place in the file", ("Variable", "Meaning"), names)]
