@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 from bench.contenders import Tools, build, upstream
+from bench.pages import BARS
 from bench.processes import family
 from bench.report import COUNTS, rows
 
 RUN = str(Path(__file__).parent / "bench" / "run.py")
+PAGES = str(Path(__file__).parent / "bench" / "pages.py")
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
     b"Content-Length: %d\r\nConnection: close\r\n\r\n"
@@ -170,3 +172,11 @@ def test_a_stopped_benchmark_leaves_no_process_behind() -> None:
         assert process.wait(60) == 130
     assert started
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+def test_the_measurement_of_the_pages_prints_every_figure() -> None:
+    command = [sys.executable, PAGES, "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line, name in zip(done.stdout.splitlines(), BARS, strict=True):
+        assert line.startswith(name) and float(line.removeprefix(name).split()[0]) >= 0
