@@ -52,7 +52,7 @@ class Gate:
         self._wire = wire
         self._room = door.gateway.services.bodies._free
         data_dir = door.gateway.services.config.server.data_dir
-        secrets = (self.key, OWNER, "upstream-secret", str(upstream.port), data_dir)
+        secrets = (self.key, OWNER, "upstream-secret", f":{upstream.port}", data_dir)
         self._unspeakable = [*secrets, "Traceback", 'File "', "site-packages", "Tornado", "msgspec"]
 
     async def refuses(self, data: bytes, status: int = 400, *, bodiless: bool = False) -> Answer:
