@@ -7,9 +7,9 @@ from typing import Literal
 
 import pytest
 from axe import violations
-from browser import _chromium, open_chat, say, visiting  # noqa: F401
+from browser import READY, _chromium, open_chat, say, visiting  # noqa: F401
 from fakes.upstream import USAGE, FakeUpstream, chunk, event, stream_of, streaming
-from front_door import front_door
+from front_door import OWNER, front_door
 from playwright.async_api import Browser, Page, expect
 from test_web_answers import text_of_answer
 from test_web_chat import GUESTS, answers, box, held, status, stop_button
@@ -81,12 +81,33 @@ async def test_axe_finds_nothing_in_the_chat(
         assert await violations(page) == [], "shortcuts"
 
 
-async def test_signing_in_is_for_everybody(chromium: Browser, tmp_path: Path) -> None:
+PAGES = ("/no/such/page", "/docs", "/keys", "/usage", "/requests", "/live")
+
+
+@pytest.mark.time_limit(90)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["phone", "zoomed"])
+async def test_axe_finds_nothing_on_the_other_pages(
+    chromium: Browser, tmp_path: Path, scheme: Literal["light", "dark"], size: str
+) -> None:
+    width, height = SIZES[size]
     async with (
         front_door(tmp_path, demo=True) as door,
-        visiting(chromium, door, expected=("404",)) as page,
+        visiting(
+            chromium,
+            door,
+            expected=("404",),
+            color_scheme=scheme,
+            viewport={"width": width, "height": height},
+        ) as page,
     ):
-        for path in ("/login", "/no/such/page"):
+        await page.goto("/login")
+        assert await violations(page) == [], "signing in"
+        await page.get_by_label("Key").fill(OWNER)
+        await page.keyboard.press("Enter")
+        await page.locator(READY).wait_for(state="attached")
+        await door.mint_key("somebody")
+        for path in PAGES:
             await page.goto(path)
             assert await violations(page) == [], path
 
