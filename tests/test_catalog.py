@@ -41,7 +41,7 @@ def test_the_built_in_catalog_has_the_four_models_in_their_order() -> None:
 @pytest.mark.parametrize(
     ("model_id", "context", "output", "inputs", "released"),
     [
-        ("zai/glm-4.5", 131_072, 98_304, ("text",), 1753660800),
+        ("zai/glm-4.5", 128_000, 98_304, ("text",), 1753660800),
         ("google/gemini-2.5-pro", 1_048_576, 65_536, ("text", "image"), 1750118400),
         ("meta/llama-3.3-70b", 131_072, 32_768, ("text",), 1733443200),
         ("anthropic/claude-sonnet-4", 200_000, 64_000, ("text", "image"), 1747872000),
@@ -112,7 +112,7 @@ def test_an_entry_overrides_only_the_fields_it_names() -> None:
 def test_deployments_of_an_entry_replace_the_built_in_ones() -> None:
     model = load_catalog([{"id": "zai/glm-4.5", "deployments": [LOCAL]}]).find("zai/glm-4.5")
     assert [each.base_url for each in model.live_deployments()] == ["http://127.0.0.1:11434/v1"]
-    assert model.context_window == 131_072
+    assert model.context_window == 128_000
 
 
 def test_a_new_model_is_filled_with_defaults_that_fit() -> None:

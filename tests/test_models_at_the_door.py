@@ -14,7 +14,7 @@ from schemas import validate_error, validate_model, validate_model_list
 from visitors import guest
 
 FOUR = {
-    "zai/glm-4.5": ("GLM 4.5", 131_072, ["text"]),
+    "zai/glm-4.5": ("GLM 4.5", 128_000, ["text"]),
     "google/gemini-2.5-pro": ("Gemini 2.5 Pro", 1_048_576, ["text", "image"]),
     "meta/llama-3.3-70b": ("Llama 3.3 70B", 131_072, ["text"]),
     "anthropic/claude-sonnet-4": ("Claude Sonnet 4", 200_000, ["text", "image"]),
