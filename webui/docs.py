@@ -26,6 +26,7 @@ from webui.docs_parts import (
 )
 from webui.docs_rest import for_the_owner, reference
 from webui.docs_text import bounds, completions, first_steps
+from webui.figures import short
 from webui.model_health import describe_card
 from webui.pages import PageHandler, who
 from workers.errors import InvalidRequest, ModelNotFound
@@ -123,7 +124,7 @@ class DocsHandler(DocumentedHandler):
             prose=prose,
             inline=inline,
             is_route=lambda part: isinstance(part, Route),
-            size=size,
+            short=short,
             share=lambda model: min(model["context_window"] / MILLION, 1),
         )
 
@@ -163,7 +164,7 @@ def models_table(models: list[dict[str, Any]]) -> Table:
             f"`{one['id']}`",
             one["name"],
             one["owned_by"],
-            size(one["context_window"]),
+            short(one["context_window"]),
             price(one["prices"]),
             ", ".join(one["modalities"]["input"]),
             "yes" if one["available"] else "not configured",
@@ -187,10 +188,3 @@ def price(prices: dict[str, Any] | None) -> str:
     if prices is None:
         return "not known"
     return f"${prices['prompt']:.2f} / ${prices['completion']:.2f}"
-
-
-def size(tokens: int) -> str:
-    """Write a number of tokens shortly: 131K, 1M."""
-    if tokens < MILLION:
-        return f"{tokens // 1000}K" if tokens >= 1000 else str(tokens)
-    return f"{tokens / MILLION:.1f}".removesuffix(".0") + "M"
