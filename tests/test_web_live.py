@@ -14,6 +14,7 @@ from browser import _chromium, visiting  # noqa: F401
 from fakes.upstream import FakeUpstream
 from front_door import OWNER, Door, bearer, front_door
 from kept import SOON_S, Reading, ask, code_of, held_after
+from page_tables import PageTables
 from playwright.async_api import Browser, Locator, Page, expect
 from test_web_everybody import OUTSIDE
 from visitors import Browser as PlainBrowser
@@ -77,7 +78,12 @@ async def test_what_runs_waits_and_carries_is_shown_in_words(tmp_path: Path) -> 
         assert "Owner</th>" in first and "writing" in first and "≈ 4<" in first
         assert "kept" in first and "test/one@127.0.0.1" in first
         assert "waiting" in second and "1 of 2" in second and "2 of 2" in third
-        assert "busy 1 of 1" in text and "not configured" in text
+        _, models = PageTables(text).tables
+        assert models[1:3] == [
+            ["test/one", "busy 1 of 1", "2", "≈ 15 s"],
+            ["127.0.0.1", "busy 1 of 1", "", ""],
+        ]
+        assert models[-1][1:] == ["not configured", "", ""]
         assert "<dt>Running</dt><dd>1</dd>" in text and "<dt>Waiting</dt><dd>2</dd>" in text
         assert "<dt>Answers kept</dt><dd>3</dd>" in text
         assert "<dt>Expected wait</dt><dd>≈ 15 s</dd>" in text
@@ -98,7 +104,7 @@ async def test_an_idle_gateway_says_so_and_the_demo_is_labelled(tmp_path: Path) 
         await browser.sign_in(OWNER)
         page = await browser.open("/live")
         assert "Nothing runs and nothing waits." in page.text
-        assert '<span class="badge">demo</span>' in page.text and ">idle<" in page.text
+        assert '<span class="badge">demo</span>' in page.text and ">idle, room for 64<" in page.text
 
 
 async def test_only_the_owner_sees_it_and_stops(tmp_path: Path) -> None:

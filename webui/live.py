@@ -36,9 +36,10 @@ class Row(NamedTuple):
 
 
 class DeploymentRow(NamedTuple):
-    """A deployment as the page shows it."""
+    """A deployment as the page shows it; `name` is its id without the model's."""
 
     id: str
+    name: str
     state: str
     mark: str
     busy: int
@@ -50,7 +51,8 @@ class ModelRow(NamedTuple):
     """A model as the page shows it."""
 
     id: str
-    workers: str
+    state: str
+    mark: str
     waiting: str
     wait: str
     deployments: list[DeploymentRow]
@@ -155,25 +157,34 @@ def state_of(job: dict[str, Any]) -> tuple[str, str]:
 
 def model_row(model: dict[str, Any]) -> ModelRow:
     """Write a model and its deployments out."""
+    state, mark = load_of(model["running"], model["workers"])
     return ModelRow(
         id=model["id"],
-        workers=f"{count(model['running'])} of {count(model['workers'])}",
+        state=state,
+        mark=mark,
         waiting=count(model["queued"]),
         wait=about(model["expected_wait_s"]) if model["expected_wait_s"] else "none",
-        deployments=[deployment_row(one) for one in model["deployments"]],
+        deployments=[deployment_row(model["id"], one) for one in model["deployments"]],
     )
 
 
-def deployment_row(one: dict[str, Any]) -> DeploymentRow:
+def deployment_row(model_id: str, one: dict[str, Any]) -> DeploymentRow:
     """Write a deployment out."""
     busy, most = one["busy"], one["max_concurrency"]
-    if not one["live"]:
-        state, mark = "not configured", ""
-    elif not busy:
-        state, mark = "idle", "good"
-    else:
-        state, mark = f"busy {count(busy)} of {count(most)}", "warn" if busy >= most else "good"
-    return DeploymentRow(one["id"], state, mark, busy if one["live"] else 0, most, one["demo"])
+    state, mark = load_of(busy, most if one["live"] else 0)
+    name = one["id"].removeprefix(f"{model_id}@")
+    return DeploymentRow(
+        one["id"], name, state, mark, busy if one["live"] else 0, most, one["demo"]
+    )
+
+
+def load_of(busy: int, most: int) -> tuple[str, str]:
+    """Say how much of what there is room for is used, and how the dot of that looks."""
+    if not most:
+        return "not configured", ""
+    if not busy:
+        return f"idle, room for {count(most)}", "good"
+    return f"busy {count(busy)} of {count(most)}", "warn" if busy >= most else "good"
 
 
 def is_dark(model: dict[str, Any]) -> bool:
