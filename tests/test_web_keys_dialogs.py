@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 from axe import violations
-from browser import _chromium, visiting  # noqa: F401
+from browser import PHONE, _chromium, visiting  # noqa: F401
 from fakes.upstream import FakeUpstream
 from front_door import MODEL, OWNER, Door, front_door
 from playwright.async_api import Browser, Locator, Page, expect
@@ -253,6 +253,18 @@ async def test_nothing_is_wider_than_the_screen(chromium: Browser, door: Door, w
             "() => { const { scrollWidth, clientWidth } = document.querySelector('dialog');"
             " return scrollWidth <= clientWidth; }"
         )
+
+
+async def test_on_a_phone_all_that_can_be_done_with_a_key_is_in_sight(
+    chromium: Browser, door: Door
+) -> None:
+    async with visiting(chromium, door, viewport=PHONE, has_touch=True) as page:
+        await open_keys(page)
+        for name in (f"Disable {LONG}", f"Rotate {LONG}", f"Revoke {LONG}", "Revoke app"):
+            act = page.get_by_role("button" if name.startswith("Disable") else "link", name=name)
+            box = await act.bounding_box()
+            assert box is not None
+            assert box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"], name
 
 
 async def test_all_is_done_without_the_script(chromium: Browser, door: Door) -> None:

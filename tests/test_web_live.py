@@ -104,7 +104,9 @@ async def test_an_idle_gateway_says_so_and_the_demo_is_labelled(tmp_path: Path) 
         await browser.sign_in(OWNER)
         page = await browser.open("/live")
         assert "Nothing runs and nothing waits." in page.text
-        assert '<span class="badge">demo</span>' in page.text and ">idle, room for 64<" in page.text
+        (models,) = PageTables(page.text).tables
+        assert models[1] == ["zai/glm-4.5", "idle, room for 64", "0", "none"]
+        assert ["demo", "idle, room for 64", "", ""] in models[2:]
 
 
 async def test_only_the_owner_sees_it_and_stops(tmp_path: Path) -> None:

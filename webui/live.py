@@ -44,7 +44,6 @@ class DeploymentRow(NamedTuple):
     mark: str
     busy: int
     most: int
-    demo: bool
 
 
 class ModelRow(NamedTuple):
@@ -173,9 +172,7 @@ def deployment_row(model_id: str, one: dict[str, Any]) -> DeploymentRow:
     busy, most = one["busy"], one["max_concurrency"]
     state, mark = load_of(busy, most if one["live"] else 0)
     name = one["id"].removeprefix(f"{model_id}@")
-    return DeploymentRow(
-        one["id"], name, state, mark, busy if one["live"] else 0, most, one["demo"]
-    )
+    return DeploymentRow(one["id"], name, state, mark, busy if one["live"] else 0, most)
 
 
 def load_of(busy: int, most: int) -> tuple[str, str]:
