@@ -48,9 +48,11 @@ class StreamReply:
 
     The head leaves with the first frames, the first heartbeat or the first update; until then an
     error is an HTTP status (`done` raises it), afterwards one error event. `stream_head` gives the
-    head when it is needed; without `chunked` the end of the connection ends the stream. One write
-    is outstanding at most: its future tells whether the client keeps up. With `updates` comments
-    tell the job's place in the queue, then that it is being connected, then that it is retried.
+    head when it is needed, `finish` ends the answer: with its last bytes, for a client that closes
+    as soon as it has them has not left early. Without `chunked` the end of the connection ends the
+    stream. One write is outstanding at most: its future tells whether the client keeps up. With
+    `updates` comments tell the job's place in the queue, then that it is being connected, then that
+    it is retried.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class StreamReply:
         connection: HTTPConnection,
         source: Followed,
         stream_head: Callable[[], bytes],
+        finish: Callable[[], None],
         *,
         chunked: bool,
         heartbeat_s: float,
@@ -66,6 +69,7 @@ class StreamReply:
         self._connection = connection
         self._source = source
         self._stream_head = stream_head
+        self._finish = finish
         self._chunked = chunked
         self._interval_s = min(QUEUE_UPDATE_S, heartbeat_s) if updates else heartbeat_s
         self._heartbeat_s = heartbeat_s
@@ -102,6 +106,7 @@ class StreamReply:
             last = (chunk(last) if last else b"") + LAST_CHUNK
         if last:
             self._send(last)
+        self._finish()
         self.done.set_result(None)
 
     def _send(self, data: bytes) -> bool:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import socket
 from pathlib import Path
 
 import pytest
 from fakes.upstream import FakeUpstream
-from front_door import front_door
+from front_door import OWNER, Door, front_door, request_body
+
+STREAMS = 200
 
 
 async def test_a_key_that_was_put_into_a_path_is_not_in_the_log(
@@ -18,3 +23,31 @@ async def test_a_key_that_was_put_into_a_path_is_not_in_the_log(
     lines = capsys.readouterr().out
     assert "404 GET /api/v1/keys/roxy_***" in lines
     assert secret not in lines
+
+
+async def test_a_client_that_closes_at_the_end_of_a_stream_has_had_it_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        request = stream_request(door)
+        streams = (asyncio.to_thread(read_to_the_end, door.port, request) for _ in range(STREAMS))
+        await asyncio.gather(*streams)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "POST" in line]
+    assert len(lines) == STREAMS
+    assert [line for line in lines if " 200 POST " not in line] == []
+
+
+def stream_request(door: Door) -> bytes:
+    """Write a request for a stream."""
+    body = json.dumps(request_body(stream=True)).encode()
+    head = f"POST /api/v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {OWNER}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def read_to_the_end(port: int, request: bytes) -> None:
+    """Read a stream in a thread, and close the connection with its last byte."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(request)
+        read = b""
+        while not read.endswith(b"\r\n0\r\n\r\n"):
+            read += client.recv(65536)

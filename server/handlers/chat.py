@@ -93,8 +93,6 @@ class ChatHandler(StreamHandler):
         reply = self.open_reply(job)
         job.channel.attach(reply)
         await reply.done
-        if not self.left:
-            self._end_answer()
 
     async def _answer_whole(self, job: Job) -> None:
         reply = WholeReply()

@@ -33,6 +33,7 @@ class StreamHandler(BaseHandler):
             self.request.connection,
             source,
             self._stream_head,
+            self._end_stream,
             chunked=self.request.version == "HTTP/1.1",
             heartbeat_s=self.services.config.stream.heartbeat_s,
             updates=self.asks_for(UPDATES_HEADER),
@@ -49,6 +50,8 @@ class StreamHandler(BaseHandler):
             reply.write(first)
         attachment.begin(reply)
         await reply.done
+
+    def _end_stream(self) -> None:
         if not self.left:
             self._end_answer()
 
