@@ -4,7 +4,7 @@ import { Answer, actionFor, endWords, explain, newAnswer, plainError } from "./a
 import { Composer, fileCard } from "./composer.js";
 import { announce, money, plural, short } from "./page.js";
 import { Session, standing, storedFiles } from "./session.js";
-import { NoRoom, find, keeps, newId } from "./store.js";
+import { NoRoom, find, keeps, newId, put } from "./store.js";
 import { call, callJson } from "./stream.js";
 import { Transcript, loadMarkdown } from "./transcript.js";
 
@@ -71,7 +71,9 @@ class Chat {
       open: (id) => this.open(id),
       leave: () => this.open(null, true, true),
       opened: () => this.session?.conversation,
-      changed: (id) => this.tabs.postMessage({ id }),
+      live: (id) => this.live(id)?.conversation,
+      change: (id, changes) => this.change(id, changes),
+      changed: () => this.tell(null),
       load: (module) => this.load(module),
       failed: (text) => this.composer.showAlert(text),
       help: () => this.help(),
@@ -134,7 +136,7 @@ class Chat {
 
   /** Show the open conversation as it is now. */
   show() {
-    const { path, conversation } = this.session;
+    const { path } = this.session;
     byId("welcome").hidden = path.length > 0;
     this.transcript.show(path);
     for (const message of path) {
@@ -143,9 +145,14 @@ class Chat {
       this.transcript.phase(answer);
       this.transcript.text(answer);
     }
-    byId("title").textContent = conversation.title || "New chat";
-    document.title = conversation.title ? `${conversation.title} – Roxy AI` : "Roxy AI";
+    this.showTitle();
     this.refresh();
+  }
+
+  showTitle() {
+    const { title } = this.session.conversation;
+    byId("title").textContent = title || "New chat";
+    document.title = title ? `${title} – Roxy AI` : "Roxy AI";
   }
 
   /** Show what depends on answers, the model and the messages that wait. */
@@ -196,8 +203,35 @@ class Chat {
 
   async save(session, ...messages) {
     await this.keep(session.save(...messages));
-    this.tabs.postMessage({ id: session.id });
+    this.tell(session.id);
     this.list?.touched(session.conversation);
+  }
+
+  /** Find a conversation that is open here or has an answer under way. */
+  live(id) {
+    return this.session?.id === id ? this.session : this.sessions.get(id);
+  }
+
+  /** Change a conversation's record: the one that is in use, if it is, so that nothing else is undone. */
+  async change(id, changes) {
+    const session = this.live(id);
+    const record = session?.conversation ?? (await find("conversations", id));
+    if (!record) return;
+    Object.assign(record, changes);
+    await this.keep(put("conversations", record));
+    this.list?.touched(record);
+    this.tell(id);
+    if (session === this.session) this.showTitle();
+    if (record.deleted) for (const answer of this.answersOf(id)) answer.stop();
+  }
+
+  answersOf(id) {
+    return [...this.answers.values()].filter((answer) => answer.message.conversation === id);
+  }
+
+  /** Tell the other tabs that a conversation has changed; null: some have. */
+  tell(id) {
+    this.tabs.postMessage({ id });
   }
 
   // Asking
@@ -317,7 +351,7 @@ class Chat {
     this.answers.delete(message.id);
     this.sessions.delete(message.conversation);
     this.transcript.end(answer);
-    this.tabs.postMessage({ id: message.conversation });
+    this.tell(message.conversation);
     if (session === this.session) announce(endWords(message));
     this.refresh();
     this.list?.touched(session.conversation);

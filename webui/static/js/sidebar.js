@@ -2,7 +2,7 @@
 
 import { html, render, useEffect, useRef, useState } from "../vendor/preact-htm.js";
 import { el, iconPath } from "./page.js";
-import { all, erase, find, put } from "./store.js";
+import { all, erase } from "./store.js";
 
 const DAY_MS = 86_400_000;
 const SNIPPET = 36;
@@ -145,8 +145,9 @@ function Sidebar({ state, acts }) {
 
 /**
  * All conversations, and what can be done with them. `acts`: `open(id)`, `leave()` what was deleted,
- * `opened()` giving the open conversation, `changed(id)` to tell other tabs, `load(import)`,
- * `failed(text)`, `help()` and `modelName(id)`.
+ * `opened()` giving the open conversation, `live(id)` giving one that is in use, `change(id, changes)`
+ * to a record, `changed()` to tell other tabs, `load(import)`, `failed(text)`, `help()` and
+ * `modelName(id)`.
  */
 export class ConversationList {
   constructor(root, acts) {
@@ -161,9 +162,8 @@ export class ConversationList {
     const found = await all("conversations");
     const gone = found.filter((one) => one.deleted && one.id !== this._state.deleted?.id);
     for (const one of gone) if (Date.now() - one.deleted > DAY_MS) erase(one.id);
-    const open = this._acts.opened();
-    const live = found.filter((one) => !one.deleted);
-    this.show({ conversations: live.map((one) => (one.id === open?.id ? open : one)) });
+    const known = found.map((one) => this._acts.live(one.id) ?? one);
+    this.show({ conversations: known.filter((one) => !one.deleted) });
   }
 
   /** Show a changed state. */
@@ -191,19 +191,12 @@ export class ConversationList {
     this._acts.help();
   }
 
-  async _change(one, changes) {
-    Object.assign(one, changes);
-    await put("conversations", one);
-    this.touched(one);
-    this._acts.changed(one.id);
-  }
-
-  rename = (one, title) => this._change(one, { title });
-  pin = (one) => this._change(one, { pinned: !one.pinned });
+  rename = (one, title) => this._acts.change(one.id, { title });
+  pin = (one) => this._acts.change(one.id, { pinned: !one.pinned });
 
   /** Delete, and offer to take it back. */
   remove = async (one) => {
-    await this._change(one, { deleted: Date.now() });
+    await this._acts.change(one.id, { deleted: Date.now() });
     clearTimeout(this._undoing);
     this._undoing = setTimeout(() => this.show({ deleted: null }), UNDO_MS);
     this.show({ deleted: one });
@@ -215,7 +208,7 @@ export class ConversationList {
     const one = this._state.deleted;
     clearTimeout(this._undoing);
     this.show({ deleted: null });
-    if (one) await this._change((await find("conversations", one.id)) ?? one, { deleted: null });
+    if (one) await this._acts.change(one.id, { deleted: null });
     this._root.querySelector(`a[href="/c/${one?.id}"]`)?.focus();
   };
 
@@ -255,6 +248,6 @@ export class ConversationList {
     }
     this.show({ texts: null });
     await this.reload();
-    this._acts.changed(null);
+    this._acts.changed();
   };
 }

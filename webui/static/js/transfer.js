@@ -1,7 +1,7 @@
 // Conversations out of the browser and back: JSON with everything, Markdown for reading.
 
 import { dataUrl } from "./request.js";
-import { Tree, all, newId, putAll, within } from "./store.js";
+import { Tree, all, find, newId, putAll, within } from "./store.js";
 
 const FORMAT = "roxy-conversations";
 const VERSION = 1;
@@ -10,9 +10,11 @@ const STATES = ["open", "done", "stopped", "failed", "interrupted"];
 /** Gather conversations with messages, branches and files. */
 export async function gather(conversations) {
   const made = [];
-  for (const one of conversations) {
-    const messages = await within("messages", one.id);
-    const files = await within("files", one.id);
+  for (const { id } of conversations) {
+    const one = await find("conversations", id);
+    if (!one) continue;
+    const messages = await within("messages", id);
+    const files = await within("files", id);
     const shown = [];
     for (const { blob, ...file } of files) shown.push({ ...file, data: await dataUrl(blob) });
     const { draft, waiting, deleted, ...kept } = one;
