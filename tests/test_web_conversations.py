@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from browser import _chromium, open_chat, say, visiting  # noqa: F401
 from fakes.upstream import USAGE, Answer, FakeUpstream, stream_of
 from front_door import front_door
@@ -268,16 +269,79 @@ async def test_an_export_comes_back_the_same(chromium: Browser, tmp_path: Path) 
             await expect(answers(other)).to_contain_text("2 / 2")
 
 
-async def test_a_damaged_import_changes_nothing(chromium: Browser, tmp_path: Path) -> None:
+GOOD = {"id": "c_good", "title": "Good", "messages": []}
+
+
+def export_of(*conversations: Any) -> bytes:
+    """Write an export by hand."""
+    document = {"format": "roxy-conversations", "version": 1, "conversations": conversations}
+    return json.dumps(document).encode()
+
+
+async def take_in(page: Page, export: bytes) -> None:
+    """Import a file."""
+    async with page.expect_file_chooser() as choosing:
+        await page.get_by_role("button", name="Import conversations").click()
+    file = {"name": "mine.json", "mimeType": "application/json", "buffer": export}
+    await (await choosing.value).set_files(file)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("export", "told"),
+    [
+        (b"{", "This file is not JSON."),
+        (b"[]", "This is not an export"),
+        (export_of(GOOD, {"id": "c_bad"}), "A conversation in this file is damaged."),
+        (export_of(GOOD, {**GOOD, "id": "../x"}), "An id in this file is damaged."),
+        (export_of(GOOD, {**GOOD, "messages": [{"role": "user"}]}), "A message in this file"),
+        (
+            export_of({**GOOD, "files": [{"id": "f", "name": "n", "data": "data:,%"}]}),
+            "A file in this file is damaged.",
+        ),
+        (export_of(GOOD).replace(b": 1,", b": 2,"), "This export is from a newer version"),
+    ],
+)
+async def test_a_damaged_import_changes_nothing(
+    chromium: Browser, tmp_path: Path, export: bytes, told: str
+) -> None:
     async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
         await open_chat(page)
-        async with page.expect_file_chooser() as choosing:
-            await page.get_by_role("button", name="Import conversations").click()
-        await (await choosing.value).set_files(
-            {"name": "broken.json", "mimeType": "application/json", "buffer": b"{"}
-        )
-        await expect(page.get_by_role("alert")).to_contain_text("“broken.json” was not imported")
+        await take_in(page, export)
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text(f"“mine.json” was not imported. {told}")
         await expect(entries(page)).to_have_count(0)
+
+
+async def test_what_an_import_leaves_out_or_garbles_is_filled_in(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    question = {"id": "m_1", "role": "user", "text": "What?", "created": "yesterday"}
+    answer = {
+        "id": "m_2",
+        "parent": "m_1",
+        "role": "assistant",
+        "text": "That.",
+        "state": "failed",
+        "stats": {"prompt": "many", "completion": 7},
+    }
+    given = {"id": "c_1", "title": "Sparse", "messages": [question, answer], "parameters": 3}
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        upstream.plan(*numbered())
+        await open_chat(page)
+        await take_in(page, export_of(given))
+        await entries(page).get_by_role("link", name="Sparse").click()
+        await expect(answers(page)).to_contain_text("The answer failed. What had arrived is kept.")
+        await expect(answers(page)).to_contain_text("7 out")
+        await expect(page.locator("main")).not_to_contain_text("NaN")
+        await page.get_by_role("button", name="Model: ").click()
+        await page.get_by_role("option", name=re.compile("Test One")).click()
+        await talk(page, "And now?")
+        await page.reload()
+        await expect(text_of_answer(page)).to_have_text(["That.", "Answer 1."])
 
 
 async def test_a_conversation_of_another_browser_is_told(chromium: Browser, tmp_path: Path) -> None:

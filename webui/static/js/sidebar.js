@@ -240,7 +240,7 @@ export class ConversationList {
   };
 
   take = async (file) => {
-    const { takeIn } = await this._acts.load(() => import("./transfer.js"));
+    const { takeIn } = await this._acts.load(() => import("./intake.js"));
     try {
       await takeIn(await file.text());
     } catch (error) {
