@@ -19,6 +19,7 @@ export function newAnswer(id, job, parent, conversation, model) {
     created: Date.now(),
     seq: 0,
     state: "open",
+    accepted: false,
     error: null,
     finish: null,
     thinkingMs: null,
@@ -27,9 +28,9 @@ export function newAnswer(id, job, parent, conversation, model) {
 }
 
 /**
- * One answer. `shown` has the methods `phase(answer)`, `text(answer)` and `end(answer)`. The message
- * is complete when its state is no longer "open": then it is "done", "stopped", "failed" or
- * "interrupted".
+ * One answer. `shown` has the methods `phase(answer)`, `text(answer)`, `stats(answer)`, `end(answer)`
+ * and `unkept(error)`. The message is complete when its state is no longer "open": then it is "done",
+ * "stopped", "failed" or "interrupted". Before it is `accepted` the gateway may not know it yet.
  */
 export class Answer {
   constructor(message, shown) {
@@ -48,12 +49,15 @@ export class Answer {
   async ask(request) {
     const response = await this._stream.ask(request);
     this.message.job = this._stream.job;
+    this.message.accepted = true;
     this._run(response);
   }
 
   /** Find a running answer again. */
   attach() {
-    this.phase.name = "reconnecting";
+    const accepted = this.message.accepted !== false;
+    this.phase.name = accepted ? "reconnecting" : "sending";
+    this._stream.accepted = accepted;
     this._run(null);
   }
 

@@ -1,11 +1,11 @@
 // The chat page: joins the composer, the transcript, the list of conversations and the gateway.
 
-import { Answer, actionFor, endWords, explain, newAnswer, plainError } from "./answer.js";
+import { Answer, actionFor, endWords, explain, plainError } from "./answer.js";
 import { Composer, fileCard } from "./composer.js";
 import { announce, money, plural, short } from "./page.js";
 import { Session, standing, storedFiles } from "./session.js";
-import { NoRoom, find, keeps, newId, put } from "./store.js";
-import { call, callJson } from "./stream.js";
+import { NoRoom, find, keeps, put } from "./store.js";
+import { callJson } from "./stream.js";
 import { Transcript, loadMarkdown } from "./transcript.js";
 
 const WARN_AT = 0.8;
@@ -87,8 +87,7 @@ class Chat {
   async loadRest() {
     const { listenToKeys } = await this.load(() => import("./keys.js"));
     listenToKeys(this);
-    await loadMarkdown();
-    await import("./request.js");
+    await this.asking();
   }
 
   /** Import a module; after an upgrade of the gateway the old ones are gone. */
@@ -134,13 +133,14 @@ class Chat {
     return (last?.available ? last : (boot.models.find((model) => model.available) ?? boot.models[0]))?.id ?? "";
   }
 
-  /** Show the open conversation as it is now. */
-  show() {
+  /** Show the open conversation as it is now; `elsewhere`: another tab may be asking just now. */
+  show(elsewhere = false) {
     const { path } = this.session;
     byId("welcome").hidden = path.length > 0;
     this.transcript.show(path);
     for (const message of path) {
       if (message.state !== "open") continue;
+      if (elsewhere && message.accepted === false && !this.answers.has(message.id)) continue;
       const answer = this.answers.get(message.id) ?? this.attach(message);
       this.transcript.phase(answer);
       this.transcript.text(answer);
@@ -236,61 +236,34 @@ class Chat {
 
   // Asking
 
+  /** Give what asks for answers; it comes with what shows them. */
+  async asking() {
+    this._asking ??= await this.load(async () => {
+      await loadMarkdown();
+      const { Asking } = await import("./asking.js");
+      return new Asking(this);
+    });
+    return this._asking;
+  }
+
   async send(text, files) {
     const { session } = this;
-    if (this.running()) {
+    if (this.running() || session.asking) {
       session.conversation.waiting.push({ text, files });
-      this.keep(session.keepDraft("", []));
       this.refresh();
-    } else await this.ask(session, { text, files, parent: session.path.at(-1) });
-  }
-
-  /** Ask a new question below `parent`, and give it back if the gateway refuses. */
-  async ask(session, { text, files, parent }) {
-    const begins = !session.begun;
-    const question = session.addQuestion(text, files, parent);
-    if (begins && session === this.session) history.replaceState(null, "", `/c/${session.id}`);
-    const error = await this.answer(session, question);
-    if (!error) {
-      const typing = session === this.session && !this.composer.isEmpty;
-      if (!typing) this.keep(session.forgetDraft());
+      await this.keep(session.keepDraft("", []));
+      this.tell(session.id);
       return;
     }
-    await session.remove(question);
-    if (begins) this.list?.dropped(session.conversation);
-    if (session !== this.session) return;
-    if (begins) history.replaceState(null, "", "/");
-    this.composer.giveBack(text, files);
-    this.show();
-    this.showRefusal(error);
-  }
-
-  /** Ask for an answer to a question; gives the error when the gateway refuses it. */
-  async answer(session, question) {
-    const { conversation, tree } = session;
-    await this.load(loadMarkdown);
-    const message = newAnswer(newId("m_"), newId("chat-"), question.id, session.id, conversation.model);
-    tree.add(message, true);
-    const answer = new Answer(message, this);
-    this.answers.set(message.id, answer);
-    this.sessions.set(session.id, session);
-    if (session === this.session) {
-      this.show();
-      this.transcript.toEnd();
-    }
-    await this.save(session, question, message);
+    session.asking = true; // from here on: what is sent while modules load waits its turn
     try {
-      const { buildRequest } = await this.load(() => import("./request.js"));
-      await answer.ask(await buildRequest(conversation, tree.before(question), this.models.get(message.model)));
-      return null;
-    } catch (error) {
-      if (message.state !== "open") return null; // it was stopped before it was accepted
-      this.answers.delete(message.id);
-      if (error.code === "unreachable") call(`jobs/${message.job}`, { method: "DELETE" }).catch(() => {});
-      await session.remove(message);
-      if (session === this.session) this.show();
-      return error;
+      await this.asking();
+    } catch {
+      session.asking = false;
+      this.composer.giveBack(text, files);
+      return;
     }
+    await this._asking.ask(session, { text, files, parent: session.path.at(-1) });
   }
 
   showRefusal(error) {
@@ -311,16 +284,30 @@ class Chat {
 
   unqueue(n) {
     const [taken] = this.session.conversation.waiting.splice(n, 1);
-    this.keep(this.session.saveRecord());
+    this.keep(this.session.saveRecord()).then(() => this.tell(this.session.id));
     this.refresh();
     return [taken.text, taken.files];
   }
 
   async otherTab({ id }) {
-    await this.list?.reload();
     const { session } = this;
-    if (!session.begun || (id && id !== session.id) || !(await session.refresh(this.answers))) return;
-    if (session === this.session) this.show();
+    const live = new Set([session, ...this.sessions.values()]);
+    const concerned = [...live].filter((one) => one.begun && (!id || id === one.id));
+    for (const one of concerned) await one.refresh(this.answers);
+    await this.list?.reload();
+    if (session !== this.session || !concerned.includes(session)) return;
+    if (session.conversation.deleted) await this.leaveDeleted();
+    else this.show(true);
+  }
+
+  /** Another tab has deleted what is open here: what is typed goes along to a new conversation. */
+  async leaveDeleted() {
+    const { value } = this.composer.text;
+    const { files } = this.composer;
+    await this.open(null, true, true);
+    this.composer.giveBack(value, files);
+    this.keep(this.session.keepFiles(files));
+    this.composer.showAlert("This conversation was deleted in another tab.");
   }
 
   // What answers tell (see Answer)
@@ -355,8 +342,7 @@ class Chat {
     if (session === this.session) announce(endWords(message));
     this.refresh();
     this.list?.touched(session.conversation);
-    const next = message.state === "done" ? session.conversation.waiting.shift() : null;
-    if (next) this.ask(session, { ...next, parent: session.path.at(-1) });
+    if (message.state === "done" && session.conversation.waiting.length) this.asking().then((asking) => asking.askNext(session, message));
   }
 
   // What rows ask for
@@ -396,24 +382,11 @@ class Chat {
   }
 
   async regenerate(message) {
-    if (this.mustWait()) return;
-    const { session } = this;
-    const refused = await this.answer(session, session.tree.messages.get(message.parent));
-    if (refused) this.showRefusal(refused);
-    else if (!message.text && message.state !== "done") {
-      await session.remove(message); // it never had a word
-      if (session === this.session) this.show();
-    }
+    if (!this.mustWait()) await (await this.asking()).regenerate(message);
   }
 
   async edit(message, row) {
-    if (this.mustWait()) return;
-    const { editInPlace } = await this.load(() => import("./edit.js"));
-    const { session } = this;
-    editInPlace(row, async (text) => {
-      const parent = session.tree.messages.get(message.parent);
-      await this.ask(session, { text, files: await storedFiles(message.files), parent });
-    });
+    if (!this.mustWait()) await (await this.asking()).edit(message, row);
   }
 
   editLast() {

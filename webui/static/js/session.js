@@ -1,7 +1,7 @@
 // One conversation in this tab: its record, its tree of messages, its draft, and keeping them.
 
 import { count, money, plural } from "./page.js";
-import { Tree, erase, eraseMessages, find, newConversation, newId, put, putAll, within } from "./store.js";
+import { Tree, change, erase, eraseMessages, find, newConversation, newId, put, putAll, within } from "./store.js";
 
 const TITLE_LETTERS = 60;
 const LETTERS_PER_TOKEN = 4;
@@ -17,6 +17,7 @@ export class Session {
   constructor(conversation, messages) {
     this.conversation = conversation;
     this.tree = new Tree(conversation, messages);
+    this.asking = false;
   }
 
   /** Read a conversation; null when this browser does not have it. */
@@ -99,6 +100,25 @@ export class Session {
     if (kept?.id === this.id) await put("settings", { id: NEW, value: null });
   }
 
+  /** Let a message that was refused wait in front until its turn comes again. */
+  requeue(text, files) {
+    this.conversation.waiting.unshift({ text, files });
+    return this.saveRecord();
+  }
+
+  /** Take the message whose turn it is after `answer`: of all tabs only the first gets it. */
+  async next(answer) {
+    const { conversation } = this;
+    const found = await change("conversations", this.id, (kept) => {
+      const next = kept.served === answer.id ? undefined : kept.waiting.shift();
+      kept.served = answer.id;
+      return { next, waiting: kept.waiting };
+    }).catch(() => undefined);
+    if (!found) return conversation.waiting.shift(); // nothing is kept, so no other tab has it
+    Object.assign(conversation, { waiting: found.waiting, served: answer.id });
+    return found.next;
+  }
+
   /** Keep files that were attached. */
   async keepFiles(files) {
     await put("files", ...files.map((file) => ({ ...file, conversation: this.id })));
@@ -107,7 +127,7 @@ export class Session {
   /** Take in what another tab has written; messages in `live` are better known here. */
   async refresh(live) {
     const conversation = await find("conversations", this.id);
-    if (!conversation) return false;
+    if (!conversation) return;
     const here = this.tree.messages;
     const messages = (await within("messages", this.id)).map((message) => {
       const known = here.get(message.id);
@@ -122,7 +142,6 @@ export class Session {
     }
     Object.assign(this.conversation, conversation, { draft: this.conversation.draft });
     this.tree = new Tree(this.conversation, messages);
-    return true;
   }
 
   /** Tell how many tokens of the context the shown messages take. */

@@ -1,13 +1,14 @@
 // What the browser keeps: conversations, their messages and files, in IndexedDB.
 //
 //   conversations  { id, title, created, updated, pinned, model, system, parameters, choices,
-//                    draft, waiting, deleted }
+//                    draft, waiting, served, deleted }
 //   messages       { id, conversation, parent, role, text, created, files, ... }
 //   files          { id, conversation, name, type, size, blob }
 //   settings       { id, value }
 //
 // A conversation is a tree: editing and regenerating add siblings. `choices` tells which child of a
-// message is shown; without a choice it is the newest.
+// message is shown; without a choice it is the newest. `waiting` are messages to be sent in turn,
+// `served` is the answer after which the last of them was taken.
 
 const NAME = "roxy";
 const VERSION = 1;
@@ -115,6 +116,24 @@ export function putAll(groups) {
   });
 }
 
+/** Change a record as it is kept, in one step for all tabs; gives what `edit` gives, or undefined. */
+export async function change(store, id, edit) {
+  let given;
+  if (!(await open())) {
+    const record = memory.get(store).get(id);
+    return record && edit(record);
+  }
+  await writing([store], (at) => {
+    const records = at(store);
+    records.get(id).onsuccess = ({ target: { result: record } }) => {
+      if (!record) return;
+      given = edit(record);
+      records.put(record);
+    };
+  });
+  return given;
+}
+
 /** Forget a conversation for good. */
 export async function erase(id) {
   const [messages, files] = await Promise.all([within("messages", id), within("files", id)]);
@@ -144,6 +163,7 @@ export function newConversation(model) {
     choices: {},
     draft: null,
     waiting: [],
+    served: null,
     deleted: null,
   };
 }

@@ -3,6 +3,8 @@
 
 const API = "/api/v1/";
 const RETRIES_MS = [300, 1000, 2000, 4000, 8000, 15000, 30000];
+/** How often a request is looked for that may still be on its way. */
+const LOOKS = 6;
 const ENDINGS = { stopped: "stopped", abandoned: "stopped", server_is_draining: "interrupted" };
 const xsrf = () => document.querySelector('meta[name="roxy-xsrf"]')?.content ?? "";
 
@@ -105,7 +107,8 @@ export class AnswerStream {
         failures = this.seq > before ? 0 : failures + 1;
       } catch (error) {
         if (this._ended || error.name === "AbortError") return;
-        if (error instanceof ApiError && error.status < 500 && error.status !== 429) {
+        const onItsWay = !this.accepted && error.status === 404 && failures < LOOKS;
+        if (error instanceof ApiError && error.status < 500 && error.status !== 429 && !onItsWay) {
           this._end("interrupted", error);
           return;
         }
@@ -115,7 +118,7 @@ export class AnswerStream {
       if (this._ended || !failures) continue;
       if (failures > RETRIES_MS.length) this._end("interrupted", new Unreachable());
       else {
-        this._listener.state("reconnecting", {});
+        this._listener.state(this.accepted ? "reconnecting" : "sending", {});
         await this._wait(RETRIES_MS[failures - 1]);
       }
     }
@@ -144,11 +147,13 @@ export class AnswerStream {
     this._aborter.abort();
   }
 
-  _attach() {
-    return call(`jobs/${this.job}/stream?after=${this.seq}`, {
+  async _attach() {
+    const response = await call(`jobs/${this.job}/stream?after=${this.seq}`, {
       headers: { "X-Roxy-Queue-Updates": "true" },
       signal: this._aborter.signal,
     });
+    this.accepted = true;
+    return response;
   }
 
   _wait(ms) {

@@ -98,7 +98,7 @@ class Row {
   _buildAnswer() {
     this.thoughts = null;
     this.body = el("div", { class: "md" });
-    this.state = el("p", { class: "state", hidden: true });
+    this.state = el("p", { class: "state" }, "Sending");
     this.problem = el("div", { class: "problem", hidden: true });
     this.blocks = new markdown.Blocks(this.body);
     this.root.append(this.body, this.state, this.problem);
