@@ -17,6 +17,7 @@ from workers.errors import InvalidRequest
 
 GROUPS = ("day", "key", "model")
 FIELD_OF = {"day": "day", "key": "key_id", "model": "model"}
+NO_DAY = UsageDay("", "", "")
 FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 SUMS = UsageDay.__struct_fields__[len(FIELD_OF) :]
 PARAMETERS = ("start", "end", "group_by", "key", "model", "format")
@@ -110,8 +111,7 @@ def add_up(days: Iterable[UsageDay], groups: Sequence[str]) -> list[dict[str, An
 
 def as_csv(rows: Sequence[dict[str, Any]], groups: Sequence[str]) -> bytes:
     """Write rows as CSV with a header line; text a spreadsheet would run as a formula is quoted."""
-    empty = add_up([UsageDay("", "", "")], groups)[0]
-    names = list(rows[0]) if rows else [n for n in empty if not n.startswith(("ttft", "duration"))]
+    names = list(rows[0] if rows else describe_group(add_up([NO_DAY], groups)[0], {}))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, lineterminator="\r\n")
     writer.writeheader()
