@@ -123,9 +123,12 @@ def _describe_new_key(create: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not (math.isfinite(number) and 0 < number <= MOST):
-        raise argparse.ArgumentTypeError(f"must be more than 0 and at most {MOST}")
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and at most {MOST}")
     return number
 
 
@@ -309,9 +312,9 @@ def _export(config: Config, file: Path | None) -> None:
 
 def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:
     stated = {name: getattr(options, name) for name in LIMIT_OPTIONS}
-    limits: dict[str, Any] = {
-        name: value or None for name, value in stated.items() if value is not None
-    }
+    limits: dict[str, Any] = {name: value for name, value in stated.items() if value is not None}
+    if options.requests_per_minute == 0:  # only this one has a default to be lifted
+        limits["requests_per_minute"] = None
     if options.budget_dollars is not None:
         limits["budget_microusd"] = math.ceil(options.budget_dollars * 1_000_000)
         limits["budget_period"] = options.budget_period

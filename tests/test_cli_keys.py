@@ -32,6 +32,8 @@ MISTAKES = [
     (("create", "x", "--models", ","), "'models'"),
     (("create", "x", "--requests-per-minute", "-1"), "limits.requests_per_minute"),
     (("create", "x", "--tokens-per-minute", "9" * 30), "limits.tokens_per_minute"),
+    (("create", "x", "--tokens-per-minute", "0"), "limits.tokens_per_minute"),
+    (("create", "x", "--concurrent-requests", "0"), "limits.concurrent_requests"),
     (("revoke", "key_0000000000000000"), "No such key"),
     (("revoke", "../models"), "No such key"),
     (("rotate", "key_0000000000000000"), "No such key"),
