@@ -32,7 +32,8 @@ class SqliteThread(aiosqlite.Connection):
     """An aiosqlite connection that runs whole functions, and ends together with its thread.
 
     `patience_s` is how long a call waits for its turn, the locks of other programs included.
-    `trouble` says what is wrong at the moment; None: the last call worked.
+    `trouble` says what is wrong at the moment; None: nothing has failed since the last write that
+    worked. Reads often work while nothing can be written, so they prove nothing.
     """
 
     def __init__(
@@ -61,8 +62,13 @@ class SqliteThread(aiosqlite.Connection):
         finally:
             self._thread.join()  # it has nothing left to do but return
 
-    async def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Do `work` in the thread. Raises StoreUnavailable, and then nothing was changed."""
+    async def run(
+        self, work: Callable[[sqlite3.Connection], Result], *, reads: bool = False
+    ) -> Result:
+        """Do `work` in the thread; `reads`: it writes nothing.
+
+        Raises StoreUnavailable, and then nothing was changed.
+        """
         if not self._serving:
             raise StoreUnavailable("The gateway has closed its database. Try again shortly.")
         deadline = time.monotonic() + self._patience_s
@@ -81,7 +87,8 @@ class SqliteThread(aiosqlite.Connection):
                 raise  # a bug of ours
             self._note(str(error))
             raise StoreUnavailable from error
-        self._note(None)
+        if not reads:
+            self._note(None)
         return result
 
     def _note(self, trouble: str | None) -> None:

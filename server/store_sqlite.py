@@ -262,7 +262,7 @@ class SqliteStore:
             ).fetchone()
             return Percentile(found[0] if found else None, count)
 
-        return await self._db.run(read)
+        return await self._db.run(read, reads=True)
 
     async def find_usage_row(self, request_id: str) -> UsageRow | None:
         """Find one request; of several with this id the newest."""
@@ -289,7 +289,7 @@ class SqliteStore:
     # The thread
 
     async def _read(self, statement: str, values: Values = ()) -> list[Values]:
-        return await self._db.run(lambda db: db.execute(statement, values).fetchall())
+        return await self._db.run(lambda db: db.execute(statement, values).fetchall(), reads=True)
 
     async def _write(self, statement: str, values: Values, *, durable: bool = False) -> int:
         def write(db: sqlite3.Connection) -> int:

@@ -254,8 +254,9 @@ async def test_a_database_locked_by_another_program_hinders_writes_only_and_heal
             assert refused.status_code == 503
             assert refused.json()["error"]["code"] == "store_unavailable"
             assert int(refused.headers["retry-after"]) >= 1
-            for path in ("/api/v1/keys", "/api/v1/models", "/api/v1/key", "/healthz"):
-                assert (await door.get(path)).status_code == 200
+            for path in ("keys", "models", "key", "usage"):
+                assert (await door.get(f"/api/v1/{path}")).status_code == 200
+            assert (await door.get("/healthz")).status_code == 200
             answer = await door.client.get("/readyz")
             assert answer.status_code == 503
             assert answer.json()["reasons"] == ["the database cannot be written"]
