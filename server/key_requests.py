@@ -6,9 +6,11 @@ A body is checked in whole before anything happens: unknown fields, types, range
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import unicodedata
+from collections import Counter
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -112,11 +114,22 @@ def describe(key: Key) -> dict[str, Any]:
 def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
     try:
         body.decode()  # msgspec skips what it does not read without looking at its encoding
-        return decoder.decode(body)
+        decoded = decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not body.strip():
+            raise InvalidRequest("The request body is empty. Send a JSON object.") from error
         raise InvalidRequest("The body is not valid JSON in UTF-8.") from error
+    json.loads(body, object_pairs_hook=_refuse_repeats)  # all known fields: it is flat and small
+    return decoded
+
+
+def _refuse_repeats(members: list[tuple[str, Any]]) -> None:
+    """Refuse a field that is given twice: the last would win, and perhaps the first is meant."""
+    for name, times in Counter(name for name, _ in members).most_common(1):
+        if times > 1:
+            raise InvalidRequest(f"'{name}' occurs more than once. Send it once.", param=name)
 
 
 def _invalid(message: str) -> InvalidRequest:

@@ -66,6 +66,12 @@ REFUSED = [
     (b'{"name": "a", "zz": "\xff"}', None),
     (b'{"name": "\\ud800"}', None),
     (b'{"name": "a", "models": ' + b"[" * 100_000, "models[0]"),
+    (b'{"name": "a", "name": "b"}', "name"),
+    (
+        b'{"name": "a", "limits": {"tokens_per_minute": 1, "tokens_per_minute": 2}}',
+        "tokens_per_minute",
+    ),
+    (b'{"name": "a", "weight": ' + b"9" * 5000 + b"}", "weight"),
     (b"{}", "name"),
     (b'{"name": null}', "name"),
     (b'{"name": 1}', "name"),
