@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -86,6 +87,32 @@ def test_a_repeated_key_is_refused_and_named(body: bytes) -> None:
     error = refusal(body)
     assert "more than once" in error.message
     assert error.param in ("model", "n", "x")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{ "a":1,"a":12}',
+        b'{ "a":12,"a":1}',
+        b'{ "a":"x","b":[{"a":"x"}],"a":"x"}',
+        b'{"a" : {} , "\\u0061" : {}}',
+        b'{\n  "b": "\\"a\\\\",\n  "a": true,\n  "a": true\n}',
+    ],
+)
+def test_a_repeated_key_is_found_however_the_body_is_spaced(body: bytes) -> None:
+    assert refusal(body).param == "a"
+
+
+@pytest.mark.parametrize("begin", [b'{"a":[', b'{ "a":['], ids=["compact", "spaced"])
+def test_reading_a_body_costs_little_more_memory_than_the_body(begin: bytes) -> None:
+    body = begin + b"17," * 1_000_000 + b"17]}"
+    tracemalloc.start()
+    try:
+        read_object(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(body)
 
 
 def nested(depth: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:

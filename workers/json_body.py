@@ -7,8 +7,7 @@ interpreter's, repeated keys, and a bound on what looking may cost.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
+import re
 from typing import Any
 
 import msgspec
@@ -19,11 +18,16 @@ MAX_DEPTH = 64
 MAX_VALUES = 250_000
 """More strings (keys included) or more arrays and objects are refused: looking costs too much."""
 
+MAX_MEMBERS = 10_000
+
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SMALL_BYTES = 1024 * 1024  # always cheap to build, whatever it holds
 _FEW_VALUES = 20_000
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+# For JSON whose grammar has been checked.
+_KEY = re.compile(rb'[ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\n\r]*+:[ \t\n\r]*+')
+_AFTER_VALUE = re.compile(rb"[ \t\n\r]*+[,}]")
 
 
 def read_object(body: bytes) -> dict[str, msgspec.Raw]:
@@ -118,14 +122,29 @@ def _check_keys(body: bytes, members: dict[str, msgspec.Raw]) -> None:
         len(body) == len(spaced) + 2 and body == b"{%b}" % spaced
     ):  # as Python's json.dumps writes it
         return
-    found: list[tuple[str, Any]] = json.loads(
-        body, object_pairs_hook=list, parse_int=str, parse_float=str
-    )
-    for key, times in Counter(key for key, _ in found).most_common(1):
-        if times > 1:
-            raise InvalidRequest(
-                f"'{key[:100]}' occurs more than once. Send it once.", param=key[:100]
-            )
+    if len(members) > MAX_MEMBERS:
+        raise InvalidRequest(f"The JSON object has more than {MAX_MEMBERS} members. Send fewer.")
+    key = _repeated_key(body, members)
+    if key is not None:
+        raise InvalidRequest(f"'{key[:100]}' occurs more than once. Send it once.", param=key[:100])
+
+
+def _repeated_key(body: bytes, members: dict[str, msgspec.Raw]) -> str | None:
+    """Walk from key to key, building no values: each is as long as the one that was kept.
+
+    Where another value stands than the one that was kept, which is the last, its key comes again.
+    """
+    seen: set[str] = set()
+    at = body.index(b"{") + 1
+    while members and (name := _KEY.match(body, at)) is not None:
+        key: str = msgspec.json.decode(name[1])
+        value = bytes(members[key])
+        after = _AFTER_VALUE.match(body, name.end() + len(value))
+        if key in seen or after is None or not body.startswith(value, name.end()):
+            return key
+        seen.add(key)
+        at = after.end()
+    return None
 
 
 def _malformed(body: bytes, error: msgspec.DecodeError) -> str:
