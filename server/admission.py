@@ -97,7 +97,8 @@ class Admission:
     ) -> Lease:
         """Take what the request may need at most and grant a lease.
 
-        A guest's request is changed to ask for no longer an answer than guests may get.
+        A guest's request is changed to ask for no longer an answer than guests may get, all its
+        choices together.
         Raises Forbidden, RateLimited or BudgetExceeded, and then nothing was taken.
         """
         taken = None
@@ -105,7 +106,8 @@ class Admission:
             taken = await self._take_for_key(principal.key, model, request)
         elif not principal.is_owner:
             taken = await self._take_for_guest(principal, model)
-            cap_answer(request, min(self._guests.max_output_tokens, model.max_output_tokens))
+            most = min(self._guests.max_output_tokens, model.max_output_tokens)
+            cap_answer(request, max(1, most // request.n))
         prompt = request.prompt_estimate
         return Lease(principal, model, request_id, prompt, taken, streamed=streamed)
 

@@ -96,7 +96,11 @@ class Guests(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
     max_output_tokens: Annotated[
         int,
-        Meta(ge=1, le=100_000_000, description="Longest answer a guest may get, in tokens."),
+        Meta(
+            ge=1,
+            le=100_000_000,
+            description="Longest answer a guest may get, in tokens of all its choices.",
+        ),
     ] = 4096
 
 

@@ -173,6 +173,8 @@ async def test_guests_can_be_switched_off_or_kept_to_some_models(
         ({"max_tokens": 100}, {"max_tokens": 100}),
         ({"max_tokens": 201}, {"max_tokens": 200}),
         ({"max_completion_tokens": 9_999}, {"max_completion_tokens": 200}),
+        ({"n": 4, "max_tokens": 9_999}, {"max_tokens": 50}),
+        ({"n": 128}, {"max_tokens": 1}),
         (
             {"max_completion_tokens": 9_999, "max_tokens": 9_999},
             {"max_completion_tokens": 200, "max_tokens": 200},
