@@ -29,6 +29,7 @@ HOST_PREFIX = "__Host-"
 """Browsers take such a cookie from this very host over TLS only (RFC 6265bis, 4.1.3.2)."""
 XSRF_HEADER = "X-Roxy-Xsrf"
 OWNER_SCOPE = "owner"
+GUEST_LANE = "guests"
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -50,7 +51,7 @@ class Principal(msgspec.Struct, frozen=True):
     @property
     def lane(self) -> str:
         """Name the queue lane: all guests share one."""
-        return "guests" if self.kind == "guest" else self.scope
+        return GUEST_LANE if self.kind == "guest" else self.scope
 
     @property
     def holder(self) -> str:

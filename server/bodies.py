@@ -1,7 +1,12 @@
-"""Room for request bodies: each is capped, and so are all that are in memory at once."""
+"""Room for request bodies: each is capped, and so are all that are in memory at once.
+
+What counts is what has come, not what was announced. One lane (a key; all guests and strangers
+together) may hold at most half of the room, and the last quarter is the owner's.
+"""
 
 from __future__ import annotations
 
+from server.auth import OWNER_SCOPE
 from workers.errors import Overloaded, PayloadTooLarge
 
 
@@ -11,6 +16,9 @@ class BodyRoom:
     def __init__(self, max_body_bytes: int, max_bodies_bytes: int) -> None:
         self.max_body_bytes = max_body_bytes
         self._free = max_bodies_bytes
+        self._owners = min(max_bodies_bytes // 4, max_bodies_bytes - max_body_bytes)
+        self._most = max(max_bodies_bytes // 2, max_body_bytes)
+        self._taken: dict[str, int] = {}
 
     def check(self, size: int, limit: int) -> None:
         """Raise PayloadTooLarge when a body of `size` bytes is over `limit`."""
@@ -19,12 +27,22 @@ class BodyRoom:
                 f"The request body is larger than {limit} bytes, the most this path takes."
             )
 
-    def take(self, size: int) -> None:
+    def take(self, size: int, lane: str) -> None:
         """Take room; raises Overloaded when the bodies now in memory leave too little."""
-        if size > self._free:
+        taken = self._taken.get(lane, 0)
+        room = self._free
+        if lane != OWNER_SCOPE:
+            room = min(room - self._owners, self._most - taken)
+        if size > room:
             raise Overloaded("Too many large requests are being received. Try again shortly.")
         self._free -= size
+        self._taken[lane] = taken + size
 
-    def give_back(self, size: int) -> None:
+    def give_back(self, size: int, lane: str) -> None:
         """Give room back."""
         self._free += size
+        left = self._taken[lane] - size
+        if left:
+            self._taken[lane] = left
+        else:
+            del self._taken[lane]

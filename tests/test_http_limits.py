@@ -224,8 +224,8 @@ async def test_bodies_in_memory_are_capped_together(cramped: Door, roomy: FakeUp
     room = Room(cramped)
     async with connect(cramped.port) as one, connect(cramped.port) as two:
         for wire in (one, two):
-            await wire.send(head("POST", CHAT, LONG) + VALID)
-        await eventually(lambda: room.taken == 2_000_000)
+            await wire.send(head("POST", CHAT, LONG) + b"x" * 999_999)
+        await eventually(lambda: room.taken == 1_999_998)
         for data in (
             request(body=b"x" * 200_000),
             head("POST", CHAT, CHUNKED) + chunked(b"x" * 60_000, b"y" * 60_000),
@@ -236,6 +236,56 @@ async def test_bodies_in_memory_are_capped_together(cramped: Door, roomy: FakeUp
         assert (await ask(cramped.port, request(body=VALID))).status == 200
     await eventually(lambda: room.taken == 0)
     assert (await ask(cramped.port, request(body=b"x" * 200_000))).status == 400
+
+
+async def test_a_body_that_is_announced_and_does_not_come_takes_no_room(
+    cramped: Door, roomy: FakeUpstream
+) -> None:
+    room = Room(cramped)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(20):
+            wire = await stack.enter_async_context(connect(cramped.port))
+            await wire.send(head("POST", CHAT, LONG) + b"x")
+        await eventually(lambda: room.taken == 20)
+        assert (await ask(cramped.port, request(body=b"x" * 200_000))).status == 400
+    await eventually(lambda: room.taken == 0)
+
+
+async def mint(door: Door) -> str:
+    """Create a key on a connection that is closed again."""
+    answer = await ask(door.port, request("POST", "/api/v1/keys", b'{"name":"test"}'))
+    return str(answer.json["key"])
+
+
+async def test_the_bodies_of_one_key_leave_room_for_others(
+    cramped: Door, roomy: FakeUpstream
+) -> None:
+    room, body = Room(cramped), b"x" * 200_000
+    greedy, other = [await mint(cramped) for _ in range(2)]
+    async with connect(cramped.port) as wire:
+        await wire.send(head("POST", CHAT, LONG, key=greedy) + b"x" * 999_999)
+        await eventually(lambda: room.taken == 999_999)
+        assert (await ask(cramped.port, request(body=body, key=greedy))).status == 503
+        assert (await ask(cramped.port, request(body=body, key=other))).status == 400
+        assert (await ask(cramped.port, request(body=b"x" * MB))).status == 400
+    await eventually(lambda: room.taken == 0)
+
+
+async def test_the_bodies_of_strangers_leave_room_for_keys(
+    cramped: Door, roomy: FakeUpstream
+) -> None:
+    room, length = Room(cramped), "Content-Length: 200001"
+    key = await mint(cramped)
+    stranger = head("GET", "/healthz", length, key=None) + b"x" * 200_000
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(5):
+            wire = await stack.enter_async_context(connect(cramped.port))
+            await wire.send(stranger)
+        await eventually(lambda: room.taken == 1_000_000)
+        assert (await ask(cramped.port, stranger + b"x")).status == 503
+        assert (await ask(cramped.port, request(body=b"x" * 200_000, key=key))).status == 400
+        assert (await ask(cramped.port, request(body=b"x" * MB))).status == 400
+    await eventually(lambda: room.taken == 0)
 
 
 def endless() -> FakeAnswer:

@@ -18,7 +18,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from server.addresses import client_address, guest_scope
 from server.answer import CLOSE, header_lines, status_line
-from server.auth import Principal
+from server.auth import GUEST_LANE, Principal
 from server.log import AccessLine
 from server.request_id import client_request_id, new_request_id
 from server.services import Services
@@ -109,9 +109,9 @@ class BaseHandler(RequestHandler):
                 self._end_answer()
             return
         try:
-            if self._body_size > self._room:
-                self.services.bodies.check(self._body_size, self._max_body)
-                self._take_room(len(chunk))
+            self.services.bodies.check(self._body_size, self._max_body)
+            self.services.bodies.take(len(chunk), self._lane)
+            self._room += len(chunk)
             self._body.append(chunk)
         except GatewayError as error:
             self._body.clear()
@@ -228,7 +228,6 @@ class BaseHandler(RequestHandler):
         length = headers.get("Content-Length")
         if length:
             self.services.bodies.check(int(length), self._max_body)
-            self._take_room(int(length))
 
     def _authenticate(self) -> Principal:
         return self.services.authentication.authenticate(
@@ -250,13 +249,14 @@ class BaseHandler(RequestHandler):
         proxies = self.services.proxies
         return guest_scope(client_address(request.remote_ip or "", request.headers, proxies))
 
-    def _take_room(self, size: int) -> None:
-        self.services.bodies.take(size)
-        self._room += size
+    @property
+    def _lane(self) -> str:
+        """Name on whom the body's room is counted: all who show no key are one."""
+        return self.principal.lane if self.principal is not None else GUEST_LANE
 
     def _give_back_room(self) -> None:
         if self._room:
-            self.services.bodies.give_back(self._room)
+            self.services.bodies.give_back(self._room, self._lane)
             self._room = 0
 
     def _refuse(self, error: GatewayError) -> None:
