@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+from server.secret import without_secrets
+
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,63}")
 
 
@@ -14,5 +16,8 @@ def new_request_id() -> str:
 
 
 def client_request_id(offered: str | None) -> str | None:
-    """Accept the `x-request-id` a client sent if it is plain: 8 to 64 of `A-Za-z0-9._:-`."""
-    return offered if offered is not None and SAFE_ID.fullmatch(offered) else None
+    """Accept a client's `x-request-id` if it is plain: 8 to 64 of `A-Za-z0-9._:-`, no key."""
+    safe = (
+        offered is not None and SAFE_ID.fullmatch(offered) and without_secrets(offered) == offered
+    )
+    return offered if safe else None

@@ -8,6 +8,7 @@ and secret scanners can match `roxy_[0-9A-Za-z]{38}`. Only the SHA-256 is ever k
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import zlib
 
@@ -15,6 +16,9 @@ PREFIX = "roxy_"
 RANDOM_LENGTH = 32
 CHECK_LENGTH = 6
 SECRET_LENGTH = len(PREFIX) + RANDOM_LENGTH + CHECK_LENGTH
+
+IN_TEXT = re.compile(r"roxy(?:_|%5[Ff])[0-9A-Za-z]{38}")
+"""A secret that somebody has put by mistake where it is logged or kept."""
 
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -47,6 +51,11 @@ def digest_of(secret: str) -> bytes:
 def redact(secret: str) -> str:
     """Shorten a secret to what people recognise it by, as in `roxy_ab12…wxyz`."""
     return f"{secret[: len(PREFIX) + 4]}…{secret[-4:]}"
+
+
+def without_secrets(text: str) -> str:
+    """Take whatever looks like a secret out of a text."""
+    return IN_TEXT.sub("roxy_***", text) if PREFIX[:-1] in text else text
 
 
 def _random(length: int) -> str:

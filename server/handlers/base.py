@@ -8,7 +8,6 @@ before its body was read; the rest is swallowed up to a cap so that the client g
 from __future__ import annotations
 
 import logging
-import re
 import time
 from functools import cache
 from typing import Any, ClassVar
@@ -21,6 +20,7 @@ from server.answer import CLOSE, header_lines, status_line
 from server.auth import GUEST_LANE, Principal
 from server.log import AccessLine
 from server.request_id import client_request_id, new_request_id
+from server.secret import without_secrets
 from server.services import Services
 from workers.errors import (
     Forbidden,
@@ -41,13 +41,9 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
 
 
-SECRET = re.compile(r"roxy_[0-9A-Za-z]{38}")
-"""A key that somebody has put into a path by mistake: it must not reach the log."""
-
-
 def plain(text: str) -> str:
-    """Make what a stranger sent fit for a line of the log: short and printable."""
-    short = text[:LOGGED_CHARS]
+    """Make what a stranger sent fit for a line of the log: short, printable, without keys."""
+    short = without_secrets(text)[:LOGGED_CHARS]
     return short if short.isascii() and short.isprintable() else ascii(short)[1:-1]
 
 
@@ -300,7 +296,7 @@ class BaseHandler(RequestHandler):
                 at=time.time(),
                 request_id=self.request_id,
                 method=plain(self.method),
-                path=SECRET.sub("roxy_***", plain(self.request.path)),
+                path=plain(self.request.path),
                 status=499 if self.left and not self.answered else self._status,
                 duration_ms=(time.monotonic() - self.started) * 1000,
                 who=self.principal.log_name if self.principal is not None else "-",
