@@ -28,7 +28,7 @@ import msgspec
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from server.addresses import TrustedProxies
+from server.addresses import TrustedProxies, parse_address
 from server.admission import Admission
 from server.attempts import Attempts
 from server.auth import Authentication, GuestSessions
@@ -49,6 +49,7 @@ from server.retention import Retention
 from server.routes import ROUTES, api_rules, shortcuts
 from server.services import Services
 from server.sessions import Sessions
+from server.settings import Server
 from server.store import Store, StoreFailure
 from server.store_sqlite import SqliteStore
 from server.wire import HttpLimits
@@ -339,6 +340,11 @@ def _greet(running: Gateway, start_s: float) -> None:
             "Set ROXY_ADMIN_API_KEY to choose your own.\n\n"
         )
     served = [model.id for model in services.catalog if model.live_deployments()]
+    if _is_open_to_eavesdroppers(services.config.server):
+        log.warning(
+            "keys travel unprotected: use --tls-cert and --tls-key, or a proxy that speaks TLS and"
+            ' server.base_url = "https://..."'
+        )
     log.info("data directory %s", Path(services.config.server.data_dir).absolute())
     if not served:
         log.warning(
@@ -355,6 +361,14 @@ def _greet(running: Gateway, start_s: float) -> None:
         len(served),
         len(services.catalog),
     )
+
+
+def _is_open_to_eavesdroppers(settings: Server) -> bool:
+    """Say whether others on the network reach this server, and without TLS."""
+    if settings.tls_cert or settings.base_url.startswith("https://"):
+        return False
+    address = parse_address(settings.host)
+    return settings.host != "localhost" and (address is None or not address.is_loopback)
 
 
 __all__ = ["Gateway", "StartFailure", "StoreFailure", "gateway", "serve"]

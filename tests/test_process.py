@@ -51,6 +51,22 @@ async def test_it_starts_says_where_it_is_and_answers_health_checks(tmp_path: Pa
         assert str(tmp_path / "data") in roxy.err
 
 
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ('host = "0.0.0.0"', True),
+        ('host = "0.0.0.0"\nbase_url = "https://roxy.test"', False),
+        ('host = "127.0.0.2"', False),
+        ('host = "localhost"', False),
+    ],
+)
+async def test_who_listens_for_others_without_tls_is_warned(
+    tmp_path: Path, settings: str, warned: bool
+) -> None:
+    async with serving(tmp_path, settings=f"[server]\n{settings}\n") as roxy:
+        assert ("keys travel unprotected" in roxy.err) is warned
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_an_idle_gateway_ends_with_exit_code_zero(tmp_path: Path, number: int) -> None:
     async with serving(tmp_path) as roxy:
