@@ -143,6 +143,11 @@ def session_cookie_name(*, secure: bool) -> str:
     return f"{HOST_PREFIX}{SESSION_COOKIE}" if secure else SESSION_COOKIE
 
 
+def guest_cookie_name(*, secure: bool) -> str:
+    """Name the cookie that marks a guest's browser; `secure`: clients come over TLS."""
+    return f"{HOST_PREFIX}{GUEST_COOKIE}" if secure else GUEST_COOKIE
+
+
 class Visit(NamedTuple):
     """Who a browser is, and the cookie that says so."""
 
@@ -208,7 +213,7 @@ class Authentication:
         session = self.find_session(headers, now, secure=secure)
         if session is not None:
             return session
-        cookie = find_cookie(headers, GUEST_COOKIE)
+        cookie = find_cookie(headers, guest_cookie_name(secure=secure))
         if not self._guests_welcome or cookie is None or not self._guests.valid(cookie, now):
             return None
         return Visit(Principal("guest", guest_scope(), browser=cookie.partition(".")[0]), cookie)

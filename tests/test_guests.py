@@ -413,3 +413,14 @@ async def test_a_bad_request_costs_a_guest_nothing(browser: Browser) -> None:
         assert (await guest.chat(messages=[])).status == 400
         assert (await guest.chat(model="no/such")).status == 404
     assert [(await guest.chat()).status for _ in range(4)] == [200, 200, 200, 429]
+
+
+async def test_over_tls_another_host_cannot_plant_a_guests_cookie(tmp_path: Path) -> None:
+    settings = '[server]\nbase_url = "https://gateway.test"\n'
+    async with front_door(tmp_path, settings=settings) as door:
+        page = await ask(door.port, request("GET", "/", None, key=None))
+        cookie, *flags = page.headers["set-cookie"].split("; ")
+        assert cookie.startswith("__Host-roxy_guest=") and {"Secure", "Path=/"} <= set(flags)
+        for name, status in ((cookie, 200), (cookie.removeprefix("__Host-"), 401)):
+            asked = request("GET", "/api/v1/key", None, f"Cookie: {name}", SAME_ORIGIN, key=None)
+            assert (await ask(door.port, asked)).status == status

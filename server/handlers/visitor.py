@@ -6,12 +6,12 @@ import time
 from urllib.parse import parse_qsl, quote
 
 from server.auth import (
-    GUEST_COOKIE,
     GUEST_SESSION_S,
     Principal,
     Visit,
     find_cookie,
     from_own_page,
+    guest_cookie_name,
     presented_key,
 )
 from server.handlers.base import SAFE_METHODS, BaseHandler
@@ -110,14 +110,16 @@ class VisitorHandler(BaseHandler):
         visit = self._find_visit()
         if visit is not None and visit.cookie:
             return visit.cookie
-        cookie = find_cookie(self.request.headers, GUEST_COOKIE)
+        name = guest_cookie_name(secure=self.is_secure())
+        cookie = find_cookie(self.request.headers, name)
         if cookie is not None and self.services.guests.valid(cookie, time.time()):
             return cookie
         return ""
 
     def _make_mark(self, headers: dict[str, str]) -> str:
         cookie = self.services.guests.issue(time.time())
-        headers["Set-Cookie"] = self.cookie(GUEST_COOKIE, cookie, GUEST_SESSION_S)
+        name = guest_cookie_name(secure=self.is_secure())
+        headers["Set-Cookie"] = self.cookie(name, cookie, GUEST_SESSION_S)
         return cookie
 
     def cookie(self, name: str, value: str, max_age_s: int) -> str:
