@@ -199,6 +199,7 @@ async def test_a_path_of_the_api_that_does_not_exist_is_a_404(gate: Gate) -> Non
             answer = await gate.refuses(request(method, path, body, key=gate.key), 404)
             assert answer.error["code"] == "not_found" and len(answer.error["message"]) < 400
             assert "allow" not in answer.headers
+            assert "POST /api/v1/chat/completions" in answer.error["message"]
 
     await every(LOST_PATHS, check)
 

@@ -333,4 +333,9 @@ class NotFoundHandler(BaseHandler):
 
     def prepare(self) -> None:
         """Refuse, whatever the method."""
-        self._refuse(NotFound(f"There is no {self.method} {self.request.path[:200]!r} here."))
+        self._refuse(
+            NotFound(
+                f"There is no {self.method} {self.request.path[:200]!r} here. Completions are at"
+                " POST /api/v1/chat/completions; GET /api/v1/openapi.json lists every route."
+            )
+        )
