@@ -66,6 +66,33 @@ async def test_a_missing_asset_is_no_page(tmp_path: Path, path: str) -> None:
             assert b"<html" not in answer
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "accept"),
+    [
+        ("GET", "/v1/models", "application/json"),  # the official clients
+        ("POST", "/v1/chat/completions", "*/*"),  # what fetch() says
+        ("POST", "/chat/completions", "application/json"),
+    ],
+)
+async def test_a_client_with_a_wrong_base_url_is_told_the_right_one(
+    tmp_path: Path, method: str, path: str, accept: str
+) -> None:
+    async with front_door(tmp_path, demo=True) as door:
+        answer = await door.client.request(method, path, headers={"Accept": accept})
+        assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "not_found"
+        assert "/api/v1" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_browser_at_a_wrong_path_gets_a_page(tmp_path: Path, method: str) -> None:
+    async with front_door(tmp_path, demo=True) as door:
+        headers = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+        answer = await door.client.request(method, "/v1/models", headers=headers)
+        assert answer.status_code == 404
+        assert answer.headers["content-type"].startswith("text/html")
+
+
 @pytest.mark.parametrize("path", ["/", "/c/c_1", "/login", "/no/such/page"])
 async def test_every_page_has_the_policy_and_nothing_inline(tmp_path: Path, path: str) -> None:
     async with front_door(tmp_path, demo=True) as door:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from tornado.template import Loader
 
 from server.auth import Principal, find_cookie
+from server.handlers.base import BaseHandler
 from server.handlers.visitor import VisitorHandler
 from webui.assets import packaged_assets
 from webui.csp import PAGE_HEADERS, SECURE_HEADERS
@@ -25,6 +26,8 @@ OWNER_NAV = (
     ("Requests", "/requests"),
     ("Live", "/live"),
 )
+
+LOST_CLIENT = "There is nothing at this path. The API is under /api/v1: end the base URL with that."
 
 
 def icon(name: str) -> str:
@@ -106,8 +109,25 @@ def who(visitor: Principal | None) -> str:
 
 
 class NoSuchPageHandler(PageHandler):
-    """Any path outside /api that does not exist."""
+    """Any path outside /api that does not exist.
+
+    Clients of the API come here with a wrong base URL, mostly `/v1`: they would show their users
+    nothing of a page.
+    """
 
     def prepare(self) -> None:
         """Refuse, whatever the method."""
-        self._refuse(NotFound("There is no such page."))
+        self._refuse(NotFound(LOST_CLIENT if self._by_a_client() else "There is no such page."))
+
+    def render_error(self, error: GatewayError) -> tuple[bytes, str]:
+        """Give browsers a page, and clients of the API its error."""
+        return (
+            BaseHandler.render_error(self, error)
+            if self._by_a_client()
+            else super().render_error(error)
+        )
+
+    def _by_a_client(self) -> bool:
+        accept = self.request.headers.get("Accept", "")
+        asks = self.method == "POST" or "application/json" in accept
+        return asks and "text/html" not in accept
