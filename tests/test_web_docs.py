@@ -55,8 +55,11 @@ import contextlib, io, json, sys
 said = {}
 for name, code in json.load(sys.stdin).items():
     out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(compile(code, name, "exec"), {"__name__": "__main__"})
+    try:
+        with contextlib.redirect_stdout(out):
+            exec(compile(code, name, "exec"), {"__name__": "__main__"})
+    except (Exception, SystemExit) as error:
+        print(error, file=out)
     said[name] = out.getvalue()
 json.dump(said, sys.stdout)
 """
@@ -207,6 +210,38 @@ async def test_every_javascript_example_runs_as_it_stands(
             await page.evaluate(NODE, await key_for(door, name))
             said = await page.evaluate(f"async () => {{ {code}\n return globalThis.said; }}")
             assert expected[name] in said, f"{name}: {said}"
+
+
+KEYLESS = ("openapi", "key")
+"""Examples that need no key, or show how to give one."""
+
+
+async def test_every_python_example_says_when_the_key_is_refused(tmp_path: Path) -> None:
+    async with documented(tmp_path) as door:
+        examples = await shown_examples(door)
+        codes = {n: one["python"] for n, one in examples.items() if n not in KEYLESS}
+        given = json.dumps(codes)
+        said = json.loads(
+            await run(sys.executable, "-c", PYTHON, key="roxy_wrong", cwd=tmp_path, given=given)
+        )
+        for name in codes:
+            assert "Missing or incorrect API key" in said[name], f"{name}: {said[name]}"
+
+
+async def test_every_javascript_example_says_when_the_key_is_refused(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        documented(tmp_path) as door,
+        visiting(chromium, door, expected=("401",)) as page,
+    ):
+        await page.goto("/docs")
+        examples = await shown_examples(door)
+        await page.evaluate(NODE, "roxy_wrong")
+        for name in examples.keys() - set(KEYLESS):
+            code = f"{examples[name]['javascript']}\n return globalThis.said;"
+            said = await page.evaluate(f"(async () => {{ {code} }})().catch(String)")
+            assert "Missing or incorrect API key" in said, f"{name}: {said}"
 
 
 def everything(page: str) -> Iterator[str]:

@@ -163,6 +163,7 @@ const response = await fetch("BASE_URL/api/v1/chat/completions", {
     }],
   }),
 });
+if (!response.ok) throw new Error(await response.text());
 const answer = await response.json();
 console.log(answer.choices[0].message.content);""",
 }
@@ -205,6 +206,8 @@ with httpx.stream(
     },
     timeout=60,
 ) as response:
+    if response.is_error:
+        raise SystemExit(response.read().decode())
     for line in response.iter_lines():
         if line.startswith(": queued"):
             print(line.removeprefix(": "))
@@ -275,6 +278,8 @@ body = {
 seen = 0
 keep = {"X-Roxy-Keep": "true"}
 with api.stream("POST", "chat/completions", json=body, headers=keep) as response:
+    if response.is_error:
+        raise SystemExit(response.read().decode())
     job = response.headers["x-request-id"]
     for line in response.iter_lines():
         if line.startswith("data: "):

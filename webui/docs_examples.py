@@ -59,6 +59,7 @@ const response = await fetch("BASE_URL/api/v1/chat/completions", {
     messages: [{ role: "user", content: "Say hello." }],
   }),
 });
+if (!response.ok) throw new Error(await response.text());
 const answer = await response.json();
 console.log(answer.choices[0].message.content);""",
     },
@@ -155,6 +156,7 @@ for model in client.models.list():
         "javascript": r"""const response = await fetch("BASE_URL/api/v1/models", {
   headers: { Authorization: `Bearer ${process.env.ROXY_API_KEY}` },
 });
+if (!response.ok) throw new Error(await response.text());
 for (const model of (await response.json()).data) {
   console.log(model.id, model.context_window, model.available);
 }""",
@@ -175,10 +177,13 @@ response = httpx.get(
     "BASE_URL/api/v1/key",
     headers={"x-api-key": os.environ["ROXY_API_KEY"]},
 )
+if response.is_error:
+    raise SystemExit(response.text)
 print(response.json()["kind"], response.json()["remaining"])""",
         "javascript": r"""const response = await fetch("BASE_URL/api/v1/key", {
   headers: { "x-api-key": process.env.ROXY_API_KEY },
 });
+if (!response.ok) throw new Error(await response.text());
 const { kind, remaining } = await response.json();
 console.log(kind, remaining);""",
     },
@@ -197,12 +202,15 @@ response = httpx.get(
     "BASE_URL/api/v1/models",
     headers={"Authorization": "Bearer " + os.environ["ROXY_API_KEY"]},
 )
+if response.is_error:
+    raise SystemExit(response.text)
 for name, value in response.headers.items():
     if name.startswith("x-ratelimit-"):
         print(name, value)""",
         "javascript": r"""const response = await fetch("BASE_URL/api/v1/models", {
   headers: { Authorization: `Bearer ${process.env.ROXY_API_KEY}` },
 });
+if (!response.ok) throw new Error(await response.text());
 for (const [name, value] of response.headers) {
   if (name.startsWith("x-ratelimit-")) console.log(name, value);
 }""",

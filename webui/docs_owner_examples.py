@@ -36,6 +36,8 @@ response = httpx.post(
         },
     },
 )
+if response.is_error:
+    raise SystemExit(response.text)
 key = response.json()
 print(key["id"], key["redacted"])  # key["key"] is the secret""",
         "javascript": r"""const response = await fetch("BASE_URL/api/v1/keys", {
@@ -54,6 +56,7 @@ print(key["id"], key["redacted"])  # key["key"] is the secret""",
     },
   }),
 });
+if (!response.ok) throw new Error(await response.text());
 const key = await response.json();
 console.log(key.id, key.redacted); // key.key is the secret""",
     },
@@ -87,8 +90,10 @@ api = httpx.Client(
     base_url="BASE_URL/api/v1/",
     headers={"Authorization": "Bearer " + os.environ["ROXY_API_KEY"]},
 )
-made = api.post("keys", json={"name": "For a moment"}).json()
-path = f"keys/{made['id']}"
+made = api.post("keys", json={"name": "For a moment"})
+if made.is_error:
+    raise SystemExit(made.text)
+path = f"keys/{made.json()['id']}"
 
 changed = api.patch(path, json={"limits": {"requests_per_minute": 5}}).json()
 print(changed["limits"])
@@ -132,12 +137,15 @@ response = httpx.get(
     headers={"Authorization": "Bearer " + os.environ["ROXY_API_KEY"]},
     params={"group_by": "day,model"},
 )
+if response.is_error:
+    raise SystemExit(response.text)
 for row in response.json()["data"]:
     dollars = row["cost_microusd"] / 1_000_000
     print(row["day"], row["model"], row["requests"], f"${dollars:.4f}")""",
         "javascript": r"""const response = await fetch("BASE_URL/api/v1/usage?group_by=day,model", {
   headers: { Authorization: `Bearer ${process.env.ROXY_API_KEY}` },
 });
+if (!response.ok) throw new Error(await response.text());
 for (const row of (await response.json()).data) {
   const dollars = row.cost_microusd / 1_000_000;
   console.log(row.day, row.model, row.requests, `$${dollars.toFixed(4)}`);
@@ -161,12 +169,16 @@ api = httpx.Client(
     base_url="BASE_URL/api/v1/",
     headers={"Authorization": "Bearer " + os.environ["ROXY_API_KEY"]},
 )
-for row in api.get("requests", params={"limit": 5}).json()["data"]:
+response = api.get("requests", params={"limit": 5})
+if response.is_error:
+    raise SystemExit(response.text)
+for row in response.json()["data"]:
     print(row["id"], row["key_name"], row["model"], row["status"], row["ttft_ms"])
 for model in api.get("live").json()["models"]:
     print(model["id"], model["running"], "running,", model["queued"], "waiting")""",
         "javascript": r"""const headers = { Authorization: `Bearer ${process.env.ROXY_API_KEY}` };
 const log = await fetch("BASE_URL/api/v1/requests?limit=5", { headers });
+if (!log.ok) throw new Error(await log.text());
 for (const row of (await log.json()).data) {
   console.log(row.id, row.key_name, row.model, row.status, row.ttft_ms);
 }
