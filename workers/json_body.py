@@ -7,6 +7,7 @@ interpreter's, repeated keys, and a bound on what looking may cost.
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import Any
 
@@ -20,6 +21,8 @@ MAX_VALUES = 250_000
 
 MAX_MEMBERS = 10_000
 
+_CUT_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}.{0,5}\Z", re.DOTALL)
+"""The first half of a pair with less than an escape after it: msgspec calls that truncated."""
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SMALL_BYTES = 1024 * 1024  # always cheap to build, whatever it holds
 _FEW_VALUES = 20_000
@@ -151,6 +154,12 @@ def _malformed(body: bytes, error: msgspec.DecodeError) -> str:
     if not body.strip():
         return "The request body is empty. Send a JSON object."
     detail = str(error).removeprefix("JSON is malformed: ")
+    if "surrogate" in detail or "end of hex escape" in detail or _CUT_PAIR.search(body[-11:]):
+        detail = "a \\u escape is half of a surrogate pair, which stands for no character"
+    elif body.startswith(codecs.BOM_UTF8):
+        detail = "it begins with a byte order mark"
+    elif "truncated" in detail:
+        detail = "it ends too early"
     return f"The request body is not valid JSON: {detail}."
 
 
