@@ -226,6 +226,15 @@ def _sources(part: _Part) -> Iterator[Raw]:
 _PLACE = re.compile(r"(?P<what>.*?)(?: - at (?:key in )?`\$(?P<path>[^`]*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 
+_KIND = re.compile(r"Expected `(\w+)")
+_KINDS = {
+    "str": "a string",
+    "bool": "true or false",
+    "int": "a whole number",
+    "array": "a list",
+    "object": "an object",
+}
+
 _RULES = {
     "model": "the id of a model as a string; GET /api/v1/models lists them",
     "messages": "a list of at least one message",
@@ -289,10 +298,16 @@ def _missing(param: str) -> InvalidRequest:
 
 
 def _wrong(param: str, what: str = "") -> InvalidRequest:
-    rule = _RULES.get(_rule_name(param))
+    rule = _RULES.get(_rule_name(param)) or _rule_of_kind(what)
     if rule is None:
         return InvalidRequest(f"Invalid value for '{param}': {what.replace('`', '')}.", param=param)
     return InvalidRequest(f"Invalid value for '{param}'. It must be {rule}.", param=param)
+
+
+def _rule_of_kind(what: str) -> str | None:
+    """Say in words what msgspec expected, in place of Python's names."""
+    kind = _KIND.match(what)
+    return _KINDS.get(kind[1]) if kind else None
 
 
 def _rule_name(param: str) -> str:
