@@ -176,6 +176,7 @@ export class Tree {
     this.conversation = conversation;
     this.messages = new Map();
     this.children = new Map([[ROOT, []]]);
+    this.earlier = new Map(); // by the message's id: which sibling was shown before it
     for (const message of messages.sort((a, b) => a.created - b.created)) this.add(message);
   }
 
@@ -185,15 +186,20 @@ export class Tree {
     const parent = message.parent ?? ROOT;
     if (!this.children.has(parent)) this.children.set(parent, []);
     this.children.get(parent).push(message.id);
-    if (chosen) this.conversation.choices[parent] = message.id;
+    if (!chosen) return;
+    this.earlier.set(message.id, this.conversation.choices[parent]);
+    this.conversation.choices[parent] = message.id;
   }
 
-  /** Take a message without children out again. */
+  /** Take a message without children out again; the sibling that it took the place of is back. */
   remove(message) {
     const parent = message.parent ?? ROOT;
     this.messages.delete(message.id);
     this.children.set(parent, this.children.get(parent).filter((id) => id !== message.id));
-    if (this.conversation.choices[parent] === message.id) delete this.conversation.choices[parent];
+    if (this.conversation.choices[parent] !== message.id) return;
+    const earlier = this.earlier.get(message.id);
+    if (this.messages.has(earlier)) this.conversation.choices[parent] = earlier;
+    else delete this.conversation.choices[parent];
   }
 
   /** Give the messages that stand beside a message, itself included, oldest first. */
