@@ -128,6 +128,9 @@ export class AnswerStream {
   async stop() {
     if (this._ended) return;
     this._end("stopped");
+    // A browser opens six connections to a server: with six answers under way the call below would
+    // wait for this answer's own.
+    if (this.accepted) this._aborter.abort();
     for (const wait of [0, 200, 800, 2000, 5000]) {
       if (wait) await new Promise((resolve) => setTimeout(resolve, wait));
       try {
