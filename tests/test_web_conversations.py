@@ -454,3 +454,38 @@ async def test_a_refused_version_leaves_the_one_that_was_shown(
         await expect(page.get_by_role("alert")).to_contain_text("Too many requests")
         await expect(text_of_answer(page)).to_have_text(["Answer 1."])
         await expect(answers(page)).to_contain_text("1 / 3")
+
+
+async def test_a_conversation_deleted_in_another_tab_is_left(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        upstream.plan(*numbered())
+        await open_chat(page)
+        await talk(page, "about apples")
+        async with tab(page.context, door) as other:
+            await open_chat(other, page.url)
+            await more(other, "about apples", "Delete")
+            alert = page.get_by_role("alert")
+            await expect(alert).to_have_text("This conversation was deleted in another tab.")
+            await expect(answers(page)).to_have_count(0)
+            await talk(page, "about pears")
+            await expect(entries(page)).to_have_text([re.compile("about pears")])
+
+
+async def test_the_last_words_of_a_draft_are_kept_by_whoever_leaves_at_once(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+        await open_chat(page)
+        await box(page).fill("quick words")
+        await page.reload()
+        await expect(box(page)).to_have_value("quick words")
+        await box(page).fill("quicker words")
+        await page.get_by_role("link", name="Docs").click()
+        await open_chat(page)
+        await expect(box(page)).to_have_value("quicker words")

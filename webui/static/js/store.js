@@ -72,6 +72,7 @@ async function writing(stores, act) {
       transaction.onerror = transaction.onabort = () => reject(transaction.error);
     });
     act((name) => transaction.objectStore(name));
+    transaction.commit(); // at once: a page that is being left would take the transaction with it
     await done;
   } catch (error) {
     if (error?.name === "QuotaExceededError") throw new NoRoom("The browser has no room left.");
