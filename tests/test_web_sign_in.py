@@ -107,3 +107,42 @@ async def test_the_contact_with_the_provider_is_told(chromium: Browser, tmp_path
         await expect(status(page)).to_have_text("Thinking")
         then.set()
         await expect(text_of_answer(page)).to_have_text("So.")
+
+
+async def test_where_guests_are_not_welcome_the_way_in_is_offered(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        front_door(tmp_path, demo=True, settings="[guests]\nenabled = false") as door,
+        visiting(chromium, door) as page,
+    ):
+        await open_chat(page)
+        welcome = page.get_by_role("region", name="What would you like to know?")
+        await expect(welcome).to_contain_text("Guests are not welcome here")
+        await expect(welcome).not_to_contain_text("left")
+        await page.get_by_role("textbox", name="Message").fill("hello?")
+        await expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        await page.get_by_label("Key").fill(await door.mint("ada"))
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("textbox", name="Message")).to_have_value("hello?")
+        await expect(page.get_by_role("button", name="Send", exact=True)).to_be_enabled()
+
+
+async def test_a_session_that_has_ended_is_told_in_plain_words(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream) as door,
+        visiting(chromium, door, expected=("401",)) as page,
+    ):
+        await sign_in(page, await door.mint("ada"))
+        await page.context.clear_cookies()
+        await say(page, "my words")
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text("You are not signed in any more.")
+        await expect(alert).not_to_contain_text("Bearer")
+        await alert.get_by_role("button", name="Reload the page").click()
+        await expect(page.get_by_role("textbox", name="Message")).to_have_value("my words")

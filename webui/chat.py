@@ -59,6 +59,8 @@ class ChatPageHandler(PageHandler):
 
     def _about_visitor(self) -> dict[str, Any]:
         visitor = self.visitor()
+        if visitor is None and not self._is_welcome():
+            return {"kind": "nobody", "name": who(None), "remaining": None}
         if visitor is None:
             visitor = Principal("guest", self._guest_scope())
         left = None

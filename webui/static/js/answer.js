@@ -189,9 +189,12 @@ function statsOf(job) {
   };
 }
 
+/** What the API tells a client with a key, in words for somebody in a browser. */
+const SAID = { 401: "You are not signed in any more." };
+
 /** Give an error as it is kept with a message. */
 export const plainError = (error) => ({
-  message: error.message,
+  message: SAID[error.status] ?? error.message,
   code: error.code ?? "",
   status: error.status ?? 0,
   retryAfter: error.retryAfter ?? null,

@@ -412,8 +412,12 @@ class Chat {
     announce(`Model: ${this.modelName(id)}`);
   }
 
-  /** Say why these files cannot be sent to this model; null: they can. */
+  /** Say why this visitor cannot send, or not these files to this model; null: they can. */
   blocked(files) {
+    if (this.visitor.kind === "nobody") {
+      const action = () => location.assign(`/login?next=${location.pathname}`);
+      return { text: "Guests are not welcome here.", label: "Sign in", action };
+    }
     const model = this.session && this.model();
     if (!model || !files.some((file) => file.kind === "image") || takesImages(model)) return null;
     const able = boot.models.find((other) => other.available && takesImages(other));
@@ -451,6 +455,7 @@ class Chat {
   }
 
   showStanding() {
+    if (this.visitor.kind === "nobody") return; // the page has said so
     byId("standing").textContent = standing(this.visitor);
   }
 

@@ -10,7 +10,8 @@ const coarse = matchMedia("(pointer: coarse)");
 
 /**
  * Reads the form that came with the page. `acts`: `send(text, files)`, `stop()`, `draft(text, files)`
- * to keep what is typed, `editLast()`, and `blocked(files)` giving why these files cannot be sent.
+ * to keep what is typed, `editLast()`, and `blocked(files)` giving why nothing, or not these files,
+ * can be sent.
  */
 export class Composer {
   constructor(form, acts) {
