@@ -250,3 +250,19 @@ async def test_motion_is_reduced_on_request(chromium: Browser, tmp_path: Path) -
         assert await page.evaluate(RUNNING) == 0
         go.set()
         await expect(status(page)).to_contain_text("complete")
+
+
+async def test_a_conversation_is_printed_as_a_whole(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        upstream.plan(stream_of(["A paragraph.\n\n" * 150], usage=USAGE))
+        await open_chat(page)
+        await say(page, "A question")
+        await expect(answers(page)).to_contain_text("11 in")
+        await page.emulate_media(media="print")
+        await expect(box(page)).to_be_hidden()
+        await expect(page.get_by_role("navigation", name="Conversations")).to_be_hidden()
+        assert (await page.pdf()).count(b"/Type /Page\n") > 3
