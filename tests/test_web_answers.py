@@ -358,3 +358,17 @@ async def test_stop_needs_no_connection_beside_those_of_the_answers(
             await stop_button(one).click()
             async with asyncio.timeout(5):
                 await (await upstream.request(number)).left.wait()
+
+
+async def test_a_long_wait_is_told_in_hours(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings="[guests]\nrequests_per_day = 1") as door,
+        visiting(chromium, door, expected=("429",)) as page,
+    ):
+        await open_chat(page)
+        await say(page, "one")
+        await expect(text_of_answer(page)).to_have_text("Hello")
+        await say(page, "two")
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text(re.compile(r"You can send again in 2[34] hours"))

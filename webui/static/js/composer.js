@@ -1,6 +1,6 @@
 // The box at the bottom: text, files, send and stop, drafts, and what stands in the way of sending.
 
-import { el, icon, iconButton, plural, size } from "./page.js";
+import { el, icon, iconButton, plural, size, span } from "./page.js";
 import { tokensOf } from "./session.js";
 
 const SAVE_MS = 300;
@@ -236,7 +236,7 @@ export class Composer {
     this._wait = wait ? Math.ceil(wait) : 0;
     const ends = Date.now() + this._wait * 1000;
     const left = el("span", { "aria-live": "off" });
-    const tell = () => (left.textContent = ` You can send again in ${plural(this._wait, "second")}.`);
+    const tell = () => (left.textContent = ` You can send again in ${span(this._wait)}.`);
     const parts = [icon("circle-alert"), el("p", {}, text, left)];
     if (action) parts.push(el("button", { type: "button", class: "button", onclick: action }, label));
     if (this._wait) {

@@ -150,6 +150,14 @@ export function seconds(s) {
   return `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
 }
 
+/** Write a time to wait, in whole seconds: 17 seconds, 5 minutes, 23 hours 59 minutes. */
+export function span(s) {
+  if (s < 120) return plural(s, "second");
+  const minutes = Math.ceil(s / 60);
+  if (minutes < 120) return plural(minutes, "minute");
+  return `${plural(Math.floor(minutes / 60), "hour")}${minutes % 60 ? ` ${plural(minutes % 60, "minute")}` : ""}`;
+}
+
 /** Write 1 message, 2 messages. */
 export const plural = (number, one, more = `${one}s`) => `${count(number)} ${number === 1 ? one : more}`;
 
