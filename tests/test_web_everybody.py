@@ -252,6 +252,22 @@ async def test_motion_is_reduced_on_request(chromium: Browser, tmp_path: Path) -
         await expect(status(page)).to_contain_text("complete")
 
 
+async def test_words_run_the_way_they_are_written(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        upstream.plan(stream_of(["مرحبا بالعالم.\n\n- عنصر أول\n\nIn English.\n"], usage=USAGE))
+        await open_chat(page)
+        await say(page, "שלום עולם")
+        await expect(answers(page)).to_contain_text("11 in")
+        ways = await page.evaluate("""() =>
+          [".said", ".md p", ".md ul", ".md p:last-child"].map(
+            (one) => getComputedStyle(document.querySelector(one)).direction)""")
+        assert ways == ["rtl", "rtl", "rtl", "ltr"]
+
+
 async def test_a_conversation_is_printed_as_a_whole(chromium: Browser, tmp_path: Path) -> None:
     async with (
         FakeUpstream() as upstream,

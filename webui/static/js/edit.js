@@ -6,7 +6,7 @@ import { el } from "./page.js";
 export function editInPlace(row, send) {
   const said = row.root.querySelector(".said");
   if (!said && row.root.querySelector(".edit")) return;
-  const box = el("textarea", { "aria-label": "New text", rows: "1" });
+  const box = el("textarea", { "aria-label": "New text", rows: "1", dir: "auto" });
   box.value = row.message.text;
   const restore = () => {
     form.replaceWith(said ?? "");

@@ -11,6 +11,8 @@ const SAFE_SCHEMES = ["http:", "https:", "mailto:"];
 const INLINE_IMAGE = /^data:image\/(?:png|jpeg|gif|webp|avif);base64,[\w+/=]+$/i;
 const PLAIN_TAG = /^<(\/?)(sub|sup|kbd|mark|ins|small|u|b|i)>$/i;
 const LINE_BREAK = /^<br\s*\/?>$/i;
+/** Right-to-left where the words are. */
+const AUTO = { dir: "auto" };
 const LAST_LEVEL = 6;
 /** Turns have headings of level 2, so those of an answer begin below. */
 const FIRST_LEVEL = 3;
@@ -77,18 +79,18 @@ export const newContext = () => ({ level: FIRST_LEVEL - 1 });
 export function renderBlock(token, context) {
   const make = BLOCKS[token.type];
   if (make) return make(token, context);
-  return token.tokens ? inline(el("p"), token.tokens) : el("p", {}, token.raw ?? "");
+  return token.tokens ? inline(el("p", AUTO), token.tokens) : el("p", {}, token.raw ?? "");
 }
 
 const BLOCKS = {
   space: () => null,
   def: () => null,
   hr: () => el("hr"),
-  paragraph: (token) => inline(el("p"), token.tokens),
+  paragraph: (token) => inline(el("p", AUTO), token.tokens),
   heading: (token, context) => {
     const level = Math.min(token.depth + FIRST_LEVEL - 1, context.level + 1, LAST_LEVEL);
     context.level = level;
-    return inline(el(`h${level}`), token.tokens);
+    return inline(el(`h${level}`, AUTO), token.tokens);
   },
   blockquote: (token, context) => blocksInto(el("blockquote"), token.tokens, context),
   code: (token) => codeBlock(token.text, token.lang ?? "", isClosed(token)),
@@ -96,8 +98,8 @@ const BLOCKS = {
   list: renderList,
   table: renderTable,
   math: (token) => math(token.tex, true),
-  text: (token) => inline(el("p"), token.tokens ?? [token]),
-  footnote: (token) => inline(el("p", { class: "footnote" }, `[${token.label}] `), token.tokens),
+  text: (token) => inline(el("p", AUTO), token.tokens ?? [token]),
+  footnote: (token) => inline(el("p", { class: "footnote", ...AUTO }, `[${token.label}] `), token.tokens),
 };
 
 function blocksInto(parent, tokens, context) {
@@ -119,7 +121,7 @@ export function isClosed(token) {
 
 function renderList(token, context) {
   const start = token.ordered && token.start !== 1 && token.start !== "" ? token.start : null;
-  const list = el(token.ordered ? "ol" : "ul", { start });
+  const list = el(token.ordered ? "ol" : "ul", { start, ...AUTO });
   for (const item of token.items) list.append(renderItem(item, context));
   return list;
 }
@@ -138,7 +140,7 @@ export function renderItem(item, context) {
 
 /** Make a paragraph of a loose item; its check box may stand within. */
 function renderParagraph(token) {
-  return inline(el("p"), token.tokens);
+  return inline(el("p", AUTO), token.tokens);
 }
 
 function checkbox(checked) {
@@ -159,7 +161,7 @@ export function renderRow(cells, tag) {
   const row = el("tr");
   for (const cell of cells) {
     const scope = tag === "th" ? "col" : null;
-    row.append(inline(el(tag, { "data-align": cell.align, scope }), cell.tokens));
+    row.append(inline(el(tag, { "data-align": cell.align, scope, ...AUTO }), cell.tokens));
   }
   return row;
 }

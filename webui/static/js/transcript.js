@@ -92,7 +92,7 @@ class Row {
     if (message.files?.length) {
       this.root.append(el("div", { class: "files" }, ...message.files.map((file) => view.acts.fileCard(file))));
     }
-    if (message.text) this.root.append(el("div", { class: "said" }, message.text));
+    if (message.text) this.root.append(el("div", { class: "said", dir: "auto" }, message.text));
   }
 
   _buildAnswer() {
@@ -115,7 +115,7 @@ class Row {
 
   _paintThoughts(final) {
     if (!this.thoughts) {
-      this.thoughts = el("details", { class: "thoughts" }, el("summary"), el("div", { class: "thought" }));
+      this.thoughts = el("details", { class: "thoughts" }, el("summary"), el("div", { class: "thought", dir: "auto" }));
       this.body.before(this.thoughts);
     }
     const { thinkingMs, reasoning, text } = this.message;
