@@ -302,40 +302,6 @@ async def test_a_reader_who_scrolls_up_is_left_alone(chromium: Browser, tmp_path
         assert await page.evaluate(gap) < 60
 
 
-async def test_a_second_tab_waits_until_the_gateway_has_the_question(
-    chromium: Browser, tmp_path: Path
-) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
-        may_send = asyncio.Event()
-
-        async def slow(route: Route) -> None:
-            await may_send.wait()
-            await route.continue_()
-
-        answer, go = held("Begun. ", then=("Ended.",))
-        upstream.plan(stream_of(["First."], usage=USAGE), answer)
-        await open_chat(page)
-        await say(page, "one")
-        await expect(text_of_answer(page)).to_have_text("First.")
-        async with tab(page.context, door) as other:
-            await open_chat(other, page.url)
-            await page.route("**/chat/completions", slow)
-            asked: list[str] = []
-            other.on("request", lambda request: asked.append(request.url))
-            await say(page, "two")
-            await expect(answers(page).last).to_contain_text(re.compile(r"Sending · \d s"))
-            assert not [url for url in asked if "/jobs/" in url]
-            may_send.set()
-            await expect(text_of_answer(other)).to_have_text(["First.", "Begun."])
-            go.set()
-            for one in (page, other):
-                await expect(text_of_answer(one)).to_have_text(["First.", "Begun. Ended."])
-
-
 async def test_stop_needs_no_connection_beside_those_of_the_answers(
     chromium: Browser, tmp_path: Path
 ) -> None:

@@ -381,58 +381,6 @@ async def test_a_thousand_conversations_are_listed_and_searched(
         await expect(entries(page)).to_have_text([re.compile("Number 77")])
 
 
-async def test_a_change_from_the_list_and_one_from_the_page_both_stay(
-    chromium: Browser, tmp_path: Path
-) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
-        upstream.plan(*numbered())
-        await open_chat(page)
-        await talk(page, "about apples")
-        await page.get_by_role("button", name="Regenerate").click()
-        await expect(answers(page)).to_contain_text("2 / 2")
-        await begin_anew(page)
-        await page.reload()
-        await entries(page).get_by_role("link", name="about apples").click()
-        await page.get_by_role("button", name="Previous version").click()
-        await more(page, "about apples", "Rename")
-        await page.get_by_role("textbox", name="New title").fill("Fruit")
-        await page.keyboard.press("Enter")
-        await expect(page.locator("#title")).to_have_text("Fruit")
-        await expect(page).to_have_title(re.compile("^Fruit "))
-        await page.reload()
-        await expect(text_of_answer(page)).to_have_text(["Answer 1."])
-        await talk(page, "and now?")
-        await expect(entries(page)).to_have_text([re.compile("Fruit")])
-
-
-async def test_a_running_conversation_that_was_taken_back_stays(
-    chromium: Browser, tmp_path: Path
-) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
-        answer, go = held("Begun", then=(".",))
-        upstream.plan(answer, *numbered())
-        await open_chat(page)
-        await say(page, "about apples")
-        await expect(text_of_answer(page)).to_have_text("Begun")
-        await more(page, "about apples", "Delete")
-        await page.get_by_role("button", name="Undo").click()
-        await entries(page).get_by_role("link", name="about apples").click()
-        go.set()
-        await expect(stop_button(page)).to_be_hidden()
-        await talk(page, "and now?")
-        await expect(entries(page)).to_have_text([re.compile("about apples")])
-        await page.reload()
-        await expect(text_of_answer(page)).to_have_text(["Begun.", "Answer 1."])
-
-
 async def test_a_refused_version_leaves_the_one_that_was_shown(
     chromium: Browser, tmp_path: Path
 ) -> None:
@@ -454,27 +402,6 @@ async def test_a_refused_version_leaves_the_one_that_was_shown(
         await expect(page.get_by_role("alert")).to_contain_text("Too many requests")
         await expect(text_of_answer(page)).to_have_text(["Answer 1."])
         await expect(answers(page)).to_contain_text("1 / 3")
-
-
-async def test_a_conversation_deleted_in_another_tab_is_left(
-    chromium: Browser, tmp_path: Path
-) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
-        upstream.plan(*numbered())
-        await open_chat(page)
-        await talk(page, "about apples")
-        async with tab(page.context, door) as other:
-            await open_chat(other, page.url)
-            await more(other, "about apples", "Delete")
-            alert = page.get_by_role("alert")
-            await expect(alert).to_have_text("This conversation was deleted in another tab.")
-            await expect(answers(page)).to_have_count(0)
-            await talk(page, "about pears")
-            await expect(entries(page)).to_have_text([re.compile("about pears")])
 
 
 async def test_the_last_words_of_a_draft_are_kept_by_whoever_leaves_at_once(

@@ -1,7 +1,7 @@
 // The chat page: joins the composer, the transcript, the list of conversations and the gateway.
 
 import { Answer, actionFor, endWords, explain, plainError } from "./answer.js";
-import { Composer, fileCard } from "./composer.js";
+import { Composer, storedCard } from "./composer.js";
 import { announce, money, plural, short } from "./page.js";
 import { Session, standing, storedFiles } from "./session.js";
 import { NoRoom, find, keeps, put } from "./store.js";
@@ -31,7 +31,7 @@ class Chat {
       act: (name, message, row) => this.act(name, message, row),
       siblings: (message) => this.session.tree.siblings(message),
       explain,
-      fileCard: (file) => storedCard(file),
+      fileCard: storedCard,
       modelName: (id) => this.modelName(id),
       isOwner: boot.visitor.kind === "owner",
     });
@@ -491,14 +491,5 @@ class Chat {
 }
 
 const takesImages = (model) => model.modalities.input.includes("image");
-
-/** Make the card of a file that is kept; an image shows itself once it is found. */
-function storedCard(file) {
-  const card = fileCard(file);
-  if (file.kind === "image") {
-    find("files", file.id).then((kept) => kept?.blob && card.replaceWith(fileCard(kept)));
-  }
-  return card;
-}
 
 new Chat().start();

@@ -2,6 +2,7 @@
 
 import { el, icon, iconButton, plural, size, span } from "./page.js";
 import { tokensOf } from "./session.js";
+import { find } from "./store.js";
 
 const SAVE_MS = 300;
 const LONG_PASTE = 20_000;
@@ -22,16 +23,16 @@ export class Composer {
     this.enterSends = "auto";
     this._wait = 0;
     this._saving = null;
-    const find = (name) => form.querySelector(`[data-part="${name}"]`);
+    const part = (name) => form.querySelector(`[data-part="${name}"]`);
     this.text = form.querySelector("textarea");
-    this.sendButton = find("send");
-    this.stopButton = find("stop");
-    this.attachButton = find("attach");
+    this.sendButton = part("send");
+    this.stopButton = part("stop");
+    this.attachButton = part("attach");
     this.picker = form.querySelector('input[type="file"]');
-    this.alert = find("alert");
-    this.cards = find("files");
-    this.waiting = find("waiting");
-    this.hint = find("hint");
+    this.alert = part("alert");
+    this.cards = part("files");
+    this.waiting = part("waiting");
+    this.hint = part("hint");
     this._listen();
     this.refresh();
   }
@@ -294,5 +295,14 @@ export function fileCard(file) {
   }
   const unread = file.kind === "other" ? " · the model sees its name only" : "";
   card.append(el("span", { class: "name", title: file.name }, file.name), el("span", { class: "about" }, `${size(file.size)}${unread}`));
+  return card;
+}
+
+/** Make the card of a file that is kept; an image shows itself once it is found. */
+export function storedCard(file) {
+  const card = fileCard(file);
+  if (file.kind === "image") {
+    find("files", file.id).then((kept) => kept?.blob && card.replaceWith(fileCard(kept)));
+  }
   return card;
 }

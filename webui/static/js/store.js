@@ -55,8 +55,11 @@ async function reading(store) {
 /** The browser has no room left. */
 export class NoRoom extends Error {}
 
-/** Write to several stores at once: `act` is given a function that finds a store by its name. */
-async function writing(stores, act) {
+/**
+ * Write to several stores at once: `act` is given a function that finds a store by its name. Unless
+ * it `asks` for something first, all is committed at once: a page that is left drops what is not.
+ */
+async function writing(stores, act, asks = false) {
   const db = await open();
   if (!db) {
     act((name) => ({
@@ -72,7 +75,7 @@ async function writing(stores, act) {
       transaction.onerror = transaction.onabort = () => reject(transaction.error);
     });
     act((name) => transaction.objectStore(name));
-    transaction.commit(); // at once: a page that is being left would take the transaction with it
+    if (!asks) transaction.commit();
     await done;
   } catch (error) {
     if (error?.name === "QuotaExceededError") throw new NoRoom("The browser has no room left.");
@@ -119,19 +122,19 @@ export function putAll(groups) {
 
 /** Change a record as it is kept, in one step for all tabs; gives what `edit` gives, or undefined. */
 export async function change(store, id, edit) {
-  let given;
   if (!(await open())) {
     const record = memory.get(store).get(id);
     return record && edit(record);
   }
-  await writing([store], (at) => {
-    const records = at(store);
-    records.get(id).onsuccess = ({ target: { result: record } }) => {
+  let given;
+  const act = (at) => {
+    at(store).get(id).onsuccess = ({ target: { result: record } }) => {
       if (!record) return;
       given = edit(record);
-      records.put(record);
+      at(store).put(record);
     };
-  });
+  };
+  await writing([store], act, true);
   return given;
 }
 
