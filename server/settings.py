@@ -125,7 +125,13 @@ class Stream(Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(gt=0, le=3600, description="Time to reach the upstream.")
     ] = 10.0
     first_content_timeout_s: Annotated[
-        float, Meta(gt=0, le=DAY_S, description="Time for the first content to come.")
+        float,
+        Meta(
+            gt=0,
+            le=DAY_S,
+            description="Time for the first content to come; five times as long where it"
+            " comes whole.",
+        ),
     ] = 120.0
     gap_timeout_s: Annotated[
         float, Meta(gt=0, le=DAY_S, description="Longest silence in the middle of an answer.")

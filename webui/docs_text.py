@@ -257,8 +257,8 @@ def bounds(config: Config, errors: Table) -> list[Section]:
             themselves.
             - 502 and 504 have been tried at the model's other upstreams too, where there are any,
             unless something was sent already.
-            - An upstream's own 4xx about the request is passed on with its status, message and
-            code.
+            - An upstream's own refusal of the request (400, 413 or 422) is passed on as 400, with
+            its message, code and `param`.
             - Tell the owner the `X-Request-Id` of the answer: it finds the request in the log.
             """,
             (basic.ERRORS,),
