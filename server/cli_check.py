@@ -94,7 +94,7 @@ async def _reach(transport: Transport, deployment: Deployment) -> Reached:
     except TimeoutError:
         return Reached(works=False, text="not reachable: no answer")
     except GatewayError as error:
-        return Reached(works=False, text=f"not reachable: {error.message}")
+        return Reached(works=False, text=f"not reachable: {error.reason}")
     finally:
         exchange.abort(GatewayError())
     if status in (401, 403):

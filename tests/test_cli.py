@@ -216,6 +216,7 @@ async def test_check_tells_unreachable_and_unsupported_deployments_apart(
             ended = await shell.beside("check", **SECRET)
     lines = [line for line in ended.out.splitlines() if f"{MODEL}@" in line]
     assert "not reachable: " in lines[0] and "ready (reachable)" in lines[1]
+    assert "Errno 111" in lines[0], "the owner is told why"
     assert "no translator for anthropic" in lines[2]
     assert ended.code == 0, "one way to serve a model is enough"
 

@@ -185,7 +185,10 @@ async def test_before_the_first_content_the_next_deployment_is_tried(
             assert "boom" not in body.decode() and "scripted" not in body.decode()
 
 
-async def test_a_deployment_nobody_listens_on_is_passed_over(tmp_path: Path) -> None:
+async def test_a_deployment_nobody_listens_on_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="roxy.workers")
     with refusing_url() as nobody:
         async with FakeUpstream() as two, front_door(tmp_path, nobody, two) as door:
             assert (await door.chat()).status_code == 200
@@ -194,6 +197,7 @@ async def test_a_deployment_nobody_listens_on_is_passed_over(tmp_path: Path) -> 
             assert answer.status_code == 502
             assert answer.json()["error"]["code"] == "upstream_unavailable"
             assert "127.0.0.1" not in answer.text
+            assert "Connection refused" in caplog.text or "Errno 111" in caplog.text
 
 
 async def test_after_the_first_content_nothing_is_retried(tmp_path: Path) -> None:

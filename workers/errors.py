@@ -85,6 +85,11 @@ class GatewayError(Exception):
             }
         }
 
+    @property
+    def reason(self) -> str:
+        """Give the message with what is behind it, hosts included: for the owner's eyes only."""
+        return f"{self.message} {self.__cause__}" if self.__cause__ else self.message
+
     def encoded(self) -> bytes:
         """Give `body()` as JSON bytes."""
         return msgspec.json.encode(self.body())

@@ -162,7 +162,7 @@ class ModelPool:
             except UpstreamError as error:
                 error.with_traceback(None)
                 # Its own words about the request may quote it: they are for the client alone.
-                why = "rejected" if isinstance(error, UpstreamRejected) else error.message
+                why = "rejected" if isinstance(error, UpstreamRejected) else error.reason
                 log.info("job %s: %s failed: %s (%s)", job.id, deployment.id, error.code, why)
                 failure = worse(failure, error)
                 if job.committed or not error.retryable:
