@@ -160,9 +160,9 @@ class Catalog:
         """Look up what a client named; raises ModelNotFound."""
         model = self.models.get(model_id)
         if model is None:
-            shown = repr(model_id[:100]) if model_id.isprintable() else "that was named"
+            named = f"model {model_id[:100]!r}" if model_id.isprintable() else "such model"
             raise ModelNotFound(
-                f"There is no model {shown}. GET /api/v1/models lists what there is.", param="model"
+                f"There is no {named}. GET /api/v1/models lists what there is.", param="model"
             )
         return model
 
