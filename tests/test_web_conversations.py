@@ -416,3 +416,25 @@ async def test_the_last_words_of_a_draft_are_kept_by_whoever_leaves_at_once(
         await page.get_by_role("link", name="Docs").click()
         await open_chat(page)
         await expect(box(page)).to_have_value("quicker words")
+
+
+async def test_a_model_that_is_offered_no_more_is_told_and_replaced(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        upstream.plan(*numbered())
+        question = {"id": "m_1", "role": "user", "text": "What?"}
+        await open_chat(page)
+        await take_in(page, export_of({**GOOD, "model": "gone/1", "messages": [question]}))
+        await entries(page).get_by_role("link", name="Good").click()
+        await expect(page.get_by_text("gone/1 is not offered here.")).to_be_visible()
+        await box(page).fill("And now?")
+        await expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
+        await page.get_by_role("button", name="Choose a model").click()
+        await page.get_by_role("option", name=re.compile("Test One")).click()
+        await page.get_by_role("button", name="Send", exact=True).click()
+        await expect(text_of_answer(page)).to_have_text("Answer 1.")

@@ -89,6 +89,19 @@ export class Asking {
     }
   }
 
+  /** Show the version before or after ("previous", "next") a message; the focus stays on the buttons. */
+  turnVersion(name, message) {
+    const { chat } = this;
+    const { tree } = chat.session;
+    const siblings = tree.siblings(message);
+    const chosen = siblings[siblings.indexOf(message) + (name === "next" ? 1 : -1)];
+    tree.choose(chosen);
+    chat.show();
+    chat.keep(chat.session.saveRecord());
+    const { root } = chat.transcript.rows.get(chosen.id);
+    (root.querySelector(`[data-act="${name}"]:enabled`) ?? root.querySelector(".versions button:enabled"))?.focus();
+  }
+
   /** Let a message be written anew in its row; sending it begins another branch. */
   edit(message, row) {
     const { session } = this.chat;

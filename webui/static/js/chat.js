@@ -369,24 +369,23 @@ class Chat {
     return true;
   }
 
-  turnVersion(name, message) {
-    if (this.mustWait()) return;
-    const { tree } = this.session;
-    const siblings = tree.siblings(message);
-    const chosen = siblings[siblings.indexOf(message) + (name === "next" ? 1 : -1)];
-    tree.choose(chosen);
-    this.show();
-    this.keep(this.session.saveRecord());
-    const { root } = this.transcript.rows.get(chosen.id);
-    (root.querySelector(`[data-act="${name}"]:enabled`) ?? root.querySelector(".versions button:enabled"))?.focus();
+  /** Say whether another version can be asked for now; where the model is gone one is chosen first. */
+  canAsk() {
+    if (this.mustWait()) return false;
+    if (!this.model()) this.chooseModel();
+    return Boolean(this.model());
+  }
+
+  async turnVersion(name, message) {
+    if (!this.mustWait()) (await this.asking()).turnVersion(name, message);
   }
 
   async regenerate(message) {
-    if (!this.mustWait()) await (await this.asking()).regenerate(message);
+    if (this.canAsk()) await (await this.asking()).regenerate(message);
   }
 
   async edit(message, row) {
-    if (!this.mustWait()) await (await this.asking()).edit(message, row);
+    if (this.canAsk()) await (await this.asking()).edit(message, row);
   }
 
   editLast() {
@@ -418,8 +417,13 @@ class Chat {
       const action = () => location.assign(`/login?next=${location.pathname}`);
       return { text: "Guests are not welcome here.", label: "Sign in", action };
     }
-    const model = this.session && this.model();
-    if (!model || !files.some((file) => file.kind === "image") || takesImages(model)) return null;
+    if (!this.session) return null;
+    const model = this.model();
+    if (!model) {
+      const text = `${this.session.conversation.model || "No model"} is not offered here.`;
+      return { text, label: "Choose a model", action: () => this.chooseModel() };
+    }
+    if (!files.some((file) => file.kind === "image") || takesImages(model)) return null;
     const able = boot.models.find((other) => other.available && takesImages(other));
     const action = able && (() => this.setModel(able.id));
     return { text: `${model.name} takes no images.`, label: able && `Switch to ${able.name}`, action };
