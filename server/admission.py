@@ -102,6 +102,8 @@ class Admission:
         Raises Forbidden, RateLimited or BudgetExceeded, and then nothing was taken.
         """
         taken = None
+        if not principal.is_owner:
+            _check_fields(model, request)
         if principal.key is not None:
             taken = await self._take_for_key(principal.key, model, request)
         elif not principal.is_owner:
@@ -161,6 +163,16 @@ def cap_answer(request: ChatRequest, most_tokens: int) -> None:
     stated = [name for name in MAX_TOKENS_FIELDS if name in request.fields]
     for name in stated or MAX_TOKENS_FIELDS[:1]:
         request.fields[name] = msgspec.Raw(b"%d" % most_tokens)
+
+
+def _check_fields(model: Model, request: ChatRequest) -> None:
+    """Raise Forbidden for a field by which a key would reach past its models and its budget."""
+    for name in sorted(model.owner_only_fields & request.fields.keys()):
+        raise Forbidden(
+            f"Only the owner may send {name!r} to {model.id}: by it an upstream may use other"
+            " models or cost more. Leave it out.",
+            param=name,
+        )
 
 
 def _price_unknown(model: Model) -> Forbidden:

@@ -14,7 +14,7 @@ from server.counters import UNLIMITED
 from server.counters_memory import MemoryCounters
 from server.keys import Key, Limits
 from server.settings import Guests
-from workers.catalog import Model, Prices
+from workers.catalog import Deployment, Model, Prices
 from workers.errors import BudgetExceeded, Forbidden, GatewayError, InvalidKey, RateLimited
 from workers.wire import ChatRequest, parse_chat
 
@@ -196,3 +196,23 @@ async def test_a_key_holders_request_is_left_as_it_was_sent(admission: Admission
     request = ask()
     await admission.admit(holder(), GLM, request, "req_1")
     assert "max_tokens" not in msgspec.json.decode(request.encode("m"))
+
+
+async def test_only_the_owner_sends_fields_by_which_an_upstream_uses_other_models(
+    admission: Admission, counters: MemoryCounters
+) -> None:
+    ways = (
+        Deployment("a", "openai", "http://a", "glm", owner_only_fields=("models", "route")),
+        Deployment("b", "openai", "http://b", "glm", owner_only_fields=("plugins",)),
+        Deployment("c", "openai", "http://c", "glm", secret_env="C", owner_only_fields=("user",)),
+    )
+    model = Model("zai/glm-4.5", "GLM 4.5", prices=GLM.prices, deployments=ways)
+    key = holder(Limits(requests_per_minute=1))
+    for name in ("models", "route", "plugins"):
+        for principal in (key, guest()):
+            with pytest.raises(Forbidden) as refused:
+                await admission.admit(principal, model, ask(**{name: ["x"]}), "req")
+            assert refused.value.param == name
+        await admission.admit(OWNER, model, ask(**{name: ["x"]}), "req")
+    # What does not serve here guards nothing; and what was refused has cost nothing.
+    await admission.admit(key, model, ask(user="me"), "req")

@@ -322,3 +322,15 @@ def test_a_model_is_served_by_the_demo_only_while_nothing_else_is_live() -> None
     assert Model(id="m", name="m", deployments=(demo,)).served_by_demo
     assert not Model(id="m", name="m", deployments=(demo, real)).served_by_demo
     assert not Model(id="m", name="m").served_by_demo
+
+
+@pytest.mark.parametrize(
+    ("variable", "guarded"),
+    [
+        ("OPENROUTER_API_KEY", {"models", "route", "provider", "plugins", "preset"}),
+        ("AI_GATEWAY_API_KEY", {"models", "providerOptions"}),
+        ("ZAI_API_KEY", set()),
+    ],
+)
+def test_gateways_are_told_other_models_by_the_owner_only(variable: str, guarded: set[str]) -> None:
+    assert load_catalog(environ={variable: "s"}).find("zai/glm-4.5").owner_only_fields == guarded

@@ -80,7 +80,8 @@ class Deployment(Struct, frozen=True):
 
     `secret` is the value of the variable `secret_env` ("" when it is not set); `secret_env` ""
     means that the upstream asks for none. `supported` is False where this version speaks no such
-    wire format.
+    wire format. `owner_only_fields` are members of a request by which this upstream would use other
+    models or cost more: keys' models and budgets hold only if nobody but the owner may send them.
     """
 
     id: str
@@ -92,6 +93,7 @@ class Deployment(Struct, frozen=True):
     order: int = 1
     weight: int = 1
     max_concurrency: int = 64
+    owner_only_fields: tuple[str, ...] = ()
     demo: bool = False
     supported: bool = True
 
@@ -134,6 +136,11 @@ class Model(Struct, frozen=True):
     def live_deployments(self) -> tuple[Deployment, ...]:
         """Give the deployments that can be tried now, lowest `order` first, equals as written."""
         return tuple(sorted((d for d in self.deployments if d.supported and d.live), key=_order))
+
+    @property
+    def owner_only_fields(self) -> frozenset[str]:
+        """Members of a request that nobody but the owner may send, whichever deployment answers."""
+        return frozenset().union(*(one.owner_only_fields for one in self.live_deployments()))
 
     @property
     def served_by_demo(self) -> bool:

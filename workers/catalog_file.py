@@ -75,6 +75,7 @@ class DeploymentEntry(Struct, frozen=True, forbid_unknown_fields=True):
     order: Annotated[int, Meta(ge=0, le=1000)] = 1
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1
     max_concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    owner_only_fields: tuple[Line, ...] = ()
 
 
 class ModelEntry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -220,6 +221,7 @@ def _deployments(entry: ModelEntry, environ: Mapping[str, str]) -> Iterable[Depl
             order=each.order,
             weight=each.weight,
             max_concurrency=each.max_concurrency,
+            owner_only_fields=each.owner_only_fields,
             supported=each.provider in TRANSLATORS,
         )
 
