@@ -137,7 +137,7 @@ async def test_a_host_that_tries_to_be_markup_is_refused(door: Door) -> None:
 
 async def test_what_is_not_there_is_a_small_page(door: Door) -> None:
     async def check(path: str) -> None:
-        for method, body in (("GET", None), ("POST", b"{}"), ("OPTIONS", None), ("BREW", None)):
+        for method, body in (("GET", None), ("PUT", b"{}"), ("OPTIONS", None), ("BREW", None)):
             answer = await ask(door.port, request(method, path, body, key=None))
             outline = is_page(answer, 404)
             assert "/" in outline.links and len(answer.body) < 8000
