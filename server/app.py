@@ -171,6 +171,7 @@ async def _build_services(
         guests=guests,
         sessions=sessions,
         attempts=Attempts(),
+        wrong_keys=Attempts(),
         proxies=TrustedProxies(config.server.trusted_proxies),
         bodies=BodyRoom(config.server.max_body_bytes, config.server.max_bodies_bytes),
         access_log=access_log,

@@ -28,7 +28,7 @@ class Attempts:
         self._clock = clock
         self._failures: deque[tuple[float, str]] = deque()
 
-    def check(self, address: str) -> None:
+    def check(self, address: str, said: str = "Too many wrong keys were tried.") -> None:
         """Raise RateLimited when an address, or all of them, have failed too often lately."""
         now = self._clock()
         while self._failures and now - self._failures[0][0] >= WINDOW_S:
@@ -42,7 +42,7 @@ class Attempts:
             return
         wait_s = max(oldest + WINDOW_S - now, 0.001)
         raise RateLimited(
-            f"Too many wrong keys were tried. Try again in {int(wait_s) + 1} s.",
+            f"{said} Try again in {int(wait_s) + 1} s.",
             limit="attempts",
             retry_after_s=wait_s,
         )
@@ -50,3 +50,8 @@ class Attempts:
     def note_failure(self, address: str) -> None:
         """Count a wrong key, after `check`."""
         self._failures.append((self._clock(), address))
+
+    def count(self, address: str) -> None:
+        """Count a wrong key, or raise RateLimited when there have been too many lately."""
+        self.check(address, "This API key is incorrect, as were too many before it.")
+        self.note_failure(address)

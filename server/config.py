@@ -40,6 +40,17 @@ __all__ = ["Config", "ConfigError", "Setting", "describe_settings", "environment
 
 DEFAULT_PATH = Path("roxy.toml")
 MIN_OWNER_KEY_LENGTH = 16
+MIN_OWNER_KEY_LETTERS = 6
+"""Different characters that an owner key must have at least."""
+PLACEHOLDERS = (
+    "changeme",
+    "placeholder",
+    "yourkey",
+    "youradminkey",
+    "yourownerkey",
+    "ownerkeyhere",
+)
+"""What examples put where a key belongs, without punctuation."""
 NOT_YET = {
     "ROXY_DATABASE_URL": "this version keeps keys and usage in its own SQLite file",
     "ROXY_REDIS_URL": "this version keeps counters in memory and its own SQLite file",
@@ -209,6 +220,12 @@ def _owner_key(environ: Mapping[str, str]) -> str:
         raise ConfigError(
             f"ROXY_ADMIN_API_KEY must have at least {MIN_OWNER_KEY_LENGTH} characters, it has "
             f"{len(key)}; unset it to have a good one made and printed once"
+        )
+    letters = "".join(filter(str.isalnum, key.lower()))
+    if len(set(key)) < MIN_OWNER_KEY_LETTERS or any(word in letters for word in PLACEHOLDERS):
+        raise ConfigError(
+            "ROXY_ADMIN_API_KEY is easily guessed; unset it to have a good one made and printed"
+            " once"
         )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigError(

@@ -44,6 +44,9 @@ class Services(msgspec.Struct, frozen=True):
     guests: GuestSessions
     sessions: Sessions
     attempts: Attempts
+    """At signing in."""
+    wrong_keys: Attempts
+    """In calls of the API."""
     proxies: TrustedProxies
     bodies: BodyRoom
     access_log: AccessLog

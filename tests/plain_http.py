@@ -123,10 +123,14 @@ def _header(line: str) -> tuple[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def connect(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
-    """Open a connection for a block; what is unsent at its end is dropped."""
+async def connect(
+    port: int, tls: ssl.SSLContext | None = None, *, source: str = "127.0.0.1"
+) -> AsyncIterator[Wire]:
+    """Open a connection for a block, from `source`; what is unsent at its end is dropped."""
     name = "localhost" if tls else None
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=tls, server_hostname=name, local_addr=(source, 0)
+    )
     try:
         yield Wire(reader, writer)
     finally:
@@ -135,9 +139,11 @@ async def connect(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator
             await writer.wait_closed()
 
 
-async def ask(port: int, data: bytes, *, bodiless: bool = False) -> Answer:
+async def ask(
+    port: int, data: bytes, *, bodiless: bool = False, source: str = "127.0.0.1"
+) -> Answer:
     """Send bytes on a connection of their own and read one answer."""
-    async with connect(port) as wire:
+    async with connect(port, source=source) as wire:
         await wire.send(data)
         return await wire.answer(bodiless=bodiless)
 

@@ -7,6 +7,7 @@ nothing. Each test tries a whole table and names every row that breaks its rule.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -55,9 +56,11 @@ class Gate:
         secrets = (self.key, OWNER, "upstream-secret", f":{upstream.port}", data_dir)
         self._unspeakable = [*secrets, "Traceback", 'File "', "site-packages", "Tornado", "msgspec"]
 
-    async def refuses(self, data: bytes, status: int = 400, *, bodiless: bool = False) -> Answer:
+    async def refuses(
+        self, data: bytes, status: int = 400, *, bodiless: bool = False, source: str = "127.0.0.1"
+    ) -> Answer:
         """Send a request, require the refusal to be a good one, and all to be as before."""
-        answer = await ask(self.door.port, data, bodiless=bodiless)
+        answer = await ask(self.door.port, data, bodiless=bodiless, source=source)
         await self.is_unharmed()
         assert answer.status == status, answer
         for word in self._unspeakable:
@@ -238,12 +241,30 @@ async def test_head_is_a_405_without_a_body(gate: Gate) -> None:
 
 
 async def test_a_wrong_credential_is_a_401(gate: Gate) -> None:
+    sources = (f"127.0.1.{number}" for number in itertools.count(1))  # few tries from each
+
     async def check(lines: list[str]) -> None:
+        source = next(sources)
         for method, path, body in (("GET", "/api/v1/models", None), ("POST", CHAT, VALID)):
-            answer = await gate.refuses(request(method, path, body, *lines, key=None), 401)
+            data = request(method, path, body, *lines, key=None)
+            answer = await gate.refuses(data, 401, source=source)
             assert answer.error["code"] == "invalid_api_key"
 
     await every(WRONG_CREDENTIALS, check)
+
+
+async def test_too_many_wrong_keys_are_a_429_and_the_right_one_never_is(gate: Gate) -> None:
+    for number in range(10):
+        wrong = request("GET", "/api/v1/models", key=f"guess-{number}")
+        await gate.refuses(wrong, 401, source="127.0.2.1")
+    answer = await gate.refuses(
+        request("GET", "/api/v1/models", key="guess-10"), 429, source="127.0.2.1"
+    )
+    assert answer.error["code"] == "rate_limit_exceeded"
+    assert 0 < int(answer.headers["retry-after"]) <= 60
+    right = request("GET", "/api/v1/models", key=OWNER)
+    assert (await ask(gate.door.port, right, source="127.0.2.1")).status == 200
+    await gate.refuses(request("GET", "/api/v1/models", key="guess"), 401, source="127.0.2.2")
 
 
 async def test_a_key_in_the_query_is_no_credential(gate: Gate) -> None:

@@ -236,15 +236,27 @@ def test_the_owner_key_is_taken_from_the_environment_and_never_shown() -> None:
     assert OWNER_KEY not in f"{config!r} {config} {config.__rich_repr__()}"
 
 
-@pytest.mark.parametrize("key", ["", "x" * 15, "x y" * 10, "schlüssel" * 3, "line\nline" * 3])
+@pytest.mark.parametrize(
+    "key", ["", "a1b2c3d4e5f6g7h", "a b c d e f " * 3, "schlüssel" * 3, "a line\n" * 4]
+)
 def test_a_poor_owner_key_refuses_to_start_without_being_shown(key: str) -> None:
     message = refusal(environ={"ROXY_ADMIN_API_KEY": key})
     assert "ROXY_ADMIN_API_KEY must" in message
     assert not key or key not in message
 
 
+@pytest.mark.parametrize(
+    "key", ["x" * 40, "12341234123412341234", "changeme-changeme", "your-admin-key-goes-here"]
+)
+def test_an_owner_key_that_is_easily_guessed_refuses_to_start(key: str) -> None:
+    message = refusal(environ={"ROXY_ADMIN_API_KEY": key})
+    assert "ROXY_ADMIN_API_KEY is easily guessed" in message
+    assert key not in message
+
+
 def test_sixteen_characters_are_enough_for_the_owner_key() -> None:
-    assert load_config({}, {"ROXY_ADMIN_API_KEY": "x" * 16}).admin_api_key == "x" * 16
+    key = "sixteen-letters!"
+    assert load_config({}, {"ROXY_ADMIN_API_KEY": key}).admin_api_key == key
 
 
 def test_a_provider_secret_that_no_header_can_hold_is_refused_at_the_start() -> None:

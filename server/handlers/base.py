@@ -17,7 +17,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from server.addresses import client_address, guest_scope
 from server.answer import CLOSE, header_lines, status_line
-from server.auth import GUEST_LANE, Principal
+from server.auth import GUEST_LANE, Principal, presented_key
 from server.log import AccessLine
 from server.request_id import client_request_id, new_request_id
 from server.secret import without_secrets
@@ -25,6 +25,7 @@ from server.services import Services
 from workers.errors import (
     Forbidden,
     GatewayError,
+    InvalidKey,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -226,13 +227,19 @@ class BaseHandler(RequestHandler):
             self.services.bodies.check(int(length), self._max_body)
 
     def _authenticate(self) -> Principal:
-        return self.services.authentication.authenticate(
-            self.request.headers,
-            self._guest_scope,
-            time.time(),
-            safe=self.method in SAFE_METHODS,
-            secure=self.is_secure,
-        )
+        headers = self.request.headers
+        try:
+            return self.services.authentication.authenticate(
+                headers,
+                self._guest_scope,
+                time.time(),
+                safe=self.method in SAFE_METHODS,
+                secure=self.is_secure,
+            )
+        except InvalidKey:
+            if presented_key(headers):
+                self.services.wrong_keys.count(self._guest_scope())
+            raise
 
     def is_secure(self) -> bool:
         """Say whether clients come over TLS, ours or that of a proxy in front."""
