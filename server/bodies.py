@@ -9,6 +9,9 @@ from __future__ import annotations
 from server.auth import OWNER_SCOPE
 from workers.errors import Overloaded, PayloadTooLarge
 
+MAX_FILE_BYTES = 10 * 1024 * 1024
+"""The largest file that may be attached in the web app; programs are bound by their body alone."""
+
 
 class BodyRoom:
     """Hand out room for bodies in bytes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import time
@@ -18,6 +19,7 @@ from plain_http import CHAT, Answer, ask, every, request
 from shared_gateway import shared_gateway
 
 from server.auth import GuestSessions
+from server.bodies import MAX_FILE_BYTES
 
 PER_MINUTE = 3
 SETTINGS = f"""
@@ -425,3 +427,18 @@ async def test_over_tls_another_host_cannot_plant_a_guests_cookie(tmp_path: Path
         for name, status in ((cookie, 200), (cookie.removeprefix("__Host-"), 401)):
             asked = request("GET", "/api/v1/key", None, f"Cookie: {name}", SAME_ORIGIN, key=None)
             assert (await ask(door.port, asked)).status == status
+
+
+async def test_a_file_sent_by_a_page_has_ten_megabytes_at_most(tmp_path: Path) -> None:
+    def message(size: int) -> list[dict[str, Any]]:
+        url = "data:image/png;base64," + base64.b64encode(bytes(size)).decode()
+        return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        guest = await open_browser(door)
+        assert (await guest.chat(messages=message(MAX_FILE_BYTES))).status == 200
+        refused = await guest.chat(messages=message(MAX_FILE_BYTES + 1))
+        assert refused.status == 413 and refused.error["code"] == "request_too_large"
+        assert "10 MB" in refused.error["message"]
+        larger = await door.chat(message(MAX_FILE_BYTES + 1)[0]["content"])
+        assert larger.status_code == 200, "programs are bound by the size of the body alone"

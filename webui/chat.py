@@ -7,13 +7,12 @@ from typing import Any
 import msgspec
 
 from server.auth import Principal
+from server.bodies import MAX_FILE_BYTES
 from server.handlers.keys import remaining
 from server.handlers.models import may_use
 from webui.model_health import describe_card
 from webui.pages import PageHandler, who
 
-MAX_FILE_BYTES = 10 * 1024 * 1024
-"""The largest attachment, before it is encoded for the request."""
 PROMPTS = (
     ("Explain", "Explain how a hash table works, with a small example in Python."),
     ("Compare", "Compare SQLite and PostgreSQL for a small web service, as a table."),

@@ -154,11 +154,19 @@ class Chat(Struct):
     prompt_cache_key: str | None = None
 
 
+_MEDIA_TYPE_BYTES = 256
+"""How far the media type of a data URL may reach."""
+
+
 class Media(NamedTuple):
-    """The pictures, recordings and files of a request: their bytes, and what to count instead."""
+    """The pictures, recordings and files of a request: their bytes, and what to count instead.
+
+    `largest_bytes` is the size of the largest one itself, without its base64.
+    """
 
     size_bytes: int = 0
     tokens: int = 0
+    largest_bytes: int = 0
 
 
 _CHAT = msgspec.json.Decoder(Chat)
@@ -198,7 +206,7 @@ def _check_parts(content: Raw, path: str, media: Media) -> Media:
         parts = _PARTS.decode(content)
     except msgspec.ValidationError as error:
         raise _explained(error, path) from error
-    size_bytes, tokens = media
+    size_bytes, tokens, largest_bytes = media
     for index, part in enumerate(parts):
         if part.type == "text" and memoryview(part.text)[0] != _STRING:
             raise _wrong(f"{path}[{index}].text")
@@ -210,7 +218,15 @@ def _check_parts(content: Raw, path: str, media: Media) -> Media:
             if part.image_url is not None or len(source) > _LONG_MEDIA_BYTES:
                 size_bytes += len(source)
                 tokens += MEDIA_TOKENS
-    return Media(size_bytes, tokens)
+                largest_bytes = max(largest_bytes, _decoded_bytes(source))
+    return Media(size_bytes, tokens, largest_bytes)
+
+
+def _decoded_bytes(source: Raw) -> int:
+    """Tell how many bytes a string of base64 stands for, in a data URL or by itself."""
+    text = memoryview(source)[1:-1]
+    begin = bytes(text[:_MEDIA_TYPE_BYTES]).find(b",") + 1
+    return (len(text) - begin) * 3 // 4 - bytes(text[-2:]).count(b"=")
 
 
 def _sources(part: _Part) -> Iterator[Raw]:

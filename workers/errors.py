@@ -184,7 +184,7 @@ class AnswerGone(GatewayError):
 
 
 class PayloadTooLarge(GatewayError):
-    """The body is over the cap."""
+    """The body is over the cap, or a file sent by the web app over 10 MB."""
 
     status, type, code = 413, "invalid_request_error", "request_too_large"
     summary = "The request body is too large."

@@ -122,7 +122,8 @@ class ChatRequest(Struct):
     """A checked chat completion request.
 
     `fields` holds every top-level member as sent, in order. `max_output_tokens` is the larger of
-    `max_completion_tokens` and `max_tokens` (None: neither given); `prompt_estimate` counts tokens.
+    `max_completion_tokens` and `max_tokens` (None: neither given); `prompt_estimate` counts tokens;
+    `largest_file_bytes` is the size of the largest picture, recording or file that it carries.
     """
 
     model: str
@@ -132,6 +133,7 @@ class ChatRequest(Struct):
     max_output_tokens: int | None
     fields: dict[str, Raw]
     prompt_estimate: int
+    largest_file_bytes: int = 0
 
     def encode(self, model: str) -> bytes:
         """Write the body for an OpenAI-shaped upstream, which knows the model as `model`.
@@ -165,4 +167,5 @@ def parse_chat(body: bytes) -> ChatRequest:
         max_output_tokens=max(chat.max_completion_tokens or 0, chat.max_tokens or 0) or None,
         fields=fields,
         prompt_estimate=math.ceil(text_bytes / 4) + media.tokens,
+        largest_file_bytes=media.largest_bytes,
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from server.admission import Lease
+from server.auth import presented_key
+from server.bodies import MAX_FILE_BYTES
 from server.handlers.streaming import StreamHandler
 from server.reply import WholeReply
-from workers.errors import Conflict, GatewayError, InvalidRequest
+from workers.errors import Conflict, GatewayError, InvalidRequest, PayloadTooLarge
 from workers.job import Job, Outcome
 from workers.wire import parse_chat
 
@@ -68,6 +70,8 @@ class ChatHandler(StreamHandler):
         services, principal = self.services, self.principal
         max_wait_s = self._max_wait_s()
         request = parse_chat(self.take_body())
+        if request.largest_file_bytes > MAX_FILE_BYTES and not presented_key(self.request.headers):
+            raise PayloadTooLarge(f"A file may have {MAX_FILE_BYTES} bytes, which is 10 MB.")
         model = services.catalog.find(request.model)
         self.model_id = model.id
         lease = await services.admission.admit(
