@@ -12,6 +12,8 @@ from server.counters import (
     Budget,
     GuestLimits,
     Standing,
+    held_by_others,
+    never_affordable,
     never_fits,
     over_budget,
     too_many_at_once,
@@ -115,8 +117,10 @@ class Account:
         """Say why `admits` was false: what no wait cures first, then the longest wait."""
         if self.tokens is not None and tokens > self.tokens.limit:
             return never_fits(self.tokens.limit, tokens)
-        budget = self.budget(now, wall)
-        if budget is not None and not self.affords(cost_microusd, now, wall):
+        budget = None if self.affords(cost_microusd, now, wall) else self.budget(now, wall)
+        if budget is not None and cost_microusd > budget.limit_microusd:
+            return never_affordable(budget, cost_microusd)
+        if budget is not None and cost_microusd > budget.limit_microusd - budget.spent_microusd:
             return over_budget(budget, cost_microusd)
         waits: list[tuple[float, GatewayError]] = []
         who = " by all guests together" if together else ""
@@ -127,6 +131,8 @@ class Account:
             waits.append((wait_s, too_many_tokens(self.tokens.limit, tokens, wait_s)))
         if waits:
             return max(waits, key=lambda wait: wait[0])[1]
+        if budget is not None:
+            return held_by_others(budget, cost_microusd)
         return too_many_at_once(self.limits.concurrent_requests or 0)
 
     def take(self, tokens: int, cost_microusd: int, now: float) -> None:

@@ -22,7 +22,7 @@ from server.limits import (
 from server.store import CounterRow
 from workers.errors import BudgetExceeded, RateLimited
 
-CONCURRENCY_WAIT_S = 1.0
+RUNNING_WAIT_S = 1.0
 """Nobody knows when a running request ends; a second is a fair guess."""
 
 PER: dict[BudgetPeriod, str] = {
@@ -168,12 +168,32 @@ def too_many_at_once(limit: int) -> RateLimited:
     return RateLimited(
         f"Too many requests at once: {limit} may run at the same time. Try again when one is done.",
         limit="concurrency",
-        retry_after_s=CONCURRENCY_WAIT_S,
+        retry_after_s=RUNNING_WAIT_S,
+    )
+
+
+def never_affordable(budget: Budget, cost_microusd: int) -> BudgetExceeded:
+    """Refuse a request whose worst case is more than the whole budget: no wait would help."""
+    return BudgetExceeded(
+        f"This request may cost up to {dollars(cost_microusd)}, more than this key's whole"
+        f" {PER[budget.period]} of {dollars(budget.limit_microusd)}, so it can never fit."
+        " Ask for a lower max_tokens, fewer choices or a cheaper model, or shorten the prompt."
+    )
+
+
+def held_by_others(budget: Budget, cost_microusd: int) -> RateLimited:
+    """Refuse because running requests have reserved what the budget still has."""
+    return RateLimited(
+        f"For the moment other requests of this key hold {dollars(budget.reserved_microusd)} of its"
+        f" {PER[budget.period]} of {dollars(budget.limit_microusd)}, and this one may cost up to"
+        f" {dollars(cost_microusd)}. Try again when one is done. A lower max_tokens reserves less.",
+        limit="budget",
+        retry_after_s=RUNNING_WAIT_S,
     )
 
 
 def over_budget(budget: Budget, cost_microusd: int) -> BudgetExceeded:
-    """Refuse because the budget cannot cover the worst case of a request."""
+    """Refuse because what is left of the budget cannot cover the worst case of a request."""
     return BudgetExceeded(
         f"This key's {PER[budget.period]} cannot cover this request:"
         f" {dollars(budget.spent_microusd)} spent, {dollars(budget.reserved_microusd)} reserved by"

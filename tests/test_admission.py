@@ -15,7 +15,7 @@ from server.counters_memory import MemoryCounters
 from server.keys import Key, Limits
 from server.settings import Guests
 from workers.catalog import Deployment, Model, Prices
-from workers.errors import BudgetExceeded, Forbidden, GatewayError, InvalidKey, RateLimited
+from workers.errors import Forbidden, GatewayError, InvalidKey, RateLimited
 from workers.wire import ChatRequest, parse_chat
 
 GLM = Model("zai/glm-4.5", "GLM 4.5", max_output_tokens=1_000, prices=Prices(600_000, 2_200_000))
@@ -124,7 +124,7 @@ async def test_parallel_requests_cannot_overspend(admission: Admission) -> None:
     assert one.taken is not None
     tight = Limits(budget_microusd=one.taken.cost_microusd * 5 + 1)
     assert len(await leases(admission, holder(tight), GLM, 200)) == 4
-    with pytest.raises(BudgetExceeded, match="lower max_tokens"):
+    with pytest.raises(RateLimited, match="lower max_tokens"):
         await admission.admit(holder(tight), GLM, ask(), "req_1")
 
 

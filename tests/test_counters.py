@@ -208,17 +208,54 @@ async def test_a_budget_refusal_says_how_the_budget_stands(
     counters: Counters, clocks: Clocks
 ) -> None:
     limits = Limits(budget_microusd=5_000_000, budget_period="day")
-    counters.settle(await counters.take(KEY, limits, 0, 3_000_000), 0, 1_234_567)
-    await counters.take(KEY, limits, 0, 2_000_000)
+    counters.settle(await counters.take(KEY, limits, 0, 3_500_000), 0, 3_234_567)
+    await counters.take(KEY, limits, 0, 1_000_000)
     with pytest.raises(BudgetExceeded) as refusal:
         await counters.take(KEY, limits, 0, 1_800_000)
     message = refusal.value.message
     assert "daily budget" in message
-    assert "$1.234567 spent, $2.00 reserved by running requests, $5.00 limit" in message
+    assert "$3.234567 spent, $1.00 reserved by running requests, $5.00 limit" in message
     assert "up to $1.80" in message
     assert "lower max_tokens" in message
     assert refusal.value.retry_after_s == 12 * 3600
     assert refusal.value.headers()["X-Should-Retry"] == "false"
+
+
+async def test_money_that_is_only_reserved_is_a_short_wait(counters: Counters) -> None:
+    limits = Limits(budget_microusd=5_000_000, budget_period="day")
+    counters.settle(await counters.take(KEY, limits, 0, 3_000_000), 0, 1_000_000)
+    running = await counters.take(KEY, limits, 0, 2_500_000)
+    with pytest.raises(RateLimited, match=r"other requests of this key .* \$2\.50") as refusal:
+        await counters.take(KEY, limits, 0, 4_000_000)
+    assert (refusal.value.limit, refusal.value.type) == ("budget", "rate_limit_error")
+    assert refusal.value.headers() == {"Retry-After": "1", "Retry-After-Ms": "1000"}
+    with pytest.raises(BudgetExceeded):
+        await counters.take(KEY, limits, 0, 4_000_001)
+    counters.give_back(running)
+    await counters.take(KEY, limits, 0, 4_000_000)
+
+
+async def test_a_longer_wait_is_told_before_that_for_reserved_money(
+    counters: Counters,
+) -> None:
+    limits = Limits(requests_per_minute=1, budget_microusd=10)
+    await counters.take(KEY, limits, 0, 10)
+    with pytest.raises(RateLimited, match="1 per minute") as refusal:
+        await counters.take(KEY, limits, 0, 10)
+    assert refusal.value.retry_after_s == 60.0
+
+
+async def test_a_request_that_may_cost_more_than_the_whole_budget_never_fits(
+    counters: Counters,
+) -> None:
+    limits = Limits(budget_microusd=20_000, budget_period="month")
+    await counters.take(KEY, limits, 0, 15_000)
+    with pytest.raises(BudgetExceeded, match="can never fit") as refusal:
+        await counters.take(KEY, limits, 0, 20_001)
+    assert "up to $0.020001" in refusal.value.message
+    assert "whole monthly budget of $0.02" in refusal.value.message
+    assert "lower max_tokens" in refusal.value.message
+    assert refusal.value.headers() == {"X-Should-Retry": "false"}
 
 
 async def test_a_budget_for_ever_has_no_time_to_wait_for(counters: Counters) -> None:

@@ -107,11 +107,38 @@ async def test_parallel_requests_cannot_overspend_a_budget(tmp_path: Path) -> No
                 *(door.chat(key=key, max_tokens=1000) for _ in range(30))
             )
             refused = [one for one in answers if one.status_code == 429]
-            assert {one.json()["error"]["code"] for one in refused} <= {"insufficient_quota"}
-            assert all(one.headers["x-should-retry"] == "false" for one in refused)
+            codes = {one.json()["error"]["code"] for one in refused}
+            assert codes <= {"rate_limit_exceeded", "insufficient_quota"}
         spent = (await door.get("/api/v1/key", key)).json()["remaining"]["budget"]["spent_microusd"]
         assert 15_000 <= spent <= 20_000
         assert spent == len(upstream.requests) * 2010
+
+
+async def test_a_budget_that_others_hold_for_the_moment_is_a_short_wait(tmp_path: Path) -> None:
+    hold = asyncio.Event()
+    rest = [event(chunk(finish="stop")), event("[DONE]")]
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        key = await door.mint(limits={"budget_microusd": 3_000, "budget_period": "total"})
+        upstream.plan(streaming([event(chunk({"content": "x"})), Pause(hold), *rest]), completion())
+        async with door.stream(key=key, max_tokens=1000) as response:
+            await anext(response.aiter_text())
+            refused = await door.chat(key=key, max_tokens=1000)
+            assert refused.status_code == 429
+            assert refused.json()["error"]["type"] == "rate_limit_error"
+            assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+            assert refused.headers["retry-after"] == "1"
+            assert "x-should-retry" not in refused.headers
+            never = await door.chat(key=key, max_tokens=2000)
+            assert never.status_code == 429
+            assert never.json()["error"]["code"] == "insufficient_quota"
+            assert "can never fit" in never.json()["error"]["message"]
+            assert never.headers["x-should-retry"] == "false"
+            assert "retry-after" not in never.headers
+            hold.set()
+        async with asyncio.timeout(5):
+            while (await door.chat(key=key, max_tokens=1000)).status_code != 200:
+                await asyncio.sleep(0.02)
+        assert len(upstream.requests) == 2
 
 
 async def test_limits_survive_a_restart(tmp_path: Path) -> None:

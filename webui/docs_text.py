@@ -99,8 +99,10 @@ LIMITS = Section(
 
     Tokens are set aside when a request is accepted (an estimate of the prompt, plus
     `max_tokens` where given) and settled with what was really used. A budget sets the
-    highest possible cost aside, so a lower `max_tokens` leaves more room. 429 with the code
-    `insufficient_quota` means that the budget is used up: do not retry.
+    highest possible cost aside, so a lower `max_tokens` leaves more room. While running
+    requests hold the rest of it, 429 asks to come back in a second. 429 with the code
+    `insufficient_quota` means that the budget is used up, or smaller than what the request
+    may cost: do not retry.
 
     `GET /api/v1/key` tells all of this at any time.
     """,

@@ -205,7 +205,10 @@ class Stopped(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """A limit of the key or guest is used up; `limit` is `requests`, `tokens` or `concurrency`."""
+    """A limit of the key or guest is used up for now, or held by what it has running.
+
+    `limit` is `requests`, `tokens`, `concurrency` or `budget`.
+    """
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
     summary = "Too many requests."
@@ -218,10 +221,10 @@ class RateLimited(GatewayError):
 
 
 class BudgetExceeded(GatewayError):
-    """The key's budget cannot cover the request."""
+    """The key's budget cannot cover the request, or never could."""
 
     status, type, code = 429, "insufficient_quota", "insufficient_quota"
-    summary = "The budget of this key is used up."
+    summary = "The budget of this key is used up, or smaller than what the request may cost."
 
     def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
         super().__init__(message, retry_after_s=retry_after_s, should_retry=False)
