@@ -231,14 +231,13 @@ class Ledger:
 def find_usage(outcome: Outcome, prompt_estimate: int) -> tuple[Usage | None, bool]:
     """Tell what a request used and whether that is estimated; None: nothing, give all back.
 
-    What the upstream told counts. Without it, the prompt counts as estimated once it was sent, and
-    generated text by its bytes. A request that failed before anything was generated is free.
+    A request that was refused or failed is free: its client was given nothing, whatever the
+    upstream had begun. Otherwise what the upstream told counts; without it, the prompt counts as
+    estimated once it was sent, and generated text by its bytes.
     """
-    generated = outcome.usage is not None or outcome.output_bytes > 0
-    if outcome.ending != "finished":
-        free = outcome.ending in ("refused", "failed") or not outcome.prompt_sent
-        if outcome.ending == "refused" or (free and not generated):
-            return None, False
+    begun = outcome.prompt_sent or outcome.output_bytes > 0 or outcome.usage is not None
+    if outcome.ending in ("refused", "failed") or not (begun or outcome.ending == "finished"):
+        return None, False
     if outcome.usage is not None:
         return outcome.usage, False
     prompt = prompt_estimate if outcome.prompt_sent else 0

@@ -149,13 +149,13 @@ ESTIMATE = Usage(40, 3)
         (Outcome("cancelled", None, 0, prompt_sent=False), None, False),  # left the queue
         (Outcome("failed", None, 0, prompt_sent=True), None, False),
         (Outcome("failed", None, 0, prompt_sent=False), None, False),
-        (Outcome("failed", None, 9, prompt_sent=True), ESTIMATE, True),  # paid for upstream
-        (Outcome("failed", USED, 0, prompt_sent=True), USED, False),
+        (Outcome("failed", None, 9, prompt_sent=True), None, False),  # begun, none delivered
+        (Outcome("failed", USED, 9, prompt_sent=True), None, False),
         (Outcome("refused", None, 0, prompt_sent=False), None, False),
         (Outcome("refused", USED, 9, prompt_sent=True), None, False),
     ],
 )
-def test_true_usage_counts_else_an_estimate_and_what_made_nothing_is_free(
+def test_true_usage_counts_else_an_estimate_and_what_delivered_nothing_is_free(
     outcome: Outcome, usage: Usage | None, estimated: bool
 ) -> None:
     assert find_usage(outcome, 40) == (usage, estimated)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-from fakes.upstream import FakeUpstream, Pause, chunk, completion, event, refusal, streaming
+from fakes.upstream import USAGE, FakeUpstream, Pause, chunk, completion, event, refusal, streaming
 from front_door import MODEL, OWNER, bearer, front_door
 
 SIX = [
@@ -73,6 +73,25 @@ async def test_a_failed_request_gives_back_what_it_took(tmp_path: Path) -> None:
         left = (await door.get("/api/v1/key", key)).json()["remaining"]["budget"]
         assert left["reserved_microusd"] == 0
         assert left["spent_microusd"] == 11 * 1 + 7 * 2
+
+
+async def test_a_request_that_delivered_nothing_is_free_though_the_upstream_had_begun(
+    tmp_path: Path,
+) -> None:
+    begun = event(chunk({"content": "lost"}, usage=USAGE))
+    failing = event({"error": {"message": "x", "type": "overloaded_error"}})
+    limits = {"requests_per_minute": 5, "tokens_per_minute": 5000, "budget_microusd": 1_000_000}
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        made = await door.mint_key(limits=limits)
+        upstream.plan(streaming([begun + failing]))
+        refused = await door.chat(key=made["key"], stream=True)
+        assert refused.status_code == 502
+        told = await door.get("/api/v1/key", made["key"])
+        assert told.headers["x-ratelimit-remaining-requests"] == "5"
+        assert told.headers["x-ratelimit-remaining-tokens"] == "5000"
+        assert told.json()["remaining"]["budget"]["spent_microusd"] == 0
+        (row,) = await door.usage_rows()
+        assert (row.status, row.prompt_tokens, row.cost_microusd) == ("failed", None, 0)
 
 
 async def test_concurrency_counts_what_runs_and_frees_at_the_end(tmp_path: Path) -> None:

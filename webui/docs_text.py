@@ -98,7 +98,8 @@ LIMITS = Section(
     early.
 
     Tokens are set aside when a request is accepted (an estimate of the prompt, plus
-    `max_tokens` where given) and settled with what was really used. A budget sets the
+    `max_tokens` where given) and settled with what was really used; a request that is refused
+    or fails before any of its answer was sent takes nothing. A budget sets the
     highest possible cost aside, so a lower `max_tokens` leaves more room. While running
     requests hold the rest of it, 429 asks to come back in a second. 429 with the code
     `insufficient_quota` means that the budget is used up, or smaller than what the request

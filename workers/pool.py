@@ -126,7 +126,7 @@ class ModelPool:
                 await self._carry(job)
             except Exception:
                 log.exception("job %s failed in the gateway", job.id)
-                job.close("failed", GatewayError())
+                job.close("cut" if job.committed else "failed", GatewayError())
             del job  # an idle worker must not keep the last request's body alive
             job = await self.queue.get()
 
