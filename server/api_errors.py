@@ -52,7 +52,7 @@ def _rows(kind: type[GatewayError]) -> Iterator[ErrorRow]:
     if issubclass(kind, UpstreamRejected):
         return  # status and code are the upstream's
     codes = kind.CODES.values() if issubclass(kind, UpstreamTimeout) else (kind.code,)
-    for code in codes:
+    for code in dict.fromkeys(codes):
         yield ErrorRow(kind.status, kind.type, code, kind.summary)
     for code, (raised, why) in FURTHER.items():
         if raised is kind:

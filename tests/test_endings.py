@@ -161,6 +161,8 @@ async def test_the_total_clock_ends_an_answer_that_never_stops(tmp_path: Path) -
         (refusal(429, headers={"retry-after": "7"}), 429),
         (refusal(500), 502),
         (refusal(503), 502),
+        (refusal(408), 504),
+        (refusal(504), 504),
         (refusal(401), 502),
         (Answer(raw=True, end="cut"), 502),
         (streaming(events_of([], finish=None, done=False), end="cut"), 502),
@@ -181,6 +183,9 @@ async def test_before_the_first_content_the_next_deployment_is_tried(
         assert response.status_code == status, body
         if status == 429:
             assert response.headers["retry-after"] == "7"
+        elif status == 504:
+            error = response.json()["error"]
+            assert (error["type"], error["code"]) == ("timeout", "upstream_timeout")
         else:
             assert "boom" not in body.decode() and "scripted" not in body.decode()
 

@@ -14,13 +14,13 @@ from workers.errors import (
     UpstreamError,
     UpstreamRateLimited,
     UpstreamRejected,
+    UpstreamTimeout,
     UpstreamUnavailable,
 )
 from workers.providers.refusals import (
     CREDENTIALS_REFUSED,
     MODEL_UNKNOWN,
     NO_CREDIT,
-    TIMED_OUT,
     find_problem,
     refused,
     retry_after_s,
@@ -37,6 +37,7 @@ DEPLOYMENT = Deployment(
     secret=SECRET,
 )
 VLLM = {"object": "error", "message": "No."}
+TIMED_OUT = "The upstream of this model timed out."
 HTML = b"<html><h1>502 Bad Gateway</h1>nginx at api.up.example</html>"
 
 
@@ -119,8 +120,8 @@ def test_an_error_page_is_never_quoted(page: bytes) -> None:
         (400, err("Your credit balance is too low"), UpstreamUnavailable, NO_CREDIT),
         (404, err("The model `m` does not exist"), UpstreamUnavailable, MODEL_UNKNOWN),
         (400, err("x", code="model_not_found"), UpstreamUnavailable, MODEL_UNKNOWN),
-        (408, b"", UpstreamUnavailable, TIMED_OUT),
-        (504, HTML, UpstreamUnavailable, TIMED_OUT),
+        (408, b"", UpstreamTimeout, TIMED_OUT),
+        (504, HTML, UpstreamTimeout, TIMED_OUT),
         (409, b"", UpstreamUnavailable, None),
         (429, err("Org org-1 is limited"), UpstreamRateLimited, None),
         (500, err("Traceback"), UpstreamUnavailable, None),
@@ -192,7 +193,7 @@ def test_the_wait_may_be_a_date() -> None:
     assert wait_s is not None and 500 < wait_s <= 600
 
 
-@pytest.mark.parametrize("status", [408, 409, 429, 500, 503, 529])
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503, 504, 529])
 def test_the_wait_is_handed_on(status: int) -> None:
     assert refusal(status, retry_after="7").retry_after_s == 7.0
 
@@ -220,6 +221,8 @@ def test_the_wait_is_handed_on(status: int) -> None:
         (err("x", type="overloaded_error"), UpstreamUnavailable, None),
         (err("x", code="server_error"), UpstreamUnavailable, None),
         (err("x", code=502, metadata={}), UpstreamUnavailable, None),
+        (err("x", code=504, status="DEADLINE_EXCEEDED"), UpstreamTimeout, TIMED_OUT),
+        (err("x", type="timeout", code="upstream_timeout"), UpstreamTimeout, TIMED_OUT),
         ({"error": "host api.up.example exploded"}, UpstreamError, None),
         (err("x", code=99999), UpstreamError, None),
         (err("x", code=[400]), UpstreamError, None),

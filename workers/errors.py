@@ -316,7 +316,10 @@ class UpstreamRateLimited(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """One of the clocks ran out: connect, first content, gap or total; `clock` names it."""
+    """One of the clocks ran out: connect, first content, gap, total or the upstream's own.
+
+    `clock` names it. How long the upstream's own is only the upstream knows.
+    """
 
     status, type, code = 504, "timeout", "upstream_timeout"
     summary = "The upstream did not answer in time."
@@ -326,16 +329,21 @@ class UpstreamTimeout(UpstreamError):
         "first_content": "upstream_timeout",
         "gap": "upstream_gap_timeout",
         "total": "upstream_total_timeout",
+        "upstream": "upstream_timeout",
     }
 
-    def __init__(self, clock: str, after_s: float) -> None:
+    def __init__(
+        self, clock: str, after_s: float = 0.0, *, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(
             {
                 "connect": f"The upstream could not be reached within {after_s:g} s.",
                 "first_content": f"The upstream sent no content within {after_s:g} s.",
                 "gap": f"The upstream went silent for {after_s:g} s in the middle of its answer.",
                 "total": f"The answer took longer than {after_s:g} s.",
+                "upstream": "The upstream of this model timed out.",
             }[clock],
             code=self.CODES[clock],
+            retry_after_s=retry_after_s,
         )
         self.clock = clock

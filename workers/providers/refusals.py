@@ -16,7 +16,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from workers.errors import UpstreamError, UpstreamRateLimited, UpstreamRejected, UpstreamUnavailable
+from workers.errors import (
+    UpstreamError,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 
 if TYPE_CHECKING:
     from workers.catalog import Deployment
@@ -33,7 +39,8 @@ _RATE_LIMITED_WORDS = (
     "resource_exhausted",
     "slow_down",
 )
-_OVERLOADED_WORDS = ("overloaded", "unavailable", "server_error", "internal", "timeout")
+_TIMED_OUT_WORDS = ("timeout", "deadline_exceeded")
+_OVERLOADED_WORDS = ("overloaded", "unavailable", "server_error", "internal")
 _NO_CREDIT_WORDS = ("insufficient_quota", "insufficient_credits", "billing", "credit_balance")
 _NO_ACCESS_WORDS = ("authentication", "invalid_api_key", "permission", "unauthenticated")
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -55,7 +62,6 @@ NO_CREDIT = "The gateway's account with this model's upstream has no credit left
 MODEL_UNKNOWN = (
     "This model's upstream does not know it under the name that the gateway is configured with."
 )
-TIMED_OUT = "The upstream of this model timed out."
 
 
 class Problem(NamedTuple):
@@ -151,6 +157,7 @@ _STATUS_BY_WORDS = (
     (429, _RATE_LIMITED_WORDS),
     (401, _NO_ACCESS_WORDS),
     (400, _REJECTED_TYPES),
+    (504, _TIMED_OUT_WORDS),
     (503, _OVERLOADED_WORDS),
 )
 
@@ -166,7 +173,7 @@ def _mapped(
     if status == 429:
         return UpstreamRateLimited(retry_after_s=wait_s)
     if status in (408, 504):
-        return UpstreamUnavailable(TIMED_OUT, code="upstream_timeout", retry_after_s=wait_s)
+        return UpstreamTimeout("upstream", retry_after_s=wait_s)
     if status == 409 or status >= 500:
         return UpstreamUnavailable(retry_after_s=wait_s)
     return UpstreamError()
