@@ -19,6 +19,7 @@ from tornado.httputil import parse_cookie
 
 from server.keyring import KeyRing
 from server.keys import Key
+from server.secret import digest_of
 from server.sessions import Sessions
 from workers.errors import Forbidden, InvalidKey
 
@@ -36,12 +37,14 @@ class Principal(msgspec.Struct, frozen=True):
     """Who asks. `scope` is what limits and usage are counted on; guests' carries their address.
 
     `browser` is the id in a guest's cookie: guests may share an address, but not their answers.
+    `credential` is the SHA-256 of the secret that a key's holder came by: a key may have two.
     """
 
     kind: Literal["owner", "key", "guest"]
     scope: str
     key: Key | None = None
     browser: str = ""
+    credential: bytes = b""
 
     @property
     def is_owner(self) -> bool:
@@ -196,7 +199,7 @@ class Authentication:
         """Tell whose key this is. Raises InvalidKey."""
         key = self._keys.find(secret, now)
         if key is not None:
-            return Principal("key", key.id, key)
+            return Principal("key", key.id, key, credential=digest_of(secret))
         if self._keys.is_owner(secret):
             return OWNER
         raise InvalidKey
@@ -226,7 +229,7 @@ class Authentication:
             return None
         key = self._keys.find_digest(session.credential, now)
         if key is not None and key.id == session.principal:
-            return Visit(Principal("key", key.id, key), cookie)
+            return Visit(Principal("key", key.id, key, credential=session.credential), cookie)
         if session.principal == OWNER_SCOPE and self._keys.is_owner_digest(session.credential):
             return Visit(OWNER, cookie)
         self._sessions.end(session)

@@ -82,7 +82,7 @@ def add_keys_commands(commands: Any, shared: argparse.ArgumentParser) -> argpars
         type=int,
         default=0,
         metavar="N",
-        help="keep the old secret good for N seconds (default: 0)",
+        help="keep the old secret, and requests running with it, good for N seconds (default: 0)",
     )
     export = add("export", "write the readable export (hashes, no secrets)")
     export.add_argument("file", nargs="?", type=Path, help="where to (default: standard output)")

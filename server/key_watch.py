@@ -1,8 +1,8 @@
-"""End the running requests of keys that may not be used any more.
+"""End the running requests of secrets that may not be used any more.
 
 Refusing new requests is the key ring's business; what was admitted before is stopped here: at once
-when a key is disabled, revoked or rotated without grace, and by one timer when a key expires. A
-rotation with grace lets what runs finish.
+when its key is disabled, revoked or given a new secret, and by one timer when the key expires or
+the grace of the secret that the request came with ends.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ class KeyWatch:
     ) -> None:
         self._engine = engine
         self._clock = clock
-        self._digests: dict[str, bytes] = {}
-        self._expiries: dict[str, int] = {}
+        self._due: dict[str, tuple[int, Key]] = {}
         self._timer: asyncio.TimerHandle | None = None
         for key in keys.list():
-            self._note(key)
+            self._note(key, clock())
         self._set_timer()
         keys.on_change(self._changed)
 
@@ -42,37 +41,48 @@ class KeyWatch:
             self._timer.cancel()
 
     def _changed(self, key: Key) -> None:
-        rotated = self._digests.get(key.id, key.digest) != key.digest
-        self._note(key)
-        if key.status != "active":
-            self._end_jobs(key.id, "This key has been revoked or disabled.")
-        elif rotated and key.previous_digest is None:
-            self._end_jobs(key.id, "This key has been given a new secret.")
+        self._review(key, self._clock())
         self._set_timer()
 
-    def _note(self, key: Key) -> None:
-        self._digests[key.id] = key.digest
-        if key.expires_at is not None and key.status == "active":
-            self._expiries[key.id] = key.expires_at
+    def _review(self, key: Key, now: float) -> None:
+        """End what may not go on, and note when to look again."""
+        for job in [job for job in self._engine.jobs.values() if job.lane == key.id]:
+            why = why_refused(key, job.credential, now)
+            if why is not None:
+                job.close("cancelled", InvalidKey(why))
+        self._note(key, now)
+
+    def _note(self, key: Key, now: float) -> None:
+        ends = [at for at in (key.expires_at, key.previous_until) if at is not None and at > now]
+        if ends and key.status == "active":
+            self._due[key.id] = (min(ends), key)
         else:
-            self._expiries.pop(key.id, None)
+            self._due.pop(key.id, None)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._expiries:
-            wait_s = min(self._expiries.values()) - self._clock()
+        if self._due:
+            wait_s = min(at for at, _ in self._due.values()) - self._clock()
             wait_s = min(max(wait_s, 0.0), LONGEST_SLEEP_S)
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._expire)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
 
-    def _expire(self) -> None:
+    def _look(self) -> None:
         now = self._clock()
-        for key_id in [one for one, at in self._expiries.items() if at <= now]:
-            del self._expiries[key_id]
-            self._end_jobs(key_id, "This key has expired.")
+        for key in [key for at, key in self._due.values() if at <= now]:
+            self._review(key, now)
         self._set_timer()
 
-    def _end_jobs(self, key_id: str, why: str) -> None:
-        for job in [job for job in self._engine.jobs.values() if job.lane == key_id]:
-            job.close("cancelled", InvalidKey(why))
+
+def why_refused(key: Key, credential: bytes, now: float) -> str | None:
+    """Say why the secret with this SHA-256 no longer opens a key; None: it does."""
+    if key.status != "active":
+        return "This key has been revoked or disabled."
+    if key.expires_at is not None and key.expires_at <= now:
+        return "This key has expired."
+    if credential == key.digest:
+        return None
+    if credential == key.previous_digest and (key.previous_until or 0) > now:
+        return None
+    return "This key has been given a new secret."

@@ -311,6 +311,44 @@ async def test_a_rotation_with_grace_and_other_changes_leave_running_streams_alo
             assert (await response.aread()).endswith(b"data: [DONE]\n\n")
 
 
+async def test_streams_opened_with_an_old_secret_end_with_its_grace_and_those_of_the_new_go_on(
+    tmp_path: Path,
+) -> None:
+    hold = asyncio.Event()
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        made = await door.mint_key()
+        upstream.plan(held(hold))
+        async with door.stream(key=made["key"]) as old:
+            answer = await call(door, "POST", f"keys/{made['id']}/rotate", {"grace_s": 2})
+            until = answer.json()["previous_valid_until"]
+            async with door.stream(key=answer.json()["key"]) as new:
+                async with asyncio.timeout(5):
+                    events = parse_events((await old.aread()).decode())
+                assert until <= time.time() < until + 1
+                validate_error(events[-1])
+                assert events[-1]["error"]["code"] == "invalid_api_key"
+                await asyncio.wait_for(upstream.requests[0].left.wait(), 5)
+                hold.set()
+                assert (await new.aread()).endswith(b"data: [DONE]\n\n")
+
+
+async def test_streams_of_a_secret_that_a_second_rotation_ends_end_at_once(tmp_path: Path) -> None:
+    hold = asyncio.Event()
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        first = await door.mint_key()
+        path = f"keys/{first['id']}/rotate"
+        upstream.plan(held(hold))
+        async with door.stream(key=first["key"]) as oldest:
+            second = (await call(door, "POST", path, {"grace_s": 60})).json()
+            async with door.stream(key=second["key"]) as old:
+                await call(door, "POST", path, {"grace_s": 60})
+                async with asyncio.timeout(5):
+                    events = parse_events((await oldest.aread()).decode())
+                assert events[-1]["error"]["code"] == "invalid_api_key"
+                hold.set()
+                assert (await old.aread()).endswith(b"data: [DONE]\n\n")
+
+
 async def test_an_allow_list_decides_what_is_listed_and_what_may_be_used(tmp_path: Path) -> None:
     async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
         made = await door.mint_key(models=[MODEL])

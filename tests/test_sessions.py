@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.upstream import FakeUpstream
+from fakes.upstream import FakeUpstream, Pause, events_of, streaming
 from front_door import OWNER, Door, bearer, front_door, request_body
 from msgspec import structs
 from visitors import Browser, guest, page_call
@@ -229,6 +229,21 @@ async def test_the_old_secret_of_a_rotated_key_opens_sessions_in_its_grace_only(
         assert await kind_of(browser) == "key"
         await door.client.post(path, json={}, headers=bearer(OWNER))
         assert await kind_of(browser) == "guest"
+
+
+async def test_what_a_session_runs_goes_on_while_its_key_is_only_renamed(tmp_path: Path) -> None:
+    hold = asyncio.Event()
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        made = await door.mint_key()
+        browser = await signed_in(door, made["key"])
+        upstream.plan(streaming([Pause(hold), *events_of(["all"])]))
+        body = request_body(stream=True)
+        answer = asyncio.create_task(browser.call("POST", "chat/completions", json=body))
+        await upstream.request()
+        path = f"/api/v1/keys/{made['id']}"
+        await door.client.patch(path, json={"name": "renamed"}, headers=bearer(OWNER))
+        hold.set()
+        assert (await answer).text.endswith("data: [DONE]\n\n")
 
 
 async def test_sessions_survive_a_restart_but_not_another_owner_key(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
 
             `PATCH` changes what it names; `{"status": "disabled"}` is reversible and ends running
             requests. `rotate` gives a new secret and lets the old one work for `grace_s` more
-            seconds. `DELETE` revokes for good; the key stays in the list.
+            seconds; when it ends, so do the requests that run with it. `DELETE` revokes for good;
+            the key stays in the list.
             """,
             (owner.KEYS, owner.KEY_LIFE),
             owner=True,

@@ -75,9 +75,9 @@ class Job:
     """An admitted request plus its channel, deadline and lease.
 
     `lane` is whose turn it takes ("owner", a key id, "guests"), `weight` that lane's share,
-    `holder` whose job it is (the lane's, if nothing is said). `max_wait_s` is how long it may wait
-    in the queue. `settle` is called once with the outcome, `on_progress` when its state has changed
-    before the first content.
+    `holder` whose job it is (the lane's, if nothing is said), `credential` what they showed for it
+    (opaque here). `max_wait_s` is how long it may wait in the queue. `settle` is called once with
+    the outcome, `on_progress` when its state has changed before the first content.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Job:
         *,
         lane: str,
         holder: str = "",
+        credential: bytes = b"",
         weight: int = 1,
         max_wait_s: float = 120.0,
         settle: Callable[[Outcome], None],
@@ -97,6 +98,7 @@ class Job:
         self.model = model
         self.lane = lane
         self.holder = holder or lane
+        self.credential = credential
         self.weight = weight
         self.max_wait_s = max_wait_s
         self.state: State = "new"

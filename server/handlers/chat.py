@@ -87,6 +87,7 @@ class ChatHandler(StreamHandler):
             model,
             lane=principal.lane,
             holder=principal.holder,
+            credential=principal.credential,
             weight=principal.weight,
             max_wait_s=max_wait_s,
             settle=settle,
