@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import msgspec
+from msgspec import structs
 from tornado.httputil import parse_cookie
 
 from server.keyring import KeyRing
@@ -203,6 +204,15 @@ class Authentication:
         if self._keys.is_owner(secret):
             return OWNER
         raise InvalidKey
+
+    def confirm(self, principal: Principal, now: float) -> Principal:
+        """Look at a key again after a wait, as it is now. Raises InvalidKey when it has ended."""
+        if principal.key is None:
+            return principal
+        key = self._keys.find_digest(principal.credential, now)
+        if key is None:
+            raise InvalidKey
+        return principal if key is principal.key else structs.replace(principal, key=key)
 
     def visit(
         self,

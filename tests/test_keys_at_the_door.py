@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from fakes.upstream import FakeUpstream, Pause, chunk, event, silence, streaming
-from front_door import MODEL, OWNER, Door, bearer, front_door, parse_events
+from front_door import MODEL, OWNER, Door, bearer, front_door, parse_events, request_body
 from schemas import validate_error
 
 from server.export import read_export
@@ -309,6 +309,31 @@ async def test_a_rotation_with_grace_and_other_changes_leave_running_streams_alo
             await call(door, "PATCH", path, {"name": "new", "limits": {"requests_per_minute": 1}})
             hold.set()
             assert (await response.aread()).endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("end", [disable, revoke, rotate])
+async def test_a_key_that_ends_while_the_body_is_still_coming_is_refused(
+    tmp_path: Path, end: Callable[[Door, dict[str, Any]], Awaitable[None]]
+) -> None:
+    body = json.dumps(request_body()).encode()
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        made = await door.mint_key()
+        head = (
+            "POST /api/v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            f"Authorization: Bearer {made['key']}\r\nContent-Length: {len(body)}\r\n"
+            "Expect: 100-continue\r\n\r\n"
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        writer.write(head.encode())
+        async with asyncio.timeout(5):
+            assert b" 100 " in await reader.readuntil(b"\r\n\r\n")  # the key was good
+            await end(door, made)
+            writer.write(body)
+            answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        assert answer.startswith(b"HTTP/1.1 401 ") and b"invalid_api_key" in answer
+        assert upstream.requests == []
 
 
 async def test_streams_opened_with_an_old_secret_end_with_its_grace_and_those_of_the_new_go_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from server.admission import Lease
@@ -67,7 +68,9 @@ class ChatHandler(StreamHandler):
 
     async def _admit(self) -> tuple[Job, Lease]:
         assert self.principal is not None
-        services, principal = self.services, self.principal
+        services = self.services
+        # The body may have been long in coming: the key can have ended or been changed meanwhile.
+        principal = self.principal = services.authentication.confirm(self.principal, time.time())
         max_wait_s = self._max_wait_s()
         request = parse_chat(self.take_body())
         if request.largest_file_bytes > MAX_FILE_BYTES and not presented_key(self.request.headers):
