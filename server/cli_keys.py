@@ -1,7 +1,8 @@
 """`roxy keys`: list, create, revoke, rotate, export and import keys.
 
 While a gateway runs, it owns the data directory, so the commands go through its API (with the owner
-key from ROXY_ADMIN_API_KEY) and take effect at once. When none runs they work on the database.
+key from ROXY_ADMIN_API_KEY) and take effect at once. When none runs they work on the database. Only
+an import makes a database where there is none: a key in a mistyped directory would open nothing.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def add_keys_commands(commands: Any, shared: argparse.ArgumentParser) -> argpars
         "keys",
         help="list, create, revoke, rotate, export, import",
         description="Manage keys. While a gateway runs it does the work and the change holds at"
-        " once; ROXY_ADMIN_API_KEY must then be its owner key.",
+        " once; ROXY_ADMIN_API_KEY must then be its owner key. Otherwise the commands work on the"
+        " database in the data directory, which `roxy serve` or `roxy keys import` has made.",
     )
     inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="keys")
 
@@ -184,10 +186,13 @@ async def _office(config: Config, environ: Mapping[str, str]) -> AsyncIterator[K
 
 
 @contextlib.asynccontextmanager
-async def _local(config: Config) -> AsyncIterator[KeyRing]:
+async def _local(config: Config, *, may_create: bool = False) -> AsyncIterator[KeyRing]:
     """Open the database's keys; the export is rewritten after a change."""
     async with contextlib.AsyncExitStack() as stack:
-        directory = stack.enter_context(DataDirectory(Path(config.server.data_dir)))
+        directory = DataDirectory(Path(config.server.data_dir))
+        if not may_create:
+            directory.check_used()
+        stack.enter_context(directory)
         store = await stack.enter_async_context(SqliteStore(directory.database))
         keys = KeyRing(store)
         await keys.load()
@@ -285,7 +290,7 @@ def _message(error: HTTPClientError) -> str:
 async def _import(config: Config, file: Path) -> None:
     keys_to_add = read_export(file)
     try:
-        async with _local(config) as keys:
+        async with _local(config, may_create=True) as keys:
             imported = await keys.import_keys(keys_to_add)
     except DirectoryTaken as error:
         raise StoreFailure(f"{error} An import needs it to be stopped.") from error
@@ -294,12 +299,18 @@ async def _import(config: Config, file: Path) -> None:
 
 def _export(config: Config, file: Path | None) -> None:
     """Copy the export that the gateway keeps up to date."""
-    source = Path(config.server.data_dir) / "api-keys.json"
+    directory = DataDirectory(Path(config.server.data_dir))
+    directory.check_used()
+    source = directory.export
     try:
         data = source.read_bytes()
+    except FileNotFoundError as error:
+        raise StoreFailure(
+            f"{source} is missing: `roxy keys list` writes it anew from the database."
+        ) from error
     except OSError as error:
         raise StoreFailure(
-            f"{source} cannot be read ({error.strerror}): start the gateway once."
+            f"{source} cannot be read ({error.strerror}): give this user read access to it."
         ) from error
     if file is None:
         print(data.decode(), end="")

@@ -59,6 +59,21 @@ class DataDirectory:
             ) from error
         return self
 
+    def check_used(self) -> None:
+        """Raise StoreFailure where no gateway has ever written, and leave no trace there.
+
+        An export counts: a lost database is made anew from it.
+        """
+        try:
+            used = self.database.exists() or self.export.exists()
+        except OSError:
+            return  # who cannot look learns why by entering
+        if not used:
+            raise StoreFailure(
+                f"There is no database in {self.path}: name the gateway's directory with"
+                " --data-dir, or start it once with `roxy serve`, which makes one."
+            )
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -8,10 +8,10 @@ import re
 import stat
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from command_line import CommandLine, shell
+from command_line import CommandLine
+from command_line import shell as new_shell
 from fakes.upstream import FakeUpstream
 from front_door import MODEL, OWNER, Door, bearer, front_door
 from processes import Finished
@@ -19,7 +19,7 @@ from processes import Finished
 from server.data_dir import DataDirectory
 from server.export import read_export
 
-__all__ = ["shell"]
+__all__ = ["new_shell"]
 
 QUIET = "[log]\naccess = false\n"
 SECRET = re.compile(r"roxy_[0-9A-Za-z]{38}")
@@ -42,6 +42,13 @@ MISTAKES = [
     (("import", "roxy.toml"), "roxy.toml"),
     (("export", "no/such/place.json"), "no/such/place.json"),
 ]
+
+
+@pytest.fixture
+def shell(new_shell: CommandLine) -> CommandLine:
+    """Give a shell beside a data directory that has a database."""
+    assert new_shell.run("migrate").code == 0
+    return new_shell
 
 
 @contextlib.asynccontextmanager
@@ -198,7 +205,6 @@ def test_two_commands_at_once_do_not_mix(shell: CommandLine) -> None:
 
 
 async def test_an_export_goes_to_standard_output_or_a_private_file(shell: CommandLine) -> None:
-    assert "api-keys.json" in shell.run("keys", "export").complaint
     _, secret = create(shell, "first")
     async with running(shell) as door:
         await door.mint("second")
@@ -235,7 +241,38 @@ async def test_an_import_adds_what_is_unknown_and_leaves_what_is_known(shell: Co
         assert [one["name"] for one in names] == ["moving"]
 
 
-def test_a_key_file_of_the_data_directory_is_not_made_by_looking(shell: CommandLine) -> None:
-    assert shell.run("keys", "list", "--data-dir", "fresh").code == 0
-    made = {path.name for path in Path(shell.path, "fresh").iterdir()}
-    assert made <= {"roxy.db", "roxy.db-wal", "roxy.db-shm", "roxy.lock", "api-keys.json"}
+NOT_IMPORT = [
+    ("list",),
+    ("create", "x"),
+    ("revoke", "key_0000000000000000"),
+    ("rotate", "key_0000000000000000"),
+    ("export",),
+]
+
+
+@pytest.mark.parametrize("command", NOT_IMPORT, ids=lambda command: command[0])
+def test_a_mistyped_data_directory_is_refused_and_nothing_is_made_there(
+    new_shell: CommandLine, command: tuple[str, ...]
+) -> None:
+    (new_shell.path / "empty").mkdir()
+    (new_shell.path / "file").touch()
+    for place in ("typo", "deep/typo", "empty", "file"):
+        complaint = new_shell.run("keys", *command, "--data-dir", place).complaint
+        assert f"no database in {new_shell.path / place}" in complaint
+        assert "`roxy serve`" in complaint and "--data-dir" in complaint
+    made = sorted(path.name for path in new_shell.path.rglob("*"))
+    assert made == ["empty", "file"]
+
+
+def test_a_lost_database_is_made_anew_from_the_export_beside_it(shell: CommandLine) -> None:
+    key_id, _ = create(shell, "kept")
+    for path in (shell.path / "data").glob("roxy.db*"):
+        path.unlink()
+    assert key_id in shell.run("keys", "list").out
+
+
+def test_a_missing_export_is_said_to_be_made_by_looking_at_the_keys(shell: CommandLine) -> None:
+    complaint = shell.run("keys", "export").complaint
+    assert str(shell.path / "data" / "api-keys.json") in complaint and "keys list" in complaint
+    assert shell.run("keys", "list").code == 0
+    assert json.loads(shell.run("keys", "export").out)["keys"] == []
