@@ -11,6 +11,7 @@ import difflib
 import ipaddress
 import math
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,6 +56,12 @@ NOT_YET = {
     "ROXY_DATABASE_URL": "this version keeps keys and usage in its own SQLite file",
     "ROXY_REDIS_URL": "this version keeps counters in memory and its own SQLite file",
 }
+
+SERVICE_LINK_NAME = re.compile(
+    r"ROXY_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)"
+    r"|ROXY_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?"
+)
+SERVICE_LINK_URL = re.compile(r"(tcp|udp|sctp)://\S+:[0-9]+")
 
 Tables = dict[str, dict[str, Any]]
 
@@ -133,12 +140,24 @@ def _tables(document: dict[str, Any], where: str) -> Tables:
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     known = [variable for variable, _, _, _ in _variables()]
     known += [short.env for short in SHORT_VARIABLES]
+    foreign = _service_links(environ)
     for variable in sorted(environ):
-        if variable.startswith("ROXY_") and variable not in known:
+        if variable.startswith("ROXY_") and variable not in known and variable not in foreign:
             raise ConfigError(f"unknown environment variable {variable}{_nearest(variable, known)}")
     for variable, reason in NOT_YET.items():
         if environ.get(variable):
             raise ConfigError(f"{variable} cannot be used: {reason}; unset it")
+
+
+def _service_links(environ: Mapping[str, str]) -> frozenset[str]:
+    """Name the variables by which Kubernetes tells every container of a Service named `roxy`.
+
+    They come together, and ROXY_PORT is a URL then: nobody's misspelt ROXY_SERVER_PORT. Source:
+    https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    """
+    if not SERVICE_LINK_URL.fullmatch(environ.get("ROXY_PORT", "")):
+        return frozenset()
+    return frozenset(name for name in environ if SERVICE_LINK_NAME.fullmatch(name))
 
 
 def _variables() -> Iterator[tuple[str, str, str, Any]]:

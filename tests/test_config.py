@@ -130,6 +130,53 @@ def test_other_programs_variables_are_no_concern_of_ours() -> None:
     assert load_config({}, {"PATH": "/bin", "ROXYFOO": "1"}) == Config()
 
 
+SERVICE_LINK = {
+    "ROXY_PORT": "tcp://10.43.0.17:8080",
+    "ROXY_PORT_8080_TCP": "tcp://10.43.0.17:8080",
+    "ROXY_PORT_8080_TCP_PROTO": "tcp",
+    "ROXY_PORT_8080_TCP_PORT": "8080",
+    "ROXY_PORT_8080_TCP_ADDR": "10.43.0.17",
+    "ROXY_SERVICE_HOST": "10.43.0.17",
+    "ROXY_SERVICE_PORT": "8080",
+    "ROXY_SERVICE_PORT_HTTP": "8080",
+}
+"""What Kubernetes gives every container beside a Service named `roxy`."""
+
+
+def test_what_kubernetes_says_of_a_service_named_roxy_is_no_setting_of_ours() -> None:
+    assert load_config({}, SERVICE_LINK) == Config()
+    second = {"ROXY_PORT_9443_TCP_ADDR": "fd00::17", "ROXY_SERVICE_PORT_METRICS_2": "9443"}
+    assert load_config({}, SERVICE_LINK | second | {"ROXY_PORT": "tcp://[fd00::17]:80"}) == Config()
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "ROXY_SERVICE",
+        "ROXY_SERVICE_PRT",
+        "ROXY_SERVICE_HOST_2",
+        "ROXY_PORTS",
+        "ROXY_PORT_TCP",
+        "ROXY_PORT_8080_TCP_HOST",
+        "ROXY_PORT_8080_HTTP",
+        "ROXY_QUEUE_SERVICE_HOST",
+    ],
+)
+def test_beside_a_service_named_roxy_other_unknown_variables_still_stop_the_start(
+    variable: str,
+) -> None:
+    assert f"unknown environment variable {variable}" in refusal(
+        environ=SERVICE_LINK | {variable: "1"}
+    )
+
+
+@pytest.mark.parametrize("variable", ["ROXY_PORT", "ROXY_SERVICE_PORT", "ROXY_SERVICE_HOST"])
+def test_a_misspelt_port_is_not_taken_for_a_service_of_kubernetes(variable: str) -> None:
+    assert f"{variable}; did you mean ROXY_SERVER_" in refusal(environ={variable: "9000"})
+    link = SERVICE_LINK | {"ROXY_PORT": "9000"}
+    assert "unknown environment variable ROXY_PORT;" in refusal(environ=link)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -58,7 +58,8 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
             """
             Built-in defaults, then `roxy.toml`, then the environment, then options of the command
             line; the later one wins. Unknown names and wrong types stop the start with a line that
-            names them. Durations are in seconds, sizes in bytes. The values below are the defaults.
+            names them; only what Kubernetes sets for a Service named `roxy` is ignored. Durations
+            are in seconds, sizes in bytes. The values below are the defaults.
             """,
             wide=settings,
         ),
