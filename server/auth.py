@@ -4,12 +4,15 @@ Credentials come as `Authorization: Bearer KEY` or `x-api-key: KEY`. A call that
 credential stands or falls with it: a cookie never rescues a bad key. Without one, a call from a
 page of this server is whose session its cookie names, or a guest's; what changes something must
 carry the page's XSRF token too. Everything else is refused alike.
+
+`Authorization: Basic` is a password of a proxy in front, which passes it on: no credential of ours.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
@@ -32,6 +35,10 @@ HOST_PREFIX = "__Host-"
 XSRF_HEADER = "X-Roxy-Xsrf"
 OWNER_SCOPE = "owner"
 GUEST_LANE = "guests"
+
+
+BASIC = re.compile(r"basic +[A-Za-z0-9+/]+=*", re.IGNORECASE)
+"""RFC 7617, and nothing after it: two headers come joined by a comma, and Bearer may be second."""
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -112,7 +119,7 @@ class GuestSessions:
 def presented_key(headers: Mapping[str, str]) -> str | None:
     """Find the credential in a request's headers; None: there is none, "" or junk counts as one."""
     authorization = headers.get("Authorization")
-    if authorization is not None:
+    if authorization is not None and not BASIC.fullmatch(authorization):
         scheme, _, credential = authorization.partition(" ")
         return credential.strip() if scheme.lower() == "bearer" else ""
     return headers.get("X-Api-Key")

@@ -323,6 +323,16 @@ async def test_both_paths_and_both_credentials_work(tmp_path: Path, path: str) -
             assert answer.status_code == 200, answer.text
 
 
+async def test_basic_alone_is_no_key_and_keeps_none_from_counting(tmp_path: Path) -> None:
+    basic = {"Authorization": "Basic dXNlcjpwYXNz"}
+    async with front_door(tmp_path) as door:
+        without = await door.client.get("/api/v1/key")
+        answer = await door.client.get("/api/v1/key", headers=basic)
+        assert (answer.status_code, answer.json()) == (401, without.json())
+        answer = await door.client.get("/api/v1/key", headers=basic | {"x-api-key": OWNER})
+        assert answer.json()["kind"] == "owner"
+
+
 async def test_an_answer_that_is_no_completion_is_a_502(tmp_path: Path) -> None:
     async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
         upstream.plan(

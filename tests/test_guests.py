@@ -284,7 +284,21 @@ async def test_a_bad_key_is_not_rescued_by_the_session(browser: Browser) -> None
     lines = [f"Authorization: Bearer {key}" for key in wrong] + [
         f"X-Api-Key: {key}" for key in wrong
     ]
-    await every([*lines, "Authorization: Basic eDp5"], check)
+    beside_basic = [f"Authorization: Basic eDp5\r\n{line}" for line in lines]
+    schemes = ["Digest x", "Basic", "Basic x y", "Basic eDp5,Bearer x", "roxy_wrong"]
+    await every([*lines, *beside_basic, *(f"Authorization: {one}" for one in schemes)], check)
+
+
+async def test_a_proxys_basic_sign_in_does_not_shut_a_browser_out(
+    browser: Browser, upstream: FakeUpstream
+) -> None:
+    guest, basic = browser.at("192.0.2.43"), "Authorization: bAsIc dXNlcjpwYXNz"
+    assert (await guest.get("/api/v1/key", basic)).json["kind"] == "guest"
+    assert (await guest.chat(basic)).status == 200
+    untold = [line for line in guest.lines(SAME_ORIGIN, basic) if "Xsrf" not in line]
+    assert (await guest.send(untold)).error["code"] == "xsrf_refused"
+    elsewhere = guest.lines("Sec-Fetch-Site: cross-site", basic)
+    assert (await guest.send(elsewhere)).status == 401
 
 
 async def test_a_good_key_counts_and_not_the_session(browser: Browser) -> None:

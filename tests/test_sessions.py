@@ -122,6 +122,16 @@ async def test_a_session_never_rescues_a_bad_key(tmp_path: Path) -> None:
             assert (await door.client.get("/api/v1/key", headers=headers)).status_code == 401
 
 
+async def test_a_session_holds_behind_a_proxy_that_asks_for_a_password(tmp_path: Path) -> None:
+    async with front_door(tmp_path) as door:
+        browser = await signed_in(door)
+        browser.site = browser.site | {"Authorization": "Basic dXNlcjpwYXNz"}
+        assert await kind_of(browser) == "owner"
+        assert (await browser.call("POST", "keys", json={"name": "made"})).status_code == 201
+        assert (await browser.submit("/logout")).status_code == 303
+        assert await kind_of(browser) == "guest"
+
+
 @pytest.mark.parametrize(
     ("headers", "get", "post"),
     [
