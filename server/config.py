@@ -28,13 +28,8 @@ from server.settings import (
     describe_settings,
     variable_of,
 )
-from workers.catalog_file import (
-    CatalogError,
-    ModelEntry,
-    load_catalog,
-    merged_entries,
-    parse_entries,
-)
+from workers.catalog_entries import CatalogError, ModelEntry
+from workers.catalog_file import load_catalog, merged_entries, parse_entries
 from workers.deployment_checks import checked_base_url
 
 __all__ = ["Config", "ConfigError", "Setting", "describe_settings", "environment", "load_config"]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from workers.catalog import Catalog, Deployment, Model, Prices, PriceTier
-from workers.catalog_file import CatalogError, load_catalog, microusd
+from workers.catalog_entries import CatalogError
+from workers.catalog_file import load_catalog, microusd
 from workers.deployment_checks import (
     checked_base_url,
     checked_secret,
@@ -139,7 +140,10 @@ def test_a_provider_without_a_translator_is_kept_but_never_tried() -> None:
         ([{"id": "new", "deployments": []}], "needs at least one"),
         ([{"name": "x"}], "missing required field `id` - at `$.models[0]`"),
         ([{"id": "a b", "deployments": [LOCAL]}], "at `$.models[0].id`"),
-        ([{"id": "zai/glm-4.5", "colour": 1}], "unknown field `colour` - at `$.models[0]`"),
+        (
+            [{"id": "zai/glm-4.5", "colour": 1}],
+            "unknown field `colour` - at `$.models[0]`; the fields are id, name, description, ",
+        ),
         ([{"id": "zai/glm-4.5", "context_window": "1"}], "at `$.models[0].context_window`"),
         ([{"id": "zai/glm-4.5", "context_window": True}], "at `$.models[0].context_window`"),
         ([{"id": "zai/glm-4.5", "input_modalities": ["smell"]}], "$.models[0].input_modalities"),
@@ -150,6 +154,20 @@ def test_a_provider_without_a_translator_is_kept_but_never_tried() -> None:
         (with_deployment(max_concurrency=0), "at `$.models[0].deployments[0].max_concurrency`"),
         (with_deployment(base_url="ftp://h"), "at `$.models[0].deployments[0].base_url`"),
         (with_deployment(secret_env="a b"), "at `$.models[0].deployments[0].secret_env`"),
+        (
+            with_deployment(url="http://h"),
+            "unknown field `url` - at `$.models[0].deployments[0]`; the fields are provider, base",
+        ),
+        (
+            [{"id": "zai/glm-4.5", "prices": {"input": 1}}],
+            "unknown field `input` - at `$.models[0].prices`; the fields are prompt, completion, ",
+        ),
+        (
+            [{"id": "zai/glm-4.5", "prices": {"tiers": [{"above": 1}]}}],
+            "`above` - at `$.models[0].prices.tiers[0]`; the fields are above_prompt_tokens, ",
+        ),
+        ([{"id": "zai/glm-4.5", "prices": [{"prompt": 1}]}], "at `$.models[0].prices`"),
+        ([{"id": "zai/glm-4.5", "deployments": {"url": 1}}], "at `$.models[0].deployments`"),
         (
             [{"id": "zai/glm-4.5", "prices": {"prompt": 1}}],
             "`completion` - at `$.models[0].prices`",

@@ -14,6 +14,7 @@ import pytest
 from guards import ROOT, Module
 
 from server.config import describe_settings
+from server.model_settings import describe_entries
 from server.routes import ROUTES
 from server.settings import SHORT_VARIABLES
 
@@ -134,6 +135,17 @@ def test_every_setting_is_in_the_reference_as_it_is_in_the_code() -> None:
     ]
     rows += [f"| `{variable.env}` | {variable.doc} |" for variable in SHORT_VARIABLES]
     missing = [row for row in rows if row not in reference()]
+    assert not missing, "put these rows into docs/reference.md:\n" + "\n".join(missing)
+
+
+def test_every_field_of_a_model_is_in_the_reference_as_it_is_in_the_code() -> None:
+    rows = []
+    for table in describe_entries():
+        rows += [f"### `{table.heading}`", table.about]
+        rows += [
+            f"| `{one.name}` | {one.kind} | {one.default} | {one.doc} |" for one in table.fields
+        ]
+    missing = [row for row in rows if f"\n{row}\n" not in reference()]
     assert not missing, "put these rows into docs/reference.md:\n" + "\n".join(missing)
 
 

@@ -35,6 +35,7 @@ from test_pages import is_page
 from visitors import Browser as Visitor
 
 from server.api_errors import error_rows
+from server.model_settings import describe_entries
 from server.routes import ROUTES
 from server.settings import SHORT_VARIABLES, describe_settings
 from webui.docs_parts import LANGUAGES, inline, prose
@@ -250,6 +251,9 @@ def everything(page: str) -> Iterator[str]:
     told += [one.env for one in describe_settings()]
     told += [one.doc for one in describe_settings()]
     told += [one.env for one in SHORT_VARIABLES]
+    for table in describe_entries():
+        told += [table.heading, *(field.name for field in table.fields)]
+        told += [field.doc for field in table.fields]
     told += [row.code or row.type for row in error_rows()] + [row.cause for row in error_rows()]
     told += list(Chat.__struct_fields__)
     for route in ROUTES:

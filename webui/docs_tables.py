@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from server.api_errors import error_rows
+from server.model_settings import describe_entries
 from server.routes import ROUTES
 from server.settings import SECTIONS, SHORT_VARIABLES, describe_settings
 from webui.docs_parts import Route, Table
@@ -194,7 +195,7 @@ def errors() -> Table:
 
 @cache
 def settings() -> list[Table]:
-    """List every setting by the table of `roxy.toml` that it stands in, then the variables."""
+    """List every setting by its table of `roxy.toml`, then models' fields and the variables."""
     tables = []
     for section in SECTIONS:
         rows = [
@@ -209,5 +210,9 @@ def settings() -> list[Table]:
         ]
         headers = ("Setting", "Variable", "Default", "Meaning")
         tables.append(Table(f"[{section}]", headers, rows))
+    for entry in describe_entries():
+        fields = [(f"`{one.name}`", *one[1:]) for one in entry.fields]
+        headers = ("Field", "Type", "Default", "Meaning")
+        tables.append(Table(entry.heading, headers, fields))
     names = [(f"`{one.env}`", one.doc) for one in SHORT_VARIABLES]
     return [*tables, Table("Variables without a place in the file", ("Variable", "Meaning"), names)]

@@ -14,12 +14,13 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
 from importlib.resources import files
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
 from workers.catalog import CHAT_COMPLETIONS, MILLION, Catalog, Deployment, Model, Prices, PriceTier
+from workers.catalog_entries import CatalogError, ModelEntry, PricesEntry, check_names
 from workers.deployment_checks import (
     checked_base_url,
     checked_secret,
@@ -28,72 +29,8 @@ from workers.deployment_checks import (
 )
 from workers.providers import TRANSLATORS
 
-Provider = Literal["openai", "anthropic", "google"]
-Modality = Literal["text", "image", "audio", "video", "file"]
-ModelId = Annotated[
-    str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z")
-]
-Line = Annotated[str, Meta(min_length=1, max_length=300, pattern=r"^[^\r\n]*\Z")]
-Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
-Dollars = Annotated[float, Meta(ge=0, le=1_000_000)]
-
 DEFAULT = Model(id="", name="")
 """What a new model is taken to be where its entry is silent."""
-
-
-class CatalogError(ValueError):
-    """An entry is wrong; the message names its path, as in `$.models[0].deployments[1].order`."""
-
-
-class TierEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """A price tier, in dollars per million tokens."""
-
-    above_prompt_tokens: Annotated[int, Meta(ge=0)]
-    prompt: Dollars
-    completion: Dollars
-    cached_prompt: Dollars | None = None
-    cache_write_prompt: Dollars | None = None
-
-
-class PricesEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """Stated prices, in dollars per million tokens."""
-
-    prompt: Dollars
-    completion: Dollars
-    cached_prompt: Dollars | None = None
-    cache_write_prompt: Dollars | None = None
-    tiers: tuple[TierEntry, ...] = ()
-
-
-class DeploymentEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """A `[[models.deployments]]` table."""
-
-    provider: Provider
-    base_url: str
-    upstream_model: Line
-    secret_env: str = ""
-    order: Annotated[int, Meta(ge=0, le=1000)] = 1
-    weight: Annotated[int, Meta(ge=1, le=1000)] = 1
-    max_concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 64
-    owner_only_fields: tuple[Line, ...] = ()
-
-
-class ModelEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """A `[[models]]` table: what it leaves out stays as it is."""
-
-    id: ModelId
-    name: Line | UnsetType = UNSET
-    description: Annotated[str, Meta(max_length=1000)] | UnsetType = UNSET
-    context_window: Tokens | UnsetType = UNSET
-    max_output_tokens: Tokens | UnsetType = UNSET
-    input_modalities: tuple[Modality, ...] | UnsetType = UNSET
-    output_modalities: tuple[Modality, ...] | UnsetType = UNSET
-    owned_by: Line | UnsetType = UNSET
-    released: Annotated[int, Meta(ge=0)] | dt.date | UnsetType = UNSET
-    endpoints: tuple[Literal["chat.completions"], ...] | UnsetType = UNSET
-    prices: PricesEntry | UnsetType = UNSET
-    deployments: tuple[DeploymentEntry, ...] | UnsetType = UNSET
-
 
 T = TypeVar("T")
 Entry: TypeAlias = ModelEntry | Mapping[str, Any]
@@ -150,6 +87,7 @@ def parse_entries(entries: Sequence[Entry]) -> tuple[ModelEntry, ...]:
 def _parse_entry(entry: Entry, path: str) -> ModelEntry:
     if isinstance(entry, ModelEntry):
         return entry
+    check_names(entry, path)
     try:
         parsed = msgspec.convert(dict(entry), ModelEntry)
     except msgspec.ValidationError as error:
