@@ -323,6 +323,38 @@ async def test_both_paths_and_both_credentials_work(tmp_path: Path, path: str) -
             assert answer.status_code == 200, answer.text
 
 
+async def test_of_two_credentials_authorization_counts_and_the_other_is_not_looked_at(
+    tmp_path: Path,
+) -> None:
+    async with front_door(tmp_path) as door:
+        key = await door.mint("limited")
+        for bearer_key, other, kind in ((key, OWNER, "key"), (OWNER, "wrong", "owner")):
+            both = bearer(bearer_key) | {"x-api-key": other}
+            assert (await door.client.get("/api/v1/key", headers=both)).json()["kind"] == kind
+        both = bearer("wrong") | {"x-api-key": OWNER}
+        assert (await door.client.get("/api/v1/key", headers=both)).status_code == 401
+
+
+async def test_the_owner_key_has_no_limits_and_no_headers_that_tell_of_them(
+    tmp_path: Path,
+) -> None:
+    async with front_door(tmp_path) as door:
+        key = await door.mint("limited")
+        for secret, told in ((key, True), (OWNER, False)):
+            answer = await door.client.get("/api/v1/models", headers=bearer(secret))
+            assert any(name.startswith("x-ratelimit-") for name in answer.headers) is told
+
+
+async def test_no_page_of_another_site_is_allowed_to_read_an_answer(tmp_path: Path) -> None:
+    asked = {"Origin": "https://other.test", "Access-Control-Request-Method": "POST"}
+    async with front_door(tmp_path) as door:
+        before = await door.client.request("OPTIONS", "/api/v1/chat/completions", headers=asked)
+        answer = await door.client.get("/api/v1/models", headers=bearer(OWNER) | asked)
+    assert (before.status_code, answer.status_code) == (405, 200)
+    for each in (before, answer):
+        assert not [name for name in each.headers if name.startswith("access-control-")]
+
+
 async def test_basic_alone_is_no_key_and_keeps_none_from_counting(tmp_path: Path) -> None:
     basic = {"Authorization": "Basic dXNlcjpwYXNz"}
     async with front_door(tmp_path) as door:

@@ -39,9 +39,10 @@ AUTHENTICATION = Section(
     "authentication",
     "Authentication",
     """
-    Send the key as `Authorization: Bearer KEY` or as `x-api-key: KEY`. A wrong, expired,
-    disabled or revoked key is answered with 401 `invalid_api_key`, always in the same
-    words.
+    Send the key as `Authorization: Bearer KEY` or as `x-api-key: KEY`; of both, only
+    `Authorization` counts, and `Basic` there, a proxy's password, is not looked at. A wrong,
+    expired, disabled or revoked key is answered with 401 `invalid_api_key`, always in the
+    same words.
 
     - **A key** asks for answers, within its own limits and models, and may read
     [what is left of them](#limits).
@@ -51,7 +52,8 @@ AUTHENTICATION = Section(
     have [limits of their own](#guests).
 
     Every route is under `/api/v1`, and under `/api` too. Keep keys on servers: no CORS
-    headers are sent, so pages of other sites cannot call this API from a browser.
+    headers are sent, so pages of other sites cannot call this API from a browser. Let their
+    own server call it, or put a proxy before both.
     """,
     (basic.OWN_KEY,),
 )
@@ -88,7 +90,8 @@ LIMITS = Section(
     "Limits",
     """
     A key may have limits on requests a minute, tokens a minute, requests at the same time,
-    and a budget. Every answer to a key carries the true state:
+    and a budget. Every answer to a key carries the true state; the owner key has no limits, so
+    its answers carry none of these:
 
     - `x-ratelimit-limit-requests`, `x-ratelimit-remaining-requests` and
     `x-ratelimit-reset-requests`, the last as a duration: `1s`, `6m0s`
