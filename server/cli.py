@@ -179,7 +179,7 @@ def run_migrate(config: Config, _options: argparse.Namespace) -> None:
 
 def run_backup(config: Config, options: argparse.Namespace) -> None:
     """Copy the database with SQLite's online backup."""
-    source = Path(config.server.data_dir) / "roxy.db"
+    source = DataDirectory(Path(config.server.data_dir)).database
     backup_database(source, options.file)
     print(f"{options.file} holds a copy of {source}.")
 

@@ -30,12 +30,19 @@ from server.private_file import write_private
 from server.store import StoreFailure
 from server.store_sqlite import SqliteStore
 from workers.catalog_file import load_catalog
+from workers.errors import NotFound
 
 LIMIT_OPTIONS = {
     "requests_per_minute": "requests a minute",
     "tokens_per_minute": "tokens a minute",
     "concurrent_requests": "requests at the same time",
 }
+IN_THE_SHELL = {
+    "GET /api/v1/keys lists the keys.": "`roxy keys list` shows the keys.",
+    "GET /api/v1/models lists what there is.": "`roxy check --offline` lists what there is.",
+}
+"""What the API advises, and what that is on the command line."""
+
 MOST = 1_000_000
 """More dollars or days than anybody means."""
 
@@ -153,20 +160,28 @@ async def keys_command(
         await _import(config, options.file)
         return
     async with _office(config, environ) as office:
-        if options.keys == "list":
-            _print_table(await office.list())
-        elif options.keys == "create":
-            key = await office.create(_new_key_body(options))
-            print(f"{key['id']}  {key['name']}", file=sys.stderr)
-            print("The secret, shown this once:", file=sys.stderr)
-            print(key["key"])
-        elif options.keys == "revoke":
-            key = await office.revoke(options.id)
-            print(f"{key['id']} ({key['name']}) is revoked.")
-        else:
-            key = await office.rotate(options.id, options.grace_s)
-            print("The new secret, shown this once:", file=sys.stderr)
-            print(key["key"])
+        try:
+            await _ask_office(office, options)
+        except NotFound as error:
+            raise StoreFailure(_for_the_shell(str(error))) from error
+
+
+async def _ask_office(office: KeysOffice, options: argparse.Namespace) -> None:
+    """Have one thing done and print what came of it."""
+    if options.keys == "list":
+        _print_table(await office.list())
+    elif options.keys == "create":
+        key = await office.create(_new_key_body(options))
+        print(f"{key['id']}  {key['name']}", file=sys.stderr)
+        print("The secret, shown this once:", file=sys.stderr)
+        print(key["key"])
+    elif options.keys == "revoke":
+        key = await office.revoke(options.id)
+        print(f"{key['id']} ({key['name']}) is revoked.")
+    else:
+        key = await office.rotate(options.id, options.grace_s)
+        print("The new secret, shown this once:", file=sys.stderr)
+        print(key["key"])
 
 
 @contextlib.asynccontextmanager
@@ -279,12 +294,20 @@ def _part(key_id: str) -> str:
     return quote(key_id, safe="", errors="surrogateescape")
 
 
+def _for_the_shell(message: str) -> str:
+    for of_the_api, here in IN_THE_SHELL.items():
+        message = message.replace(of_the_api, here)
+    return message
+
+
 def _message(error: HTTPClientError) -> str:
+    if error.code in (401, 403):
+        return "ROXY_ADMIN_API_KEY is not its owner key."
     try:
         message: str = msgspec.json.decode(error.response.body)["error"]["message"]  # type: ignore[union-attr]
     except (AttributeError, KeyError, TypeError, msgspec.DecodeError):
         return str(error)
-    return message
+    return _for_the_shell(message)
 
 
 async def _import(config: Config, file: Path) -> None:

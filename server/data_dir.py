@@ -51,6 +51,11 @@ class DataDirectory:
             self._lock = self._take_lock()
             self._tighten()
             self.announce()
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StoreFailure(
+                f"The data directory {self.path} cannot be made: a file is in its place, or in that"
+                " of a directory above it. Choose another one with --data-dir."
+            ) from error
         except OSError as error:
             self.close()
             raise StoreFailure(

@@ -28,6 +28,8 @@ MAGIC = b"SQLite format 3\0"
 WHOLE_CHECK_BYTES = 8 * 1024 * 1024
 """Up to this size all pages are checked at start (20 to 35 ms), beyond it what is kept for ever."""
 
+OTHER_DIRECTORY = "choose another one with --data-dir"
+OTHER_PLACE = "choose another place for the copy"
 KEPT_TABLES = ("migrations", "keys", "meta", "counters", "usage_daily")
 PATIENCE_S = 1.5
 
@@ -83,13 +85,13 @@ def backup_database(source: Path, target: Path) -> None:
         raise StoreFailure(f"{source} does not exist: there is nothing to back up.")
     if target.exists():
         raise StoreFailure(f"{target} exists: choose another name for the backup.")
-    _copy(source, target)
+    _copy(source, target, OTHER_PLACE)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, instead: str = OTHER_DIRECTORY) -> None:
     part = _beside(target, ".part")
     try:
-        with _explained(target):
+        with _explained(target, instead):
             part.unlink(missing_ok=True)
             create_private(part)
         with (
@@ -98,9 +100,9 @@ def _copy(source: Path, target: Path) -> None:
             closing(connect(source, "ro")) as db,
         ):
             _check_pages(db, source)
-            with _explained(target):
+            with _explained(target, instead):
                 db.backup(copy)
-        with _explained(target):
+        with _explained(target, instead):
             put_in_place(part, target)
     except BaseException:
         for leftover in ("", "-journal", "-wal", "-shm"):
@@ -192,8 +194,11 @@ def _check_pages(db: sqlite3.Connection, path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the disk say at start into one clear line."""
+def _explained(path: Path, instead: str = OTHER_DIRECTORY) -> Iterator[None]:
+    """Turn what SQLite and the disk say at start into one clear line.
+
+    `instead` is what else can be done where the path cannot be used.
+    """
     try:
         yield
     except sqlite3.Error as error:
@@ -205,7 +210,7 @@ def _explained(path: Path) -> Iterator[None]:
                 f"{path} is locked by another program: close that one and start again."
             ) from error
         if code in DENIED:
-            raise _denied(path, str(error)) from error
+            raise _denied(path, str(error), instead) from error
         if code in DISK:
             raise StoreFailure(
                 f"{path} cannot be written ({error}): make room on its disk, or look at the disk's"
@@ -213,7 +218,7 @@ def _explained(path: Path) -> Iterator[None]:
             ) from error
         raise
     except OSError as error:
-        raise _denied(path, error.strerror or str(error)) from error
+        raise _denied(path, error.strerror or str(error), instead) from error
 
 
 def primary_code(error: sqlite3.Error) -> int | None:
@@ -230,10 +235,10 @@ def _damaged(path: Path, detail: str) -> StoreFailure:
     )
 
 
-def _denied(path: Path, detail: str) -> StoreFailure:
+def _denied(path: Path, detail: str, instead: str) -> StoreFailure:
     return StoreFailure(
         f"{path} cannot be used ({detail}): give this user write access to it and to its"
-        " directory, or choose another one with --data-dir."
+        f" directory, or {instead}."
     )
 
 

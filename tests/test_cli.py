@@ -257,13 +257,26 @@ async def test_a_backup_is_made_while_the_gateway_runs_and_a_migration_is_not(
 
 @pytest.mark.parametrize("place", ["copy.db", "missing/copy.db"])
 def test_a_backup_that_cannot_be_made_is_one_line(shell: CommandLine, place: str) -> None:
-    assert "nothing to back up" in shell.run("backup", place).complaint
+    complaint = shell.run("backup", place).complaint
+    assert "nothing to back up" in complaint and str(shell.path / "data" / "roxy.db") in complaint
     assert shell.run("migrate").code == 0
     ended = shell.run("backup", place)
     if place == "copy.db":
         assert ended.code == 0
     else:
-        assert place in ended.complaint
+        assert place in ended.complaint and "another place for the copy" in ended.complaint
+        assert "--data-dir" not in ended.complaint, "that is not what is wrong"
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("serve", "--port", "0")])
+def test_a_file_in_the_place_of_the_data_directory_is_said_to_be_one(
+    shell: CommandLine, command: tuple[str, ...]
+) -> None:
+    (shell.path / "file").touch()
+    for place in ("file", "file/below"):
+        complaint = shell.run(*command, "--data-dir", place).complaint
+        assert f"{shell.path / place} cannot be made: a file is in its place" in complaint
+        assert "write access" not in complaint
 
 
 def test_the_owner_key_is_never_an_option(shell: CommandLine) -> None:

@@ -28,15 +28,15 @@ MISTAKES = [
     (("create", ""), "'name'"),
     (("create", "x" * 101), "'name'"),
     (("create", "a\nb"), "'name'"),
-    (("create", "x", "--models", "no/such"), "no/such"),
+    (("create", "x", "--models", "no/such"), "'no/such'. `roxy check --offline` lists"),
     (("create", "x", "--models", ","), "'models'"),
     (("create", "x", "--requests-per-minute", "-1"), "limits.requests_per_minute"),
     (("create", "x", "--tokens-per-minute", "9" * 30), "limits.tokens_per_minute"),
     (("create", "x", "--tokens-per-minute", "0"), "limits.tokens_per_minute"),
     (("create", "x", "--concurrent-requests", "0"), "limits.concurrent_requests"),
-    (("revoke", "key_0000000000000000"), "No such key"),
+    (("revoke", "key_0000000000000000"), "No such key. `roxy keys list` shows the keys."),
     (("revoke", "../models"), "No such key"),
-    (("rotate", "key_0000000000000000"), "No such key"),
+    (("rotate", "key_0000000000000000"), "No such key. `roxy keys list` shows the keys."),
     (("rotate", "key_0000000000000000", "--grace-s", "-1"), "grace_s"),
     (("import", "missing.json"), "missing.json"),
     (("import", "roxy.toml"), "roxy.toml"),
@@ -194,7 +194,8 @@ async def test_without_the_owner_key_a_running_gateway_is_left_alone(shell: Comm
             assert door.url in complaint and "ROXY_ADMIN_API_KEY" in complaint
             wrong = {"ROXY_ADMIN_API_KEY": "not-the-owner-key-at-all"}
             refused = (await shell.beside("keys", *command, **wrong)).complaint
-            assert "refused" in refused and wrong["ROXY_ADMIN_API_KEY"] not in refused
+            assert "refused: ROXY_ADMIN_API_KEY is not its owner key" in refused
+            assert wrong["ROXY_ADMIN_API_KEY"] not in refused
         assert (await door.get("/api/v1/keys")).json()["data"] == []
 
 
