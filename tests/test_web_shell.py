@@ -6,6 +6,7 @@ import gzip
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 from browser import _chromium, open_chat, visiting  # noqa: F401
 from front_door import front_door
@@ -53,6 +54,19 @@ async def test_assets_are_compressed_and_kept_for_ever(tmp_path: Path) -> None:
         plain = await door.client.get(path, headers={"Accept-Encoding": "gzip;q=0"})
         assert "content-encoding" not in plain.headers
         assert plain.content == answer.content
+
+
+async def test_a_phone_can_keep_the_chat_on_its_home_screen(tmp_path: Path) -> None:
+    async with front_door(tmp_path, demo=True) as door:
+        page = await door.client.get("/")
+        (path,) = re.findall(r'<link rel="manifest" href="([^"]+)"', page.text)
+        answer = await door.client.get(path)
+        assert answer.headers["content-type"] == "application/manifest+json"
+        manifest = answer.json()
+        assert manifest["start_url"] == "/" and manifest["display"] == "standalone"
+        (icon,) = manifest["icons"]
+        found = await door.client.get(httpx.URL(path).join(icon["src"]).path)
+        assert found.status_code == 200 and found.headers["content-type"] == icon["type"]
 
 
 @pytest.mark.parametrize("path", ["js/none.js", "../pages.py", "js/", "js/%2e%2e/chat.js"])

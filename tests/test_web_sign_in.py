@@ -146,3 +146,19 @@ async def test_a_session_that_has_ended_is_told_in_plain_words(
         await expect(alert).not_to_contain_text("Bearer")
         await alert.get_by_role("button", name="Reload the page").click()
         await expect(page.get_by_role("textbox", name="Message")).to_have_value("my words")
+
+
+async def test_what_is_left_is_told_below_every_answer(chromium: Browser, tmp_path: Path) -> None:
+    limits = "[guests]\nrequests_per_minute = 3\nrequests_per_day = 9"
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=limits) as door,
+        visiting(chromium, door) as page,
+    ):
+        await open_chat(page)
+        composer = page.locator("#composer")
+        await expect(composer).not_to_contain_text("left")
+        await say(page, "Hi")
+        await expect(composer).to_contain_text("2 of 3 messages left this minute, 8 of 9 today")
+        await page.get_by_role("textbox", name="Message").fill("More words")
+        await expect(composer).to_contain_text("≈ 3 tokens")

@@ -24,6 +24,7 @@ TYPES = {
     "json": "application/json",
     "svg": "image/svg+xml",
     "txt": "text/plain; charset=utf-8",
+    "webmanifest": "application/manifest+json",
 }
 JOINED = {
     "css/chat.all.css": ("css/tokens.css", "css/base.css", "css/chat.css"),

@@ -2,13 +2,12 @@
 
 import { Answer, actionFor, endWords, explain, plainError } from "./answer.js";
 import { Composer, storedCard } from "./composer.js";
-import { announce, money, plural, short } from "./page.js";
-import { Session, standing, storedFiles } from "./session.js";
+import { announce, money, short } from "./page.js";
+import { Session, left, standing, storedFiles } from "./session.js";
 import { NoRoom, find, keeps, put } from "./store.js";
 import { callJson } from "./stream.js";
 import { Transcript, loadMarkdown } from "./transcript.js";
 
-const WARN_AT = 0.8;
 const LAST_MODEL = "roxy-model";
 const byId = (id) => document.getElementById(id);
 const boot = JSON.parse(byId("main").dataset.boot);
@@ -432,10 +431,7 @@ class Chat {
   room(typed) {
     const model = this.session && this.model();
     if (!model) return { text: "" };
-    const part = (this.session.used() + typed) / model.context_window;
-    if (part > 1) return { warn: true, text: `Longer than the context of ${model.name} (${short(model.context_window)} tokens).` };
-    if (part > WARN_AT) return { warn: true, text: `The context of ${model.name} is ${Math.round(part * 100)} % full.` };
-    return { text: typed ? `≈ ${plural(typed, "token")}` : "" };
+    return this.session.room(model, typed) ?? { text: this.session.begun ? left(this.visitor) : "" };
   }
 
   showGauge() {
@@ -461,6 +457,7 @@ class Chat {
   showStanding() {
     if (this.visitor.kind === "nobody") return; // the page has said so
     byId("standing").textContent = standing(this.visitor);
+    this.composer.refresh();
   }
 
   // The page

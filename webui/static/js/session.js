@@ -1,9 +1,10 @@
 // One conversation in this tab: its record, its tree of messages, its draft, and keeping them.
 
-import { count, money, plural } from "./page.js";
+import { count, money, plural, short } from "./page.js";
 import { Tree, change, erase, eraseMessages, find, newConversation, newId, put, putAll, within } from "./store.js";
 
 const TITLE_LETTERS = 60;
+const WARN_AT = 0.8;
 const LETTERS_PER_TOKEN = 4;
 /** Where a conversation without messages is kept while its draft is written. */
 const NEW = "new";
@@ -152,6 +153,14 @@ export class Session {
     return told + path.slice(last + 1).reduce((sum, message) => sum + tokensOf(message.text.length), 0);
   }
 
+  /** Say what `typed` more tokens are to a model's context; null: there is nothing to say. */
+  room(model, typed) {
+    const part = (this.used() + typed) / model.context_window;
+    if (part > 1) return { warn: true, text: `Longer than the context of ${model.name} (${short(model.context_window)} tokens).` };
+    if (part > WARN_AT) return { warn: true, text: `The context of ${model.name} is ${Math.round(part * 100)} % full.` };
+    return typed ? { text: `≈ ${plural(typed, "token")}` } : null;
+  }
+
   /** Give what all answers have cost, in micro-dollars. */
   cost() {
     let sum = 0;
@@ -171,14 +180,20 @@ function titleOf(words) {
   return title.length > TITLE_LETTERS ? `${title.slice(0, TITLE_LETTERS).trimEnd()}…` : title;
 }
 
-/** Say who asks and what is left to them. */
-export function standing({ kind, name, remaining }) {
-  if (kind === "owner") return "Signed in as the owner, without limits.";
-  const who = kind === "key" ? name : "Guest";
+/** Say what is left to somebody; "" where nothing is limited. */
+export function left({ remaining }) {
   const { requests, requests_day: day, budget } = remaining ?? {};
-  const left = [];
-  if (requests) left.push(`${count(requests.remaining)} of ${plural(requests.limit, "message")} left this minute`);
-  if (day) left.push(`${count(day.remaining)} of ${count(day.limit)} today`);
-  if (budget) left.push(`${money(Math.max(budget.limit_microusd - budget.spent_microusd, 0))} of ${money(budget.limit_microusd)} left`);
-  return `${who}${left.length ? `: ${left.join(", ")}` : ", without limits"}.`;
+  const parts = [];
+  if (requests) parts.push(`${count(requests.remaining)} of ${plural(requests.limit, "message")} left this minute`);
+  if (day) parts.push(`${count(day.remaining)} of ${count(day.limit)} today`);
+  if (budget) parts.push(`${money(Math.max(budget.limit_microusd - budget.spent_microusd, 0))} of ${money(budget.limit_microusd)} left`);
+  return parts.join(", ");
+}
+
+/** Say who asks and what is left to them. */
+export function standing(visitor) {
+  if (visitor.kind === "owner") return "Signed in as the owner, without limits.";
+  const who = visitor.kind === "key" ? visitor.name : "Guest";
+  const told = left(visitor);
+  return told ? `${who}: ${told}.` : `${who}, without limits.`;
 }
