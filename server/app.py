@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import secrets
 import signal
 import socket
@@ -64,6 +65,8 @@ log = logging.getLogger("roxy")
 
 GUEST_META = "guest_cookie_secret"
 LAST_WORDS_S = 1.0
+SPARE_FILES = 64
+"""Open files that are no connections: the database, the export, the log, the loop's own."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -276,9 +279,22 @@ def _make_server(config: Config, services: Services, tls: ssl.SSLContext | None)
         idle_timeout_s=settings.idle_timeout_s,
         write_timeout_s=config.stream.write_timeout_s,
         max_header_bytes=settings.max_header_bytes,
-        max_connections=settings.max_connections,
+        max_connections=_most_connections(settings.max_connections),
     )
     return GatewayServer(application, limits, shortcuts(services), tls)
+
+
+def _most_connections(wanted: int) -> int:
+    """Give how many connections of clients fit into the system's limit of open files.
+
+    Each may need another to an upstream: without room for that nobody could be answered.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fitting = (files - SPARE_FILES) // 2
+    if files == resource.RLIM_INFINITY or fitting >= wanted:
+        return wanted
+    log.info("at most %d clients are connected: the system allows %d open files", fitting, files)
+    return max(fitting, 1)
 
 
 def _bind(config: Config) -> list[socket.socket]:

@@ -46,7 +46,13 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=KIB, le=64 * KIB * MIB, description="All request bodies in memory at one time."),
     ] = 256 * MIB
     max_connections: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Connections of clients at one time.")
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Connections of clients at one time; fewer where the system's limit of open"
+            " files is lower.",
+        ),
     ] = 20_000
     max_header_bytes: Annotated[
         int, Meta(ge=KIB, le=MIB, description="Largest request line and headers together.")

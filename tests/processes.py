@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
+import resource
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -154,9 +156,13 @@ def surroundings(environ: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def started(
-    *command: str | Path, cwd: Path, environ: Mapping[str, str] | None = None
+    *command: str | Path,
+    cwd: Path,
+    environ: Mapping[str, str] | None = None,
+    open_files: int | None = None,
 ) -> AsyncIterator[Roxy]:
-    """Start any command line of ours."""
+    """Start any command line of ours, with a limit of open files if one is given."""
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE)
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
         *command,
@@ -165,6 +171,7 @@ async def started(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=functools.partial(limit, (open_files, open_files)) if open_files else None,
     )
     roxy = Roxy(process)
     try:
@@ -180,12 +187,15 @@ async def serving(
     options: tuple[str, ...] = (),
     settings: str = "",
     environ: Mapping[str, str] | None = None,
+    open_files: int | None = None,
 ) -> AsyncIterator[Roxy]:
     """Run `roxy serve` in `path`, with the test model served by the upstreams, and its client."""
     if upstreams or settings:
         urls = [one.base_url for one in upstreams]
         (path / "roxy.toml").write_text(roxy_toml(*urls, settings=settings) if urls else settings)
-    async with started("serve", "--port", "0", *options, cwd=path, environ=environ) as roxy:
+    async with started(
+        "serve", "--port", "0", *options, cwd=path, environ=environ, open_files=open_files
+    ) as roxy:
         url = await roxy.ready()
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
         async with httpx.AsyncClient(

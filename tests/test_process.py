@@ -67,6 +67,19 @@ async def test_who_listens_for_others_without_tls_is_warned(
         assert ("keys travel unprotected" in roxy.err) is warned
 
 
+async def test_idle_connections_of_strangers_leave_files_for_those_who_ask(tmp_path: Path) -> None:
+    async with FakeUpstream() as upstream, serving(tmp_path, upstream, open_files=200) as roxy:
+        assert "at most 68 clients are connected: the system allows 200 open files" in roxy.err
+        assert (await roxy.door.chat()).status_code == 200
+        strangers = [await asyncio.open_connection("127.0.0.1", roxy.door.port) for _ in range(300)]
+        try:
+            assert (await roxy.door.chat()).status_code == 200
+            assert (await roxy.door.mint()).startswith("roxy_")
+        finally:
+            for _, writer in strangers:
+                writer.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_an_idle_gateway_ends_with_exit_code_zero(tmp_path: Path, number: int) -> None:
     async with serving(tmp_path) as roxy:
