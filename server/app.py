@@ -181,7 +181,7 @@ async def _build_services(
         unready=lambda: _reasons(engine, ledger, store),
         openapi=cache(lambda: _describe(catalog)),
     )
-    stack.callback(KeyWatch(keys, engine).close)
+    stack.callback(KeyWatch(keys, engine, answers).close)
     stack.push_async_callback(Retention(store, config.usage.retention_days).aclose)
     return services
 

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from server.settings import Answers
-from workers.answer_log import AnswerLog
+from workers.answer_log import AnswerLog, Attachment
 
 if TYPE_CHECKING:
     from server.admission import Lease
@@ -75,6 +75,11 @@ class KeptAnswers:
         lease.on_settled = settled
         log.carry(job)
         return answer
+
+    def readers(self, holder: str) -> list[Attachment]:
+        """List those who read answers of one holder now."""
+        own = [one.log for one in self._answers.values() if one.holder == holder]
+        return [attachment for log in own for attachment in log.attached]
 
     def close(self) -> None:
         """Stop every clock."""

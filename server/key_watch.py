@@ -1,4 +1,4 @@
-"""End the running requests of secrets that may not be used any more.
+"""End what runs for secrets that may not be used any more: requests, and readers of kept answers.
 
 Refusing new requests is the key ring's business; what was admitted before is stopped here: at once
 when its key is disabled, revoked or given a new secret, and by one timer when the key expires or
@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from server.kept_answers import KeptAnswers
 from server.keyring import KeyRing
 from server.keys import Key
 from workers.errors import InvalidKey
@@ -24,9 +25,15 @@ class KeyWatch:
     """Watches every key of the ring; `close` stops it."""
 
     def __init__(
-        self, keys: KeyRing, engine: Engine, *, clock: Callable[[], float] = time.time
+        self,
+        keys: KeyRing,
+        engine: Engine,
+        answers: KeptAnswers,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
+        self._answers = answers
         self._clock = clock
         self._due: dict[str, tuple[int, Key]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -50,6 +57,10 @@ class KeyWatch:
             why = why_refused(key, job.credential, now)
             if why is not None:
                 job.close("cancelled", InvalidKey(why))
+        for reader in self._answers.readers(key.id):
+            why = why_refused(key, reader.credential, now)
+            if why is not None:
+                reader.end(InvalidKey(why))
         self._note(key, now)
 
     def _note(self, key: Key, now: float) -> None:

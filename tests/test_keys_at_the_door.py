@@ -357,6 +357,31 @@ async def test_streams_opened_with_an_old_secret_end_with_its_grace_and_those_of
                 assert (await new.aread()).endswith(b"data: [DONE]\n\n")
 
 
+async def test_who_reads_a_kept_answer_with_an_old_secret_is_ended_and_the_answer_goes_on(
+    tmp_path: Path,
+) -> None:
+    hold = asyncio.Event()
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        made = await door.mint_key()
+        answer = await call(door, "POST", f"keys/{made['id']}/rotate", {"grace_s": 2})
+        until, secret = answer.json()["previous_valid_until"], answer.json()["key"]
+        upstream.plan(held(hold))
+        async with door.stream(key=secret, headers={"X-Roxy-Keep": "true"}) as kept:
+            path = f"/api/v1/jobs/{kept.headers['x-request-id']}/stream"
+            old, new = bearer(made["key"]), bearer(secret)
+            async with (
+                door.client.stream("GET", path, headers=old) as left_behind,
+                door.client.stream("GET", path, headers=new) as reader,
+            ):
+                async with asyncio.timeout(5):
+                    text = (await left_behind.aread()).decode()
+                assert until <= time.time() < until + 1
+                assert parse_events(text)[-1]["error"]["code"] == "invalid_api_key"
+                hold.set()
+                for one in (kept, reader):
+                    assert (await one.aread()).endswith(b"data: [DONE]\n\n")
+
+
 async def test_streams_of_a_secret_that_a_second_rotation_ends_end_at_once(tmp_path: Path) -> None:
     hold = asyncio.Event()
     async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:

@@ -76,9 +76,15 @@ class AnswerLog:
         job.on_progress = self._tell_progress
         job.channel.attach(self)
 
-    def attach(self, after: int) -> Attachment:
+    @property
+    def attached(self) -> tuple[Attachment, ...]:
+        """Give the places of those who read now."""
+        return tuple(self._attached)
+
+    def attach(self, after: int, credential: bytes = b"") -> Attachment:
         """Make a place for a reader that has seen the events up to number `after`.
 
+        `credential` is what the reader showed, as a job has it.
         Raises InvalidRequest, AnswerGone, or Conflict when there are too many readers.
         """
         if after > self.last_event:
@@ -90,7 +96,7 @@ class AnswerLog:
             raise AnswerGone
         if len(self._attached) >= MAX_READERS:
             raise Conflict("Too many readers follow this answer.")
-        attachment = Attachment(self, after)
+        attachment = Attachment(self, after, credential)
         self._attached.append(attachment)
         self._stop_grace()
         return attachment
@@ -187,7 +193,8 @@ class AnswerLog:
 class Attachment:
     """One reader's place in a log; it stands in for the job that the reader follows."""
 
-    def __init__(self, log: AnswerLog, after: int) -> None:
+    def __init__(self, log: AnswerLog, after: int, credential: bytes = b"") -> None:
+        self.credential = credential
         self.on_progress: Callable[[], None] | None = None
         self._log = log
         self._seen = after
@@ -215,7 +222,7 @@ class Attachment:
 
     def leave(self) -> None:
         """Follow no more: the reader is told the end, but it has left; idempotent."""
-        self._end(None)
+        self.end(None)
 
     def resume(self) -> None:
         """Go on: the reader can take more."""
@@ -225,7 +232,7 @@ class Attachment:
                 self._seen, events = self._log.after(self._seen)
                 self._full = not self._reader.write(events)
         except AnswerGone as error:
-            self._end(error)
+            self.end(error)
             return
         if self._log.ended:
             self.finish()
@@ -239,9 +246,10 @@ class Attachment:
     def finish(self) -> None:
         """Tell the reader the end, if it has everything; the error is an event, seen or not."""
         if not self._full:
-            self._end(self._log.error if self._seen <= self._log.last else None)
+            self.end(self._log.error if self._seen <= self._log.last else None)
 
-    def _end(self, error: GatewayError | None) -> None:
+    def end(self, error: GatewayError | None) -> None:
+        """Follow no more and tell the reader so; idempotent."""
         reader, self._reader = self._reader, None
         self.on_progress = None
         self._log.detach(self)

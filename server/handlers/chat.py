@@ -48,7 +48,8 @@ class ChatHandler(StreamHandler):
             job.close("refused", error)
             raise
         if keep:
-            await self.follow(self.services.answers.keep(job, lease).log.attach(0))
+            log = self.services.answers.keep(job, lease).log
+            await self.follow(log.attach(0, job.credential))
         elif job.request.stream:
             await self._stream(job)
         else:

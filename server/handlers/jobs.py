@@ -105,7 +105,8 @@ class JobStreamHandler(StreamHandler):
         if answer is None or answer.holder != self.principal.holder:  # the owner reads their own
             raise NotFound(NOT_KEPT)
         self.model_id = answer.model_id
-        await self.follow(answer.log.attach(self._after()), first=ATTACHED)
+        place = answer.log.attach(self._after(), self.principal.credential)
+        await self.follow(place, first=ATTACHED)
 
     def _after(self) -> int:
         text = self.get_query_argument("after", "0")
