@@ -202,8 +202,24 @@ class Usage(Struct):
     data: list[UsageGroup]
 
 
+class RequestAttempt(Struct):
+    """A deployment that was tried. `start_ms` counts from when the request came.
+
+    `ending` is "answered", "cancelled" or the code of an error; what the upstream itself refused is
+    "upstream_rejected", its rate limit "upstream_rate_limited".
+    """
+
+    deployment: str
+    start_ms: int
+    duration_ms: int
+    ending: str
+
+
 class Request(Struct):
-    """One request of the log. Numbers that are not known are null; `cost_microusd`: no price."""
+    """One request of the log. Numbers that are not known are null; `cost_microusd`: no price.
+
+    `attempts` tells which deployments were tried, in order; null: none, or one that answered.
+    """
 
     id: str
     object: Literal["request"]
@@ -225,6 +241,7 @@ class Request(Struct):
     duration_ms: int
     queued_ms: int
     stream: bool
+    attempts: list[RequestAttempt] | None
     tokens_per_s: float | None
 
 

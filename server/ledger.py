@@ -278,6 +278,7 @@ def make_row(
         duration_ms=int(outcome.duration_s * 1000),
         queued_ms=int(outcome.queued_s * 1000),
         stream=lease.streamed,
+        attempts=outcome.attempts or None,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from server.keys import Key
+from workers.job import Attempt
 
 NOT_FAILED = ("finished", "cancelled")
 """Endings that are no failure of the gateway or its upstreams."""
@@ -25,7 +26,8 @@ class StoreFailure(Exception):
 class UsageRow(Struct, frozen=True):
     """One request. `at` is in Unix seconds; None: not known. Money is in micro-dollars.
 
-    `key_id` is "owner", "guest" or a key's id, `status` how the request ended.
+    `key_id` is "owner", "guest" or a key's id, `status` how the request ended, `attempts` what was
+    tried for it, None: one deployment that answered, or none.
     """
 
     request_id: str
@@ -46,6 +48,7 @@ class UsageRow(Struct, frozen=True):
     duration_ms: int
     queued_ms: int
     stream: bool
+    attempts: tuple[Attempt, ...] | None = None
 
     @property
     def tokens_per_s(self) -> float | None:

@@ -35,6 +35,7 @@ from server.store import (
     UsagePage,
     UsageRow,
 )
+from workers.job import Attempt
 
 log = logging.getLogger("roxy.store")
 
@@ -55,6 +56,7 @@ KEY_COLUMNS = (
     " weight, previous_sha256, previous_until"
 )
 MODELS = msgspec.json.Decoder(tuple[str, ...])
+ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
 USAGE_COLUMNS = ", ".join(UsageRow.__struct_fields__)
 DAY_COLUMNS = ", ".join(UsageDay.__struct_fields__)
 DAY_SUMS = UsageDay.__struct_fields__[3:]
@@ -307,7 +309,7 @@ def _record(db: sqlite3.Connection, batch: Batch) -> None:
         if not _plausible(row, amounts):
             row = _capped(row)
             amounts = _amounts(row)
-        rows.append(structs.astuple(row))
+        rows.append(_usage_values(row))
         sums = days.setdefault((int(row.at // DAY_S), row.key_id, row.model), [0] * len(DAY_SUMS))
         for place, amount in enumerate(amounts):
             sums[place] += amount
@@ -403,7 +405,15 @@ def _key(row: Values) -> Key:
     return Key(*fields)
 
 
+def _usage_values(row: UsageRow) -> Values:
+    values = structs.astuple(row)  # attempts, hardly ever told, stand last
+    if row.attempts is not None:
+        return (*values[:-1], msgspec.json.encode(row.attempts).decode())
+    return values
+
+
 def _usage_row(row: Values) -> UsageRow:
-    return msgspec.convert(
-        dict(zip(UsageRow.__struct_fields__, row, strict=True)), UsageRow, strict=False
-    )
+    fields = dict(zip(UsageRow.__struct_fields__, row, strict=True))
+    if row[-1] is not None:
+        fields["attempts"] = ATTEMPTS.decode(row[-1])
+    return msgspec.convert(fields, UsageRow, strict=False)

@@ -8,7 +8,16 @@ import pytest
 from fakes.answers import USAGE, events_of
 from jobs import MODEL, Client, Tap, make_deployment, make_job, take
 
-from workers.errors import GatewayError, UpstreamDisconnected, UpstreamUnavailable
+from workers.errors import (
+    Draining,
+    GatewayError,
+    InvalidKey,
+    UpstreamDisconnected,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from workers.job import Ending, Job, JobEnded, Outcome
 from workers.providers import TRANSLATORS, Translator
 from workers.queue import FairQueue
@@ -73,7 +82,7 @@ async def test_the_outcome_tells_what_the_ledger_needs() -> None:
     assert outcome.output_bytes == 5
     assert outcome.prompt_sent
     assert outcome.deployment == DEPLOYMENT.id
-    assert outcome.attempts == 1
+    assert outcome.attempts == (), "one that answered needs no line"
     assert outcome.error is None
     assert outcome.ttft_s is not None
     assert 0 <= outcome.queued_s <= outcome.ttft_s <= outcome.duration_s
@@ -102,7 +111,7 @@ async def test_a_job_cancelled_in_the_queue_has_cost_nothing() -> None:
     (outcome,) = outcomes
     assert outcome.ending == "cancelled"
     assert not outcome.prompt_sent
-    assert (outcome.usage, outcome.output_bytes, outcome.attempts) == (None, 0, 0)
+    assert (outcome.usage, outcome.output_bytes, outcome.attempts) == (None, 0, ())
     assert (outcome.deployment, outcome.ttft_s) == (None, None)
     assert outcome.queued_s == outcome.duration_s >= 7
     assert client.ends == [None]
@@ -154,10 +163,38 @@ async def test_the_exchange_that_is_stopped_is_the_last_attempts() -> None:
     _, first = begun(job)
     second = Tap(sent=False)
     other = make_deployment("b")
+    job.note_failure(UpstreamUnavailable())
     job.begin(other, translator_of(job), second)
     job.cancel()
     assert (first.calls, second.calls) == ([], ["abort"])
-    assert (outcomes[0].attempts, outcomes[0].deployment) == (2, other.id)
+    assert outcomes[0].deployment == other.id
+    assert [(one.deployment, one.ending) for one in outcomes[0].attempts] == [
+        (DEPLOYMENT.id, "upstream_unavailable"),
+        (other.id, "cancelled"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ending", "error", "told"),
+    [
+        ("finished", None, []),
+        ("cancelled", None, ["cancelled"]),
+        ("cancelled", InvalidKey("revoked"), ["cancelled"]),
+        ("drained", Draining(), ["server_is_draining"]),
+        ("failed", GatewayError(), ["server_error"]),
+        ("cut", UpstreamTimeout("gap", 1.0), ["upstream_gap_timeout"]),
+        ("failed", UpstreamRejected("said", code="said"), ["upstream_rejected"]),
+        ("failed", UpstreamRateLimited("said"), ["upstream_rate_limited"]),
+    ],
+)
+async def test_an_attempt_ends_with_its_job(
+    ending: Ending, error: GatewayError | None, told: list[str]
+) -> None:
+    outcomes: list[Outcome] = []
+    job = make_job(settle=outcomes.append)
+    begun(job)
+    job.close(ending, error)
+    assert [attempt.ending for attempt in outcomes[0].attempts] == told
 
 
 async def test_the_first_frames_commit_a_job_and_nothing_else_does() -> None:

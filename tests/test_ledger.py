@@ -46,7 +46,6 @@ DONE = Outcome(
     ttft_s=0.25,
     duration_s=2.0,
     queued_s=0.1,
-    attempts=1,
 )
 BODY = msgspec.json.encode(
     {"model": "m", "messages": [{"role": "user", "content": "x" * 400}], "stream": True}

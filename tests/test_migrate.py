@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from server.migrate import (
     Migration,
@@ -20,7 +21,8 @@ from server.migrate import (
     split_statements,
 )
 from server.sqlite_file import connect, open_database
-from server.store import StoreFailure
+from server.store import Batch, StoreFailure
+from server.store_sqlite import SqliteStore
 
 FIRST = Migration(1, "0001_pets.sql", "CREATE TABLE pets (name TEXT);")
 SECOND = Migration(
@@ -48,6 +50,29 @@ def test_the_released_migrations_are_numbered_and_make_every_table(tmp_path: Pat
         }
         recorded = db.execute("SELECT version, name, sha256 FROM migrations").fetchall()
     assert recorded == [(m.version, m.name, m.sha256) for m in released]
+
+
+OLD_ROW = """
+INSERT INTO usage (
+    request_id, at, key_id, model, deployment, status, http_status, prompt_tokens,
+    completion_tokens, estimated, cost_microusd, ttft_ms, duration_ms, queued_ms, stream
+) VALUES ('req_old', 1.5, 'owner', 'a/b', 'a/b@c', 'finished', 200, 10, 20, 0, 50, 100, 900, 5, 1)
+"""
+
+
+async def test_requests_from_before_attempts_were_recorded_are_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "roxy.db"
+    with closing(open_database(path, released_migrations()[:2])) as db:
+        db.execute(OLD_ROW)
+    async with SqliteStore(path) as store:
+        row = await store.find_usage_row("req_old")
+        assert row is not None
+        assert (row.deployment, row.duration_ms, row.attempts) == ("a/b@c", 900, None)
+        await store.record(Batch(rows=[structs.replace(row, request_id="req_new")]))
+        assert len((await store.usage_rows()).rows) == 2
+    with closing(connect(tmp_path / "roxy.db.before-0003", "ro", immutable=True)) as db:
+        assert db.execute("SELECT request_id FROM usage").fetchall() == [("req_old",)]
+        assert "attempts" not in {name for _, name, *_ in db.execute("PRAGMA table_info(usage)")}
 
 
 def test_a_gap_or_a_doubled_number_is_a_mistake(tmp_path: Path) -> None:

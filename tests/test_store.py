@@ -15,6 +15,7 @@ from msgspec import structs
 from server.keys import Key, Limits
 from server.store import Batch, CounterRow, Percentile, SessionRow, Store, UsageDay, UsageRow
 from server.store_sqlite import SqliteStore
+from workers.job import Attempt
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 DAY_S = 86_400.0
@@ -187,9 +188,16 @@ async def test_a_usage_row_comes_back_as_it_was_recorded(store: Store) -> None:
         ttft_ms=None,
         stream=False,
     )
-    await store.record(Batch(rows=[known, unknown]))
+    tried = a_row(
+        3,
+        attempts=(
+            Attempt("zai/glm-4.5@vercel", 6, 40, "upstream_unavailable"),
+            Attempt("zai/glm-4.5@openrouter", 46, 854, "answered"),
+        ),
+    )
+    await store.record(Batch(rows=[known, unknown, tried]))
     page = await store.usage_rows()
-    assert page.rows == [unknown, known]
+    assert page.rows == [tried, unknown, known]
     assert page.before is None
 
 

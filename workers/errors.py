@@ -86,6 +86,11 @@ class GatewayError(Exception):
         }
 
     @property
+    def own_code(self) -> str:
+        """Give the gateway's own word for it, never an upstream's: for what is kept."""
+        return self.code or self.type
+
+    @property
     def reason(self) -> str:
         """Give the message with what is behind it, hosts included: for the owner's eyes only."""
         return f"{self.message} {self.__cause__}" if self.__cause__ else self.message
@@ -307,12 +312,22 @@ class UpstreamRejected(UpstreamError):
         self.status = status
         self.code = code
 
+    @property
+    def own_code(self) -> str:
+        """Give the same word whatever the upstream called it."""
+        return "upstream_rejected"
+
 
 class UpstreamRateLimited(UpstreamError):
     """The upstream's own rate limit; its Retry-After is handed on, capped."""
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
     summary = "The upstream of this model is rate limited at the moment."
+
+    @property
+    def own_code(self) -> str:
+        """Tell it from a limit of the gateway's, which has the same code."""
+        return "upstream_rate_limited"
 
 
 class UpstreamTimeout(UpstreamError):

@@ -23,11 +23,24 @@ Ending = Literal["finished", "failed", "cut", "cancelled", "timed_out", "drained
 State = Literal["new", "queued", "connecting", "streaming", "done"]
 
 
+class Attempt(msgspec.Struct, frozen=True):
+    """A deployment that was tried; `start_ms` counts from the making of the job.
+
+    `ending` is "answered", "cancelled" or the gateway's own word for the error that ended it.
+    """
+
+    deployment: str
+    start_ms: int
+    duration_ms: int
+    ending: str
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """How a job ended, as the ledger needs it.
 
     `usage` is what the upstream told (None: nothing); `output_bytes` the generated text seen, for
     an estimate; `prompt_sent` whether an upstream took the request; times are in seconds.
+    `attempts` is empty when nothing is to be told: none was begun, or the only one answered.
     """
 
     ending: Ending
@@ -39,7 +52,7 @@ class Outcome(msgspec.Struct, frozen=True):
     ttft_s: float | None = None
     duration_s: float = 0.0
     queued_s: float = 0.0
-    attempts: int = 0
+    attempts: tuple[Attempt, ...] = ()
 
 
 class Upstream(Protocol):
@@ -111,6 +124,8 @@ class Job:
         self._picked_up: float | None = None
         self._first_frame: float | None = None
         self._exchange: Upstream | None = None
+        self._begun = 0.0
+        self._failures: tuple[Attempt, ...] = ()
         self._translator: Translator | None = None
         self.on_end: Callable[[Job], None] | None = None
         self.on_leave_queue: Callable[[Job], None] | None = None
@@ -152,12 +167,17 @@ class Job:
     def begin(self, deployment: Deployment, translator: Translator, exchange: Upstream) -> None:
         """Note the attempt that now carries the job; `exchange` is aborted when the job ends."""
         self.attempts += 1
+        self._begun = self._loop.time()
         self.deployment = deployment
         self._translator = translator
         self._exchange = exchange
         self.channel.draw_from(exchange)
         if self.attempts > 1 and self.on_progress is not None:
             self.on_progress()
+
+    def note_failure(self, error: GatewayError) -> None:
+        """Note that the attempt has failed; another may begin."""
+        self._failures = (*self._failures, self._attempt(error.own_code, self._loop.time()))
 
     def push(self, frames: bytes) -> None:
         """Pass whole frames on to the reader; the first ones commit the job."""
@@ -205,6 +225,25 @@ class Job:
         self.state = "streaming"
         self.request.fields.clear()  # it holds the whole body
 
+    def _attempt(self, ending: str, now: float) -> Attempt:
+        assert self.deployment is not None
+        start_ms = int((self._begun - self.created) * 1000)
+        took_ms = int((now - self._begun) * 1000)
+        return Attempt(self.deployment.id, start_ms, took_ms, ending)
+
+    def _attempts(
+        self, ending: Ending, error: GatewayError | None, now: float
+    ) -> tuple[Attempt, ...]:
+        """Tell what was tried; an attempt that has not failed by itself ends with the job."""
+        failures = self._failures
+        if len(failures) == self.attempts or (ending == "finished" and not failures):
+            return failures
+        if ending == "finished":
+            told = "answered"
+        else:
+            told = error.own_code if error is not None and ending != "cancelled" else "cancelled"
+        return (*failures, self._attempt(told, now))
+
     def _outcome(self, ending: Ending, error: GatewayError | None) -> Outcome:
         now = self._loop.time()
         translator, first = self._translator, self._first_frame
@@ -218,5 +257,5 @@ class Job:
             ttft_s=first - self.created if first is not None else None,
             duration_s=now - self.created,
             queued_s=(self._picked_up or now) - self.created,
-            attempts=self.attempts,
+            attempts=self._attempts(ending, error, now),
         )

@@ -195,6 +195,7 @@ class ModelPool:
                 job.finish(translator.whole(await exchange.read(WHOLE_BYTES)))
         except GatewayError as error:
             exchange.abort(error)
+            job.note_failure(error)
             raise
         finally:
             clock.stop()

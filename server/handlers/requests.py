@@ -67,7 +67,7 @@ class RequestHandler(LogHandler):
     """One request."""
 
     async def get(self, request_id: str) -> None:
-        """Show it; of several with the same id the newest."""
+        """Show it with what was tried for it; of several with the same id the newest."""
         row = await self.services.store.find_usage_row(request_id)
         if row is None:
             raise NotFound("There is no such request on record.")
