@@ -13,6 +13,7 @@ from browser import _chromium, visiting  # noqa: F401
 from fakes.upstream import USAGE, FakeUpstream, completion, refusal, stream_of
 from front_door import MODEL, front_door
 from kept import ask, held_after
+from msgspec import structs
 from page_tables import number
 from playwright.async_api import Browser, expect
 from test_store import a_row
@@ -20,6 +21,7 @@ from test_web_usage import EVIL, combo, opened, sign_in
 
 from server.store import Batch
 from webui.figures import exact_money
+from workers.job import Attempt
 
 
 async def test_the_list_tells_what_the_database_holds(tmp_path: Path) -> None:
@@ -89,6 +91,40 @@ async def test_one_request_is_told_in_full(tmp_path: Path) -> None:
         assert page.links[EVIL] == f"/requests?key={made['id']}"
         assert page.links[MODEL] == "/requests?model=test%2Fone"
         assert "<script>" not in text
+
+
+TRIED = (
+    Attempt("zai/glm-4.5@vercel", 5, 40, "upstream_unavailable"),
+    Attempt("zai/glm-4.5@deepinfra", 45, 300, "upstream_timeout"),
+    Attempt("zai/glm-4.5@openrouter", 346, 554, "answered"),
+)
+
+
+async def test_what_was_tried_is_shown_on_the_line_of_the_whole_request(tmp_path: Path) -> None:
+    async with front_door(tmp_path) as door:
+        evil = Attempt(EVIL, 5, 895, EVIL)
+        stopped = Attempt("zai/glm-4.5@openrouter", 100, 800, "cancelled")
+        await door.gateway.services.store.record(
+            Batch([a_row(1, attempts=TRIED), a_row(2), a_row(3, attempts=(evil, stopped))])
+        )
+        page = await opened(door, "/requests/req_1")
+        assert page.tables[1][1:] == [
+            ["zai/glm-4.5@vercel upstream_unavailable", "", "5 ms", "40 ms"],
+            ["zai/glm-4.5@deepinfra upstream_timeout", "", "45 ms", "300 ms"],
+            ["zai/glm-4.5@openrouter Answered", "", "346 ms", "554 ms"],
+        ]
+        text = (await door.get("/requests/req_1")).text
+        bars = re.findall(r'<rect class="(\w+)" x="([\d.]+)%" width="([\d.]+)%"', text)[-3:]
+        assert bars == [
+            ("failed", "0.56", "4.44"), ("failed", "5.00", "33.33"), ("writing", "38.44", "61.56"),
+        ]  # fmt: skip
+        assert len((await opened(door, "/requests/req_2")).tables) == 1, "nothing to tell"
+        page = await opened(door, "/requests/req_3")
+        assert [row[0] for row in page.tables[1][1:]] == [
+            f"{EVIL} {EVIL}",
+            "zai/glm-4.5@openrouter Stopped",
+        ]
+        assert "<script>" not in (await door.get("/requests/req_3")).text
 
 
 async def test_a_client_may_name_requests_as_it_likes(tmp_path: Path) -> None:
@@ -189,6 +225,7 @@ async def test_axe_finds_nothing(
         assert await violations(page) == [], "empty"
         endings = ("finished", "cancelled", "failed", "cut", "refused")
         rows = [a_row(n, status=status, estimated=n == 1) for n, status in enumerate(endings)]
+        rows[2] = structs.replace(rows[2], attempts=TRIED)
         await door.gateway.services.store.record(Batch(rows=rows))
         for path in ("/requests", "/requests/req_0", "/requests/req_2", "/requests/req_nope"):
             await page.goto(path)

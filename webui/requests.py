@@ -8,10 +8,11 @@ from urllib.parse import quote
 from server.handlers.queries import read_number, refuse_unknown
 from server.handlers.requests import LARGEST
 from server.store import UsageRow
-from webui.charts import phases
+from webui.charts import Phase, phases
 from webui.filters import Choice, People, link, model_choices
 from webui.pages import OwnerPageHandler
 from workers.errors import InvalidRequest, NotFound
+from workers.job import Attempt
 
 ROWS_SHOWN = 50
 PARAMETERS = ("key", "model", "status", "before")
@@ -41,6 +42,24 @@ ENDINGS = {
 def ending_of(row: UsageRow) -> Ending:
     """Tell how a request ended; a word that is not known here stands for itself."""
     return ENDINGS.get(row.status, Ending(row.status, "", ""))
+
+
+class Tried(NamedTuple):
+    """An attempt: its time on the clock, and how it ended as a word and a tone."""
+
+    time: Phase
+    word: str
+    tone: str
+
+
+def tried(attempt: Attempt) -> Tried:
+    """Write an attempt out; what failed is told by its code, as in the gateway's log."""
+    word, tone, mark = {
+        "answered": ("Answered", "good", "writing"),
+        "cancelled": ("Stopped", "", "waiting"),
+    }.get(attempt.ending, (attempt.ending, "bad", "failed"))
+    end_ms = attempt.start_ms + attempt.duration_ms
+    return Tried(Phase(attempt.deployment, mark, attempt.start_ms, end_ms), word, tone)
 
 
 def path_of(row: UsageRow) -> str:
@@ -109,6 +128,7 @@ class RequestPageHandler(OwnerPageHandler):
             key_link=link("/requests", key=row.key_id) if row.key_id in people else "",
             model_link=link("/requests", model=row.model),
             phases=parts,
+            attempts=[tried(attempt) for attempt in row.attempts or ()],
             whole_ms=parts[-1].end_ms,
         )
 
