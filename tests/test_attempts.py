@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from fakes.upstream import (
     FakeUpstream,
     chunk,
@@ -90,6 +91,18 @@ async def test_a_request_that_nobody_answered_tells_how_each_failed(tmp_path: Pa
         assert endings(record) == [
             *("upstream_rate_limited", "upstream_unavailable", "upstream_unavailable")
         ]
+
+
+async def test_the_log_calls_a_failure_what_the_record_calls_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with tried(tmp_path, refusal(429), refusal(400)) as (door, _):
+        caplog.set_level("INFO", "roxy.workers")
+        await door.chat()
+        told = endings(await recorded(door))
+        lines = [line for line in caplog.messages if " failed: " in line]
+        assert told == ["upstream_rate_limited", "upstream_rejected"]
+        assert [line.split(" failed: ")[1].split()[0] for line in lines] == told
 
 
 async def test_a_client_that_leaves_while_others_are_tried_is_on_record(tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ class ModelPool:
                 error.with_traceback(None)
                 # Its own words about the request may quote it: they are for the client alone.
                 why = "rejected" if isinstance(error, UpstreamRejected) else error.reason
-                log.info("job %s: %s failed: %s (%s)", job.id, deployment.id, error.code, why)
+                code = error.own_code
+                log.info("job %s: %s failed: %s (%s)", job.id, deployment.id, code, why)
                 failure = worse(failure, error)
                 if job.committed or not error.retryable:
                     return error
