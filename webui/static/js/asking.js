@@ -31,7 +31,7 @@ export class Asking {
     chat.tell(session.id);
     if (begins) chat.list?.dropped(session.conversation);
     if (session !== chat.session) {
-      if (!begins) await chat.keep(session.requeue(text, files)); // nobody looks: it waits for them
+      if (!begins) await session.queue(text, files, true); // nobody looks: it waits for them
       return;
     }
     if (begins) history.replaceState(null, "", "/");

@@ -165,10 +165,10 @@ class Chat {
       card.setAttribute("aria-pressed", card.dataset.model === conversation.model);
     }
     this.composer.setBusy(Boolean(this.running()));
-    this.composer.showWaiting(conversation.waiting, {
-      remove: (n) => this.unqueue(n),
-      edit: (n) => this.composer.giveBack(...this.unqueue(n)),
-      send: (n) => this.send(...this.unqueue(n)),
+    this.composer.showWaiting(this.session.waiting, {
+      remove: (message) => this.unqueue(message),
+      edit: (message) => this.unqueue(message, ({ text, files }) => this.composer.giveBack(text, files)),
+      send: (message) => this.unqueue(message, ({ text, files }) => this.send(text, files)),
     });
     this.showGauge();
     this.composer.refresh();
@@ -248,7 +248,7 @@ class Chat {
   async send(text, files) {
     const { session } = this;
     if (this.running() || session.asking) {
-      session.conversation.waiting.push({ text, files });
+      await session.queue(text, files);
       this.refresh();
       await this.keep(session.keepDraft("", []));
       this.tell(session.id);
@@ -281,11 +281,13 @@ class Chat {
     return answer;
   }
 
-  unqueue(n) {
-    const [taken] = this.session.conversation.waiting.splice(n, 1);
-    this.keep(this.session.saveRecord()).then(() => this.tell(this.session.id));
+  /** Take a message out of those that wait, and do something with it if no other tab has it. */
+  async unqueue(message, act) {
+    const { session } = this;
+    const taken = await session.unqueue(message);
+    this.tell(session.id);
     this.refresh();
-    return [taken.text, taken.files];
+    if (taken && act) act(taken);
   }
 
   async otherTab({ id }) {
@@ -341,7 +343,7 @@ class Chat {
     if (session === this.session) announce(endWords(message));
     this.refresh();
     this.list?.touched(session.conversation);
-    if (message.state === "done" && session.conversation.waiting.length) this.asking().then((asking) => asking.askNext(session, message));
+    if (message.state === "done" && session.waiting.length) this.asking().then((asking) => asking.askNext(session, message));
   }
 
   // What rows ask for

@@ -268,15 +268,15 @@ export class Composer {
   showWaiting(waiting, { remove, edit, send }) {
     this.waiting.hidden = waiting.length === 0;
     this.waiting.replaceChildren(
-      ...waiting.map((message, n) =>
+      ...waiting.map((message) =>
         el(
           "li",
           {},
           el("span", { class: "quiet" }, "Next: "),
           el("span", { class: "clip" }, message.text || plural(message.files.length, "file")),
-          this.busy ? null : iconButton("arrow-up", "Send queued message", { onclick: () => send(n) }),
-          iconButton("pencil", "Edit queued message", { onclick: () => edit(n) }),
-          iconButton("x", "Remove queued message", { onclick: () => remove(n) }),
+          this.busy ? null : iconButton("arrow-up", "Send queued message", { onclick: () => send(message) }),
+          iconButton("pencil", "Edit queued message", { onclick: () => edit(message) }),
+          iconButton("x", "Remove queued message", { onclick: () => remove(message) }),
         ),
       ),
     );

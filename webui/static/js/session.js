@@ -1,7 +1,7 @@
 // One conversation in this tab: its record, its tree of messages, its draft, and keeping them.
 
 import { count, money, plural, short } from "./page.js";
-import { Tree, change, erase, eraseMessages, find, newConversation, newId, put, putAll, within } from "./store.js";
+import { Tree, change, erase, eraseMessages, find, newConversation, newId, put, putAll, waitingOf, within } from "./store.js";
 
 const TITLE_LETTERS = 60;
 const WARN_AT = 0.8;
@@ -12,12 +12,38 @@ const NEW = "new";
 /** Estimate how many tokens so many letters are. */
 export const tokensOf = (letters) => Math.ceil(letters / LETTERS_PER_TOKEN);
 
+/**
+ * What was typed last in this tab. A page that follows another at once may read the database before
+ * the last words of the other have come there; these are there at once.
+ */
+const LAST_WORDS = "roxy-words";
+const RECENT_MS = 10_000;
+
+function leaveWords(words) {
+  try {
+    if (words) sessionStorage.setItem(LAST_WORDS, JSON.stringify(words));
+    else sessionStorage.removeItem(LAST_WORDS);
+  } catch {
+    // The browser keeps nothing, or not so much: the database has them in a moment.
+  }
+}
+
+function leftWords() {
+  try {
+    const words = JSON.parse(sessionStorage.getItem(LAST_WORDS));
+    return words && Date.now() - words.at < RECENT_MS ? words : null;
+  } catch {
+    return null;
+  }
+}
+
 const withoutBlobs = (files) => files.map(({ blob, ...file }) => file);
 
 export class Session {
-  constructor(conversation, messages) {
+  constructor(conversation, messages, waiting = []) {
     this.conversation = conversation;
     this.tree = new Tree(conversation, messages);
+    this.waiting = waiting;
     this.asking = false;
   }
 
@@ -25,14 +51,23 @@ export class Session {
   static async read(id) {
     const conversation = await find("conversations", id);
     if (!conversation || conversation.deleted) return null;
-    return new Session(conversation, await within("messages", id));
+    const waiting = await find("settings", waitingOf(id));
+    const left = leftWords();
+    if (left?.begun && left.id === id) conversation.draft = { files: [], ...conversation.draft, text: left.text };
+    return new Session(conversation, await within("messages", id), waiting?.messages);
   }
 
   /** Begin a conversation, or go on with one that has a draft only. */
   static async fresh(model) {
     const kept = (await find("settings", NEW))?.value;
     const goesOn = kept && !(await find("conversations", kept.id));
-    return new Session(goesOn ? kept : newConversation(model), []);
+    const conversation = goesOn ? kept : newConversation(model);
+    const left = leftWords();
+    if (left && !left.begun && !(await find("conversations", left.id))) {
+      const files = kept?.id === left.id ? (kept.draft?.files ?? []) : [];
+      Object.assign(conversation, { id: left.id, draft: { text: left.text, files } });
+    }
+    return new Session(conversation, []);
   }
 
   get id() {
@@ -90,34 +125,55 @@ export class Session {
   /** Keep what is typed. */
   async keepDraft(text, files) {
     this.conversation.draft = text || files.length ? { text, files: withoutBlobs(files) } : null;
+    leaveWords({ id: this.id, begun: this.begun, text, at: Date.now() });
     await this.saveRecord();
   }
 
   /** The gateway has taken the message: its draft is done with. */
   async forgetDraft() {
     this.conversation.draft = null;
+    leaveWords(null);
     await this.saveRecord();
     const kept = (await find("settings", NEW))?.value;
     if (kept?.id === this.id) await put("settings", { id: NEW, value: null });
   }
 
-  /** Let a message that was refused wait in front until its turn comes again. */
-  requeue(text, files) {
-    this.conversation.waiting.unshift({ text, files });
-    return this.saveRecord();
+  /** Let a message wait for its turn: behind the others, or (one that was refused) `first`. */
+  queue(text, files, first = false) {
+    const message = { id: newId("w_"), text, files };
+    return this._changeWaiting(({ messages }) => void (first ? messages.unshift(message) : messages.push(message)));
+  }
+
+  /** Take a message that waits; undefined when another tab has taken it. */
+  unqueue({ id }) {
+    return this._changeWaiting(({ messages }) => {
+      const at = messages.findIndex((message) => message.id === id);
+      return at < 0 ? undefined : messages.splice(at, 1)[0];
+    });
   }
 
   /** Take the message whose turn it is after `answer`: of all tabs only the first gets it. */
-  async next(answer) {
-    const { conversation } = this;
-    const found = await change("conversations", this.id, (kept) => {
-      const next = kept.served === answer.id ? undefined : kept.waiting.shift();
-      kept.served = answer.id;
-      return { next, waiting: kept.waiting };
-    }).catch(() => undefined);
-    if (!found) return conversation.waiting.shift(); // nothing is kept, so no other tab has it
-    Object.assign(conversation, { waiting: found.waiting, served: answer.id });
-    return found.next;
+  next(answer) {
+    return this._changeWaiting((record) => {
+      if (record.served === answer.id) return undefined;
+      record.served = answer.id;
+      return record.messages.shift();
+    });
+  }
+
+  async _changeWaiting(edit) {
+    const known = this.waiting;
+    const made = () => ({ id: waitingOf(this.id), messages: [...known], served: null });
+    const noted = (record) => {
+      const given = edit(record);
+      this.waiting = [...record.messages];
+      return given;
+    };
+    try {
+      return await change("settings", made(), noted);
+    } catch {
+      return noted(made()); // nothing is kept, so no other tab has it
+    }
   }
 
   /** Keep files that were attached. */
@@ -129,8 +185,12 @@ export class Session {
   async refresh(live) {
     const conversation = await find("conversations", this.id);
     if (!conversation) return;
+    const waiting = await find("settings", waitingOf(this.id));
+    const kept = await within("messages", this.id);
+    // From here on nothing may be waited for: what is asked meanwhile would be lost.
+    this.waiting = waiting?.messages ?? [];
     const here = this.tree.messages;
-    const messages = (await within("messages", this.id)).map((message) => {
+    const messages = kept.map((message) => {
       const known = here.get(message.id);
       return known && (live.has(message.id) || JSON.stringify(known) === JSON.stringify(message)) ? known : message;
     });

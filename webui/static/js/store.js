@@ -1,14 +1,16 @@
 // What the browser keeps: conversations, their messages and files, in IndexedDB.
 //
 //   conversations  { id, title, created, updated, pinned, model, system, parameters, choices,
-//                    draft, waiting, served, deleted }
+//                    draft, deleted }
 //   messages       { id, conversation, parent, role, text, created, files, ... }
 //   files          { id, conversation, name, type, size, blob }
-//   settings       { id, value }
+//   settings       { id, value }, and for each conversation with messages that wait for their turn
+//                  { id: "waiting:" + its id, messages, served }
 //
 // A conversation is a tree: editing and regenerating add siblings. `choices` tells which child of a
-// message is shown; without a choice it is the newest. `waiting` are messages to be sent in turn,
-// `served` is the answer after which the last of them was taken.
+// message is shown; without a choice it is the newest. `served` is the answer after which the last
+// message that waited was taken. Tabs write whole conversations, each as it knows them, so what only
+// one of them may take is a record of its own, changed in one step.
 
 const NAME = "roxy";
 const VERSION = 1;
@@ -120,16 +122,19 @@ export function putAll(groups) {
   });
 }
 
-/** Change a record as it is kept, in one step for all tabs; gives what `edit` gives, or undefined. */
-export async function change(store, id, edit) {
+/**
+ * Change a record as it is kept, in one step for all tabs; where there is none, `made`. Gives what
+ * `edit` gives.
+ */
+export async function change(store, made, edit) {
   if (!(await open())) {
-    const record = memory.get(store).get(id);
-    return record && edit(record);
+    const records = memory.get(store);
+    if (!records.has(made.id)) records.set(made.id, made);
+    return edit(records.get(made.id));
   }
   let given;
   const act = (at) => {
-    at(store).get(id).onsuccess = ({ target: { result: record } }) => {
-      if (!record) return;
+    at(store).get(made.id).onsuccess = ({ target: { result: record = made } }) => {
       given = edit(record);
       at(store).put(record);
     };
@@ -141,8 +146,9 @@ export async function change(store, id, edit) {
 /** Forget a conversation for good. */
 export async function erase(id) {
   const [messages, files] = await Promise.all([within("messages", id), within("files", id)]);
-  await writing(["conversations", "messages", "files"], (at) => {
+  await writing(STORES, (at) => {
     at("conversations").delete(id);
+    at("settings").delete(waitingOf(id));
     for (const message of messages) at("messages").delete(message.id);
     for (const file of files) at("files").delete(file.id);
   });
@@ -166,11 +172,12 @@ export function newConversation(model) {
     parameters: {},
     choices: {},
     draft: null,
-    waiting: [],
-    served: null,
     deleted: null,
   };
 }
+
+/** Give the id of the record of what waits in a conversation. */
+export const waitingOf = (id) => `waiting:${id}`;
 
 const ROOT = "root";
 

@@ -16,7 +16,7 @@ export async function gather(conversations) {
     const files = await within("files", id);
     const shown = [];
     for (const { blob, ...file } of files) shown.push({ ...file, data: await dataUrl(blob) });
-    const { draft, waiting, served, deleted, ...kept } = one;
+    const { draft, deleted, ...kept } = one;
     made.push({ ...kept, messages, files: shown });
   }
   return { format: FORMAT, version: VERSION, exported: new Date().toISOString(), conversations: made };
