@@ -5,10 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from pathlib import Path
 
 from browser import _chromium, open_chat, say, tab, visiting  # noqa: F401
-from fakes.upstream import USAGE, FakeUpstream, chunk, event, refusal, stream_of, streaming
+from fakes.upstream import (
+    USAGE,
+    FakeUpstream,
+    Pause,
+    chunk,
+    event,
+    events_of,
+    refusal,
+    stream_of,
+    streaming,
+)
 from front_door import front_door
 from playwright.async_api import Browser, Locator, Page, Route, expect
 from processes import serving
@@ -43,6 +54,30 @@ async def test_a_reload_goes_on_where_it_was(chromium: Browser, tmp_path: Path) 
         assert len(upstream.requests) == 1
 
 
+async def test_reloads_of_a_long_answer_lose_and_double_nothing(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        upstream.plan(stream_of(LONG, usage=USAGE, gap_s=0.01))
+        whole = "".join(LONG).strip()
+        await open_chat(page)
+        await say(page, "Hi")
+        for reached in (50, 150, 250):
+            await expect(text_of_answer(page)).to_contain_text(f"word{reached} ")
+            seen = await text_of_answer(page).inner_text()
+            await page.reload()
+            await expect(text_of_answer(page)).to_contain_text(seen)
+            assert whole.startswith(await text_of_answer(page).inner_text())
+            await expect(stop_button(page)).to_be_visible()
+        await expect(text_of_answer(page)).to_have_text(whole)
+        await expect(stop_button(page)).to_be_hidden()
+        assert len(upstream.requests) == 1
+
+
 async def test_a_second_tab_shows_the_same_stream(chromium: Browser, tmp_path: Path) -> None:
     async with (
         FakeUpstream() as upstream,
@@ -50,17 +85,25 @@ async def test_a_second_tab_shows_the_same_stream(chromium: Browser, tmp_path: P
         visiting(chromium, door) as page,
     ):
         answer, go = held("Begun. ", then=("Ended.",))
-        upstream.plan(answer)
+        upstream.plan(stream_of(["One."], usage=USAGE), answer)
         await open_chat(page)
-        await say(page, "Hi")
-        await expect(text_of_answer(page)).to_have_text("Begun.")
-        async with tab(page.context, door) as other:
-            await open_chat(other, page.url)
-            await expect(text_of_answer(other)).to_have_text("Begun.")
+        await say(page, "first")
+        await expect(answers(page)).to_contain_text("11 in")
+        async with tab(page.context, door) as before, tab(page.context, door) as after:
+            await open_chat(before, page.url)
+            await expect(text_of_answer(before)).to_have_text(["One."])
+            await say(page, "second")
+            await expect(text_of_answer(before)).to_have_text(["One.", "Begun."])
+            await open_chat(after, page.url)
+            tabs = (page, before, after)
+            for one in tabs:
+                await expect(text_of_answer(one)).to_have_text(["One.", "Begun."])
+                await expect(stop_button(one)).to_be_visible()
             go.set()
-            for one in (page, other):
-                await expect(text_of_answer(one)).to_have_text("Begun. Ended.")
+            for one in tabs:
+                await expect(text_of_answer(one)).to_have_text(["One.", "Begun. Ended."])
                 await expect(stop_button(one)).to_be_hidden()
+        assert len(upstream.requests) == 2
 
 
 async def test_a_broken_connection_loses_no_letter(chromium: Browser, tmp_path: Path) -> None:
@@ -140,15 +183,17 @@ async def refuse(page: Page, headers: dict[str, str]) -> None:
 
 async def test_a_limit_counts_down_and_keeps_the_text(chromium: Browser, tmp_path: Path) -> None:
     async with (
-        front_door(tmp_path, demo=True) as door,
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
         visiting(chromium, door, expected=("429",)) as page,
     ):
-        await page.clock.install()
+        upstream.plan(refusal(429, headers={"Retry-After": "17"}))
+        await page.clock.install(time=0)
+        await page.clock.pause_at(1_000)
         await open_chat(page)
-        await refuse(page, {"Retry-After": "17"})
         await say(page, "my words")
         alert = page.get_by_role("alert")
-        await expect(alert).to_contain_text("Too many requests")
+        await expect(alert).to_contain_text("The upstream of this model is rate limited")
         await expect(alert).to_contain_text("in 17 seconds")
         await expect(box(page)).to_have_value("my words")
         await expect(answers(page)).to_have_count(0)
@@ -181,13 +226,21 @@ async def test_the_gateways_own_limit_is_named(chromium: Browser, tmp_path: Path
         front_door(tmp_path, upstream, settings="[guests]\nrequests_per_minute = 1") as door,
         visiting(chromium, door, expected=("429",)) as page,
     ):
+        await page.clock.install()
         await open_chat(page)
         await expect(page.get_by_text("1 of 1 message left this minute")).to_be_visible()
         await say(page, "one")
         await expect(text_of_answer(page)).to_have_text("Hello")
-        await say(page, "two")
-        await expect(page.get_by_role("alert")).to_contain_text(re.compile(r"in \d+ second"))
+        async with page.expect_response("**/chat/completions") as refusing:
+            await say(page, "two")
+        wait = int((await refusing.value).headers["retry-after"])
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text(re.compile(rf"in ({wait}|{wait - 1}) seconds"))
         await expect(box(page)).to_have_value("two")
+        await expect(send_button(page)).to_be_disabled()
+        await page.clock.run_for(wait * 1000)
+        await expect(alert).to_be_hidden()
+        await expect(send_button(page)).to_be_enabled()
 
 
 async def test_an_upstreams_refusal_is_told_in_the_turn(chromium: Browser, tmp_path: Path) -> None:
@@ -213,17 +266,19 @@ async def test_an_answer_shows_what_the_usage_record_has(chromium: Browser, tmp_
         visiting(chromium, door) as page,
     ):
         usage = {"prompt_tokens": 1204, "completion_tokens": 356, "total_tokens": 1560}
-        upstream.plan(stream_of(["Hello"], usage=usage))
+        upstream.plan(stream_of(["Hel", "lo"], usage=usage, gap_s=0.3))
         await open_chat(page)
         await say(page, "Hi")
         await expect(answers(page)).to_contain_text("1,204 in · 356 out · $0.0019")
         (row,) = await door.usage_rows()
+        took = f"{row.ttft_ms / 1000:.1f} s · {row.tokens_per_s:.0f} t/s"
+        await expect(answers(page)).to_contain_text(f"$0.0019 · {took}")
         assert (row.prompt_tokens, row.completion_tokens) == (1204, 356)
         assert row.cost_microusd == 1916
         await expect(page.locator("#gauge-text")).to_have_text(re.compile(r"^1\.6K / "))
         await expect(page.locator("#total")).to_have_text("$0.0019")
         await page.reload()
-        await expect(answers(page)).to_contain_text("1,204 in · 356 out · $0.0019")
+        await expect(answers(page)).to_contain_text(f"1,204 in · 356 out · $0.0019 · {took}")
 
 
 async def test_a_button_keeps_the_focus_when_the_numbers_come(
@@ -258,48 +313,111 @@ async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_
         visiting(chromium, door, permissions=["clipboard-read", "clipboard-write"]) as page,
     ):
         thought = {"reasoning_content": "secretly thinking"}
-        upstream.plan(stream_of([thought, "The answer"], usage=USAGE))
+        go = asyncio.Event()
+        end = events_of(["The answer"], usage=USAGE)
+        pieces: list[bytes | Pause] = [event(chunk(thought)), Pause(go), *end]
+        upstream.plan(streaming(pieces))
         await open_chat(page)
+        asked = time.monotonic()
         await say(page, "Hi")
+        await expect(status(page)).to_have_text("Thinking")
+        await asyncio.sleep(0.4)  # the time that is told
+        go.set()
         await expect(text_of_answer(page)).to_have_text("The answer")
+        lasted = time.monotonic() - asked
         await expect(page.get_by_text("secretly thinking")).to_be_hidden()
         await page.get_by_role("button", name="Copy answer").click()
         assert await page.evaluate("() => navigator.clipboard.readText()") == "The answer"
-        summary = page.get_by_text(re.compile("^Thought"))
+        summary = page.get_by_text(re.compile(r"^Thought for \d\.\d s$"))
+        told = float((await summary.inner_text()).split()[2])
+        assert 0.4 <= told <= lasted + 0.05
         await summary.focus()
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("secretly thinking")).to_be_visible()
 
 
-async def test_a_reader_who_scrolls_up_is_left_alone(chromium: Browser, tmp_path: Path) -> None:
+PLACE = """() => {
+  const { scrollTop, scrollHeight, clientHeight } = document.getElementById("scroller");
+  return { top: scrollTop, gap: scrollHeight - scrollTop - clientHeight };
+}"""
+PLACES_OF_A_SECOND = """async () => {
+  const tops = new Set();
+  const words = document.querySelector(".md").textContent.length;
+  for (const ends = performance.now() + 1000; performance.now() < ends; ) {
+    tops.add(document.getElementById("scroller").scrollTop);
+    await new Promise(requestAnimationFrame);
+  }
+  return { tops: [...tops], grown: document.querySelector(".md").textContent.length > words };
+}"""
+
+
+async def test_a_reader_who_scrolls_up_is_left_alone_until_they_jump_to_the_end(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    def paragraphs(first: int, end: int) -> list[bytes | Pause]:
+        return [event(chunk(f"Paragraph {n}.\n\n")) for n in range(first, end)]
+
     async with (
         FakeUpstream() as upstream,
         front_door(tmp_path, upstream, settings=GUESTS) as door,
         visiting(chromium, door) as page,
     ):
-        lines = tuple(f"Paragraph {n}.\n\n" for n in range(60))
-        answer, go = held(*lines, then=lines)
-        upstream.plan(answer)
+        more, rest = asyncio.Event(), asyncio.Event()
+        pieces = [*paragraphs(0, 60), Pause(more), *paragraphs(60, 180), Pause(rest)]
+        upstream.plan(streaming([*pieces, *events_of(["At last."], usage=USAGE)], gap_s=0.01))
         await open_chat(page)
         await say(page, "Hi")
         await expect(text_of_answer(page)).to_contain_text("Paragraph 58.")
-        top = "() => document.getElementById('scroller').scrollTop"
-        gap = """() => { const s = document.getElementById('scroller');
-                 return s.scrollHeight - s.scrollTop - s.clientHeight; }"""
-        assert await page.evaluate(gap) < 60
+        assert (await page.evaluate(PLACE))["gap"] < 60
+        top = (await page.evaluate(PLACE))["top"]
         await page.locator("#scroller").hover()
         await page.mouse.wheel(0, -600)
         jump = page.get_by_role("button", name="Jump to latest")
         await expect(jump).to_be_visible()
-        await page.wait_for_function(f"(was) => ({top})() < was", arg=await page.evaluate(top) + 1)
+        await page.wait_for_function(f"(was) => ({PLACE})().top < was", arg=top)
         await asyncio.sleep(0.3)  # the wheel's own scrolling has no event for its end
-        before = await page.evaluate(top)
-        go.set()
-        await expect(status(page)).to_contain_text("complete")
-        assert await page.evaluate(top) == before
+        more.set()
+        seen = await page.evaluate(PLACES_OF_A_SECOND)
+        assert len(seen["tops"]) == 1 and seen["grown"]
+        await expect(text_of_answer(page)).to_contain_text("Paragraph 178.")
+        await expect(jump).to_be_visible()
         await jump.click()
         await expect(jump).to_be_hidden()
-        assert await page.evaluate(gap) < 60
+        there = await page.evaluate(PLACE)
+        assert there["gap"] < 60 and there["top"] > seen["tops"][0]
+        rest.set()
+        await expect(status(page)).to_contain_text("complete")
+        await expect(answers(page)).to_contain_text("11 in")
+        end = await page.evaluate(PLACE)
+        assert end["gap"] < 60 and end["top"] > there["top"], "it follows again"
+        await expect(jump).to_be_hidden()
+
+
+async def test_what_is_selected_stays_selected_while_text_arrives(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        more, rest = asyncio.Event(), asyncio.Event()
+        begun = [event(chunk("A finished paragraph.\n\nAnother"))]
+        lines = [event(chunk(f" line\n\n- item {n}\n\nand a")) for n in range(20)]
+        end = events_of([" last line."], usage=USAGE)
+        upstream.plan(streaming([*begun, Pause(more), *lines, Pause(rest), *end], gap_s=0.02))
+        await open_chat(page)
+        await say(page, "Hi")
+        await expect(text_of_answer(page)).to_contain_text("Another")
+        await page.get_by_text("A finished paragraph.").click(click_count=3)
+        selected = "() => getSelection().toString().trim()"
+        assert await page.evaluate(selected) == "A finished paragraph."
+        more.set()
+        await expect(text_of_answer(page)).to_contain_text("item 19")
+        assert await page.evaluate(selected) == "A finished paragraph."
+        rest.set()
+        await expect(answers(page)).to_contain_text("11 in")
+        assert await page.evaluate(selected) == "A finished paragraph."
 
 
 async def test_stop_needs_no_connection_beside_those_of_the_answers(
