@@ -12,7 +12,8 @@ from browser import _chromium, open_chat, visiting  # noqa: F401
 from fakes.upstream import FakeUpstream, stream_of
 from front_door import front_door
 from markdown_corpus import HOSTILE, SAMPLES
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
+from test_web_files import PNG
 
 from webui.assets import packaged_assets
 
@@ -184,6 +185,29 @@ async def test_images_elsewhere_stay_where_they_are(page: Page) -> None:
     area = page.locator("#transcript")
     await expect(area).to_contain_text("Image “a chart” on example.org")
     await expect(area.get_by_role("button", name="Load image")).to_be_visible()
+    await expect(area.locator("img")).to_have_count(0)
+
+
+async def test_an_image_elsewhere_is_loaded_apart_as_is_said(page: Page) -> None:
+    address = "https://example.org/chart.png"
+    told: list[Route] = []
+
+    async def serve(route: Route) -> None:
+        told.append(route)
+        await route.fulfill(body=PNG, content_type="image/png")
+
+    await page.context.route("https://example.org/**", serve)
+    await whole(page, f"![a chart]({address})")
+    area = page.locator("#transcript")
+    await expect(area).to_contain_text("Loading it opens a new tab, and tells that site")
+    assert not told
+    async with page.expect_popup() as opening:
+        await area.get_by_role("button", name="Load image").click()
+    image = await opening.value
+    await image.wait_for_load_state()
+    assert image.url == address
+    assert await image.evaluate("() => [window.opener, document.referrer]") == [None, ""]
+    assert "referer" not in await told[0].request.all_headers()
     await expect(area.locator("img")).to_have_count(0)
 
 
