@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import _chromium, open_chat, visiting  # noqa: F401
+from browser import PHONE, _chromium, open_chat, visiting  # noqa: F401
 from fakes.upstream import FakeUpstream, stream_of
 from front_door import front_door
 from markdown_corpus import HOSTILE, SAMPLES
@@ -17,6 +17,7 @@ from test_web_files import PNG
 
 from webui.assets import packaged_assets
 
+CLIPBOARD = ["clipboard-read", "clipboard-write"]
 HELPERS = """
 async (build) => {
   const at = (name) => import(`/static/${build}/js/${name}`);
@@ -216,17 +217,22 @@ async def test_links_open_apart_and_say_where_they_go(page: Page) -> None:
     link = page.get_by_role("link", name="here")
     await expect(link).to_have_attribute("rel", "noopener noreferrer")
     await expect(link).to_have_attribute("target", "_blank")
+    content = "(node) => getComputedStyle(node, '::after').content"
+    assert await link.evaluate(content) == "none"
+    await link.hover()
+    assert await link.evaluate(content) == '"example.org"'
+    await page.mouse.move(0, 0)
+    assert await link.evaluate(content) == "none"
     await link.focus()
-    shown = await link.evaluate("(node) => getComputedStyle(node, '::after').content")
-    assert shown == '"example.org"'
+    assert await link.evaluate(content) == '"example.org"'
 
 
-async def test_code_is_copied_exactly(chromium: Browser, tmp_path: Path) -> None:
-    code = "def f():\n\treturn '  <&>'\n"
+async def test_code_is_copied_exactly_however_wide(chromium: Browser, tmp_path: Path) -> None:
+    code = f"def f():\n\treturn '  <&>'\n{'long_name ' * 200}\n"
     async with (
         FakeUpstream() as upstream,
         front_door(tmp_path, upstream) as door,
-        visiting(chromium, door, permissions=["clipboard-read", "clipboard-write"]) as page,
+        visiting(chromium, door, viewport=PHONE, permissions=CLIPBOARD) as page,
     ):
         upstream.plan(stream_of([f"Look:\n\n```python\n{code}```\n"]))
         await open_chat(page)
@@ -238,6 +244,16 @@ async def test_code_is_copied_exactly(chromium: Browser, tmp_path: Path) -> None
         assert copied == code.removesuffix("\n")
         await expect(page.locator("figure.code figcaption")).to_have_text("python")
         await expect(page.locator("figure.code .hljs-keyword").first).to_be_visible()
+        await page.locator("figure.code pre").hover()
+        await page.mouse.wheel(5_000, 0)
+        await page.wait_for_function(
+            "() => document.querySelector('figure.code pre').scrollLeft > 1000"
+        )
+        assert await page.evaluate("""() => {
+          const { scrollLeft, scrollWidth, clientWidth } = document.querySelector("#scroller");
+          return scrollLeft === 0 && scrollWidth <= clientWidth;
+        }""")
+        assert await page.evaluate("() => document.documentElement.scrollWidth") == PHONE["width"]
 
 
 async def test_copying_works_on_plain_http(chromium: Browser, tmp_path: Path) -> None:
