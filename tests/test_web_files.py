@@ -141,6 +141,41 @@ async def test_the_model_is_chosen_by_keyboard(chromium: Browser, tmp_path: Path
         await expect(chip).to_be_visible()
 
 
+async def test_each_conversation_keeps_its_model(chromium: Browser, tmp_path: Path) -> None:
+    async with FakeUpstream() as upstream:
+        second = f'''
+[[models]]
+id = "test/two"
+name = "Test Two"
+prices = {{ prompt = 1.0, completion = 2.0 }}
+[[models.deployments]]
+provider = "openai"
+base_url = "{upstream.base_url}"
+upstream_model = "second"
+secret_env = "TEST_UPSTREAM_KEY"
+'''
+        async with (
+            front_door(tmp_path, upstream, settings=GUESTS + second) as door,
+            visiting(chromium, door) as page,
+        ):
+            await open_chat(page)
+            for name in ("Test One", "Test Two"):
+                await page.get_by_role("link", name="New chat").click()
+                await page.get_by_role("button", name="Model: ").click()
+                await page.get_by_role("option", name=name).click()
+                await say(page, f"With {name}")
+                await expect(page.get_by_role("article", name="Assistant")).to_contain_text("11 in")
+            for name in ("Test One", "Test Two"):
+                await page.get_by_role("link", name=f"With {name}").click()
+                await expect(page.get_by_role("button", name=f"Model: {name}")).to_be_visible()
+                await page.reload()
+                await expect(page.get_by_role("button", name=f"Model: {name}")).to_be_visible()
+                await say(page, "More")
+                await expect(page.get_by_role("article", name="Assistant")).to_have_count(2)
+        asked = [request.json["model"] for request in upstream.requests]
+        assert asked == ["upstream-model", "second", "upstream-model", "second"]
+
+
 async def test_settings_go_with_the_request(chromium: Browser, tmp_path: Path) -> None:
     async with (
         FakeUpstream() as upstream,
