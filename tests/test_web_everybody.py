@@ -81,12 +81,20 @@ async def test_axe_finds_nothing_in_the_chat(
         assert await violations(page) == [], "shortcuts"
 
 
+async def sign_in(page: Page) -> None:
+    """Sign in as the owner, by keyboard."""
+    await page.goto("/login?next=/")
+    await page.get_by_label("Key").fill(OWNER)
+    await page.keyboard.press("Enter")
+    await page.locator(READY).wait_for(state="attached")
+
+
 PAGES = ("/no/such/page", "/docs", "/keys", "/usage", "/requests", "/live")
 
 
 @pytest.mark.time_limit(90)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", ["phone", "zoomed"])
+@pytest.mark.parametrize("size", SIZES)
 async def test_axe_finds_nothing_on_the_other_pages(
     chromium: Browser, tmp_path: Path, scheme: Literal["light", "dark"], size: str
 ) -> None:
@@ -96,16 +104,18 @@ async def test_axe_finds_nothing_on_the_other_pages(
         visiting(
             chromium,
             door,
-            expected=("404",),
+            expected=("404", "401"),
             color_scheme=scheme,
             viewport={"width": width, "height": height},
         ) as page,
     ):
         await page.goto("/login")
         assert await violations(page) == [], "signing in"
-        await page.get_by_label("Key").fill(OWNER)
+        await page.get_by_label("Key").fill("wrong")
         await page.keyboard.press("Enter")
-        await page.locator(READY).wait_for(state="attached")
+        await expect(page.get_by_role("alert")).to_be_visible()
+        assert await violations(page) == [], "a wrong key"
+        await sign_in(page)
         await door.mint_key("somebody")
         for path in PAGES:
             await page.goto(path)
@@ -148,6 +158,69 @@ async def test_nothing_is_wider_than_the_screen(
                 await box(page).fill("unbroken" * 30)
                 await page.get_by_role("button", name="Send", exact=True).click()
                 await expect(answers(page)).to_contain_text("11 in")
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1440])
+async def test_the_way_in_is_not_wider_than_the_screen(
+    chromium: Browser, tmp_path: Path, width: int
+) -> None:
+    size = {"width": width, "height": 800}
+    async with (
+        front_door(tmp_path, demo=True) as door,
+        visiting(
+            chromium,
+            door,
+            expected=("401",),
+            viewport=size,
+            screen=size,
+            is_mobile=width < 700,
+            has_touch=width < 700,
+        ) as page,
+    ):
+        await page.goto("/login")
+        for moment in ("empty", "refused"):
+            assert await page.evaluate("() => document.documentElement.scrollWidth") == width
+            assert await page.evaluate(OUTSIDE) == [], moment
+            await page.get_by_label("Key").fill("wrong" * 60)
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_role("alert")).to_be_visible()
+
+
+FOCUS = """() => {
+  const node = document.activeElement;
+  const drawn = (one) => {
+    const { outlineStyle, outlineWidth } = getComputedStyle(one);
+    const { width, height } = one.getBoundingClientRect();
+    return outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 && width * height > 9;
+  };
+  const { top, bottom, left, right } = node.getBoundingClientRect();
+  const inside = bottom > 0 && right > 0 && top < innerHeight && left < innerWidth;
+  const ring = node.id === "message" && getComputedStyle(node.closest(".box")).boxShadow !== "none";
+  // The button of a date's calendar is inside the field, and the browser marks it itself.
+  const inner = node.type === "date" && !node.matches(":focus-visible");
+  const shown = ring || inner || [node, ...(node.labels ?? [])].some(drawn);
+  return [node.outerHTML, node === document.body || (inside && shown)];
+}"""
+
+
+@pytest.mark.time_limit(90)
+async def test_the_focus_is_always_in_sight(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        front_door(tmp_path, demo=True) as door,
+        visiting(chromium, door, expected=("404",)) as page,
+    ):
+        for path in ("/login", "/", *PAGES):
+            if path == "/":
+                await sign_in(page)
+                await door.mint_key("somebody")
+            await page.goto(path)
+            stops = set()
+            for _ in range(50):
+                await page.keyboard.press("Tab")
+                stop, seen = await page.evaluate(FOCUS)
+                assert seen, f"{path}: {stop}"
+                stops.add(stop)
+            assert len(stops) > 5, path
 
 
 FOCUSED = "() => document.activeElement.getAttribute('aria-label')"
