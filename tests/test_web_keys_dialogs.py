@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from axe import violations
 from browser import PHONE, _chromium, visiting  # noqa: F401
 from fakes.upstream import FakeUpstream
 from front_door import MODEL, OWNER, Door, front_door
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 from test_web_everybody import OUTSIDE
 
 LONG = (
@@ -38,6 +39,7 @@ async def open_keys(page: Page, path: str = "/keys") -> None:
     await page.get_by_label("Key").fill(OWNER)
     await page.get_by_role("button", name="Sign in").click()
     await expect(page.get_by_role("link", name="Create a key")).to_be_visible()
+    await page.wait_for_load_state()  # before its script has come the link leads to a page
 
 
 def dialog(page: Page) -> Locator:
@@ -178,6 +180,57 @@ async def test_a_key_is_made_by_keyboard_alone(chromium: Browser, door: Door) ->
         await expect(row(page, "by keyboard")).to_contain_text("3 at once")
         await page.keyboard.press("Enter")
         await expect(dialog(page)).to_contain_text("New key")
+
+
+CLOSED = """(how) => {
+  const dialog = document.querySelector("dialog");
+  if (how === "Done") dialog.querySelector("[data-close]:not([aria-label])").click();
+  else dialog.dispatchEvent(new Event("cancel", { cancelable: true }));
+  const there = [dialog.open, dialog.childElementCount, document.activeElement.dataset.act];
+  document.activeElement.click();
+  return there;
+}"""
+"""Browsers tell that a dialog has closed with their next frame; a quick hand is there before it."""
+
+
+@pytest.mark.parametrize("how", ["Done", "Escape"])
+async def test_a_dialog_that_closes_gives_the_focus_back_at_once(
+    chromium: Browser, door: Door, how: str
+) -> None:
+    async with visiting(chromium, door) as page:
+        await open_keys(page)
+        await page.get_by_role("link", name="Create a key").click()
+        await dialog(page).get_by_label("Name", exact=True).fill("ci")
+        await page.keyboard.press("Enter")
+        await expect(dialog(page)).to_contain_text("Shown once.")
+        await expect(page.locator("#keys tr", has_text="ci")).to_be_attached()
+        assert await page.evaluate(CLOSED, how) == [False, 0, "new"]
+        await expect(dialog(page)).to_contain_text("New key")
+        await page.evaluate(
+            "() => document.querySelector('dialog').dispatchEvent(new Event('close'))"
+        )
+        await expect(dialog(page)).to_contain_text("New key")
+
+
+async def test_until_the_script_has_come_the_link_leads_to_the_form(
+    chromium: Browser, door: Door
+) -> None:
+    async with visiting(chromium, door) as page:
+        await open_keys(page)
+        late = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await late.wait()
+            await route.continue_()
+
+        await page.route("**/js/keys_page.js", hold)
+        await page.goto("/keys", wait_until="commit")
+        await page.get_by_role("link", name="Create a key").press("Enter")
+        await expect(page.get_by_role("heading", name="New key", level=1)).to_be_visible()
+        await page.get_by_label("Name", exact=True).fill("early")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("group", name="Secret")).to_contain_text("roxy_")
+        late.set()
 
 
 async def test_a_server_that_has_gone_is_told_in_the_dialog(chromium: Browser, door: Door) -> None:

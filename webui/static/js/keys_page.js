@@ -32,7 +32,7 @@ function take(answer, place) {
   else if (list) {
     replaceList(list);
     history.replaceState(null, "", answer.url);
-    dialog.close();
+    shut();
     return true;
   } else complain(place, answer.page?.querySelector("main p")?.textContent ?? "The server failed. Try again.");
   return false;
@@ -53,6 +53,13 @@ function showPanel(sent) {
   (first ?? panel.querySelector("form input:not([type=hidden]), form select") ?? title).focus();
   dialog.scrollTop = 0;
   if (panel.matches("[data-secret]")) refresh();
+}
+
+/** Close the dialog. Its event of that comes with the next frame, too late for whoever types on at once. */
+function shut() {
+  dialog.close();
+  dialog.replaceChildren();
+  focusOpened();
 }
 
 /** Bring the list up to date behind the dialog: what was made now stands in it. */
@@ -111,7 +118,6 @@ async function send(form, button) {
   const place = inDialog ? form : document.querySelector("[data-list]");
   try {
     const done = take(await ask("POST", form.action, new URLSearchParams(new FormData(form))), place);
-    if (done) focusOpened();
     if (done) announce(form.dataset.done ?? "Done");
   } catch (error) {
     complain(place, error.message);
@@ -141,7 +147,7 @@ document.addEventListener("click", (event) => {
   const control = event.target.closest("a, button");
   if (!control) return;
   if (control.dataset.fill) fill(control);
-  else if (dialog && control.dataset.close !== undefined) dialog.close();
+  else if (dialog && control.dataset.close !== undefined) shut();
   else if (dialog && control.dataset.dialog !== undefined) open(control);
   else return;
   event.preventDefault();
@@ -153,9 +159,12 @@ if (dialog) {
     event.preventDefault();
     send(event.target, event.submitter);
   });
+  dialog.addEventListener("cancel", (event) => {
+    event.preventDefault();
+    shut();
+  });
   dialog.addEventListener("close", () => {
-    dialog.replaceChildren();
-    focusOpened();
+    if (!dialog.open && dialog.childElementCount) shut(); // the browser closed it without asking
   });
   addEventListener("pagehide", () => {
     dialog.close();
