@@ -11,6 +11,7 @@ from pathlib import Path
 from browser import _chromium, open_chat, say, tab, visiting  # noqa: F401
 from fakes.upstream import (
     USAGE,
+    Answer,
     FakeUpstream,
     Pause,
     chunk,
@@ -204,6 +205,37 @@ async def test_a_limit_counts_down_and_keeps_the_text(chromium: Browser, tmp_pat
         await expect(alert).to_be_hidden()
         await expect(send_button(page)).to_be_enabled()
         assert page.url.endswith("/")
+
+
+async def test_a_limit_after_a_wait_counts_down_too(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+    ):
+        go = asyncio.Event()
+        limited = b"HTTP/1.1 429 Scripted\r\nRetry-After: 17\r\nContent-Length: 0\r\n\r\n"
+        late = Answer(raw=True, pieces=[Pause(go), limited])
+        upstream.plan(late, stream_of(["Now it works"], usage=USAGE))
+        await page.clock.install(time=0)
+        await open_chat(page)
+        await say(page, "my words")
+        await expect(status(page)).to_have_text("Contacting the provider")
+        await page.clock.pause_at(60_000)
+        go.set()
+        refused = answers(page).get_by_role("alert")
+        await expect(refused).to_contain_text("The upstream of this model is rate limited")
+        wait = page.locator("#composer").get_by_role("alert")
+        await expect(wait).to_have_text("You can send again in 17 seconds.")
+        await box(page).fill("more words")
+        await expect(send_button(page)).to_be_disabled()
+        await page.clock.run_for(18_000)
+        await expect(wait).to_be_hidden()
+        await expect(send_button(page)).to_be_enabled()
+        await refused.get_by_role("button", name="Try again").click()
+        await page.clock.run_for(1_000)
+        await expect(text_of_answer(page)).to_have_text("Now it works")
+        assert (await upstream.request(1)).json["messages"][-1]["content"] == "my words"
 
 
 async def test_a_limit_without_a_time_is_told_plainly(chromium: Browser, tmp_path: Path) -> None:

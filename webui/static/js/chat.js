@@ -341,6 +341,7 @@ class Chat {
     this.transcript.end(answer);
     this.tell(message.conversation);
     if (session === this.session) announce(endWords(message));
+    if (session === this.session) this.composer.showWait(message.error?.retryAfter);
     this.refresh();
     this.list?.touched(session.conversation);
     if (message.state === "done" && session.waiting.length) this.asking().then((asking) => asking.askNext(session, message));
@@ -415,8 +416,7 @@ class Chat {
   /** Say why this visitor cannot send, or not these files to this model; null: they can. */
   blocked(files) {
     if (this.visitor.kind === "nobody") {
-      const action = () => location.assign(`/login?next=${location.pathname}`);
-      return { text: "Guests are not welcome here.", label: "Sign in", action };
+      return { text: "Guests are not welcome here.", label: "Sign in", action: () => location.assign(`/login?next=${location.pathname}`) };
     }
     if (!this.session) return null;
     const model = this.model();

@@ -255,6 +255,11 @@ export class Composer {
     this.refresh();
   }
 
+  /** Count down to when an answer that has failed can be asked for again; its turn tells why it has. */
+  showWait(seconds) {
+    if (seconds) this.showAlert("", { wait: seconds });
+  }
+
   /** Take the alert away, unless it still counts down. */
   clearAlert() {
     if (this._wait) return;

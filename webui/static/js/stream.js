@@ -82,6 +82,7 @@ export class AnswerStream {
     this.finish = null;
     this._listener = listener;
     this._ended = false;
+    this._retryAfter = null;
     this._aborter = new AbortController();
   }
 
@@ -188,6 +189,8 @@ export class AnswerStream {
       this._listener.state("queued", { position, waiting, wait });
     } else if (comment === "connecting" || comment === "retrying") {
       this._listener.state(comment, {});
+    } else if (comment.startsWith("retry_after_s=")) {
+      this._retryAfter = Number(comment.slice(14)); // the error that follows passes by then
     }
   }
 
@@ -205,7 +208,7 @@ export class AnswerStream {
       return; // an event that is no JSON says nothing to us
     }
     if (chunk.error) {
-      const error = new ApiError(0, chunk.error);
+      const error = new ApiError(0, chunk.error, this._retryAfter);
       this._end(ENDINGS[error.code] ?? "failed", error);
       return;
     }
