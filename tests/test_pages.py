@@ -164,7 +164,12 @@ async def test_head_has_the_head_of_the_page_and_no_body(door: Door) -> None:
         assert (await wire.answer()).json == {"status": "ok"}
 
 
-TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+TYPES = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
+}
 
 
 async def test_what_a_page_loads_is_served_as_what_it_is_and_loads_nothing_from_elsewhere(
