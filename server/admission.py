@@ -73,6 +73,7 @@ class Admission:
     def __init__(self, counters: Counters, guests: Guests) -> None:
         self._counters = counters
         self._guests = guests
+        self._owner_only_fields: dict[str, frozenset[str]] = {}  # by model, which never changes
         self._guest_limits = GuestLimits(
             requests_per_minute=guests.requests_per_minute,
             requests_per_day=guests.requests_per_day,
@@ -103,7 +104,7 @@ class Admission:
         """
         taken = None
         if not principal.is_owner:
-            _check_fields(model, request)
+            self._check_fields(model, request)
         if principal.key is not None:
             taken = await self._take_for_key(principal.key, model, request)
         elif not principal.is_owner:
@@ -120,6 +121,18 @@ class Admission:
         if principal.is_owner:
             return UNLIMITED
         return self._counters.standing(principal.scope, self._guest_limits)
+
+    def _check_fields(self, model: Model, request: ChatRequest) -> None:
+        """Raise Forbidden for a field by which a key would reach past its models and its budget."""
+        owners = self._owner_only_fields.get(model.id)
+        if owners is None:
+            owners = self._owner_only_fields[model.id] = model.owner_only_fields
+        for name in sorted(owners & request.fields.keys()) if owners else ():
+            raise Forbidden(
+                f"Only the owner may send {name!r} to {model.id}: by it an upstream may use other"
+                " models or cost more. Leave it out.",
+                param=name,
+            )
 
     async def _take_for_key(self, key: Key, model: Model, request: ChatRequest) -> Taken:
         if key.models is not None and model.id not in key.models:
@@ -163,16 +176,6 @@ def cap_answer(request: ChatRequest, most_tokens: int) -> None:
     stated = [name for name in MAX_TOKENS_FIELDS if name in request.fields]
     for name in stated or MAX_TOKENS_FIELDS[:1]:
         request.fields[name] = msgspec.Raw(b"%d" % most_tokens)
-
-
-def _check_fields(model: Model, request: ChatRequest) -> None:
-    """Raise Forbidden for a field by which a key would reach past its models and its budget."""
-    for name in sorted(model.owner_only_fields & request.fields.keys()):
-        raise Forbidden(
-            f"Only the owner may send {name!r} to {model.id}: by it an upstream may use other"
-            " models or cost more. Leave it out.",
-            param=name,
-        )
 
 
 def _price_unknown(model: Model) -> Forbidden:
