@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from browser import _chromium, open_chat, say, tab, visiting  # noqa: F401
+from chatting import GUESTS, chatting
 from fakes.upstream import (
     USAGE,
     Answer,
@@ -25,7 +26,7 @@ from front_door import front_door
 from playwright.async_api import Browser, Locator, Page, Route, expect
 from processes import serving
 from relay import Relay
-from test_web_chat import GUESTS, answers, box, held, send_button, status, stop_button
+from test_web_chat import answers, box, held, send_button, status, stop_button
 
 LONG = tuple(f"word{n} " for n in range(400))
 
@@ -35,11 +36,7 @@ def text_of_answer(page: Page) -> Locator:
 
 
 async def test_a_reload_goes_on_where_it_was(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         answer, go = held("Before. ", "Still before. ", then=("After.",))
         upstream.plan(answer)
         await open_chat(page)
@@ -58,11 +55,7 @@ async def test_a_reload_goes_on_where_it_was(chromium: Browser, tmp_path: Path) 
 async def test_reloads_of_a_long_answer_lose_and_double_nothing(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(stream_of(LONG, usage=USAGE, gap_s=0.01))
         whole = "".join(LONG).strip()
         await open_chat(page)
@@ -80,11 +73,7 @@ async def test_reloads_of_a_long_answer_lose_and_double_nothing(
 
 
 async def test_a_second_tab_shows_the_same_stream(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, door, page):
         answer, go = held("Begun. ", then=("Ended.",))
         upstream.plan(stream_of(["One."], usage=USAGE), answer)
         await open_chat(page)
@@ -129,11 +118,7 @@ async def test_a_broken_connection_loses_no_letter(chromium: Browser, tmp_path: 
 async def test_a_cut_answer_is_kept_and_not_asked_for_again(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         cut = streaming([event(chunk("Half an"))], end="cut")
         upstream.plan(cut, stream_of(["A whole answer"], usage=USAGE))
         await open_chat(page)
@@ -183,11 +168,7 @@ async def refuse(page: Page, headers: dict[str, str]) -> None:
 
 
 async def test_a_limit_counts_down_and_keeps_the_text(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door, expected=("429",)) as page,
-    ):
+    async with chatting(chromium, tmp_path, expected=("429",)) as (upstream, _, page):
         upstream.plan(refusal(429, headers={"Retry-After": "17"}))
         await page.clock.install(time=0)
         await page.clock.pause_at(1_000)
@@ -208,11 +189,7 @@ async def test_a_limit_counts_down_and_keeps_the_text(chromium: Browser, tmp_pat
 
 
 async def test_a_limit_after_a_wait_counts_down_too(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         go = asyncio.Event()
         limited = b"HTTP/1.1 429 Scripted\r\nRetry-After: 17\r\nContent-Length: 0\r\n\r\n"
         late = Answer(raw=True, pieces=[Pause(go), limited])
@@ -276,11 +253,7 @@ async def test_the_gateways_own_limit_is_named(chromium: Browser, tmp_path: Path
 
 
 async def test_an_upstreams_refusal_is_told_in_the_turn(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door, expected=("502", "503", "500")) as page,
-    ):
+    async with chatting(chromium, tmp_path, expected=("502", "503", "500")) as (upstream, _, page):
         upstream.plan(refusal(500), stream_of(["Now it works"], usage=USAGE))
         await open_chat(page)
         await say(page, "Hi")
@@ -292,11 +265,7 @@ async def test_an_upstreams_refusal_is_told_in_the_turn(chromium: Browser, tmp_p
 
 
 async def test_an_answer_shows_what_the_usage_record_has(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, door, page):
         usage = {"prompt_tokens": 1204, "completion_tokens": 356, "total_tokens": 1560}
         upstream.plan(stream_of(["Hel", "lo"], usage=usage, gap_s=0.3))
         await open_chat(page)
@@ -316,11 +285,7 @@ async def test_an_answer_shows_what_the_usage_record_has(chromium: Browser, tmp_
 async def test_a_button_keeps_the_focus_when_the_numbers_come(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(stream_of(["Hello"], usage=USAGE))
         may_tell = asyncio.Event()
 
@@ -339,10 +304,10 @@ async def test_a_button_keeps_the_focus_when_the_numbers_come(
 
 
 async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door, permissions=["clipboard-read", "clipboard-write"]) as page,
+    async with chatting(chromium, tmp_path, permissions=["clipboard-read", "clipboard-write"]) as (
+        upstream,
+        _,
+        page,
     ):
         thought = {"reasoning_content": "secretly thinking"}
         go = asyncio.Event()
@@ -389,11 +354,7 @@ async def test_a_reader_who_scrolls_up_is_left_alone_until_they_jump_to_the_end(
     def paragraphs(first: int, end: int) -> list[bytes | Pause]:
         return [event(chunk(f"Paragraph {n}.\n\n")) for n in range(first, end)]
 
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         more, rest = asyncio.Event(), asyncio.Event()
         pieces = [*paragraphs(0, 60), Pause(more), *paragraphs(60, 180), Pause(rest)]
         upstream.plan(streaming([*pieces, *events_of(["At last."], usage=USAGE)], gap_s=0.01))
@@ -428,11 +389,7 @@ async def test_a_reader_who_scrolls_up_is_left_alone_until_they_jump_to_the_end(
 async def test_what_is_selected_stays_selected_while_text_arrives(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         more, rest = asyncio.Event(), asyncio.Event()
         begun = [event(chunk("A finished paragraph.\n\nAnother"))]
         lines = [event(chunk(f" line\n\n- item {n}\n\nand a")) for n in range(20)]

@@ -7,11 +7,10 @@ import re
 from pathlib import Path
 
 from browser import PHONE, _chromium, open_chat, say, visiting  # noqa: F401
+from chatting import GUESTS, TOUCH, chatting
 from fakes.upstream import USAGE, Answer, FakeUpstream, Pause, chunk, event, events_of, streaming
 from front_door import front_door
 from playwright.async_api import Browser, Locator, Page, expect
-
-GUESTS = "[guests]\nrequests_per_minute = 1000\nrequests_per_day = 100000\nconcurrent_requests = 50"
 
 
 def box(page: Page) -> Locator:
@@ -73,11 +72,7 @@ async def test_a_touch_screen_keeps_its_keyboard_down(chromium: Browser, tmp_pat
 
 
 async def test_only_text_can_be_sent(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         await open_chat(page)
         await box(page).fill("  \n ")
         await expect(send_button(page)).to_be_disabled()
@@ -96,11 +91,7 @@ async def test_only_text_can_be_sent(chromium: Browser, tmp_path: Path) -> None:
 
 
 async def test_enter_of_an_input_method_does_not_send(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         await open_chat(page)
         keyboard = await page.context.new_cdp_session(page)
         composing = {"text": "にほん", "selectionStart": 3, "selectionEnd": 3}
@@ -119,10 +110,10 @@ async def test_enter_of_an_input_method_does_not_send(chromium: Browser, tmp_pat
 
 
 async def test_enter_on_a_touch_screen_is_a_new_line(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door, viewport=PHONE, has_touch=True, is_mobile=True) as page,
+    async with chatting(chromium, tmp_path, **TOUCH) as (
+        upstream,
+        _,
+        page,
     ):
         await open_chat(page)
         await box(page).fill("one")
@@ -134,11 +125,7 @@ async def test_enter_on_a_touch_screen_is_a_new_line(chromium: Browser, tmp_path
 
 
 async def test_an_answer_is_shown_while_it_is_written(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         answer, go = held("The first", then=(" and the last",))
         upstream.plan(answer)
         await open_chat(page)
@@ -158,11 +145,7 @@ async def test_an_answer_is_shown_while_it_is_written(chromium: Browser, tmp_pat
 async def test_stop_ends_the_upstream_call_and_freezes_the_text(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         answer, _ = held("Half of", then=(" never",))
         upstream.plan(answer)
         await open_chat(page)
@@ -221,11 +204,7 @@ async def test_the_place_in_the_queue_is_told(chromium: Browser, tmp_path: Path)
 
 
 async def test_a_message_waits_for_the_answer_before_it(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         answer, go = held("One", then=(".",))
         upstream.plan(answer, *[streaming(events_of(["Two."], usage=USAGE))])
         await open_chat(page)

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from browser import _chromium, open_chat, say, visiting  # noqa: F401
-from fakes.upstream import USAGE, Answer, FakeUpstream, stream_of
+from chatting import chatting
+from fakes.upstream import USAGE, Answer, stream_of
 from front_door import front_door
 from playwright.async_api import Browser, Locator, Page, expect
 from test_web_answers import refuse, text_of_answer
-from test_web_chat import GUESTS, answers, box, held, status, stop_button
+from test_web_chat import answers, box, held, status, stop_button
 
 
 def numbered(count: int = 9) -> list[Answer]:
@@ -49,11 +50,7 @@ async def talk(page: Page, *texts: str) -> None:
 
 
 async def test_regenerating_keeps_the_old_version(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(*numbered())
         await open_chat(page)
         await talk(page, "one", "two")
@@ -71,11 +68,7 @@ async def test_regenerating_keeps_the_old_version(chromium: Browser, tmp_path: P
 
 
 async def test_editing_begins_another_branch(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(*numbered())
         await open_chat(page)
         await page.locator('input[type="file"]').set_input_files(
@@ -95,11 +88,7 @@ async def test_editing_begins_another_branch(chromium: Browser, tmp_path: Path) 
 
 
 async def test_a_draft_stays_with_its_conversation(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door, expected=("429",)) as page,
-    ):
+    async with chatting(chromium, tmp_path, expected=("429",)) as (_, _, page):
         await open_chat(page)
         await talk(page, "about apples")
         await box(page).fill("draft in apples")
@@ -122,11 +111,7 @@ async def test_a_draft_stays_with_its_conversation(chromium: Browser, tmp_path: 
 async def test_a_draft_can_be_written_while_an_answer_runs(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         answer, go = held("Begun", then=(".",))
         upstream.plan(answer)
         await open_chat(page)
@@ -143,11 +128,7 @@ async def test_a_draft_can_be_written_while_an_answer_runs(
 async def test_the_list_renames_pins_deletes_and_takes_back(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (_, _, page):
         await open_chat(page)
         await talk(page, "about apples")
         await begin_anew(page)
@@ -172,11 +153,7 @@ async def test_the_list_renames_pins_deletes_and_takes_back(
 async def test_a_title_being_written_outlives_the_end_of_an_answer(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         answer, go = held("Begun")
         upstream.plan(answer)
         await open_chat(page)
@@ -191,11 +168,7 @@ async def test_a_title_being_written_outlives_the_end_of_an_answer(
 
 
 async def test_search_finds_titles_and_words(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(stream_of(["The quince is a fruit."]), stream_of(["Nothing here."]))
         await open_chat(page)
         await talk(page, "about apples")
@@ -230,11 +203,7 @@ KEPT = """async () => {
 
 
 async def test_an_export_comes_back_the_same(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, door, page):
         upstream.plan(*numbered())
         await open_chat(page)
         await page.locator('input[type="file"]').set_input_files(
@@ -325,11 +294,7 @@ async def test_what_an_import_leaves_out_or_garbles_is_filled_in(
         "stats": {"prompt": "many", "completion": 7},
     }
     given = {"id": "c_1", "title": "Sparse", "messages": [question, answer], "parameters": 3}
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(*numbered())
         await open_chat(page)
         await take_in(page, export_of(given))
@@ -384,11 +349,7 @@ async def test_a_thousand_conversations_are_listed_and_searched(
 async def test_a_refused_version_leaves_the_one_that_was_shown(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door, expected=("429",)) as page,
-    ):
+    async with chatting(chromium, tmp_path, expected=("429",)) as (upstream, _, page):
         upstream.plan(*numbered())
         await open_chat(page)
         await talk(page, "one")
@@ -421,11 +382,7 @@ async def test_the_last_words_of_a_draft_are_kept_by_whoever_leaves_at_once(
 async def test_a_model_that_is_offered_no_more_is_told_and_replaced(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(*numbered())
         question = {"id": "m_1", "role": "user", "text": "What?"}
         await open_chat(page)

@@ -8,11 +8,12 @@ from typing import Literal
 import pytest
 from axe import violations
 from browser import READY, _chromium, open_chat, say, visiting  # noqa: F401
+from chatting import GUESTS, chatting
 from fakes.upstream import USAGE, FakeUpstream, chunk, event, stream_of, streaming
 from front_door import OWNER, front_door
 from playwright.async_api import Browser, Page, expect
 from test_web_answers import text_of_answer
-from test_web_chat import GUESTS, answers, box, held, status, stop_button
+from test_web_chat import answers, box, held, status, stop_button
 
 RICH = (
     """### Heading
@@ -238,11 +239,7 @@ async def tab_to(page: Page, name: str) -> None:
 
 
 async def test_all_can_be_done_by_keyboard(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         answer, _ = held("Begun")
         upstream.plan(answer, stream_of(["Two."], usage=USAGE))
         await open_chat(page)
@@ -272,11 +269,7 @@ async def tab_to_back(page: Page, name: str) -> None:
 
 
 async def test_escape_stops_and_shortcuts_work(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         answer, _ = held("Begun")
         upstream.plan(answer)
         await open_chat(page)
@@ -310,11 +303,7 @@ async def test_the_theme_is_the_servers_from_the_first_pixel(
 
 
 async def test_motion_is_reduced_on_request(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         answer, go = held("Begun", then=(".",))
         upstream.plan(answer)
         await open_chat(page)
@@ -326,11 +315,7 @@ async def test_motion_is_reduced_on_request(chromium: Browser, tmp_path: Path) -
 
 
 async def test_words_run_the_way_they_are_written(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(stream_of(["مرحبا بالعالم.\n\n- عنصر أول\n\nIn English.\n"], usage=USAGE))
         await open_chat(page)
         await say(page, "שלום עולם")
@@ -342,11 +327,7 @@ async def test_words_run_the_way_they_are_written(chromium: Browser, tmp_path: P
 
 
 async def test_a_conversation_is_printed_as_a_whole(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(stream_of(["A paragraph.\n\n" * 150], usage=USAGE))
         await open_chat(page)
         await say(page, "A question")

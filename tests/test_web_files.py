@@ -6,10 +6,11 @@ import base64
 from pathlib import Path
 
 from browser import _chromium, open_chat, say, visiting  # noqa: F401
+from chatting import GUESTS, chatting
 from fakes.upstream import FakeUpstream
 from front_door import front_door
 from playwright.async_api import Browser, FilePayload, Locator, Page, expect
-from test_web_chat import GUESTS, box, send_button
+from test_web_chat import box, send_button
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -103,11 +104,7 @@ async def test_an_image_needs_a_model_that_takes_images(chromium: Browser, tmp_p
 
 
 async def test_text_files_are_read_by_the_model(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         await open_chat(page)
         await picker(page).set_input_files(
             {"name": "a.md", "mimeType": "text/markdown", "buffer": b"```\nfenced\n```"}
@@ -177,11 +174,7 @@ secret_env = "TEST_UPSTREAM_KEY"
 
 
 async def test_settings_go_with_the_request(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         await open_chat(page)
         await page.get_by_role("button", name="Settings of the conversation").click()
         await page.get_by_role("textbox", name="System prompt").fill("Be brief.")

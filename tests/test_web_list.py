@@ -6,20 +6,15 @@ import re
 from pathlib import Path
 
 from browser import _chromium, open_chat, say, visiting  # noqa: F401
-from fakes.upstream import FakeUpstream
-from front_door import front_door
+from chatting import chatting
 from playwright.async_api import Browser, expect
 from test_web_answers import text_of_answer
-from test_web_chat import GUESTS, answers, box, held
+from test_web_chat import answers, box, held
 from test_web_conversations import begin_anew, entries, more, numbered, talk
 
 
 async def test_a_new_title_is_everywhere_and_stays(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(*numbered())
         await open_chat(page)
         await talk(page, "about apples")
@@ -36,11 +31,7 @@ async def test_a_new_title_is_everywhere_and_stays(chromium: Browser, tmp_path: 
 
 
 async def test_pinning_keeps_the_version_and_the_draft(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(*numbered())
         await open_chat(page)
         await talk(page, "about apples")
@@ -63,11 +54,7 @@ async def test_pinning_keeps_the_version_and_the_draft(chromium: Browser, tmp_pa
 async def test_deleting_stops_the_answer_and_undo_brings_the_rest_back(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         answer, _ = held("Begun ")
         upstream.plan(answer, *numbered())
         await open_chat(page)

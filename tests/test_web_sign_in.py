@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 
 from browser import _chromium, open_chat, say, visiting  # noqa: F401
+from chatting import GUESTS, chatting
 from fakes.upstream import USAGE, FakeUpstream, Pause, events_of, refusal, streaming
 from front_door import OWNER, front_door
 from playwright.async_api import Browser, Page, expect
 from test_web_answers import text_of_answer
-from test_web_chat import GUESTS, answers, status
+from test_web_chat import answers, status
 
 
 async def sign_in(page: Page, key: str) -> None:
@@ -83,11 +84,7 @@ async def test_a_provider_that_fails_is_told_and_another_tried(
 
 
 async def test_the_contact_with_the_provider_is_told(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         go = asyncio.Event()
         thought = {"reasoning_content": "hm"}
         then = asyncio.Event()

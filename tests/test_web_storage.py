@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from browser import PHONE, _chromium, open_chat, say, visiting  # noqa: F401
-from fakes.upstream import USAGE, FakeUpstream, stream_of
-from front_door import front_door
+from chatting import TOUCH, chatting
+from fakes.upstream import USAGE, stream_of
 from playwright.async_api import Browser, expect
 from test_web_answers import text_of_answer
-from test_web_chat import GUESTS, answers, box, held, stop_button
+from test_web_chat import answers, box, held, stop_button
 from test_web_conversations import begin_anew, entries, more, talk
 
 NO_DATABASE = """IDBFactory.prototype.open = () => {
@@ -21,11 +21,7 @@ NO_ROOM = """IDBObjectStore.prototype.put = function () {
 
 
 async def test_a_browser_without_storage_can_chat(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (_, _, page):
         await page.add_init_script(NO_DATABASE)
         await open_chat(page)
         await expect(page.get_by_role("alert")).to_contain_text("keeps nothing for the page")
@@ -37,11 +33,7 @@ async def test_a_browser_without_storage_can_chat(chromium: Browser, tmp_path: P
 
 
 async def test_a_full_browser_says_so_and_goes_on(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (_, _, page):
         await page.add_init_script(NO_ROOM)
         await open_chat(page)
         await say(page, "one")
@@ -51,11 +43,7 @@ async def test_a_full_browser_says_so_and_goes_on(chromium: Browser, tmp_path: P
 
 
 async def test_a_queued_message_can_be_sent_after_a_stop(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         answer, _ = held("Begun")
         upstream.plan(answer, stream_of(["Two."], usage=USAGE))
         await open_chat(page)
@@ -71,10 +59,10 @@ async def test_a_queued_message_can_be_sent_after_a_stop(chromium: Browser, tmp_
 
 
 async def test_undo_is_at_hand_on_a_phone(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door, viewport=PHONE, has_touch=True, is_mobile=True) as page,
+    async with chatting(chromium, tmp_path, **TOUCH) as (
+        _,
+        _,
+        page,
     ):
         await open_chat(page)
         await box(page).fill("about apples")

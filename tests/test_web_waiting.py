@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 from browser import _chromium, open_chat, say, tab, visiting  # noqa: F401
-from fakes.upstream import FakeUpstream, refusal
-from front_door import front_door
+from chatting import chatting
+from fakes.upstream import refusal
 from playwright.async_api import Browser, Locator, Page, Route, expect
 from test_web_answers import text_of_answer
-from test_web_chat import GUESTS, answers, box, held
+from test_web_chat import answers, box, held
 from test_web_conversations import begin_anew, entries, more, numbered, talk
 
 
@@ -21,11 +21,7 @@ def waiting(page: Page) -> Locator:
 async def test_with_two_tabs_a_waiting_message_is_sent_once(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, door, page):
         answer, end = held("Begun ", then=("and ended.",))
         upstream.plan(answer, *numbered())
         await open_chat(page)
@@ -50,11 +46,7 @@ async def test_with_two_tabs_a_waiting_message_is_sent_once(
 async def test_a_waiting_message_that_is_refused_waits_on(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door, expected=("400",)) as page,
-    ):
+    async with chatting(chromium, tmp_path, expected=("400",)) as (upstream, _, page):
         answer, end = held("Begun ", then=("and ended.",))
         upstream.plan(answer, refusal(400), *numbered())
         await open_chat(page)
@@ -74,11 +66,7 @@ async def test_a_waiting_message_that_is_refused_waits_on(
 async def test_a_second_message_right_after_the_first_waits(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(*numbered())
         await open_chat(page)
         await page.evaluate(
@@ -98,11 +86,7 @@ async def test_a_second_message_right_after_the_first_waits(
 async def test_what_one_tab_is_still_sending_another_shows_and_follows(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, door, page):
         upstream.plan(*numbered())
         await open_chat(page)
         await talk(page, "zero")
@@ -126,11 +110,7 @@ async def test_what_one_tab_is_still_sending_another_shows_and_follows(
 async def test_what_another_tab_has_deleted_is_left_with_what_was_typed(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with chatting(chromium, tmp_path) as (upstream, door, page):
         upstream.plan(*numbered())
         await open_chat(page)
         await talk(page, "about apples")

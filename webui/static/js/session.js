@@ -52,8 +52,8 @@ export class Session {
     const conversation = await find("conversations", id);
     if (!conversation || conversation.deleted) return null;
     const waiting = await find("settings", waitingOf(id));
-    const left = leftWords();
-    if (left?.begun && left.id === id) conversation.draft = { files: [], ...conversation.draft, text: left.text };
+    const words = leftWords();
+    if (words?.begun && words.id === id) conversation.draft = { files: [], ...conversation.draft, text: words.text };
     return new Session(conversation, await within("messages", id), waiting?.messages);
   }
 
@@ -62,10 +62,10 @@ export class Session {
     const kept = (await find("settings", NEW))?.value;
     const goesOn = kept && !(await find("conversations", kept.id));
     const conversation = goesOn ? kept : newConversation(model);
-    const left = leftWords();
-    if (left && !left.begun && !(await find("conversations", left.id))) {
-      const files = kept?.id === left.id ? (kept.draft?.files ?? []) : [];
-      Object.assign(conversation, { id: left.id, draft: { text: left.text, files } });
+    const words = leftWords();
+    if (words && !words.begun && !(await find("conversations", words.id))) {
+      const files = kept?.id === words.id ? (kept.draft?.files ?? []) : [];
+      Object.assign(conversation, { id: words.id, draft: { text: words.text, files } });
     }
     return new Session(conversation, []);
   }
