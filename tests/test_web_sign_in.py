@@ -12,7 +12,7 @@ from fakes.upstream import USAGE, FakeUpstream, Pause, events_of, refusal, strea
 from front_door import OWNER, front_door
 from playwright.async_api import Browser, Page, expect
 from test_web_answers import text_of_answer
-from test_web_chat import answers, status
+from test_web_chat import answers, held, status
 
 
 async def sign_in(page: Page, key: str) -> None:
@@ -145,17 +145,23 @@ async def test_a_session_that_has_ended_is_told_in_plain_words(
         await expect(page.get_by_role("textbox", name="Message")).to_have_value("my words")
 
 
-async def test_what_is_left_is_told_below_every_answer(chromium: Browser, tmp_path: Path) -> None:
+async def test_what_is_left_is_told_from_every_question_on(
+    chromium: Browser, tmp_path: Path
+) -> None:
     limits = "[guests]\nrequests_per_minute = 3\nrequests_per_day = 9"
     async with (
         FakeUpstream() as upstream,
         front_door(tmp_path, upstream, settings=limits) as door,
         visiting(chromium, door) as page,
     ):
+        answer, end = held("Begun")
+        upstream.plan(answer)
         await open_chat(page)
         composer = page.locator("#composer")
         await expect(composer).not_to_contain_text("left")
         await say(page, "Hi")
+        await expect(text_of_answer(page)).to_have_text("Begun")
         await expect(composer).to_contain_text("2 of 3 messages left this minute, 8 of 9 today")
+        end.set()
         await page.get_by_role("textbox", name="Message").fill("More words")
         await expect(composer).to_contain_text("≈ 3 tokens")

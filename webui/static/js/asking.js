@@ -66,6 +66,7 @@ export class Asking {
       if (session === chat.session) chat.show();
       return error;
     }
+    chat.updateStanding();
     await chat.save(session, message); // other tabs may follow it from here on
     return null;
   }
