@@ -9,6 +9,8 @@ const TICK_MS = 1000;
 const SHORT_S = 0.2;
 /** Between two paintings of new text: nobody reads faster, and the page stays free. */
 const PAINT_MS = 50;
+/** What may stand below a turn, in this order. */
+const PARTS = ["usage", "versions", "acts"];
 
 let markdown = null;
 
@@ -81,8 +83,8 @@ class Row {
     if (mine) this._buildQuestion();
     else this._buildAnswer();
     this._keys = {};
-    this._slots = { usage: el("span"), versions: el("span"), acts: el("span") };
-    this.foot = el("footer", {}, ...Object.values(this._slots));
+    this._parts = {};
+    this.foot = el("footer");
     this.root.append(this.foot);
     this.refresh();
   }
@@ -98,11 +100,12 @@ class Row {
   _buildAnswer() {
     this.thoughts = null;
     this.body = el("div", { class: "md" });
-    this.state = el("p", { class: "state" }, "Sending");
-    this.problem = el("div", { class: "problem", hidden: true });
+    this.state = null;
+    this.problem = null;
     this.blocks = new markdown.Blocks(this.body);
-    this.root.append(this.body, this.state, this.problem);
-    if (this.message.state !== "open") this.paint(true);
+    this.root.append(this.body);
+    if (this.message.state === "open") this._showState("Sending");
+    else this.paint(true);
   }
 
   /** Show the text as it is now; the last time it is `final`. */
@@ -134,8 +137,15 @@ class Row {
     const since = (performance.now() - answer.phase.since) / 1000;
     const time = since >= 1 ? ` · ${seconds(Math.floor(since)).replace(".0", "")}` : "";
     const words = `${answer.words}${answer.pace}${time}`;
-    if (this.state.textContent !== words) this.state.textContent = words;
-    this.state.hidden = false;
+    if (this.state?.textContent !== words) this._showState(words);
+  }
+
+  /** Say in words where the answer is; "": it is over. A long conversation has no lines for nothing. */
+  _showState(words) {
+    if (words && !this.state) this.body.after((this.state = el("p", { class: "state" })));
+    if (words) this.state.textContent = words;
+    else this.state?.remove();
+    if (!words) this.state = null;
   }
 
   /** Show everything around the text: buttons, versions, usage, what went wrong. */
@@ -146,7 +156,7 @@ class Row {
       if (!open) {
         this.root.removeAttribute("aria-busy");
         delete this.root.dataset.phase;
-        this.state.hidden = true;
+        this._showState("");
       }
       this._showProblem();
     }
@@ -167,10 +177,10 @@ class Row {
   _part(name, key, make) {
     if (this._keys[name] === key) return;
     this._keys[name] = key;
-    const part = key === null ? null : make();
-    const slot = this._slots[name];
-    slot.replaceChildren(...(part ? [part] : []));
-    slot.hidden = part === null;
+    this._parts[name]?.remove();
+    const part = (this._parts[name] = key === null ? null : make());
+    const next = PARTS.slice(PARTS.indexOf(name) + 1).map((other) => this._parts[other]).find(Boolean);
+    if (part) this.foot.insertBefore(part, next ?? null);
   }
 
   _showProblem() {
@@ -179,15 +189,16 @@ class Row {
     const key = JSON.stringify(told);
     if (this._keys.problem === key) return;
     this._keys.problem = key;
-    this.problem.hidden = !told;
+    this.problem?.remove();
+    this.problem = null;
     if (!told) return;
     const parts = [icon(told.icon ?? "circle-alert"), el("p", {}, told.text)];
     if (told.action) {
       parts.push(el("button", { type: "button", class: "button", "data-act": told.action.act }, told.action.label));
     }
-    this.problem.className = `problem ${told.tone ?? "bad"}`;
-    this.problem.setAttribute("role", told.tone === "calm" ? "note" : "alert");
-    this.problem.replaceChildren(...parts);
+    const role = told.tone === "calm" ? "note" : "alert";
+    this.problem = el("div", { class: `problem ${told.tone ?? "bad"}`, role }, ...parts);
+    this.foot.before(this.problem);
   }
 
   _usage() {
