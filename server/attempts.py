@@ -45,6 +45,7 @@ class Attempts:
             f"{said} Try again in {int(wait_s) + 1} s.",
             limit="attempts",
             retry_after_s=wait_s,
+            should_retry=False,  # an SDK would wait and send the same wrong key again
         )
 
     def note_failure(self, address: str) -> None:

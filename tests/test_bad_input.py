@@ -262,6 +262,7 @@ async def test_too_many_wrong_keys_are_a_429_and_the_right_one_never_is(gate: Ga
     )
     assert answer.error["code"] == "rate_limit_exceeded"
     assert 0 < int(answer.headers["retry-after"]) <= 60
+    assert answer.headers["x-should-retry"] == "false", "no wait makes a wrong key right"
     right = request("GET", "/api/v1/models", key=OWNER)
     assert (await ask(gate.door.port, right, source="127.0.2.1")).status == 200
     await gate.refuses(request("GET", "/api/v1/models", key="guess"), 401, source="127.0.2.2")

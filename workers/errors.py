@@ -212,14 +212,16 @@ class Stopped(GatewayError):
 class RateLimited(GatewayError):
     """A limit of the key or guest is used up for now, or held by what it has running.
 
-    `limit` is `requests`, `tokens`, `concurrency` or `budget`.
+    `limit` is `requests`, `tokens`, `concurrency` or `budget`; `attempts` for wrong keys.
     """
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
     summary = "Too many requests."
 
-    def __init__(self, message: str, *, limit: str, retry_after_s: float) -> None:
-        super().__init__(message, retry_after_s=retry_after_s)
+    def __init__(
+        self, message: str, *, limit: str, retry_after_s: float, should_retry: bool | None = None
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, should_retry=should_retry)
         if limit in ("requests", "tokens"):
             self.type = limit
         self.limit = limit
