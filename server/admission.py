@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from server.settings import Guests
     from server.store import UsageRow
     from workers.catalog import Model
-    from workers.wire import ChatRequest
+    from workers.request.chat_request import ChatRequest
 
 ALL_GUESTS = "guests"
 """The scope that all guests share."""

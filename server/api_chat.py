@@ -1,7 +1,7 @@
 """The chat completion API as types, for the OpenAPI document: the request and its answers.
 
-What is checked of a request is `workers.chat_schema.Chat`, which keeps messages undecoded; here
-they are spelled out as OpenAI's API document has them. Further members go to the upstream.
+What is checked of a request is `workers.request.chat_schema.Chat`, which keeps messages undecoded;
+here they are spelled out as OpenAI's API document has them. Further members go to the upstream.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, structs
 
-from workers.chat_schema import Chat
+from workers.request.chat_schema import Chat
 
 
 class TextPart(Struct, tag_field="type", tag="text"):

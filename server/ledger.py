@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from server.store import Batch, UsageRow
 from workers.errors import StoreUnavailable
-from workers.wire import Usage
+from workers.request.chat_request import Usage
 
 if TYPE_CHECKING:
     from server.admission import Lease

@@ -10,7 +10,7 @@ from workers.catalog import Deployment, Model
 from workers.errors import GatewayError
 from workers.job import Job, Outcome
 from workers.queue import FairQueue
-from workers.wire import ChatRequest, parse_chat
+from workers.request.chat_request import ChatRequest, parse_chat
 
 BODY = b'{"model":"test/one","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
 MODEL = Model(id="test/one", name="One")

@@ -16,7 +16,7 @@ from server.keys import Key, Limits
 from server.settings import Guests
 from workers.catalog import Deployment, Model, Prices
 from workers.errors import Forbidden, GatewayError, InvalidKey, RateLimited
-from workers.wire import ChatRequest, parse_chat
+from workers.request.chat_request import ChatRequest, parse_chat
 
 GLM = Model("zai/glm-4.5", "GLM 4.5", max_output_tokens=1_000, prices=Prices(600_000, 2_200_000))
 FREE = Model("local/free", "Free", prices=Prices(0, 0))

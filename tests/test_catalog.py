@@ -17,7 +17,7 @@ from workers.deployment_checks import (
     looks_like_a_secret,
 )
 from workers.errors import ModelNotFound
-from workers.wire import Usage
+from workers.request.chat_request import Usage
 
 LOCAL: dict[str, Any] = {
     "provider": "openai",

@@ -21,7 +21,7 @@ from workers.errors import (
 from workers.job import Ending, Job, JobEnded, Outcome
 from workers.providers import TRANSLATORS, Translator
 from workers.queue import FairQueue
-from workers.wire import Usage
+from workers.request.chat_request import Usage
 
 ENDINGS: tuple[Ending, ...] = get_args(Ending)
 DEPLOYMENT = make_deployment()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.errors import InvalidRequest
-from workers.json_body import MAX_DEPTH, read_object
+from workers.request.json_body import MAX_DEPTH, read_object
 
 
 def refusal(body: bytes) -> InvalidRequest:

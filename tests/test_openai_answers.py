@@ -13,7 +13,7 @@ from workers.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from workers.wire import Usage
+from workers.request.chat_request import Usage
 
 
 def answer(message: Any = ..., finish: Any = "stop", **more: Any) -> bytes:

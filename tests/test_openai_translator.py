@@ -32,7 +32,7 @@ from workers.errors import (
 )
 from workers.providers import TRANSLATORS
 from workers.providers.openai import MAX_HELD_BYTES, MAX_HELD_EVENTS, OpenAITranslator
-from workers.wire import Usage, parse_chat
+from workers.request.chat_request import Usage, parse_chat
 
 
 def relay(*events: bytes, usage: bool = False) -> bytes:

@@ -40,7 +40,7 @@ from server.routes import ROUTES
 from server.settings import SHORT_VARIABLES, describe_settings
 from webui.docs_parts import LANGUAGES, inline, prose
 from webui.docs_tables import FIELD_WORDS
-from workers.chat_schema import Chat
+from workers.request.chat_schema import Chat
 
 SEES = "prices = { prompt = 1.0, completion = 2.0 }\ninput_modalities = ['text', 'image']"
 SHOWN = r'<pre data-language="(\w+)"[^>]*><code>(.*?)</code></pre>'

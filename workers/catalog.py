@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from workers.errors import ModelNotFound
 
 if TYPE_CHECKING:
-    from workers.wire import Usage
+    from workers.request.chat_request import Usage
 
 MILLION = 1_000_000
 CHAT_COMPLETIONS = "chat.completions"

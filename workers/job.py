@@ -17,7 +17,7 @@ from workers.catalog import Deployment, Model
 from workers.channel import Channel
 from workers.errors import GatewayError
 from workers.providers import Translator
-from workers.wire import ChatRequest, Usage
+from workers.request.chat_request import ChatRequest, Usage
 
 Ending = Literal["finished", "failed", "cut", "cancelled", "timed_out", "drained", "refused"]
 State = Literal["new", "queued", "connecting", "streaming", "done"]

@@ -12,7 +12,7 @@ from server.handlers.streaming import StreamHandler
 from server.reply import WholeReply
 from workers.errors import Conflict, GatewayError, InvalidRequest, PayloadTooLarge
 from workers.job import Job, Outcome
-from workers.wire import parse_chat
+from workers.request.chat_request import parse_chat
 
 MAX_WAIT_HEADER = "X-Roxy-Max-Wait"
 KEEP_HEADER = "X-Roxy-Keep"

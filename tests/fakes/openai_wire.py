@@ -7,7 +7,7 @@ from typing import Any
 
 from workers.catalog import Deployment, Model
 from workers.providers.openai import OpenAITranslator
-from workers.wire import parse_chat
+from workers.request.chat_request import parse_chat
 
 DEPLOYMENT = Deployment(
     id="zai/glm-4.5@up",

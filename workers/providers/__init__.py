@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from workers.providers.openai import OpenAITranslator
 from workers.providers.translator import Translator, UpstreamRequest
-from workers.wire import ChatRequest
+from workers.request.chat_request import ChatRequest
 
 if TYPE_CHECKING:
     from workers.catalog import Deployment, Model

@@ -36,8 +36,8 @@ from workers.providers.openai_chunks import (
 )
 from workers.providers.refusals import find_problem, refused, told_in_band
 from workers.providers.translator import DEFAULT_MAX_EVENT_BYTES, UpstreamRequest
+from workers.request.chat_request import ChatRequest, Usage, parse_usage
 from workers.sse import EventSplitter
-from workers.wire import ChatRequest, Usage, parse_usage
 
 if TYPE_CHECKING:
     from workers.catalog import Deployment, Model

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from workers.errors import UpstreamError
-from workers.wire import Usage
+from workers.request.chat_request import Usage
 
 DEFAULT_MAX_EVENT_BYTES = 8 * 1024 * 1024
 

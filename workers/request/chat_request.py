@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from workers.chat_schema import check_chat
-from workers.json_body import read_object
+from workers.request.chat_schema import check_chat
+from workers.request.json_body import read_object
 
 _MAX_TOKENS_COUNTED = 2**53
 
