@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from server.keys import Key
     from server.settings import Guests
     from server.store import UsageRow
-    from workers.catalog import Model
+    from workers.catalog.catalog import Model
     from workers.request.chat_request import ChatRequest
 
 ALL_GUESTS = "guests"

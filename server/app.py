@@ -55,10 +55,10 @@ from server.store import Store, StoreFailure
 from server.store_sqlite import SqliteStore
 from server.wire import HttpLimits
 from webui.routes import page_rules
-from workers.catalog import Catalog
-from workers.catalog_file import load_catalog
+from workers.catalog.catalog import Catalog
+from workers.catalog.catalog_file import load_catalog
+from workers.catalog.prices import find_prices
 from workers.pool import Engine, StreamSettings
-from workers.prices import find_prices
 from workers.transport import Transport
 
 log = logging.getLogger("roxy")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from server.config import Config
-from workers.catalog import Catalog, Deployment
-from workers.catalog_file import load_catalog
+from workers.catalog.catalog import Catalog, Deployment
+from workers.catalog.catalog_file import load_catalog
 from workers.errors import GatewayError
 from workers.transport import Transport
 

@@ -29,7 +29,7 @@ from server.keys import Limits
 from server.private_file import write_private
 from server.store import StoreFailure
 from server.store_sqlite import SqliteStore
-from workers.catalog_file import load_catalog
+from workers.catalog.catalog_file import load_catalog
 from workers.errors import NotFound
 
 LIMIT_OPTIONS = {

@@ -28,9 +28,9 @@ from server.settings import (
     describe_settings,
     variable_of,
 )
-from workers.catalog_entries import CatalogError, ModelEntry
-from workers.catalog_file import load_catalog, merged_entries, parse_entries
-from workers.deployment_checks import checked_base_url
+from workers.catalog.catalog_file import load_catalog, merged_entries, parse_entries
+from workers.catalog.deployment_checks import checked_base_url
+from workers.catalog.entries import CatalogError, ModelEntry
 
 __all__ = ["Config", "ConfigError", "Setting", "describe_settings", "environment", "load_config"]
 

@@ -19,7 +19,7 @@ from server.demo_answer import compose
 from server.demo_http import Connection
 from server.demo_request import DemoRequest, Refusal, invalid, read_request
 from server.demo_wire import Writer, error_event
-from workers.catalog import Catalog, Deployment
+from workers.catalog.catalog import Catalog, Deployment
 
 TOKENS_PER_S = 50.0
 THINKING_TOKENS = 20

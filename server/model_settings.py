@@ -1,6 +1,6 @@
 """The fields of `[[models]]` in `roxy.toml`, as the documentation shows them.
 
-They are read off `workers.catalog_entries`, so that nothing is told that does not hold.
+They are read off `workers.catalog.entries`, so that nothing is told that does not hold.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import msgspec
 from msgspec import NODEFAULT, UNSET, Struct
 
 from server.settings import description_of
-from workers.catalog_entries import ENTRY_TABLES
-from workers.catalog_file import DEFAULT
+from workers.catalog.catalog_file import DEFAULT
+from workers.catalog.entries import ENTRY_TABLES
 
 SIMPLE = {msgspec.inspect.StrType: "text", msgspec.inspect.DateType: "date"}
 

@@ -20,7 +20,7 @@ from server.log import AccessLog
 from server.model_health import ModelHealth
 from server.sessions import Sessions
 from server.store import Store
-from workers.catalog import Catalog
+from workers.catalog.catalog import Catalog
 from workers.pool import Engine
 
 

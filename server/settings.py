@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from workers.catalog_entries import ModelEntry
+from workers.catalog.entries import ModelEntry
 
 KIB = 1024
 MIB = 1024 * 1024

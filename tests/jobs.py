@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
-from workers.catalog import Deployment, Model
+from workers.catalog.catalog import Deployment, Model
 from workers.errors import GatewayError
 from workers.job import Job, Outcome
 from workers.queue import FairQueue

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from workers.catalog import Catalog, Deployment, Model, Prices, PriceTier
-from workers.catalog_entries import CatalogError
-from workers.catalog_file import load_catalog, microusd
-from workers.deployment_checks import (
+from workers.catalog.catalog import Catalog, Deployment, Model, Prices, PriceTier
+from workers.catalog.catalog_file import load_catalog, microusd
+from workers.catalog.deployment_checks import (
     checked_base_url,
     checked_secret,
     host_label,
     looks_like_a_secret,
 )
+from workers.catalog.entries import CatalogError
 from workers.errors import ModelNotFound
 from workers.request.chat_request import Usage
 

@@ -15,7 +15,7 @@ from schemas import validate_chunk, validate_completion
 
 from server.demo import DEMO_ORDER, DemoUpstream, with_demo
 from server.demo_answer import pieces
-from workers.catalog_file import load_catalog
+from workers.catalog.catalog_file import load_catalog
 
 WEATHER: dict[str, Any] = {
     "type": "function",

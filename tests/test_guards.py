@@ -207,7 +207,7 @@ def test_the_readme_runs_what_ci_runs() -> None:
 
 
 def test_the_catalog_and_the_licences_are_here() -> None:
-    catalog = tomllib.loads((ROOT / "workers" / "catalog.toml").read_text())
+    catalog = tomllib.loads((ROOT / "workers" / "catalog" / "catalog.toml").read_text())
     assert [model["id"] for model in catalog["models"]] == [
         "zai/glm-4.5",
         "google/gemini-2.5-pro",

@@ -21,7 +21,7 @@ from server.ledger import FLUSH_ROWS, Ledger, find_usage
 from server.settings import Guests
 from server.store import Store, UsageRow
 from server.store_sqlite import SqliteStore
-from workers.catalog import Model, Prices
+from workers.catalog.catalog import Model, Prices
 from workers.errors import InvalidKey, Overloaded, StoreUnavailable, UpstreamUnavailable
 from workers.job import Ending, Outcome
 from workers.request.chat_request import Usage, parse_chat

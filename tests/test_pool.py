@@ -13,7 +13,7 @@ import pytest
 from fakes.upstream import FakeUpstream, Pause, chunk, event, silence, stream_of, streaming
 from jobs import Client, make_deployment, make_job
 
-from workers.catalog import Model
+from workers.catalog.catalog import Model
 from workers.errors import Conflict, Draining, GatewayError, Overloaded, UpstreamError
 from workers.job import Job, Outcome
 from workers.pool import Engine, StreamSettings

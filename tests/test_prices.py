@@ -21,10 +21,10 @@ from genai_prices.types import (
     TieredPrices,
 )
 
-from workers.catalog import Model, Prices
-from workers.catalog_file import load_catalog
-from workers.price_list import as_prices, look_up
-from workers.prices import find_prices
+from workers.catalog.catalog import Model, Prices
+from workers.catalog.catalog_file import load_catalog
+from workers.catalog.price_list import as_prices, look_up
+from workers.catalog.prices import find_prices
 
 
 async def test_every_built_in_model_has_a_price() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from workers.catalog import Deployment
+from workers.catalog.catalog import Deployment
 from workers.errors import (
     UpstreamError,
     UpstreamRateLimited,

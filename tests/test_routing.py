@@ -9,7 +9,7 @@ import pytest
 from jobs import make_deployment
 from msgspec.structs import replace
 
-from workers.catalog import Deployment, Model
+from workers.catalog.catalog import Deployment, Model
 from workers.errors import (
     NoDeployment,
     UpstreamDisconnected,

@@ -26,7 +26,7 @@ from webui import figures, key_form, key_rows
 from webui.key_form import KeyForm, RefusedForm, checked
 from webui.key_rows import Moment
 from webui.pages import OwnerPageHandler
-from workers.catalog import Model
+from workers.catalog.catalog import Model
 from workers.errors import InvalidRequest, NotFound
 
 FORM_BYTES = 64 * 1024

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from server.handlers.models import describe_model
 from server.model_health import Health, ModelHealth
-from workers.catalog import Model
+from workers.catalog.catalog import Model
 
 WORTH_TELLING = 0.05
 """The share of failures from which on it is told."""

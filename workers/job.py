@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from workers.catalog import Deployment, Model
+from workers.catalog.catalog import Deployment, Model
 from workers.channel import Channel
 from workers.errors import GatewayError
 from workers.providers import Translator

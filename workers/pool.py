@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from workers.catalog import Deployment, Model
+from workers.catalog.catalog import Deployment, Model
 from workers.clock import Clock
 from workers.errors import (
     Conflict,

@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from workers.catalog import Deployment, Model
+from workers.catalog.catalog import Deployment, Model
 from workers.errors import NoDeployment, UpstreamError, UpstreamRateLimited
 
 

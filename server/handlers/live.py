@@ -9,7 +9,7 @@ from typing import Any
 from server.handlers.keys import OwnerHandler
 from server.ledger import BYTES_PER_TOKEN
 from server.services import Services
-from workers.catalog import Model
+from workers.catalog.catalog import Model
 from workers.job import Job
 from workers.pool import ModelPool
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from server.auth import Principal
 from server.handlers.base import BaseHandler
-from workers.catalog import Model, Prices
+from workers.catalog.catalog import Model, Prices
 from workers.errors import ModelNotFound
 
 DOLLAR = 1_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from workers.catalog import Deployment, Model
+from workers.catalog.catalog import Deployment, Model
 from workers.providers.openai import OpenAITranslator
 from workers.request.chat_request import parse_chat
 

@@ -10,7 +10,7 @@ from workers.providers.translator import Translator, UpstreamRequest
 from workers.request.chat_request import ChatRequest
 
 if TYPE_CHECKING:
-    from workers.catalog import Deployment, Model
+    from workers.catalog.catalog import Deployment, Model
 
 __all__ = ["TRANSLATORS", "Translator", "UpstreamRequest"]
 

@@ -40,7 +40,7 @@ from workers.request.chat_request import ChatRequest, Usage, parse_usage
 from workers.sse import EventSplitter
 
 if TYPE_CHECKING:
-    from workers.catalog import Deployment, Model
+    from workers.catalog.catalog import Deployment, Model
 
 MAX_HELD_BYTES = 1024 * 1024
 MAX_HELD_EVENTS = 1000

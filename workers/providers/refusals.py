@@ -25,7 +25,7 @@ from workers.errors import (
 )
 
 if TYPE_CHECKING:
-    from workers.catalog import Deployment
+    from workers.catalog.catalog import Deployment
 
 MAX_WAIT_S = 3600.0
 MAX_MESSAGE_CHARS = 1000

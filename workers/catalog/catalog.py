@@ -2,8 +2,8 @@
 
 A **model** is a name that clients send (`zai/glm-4.5`). It has one or more **deployments**, each
 one way to serve it: a wire format, a base URL, the model's id there, and the environment variable
-that holds the secret. Everything here is frozen: it is made once at start (`workers.catalog_file`)
-and only read afterwards.
+that holds the secret. Everything here is frozen: it is made once at start
+(`workers.catalog.catalog_file`) and only read afterwards.
 
 Money is integer micro-dollars; a price is micro-dollars per million tokens
 ($0.60 per million is 600,000).

@@ -19,14 +19,22 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from workers.catalog import CHAT_COMPLETIONS, MILLION, Catalog, Deployment, Model, Prices, PriceTier
-from workers.catalog_entries import CatalogError, ModelEntry, PricesEntry, check_names
-from workers.deployment_checks import (
+from workers.catalog.catalog import (
+    CHAT_COMPLETIONS,
+    MILLION,
+    Catalog,
+    Deployment,
+    Model,
+    Prices,
+    PriceTier,
+)
+from workers.catalog.deployment_checks import (
     checked_base_url,
     checked_secret,
     checked_secret_env,
     host_label,
 )
+from workers.catalog.entries import CatalogError, ModelEntry, PricesEntry, check_names
 from workers.providers import TRANSLATORS
 
 DEFAULT = Model(id="", name="")
@@ -41,7 +49,7 @@ def load_catalog(
 ) -> Catalog:
     """Build the catalog from the built-in file, the owner's entries and the secrets in `environ`.
 
-    Raises CatalogError. Prices that are not stated stay None; see `workers.prices` and
+    Raises CatalogError. Prices that are not stated stay None; see `workers.catalog.prices` and
     `Catalog.priced`.
     """
     entries = merged_entries(overrides)
@@ -65,7 +73,7 @@ def merged_entries(overrides: Sequence[Entry]) -> tuple[ModelEntry, ...]:
 @functools.cache
 def built_in_entries() -> tuple[ModelEntry, ...]:
     """Read `catalog.toml` of the installed package."""
-    text = files("workers").joinpath("catalog.toml").read_text(encoding="utf-8")
+    text = files("workers.catalog").joinpath("catalog.toml").read_text(encoding="utf-8")
     return parse_entries(tomllib.loads(text)["models"])
 
 

@@ -1,7 +1,8 @@
 """Look up prices in the `genai-prices` package: a script that runs once, in a process of its own.
 
 Importing that package takes 0.2 s and 17 MB that a gateway would keep for nothing, so
-`workers.prices` starts this file as a short child. It imports nothing of ours: it is run by path.
+`workers.catalog.prices` starts this file as a short child. It imports nothing of ours: it is run
+by path.
 
 In: a JSON array of `{"model", "base_url", "upstream_model"}`, best first. Out: a JSON object, model
 to prices in micro-dollars per million tokens. Models without a known price are left out.

@@ -1,8 +1,8 @@
 """Find the prices of models whose catalog entry states none.
 
 `genai-prices` is data for one look-up at start, so it is read by a child process beside the rest of
-the start-up (see `workers.price_list`). Without the package, or when the child fails, prices stay
-unknown and one warning says so; nothing is fetched from the network.
+the start-up (see `workers.catalog.price_list`). Without the package, or when the child
+fails, prices stay unknown and one warning says so; nothing is fetched from the network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from workers.catalog import Model, Prices
+from workers.catalog.catalog import Model, Prices
 
 TIMEOUT_S = 10.0
 SCRIPT = Path(__file__).with_name("price_list.py")
