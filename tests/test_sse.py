@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.sse import EventSplitter
+from workers.providers.event_splitter import EventSplitter
 
 CASES = [
     ("one event", b"data: a\n\n", [b"a"]),

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from workers.errors import UpstreamDisconnected, UpstreamError
+from workers.providers.event_splitter import EventSplitter
 from workers.providers.openai_chunks import (
     ANSWER,
     CHUNK,
@@ -37,7 +38,6 @@ from workers.providers.openai_chunks import (
 from workers.providers.refusals import find_problem, refused, told_in_band
 from workers.providers.translator import DEFAULT_MAX_EVENT_BYTES, UpstreamRequest
 from workers.request.chat_request import ChatRequest, Usage, parse_usage
-from workers.sse import EventSplitter
 
 if TYPE_CHECKING:
     from workers.catalog.catalog import Deployment, Model
