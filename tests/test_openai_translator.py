@@ -31,7 +31,11 @@ from workers.errors import (
     UpstreamUnavailable,
 )
 from workers.providers import TRANSLATORS
-from workers.providers.openai import MAX_HELD_BYTES, MAX_HELD_EVENTS, OpenAITranslator
+from workers.providers.openai.openai_translator import (
+    MAX_HELD_BYTES,
+    MAX_HELD_EVENTS,
+    OpenAITranslator,
+)
 from workers.request.chat_request import Usage, parse_chat
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from workers.catalog.catalog import Deployment, Model
-from workers.providers.openai import OpenAITranslator
+from workers.providers.openai.openai_translator import OpenAITranslator
 from workers.request.chat_request import parse_chat
 
 DEPLOYMENT = Deployment(

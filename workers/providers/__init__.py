@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from workers.providers.openai import OpenAITranslator
+from workers.providers.openai.openai_translator import OpenAITranslator
 from workers.providers.translator import Translator, UpstreamRequest
 from workers.request.chat_request import ChatRequest
 

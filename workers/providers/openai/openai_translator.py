@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw
 
 from workers.errors import UpstreamDisconnected, UpstreamError
 from workers.providers.event_splitter import EventSplitter
-from workers.providers.openai_chunks import (
+from workers.providers.openai.chunks import (
     ANSWER,
     CHUNK,
     MEMBERS,
