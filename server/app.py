@@ -59,7 +59,7 @@ from workers.catalog.catalog import Catalog
 from workers.catalog.catalog_file import load_catalog
 from workers.catalog.prices import find_prices
 from workers.pool import Engine, StreamSettings
-from workers.transport import Transport
+from workers.transport.transport import Transport
 
 log = logging.getLogger("roxy")
 

@@ -10,7 +10,7 @@ from server.config import Config
 from workers.catalog.catalog import Catalog, Deployment
 from workers.catalog.catalog_file import load_catalog
 from workers.errors import GatewayError
-from workers.transport import Transport
+from workers.transport.transport import Transport
 
 REACH_S = 5.0
 

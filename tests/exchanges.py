@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workers.transport import Exchange, Head, Transport, request_head
+from workers.transport.transport import Exchange, Head, Transport, request_head
 
 BIG = 1 << 30
 

@@ -17,7 +17,7 @@ from workers.catalog.catalog import Model
 from workers.errors import Conflict, Draining, GatewayError, Overloaded, UpstreamError
 from workers.job import Job, Outcome
 from workers.pool import Engine, StreamSettings
-from workers.transport import Transport
+from workers.transport.transport import Transport
 
 
 @dataclass

@@ -22,7 +22,7 @@ from workers.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
-from workers.transport import Stats, Transport, request_head
+from workers.transport.transport import Stats, Transport, request_head
 
 
 @pytest.fixture

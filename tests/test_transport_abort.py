@@ -20,7 +20,7 @@ from fakes.raw_upstream import (
 )
 
 from workers.errors import UpstreamDisconnected, UpstreamError
-from workers.transport import Exchange, Stats, Transport
+from workers.transport.transport import Exchange, Stats, Transport
 
 ROUNDS = 100
 STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -10,7 +10,7 @@ from exchanges import BIG, Collector, fetch, send
 from fakes.raw_upstream import Peer, RawUpstream, answer, chunked, eventually
 
 from workers.errors import UpstreamDisconnected, UpstreamError
-from workers.transport import Stats, Transport
+from workers.transport.transport import Stats, Transport
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"

@@ -18,7 +18,7 @@ from fakes.raw_upstream import (
     unused_port,
 )
 
-from workers.transport import Stats, Transport
+from workers.transport.transport import Stats, Transport
 
 STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 

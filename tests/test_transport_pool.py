@@ -27,8 +27,8 @@ from workers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from workers.origin import in_turn
-from workers.transport import Exchange, Stats, Transport
+from workers.transport.origin import in_turn
+from workers.transport.transport import Exchange, Stats, Transport
 
 
 @pytest.fixture

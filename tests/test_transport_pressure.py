@@ -11,7 +11,7 @@ from exchanges import Collector, fetch, send
 from fakes.raw_upstream import Peer, RawUpstream, answer, chunked, eventually
 
 from workers.errors import UpstreamUnavailable
-from workers.transport import Exchange, Stats, Transport
+from workers.transport.transport import Exchange, Stats, Transport
 
 MB = 1_000_000
 STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -12,7 +12,7 @@ from exchanges import BIG, Collector, fetch, outcome, send
 from fakes.raw_upstream import Peer, RawUpstream, answer, chunked, descriptors, eventually
 
 from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamUnavailable
-from workers.transport import Stats, Transport
+from workers.transport.transport import Stats, Transport
 
 STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 

@@ -56,7 +56,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Upstream(Protocol):
-    """What a job needs of the exchange that carries it: `workers.transport.Exchange`."""
+    """What a job needs of the exchange that carries it: `workers.transport.transport.Exchange`."""
 
     @property
     def sent(self) -> bool:

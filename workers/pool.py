@@ -29,7 +29,7 @@ from workers.job import Job, JobEnded
 from workers.providers import TRANSLATORS, Translator, UpstreamRequest
 from workers.queue import FairQueue
 from workers.routing import Routing, no_deployment_message, worse
-from workers.transport import Exchange, Transport
+from workers.transport.transport import Exchange, Transport
 
 log = logging.getLogger("roxy.workers")
 

@@ -15,8 +15,8 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from workers.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
-from workers.exchange import Exchange
-from workers.http1 import Connection
+from workers.transport.upstream_connection import Connection
+from workers.transport.upstream_exchange import Exchange
 
 log = logging.getLogger("roxy.transport")
 

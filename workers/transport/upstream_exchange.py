@@ -11,7 +11,7 @@ import asyncio
 from typing import Protocol
 
 from workers.errors import UpstreamDisconnected, UpstreamError
-from workers.http1 import Connection, Head
+from workers.transport.upstream_connection import Connection, Head
 
 HELD_BYTES = 64 * 1024
 """Body bytes that may wait for `follow` or `pull` before the socket is paused."""

@@ -18,9 +18,9 @@ from typing import NamedTuple, TypeVar
 import httpx
 
 from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamTimeout
-from workers.exchange import Exchange, Sink
-from workers.http1 import Head
-from workers.origin import Address, Origin, Settings
+from workers.transport.origin import Address, Origin, Settings
+from workers.transport.upstream_connection import Head
+from workers.transport.upstream_exchange import Exchange, Sink
 
 __all__ = ["Exchange", "Head", "Sink", "Stats", "Transport", "request_head"]
 
