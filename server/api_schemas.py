@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from server.keys import Limits, Period, Status
-from workers.job import State
+from workers.run.job import State
 
 
 class ErrorDetails(Struct):

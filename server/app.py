@@ -58,7 +58,7 @@ from webui.routes import page_rules
 from workers.catalog.catalog import Catalog
 from workers.catalog.catalog_file import load_catalog
 from workers.catalog.prices import find_prices
-from workers.pool import Engine, StreamSettings
+from workers.run.pool import Engine, StreamSettings
 from workers.transport.transport import Transport
 
 log = logging.getLogger("roxy")

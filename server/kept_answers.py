@@ -11,12 +11,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from server.settings import Answers
-from workers.answer_log import AnswerLog, Attachment
+from workers.run.answer_log import AnswerLog, Attachment
 
 if TYPE_CHECKING:
     from server.admission import Lease
     from server.store import UsageRow
-    from workers.job import Job
+    from workers.run.job import Job
 
 MAX_KEPT = 10_000
 """Answers that are remembered after their end, whatever their size."""

@@ -15,7 +15,7 @@ from server.kept_answers import KeptAnswers
 from server.keyring import KeyRing
 from server.keys import Key
 from workers.errors import InvalidKey
-from workers.pool import Engine
+from workers.run.pool import Engine
 
 LONGEST_SLEEP_S = 60.0
 """The wall clock may jump while the timer sleeps."""

@@ -25,7 +25,7 @@ from workers.request.chat_request import Usage
 if TYPE_CHECKING:
     from server.admission import Lease
     from server.counters import Counters
-    from workers.job import Outcome
+    from workers.run.job import Outcome
 
 log = logging.getLogger("roxy.ledger")
 

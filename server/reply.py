@@ -10,7 +10,7 @@ from tornado.httputil import HTTPConnection
 
 from server.answer import CHUNKED, LAST_CHUNK, chunk
 from workers.errors import GatewayError
-from workers.job import Place, State
+from workers.run.job import Place, State
 
 HEARTBEAT = b": hb\n\n"
 CONNECTING = b": connecting\n\n"

@@ -21,7 +21,7 @@ from server.model_health import ModelHealth
 from server.sessions import Sessions
 from server.store import Store
 from workers.catalog.catalog import Catalog
-from workers.pool import Engine
+from workers.run.pool import Engine
 
 
 class Services(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from server.keys import Key
-from workers.job import Attempt
+from workers.run.job import Attempt
 
 NOT_FAILED = ("finished", "cancelled")
 """Endings that are no failure of the gateway or its upstreams."""

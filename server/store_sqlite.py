@@ -35,7 +35,7 @@ from server.store import (
     UsagePage,
     UsageRow,
 )
-from workers.job import Attempt
+from workers.run.job import Attempt
 
 log = logging.getLogger("roxy.store")
 

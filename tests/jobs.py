@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from workers.catalog.catalog import Deployment, Model
 from workers.errors import GatewayError
-from workers.job import Job, Outcome
-from workers.queue import FairQueue
 from workers.request.chat_request import ChatRequest, parse_chat
+from workers.run.job import Job, Outcome
+from workers.run.queue import FairQueue
 
 BODY = b'{"model":"test/one","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
 MODEL = Model(id="test/one", name="One")

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 from jobs import Client, make_job
 
-from workers.answer_log import MAX_READERS, SEGMENT_BYTES, AnswerLog
 from workers.errors import AnswerGone, Conflict, GatewayError, InvalidRequest, UpstreamDisconnected
+from workers.run.answer_log import MAX_READERS, SEGMENT_BYTES, AnswerLog
 
 
 def event(number: int, size: int = 0) -> bytes:

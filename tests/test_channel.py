@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from jobs import Client, Tap
 
-from workers.channel import HIGH_WATER, Channel
 from workers.errors import GatewayError, UpstreamDisconnected
+from workers.run.channel import HIGH_WATER, Channel
 
 
 def joined(slow: bool = False) -> tuple[Channel, Client, Tap]:

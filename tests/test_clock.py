@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from jobs import Client, Tap
 
-from workers.channel import HIGH_WATER, Channel
-from workers.clock import WHOLE_FACTOR, Clock
 from workers.errors import UpstreamTimeout
+from workers.run.channel import HIGH_WATER, Channel
+from workers.run.clock import WHOLE_FACTOR, Clock
 
 LONG = 1000.0
 

@@ -53,7 +53,7 @@ GOOD = '''"""Build things."""
 
 import asyncio
 import os.path
-from workers.job import Job
+from workers.run.job import Job
 
 class Public:
     """Hold a task."""

@@ -18,10 +18,10 @@ from workers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from workers.job import Ending, Job, JobEnded, Outcome
 from workers.providers import TRANSLATORS, Translator
-from workers.queue import FairQueue
 from workers.request.chat_request import Usage
+from workers.run.job import Ending, Job, JobEnded, Outcome
+from workers.run.queue import FairQueue
 
 ENDINGS: tuple[Ending, ...] = get_args(Ending)
 DEPLOYMENT = make_deployment()

@@ -23,8 +23,8 @@ from server.store import Store, UsageRow
 from server.store_sqlite import SqliteStore
 from workers.catalog.catalog import Model, Prices
 from workers.errors import InvalidKey, Overloaded, StoreUnavailable, UpstreamUnavailable
-from workers.job import Ending, Outcome
 from workers.request.chat_request import Usage, parse_chat
+from workers.run.job import Ending, Outcome
 
 GLM = Model("zai/glm-4.5", "GLM 4.5", max_output_tokens=1_000, prices=Prices(600_000, 2_200_000))
 FREE = Model("local/free", "Free", prices=Prices(0, 0))

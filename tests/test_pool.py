@@ -15,8 +15,8 @@ from jobs import Client, make_deployment, make_job
 
 from workers.catalog.catalog import Model
 from workers.errors import Conflict, Draining, GatewayError, Overloaded, UpstreamError
-from workers.job import Job, Outcome
-from workers.pool import Engine, StreamSettings
+from workers.run.job import Job, Outcome
+from workers.run.pool import Engine, StreamSettings
 from workers.transport.transport import Transport
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from jobs import drained, fill, lanes_of, make_job, rest, served_lanes, take
 
 from workers.errors import Overloaded
-from workers.job import Job
-from workers.queue import FairQueue
+from workers.run.job import Job
+from workers.run.queue import FairQueue
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from jobs import Client, drained, fill, make_job, rest, served_lanes, take
 
 from workers.errors import Overloaded
-from workers.job import Job, Outcome
-from workers.queue import FairQueue
+from workers.run.job import Job, Outcome
+from workers.run.queue import FairQueue
 
 # Room
 

@@ -18,7 +18,7 @@ from workers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from workers.routing import Routing, worse
+from workers.run.routing import Routing, worse
 
 
 def model_of(*deployments: Deployment) -> Model:

@@ -31,7 +31,7 @@ from fakes.upstream import (
 )
 from front_door import OWNER, Door, front_door, request_body
 
-from workers.channel import Channel
+from workers.run.channel import Channel
 
 WORKERS = 24
 CLIENTS = 48

@@ -15,7 +15,7 @@ from msgspec import structs
 from server.keys import Key, Limits
 from server.store import Batch, CounterRow, Percentile, SessionRow, Store, UsageDay, UsageRow
 from server.store_sqlite import SqliteStore
-from workers.job import Attempt
+from workers.run.job import Attempt
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 DAY_S = 86_400.0

@@ -21,7 +21,7 @@ from test_web_usage import EVIL, combo, opened, sign_in
 
 from server.store import Batch
 from webui.figures import exact_money
-from workers.job import Attempt
+from workers.run.job import Attempt
 
 
 async def test_the_list_tells_what_the_database_holds(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from webui.charts import Phase, phases
 from webui.filters import Choice, People, link, model_choices
 from webui.pages import OwnerPageHandler
 from workers.errors import InvalidRequest, NotFound
-from workers.job import Attempt
+from workers.run.job import Attempt
 
 ROWS_SHOWN = 50
 PARAMETERS = ("key", "model", "status", "before")

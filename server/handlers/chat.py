@@ -11,8 +11,8 @@ from server.bodies import MAX_FILE_BYTES
 from server.handlers.streaming import StreamHandler
 from server.reply import WholeReply
 from workers.errors import Conflict, GatewayError, InvalidRequest, PayloadTooLarge
-from workers.job import Job, Outcome
 from workers.request.chat_request import parse_chat
+from workers.run.job import Job, Outcome
 
 MAX_WAIT_HEADER = "X-Roxy-Max-Wait"
 KEEP_HEADER = "X-Roxy-Keep"

@@ -11,7 +11,7 @@ from server.kept_answers import KeptAnswer
 from server.services import Services
 from server.store import UsageRow
 from workers.errors import InvalidRequest, NotFound, Stopped
-from workers.job import Job
+from workers.run.job import Job
 
 NO_SUCH_JOB = "There is no such job, or it has ended."
 NOT_KEPT = "There is no such answer, or it is not kept; X-Roxy-Keep: true keeps one."

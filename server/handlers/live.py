@@ -10,8 +10,8 @@ from server.handlers.keys import OwnerHandler
 from server.ledger import BYTES_PER_TOKEN
 from server.services import Services
 from workers.catalog.catalog import Model
-from workers.job import Job
-from workers.pool import ModelPool
+from workers.run.job import Job
+from workers.run.pool import ModelPool
 
 JOBS_SHOWN = 200
 """Of one model: the oldest ones."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from server.answer import STREAM_HEAD
 from server.handlers.base import BaseHandler
 from server.reply import Followed, StreamReply
-from workers.answer_log import Attachment
+from workers.run.answer_log import Attachment
 
 UPDATES_HEADER = "X-Roxy-Queue-Updates"
 ATTACHED = b": attached\n\n"

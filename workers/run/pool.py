@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import msgspec
 
 from workers.catalog.catalog import Deployment, Model
-from workers.clock import Clock
 from workers.errors import (
     Conflict,
     Draining,
@@ -25,10 +24,11 @@ from workers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from workers.job import Job, JobEnded
 from workers.providers import TRANSLATORS, Translator, UpstreamRequest
-from workers.queue import FairQueue
-from workers.routing import Routing, no_deployment_message, worse
+from workers.run.clock import Clock
+from workers.run.job import Job, JobEnded
+from workers.run.queue import FairQueue
+from workers.run.routing import Routing, no_deployment_message, worse
 from workers.transport.transport import Exchange, Transport
 
 log = logging.getLogger("roxy.workers")

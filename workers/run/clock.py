@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from workers.channel import Channel
 from workers.errors import UpstreamTimeout
+from workers.run.channel import Channel
 
 WHOLE_FACTOR = 5
 """An answer that is not streamed comes in one piece, so it gets this many first-content times."""

@@ -16,7 +16,7 @@ import random
 from collections import deque
 
 from workers.errors import Overloaded
-from workers.job import Job, Place
+from workers.run.job import Job, Place
 
 OWNER_LANE = "owner"
 FIRST_GUESS_S = 5.0

@@ -14,10 +14,10 @@ from typing import Literal, Protocol
 import msgspec
 
 from workers.catalog.catalog import Deployment, Model
-from workers.channel import Channel
 from workers.errors import GatewayError
 from workers.providers import Translator
 from workers.request.chat_request import ChatRequest, Usage
+from workers.run.channel import Channel
 
 Ending = Literal["finished", "failed", "cut", "cancelled", "timed_out", "drained", "refused"]
 State = Literal["new", "queued", "connecting", "streaming", "done"]

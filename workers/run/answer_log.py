@@ -16,9 +16,9 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
-from workers.channel import Reader
 from workers.errors import AnswerGone, Conflict, GatewayError, InvalidRequest, Stopped
-from workers.job import Job, Place, State
+from workers.run.channel import Reader
+from workers.run.job import Job, Place, State
 
 SEGMENT_BYTES = 64 * 1024
 """Compressed in one go, in less than a millisecond."""
