@@ -37,7 +37,7 @@ from server.bodies import BodyRoom
 from server.config import Config
 from server.counters_memory import MemoryCounters
 from server.data_dir import DataDirectory
-from server.demo import DemoUpstream, with_demo
+from server.demo.upstream import DemoUpstream, with_demo
 from server.export import KeyExport
 from server.http import GatewayServer
 from server.kept_answers import KeptAnswers

@@ -13,8 +13,8 @@ import pytest
 from demo_client import ask, chunks_of, content_of
 from schemas import validate_chunk, validate_completion
 
-from server.demo import DEMO_ORDER, DemoUpstream, with_demo
-from server.demo_answer import pieces
+from server.demo.answer import pieces
+from server.demo.upstream import DEMO_ORDER, DemoUpstream, with_demo
 from workers.catalog.catalog_file import load_catalog
 
 WEATHER: dict[str, Any] = {

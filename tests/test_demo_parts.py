@@ -13,10 +13,10 @@ import jsonschema
 import pytest
 from demo_client import ask
 
-from server.demo import DemoUpstream
-from server.demo_answer import pieces
-from server.demo_images import read_picture
-from server.demo_schema import Sampler
+from server.demo.answer import pieces
+from server.demo.images import read_picture
+from server.demo.schema_sampler import Sampler
+from server.demo.upstream import DemoUpstream
 
 NESTED = {
     "type": "object",

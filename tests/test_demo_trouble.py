@@ -11,9 +11,9 @@ import openai
 import pytest
 from demo_client import ask, asking, chunks_of, content_of
 
-from server.demo import DemoUpstream
-from server.demo_answer import pieces
-from server.demo_script import COMMANDS
+from server.demo.answer import pieces
+from server.demo.script import COMMANDS
+from server.demo.upstream import DemoUpstream
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from server.demo_answer import Answer, Choice, ToolCall
-from server.demo_request import DemoRequest
+from server.demo.answer import Answer, Choice, ToolCall
+from server.demo.request import DemoRequest
 
 DONE = b"data: [DONE]\n\n"
 FINGERPRINT = "demo-upstream-no-model"

@@ -2,7 +2,7 @@
 
 It speaks OpenAI's wire format for `POST {base_url}/chat/completions`, streaming and not, with
 tools, images, JSON answers, stop sequences and token limits, and says plainly that it is no model.
-Prompts that begin with `demo:` try out trouble: see `server.demo_script.COMMANDS`.
+Prompts that begin with `demo:` try out trouble: see `server.demo.script.COMMANDS`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from server.demo_answer import compose
-from server.demo_http import Connection
-from server.demo_request import DemoRequest, Refusal, invalid, read_request
-from server.demo_wire import Writer, error_event
+from server.demo.answer import compose
+from server.demo.loopback_http import Connection
+from server.demo.request import DemoRequest, Refusal, invalid, read_request
+from server.demo.writer import Writer, error_event
 from workers.catalog.catalog import Catalog, Deployment
 
 TOKENS_PER_S = 50.0

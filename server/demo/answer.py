@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from server import demo_script as script
-from server.demo_request import DemoRequest, Tool, invalid
-from server.demo_schema import Sampler
+from server.demo import script
+from server.demo.request import DemoRequest, Tool, invalid
+from server.demo.schema_sampler import Sampler
 
 PIECE = re.compile(r"\s*(?:\w{1,6}|[^\w\s])|\s+")
 TOKENS_PER_MESSAGE = 4

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from server.demo_images import data_url_bytes, read_picture
+from server.demo.images import data_url_bytes, read_picture
 
 COMMAND = re.compile(r"\s*demo:\s*([a-z]+)(?:\s+(\d{3}))?", re.IGNORECASE)
 SHOWN = 200

@@ -14,7 +14,7 @@ from typing import cast
 
 import httptools
 
-from server.demo_request import Refusal
+from server.demo.request import Refusal
 
 HEAD_TIMEOUT_S = 10.0
 MAX_HEAD_BYTES = 64 * 1024
