@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from server.auth import Principal
+    from server.config.settings import Guests
     from server.keys import Key
-    from server.settings import Guests
     from server.store import UsageRow
     from workers.catalog.catalog import Model
     from workers.request.chat_request import ChatRequest

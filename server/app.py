@@ -34,7 +34,8 @@ from server.admission import Admission
 from server.attempts import Attempts
 from server.auth import Authentication, GuestSessions
 from server.bodies import BodyRoom
-from server.config import Config
+from server.config.loading import Config
+from server.config.settings import Server
 from server.counters_memory import MemoryCounters
 from server.data_dir import DataDirectory
 from server.demo.upstream import DemoUpstream, with_demo
@@ -50,7 +51,6 @@ from server.retention import Retention
 from server.routes import ROUTES, api_rules, shortcuts
 from server.services import Services
 from server.sessions import Sessions
-from server.settings import Server
 from server.store import Store, StoreFailure
 from server.store_sqlite import SqliteStore
 from server.wire import HttpLimits

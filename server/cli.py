@@ -21,7 +21,7 @@ import uvloop
 from server.app import StartFailure, serve
 from server.cli_check import check
 from server.cli_keys import add_keys_commands, keys_command
-from server.config import Config, ConfigError, environment, load_config
+from server.config.loading import Config, ConfigError, environment, load_config
 from server.data_dir import DataDirectory
 from server.log import set_up_logging
 from server.sqlite_file import backup_database

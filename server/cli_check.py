@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from server.config import Config
+from server.config.loading import Config
 from workers.catalog.catalog import Catalog, Deployment
 from workers.catalog.catalog_file import load_catalog
 from workers.errors import GatewayError

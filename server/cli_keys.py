@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 
-from server.config import Config
+from server.config.loading import Config
 from server.data_dir import DataDirectory, DirectoryTaken
 from server.export import KeyExport, read_export
 from server.key_requests import describe, parse_new_key, parse_rotation

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from server.settings import Answers
+from server.config.settings import Answers
 from workers.run.answer_log import AnswerLog, Attachment
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from server.admission import Admission
 from server.attempts import Attempts
 from server.auth import Authentication, GuestSessions
 from server.bodies import BodyRoom
-from server.config import Config
+from server.config.loading import Config
 from server.counters import Counters
 from server.kept_answers import KeptAnswers
 from server.keyring import KeyRing

@@ -20,7 +20,7 @@ import httpx
 from fakes.upstream import FakeUpstream
 
 from server.app import Gateway, gateway
-from server.config import load_config
+from server.config.loading import load_config
 
 OWNER = "owner-key-for-the-tests"
 MODEL = "test/one"

@@ -19,9 +19,9 @@ from front_door import MODEL, OWNER, front_door, roxy_toml
 from processes import COMMAND, surroundings
 
 from server.cli import build_parser
+from server.config.settings import Server
 from server.data_dir import DataDirectory
 from server.migrate import released_migrations
-from server.settings import Server
 from server.store_sqlite import SqliteStore
 
 __all__ = ["shell"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from server.config import ConfigError, describe_settings, load_config
-from server.settings import SECTIONS, SHORT_VARIABLES, Config, Server
+from server.config.loading import ConfigError, describe_settings, load_config
+from server.config.settings import SECTIONS, SHORT_VARIABLES, Config, Server
 
 OWNER_KEY = "hunter2-hunter2-hunter2"
 

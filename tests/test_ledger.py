@@ -14,11 +14,11 @@ from fakes.stores import FlakyStore
 
 from server.admission import Admission, Lease
 from server.auth import OWNER, Principal
+from server.config.settings import Guests
 from server.counters_memory import MemoryCounters
 from server.keyring import KeyRing
 from server.keys import Limits, NewKey
 from server.ledger import FLUSH_ROWS, Ledger, find_usage
-from server.settings import Guests
 from server.store import Store, UsageRow
 from server.store_sqlite import SqliteStore
 from workers.catalog.catalog import Model, Prices

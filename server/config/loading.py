@@ -20,7 +20,7 @@ from typing import Any, get_origin
 import msgspec
 from msgspec.structs import replace
 
-from server.settings import (
+from server.config.settings import (
     SECTIONS,
     SHORT_VARIABLES,
     Config,
