@@ -20,9 +20,9 @@ from server.counters import (
     too_many_requests,
     too_many_tokens,
 )
-from server.keys import Limits
 from server.limits import DAY_S, MINUTE_S, PERIODS, Bucket, BudgetPeriod, Tally
-from server.store import CounterRow
+from server.store.key import Limits
+from server.store.store import CounterRow
 from workers.errors import GatewayError
 
 NO_LIMITS = Limits()

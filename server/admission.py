@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from server.auth import Principal
     from server.config.settings import Guests
-    from server.keys import Key
-    from server.store import UsageRow
+    from server.store.key import Key
+    from server.store.store import UsageRow
     from workers.catalog.catalog import Model
     from workers.request.chat_request import ChatRequest
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from server.keys import Limits, Period, Status
+from server.store.key import Limits, Period, Status
 from workers.run.job import State
 
 

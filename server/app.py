@@ -37,7 +37,6 @@ from server.bodies import BodyRoom
 from server.config.loading import Config
 from server.config.settings import Server
 from server.counters_memory import MemoryCounters
-from server.data_dir import DataDirectory
 from server.demo.upstream import DemoUpstream, with_demo
 from server.export import KeyExport
 from server.http import GatewayServer
@@ -47,12 +46,13 @@ from server.keyring import KeyRing
 from server.ledger import Ledger
 from server.log import AccessLog
 from server.model_health import ModelHealth
-from server.retention import Retention
 from server.routes import ROUTES, api_rules, shortcuts
 from server.services import Services
 from server.sessions import Sessions
-from server.store import Store, StoreFailure
-from server.store_sqlite import SqliteStore
+from server.store.data_directory import DataDirectory
+from server.store.retention import Retention
+from server.store.sqlite_store import SqliteStore
+from server.store.store import Store, StoreFailure
 from server.wire import HttpLimits
 from webui.routes import page_rules
 from workers.catalog.catalog import Catalog

@@ -22,9 +22,9 @@ from msgspec import structs
 from tornado.httputil import parse_cookie
 
 from server.keyring import KeyRing
-from server.keys import Key
 from server.secret import digest_of
 from server.sessions import Sessions
+from server.store.key import Key
 from workers.errors import Forbidden, InvalidKey
 
 GUEST_COOKIE = "roxy_guest"

@@ -22,11 +22,11 @@ from server.app import StartFailure, serve
 from server.cli_check import check
 from server.cli_keys import add_keys_commands, keys_command
 from server.config.loading import Config, ConfigError, environment, load_config
-from server.data_dir import DataDirectory
 from server.log import set_up_logging
-from server.sqlite_file import backup_database
-from server.store import StoreFailure
-from server.store_sqlite import SqliteStore
+from server.store.data_directory import DataDirectory
+from server.store.sqlite_file import backup_database
+from server.store.sqlite_store import SqliteStore
+from server.store.store import StoreFailure
 from workers.errors import GatewayError
 
 T = TypeVar("T")

@@ -21,14 +21,14 @@ import msgspec
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 
 from server.config.loading import Config
-from server.data_dir import DataDirectory, DirectoryTaken
 from server.export import KeyExport, read_export
 from server.key_requests import describe, parse_new_key, parse_rotation
 from server.keyring import KeyRing
-from server.keys import Limits
-from server.private_file import write_private
-from server.store import StoreFailure
-from server.store_sqlite import SqliteStore
+from server.store.data_directory import DataDirectory, DirectoryTaken
+from server.store.key import Limits
+from server.store.private_file import write_private
+from server.store.sqlite_store import SqliteStore
+from server.store.store import StoreFailure
 from workers.catalog.catalog_file import load_catalog
 from workers.errors import NotFound
 

@@ -12,14 +12,14 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from server.keys import Limits
 from server.limits import (
     BudgetPeriod,
     Meter,
     format_duration,
     rate_limit_headers,
 )
-from server.store import CounterRow
+from server.store.key import Limits
+from server.store.store import CounterRow
 from workers.errors import BudgetExceeded, RateLimited
 
 RUNNING_WAIT_S = 1.0

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from server.account import WINDOW_S, Account
 from server.counters import Shared, Standing, Taken
-from server.keys import Limits
-from server.store import CounterRow
+from server.store.key import Limits
+from server.store.store import CounterRow
 
 MAX_SCOPES = 100_000
 VISITS = 2

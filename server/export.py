@@ -22,9 +22,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from server.keyring import Imported, KeyRing
-from server.keys import Instant, Key, Limits, Status, Weight
-from server.private_file import write_private
-from server.store import StoreFailure
+from server.store.key import Instant, Key, Limits, Status, Weight
+from server.store.private_file import write_private
+from server.store.store import StoreFailure
 
 log = logging.getLogger("roxy.export")
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
-from server.keys import Instant, Key, KeyChanges, LimitChanges, Limits, NewKey, Weight
+from server.store.key import Instant, Key, KeyChanges, LimitChanges, Limits, NewKey, Weight
 from workers.errors import InvalidRequest
 
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]

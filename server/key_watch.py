@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from server.kept_answers import KeptAnswers
 from server.keyring import KeyRing
-from server.keys import Key
+from server.store.key import Key
 from workers.errors import InvalidKey
 from workers.run.pool import Engine
 

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from server.keys import Key, KeyChanges, NewKey
 from server.secret import (
     PREFIX,
     SECRET_LENGTH,
@@ -28,7 +27,8 @@ from server.secret import (
     make_secret,
     redact,
 )
-from server.store import Store, StoreFailure
+from server.store.key import Key, KeyChanges, NewKey
+from server.store.store import Store, StoreFailure
 from workers.errors import Conflict, NotFound
 
 log = logging.getLogger("roxy.keys")

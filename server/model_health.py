@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from server.store import UsageRow
+from server.store.store import UsageRow
 
 WINDOW_S = 3600.0
 RING = 512

@@ -19,7 +19,7 @@ from server.ledger import Ledger
 from server.log import AccessLog
 from server.model_health import ModelHealth
 from server.sessions import Sessions
-from server.store import Store
+from server.store.store import Store
 from workers.catalog.catalog import Catalog
 from workers.run.pool import Engine
 

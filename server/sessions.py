@@ -21,8 +21,8 @@ from collections.abc import Callable
 from msgspec import structs
 
 from server.keyring import KeyRing
-from server.keys import Key
-from server.store import SessionRow, Store
+from server.store.key import Key
+from server.store.store import SessionRow, Store
 from workers.errors import StoreUnavailable
 
 log = logging.getLogger("roxy.sessions")

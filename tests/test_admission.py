@@ -13,7 +13,7 @@ from server.auth import OWNER, Principal
 from server.config.settings import Guests
 from server.counters import UNLIMITED
 from server.counters_memory import MemoryCounters
-from server.keys import Key, Limits
+from server.store.key import Key, Limits
 from workers.catalog.catalog import Deployment, Model, Prices
 from workers.errors import Forbidden, GatewayError, InvalidKey, RateLimited
 from workers.request.chat_request import ChatRequest, parse_chat

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from server.handlers.queries import Span
-from server.store import UsageDay
+from server.store.store import UsageDay
 from webui.charts import PLOT_HEIGHT, BarChart, Phase, Series, phases, stacked_bars, ticks
 from webui.figures import change, duration, exact_moment, exact_money, money, share, short
 from webui.usage_chart import bars_of, draw, unit_of

@@ -20,9 +20,9 @@ from processes import COMMAND, surroundings
 
 from server.cli import build_parser
 from server.config.settings import Server
-from server.data_dir import DataDirectory
-from server.migrate import released_migrations
-from server.store_sqlite import SqliteStore
+from server.store.data_directory import DataDirectory
+from server.store.migrate import released_migrations
+from server.store.sqlite_store import SqliteStore
 
 __all__ = ["shell"]
 

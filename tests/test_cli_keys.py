@@ -16,8 +16,8 @@ from fakes.upstream import FakeUpstream
 from front_door import MODEL, OWNER, Door, bearer, front_door
 from processes import Finished
 
-from server.data_dir import DataDirectory
 from server.export import read_export
+from server.store.data_directory import DataDirectory
 
 __all__ = ["new_shell"]
 

@@ -10,8 +10,8 @@ from fakes.clocks import NOON, Clocks
 
 from server.counters import Counters, GuestLimits, Shared, Standing, Taken
 from server.counters_memory import MemoryCounters
-from server.keys import Limits
 from server.limits import DAY_S
+from server.store.key import Limits
 from workers.errors import BudgetExceeded, GatewayError, RateLimited
 
 KEY = "key_a"

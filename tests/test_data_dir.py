@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from ordinary_user import private_place
 
-from server.data_dir import DataDirectory, DirectoryTaken
-from server.private_file import create_private, write_private
-from server.store import StoreFailure
+from server.store.data_directory import DataDirectory, DirectoryTaken
+from server.store.private_file import create_private, write_private
+from server.store.store import StoreFailure
 
 __all__ = ["private_place"]
 
 HOLD = """
 import sys
 from pathlib import Path
-from server.data_dir import DataDirectory
+from server.store.data_directory import DataDirectory
 with DataDirectory(Path(sys.argv[1])) as data:
     data.announce("http://127.0.0.1:8080")
     print("held", flush=True)

@@ -15,9 +15,9 @@ from test_store import a_key
 
 from server.export import DamagedExport, KeyExport, encode_export, import_keys, read_export
 from server.keyring import KeyRing
-from server.keys import KeyChanges, LimitChanges, Limits, NewKey
-from server.store import StoreFailure
-from server.store_sqlite import SqliteStore
+from server.store.key import KeyChanges, LimitChanges, Limits, NewKey
+from server.store.sqlite_store import SqliteStore
+from server.store.store import StoreFailure
 
 FULL = a_key(
     1,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.key_requests import describe, parse_key_changes, parse_new_key, parse_rotation
-from server.keys import Key, KeyChanges, LimitChanges, Limits, NewKey
+from server.store.key import Key, KeyChanges, LimitChanges, Limits, NewKey
 from workers.errors import InvalidRequest
 
 NOW = 1_795_348_800

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.keyring import KeyRing, OwnerKeyRefused
-from server.keys import Key, KeyChanges, LimitChanges, Limits, NewKey
 from server.secret import BASE62, SECRET_LENGTH, digest_of, make_secret, redact, well_formed
-from server.store_sqlite import SqliteStore
+from server.store.key import Key, KeyChanges, LimitChanges, Limits, NewKey
+from server.store.sqlite_store import SqliteStore
 from workers.errors import Conflict, NotFound, StoreUnavailable
 
 NOW = 1_795_348_800

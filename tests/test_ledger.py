@@ -17,10 +17,10 @@ from server.auth import OWNER, Principal
 from server.config.settings import Guests
 from server.counters_memory import MemoryCounters
 from server.keyring import KeyRing
-from server.keys import Limits, NewKey
 from server.ledger import FLUSH_ROWS, Ledger, find_usage
-from server.store import Store, UsageRow
-from server.store_sqlite import SqliteStore
+from server.store.key import Limits, NewKey
+from server.store.sqlite_store import SqliteStore
+from server.store.store import Store, UsageRow
 from workers.catalog.catalog import Model, Prices
 from workers.errors import InvalidKey, Overloaded, StoreUnavailable, UpstreamUnavailable
 from workers.request.chat_request import Usage, parse_chat

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from server.migrate import (
+from server.store.migrate import (
     Migration,
     apply_migration,
     read_migrations,
     released_migrations,
     split_statements,
 )
-from server.sqlite_file import connect, open_database
-from server.store import Batch, StoreFailure
-from server.store_sqlite import SqliteStore
+from server.store.sqlite_file import connect, open_database
+from server.store.sqlite_store import SqliteStore
+from server.store.store import Batch, StoreFailure
 
 FIRST = Migration(1, "0001_pets.sql", "CREATE TABLE pets (name TEXT);")
 SECOND = Migration(
@@ -164,8 +164,8 @@ def test_a_migration_may_not_leave_dangling_references(tmp_path: Path) -> None:
 KILLED_HALF_WAY = """
 import os, sys
 from pathlib import Path
-from server.migrate import Migration, apply_migration
-from server.sqlite_file import connect
+from server.store.migrate import Migration, apply_migration
+from server.store.sqlite_file import connect
 
 db = connect(Path(sys.argv[1]), "rw")
 db.create_function("die", 0, lambda: os.kill(os.getpid(), 9))

@@ -23,11 +23,11 @@ from front_door import OWNER, bearer
 from ordinary_user import NOBODY, private_place
 from processes import ROOT, Finished, Roxy, run, serving, surroundings
 
-from server.data_dir import DataDirectory
 from server.export import KeyExport, read_export
 from server.keyring import KeyRing
-from server.keys import NewKey
-from server.store_sqlite import SqliteStore
+from server.store.data_directory import DataDirectory
+from server.store.key import NewKey
+from server.store.sqlite_store import SqliteStore
 
 __all__ = ["private_place"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from fakes.upstream import FakeUpstream
 from front_door import front_door
 
-from server.retention import Retention
-from server.store import Batch, CounterRow, UsageRow
+from server.store.retention import Retention
+from server.store.store import Batch, CounterRow, UsageRow
 
 DAY_S = 86_400
 

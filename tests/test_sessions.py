@@ -13,7 +13,7 @@ from msgspec import structs
 from visitors import Browser, guest, page_call
 
 from server.auth import GUEST_COOKIE, SESSION_COOKIE
-from server.keys import Key
+from server.store.key import Key
 from webui.login import own_path
 from webui.pages import PageHandler
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from ordinary_user import private_place
 
-from server.sqlite_file import WHOLE_CHECK_BYTES, backup_database, connect, open_database
-from server.store import StoreFailure
+from server.store.sqlite_file import WHOLE_CHECK_BYTES, backup_database, connect, open_database
+from server.store.store import StoreFailure
 
 __all__ = ["private_place"]
 

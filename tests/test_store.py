@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import pytest
 from msgspec import structs
 
-from server.keys import Key, Limits
-from server.store import Batch, CounterRow, Percentile, SessionRow, Store, UsageDay, UsageRow
-from server.store_sqlite import SqliteStore
+from server.store.key import Key, Limits
+from server.store.sqlite_store import SqliteStore
+from server.store.store import Batch, CounterRow, Percentile, SessionRow, Store, UsageDay, UsageRow
 from workers.run.job import Attempt
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()

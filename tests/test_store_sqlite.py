@@ -18,10 +18,10 @@ from test_store import a_key, a_row
 
 from server.export import KeyExport, read_export
 from server.keyring import KeyRing
-from server.keys import NewKey
-from server.sqlite_file import open_database
-from server.store import Batch, StoreFailure
-from server.store_sqlite import SqliteStore
+from server.store.key import NewKey
+from server.store.sqlite_file import open_database
+from server.store.sqlite_store import SqliteStore
+from server.store.store import Batch, StoreFailure
 from workers.errors import StoreUnavailable
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -147,8 +147,8 @@ import asyncio, resource, sys
 from pathlib import Path
 from msgspec import structs
 from server.keyring import KeyRing
-from server.keys import NewKey
-from server.store_sqlite import SqliteStore
+from server.store.key import NewKey
+from server.store.sqlite_store import SqliteStore
 from workers.errors import StoreUnavailable
 
 async def main():
@@ -255,11 +255,11 @@ async def test_a_cancelled_call_tears_nothing(store: SqliteStore) -> None:
 KEEP_CREATING = """
 import asyncio, sys
 from pathlib import Path
-from server.data_dir import DataDirectory
+from server.store.data_directory import DataDirectory
 from server.export import KeyExport
 from server.keyring import KeyRing
-from server.keys import NewKey
-from server.store_sqlite import SqliteStore
+from server.store.key import NewKey
+from server.store.sqlite_store import SqliteStore
 
 async def main():
     with DataDirectory(Path(sys.argv[1])) as data:

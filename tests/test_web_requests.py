@@ -19,7 +19,7 @@ from playwright.async_api import Browser, expect
 from test_store import a_row
 from test_web_usage import EVIL, combo, opened, sign_in
 
-from server.store import Batch
+from server.store.store import Batch
 from webui.figures import exact_money
 from workers.run.job import Attempt
 

@@ -21,7 +21,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 from test_store import a_row
 
 from server.handlers.usage import add_up
-from server.store import Batch
+from server.store.store import Batch
 
 EVIL = "<script>alert(1)</script>"
 DAY_S = 86_400.0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from server.keys import Key
+from server.store.key import Key
 from workers.errors import InvalidRequest
 
 NOT_KEYS = {"owner": "Owner", "guest": "Guests"}

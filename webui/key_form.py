@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from server.keys import Key
 from server.limits import PERIODS, BudgetPeriod
+from server.store.key import Key
 from workers.errors import InvalidRequest
 
 MODEL = "model:"

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from server.counters import Budget, Counters
-from server.keys import Key, Limits
-from server.store import UsageDay
+from server.store.key import Key, Limits
+from server.store.store import UsageDay
 from webui.figures import plural
 from webui.key_form import PER, dollars_typed
 

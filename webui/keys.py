@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from server.data_dir import DataDirectory
 from server.export import encode_export
 from server.handlers.keys import OwnerHandler
 from server.handlers.queries import read_number
 from server.key_requests import parse_key_changes, parse_new_key, parse_rotation
-from server.keys import Key, KeyChanges, Limits, NewKey
+from server.store.data_directory import DataDirectory
+from server.store.key import Key, KeyChanges, Limits, NewKey
 from webui import figures, key_form, key_rows
 from webui.key_form import KeyForm, RefusedForm, checked
 from webui.key_rows import Moment

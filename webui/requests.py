@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from server.handlers.queries import read_number, refuse_unknown
 from server.handlers.requests import LARGEST
-from server.store import UsageRow
+from server.store.store import UsageRow
 from webui.charts import Phase, phases
 from webui.filters import Choice, People, link, model_choices
 from webui.pages import OwnerPageHandler

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from server.handlers.queries import Span, read_span, refuse_unknown
 from server.handlers.usage import add_up
-from server.store import UsageDay
+from server.store.store import UsageDay
 from webui.filters import People, link, model_choices
 from webui.pages import OwnerPageHandler
 from webui.usage_chart import METRICS, Metric, draw

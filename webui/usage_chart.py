@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from server.handlers.queries import Span
 from server.handlers.usage import add_up
-from server.store import UsageDay
+from server.store.store import UsageDay
 from webui.charts import BarChart, Series, stacked_bars
 from webui.figures import count, exact_money, money, plural, short
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from server.handlers.usage import add_up
-from server.store import UsageDay
+from server.store.store import UsageDay
 from webui.figures import NONE, change, count, duration, exact_money, money, plural, share, short
 
 

@@ -9,7 +9,7 @@ from server.handlers.base import BaseHandler
 from server.handlers.streaming import ATTACHED, StreamHandler
 from server.kept_answers import KeptAnswer
 from server.services import Services
-from server.store import UsageRow
+from server.store.store import UsageRow
 from workers.errors import InvalidRequest, NotFound, Stopped
 from workers.run.job import Job
 

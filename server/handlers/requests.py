@@ -8,7 +8,7 @@ from msgspec import structs
 
 from server.handlers.keys import OwnerHandler
 from server.handlers.queries import read_number, refuse_unknown
-from server.store import UsageRow
+from server.store.store import UsageRow
 from workers.errors import NotFound
 
 FILTERS = ("key", "model", "status", "before", "limit")

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from server.handlers.keys import OwnerHandler
 from server.handlers.queries import read_span, refuse_unknown
-from server.store import UsageDay
+from server.store.store import UsageDay
 from workers.errors import InvalidRequest
 
 GROUPS = ("day", "key", "model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from server.store import Batch, Store
+from server.store.store import Batch, Store
 
 
 class FlakyStore:

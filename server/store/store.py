@@ -12,7 +12,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from server.keys import Key
+from server.store.key import Key
 from workers.run.job import Attempt
 
 NOT_FAILED = ("finished", "cancelled")

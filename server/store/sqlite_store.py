@@ -20,11 +20,11 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from server.keys import Key, Limits
-from server.migrate import Migration
-from server.sqlite_file import PATIENCE_S, open_database
-from server.sqlite_thread import SqliteThread, transaction
-from server.store import (
+from server.store.key import Key, Limits
+from server.store.migrate import Migration
+from server.store.sqlite_file import PATIENCE_S, open_database
+from server.store.sqlite_thread import SqliteThread, transaction
+from server.store.store import (
     NOT_FAILED,
     Batch,
     CounterRow,

@@ -16,8 +16,8 @@ import stat
 from pathlib import Path
 from types import TracebackType
 
-from server.private_file import PRIVATE_DIRECTORY, PRIVATE_FILE
-from server.store import StoreFailure
+from server.store.private_file import PRIVATE_DIRECTORY, PRIVATE_FILE
+from server.store.store import StoreFailure
 
 log = logging.getLogger("roxy.data")
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import aiosqlite
 
-from server.sqlite_file import ENVIRONMENT, primary_code
+from server.store.sqlite_file import ENVIRONMENT, primary_code
 from workers.errors import StoreUnavailable
 
 log = logging.getLogger("roxy.store")

@@ -7,7 +7,7 @@ import logging
 import time
 from datetime import UTC, datetime, timedelta
 
-from server.store import Store
+from server.store.store import Store
 from workers.errors import StoreUnavailable
 
 FIRST_AFTER_S = 60.0

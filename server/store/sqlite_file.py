@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from server.migrate import Migration, apply_migration, find_pending, released_migrations
-from server.private_file import create_private, put_in_place
-from server.store import StoreFailure
+from server.store.migrate import Migration, apply_migration, find_pending, released_migrations
+from server.store.private_file import create_private, put_in_place
+from server.store.store import StoreFailure
 
 log = logging.getLogger("roxy.store")
 

@@ -18,7 +18,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
-from server.store import StoreFailure
+from server.store.store import StoreFailure
 
 FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
