@@ -25,7 +25,7 @@ from server.api_schemas import (
     Usage,
 )
 from server.handlers.requests import MOST_ROWS
-from server.key_requests import KEY_CHANGES, NEW_KEY, ROTATION
+from server.keys.key_requests import KEY_CHANGES, NEW_KEY, ROTATION
 from workers.errors import (
     AnswerGone,
     BudgetExceeded,

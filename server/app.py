@@ -38,11 +38,11 @@ from server.config.loading import Config
 from server.config.settings import Server
 from server.counters_memory import MemoryCounters
 from server.demo.upstream import DemoUpstream, with_demo
-from server.export import KeyExport
 from server.http import GatewayServer
 from server.kept_answers import KeptAnswers
 from server.key_watch import KeyWatch
-from server.keyring import KeyRing
+from server.keys.export import KeyExport
+from server.keys.key_ring import KeyRing
 from server.ledger import Ledger
 from server.log import AccessLog
 from server.model_health import ModelHealth

@@ -21,8 +21,8 @@ import msgspec
 from msgspec import structs
 from tornado.httputil import parse_cookie
 
-from server.keyring import KeyRing
-from server.secret import digest_of
+from server.keys.key_ring import KeyRing
+from server.keys.secret import digest_of
 from server.sessions import Sessions
 from server.store.key import Key
 from workers.errors import Forbidden, InvalidKey

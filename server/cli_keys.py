@@ -21,9 +21,9 @@ import msgspec
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 
 from server.config.loading import Config
-from server.export import KeyExport, read_export
-from server.key_requests import describe, parse_new_key, parse_rotation
-from server.keyring import KeyRing
+from server.keys.export import KeyExport, read_export
+from server.keys.key_requests import describe, parse_new_key, parse_rotation
+from server.keys.key_ring import KeyRing
 from server.store.data_directory import DataDirectory, DirectoryTaken
 from server.store.key import Limits
 from server.store.private_file import write_private

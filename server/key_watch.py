@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from server.kept_answers import KeptAnswers
-from server.keyring import KeyRing
+from server.keys.key_ring import KeyRing
 from server.store.key import Key
 from workers.errors import InvalidKey
 from workers.run.pool import Engine

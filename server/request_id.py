@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from server.secret import without_secrets
+from server.keys.secret import without_secrets
 
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,63}")
 

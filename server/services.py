@@ -14,7 +14,7 @@ from server.bodies import BodyRoom
 from server.config.loading import Config
 from server.counters import Counters
 from server.kept_answers import KeptAnswers
-from server.keyring import KeyRing
+from server.keys.key_ring import KeyRing
 from server.ledger import Ledger
 from server.log import AccessLog
 from server.model_health import ModelHealth

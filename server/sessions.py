@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
-from server.keyring import KeyRing
+from server.keys.key_ring import KeyRing
 from server.store.key import Key
 from server.store.store import SessionRow, Store
 from workers.errors import StoreUnavailable

@@ -16,7 +16,7 @@ from fakes.upstream import FakeUpstream
 from front_door import MODEL, OWNER, Door, bearer, front_door
 from processes import Finished
 
-from server.export import read_export
+from server.keys.export import read_export
 from server.store.data_directory import DataDirectory
 
 __all__ = ["new_shell"]

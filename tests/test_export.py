@@ -13,8 +13,8 @@ import pytest
 from msgspec import structs
 from test_store import a_key
 
-from server.export import DamagedExport, KeyExport, encode_export, import_keys, read_export
-from server.keyring import KeyRing
+from server.keys.export import DamagedExport, KeyExport, encode_export, import_keys, read_export
+from server.keys.key_ring import KeyRing
 from server.store.key import KeyChanges, LimitChanges, Limits, NewKey
 from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure

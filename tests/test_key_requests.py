@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.key_requests import describe, parse_key_changes, parse_new_key, parse_rotation
+from server.keys.key_requests import describe, parse_key_changes, parse_new_key, parse_rotation
 from server.store.key import Key, KeyChanges, LimitChanges, Limits, NewKey
 from workers.errors import InvalidRequest
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.keyring import KeyRing, OwnerKeyRefused
-from server.secret import BASE62, SECRET_LENGTH, digest_of, make_secret, redact, well_formed
+from server.keys.key_ring import KeyRing, OwnerKeyRefused
+from server.keys.secret import BASE62, SECRET_LENGTH, digest_of, make_secret, redact, well_formed
 from server.store.key import Key, KeyChanges, LimitChanges, Limits, NewKey
 from server.store.sqlite_store import SqliteStore
 from workers.errors import Conflict, NotFound, StoreUnavailable

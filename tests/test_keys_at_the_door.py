@@ -16,7 +16,7 @@ from fakes.upstream import FakeUpstream, Pause, chunk, event, silence, streaming
 from front_door import MODEL, OWNER, Door, bearer, front_door, parse_events, request_body
 from schemas import validate_error
 
-from server.export import read_export
+from server.keys.export import read_export
 
 OTHER = "zai/glm-4.5"
 SECRET = re.compile(r"roxy_[0-9A-Za-z]{38}")

@@ -16,7 +16,7 @@ from server.admission import Admission, Lease
 from server.auth import OWNER, Principal
 from server.config.settings import Guests
 from server.counters_memory import MemoryCounters
-from server.keyring import KeyRing
+from server.keys.key_ring import KeyRing
 from server.ledger import FLUSH_ROWS, Ledger, find_usage
 from server.store.key import Limits, NewKey
 from server.store.sqlite_store import SqliteStore

@@ -12,7 +12,7 @@ from fakes.upstream import FakeUpstream, Request, completion, refusal, stream_of
 from front_door import OWNER, bearer
 from processes import UPSTREAM_SECRET, Roxy, run, serving
 
-from server.secret import make_secret
+from server.keys.secret import make_secret
 
 PROMPT = "the-marker-of-a-prompt"
 ANSWER = "the-marker-of-an-answer"

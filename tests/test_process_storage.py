@@ -23,8 +23,8 @@ from front_door import OWNER, bearer
 from ordinary_user import NOBODY, private_place
 from processes import ROOT, Finished, Roxy, run, serving, surroundings
 
-from server.export import KeyExport, read_export
-from server.keyring import KeyRing
+from server.keys.export import KeyExport, read_export
+from server.keys.key_ring import KeyRing
 from server.store.data_directory import DataDirectory
 from server.store.key import NewKey
 from server.store.sqlite_store import SqliteStore

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from test_store import a_key, a_row
 
-from server.export import KeyExport, read_export
-from server.keyring import KeyRing
+from server.keys.export import KeyExport, read_export
+from server.keys.key_ring import KeyRing
 from server.store.key import NewKey
 from server.store.sqlite_file import open_database
 from server.store.sqlite_store import SqliteStore
@@ -146,7 +146,7 @@ FILES_STOP_GROWING = """
 import asyncio, resource, sys
 from pathlib import Path
 from msgspec import structs
-from server.keyring import KeyRing
+from server.keys.key_ring import KeyRing
 from server.store.key import NewKey
 from server.store.sqlite_store import SqliteStore
 from workers.errors import StoreUnavailable
@@ -256,8 +256,8 @@ KEEP_CREATING = """
 import asyncio, sys
 from pathlib import Path
 from server.store.data_directory import DataDirectory
-from server.export import KeyExport
-from server.keyring import KeyRing
+from server.keys.export import KeyExport
+from server.keys.key_ring import KeyRing
 from server.store.key import NewKey
 from server.store.sqlite_store import SqliteStore
 

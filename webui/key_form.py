@@ -1,8 +1,8 @@
 """The form of a key: what its fields show, and the body for the keys API that they make.
 
 A form sends text. Here it becomes numbers, micro-dollars and instants where it reads as such, and
-stays text where it does not: what a key may be is for `server/key_requests.py` alone to say, and
-its refusals come back as words beside the fields.
+stays text where it does not: what a key may be is for `server/keys/key_requests.py` alone to say,
+and its refusals come back as words beside the fields.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from server.export import encode_export
 from server.handlers.keys import OwnerHandler
 from server.handlers.queries import read_number
-from server.key_requests import parse_key_changes, parse_new_key, parse_rotation
+from server.keys.export import encode_export
+from server.keys.key_requests import parse_key_changes, parse_new_key, parse_rotation
 from server.store.data_directory import DataDirectory
 from server.store.key import Key, KeyChanges, Limits, NewKey
 from webui import figures, key_form, key_rows

@@ -6,7 +6,7 @@ import time
 from typing import ClassVar
 
 from server.auth import OWNER_SCOPE, presented_key, session_cookie_name
-from server.secret import digest_of
+from server.keys.secret import digest_of
 from server.sessions import ABSOLUTE_S
 from webui.pages import PageHandler
 from workers.errors import InvalidKey

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from server.counters import Standing
 from server.handlers.base import BaseHandler
-from server.key_requests import describe, parse_key_changes, parse_new_key, parse_rotation
+from server.keys.key_requests import describe, parse_key_changes, parse_new_key, parse_rotation
 from server.store.key import Limits
 from workers.errors import InvalidRequest
 

@@ -1,6 +1,7 @@
 """API keys: what one is, what may be chosen when making one, and what may change later.
 
-`server/keyring.py` holds them, `server/key_requests.py` reads them from requests and shows them.
+`server/keys/key_ring.py` holds them, `server/keys/key_requests.py` reads them from requests and
+shows them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from server.secret import (
+from server.keys.secret import (
     PREFIX,
     SECRET_LENGTH,
     digest_of,

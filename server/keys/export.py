@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from server.keyring import Imported, KeyRing
+from server.keys.key_ring import Imported, KeyRing
 from server.store.key import Instant, Key, Limits, Status, Weight
 from server.store.private_file import write_private
 from server.store.store import StoreFailure
