@@ -38,7 +38,8 @@ from server.config.loading import Config
 from server.config.settings import Server
 from server.counters_memory import MemoryCounters
 from server.demo.upstream import DemoUpstream, with_demo
-from server.http import GatewayServer
+from server.http.client_connection import HttpLimits
+from server.http.listener import GatewayServer
 from server.kept_answers import KeptAnswers
 from server.key_watch import KeyWatch
 from server.keys.export import KeyExport
@@ -53,7 +54,6 @@ from server.store.data_directory import DataDirectory
 from server.store.retention import Retention
 from server.store.sqlite_store import SqliteStore
 from server.store.store import Store, StoreFailure
-from server.wire import HttpLimits
 from webui.routes import page_rules
 from workers.catalog.catalog import Catalog
 from workers.catalog.catalog_file import load_catalog

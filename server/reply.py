@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tornado.httputil import HTTPConnection
 
-from server.answer import CHUNKED, LAST_CHUNK, chunk
+from server.http.answer_head import CHUNKED, LAST_CHUNK, chunk
 from workers.errors import GatewayError
 from workers.run.job import Place, State
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from server.handlers.queries import Span
+from server.http.query import Span
 from server.store.store import UsageDay
 from webui.charts import PLOT_HEIGHT, BarChart, Phase, Series, phases, stacked_bars, ticks
 from webui.figures import change, duration, exact_moment, exact_money, money, share, short

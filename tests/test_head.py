@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPInputError
 
-from server.head import parse_head
+from server.http.request_head import parse_head
 
 Read = tuple[str, list[tuple[str, str]]] | None
 

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from tornado.httputil import HTTPHeaders, HTTPInputError, ResponseStartLine
 
-from server.chunked import ChunkedBody
-from server.exchange import Exchange, Peer
-from server.head import CHUNKED, find_head_end, parse_head, without_blank_lines
+from server.http.chunked_body import ChunkedBody
+from server.http.client_exchange import Exchange, Peer
+from server.http.request_head import CHUNKED, find_head_end, parse_head, without_blank_lines
 
 
 def read(pieces: list[bytes]) -> tuple[bytes, bytes, bool]:

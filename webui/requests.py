@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import quote
 
-from server.handlers.queries import read_number, refuse_unknown
 from server.handlers.requests import LARGEST
+from server.http.query import read_number, refuse_unknown
 from server.store.store import UsageRow
 from webui.charts import Phase, phases
 from webui.filters import Choice, People, link, model_choices

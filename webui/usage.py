@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple, cast
 
 from msgspec import Struct, structs
 
-from server.handlers.queries import Span, read_span, refuse_unknown
 from server.handlers.usage import add_up
+from server.http.query import Span, read_span, refuse_unknown
 from server.store.store import UsageDay
 from webui.filters import People, link, model_choices
 from webui.pages import OwnerPageHandler

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import structs
 
 from server.handlers.keys import OwnerHandler
-from server.handlers.queries import read_number, refuse_unknown
+from server.http.query import read_number, refuse_unknown
 from server.store.store import UsageRow
 from workers.errors import NotFound
 

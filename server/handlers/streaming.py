@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from server.answer import STREAM_HEAD
 from server.handlers.base import BaseHandler
+from server.http.answer_head import STREAM_HEAD
 from server.reply import Followed, StreamReply
 from workers.run.answer_log import Attachment
 

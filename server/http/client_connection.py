@@ -23,10 +23,10 @@ from typing import Protocol, cast
 import msgspec
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine
 
-from server.chunked import ChunkedBody
-from server.exchange import Exchange, Peer
-from server.head import CHUNKED, find_head_end, parse_head, without_blank_lines
-from server.last_words import no_http, wire_answer
+from server.http.chunked_body import ChunkedBody
+from server.http.client_exchange import Exchange, Peer
+from server.http.connection_errors import no_http, wire_answer
+from server.http.request_head import CHUNKED, find_head_end, parse_head, without_blank_lines
 from workers.errors import GatewayError, HeadTooLarge, RequestTimeout
 
 log = logging.getLogger("roxy.http")

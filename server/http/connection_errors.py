@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http.client import responses
 
-from server.request_id import new_request_id
+from server.http.request_id import new_request_id
 from workers.errors import GatewayError, InvalidRequest
 
 

@@ -1,8 +1,8 @@
 """The HTTP server under Tornado's handlers: it listens, counts, keeps time and finds handlers.
 
-What a connection does is in `server.wire`. One ticker a second looks after all of them, so that no
-request needs a timer. Under TLS connections are accepted here, which bounds unfinished handshakes
-like everything else and lets them be ended at a stop.
+What a connection does is in `server.http.client_connection`. One ticker a second looks after all
+of them, so that no request needs a timer. Under TLS connections are accepted here, which bounds
+unfinished handshakes like everything else and lets them be ended at a stop.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tornado.httputil import (
 )
 from tornado.web import Application, RequestHandler
 
-from server.exchange import Exchange
-from server.wire import HttpLimits, Phase, Wire
+from server.http.client_connection import HttpLimits, Phase, Wire
+from server.http.client_exchange import Exchange
 
 TICK_S = 1.0
 BACKLOG = 2048
