@@ -16,8 +16,8 @@ from workers.errors import Forbidden, InvalidKey
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from server.auth import Principal
     from server.config.settings import Guests
+    from server.identity.authentication import Principal
     from server.store.key import Key
     from server.store.store import UsageRow
     from workers.catalog.catalog import Model

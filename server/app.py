@@ -29,10 +29,7 @@ import msgspec
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from server.addresses import TrustedProxies, parse_address
 from server.admission import Admission
-from server.attempts import Attempts
-from server.auth import Authentication, GuestSessions
 from server.bodies import BodyRoom
 from server.config.loading import Config
 from server.config.settings import Server
@@ -40,6 +37,10 @@ from server.counters_memory import MemoryCounters
 from server.demo.upstream import DemoUpstream, with_demo
 from server.http.client_connection import HttpLimits
 from server.http.listener import GatewayServer
+from server.identity.attempts import Attempts
+from server.identity.authentication import Authentication, GuestSessions
+from server.identity.client_addresses import TrustedProxies, parse_address
+from server.identity.sessions import Sessions
 from server.kept_answers import KeptAnswers
 from server.key_watch import KeyWatch
 from server.keys.export import KeyExport
@@ -49,7 +50,6 @@ from server.log import AccessLog
 from server.model_health import ModelHealth
 from server.routes import ROUTES, api_rules, shortcuts
 from server.services import Services
-from server.sessions import Sessions
 from server.store.data_directory import DataDirectory
 from server.store.retention import Retention
 from server.store.sqlite_store import SqliteStore

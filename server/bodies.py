@@ -6,7 +6,7 @@ together) may hold at most half of the room, and the last quarter is the owner's
 
 from __future__ import annotations
 
-from server.auth import OWNER_SCOPE
+from server.identity.authentication import OWNER_SCOPE
 from workers.errors import Overloaded, PayloadTooLarge
 
 MAX_FILE_BYTES = 10 * 1024 * 1024

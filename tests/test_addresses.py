@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders
 
-from server.addresses import (
+from server.identity.client_addresses import (
     UNKNOWN,
     TrustedProxies,
     client_address,

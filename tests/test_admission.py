@@ -9,10 +9,10 @@ import pytest
 from fakes.clocks import Clocks
 
 from server.admission import Admission, Lease
-from server.auth import OWNER, Principal
 from server.config.settings import Guests
 from server.counters import UNLIMITED
 from server.counters_memory import MemoryCounters
+from server.identity.authentication import OWNER, Principal
 from server.store.key import Key, Limits
 from workers.catalog.catalog import Deployment, Model, Prices
 from workers.errors import Forbidden, GatewayError, InvalidKey, RateLimited

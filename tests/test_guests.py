@@ -18,8 +18,8 @@ from front_door import MODEL, OWNER, Door, front_door, request_body
 from plain_http import CHAT, Answer, ask, every, request
 from shared_gateway import shared_gateway
 
-from server.auth import GuestSessions
 from server.bodies import MAX_FILE_BYTES
+from server.identity.authentication import GuestSessions
 
 PER_MINUTE = 3
 SETTINGS = f"""

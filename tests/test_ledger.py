@@ -13,9 +13,9 @@ from fakes.clocks import NOON, Clocks
 from fakes.stores import FlakyStore
 
 from server.admission import Admission, Lease
-from server.auth import OWNER, Principal
 from server.config.settings import Guests
 from server.counters_memory import MemoryCounters
+from server.identity.authentication import OWNER, Principal
 from server.keys.key_ring import KeyRing
 from server.ledger import FLUSH_ROWS, Ledger, find_usage
 from server.store.key import Limits, NewKey

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from server.attempts import Attempts
+from server.identity.attempts import Attempts
+from server.identity.sessions import ABSOLUTE_S, IDLE_S, MAX_PER_PRINCIPAL, Sessions, digest_of_id
 from server.keys.key_ring import KeyRing
-from server.sessions import ABSOLUTE_S, IDLE_S, MAX_PER_PRINCIPAL, Sessions, digest_of_id
 from server.store.sqlite_store import SqliteStore
 from workers.errors import RateLimited, StoreUnavailable
 

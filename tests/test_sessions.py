@@ -12,7 +12,7 @@ from front_door import OWNER, Door, bearer, front_door, request_body
 from msgspec import structs
 from visitors import Browser, guest, page_call
 
-from server.auth import GUEST_COOKIE, SESSION_COOKIE
+from server.identity.authentication import GUEST_COOKIE, SESSION_COOKIE
 from server.store.key import Key
 from webui.login import own_path
 from webui.pages import PageHandler

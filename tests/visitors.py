@@ -8,7 +8,7 @@ import time
 import httpx
 from front_door import Door
 
-from server.auth import GUEST_COOKIE, XSRF_HEADER
+from server.identity.authentication import GUEST_COOKIE, XSRF_HEADER
 
 
 def guest(door: Door) -> dict[str, str]:

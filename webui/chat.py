@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from server.auth import Principal
 from server.bodies import MAX_FILE_BYTES
 from server.handlers.keys import remaining
 from server.handlers.models import may_use
+from server.identity.authentication import Principal
 from webui.model_health import describe_card
 from webui.pages import PageHandler, who
 

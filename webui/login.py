@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import ClassVar
 
-from server.auth import OWNER_SCOPE, presented_key, session_cookie_name
+from server.identity.authentication import OWNER_SCOPE, presented_key, session_cookie_name
+from server.identity.sessions import ABSOLUTE_S
 from server.keys.secret import digest_of
-from server.sessions import ABSOLUTE_S
 from webui.pages import PageHandler
 from workers.errors import InvalidKey
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from tornado.template import Loader
 
-from server.auth import Principal, find_cookie
 from server.handlers.base import BaseHandler
 from server.handlers.visitor import VisitorHandler
+from server.identity.authentication import Principal, find_cookie
 from webui.assets import packaged_assets
 from webui.csp import PAGE_HEADERS, SECURE_HEADERS
 from workers.errors import GatewayError, NotFound

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import msgspec
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from server.addresses import client_address, guest_scope
-from server.auth import GUEST_LANE, Principal, presented_key
 from server.http.answer_head import CLOSE, header_lines, status_line
 from server.http.request_id import client_request_id, new_request_id
+from server.identity.authentication import GUEST_LANE, Principal, presented_key
+from server.identity.client_addresses import client_address, guest_scope
 from server.keys.secret import without_secrets
 from server.log import AccessLine
 from server.services import Services

@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 from server.admission import Lease
-from server.auth import presented_key
 from server.bodies import MAX_FILE_BYTES
 from server.handlers.streaming import StreamHandler
+from server.identity.authentication import presented_key
 from server.reply import WholeReply
 from workers.errors import Conflict, GatewayError, InvalidRequest, PayloadTooLarge
 from workers.request.chat_request import parse_chat

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.auth import Principal
 from server.handlers.base import BaseHandler
 from server.handlers.streaming import ATTACHED, StreamHandler
+from server.identity.authentication import Principal
 from server.kept_answers import KeptAnswer
 from server.services import Services
 from server.store.store import UsageRow

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.auth import Principal
 from server.handlers.base import BaseHandler
+from server.identity.authentication import Principal
 from workers.catalog.catalog import Model, Prices
 from workers.errors import ModelNotFound
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from urllib.parse import parse_qsl, quote
 
-from server.auth import (
+from server.handlers.base import SAFE_METHODS, BaseHandler
+from server.identity.authentication import (
     GUEST_SESSION_S,
     Principal,
     Visit,
@@ -14,7 +15,6 @@ from server.auth import (
     guest_cookie_name,
     presented_key,
 )
-from server.handlers.base import SAFE_METHODS, BaseHandler
 from workers.errors import Forbidden, InvalidKey, InvalidRequest
 
 FORM = "application/x-www-form-urlencoded"

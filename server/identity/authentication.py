@@ -21,9 +21,9 @@ import msgspec
 from msgspec import structs
 from tornado.httputil import parse_cookie
 
+from server.identity.sessions import Sessions
 from server.keys.key_ring import KeyRing
 from server.keys.secret import digest_of
-from server.sessions import Sessions
 from server.store.key import Key
 from workers.errors import Forbidden, InvalidKey
 
