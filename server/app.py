@@ -29,11 +29,13 @@ import msgspec
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from server.admission import Admission
-from server.bodies import BodyRoom
+from server.accounting.admission import Admission
+from server.accounting.body_room import BodyRoom
+from server.accounting.ledger import Ledger
+from server.accounting.memory_counters import MemoryCounters
+from server.accounting.model_health import ModelHealth
 from server.config.loading import Config
 from server.config.settings import Server
-from server.counters_memory import MemoryCounters
 from server.demo.upstream import DemoUpstream, with_demo
 from server.http.client_connection import HttpLimits
 from server.http.listener import GatewayServer
@@ -45,9 +47,7 @@ from server.kept_answers import KeptAnswers
 from server.key_watch import KeyWatch
 from server.keys.export import KeyExport
 from server.keys.key_ring import KeyRing
-from server.ledger import Ledger
 from server.log import AccessLog
-from server.model_health import ModelHealth
 from server.routes import ROUTES, api_rules, shortcuts
 from server.services import Services
 from server.store.data_directory import DataDirectory

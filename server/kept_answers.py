@@ -14,7 +14,7 @@ from server.config.settings import Answers
 from workers.run.answer_log import AnswerLog, Attachment
 
 if TYPE_CHECKING:
-    from server.admission import Lease
+    from server.accounting.admission import Lease
     from server.store.store import UsageRow
     from workers.run.job import Job
 

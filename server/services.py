@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 import msgspec
 
-from server.admission import Admission
-from server.bodies import BodyRoom
+from server.accounting.admission import Admission
+from server.accounting.body_room import BodyRoom
+from server.accounting.counters import Counters
+from server.accounting.ledger import Ledger
+from server.accounting.model_health import ModelHealth
 from server.config.loading import Config
-from server.counters import Counters
 from server.identity.attempts import Attempts
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
 from server.identity.sessions import Sessions
 from server.kept_answers import KeptAnswers
 from server.keys.key_ring import KeyRing
-from server.ledger import Ledger
 from server.log import AccessLog
-from server.model_health import ModelHealth
 from server.store.store import Store
 from workers.catalog.catalog import Catalog
 from workers.run.pool import Engine

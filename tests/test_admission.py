@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from fakes.clocks import Clocks
 
-from server.admission import Admission, Lease
+from server.accounting.admission import Admission, Lease
+from server.accounting.counters import UNLIMITED
+from server.accounting.memory_counters import MemoryCounters
 from server.config.settings import Guests
-from server.counters import UNLIMITED
-from server.counters_memory import MemoryCounters
 from server.identity.authentication import OWNER, Principal
 from server.store.key import Key, Limits
 from workers.catalog.catalog import Deployment, Model, Prices

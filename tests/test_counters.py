@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Iterable
 import pytest
 from fakes.clocks import NOON, Clocks
 
-from server.counters import Counters, GuestLimits, Shared, Standing, Taken
-from server.counters_memory import MemoryCounters
-from server.limits import DAY_S
+from server.accounting.counters import Counters, GuestLimits, Shared, Standing, Taken
+from server.accounting.limits import DAY_S
+from server.accounting.memory_counters import MemoryCounters
 from server.store.key import Limits
 from workers.errors import BudgetExceeded, GatewayError, RateLimited
 

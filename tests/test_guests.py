@@ -18,7 +18,7 @@ from front_door import MODEL, OWNER, Door, front_door, request_body
 from plain_http import CHAT, Answer, ask, every, request
 from shared_gateway import shared_gateway
 
-from server.bodies import MAX_FILE_BYTES
+from server.accounting.body_room import MAX_FILE_BYTES
 from server.identity.authentication import GuestSessions
 
 PER_MINUTE = 3

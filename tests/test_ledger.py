@@ -12,12 +12,12 @@ import pytest
 from fakes.clocks import NOON, Clocks
 from fakes.stores import FlakyStore
 
-from server.admission import Admission, Lease
+from server.accounting.admission import Admission, Lease
+from server.accounting.ledger import FLUSH_ROWS, Ledger, find_usage
+from server.accounting.memory_counters import MemoryCounters
 from server.config.settings import Guests
-from server.counters_memory import MemoryCounters
 from server.identity.authentication import OWNER, Principal
 from server.keys.key_ring import KeyRing
-from server.ledger import FLUSH_ROWS, Ledger, find_usage
 from server.store.key import Limits, NewKey
 from server.store.sqlite_store import SqliteStore
 from server.store.store import Store, UsageRow

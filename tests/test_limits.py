@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.limits import (
+from server.accounting.limits import (
     DAY_S,
     MINUTE_S,
     Bucket,

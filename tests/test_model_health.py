@@ -14,7 +14,7 @@ from fakes.upstream import FakeUpstream, refusal, stream_of
 from front_door import MODEL, Door, front_door
 from playwright.async_api import Browser, expect
 
-from server.model_health import RING, WINDOW_S, Health, ModelHealth
+from server.accounting.model_health import RING, WINDOW_S, Health, ModelHealth
 from server.store.store import UsageRow
 from webui.model_health import HealthWords, health_words
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from server.bodies import MAX_FILE_BYTES
+from server.accounting.body_room import MAX_FILE_BYTES
 from server.handlers.keys import remaining
 from server.handlers.models import may_use
 from server.identity.authentication import Principal

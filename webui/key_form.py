@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from server.limits import PERIODS, BudgetPeriod
+from server.accounting.limits import PERIODS, BudgetPeriod
 from server.store.key import Key
 from workers.errors import InvalidRequest
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from server.counters import Budget, Counters
+from server.accounting.counters import Budget, Counters
 from server.store.key import Key, Limits
 from server.store.store import UsageDay
 from webui.figures import plural

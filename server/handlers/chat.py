@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from server.admission import Lease
-from server.bodies import MAX_FILE_BYTES
+from server.accounting.admission import Lease
+from server.accounting.body_room import MAX_FILE_BYTES
 from server.handlers.streaming import StreamHandler
 from server.identity.authentication import presented_key
 from server.reply import WholeReply

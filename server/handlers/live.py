@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from server.accounting.ledger import BYTES_PER_TOKEN
 from server.handlers.keys import OwnerHandler
-from server.ledger import BYTES_PER_TOKEN
 from server.services import Services
 from workers.catalog.catalog import Model
 from workers.run.job import Job

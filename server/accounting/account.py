@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import copy
 
-from server.counters import (
+from server.accounting.counters import (
     Budget,
     GuestLimits,
     Standing,
@@ -20,7 +20,7 @@ from server.counters import (
     too_many_requests,
     too_many_tokens,
 )
-from server.limits import DAY_S, MINUTE_S, PERIODS, Bucket, BudgetPeriod, Tally
+from server.accounting.limits import DAY_S, MINUTE_S, PERIODS, Bucket, BudgetPeriod, Tally
 from server.store.key import Limits
 from server.store.store import CounterRow
 from workers.errors import GatewayError

@@ -23,8 +23,8 @@ from workers.errors import StoreUnavailable
 from workers.request.chat_request import Usage
 
 if TYPE_CHECKING:
-    from server.admission import Lease
-    from server.counters import Counters
+    from server.accounting.admission import Lease
+    from server.accounting.counters import Counters
     from workers.run.job import Outcome
 
 log = logging.getLogger("roxy.ledger")

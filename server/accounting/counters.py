@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from server.limits import (
+from server.accounting.limits import (
     BudgetPeriod,
     Meter,
     format_duration,

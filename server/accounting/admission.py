@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from server.counters import UNLIMITED, Counters, GuestLimits, Shared, Standing, Taken
+from server.accounting.counters import UNLIMITED, Counters, GuestLimits, Shared, Standing, Taken
 from workers.errors import Forbidden, InvalidKey
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from server.account import WINDOW_S, Account
-from server.counters import Shared, Standing, Taken
+from server.accounting.account import WINDOW_S, Account
+from server.accounting.counters import Shared, Standing, Taken
 from server.store.key import Limits
 from server.store.store import CounterRow
 
@@ -24,7 +24,7 @@ VISITS_WHEN_CROWDED = 64
 
 
 class MemoryCounters:
-    """Keep every scope's account; see `server.counters.Counters`.
+    """Keep every scope's account; see `server.accounting.counters.Counters`.
 
     `clock` is monotonic and measures; `wall` is Unix time and only names periods and saved rows.
     """
