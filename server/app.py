@@ -34,6 +34,8 @@ from server.accounting.body_room import BodyRoom
 from server.accounting.ledger import Ledger
 from server.accounting.memory_counters import MemoryCounters
 from server.accounting.model_health import ModelHealth
+from server.answers.kept_answers import KeptAnswers
+from server.answers.key_watch import KeyWatch
 from server.config.loading import Config
 from server.config.settings import Server
 from server.demo.upstream import DemoUpstream, with_demo
@@ -43,8 +45,6 @@ from server.identity.attempts import Attempts
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies, parse_address
 from server.identity.sessions import Sessions
-from server.kept_answers import KeptAnswers
-from server.key_watch import KeyWatch
 from server.keys.export import KeyExport
 from server.keys.key_ring import KeyRing
 from server.log import AccessLog

@@ -11,12 +11,12 @@ from server.accounting.body_room import BodyRoom
 from server.accounting.counters import Counters
 from server.accounting.ledger import Ledger
 from server.accounting.model_health import ModelHealth
+from server.answers.kept_answers import KeptAnswers
 from server.config.loading import Config
 from server.identity.attempts import Attempts
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
 from server.identity.sessions import Sessions
-from server.kept_answers import KeptAnswers
 from server.keys.key_ring import KeyRing
 from server.log import AccessLog
 from server.store.store import Store

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from server.answers.reply import Followed, StreamReply
 from server.handlers.base import BaseHandler
 from server.http.answer_head import STREAM_HEAD
-from server.reply import Followed, StreamReply
 from workers.run.answer_log import Attachment
 
 UPDATES_HEADER = "X-Roxy-Queue-Updates"

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from server.kept_answers import KeptAnswers
+from server.answers.kept_answers import KeptAnswers
 from server.keys.key_ring import KeyRing
 from server.store.key import Key
 from workers.errors import InvalidKey
