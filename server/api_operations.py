@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from server.api.requests import MOST_ROWS
 from server.api_chat import ChatCompletion, ChatCompletionChunk, ChatRequest
 from server.api_errors import tree
 from server.api_schemas import (
@@ -24,7 +25,6 @@ from server.api_schemas import (
     RequestPage,
     Usage,
 )
-from server.handlers.requests import MOST_ROWS
 from server.keys.key_requests import KEY_CHANGES, NEW_KEY, ROTATION
 from workers.errors import (
     AnswerGone,

@@ -36,6 +36,7 @@ from server.accounting.memory_counters import MemoryCounters
 from server.accounting.model_health import ModelHealth
 from server.answers.kept_answers import KeptAnswers
 from server.answers.key_watch import KeyWatch
+from server.api.routes import ROUTES, api_rules, shortcuts
 from server.config.loading import Config
 from server.config.settings import Server
 from server.demo.upstream import DemoUpstream, with_demo
@@ -48,7 +49,6 @@ from server.identity.sessions import Sessions
 from server.keys.export import KeyExport
 from server.keys.key_ring import KeyRing
 from server.log import AccessLog
-from server.routes import ROUTES, api_rules, shortcuts
 from server.services import Services
 from server.store.data_directory import DataDirectory
 from server.store.retention import Retention

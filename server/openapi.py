@@ -16,11 +16,11 @@ from typing import Any
 
 import msgspec
 
+from server.api.base import BaseHandler
+from server.api.routes import Route
 from server.api_errors import ErrorRow, rows_of
 from server.api_operations import OPERATIONS, Operation, Parameter
 from server.api_schemas import Error
-from server.handlers.base import BaseHandler
-from server.routes import Route
 from workers.errors import Forbidden, GatewayError, InvalidKey, InvalidRequest, PayloadTooLarge
 
 REFERENCE = "#/components/schemas/{name}"

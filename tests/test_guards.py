@@ -13,10 +13,10 @@ import guards
 import pytest
 from guards import ROOT, Module
 
+from server.api.routes import ROUTES
 from server.config.loading import describe_settings
 from server.config.settings import SHORT_VARIABLES
 from server.model_settings import describe_entries
-from server.routes import ROUTES
 
 RELEASED_MIGRATIONS: dict[str, str] = {}
 """File -> SHA-256, added when a version is released; nothing is released yet."""

@@ -15,10 +15,10 @@ from kept import ask, held_after, stop
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from visitors import guest
 
+from server.api.routes import ROUTES
 from server.api_errors import error_rows
 from server.api_operations import OPERATIONS
 from server.openapi import document
-from server.routes import ROUTES
 
 OPEN = ("ChatCompletion", "ChatCompletionChunk", "CompletionUsage", "Choice", "ChunkChoice")
 """OpenAI's own: upstreams add members."""

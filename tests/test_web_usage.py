@@ -20,7 +20,7 @@ from page_tables import PageTables, number
 from playwright.async_api import Browser, Locator, Page, expect
 from test_store import a_row
 
-from server.handlers.usage import add_up
+from server.api.usage import add_up
 from server.store.store import Batch
 
 EVIL = "<script>alert(1)</script>"

@@ -15,7 +15,7 @@ from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
-from server.handlers.base import BaseHandler
+from server.api.base import BaseHandler
 from workers.errors import NotFound
 
 TYPES = {

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from server.accounting.body_room import MAX_FILE_BYTES
-from server.handlers.keys import remaining
-from server.handlers.models import may_use
+from server.api.keys import remaining
+from server.api.models import may_use
 from server.identity.authentication import Principal
 from webui.model_health import describe_card
 from webui.pages import PageHandler, who

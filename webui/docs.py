@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from server.handlers.models import may_use
+from server.api.models import may_use
 from server.identity.authentication import Principal, find_cookie
 from webui import docs_tables
 from webui.docs_examples import STREAM_REQUEST

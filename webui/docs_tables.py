@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from server.api.routes import ROUTES
 from server.api_errors import error_rows
 from server.config.settings import SECTIONS, SHORT_VARIABLES, describe_settings
 from server.model_settings import describe_entries
-from server.routes import ROUTES
 from webui.docs_parts import Route, Table
 
 Schema = dict[str, Any]

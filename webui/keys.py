@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from server.handlers.keys import OwnerHandler
+from server.api.keys import OwnerHandler
 from server.http.query import read_number
 from server.keys.export import encode_export
 from server.keys.key_requests import parse_key_changes, parse_new_key, parse_rotation

@@ -10,8 +10,8 @@ import math
 import time
 from typing import Any, ClassVar, NamedTuple
 
-from server.handlers.jobs import find_job
-from server.handlers.live import describe_live
+from server.api.jobs import find_job
+from server.api.live import describe_live
 from webui.figures import count, exact_moment, moment, plural
 from webui.login import FORM_BYTES
 from webui.pages import OwnerPageHandler

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from server.accounting.model_health import Health, ModelHealth
-from server.handlers.models import describe_model
+from server.api.models import describe_model
 from workers.catalog.catalog import Model
 
 WORTH_TELLING = 0.05

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from tornado.template import Loader
 
-from server.handlers.base import BaseHandler
+from server.api.base import BaseHandler
 from server.handlers.visitor import VisitorHandler
 from server.identity.authentication import Principal, find_cookie
 from webui.assets import packaged_assets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import quote
 
-from server.handlers.requests import LARGEST
+from server.api.requests import LARGEST
 from server.http.query import read_number, refuse_unknown
 from server.store.store import UsageRow
 from webui.charts import Phase, phases

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from msgspec import Struct, structs
 
-from server.handlers.usage import add_up
+from server.api.usage import add_up
 from server.http.query import Span, read_span, refuse_unknown
 from server.store.store import UsageDay
 from webui.filters import People, link, model_choices

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from typing import Any, Literal, NamedTuple
 
-from server.handlers.usage import add_up
+from server.api.usage import add_up
 from server.http.query import Span
 from server.store.store import UsageDay
 from webui.charts import BarChart, Series, stacked_bars

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from server.handlers.usage import FIELD_OF, describe_group
+from server.api.usage import FIELD_OF, describe_group
 from webui.figures import share
 from webui.filters import People, link
 from webui.usage_chart import METRICS, Metric, value_of

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from server.handlers.usage import add_up
+from server.api.usage import add_up
 from server.store.store import UsageDay
 from webui.figures import NONE, change, count, duration, exact_money, money, plural, share, short
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from urllib.parse import parse_qsl, quote
 
-from server.handlers.base import SAFE_METHODS, BaseHandler
+from server.api.base import SAFE_METHODS, BaseHandler
 from server.identity.authentication import (
     GUEST_SESSION_S,
     Principal,

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import structs
 
-from server.handlers.keys import OwnerHandler
+from server.api.keys import OwnerHandler
 from server.http.query import read_span, refuse_unknown
 from server.store.store import UsageDay
 from workers.errors import InvalidRequest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from server.handlers.base import BaseHandler
+from server.api.base import BaseHandler
 from workers.errors import StoreUnavailable
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from server.accounting.counters import Standing
-from server.handlers.base import BaseHandler
+from server.api.base import BaseHandler
 from server.keys.key_requests import describe, parse_key_changes, parse_new_key, parse_rotation
 from server.store.key import Limits
 from workers.errors import InvalidRequest

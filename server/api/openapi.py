@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.handlers.base import BaseHandler
+from server.api.base import BaseHandler
 
 
 class OpenApiHandler(BaseHandler):

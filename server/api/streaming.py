@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from server.answers.reply import Followed, StreamReply
-from server.handlers.base import BaseHandler
+from server.api.base import BaseHandler
 from server.http.answer_head import STREAM_HEAD
 from workers.run.answer_log import Attachment
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.handlers.base import BaseHandler
+from server.api.base import BaseHandler
 from server.identity.authentication import Principal
 from workers.catalog.catalog import Model, Prices
 from workers.errors import ModelNotFound

@@ -8,7 +8,7 @@ from typing import Any
 from server.accounting.admission import Lease
 from server.accounting.body_room import MAX_FILE_BYTES
 from server.answers.reply import WholeReply
-from server.handlers.streaming import StreamHandler
+from server.api.streaming import StreamHandler
 from server.identity.authentication import presented_key
 from workers.errors import Conflict, GatewayError, InvalidRequest, PayloadTooLarge
 from workers.request.chat_request import parse_chat

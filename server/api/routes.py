@@ -6,16 +6,16 @@ from collections.abc import Iterable
 
 import msgspec
 
-from server.handlers.base import BaseHandler, NotFoundHandler
-from server.handlers.chat import ChatHandler
-from server.handlers.health import HealthHandler, ReadyHandler
-from server.handlers.jobs import JobHandler, JobStreamHandler
-from server.handlers.keys import KeyHandler, KeysHandler, OwnKeyHandler, RotateHandler
-from server.handlers.live import LiveHandler
-from server.handlers.models import ModelHandler, ModelsHandler
-from server.handlers.openapi import OpenApiHandler
-from server.handlers.requests import RequestHandler, RequestsHandler
-from server.handlers.usage import UsageHandler
+from server.api.base import BaseHandler, NotFoundHandler
+from server.api.completions import ChatHandler
+from server.api.health import HealthHandler, ReadyHandler
+from server.api.jobs import JobHandler, JobStreamHandler
+from server.api.keys import KeyHandler, KeysHandler, OwnKeyHandler, RotateHandler
+from server.api.live import LiveHandler
+from server.api.models import ModelHandler, ModelsHandler
+from server.api.openapi import OpenApiHandler
+from server.api.requests import RequestHandler, RequestsHandler
+from server.api.usage import UsageHandler
 
 
 class Route(msgspec.Struct, frozen=True):

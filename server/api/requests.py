@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import structs
 
-from server.handlers.keys import OwnerHandler
+from server.api.keys import OwnerHandler
 from server.http.query import read_number, refuse_unknown
 from server.store.store import UsageRow
 from workers.errors import NotFound

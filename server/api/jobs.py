@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from server.answers.kept_answers import KeptAnswer
-from server.handlers.base import BaseHandler
-from server.handlers.streaming import ATTACHED, StreamHandler
+from server.api.base import BaseHandler
+from server.api.streaming import ATTACHED, StreamHandler
 from server.identity.authentication import Principal
 from server.services import Services
 from server.store.store import UsageRow

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.accounting.ledger import BYTES_PER_TOKEN
-from server.handlers.keys import OwnerHandler
+from server.api.keys import OwnerHandler
 from server.services import Services
 from workers.catalog.catalog import Model
 from workers.run.job import Job
