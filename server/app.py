@@ -252,7 +252,7 @@ async def _guest_secret(store: Store) -> bytes:
 
 def _describe(catalog: Catalog) -> bytes:
     """Describe the API; most gateways are never asked, so a start does without."""
-    from server.openapi import document
+    from server.description.document import document
 
     return msgspec.json.encode(document(ROUTES, [model.id for model in catalog]))
 

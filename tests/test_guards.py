@@ -16,7 +16,7 @@ from guards import ROOT, Module
 from server.api.routes import ROUTES
 from server.config.loading import describe_settings
 from server.config.settings import SHORT_VARIABLES
-from server.model_settings import describe_entries
+from server.description.model_fields import describe_entries
 
 RELEASED_MIGRATIONS: dict[str, str] = {}
 """File -> SHA-256, added when a version is released; nothing is released yet."""

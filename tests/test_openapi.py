@@ -16,9 +16,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from visitors import guest
 
 from server.api.routes import ROUTES
-from server.api_errors import error_rows
-from server.api_operations import OPERATIONS
-from server.openapi import document
+from server.description.document import document
+from server.description.error_table import error_rows
+from server.description.operations import OPERATIONS
 
 OPEN = ("ChatCompletion", "ChatCompletionChunk", "CompletionUsage", "Choice", "ChunkChoice")
 """OpenAI's own: upstreams add members."""

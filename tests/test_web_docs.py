@@ -35,9 +35,9 @@ from test_pages import is_page
 from visitors import Browser as Visitor
 
 from server.api.routes import ROUTES
-from server.api_errors import error_rows
 from server.config.settings import SHORT_VARIABLES, describe_settings
-from server.model_settings import describe_entries
+from server.description.error_table import error_rows
+from server.description.model_fields import describe_entries
 from webui.docs_parts import LANGUAGES, inline, prose
 from webui.docs_tables import FIELD_WORDS
 from workers.request.chat_schema import Chat

@@ -12,9 +12,9 @@ from functools import cache
 from typing import Any
 
 from server.api.routes import ROUTES
-from server.api_errors import error_rows
 from server.config.settings import SECTIONS, SHORT_VARIABLES, describe_settings
-from server.model_settings import describe_entries
+from server.description.error_table import error_rows
+from server.description.model_fields import describe_entries
 from webui.docs_parts import Route, Table
 
 Schema = dict[str, Any]

@@ -8,9 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from server.api.requests import MOST_ROWS
-from server.api_chat import ChatCompletion, ChatCompletionChunk, ChatRequest
-from server.api_errors import tree
-from server.api_schemas import (
+from server.description.answer_types import (
     Caller,
     DeletedKey,
     Health,
@@ -25,6 +23,8 @@ from server.api_schemas import (
     RequestPage,
     Usage,
 )
+from server.description.chat_types import ChatCompletion, ChatCompletionChunk, ChatRequest
+from server.description.error_table import tree
 from server.keys.key_requests import KEY_CHANGES, NEW_KEY, ROTATION
 from workers.errors import (
     AnswerGone,

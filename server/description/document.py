@@ -3,7 +3,7 @@
     document(ROUTES, ["zai/glm-4.5", ...])      # a dict, ready to be encoded
 
 Paths and methods come from the routes, texts from the docstrings of their handlers, shapes from
-`server.api_operations`, errors from the tree in `workers.errors`, models from the catalog.
+`server.description.operations`, errors from the tree in `workers.errors`, models from the catalog.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import msgspec
 
 from server.api.base import BaseHandler
 from server.api.routes import Route
-from server.api_errors import ErrorRow, rows_of
-from server.api_operations import OPERATIONS, Operation, Parameter
-from server.api_schemas import Error
+from server.description.answer_types import Error
+from server.description.error_table import ErrorRow, rows_of
+from server.description.operations import OPERATIONS, Operation, Parameter
 from workers.errors import Forbidden, GatewayError, InvalidKey, InvalidRequest, PayloadTooLarge
 
 REFERENCE = "#/components/schemas/{name}"
