@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from processes import Finished
 
-from server.cli import main
+from server.cli.command_line import main
 
 
 def exit_code(command: list[str]) -> int:

@@ -18,7 +18,7 @@ from fakes.upstream import FakeUpstream, document, refusal, refusing_url
 from front_door import MODEL, OWNER, front_door, roxy_toml
 from processes import COMMAND, surroundings
 
-from server.cli import build_parser
+from server.cli.command_line import build_parser
 from server.config.settings import Server
 from server.store.data_directory import DataDirectory
 from server.store.migrate import released_migrations

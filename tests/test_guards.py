@@ -30,7 +30,7 @@ BREACHES: list[tuple[Guard, str, str]] = [
     (guards.upward_imports, "server.auth", "import webui.pages"),
     (guards.upward_imports, "webui.pages", "from server import app"),
     (guards.upward_imports, "server.handlers.chat", "from server.app import gateway"),
-    (guards.upward_imports, "server.app", "from server.cli import main"),
+    (guards.upward_imports, "server.app", "from server.cli.command_line import main"),
     (guards.foreign_doors, "workers.pool", "import httpx"),
     (guards.foreign_doors, "server.log", "import os\nDEBUG = os.environ['DEBUG']"),
     (guards.foreign_doors, "server.log", "from os import getenv"),

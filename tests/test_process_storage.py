@@ -34,7 +34,7 @@ __all__ = ["private_place"]
 KILLS = 5
 AS_NOBODY = (
     "import os, sys\n"
-    "from server.cli import main\n"
+    "from server.cli.command_line import main\n"
     "if os.geteuid() == 0: os.seteuid(int(sys.argv[1]))\n"
     "sys.exit(main(sys.argv[2:]))\n"
 )

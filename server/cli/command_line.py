@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import uvloop
 
 from server.app import StartFailure, serve
-from server.cli_check import check
-from server.cli_keys import add_keys_commands, keys_command
+from server.cli.check_command import check
+from server.cli.keys_command import add_keys_commands, keys_command
 from server.config.loading import Config, ConfigError, environment, load_config
 from server.log import set_up_logging
 from server.store.data_directory import DataDirectory
@@ -194,7 +194,3 @@ def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 1 << 16)), hard))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
