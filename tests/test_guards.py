@@ -25,16 +25,16 @@ Guard = Callable[[Module], Iterator[str]]
 
 LONG_FUNCTION = "def f():\n" + "    pass\n" * 60
 BREACHES: list[tuple[Guard, str, str]] = [
-    (guards.upward_imports, "workers.pool", "from server.keys import Key"),
-    (guards.upward_imports, "workers.pool", "def f():\n    import server"),
-    (guards.upward_imports, "server.auth", "import webui.pages"),
-    (guards.upward_imports, "webui.pages", "from server import app"),
-    (guards.upward_imports, "server.handlers.chat", "from server.app import gateway"),
+    (guards.upward_imports, "workers.run.pool", "from server.store.key import Key"),
+    (guards.upward_imports, "workers.run.pool", "def f():\n    import server"),
+    (guards.upward_imports, "server.identity.authentication", "import webui.shell.pages"),
+    (guards.upward_imports, "webui.shell.pages", "from server import app"),
+    (guards.upward_imports, "server.api.completions", "from server.app import gateway"),
     (guards.upward_imports, "server.app", "from server.cli.command_line import main"),
-    (guards.foreign_doors, "workers.pool", "import httpx"),
+    (guards.foreign_doors, "workers.run.pool", "import httpx"),
     (guards.foreign_doors, "server.log", "import os\nDEBUG = os.environ['DEBUG']"),
     (guards.foreign_doors, "server.log", "from os import getenv"),
-    (guards.provider_questions, "workers.pool", "x = deployment.provider == 'openai'"),
+    (guards.provider_questions, "workers.run.pool", "x = deployment.provider == 'openai'"),
     (guards.provider_questions, "server.app", "x = provider in ('google', 'anthropic')"),
     (guards.provider_questions, "server.app", "match d.provider:\n    case 'google': pass"),
     (guards.lost_tasks, "server.app", "asyncio.create_task(f())"),

@@ -16,7 +16,7 @@ from playwright.async_api import Browser, expect
 
 from server.accounting.model_health import RING, WINDOW_S, Health, ModelHealth
 from server.store.store import UsageRow
-from webui.model_health import HealthWords, health_words
+from webui.shell.health_words import HealthWords, health_words
 
 
 class Clock:

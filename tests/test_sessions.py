@@ -14,8 +14,8 @@ from visitors import Browser, guest, page_call
 
 from server.identity.authentication import GUEST_COOKIE, SESSION_COOKIE
 from server.store.key import Key
-from webui.login import own_path
-from webui.pages import PageHandler
+from webui.shell.login_page import own_path
+from webui.shell.pages import PageHandler
 
 
 async def kind_of(browser: Browser) -> Any:

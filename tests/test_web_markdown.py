@@ -15,7 +15,7 @@ from markdown_corpus import HOSTILE, SAMPLES
 from playwright.async_api import Browser, Page, Route, expect
 from test_web_files import PNG
 
-from webui.assets import packaged_assets
+from webui.shell.assets import packaged_assets
 
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
 HELPERS = """

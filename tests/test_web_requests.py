@@ -20,7 +20,7 @@ from test_store import a_row
 from test_web_usage import EVIL, combo, opened, sign_in
 
 from server.store.store import Batch
-from webui.figures import exact_money
+from webui.shell.figures import exact_money
 from workers.run.job import Attempt
 
 

@@ -12,8 +12,8 @@ from browser import _chromium, open_chat, visiting  # noqa: F401
 from front_door import front_door
 from playwright.async_api import Browser, Response
 
-from webui.assets import Assets, packaged_assets, without_comments
-from webui.csp import POLICY
+from webui.shell.assets import Assets, packaged_assets, without_comments
+from webui.shell.csp import POLICY
 from workers.errors import NotFound
 
 MOST_JS_BYTES = 60 * 1024

@@ -10,8 +10,8 @@ from server.accounting.body_room import MAX_FILE_BYTES
 from server.api.keys import remaining
 from server.api.models import may_use
 from server.identity.authentication import Principal
-from webui.model_health import describe_card
-from webui.pages import PageHandler, who
+from webui.shell.health_words import describe_card
+from webui.shell.pages import PageHandler, who
 
 PROMPTS = (
     ("Explain", "Explain how a hash table works, with a small example in Python."),

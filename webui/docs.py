@@ -26,9 +26,9 @@ from webui.docs_parts import (
 )
 from webui.docs_rest import for_the_owner, reference
 from webui.docs_text import bounds, completions, first_steps
-from webui.figures import short
-from webui.model_health import describe_card
-from webui.pages import PageHandler, who
+from webui.shell.figures import short
+from webui.shell.health_words import describe_card
+from webui.shell.pages import PageHandler, who
 from workers.errors import InvalidRequest, ModelNotFound
 
 LANGUAGE_COOKIE = "roxy_language"

@@ -12,8 +12,8 @@ from msgspec import Struct
 from server.accounting.counters import Budget, Counters
 from server.store.key import Key, Limits
 from server.store.store import UsageDay
-from webui.figures import plural
 from webui.key_form import PER, dollars_typed
+from webui.shell.figures import plural
 
 DAYS = 30
 BAR_PX = 3

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from server.api.jobs import find_job
 from server.api.live import describe_live
-from webui.figures import count, exact_moment, moment, plural
-from webui.login import FORM_BYTES
-from webui.pages import OwnerPageHandler
+from webui.shell.figures import count, exact_moment, moment, plural
+from webui.shell.login_page import FORM_BYTES
+from webui.shell.pages import OwnerPageHandler
 from workers.errors import NotFound, Stopped
 
 MIB = 1024 * 1024

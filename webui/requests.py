@@ -8,9 +8,9 @@ from urllib.parse import quote
 from server.api.requests import LARGEST
 from server.http.query import read_number, refuse_unknown
 from server.store.store import UsageRow
-from webui.charts import Phase, phases
-from webui.filters import Choice, People, link, model_choices
-from webui.pages import OwnerPageHandler
+from webui.shell.charts import Phase, phases
+from webui.shell.filters import Choice, People, link, model_choices
+from webui.shell.pages import OwnerPageHandler
 from workers.errors import InvalidRequest, NotFound
 from workers.run.job import Attempt
 

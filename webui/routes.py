@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from server.api.base import BaseHandler
-from webui.assets import AssetHandler
 from webui.chat import ChatPageHandler
 from webui.docs import DocsHandler, DocsMarkdownHandler
 from webui.keys import (
@@ -16,9 +15,10 @@ from webui.keys import (
     SwitchKeyHandler,
 )
 from webui.live import LivePageHandler, StopHandler
-from webui.login import LoginHandler, LogoutHandler
-from webui.pages import NoSuchPageHandler
 from webui.requests import RequestPageHandler, RequestsPageHandler
+from webui.shell.assets import AssetHandler
+from webui.shell.login_page import LoginHandler, LogoutHandler
+from webui.shell.pages import NoSuchPageHandler
 from webui.usage import UsagePageHandler
 
 

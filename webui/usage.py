@@ -14,8 +14,8 @@ from msgspec import Struct, structs
 from server.api.usage import add_up
 from server.http.query import Span, read_span, refuse_unknown
 from server.store.store import UsageDay
-from webui.filters import People, link, model_choices
-from webui.pages import OwnerPageHandler
+from webui.shell.filters import People, link, model_choices
+from webui.shell.pages import OwnerPageHandler
 from webui.usage_chart import METRICS, Metric, draw
 from webui.usage_table import Ranking, rank
 from webui.usage_tiles import Sums, Tile, tiles

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 from server.api.usage import add_up
 from server.http.query import Span
 from server.store.store import UsageDay
-from webui.charts import BarChart, Series, stacked_bars
-from webui.figures import count, exact_money, money, plural, short
+from webui.shell.charts import BarChart, Series, stacked_bars
+from webui.shell.figures import count, exact_money, money, plural, short
 
 Metric = Literal["requests", "tokens", "cost"]
 METRICS: dict[Metric, str] = {"requests": "Requests", "tokens": "Tokens", "cost": "Cost"}

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from server.api.usage import FIELD_OF, describe_group
-from webui.figures import share
-from webui.filters import People, link
+from webui.shell.figures import share
+from webui.shell.filters import People, link
 from webui.usage_chart import METRICS, Metric, value_of
 from webui.usage_tiles import Sums
 

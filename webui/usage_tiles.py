@@ -9,7 +9,17 @@ from msgspec import Struct
 
 from server.api.usage import add_up
 from server.store.store import UsageDay
-from webui.figures import NONE, change, count, duration, exact_money, money, plural, share, short
+from webui.shell.figures import (
+    NONE,
+    change,
+    count,
+    duration,
+    exact_money,
+    money,
+    plural,
+    share,
+    short,
+)
 
 
 class Sums(Struct, frozen=True):

@@ -9,10 +9,10 @@ from typing import ClassVar
 from tornado.template import Loader
 
 from server.api.base import BaseHandler
-from server.handlers.visitor import VisitorHandler
 from server.identity.authentication import Principal, find_cookie
-from webui.assets import packaged_assets
-from webui.csp import PAGE_HEADERS, SECURE_HEADERS
+from webui.shell.assets import packaged_assets
+from webui.shell.csp import PAGE_HEADERS, SECURE_HEADERS
+from webui.shell.visitor import VisitorHandler
 from workers.errors import GatewayError, NotFound
 
 TEMPLATES = Loader(str(resources.files("webui") / "templates"), whitespace="all")

@@ -8,7 +8,7 @@ from typing import ClassVar
 from server.identity.authentication import OWNER_SCOPE, presented_key, session_cookie_name
 from server.identity.sessions import ABSOLUTE_S
 from server.keys.secret import digest_of
-from webui.pages import PageHandler
+from webui.shell.pages import PageHandler
 from workers.errors import InvalidKey
 
 FORM_BYTES = 16 * 1024

@@ -1,1 +1,0 @@
-"""The request handlers of the API, one file per resource."""
