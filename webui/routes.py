@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from server.api.base import BaseHandler
-from webui.chat import ChatPageHandler
+from webui.chat.chat_page import ChatPageHandler
 from webui.docs import DocsHandler, DocsMarkdownHandler
 from webui.keys import (
     KeyPageHandler,
