@@ -5,7 +5,7 @@ from __future__ import annotations
 from server.api.base import BaseHandler
 from webui.chat.chat_page import ChatPageHandler
 from webui.docs import DocsHandler, DocsMarkdownHandler
-from webui.keys import (
+from webui.keys.keys_page import (
     KeyPageHandler,
     KeysExportHandler,
     KeysPageHandler,

@@ -22,9 +22,9 @@ from server.keys.export import encode_export
 from server.keys.key_requests import parse_key_changes, parse_new_key, parse_rotation
 from server.store.data_directory import DataDirectory
 from server.store.key import Key, KeyChanges, Limits, NewKey
-from webui import key_form, key_rows
-from webui.key_form import KeyForm, RefusedForm, checked
-from webui.key_rows import Moment
+from webui.keys import key_form, key_rows
+from webui.keys.key_form import KeyForm, RefusedForm, checked
+from webui.keys.key_rows import Moment
 from webui.shell import figures
 from webui.shell.pages import OwnerPageHandler
 from workers.catalog.catalog import Model
