@@ -13,7 +13,7 @@ from server.http.query import Span
 from server.store.store import UsageDay
 from webui.shell.charts import PLOT_HEIGHT, BarChart, Phase, Series, phases, stacked_bars, ticks
 from webui.shell.figures import change, duration, exact_moment, exact_money, money, share, short
-from webui.usage_chart import bars_of, draw, unit_of
+from webui.usage.usage_chart import bars_of, draw, unit_of
 
 EVIL = "<script>alert('1')</script>&\""
 

@@ -19,7 +19,7 @@ from webui.requests import RequestPageHandler, RequestsPageHandler
 from webui.shell.assets import AssetHandler
 from webui.shell.login_page import LoginHandler, LogoutHandler
 from webui.shell.pages import NoSuchPageHandler
-from webui.usage import UsagePageHandler
+from webui.usage.usage_page import UsagePageHandler
 
 
 def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str, object]]]:

@@ -16,9 +16,9 @@ from server.http.query import Span, read_span, refuse_unknown
 from server.store.store import UsageDay
 from webui.shell.filters import People, link, model_choices
 from webui.shell.pages import OwnerPageHandler
-from webui.usage_chart import METRICS, Metric, draw
-from webui.usage_table import Ranking, rank
-from webui.usage_tiles import Sums, Tile, tiles
+from webui.usage.usage_chart import METRICS, Metric, draw
+from webui.usage.usage_table import Ranking, rank
+from webui.usage.usage_tiles import Sums, Tile, tiles
 from workers.errors import InvalidRequest
 
 PRESETS = (7, 30, 90)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from server.api.usage import FIELD_OF, describe_group
 from webui.shell.figures import share
 from webui.shell.filters import People, link
-from webui.usage_chart import METRICS, Metric, value_of
-from webui.usage_tiles import Sums
+from webui.usage.usage_chart import METRICS, Metric, value_of
+from webui.usage.usage_tiles import Sums
 
 MOST_ROWS = 500
 
