@@ -15,7 +15,7 @@ from webui.keys.keys_page import (
     SwitchKeyHandler,
 )
 from webui.live import LivePageHandler, StopHandler
-from webui.requests import RequestPageHandler, RequestsPageHandler
+from webui.requests.requests_page import RequestPageHandler, RequestsPageHandler
 from webui.shell.assets import AssetHandler
 from webui.shell.login_page import LoginHandler, LogoutHandler
 from webui.shell.pages import NoSuchPageHandler
