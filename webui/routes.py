@@ -14,7 +14,7 @@ from webui.keys.keys_page import (
     RotatePageHandler,
     SwitchKeyHandler,
 )
-from webui.live import LivePageHandler, StopHandler
+from webui.live.live_page import LivePageHandler, StopHandler
 from webui.requests.requests_page import RequestPageHandler, RequestsPageHandler
 from webui.shell.assets import AssetHandler
 from webui.shell.login_page import LoginHandler, LogoutHandler
