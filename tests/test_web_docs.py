@@ -38,8 +38,8 @@ from server.api.routes import ROUTES
 from server.config.settings import SHORT_VARIABLES, describe_settings
 from server.description.error_table import error_rows
 from server.description.model_fields import describe_entries
-from webui.docs_parts import LANGUAGES, inline, prose
-from webui.docs_tables import FIELD_WORDS
+from webui.docs.parts import LANGUAGES, inline, prose
+from webui.docs.tables import FIELD_WORDS
 from workers.request.chat_schema import Chat
 
 SEES = "prices = { prompt = 1.0, completion = 2.0 }\ninput_modalities = ['text', 'image']"

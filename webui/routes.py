@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from server.api.base import BaseHandler
 from webui.chat.chat_page import ChatPageHandler
-from webui.docs import DocsHandler, DocsMarkdownHandler
+from webui.docs.docs_page import DocsHandler, DocsMarkdownHandler
 from webui.keys.keys_page import (
     KeyPageHandler,
     KeysExportHandler,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from server.accounting.body_room import MAX_FILE_BYTES
 from server.config.loading import Config
-from webui import docs_chat_examples as chat
-from webui import docs_examples as basic
-from webui.docs_parts import Section, Table
+from webui.docs import chat_examples as chat
+from webui.docs import examples as basic
+from webui.docs.parts import Section, Table
 
 MIB = 1024 * 1024
 

@@ -15,7 +15,7 @@ from server.api.routes import ROUTES
 from server.config.settings import SECTIONS, SHORT_VARIABLES, describe_settings
 from server.description.error_table import error_rows
 from server.description.model_fields import describe_entries
-from webui.docs_parts import Route, Table
+from webui.docs.parts import Route, Table
 
 Schema = dict[str, Any]
 WHO = {"anyone": "anyone", "key": "any key, guests", "owner": "the owner"}

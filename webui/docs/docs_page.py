@@ -10,9 +10,11 @@ import msgspec
 
 from server.api.models import may_use
 from server.identity.authentication import Principal, find_cookie
-from webui import docs_tables
-from webui.docs_examples import STREAM_REQUEST
-from webui.docs_parts import (
+from webui.docs import tables as docs_tables
+from webui.docs.client_sections import bounds, completions, first_steps
+from webui.docs.examples import STREAM_REQUEST
+from webui.docs.owner_sections import for_the_owner, reference
+from webui.docs.parts import (
     LANGUAGES,
     Route,
     Section,
@@ -24,8 +26,6 @@ from webui.docs_parts import (
     prose,
     table,
 )
-from webui.docs_rest import for_the_owner, reference
-from webui.docs_text import bounds, completions, first_steps
 from webui.shell.figures import short
 from webui.shell.health_words import describe_card
 from webui.shell.pages import PageHandler, who

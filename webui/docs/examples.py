@@ -6,7 +6,7 @@ They read the key from the variable ROXY_API_KEY, so no page ever holds one. `BA
 
 from __future__ import annotations
 
-from webui.docs_parts import Example
+from webui.docs.parts import Example
 
 PICTURE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mO4oKCA"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from webui.docs_examples import PICTURE
-from webui.docs_parts import Example
+from webui.docs.examples import PICTURE
+from webui.docs.parts import Example
 
 TOOLS = Example(
     "tools",

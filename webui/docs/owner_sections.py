@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from webui import docs_owner_examples as owner
-from webui.docs_examples import OPENAPI
-from webui.docs_parts import Route, Section, Table
+from webui.docs import owner_examples as owner
+from webui.docs.examples import OPENAPI
+from webui.docs.parts import Route, Section, Table
 
 
 def for_the_owner(settings: Sequence[Table]) -> list[Section]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webui.docs_parts import Example
+from webui.docs.parts import Example
 
 KEYS = Example(
     "keys",
