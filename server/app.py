@@ -58,6 +58,7 @@ from webui.routes import page_rules
 from workers.catalog.catalog import Catalog
 from workers.catalog.catalog_file import load_catalog
 from workers.catalog.prices import find_prices
+from workers.providers.formats import TRANSLATORS
 from workers.run.pool import Engine, StreamSettings
 from workers.transport.transport import Transport
 
@@ -202,7 +203,7 @@ async def _catalog(
 ) -> AsyncIterator[asyncio.Task[Catalog]]:
     """Load the catalog, with prices beside the rest of the start, and the demo if asked for."""
     async with contextlib.AsyncExitStack() as stack:
-        catalog = load_catalog(config.models, environ)
+        catalog = load_catalog(config.models, environ, formats=TRANSLATORS)
         demo = await stack.enter_async_context(DemoUpstream()) if config.demo else None
 
         async def priced() -> Catalog:

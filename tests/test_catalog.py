@@ -6,9 +6,10 @@ import tomllib
 from typing import Any
 
 import pytest
+from catalogs import load_catalog
 
 from workers.catalog.catalog import Catalog, Deployment, Model, Prices, PriceTier
-from workers.catalog.catalog_file import load_catalog, microusd
+from workers.catalog.catalog_file import microusd
 from workers.catalog.deployment_checks import (
     checked_base_url,
     checked_secret,

@@ -10,12 +10,12 @@ import httpx
 import jsonschema
 import openai
 import pytest
+from catalogs import load_catalog
 from demo_client import ask, chunks_of, content_of
 from schemas import validate_chunk, validate_completion
 
 from server.demo.answer import pieces
 from server.demo.upstream import DEMO_ORDER, DemoUpstream, with_demo
-from workers.catalog.catalog_file import load_catalog
 
 WEATHER: dict[str, Any] = {
     "type": "function",

@@ -18,7 +18,8 @@ from workers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from workers.providers import TRANSLATORS, Translator
+from workers.providers.formats import TRANSLATORS
+from workers.providers.translator import Translator
 from workers.request.chat_request import Usage
 from workers.run.job import Ending, Job, JobEnded, Outcome
 from workers.run.queue import FairQueue

@@ -30,7 +30,7 @@ from workers.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from workers.providers import TRANSLATORS
+from workers.providers.formats import TRANSLATORS
 from workers.providers.openai.openai_translator import (
     MAX_HELD_BYTES,
     MAX_HELD_EVENTS,

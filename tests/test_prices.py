@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from catalogs import load_catalog
 from genai_prices.types import (
     ClauseEquals,
     ConditionalPrice,
@@ -22,7 +23,6 @@ from genai_prices.types import (
 )
 
 from workers.catalog.catalog import Model, Prices
-from workers.catalog.catalog_file import load_catalog
 from workers.catalog.price_list import as_prices, look_up
 from workers.catalog.prices import find_prices
 

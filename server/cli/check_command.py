@@ -10,6 +10,7 @@ from server.config.loading import Config
 from workers.catalog.catalog import Catalog, Deployment
 from workers.catalog.catalog_file import load_catalog
 from workers.errors import GatewayError
+from workers.providers.formats import TRANSLATORS
 from workers.transport.transport import Transport
 
 REACH_S = 5.0
@@ -31,7 +32,7 @@ async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> i
     With `reach` every live upstream is asked for its model list, to see that its host answers and
     takes the secret. That costs nothing: no tokens are made.
     """
-    catalog = load_catalog(config.models, environ)
+    catalog = load_catalog(config.models, environ, formats=TRANSLATORS)
     print(f"configuration: {config.path or 'built-in defaults'}")
     print(f"data directory: {config.server.data_dir}\n")
     live = [one for model in catalog for one in model.live_deployments()]

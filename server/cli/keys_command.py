@@ -31,6 +31,7 @@ from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
 from workers.catalog.catalog_file import load_catalog
 from workers.errors import NotFound
+from workers.providers.formats import TRANSLATORS
 
 LIMIT_OPTIONS = {
     "requests_per_minute": "requests a minute",
@@ -229,7 +230,7 @@ class _LocalOffice:
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         defaults = Limits(requests_per_minute=self._config.keys.requests_per_minute or None)
         new = parse_new_key(msgspec.json.encode(body), defaults=defaults)
-        catalog = load_catalog(self._config.models, {})
+        catalog = load_catalog(self._config.models, {}, formats=TRANSLATORS)
         for model_id in new.models or ():
             catalog.find(model_id)
         key, secret = await self._keys.create(new)

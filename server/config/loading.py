@@ -31,6 +31,7 @@ from server.config.settings import (
 from workers.catalog.catalog_file import load_catalog, merged_entries, parse_entries
 from workers.catalog.deployment_checks import checked_base_url
 from workers.catalog.entries import CatalogError, ModelEntry
+from workers.providers.formats import TRANSLATORS
 
 __all__ = ["Config", "ConfigError", "Setting", "describe_settings", "environment", "load_config"]
 
@@ -220,7 +221,7 @@ def _models(entries: Any, where: str, environ: Mapping[str, str]) -> tuple[Model
         raise ConfigError(f"{where}: `$.models` must be written as [[models]] tables")
     try:
         models = parse_entries(entries)
-        load_catalog(models, environ)
+        load_catalog(models, environ, formats=TRANSLATORS)
     except CatalogError as error:
         raise ConfigError(f"{where}: {error}" if where else str(error)) from error
     return models

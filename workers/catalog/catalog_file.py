@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
 from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
@@ -35,7 +35,6 @@ from workers.catalog.deployment_checks import (
     host_label,
 )
 from workers.catalog.entries import CatalogError, ModelEntry, PricesEntry, check_names
-from workers.providers import TRANSLATORS
 
 DEFAULT = Model(id="", name="")
 """What a new model is taken to be where its entry is silent."""
@@ -45,15 +44,19 @@ Entry: TypeAlias = ModelEntry | Mapping[str, Any]
 
 
 def load_catalog(
-    overrides: Sequence[Entry] = (), environ: Mapping[str, str] | None = None
+    overrides: Sequence[Entry] = (),
+    environ: Mapping[str, str] | None = None,
+    *,
+    formats: Container[str],
 ) -> Catalog:
     """Build the catalog from the built-in file, the owner's entries and the secrets in `environ`.
 
+    `formats` are the providers that have a translator; deployments of others are never live.
     Raises CatalogError. Prices that are not stated stay None; see `workers.catalog.prices` and
     `Catalog.priced`.
     """
     entries = merged_entries(overrides)
-    return Catalog(_model(entry, environ or {}) for entry in entries)
+    return Catalog(_model(entry, environ or {}, formats) for entry in entries)
 
 
 def merged_entries(overrides: Sequence[Entry]) -> tuple[ModelEntry, ...]:
@@ -130,7 +133,7 @@ def _override(known: ModelEntry, entry: ModelEntry) -> ModelEntry:
     return msgspec.structs.replace(known, **named)
 
 
-def _model(entry: ModelEntry, environ: Mapping[str, str]) -> Model:
+def _model(entry: ModelEntry, environ: Mapping[str, str], formats: Container[str]) -> Model:
     """Fill in what the entry does not say."""
     context_window = _or(entry.context_window, DEFAULT.context_window)
     return Model(
@@ -147,11 +150,13 @@ def _model(entry: ModelEntry, environ: Mapping[str, str]) -> Model:
         released=_unix_seconds(entry.released),
         endpoints=_or(entry.endpoints, (CHAT_COMPLETIONS,)),
         prices=None if entry.prices is UNSET else _prices(entry.prices),
-        deployments=tuple(_deployments(entry, environ)),
+        deployments=tuple(_deployments(entry, environ, formats)),
     )
 
 
-def _deployments(entry: ModelEntry, environ: Mapping[str, str]) -> Iterable[Deployment]:
+def _deployments(
+    entry: ModelEntry, environ: Mapping[str, str], formats: Container[str]
+) -> Iterable[Deployment]:
     labels: dict[str, int] = {}
     for each in _or(entry.deployments, ()):
         base_url = checked_base_url(each.base_url)
@@ -168,7 +173,7 @@ def _deployments(entry: ModelEntry, environ: Mapping[str, str]) -> Iterable[Depl
             weight=each.weight,
             max_concurrency=each.max_concurrency,
             owner_only_fields=each.owner_only_fields,
-            supported=each.provider in TRANSLATORS,
+            supported=each.provider in formats,
         )
 
 

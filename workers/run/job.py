@@ -15,7 +15,7 @@ import msgspec
 
 from workers.catalog.catalog import Deployment, Model
 from workers.errors import GatewayError
-from workers.providers import Translator
+from workers.providers.translator import Translator
 from workers.request.chat_request import ChatRequest, Usage
 from workers.run.channel import Channel
 

@@ -24,7 +24,8 @@ from workers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from workers.providers import TRANSLATORS, Translator, UpstreamRequest
+from workers.providers.formats import TRANSLATORS
+from workers.providers.translator import Translator, UpstreamRequest
 from workers.run.clock import Clock
 from workers.run.job import Job, JobEnded
 from workers.run.queue import FairQueue
