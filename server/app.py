@@ -39,7 +39,7 @@ from server.answers.key_watch import KeyWatch
 from server.api.routes import ROUTES, api_rules, shortcuts
 from server.config.loading import Config
 from server.config.settings import Server
-from server.demo.upstream import DemoUpstream, with_demo
+from server.demo.upstream import DemoUpstream
 from server.http.client_connection import HttpLimits
 from server.http.listener import GatewayServer
 from server.identity.attempts import Attempts
@@ -208,7 +208,7 @@ async def _catalog(
 
         async def priced() -> Catalog:
             found = catalog.priced(await find_prices(catalog))
-            return with_demo(found, demo.base_url, demo.secret) if demo is not None else found
+            return found.with_demo(demo.base_url, demo.secret) if demo is not None else found
 
         task = asyncio.get_running_loop().create_task(priced(), name="catalog prices")
         try:

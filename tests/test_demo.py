@@ -15,7 +15,8 @@ from demo_client import ask, chunks_of, content_of
 from schemas import validate_chunk, validate_completion
 
 from server.demo.answer import pieces
-from server.demo.upstream import DEMO_ORDER, DemoUpstream, with_demo
+from server.demo.upstream import DemoUpstream
+from workers.catalog.catalog import DEMO_ORDER
 
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -216,7 +217,7 @@ async def test_tool_arguments_are_cut_by_max_tokens_too(http: httpx.AsyncClient)
 
 def test_with_demo_adds_a_last_resort_to_every_model() -> None:
     catalog = load_catalog([], {"ZAI_API_KEY": "real"})
-    demo = with_demo(catalog, "http://127.0.0.1:1/v1", "hunter2")
+    demo = catalog.with_demo("http://127.0.0.1:1/v1", "hunter2")
     assert list(demo.models) == list(catalog.models)
     glm, gemini = demo.find("zai/glm-4.5"), demo.find("google/gemini-2.5-pro")
     assert [each.demo for each in glm.live_deployments()] == [False, True]

@@ -13,13 +13,10 @@ import secrets
 from types import TracebackType
 from typing import Self
 
-from msgspec.structs import replace
-
 from server.demo.answer import compose
 from server.demo.loopback_http import Connection
 from server.demo.request import DemoRequest, Refusal, invalid, read_request
 from server.demo.writer import Writer, error_event
-from workers.catalog.catalog import Catalog, Deployment
 
 TOKENS_PER_S = 50.0
 THINKING_TOKENS = 20
@@ -28,7 +25,6 @@ SLOW_THINKING_TOKENS = 600
 SLOWNESS = 8
 TROUBLE_AFTER = 12
 """Events that arrive before a demonstrated failure."""
-DEMO_ORDER = 99
 RETRY_AFTER_S = {429: "2", 503: "2"}
 
 
@@ -150,25 +146,3 @@ def _refuse(connection: Connection, status: int) -> None:
     refusal = Refusal(status, f"The demo upstream refuses with {status}.", "demo_error")
     wait = RETRY_AFTER_S.get(status)
     connection.whole(status, refusal.body, {"retry-after": wait} if wait else None)
-
-
-def with_demo(catalog: Catalog, base_url: str, secret: str) -> Catalog:
-    """Add a deployment to every model that is tried last and served by the demo upstream."""
-    return Catalog(
-        replace(
-            model,
-            deployments=(
-                *model.deployments,
-                Deployment(
-                    id=f"{model.id}@demo",
-                    provider="openai",
-                    base_url=base_url,
-                    upstream_model=model.id,
-                    secret=secret,
-                    order=DEMO_ORDER,
-                    demo=True,
-                ),
-            ),
-        )
-        for model in catalog
-    )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MILLION = 1_000_000
 CHAT_COMPLETIONS = "chat.completions"
+DEMO_ORDER = 99
 
 
 class PriceTier(Struct, frozen=True):
@@ -182,10 +183,29 @@ class Catalog:
             for model in self
         )
 
+    def with_demo(self, base_url: str, secret: str) -> Catalog:
+        """Return a catalog in which every model has the demo upstream as its last deployment."""
+        return Catalog(
+            replace(model, deployments=(*model.deployments, _demo(model.id, base_url, secret)))
+            for model in self
+        )
+
     def missing_secrets(self, model: Model) -> tuple[str, ...]:
         """Name the variables each of which would make the model servable, best first."""
         dark = sorted((d for d in model.deployments if d.supported and not d.live), key=_order)
         return tuple(dict.fromkeys(deployment.secret_env for deployment in dark))
+
+
+def _demo(model_id: str, base_url: str, secret: str) -> Deployment:
+    return Deployment(
+        id=f"{model_id}@demo",
+        provider="openai",
+        base_url=base_url,
+        upstream_model=model_id,
+        secret=secret,
+        order=DEMO_ORDER,
+        demo=True,
+    )
 
 
 def _order(deployment: Deployment) -> int:
