@@ -54,7 +54,7 @@ from server.store.data_directory import DataDirectory
 from server.store.retention import Retention
 from server.store.sqlite_store import SqliteStore
 from server.store.store import Store, StoreFailure
-from webui.routes import page_rules
+from webui.page_routes import page_rules
 from workers.catalog.catalog import Catalog
 from workers.catalog.catalog_file import load_catalog
 from workers.catalog.prices import find_prices
