@@ -27,9 +27,6 @@ HERE = Path(__file__).resolve()
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2])]
 
 from bench.processes import family  # noqa: E402
-from browser import ARGS, READY, WIDE  # noqa: E402
-from fakes.upstream import FakeUpstream, stream_of  # noqa: E402
-from front_door import Door, front_door  # noqa: E402
 from playwright.async_api import (  # noqa: E402
     BrowserContext,
     CDPSession,
@@ -37,6 +34,9 @@ from playwright.async_api import (  # noqa: E402
     ViewportSize,
     async_playwright,
 )
+from support.browsing.browser import ARGS, READY, WIDE  # noqa: E402
+from support.fakes.upstream import FakeUpstream, stream_of  # noqa: E402
+from support.front_door import Door, front_door  # noqa: E402
 
 TURN = (
     "## Title\n\nSome **text** with `code` and a list:\n\n- one\n- two\n- three\n\n```python\n"

@@ -3,7 +3,7 @@
 //   npm ci --ignore-scripts && npm run build
 //
 // The outputs are committed: nobody else needs Node. VENDOR.json records what each file is made of
-// and its SHA-256; tests/test_vendor.py holds the files against it without a network.
+// and its SHA-256; tests/house/test_vendor.py holds the files against it without a network.
 
 import { createHash } from "node:crypto";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

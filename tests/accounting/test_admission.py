@@ -1,0 +1,218 @@
+"""Admission: who may use what, how much is set aside, and that a refusal costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+from support.fakes.clocks import Clocks
+
+from server.accounting.admission import Admission, Lease
+from server.accounting.counters import UNLIMITED
+from server.accounting.memory_counters import MemoryCounters
+from server.config.settings import Guests
+from server.identity.authentication import OWNER, Principal
+from server.store.key import Key, Limits
+from workers.catalog.catalog import Deployment, Model, Prices
+from workers.errors import Forbidden, GatewayError, InvalidKey, RateLimited
+from workers.request.chat_request import ChatRequest, parse_chat
+
+GLM = Model("zai/glm-4.5", "GLM 4.5", max_output_tokens=1_000, prices=Prices(600_000, 2_200_000))
+FREE = Model("local/free", "Free", prices=Prices(0, 0))
+UNPRICED = Model("local/unpriced", "Unpriced")
+
+
+@pytest.fixture
+def counters() -> MemoryCounters:
+    clocks = Clocks()
+    return MemoryCounters(clock=clocks.now, wall=clocks.wall)
+
+
+@pytest.fixture
+def admission(counters: MemoryCounters) -> Admission:
+    return Admission(counters, Guests())
+
+
+def holder(limits: Limits | None = None, models: tuple[str, ...] | None = None) -> Principal:
+    key = Key(
+        id="key_a",
+        name="a",
+        redacted="roxy_a",
+        digest=bytes(32),
+        created_at=0,
+        models=models,
+        limits=limits or Limits(),
+    )
+    return Principal("key", key.id, key)
+
+
+def guest(number: int = 1) -> Principal:
+    return Principal("guest", f"guest:10.0.0.{number}")
+
+
+def ask(**fields: object) -> ChatRequest:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x" * 400}], **fields}
+    return parse_chat(msgspec.json.encode(body))
+
+
+async def leases(
+    admission: Admission, principal: Principal, model: Model, many: int, **fields: object
+) -> list[Lease]:
+    """Ask in parallel and give the leases of those that were let in."""
+    ends = await asyncio.gather(
+        *(admission.admit(principal, model, ask(**fields), f"req_{n}") for n in range(many)),
+        return_exceptions=True,
+    )
+    assert all(isinstance(end, Lease | GatewayError) for end in ends)
+    return [end for end in ends if isinstance(end, Lease)]
+
+
+async def test_200_parallel_requests_of_a_key_are_admitted_up_to_exactly_its_limit(
+    admission: Admission,
+) -> None:
+    assert len(await leases(admission, holder(Limits(requests_per_minute=37)), GLM, 200)) == 37
+
+
+async def test_the_owner_is_not_limited_and_leaves_no_count(
+    admission: Admission, counters: MemoryCounters
+) -> None:
+    got = await leases(admission, OWNER, UNPRICED, 200)
+    assert len(got) == 200
+    assert all(lease.taken is None for lease in got)
+    assert len(counters) == 0
+    assert admission.standing(OWNER) is UNLIMITED
+
+
+async def test_a_key_may_use_the_models_on_its_list_only(admission: Admission) -> None:
+    await admission.admit(holder(models=(GLM.id,)), GLM, ask(), "req_1")
+    limited = holder(Limits(requests_per_minute=5), models=(GLM.id,))
+    with pytest.raises(Forbidden, match=r"It may use: zai/glm-4\.5") as refusal:
+        await admission.admit(limited, FREE, ask(), "req_1")
+    assert refusal.value.body()["error"]["code"] == "model_not_allowed"
+    assert refusal.value.param == "model"
+    assert admission.standing(limited).headers()["x-ratelimit-remaining-requests"] == "5"
+
+
+async def test_the_tokens_of_every_answer_that_is_asked_for_are_set_aside(
+    admission: Admission,
+) -> None:
+    key = holder(Limits(tokens_per_minute=10_000))
+    prompt = ask().prompt_estimate
+    for fields, expected in (
+        ({}, prompt),
+        ({"max_tokens": 100}, prompt + 100),
+        ({"max_completion_tokens": 100, "n": 3}, prompt + 300),
+    ):
+        lease = await admission.admit(key, GLM, ask(**fields), "req_1")
+        assert lease.taken is not None
+        assert lease.taken.tokens == expected
+
+
+async def test_the_worst_case_is_reserved_from_a_budget(admission: Admission) -> None:
+    key = holder(Limits(budget_microusd=1_000_000))
+    prices, prompt = GLM.prices, ask().prompt_estimate
+    assert prices is not None
+    for fields, answers in (({}, 1_000), ({"max_tokens": 10}, 10), ({"n": 2}, 2_000)):
+        lease = await admission.admit(key, GLM, ask(**fields), "req_1")
+        assert lease.taken is not None
+        assert lease.taken.cost_microusd == prices.worst_case_microusd(prompt, answers)
+
+
+async def test_parallel_requests_cannot_overspend(admission: Admission) -> None:
+    one = await admission.admit(holder(Limits(budget_microusd=10**9)), GLM, ask(), "req_0")
+    assert one.taken is not None
+    tight = Limits(budget_microusd=one.taken.cost_microusd * 5 + 1)
+    assert len(await leases(admission, holder(tight), GLM, 200)) == 4
+    with pytest.raises(RateLimited, match="lower max_tokens"):
+        await admission.admit(holder(tight), GLM, ask(), "req_1")
+
+
+async def test_a_budget_refuses_what_it_cannot_price_and_says_what_helps(
+    admission: Admission,
+) -> None:
+    with pytest.raises(Forbidden, match=r"price of local/unpriced is not known.*roxy\.toml") as no:
+        await admission.admit(holder(Limits(budget_microusd=10**9)), UNPRICED, ask(), "req_1")
+    assert no.value.code == "price_unknown"
+    await admission.admit(holder(), UNPRICED, ask(), "req_1")
+    await admission.admit(holder(Limits(budget_microusd=1)), FREE, ask(), "req_1")
+
+
+async def test_guests_are_limited_alone_and_together(counters: MemoryCounters) -> None:
+    admission = Admission(counters, Guests(total_requests_per_minute=5, concurrent_requests=3))
+    assert len(await leases(admission, guest(1), GLM, 200)) == 3
+    assert len(await leases(admission, guest(2), GLM, 200)) == 2
+    with pytest.raises(RateLimited, match="all guests together"):
+        await admission.admit(guest(3), GLM, ask(), "req_1")
+
+
+async def test_a_guest_sees_what_is_left(admission: Admission) -> None:
+    await admission.admit(guest(), GLM, ask(), "req_1")
+    assert admission.standing(guest()).headers() == {
+        "x-ratelimit-limit-requests": "10",
+        "x-ratelimit-remaining-requests": "9",
+        "x-ratelimit-reset-requests": "6s",
+    }
+
+
+async def test_guests_can_be_switched_off_or_kept_to_some_models(
+    counters: MemoryCounters,
+) -> None:
+    with pytest.raises(InvalidKey):
+        await Admission(counters, Guests(enabled=False)).admit(guest(), GLM, ask(), "req_1")
+    some = Admission(counters, Guests(models=(FREE.id,)))
+    with pytest.raises(Forbidden, match="Guests may not use"):
+        await some.admit(guest(), GLM, ask(), "req_1")
+    await some.admit(guest(), FREE, ask(), "req_1")
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ({}, {"max_tokens": 200}),
+        ({"max_tokens": 100}, {"max_tokens": 100}),
+        ({"max_tokens": 201}, {"max_tokens": 200}),
+        ({"max_completion_tokens": 9_999}, {"max_completion_tokens": 200}),
+        ({"n": 4, "max_tokens": 9_999}, {"max_tokens": 50}),
+        ({"n": 128}, {"max_tokens": 1}),
+        (
+            {"max_completion_tokens": 9_999, "max_tokens": 9_999},
+            {"max_completion_tokens": 200, "max_tokens": 200},
+        ),
+    ],
+)
+async def test_a_guest_gets_no_longer_an_answer_than_guests_may(
+    counters: MemoryCounters, asked: dict[str, int], sent: dict[str, int]
+) -> None:
+    admission = Admission(counters, Guests(max_output_tokens=200))
+    request = ask(**asked)
+    await admission.admit(guest(), GLM, request, "req_1")
+    body = msgspec.json.decode(request.encode("m"))
+    assert {name: body[name] for name in body if name.startswith("max_")} == sent
+    assert request.max_output_tokens == min(sent.values())
+
+
+async def test_a_key_holders_request_is_left_as_it_was_sent(admission: Admission) -> None:
+    request = ask()
+    await admission.admit(holder(), GLM, request, "req_1")
+    assert "max_tokens" not in msgspec.json.decode(request.encode("m"))
+
+
+async def test_only_the_owner_sends_fields_by_which_an_upstream_uses_other_models(
+    admission: Admission, counters: MemoryCounters
+) -> None:
+    ways = (
+        Deployment("a", "openai", "http://a", "glm", owner_only_fields=("models", "route")),
+        Deployment("b", "openai", "http://b", "glm", owner_only_fields=("plugins",)),
+        Deployment("c", "openai", "http://c", "glm", secret_env="C", owner_only_fields=("user",)),
+    )
+    model = Model("zai/glm-4.5", "GLM 4.5", prices=GLM.prices, deployments=ways)
+    key = holder(Limits(requests_per_minute=1))
+    for name in ("models", "route", "plugins"):
+        for principal in (key, guest()):
+            with pytest.raises(Forbidden) as refused:
+                await admission.admit(principal, model, ask(**{name: ["x"]}), "req")
+            assert refused.value.param == name
+        await admission.admit(OWNER, model, ask(**{name: ["x"]}), "req")
+    # What does not serve here guards nothing; and what was refused has cost nothing.
+    await admission.admit(key, model, ask(user="me"), "req")

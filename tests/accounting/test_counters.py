@@ -1,0 +1,568 @@
+"""The contract of every counters backend: exact, all or nothing, and the same after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+
+import pytest
+from support.fakes.clocks import NOON, Clocks
+
+from server.accounting.counters import Counters, GuestLimits, Shared, Standing, Taken
+from server.accounting.limits import DAY_S
+from server.accounting.memory_counters import MemoryCounters
+from server.store.key import Limits
+from workers.errors import BudgetExceeded, GatewayError, RateLimited
+
+KEY = "key_a"
+
+Make = Callable[[], Counters]
+
+
+@pytest.fixture
+def clocks() -> Clocks:
+    return Clocks()
+
+
+@pytest.fixture(params=["memory"])
+def make(request: pytest.FixtureRequest, clocks: Clocks) -> Make:
+    """Make counters of a backend; every call is a new process."""
+    backends: dict[str, Make] = {
+        "memory": lambda: MemoryCounters(clock=clocks.now, wall=clocks.wall),
+    }
+    return backends[request.param]
+
+
+@pytest.fixture
+def counters(make: Make) -> Counters:
+    return make()
+
+
+async def admitted(takes: Iterable[Coroutine[None, None, Taken]]) -> list[Taken]:
+    """Run takes in parallel and give those that were let in."""
+    ends = await asyncio.gather(*takes, return_exceptions=True)
+    assert all(isinstance(end, Taken | GatewayError) for end in ends)
+    return [end for end in ends if isinstance(end, Taken)]
+
+
+async def restarted(make: Make, old: Counters) -> Counters:
+    """Save everything and go on in a new process."""
+    rows = old.take_unsaved()
+    new = make()
+    new.restore(rows)
+    return new
+
+
+def requests(counters: Counters, limits: Limits, scope: str = KEY) -> int:
+    """Tell how many requests are left."""
+    meter = counters.standing(scope, limits).requests
+    assert meter is not None
+    return meter.remaining
+
+
+def spent(counters: Counters, limits: Limits) -> tuple[int, int]:
+    """Tell the money spent and reserved."""
+    budget = counters.standing(KEY, limits).budget
+    assert budget is not None
+    return budget.spent_microusd, budget.reserved_microusd
+
+
+# Exactness
+
+
+@pytest.mark.parametrize("limit", [1, 7, 60, 199])
+async def test_parallel_takes_are_admitted_up_to_exactly_the_limit(
+    counters: Counters, limit: int
+) -> None:
+    limits = Limits(requests_per_minute=limit)
+    got = await admitted(counters.take(KEY, limits) for _ in range(200))
+    assert len(got) == limit
+
+
+async def test_parallel_takes_share_tokens_exactly(counters: Counters) -> None:
+    limits = Limits(tokens_per_minute=1_000)
+    got = await admitted(counters.take(KEY, limits, tokens=30) for _ in range(200))
+    assert len(got) == 33
+
+
+async def test_parallel_takes_never_overspend_a_budget(counters: Counters) -> None:
+    limits = Limits(budget_microusd=1_000)
+    got = await admitted(counters.take(KEY, limits, cost_microusd=30) for _ in range(200))
+    assert len(got) == 33
+    for taken in got:
+        counters.settle(taken, 1, 30)
+    assert spent(counters, limits) == (990, 0)
+
+
+async def test_only_so_many_run_at_once(counters: Counters) -> None:
+    limits = Limits(concurrent_requests=3)
+    got = await admitted(counters.take(KEY, limits) for _ in range(200))
+    assert len(got) == 3
+    counters.settle(got[0], 0, 0)
+    counters.give_back(got[1])
+    assert len(await admitted(counters.take(KEY, limits) for _ in range(200))) == 2
+
+
+async def test_scopes_do_not_touch_each_other(counters: Counters) -> None:
+    limits = Limits(requests_per_minute=1)
+    await counters.take("key_a", limits)
+    await counters.take("key_b", limits)
+    assert requests(counters, limits, "key_c") == 1
+
+
+async def test_no_limits_admit_everything(counters: Counters) -> None:
+    assert len(await admitted(counters.take(KEY, Limits(), 10**9, 0) for _ in range(200))) == 200
+    assert counters.standing(KEY, Limits()).headers() == {}
+
+
+# All or nothing
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(requests_per_minute=5, tokens_per_minute=100),
+        Limits(requests_per_minute=5, budget_microusd=100, budget_period="day"),
+        Limits(requests_per_minute=5, concurrent_requests=1),
+        Limits(tokens_per_minute=1_000, requests_per_minute=1),
+        Limits(tokens_per_minute=1_000, budget_microusd=100, requests_per_minute=5),
+    ],
+)
+async def test_a_refused_take_takes_nothing(counters: Counters, limits: Limits) -> None:
+    await counters.take(KEY, limits, tokens=60, cost_microusd=60)
+    before = counters.standing(KEY, limits)
+    with pytest.raises(GatewayError):
+        await counters.take(KEY, limits, tokens=60, cost_microusd=60)
+    assert counters.standing(KEY, limits) == before
+
+
+async def test_a_guest_is_counted_alone_and_with_all_others_in_one_step(counters: Counters) -> None:
+    guest = GuestLimits(requests_per_minute=3, requests_per_day=10, concurrent_requests=10)
+    together = Shared("guests", GuestLimits(requests_per_minute=5, requests_per_day=100))
+    takes = [counters.take(f"guest:10.0.0.{n % 4}", guest, shared=together) for n in range(200)]
+    got = await admitted(takes)
+    assert len(got) == 5
+    assert max(sum(t.scope == f"guest:10.0.0.{n}" for t in got) for n in range(4)) <= 3
+    left = counters.standing("guest:10.0.0.0", guest)
+    with pytest.raises(RateLimited, match="by all guests together: 5 per minute") as refusal:
+        await counters.take("guest:10.0.0.9", guest, shared=together)
+    assert refusal.value.retry_after_s == pytest.approx(12)
+    assert requests(counters, guest, "guest:10.0.0.9") == 3
+    assert counters.standing("guest:10.0.0.0", guest) == left
+    for taken in got:
+        counters.give_back(taken)
+    assert requests(counters, together.limits, "guests") == 5
+
+
+# Refusals tell the truth
+
+
+async def test_a_refused_request_is_told_when_one_is_free(
+    counters: Counters, clocks: Clocks
+) -> None:
+    limits = Limits(requests_per_minute=6)
+    for _ in range(6):
+        counters.settle(await counters.take(KEY, limits), 0, 0)
+    clocks.pass_s(4)
+    with pytest.raises(RateLimited, match=r"6 per minute\. Try again in 6s") as refusal:
+        await counters.take(KEY, limits)
+    assert refusal.value.type == "requests"
+    assert refusal.value.headers()["Retry-After"] == "6"
+    clocks.pass_s(refusal.value.retry_after_s or 0)
+    await counters.take(KEY, limits)
+    with pytest.raises(RateLimited):
+        await counters.take(KEY, limits)
+
+
+async def test_the_longest_wait_is_the_one_that_is_told(counters: Counters) -> None:
+    limits = GuestLimits(requests_per_minute=2, requests_per_day=2)
+    for _ in range(2):
+        await counters.take("guest:1.2.3.4", limits)
+    with pytest.raises(RateLimited, match="2 per day") as refusal:
+        await counters.take("guest:1.2.3.4", limits)
+    assert refusal.value.retry_after_s == pytest.approx(DAY_S / 2)
+    assert refusal.value.headers()["X-Should-Retry"] == "false"
+
+
+async def test_a_request_larger_than_the_token_limit_is_not_told_to_wait(
+    counters: Counters,
+) -> None:
+    limits = Limits(tokens_per_minute=100)
+    with pytest.raises(RateLimited, match="can never fit") as refusal:
+        await counters.take(KEY, limits, tokens=101)
+    assert refusal.value.type == "tokens"
+    assert refusal.value.headers() == {"X-Should-Retry": "false"}
+    await counters.take(KEY, limits, tokens=100)
+
+
+async def test_a_concurrency_refusal_asks_for_about_a_second(counters: Counters) -> None:
+    limits = Limits(concurrent_requests=1)
+    await counters.take(KEY, limits)
+    with pytest.raises(RateLimited, match="1 may run at the same time") as refusal:
+        await counters.take(KEY, limits)
+    assert refusal.value.limit == "concurrency"
+    assert refusal.value.headers() == {"Retry-After": "1", "Retry-After-Ms": "1000"}
+
+
+async def test_a_budget_refusal_says_how_the_budget_stands(
+    counters: Counters, clocks: Clocks
+) -> None:
+    limits = Limits(budget_microusd=5_000_000, budget_period="day")
+    counters.settle(await counters.take(KEY, limits, 0, 3_500_000), 0, 3_234_567)
+    await counters.take(KEY, limits, 0, 1_000_000)
+    with pytest.raises(BudgetExceeded) as refusal:
+        await counters.take(KEY, limits, 0, 1_800_000)
+    message = refusal.value.message
+    assert "daily budget" in message
+    assert "$3.234567 spent, $1.00 reserved by running requests, $5.00 limit" in message
+    assert "up to $1.80" in message
+    assert "lower max_tokens" in message
+    assert refusal.value.retry_after_s == 12 * 3600
+    assert refusal.value.headers()["X-Should-Retry"] == "false"
+
+
+async def test_money_that_is_only_reserved_is_a_short_wait(counters: Counters) -> None:
+    limits = Limits(budget_microusd=5_000_000, budget_period="day")
+    counters.settle(await counters.take(KEY, limits, 0, 3_000_000), 0, 1_000_000)
+    running = await counters.take(KEY, limits, 0, 2_500_000)
+    with pytest.raises(RateLimited, match=r"other requests of this key .* \$2\.50") as refusal:
+        await counters.take(KEY, limits, 0, 4_000_000)
+    assert (refusal.value.limit, refusal.value.type) == ("budget", "rate_limit_error")
+    assert refusal.value.headers() == {"Retry-After": "1", "Retry-After-Ms": "1000"}
+    with pytest.raises(BudgetExceeded):
+        await counters.take(KEY, limits, 0, 4_000_001)
+    counters.give_back(running)
+    await counters.take(KEY, limits, 0, 4_000_000)
+
+
+async def test_a_longer_wait_is_told_before_that_for_reserved_money(
+    counters: Counters,
+) -> None:
+    limits = Limits(requests_per_minute=1, budget_microusd=10)
+    await counters.take(KEY, limits, 0, 10)
+    with pytest.raises(RateLimited, match="1 per minute") as refusal:
+        await counters.take(KEY, limits, 0, 10)
+    assert refusal.value.retry_after_s == 60.0
+
+
+async def test_a_request_that_may_cost_more_than_the_whole_budget_never_fits(
+    counters: Counters,
+) -> None:
+    limits = Limits(budget_microusd=20_000, budget_period="month")
+    await counters.take(KEY, limits, 0, 15_000)
+    with pytest.raises(BudgetExceeded, match="can never fit") as refusal:
+        await counters.take(KEY, limits, 0, 20_001)
+    assert "up to $0.020001" in refusal.value.message
+    assert "whole monthly budget of $0.02" in refusal.value.message
+    assert "lower max_tokens" in refusal.value.message
+    assert refusal.value.headers() == {"X-Should-Retry": "false"}
+
+
+async def test_a_budget_for_ever_has_no_time_to_wait_for(counters: Counters) -> None:
+    limits = Limits(budget_microusd=10, budget_period="total")
+    counters.settle(await counters.take(KEY, limits, 0, 10), 0, 10)
+    with pytest.raises(BudgetExceeded) as refusal:
+        await counters.take(KEY, limits, 0, 1)
+    assert refusal.value.headers() == {"X-Should-Retry": "false"}
+
+
+async def test_what_costs_nothing_is_never_over_budget(counters: Counters) -> None:
+    limits = Limits(budget_microusd=10)
+    counters.settle(await counters.take(KEY, limits, 0, 10), 0, 50)
+    await counters.take(KEY, limits, 0, 0)
+
+
+# Settling
+
+
+async def test_settling_puts_true_use_in_the_place_of_the_estimate(counters: Counters) -> None:
+    limits = Limits(
+        requests_per_minute=10, tokens_per_minute=100, concurrent_requests=2, budget_microusd=90
+    )
+    taken = await counters.take(KEY, limits, tokens=60, cost_microusd=80)
+    assert spent(counters, limits) == (0, 80)
+    counters.settle(taken, 25, 30)
+    standing = counters.standing(KEY, limits)
+    assert standing.tokens is not None
+    assert standing.tokens.remaining == 75
+    assert standing.running == 0
+    assert spent(counters, limits) == (30, 0)
+    assert requests(counters, limits) == 9
+
+
+async def test_using_more_than_estimated_is_a_debt_that_is_worked_off(
+    counters: Counters, clocks: Clocks
+) -> None:
+    limits = Limits(tokens_per_minute=100)
+    counters.settle(await counters.take(KEY, limits, tokens=10), 250, 0)
+    assert counters.standing(KEY, limits).headers() == {
+        "x-ratelimit-limit-tokens": "100",
+        "x-ratelimit-remaining-tokens": "0",
+        "x-ratelimit-reset-tokens": "2m30s",
+    }
+    with pytest.raises(RateLimited) as refusal:
+        await counters.take(KEY, limits, tokens=10)
+    assert refusal.value.retry_after_s == pytest.approx(96)
+    clocks.pass_s(96)
+    await counters.take(KEY, limits, tokens=10)
+
+
+async def test_giving_back_leaves_everything_as_if_never_asked(counters: Counters) -> None:
+    limits = GuestLimits(
+        requests_per_minute=5,
+        requests_per_day=5,
+        tokens_per_minute=50,
+        concurrent_requests=5,
+        budget_microusd=50,
+    )
+    before = counters.standing(KEY, limits)
+    counters.give_back(await counters.take(KEY, limits, 50, 50))
+    assert counters.standing(KEY, limits) == before
+
+
+# Changed limits
+
+
+async def test_limits_may_change_between_taking_and_settling(counters: Counters) -> None:
+    old = Limits(requests_per_minute=10, tokens_per_minute=100, budget_microusd=100)
+    new = Limits(requests_per_minute=4, tokens_per_minute=1_000, concurrent_requests=1)
+    first = await counters.take(KEY, old, 40, 40)
+    with pytest.raises(RateLimited, match="at once"):
+        await counters.take(KEY, new, 40)
+    counters.settle(first, 30, 30)
+    second = await counters.take(KEY, new, 40)
+    counters.settle(second, 40, 7)
+    standing = counters.standing(KEY, new)
+    assert requests(counters, new) == 2
+    assert standing.tokens is not None
+    assert standing.tokens.remaining == 930
+    counters.give_back(await counters.take(KEY, old, 0, 60))
+    assert spent(counters, old) == (37, 0)
+
+
+async def test_a_limit_that_came_or_went_in_between_is_left_alone(counters: Counters) -> None:
+    limited = Limits(tokens_per_minute=100)
+    for before, after in ((Limits(), limited), (limited, Limits())):
+        taken = await counters.take(KEY, before, 40)
+        counters.give_back(await counters.take(KEY, after, 0))
+        counters.settle(taken, 30, 0)
+        taken = await counters.take(KEY, before, 40)
+        counters.give_back(await counters.take(KEY, after, 0))
+        counters.give_back(taken)
+    assert counters.standing(KEY, limited).running == 0
+
+
+async def test_asking_with_other_limits_changes_nothing(counters: Counters) -> None:
+    wide, narrow = Limits(requests_per_minute=10), Limits(requests_per_minute=2)
+    for _ in range(5):
+        await counters.take(KEY, wide)
+    assert requests(counters, narrow) == 0
+    assert requests(counters, wide) == 5
+
+
+async def test_a_new_budget_counts_what_was_spent_before_it(counters: Counters) -> None:
+    counters.settle(await counters.take(KEY, Limits(), 0, 0), 10, 70)
+    limits = Limits(budget_microusd=100, budget_period="week")
+    counters.give_back(await counters.take(KEY, limits, 0, 30))
+    with pytest.raises(BudgetExceeded):
+        await counters.take(KEY, limits, 0, 31)
+
+
+# Periods
+
+
+async def test_a_budget_begins_again_with_its_period_and_only_then(
+    counters: Counters, clocks: Clocks
+) -> None:
+    day = Limits(budget_microusd=10, budget_period="day")
+    week = Limits(budget_microusd=10, budget_period="week")
+    month = Limits(budget_microusd=10, budget_period="month")
+    counters.settle(await counters.take(KEY, day, 0, 10), 0, 10)
+    clocks.pass_s(12 * 3600 - 0.25)  # Sunday, a moment before midnight
+    with pytest.raises(BudgetExceeded) as refusal:
+        await counters.take(KEY, day, 0, 1)
+    assert refusal.value.retry_after_s == 0.25
+    clocks.pass_s(0.25)
+    for limits in (day, week):
+        counters.give_back(await counters.take(KEY, limits, 0, 10))
+    with pytest.raises(BudgetExceeded):
+        await counters.take(KEY, month, 0, 1)
+
+
+async def test_a_request_over_midnight_is_reserved_today_and_spent_tomorrow(
+    counters: Counters, clocks: Clocks
+) -> None:
+    limits = Limits(budget_microusd=10, budget_period="day")
+    taken = await counters.take(KEY, limits, 0, 8)
+    clocks.pass_s(DAY_S)
+    assert spent(counters, limits) == (0, 8)
+    counters.settle(taken, 0, 6)
+    assert spent(counters, limits) == (6, 0)
+
+
+@pytest.mark.parametrize("jump_s", [-3600, 3600, -400 * DAY_S, 400 * DAY_S])
+async def test_a_jump_of_the_wall_clock_does_not_touch_the_buckets(
+    counters: Counters, clocks: Clocks, jump_s: float
+) -> None:
+    limits = Limits(requests_per_minute=2)
+    await counters.take(KEY, limits)
+    await counters.take(KEY, limits)
+    clocks.set_wall(NOON + jump_s)
+    with pytest.raises(RateLimited) as refusal:
+        await counters.take(KEY, limits)
+    assert refusal.value.retry_after_s == pytest.approx(30)
+
+
+# Restarts
+
+
+async def test_a_restart_neither_refills_nor_locks(
+    make: Make, counters: Counters, clocks: Clocks
+) -> None:
+    limits = Limits(requests_per_minute=6, tokens_per_minute=600, budget_microusd=100)
+    for _ in range(6):
+        counters.settle(await counters.take(KEY, limits, 10, 10), 100, 10)
+    before = counters.standing(KEY, limits)
+    after = await restarted(make, counters)
+    assert _near(after.standing(KEY, limits), before)
+    clocks.pass_s(20)
+    assert requests(after, limits) == 2
+    with pytest.raises(BudgetExceeded):
+        await after.take(KEY, limits, 10, 41)
+
+
+async def test_time_that_passed_while_nothing_ran_counts(
+    make: Make, counters: Counters, clocks: Clocks
+) -> None:
+    limits = Limits(requests_per_minute=6)
+    for _ in range(6):
+        await counters.take(KEY, limits)
+    rows = counters.take_unsaved()
+    clocks.pass_s(30)
+    after = make()
+    after.restore(rows)
+    assert requests(after, limits) == 3
+    clocks.pass_s(60)
+    after = make()
+    after.restore(rows)
+    assert requests(after, limits) == 6
+
+
+async def test_a_clock_set_back_over_a_restart_locks_for_one_window_at_most(
+    make: Make, counters: Counters, clocks: Clocks
+) -> None:
+    limits = Limits(requests_per_minute=3, tokens_per_minute=30, budget_microusd=9)
+    for taken in await admitted(counters.take(KEY, limits, 1, 3) for _ in range(3)):
+        counters.settle(taken, 5_000, 3)
+    clocks.set_wall(NOON - 90 * DAY_S)
+    after = await restarted(make, counters)
+    with pytest.raises(RateLimited):
+        await after.take(KEY, limits, 1, 0)
+    clocks.pass_s(60)
+    counters_now = after.standing(KEY, limits)
+    assert counters_now.tokens is not None
+    assert counters_now.tokens.remaining == 30
+    with pytest.raises(BudgetExceeded):
+        await after.take(KEY, limits, 1, 1)
+    clocks.pass_s(31 * DAY_S)
+    await after.take(KEY, limits, 1, 9)
+
+
+async def test_rows_that_were_not_saved_are_offered_again(make: Make, counters: Counters) -> None:
+    limits = Limits(requests_per_minute=6)
+    await counters.take(KEY, limits)
+    rows = counters.take_unsaved()
+    assert counters.take_unsaved() == []
+    counters.put_back(rows)
+    after = await restarted(make, counters)
+    assert requests(after, limits) == 5
+
+
+async def test_the_listener_hears_of_the_first_unsaved_change_only(counters: Counters) -> None:
+    heard: list[int] = []
+    counters.on_unsaved(lambda: heard.append(1))
+    limits = Limits(requests_per_minute=6)
+    taken = await counters.take(KEY, limits)
+    counters.settle(taken, 1, 1)
+    assert len(heard) == 1
+    counters.take_unsaved()
+    await counters.take(KEY, limits)
+    assert len(heard) == 2
+
+
+async def test_rows_nobody_understands_are_no_obstacle(make: Make, counters: Counters) -> None:
+    limits = Limits(requests_per_minute=6)
+    await counters.take(KEY, limits)
+    rows = counters.take_unsaved()
+    strange = [type(row)(KEY, "leap_years", 1e99, "?", row.updated_at) for row in rows]
+    strange += [type(row)(KEY, "budget_month", 5, "junk", row.updated_at) for row in rows]
+    after = make()
+    after.restore([*strange, *rows])
+    assert requests(after, limits) == 5
+
+
+# Memory only
+
+
+async def test_guests_are_forgotten_once_they_hold_nothing(clocks: Clocks) -> None:
+    counters = MemoryCounters(clock=clocks.now, wall=clocks.wall)
+    limits = GuestLimits(requests_per_minute=10, requests_per_day=100)
+    for number in range(5_000):
+        taken = await counters.take(f"guest:{number}", limits)
+        counters.settle(taken, 10, 0)
+        clocks.pass_s(10)
+    assert len(counters) < 200  # one request of a hundred a day is drained after 864 s
+
+
+async def test_past_the_cap_full_guests_go_first_and_running_ones_stay(clocks: Clocks) -> None:
+    counters = MemoryCounters(clock=clocks.now, wall=clocks.wall, max_scopes=10)
+    limits = GuestLimits(requests_per_minute=1, requests_per_day=100, concurrent_requests=9)
+    running = await counters.take("guest:running", limits)
+    for number in range(100):
+        counters.settle(await counters.take(f"guest:{number}", limits), 0, 0)
+        assert len(counters) <= 10
+    assert counters.standing("guest:running", limits).running == 1
+    assert requests(counters, limits, "guest:99") == 0
+    assert requests(counters, limits, "guest:0") == 1
+    counters.settle(running, 0, 0)
+
+
+async def test_restored_counts_are_not_forgotten_before_they_are_used(clocks: Clocks) -> None:
+    limits = GuestLimits(requests_per_minute=1, requests_per_day=100)
+    first = MemoryCounters(clock=clocks.now, wall=clocks.wall)
+    await first.take("guest:old", limits)
+    second = MemoryCounters(clock=clocks.now, wall=clocks.wall)
+    second.restore(first.take_unsaved())
+    for number in range(10):
+        await second.take(f"guest:{number}", limits)
+    with pytest.raises(RateLimited):
+        await second.take("guest:old", limits)
+
+
+async def test_asking_for_the_standing_of_strangers_keeps_nothing(clocks: Clocks) -> None:
+    counters = MemoryCounters(clock=clocks.now, wall=clocks.wall)
+    for number in range(1_000):
+        counters.standing(f"guest:{number}", GuestLimits(requests_per_minute=5))
+    assert len(counters) == 0
+
+
+async def test_the_request_limit_that_ends_first_is_the_one_in_the_headers(
+    counters: Counters,
+) -> None:
+    limits = GuestLimits(requests_per_minute=10, requests_per_day=10)
+    assert counters.standing(KEY, limits).headers()["x-ratelimit-reset-requests"] == "0s"
+    for _ in range(2):
+        await counters.take(KEY, limits)
+    headers = counters.standing(KEY, limits).headers()
+    assert headers["x-ratelimit-remaining-requests"] == "8"
+    assert headers["x-ratelimit-reset-requests"] == "12s"
+    tight = GuestLimits(requests_per_minute=10, requests_per_day=5)
+    await counters.take("guest:t", tight)
+    headers = counters.standing("guest:t", tight).headers()
+    assert headers["x-ratelimit-limit-requests"] == "5"
+    assert headers["x-ratelimit-reset-requests"] == "4h48m0s"
+
+
+def _near(one: Standing, other: Standing) -> bool:
+    """Compare but for float noise."""
+    return one.headers() == other.headers() and one.budget == other.budget

@@ -1,0 +1,292 @@
+"""How answers end: never a clean end for a cut one, and each clock by its own name."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from support.fakes.upstream import (
+    Answer,
+    FakeUpstream,
+    Pause,
+    chunk,
+    completion,
+    event,
+    events_of,
+    refusal,
+    refusing_url,
+    silence,
+    stream_of,
+    streaming,
+)
+from support.front_door import MODEL, OWNER, front_door, parse_events, text_of
+from support.schemas import validate_error
+
+FAST = "[stream]\nfirst_content_timeout_s = 0.3\ngap_timeout_s = 0.3\nheartbeat_s = 0.05\n"
+
+
+def last_error(text: str) -> dict[str, Any]:
+    events = parse_events(text)
+    assert "[DONE]" not in events
+    validate_error(events[-1])
+    error: dict[str, Any] = events[-1]["error"]
+    return error
+
+
+@pytest.mark.parametrize("end", ["cut", "reset"])
+async def test_a_cut_stream_ends_with_an_error_event_and_no_done(tmp_path: Path, end: Any) -> None:
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        upstream.plan(streaming(events_of(["partial"], finish=None, done=False), end=end))
+        text = await door.stream_text()
+        assert text_of(parse_events(text)) == "partial"
+        assert last_error(text)["code"] == "upstream_disconnected"
+        (row,) = await door.usage_rows()
+        assert row.status == "cut" and row.estimated and row.completion_tokens == 2
+
+
+async def test_a_stream_that_ends_properly_but_without_finish_reason_is_cut_too(
+    tmp_path: Path,
+) -> None:
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        for done in (False, True):
+            pieces = events_of(["partial"], finish=None, done=done)
+            upstream.plan(streaming(pieces, gap_s=0.05))
+            assert last_error(await door.stream_text())["code"] == "upstream_disconnected"
+
+
+async def test_a_missing_done_after_the_finish_reason_is_fine(tmp_path: Path) -> None:
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        upstream.plan(stream_of(["all"], done=False))
+        assert parse_events(await door.stream_text())[-1] == "[DONE]"
+
+
+async def test_the_openai_client_raises_on_a_cut_stream(tmp_path: Path) -> None:
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        upstream.plan(streaming(events_of(["partial"], finish=None, done=False), end="cut"))
+        async with openai.AsyncOpenAI(base_url=f"{door.url}/api/v1", api_key=OWNER) as sdk:
+            stream = await sdk.chat.completions.create(
+                model=MODEL, messages=[{"role": "user", "content": "x"}], stream=True
+            )
+            with pytest.raises(openai.APIError) as caught:
+                async for _ in stream:
+                    pass
+        assert caught.value.code == "upstream_disconnected"
+
+
+async def test_a_cut_whole_answer_is_a_502(tmp_path: Path) -> None:
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        upstream.plan(completion(end="cut"))
+        answer = await door.chat()
+        assert answer.status_code == 502
+        assert answer.json()["error"]["code"] == "upstream_disconnected"
+        (row,) = await door.usage_rows()
+        assert row.status == "failed" and row.cost_microusd == 0
+
+
+async def test_no_content_in_time_is_a_504(tmp_path: Path) -> None:
+    quiet = FAST.replace("heartbeat_s = 0.05", "heartbeat_s = 10")
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream, settings=quiet) as door:
+        upstream.plan(silence())
+        async with door.stream() as response:
+            body = await response.aread()
+        assert response.status_code == 504, body
+        assert response.json()["error"]["code"] == "upstream_timeout"
+        assert (await upstream.request()).left is not None
+        await asyncio.wait_for((await upstream.request()).left.wait(), 2)
+        answer = await door.chat()
+        assert answer.status_code == 504
+
+
+async def test_comments_of_the_upstream_are_no_content(tmp_path: Path) -> None:
+    async def never() -> None: ...
+
+    hold = asyncio.Event()
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream, settings=FAST) as door:
+        upstream.plan(streaming([b": OPENROUTER PROCESSING\n\n", Pause(hold)]))
+        text = await door.stream_text()
+        assert last_error(text)["code"] == "upstream_timeout"
+        assert "OPENROUTER" not in text
+
+
+async def test_heartbeats_come_before_the_first_token_and_between(tmp_path: Path) -> None:
+    start, go_on = asyncio.Event(), asyncio.Event()
+    pieces = events_of(["one", "two"])
+    settings = "[stream]\nheartbeat_s = 0.05\n"
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=settings) as door,
+    ):
+        upstream.plan(streaming([Pause(start), *pieces[:2], Pause(go_on), *pieces[2:]]))
+        async with door.stream() as response:
+            seen = ""
+            async for part in response.aiter_text():
+                seen += part
+                if seen.count(": hb\n\n") >= 2:
+                    start.set()
+                if "one" in seen and seen.rpartition("one")[2].count(": hb\n\n") >= 2:
+                    go_on.set()
+        assert text_of(parse_events(seen)) == "onetwo"
+        assert seen.endswith("data: [DONE]\n\n")
+
+
+async def test_silence_in_the_middle_ends_with_the_gap_clock(tmp_path: Path) -> None:
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream, settings=FAST) as door:
+        upstream.plan(streaming(events_of(["partial"], finish=None, done=False), end="hang"))
+        error = last_error(await door.stream_text())
+        assert (error["code"], error["type"]) == ("upstream_gap_timeout", "timeout")
+        (row,) = await door.usage_rows()
+        assert row.status == "timed_out"
+
+
+async def test_the_total_clock_ends_an_answer_that_never_stops(tmp_path: Path) -> None:
+    def endless() -> Any:
+        while True:
+            yield event(chunk({"content": "x"}))
+
+    settings = "[stream]\ntotal_timeout_s = 0.3\n"
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=settings) as door,
+    ):
+        upstream.plan(streaming(endless(), gap_s=0.01))
+        assert last_error(await door.stream_text())["code"] == "upstream_total_timeout"
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        (refusal(429, headers={"retry-after": "7"}), 429),
+        (refusal(500), 502),
+        (refusal(503), 502),
+        (refusal(408), 504),
+        (refusal(504), 504),
+        (refusal(401), 502),
+        (Answer(raw=True, end="cut"), 502),
+        (streaming(events_of([], finish=None, done=False), end="cut"), 502),
+        (streaming([event({"error": {"message": "boom", "code": 500}})]), 502),
+    ],
+)
+async def test_before_the_first_content_the_next_deployment_is_tried(
+    tmp_path: Path, first: Answer, status: int
+) -> None:
+    async with FakeUpstream() as one, FakeUpstream() as two, front_door(tmp_path, one, two) as door:
+        one.plan(first)
+        two.plan(stream_of(["from two"]))
+        text = await door.stream_text()
+        assert text_of(parse_events(text)) == "from two"
+        two.plan(first)
+        async with door.stream() as response:
+            body = await response.aread()
+        assert response.status_code == status, body
+        if status == 429:
+            assert response.headers["retry-after"] == "7"
+        elif status == 504:
+            error = response.json()["error"]
+            assert (error["type"], error["code"]) == ("timeout", "upstream_timeout")
+        else:
+            assert "boom" not in body.decode() and "scripted" not in body.decode()
+
+
+async def test_a_deployment_nobody_listens_on_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="roxy.workers")
+    with refusing_url() as nobody:
+        async with FakeUpstream() as two, front_door(tmp_path, nobody, two) as door:
+            assert (await door.chat()).status_code == 200
+        async with front_door(tmp_path, nobody) as door:
+            answer = await door.chat()
+            assert answer.status_code == 502
+            assert answer.json()["error"]["code"] == "upstream_unavailable"
+            assert "127.0.0.1" not in answer.text
+            assert "Connection refused" in caplog.text or "Errno 111" in caplog.text
+
+
+async def test_after_the_first_content_nothing_is_retried(tmp_path: Path) -> None:
+    async with FakeUpstream() as one, FakeUpstream() as two, front_door(tmp_path, one, two) as door:
+        one.plan(streaming(events_of(["partial"], finish=None, done=False), end="cut"))
+        assert last_error(await door.stream_text())["code"] == "upstream_disconnected"
+        assert two.requests == []
+
+
+async def test_the_upstreams_own_4xx_about_the_request_passes_on_in_its_words(
+    tmp_path: Path,
+) -> None:
+    words = {
+        "error": {
+            "message": "max_tokens is too large",
+            "type": "invalid_request_error",
+            "param": "max_tokens",
+            "code": "bad_max",
+        }
+    }
+    async with FakeUpstream() as one, FakeUpstream() as two, front_door(tmp_path, one, two) as door:
+        for status in (400, 413, 422):
+            one.plan(refusal(status, words))
+            answer = await door.chat()
+            assert answer.status_code == 400
+            error = answer.json()["error"]
+            assert error["message"] == "max_tokens is too large"
+            assert (error["param"], error["code"]) == ("max_tokens", "bad_max")
+        assert two.requests == []
+
+
+async def test_an_error_inside_a_running_stream_becomes_one_error_event(tmp_path: Path) -> None:
+    for inband in (
+        {"error": {"message": "secret host 10.1.2.3", "code": 500}},
+        {"object": "error", "message": "x", "code": 500},
+    ):
+        async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+            upstream.plan(
+                streaming(
+                    [event(chunk({"content": "a"})), event(inband), event("[DONE]")], gap_s=0.05
+                )
+            )
+            text = await door.stream_text()
+            assert last_error(text)["type"] == "upstream_error"
+            assert "10.1.2.3" not in text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        streaming([b"data: {not json}\n\n"]),
+        streaming([b"data: \xff\xfe\n\n"]),
+        Answer(headers={"content-type": "text/html"}, pieces=[b"<html>"]),
+        Answer(status=302, headers={"location": "http://127.0.0.1:1/"}),
+        Answer(
+            headers={"content-type": "text/event-stream", "content-encoding": "gzip"},
+            pieces=[b"\x1f\x8b"],
+        ),
+        Answer(raw=True, pieces=[b"SSH-2.0-OpenSSH\r\n"]),
+    ],
+)
+async def test_what_is_no_answer_is_a_502(tmp_path: Path, answer: Answer) -> None:
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        upstream.plan(answer)
+        async with door.stream() as response:
+            await response.aread()
+        assert response.status_code == 502, response.text
+        assert response.json()["error"]["type"] == "upstream_error"
+
+
+async def test_an_endless_line_ends_in_an_error_event_not_in_memory(tmp_path: Path) -> None:
+    def endless() -> Any:
+        yield event(chunk({"content": "a"}))
+        yield b"data: "
+        while True:
+            yield b"x" * 65536
+
+    settings = "[stream]\nmax_event_bytes = 1048576\n"
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=settings) as door,
+    ):
+        upstream.plan(streaming(endless()))
+        assert last_error(await door.stream_text())["type"] == "upstream_error"
+        seen = await upstream.request()
+        await asyncio.wait_for(seen.left.wait(), 2)
+        assert seen.sent_bytes < 16 * 1024 * 1024

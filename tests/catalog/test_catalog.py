@@ -1,0 +1,355 @@
+"""Rules of the catalog: what is built in, how `roxy.toml` changes it, and what an answer costs."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+from support.builders.catalogs import load_catalog
+
+from workers.catalog.catalog import Catalog, Deployment, Model, Prices, PriceTier
+from workers.catalog.catalog_file import microusd
+from workers.catalog.deployment_checks import (
+    checked_base_url,
+    checked_secret,
+    host_label,
+    looks_like_a_secret,
+)
+from workers.catalog.entries import CatalogError
+from workers.errors import ModelNotFound
+from workers.request.chat_request import Usage
+
+LOCAL: dict[str, Any] = {
+    "provider": "openai",
+    "base_url": "http://127.0.0.1:11434/v1",
+    "upstream_model": "qwen3:8b",
+}
+
+
+def with_deployment(**changes: Any) -> list[dict[str, Any]]:
+    return [{"id": "local/qwen", "deployments": [{**LOCAL, **changes}]}]
+
+
+def test_the_built_in_catalog_has_the_four_models_in_their_order() -> None:
+    assert list(load_catalog().models) == [
+        "zai/glm-4.5",
+        "google/gemini-2.5-pro",
+        "meta/llama-3.3-70b",
+        "anthropic/claude-sonnet-4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model_id", "context", "output", "inputs", "released"),
+    [
+        ("zai/glm-4.5", 128_000, 98_304, ("text",), 1753660800),
+        ("google/gemini-2.5-pro", 1_048_576, 65_536, ("text", "image"), 1750118400),
+        ("meta/llama-3.3-70b", 131_072, 32_768, ("text",), 1733443200),
+        ("anthropic/claude-sonnet-4", 200_000, 64_000, ("text", "image"), 1747872000),
+    ],
+)
+def test_the_facts_of_the_built_in_models(
+    model_id: str, context: int, output: int, inputs: tuple[str, ...], released: int
+) -> None:
+    model = load_catalog().find(model_id)
+    assert (model.context_window, model.max_output_tokens) == (context, output)
+    assert (model.input_modalities, model.output_modalities) == (inputs, ("text",))
+    assert (model.owned_by, model.released) == (model_id.split("/", maxsplit=1)[0], released)
+    assert "\n" not in model.description
+    assert model.description.startswith("Best at ")
+
+
+@pytest.mark.parametrize("variable", ["AI_GATEWAY_API_KEY", "OPENROUTER_API_KEY"])
+def test_one_gateway_key_makes_every_model_servable(variable: str) -> None:
+    catalog = load_catalog([], {variable: "secret"})
+    for model in catalog:
+        assert [each.secret_env for each in model.live_deployments()] == [variable]
+
+
+def test_without_any_key_nothing_is_live_and_the_missing_variables_are_named() -> None:
+    catalog = load_catalog()
+    model = catalog.find("zai/glm-4.5")
+    assert model.live_deployments() == ()
+    assert catalog.missing_secrets(model) == (
+        "ZAI_API_KEY",
+        "AI_GATEWAY_API_KEY",
+        "OPENROUTER_API_KEY",
+    )
+
+
+def test_live_deployments_come_by_order_then_as_written() -> None:
+    variables = ("GROQ_API_KEY", "OPENROUTER_API_KEY", "AI_GATEWAY_API_KEY")
+    model = load_catalog([], dict.fromkeys(variables, "s")).find("meta/llama-3.3-70b")
+    ids = [each.id for each in model.live_deployments()]
+    assert ids == [
+        "meta/llama-3.3-70b@vercel",
+        "meta/llama-3.3-70b@openrouter",
+        "meta/llama-3.3-70b@groq",
+    ]
+
+
+def test_an_unknown_model_is_not_found_and_the_field_is_named() -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        load_catalog().find("nobody/nothing")
+    assert caught.value.param == "model"
+    assert "'nobody/nothing'" in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\nb", "\x1b[31m"])
+def test_a_hostile_model_name_is_not_thrown_back(name: str) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        load_catalog().find(name)
+    assert len(caught.value.message) < 300
+    assert caught.value.message.isprintable()
+
+
+def test_an_entry_overrides_only_the_fields_it_names() -> None:
+    before = load_catalog().find("zai/glm-4.5")
+    after = load_catalog([{"id": "zai/glm-4.5", "name": "Mine"}]).find("zai/glm-4.5")
+    assert after.name == "Mine"
+    assert (after.description, after.deployments) == (before.description, before.deployments)
+
+
+def test_deployments_of_an_entry_replace_the_built_in_ones() -> None:
+    model = load_catalog([{"id": "zai/glm-4.5", "deployments": [LOCAL]}]).find("zai/glm-4.5")
+    assert [each.base_url for each in model.live_deployments()] == ["http://127.0.0.1:11434/v1"]
+    assert model.context_window == 128_000
+
+
+def test_a_new_model_is_filled_with_defaults_that_fit() -> None:
+    entry = {"id": "qwen", "context_window": 4096, "deployments": [LOCAL, LOCAL]}
+    model = load_catalog([entry]).find("qwen")
+    assert (model.name, model.owned_by, model.released) == ("qwen", "local", 0)
+    assert (model.max_output_tokens, model.input_modalities) == (4096, ("text",))
+    assert [each.id for each in model.deployments] == ["qwen@127.0.0.1", "qwen@127.0.0.1#2"]
+    assert [each.live for each in model.deployments] == [True, True]
+
+
+def test_a_provider_without_a_translator_is_kept_but_never_tried() -> None:
+    catalog = load_catalog(with_deployment(provider="google", secret_env="G"), {"G": "s"})
+    model = catalog.find("local/qwen")
+    assert [each.supported for each in model.deployments] == [False]
+    assert model.live_deployments() == ()
+    assert catalog.missing_secrets(model) == ()
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ([{"id": "new"}], "needs at least one [[models.deployments]] table - at `$.models[0]`"),
+        ([{"id": "new", "deployments": []}], "needs at least one"),
+        ([{"name": "x"}], "missing required field `id` - at `$.models[0]`"),
+        ([{"id": "a b", "deployments": [LOCAL]}], "at `$.models[0].id`"),
+        (
+            [{"id": "zai/glm-4.5", "colour": 1}],
+            "unknown field `colour` - at `$.models[0]`; the fields are id, name, description, ",
+        ),
+        ([{"id": "zai/glm-4.5", "context_window": "1"}], "at `$.models[0].context_window`"),
+        ([{"id": "zai/glm-4.5", "context_window": True}], "at `$.models[0].context_window`"),
+        ([{"id": "zai/glm-4.5", "input_modalities": ["smell"]}], "$.models[0].input_modalities"),
+        ([{"id": "zai/glm-4.5"}, {"id": "zai/glm-4.5"}], "occurs twice - at `$.models[1].id`"),
+        (with_deployment(provider="aws"), "'aws' - at `$.models[0].deployments[0].provider`"),
+        (with_deployment(order=-1), "at `$.models[0].deployments[0].order`"),
+        (with_deployment(weight=0), "at `$.models[0].deployments[0].weight`"),
+        (with_deployment(max_concurrency=0), "at `$.models[0].deployments[0].max_concurrency`"),
+        (with_deployment(base_url="ftp://h"), "at `$.models[0].deployments[0].base_url`"),
+        (with_deployment(secret_env="a b"), "at `$.models[0].deployments[0].secret_env`"),
+        (
+            with_deployment(url="http://h"),
+            "unknown field `url` - at `$.models[0].deployments[0]`; the fields are provider, base",
+        ),
+        (
+            [{"id": "zai/glm-4.5", "prices": {"input": 1}}],
+            "unknown field `input` - at `$.models[0].prices`; the fields are prompt, completion, ",
+        ),
+        (
+            [{"id": "zai/glm-4.5", "prices": {"tiers": [{"above": 1}]}}],
+            "`above` - at `$.models[0].prices.tiers[0]`; the fields are above_prompt_tokens, ",
+        ),
+        ([{"id": "zai/glm-4.5", "prices": [{"prompt": 1}]}], "at `$.models[0].prices`"),
+        ([{"id": "zai/glm-4.5", "deployments": {"url": 1}}], "at `$.models[0].deployments`"),
+        (
+            [{"id": "zai/glm-4.5", "prices": {"prompt": 1}}],
+            "`completion` - at `$.models[0].prices`",
+        ),
+    ],
+)
+def test_a_wrong_entry_is_refused_with_its_path(entries: list[dict[str, Any]], says: str) -> None:
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(entries)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.example.com",
+        "file:///etc/passwd",
+        "http://",
+        "http://user:hunter2@host/v1",
+        "http://host/v1?key=hunter2",
+        "http://host/v1#hunter2",
+        "http://host:port/v1",
+        "http://host:99999/v1",
+        "http://ho st/v1",
+        "http://host/v1\r\nX: hunter2",
+        "http://[::1/v1",
+    ],
+)
+def test_a_base_url_that_is_no_plain_http_url_is_refused_unseen(url: str) -> None:
+    with pytest.raises(ValueError, match="the URL") as caught:
+        checked_base_url(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_trailing_slash_of_a_base_url_is_dropped() -> None:
+    assert checked_base_url("https://host:8443/v1/") == "https://host:8443/v1"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sk-abcdef",
+        "sk-or-v1-0123456789abcdef",
+        "gsk_abcdefghijklmnop1234",
+        "AIzaSyA1234567890abcdefghij",
+        "vck_abc",
+        "roxy_abcdef",
+        "0123456789abcdef0123456789abcdef",
+        "Bearer abc",
+    ],
+)
+def test_a_pasted_secret_is_refused_as_a_variable_name_and_not_repeated(value: str) -> None:
+    assert looks_like_a_secret(value)
+    with pytest.raises(CatalogError, match="looks like the secret itself") as caught:
+        load_catalog(with_deployment(secret_env=value))
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["OPENROUTER_API_KEY", "my_key", "SK_KEY", "_X", "HF_TOKEN"])
+def test_ordinary_variable_names_are_accepted(name: str) -> None:
+    assert not looks_like_a_secret(name)
+    load_catalog(with_deployment(secret_env=name))
+
+
+def test_space_around_a_secret_is_dropped() -> None:
+    assert checked_secret(" abc\n") == "abc"
+
+
+@pytest.mark.parametrize("value", ["a b", "a\r\nX-Evil: 1", "schlüssel"])
+def test_a_secret_that_no_header_can_hold_is_refused_by_its_variable(value: str) -> None:
+    with pytest.raises(CatalogError, match="the environment variable ZAI_API_KEY") as caught:
+        load_catalog([], {"ZAI_API_KEY": value})
+    assert value not in str(caught.value)
+
+
+def test_no_representation_shows_the_secret() -> None:
+    catalog = load_catalog([], {"ZAI_API_KEY": "hunter2"})
+    model = catalog.find("zai/glm-4.5")
+    assert model.deployments[0].secret == "hunter2"
+    assert "hunter2" not in f"{model!r} {model} {model.deployments[0].__rich_repr__()}"
+
+
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        ("https://openrouter.ai/api/v1", "openrouter"),
+        ("https://ai-gateway.vercel.sh/v1", "vercel"),
+        ("https://api.z.ai/api", "z.ai"),
+        ("http://localhost:11434/v1", "localhost"),
+        ("http://[::1]:80/v1", "::1"),
+    ],
+)
+def test_deployments_are_named_after_their_host(url: str, label: str) -> None:
+    assert host_label(url) == label
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0.6", 600_000), ("2", 2_000_000), ("0.1", 100_000), ("1e-7", 1)]
+)
+def test_dollars_become_micro_dollars_exactly(text: str, expected: int) -> None:
+    assert microusd(tomllib.loads(f"x = {text}")["x"]) == expected
+
+
+def test_stated_prices_are_dollars_per_million_tokens() -> None:
+    tier = {"above_prompt_tokens": 200_000, "prompt": 2.5, "completion": 15}
+    stated = {"prompt": 0.6, "completion": 2.2, "cached_prompt": 0.11, "tiers": [tier]}
+    prices = load_catalog([{"id": "zai/glm-4.5", "prices": stated}]).find("zai/glm-4.5").prices
+    assert prices == Prices(
+        prompt=600_000,
+        completion=2_200_000,
+        cached_prompt=110_000,
+        tiers=(PriceTier(above_prompt_tokens=200_000, prompt=2_500_000, completion=15_000_000),),
+    )
+
+
+PLAIN = Prices(prompt=600_000, completion=2_200_000)
+FULL = Prices(
+    prompt=3_000_000,
+    completion=15_000_000,
+    cached_prompt=300_000,
+    cache_write_prompt=3_750_000,
+    tiers=(PriceTier(above_prompt_tokens=1000, prompt=6_000_000, completion=20_000_000),),
+)
+
+
+@pytest.mark.parametrize(
+    ("prices", "usage", "microusd_"),
+    [
+        (PLAIN, Usage(), 0),
+        (PLAIN, Usage(prompt_tokens=1), 1),  # 0.6 rounded up
+        (PLAIN, Usage(prompt_tokens=1_000_000, completion_tokens=1_000_000), 2_800_000),
+        (PLAIN, Usage(prompt_tokens=10, cached_tokens=10), 6),  # no price of their own
+        (FULL, Usage(prompt_tokens=100, cached_tokens=100), 30),
+        (FULL, Usage(prompt_tokens=100, cached_tokens=40, cache_write_tokens=20), 207),
+        (FULL, Usage(prompt_tokens=10, cached_tokens=99), 3),  # parts never exceed the whole
+        (FULL, Usage(prompt_tokens=1000, completion_tokens=1), 3015),
+        (FULL, Usage(prompt_tokens=1001, completion_tokens=1), 6026),  # the tier, for all of it
+        (FULL, Usage(prompt_tokens=1001, cached_tokens=1001), 6006),
+        (Prices(prompt=0, completion=0), Usage(prompt_tokens=5, completion_tokens=5), 0),
+    ],
+)
+def test_what_usage_costs(prices: Prices, usage: Usage, microusd_: int) -> None:
+    assert prices.cost_microusd(usage) == microusd_
+
+
+@pytest.mark.parametrize("cached", [0, 50, 100])
+@pytest.mark.parametrize("written", [0, 50, 100])
+@pytest.mark.parametrize("prompt", [100, 1001])
+def test_the_worst_case_covers_every_mix_of_tokens(prompt: int, cached: int, written: int) -> None:
+    usage = Usage(
+        prompt_tokens=prompt,
+        completion_tokens=7,
+        cached_tokens=cached,
+        cache_write_tokens=written,
+    )
+    assert FULL.worst_case_microusd(prompt, 7) >= FULL.cost_microusd(usage)
+
+
+def test_found_prices_fill_gaps_and_never_replace_stated_ones() -> None:
+    catalog = Catalog([Model(id="a", name="a"), Model(id="b", name="b", prices=PLAIN)])
+    priced = catalog.priced({"a": FULL, "b": FULL, "c": FULL})
+    assert [model.prices for model in priced] == [FULL, PLAIN]
+
+
+def test_a_model_is_served_by_the_demo_only_while_nothing_else_is_live() -> None:
+    demo = Deployment("m@demo", "openai", "http://127.0.0.1:1/v1", "m", secret="s", demo=True)
+    real = Deployment("m@real", "openai", "http://127.0.0.1:2/v1", "m")
+    assert Model(id="m", name="m", deployments=(demo,)).served_by_demo
+    assert not Model(id="m", name="m", deployments=(demo, real)).served_by_demo
+    assert not Model(id="m", name="m").served_by_demo
+
+
+@pytest.mark.parametrize(
+    ("variable", "guarded"),
+    [
+        ("OPENROUTER_API_KEY", {"models", "route", "provider", "plugins", "preset"}),
+        ("AI_GATEWAY_API_KEY", {"models", "providerOptions"}),
+        ("ZAI_API_KEY", set()),
+    ],
+)
+def test_gateways_are_told_other_models_by_the_owner_only(variable: str, guarded: set[str]) -> None:
+    assert load_catalog(environ={variable: "s"}).find("zai/glm-4.5").owner_only_fields == guarded

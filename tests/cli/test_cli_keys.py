@@ -1,0 +1,279 @@
+"""`roxy keys`: the same commands on a database that nobody uses and through a running gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import stat
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from support.command_line import CommandLine
+from support.command_line import shell as new_shell
+from support.fakes.upstream import FakeUpstream
+from support.front_door import MODEL, OWNER, Door, bearer, front_door
+from support.processes import Finished
+
+from server.keys.export import read_export
+from server.store.data_directory import DataDirectory
+
+__all__ = ["new_shell"]
+
+QUIET = "[log]\naccess = false\n"
+SECRET = re.compile(r"roxy_[0-9A-Za-z]{38}")
+OWNER_KEY = {"ROXY_ADMIN_API_KEY": OWNER}
+MISTAKES = [
+    (("create", ""), "'name'"),
+    (("create", "x" * 101), "'name'"),
+    (("create", "a\nb"), "'name'"),
+    (("create", "x", "--models", "no/such"), "'no/such'. `roxy check --offline` lists"),
+    (("create", "x", "--models", ","), "'models'"),
+    (("create", "x", "--requests-per-minute", "-1"), "limits.requests_per_minute"),
+    (("create", "x", "--tokens-per-minute", "9" * 30), "limits.tokens_per_minute"),
+    (("create", "x", "--tokens-per-minute", "0"), "limits.tokens_per_minute"),
+    (("create", "x", "--concurrent-requests", "0"), "limits.concurrent_requests"),
+    (("revoke", "key_0000000000000000"), "No such key. `roxy keys list` shows the keys."),
+    (("revoke", "../models"), "No such key"),
+    (("rotate", "key_0000000000000000"), "No such key. `roxy keys list` shows the keys."),
+    (("rotate", "key_0000000000000000", "--grace-s", "-1"), "grace_s"),
+    (("import", "missing.json"), "missing.json"),
+    (("import", "roxy.toml"), "roxy.toml"),
+    (("export", "no/such/place.json"), "no/such/place.json"),
+]
+
+
+@pytest.fixture
+def shell(new_shell: CommandLine) -> CommandLine:
+    """Give a shell beside a data directory that has a database."""
+    assert new_shell.run("migrate").code == 0
+    return new_shell
+
+
+@contextlib.asynccontextmanager
+async def running(shell: CommandLine) -> AsyncIterator[Door]:
+    """Run a gateway over the shell's data directory; commands read its roxy.toml too."""
+    async with (
+        FakeUpstream() as upstream,
+        front_door(shell.path, upstream, settings=QUIET) as door,
+    ):
+        yield door
+
+
+def create(shell: CommandLine, *options: str) -> tuple[str, str]:
+    """Make a key; gives its id and secret."""
+    made = shell.run("keys", "create", *options)
+    assert made.code == 0, made
+    return id_in(made), made.out.strip()
+
+
+def id_in(made: Finished) -> str:
+    found = re.search(r"key_\w{16}", made.err)
+    assert found is not None
+    return found[0]
+
+
+def test_a_new_key_is_alone_on_standard_output_and_listed_without_its_secret(
+    shell: CommandLine,
+) -> None:
+    assert "no keys" in shell.run("keys", "list").out
+    made = shell.run("keys", "create", "ci")
+    assert SECRET.fullmatch(made.out.removesuffix("\n")), "for KEY=$(roxy keys create ci)"
+    assert "shown this once" in made.err and not SECRET.search(made.err)
+    listed = shell.run("keys", "list")
+    header, row = listed.out.splitlines()
+    assert header.split("  ")[0] == "ID"
+    assert row.split()[0] == id_in(made)
+    assert row.split()[1:] == ["ci", f"{made.out[:9]}…{made.out[-5:-1]}", "active", "never"]
+    assert not SECRET.search(listed.out + listed.err)
+
+
+def test_every_choice_of_a_new_key_is_kept(shell: CommandLine) -> None:
+    key_id, _ = create(
+        shell,
+        *("--requests-per-minute", "5", "--tokens-per-minute", "700"),
+        *("--concurrent-requests", "2", "--budget-dollars", "0.1", "--budget-period", "day"),
+        *("--models", "zai/glm-4.5, meta/llama-3.3-70b", "--expires-in-days", "1.5", "chosen"),
+    )
+    (key,) = read_export(shell.path / "data" / "api-keys.json")
+    assert (key.id, key.name) == (key_id, "chosen")
+    limits = key.limits
+    assert (limits.requests_per_minute, limits.tokens_per_minute) == (5, 700)
+    assert (limits.concurrent_requests, limits.budget_microusd) == (2, 100_000)
+    assert (limits.budget_period, key.models) == ("day", ("zai/glm-4.5", "meta/llama-3.3-70b"))
+    assert key.expires_at is not None and 129_000 < key.expires_at - time.time() <= 129_600
+
+
+def test_a_limit_that_is_not_said_is_the_configured_one_and_zero_means_none(
+    shell: CommandLine,
+) -> None:
+    (shell.path / "roxy.toml").write_text("[keys]\nrequests_per_minute = 33\n")
+    create(shell, "default")
+    create(shell, "free", "--requests-per-minute", "0")
+    keys = {key.name: key for key in read_export(shell.path / "data" / "api-keys.json")}
+    assert keys["default"].limits.requests_per_minute == 33
+    assert keys["free"].limits.requests_per_minute is None
+
+
+async def test_a_mistake_is_one_line_with_and_without_a_gateway(shell: CommandLine) -> None:
+    (shell.path / "roxy.toml").write_text(QUIET)
+    create(shell, "first")
+    for options, said in MISTAKES:
+        assert said in shell.run("keys", *options).complaint
+    async with running(shell):
+        for options, said in MISTAKES:
+            assert said in (await shell.beside("keys", *options, **OWNER_KEY)).complaint
+    assert len(read_export(shell.path / "data" / "api-keys.json")) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--budget-dollars", "nan"),
+        ("--budget-dollars", "inf"),
+        ("--budget-dollars", "-1"),
+        ("--budget-dollars", "1e300"),
+        ("--expires-in-days", "nan"),
+        ("--expires-in-days", "1e300"),
+        ("--models", "\udcff"),
+        ("--requests-per-minute", "1.5"),
+        ("--budget-period", "year"),
+    ],
+)
+def test_what_no_key_can_have_is_wrong_usage(shell: CommandLine, options: tuple[str, str]) -> None:
+    ended = shell.run("keys", "create", "x", *options)
+    assert ended.code == 2 and options[0] in ended.err
+    assert shell.run("keys", "create", "\udcff").code == 2
+
+
+async def test_keys_made_revoked_and_rotated_offline_are_so_for_the_next_gateway(
+    shell: CommandLine,
+) -> None:
+    _, good = create(shell, "good")
+    gone_id, gone = create(shell, "gone")
+    turned_id, old = create(shell, "turned")
+    kept_id, kept_old = create(shell, "kept")
+    ended = shell.run("keys", "revoke", gone_id)
+    assert ended.code == 0 and gone_id in ended.out and "revoked" in ended.out
+    new = shell.run("keys", "rotate", turned_id).out.strip()
+    kept_new = shell.run("keys", "rotate", kept_id, "--grace-s", "600").out.strip()
+    assert "conflict" not in shell.run("keys", "rotate", gone_id).complaint
+    async with running(shell) as door:
+        for key, status in (
+            (good, 200),
+            (gone, 401),
+            (old, 401),
+            (new, 200),
+            (kept_old, 200),
+            (kept_new, 200),
+        ):
+            assert (await door.chat(key=key)).status_code == status
+
+
+async def test_a_running_gateway_does_what_is_asked_and_it_holds_at_once(
+    shell: CommandLine,
+) -> None:
+    async with running(shell) as door:
+        made = await shell.beside("keys", "create", "late", "--models", MODEL, **OWNER_KEY)
+        key_id, secret = id_in(made), made.out.strip()
+        assert SECRET.fullmatch(secret) and (await door.chat(key=secret)).status_code == 200
+        listed = (await shell.beside("keys", "list", **OWNER_KEY)).out
+        assert key_id in listed and "never" not in listed, "it has been used"
+        rotated = await shell.beside("keys", "rotate", key_id, **OWNER_KEY)
+        assert (await door.chat(key=secret)).status_code == 401
+        assert (await door.chat(key=rotated.out.strip())).status_code == 200
+        assert (await shell.beside("keys", "revoke", key_id, **OWNER_KEY)).code == 0
+        assert (await door.chat(key=rotated.out.strip())).status_code == 401
+
+
+async def test_without_the_owner_key_a_running_gateway_is_left_alone(shell: CommandLine) -> None:
+    async with running(shell) as door:
+        for command in (("list",), ("create", "x"), ("revoke", "key_0"), ("rotate", "key_0")):
+            complaint = (await shell.beside("keys", *command)).complaint
+            assert door.url in complaint and "ROXY_ADMIN_API_KEY" in complaint
+            wrong = {"ROXY_ADMIN_API_KEY": "not-the-owner-key-at-all"}
+            refused = (await shell.beside("keys", *command, **wrong)).complaint
+            assert "refused: ROXY_ADMIN_API_KEY is not its owner key" in refused
+            assert wrong["ROXY_ADMIN_API_KEY"] not in refused
+        assert (await door.get("/api/v1/keys")).json()["data"] == []
+
+
+def test_two_commands_at_once_do_not_mix(shell: CommandLine) -> None:
+    with DataDirectory(shell.path / "data"):
+        complaint = shell.run("keys", "list", **OWNER_KEY).complaint
+        assert "process" in complaint and "ROXY_ADMIN_API_KEY" not in complaint
+
+
+async def test_an_export_goes_to_standard_output_or_a_private_file(shell: CommandLine) -> None:
+    _, secret = create(shell, "first")
+    async with running(shell) as door:
+        await door.mint("second")
+        shown = await shell.beside("keys", "export")
+    assert shown.code == 0 and {key["name"] for key in json.loads(shown.out)["keys"]} >= {"first"}
+    ended = shell.run("keys", "export", "copy.json")
+    copy = shell.path / "copy.json"
+    assert ended.code == 0 and stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert {key.name for key in read_export(copy)} == {"first", "second"}
+    assert secret not in copy.read_text()
+
+
+async def test_an_import_adds_what_is_unknown_and_leaves_what_is_known(shell: CommandLine) -> None:
+    key_id, secret = create(shell, "moving")
+    assert shell.run("keys", "export", "copy.json").code == 0
+    assert shell.run("keys", "revoke", key_id).code == 0
+    create(shell, "staying")
+
+    def imported(*options: str) -> Finished:
+        return shell.run("keys", "import", "copy.json", *options)
+
+    assert "0 keys added, 1 were there" in imported().out
+    assert "revoked" in shell.run("keys", "list").out, "an old export brings no key back to life"
+    assert "1 keys added, 0 were there" in imported("--data-dir", "other").out
+    async with running(shell) as door:
+        assert (await door.chat(key=secret)).status_code == 401
+        complaint = (await shell.beside("keys", "import", "copy.json", **OWNER_KEY)).complaint
+        assert door.url in complaint and "stopped" in complaint
+    (shell.path / "data").rename(shell.path / "old")
+    (shell.path / "other").rename(shell.path / "data")
+    async with running(shell) as door:
+        assert (await door.chat(key=secret)).status_code == 200
+        names = (await door.client.get("/api/v1/keys", headers=bearer(OWNER))).json()["data"]
+        assert [one["name"] for one in names] == ["moving"]
+
+
+NOT_IMPORT = [
+    ("list",),
+    ("create", "x"),
+    ("revoke", "key_0000000000000000"),
+    ("rotate", "key_0000000000000000"),
+    ("export",),
+]
+
+
+@pytest.mark.parametrize("command", NOT_IMPORT, ids=lambda command: command[0])
+def test_a_mistyped_data_directory_is_refused_and_nothing_is_made_there(
+    new_shell: CommandLine, command: tuple[str, ...]
+) -> None:
+    (new_shell.path / "empty").mkdir()
+    (new_shell.path / "file").touch()
+    for place in ("typo", "deep/typo", "empty", "file"):
+        complaint = new_shell.run("keys", *command, "--data-dir", place).complaint
+        assert f"no database in {new_shell.path / place}" in complaint
+        assert "`roxy serve`" in complaint and "--data-dir" in complaint
+    made = sorted(path.name for path in new_shell.path.rglob("*"))
+    assert made == ["empty", "file"]
+
+
+def test_a_lost_database_is_made_anew_from_the_export_beside_it(shell: CommandLine) -> None:
+    key_id, _ = create(shell, "kept")
+    for path in (shell.path / "data").glob("roxy.db*"):
+        path.unlink()
+    assert key_id in shell.run("keys", "list").out
+
+
+def test_a_missing_export_is_said_to_be_made_by_looking_at_the_keys(shell: CommandLine) -> None:
+    complaint = shell.run("keys", "export").complaint
+    assert str(shell.path / "data" / "api-keys.json") in complaint and "keys list" in complaint
+    assert shell.run("keys", "list").code == 0
+    assert json.loads(shell.run("keys", "export").out)["keys"] == []

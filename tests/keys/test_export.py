@@ -1,0 +1,318 @@
+"""`api-keys.json`: whole at every instant, private, in step with the database, and read back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+from support.builders.rows import a_key
+
+from server.keys.export import DamagedExport, KeyExport, encode_export, import_keys, read_export
+from server.keys.key_ring import KeyRing
+from server.store.key import KeyChanges, LimitChanges, Limits, NewKey
+from server.store.sqlite_store import SqliteStore
+from server.store.store import StoreFailure
+
+FULL = a_key(
+    1,
+    name="Zoë's “key”",
+    last_used_at=5,
+    expires_at=6,
+    status="disabled",
+    models=("a/b",),
+    limits=Limits(1, 2, 3, 10**15, "week"),
+    weight=100,
+    previous_digest=b"p" * 32,
+    previous_until=7,
+)
+
+
+class Start:
+    """One run of a gateway's keys: ring and export over a directory."""
+
+    def __init__(self, ring: KeyRing, export: KeyExport) -> None:
+        self.ring = ring
+        self.export = export
+
+
+@asynccontextmanager
+async def started(folder: Path, *, owner: bool = True) -> AsyncIterator[Start]:
+    """Start in the order in which the gateway does; at the end the export is written."""
+    async with SqliteStore(folder / "roxy.db") as store:
+        ring = KeyRing(store)
+        await ring.load()
+        async with KeyExport(folder / "api-keys.json", ring) as export:
+            if owner:
+                await ring.set_owner(None)
+            yield Start(ring, export)
+        await ring.aclose()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what a thread does."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def ids(path: Path) -> set[str]:
+    """Give the ids of an export's keys; none before there is one."""
+    return {key.id for key in read_export(path)} if path.exists() else set()
+
+
+def names(folder: Path) -> list[str]:
+    """Give the names of a folder's files."""
+    return sorted(file.name for file in folder.iterdir())
+
+
+def kept(folder: Path) -> list[Path]:
+    """Give the exports that were kept aside."""
+    return list(folder.glob("api-keys.kept-*.json"))
+
+
+def test_keys_come_back_as_they_were_exported(tmp_path: Path) -> None:
+    keys = [FULL, a_key(2)]
+    (tmp_path / "x.json").write_bytes(encode_export(keys, 1_795_348_800))
+    assert read_export(tmp_path / "x.json") == keys
+
+
+def test_the_file_is_readable_by_people_and_has_hashes_only() -> None:
+    text = encode_export([FULL], 1_795_348_800).decode()
+    assert text.count("\n") > 20
+    export = json.loads(text)
+    assert (export["version"], export["exported_at"]) == (1, 1_795_348_800)
+    (key,) = export["keys"]
+    assert key["sha256"] == FULL.digest.hex()
+    assert key["limits"]["requests_per_minute"] == 1
+    assert "Zoë" in text
+
+
+async def test_every_change_reaches_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "api-keys.json"
+    async with started(tmp_path) as run:
+        key, secret = await run.ring.create(NewKey("ci"))
+        await until(lambda: ids(path) == {key.id})
+        for change in (
+            run.ring.change(key.id, KeyChanges(limits=LimitChanges(tokens_per_minute=5))),
+            run.ring.rotate(key.id, grace_s=5),
+            run.ring.revoke(key.id),
+        ):
+            await change
+            await until(lambda: read_export(path) == [run.ring.get(key.id)])
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert run.export.exported_at is not None
+        assert secret not in path.read_text()
+    assert names(tmp_path) == ["api-keys.json", "roxy.db"]
+
+
+async def test_the_file_is_whole_at_every_instant(tmp_path: Path) -> None:
+    path = tmp_path / "api-keys.json"
+    seen: set[int] = set()
+    async with started(tmp_path) as run:
+        await until(path.exists)
+
+        async def create_many() -> None:
+            for _ in range(100):
+                await run.ring.create(NewKey("ci"))
+
+        creating = asyncio.create_task(create_many())
+        while not creating.done():
+            seen.add(len(await asyncio.to_thread(read_export, path)))
+        await creating
+    assert len(seen) > 2, "this looked while it was written"
+    assert len(read_export(path)) == 100
+
+
+async def test_leaving_writes_what_is_due(tmp_path: Path) -> None:
+    async with started(tmp_path) as run:
+        created = {(await run.ring.create(NewKey("ci")))[0].id for _ in range(20)}
+    assert ids(tmp_path / "api-keys.json") == created
+
+
+async def test_a_file_that_cannot_be_written_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "away" / "api-keys.json"
+    async with SqliteStore(tmp_path / "roxy.db") as store:
+        ring = KeyRing(store)
+        async with KeyExport(path, ring):
+            await ring.create(NewKey("ci"))
+            await until(lambda: "cannot be written" in caplog.text)
+            await ring.create(NewKey("keys do not depend on their copy"))
+            path.parent.mkdir()
+            await until(lambda: path.exists() and len(ids(path)) == 2)
+    assert caplog.text.count("cannot be written") == 1
+    assert "is written again" in caplog.text
+
+
+# The next start
+
+
+async def test_a_lost_export_is_written_again(tmp_path: Path) -> None:
+    async with started(tmp_path) as run:
+        key, _ = await run.ring.create(NewKey("ci"))
+    (tmp_path / "api-keys.json").unlink()
+    async with started(tmp_path):
+        await until((tmp_path / "api-keys.json").exists)
+    assert ids(tmp_path / "api-keys.json") == {key.id}
+
+
+async def test_an_export_that_a_kill_left_behind_is_brought_up_to_date(tmp_path: Path) -> None:
+    async with started(tmp_path) as run:
+        key, _ = await run.ring.create(NewKey("ci"))
+        await until(lambda: ids(tmp_path / "api-keys.json") == {key.id})
+        behind = (tmp_path / "api-keys.json").read_bytes()
+        await run.ring.revoke(key.id)
+    (tmp_path / "api-keys.json").write_bytes(behind)
+    (tmp_path / "api-keys.json.123.part").write_bytes(b'{"version": 1, "exp')
+    async with started(tmp_path):
+        pass
+    assert read_export(tmp_path / "api-keys.json")[0].status == "revoked"
+    assert names(tmp_path) == ["api-keys.json", "roxy.db"]
+
+
+async def test_a_true_export_is_left_as_it_is(tmp_path: Path) -> None:
+    async with started(tmp_path) as run:
+        key, _ = await run.ring.create(NewKey("ci"))
+        run.ring.touch(key.id, 1_795_348_800)
+    before = (tmp_path / "api-keys.json").stat().st_mtime_ns
+    async with started(tmp_path):
+        pass
+    assert (tmp_path / "api-keys.json").stat().st_mtime_ns == before
+
+
+async def test_a_lost_database_is_rebuilt_from_the_export(tmp_path: Path) -> None:
+    async with started(tmp_path) as run:
+        kept, secret = await run.ring.create(NewKey("kept", limits=Limits(5)))
+        revoked, revoked_secret = await run.ring.create(NewKey("revoked"))
+        await run.ring.revoke(revoked.id)
+    (tmp_path / "roxy.db").unlink()
+    async with started(tmp_path) as run:
+        assert run.ring.find(secret, 0) == kept
+        assert run.ring.find(revoked_secret, 0) is None
+        assert run.ring.get(revoked.id).status == "revoked"
+    async with started(tmp_path) as run:
+        assert len(run.ring.list()) == 2
+
+
+async def test_a_damaged_export_without_a_database_stops_the_start_every_time(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "api-keys.json"
+    path.write_bytes(b'{"version": 1, "exported_at": 5, "keys": [{"id"')
+    for _ in range(2):
+        with pytest.raises(StoreFailure) as failure:
+            async with started(tmp_path):
+                pass
+        assert str(path) in str(failure.value)
+        assert "\n" not in str(failure.value)
+    assert path.read_bytes().endswith(b'{"id"')
+    path.unlink()
+    async with started(tmp_path) as run:
+        assert run.ring.list() == ()
+
+
+@pytest.mark.parametrize("keys", [0, 2])
+async def test_a_damaged_export_beside_its_database_is_kept_aside_and_written_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, keys: int
+) -> None:
+    async with started(tmp_path) as run:
+        for _ in range(keys):
+            await run.ring.create(NewKey("ci"))
+    (tmp_path / "api-keys.json").write_bytes(b"\xff damaged")
+    async with started(tmp_path):
+        pass
+    assert len(read_export(tmp_path / "api-keys.json")) == keys
+    (aside,) = kept(tmp_path)
+    assert aside.read_bytes() == b"\xff damaged"
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o600
+    assert "written anew" in caplog.text
+
+
+async def test_keys_the_database_does_not_know_are_kept_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with started(tmp_path) as run:
+        known, _ = await run.ring.create(NewKey("known"))
+    newer = encode_export([*run.ring.list(), a_key(7)], 5)
+    (tmp_path / "api-keys.json").write_bytes(newer)
+    async with started(tmp_path) as run:
+        assert run.ring.list() == (known,), "a file may not add keys behind the owner's back"
+    (aside,) = kept(tmp_path)
+    assert f"roxy keys import {aside}" in caplog.text
+    async with started(tmp_path) as run:
+        assert (await import_keys(run.ring, aside)).added == (a_key(7).id,)
+    assert ids(tmp_path / "api-keys.json") == {known.id, a_key(7).id}
+    assert len(kept(tmp_path)) == 1
+
+
+# Reading what others wrote
+
+
+def entry(**changes: object) -> dict[str, object]:
+    """Give a good entry of an export, changed."""
+    whole = json.loads(encode_export([a_key()], 5))["keys"][0]
+    return {**whole, **changes}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"version": 1, "exported_at": 5}',
+        b'{"version": 2, "exported_at": 5, "keys": []}',
+        b'{"version": 1, "exported_at": 5, "keys": [], "more": 1}',
+        encode_export([FULL], 5)[:-20],
+        encode_export([FULL, FULL], 5),
+        encode_export([a_key(1), a_key(2, digest=a_key(1).digest)], 5),
+        *(
+            json.dumps({"version": 1, "exported_at": 5, "keys": [entry(**changes)]}).encode()
+            for changes in (
+                {"id": "owner"},
+                {"sha256": "00"},
+                {"sha256": "X" * 64},
+                {"status": "superb"},
+                {"weight": 0},
+                {"limits": {"requests_per_minute": -1}},
+                {"name": ""},
+                {"models": "all"},
+                {"created_at": 1e30},
+                {"secret": "roxy_..."},
+            )
+        ),
+    ],
+)
+def test_what_is_no_whole_export_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(DamagedExport) as refusal:
+        read_export(path)
+    assert str(path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_export_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreFailure, match="cannot be read"):
+        read_export(tmp_path / "none.json")
+
+
+async def test_an_import_is_exported_and_merged_by_id(tmp_path: Path) -> None:
+    other = a_key(3)
+    async with started(tmp_path) as run:
+        known, _ = await run.ring.create(NewKey("known"))
+        changed = structs.replace(known, name="another name")
+        (tmp_path / "in.json").write_bytes(encode_export([changed, other], 5))
+        imported = await import_keys(run.ring, tmp_path / "in.json")
+        assert imported == ((other.id,), (known.id,))
+        assert run.ring.get(known.id).name == "known"
+    assert ids(tmp_path / "api-keys.json") == {known.id, other.id}

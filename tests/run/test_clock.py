@@ -1,0 +1,212 @@
+"""The clocks of one attempt: first content, gap, total, and when they stand still."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+from support.builders.jobs import Client, Tap
+
+from workers.errors import UpstreamTimeout
+from workers.run.channel import HIGH_WATER, Channel
+from workers.run.clock import WHOLE_FACTOR, Clock
+
+LONG = 1000.0
+
+
+class Times(msgspec.Struct):
+    """The settings of a clock, in seconds."""
+
+    first_content_timeout_s: float = LONG
+    gap_timeout_s: float = LONG
+    total_timeout_s: float = 0.0
+
+
+@contextmanager
+def running(
+    times: Times, channel: Channel | None = None, *, streamed: bool = True
+) -> Iterator[tuple[Clock, Tap]]:
+    """Let a clock watch an exchange."""
+    tap = Tap()
+    clock = Clock(times, channel if channel is not None else Channel(), tap, streamed=streamed)
+    try:
+        yield clock, tap
+    finally:
+        clock.stop()
+
+
+async def rung(tap: Tap) -> UpstreamTimeout:
+    """Wait until a clock has run out."""
+    async with asyncio.timeout(5):
+        await tap.aborted.wait()
+    assert isinstance(tap.error, UpstreamTimeout)
+    return tap.error
+
+
+async def aside(seconds: float) -> None:
+    """Let another timer of this length run out."""
+    passed = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, passed.set)
+    await passed.wait()
+
+
+def now() -> float:
+    """Give the time that clocks read. One never rings early: that is all that is asserted of it."""
+    return asyncio.get_running_loop().time()
+
+
+def keep_touching(clock: Clock, tap: Tap, times: int) -> asyncio.Future[tuple[bool, float]]:
+    """Touch a clock every 5 ms, in a callback as a socket would, until it rings or for so long.
+
+    Gives whether it rang, and the time of the last touch.
+    """
+    over: asyncio.Future[tuple[bool, float]] = asyncio.get_running_loop().create_future()
+
+    def touch(left: int) -> None:
+        clock.touch()
+        if left and not tap.aborted.is_set():
+            asyncio.get_running_loop().call_later(0.005, touch, left - 1)
+        else:
+            over.set_result((tap.aborted.is_set(), now()))
+
+    touch(times)
+    return over
+
+
+@pytest.mark.parametrize(
+    ("times", "content", "name", "code"),
+    [
+        (Times(first_content_timeout_s=0.02), False, "first_content", "upstream_timeout"),
+        (Times(gap_timeout_s=0.02), True, "gap", "upstream_gap_timeout"),
+        (Times(total_timeout_s=0.02), False, "total", "upstream_total_timeout"),
+        (Times(total_timeout_s=0.02), True, "total", "upstream_total_timeout"),
+        (Times(0.02, LONG, 0.5), False, "first_content", "upstream_timeout"),
+        (Times(LONG, 0.02, 0.5), True, "gap", "upstream_gap_timeout"),
+    ],
+)
+async def test_the_clock_that_runs_out_first_says_which_it_was(
+    times: Times, content: bool, name: str, code: str
+) -> None:
+    with running(times) as (clock, tap):
+        if content:
+            clock.touch()
+            clock.note_content()
+        error = await rung(tap)
+    assert (error.clock, error.code, error.status) == (name, code, 504)
+    assert "0.02 s" in error.message
+    assert tap.calls == ["abort"]
+
+
+async def test_bytes_without_content_do_not_stop_the_first_content_clock() -> None:
+    with running(Times(first_content_timeout_s=0.03)) as (clock, tap):
+        rang, _ = await keep_touching(clock, tap, 500)
+        assert rang
+        assert (await rung(tap)).clock == "first_content"
+
+
+async def test_content_ends_the_first_content_clock() -> None:
+    with running(Times(first_content_timeout_s=0.02)) as (clock, tap):
+        clock.touch()
+        clock.note_content()
+        await aside(0.06)
+        assert not tap.aborted.is_set()
+
+
+async def test_no_timer_is_set_per_read() -> None:
+    with running(Times()) as (clock, _):
+        clock.note_content()
+        timer = clock._timer
+        clock.touch()
+        clock.note_content()
+        assert clock._timer is timer
+
+
+async def test_content_brings_the_gap_clock_though_the_first_one_was_longer() -> None:
+    with running(Times(first_content_timeout_s=LONG, gap_timeout_s=0.02)) as (clock, tap):
+        clock.touch()
+        clock.note_content()
+        assert (await rung(tap)).clock == "gap"
+
+
+async def test_every_read_starts_the_gap_anew() -> None:
+    with running(Times(gap_timeout_s=0.05)) as (clock, tap):
+        clock.note_content()
+        rang, last = await keep_touching(clock, tap, 20)
+        assert not rang
+        assert (await rung(tap)).clock == "gap"
+        assert now() >= last + 0.05
+
+
+async def test_the_total_clock_runs_on_whatever_comes() -> None:
+    with running(Times(gap_timeout_s=LONG, total_timeout_s=0.03)) as (clock, tap):
+        clock.note_content()
+        rang, _ = await keep_touching(clock, tap, 500)
+        assert rang
+        assert (await rung(tap)).clock == "total"
+
+
+async def test_a_total_of_zero_is_none() -> None:
+    with running(Times(total_timeout_s=0.0)) as (_, tap):
+        await aside(0.02)
+        assert not tap.aborted.is_set()
+
+
+async def test_an_answer_in_one_piece_has_longer_for_its_content() -> None:
+    began = now()
+    with running(Times(first_content_timeout_s=0.01), streamed=False) as (_, tap):
+        assert (await rung(tap)).clock == "first_content"
+    assert now() >= began + 0.01 * WHOLE_FACTOR
+
+
+async def test_a_stopped_clock_never_rings() -> None:
+    with running(Times(0.01, 0.01, 0.01)) as (clock, tap):
+        clock.stop()
+        clock.stop()
+        await aside(0.03)
+        assert not tap.aborted.is_set()
+
+
+def stalled(channel: Channel) -> Client:
+    """Fill a channel until its upstream is paused."""
+    client = Client(slow=True)
+    channel.draw_from(Tap())
+    channel.attach(client)
+    channel.push(b"x")
+    channel.push(b"y" * (HIGH_WATER + 1))
+    assert channel.held_back
+    return client
+
+
+async def test_while_the_reader_holds_the_upstream_back_the_gap_clock_stands_still() -> None:
+    channel = Channel()
+    with running(Times(gap_timeout_s=0.02), channel) as (clock, tap):
+        clock.touch()
+        clock.note_content()
+        stalled(channel)
+        await aside(0.08)
+        assert not tap.aborted.is_set()
+
+
+async def test_an_upstream_that_was_held_back_has_the_whole_gap_again() -> None:
+    channel = Channel()
+    with running(Times(gap_timeout_s=0.1), channel) as (clock, tap):
+        clock.touch()
+        clock.note_content()
+        client = stalled(channel)
+        await aside(0.07)
+        client.slow = False
+        channel.resume()
+        resumed = now()
+        assert (await rung(tap)).clock == "gap"
+        assert now() >= resumed + 0.1
+
+
+async def test_the_total_clock_runs_on_while_the_upstream_is_held_back() -> None:
+    channel = Channel()
+    with running(Times(gap_timeout_s=0.01, total_timeout_s=0.05), channel) as (clock, tap):
+        clock.note_content()
+        stalled(channel)
+        assert (await rung(tap)).clock == "total"

@@ -1,0 +1,359 @@
+"""One job: it commits with its first frames and ends exactly once, whatever the ending."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from support.builders.jobs import MODEL, Client, Tap, make_deployment, make_job, take
+from support.fakes.answers import USAGE, events_of
+
+from workers.errors import (
+    Draining,
+    GatewayError,
+    InvalidKey,
+    UpstreamDisconnected,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from workers.providers.formats import TRANSLATORS
+from workers.providers.translator import Translator
+from workers.request.chat_request import Usage
+from workers.run.job import Ending, Job, JobEnded, Outcome
+from workers.run.queue import FairQueue
+
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
+DEPLOYMENT = make_deployment()
+
+
+def translator_of(job: Job) -> Translator:
+    """Make the translator of an attempt."""
+    return TRANSLATORS["openai"](job.request, MODEL, DEPLOYMENT, 1 << 20)
+
+
+def begun(job: Job, *, sent: bool = True) -> tuple[Translator, Tap]:
+    """Take a job upstream."""
+    tap, translator = Tap(sent=sent), translator_of(job)
+    job.pick_up()
+    job.begin(DEPLOYMENT, translator, tap)
+    return translator, tap
+
+
+@pytest.mark.parametrize("state", ["new", "queued", "connecting", "streaming"])
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_every_ending_settles_once_and_tells_the_client_once(
+    ending: Ending, state: str
+) -> None:
+    outcomes: list[Outcome] = []
+    ends: list[Job] = []
+    queue = FairQueue(4, 1)
+    job, client = make_job(settle=outcomes.append), Client()
+    job.on_end = ends.append
+    job.channel.attach(client)
+    if state == "queued":
+        queue.put(job)
+    elif state != "new":
+        begun(job)
+        job.push(b"data: x\n\n" if state == "streaming" else b"")
+    assert job.state == state
+    error = GatewayError() if ending not in ("finished", "cancelled") else None
+    job.close(ending, error)
+    assert job.ended
+    for other in ENDINGS:
+        job.close(other, UpstreamUnavailable())
+    job.cancel()
+    assert [outcome.ending for outcome in outcomes] == [ending]
+    assert outcomes[0].error is error
+    assert client.ends == [error]
+    assert ends == [job]
+    assert (len(queue), job.place()) == (0, None)
+
+
+async def test_the_outcome_tells_what_the_ledger_needs() -> None:
+    outcomes: list[Outcome] = []
+    job = make_job(settle=outcomes.append)
+    translator, _ = begun(job)
+    for each in events_of(["Hel", "lo"], usage=USAGE):
+        job.push(translator.feed(each))
+    job.close("finished")
+    (outcome,) = outcomes
+    assert outcome.usage == Usage(11, 7, 18)
+    assert outcome.output_bytes == 5
+    assert outcome.prompt_sent
+    assert outcome.deployment == DEPLOYMENT.id
+    assert outcome.attempts == (), "one that answered needs no line"
+    assert outcome.error is None
+    assert outcome.ttft_s is not None
+    assert 0 <= outcome.queued_s <= outcome.ttft_s <= outcome.duration_s
+
+
+async def test_the_times_of_an_outcome_count_from_the_making_of_the_job() -> None:
+    outcomes: list[Outcome] = []
+    job = make_job(settle=outcomes.append)
+    job.created -= 10
+    begun(job)
+    job.push(b"data: x\n\n")
+    job.close("finished")
+    (outcome,) = outcomes
+    assert outcome.ttft_s is not None
+    assert 10 <= outcome.queued_s <= outcome.ttft_s <= outcome.duration_s
+
+
+async def test_a_job_cancelled_in_the_queue_has_cost_nothing() -> None:
+    outcomes: list[Outcome] = []
+    queue = FairQueue(4, 1)
+    job, client = make_job(settle=outcomes.append), Client()
+    job.channel.attach(client)
+    queue.put(job)
+    job.created -= 7
+    job.cancel()
+    (outcome,) = outcomes
+    assert outcome.ending == "cancelled"
+    assert not outcome.prompt_sent
+    assert (outcome.usage, outcome.output_bytes, outcome.attempts) == (None, 0, ())
+    assert (outcome.deployment, outcome.ttft_s) == (None, None)
+    assert outcome.queued_s == outcome.duration_s >= 7
+    assert client.ends == [None]
+    assert len(queue) == 0
+
+
+@pytest.mark.parametrize("sent", [False, True])
+async def test_a_prompt_counts_as_sent_when_the_upstreams_socket_has_it(sent: bool) -> None:
+    outcomes: list[Outcome] = []
+    job = make_job(settle=outcomes.append)
+    begun(job, sent=sent)
+    job.cancel()
+    assert outcomes[0].prompt_sent is sent
+
+
+async def test_a_prompt_that_was_answered_counts_as_sent() -> None:
+    outcomes: list[Outcome] = []
+    job = make_job(settle=outcomes.append)
+    begun(job, sent=False)
+    job.push(b"data: x\n\n")
+    job.cancel()
+    assert outcomes[0].prompt_sent
+
+
+async def test_the_text_seen_before_a_cut_is_counted_for_an_estimate() -> None:
+    outcomes: list[Outcome] = []
+    job = make_job(settle=outcomes.append)
+    translator, _ = begun(job)
+    job.push(translator.feed(b"".join(events_of(["Hello"], finish=None, done=False))))
+    job.close("cut", UpstreamDisconnected())
+    assert outcomes[0].usage is None
+    assert outcomes[0].output_bytes == 5
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_every_ending_but_the_finished_one_stops_the_upstream_at_once(
+    ending: Ending,
+) -> None:
+    job = make_job()
+    _, tap = begun(job)
+    job.close(ending)
+    assert tap.calls == ([] if ending == "finished" else ["abort"])
+    assert isinstance(tap.error, JobEnded | None)
+
+
+async def test_the_exchange_that_is_stopped_is_the_last_attempts() -> None:
+    outcomes: list[Outcome] = []
+    job = make_job(settle=outcomes.append)
+    _, first = begun(job)
+    second = Tap(sent=False)
+    other = make_deployment("b")
+    job.note_failure(UpstreamUnavailable())
+    job.begin(other, translator_of(job), second)
+    job.cancel()
+    assert (first.calls, second.calls) == ([], ["abort"])
+    assert outcomes[0].deployment == other.id
+    assert [(one.deployment, one.ending) for one in outcomes[0].attempts] == [
+        (DEPLOYMENT.id, "upstream_unavailable"),
+        (other.id, "cancelled"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ending", "error", "told"),
+    [
+        ("finished", None, []),
+        ("cancelled", None, ["cancelled"]),
+        ("cancelled", InvalidKey("revoked"), ["cancelled"]),
+        ("drained", Draining(), ["server_is_draining"]),
+        ("failed", GatewayError(), ["server_error"]),
+        ("cut", UpstreamTimeout("gap", 1.0), ["upstream_gap_timeout"]),
+        ("failed", UpstreamRejected("said", code="said"), ["upstream_rejected"]),
+        ("failed", UpstreamRateLimited("said"), ["upstream_rate_limited"]),
+    ],
+)
+async def test_an_attempt_ends_with_its_job(
+    ending: Ending, error: GatewayError | None, told: list[str]
+) -> None:
+    outcomes: list[Outcome] = []
+    job = make_job(settle=outcomes.append)
+    begun(job)
+    job.close(ending, error)
+    assert [attempt.ending for attempt in outcomes[0].attempts] == told
+
+
+async def test_the_first_frames_commit_a_job_and_nothing_else_does() -> None:
+    job, client = make_job(), Client()
+    job.channel.attach(client)
+    told = [(job.committed, job.state)]
+    begun(job)
+    for frames in (b"", b"data: x\n\n"):
+        job.push(frames)
+        told.append((job.committed, job.state))
+    assert told == [(False, "new"), (False, "connecting"), (True, "streaming")]
+    assert client.writes == [b"data: x\n\n"]
+
+
+async def test_an_answer_in_one_piece_commits_and_finishes_its_job() -> None:
+    outcomes: list[Outcome] = []
+    job, client = make_job(settle=outcomes.append), Client()
+    job.channel.attach(client)
+    begun(job)
+    job.finish(b"data: x\n\n")
+    job.finish(b"data: y\n\n")
+    assert client.writes == [b"data: x\n\n"]
+    assert client.ends == [None]
+    assert [outcome.ending for outcome in outcomes] == ["finished"]
+    assert outcomes[0].ttft_s is not None
+    assert outcomes[0].prompt_sent
+
+
+async def test_an_answer_that_comes_after_its_client_left_changes_nothing() -> None:
+    outcomes: list[Outcome] = []
+    job, client = make_job(settle=outcomes.append), Client()
+    job.channel.attach(client)
+    begun(job, sent=False)
+    job.cancel()
+    job.finish(b"data: x\n\n")
+    assert client.writes == []
+    assert not job.committed
+    assert [outcome.ending for outcome in outcomes] == ["cancelled"]
+
+
+async def test_frames_after_the_end_are_dropped() -> None:
+    outcomes: list[Outcome] = []
+    job, client = make_job(settle=outcomes.append), Client()
+    job.channel.attach(client)
+    begun(job)
+    job.push(b"data: 1\n\n")
+    job.close("finished")
+    job.push(b"data: 2\n\n")
+    assert client.writes == [b"data: 1\n\n"]
+    assert job.state == "done"
+
+    never = make_job()
+    never.cancel()
+    never.push(b"data: 1\n\n")
+    assert not never.committed
+    assert never.channel.waiting_bytes == 0
+
+
+async def test_the_body_is_forgotten_once_it_cannot_be_sent_again() -> None:
+    committed, ended = make_job(), make_job()
+    begun(committed)
+    assert committed.request.fields
+    committed.push(b"data: x\n\n")
+    ended.cancel()
+    assert not committed.request.fields
+    assert not ended.request.fields
+
+
+async def test_a_client_that_leaves_gets_its_end_at_once_whatever_waits_for_it() -> None:
+    outcomes: list[Outcome] = []
+    job, client = make_job(settle=outcomes.append), Client(slow=True)
+    job.channel.attach(client)
+    begun(job)
+    job.push(b"data: 1\n\n")
+    job.push(b"data: 2\n\n")
+    job.cancel()
+    assert client.ends == [None]
+    assert job.channel.waiting_bytes == 0
+    assert [outcome.ending for outcome in outcomes] == ["cancelled"]
+
+
+async def test_a_client_that_leaves_with_the_last_bytes_of_a_finished_answer_gets_its_end_too() -> (
+    None
+):
+    outcomes: list[Outcome] = []
+    job, client = make_job(settle=outcomes.append), Client(slow=True)
+    job.channel.attach(client)
+    begun(job)
+    job.push(b"data: 1\n\n")
+    job.push(b"data: 2\n\n")
+    job.close("finished")
+    assert client.ends == []
+    job.cancel()
+    assert client.ends == [None]
+    assert [outcome.ending for outcome in outcomes] == ["finished"]
+
+
+async def test_a_settlement_that_fails_still_ends_the_job_for_everybody_else() -> None:
+    def settle(_outcome: Outcome) -> None:
+        raise OSError("the ledger is broken")
+
+    ends: list[Job] = []
+    job, client = make_job(settle=settle), Client()
+    job.on_end = ends.append
+    job.channel.attach(client)
+    _, tap = begun(job)
+    with pytest.raises(OSError, match="ledger"):
+        job.cancel()
+    job.close("failed")
+    assert tap.calls == ["abort"]
+    assert ends == [job]
+    assert client.ends == [None]
+
+
+async def test_a_settlement_may_look_at_a_job_that_has_ended() -> None:
+    seen: list[tuple[bool, str]] = []
+
+    def settle(outcome: Outcome) -> None:
+        seen.append((job.ended, outcome.ending))
+        job.close("failed")
+
+    job = make_job(settle=settle)
+    job.close("finished")
+    assert seen == [(True, "finished")]
+
+
+async def test_a_client_that_leaves_inside_a_write_ends_its_job_there() -> None:
+    outcomes: list[Outcome] = []
+    job = make_job(settle=outcomes.append)
+
+    class Leaving(Client):
+        def write(self, frames: bytes) -> bool:
+            job.cancel()
+            return super().write(frames) if not self.ends else True
+
+    client = Leaving()
+    job.channel.attach(client)
+    _, tap = begun(job)
+    job.push(b"data: 1\n\n")
+    job.push(b"data: 2\n\n")
+    assert tap.calls == ["abort"]
+    assert client.ends == [None]
+    assert client.writes == []
+    assert job.channel.waiting_bytes == 0
+    assert [outcome.ending for outcome in outcomes] == ["cancelled"]
+
+
+async def test_states_follow_a_job_through() -> None:
+    queue = FairQueue(4, 1)
+    job = make_job()
+    states: list[str] = [job.state]
+    queue.put(job)
+    states.append(job.state)
+    assert await take(queue) is job
+    states.append(job.state)
+    job.begin(DEPLOYMENT, translator_of(job), Tap())
+    job.push(b"data: x\n\n")
+    states.append(job.state)
+    job.close("finished")
+    states.append(job.state)
+    assert states == ["new", "queued", "connecting", "streaming", "done"]

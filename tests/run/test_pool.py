@@ -1,0 +1,220 @@
+"""Workers: nothing that ends early, twice or badly may cost one of them, or a job."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from support.builders.jobs import Client, make_deployment, make_job
+from support.fakes.upstream import FakeUpstream, Pause, chunk, event, silence, stream_of, streaming
+
+from workers.catalog.catalog import Model
+from workers.errors import Conflict, Draining, GatewayError, Overloaded, UpstreamError
+from workers.run.job import Job, Outcome
+from workers.run.pool import Engine, StreamSettings
+from workers.transport.transport import Transport
+
+
+@dataclass
+class Bench:
+    """An engine with one model on a scripted upstream."""
+
+    engine: Engine
+    upstream: FakeUpstream
+    transport: Transport
+    model: Model
+
+    def submit(self, lane: str = "key_a", *, max_wait_s: float = 1000.0) -> tuple[Job, Client]:
+        """Submit a job with a client that listens."""
+        job, client = make_job(lane, model=self.model, max_wait_s=max_wait_s), Client()
+        job.channel.attach(client)
+        self.engine.submit(job)
+        return job, client
+
+    async def answer(self) -> bytes:
+        """Have one job answered."""
+        _, client = self.submit()
+        return await client.end_of_answer()
+
+    @property
+    def busy(self) -> int:
+        """Count the slots in use."""
+        return sum(self.engine.routing.busy(one) for one in self.model.deployments)
+
+
+@asynccontextmanager
+async def bench(*, room: int = 1, max_waiting: int = 8) -> AsyncIterator[Bench]:
+    """Run an engine, and see that it leaves nothing behind."""
+    async with FakeUpstream() as upstream:
+        deployment = make_deployment(room=room, base_url=upstream.base_url)
+        model = Model(id="test/one", name="One", deployments=(deployment,))
+        transport = Transport()
+        engine = Engine(transport, StreamSettings(), max_waiting)
+        running = Bench(engine, upstream, transport, model)
+        try:
+            yield running
+        finally:
+            await engine.aclose()
+            await transport.aclose()
+        assert not engine.jobs
+        assert running.busy == 0
+        for pool in engine:
+            assert len(pool.queue) == 0
+            assert pool.queue.idle_workers == 0
+
+
+async def test_workers_are_started_when_they_are_needed_and_then_kept() -> None:
+    async with bench(room=2) as it:
+        for _ in range(3):
+            assert (await it.answer()).endswith(b"data: [DONE]\n\n")
+        assert it.engine.pool(it.model).queue.idle_workers == 1
+        assert it.upstream.connections == 1
+
+
+async def test_jobs_past_the_workers_wait_and_all_are_answered() -> None:
+    async with bench(room=2) as it:
+        clients = [it.submit(lane)[1] for lane in ("a", "b", "a", "b", "owner", "a")]
+        assert len(it.engine.pool(it.model).queue) == 4
+        for client in clients:
+            assert (await client.end_of_answer()).endswith(b"data: [DONE]\n\n")
+        assert it.upstream.connections <= 2
+
+
+async def test_jobs_that_end_between_hand_over_and_pick_up_neither_stall_nor_lose_a_worker() -> (
+    None
+):
+    async with bench() as it:
+        first, client = it.submit()
+        first.cancel()  # its worker is started, but has not run yet
+        assert client.ends == [None]
+        await it.answer()
+        handed_over, _ = it.submit()  # to the idle worker
+        waiting, _ = it.submit()
+        _, last = it.submit()
+        handed_over.cancel()
+        waiting.cancel()
+        assert (await last.end_of_answer()).endswith(b"data: [DONE]\n\n")
+        assert len(it.upstream.requests) == 2
+        assert it.engine.pool(it.model).queue.idle_workers <= 1
+
+
+async def test_a_client_that_leaves_gives_its_slot_to_the_next_at_once() -> None:
+    async with bench() as it:
+        it.upstream.plan(silence(), stream_of(["lo"]))
+        job, _ = it.submit()
+        _, next_client = it.submit()
+        request = await it.upstream.request()
+        job.cancel()
+        assert (await next_client.end_of_answer()).endswith(b"data: [DONE]\n\n")
+        async with asyncio.timeout(5):
+            await request.left.wait()
+
+
+async def test_a_client_found_to_have_left_at_pick_up_costs_no_upstream_call() -> None:
+    async with bench() as it:
+        job, client = it.submit()
+        job.on_progress = job.cancel
+        await client.end_of_answer()
+        await it.answer()
+        assert len(it.upstream.requests) == 1
+
+
+async def test_a_reader_that_raises_costs_its_own_job_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with bench() as it:
+        it.upstream.plan(streaming([event(chunk({"content": "Hel"}))], end="hang"), stream_of([]))
+        outcomes: list[Outcome] = []
+        job, client = make_job(model=it.model, settle=outcomes.append), Client()
+        client.fault = OSError("a mistake of ours")
+        job.channel.attach(client)
+        it.engine.submit(job)
+        await client.end_of_answer()
+        assert type(client.told) is GatewayError
+        assert [outcome.ending for outcome in outcomes] == ["cut"]  # there was content for it
+        assert (await it.answer()).endswith(b"data: [DONE]\n\n")
+    assert "failed in the gateway" in caplog.text
+
+
+async def test_an_idle_worker_does_not_keep_the_last_job_in_memory() -> None:
+    async with bench() as it:
+        await it.answer()
+        job, client = it.submit()
+        await client.end_of_answer()
+        seen = weakref.ref(job)
+        del job, client
+        while not it.engine.pool(it.model).queue.idle_workers:
+            await asyncio.sleep(0)
+        gc.collect()
+        assert seen() is None
+
+
+async def test_an_error_told_behind_content_ends_the_answer_though_the_upstream_stays() -> None:
+    async with bench() as it:
+        first_read = Pause(asyncio.Event())
+        more_and_error = event(chunk({"content": "lo"})) + event({"error": {"message": "broke"}})
+        pieces: list[bytes | Pause] = [event(chunk({"content": "Hel"})), first_read, more_and_error]
+        it.upstream.plan(streaming(pieces, end="hang"))
+        _, client = it.submit()
+        while not client.writes:
+            await asyncio.sleep(0)
+        first_read.event.set()
+        assert b"lo" in await client.end_of_answer()
+        assert isinstance(client.told, UpstreamError)
+
+
+# Draining
+
+
+async def test_draining_refuses_new_jobs_and_waits_for_those_that_run() -> None:
+    async with bench() as it:
+        _, client = it.submit()
+        await asyncio.gather(it.engine.drain(20), client.end_of_answer())
+        assert client.ends == [None]
+        with pytest.raises(Draining):
+            it.submit()
+
+
+async def test_what_outlasts_the_drain_is_ended_queued_or_running() -> None:
+    async with bench() as it:
+        it.upstream.plan(silence())
+        clients = [it.submit()[1] for _ in range(3)]
+        await it.upstream.request()
+        await it.engine.drain(0.01)
+        assert [type(client.told) for client in clients] == [Draining] * 3
+
+
+async def test_a_second_drain_does_not_make_the_first_wait() -> None:
+    async with bench() as it:
+        it.upstream.plan(silence())
+        _, client = it.submit()
+        await it.upstream.request()
+        async with asyncio.timeout(5):
+            await asyncio.gather(it.engine.drain(1000), it.engine.drain(0.01))
+        assert isinstance(client.told, Draining)
+
+
+async def test_a_job_whose_id_is_in_use_is_refused_so_that_every_job_can_be_found() -> None:
+    async with bench() as it:
+        it.upstream.plan(silence())
+        first, _ = it.submit()
+        twin = make_job(model=it.model)
+        twin.id = first.id
+        with pytest.raises(Conflict):
+            it.engine.submit(twin)
+        twin.cancel()
+        assert it.engine.jobs == {first.id: first}
+
+
+async def test_a_refused_job_is_not_kept() -> None:
+    async with bench(max_waiting=0) as it:
+        it.upstream.plan(silence())
+        it.submit()
+        with pytest.raises(Overloaded):
+            it.submit()
+        assert len(it.engine.jobs) == 1

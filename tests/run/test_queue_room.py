@@ -1,0 +1,243 @@
+"""The fair queue: who finds room, how long a job may wait, and which worker gets it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from support.builders.jobs import Client, drained, fill, make_job, rest, served_lanes, take
+
+from workers.errors import Overloaded
+from workers.run.job import Job, Outcome
+from workers.run.queue import FairQueue
+
+# Room
+
+
+async def test_past_its_bound_the_queue_refuses_with_an_honest_wait() -> None:
+    queue = FairQueue(4, 2)
+    queue.note_service(6.0)
+    fill(queue, "aaaa")
+    with pytest.raises(Overloaded) as refused:
+        fill(queue, "a")
+    assert refused.value.retry_after_s is not None
+    assert 5 * 3.0 <= refused.value.retry_after_s <= 5 * 3.0 * 1.1
+    assert refused.value.status == 503
+    assert len(queue) == 4
+
+
+async def test_the_owners_room_is_apart_and_bounded_too() -> None:
+    queue = FairQueue(2, 1)
+    fill(queue, "ab")
+    for _ in range(2):
+        queue.put(make_job("owner"))
+    with pytest.raises(Overloaded):
+        queue.put(make_job("owner"))
+    assert await served_lanes(queue) == "OOab"
+
+
+async def test_a_full_queue_makes_room_at_the_cost_of_the_longest_lanes_newest_job() -> None:
+    queue = FairQueue(4, 1)
+    queue.note_service(2.0)
+    outcomes: list[Outcome] = []
+    fill(queue, "aa")
+    victim, client = make_job("a", settle=outcomes.append), Client()
+    victim.channel.attach(client)
+    queue.put(victim)
+    fill(queue, "bc")
+    assert client.told.status == 503
+    assert client.told.retry_after_s is not None
+    assert 4 * 2.0 <= client.told.retry_after_s <= 4 * 2.0 * 1.1
+    assert [outcome.ending for outcome in outcomes] == ["refused"]
+    assert not outcomes[0].prompt_sent
+    assert await served_lanes(queue) == "abca"
+    assert rest(queue) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("waiting", ["aab", "abab", "ab", "aabbc"])
+async def test_nobody_is_pushed_out_by_a_lane_as_long_or_nearly_as_long(waiting: str) -> None:
+    queue = FairQueue(len(waiting), 1)
+    jobs = fill(queue, waiting)
+    for lane in "ab":
+        with pytest.raises(Overloaded):
+            fill(queue, lane)
+    assert not any(job.ended for job in jobs)
+    for job in jobs:
+        job.cancel()
+
+
+async def test_a_job_that_is_refused_for_its_own_deadline_pushes_nobody_out() -> None:
+    queue = FairQueue(4, 1)
+    queue.note_service(60.0)
+    jobs = fill(queue, "aaaa")
+    with pytest.raises(Overloaded):
+        queue.put(make_job("b", max_wait_s=1.0))
+    assert not any(job.ended for job in jobs)
+
+
+async def test_a_job_that_pushes_another_out_is_judged_by_its_own_turn() -> None:
+    queue = FairQueue(100, 1)
+    queue.note_service(1.0)
+    fill(queue, "a" * 100)
+    queue.put(make_job("b", max_wait_s=5.0))  # second in turn, whatever waits behind
+    assert (await served_lanes(queue))[:2] == "ab"
+
+
+async def test_before_anything_was_measured_nobody_is_refused_for_a_guess() -> None:
+    queue = FairQueue(4, 1)
+    queue.put(make_job(max_wait_s=0.5))
+    assert len(queue) == 1
+    for job in await drained(queue):
+        job.cancel()
+
+
+async def test_a_client_that_leaves_frees_its_place_at_once() -> None:
+    queue = FairQueue(2, 1)
+    first, _ = fill(queue, "aa")
+    first.cancel()
+    fill(queue, "a")
+    assert len(await drained(queue)) == 2
+    assert rest(queue) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("lane", ["owner", "a"])
+async def test_a_job_taken_out_that_ends_before_it_is_picked_up_harms_nothing(lane: str) -> None:
+    queue = FairQueue(4, 1)
+    job = make_job(lane)
+    queue.put(job)
+    assert await queue.get() is job
+    job.cancel()
+    assert rest(queue) == (0, 0, 0)
+
+
+# Deadlines
+
+
+async def end_of(job: Job) -> None:
+    """Wait until a job has ended."""
+    ended = asyncio.Event()
+    job.on_end = lambda _job: ended.set()
+    async with asyncio.timeout(5):
+        await ended.wait()
+
+
+async def test_a_job_that_has_waited_too_long_is_ended_with_the_wait_still_ahead() -> None:
+    queue = FairQueue(8, 1)
+    fill(queue, "ab")
+    outcomes: list[Outcome] = []
+    job, client = make_job("a", max_wait_s=0.01, settle=outcomes.append), Client()
+    job.channel.attach(client)
+    queue.put(job)
+    queue.note_service(7.0)
+    await end_of(job)
+    assert isinstance(client.told, Overloaded)
+    assert client.told.retry_after_s is not None
+    assert 3 * 7.0 <= client.told.retry_after_s <= 3 * 7.0 * 1.1
+    assert [outcome.ending for outcome in outcomes] == ["refused"]
+    assert outcomes[0].queued_s >= 0.009
+    assert await served_lanes(queue) == "ab"
+
+
+async def test_a_job_that_was_taken_in_time_is_not_ended_by_its_waiting_time() -> None:
+    queue = FairQueue(8, 1)
+    taken, left = make_job("a", max_wait_s=0.01), make_job("a", max_wait_s=0.01)
+    queue.put(taken)
+    queue.put(left)
+    await take(queue)
+    await end_of(left)
+    assert not taken.ended
+    assert rest(queue) == (0, 0, 0)
+
+
+# Workers
+
+
+async def idle(queue: FairQueue, number: int) -> list[asyncio.Task[Job | None]]:
+    """Let workers wait for jobs."""
+    workers = []
+    for count in range(1, number + 1):
+        workers.append(asyncio.get_running_loop().create_task(queue.get()))
+        while queue.idle_workers < count:
+            await asyncio.sleep(0)
+    return workers
+
+
+async def test_an_idle_worker_gets_a_job_without_queueing_and_the_last_to_rest_first() -> None:
+    queue = FairQueue(0, 3)
+    workers = await idle(queue, 3)
+    jobs = [make_job(), make_job("owner"), make_job("guests")]
+    for left, job in enumerate(jobs, 1):
+        queue.put(job)
+        assert len(queue) == 0
+        assert queue.idle_workers == 3 - left
+    assert await asyncio.gather(*workers) == jobs[::-1]
+    assert rest(queue) == (0, 0, 0)
+
+
+async def test_a_job_handed_over_that_ends_at_once_still_wakes_its_worker() -> None:
+    queue = FairQueue(4, 1)
+    (worker,) = await idle(queue, 1)
+    job = make_job()
+    queue.put(job)
+    job.cancel()
+    assert await worker is job
+    assert job.ended
+    fill(queue, "b")
+    assert await served_lanes(queue) == "b"
+
+
+async def test_a_worker_that_was_cancelled_while_idle_is_not_counted_nor_given_jobs() -> None:
+    queue = FairQueue(4, 2)
+    first, second = await idle(queue, 2)
+    second.cancel()
+    await asyncio.wait([second])
+    assert queue.idle_workers == 1
+    job = make_job()
+    queue.put(job)
+    assert await first is job
+
+
+@pytest.mark.parametrize("lane", ["owner", "a"])
+async def test_a_job_handed_to_a_worker_that_vanishes_goes_to_the_next(lane: str) -> None:
+    queue = FairQueue(4, 2)
+    first, second = await idle(queue, 2)
+    jobs = [make_job(lane), make_job(lane)]
+    for job in jobs:
+        queue.put(job)
+    first.cancel()
+    second.cancel()
+    await asyncio.wait([first, second])
+    assert len(queue) == 2
+    assert set(await drained(queue)) == set(jobs)
+    assert rest(queue) == (0, 0, 0)
+
+
+async def test_a_job_whose_worker_vanishes_is_handed_to_an_idle_one() -> None:
+    queue = FairQueue(4, 2)
+    first, second = await idle(queue, 2)
+    job = make_job()
+    queue.put(job)
+    second.cancel()
+    assert await first is job
+    assert rest(queue) == (0, 0, 0)
+
+
+async def test_a_job_that_ended_is_not_queued_again_when_its_worker_vanishes() -> None:
+    queue = FairQueue(4, 1)
+    (worker,) = await idle(queue, 1)
+    job = make_job()
+    queue.put(job)
+    job.cancel()
+    worker.cancel()
+    await asyncio.wait([worker])
+    assert rest(queue) == (0, 0, 0)
+    assert job.ended
+
+
+async def test_a_closed_queue_lets_every_worker_go() -> None:
+    queue = FairQueue(4, 2)
+    workers = await idle(queue, 2)
+    queue.close()
+    assert await asyncio.gather(*workers) == [None, None]
+    assert await queue.get() is None
+    assert queue.idle_workers == 0

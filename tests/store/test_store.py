@@ -1,0 +1,337 @@
+"""What every store must do; each test runs against every backend."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from msgspec import structs
+from support.builders.rows import NOON, a_key, a_row
+
+from server.store.key import Limits
+from server.store.sqlite_store import SqliteStore
+from server.store.store import Batch, CounterRow, Percentile, SessionRow, Store, UsageDay, UsageRow
+from workers.run.job import Attempt
+
+DAY_S = 86_400.0
+
+
+class Backend(Protocol):
+    """Opens the same store again and again, as restarts do."""
+
+    def __call__(self) -> AbstractAsyncContextManager[Store]:
+        """Open it; the block closes it."""
+
+
+@pytest.fixture(params=["sqlite"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    backends: dict[str, Backend] = {"sqlite": partial(SqliteStore, tmp_path / "roxy.db")}
+    return backends[request.param]
+
+
+@pytest.fixture
+async def store(backend: Backend) -> AsyncIterator[Store]:
+    async with backend() as store:
+        yield store
+
+
+# Keys and facts
+
+
+async def test_a_key_comes_back_as_it_was_put_also_after_a_restart(backend: Backend) -> None:
+    full = a_key(
+        1,
+        name="Zoë's 'key' \"1\"; --",
+        last_used_at=5,
+        expires_at=6,
+        status="disabled",
+        models=("a/b", "c/d"),
+        limits=Limits(1, 2, 3, 10**15, "week"),
+        weight=100,
+        previous_digest=b"p" * 32,
+        previous_until=7,
+    )
+    bare = a_key(2)
+    async with backend() as store:
+        await store.put_key(full)
+        await store.put_key(bare)
+        assert sorted(await store.load_keys(), key=lambda key: key.id) == [full, bare]
+    async with backend() as store:
+        assert sorted(await store.load_keys(), key=lambda key: key.id) == [full, bare]
+
+
+async def test_putting_a_key_again_updates_it(store: Store) -> None:
+    await store.put_key(a_key(models=("a",), limits=Limits(5)))
+    changed = a_key(status="revoked", name="new", digest=b"n" * 32)
+    await store.put_key(changed)
+    assert await store.load_keys() == [changed]
+
+
+async def test_several_keys_are_put_all_or_none(store: Store) -> None:
+    await store.put_keys([a_key(1), a_key(2)])
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        await store.put_keys([a_key(3), a_key(4, digest=a_key(1).digest)])
+    assert {key.id for key in await store.load_keys()} == {a_key(1).id, a_key(2).id}
+
+
+async def test_a_last_use_never_goes_back(store: Store) -> None:
+    await store.put_key(a_key(last_used_at=100))
+    await store.record(Batch(last_used={a_key().id: 300, "key_unknown": 1}))
+    await store.put_key(a_key(last_used_at=100, name="changed meanwhile"))
+    await store.record(Batch(last_used={a_key().id: 200}))
+    assert await store.load_keys() == [a_key(last_used_at=300, name="changed meanwhile")]
+
+
+async def test_a_fact_is_kept_until_it_is_replaced(backend: Backend) -> None:
+    async with backend() as store:
+        assert await store.load_meta("owner") is None
+        await store.put_meta("owner", b"\x00\xff one")
+        await store.put_meta("owner", b"two")
+    async with backend() as store:
+        assert await store.load_meta("owner") == b"two"
+        assert await store.load_meta("other") is None
+
+
+# Counters
+
+
+async def test_counters_come_back_with_whole_money(backend: Backend) -> None:
+    rows = [
+        CounterRow("key_1", "budget_month", 9_007_199_254_740_993, "2026-11", NOON),
+        CounterRow("key_1", "requests", 2.25, "", NOON),
+        CounterRow("guests", "requests_day", 7, "", NOON),
+    ]
+    async with backend() as store:
+        await store.record(Batch(counters=rows))
+        newer = structs.replace(rows[1], value=3.5, updated_at=NOON + 1)
+        await store.record(Batch(counters=[newer]))
+    async with backend() as store:
+        loaded = {(row.scope, row.kind): row for row in await store.load_counters()}
+    assert list(loaded.values()) and len(loaded) == 3
+    assert loaded["key_1", "budget_month"] == rows[0]
+    assert loaded["key_1", "requests"] == newer
+
+
+async def test_old_counters_are_dropped_but_never_a_budget(store: Store) -> None:
+    old, new = NOON - 3 * DAY_S, NOON
+    await store.record(
+        Batch(
+            counters=[
+                CounterRow("guest:1.2.3.4", "requests_day", 7, "", old),
+                CounterRow("guest:1.2.3.5", "requests_day", 7, "", new),
+                CounterRow("key_1", "budget_total", 8, "", old),
+            ]
+        )
+    )
+    assert await store.drop_counters(NOON - DAY_S) == 1
+    assert {row.scope for row in await store.load_counters()} == {"guest:1.2.3.5", "key_1"}
+
+
+# Usage
+
+
+async def test_a_usage_row_comes_back_as_it_was_recorded(store: Store) -> None:
+    known = a_row(1)
+    unknown = a_row(
+        2,
+        deployment=None,
+        status="refused",
+        http_status=429,
+        prompt_tokens=None,
+        completion_tokens=None,
+        cached_tokens=None,
+        reasoning_tokens=None,
+        estimated=True,
+        cost_microusd=None,
+        ttft_ms=None,
+        stream=False,
+    )
+    tried = a_row(
+        3,
+        attempts=(
+            Attempt("zai/glm-4.5@vercel", 6, 40, "upstream_unavailable"),
+            Attempt("zai/glm-4.5@openrouter", 46, 854, "answered"),
+        ),
+    )
+    await store.record(Batch(rows=[known, unknown, tried]))
+    page = await store.usage_rows()
+    assert page.rows == [tried, unknown, known]
+    assert page.before is None
+
+
+async def test_daily_sums_equal_the_rows(store: Store) -> None:
+    rows = [
+        a_row(
+            number,
+            at=NOON + (number % 3) * DAY_S,
+            key_id=("owner", "guest", "key_1")[number % 5 % 3],
+            model=("a/b", "c/d")[number % 2],
+            status=("finished", "failed", "cancelled", "cut", "timed_out")[number % 5],
+            prompt_tokens=number if number % 7 else None,
+            completion_tokens=number if number % 7 else None,
+            cached_tokens=number % 4 or None,
+            estimated=number % 6 == 0,
+            cost_microusd=number if number % 11 else None,
+            ttft_ms=number if number % 13 else None,
+        )
+        for number in range(1000)
+    ]
+    await store.record(Batch(rows=rows[:500]))
+    await store.record(Batch(rows=rows[500:]))
+    assert await store.usage_by("2026-01-01", "2026-12-31") == added_up(rows)
+
+
+def added_up(rows: list[UsageRow]) -> list[UsageDay]:
+    """Add rows up the slow and plain way."""
+    groups: dict[tuple[str, str, str], list[UsageRow]] = {}
+    for row in rows:
+        day = datetime.fromtimestamp(row.at, UTC).strftime("%Y-%m-%d")
+        groups.setdefault((day, row.key_id, row.model), []).append(row)
+    return [
+        UsageDay(
+            day=day,
+            key_id=key_id,
+            model=model,
+            requests=len(group),
+            failed=sum(row.status not in ("finished", "cancelled") for row in group),
+            prompt_tokens=sum(row.prompt_tokens or 0 for row in group),
+            completion_tokens=sum(row.completion_tokens or 0 for row in group),
+            cached_tokens=sum(row.cached_tokens or 0 for row in group),
+            reasoning_tokens=sum(row.reasoning_tokens or 0 for row in group),
+            estimated_requests=sum(row.estimated for row in group),
+            unpriced_requests=sum(
+                row.cost_microusd is None and row.prompt_tokens is not None for row in group
+            ),
+            cost_microusd=sum(row.cost_microusd or 0 for row in group),
+            ttft_ms_sum=sum(row.ttft_ms or 0 for row in group),
+            ttft_count=sum(row.ttft_ms is not None for row in group),
+            duration_ms_sum=sum(row.duration_ms for row in group),
+        )
+        for (day, key_id, model), group in sorted(groups.items())
+    ]
+
+
+async def test_a_day_ends_at_midnight_utc(store: Store) -> None:
+    midnight = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+    await store.record(Batch(rows=[a_row(1, at=midnight - 0.001), a_row(2, at=midnight)]))
+    days = await store.usage_by("2026-11-01", "2026-11-30")
+    assert [(day.day, day.requests) for day in days] == [("2026-11-22", 1), ("2026-11-23", 1)]
+
+
+async def test_usage_is_found_by_day_key_and_model(store: Store) -> None:
+    rows = [
+        a_row(number, at=NOON + day * DAY_S, key_id=key_id, model=model)
+        for number, (day, key_id, model) in enumerate(
+            (day, key_id, model) for day in range(3) for key_id in ("k1", "k2") for model in "ab"
+        )
+    ]
+    await store.record(Batch(rows=rows))
+    assert len(await store.usage_by("2026-11-22", "2026-11-24")) == 12
+    assert len(await store.usage_by("2026-11-23", "2026-11-23")) == 4
+    assert await store.usage_by("2026-11-25", "2026-12-31") == []
+    of_key = await store.usage_by("2026-11-22", "2026-11-24", key_id="k1")
+    assert {day.key_id for day in of_key} == {"k1"} and len(of_key) == 6
+    (one,) = await store.usage_by("2026-11-22", "2026-11-22", key_id="k2", model="b")
+    assert (one.key_id, one.model, one.requests) == ("k2", "b", 1)
+    assert len((await store.usage_rows(key_id="k1", model="a")).rows) == 3
+
+
+async def test_a_percentile_of_the_ttft_is_that_of_the_rows_asked_for(store: Store) -> None:
+    day = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
+    rows = [a_row(n, at=day + n, ttft_ms=n * 10, model="ab"[n % 2]) for n in range(1, 101)]
+    silent = a_row(200, at=day, ttft_ms=None)
+    others = [a_row(201, at=day - 0.001, ttft_ms=9_999), a_row(202, at=day + DAY_S, ttft_ms=9_999)]
+    await store.record(Batch(rows=[*reversed(rows), silent, *others]))
+    on_that_day = ("2026-11-22", "2026-11-22")
+    assert await store.ttft_percentile(95, *on_that_day) == Percentile(950, 100)
+    assert await store.ttft_percentile(100, *on_that_day) == Percentile(1000, 100)
+    assert await store.ttft_percentile(1, *on_that_day) == Percentile(10, 100)
+    assert await store.ttft_percentile(50, *on_that_day, model="a") == Percentile(500, 50)
+    assert await store.ttft_percentile(50, *on_that_day, key_id="k9") == Percentile(None, 0)
+    assert (await store.ttft_percentile(50, "2026-11-21", "2026-11-23")).requests == 102
+
+
+async def test_rows_are_paged_from_the_newest_without_gaps(store: Store) -> None:
+    await store.record(Batch(rows=[a_row(number) for number in range(25)]))
+    seen: list[str] = []
+    before = None
+    while True:
+        page = await store.usage_rows(key_id="key_1", before=before, limit=10)
+        seen += [row.request_id for row in page.rows]
+        await store.record(Batch(rows=[a_row(99)]))  # newer rows shift nothing
+        if (before := page.before) is None:
+            break
+    assert seen == [f"req_{number}" for number in reversed(range(25))]
+
+
+async def test_pruning_deletes_rows_and_keeps_the_sums(store: Store) -> None:
+    old = [a_row(number, at=NOON - 2 * DAY_S) for number in range(4500)]
+    edge = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
+    await store.record(Batch(rows=[*old, a_row(5000, at=edge - 0.001), a_row(5001, at=edge)]))
+    before = await store.usage_by("2026-01-01", "2026-12-31")
+    assert await store.prune("2026-11-22") == 4501
+    assert [row.request_id for row in (await store.usage_rows()).rows] == ["req_5001"]
+    assert await store.usage_by("2026-01-01", "2026-12-31") == before
+    assert await store.prune("2026-11-22") == 0
+
+
+async def test_absurd_numbers_hold_nothing_up(store: Store) -> None:
+    absurd = a_row(1, prompt_tokens=10**30, completion_tokens=-5, cost_microusd=2**70)
+    await store.record(Batch(rows=[absurd, a_row(2)]))
+    (day,) = await store.usage_by("2026-11-22", "2026-11-22")
+    assert day.requests == 2
+    assert day.prompt_tokens == 10**12 + 10
+    assert day.completion_tokens == 20
+
+
+async def test_a_batch_is_recorded_whole_or_not_at_all(store: Store) -> None:
+    bad: Any = CounterRow("key_1", "requests", {}, "", NOON)  # type: ignore[arg-type]
+    with pytest.raises(Exception, match=r"."):
+        await store.record(Batch(rows=[a_row()], counters=[bad]))
+    assert (await store.usage_rows()).rows == []
+    assert await store.usage_by("2026-01-01", "2026-12-31") == []
+
+
+async def test_an_empty_batch_is_nothing(store: Store) -> None:
+    await store.record(Batch())
+    await store.check_writable()
+
+
+# Sessions
+
+
+async def test_sessions_outlive_the_store_until_they_end(backend: Backend) -> None:
+    kept, ended = (
+        SessionRow(bytes([number]) * 32, "owner", b"c" * 32, 1000, 1000) for number in (1, 2)
+    )
+    async with backend() as store:
+        for session in (kept, ended):
+            await store.put_session(session)
+        await store.note_sessions({kept.digest: 2000, bytes(32): 2000}, [ended.digest])
+        await store.note_sessions({kept.digest: 1500}, [bytes(32)])
+    async with backend() as store:
+        assert await store.load_sessions() == [structs.replace(kept, seen_at=2000)]
+
+
+# Single requests
+
+
+async def test_a_request_is_found_by_its_id_the_newest_of_several(store: Store) -> None:
+    rows = [a_row(1, model="a"), a_row(2), a_row(1, model="b")]
+    await store.record(Batch(rows))
+    assert await store.find_usage_row("req_1") == rows[2]
+    assert await store.find_usage_row("req_2") == rows[1]
+    assert await store.find_usage_row("req_3") is None
+
+
+async def test_requests_are_found_by_how_they_ended(store: Store) -> None:
+    await store.record(Batch([a_row(1), a_row(2, status="failed"), a_row(3, status="failed")]))
+    page = await store.usage_rows(status="failed", limit=1)
+    assert [row.request_id for row in page.rows] == ["req_3"]
+    rest = await store.usage_rows(status="failed", before=page.before)
+    assert [row.request_id for row in rest.rows] == ["req_2"]

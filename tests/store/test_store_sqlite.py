@@ -1,0 +1,347 @@
+"""SQLite under trouble: locks, full disks, kills. Calls fail cleanly, nothing is lost, it heals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import stat
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+from support.builders.rows import a_key, a_row
+
+from server.keys.export import KeyExport, read_export
+from server.keys.key_ring import KeyRing
+from server.store.key import NewKey
+from server.store.sqlite_file import open_database
+from server.store.sqlite_store import SqliteStore
+from server.store.store import Batch, StoreFailure
+from workers.errors import StoreUnavailable
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+HOLD = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    async with SqliteStore(tmp_path / "roxy.db") as store:
+        yield store
+
+
+@asynccontextmanager
+async def locked(path: Path) -> AsyncIterator[None]:
+    """Have another process hold the database's write lock."""
+    async with running(HOLD, path) as process:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"held\n"
+        yield
+
+
+@asynccontextmanager
+async def running(script: str, *arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a script in another process, which ends with its standard input or is killed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        script,
+        *map(str, arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=ENVIRONMENT,
+    )
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.communicate()
+
+
+# Locked
+
+
+async def test_a_locked_database_is_unavailable_soon_and_heals(store: SqliteStore) -> None:
+    async with locked(store.path):
+        async with asyncio.timeout(2.5):
+            with pytest.raises(StoreUnavailable) as refusal:
+                await store.put_key(a_key())
+        assert refusal.value.status == 503
+        assert refusal.value.retry_after_s is not None
+        assert refusal.value.retry_after_s <= 3
+        assert "locked" in str(store.trouble)
+        assert await store.load_keys() == [], "reading still works"
+    await store.put_key(a_key())
+    assert store.trouble is None
+    assert await store.load_keys() == [a_key()]
+
+
+async def test_the_loop_goes_on_while_the_database_is_locked(store: SqliteStore) -> None:
+    turns = 0
+    async with locked(store.path):
+        refused = asyncio.create_task(store.record(Batch(rows=[a_row()])))
+        while not refused.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+        with pytest.raises(StoreUnavailable):
+            await refused
+    assert turns > 20
+
+
+async def test_calls_behind_a_lock_all_give_up_in_time_and_none_happens_later(
+    store: SqliteStore,
+) -> None:
+    async with locked(store.path):
+        async with asyncio.timeout(3):
+            results = await asyncio.gather(
+                *(store.put_key(a_key(number)) for number in range(1, 31)), return_exceptions=True
+            )
+    assert all(isinstance(result, StoreUnavailable) for result in results)
+    await store.check_writable()
+    assert await store.load_keys() == [], "a refused change must not happen after all"
+
+
+async def test_a_lock_that_is_let_go_in_time_is_not_noticed(store: SqliteStore) -> None:
+    async with locked(store.path):
+        waiting = asyncio.create_task(store.put_key(a_key()))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+    await waiting
+    assert await store.load_keys() == [a_key()]
+
+
+# Full
+
+
+async def test_a_full_database_is_unavailable_loses_nothing_and_heals(store: SqliteStore) -> None:
+    await store.put_key(a_key(1))
+    (pages,) = await store._db.run(lambda db: db.execute("PRAGMA page_count").fetchone())
+    await store._db.run(lambda db: db.execute(f"PRAGMA max_page_count = {pages}").fetchall())
+    rows = [a_row(number) for number in range(500)]
+    with pytest.raises(StoreUnavailable):
+        await store.record(Batch(rows=rows))
+    assert "full" in str(store.trouble)
+    assert (await store.usage_rows()).rows == []
+    assert await store.usage_by("2026-01-01", "2026-12-31") == []
+    await store._db.run(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchall())
+    await store.record(Batch(rows=rows))
+    assert await store.load_keys() == [a_key(1)]
+    (day,) = await store.usage_by("2026-01-01", "2026-12-31")
+    assert day.requests == 500
+
+
+FILES_STOP_GROWING = """
+import asyncio, resource, sys
+from pathlib import Path
+from msgspec import structs
+from server.keys.key_ring import KeyRing
+from server.store.key import NewKey
+from server.store.sqlite_store import SqliteStore
+from workers.errors import StoreUnavailable
+
+async def main():
+    async with SqliteStore(Path(sys.argv[1])) as store:
+        ring = KeyRing(store)
+        await ring.create(NewKey("before"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY))
+        refused = 0
+        for _ in range(200):
+            try:
+                await ring.create(NewKey("tight"))
+            except StoreUnavailable:
+                refused += 1
+        assert 0 < refused < 200, refused
+        assert set(ring.list()) == set(await store.load_keys())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        await ring.create(NewKey("after"))
+        print(len(ring.list()), 200 - refused + 2)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_disk_that_takes_no_more_refuses_keys_and_heals(tmp_path: Path) -> None:
+    async with running(FILES_STOP_GROWING, tmp_path / "roxy.db") as process:
+        assert process.stdout is not None
+        created, expected = (await process.stdout.read()).split()
+        assert created == expected
+    async with SqliteStore(tmp_path / "roxy.db") as store:
+        assert len(await store.load_keys()) == int(created)
+
+
+# Damaged while running, and at start
+
+
+async def test_damage_while_running_is_unavailable_not_a_crash(store: SqliteStore) -> None:
+    await store.put_keys([a_key(number) for number in range(1, 200)])
+    await store._db.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    size = store.path.stat().st_size
+    store.path.write_bytes(store.path.read_bytes()[:4096] + b"\xa5" * (size - 4096))
+    await store._db.run(lambda db: db.execute("PRAGMA shrink_memory").fetchall())
+    with pytest.raises(StoreUnavailable):
+        await store.load_keys()
+    with pytest.raises(StoreUnavailable):
+        await store.put_key(a_key(500))
+
+
+async def test_a_key_that_makes_no_sense_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "roxy.db"
+    async with SqliteStore(path) as store:
+        await store.put_key(a_key(models=("a",)))
+    with closing(open_database(path)) as db:
+        db.execute("UPDATE keys SET models = '[1, 2'")
+    async with SqliteStore(path) as store:
+        with pytest.raises(StoreFailure, match="cannot be read") as failure:
+            await store.load_keys()
+    assert str(path) in str(failure.value)
+
+
+# The thread
+
+
+async def test_closing_ends_the_thread_and_later_calls_are_refused(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    async with SqliteStore(tmp_path / "roxy.db") as store:
+        assert len(set(threading.enumerate()) - before) == 1
+    assert set(threading.enumerate()) == before
+    with pytest.raises(StoreUnavailable):
+        await store.load_keys()
+
+
+async def test_a_start_that_fails_leaves_no_thread(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    (tmp_path / "roxy.db").write_bytes(b"")
+    with pytest.raises(StoreFailure):
+        await SqliteStore(tmp_path / "roxy.db").__aenter__()
+    assert set(threading.enumerate()) == before
+
+
+async def test_what_was_asked_for_before_closing_is_done(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "roxy.db") as store:
+        puts = [asyncio.create_task(store.put_key(a_key(number))) for number in range(1, 20)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*puts)
+    async with SqliteStore(tmp_path / "roxy.db") as store:
+        assert len(await store.load_keys()) == 19
+
+
+async def test_a_cancelled_call_tears_nothing(store: SqliteStore) -> None:
+    rows = [a_row(number) for number in range(500)]
+    for _ in range(10):
+        recording = asyncio.create_task(store.record(Batch(rows=rows)))
+        await asyncio.sleep(0)
+        recording.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await recording
+    days = await store.usage_by("2026-01-01", "2026-12-31")
+    await store.check_writable()
+    assert sum(day.requests for day in days) % 500 == 0
+
+
+# Killed
+
+KEEP_CREATING = """
+import asyncio, sys
+from pathlib import Path
+from server.store.data_directory import DataDirectory
+from server.keys.export import KeyExport
+from server.keys.key_ring import KeyRing
+from server.store.key import NewKey
+from server.store.sqlite_store import SqliteStore
+
+async def main():
+    with DataDirectory(Path(sys.argv[1])) as data:
+        async with SqliteStore(data.database) as store:
+            ring = KeyRing(store)
+            await ring.load()
+            async with KeyExport(data.export, ring):
+                while True:
+                    key, secret = await ring.create(NewKey("ci"))
+                    print("created", key.id, secret, flush=True)
+                    key, _ = await ring.create(NewKey("revoked"))
+                    await ring.revoke(key.id)
+                    print("revoked", key.id, "-", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.time_limit(90)
+async def test_every_acknowledged_key_change_survives_a_kill(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    created: dict[str, str] = {}
+    revoked: set[str] = set()
+    for _ in range(10):
+        async with running(KEEP_CREATING, data) as process:
+            assert process.stdout is not None
+            for _ in range(random.randint(1, 60)):
+                note(await process.stdout.readline(), created, revoked)
+            process.kill()
+            for line in (await process.stdout.read()).splitlines(keepends=True):
+                note(line, created, revoked)
+        check_export(data / "api-keys.json", created)
+    async with SqliteStore(data / "roxy.db") as store:
+        ring = KeyRing(store)
+        await ring.load()
+    for key_id, secret in created.items():
+        found = ring.find(secret, 0)
+        assert found is not None
+        assert found.id == key_id
+    assert all(ring.get(key_id).status == "revoked" for key_id in revoked)
+
+
+def note(line: bytes, created: dict[str, str], revoked: set[str]) -> None:
+    """Note an acknowledgement, if it is a whole one."""
+    if not line.endswith(b"\n"):
+        return
+    what, key_id, secret = line.decode().split()
+    if what == "created":
+        created[key_id] = secret
+    else:
+        revoked.add(key_id)
+
+
+def check_export(path: Path, created: dict[str, str]) -> None:
+    """Whatever the moment of the kill, the export is whole, private and holds no secret."""
+    if not path.exists():
+        return
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    read_export(path)
+    text = path.read_text()
+    assert not any(secret in text for secret in created.values())
+
+
+@pytest.mark.time_limit(60)
+async def test_a_first_start_that_is_killed_anywhere_completes_the_next_time(
+    tmp_path: Path,
+) -> None:
+    for attempt in range(8):
+        data = tmp_path / str(attempt)
+        async with running(KEEP_CREATING, data) as process:
+            await until(lambda data=data: data.exists())  # type: ignore[misc]
+            await asyncio.sleep(attempt * 0.002)  # somewhere on the way
+            process.kill()
+        async with SqliteStore(data / "roxy.db") as store:
+            ring = KeyRing(store)
+            await ring.load()
+            async with KeyExport(data / "api-keys.json", ring):
+                await ring.create(NewKey("after"))
+        assert json.loads((data / "api-keys.json").read_text())["keys"]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another process does."""
+    while not condition():
+        await asyncio.sleep(0.001)

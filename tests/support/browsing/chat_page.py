@@ -1,0 +1,102 @@
+"""What tests do on the chat page, and where they find its parts."""
+
+from __future__ import annotations
+
+import asyncio
+
+from playwright.async_api import Locator, Page, Route, expect
+from support.browsing.browser import (  # noqa: F401
+    PHONE,
+    _chromium,
+    open_chat,
+    say,
+    tab,
+    visiting,
+)
+from support.fakes.upstream import (
+    USAGE,
+    Answer,
+    Pause,
+    chunk,
+    event,
+    events_of,
+    stream_of,
+    streaming,
+)
+
+
+def box(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Message")
+
+
+def send_button(page: Page) -> Locator:
+    return page.get_by_role("button", name="Send", exact=True)
+
+
+def stop_button(page: Page) -> Locator:
+    return page.get_by_role("button", name="Stop", exact=True)
+
+
+def answers(page: Page) -> Locator:
+    return page.get_by_role("article", name="Assistant")
+
+
+def status(page: Page) -> Locator:
+    return page.get_by_role("status").last
+
+
+def held(*texts: str, then: tuple[str, ...] = ()) -> tuple[Answer, asyncio.Event]:
+    """Answer with `texts`, wait for the event, then go on with `then` to the end."""
+    go = asyncio.Event()
+    pieces: list[bytes | Pause] = [event(chunk({"role": "assistant", "content": ""}))]
+    pieces += [event(chunk(text)) for text in texts]
+    pieces.append(Pause(go))
+    pieces += events_of(list(then), usage=USAGE)
+    return streaming(pieces), go
+
+
+def text_of_answer(page: Page) -> Locator:
+    return answers(page).locator(".md")
+
+
+async def refuse(page: Page, headers: dict[str, str]) -> None:
+    """Have the gateway refuse the next chat requests with 429."""
+    body = '{"error": {"message": "Too many requests: 10 a minute.", "type": "requests",'
+    body += ' "param": null, "code": "rate_limit_exceeded"}}'
+
+    async def answer(route: Route) -> None:
+        await route.fulfill(status=429, headers=headers, body=body, content_type="application/json")
+
+    await page.route("**/chat/completions", answer)
+
+
+def numbered(count: int = 9) -> list[Answer]:
+    """Plan answers that can be told apart."""
+    return [stream_of([f"Answer {n}."], usage=USAGE) for n in range(1, count + 1)]
+
+
+def entries(page: Page) -> Locator:
+    return page.get_by_role("navigation", name="Conversations").get_by_role("listitem")
+
+
+async def more(page: Page, title: str, item: str) -> None:
+    """Choose from a conversation's menu."""
+    await page.get_by_role("button", name=f"More for {title}").click()
+    await page.get_by_role("menuitem", name=item, exact=True).click()
+
+
+async def begin_anew(page: Page) -> None:
+    """Leave the open conversation for a new one."""
+    await page.get_by_role("link", name="New chat").click()
+    await expect(answers(page)).to_have_count(0)
+
+
+async def talk(page: Page, *texts: str) -> None:
+    """Say several things in turn, each after the answer to the one before."""
+    for text in texts:
+        done = await answers(page).count()
+        await say(page, text)
+        await expect(answers(page)).to_have_count(done + 1)
+        await expect(
+            answers(page).nth(done).get_by_role("button", name="Regenerate")
+        ).to_be_visible()

@@ -1,0 +1,193 @@
+"""Run a real gateway for a test and knock at its front door.
+
+    async with front_door(tmp_path, upstream) as door:
+        answer = await door.chat("hello")
+
+The gateway is built by its own composition root from a `roxy.toml`, listens on a free loopback
+port, and has the models `test/one` (served by the fake upstream) and those of the built-in catalog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+from support.fakes.upstream import FakeUpstream
+
+from server.app import Gateway, gateway
+from server.config.loading import load_config
+
+OWNER = "owner-key-for-the-tests"
+MODEL = "test/one"
+
+
+class Door:
+    """A client of one running gateway, holding the owner key."""
+
+    def __init__(self, running: Gateway, client: httpx.AsyncClient) -> None:
+        self.gateway = running
+        self.client = client
+        self.url = running.url
+        self.port = running.port
+
+    async def chat(self, content: Any = "Hi", *, key: str = OWNER, **body: Any) -> httpx.Response:
+        """Ask for a completion; `body` adds or replaces members of the request."""
+        return await self.client.post(
+            "/api/v1/chat/completions", json=request_body(content, **body), headers=bearer(key)
+        )
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        content: Any = "Hi",
+        *,
+        key: str = OWNER,
+        headers: Mapping[str, str] | None = None,
+        **body: Any,
+    ) -> AsyncIterator[httpx.Response]:
+        """Ask for a streamed completion and give the response while it lasts."""
+        asked = request_body(content, stream=True, **body)
+        async with self.client.stream(
+            "POST",
+            "/api/v1/chat/completions",
+            json=asked,
+            headers=bearer(key) | dict(headers or {}),
+        ) as response:
+            yield response
+
+    async def stream_text(self, content: Any = "Hi", **body: Any) -> str:
+        """Ask for a streamed completion and give the whole event stream."""
+        async with self.stream(content, **body) as response:
+            assert response.status_code == 200, await response.aread()
+            return (await response.aread()).decode()
+
+    async def get(self, path: str, key: str | None = OWNER) -> httpx.Response:
+        """GET a path of the API."""
+        return await self.client.get(path, headers=bearer(key) if key else {})
+
+    async def mint(self, name: str = "test", **fields: Any) -> str:
+        """Create a key and give its secret."""
+        return str((await self.mint_key(name, **fields))["key"])
+
+    async def mint_key(self, name: str = "test", **fields: Any) -> dict[str, Any]:
+        """Create a key and give the whole answer."""
+        answer = await self.client.post(
+            "/api/v1/keys", json={"name": name, **fields}, headers=bearer(OWNER)
+        )
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    async def raw(self, request: bytes, *, timeout_s: float = 5.0) -> bytes:
+        """Send bytes on a connection of their own and read until the gateway closes it."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(request)
+            async with asyncio.timeout(timeout_s):
+                return await reader.read()
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def usage_rows(self, count: int = 1) -> list[Any]:
+        """Wait until `count` usage rows are in the store and give them, newest first."""
+        async with asyncio.timeout(5):
+            while True:
+                page = await self.gateway.services.store.usage_rows(limit=1000)
+                if len(page.rows) >= count:
+                    return list(page.rows)
+                await asyncio.sleep(0.02)  # the ledger writes behind; there is no event to wait for
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Give the header that carries a key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+def request_body(content: Any = "Hi", **more: Any) -> dict[str, Any]:
+    """Give a chat request for the test model."""
+    return {"model": MODEL, "messages": [{"role": "user", "content": content}]} | more
+
+
+def parse_events(text: str) -> list[Any]:
+    """Read a plain OpenAI event stream: every event's JSON, and "[DONE]" as text."""
+    events: list[Any] = []
+    for block in text.split("\n\n"):
+        if not block or block.startswith(":"):
+            continue
+        assert block.startswith("data: "), f"not a plain event: {block!r}"
+        payload = block.removeprefix("data: ")
+        events.append(payload if payload == "[DONE]" else json.loads(payload))
+    return events
+
+
+def text_of(events: list[Any]) -> str:
+    """Join the content of the chunks."""
+    return "".join(
+        choice["delta"].get("content") or ""
+        for event in events
+        if isinstance(event, dict)
+        for choice in event.get("choices", [])
+    )
+
+
+def roxy_toml(
+    *base_urls: str, settings: str = "", max_concurrency: int = 64, prices: str = ""
+) -> str:
+    """Write a configuration with the test model served by the given upstreams, in order."""
+    lines = [
+        settings,
+        "[[models]]",
+        f'id = "{MODEL}"',
+        'name = "Test One"',
+        'owned_by = "test"',
+        prices,
+    ]
+    for order, base_url in enumerate(base_urls, 1):
+        lines += [
+            "[[models.deployments]]",
+            'provider = "openai"',
+            f'base_url = "{base_url}"',
+            'upstream_model = "upstream-model"',
+            'secret_env = "TEST_UPSTREAM_KEY"',
+            f"order = {order}",
+            f"max_concurrency = {max_concurrency}",
+        ]
+    return "\n".join(lines)
+
+
+@contextlib.asynccontextmanager
+async def front_door(
+    path: Path,
+    *upstreams: FakeUpstream | str,
+    settings: str = "",
+    prices: str = "prices = { prompt = 1.0, completion = 2.0 }",
+    max_concurrency: int = 64,
+    environ: Mapping[str, str] | None = None,
+    demo: bool = False,
+) -> AsyncIterator[Door]:
+    """Run a gateway in `path` in front of the upstreams; `settings` are further lines of TOML."""
+    urls = [one if isinstance(one, str) else one.base_url for one in upstreams]
+    file = path / "roxy.toml"
+    if urls:
+        file.write_text(
+            roxy_toml(*urls, settings=settings, max_concurrency=max_concurrency, prices=prices)
+        )
+    else:
+        file.write_text(settings)
+    variables = {"ROXY_ADMIN_API_KEY": OWNER, "TEST_UPSTREAM_KEY": "upstream-secret"} | dict(
+        environ or {}
+    )
+    config = load_config({"port": 0, "data_dir": str(path / "data"), "demo": demo}, variables, file)
+    async with gateway(config, variables) as running:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
+        async with httpx.AsyncClient(
+            base_url=running.url, timeout=20, limits=limits, trust_env=False
+        ) as client:
+            yield Door(running, client)

@@ -1,0 +1,11 @@
+"""Pictures that tests attach."""
+
+from __future__ import annotations
+
+import base64
+
+from support.browsing.browser import _chromium, open_chat, say, visiting  # noqa: F401
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)

@@ -1,0 +1,441 @@
+"""An answer belongs to the server: reloads, second tabs, failures, limits, what it used."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from pathlib import Path
+
+from playwright.async_api import Browser, Route, expect
+from support.browsing.browser import _chromium, open_chat, say, tab, visiting  # noqa: F401
+from support.browsing.chat_page import (
+    answers,
+    box,
+    held,
+    refuse,
+    send_button,
+    status,
+    stop_button,
+    text_of_answer,
+)
+from support.browsing.chatting import GUESTS, chatting
+from support.fakes.relay import Relay
+from support.fakes.upstream import (
+    USAGE,
+    Answer,
+    FakeUpstream,
+    Pause,
+    chunk,
+    event,
+    events_of,
+    refusal,
+    stream_of,
+    streaming,
+)
+from support.front_door import front_door
+from support.processes import serving
+
+LONG = tuple(f"word{n} " for n in range(400))
+
+
+async def test_a_reload_goes_on_where_it_was(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        answer, go = held("Before. ", "Still before. ", then=("After.",))
+        upstream.plan(answer)
+        await open_chat(page)
+        await say(page, "Hi")
+        await expect(text_of_answer(page)).to_have_text("Before. Still before.")
+        address = page.url
+        await page.reload()
+        await expect(text_of_answer(page)).to_have_text("Before. Still before.")
+        assert page.url == address and re.search(r"/c/c_\w+$", address)
+        go.set()
+        await expect(text_of_answer(page)).to_have_text("Before. Still before. After.")
+        await expect(send_button(page)).to_be_visible()
+        assert len(upstream.requests) == 1
+
+
+async def test_reloads_of_a_long_answer_lose_and_double_nothing(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        upstream.plan(stream_of(LONG, usage=USAGE, gap_s=0.01))
+        whole = "".join(LONG).strip()
+        await open_chat(page)
+        await say(page, "Hi")
+        for reached in (50, 150, 250):
+            await expect(text_of_answer(page)).to_contain_text(f"word{reached} ")
+            seen = await text_of_answer(page).inner_text()
+            await page.reload()
+            await expect(text_of_answer(page)).to_contain_text(seen)
+            assert whole.startswith(await text_of_answer(page).inner_text())
+            await expect(stop_button(page)).to_be_visible()
+        await expect(text_of_answer(page)).to_have_text(whole)
+        await expect(stop_button(page)).to_be_hidden()
+        assert len(upstream.requests) == 1
+
+
+async def test_a_second_tab_shows_the_same_stream(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, door, page):
+        answer, go = held("Begun. ", then=("Ended.",))
+        upstream.plan(stream_of(["One."], usage=USAGE), answer)
+        await open_chat(page)
+        await say(page, "first")
+        await expect(answers(page)).to_contain_text("11 in")
+        async with tab(page.context, door) as before, tab(page.context, door) as after:
+            await open_chat(before, page.url)
+            await expect(text_of_answer(before)).to_have_text(["One."])
+            await say(page, "second")
+            await expect(text_of_answer(before)).to_have_text(["One.", "Begun."])
+            await open_chat(after, page.url)
+            tabs = (page, before, after)
+            for one in tabs:
+                await expect(text_of_answer(one)).to_have_text(["One.", "Begun."])
+                await expect(stop_button(one)).to_be_visible()
+            go.set()
+            for one in tabs:
+                await expect(text_of_answer(one)).to_have_text(["One.", "Begun. Ended."])
+                await expect(stop_button(one)).to_be_hidden()
+        assert len(upstream.requests) == 2
+
+
+async def test_a_broken_connection_loses_no_letter(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        Relay(door.port) as relay,
+        visiting(chromium, relay, expected=("ERR_",)) as page,
+    ):
+        answer, go = held(*LONG[:200], then=LONG[200:])
+        upstream.plan(answer)
+        await open_chat(page)
+        await say(page, "Hi")
+        await expect(text_of_answer(page)).to_contain_text("word199")
+        relay.cut()
+        go.set()
+        await expect(text_of_answer(page)).to_have_text("".join(LONG).strip())
+        await expect(stop_button(page)).to_be_hidden()
+        assert len(upstream.requests) == 1
+
+
+async def test_a_cut_answer_is_kept_and_not_asked_for_again(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        cut = streaming([event(chunk("Half an"))], end="cut")
+        upstream.plan(cut, stream_of(["A whole answer"], usage=USAGE))
+        await open_chat(page)
+        await say(page, "Hi")
+        alert = answers(page).get_by_role("alert")
+        await expect(alert).to_contain_text("What had arrived is kept")
+        await expect(text_of_answer(page)).to_have_text("Half an")
+        assert len(upstream.requests) == 1
+        await alert.get_by_role("button", name="Try again").click()
+        await expect(text_of_answer(page)).to_have_text("A whole answer")
+        await expect(answers(page)).to_contain_text("2 / 2")
+
+
+async def test_an_answer_of_a_gateway_that_restarted_is_interrupted(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with FakeUpstream() as upstream, contextlib.AsyncExitStack() as stack:
+        async with serving(tmp_path, upstream, settings=GUESTS) as roxy:
+            answer, _ = held("Half of it")
+            upstream.plan(answer)
+            page = await stack.enter_async_context(
+                visiting(chromium, roxy.door, expected=("ERR_", "404"))
+            )
+            await open_chat(page)
+            await say(page, "Hi")
+            await expect(text_of_answer(page)).to_have_text("Half of it")
+            roxy.process.kill()
+            await expect(answers(page)).to_contain_text("Connection lost")
+        port = str(roxy.door.port)
+        async with serving(tmp_path, upstream, settings=GUESTS, options=("--port", port)):
+            await expect(answers(page)).to_contain_text("interrupted")
+            await expect(text_of_answer(page)).to_have_text("Half of it")
+            await page.reload()
+            await expect(answers(page)).to_contain_text("interrupted")
+            await stack.aclose()
+
+
+async def test_a_limit_counts_down_and_keeps_the_text(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path, expected=("429",)) as (upstream, _, page):
+        upstream.plan(refusal(429, headers={"Retry-After": "17"}))
+        await page.clock.install(time=0)
+        await page.clock.pause_at(1_000)
+        await open_chat(page)
+        await say(page, "my words")
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text("The upstream of this model is rate limited")
+        await expect(alert).to_contain_text("in 17 seconds")
+        await expect(box(page)).to_have_value("my words")
+        await expect(answers(page)).to_have_count(0)
+        await expect(send_button(page)).to_be_disabled()
+        await page.clock.run_for(5_000)
+        await expect(alert).to_contain_text("in 12 seconds")
+        await page.clock.run_for(13_000)
+        await expect(alert).to_be_hidden()
+        await expect(send_button(page)).to_be_enabled()
+        assert page.url.endswith("/")
+
+
+async def test_a_limit_after_a_wait_counts_down_too(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        go = asyncio.Event()
+        limited = b"HTTP/1.1 429 Scripted\r\nRetry-After: 17\r\nContent-Length: 0\r\n\r\n"
+        late = Answer(raw=True, pieces=[Pause(go), limited])
+        upstream.plan(late, stream_of(["Now it works"], usage=USAGE))
+        await page.clock.install(time=0)
+        await open_chat(page)
+        await say(page, "my words")
+        await expect(status(page)).to_have_text("Contacting the provider")
+        await page.clock.pause_at(60_000)
+        go.set()
+        refused = answers(page).get_by_role("alert")
+        await expect(refused).to_contain_text("The upstream of this model is rate limited")
+        wait = page.locator("#composer").get_by_role("alert")
+        await expect(wait).to_have_text("You can send again in 17 seconds.")
+        await box(page).fill("more words")
+        await expect(send_button(page)).to_be_disabled()
+        await page.clock.run_for(18_000)
+        await expect(wait).to_be_hidden()
+        await expect(send_button(page)).to_be_enabled()
+        await refused.get_by_role("button", name="Try again").click()
+        await page.clock.run_for(1_000)
+        await expect(text_of_answer(page)).to_have_text("Now it works")
+        assert (await upstream.request(1)).json["messages"][-1]["content"] == "my words"
+
+
+async def test_a_limit_without_a_time_is_told_plainly(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        front_door(tmp_path, demo=True) as door,
+        visiting(chromium, door, expected=("429",)) as page,
+    ):
+        await open_chat(page)
+        await refuse(page, {})
+        await say(page, "my words")
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text("Too many requests")
+        await expect(alert).not_to_contain_text(re.compile("NaN|undefined|null|second"))
+        await expect(alert.get_by_role("button", name="Try again")).to_be_visible()
+
+
+async def test_the_gateways_own_limit_is_named(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings="[guests]\nrequests_per_minute = 1") as door,
+        visiting(chromium, door, expected=("429",)) as page,
+    ):
+        await page.clock.install()
+        await open_chat(page)
+        await expect(page.get_by_text("1 of 1 message left this minute")).to_be_visible()
+        await say(page, "one")
+        await expect(text_of_answer(page)).to_have_text("Hello")
+        async with page.expect_response("**/chat/completions") as refusing:
+            await say(page, "two")
+        wait = int((await refusing.value).headers["retry-after"])
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text(re.compile(rf"in ({wait}|{wait - 1}) seconds"))
+        await expect(box(page)).to_have_value("two")
+        await expect(send_button(page)).to_be_disabled()
+        await page.clock.run_for(wait * 1000)
+        await expect(alert).to_be_hidden()
+        await expect(send_button(page)).to_be_enabled()
+
+
+async def test_an_upstreams_refusal_is_told_in_the_turn(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path, expected=("502", "503", "500")) as (upstream, _, page):
+        upstream.plan(refusal(500), stream_of(["Now it works"], usage=USAGE))
+        await open_chat(page)
+        await say(page, "Hi")
+        alert = page.get_by_role("alert").filter(has_text="upstream")
+        await expect(alert).to_be_visible()
+        await alert.get_by_role("button", name="Try again").click()
+        await expect(text_of_answer(page)).to_have_text("Now it works")
+        await expect(answers(page)).to_have_count(1)
+
+
+async def test_an_answer_shows_what_the_usage_record_has(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, door, page):
+        usage = {"prompt_tokens": 1204, "completion_tokens": 356, "total_tokens": 1560}
+        upstream.plan(stream_of(["Hel", "lo"], usage=usage, gap_s=0.3))
+        await open_chat(page)
+        await say(page, "Hi")
+        await expect(answers(page)).to_contain_text("1,204 in · 356 out · $0.0019")
+        (row,) = await door.usage_rows()
+        took = f"{row.ttft_ms / 1000:.1f} s · {row.tokens_per_s:.0f} t/s"
+        await expect(answers(page)).to_contain_text(f"$0.0019 · {took}")
+        assert (row.prompt_tokens, row.completion_tokens) == (1204, 356)
+        assert row.cost_microusd == 1916
+        await expect(page.locator("#gauge-text")).to_have_text(re.compile(r"^1\.6K / "))
+        await expect(page.locator("#total")).to_have_text("$0.0019")
+        await page.reload()
+        await expect(answers(page)).to_contain_text(f"1,204 in · 356 out · $0.0019 · {took}")
+
+
+async def test_a_button_keeps_the_focus_when_the_numbers_come(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        upstream.plan(stream_of(["Hello"], usage=USAGE))
+        may_tell = asyncio.Event()
+
+        async def late(route: Route) -> None:
+            await may_tell.wait()
+            await route.continue_()
+
+        await page.route(re.compile("/jobs/chat-[^/]+$"), late)
+        await open_chat(page)
+        await say(page, "Hi")
+        button = answers(page).get_by_role("button", name="Regenerate")
+        await button.focus()
+        may_tell.set()
+        await expect(answers(page)).to_contain_text("11 in")
+        await expect(button).to_be_focused()
+
+
+async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path, permissions=["clipboard-read", "clipboard-write"]) as (
+        upstream,
+        _,
+        page,
+    ):
+        thought = {"reasoning_content": "secretly thinking"}
+        go = asyncio.Event()
+        end = events_of(["The answer"], usage=USAGE)
+        pieces: list[bytes | Pause] = [event(chunk(thought)), Pause(go), *end]
+        upstream.plan(streaming(pieces))
+        await open_chat(page)
+        asked = time.monotonic()
+        await say(page, "Hi")
+        await expect(status(page)).to_have_text("Thinking")
+        await asyncio.sleep(0.4)  # the time that is told
+        go.set()
+        await expect(text_of_answer(page)).to_have_text("The answer")
+        lasted = time.monotonic() - asked
+        await expect(page.get_by_text("secretly thinking")).to_be_hidden()
+        await page.get_by_role("button", name="Copy answer").click()
+        assert await page.evaluate("() => navigator.clipboard.readText()") == "The answer"
+        summary = page.get_by_text(re.compile(r"^Thought for \d\.\d s$"))
+        told = float((await summary.inner_text()).split()[2])
+        assert 0.4 <= told <= lasted + 0.05
+        await summary.focus()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("secretly thinking")).to_be_visible()
+
+
+PLACE = """() => {
+  const { scrollTop, scrollHeight, clientHeight } = document.getElementById("scroller");
+  return { top: scrollTop, gap: scrollHeight - scrollTop - clientHeight };
+}"""
+PLACES_OF_A_SECOND = """async () => {
+  const tops = new Set();
+  const words = document.querySelector(".md").textContent.length;
+  for (const ends = performance.now() + 1000; performance.now() < ends; ) {
+    tops.add(document.getElementById("scroller").scrollTop);
+    await new Promise(requestAnimationFrame);
+  }
+  return { tops: [...tops], grown: document.querySelector(".md").textContent.length > words };
+}"""
+
+
+async def test_a_reader_who_scrolls_up_is_left_alone_until_they_jump_to_the_end(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    def paragraphs(first: int, end: int) -> list[bytes | Pause]:
+        return [event(chunk(f"Paragraph {n}.\n\n")) for n in range(first, end)]
+
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        more, rest = asyncio.Event(), asyncio.Event()
+        pieces = [*paragraphs(0, 60), Pause(more), *paragraphs(60, 180), Pause(rest)]
+        upstream.plan(streaming([*pieces, *events_of(["At last."], usage=USAGE)], gap_s=0.01))
+        await open_chat(page)
+        await say(page, "Hi")
+        await expect(text_of_answer(page)).to_contain_text("Paragraph 58.")
+        assert (await page.evaluate(PLACE))["gap"] < 60
+        top = (await page.evaluate(PLACE))["top"]
+        await page.locator("#scroller").hover()
+        await page.mouse.wheel(0, -600)
+        jump = page.get_by_role("button", name="Jump to latest")
+        await expect(jump).to_be_visible()
+        await page.wait_for_function(f"(was) => ({PLACE})().top < was", arg=top)
+        await asyncio.sleep(0.3)  # the wheel's own scrolling has no event for its end
+        more.set()
+        seen = await page.evaluate(PLACES_OF_A_SECOND)
+        assert len(seen["tops"]) == 1 and seen["grown"]
+        await expect(text_of_answer(page)).to_contain_text("Paragraph 178.")
+        await expect(jump).to_be_visible()
+        await jump.click()
+        await expect(jump).to_be_hidden()
+        there = await page.evaluate(PLACE)
+        assert there["gap"] < 60 and there["top"] > seen["tops"][0]
+        rest.set()
+        await expect(status(page)).to_contain_text("complete")
+        await expect(answers(page)).to_contain_text("11 in")
+        end = await page.evaluate(PLACE)
+        assert end["gap"] < 60 and end["top"] > there["top"], "it follows again"
+        await expect(jump).to_be_hidden()
+
+
+async def test_what_is_selected_stays_selected_while_text_arrives(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        more, rest = asyncio.Event(), asyncio.Event()
+        begun = [event(chunk("A finished paragraph.\n\nAnother"))]
+        lines = [event(chunk(f" line\n\n- item {n}\n\nand a")) for n in range(20)]
+        end = events_of([" last line."], usage=USAGE)
+        upstream.plan(streaming([*begun, Pause(more), *lines, Pause(rest), *end], gap_s=0.02))
+        await open_chat(page)
+        await say(page, "Hi")
+        await expect(text_of_answer(page)).to_contain_text("Another")
+        await page.get_by_text("A finished paragraph.").click(click_count=3)
+        selected = "() => getSelection().toString().trim()"
+        assert await page.evaluate(selected) == "A finished paragraph."
+        more.set()
+        await expect(text_of_answer(page)).to_contain_text("item 19")
+        assert await page.evaluate(selected) == "A finished paragraph."
+        rest.set()
+        await expect(answers(page)).to_contain_text("11 in")
+        assert await page.evaluate(selected) == "A finished paragraph."
+
+
+async def test_stop_needs_no_connection_beside_those_of_the_answers(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door) as page,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        upstream.plan(*[held("Begun")[0] for _ in range(6)])
+        others = [await stack.enter_async_context(tab(page.context, door)) for _ in range(5)]
+        pages = [page, *others]
+        for one in pages:
+            await open_chat(one)
+        for one in pages:
+            await say(one, "Hi")
+            await expect(text_of_answer(one)).to_have_text("Begun")
+        for number, one in enumerate(pages):
+            await one.bring_to_front()
+            await stop_button(one).click()
+            async with asyncio.timeout(5):
+                await (await upstream.request(number)).left.wait()
+
+
+async def test_a_long_wait_is_told_in_hours(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings="[guests]\nrequests_per_day = 1") as door,
+        visiting(chromium, door, expected=("429",)) as page,
+    ):
+        await open_chat(page)
+        await say(page, "one")
+        await expect(text_of_answer(page)).to_have_text("Hello")
+        await say(page, "two")
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text(re.compile(r"You can send again in 2[34] hours"))

@@ -1,0 +1,186 @@
+"""Attachments and the choice of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.async_api import Browser, FilePayload, Locator, Page, expect
+from support.browsing.browser import _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.chat_page import box, send_button
+from support.browsing.chatting import GUESTS, chatting
+from support.fakes.upstream import FakeUpstream
+from support.front_door import front_door
+from support.inputs.pictures import PNG
+
+MOST = 10 * 1024 * 1024
+HAND_OVER = """([how, name, type, size]) => {
+  const file = new File([new Uint8Array(size).fill(97)], name, { type });
+  const data = new DataTransfer();
+  data.items.add(file);
+  const target = document.getElementById("message");
+  const event = how === "paste"
+    ? new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true })
+    : new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true });
+  target.dispatchEvent(event);
+}"""
+
+
+def image() -> FilePayload:
+    return {"name": "dot.png", "mimeType": "image/png", "buffer": PNG}
+
+
+def picker(page: Page) -> Locator:
+    return page.locator('form input[type="file"]')
+
+
+async def hand_over(page: Page, how: str, name: str, size: int, kind: str = "text/plain") -> None:
+    """Give the page a file by one of the three ways."""
+    if how == "pick":
+        await page.evaluate(
+            """([name, type, size]) => {
+              const data = new DataTransfer();
+              data.items.add(new File([new Uint8Array(size).fill(97)], name, { type }));
+              const input = document.querySelector('form input[type="file"]');
+              input.files = data.files;
+              input.dispatchEvent(new Event("change", { bubbles: true }));
+            }""",
+            [name, kind, size],
+        )
+    else:
+        await page.evaluate(HAND_OVER, [how, name, kind, size])
+
+
+async def test_files_come_by_three_ways_and_go_by_keyboard(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+        await open_chat(page)
+        await picker(page).set_input_files([image()])
+        await expect(page.get_by_role("img", name="dot.png")).to_be_visible()
+        await hand_over(page, "drop", "dropped.txt", 1536)
+        await expect(page.locator(".box .file", has_text="dropped.txt")).to_contain_text("1.5 KB")
+        await hand_over(page, "paste", "pasted.bin", 3, "application/zip")
+        await expect(page.locator(".box .file")).to_have_count(3)
+        for name in ("dot.png", "dropped.txt", "pasted.bin"):
+            await page.get_by_role("button", name=f"Remove {name}").focus()
+            await page.keyboard.press("Enter")
+        await expect(page.locator(".box .file")).to_have_count(0)
+
+
+async def test_a_byte_too_many_is_refused_at_once_by_every_way(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+        await open_chat(page)
+        for how in ("pick", "drop", "paste"):
+            await hand_over(page, how, f"{how}.txt", MOST + 1)
+            alert = page.get_by_role("alert")
+            await expect(alert).to_contain_text(f"“{how}.txt” has 10,485,761 bytes")
+            await expect(alert).to_contain_text("10 MB")
+            await expect(page.locator(".box .file")).to_have_count(0)
+            await page.get_by_role("button", name="Dismiss").click()
+        await hand_over(page, "pick", "fits.txt", MOST)
+        await expect(page.locator(".box .file")).to_have_count(1)
+
+
+async def test_an_image_needs_a_model_that_takes_images(chromium: Browser, tmp_path: Path) -> None:
+    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+        await open_chat(page)
+        await picker(page).set_input_files([image()])
+        await expect(page.get_by_text("GLM 4.5 takes no images.")).to_be_visible()
+        await box(page).fill("What is this?")
+        await expect(send_button(page)).to_be_disabled()
+        await page.get_by_role("button", name="Switch to Gemini 2.5 Pro").click()
+        await expect(send_button(page)).to_be_enabled()
+        await page.keyboard.press("Tab")
+        await send_button(page).click()
+        await expect(page.get_by_role("article", name="Assistant")).to_contain_text(
+            "You attached", timeout=20_000
+        )
+        await expect(page.get_by_role("article", name="You").get_by_role("img")).to_be_visible()
+
+
+async def test_text_files_are_read_by_the_model(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        await open_chat(page)
+        await picker(page).set_input_files(
+            {"name": "a.md", "mimeType": "text/markdown", "buffer": b"```\nfenced\n```"}
+        )
+        await expect(page.locator(".box .file")).to_have_count(1)
+        await say(page, "Read this")
+        parts = (await upstream.request()).json["messages"][0]["content"]
+        assert parts[0]["text"] == "File “a.md”:\n\n````\n```\nfenced\n```\n````"
+        assert parts[1] == {"type": "text", "text": "Read this"}
+
+
+async def test_the_model_is_chosen_by_keyboard(chromium: Browser, tmp_path: Path) -> None:
+    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+        await open_chat(page)
+        await page.get_by_role("button", name="Model: GLM 4.5").focus()
+        await page.keyboard.press("Enter")
+        box_ = page.get_by_role("combobox", name="Filter models")
+        await expect(box_).to_be_focused()
+        option = page.get_by_role("option", name="Gemini 2.5 Pro")
+        await expect(option).to_have_attribute(
+            "aria-label",
+            "Gemini 2.5 Pro, context 1M tokens, $1.25 in, $10.00 out per million tokens,"
+            " takes images, answered by the demo script",
+        )
+        await page.keyboard.type("sonnet")
+        await expect(page.get_by_role("option")).to_have_count(1)
+        await page.keyboard.press("Enter")
+        chip = page.get_by_role("button", name="Model: Claude Sonnet 4")
+        await expect(chip).to_be_focused()
+        await page.reload()
+        await expect(chip).to_be_visible()
+
+
+async def test_each_conversation_keeps_its_model(chromium: Browser, tmp_path: Path) -> None:
+    async with FakeUpstream() as upstream:
+        second = f'''
+[[models]]
+id = "test/two"
+name = "Test Two"
+prices = {{ prompt = 1.0, completion = 2.0 }}
+[[models.deployments]]
+provider = "openai"
+base_url = "{upstream.base_url}"
+upstream_model = "second"
+secret_env = "TEST_UPSTREAM_KEY"
+'''
+        async with (
+            front_door(tmp_path, upstream, settings=GUESTS + second) as door,
+            visiting(chromium, door) as page,
+        ):
+            await open_chat(page)
+            for name in ("Test One", "Test Two"):
+                await page.get_by_role("link", name="New chat").click()
+                await page.get_by_role("button", name="Model: ").click()
+                await page.get_by_role("option", name=name).click()
+                await say(page, f"With {name}")
+                await expect(page.get_by_role("article", name="Assistant")).to_contain_text("11 in")
+            for name in ("Test One", "Test Two"):
+                await page.get_by_role("link", name=f"With {name}").click()
+                await expect(page.get_by_role("button", name=f"Model: {name}")).to_be_visible()
+                await page.reload()
+                await expect(page.get_by_role("button", name=f"Model: {name}")).to_be_visible()
+                await say(page, "More")
+                await expect(page.get_by_role("article", name="Assistant")).to_have_count(2)
+        asked = [request.json["model"] for request in upstream.requests]
+        assert asked == ["upstream-model", "second", "upstream-model", "second"]
+
+
+async def test_settings_go_with_the_request(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        await open_chat(page)
+        await page.get_by_role("button", name="Settings of the conversation").click()
+        await page.get_by_role("textbox", name="System prompt").fill("Be brief.")
+        await page.get_by_role("spinbutton", name="Temperature").fill("0.3")
+        await page.get_by_role("spinbutton", name="Longest answer").fill("99")
+        await page.get_by_text("The request as it is sent next").click()
+        await expect(page.locator(".raw-request code")).to_contain_text('"temperature": 0.3')
+        await page.get_by_role("button", name="Done").click()
+        await say(page, "Hi")
+        asked = (await upstream.request()).json
+        assert asked["messages"][0] == {"role": "system", "content": "Be brief."}
+        assert (asked["temperature"], asked["max_tokens"]) == (0.3, 99)

@@ -1,0 +1,161 @@
+"""The pages: small, without script, and under the strictest policy, whatever happens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from support.browsing.owner_pages import is_page
+from support.fakes.upstream import FakeUpstream
+from support.front_door import Door, front_door
+from support.plain_http import ask, connect, every, head, request
+
+FRONT = "/"
+LOST = (
+    "/nope",
+    "/index.html",
+    "/apis",
+    "/apix/v1/models",
+    "//",
+    "//api/v1/models",
+    "//evil.test/",
+    "/%00",
+    "/%2e%2e/%2e%2e/etc/passwd",
+    "/../../etc/passwd",
+    "/static",
+    "/static/",
+    "/static/%00",
+    "/static/site.css/",
+    "/static/site.css%00",
+    "/static/nope.css",
+    "/static/../pages.py",
+    "/static/..%2f..%2froxy.toml",
+    "/static//etc/passwd",
+    "/static/site.css/../../server/app.py",
+    "/templates/home.html",
+    "/data/api-keys.json",
+    "/.git/config",
+    "/.env",
+    "/robots.txt",
+    "/<script>alert(1)</script>",
+    "/{{7*7}}",
+    "/%ff%fe",
+    "/caf\xe9",
+    "/" + "x" * 20_000,
+    "/nope?" + "a=b&" * 500,
+)
+
+
+@pytest.fixture(scope="module")
+async def door(
+    anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Door]:
+    """Give one gateway."""
+    path = tmp_path_factory.mktemp("pages")
+    async with FakeUpstream() as upstream, front_door(path, upstream) as one:
+        yield one
+
+
+async def test_the_front_page_is_a_page(door: Door) -> None:
+    outline = is_page(await ask(door.port, request("GET", FRONT, None, key=None)), 200)
+    assert {"main", "title"} <= set(outline.tags)
+
+
+async def test_a_first_visit_is_given_a_guest_session_that_only_this_site_can_use(
+    door: Door,
+) -> None:
+    answer = await ask(door.port, request("GET", FRONT, None, key=None))
+    value, *attributes = answer.headers["set-cookie"].split("; ")
+    assert re.fullmatch(r"roxy_guest=[\w.-]{40,100}", value)
+    assert set(attributes) == {"Path=/", "Max-Age=604800", "HttpOnly", "SameSite=Strict"}
+    again = await ask(door.port, request("GET", FRONT, None, f"Cookie: {value}", key=None))
+    assert again.status == 200 and "set-cookie" not in again.headers
+    other = await ask(door.port, request("GET", FRONT, None, "Cookie: roxy_guest=a.1.0", key=None))
+    assert value not in other.headers["set-cookie"]
+
+
+async def test_a_host_that_tries_to_be_markup_is_refused(door: Door) -> None:
+    async def check(host: bytes) -> None:
+        answer = await ask(
+            door.port, b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (FRONT.encode(), host)
+        )
+        if answer.status == 200:
+            is_page(answer, 200)
+        else:
+            assert answer.status == 400 and answer.error["code"] == "invalid_http"
+
+    await every([b"<script>", b'a"onload=x', b"a&b", b"a'b", b"[::1]:80", b"a;b", b""], check)
+
+
+async def test_what_is_not_there_is_a_small_page(door: Door) -> None:
+    async def check(path: str) -> None:
+        for method, body in (("GET", None), ("PUT", b"{}"), ("OPTIONS", None), ("BREW", None)):
+            answer = await ask(door.port, request(method, path, body, key=None))
+            outline = is_page(answer, 404)
+            assert "/" in outline.links and len(answer.body) < 8000
+            assert answer.headers["x-request-id"].encode() in answer.body
+            assert b"<script>" not in answer.body and b"xxxx" not in answer.body
+            assert "set-cookie" not in answer.headers
+
+    await every(LOST, check)
+
+
+async def test_a_method_that_a_page_does_not_take_is_a_405(door: Door) -> None:
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"):
+        answer = await ask(door.port, request(method, FRONT, b"x"))
+        assert "GET" in answer.headers["allow"].split(", ")
+        is_page(answer, 405)
+
+
+async def test_head_has_the_head_of_the_page_and_no_body(door: Door) -> None:
+    async with connect(door.port) as wire:
+        await wire.send(head("HEAD", "/nope") + head("HEAD", FRONT) + head("GET", "/healthz"))
+        for status in (404, 405):
+            answer = await wire.answer(bodiless=True)
+            assert answer.status == status and "content-security-policy" in answer.headers
+        assert (await wire.answer()).json == {"status": "ok"}
+
+
+TYPES = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
+}
+
+
+async def test_what_a_page_loads_is_served_as_what_it_is_and_loads_nothing_from_elsewhere(
+    door: Door,
+) -> None:
+    outline = is_page(await ask(door.port, request("GET", FRONT, None, key=None)), 200)
+    files = {link.partition("#")[0] for link in outline.links if link.startswith("/static/")}
+    assert any(file.endswith(".css") for file in files)
+    for file in files:
+        answer = await ask(door.port, request("GET", file, None, key=None))
+        assert answer.status == 200, file
+        assert answer.headers["content-type"].startswith(TYPES[Path(file).suffix])
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        if file.endswith(".css"):
+            assert not re.search(rb"@import|url\(\s*['\"]?(?!data:)", answer.body), file
+
+
+async def test_a_page_needs_no_key_and_minds_no_wrong_one(door: Door) -> None:
+    for lines in ([], ["Authorization: Bearer wrong"], ["Cookie: \xff"], ["Origin: http://["]):
+        is_page(await ask(door.port, request("GET", FRONT, None, *lines, key=None)), 200)
+
+
+async def test_a_large_body_sent_to_a_page_is_refused_as_a_page(door: Door) -> None:
+    async with connect(door.port) as wire:
+        await wire.send(request("POST", "/nope", b"x" * 1_000_000))
+        is_page(await wire.answer(), 404)
+        await wire.send(request("GET", FRONT, b"x" * 1_000_000))
+        is_page(await wire.answer(), 413)
+        await wire.send(head("GET", "/healthz"))
+        assert (await wire.answer()).status == 200
+
+
+async def test_broken_http_is_answered_without_a_page(door: Door) -> None:
+    answer = await ask(door.port, b"GET / HTTP/1.1\r\n\r\n")
+    assert answer.status == 400 and answer.error["code"] == "invalid_http"

@@ -1,0 +1,327 @@
+"""The chat for everybody: what axe says, every width, the keyboard alone, reduced motion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+from support.browsing.axe import violations
+from support.browsing.browser import READY, _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.chat_page import answers, box, held, status, stop_button, text_of_answer
+from support.browsing.chatting import GUESTS, chatting
+from support.browsing.owner_pages import OUTSIDE
+from support.fakes.upstream import USAGE, FakeUpstream, chunk, event, stream_of, streaming
+from support.front_door import OWNER, front_door
+
+RICH = (
+    """### Heading
+
+Text with [a link](https://example.org) and `code`.
+
+- [x] done
+
+```python
+def f(x):
+    return "a string"  # and a comment
+```
+
+| wide | table |
+|---|---|
+| cell | """
+    + "`unbroken_" * 12
+    + """` |
+
+> quoted
+
+\\(x^2\\) and $$\\sum_{n=1}^{100} a_n + b_n + c_n + d_n + e_n + f_n + g_n + h_n + i_n + j_n$$
+
+![picture](https://example.org/p.png)
+"""
+)
+SIZES = {"wide": (1280, 860), "phone": (360, 740), "zoomed": (640, 430)}
+
+
+@pytest.mark.time_limit(90)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+async def test_axe_finds_nothing_in_the_chat(
+    chromium: Browser, tmp_path: Path, scheme: Literal["light", "dark"], size: str
+) -> None:
+    width, height = SIZES[size]
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(
+            chromium, door, color_scheme=scheme, viewport={"width": width, "height": height}
+        ) as page,
+    ):
+        answer, go = held(RICH)
+        cut = streaming([event(chunk("Half"))], end="cut")
+        upstream.plan(stream_of([{"reasoning_content": "hm"}, RICH], usage=USAGE), cut, answer)
+        await open_chat(page)
+        assert await violations(page) == [], "empty"
+        await say(page, "A question")
+        await expect(answers(page)).to_contain_text("11 in")
+        await say(page, "Another one")
+        await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        assert await violations(page) == [], "answered, and failed"
+        await say(page, "A third")
+        await expect(text_of_answer(page).last).to_contain_text("quoted")
+        assert await violations(page) == [], "streaming"
+        go.set()
+        await expect(stop_button(page)).to_be_hidden()
+        for name in ("Model: ", "Settings of the conversation"):
+            await page.get_by_role("button", name=name).click()
+            await expect(page.get_by_role("dialog")).to_be_visible()
+            assert await violations(page) == [], name
+            await page.keyboard.press("Escape")
+        await page.keyboard.press("Control+/")
+        await expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+        assert await violations(page) == [], "shortcuts"
+
+
+async def sign_in(page: Page) -> None:
+    """Sign in as the owner, by keyboard."""
+    await page.goto("/login?next=/")
+    await page.get_by_label("Key").fill(OWNER)
+    await page.keyboard.press("Enter")
+    await page.locator(READY).wait_for(state="attached")
+
+
+PAGES = ("/no/such/page", "/docs", "/keys", "/usage", "/requests", "/live")
+
+
+@pytest.mark.time_limit(90)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+async def test_axe_finds_nothing_on_the_other_pages(
+    chromium: Browser, tmp_path: Path, scheme: Literal["light", "dark"], size: str
+) -> None:
+    width, height = SIZES[size]
+    async with (
+        front_door(tmp_path, demo=True) as door,
+        visiting(
+            chromium,
+            door,
+            expected=("404", "401"),
+            color_scheme=scheme,
+            viewport={"width": width, "height": height},
+        ) as page,
+    ):
+        await page.goto("/login")
+        assert await violations(page) == [], "signing in"
+        await page.get_by_label("Key").fill("wrong")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_be_visible()
+        assert await violations(page) == [], "a wrong key"
+        await sign_in(page)
+        await door.mint_key("somebody")
+        for path in PAGES:
+            await page.goto(path)
+            assert await violations(page) == [], path
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1440])
+async def test_nothing_is_wider_than_the_screen(
+    chromium: Browser, tmp_path: Path, width: int
+) -> None:
+    size = {"width": width, "height": 800}
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(
+            chromium, door, viewport=size, screen=size, is_mobile=width < 700, has_touch=width < 700
+        ) as page,
+    ):
+        upstream.plan(stream_of([RICH], usage=USAGE))
+        await open_chat(page)
+        for moment in ("empty", "answered"):
+            assert await page.evaluate("() => document.documentElement.scrollWidth") == width
+            assert await page.evaluate(
+                "() => document.querySelector('#scroller').scrollWidth <= "
+                "document.querySelector('#scroller').clientWidth"
+            ), moment
+            assert await page.evaluate(OUTSIDE) == [], moment
+            if moment == "empty":
+                await box(page).fill("unbroken" * 30)
+                await page.get_by_role("button", name="Send", exact=True).click()
+                await expect(answers(page)).to_contain_text("11 in")
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1440])
+async def test_the_way_in_is_not_wider_than_the_screen(
+    chromium: Browser, tmp_path: Path, width: int
+) -> None:
+    size = {"width": width, "height": 800}
+    async with (
+        front_door(tmp_path, demo=True) as door,
+        visiting(
+            chromium,
+            door,
+            expected=("401",),
+            viewport=size,
+            screen=size,
+            is_mobile=width < 700,
+            has_touch=width < 700,
+        ) as page,
+    ):
+        await page.goto("/login")
+        for moment in ("empty", "refused"):
+            assert await page.evaluate("() => document.documentElement.scrollWidth") == width
+            assert await page.evaluate(OUTSIDE) == [], moment
+            await page.get_by_label("Key").fill("wrong" * 60)
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_role("alert")).to_be_visible()
+
+
+FOCUS = """() => {
+  const node = document.activeElement;
+  const drawn = (one) => {
+    const { outlineStyle, outlineWidth } = getComputedStyle(one);
+    const { width, height } = one.getBoundingClientRect();
+    return outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 && width * height > 9;
+  };
+  const { top, bottom, left, right } = node.getBoundingClientRect();
+  const inside = bottom > 0 && right > 0 && top < innerHeight && left < innerWidth;
+  const ring = node.id === "message" && getComputedStyle(node.closest(".box")).boxShadow !== "none";
+  // The button of a date's calendar is inside the field, and the browser marks it itself.
+  const inner = node.type === "date" && !node.matches(":focus-visible");
+  const shown = ring || inner || [node, ...(node.labels ?? [])].some(drawn);
+  return [node.outerHTML, node === document.body || (inside && shown)];
+}"""
+
+
+@pytest.mark.time_limit(90)
+async def test_the_focus_is_always_in_sight(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        front_door(tmp_path, demo=True) as door,
+        visiting(chromium, door, expected=("404",)) as page,
+    ):
+        for path in ("/login", "/", *PAGES):
+            if path == "/":
+                await sign_in(page)
+                await door.mint_key("somebody")
+            await page.goto(path)
+            stops = set()
+            for _ in range(50):
+                await page.keyboard.press("Tab")
+                stop, seen = await page.evaluate(FOCUS)
+                assert seen, f"{path}: {stop}"
+                stops.add(stop)
+            assert len(stops) > 5, path
+
+
+FOCUSED = "() => document.activeElement.getAttribute('aria-label')"
+RUNNING = """() =>
+  document.getAnimations().filter((one) => one.playState === "running").length"""
+
+
+async def tab_to(page: Page, name: str) -> None:
+    """Press Tab until a control of this name has the focus."""
+    for _ in range(60):
+        await page.keyboard.press("Tab")
+        if await page.evaluate(FOCUSED) == name:
+            return
+    raise AssertionError(f"Tab never reaches {name}")
+
+
+async def test_all_can_be_done_by_keyboard(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        answer, _ = held("Begun")
+        upstream.plan(answer, stream_of(["Two."], usage=USAGE))
+        await open_chat(page)
+        await page.keyboard.type("A question")
+        await page.keyboard.press("Enter")
+        await expect(text_of_answer(page)).to_have_text("Begun")
+        await tab_to(page, "Stop")
+        await page.keyboard.press("Enter")
+        await expect(answers(page)).to_contain_text("Stopped.")
+        await expect(box(page)).to_be_focused()
+        await page.keyboard.press("Shift+Tab")
+        await tab_to_back(page, "Regenerate")
+        await page.keyboard.press("Enter")
+        await expect(text_of_answer(page)).to_have_text("Two.")
+        await tab_to_back(page, "Previous version")
+        await page.keyboard.press("Enter")
+        await expect(text_of_answer(page)).to_have_text("Begun")
+
+
+async def tab_to_back(page: Page, name: str) -> None:
+    """Press Shift+Tab until a control of this name has the focus."""
+    for _ in range(60):
+        if await page.evaluate(FOCUSED) == name:
+            return
+        await page.keyboard.press("Shift+Tab")
+    raise AssertionError(f"Shift+Tab never reaches {name}")
+
+
+async def test_escape_stops_and_shortcuts_work(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        answer, _ = held("Begun")
+        upstream.plan(answer)
+        await open_chat(page)
+        await say(page, "A question")
+        await expect(text_of_answer(page)).to_have_text("Begun")
+        await page.keyboard.press("Escape")
+        await expect(answers(page)).to_contain_text("Stopped.")
+        await page.keyboard.press("Control+k")
+        await expect(page.get_by_role("searchbox")).to_be_focused()
+        await page.keyboard.press("Control+Shift+M")
+        await expect(page.get_by_role("dialog", name="Choose a model")).to_be_visible()
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("Control+Shift+O")
+        await expect(page.get_by_role("heading", name="New chat")).to_be_visible()
+        await expect(box(page)).to_be_focused()
+
+
+async def test_the_theme_is_the_servers_from_the_first_pixel(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+        await open_chat(page)
+        switch = page.get_by_role("button", name="Theme: system")
+        await switch.click()
+        await page.get_by_role("button", name="Theme: light").click()
+        await expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+        answer = await page.goto("/")
+        assert answer is not None and 'data-theme="dark"' in await answer.text()
+        ground = await page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+        assert ground.startswith("oklch(0.18")
+
+
+async def test_motion_is_reduced_on_request(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        answer, go = held("Begun", then=(".",))
+        upstream.plan(answer)
+        await open_chat(page)
+        await say(page, "A question")
+        await expect(text_of_answer(page)).to_have_text("Begun")
+        assert await page.evaluate(RUNNING) == 0
+        go.set()
+        await expect(status(page)).to_contain_text("complete")
+
+
+async def test_words_run_the_way_they_are_written(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        upstream.plan(stream_of(["مرحبا بالعالم.\n\n- عنصر أول\n\nIn English.\n"], usage=USAGE))
+        await open_chat(page)
+        await say(page, "שלום עולם")
+        await expect(answers(page)).to_contain_text("11 in")
+        ways = await page.evaluate("""() =>
+          [".said", ".md p", ".md ul", ".md p:last-child"].map(
+            (one) => getComputedStyle(document.querySelector(one)).direction)""")
+        assert ways == ["rtl", "rtl", "rtl", "ltr"]
+
+
+async def test_a_conversation_is_printed_as_a_whole(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        upstream.plan(stream_of(["A paragraph.\n\n" * 150], usage=USAGE))
+        await open_chat(page)
+        await say(page, "A question")
+        await expect(answers(page)).to_contain_text("11 in")
+        await page.emulate_media(media="print")
+        await expect(box(page)).to_be_hidden()
+        await expect(page.get_by_role("navigation", name="Conversations")).to_be_hidden()
+        assert (await page.pdf()).count(b"/Type /Page\n") > 3
