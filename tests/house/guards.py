@@ -23,16 +23,17 @@ Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass(frozen=True)
 class Module:
-    """One source file: its dotted name and its text."""
+    """One source file: its dotted name, its text and where it lies."""
 
     name: str
     text: str
+    path: Path = Path()
 
     @classmethod
     def read(cls, path: Path, root: Path = ROOT) -> Module:
         """Read a file below `root`."""
         parts = path.relative_to(root).with_suffix("").parts
-        return cls(".".join(parts).removesuffix(".__init__"), path.read_text())
+        return cls(".".join(parts).removesuffix(".__init__"), path.read_text(), path)
 
     @functools.cached_property
     def tree(self) -> ast.Module:
