@@ -20,13 +20,14 @@ from server.accounting.counters import (
     too_many_requests,
     too_many_tokens,
 )
-from server.accounting.limits import DAY_S, MINUTE_S, PERIODS, Bucket, BudgetPeriod, Tally
+from server.accounting.limits import PERIODS, Bucket, BudgetPeriod, Tally
 from server.store.key import Limits
 from server.store.store import CounterRow
 from workers.errors import GatewayError
+from workers.units import DAY_S, MINUTE_S
 
 NO_LIMITS = Limits()
-WINDOW_S = {"requests": MINUTE_S, "requests_day": DAY_S, "tokens": MINUTE_S}
+WINDOW_S: dict[str, float] = {"requests": MINUTE_S, "requests_day": DAY_S, "tokens": MINUTE_S}
 BUDGET_KINDS: dict[str, BudgetPeriod] = {f"budget_{period}": period for period in PERIODS}
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from server.identity.authentication import OWNER_SCOPE
 from workers.errors import Overloaded, PayloadTooLarge
+from workers.units import MIB
 
-MAX_FILE_BYTES = 10 * 1024 * 1024
+MAX_FILE_BYTES = 10 * MIB
 """The largest file that may be attached in the web app; programs are bound by their body alone."""
 
 

@@ -21,6 +21,7 @@ from server.accounting.limits import (
 from server.store.key import Limits
 from server.store.store import CounterRow
 from workers.errors import BudgetExceeded, RateLimited
+from workers.units import MILLION
 
 RUNNING_WAIT_S = 1.0
 """Nobody knows when a running request ends; a second is a fair guess."""
@@ -205,6 +206,6 @@ def over_budget(budget: Budget, cost_microusd: int) -> BudgetExceeded:
 
 def dollars(microusd: int) -> str:
     """Write money for people, exactly, with at least whole cents: "$0.50", "$0.000123"."""
-    whole, micro = divmod(microusd, 1_000_000)
+    whole, micro = divmod(microusd, MILLION)
     digits = f"{micro:06d}"
     return f"${whole}.{digits[:2]}{digits[2:].rstrip('0')}"

@@ -15,8 +15,7 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-MINUTE_S = 60.0
-DAY_S = 86_400.0
+from workers.units import DAY_S
 
 SLACK = 1e-6
 """A millionth of a request or token: more than float noise, less than anything that counts."""

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import msgspec
 
 from server.store.store import UsageRow
+from workers.units import HOUR_S
 
-WINDOW_S = 3600.0
+WINDOW_S = HOUR_S
 RING = 512
 """Requests remembered of one model."""
 RECENT = 20

@@ -8,24 +8,23 @@ from server.api.base import BaseHandler
 from server.identity.authentication import Principal
 from workers.catalog.catalog import Model, Prices
 from workers.errors import ModelNotFound
-
-DOLLAR = 1_000_000
+from workers.units import MILLION
 
 
 def describe_prices(prices: Prices | None) -> dict[str, Any] | None:
     """Give prices in US dollars per million tokens; None: unknown."""
     if prices is None:
         return None
-    described: dict[str, Any] = {"currency": "USD", "per_tokens": 1_000_000}
+    described: dict[str, Any] = {"currency": "USD", "per_tokens": MILLION}
     for name in ("prompt", "completion", "cached_prompt", "cache_write_prompt"):
         value = getattr(prices, name)
         if value is not None:
-            described[name] = value / DOLLAR
+            described[name] = value / MILLION
     if prices.tiers:
         described["tiers"] = [
             {"above_prompt_tokens": tier.above_prompt_tokens}
             | {
-                name: value / DOLLAR
+                name: value / MILLION
                 for name in ("prompt", "completion", "cached_prompt", "cache_write_prompt")
                 if (value := getattr(tier, name)) is not None
             }

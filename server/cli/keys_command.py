@@ -32,6 +32,7 @@ from server.store.store import StoreFailure
 from workers.catalog.catalog_file import load_catalog
 from workers.errors import NotFound
 from workers.providers.formats import TRANSLATORS
+from workers.units import DAY_S, MILLION
 
 LIMIT_OPTIONS = {
     "requests_per_minute": "requests a minute",
@@ -351,13 +352,13 @@ def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:
     if options.requests_per_minute == 0:  # only this one has a default to be lifted
         limits["requests_per_minute"] = None
     if options.budget_dollars is not None:
-        limits["budget_microusd"] = math.ceil(options.budget_dollars * 1_000_000)
+        limits["budget_microusd"] = math.ceil(options.budget_dollars * MILLION)
         limits["budget_period"] = options.budget_period
     body: dict[str, Any] = {"name": options.name, "limits": limits}
     if options.models is not None:
         body["models"] = [part.strip() for part in options.models.split(",") if part.strip()]
     if options.expires_in_days is not None:
-        body["expires_at"] = int(time.time() + options.expires_in_days * 86_400)
+        body["expires_at"] = int(time.time() + options.expires_in_days * DAY_S)
     return body
 
 

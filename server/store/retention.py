@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 from server.store.store import Store
 from workers.errors import StoreUnavailable
+from workers.units import DAY_S, HOUR_S, MINUTE_S
 
-FIRST_AFTER_S = 60.0
-EVERY_S = 6 * 3600.0
-COUNTERS_FULL_AFTER_S = 2 * 86_400.0
+FIRST_AFTER_S = MINUTE_S
+EVERY_S = 6 * HOUR_S
+COUNTERS_FULL_AFTER_S = 2 * DAY_S
 """No limit but a budget looks back longer than a day; guests' counters hold their addresses."""
 
 log = logging.getLogger("roxy.retention")

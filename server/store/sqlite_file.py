@@ -17,6 +17,7 @@ from pathlib import Path
 from server.store.migrate import Migration, apply_migration, find_pending, released_migrations
 from server.store.private_file import create_private, put_in_place
 from server.store.store import StoreFailure
+from workers.units import MIB
 
 log = logging.getLogger("roxy.store")
 
@@ -25,7 +26,7 @@ APPLICATION_ID = 0x526F7879
 
 HEADER_BYTES = 100
 MAGIC = b"SQLite format 3\0"
-WHOLE_CHECK_BYTES = 8 * 1024 * 1024
+WHOLE_CHECK_BYTES = 8 * MIB
 """Up to this size all pages are checked at start (20 to 35 ms), beyond it what is kept for ever."""
 
 OTHER_DIRECTORY = "choose another one with --data-dir"
@@ -152,7 +153,7 @@ def _open_for_service(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL").fetchall()
         db.execute("PRAGMA foreign_keys = ON")
-        db.execute("PRAGMA journal_size_limit = 67108864")
+        db.execute(f"PRAGMA journal_size_limit = {64 * MIB}")
         db.execute("BEGIN")
         db.execute("DELETE FROM migrations WHERE 0")  # may it be written? Better asked now
         db.execute("ROLLBACK")

@@ -36,6 +36,7 @@ from server.store.store import (
     UsageRow,
 )
 from workers.run.job import Attempt
+from workers.units import DAY_S
 
 log = logging.getLogger("roxy.store")
 
@@ -44,7 +45,6 @@ Values = tuple[Any, ...]
 PRUNE_ROWS = 2000
 """Rows deleted in one turn of the thread: some 10 ms, so that key changes need not wait."""
 
-DAY_S = 86_400
 EPOCH = date(1970, 1, 1)
 
 MOST_OF_ANYTHING = 10**12

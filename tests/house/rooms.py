@@ -13,6 +13,7 @@ from pathlib import Path
 from house.guards import PACKAGES, ROOT, Module
 
 ROOMS = (
+    "workers.units",
     "workers.errors",
     "workers.request",
     "workers.catalog",

@@ -30,12 +30,12 @@ from webui.shell.figures import short
 from webui.shell.health_words import describe_card
 from webui.shell.pages import PageHandler, who
 from workers.errors import InvalidRequest, ModelNotFound
+from workers.units import MILLION
 
 LANGUAGE_COOKIE = "roxy_language"
 SAFE_URL = re.compile(r"https?://[A-Za-z0-9._~:/@+\[\]-]+", re.ASCII)
 """What may stand in examples that people paste into a shell."""
 MARKDOWN = "text/markdown; charset=utf-8"
-MILLION = 1_000_000
 GROUPS = (
     ("Start", ("quickstart", "streaming", "authentication", "models")),
     ("Chat", ("chat", "tools", "images", "queue", "kept")),

@@ -18,6 +18,7 @@ from msgspec import Struct
 from server.accounting.limits import PERIODS, BudgetPeriod
 from server.store.key import Key
 from workers.errors import InvalidRequest
+from workers.units import DAY_S, HOUR_S, MILLION
 
 MODEL = "model:"
 """A ticked model comes as a field of its own, `model:ID`; `models` says that they were shown."""
@@ -69,8 +70,8 @@ EXPIRES = Field("expires", "Expires", "At the end of this day, UTC. Empty: never
 WEIGHT = Field("weight", "Weight", "Turns in the queue beside other keys, 1 to 100.")
 GRACE = (
     (0, "at once"),
-    (3_600, "after an hour"),
-    (86_400, "after 24 hours"),
+    (HOUR_S, "after an hour"),
+    (DAY_S, "after 24 hours"),
     (604_800, "after 7 days"),
 )
 """When the old secret ends, in seconds after a rotation."""
@@ -213,7 +214,7 @@ def microusd(text: str) -> int | str | None:
     text = text.strip()
     found = DOLLARS.fullmatch(text)
     if found:
-        return int(found[1]) * 1_000_000 + int((found[2] or "").ljust(6, "0"))
+        return int(found[1]) * MILLION + int((found[2] or "").ljust(6, "0"))
     return text or None
 
 
@@ -243,5 +244,5 @@ def dollars_typed(value: int | None) -> str:
     """Write micro-dollars as dollars are typed, exactly: 5, 0.50, 0.000001."""
     if value is None:
         return ""
-    whole, micro = divmod(value, 1_000_000)
+    whole, micro = divmod(value, MILLION)
     return f"{whole}.{f'{micro:06d}'.rstrip('0').ljust(2, '0')}" if micro else str(whole)

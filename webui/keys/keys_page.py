@@ -29,8 +29,9 @@ from webui.shell import figures
 from webui.shell.pages import OwnerPageHandler
 from workers.catalog.catalog import Model
 from workers.errors import InvalidRequest, NotFound
+from workers.units import KIB
 
-FORM_BYTES = 64 * 1024
+FORM_BYTES = 64 * KIB
 PER_PAGE = 100
 SHOWN = ("", "revoked")
 

@@ -16,8 +16,7 @@ from webui.shell.figures import count, exact_moment, moment, plural
 from webui.shell.login_page import FORM_BYTES
 from webui.shell.pages import OwnerPageHandler
 from workers.errors import NotFound, Stopped
-
-MIB = 1024 * 1024
+from workers.units import HOUR_S, MIB
 
 
 class Row(NamedTuple):
@@ -201,9 +200,9 @@ def seconds(age_s: float) -> str:
     whole = int(age_s)
     if whole < 100:
         return f"{whole} s"
-    if whole < 3600:
+    if whole < HOUR_S:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // HOUR_S} h {whole % HOUR_S // 60} min"
 
 
 def about(wait_s: float) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-MICRO = 1_000_000
+from workers.units import HOUR_S, MILLION
+
 UNITS = ("", "K", "M", "B", "T")
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 NONE = "\N{EN DASH}"
@@ -41,13 +42,13 @@ def money(microusd: int) -> str:
         return "$0"
     if microusd < 100:
         return "<$0.0001"
-    dollars = microusd / MICRO
-    return f"${dollars:.4f}" if microusd < MICRO else f"${dollars:,.2f}"
+    dollars = microusd / MILLION
+    return f"${dollars:.4f}" if microusd < MILLION else f"${dollars:,.2f}"
 
 
 def exact_money(microusd: int) -> str:
     """Write an amount with all its places: $0.000042."""
-    figure = f"{microusd // MICRO:,}.{microusd % MICRO:06}".rstrip("0")
+    figure = f"{microusd // MILLION:,}.{microusd % MILLION:06}".rstrip("0")
     return "$" + figure.removesuffix(".")
 
 
@@ -58,9 +59,9 @@ def duration(ms: int) -> str:
     if ms < 99_950:
         return f"{ms / 1000:.2f} s" if ms < 9_995 else f"{ms / 1000:.1f} s"
     seconds = round(ms / 1000)
-    if seconds < 3600:
+    if seconds < HOUR_S:
         return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600:,} h {seconds % 3600 // 60} min"
+    return f"{seconds // HOUR_S:,} h {seconds % HOUR_S // 60} min"
 
 
 def change(now: int, before: int) -> str:

@@ -10,8 +10,9 @@ from server.identity.sessions import ABSOLUTE_S
 from server.keys.secret import digest_of
 from webui.shell.pages import PageHandler
 from workers.errors import InvalidKey
+from workers.units import KIB
 
-FORM_BYTES = 16 * 1024
+FORM_BYTES = 16 * KIB
 LONGEST_NEXT = 2000
 
 

@@ -21,7 +21,6 @@ from msgspec import UNSET, UnsetType
 
 from workers.catalog.catalog import (
     CHAT_COMPLETIONS,
-    MILLION,
     Catalog,
     Deployment,
     Model,
@@ -35,6 +34,7 @@ from workers.catalog.deployment_checks import (
     host_label,
 )
 from workers.catalog.entries import CatalogError, ModelEntry, PricesEntry, check_names
+from workers.units import MILLION
 
 DEFAULT = Model(id="", name="")
 """What a new model is taken to be where its entry is silent."""
