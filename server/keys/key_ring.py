@@ -28,17 +28,12 @@ from server.keys.secret import (
     redact,
 )
 from server.store.key import Key, KeyChanges, NewKey
-from server.store.store import Store, StoreFailure
+from server.store.store import Store
 from workers.errors import Conflict, NotFound
 
 log = logging.getLogger("roxy.keys")
 
 OWNER_META = "owner_sha256"
-OWNER_MIN_LENGTH = 16
-
-
-class OwnerKeyRefused(StoreFailure):
-    """The owner key that was chosen is too weak, or no client could send it."""
 
 
 class Imported(NamedTuple):
@@ -202,17 +197,16 @@ class KeyRing:
         )
 
     async def set_owner(self, secret: str | None) -> str | None:
-        """Settle the owner key at start: `secret` replaces the stored one, None keeps it.
+        """Store the owner key at start; None keeps the stored one, or makes one when there is none.
 
-        Gives a secret only when there was none at all and one was made: print it once.
-        Raises OwnerKeyRefused for a secret that is too weak to use.
+        Return the secret that was made, to be printed once, else None. Whether a chosen one is
+        strong enough is checked where it is read (`server/config/owner_key.py`).
         """
         made = None
         if secret is None:
             if self._owner:
                 return None
             secret = made = make_secret()
-        _check_owner(secret)
         digest = digest_of(secret)
         if digest != self._owner:
             await self._store.put_meta(OWNER_META, digest)
@@ -271,16 +265,3 @@ class KeyRing:
                 listener(key)
             except Exception:  # the change is done, and every listener must hear of it
                 log.exception("a listener failed on the change of %s", key.id)
-
-
-def _check_owner(secret: str) -> None:
-    if len(secret) < OWNER_MIN_LENGTH:
-        raise OwnerKeyRefused(
-            f"ROXY_ADMIN_API_KEY has fewer than {OWNER_MIN_LENGTH} characters: choose a longer one,"
-            " or leave it unset and one is made for you."
-        )
-    if not all("!" <= character <= "~" for character in secret):
-        raise OwnerKeyRefused(
-            "ROXY_ADMIN_API_KEY contains a space or a character outside ASCII, which no client can"
-            " send: choose another one."
-        )

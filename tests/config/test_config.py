@@ -284,7 +284,15 @@ def test_the_owner_key_is_taken_from_the_environment_and_never_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", "a1b2c3d4e5f6g7h", "a b c d e f " * 3, "schlüssel" * 3, "a line\n" * 4]
+    "key",
+    [
+        "",
+        "a1b2c3d4e5f6g7h",
+        "a b c d e f " * 3,
+        "schlüssel" * 3,
+        "a line\n" * 4,
+        "tail-newline-1234\n",
+    ],
 )
 def test_a_poor_owner_key_refuses_to_start_without_being_shown(key: str) -> None:
     message = refusal(environ={"ROXY_ADMIN_API_KEY": key})
