@@ -12,7 +12,6 @@ import os
 import resource
 import sys
 from collections.abc import Coroutine
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +26,7 @@ from server.store.data_directory import DataDirectory
 from server.store.sqlite_file import backup_database
 from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
+from server.version import version
 from workers.errors import GatewayError
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"roxy {package_version()}")
+    parser.add_argument("--version", action="version", version=f"roxy {version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands, shared)
     command = commands.add_parser(
@@ -140,14 +140,6 @@ def overrides(options: argparse.Namespace) -> dict[str, Any]:
     """Pick the options that are settings."""
     names = ("host", "port", "data_dir", "processes", "tls_cert", "tls_key", "demo")
     return {name: getattr(options, name, None) for name in names}
-
-
-def package_version() -> str:
-    """Give the installed version."""
-    try:
-        return version("roxy-ai")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def run_serve(config: Config, _options: argparse.Namespace) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from typing import Any
 
 import msgspec
@@ -21,6 +20,7 @@ from server.api.routes import Route
 from server.description.answer_types import Error
 from server.description.error_table import ErrorRow, rows_of
 from server.description.operations import OPERATIONS, Operation, Parameter
+from server.version import version
 from workers.errors import Forbidden, GatewayError, InvalidKey, InvalidRequest, PayloadTooLarge
 
 REFERENCE = "#/components/schemas/{name}"
@@ -76,14 +76,6 @@ def document(routes: Iterable[Route], models: Sequence[str]) -> Object:
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": SECURITY},
     }
-
-
-def version() -> str:
-    """Give the version of the gateway, as far as it is installed."""
-    try:
-        return metadata.version("roxy-ai")
-    except metadata.PackageNotFoundError:
-        return "0"
 
 
 class _Shapes:

@@ -20,6 +20,7 @@ ROOMS = (
     "workers.providers",
     "workers.transport",
     "workers.run",
+    "server.version",
     "server.log",
     "server.demo",
     "server.config",
