@@ -22,7 +22,7 @@ from server.accounting.counters import (
 )
 from server.accounting.limits import PERIODS, Bucket, BudgetPeriod, Tally
 from server.store.key import Limits
-from server.store.store import CounterRow
+from server.store.rows import CounterRow
 from workers.errors import GatewayError
 from workers.units import DAY_S, MINUTE_S
 

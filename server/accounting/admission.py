@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from server.config.settings import Guests
     from server.identity.authentication import Principal
     from server.store.key import Key
-    from server.store.store import UsageRow
+    from server.store.rows import UsageRow
     from workers.catalog.catalog import Model
     from workers.request.chat_request import ChatRequest
 

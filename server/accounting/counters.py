@@ -19,7 +19,7 @@ from server.accounting.limits import (
     rate_limit_headers,
 )
 from server.store.key import Limits
-from server.store.store import CounterRow
+from server.store.rows import CounterRow
 from workers.errors import BudgetExceeded, RateLimited
 from workers.units import MILLION
 

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from server.store.store import Batch, UsageRow
+from server.store.rows import Batch, UsageRow
 from workers.errors import StoreUnavailable
 from workers.request.chat_request import Usage
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from server.accounting.account import WINDOW_S, Account
 from server.accounting.counters import Shared, Standing, Taken
 from server.store.key import Limits
-from server.store.store import CounterRow
+from server.store.rows import CounterRow
 
 MAX_SCOPES = 100_000
 VISITS = 2

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from server.store.store import UsageRow
+from server.store.rows import UsageRow
 from workers.units import HOUR_S
 
 WINDOW_S = HOUR_S

@@ -9,7 +9,7 @@ from server.api.base import BaseHandler
 from server.api.streaming import ATTACHED, StreamHandler
 from server.identity.authentication import Principal
 from server.services import Services
-from server.store.store import UsageRow
+from server.store.rows import UsageRow
 from workers.errors import InvalidRequest, NotFound, Stopped
 from workers.run.job import Job
 

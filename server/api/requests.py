@@ -8,7 +8,7 @@ from msgspec import structs
 
 from server.api.keys import OwnerHandler
 from server.http.query import read_number, refuse_unknown
-from server.store.store import UsageRow
+from server.store.rows import UsageRow
 from workers.errors import NotFound
 
 FILTERS = ("key", "model", "status", "before", "limit")

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from server.api.keys import OwnerHandler
 from server.http.query import read_span, refuse_unknown
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 from workers.errors import InvalidRequest
 
 GROUPS = ("day", "key", "model")

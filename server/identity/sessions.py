@@ -22,7 +22,8 @@ from msgspec import structs
 
 from server.keys.key_ring import KeyRing
 from server.store.key import Key
-from server.store.store import SessionRow, Store
+from server.store.rows import SessionRow
+from server.store.store import Store
 from workers.errors import StoreUnavailable
 from workers.units import DAY_S, HOUR_S
 

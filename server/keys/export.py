@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +21,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from server.keys.key_ring import Imported, KeyRing
+from server.keys.key_ring import KeyRing
 from server.store.key import Instant, Key, Limits, Status, Weight
 from server.store.private_file import write_private
-from server.store.store import StoreFailure
+from server.store.store import Store, StoreFailure
 
 log = logging.getLogger("roxy.export")
 
@@ -120,9 +120,19 @@ def read_export(path: Path) -> list[Key]:
     return keys
 
 
-async def import_keys(ring: KeyRing, path: Path) -> Imported:
-    """Add the keys of an export that are not known yet; those that are stay as they are."""
-    return await ring.import_keys(await asyncio.to_thread(read_export, path))
+@asynccontextmanager
+async def open_key_ring(store: Store, export: Path) -> AsyncIterator[KeyRing]:
+    """Load the keys and keep their export up to date; leaving finishes both. Raises StoreFailure.
+
+    Keys that only the export has are taken from it when the store is new.
+    """
+    keys = KeyRing(store)
+    await keys.load()
+    try:
+        async with KeyExport(export, keys):
+            yield keys
+    finally:
+        await keys.aclose()
 
 
 class KeyExport:
@@ -134,7 +144,6 @@ class KeyExport:
 
     def __init__(self, path: Path, ring: KeyRing) -> None:
         self.path = path
-        self.exported_at: int | None = None
         self._ring = ring
         self._due = False
         self._woken = asyncio.Event()
@@ -199,7 +208,6 @@ class KeyExport:
                 strangers,
                 aside,
             )
-        self.exported_at = int((await asyncio.to_thread(self.path.stat)).st_mtime)
         return known != {key.id: _lasting(key) for key in found}
 
     async def _keep_aside(self) -> Path:
@@ -233,7 +241,6 @@ class KeyExport:
             return False
         if again:
             log.warning("%s is written again", self.path)
-        self.exported_at = now
         return True
 
 

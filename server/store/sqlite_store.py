@@ -22,19 +22,19 @@ from msgspec import structs
 
 from server.store.key import Key, Limits
 from server.store.migrate import Migration
-from server.store.sqlite_file import PATIENCE_S, open_database
-from server.store.sqlite_thread import SqliteThread, transaction
-from server.store.store import (
+from server.store.rows import (
     NOT_FAILED,
     Batch,
     CounterRow,
     Percentile,
     SessionRow,
-    StoreFailure,
     UsageDay,
     UsagePage,
     UsageRow,
 )
+from server.store.sqlite_file import PATIENCE_S, open_database
+from server.store.sqlite_thread import SqliteThread, transaction
+from server.store.store import StoreFailure
 from workers.run.job import Attempt
 from workers.units import DAY_S
 

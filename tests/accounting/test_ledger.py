@@ -19,8 +19,9 @@ from server.config.settings import Guests
 from server.identity.authentication import OWNER, Principal
 from server.keys.key_ring import KeyRing
 from server.store.key import Limits, NewKey
+from server.store.rows import UsageRow
 from server.store.sqlite_store import SqliteStore
-from server.store.store import Store, UsageRow
+from server.store.store import Store
 from workers.catalog.catalog import Model, Prices
 from workers.errors import InvalidKey, Overloaded, StoreUnavailable, UpstreamUnavailable
 from workers.request.chat_request import Usage, parse_chat

@@ -15,7 +15,7 @@ from support.fakes.upstream import FakeUpstream, refusal, stream_of
 from support.front_door import MODEL, Door, front_door
 
 from server.accounting.model_health import RING, WINDOW_S, Health, ModelHealth
-from server.store.store import UsageRow
+from server.store.rows import UsageRow
 from webui.shell.health_words import HealthWords, health_words
 
 

@@ -64,12 +64,12 @@ async def test_who_listens_for_others_without_tls_is_warned(
     tmp_path: Path, settings: str, warned: bool
 ) -> None:
     async with serving(tmp_path, settings=f"[server]\n{settings}\n") as roxy:
-        assert ("keys travel unprotected" in roxy.err) is warned
+        assert ("keys are sent unencrypted" in roxy.err) is warned
 
 
 async def test_idle_connections_of_strangers_leave_files_for_those_who_ask(tmp_path: Path) -> None:
     async with FakeUpstream() as upstream, serving(tmp_path, upstream, open_files=200) as roxy:
-        assert "at most 68 clients are connected: the system allows 200 open files" in roxy.err
+        assert "at most 68 client connections: the system allows 200 open files" in roxy.err
         assert (await roxy.door.chat()).status_code == 200
         strangers = [await asyncio.open_connection("127.0.0.1", roxy.door.port) for _ in range(300)]
         try:

@@ -20,9 +20,10 @@ from server.store.migrate import (
     released_migrations,
     split_statements,
 )
+from server.store.rows import Batch
 from server.store.sqlite_file import connect, open_database
 from server.store.sqlite_store import SqliteStore
-from server.store.store import Batch, StoreFailure
+from server.store.store import StoreFailure
 
 FIRST = Migration(1, "0001_pets.sql", "CREATE TABLE pets (name TEXT);")
 SECOND = Migration(

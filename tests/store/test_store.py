@@ -14,8 +14,9 @@ from msgspec import structs
 from support.builders.rows import NOON, a_key, a_row
 
 from server.store.key import Limits
+from server.store.rows import Batch, CounterRow, Percentile, SessionRow, UsageDay, UsageRow
 from server.store.sqlite_store import SqliteStore
-from server.store.store import Batch, CounterRow, Percentile, SessionRow, Store, UsageDay, UsageRow
+from server.store.store import Store
 from workers.run.job import Attempt
 
 DAY_S = 86_400.0

@@ -19,9 +19,10 @@ from support.builders.rows import a_key, a_row
 from server.keys.export import KeyExport, read_export
 from server.keys.key_ring import KeyRing
 from server.store.key import NewKey
+from server.store.rows import Batch
 from server.store.sqlite_file import open_database
 from server.store.sqlite_store import SqliteStore
-from server.store.store import Batch, StoreFailure
+from server.store.store import StoreFailure
 from workers.errors import StoreUnavailable
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from server.accounting.counters import Budget, Counters
 from server.store.key import Key, Limits
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 from webui.keys.key_form import PER, dollars_typed
 from webui.shell.figures import plural
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from server.api.requests import LARGEST
 from server.http.query import read_number, refuse_unknown
-from server.store.store import UsageRow
+from server.store.rows import UsageRow
 from webui.shell.charts import Phase, phases
 from webui.shell.filters import Choice, People, link, model_choices
 from webui.shell.pages import OwnerPageHandler

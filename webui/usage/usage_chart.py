@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from server.api.usage import add_up
 from server.http.query import Span
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 from webui.shell.charts import BarChart, Series, stacked_bars
 from webui.shell.figures import count, exact_money, money, plural, short
 

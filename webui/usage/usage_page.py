@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from server.api.usage import add_up
 from server.http.query import Span, read_span, refuse_unknown
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 from webui.shell.filters import People, link, model_choices
 from webui.shell.pages import OwnerPageHandler
 from webui.usage.usage_chart import METRICS, Metric, draw

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from server.http.query import Span
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 from webui.shell.charts import PLOT_HEIGHT, BarChart, Phase, Series, phases, stacked_bars, ticks
 from webui.shell.figures import change, duration, exact_moment, exact_money, money, share, short
 from webui.usage.usage_chart import bars_of, draw, unit_of

@@ -1,0 +1,126 @@
+"""The rows that a store keeps and the answers it gives: usage, sessions and limit counters.
+
+The key has a module of its own, `server/store/key.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from workers.run.job import Attempt
+
+NOT_FAILED = ("finished", "cancelled")
+"""Endings that are no failure of the gateway or its upstreams."""
+
+
+class UsageRow(Struct, frozen=True):
+    """One request. `at` is in Unix seconds; None: not known. Money is in micro-dollars.
+
+    `key_id` is "owner", "guest" or a key's id, `status` how the request ended, `attempts` what was
+    tried for it, None: one deployment that answered, or none.
+    """
+
+    request_id: str
+    at: float
+    key_id: str
+    model: str
+    deployment: str | None
+    status: str
+    http_status: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    estimated: bool
+    cost_microusd: int | None
+    ttft_ms: int | None
+    duration_ms: int
+    queued_ms: int
+    stream: bool
+    attempts: tuple[Attempt, ...] | None = None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Give how fast the answer was written once it had begun; None: not known."""
+        if self.ttft_ms is None or self.duration_ms <= self.ttft_ms or not self.completion_tokens:
+            return None
+        return round(self.completion_tokens * 1000 / (self.duration_ms - self.ttft_ms), 1)
+
+
+class SessionRow(Struct, frozen=True):
+    """A browser that has signed in; times are in Unix seconds.
+
+    `digest` is the SHA-256 of the session's id, `principal` "owner" or a key's id, `credential` the
+    SHA-256 of the key that was given: the session is worth what that key is worth.
+    """
+
+    digest: bytes
+    principal: str
+    credential: bytes
+    created_at: int
+    seen_at: int
+
+
+class UsageDay(Struct, frozen=True):
+    """The sums of one UTC day ("2026-11-22"), key and model.
+
+    `failed` counts the endings outside NOT_FAILED, `unpriced_requests` the requests that used
+    tokens whose price is unknown. TTFT's mean is `ttft_ms_sum / ttft_count`.
+    """
+
+    day: str
+    key_id: str
+    model: str
+    requests: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated_requests: int = 0
+    unpriced_requests: int = 0
+    cost_microusd: int = 0
+    ttft_ms_sum: int = 0
+    ttft_count: int = 0
+    duration_ms_sum: int = 0
+
+
+class CounterRow(Struct, frozen=True):
+    """The state of one limit of one scope; `updated_at` is wall-clock time.
+
+    `kind` names the limit; what begins with "budget" is money and never dropped.
+    """
+
+    scope: str
+    kind: str
+    value: float
+    period: str
+    updated_at: float
+
+
+class Batch(Struct, frozen=True):
+    """What is written behind in one transaction; `last_used` maps key ids to Unix seconds."""
+
+    rows: Sequence[UsageRow] = ()
+    counters: Sequence[CounterRow] = ()
+    last_used: Mapping[str, int] = {}
+
+
+class UsagePage(Struct, frozen=True):
+    """Some rows, newest first; pass `before` on to read the next older ones, None: no more."""
+
+    rows: Sequence[UsageRow]
+    before: int | None
+
+
+class Percentile(Struct, frozen=True):
+    """A value that so many of 100 requests stayed within; `requests` is how many were asked.
+
+    None: there were none.
+    """
+
+    value: int | None
+    requests: int
