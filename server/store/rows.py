@@ -12,14 +12,14 @@ from msgspec import Struct
 from workers.run.job import Attempt
 
 NOT_FAILED = ("finished", "cancelled")
-"""Endings that are no failure of the gateway or its upstreams."""
+"""Endings that do not count as failures of the gateway or its upstreams."""
 
 
 class UsageRow(Struct, frozen=True):
-    """One request. `at` is in Unix seconds; None: not known. Money is in micro-dollars.
+    """One request. `at` is in Unix seconds, money in micro-dollars; None: unknown.
 
-    `key_id` is "owner", "guest" or a key's id, `status` how the request ended, `attempts` what was
-    tried for it, None: one deployment that answered, or none.
+    `key_id` is "owner", "guest" or a key's id, `status` the job's ending. `attempts` lists the
+    deployments that were tried; None: there were no failed ones.
     """
 
     request_id: str
@@ -44,7 +44,7 @@ class UsageRow(Struct, frozen=True):
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Give how fast the answer was written once it had begun; None: not known."""
+        """Return the completion tokens per second after the first one; None: unknown."""
         if self.ttft_ms is None or self.duration_ms <= self.ttft_ms or not self.completion_tokens:
             return None
         return round(self.completion_tokens * 1000 / (self.duration_ms - self.ttft_ms), 1)
@@ -54,7 +54,7 @@ class SessionRow(Struct, frozen=True):
     """A browser that has signed in; times are in Unix seconds.
 
     `digest` is the SHA-256 of the session's id, `principal` "owner" or a key's id, `credential` the
-    SHA-256 of the key that was given: the session is worth what that key is worth.
+    SHA-256 of the key that was entered: the session ends when that key is no longer accepted.
     """
 
     digest: bytes
@@ -68,7 +68,7 @@ class UsageDay(Struct, frozen=True):
     """The sums of one UTC day ("2026-11-22"), key and model.
 
     `failed` counts the endings outside NOT_FAILED, `unpriced_requests` the requests that used
-    tokens whose price is unknown. TTFT's mean is `ttft_ms_sum / ttft_count`.
+    tokens of unknown price. The mean TTFT is `ttft_ms_sum / ttft_count`.
     """
 
     day: str
@@ -91,7 +91,7 @@ class UsageDay(Struct, frozen=True):
 class CounterRow(Struct, frozen=True):
     """The state of one limit of one scope; `updated_at` is wall-clock time.
 
-    `kind` names the limit; what begins with "budget" is money and never dropped.
+    `kind` names the limit; those that begin with "budget" are money and are never dropped.
     """
 
     scope: str
@@ -102,7 +102,7 @@ class CounterRow(Struct, frozen=True):
 
 
 class Batch(Struct, frozen=True):
-    """What is written behind in one transaction; `last_used` maps key ids to Unix seconds."""
+    """What the ledger writes in one transaction; `last_used` maps key ids to Unix seconds."""
 
     rows: Sequence[UsageRow] = ()
     counters: Sequence[CounterRow] = ()
@@ -110,16 +110,16 @@ class Batch(Struct, frozen=True):
 
 
 class UsagePage(Struct, frozen=True):
-    """Some rows, newest first; pass `before` on to read the next older ones, None: no more."""
+    """Some rows, newest first; `before` is the argument for the next page, None: it is the last."""
 
     rows: Sequence[UsageRow]
     before: int | None
 
 
 class Percentile(Struct, frozen=True):
-    """A value that so many of 100 requests stayed within; `requests` is how many were asked.
+    """The value that a percentage of requests does not exceed, and the number of requests.
 
-    None: there were none.
+    The value is None when there were no requests.
     """
 
     value: int | None

@@ -1,8 +1,8 @@
-"""What is kept: keys, small facts, limit counters and usage, behind one protocol.
+"""The protocol of a store: keys, sessions, named values, limit counters and usage.
 
-Two kinds of trouble. `StoreFailure`: the gateway cannot start, in one line that says what to do.
-`workers.errors.StoreUnavailable`: a call failed while running (locked, full, read-only, damaged);
-nothing was changed, the caller may try again, and the store heals by itself.
+There are two kinds of errors. `StoreFailure`: the gateway cannot start. `StoreUnavailable` of
+`workers/errors.py`: a call failed while the gateway runs (locked, full, read-only, damaged).
+Nothing was changed then, the call can be repeated, and the store recovers by itself.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from server.store.rows import (
 
 
 class StoreFailure(Exception):
-    """The gateway cannot start. The message is one line: what is wrong, where, what to do."""
+    """The gateway cannot start; the message is one line: what is wrong, where, and what to do."""
 
 
 class Store(Protocol):
-    """Keeps everything. Every method raises StoreUnavailable, and then nothing was changed."""
+    """Keep all data. Every method raises StoreUnavailable when nothing was changed.
+
+    A protocol, because a second implementation for a shared database is planned.
+    """
 
     async def load_keys(self) -> list[Key]:
         """Read every key."""
@@ -39,10 +42,10 @@ class Store(Protocol):
         """Insert or update keys, all or none; durable on return."""
 
     async def load_meta(self, name: str) -> bytes | None:
-        """Read a small named fact."""
+        """Read a named value; None: it is not set."""
 
     async def put_meta(self, name: str, value: bytes) -> None:
-        """Write a small named fact; durable on return."""
+        """Write a named value; durable on return."""
 
     async def load_sessions(self) -> list[SessionRow]:
         """Read every session."""
@@ -57,7 +60,7 @@ class Store(Protocol):
         """Read every counter."""
 
     async def drop_counters(self, before: float) -> int:
-        """Forget counters not written since `before` (Unix seconds), but no budgets."""
+        """Delete counters not written since `before`, except budgets; return how many."""
 
     async def record(self, batch: Batch) -> None:
         """Write usage rows, their daily sums, counters and last uses, all or none."""
@@ -87,16 +90,16 @@ class Store(Protocol):
         key_id: str | None = None,
         model: str | None = None,
     ) -> Percentile:
-        """Give a percentile of the TTFT in milliseconds, of the single requests still on record.
+        """Compute a percentile of the TTFT in milliseconds over the usage rows still kept.
 
-        Both days are included. It reads every one of them: ask for days with not too many.
+        Both days are included. It reads all rows of the span, so its time grows with them.
         """
 
     async def find_usage_row(self, request_id: str) -> UsageRow | None:
-        """Find one request; of several with this id the newest."""
+        """Find one request by its id, the newest if there are several; None: there is none."""
 
     async def prune(self, before_day: str) -> int:
-        """Delete usage rows older than a UTC day; daily sums stay. Gives how many went."""
+        """Delete usage rows older than a UTC day; daily sums stay. Return how many were deleted."""
 
     async def check_writable(self) -> None:
-        """Write a little, to know whether writing works."""
+        """Write a small value to test whether writing works."""
