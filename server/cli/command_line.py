@@ -108,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
         parents=[shared],
         help="copy the database, even while the gateway runs",
         description="Copy the database into a new file, even while the gateway runs. To restore the"
-        " copy, stop the gateway and replace roxy.db with it.",
+        " copy, stop the gateway, replace roxy.db with it and delete roxy.db-wal if there is one.",
     )
     command.add_argument("file", type=Path, help="file to write; it must not exist")
     command.set_defaults(run=run_backup)

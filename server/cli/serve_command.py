@@ -72,7 +72,9 @@ def _greet(running: Gateway, start_s: float) -> None:
             "no model can be served: run `roxy check` to see what is missing, or start with --demo"
         )
     elif services.config.demo:
-        log.warning("demo: a script answers for models without an upstream, not a language model")
+        log.warning(
+            "demo: models without an upstream are answered by a script, not by a language model"
+        )
     log.info(
         "ready in %.2f s at %s/api/v1 with %d of %d models",
         start_s,

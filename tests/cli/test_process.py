@@ -230,7 +230,7 @@ async def test_the_demo_streams_all_four_models_to_the_openai_client(tmp_path: P
         serving(tmp_path, options=("--demo",)) as roxy,
         openai.AsyncOpenAI(base_url=f"{roxy.door.url}/api/v1", api_key=OWNER) as client,
     ):
-        assert roxy.served == "4 of 4" and "a script, not a model" in roxy.err
+        assert roxy.served == "4 of 4" and "by a script, not by a language model" in roxy.err
 
         async def answer_of(model: str) -> str:
             stream = await client.chat.completions.create(
