@@ -151,10 +151,6 @@ class SqliteStore:
                 " place."
             ) from error
 
-    async def put_key(self, key: Key) -> None:
-        """Insert or update a key; durable on return."""
-        await self.put_keys((key,))
-
     async def put_keys(self, keys: Sequence[Key]) -> None:
         """Insert or update keys, all or none; durable on return."""
         values = [_key_values(key) for key in keys]

@@ -68,7 +68,7 @@ class SqliteThread(aiosqlite.Connection):
     ) -> Result:
         """Run `work` in the thread and return its result; `reads`: it writes nothing.
 
-        Raises StoreUnavailable when nothing was changed.
+        Raises StoreUnavailable; nothing was changed then.
         """
         if not self._serving:
             raise StoreUnavailable("The gateway has closed its database. Try again shortly.")

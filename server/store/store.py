@@ -27,16 +27,13 @@ class StoreFailure(Exception):
 
 
 class Store(Protocol):
-    """Keep all data. Every method raises StoreUnavailable when nothing was changed.
+    """Keep all data. A method that fails raises StoreUnavailable and has changed nothing.
 
     A protocol, because a second implementation for a shared database is planned.
     """
 
     async def load_keys(self) -> list[Key]:
         """Read every key."""
-
-    async def put_key(self, key: Key) -> None:
-        """Insert or update a key; durable on return."""
 
     async def put_keys(self, keys: Sequence[Key]) -> None:
         """Insert or update keys, all or none; durable on return."""
