@@ -99,7 +99,7 @@ class Admission:
         """Take what the request may use at most and grant a lease.
 
         A guest's request is changed to ask for at most `guests.max_output_tokens` over all choices.
-        Raises Forbidden, RateLimited or BudgetExceeded when nothing was taken.
+        Raises Forbidden, RateLimited or BudgetExceeded; nothing is taken then.
         """
         taken = None
         if not principal.is_owner:

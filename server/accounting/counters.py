@@ -112,7 +112,7 @@ class Counters(Protocol):
         """
 
     def settle(self, taken: Taken, tokens: int, cost_microusd: int) -> None:
-        """Put the true use in the place of what was taken and free the place; once per take."""
+        """Replace what was taken by the true usage and free the place, once per take."""
 
     def give_back(self, taken: Taken) -> None:
         """Return everything that was taken, once per take."""
