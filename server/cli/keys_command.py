@@ -8,12 +8,11 @@ that `create` put into a mistyped directory would be of no use.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,13 @@ LIMIT_OPTIONS = {
     "tokens_per_minute": "tokens per minute",
     "concurrent_requests": "simultaneous requests",
 }
+OPTIONS = {
+    "models": "--models",
+    "grace_s": "--grace-s",
+    "expires_at": "--expires-in-days",
+    "limits.budget_microusd": "--budget-dollars",
+} | {f"limits.{name}": f"--{name.replace('_', '-')}" for name in LIMIT_OPTIONS}
+"""The options that set the fields of the API, which its errors name as `param`."""
 MOST = 1_000_000
 """Largest number of dollars or days: larger ones are typing mistakes."""
 
@@ -145,51 +151,39 @@ async def keys_command(
         await _import(config, options.file)
     else:
         async with open_administration(config, environ) as keys:
-            await _administer(keys, options)
+            try:
+                await _administer(keys, options)
+            except Refusal as error:
+                raise Refusal(_advise(error, options)) from error
 
 
 async def _administer(keys: KeyAdministration, options: argparse.Namespace) -> None:
     if options.keys == "list":
         _print_table(await keys.list())
     elif options.keys == "create":
-        await _create(keys, _new_key_body(options))
+        key = await keys.create(_new_key_body(options))
+        # Only the secret goes to standard output, so that KEY=$(roxy keys create NAME) holds it.
+        print(f"{key['id']}  {key['name']}", file=sys.stderr)
+        print("The secret, shown only once:", file=sys.stderr)
+        print(key["key"])
     elif options.keys == "revoke":
-        with _naming(options.id):
-            key = await keys.revoke(options.id)
+        key = await keys.revoke(options.id)
         print(f"{key['id']} ({key['name']}) is revoked.")
     else:
-        with _naming(options.id):
-            key = await keys.rotate(options.id, options.grace_s)
+        key = await keys.rotate(options.id, options.grace_s)
         print("The new secret, shown only once:", file=sys.stderr)
         print(key["key"])
 
 
-async def _create(keys: KeyAdministration, body: dict[str, Any]) -> None:
-    try:
-        key = await keys.create(body)
-    except Refusal as error:
-        unknown = re.fullmatch(r"models\[(\d+)\]", error.param or "")
-        if unknown is None:
-            raise
-        model = body["models"][int(unknown[1])]
-        raise Refusal(
-            f"There is no model {model!r}: `roxy check --offline` lists the models."
-        ) from error
-    # Only the secret goes to standard output, so that KEY=$(roxy keys create NAME) holds it.
-    print(f"{key['id']}  {key['name']}", file=sys.stderr)
-    print("The secret, shown only once:", file=sys.stderr)
-    print(key["key"])
-
-
-@contextlib.contextmanager
-def _naming(key_id: str) -> Iterator[None]:
-    """Replace the API's advice for an unknown key by advice for the command line."""
-    try:
-        yield
-    except Refusal as error:
-        if error.code != NotFound.code:
-            raise
-        raise Refusal(f"There is no key {key_id!r}: `roxy keys list` shows all keys.") from error
+def _advise(error: Refusal, options: argparse.Namespace) -> str:
+    """Return what to do at a shell prompt, by the error's `code` and `param`."""
+    if error.code == NotFound.code and "id" in options:
+        return f"There is no key {options.id!r}: `roxy keys list` shows all keys."
+    param = error.param or ""
+    if one_model := re.fullmatch(r"models\[(\d+)\]", param):
+        model = _model_ids(options.models)[int(one_model[1])]
+        return f"There is no model {model!r}: `roxy check --offline` lists the models."
+    return f"{OPTIONS[param]}: {error}" if param in OPTIONS else str(error)
 
 
 async def _import(config: Config, file: Path) -> None:
@@ -236,10 +230,14 @@ def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:
         limits["budget_period"] = options.budget_period
     body: dict[str, Any] = {"name": options.name, "limits": limits}
     if options.models is not None:
-        body["models"] = [part.strip() for part in options.models.split(",") if part.strip()]
+        body["models"] = _model_ids(options.models)
     if options.expires_in_days is not None:
         body["expires_at"] = int(time.time() + options.expires_in_days * DAY_S)
     return body
+
+
+def _model_ids(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _print_table(keys: list[dict[str, Any]]) -> None:
