@@ -68,7 +68,7 @@ class Account:
         self.tokens = self._bucket("tokens", self.tokens, limits.tokens_per_minute, now)
         self.restored = None
 
-    def under(self, limits: Limits, now: float) -> Account:
+    def with_limits(self, limits: Limits, now: float) -> Account:
         """Return a copy of the account with other limits applied."""
         shown = copy(self)
         shown.requests, shown.day, shown.tokens = map(copy, (self.requests, self.day, self.tokens))
@@ -103,7 +103,7 @@ class Account:
     def affords(self, cost_microusd: int, now: float, wall: float) -> bool:
         """Return whether the budget covers a cost besides what is spent and reserved."""
         budget = self.limits.budget_microusd
-        if budget is None or cost_microusd == 0:
+        if budget is None or cost_microusd == 0:  # free models work after the budget is spent
             return True
         spent = 0
         if self.tallies is not None:
@@ -123,6 +123,7 @@ class Account:
             return never_affordable(budget, cost_microusd)
         if budget is not None and cost_microusd > budget.limit_microusd - budget.spent_microusd:
             return over_budget(budget, cost_microusd)
+        # From here on waiting helps; only after the longest wait does the request fit.
         waits: list[tuple[float, GatewayError]] = []
         who = " by all guests together" if together else ""
         for bucket, per in ((self.requests, "minute"), (self.day, "day")):
@@ -152,7 +153,7 @@ class Account:
         self.running -= 1
         self.reserved -= cost_microusd
 
-    def untake(self, tokens: int, now: float) -> None:
+    def give_back(self, tokens: int, now: float) -> None:
         """Return a request and its tokens to the buckets."""
         if self.requests is not None:
             self.requests.add(-1, now)
@@ -196,7 +197,7 @@ class Account:
             self.budget(now, wall),
         )
 
-    def forgettable(self, now: float) -> bool:
+    def is_idle(self, now: float) -> bool:
         """Return whether a new account would be equal, so that this one can be dropped."""
         return (
             not self.running

@@ -148,6 +148,7 @@ class Admission:
                 raise _price_unknown(model)
             most = request.n * (answer or model.max_output_tokens)
             cost_microusd = model.prices.worst_case_microusd(prompt, most)
+        # Without a stated maximum only the prompt is reserved; the ledger counts the answer.
         tokens = prompt + request.n * (answer or 0)
         return await self._counters.take(key.id, limits, tokens, cost_microusd)
 

@@ -86,7 +86,7 @@ class Ledger:
         if lease.settled:
             log.warning("request %s was settled twice", lease.request_id)
             return
-        lease.settled = True
+        lease.settled = True  # first of all: an error below must not settle the lease again
         usage, estimated = find_usage(outcome, lease.prompt_estimate)
         cost_microusd = _cost_microusd(lease, usage)
         if lease.taken is not None:
@@ -158,6 +158,7 @@ class Ledger:
     def _flush_soon(self) -> None:
         if self._flusher is not None:
             self._again = True
+        # One timer until it fires: a transaction for many rows costs little more than for one.
         elif self._timer is None and not self._closing.is_set():
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(FLUSH_AFTER_S, self._flush_now)

@@ -84,6 +84,7 @@ class Bucket:
         """
         level = self.drain(now)
         if level > limit:
+            # A debt (level above both limits) scales with the rate, so it drains in the same time.
             self.level = min(level, max(float(limit), level * limit / self.limit))
         self.limit = limit
         self.per_s = limit / self.period_s
@@ -91,7 +92,7 @@ class Bucket:
     def meter(self, now: float) -> Meter:
         """Return what remains; a debt shows as nothing remaining and a longer reset."""
         level = self.drain(now)
-        remaining = int(self.limit - level + SLACK)
+        remaining = int(self.limit - level + SLACK)  # 0.9999999 of a request counts as one
         return Meter(self.limit, max(0, remaining), level / self.per_s)
 
 
@@ -116,6 +117,8 @@ def period_named(kind: BudgetPeriod, label: str) -> Period | None:
     if kind == "total":
         return ALL_TIME if label == "" else None
     try:
+        # Since Python 3.11 this reads week dates (ISO 8601, "2026-W47" is its Monday). It accepts
+        # other spellings too, such as "20261122"; only those that we write match below.
         first = date.fromisoformat(f"{label}-01" if kind == "month" else label)
         period = _period(kind, (first - EPOCH).days)
     except (ValueError, OverflowError):
@@ -129,11 +132,13 @@ def _period(kind: BudgetPeriod, day_number: int) -> Period:
     if kind == "day":
         label, first, after = day.isoformat(), day, day + timedelta(days=1)
     elif kind == "week":
+        # The ISO year, which differs from the calendar year around 1 January.
         year, week, weekday = day.isocalendar()
         first = day - timedelta(days=weekday - 1)
         label, after = f"{year:04d}-W{week:02d}", first + timedelta(days=7)
     else:
         first = day.replace(day=1)
+        # 31 days after the first of a month is always in the next month.
         label, after = f"{day:%Y-%m}", (first + timedelta(days=31)).replace(day=1)
     return Period(label, (first - EPOCH).days * DAY_S, (after - EPOCH).days * DAY_S)
 

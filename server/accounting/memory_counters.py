@@ -21,6 +21,7 @@ MAX_SCOPES = 100_000
 VISITS = 2
 """Old scopes checked for each new one: more than one, so that checking outpaces growth."""
 VISITS_WHEN_CROWDED = 64
+"""Bounds the time of one take; `max_scopes` can be exceeded when all of them must stay."""
 
 
 class MemoryCounters:
@@ -76,6 +77,7 @@ class MemoryCounters:
         now = self._clock()
         account = self._accounts[taken.scope]
         account.leave(taken.cost_microusd)
+        # Either may be None when the key's limits were changed while the request ran.
         if account.tokens is not None and taken.tokens is not None:
             account.tokens.add(tokens - taken.tokens, now)
         if cost_microusd:
@@ -89,12 +91,12 @@ class MemoryCounters:
         now = self._clock()
         account = self._accounts[taken.scope]
         account.leave(taken.cost_microusd)
-        account.untake(taken.tokens or 0, now)
+        account.give_back(taken.tokens or 0, now)
         self._note(taken.scope)
         if taken.shared:
             together = self._accounts[taken.shared]
             together.leave(0)
-            together.untake(0, now)
+            together.give_back(0, now)
             self._note(taken.shared)
 
     def standing(self, scope: str, limits: Limits) -> Standing:
@@ -102,7 +104,7 @@ class MemoryCounters:
         now = self._clock()
         account = self._accounts.get(scope) or Account()
         if account.limits is not limits:
-            account = account.under(limits, now)
+            account = account.with_limits(limits, now)
         return account.standing(now, self._wall())
 
     # Saving
@@ -143,6 +145,7 @@ class MemoryCounters:
     def _open(self, scope: str, limits: Limits, now: float) -> Account:
         """Return a scope's account, or a new one that is kept only once something is taken."""
         account = self._accounts.get(scope) or Account()
+        # By identity: a changed key is a new object, and comparing all fields would cost more here.
         if account.limits is not limits:
             account.adopt(limits, now)
         return account
@@ -164,7 +167,7 @@ class MemoryCounters:
         crowded = len(self._accounts) >= self._max_scopes
         for _ in range(min(len(self._visit_order), VISITS_WHEN_CROWDED if crowded else VISITS)):
             scope = self._visit_order.popleft()
-            if self._accounts[scope].forgettable(now):
+            if self._accounts[scope].is_idle(now):
                 del self._accounts[scope]
             else:
                 self._visit_order.append(scope)
@@ -175,6 +178,7 @@ class MemoryCounters:
         for _ in range(min(len(self._visit_order), VISITS_WHEN_CROWDED)):
             scope = self._visit_order.popleft()
             account = self._accounts[scope]
+            # A running request settles its account later, and spent money must not be forgotten.
             if not account.running and account.tallies is None:
                 del self._accounts[scope]
                 return True

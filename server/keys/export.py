@@ -114,6 +114,7 @@ def read_export(path: Path) -> list[Key]:
         raise StoreFailure(f"{path} cannot be read ({error.strerror}).") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedExport(f"{path} is not a complete export of keys ({error}).") from error
+    # Look-ups are by id and by hash; of two equal ones, one key could never be found.
     for what, distinct in (("id", {k.id for k in keys}), ("hash", {k.digest for k in keys})):
         if len(distinct) < len(keys):
             raise DamagedExport(f"{path} is damaged: two of its keys have the same {what}.")
@@ -160,6 +161,7 @@ class KeyExport:
                 f"{self.path} cannot be updated ({error.strerror}): check that its directory is"
                 " writable and its disk is not full."
             ) from error
+        # One task writes, so that an older state can never replace a newer one.
         self._task = asyncio.create_task(self._keep_writing())
         return self
 

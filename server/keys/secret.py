@@ -63,7 +63,7 @@ def _random(length: int) -> str:
 
 
 def _checksum(body: str) -> str:
-    rest, digits = zlib.crc32(body.encode()), ""
+    rest, digits = zlib.crc32(body.encode()), ""  # 32 bits fit into 6 digits: 62**6 > 2**35
     for _ in range(CHECK_LENGTH):
         rest, digit = divmod(rest, 62)
         digits = BASE62[digit] + digits

@@ -113,6 +113,7 @@ def split_statements(sql: str) -> Iterator[str]:
     Strings, comments and triggers, which may contain semicolons, stay whole.
     """
     statement = ""
+    # `complete_statement` uses SQLite's own tokenizer, so a semicolon in a string does not count.
     for piece in re.split(r"(?<=;)", sql):
         statement += piece
         if sqlite3.complete_statement(statement):

@@ -22,6 +22,7 @@ def write_private(path: Path, data: bytes) -> None:
 
     Blocks on the disk: call it in a thread. Raises OSError and keeps the old content.
     """
+    # In the same directory: a rename is atomic within one file system only (rename(2)).
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     try:
@@ -38,7 +39,7 @@ def put_in_place(part: Path, path: Path) -> None:
 
     The directory is synced too, because the new name is part of it (fsync(2), Notes).
     """
-    _sync(part)
+    _sync(part)  # before the rename, or a power failure could leave the new name with no content
     part.replace(path)
     _sync(path.parent)
 

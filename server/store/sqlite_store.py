@@ -84,7 +84,9 @@ PUT_META = (
     " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 SESSION_COLUMNS = "sha256, principal, credential_sha256, created_at, seen_at"
+# Digests, not secrets: whoever reads the file cannot sign in with them.
 ADD_SESSION = f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({_marks(SESSION_COLUMNS)})"
+# max(): a repeated write must not set the time back.
 SEEN_SESSION = "UPDATE sessions SET seen_at = max(seen_at, ?) WHERE sha256 = ?"
 END_SESSION = "DELETE FROM sessions WHERE sha256 = ?"
 ADD_USAGE = f"INSERT INTO usage ({USAGE_COLUMNS}) VALUES ({_marks(USAGE_COLUMNS)})"
@@ -202,6 +204,7 @@ class SqliteStore:
 
     async def drop_counters(self, before: float) -> int:
         """Delete counters not written since `before`, except budgets; return how many."""
+        # A total or monthly budget still counts when its key has not been used for weeks.
         statement = "DELETE FROM counters WHERE kind NOT LIKE 'budget%' AND updated_at < ?"
         return await self._write(statement, (before,))
 
@@ -232,7 +235,7 @@ class SqliteStore:
         where, values = _where({"seq <": before, "status =": status}, key_id, model)
         rows = await self._read(
             f"SELECT {USAGE_COLUMNS}, seq FROM usage{where} ORDER BY seq DESC LIMIT ?",
-            (*values, limit + 1),
+            (*values, limit + 1),  # one more tells whether there is a next page
         )
         page = rows[:limit]
         return UsagePage(
