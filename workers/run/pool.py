@@ -30,7 +30,7 @@ from workers.run.clock import Clock
 from workers.run.job import Job, JobEnded
 from workers.run.queue import FairQueue
 from workers.run.routing import Routing, no_deployment_message, worse
-from workers.transport.transport import Exchange, Transport
+from workers.transport.transport import Transport, UpstreamExchange
 from workers.units import KIB, MIB
 
 log = logging.getLogger("roxy.workers")
@@ -55,7 +55,9 @@ class Relay:
 
     __slots__ = ("_clock", "_exchange", "_job", "_translator")
 
-    def __init__(self, job: Job, translator: Translator, clock: Clock, exchange: Exchange) -> None:
+    def __init__(
+        self, job: Job, translator: Translator, clock: Clock, exchange: UpstreamExchange
+    ) -> None:
         self._job = job
         self._translator = translator
         self._clock = clock
@@ -190,7 +192,7 @@ class ModelPool:
                 raise translator.refusal(head.status, head.headers, page)
             translator.check_head(head.status, head.headers)
             if job.request.stream:
-                exchange.follow(relay)
+                exchange.follow(relay.feed)
                 await exchange.end()
                 if not job.ended:
                     job.finish(translator.finish())
@@ -205,7 +207,7 @@ class ModelPool:
             exchange.release()
             relay.let_go()
 
-    def _open(self, deployment: Deployment, request: UpstreamRequest) -> Exchange:
+    def _open(self, deployment: Deployment, request: UpstreamRequest) -> UpstreamExchange:
         url = deployment.base_url.rstrip("/") + request.path
         head = self._transport.request_head("POST", url, request.headers)
         return self._transport.exchange(url, head, request.body)
