@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from server.store.key import Limits, Period, Status
-from workers.run.job import State
+from workers.run.job import JobState
 
 
 class ErrorDetails(Struct):
@@ -272,7 +272,7 @@ class Job(Struct):
     id: str
     object: Literal["job"]
     model: str
-    state: State
+    state: JobState
     position: int | None
     waiting: int | None
     expected_wait_s: float | None
@@ -293,7 +293,7 @@ class LiveJob(Struct):
     """A request that runs or waits; `tokens` is an estimate, `started_s` its age."""
 
     id: str
-    state: State
+    state: JobState
     who: str
     who_name: str
     position: int | None
