@@ -63,7 +63,7 @@ def _summary(catalog: Catalog, works: set[str]) -> str:
         return f"{len(served)} of {len(catalog)} models can be served."
     if any(model.live_deployments() for model in catalog):
         return "No model can be served: none of the upstreams above works."
-    names = sorted({name for model in catalog for name in catalog.missing_secrets(model)})
+    names = sorted({name for model in catalog for name in model.missing_secrets()})
     wanted = f"Set one of {', '.join(names)}, add" if names else "Add"
     return f"No model can be served. {wanted} a deployment to roxy.toml, or start with --demo."
 

@@ -58,9 +58,8 @@ def _ranked(live: Sequence[Deployment]) -> list[Deployment]:
 
 
 def no_deployment_message(model: Model) -> str:
-    """Say which variables would make a model servable."""
-    dark = [one for one in model.deployments if one.supported and not one.live]
-    missing = sorted({one.secret_env for one in dark})
+    """Return the message for a model without a live deployment: which variables would help."""
+    missing = model.missing_secrets()
     hint = f" Set one of: {', '.join(missing)}." if missing else ""
     return f"No upstream is configured for {model.id}.{hint} `roxy serve --demo` needs none."
 
