@@ -180,11 +180,23 @@ def _mapped(
     return UpstreamError()
 
 
+def secret_refused(status: int, problem: Problem | None) -> bool:
+    """Return whether an upstream does not accept the deployment's secret.
+
+    Google answers 400 to a wrong key, also at its OpenAI-compatible endpoint.
+    """
+    if status in (401, 403):
+        return True
+    if problem is None:
+        return False
+    return problem.code == "invalid_api_key" or (
+        status == 400 and _KEY_TROUBLE.search(problem.message) is not None
+    )
+
+
 def _our_fault(status: int, problem: Problem) -> str | None:
     """Tell what is wrong with our account or configuration; some of it comes as 400."""
-    if status in (401, 403) or problem.code == "invalid_api_key":
-        return CREDENTIALS_REFUSED
-    if status == 400 and _KEY_TROUBLE.search(problem.message):
+    if secret_refused(status, problem):
         return CREDENTIALS_REFUSED
     if status == 402 or (status == 429 and problem.code in _NO_CREDIT_WORDS):
         return NO_CREDIT
