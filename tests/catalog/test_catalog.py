@@ -18,7 +18,7 @@ from workers.catalog.deployment_checks import (
 )
 from workers.catalog.entries import CatalogError
 from workers.errors import ModelNotFound
-from workers.request.chat_request import Usage
+from workers.request.token_usage import Usage
 
 LOCAL: dict[str, Any] = {
     "provider": "openai",

@@ -22,7 +22,7 @@ from workers.errors import ModelNotFound
 from workers.units import MILLION
 
 if TYPE_CHECKING:
-    from workers.request.chat_request import Usage
+    from workers.request.token_usage import Usage
 
 CHAT_COMPLETIONS = "chat.completions"
 DEMO_ORDER = 99

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from workers.errors import UpstreamError
-from workers.request.chat_request import Usage
+from workers.request.token_usage import Usage
 from workers.units import MIB
 
 DEFAULT_MAX_EVENT_BYTES = 8 * MIB

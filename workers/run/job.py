@@ -16,7 +16,8 @@ import msgspec
 from workers.catalog.catalog import Deployment, Model
 from workers.errors import GatewayError
 from workers.providers.translator import Translator
-from workers.request.chat_request import ChatRequest, Usage
+from workers.request.chat_request import ChatRequest
+from workers.request.token_usage import Usage
 from workers.run.channel import Channel
 from workers.transport.transport import UpstreamExchange
 

@@ -17,7 +17,7 @@ from workers.errors import (
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
-from workers.request.chat_request import Usage
+from workers.request.token_usage import Usage
 
 SECRET = "secret-0123456789"
 HOST = "api.upstream.example"

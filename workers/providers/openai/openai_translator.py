@@ -37,7 +37,8 @@ from workers.providers.openai.chunks import (
 )
 from workers.providers.refusals import find_problem, refused, told_in_band
 from workers.providers.translator import DEFAULT_MAX_EVENT_BYTES, UpstreamRequest
-from workers.request.chat_request import ChatRequest, Usage, parse_usage
+from workers.request.chat_request import ChatRequest
+from workers.request.token_usage import Usage, parse_usage
 from workers.units import KIB, MIB
 
 if TYPE_CHECKING:
