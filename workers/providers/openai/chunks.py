@@ -15,28 +15,28 @@ _EMPTY = (b"null", b'""', b"[]", b"{}")
 NULL = Raw(b"null")
 
 
-class Function(Struct, gc=False):
+class FunctionText(Struct, gc=False):
     """A function that the model calls, or a piece of one."""
 
     name: str | None = None
     arguments: str | None = None
 
 
-class ToolCall(Struct, gc=False):
+class ToolCallText(Struct, gc=False):
     """A tool call, or a piece of one."""
 
-    function: Function | None = None
+    function: FunctionText | None = None
 
 
-class Text(Struct, gc=False):
+class GeneratedText(Struct, gc=False):
     """The generated text in a delta or message."""
 
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    function_call: Function | None = None
+    tool_calls: list[ToolCallText] | None = None
+    function_call: FunctionText | None = None
 
     def size_bytes(self) -> int:
         """Count its bytes as UTF-8."""
@@ -53,15 +53,15 @@ class Text(Struct, gc=False):
         return size
 
 
-class Choice(Struct, gc=False):
+class ChunkChoice(Struct, gc=False):
     """One of the `n` answers in a chunk."""
 
     index: int = 0
-    delta: Text | None = None
+    delta: GeneratedText | None = None
     finish_reason: str | UnsetType | None = UNSET
 
 
-class Counts(Struct, gc=False):
+class UsagePresent(Struct, gc=False):
     """A usage object: that it is there is all that matters at first."""
 
 
@@ -69,8 +69,8 @@ class Chunk(Struct, gc=False):
     """One streamed event."""
 
     model: str | None = None
-    choices: list[Choice] | None = None
-    usage: Counts | UnsetType | None = UNSET
+    choices: list[ChunkChoice] | None = None
+    usage: UsagePresent | UnsetType | None = UNSET
     error: Any = None
 
 
@@ -103,17 +103,17 @@ class _Deltas(Struct):
     choices: list[_DeltaChoice]
 
 
-class AnswerChoice(Struct):
+class WholeChoice(Struct):
     """One of the `n` answers of a whole answer."""
 
     finish_reason: Any = None
     message: Raw = NULL
 
 
-class Answer(Struct):
+class WholeAnswer(Struct):
     """An answer that is not streamed."""
 
-    choices: list[AnswerChoice]
+    choices: list[WholeChoice]
     model: Any = None
     usage: Raw = NULL
     error: Any = None
@@ -123,8 +123,8 @@ CHUNK = msgspec.json.Decoder(Chunk)
 ODD_CHUNK = msgspec.json.Decoder(OddChunk)
 MODEL_NAME = msgspec.json.Decoder(_ModelName)
 _DELTAS = msgspec.json.Decoder(_Deltas)
-ANSWER = msgspec.json.Decoder(Answer)
-_TEXT = msgspec.json.Decoder(Text)
+WHOLE_ANSWER = msgspec.json.Decoder(WholeAnswer)
+_GENERATED_TEXT = msgspec.json.Decoder(GeneratedText)
 MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 _CHOICES = msgspec.json.Decoder(list[dict[str, Raw]])
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -134,7 +134,7 @@ def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def _called_size(call: Function | None) -> int:
+def _called_size(call: FunctionText | None) -> int:
     if call is None:
         return 0
     return _size(call.name or "") + _size(call.arguments or "")
@@ -145,7 +145,7 @@ def text_bytes(raw: Raw) -> int:
     if bytes(raw) == b"null":
         return 0
     try:
-        return _TEXT.decode(raw).size_bytes()
+        return _GENERATED_TEXT.decode(raw).size_bytes()
     except UNREADABLE:
         return len(raw)
 

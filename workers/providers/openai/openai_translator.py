@@ -17,18 +17,18 @@ from msgspec import UNSET, Raw
 from workers.errors import UpstreamDisconnected, UpstreamError
 from workers.providers.event_splitter import EventSplitter
 from workers.providers.openai.chunks import (
-    ANSWER,
     CHUNK,
     MEMBERS,
     MODEL_NAME,
     NULL,
     ODD_CHUNK,
     UNREADABLE,
-    Choice,
+    WHOLE_ANSWER,
     Chunk,
-    Counts,
+    ChunkChoice,
+    GeneratedText,
     OddChoice,
-    Text,
+    UsagePresent,
     complete_choices,
     has_content,
     is_json,
@@ -150,7 +150,7 @@ class OpenAITranslator:
         """Check a whole answer and put the model's name back. Raises UpstreamError."""
         body = body.strip()
         try:
-            answer = ANSWER.decode(body)
+            answer = WHOLE_ANSWER.decode(body)
             if not body.isascii():
                 body.decode()
         except UNREADABLE as error:
@@ -203,7 +203,7 @@ class OpenAITranslator:
         self._last = payload
         self._keep(payload, chunk, complete=complete)
 
-    def _note_choices(self, choices: list[Choice]) -> bool:
+    def _note_choices(self, choices: list[ChunkChoice]) -> bool:
         """Count text and finish reasons; say whether every choice has the members it must have."""
         complete = True
         for choice in choices:
@@ -269,18 +269,18 @@ class OpenAITranslator:
         except UNREADABLE:
             raise self._failed(payload) from error
         choices = [self._even(choice) for choice in odd.choices or ()]
-        usage = odd.usage if odd.usage is UNSET or odd.usage is None else Counts()
+        usage = odd.usage if odd.usage is UNSET or odd.usage is None else UsagePresent()
         model = odd.model if isinstance(odd.model, str) else None
         return payload, Chunk(model, choices if odd.choices is not None else None, usage, odd.error)
 
-    def _even(self, odd: OddChoice) -> Choice:
+    def _even(self, odd: OddChoice) -> ChunkChoice:
         """Make an odd choice a usual one, its text counted."""
         if bytes(odd.delta) == b"null":
-            return Choice(odd.index, None, odd.finish_reason)
+            return ChunkChoice(odd.index, None, odd.finish_reason)
         if memoryview(odd.delta)[0] != ord("{"):
             raise UpstreamError
         self.output_bytes += text_bytes(odd.delta)
-        return Choice(odd.index, Text(), odd.finish_reason)
+        return ChunkChoice(odd.index, GeneratedText(), odd.finish_reason)
 
     def _close(self) -> None:
         """Add what comes after the last content: the usage if asked for, and `[DONE]`."""
