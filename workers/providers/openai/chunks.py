@@ -1,6 +1,7 @@
-"""What is read of an OpenAI-shaped answer, and the few changes made to its JSON.
+"""The parts of an OpenAI-shaped answer that are read, and the few changes made to its JSON.
 
-Structs name only the members that matter here; msgspec checks and skips the rest.
+The Structs name only the members that are read; msgspec checks the grammar of the others and skips
+them. `gc=False` keeps the collector from tracking objects that live for one event.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ NULL = Raw(b"null")
 
 
 class FunctionText(Struct, gc=False):
-    """A function that the model calls, or a piece of one."""
+    """The text of a function call, or of a piece of one."""
 
     name: str | None = None
     arguments: str | None = None
 
 
 class ToolCallText(Struct, gc=False):
-    """A tool call, or a piece of one."""
+    """The text of a tool call, or of a piece of one."""
 
     function: FunctionText | None = None
 
@@ -39,9 +40,9 @@ class GeneratedText(Struct, gc=False):
     function_call: FunctionText | None = None
 
     def size_bytes(self) -> int:
-        """Count its bytes as UTF-8."""
+        """Return its size as UTF-8."""
         size = _size(self.content) if self.content else 0
-        reasoning = self.reasoning_content or self.reasoning  # some send both, equal
+        reasoning = self.reasoning_content or self.reasoning  # some upstreams send both, equal
         if reasoning:
             size += _size(reasoning)
         if self.refusal:
@@ -62,7 +63,7 @@ class ChunkChoice(Struct, gc=False):
 
 
 class UsagePresent(Struct, gc=False):
-    """A usage object: that it is there is all that matters at first."""
+    """A usage object. Only its presence matters here; `token_usage` reads it."""
 
 
 class Chunk(Struct, gc=False):
@@ -75,7 +76,7 @@ class Chunk(Struct, gc=False):
 
 
 class OddChoice(Struct):
-    """A choice whose delta is not of the usual type, such as a list of parts (Mistral)."""
+    """A choice with an unusual delta, such as Mistral's lists of parts in `content`."""
 
     index: int = 0
     delta: Raw = NULL
@@ -83,7 +84,7 @@ class OddChoice(Struct):
 
 
 class OddChunk(Struct):
-    """A chunk whose delta, model or usage is not of the usual type."""
+    """A chunk whose delta, model or usage has an unusual type."""
 
     model: Any = None
     choices: list[OddChoice] | None = None
@@ -141,7 +142,7 @@ def _called_size(call: FunctionText | None) -> int:
 
 
 def text_bytes(raw: Raw) -> int:
-    """Count the text of a delta or message; of one that is of no known type, all of it."""
+    """Return the size of the text in a delta or message; of an unknown type, its whole size."""
     if bytes(raw) == b"null":
         return 0
     try:
@@ -151,7 +152,7 @@ def text_bytes(raw: Raw) -> int:
 
 
 def has_content(payload: bytes) -> bool:
-    """Say whether a delta carries anything but a role: any member that is not null or empty."""
+    """Return whether a delta has a member besides the role that is not null or empty."""
     for choice in _DELTAS.decode(payload).choices:
         for name, value in (choice.delta or {}).items():
             if name != "role" and not _is_empty(bytes(value)):
@@ -164,7 +165,10 @@ def _is_empty(value: bytes) -> bool:
 
 
 def complete_choices(choices: Raw) -> Raw:
-    """Add what every choice must have; Gemini leaves `finish_reason` out until the end."""
+    """Add the members that every choice must have.
+
+    OpenAI's schema requires `finish_reason`; Gemini's compatible endpoint sends it at the end only.
+    """
     if bytes(choices) == b"null":
         return Raw(b"[]")
     completed = _CHOICES.decode(choices)
@@ -177,7 +181,7 @@ def complete_choices(choices: Raw) -> Raw:
 
 
 def is_json(text: bytes) -> bool:
-    """Say whether this is one complete JSON text."""
+    """Return whether this is one complete JSON text."""
     try:
         msgspec.json.decode(text, type=Raw)
     except UNREADABLE:
@@ -192,5 +196,5 @@ _ESCAPE = re.compile(
 
 
 def mended(payload: bytes) -> bytes:
-    """Replace halves of surrogate pairs, which no JSON reader can be given, by U+FFFD."""
+    """Replace halves of surrogate pairs by U+FFFD; strict JSON readers reject them."""
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], payload)
