@@ -19,7 +19,6 @@ from functools import cache
 from pathlib import Path
 
 import msgspec
-from tornado.web import Application
 
 from server.accounting.admission import Admission
 from server.accounting.body_room import BodyRoom
@@ -35,6 +34,7 @@ from server.http.client_connection import HttpLimits
 from server.http.listener import GatewayServer
 from server.http.listening import bind_port, load_certificate
 from server.http.open_files import connections_within_limit
+from server.http.request_lifecycle import GatewayApplication
 from server.identity.attempts import Attempts
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
@@ -239,7 +239,7 @@ def _reasons(engine: Engine, ledger: Ledger, store: SqliteStore) -> list[str]:
 
 def _make_server(config: Config, services: Services, tls: ssl.SSLContext | None) -> GatewayServer:
     settings = config.server
-    application = Application(
+    application = GatewayApplication(
         [*api_rules(services), *page_rules(services)],
         log_function=lambda _handler: None,
     )

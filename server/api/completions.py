@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from server.accounting.admission import Lease
 from server.accounting.body_room import MAX_FILE_BYTES
@@ -56,16 +55,18 @@ class ChatHandler(StreamHandler):
             await self._answer_whole(job)
 
     def on_connection_close(self) -> None:
-        """Stop the upstream call: nobody waits for it any more. A kept answer goes on."""
+        """Cancel the upstream call. A kept answer continues without its client."""
         super().on_connection_close()
-        if self.job is not None and self.attachment is None:
-            self.job.cancel()
+        self._cancel_job()
 
-    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        """Answer a failure; a job that its handler can no longer carry must not run on."""
+    def failed(self, error: BaseException) -> GatewayError:
+        """Cancel the job too: nothing reads its answer after its handler has failed."""
+        self._cancel_job()
+        return super().failed(error)
+
+    def _cancel_job(self) -> None:
         if self.job is not None and self.attachment is None:
             self.job.cancel()
-        super().send_error(status_code, **kwargs)
 
     async def _admit(self) -> tuple[Job, Lease]:
         assert self.principal is not None

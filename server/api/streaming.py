@@ -17,7 +17,7 @@ class StreamHandler(BaseHandler):
     attachment: Attachment | None = None
 
     def on_connection_close(self) -> None:
-        """Leave a kept answer; it goes on."""
+        """Detach from a kept answer, which continues."""
         super().on_connection_close()
         if self.attachment is not None:
             self.attachment.leave()
@@ -52,8 +52,7 @@ class StreamHandler(BaseHandler):
         await reply.done
 
     def _end_stream(self) -> None:
-        if not self.left:
-            self._end_answer()
+        self.lifecycle.end_answer()
 
     def _stream_head(self) -> bytes:
         return self.answer_head(200, {}) + STREAM_HEAD

@@ -1,8 +1,8 @@
-"""Heads of answers as bytes: built once where they are constant, joined where they are not.
+"""Build the heads of answers as bytes. Every answer of the gateway begins with `answer_head`.
 
-Handlers write a whole head with its body, or with the first frames of a stream, in one call to
-`HTTPConnection.write`, whose contract allows a pre-encoded head. Tornado's `write_headers` would
-build, look up and check every header of every answer anew.
+A handler writes a head together with its body, or with the first frames of a stream, in one call
+of `HTTPConnection.write`. Tornado's `write_headers` is not used: it looks up, checks and encodes
+each header of each answer.
 """
 
 from __future__ import annotations
@@ -18,25 +18,34 @@ STREAM_HEAD = (
     b"Cache-Control: no-cache, no-transform\r\n"
     b"X-Accel-Buffering: no\r\n"
 )
-"""The headers that every event stream has, whatever carries it."""
+"""The headers of every event stream.
+
+`no-transform` keeps proxies from compressing, and so buffering, the stream; nginx buffers an answer
+unless it carries `X-Accel-Buffering: no`.
+"""
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
 @lru_cache(maxsize=128)
-def status_line(status: int) -> bytes:
-    """Give the status line with what every answer carries after it."""
+def _status_line(status: int) -> bytes:
+    """Return the status line and the header that every answer carries."""
     reason = responses.get(status, "Unknown")
     return f"HTTP/1.1 {status} {reason}\r\nX-Content-Type-Options: nosniff\r\n".encode("latin-1")
 
 
-def header_lines(headers: Mapping[str, str]) -> bytes:
-    """Encode headers. Raises ValueError for a value that would end its line."""
+def answer_head(status: int, headers: Mapping[str, str], *, close: bool) -> bytes:
+    """Return a head up to its last header; the caller adds more lines, or the blank line.
+
+    `close`: the connection ends with this answer. Raises ValueError for a header that contains a
+    line break.
+    """
     text = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if text.count("\n") != len(headers) or text.count("\r") != len(headers):
-        raise ValueError("a header value contains a line break")
-    return text.encode("latin-1")
+        raise ValueError("a header contains a line break")
+    head = _status_line(status) + text.encode("latin-1")
+    return head + CLOSE if close else head
 
 
 def chunk(data: bytes) -> bytes:
-    """Frame bytes for a chunked body; `data` must not be empty."""
+    """Frame bytes as one chunk (RFC 9112, section 7.1). An empty chunk would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data)

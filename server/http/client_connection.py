@@ -17,15 +17,16 @@ import contextlib
 import enum
 import logging
 import socket
+from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import Protocol, cast
+from typing import cast
 
 import msgspec
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine
 
 from server.http.chunked_body import ChunkedBody
-from server.http.client_exchange import Exchange, Peer
-from server.http.connection_errors import no_http, wire_answer
+from server.http.client_exchange import ClientExchange, Peer
+from server.http.connection_errors import error_answer, invalid_http
 from server.http.request_head import CHUNKED, find_head_end, parse_head, without_blank_lines
 from workers.errors import GatewayError, HeadTooLarge, RequestTimeout
 from workers.units import KIB
@@ -52,56 +53,89 @@ class HttpLimits(msgspec.Struct, frozen=True):
     max_connections: int = 20_000
 
 
-class Phase(enum.Enum):
+class ConnectionState(enum.Enum):
     """What a connection is doing."""
 
     IDLE = 1
     HEAD = 2
     BODY = 3
     ANSWER = 4
-    FAREWELL = 5
-    """All is said; what still comes is dropped."""
+    LINGER = 5
+    """Everything is written; what still arrives is dropped."""
     CLOSING = 6
-    """What is written still has to leave."""
+    """What is written has yet to leave."""
 
 
-class Keeper(Protocol):
-    """The server that a connection belongs to."""
-
-    limits: HttpLimits
-    stopping: bool
-    done: asyncio.Future[None]
-    """What writes give that leave at once: one for all."""
-
-    def joined(self, wire: Wire) -> bool:
-        """Count a connection; False when there are too many."""
-
-    def gone(self, wire: Wire) -> None:
-        """Forget a connection whose descriptor is closed."""
-
-    def find_delegate(
-        self, exchange: Exchange, start_line: RequestStartLine, headers: HTTPHeaders
-    ) -> HTTPMessageDelegate:
-        """Find who handles a request. Raises HTTPInputError."""
+FindDelegate = Callable[
+    ["ClientExchange", RequestStartLine, HTTPHeaders],
+    HTTPMessageDelegate,
+]
+"""Find the handler of a request. May raise HTTPInputError."""
 
 
-class Wire(asyncio.Protocol):
-    """A connection; it closes itself, and its keeper is told."""
+class ClientConnections:
+    """The open connections of one server, and what they share.
 
-    def __init__(self, keeper: Keeper, scheme: str) -> None:
-        self._keeper = keeper
+    `counts_here`: connections past `limits.max_connections` are refused when they are added; a
+    server that accepts them itself, as under TLS, has counted them before.
+    """
+
+    def __init__(
+        self, limits: HttpLimits, find_delegate: FindDelegate, *, counts_here: bool
+    ) -> None:
+        self.limits = limits
+        self.find_delegate = find_delegate
+        self.stopping = False
+        self._counts_here = counts_here
+        self._open: set[ClientConnection] = set()
+        self._emptied: asyncio.Future[None] | None = None
+        self.written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """The result of every write that the socket takes at once: one future for all."""
+        self.written.set_result(None)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[ClientConnection]:
+        """Iterate over a copy: connections remove themselves."""
+        return iter(list(self._open))
+
+    def add(self, connection: ClientConnection) -> bool:
+        """Add a connection; False when it must be closed at once."""
+        room = not self._counts_here or len(self._open) < self.limits.max_connections
+        self._open.add(connection)
+        return room and not self.stopping
+
+    def remove(self, connection: ClientConnection) -> None:
+        """Remove a connection whose descriptor is closed."""
+        self._open.discard(connection)
+        if self._emptied is not None and not self._open and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    async def wait_empty(self) -> None:
+        """Wait until the last descriptor is closed."""
+        if self._open:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await self._emptied
+
+
+class ClientConnection(asyncio.Protocol):
+    """One connection, from its first byte until its descriptor is closed."""
+
+    def __init__(self, connections: ClientConnections, scheme: str) -> None:
+        self._connections = connections
         self._scheme = scheme
         self._peer = Peer("", scheme)
         self._transport: asyncio.Transport | None = None
-        self.phase = Phase.IDLE
+        self.state = ConnectionState.IDLE
         self._since = monotonic()
         self._received = 0
         self._unread = b""
         self._searched = 0
-        self._exchange: Exchange | None = None
+        self._exchange: ClientExchange | None = None
         self._left = 0
         self._chunks: ChunkedBody | None = None
-        self._expects = self._takes_body = self._closes = False
+        self._closes = False
         self._writable = self._reading = True
         self._drained: asyncio.Future[None] | None = None
         self._unsent = 0
@@ -121,33 +155,37 @@ class Wire(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Close the connection if its client takes too long or has left; `now` is monotonic."""
-        limits, lasted = self._keeper.limits, now - self._since
+        limits, lasted = self._connections.limits, now - self._since
         if not self._writable:
             self._check_progress(now)
-        elif self.phase is Phase.IDLE:
+        elif self.state is ConnectionState.IDLE:
             if lasted > limits.idle_timeout_s:
                 self.close()
-        elif self.phase is Phase.HEAD:
+        elif self.state is ConnectionState.HEAD:
             if lasted > limits.head_timeout_s:
                 self._refuse(RequestTimeout())
-        elif self.phase is Phase.BODY and self._body_is_slow(lasted, limits):
+        elif self.state is ConnectionState.BODY and self._body_is_slow(lasted, limits):
             self._refuse(RequestTimeout())
-        elif self.phase is Phase.FAREWELL:
+        elif self.state is ConnectionState.LINGER:
             if lasted > LINGER_S:
                 self.close()
-        elif self.phase is not Phase.CLOSING and not self._reading and self._peer_has_left():
+        elif (
+            self.state is not ConnectionState.CLOSING
+            and not self._reading
+            and self._peer_has_left()
+        ):
             self.abort()
 
     def close(self) -> None:
         """Close once what is written has left."""
-        self._enter(Phase.CLOSING)
+        self._enter(ConnectionState.CLOSING)
         self._unread = b""
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
         """Close at once."""
-        self._enter(Phase.CLOSING)
+        self._enter(ConnectionState.CLOSING)
         if self._transport is not None:
             self._transport.abort()
 
@@ -158,7 +196,7 @@ class Wire(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._since = monotonic()
         address = transport.get_extra_info("peername")
-        if not self._keeper.joined(self) or address is None:
+        if not self._connections.add(self) or address is None:
             self.abort()
             return
         if isinstance(address, tuple):
@@ -169,10 +207,10 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
-        phase = self.phase
-        if phase is Phase.IDLE:
-            self._enter(Phase.HEAD)
-        elif phase is Phase.FAREWELL or phase is Phase.CLOSING:
+        state = self.state
+        if state is ConnectionState.IDLE:
+            self._enter(ConnectionState.HEAD)
+        elif state is ConnectionState.LINGER or state is ConnectionState.CLOSING:
             return
         self._received += len(data)
         self._unread = self._unread + data if self._unread else data
@@ -180,7 +218,7 @@ class Wire(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Take the client for gone, though it may have closed its half only."""
-        if self.phase in (Phase.IDLE, Phase.FAREWELL, Phase.CLOSING):
+        if self.state in (ConnectionState.IDLE, ConnectionState.LINGER, ConnectionState.CLOSING):
             self.close()
         else:
             self.abort()
@@ -188,10 +226,10 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Tell whoever still answers."""
-        self.phase = Phase.CLOSING
+        self.state = ConnectionState.CLOSING
         self._transport = None
         self._unread = b""
-        self._keeper.gone(self)
+        self._connections.remove(self)
         self._drop_exchange()
         if self._drained is not None:
             self._drained.cancel()
@@ -209,7 +247,7 @@ class Wire(asyncio.Protocol):
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
-        if self.phase is Phase.ANSWER and self._exchange is None:
+        if self.state is ConnectionState.ANSWER and self._exchange is None:
             self._next()
 
     # What the exchange calls
@@ -222,28 +260,18 @@ class Wire(asyncio.Protocol):
                 if self._drained is None:
                     self._drained = asyncio.get_running_loop().create_future()
                 return self._drained
-        return self._keeper.done
+        return self._connections.written
 
-    def ready(self, exchange: Exchange) -> None:
-        """Push the body that has come so far, and what comes from now on."""
-        if exchange is not self._exchange:
-            return
-        if self._expects:
-            self._expects = False
-            self.send(CONTINUE)
-        self._takes_body = True
-        self._go_on()
-
-    def answered(self, exchange: Exchange) -> None:
+    def answered(self, exchange: ClientExchange) -> None:
         """Go on with the next request, or close."""
         if exchange is not self._exchange:
             return
         self._exchange = None
-        if self.phase is Phase.BODY:
-            self._say_farewell()
-        elif self._closes or self._keeper.stopping:
+        if self.state is ConnectionState.BODY:
+            self._linger()
+        elif self._closes or self._connections.stopping:
             if self._unread:
-                self._say_farewell()
+                self._linger()
             else:
                 self.close()
         elif self._writable:
@@ -251,33 +279,33 @@ class Wire(asyncio.Protocol):
 
     # Inside
 
-    def _enter(self, phase: Phase) -> None:
-        self.phase = phase
+    def _enter(self, state: ConnectionState) -> None:
+        self.state = state
         self._since = monotonic()
 
     def _next(self) -> None:
         """Wait for the next request; what has come of it is read in a moment."""
         if self._unread:
-            self._enter(Phase.HEAD)
+            self._enter(ConnectionState.HEAD)
             asyncio.get_running_loop().call_soon(self._go_on)
         else:
-            self._enter(Phase.IDLE)
+            self._enter(ConnectionState.IDLE)
 
     def _go_on(self) -> None:
         """Read what can be read now."""
         try:
-            if self.phase is Phase.HEAD and self._unread:
+            if self.state is ConnectionState.HEAD and self._unread:
                 self._read_head()
-            if self.phase is Phase.BODY and self._takes_body and self._unread:
+            if self.state is ConnectionState.BODY and self._unread:
                 self._read_body()
         except HTTPInputError:
-            self._refuse(no_http())
+            self._refuse(invalid_http())
         if self._reading is not (len(self._unread) <= AHEAD_BYTES):
             self._switch_reading()
 
     def _switch_reading(self) -> None:
         self._reading = not self._reading
-        if self._transport is None or self.phase is Phase.CLOSING:
+        if self._transport is None or self.state is ConnectionState.CLOSING:
             return
         if self._reading:
             self._transport.resume_reading()
@@ -289,7 +317,7 @@ class Wire(asyncio.Protocol):
         if data.startswith(b"\r\n"):
             data = self._unread = without_blank_lines(data)
         end = find_head_end(data, self._searched)
-        most = self._keeper.limits.max_header_bytes
+        most = self._connections.limits.max_header_bytes
         if end > most or (end < 0 and len(data) > most):
             self._refuse(HeadTooLarge())
         elif end < 0:
@@ -300,27 +328,29 @@ class Wire(asyncio.Protocol):
             self._begin(*parse_head(data[: end + 4]))
 
     def _begin(self, start_line: RequestStartLine, headers: HTTPHeaders, length: int) -> None:
-        self._exchange = exchange = Exchange(self, self._peer)
+        self._exchange = exchange = ClientExchange(self._peer, self.send, self.answered)
         asks = headers.get("Connection")
         self._closes = start_line.version != "HTTP/1.1" or (
             asks is not None and "close" in asks.lower()
         )
-        delegate = self._keeper.find_delegate(exchange, start_line, headers)
+        delegate = self._connections.find_delegate(exchange, start_line, headers)
         if length == 0:
-            self.phase = Phase.ANSWER
-            exchange.begin(delegate, start_line, headers, bodiless=True)
+            self.state = ConnectionState.ANSWER
+            exchange.begin(delegate, start_line, headers)
+            exchange.complete()
             return
-        self._expects = (
-            "Expect" in headers
-            and headers["Expect"].lower() == "100-continue"
-            and start_line.version == "HTTP/1.1"
-        )
-        self._takes_body = False
         self._left = length
         self._chunks = ChunkedBody() if length == CHUNKED else None
         self._received = len(self._unread)
-        self._enter(Phase.BODY)
-        exchange.begin(delegate, start_line, headers, bodiless=False)
+        self._enter(ConnectionState.BODY)
+        exchange.begin(delegate, start_line, headers)
+        if (
+            "Expect" in headers
+            and headers["Expect"].lower() == "100-continue"
+            and start_line.version == "HTTP/1.1"
+            and not exchange.over
+        ):
+            self.send(CONTINUE)
 
     def _read_body(self) -> None:
         exchange, data = self._exchange, self._unread
@@ -333,24 +363,22 @@ class Wire(asyncio.Protocol):
                 piece, self._unread = data[: self._left], data[self._left :]
             self._left -= len(piece)
             complete = not self._left
-        waiting = exchange.feed(piece) if piece else None
+        if piece:
+            exchange.feed(piece)
         if complete and self._exchange is exchange:
-            self.phase = Phase.ANSWER
+            self.state = ConnectionState.ANSWER
             exchange.complete()
-        elif waiting is not None:
-            self._takes_body = False
-            waiting.add_done_callback(lambda _: self.ready(exchange))
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer what cannot be served, unless another answer has begun, and part."""
         if self._exchange is None or not self._exchange.begun:
-            self.send(wire_answer(error))
-        self._say_farewell()
+            self.send(error_answer(error))
+        self._linger()
         self._drop_exchange()
 
-    def _say_farewell(self) -> None:
+    def _linger(self) -> None:
         """Send nothing more, and hear the client out for a moment."""
-        self._enter(Phase.FAREWELL)
+        self._enter(ConnectionState.LINGER)
         self._unread = b""
         transport = self._transport
         if transport is None:
@@ -366,7 +394,7 @@ class Wire(asyncio.Protocol):
             exchange.leave()
 
     def _check_progress(self, now: float) -> None:
-        limit_s = self._keeper.limits.write_timeout_s
+        limit_s = self._connections.limits.write_timeout_s
         if self._note_progress():
             return
         if now - self._progress > limit_s:

@@ -1,25 +1,23 @@
-"""Whole answers for faults that are met before a handler exists; the connection ends with them."""
+"""Answers to faults that are found before a request has a handler."""
 
 from __future__ import annotations
 
-from http.client import responses
-
+from server.http.answer_head import answer_head
 from server.http.request_id import new_request_id
 from workers.errors import GatewayError, InvalidRequest
 
 
-def wire_answer(error: GatewayError) -> bytes:
-    """Give a whole response, for faults met before a handler exists."""
+def error_answer(error: GatewayError) -> bytes:
+    """Return a whole error answer, after which the connection closes."""
     body = error.encoded()
-    reason = responses.get(error.status, "Error")
-    head = (
-        f"HTTP/1.1 {error.status} {reason}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n"
-        f"X-Request-Id: {new_request_id()}\r\n\r\n"
-    )
-    return head.encode("latin1") + body
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "X-Request-Id": new_request_id(),
+    }
+    return answer_head(error.status, headers, close=True) + b"\r\n" + body
 
 
-def no_http() -> InvalidRequest:
-    """Give the error for what cannot be read as HTTP."""
+def invalid_http() -> InvalidRequest:
+    """Return the error for bytes that are not HTTP."""
     return InvalidRequest("This is not valid HTTP/1.1.", code="invalid_http")

@@ -23,8 +23,13 @@ from tornado.httputil import (
 )
 from tornado.web import Application, RequestHandler
 
-from server.http.client_connection import HttpLimits, Phase, Wire
-from server.http.client_exchange import Exchange
+from server.http.client_connection import (
+    ClientConnection,
+    ClientConnections,
+    ConnectionState,
+    HttpLimits,
+)
+from server.http.client_exchange import ClientExchange
 
 TICK_S = 1.0
 BACKLOG = 2048
@@ -49,20 +54,16 @@ class GatewayServer:
         shortcuts: Shortcuts,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.limits = limits
-        self.stopping = False
+        self._limits = limits
+        self.connections = ClientConnections(limits, self._find_delegate, counts_here=tls is None)
         self._application = application
         self._shortcuts = shortcuts
         self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self.done: asyncio.Future[None] = self._loop.create_future()
-        self.done.set_result(None)
-        self._wires: set[Wire] = set()
-        self._greetings: set[asyncio.Task[None]] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._tls_sockets: list[socket.socket] = []
         self._ticker: asyncio.TimerHandle | None = None
-        self._emptied: asyncio.Future[None] | None = None
 
     async def serve_on(self, sockets: list[socket.socket]) -> None:
         """Begin to accept connections; the sockets are closed with the server."""
@@ -73,23 +74,28 @@ class GatewayServer:
                 self._tls_sockets.append(sock)
             else:
                 self._servers.append(
-                    await self._loop.create_server(self._make_wire, sock=sock, backlog=BACKLOG)
+                    await self._loop.create_server(
+                        self._make_connection, sock=sock, backlog=BACKLOG
+                    )
                 )
         self._tick()
 
     @property
     def open_connections(self) -> int:
         """Give how many clients are connected, those included that are being taken leave of."""
-        return len(self._wires) + len(self._greetings)
+        return len(self.connections) + len(self._handshakes)
 
     @property
     def answering(self) -> int:
         """Count the clients that are still owed bytes."""
-        return sum(wire.phase is Phase.ANSWER or wire.writing() for wire in self._wires)
+        return sum(
+            connection.state is ConnectionState.ANSWER or connection.writing()
+            for connection in self.connections
+        )
 
     def stop_listening(self) -> None:
         """Accept no more connections and close the idle ones."""
-        self.stopping = True
+        self.connections.stopping = True
         for server in self._servers:
             server.close()
         for sock in self._tls_sockets:
@@ -97,11 +103,11 @@ class GatewayServer:
             sock.close()
         self._servers.clear()
         self._tls_sockets.clear()
-        for task in self._greetings:
+        for task in self._handshakes:
             task.cancel()
-        for wire in list(self._wires):
-            if wire.phase is Phase.IDLE and not wire.writing():
-                wire.close()
+        for connection in self.connections:
+            if connection.state is ConnectionState.IDLE and not connection.writing():
+                connection.close()
 
     async def finish_answers(self, timeout_s: float) -> None:
         """Accept nothing more and wait, at most `timeout_s`, until every answer has left.
@@ -120,46 +126,28 @@ class GatewayServer:
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None
-        if self._greetings:
-            await asyncio.wait(self._greetings)
-        for wire in list(self._wires):
-            wire.abort()
-        if self._wires:
-            self._emptied = self._loop.create_future()
-            await self._emptied
+        if self._handshakes:
+            await asyncio.wait(self._handshakes)
+        for connection in self.connections:
+            connection.abort()
+        await self.connections.wait_empty()
 
-    # What connections call
-
-    def joined(self, wire: Wire) -> bool:
-        """Count a connection; False when there are too many."""
-        # Those that greet under TLS were counted when they were accepted.
-        room = self._tls is not None or len(self._wires) < self.limits.max_connections
-        self._wires.add(wire)
-        return room and not self.stopping
-
-    def gone(self, wire: Wire) -> None:
-        """Forget a connection whose descriptor is closed."""
-        self._wires.discard(wire)
-        if self._emptied is not None and not self._wires and not self._emptied.done():
-            self._emptied.set_result(None)
-
-    def find_delegate(
-        self, exchange: Exchange, start_line: RequestStartLine, headers: HTTPHeaders
+    def _find_delegate(
+        self, exchange: ClientExchange, start_line: RequestStartLine, headers: HTTPHeaders
     ) -> HTTPMessageDelegate:
-        """Find the handler: at once for the busiest paths, else as Tornado does, rule by rule.
+        """Find the handler: at once for the most used paths, else rule by rule.
 
-        Raises HTTPInputError.
+        Raises HTTPInputError for a request that Tornado cannot represent, such as two Host headers.
         """
-        rule = self._shortcuts.get(start_line.path)
-        if rule is None:
-            return self._application.start_request(self, exchange)
         request = HTTPServerRequest(connection=exchange, start_line=start_line, headers=headers)
-        return self._application.get_handler_delegate(request, *rule)
+        rule = self._shortcuts.get(start_line.path)
+        if rule is not None:
+            return self._application.get_handler_delegate(request, *rule)
+        # The last rule takes every path, so a handler is always found.
+        return self._application.find_handler(request)
 
-    # Inside
-
-    def _make_wire(self) -> Wire:
-        return Wire(self, "http" if self._tls is None else "https")
+    def _make_connection(self) -> ClientConnection:
+        return ClientConnection(self.connections, "http" if self._tls is None else "https")
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
@@ -170,22 +158,22 @@ class GatewayServer:
             except OSError:  # out of descriptors, perhaps: look again at the next tick
                 self._loop.remove_reader(listener)
                 return
-            if self.open_connections >= self.limits.max_connections:
+            if self.open_connections >= self._limits.max_connections:
                 sock.close()
                 continue
             sock.settimeout(0)
             task = self._loop.create_task(self._greet(sock), name="TLS handshake")
-            self._greetings.add(task)
-            task.add_done_callback(self._greetings.discard)
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
 
     async def _greet(self, sock: socket.socket) -> None:
         """Do a handshake. Whoever leaves in it, or speaks no TLS, is nobody's error."""
         with contextlib.suppress(OSError):
             await self._loop.connect_accepted_socket(
-                self._make_wire,
+                self._make_connection,
                 sock,
                 ssl=self._tls,
-                ssl_handshake_timeout=self.limits.head_timeout_s,
+                ssl_handshake_timeout=self._limits.head_timeout_s,
                 ssl_shutdown_timeout=TLS_FAREWELL_S,
             )
 
@@ -194,5 +182,5 @@ class GatewayServer:
         for sock in self._tls_sockets:
             self._loop.add_reader(sock, self._accept, sock)
         now = monotonic()
-        for wire in list(self._wires):
-            wire.check(now)
+        for connection in self.connections:
+            connection.check(now)

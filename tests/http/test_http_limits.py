@@ -385,7 +385,7 @@ async def test_a_reader_of_json_that_stalls_is_dropped_and_a_slow_one_served(
     async with connect(cramped.port) as wire:
         wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await wire.send(request(body=VALID))
-        await eventually(lambda: any(stream.writing() for stream in server._wires))
+        await eventually(lambda: any(stream.writing() for stream in server.connections))
         await eventually(lambda: server.open_connections == 0)
         wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert len(await wire.rest()) < 20 * MB

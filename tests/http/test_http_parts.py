@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tornado.httputil import HTTPHeaders, HTTPInputError, ResponseStartLine
+from tornado.httputil import HTTPInputError
 
+from server.http.answer_head import answer_head
 from server.http.chunked_body import ChunkedBody
-from server.http.client_exchange import Exchange, Peer
+from server.http.client_exchange import ClientExchange, Peer
+from server.http.connection_errors import error_answer, invalid_http
 from server.http.request_head import CHUNKED, find_head_end, parse_head, without_blank_lines
 
 
@@ -77,25 +79,28 @@ class Paper:
         self.sent += data
         return asyncio.get_running_loop().create_future()
 
-    def ready(self, exchange: Exchange) -> None:
-        """Ignore it."""
-
-    def answered(self, exchange: Exchange) -> None:
+    def finished(self, exchange: ClientExchange) -> None:
         """Count it."""
         self.ended += 1
 
 
 async def test_nothing_is_written_after_the_end_of_an_answer() -> None:
     paper = Paper()
-    exchange = Exchange(paper, Peer("192.0.2.1", "http"))
-    headers = HTTPHeaders({"Content-Length": "2"})
-    exchange.write_headers(ResponseStartLine("", 200, "OK"), headers, b"ok")
+    exchange = ClientExchange(Peer("192.0.2.1", "http"), paper.send, paper.finished)
+    exchange.write(b"HTTP/1.1 200 OK\r\n\r\nok")
     exchange.finish()
     exchange.finish()
     assert exchange.write(b"late").done() and exchange.over
-    assert paper.sent == b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" and paper.ended == 1
-    headers["X"] = "a"
+    assert paper.sent == b"HTTP/1.1 200 OK\r\n\r\nok" and paper.ended == 1
+
+
+def test_every_head_forbids_sniffing() -> None:
+    heads = [answer_head(200, {}, close=False), error_answer(invalid_http())]
+    assert all(b"\r\nX-Content-Type-Options: nosniff\r\n" in head for head in heads)
+    assert heads[1].count(b"Connection: close\r\n") == 1
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\r\nX: b"])
+def test_a_header_that_holds_a_line_break_is_not_written(value: str) -> None:
     with pytest.raises(ValueError, match="line break"):
-        Exchange(paper, Peer("", "http")).write_headers(
-            ResponseStartLine("", 200, "O\r\nK"), headers
-        )
+        answer_head(200, {"X": value}, close=False)

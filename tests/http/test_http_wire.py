@@ -420,7 +420,7 @@ async def test_an_id_is_in_use_though_both_requests_began_at_once(
 
 async def test_accepted_sockets_never_wait_to_fill_a_packet(door: Door) -> None:
     def no_delay() -> list[int]:
-        streams = door.gateway.server._wires
+        streams = door.gateway.server.connections
         return [s.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for s in streams]
 
     async with connect(door.port) as wire:

@@ -115,9 +115,9 @@ class NoSuchPageHandler(PageHandler):
     nothing of a page.
     """
 
-    def prepare(self) -> None:
-        """Refuse, whatever the method."""
-        self._refuse(NotFound(LOST_CLIENT if self._by_a_client() else "There is no such page."))
+    def check_head(self) -> None:
+        """Refuse every method."""
+        raise NotFound(LOST_CLIENT if self._by_a_client() else "There is no such page.")
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
         """Give browsers a page, and clients of the API its error."""
