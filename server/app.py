@@ -35,10 +35,10 @@ from server.http.listener import GatewayServer
 from server.http.listening import bind_port, load_certificate
 from server.http.open_files import connections_within_limit
 from server.http.request_lifecycle import GatewayApplication
-from server.identity.attempts import Attempts
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
 from server.identity.sessions import Sessions
+from server.identity.wrong_keys import WrongKeyLimit
 from server.keys.export import open_key_ring
 from server.keys.key_ring import KeyRing
 from server.log import AccessLog
@@ -153,8 +153,8 @@ async def _build_services(
         authentication=Authentication(keys, guests, sessions, guests_welcome=config.guests.enabled),
         guests=guests,
         sessions=sessions,
-        attempts=Attempts(),
-        wrong_keys=Attempts(),
+        wrong_sign_ins=WrongKeyLimit(),
+        wrong_keys=WrongKeyLimit(),
         proxies=TrustedProxies(config.server.trusted_proxies),
         bodies=BodyRoom(config.server.max_body_bytes, config.server.max_bodies_bytes),
         access_log=access_log,

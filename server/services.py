@@ -1,4 +1,4 @@
-"""What the handlers are given: one object with everything the composition root has built."""
+"""The services that handlers use: one object with all parts of a running gateway."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from server.accounting.ledger import Ledger
 from server.accounting.model_health import ModelHealth
 from server.answers.kept_answers import KeptAnswers
 from server.config.loading import Config
-from server.identity.attempts import Attempts
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
 from server.identity.sessions import Sessions
+from server.identity.wrong_keys import WrongKeyLimit
 from server.keys.key_ring import KeyRing
 from server.log import AccessLog
 from server.store.store import Store
@@ -25,9 +25,10 @@ from workers.run.pool import Engine
 
 
 class Services(msgspec.Struct, frozen=True):
-    """The parts of a running gateway; `unready` tells why it cannot take work (empty: it can).
+    """The parts of a running gateway, built by the composition root.
 
-    `openapi` gives the description of the API, made when it is first asked for.
+    `unready` returns the reasons why the gateway cannot take work; an empty list means that it can.
+    `openapi` returns the OpenAPI document, which is built at the first call.
     """
 
     config: Config
@@ -43,10 +44,10 @@ class Services(msgspec.Struct, frozen=True):
     authentication: Authentication
     guests: GuestSessions
     sessions: Sessions
-    attempts: Attempts
-    """At signing in."""
-    wrong_keys: Attempts
-    """In calls of the API."""
+    wrong_sign_ins: WrongKeyLimit
+    """Counts the wrong keys of the sign-in form."""
+    wrong_keys: WrongKeyLimit
+    """Counts the wrong keys of API requests."""
     proxies: TrustedProxies
     bodies: BodyRoom
     access_log: AccessLog

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from server.identity.attempts import Attempts
 from server.identity.sessions import ABSOLUTE_S, IDLE_S, MAX_PER_PRINCIPAL, Sessions, digest_of_id
+from server.identity.wrong_keys import WrongKeyLimit
 from server.keys.key_ring import KeyRing
 from server.store.sqlite_store import SqliteStore
 from workers.errors import RateLimited, StoreUnavailable
@@ -120,23 +120,23 @@ async def test_an_end_that_could_not_be_written_is_written_later(
 
 def test_wrong_keys_are_counted_per_address_and_in_all() -> None:
     now = Now()
-    attempts = Attempts(per_address=3, by_all=5, clock=now)
+    limit = WrongKeyLimit(per_address=3, by_all=5, clock=now)
     for _ in range(3):
-        attempts.check("a")
-        attempts.note_failure("a")
+        limit.check("a")
+        limit.add("a")
         now.at += 1
     with pytest.raises(RateLimited) as caught:
-        attempts.check("a")
+        limit.check("a")
     assert caught.value.retry_after_s == 57
     for address in ("b", "c"):
-        attempts.check(address)
-        attempts.note_failure(address)
+        limit.check(address)
+        limit.add(address)
     with pytest.raises(RateLimited):
-        attempts.check("d")
+        limit.check("d")
     now.at += 57
-    attempts.check("d")
-    attempts.check("a")
+    limit.check("d")
+    limit.check("a")
     for _ in range(3):
-        attempts.note_failure("a")
+        limit.add("a")
     with pytest.raises(RateLimited):
-        attempts.check("a")
+        limit.check("a")

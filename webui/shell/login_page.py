@@ -43,12 +43,12 @@ class LoginHandler(PageHandler):
         fields = self.take_form()
         wanted = own_path(fields.get("next", "/"))
         services, address = self.services, self._guest_scope()
-        services.attempts.check(address)
+        services.wrong_sign_ins.check(address)
         secret = fields.get("key", "").strip()
         try:
             principal = services.authentication.principal_of(secret, time.time())
         except InvalidKey:
-            services.attempts.note_failure(address)
+            services.wrong_sign_ins.add(address)
             problem = "This key is not known here, or it is no longer good."
             self.show("login.html", 401, wanted=wanted, problem=problem)
             return
