@@ -16,8 +16,8 @@ WINDOW_S = 60.0
 class WrongKeyLimit:
     """Count the wrong keys of the last minute.
 
-    The right key is never refused: callers check the limit only for a key that is wrong, or before
-    a sign-in form is read.
+    API requests are counted only once their key has proved wrong, so the right key always works.
+    The sign-in form checks first: its answers must not confirm a guess.
     """
 
     def __init__(
