@@ -1,6 +1,7 @@
-"""Take a chunked request body apart, strictly: no extensions, no trailers, no odd sizes.
+"""Decode a chunked request body, strictly: no extensions, no trailers, no unusual sizes.
 
-RFC 9112, section 7.1, allows more; what proxies read differently is not taken.
+RFC 9112, section 7.1, allows more. What proxies are known to read differently is refused, since it
+is how requests are smuggled past them.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from tornado.httputil import HTTPInputError
 
 SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 LONGEST_SIZE_LINE = 17
+"""15 digits and the line end: enough for any size below 2^60."""
 
 
 class ChunkedBody:
-    """One body; what is not consumed is given back and has to be offered again with more."""
+    """The decoder of one body; bytes that it returns unconsumed are fed again, with more."""
 
     def __init__(self) -> None:
         self._left = 0
@@ -22,7 +24,7 @@ class ChunkedBody:
         self._last = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes, bool]:
-        """Give the body's bytes, what is left of `data`, and whether the body is complete.
+        """Return the body's bytes, the rest of `data`, and whether the body is complete.
 
         Raises HTTPInputError.
         """
@@ -39,7 +41,7 @@ class ChunkedBody:
                 if line_end == b"\r":
                     break
                 if line_end != b"\r\n":
-                    raise HTTPInputError("a chunk without end")
+                    raise HTTPInputError("a chunk without its line end")
                 at += 2
                 self._ends_line = False
                 complete = self._last
@@ -49,7 +51,7 @@ class ChunkedBody:
                 self._last = not self._left
                 self._ends_line = True
             elif size - at >= LONGEST_SIZE_LINE or b"\n" in data[at:]:
-                raise HTTPInputError("an odd chunk size")
+                raise HTTPInputError("a malformed chunk size")
             else:
                 break
         return b"".join(pieces), data[at:], complete

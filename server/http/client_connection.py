@@ -1,13 +1,14 @@
-"""One client's connection: HTTP/1.1 without I/O waits, tasks or timers of its own.
+"""Serve HTTP/1.1 on one client's connection, without tasks or timers per connection.
 
-A `Wire` reads heads, pushes bodies to the handler as they come and answers in order. It asks for
-nothing but what its transport tells it, and once a second its server's ticker:
+A `ClientConnection` reads heads, pushes bodies to the handler as they arrive and answers in order.
+It acts on events of its transport, and on `check`, which its server calls once a second:
 
-- requests sent ahead wait, unread beyond `AHEAD_BYTES`, until the answer before them has left;
-- a client that leaves is noticed at once in every phase, by the ticker while reading is paused;
-- broken HTTP is answered in the API's error shape, unless an answer has begun;
-- a connection that is closed while its client may still be sending is heard out first, since
-  most clients drop an answer that a reset follows (RFC 9112, section 9.6).
+- pipelined requests wait until the answer before them is written; reading pauses while more than
+  `AHEAD_BYTES` of them are buffered;
+- a client that leaves is noticed at once in every state; while reading is paused, by `check`;
+- malformed HTTP is answered with an error in the API's shape, unless an answer has begun;
+- before a connection closes while its client may still be sending, it lingers and drops what
+  arrives: most clients discard an answer that a reset follows (RFC 9112, section 9.6).
 """
 
 from __future__ import annotations
@@ -34,23 +35,27 @@ from workers.units import KIB
 log = logging.getLogger("roxy.http")
 
 BODY_GRACE_S = 10.0
+"""How long the rate of a body is not judged: a pause at its start is no sign of a slow client."""
 SLOWEST_BODY_BYTES_PER_S = KIB
+LATE_BODY_FACTOR = 64
+"""Past `body_timeout_s` a body may go on only at this multiple of the slowest rate."""
 LINGER_S = 2.0
+"""How long a client may take to read the last answer; nginx's `lingering_timeout` is 5 s."""
 AHEAD_BYTES = 64 * KIB
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-GONE = (7, 8)
-"""TCP's states after the peer's reset and close (linux/include/net/tcp_states.h)."""
+PEER_CLOSED = (7, 8)
+"""TCP_CLOSE and TCP_CLOSE_WAIT (linux/include/net/tcp_states.h): after the peer's reset or FIN."""
 
 
 class HttpLimits(msgspec.Struct, frozen=True):
-    """How long a client may take, in seconds, and how large its head may be, in bytes."""
+    """What a client may use, from the settings: times in seconds, the size of a head in bytes."""
 
-    head_timeout_s: float = 10.0
-    body_timeout_s: float = 60.0
-    idle_timeout_s: float = 75.0
-    write_timeout_s: float = 60.0
-    max_header_bytes: int = 32 * KIB
-    max_connections: int = 20_000
+    head_timeout_s: float
+    body_timeout_s: float
+    idle_timeout_s: float
+    write_timeout_s: float
+    max_header_bytes: int
+    max_connections: int
 
 
 class ConnectionState(enum.Enum):
@@ -141,16 +146,16 @@ class ClientConnection(asyncio.Protocol):
         self._unsent = 0
         self._progress = 0.0
 
-    # What the server calls
+    # Calls of the server
 
     @property
     def socket(self) -> socket.socket:
-        """Give the socket, for its options."""
+        """Return the socket, for its options."""
         assert self._transport is not None
         return cast("socket.socket", self._transport.get_extra_info("socket"))
 
     def writing(self) -> bool:
-        """Say whether written bytes are still here."""
+        """Return whether written bytes are still buffered here."""
         return not self._writable
 
     def check(self, now: float) -> None:
@@ -189,10 +194,10 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # What the event loop calls
+    # Calls of the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take over the socket; under TLS the handshake is done."""
+        """Start to serve; under TLS, after the handshake."""
         self._transport = cast("asyncio.Transport", transport)
         self._since = monotonic()
         address = transport.get_extra_info("peername")
@@ -202,11 +207,12 @@ class ClientConnection(asyncio.Protocol):
         if isinstance(address, tuple):
             self._peer = Peer(address[0], self._scheme)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Whatever the socket does not take at once counts as a client that does not keep up.
+        # With these limits, pause_writing is called as soon as the socket does not take a write
+        # whole: the client does not keep up, and the upstream has to pause.
         self._transport.set_write_buffer_limits(high=1, low=0)
 
     def data_received(self, data: bytes) -> None:
-        """Read on."""
+        """Buffer the bytes and read what is complete."""
         state = self.state
         if state is ConnectionState.IDLE:
             self._enter(ConnectionState.HEAD)
@@ -214,10 +220,14 @@ class ClientConnection(asyncio.Protocol):
             return
         self._received += len(data)
         self._unread = self._unread + data if self._unread else data
-        self._go_on()
+        self._read()
 
     def eof_received(self) -> None:
-        """Take the client for gone, though it may have closed its half only."""
+        """Close, as if the client had left.
+
+        A client may close only its sending half and still read (RFC 9112, section 9.6), but few
+        HTTP clients do, and an upstream request would run on for each one that has really left.
+        """
         if self.state in (ConnectionState.IDLE, ConnectionState.LINGER, ConnectionState.CLOSING):
             self.close()
         else:
@@ -225,35 +235,35 @@ class ClientConnection(asyncio.Protocol):
         self._drop_exchange()
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Tell whoever still answers."""
+        """Report to the exchange that the client has left."""
         self.state = ConnectionState.CLOSING
         self._transport = None
         self._unread = b""
         self._connections.remove(self)
         self._drop_exchange()
         if self._drained is not None:
-            self._drained.cancel()
+            self._drained.cancel()  # not a result: a reader would resume for a closed connection
             self._drained = None
 
     def pause_writing(self) -> None:
-        """Note that the client does not keep up."""
+        """Note that the client does not keep up, and from when on."""
         self._writable = False
         self._unsent = 0
         self._note_progress()
 
     def resume_writing(self) -> None:
-        """Go on: all has left."""
+        """Resume the writer: everything has left."""
         self._writable = True
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
         if self.state is ConnectionState.ANSWER and self._exchange is None:
-            self._next()
+            self._start_next()
 
-    # What the exchange calls
+    # Calls of the exchange
 
     def send(self, data: bytes) -> asyncio.Future[None]:
-        """Write; the future is done once the socket has taken it all."""
+        """Write. The future is done once the socket has taken everything."""
         if self._transport is not None:
             self._transport.write(data)
             if not self._writable:
@@ -262,8 +272,8 @@ class ClientConnection(asyncio.Protocol):
                 return self._drained
         return self._connections.written
 
-    def answered(self, exchange: ClientExchange) -> None:
-        """Go on with the next request, or close."""
+    def exchange_finished(self, exchange: ClientExchange) -> None:
+        """Continue with the next request, or close."""
         if exchange is not self._exchange:
             return
         self._exchange = None
@@ -275,24 +285,25 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self.close()
         elif self._writable:
-            self._next()
-
-    # Inside
+            self._start_next()
 
     def _enter(self, state: ConnectionState) -> None:
         self.state = state
         self._since = monotonic()
 
-    def _next(self) -> None:
-        """Wait for the next request; what has come of it is read in a moment."""
+    def _start_next(self) -> None:
+        """Wait for the next request, or read what is buffered of it.
+
+        By `call_soon`, because answering many pipelined requests at once must not recurse.
+        """
         if self._unread:
             self._enter(ConnectionState.HEAD)
-            asyncio.get_running_loop().call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._read)
         else:
             self._enter(ConnectionState.IDLE)
 
-    def _go_on(self) -> None:
-        """Read what can be read now."""
+    def _read(self) -> None:
+        """Read from the buffer what this state allows."""
         try:
             if self.state is ConnectionState.HEAD and self._unread:
                 self._read_head()
@@ -328,7 +339,7 @@ class ClientConnection(asyncio.Protocol):
             self._begin(*parse_head(data[: end + 4]))
 
     def _begin(self, start_line: RequestStartLine, headers: HTTPHeaders, length: int) -> None:
-        self._exchange = exchange = ClientExchange(self._peer, self.send, self.answered)
+        self._exchange = exchange = ClientExchange(self._peer, self.send, self.exchange_finished)
         asks = headers.get("Connection")
         self._closes = start_line.version != "HTTP/1.1" or (
             asks is not None and "close" in asks.lower()
@@ -370,14 +381,14 @@ class ClientConnection(asyncio.Protocol):
             exchange.complete()
 
     def _refuse(self, error: GatewayError) -> None:
-        """Answer what cannot be served, unless another answer has begun, and part."""
+        """Answer with an error, unless another answer has begun, and close."""
         if self._exchange is None or not self._exchange.begun:
             self.send(error_answer(error))
         self._linger()
         self._drop_exchange()
 
     def _linger(self) -> None:
-        """Send nothing more, and hear the client out for a moment."""
+        """Stop sending, and drop what arrives until the client closes or `LINGER_S` have passed."""
         self._enter(ConnectionState.LINGER)
         self._unread = b""
         transport = self._transport
@@ -404,7 +415,7 @@ class ClientConnection(asyncio.Protocol):
             self.abort()
 
     def _note_progress(self) -> bool:
-        """Say whether bytes have left since the last look."""
+        """Return whether bytes have left since the last call."""
         size = self._transport.get_write_buffer_size() if self._transport is not None else 0
         if size == self._unsent:
             return False
@@ -414,13 +425,15 @@ class ClientConnection(asyncio.Protocol):
 
     def _body_is_slow(self, lasted: float, limits: HttpLimits) -> bool:
         rate = self._received / max(lasted, 0.001)
-        slowest = SLOWEST_BODY_BYTES_PER_S * (1 if lasted <= limits.body_timeout_s else 64)
+        slowest = SLOWEST_BODY_BYTES_PER_S * (
+            1 if lasted <= limits.body_timeout_s else LATE_BODY_FACTOR
+        )
         return lasted > min(BODY_GRACE_S, limits.body_timeout_s) and rate < slowest
 
     def _peer_has_left(self) -> bool:
-        """Ask the kernel, since nothing is read to the end here."""
+        """Return whether the peer has closed: while reading is paused, only the kernel knows."""
         if not hasattr(socket, "TCP_INFO"):
             return False
         with contextlib.suppress(OSError):
-            return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in GONE
+            return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in PEER_CLOSED
         return False

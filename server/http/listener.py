@@ -1,8 +1,8 @@
-"""The HTTP server under Tornado's handlers: it listens, counts, keeps time and finds handlers.
+"""The HTTP server under Tornado's handlers: it accepts connections, checks them and finds handlers.
 
-What a connection does is in `server.http.client_connection`. One ticker a second looks after all
-of them, so that no request needs a timer. Under TLS connections are accepted here, which bounds
-unfinished handshakes like everything else and lets them be ended at a stop.
+`server.http.client_connection` serves each connection. One timer checks all of them every second,
+so that no request needs a timer. Under TLS, connections are accepted here and not by asyncio:
+unfinished handshakes then count as connections, and end when the server stops.
 """
 
 from __future__ import annotations
@@ -31,20 +31,22 @@ from server.http.client_connection import (
 )
 from server.http.client_exchange import ClientExchange
 
-TICK_S = 1.0
+CHECK_EVERY_S = 1.0
 BACKLOG = 2048
 ACCEPTS_AT_ONCE = 64
-TLS_FAREWELL_S = 2.0
-LOOK_AGAIN_S = 0.01
+"""Connections accepted in one turn of the loop, so that a flood does not stop running answers."""
+TLS_SHUTDOWN_S = 2.0
+"""How long a client may take to answer TLS's close_notify; asyncio waits 30 s by default."""
+POLL_S = 0.01
 
 Shortcuts = Mapping[str, tuple[type[RequestHandler], dict[str, Any]]]
 
 
 class GatewayServer:
-    """Serve an application on listening sockets, keeping `HttpLimits` for every connection.
+    """Serve an application on listening sockets, and hold each connection to `HttpLimits`.
 
-    `shortcuts` gives handler and arguments of paths that need no search among the rules. `tls`
-    makes every connection speak TLS.
+    `shortcuts` maps paths to handlers and their arguments, without a search among the rules. With
+    `tls`, every connection uses TLS.
     """
 
     def __init__(
@@ -63,10 +65,10 @@ class GatewayServer:
         self._handshakes: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._tls_sockets: list[socket.socket] = []
-        self._ticker: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def serve_on(self, sockets: list[socket.socket]) -> None:
-        """Begin to accept connections; the sockets are closed with the server."""
+        """Start to accept connections; the sockets close with the server."""
         for sock in sockets:
             if self._tls is not None:
                 sock.settimeout(0)
@@ -78,16 +80,16 @@ class GatewayServer:
                         self._make_connection, sock=sock, backlog=BACKLOG
                     )
                 )
-        self._tick()
+        self._check_all()
 
     @property
     def open_connections(self) -> int:
-        """Give how many clients are connected, those included that are being taken leave of."""
+        """Return the number of connections, including those in a TLS handshake."""
         return len(self.connections) + len(self._handshakes)
 
     @property
     def answering(self) -> int:
-        """Count the clients that are still owed bytes."""
+        """Return the number of connections whose answer is not complete or not yet sent."""
         return sum(
             connection.state is ConnectionState.ANSWER or connection.writing()
             for connection in self.connections
@@ -110,22 +112,22 @@ class GatewayServer:
                 connection.close()
 
     async def finish_answers(self, timeout_s: float) -> None:
-        """Accept nothing more and wait, at most `timeout_s`, until every answer has left.
+        """Stop listening and wait, at most `timeout_s`, until every answer is sent.
 
-        A job ends when its upstream does; what a slow reader has not taken is still here then.
+        A job ends when its upstream does; what a slow client has not read is still buffered then.
         """
         self.stop_listening()
         deadline = self._loop.time() + timeout_s
         while self.answering and self._loop.time() < deadline:  # noqa: ASYNC110
-            # A connection tells nobody that its last byte has left.
-            await asyncio.sleep(LOOK_AGAIN_S)
+            # asyncio reports a drained buffer to the connection only, not the last byte sent.
+            await asyncio.sleep(POLL_S)
 
     async def aclose(self) -> None:
-        """Close everything and wait until the last descriptor is closed."""
+        """Close all connections and wait until the last descriptor is closed."""
         self.stop_listening()
-        if self._ticker is not None:
-            self._ticker.cancel()
-            self._ticker = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._handshakes:
             await asyncio.wait(self._handshakes)
         for connection in self.connections:
@@ -155,30 +157,30 @@ class GatewayServer:
                 sock, _address = listener.accept()
             except BlockingIOError:
                 return
-            except OSError:  # out of descriptors, perhaps: look again at the next tick
+            except OSError:  # perhaps out of descriptors: `_check_all` adds the reader again
                 self._loop.remove_reader(listener)
                 return
             if self.open_connections >= self._limits.max_connections:
                 sock.close()
                 continue
             sock.settimeout(0)
-            task = self._loop.create_task(self._greet(sock), name="TLS handshake")
+            task = self._loop.create_task(self._handshake(sock), name="TLS handshake")
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
 
-    async def _greet(self, sock: socket.socket) -> None:
-        """Do a handshake. Whoever leaves in it, or speaks no TLS, is nobody's error."""
+    async def _handshake(self, sock: socket.socket) -> None:
+        """Do a TLS handshake. A client that leaves or sends no TLS is not an error to log."""
         with contextlib.suppress(OSError):
             await self._loop.connect_accepted_socket(
                 self._make_connection,
                 sock,
                 ssl=self._tls,
                 ssl_handshake_timeout=self._limits.head_timeout_s,
-                ssl_shutdown_timeout=TLS_FAREWELL_S,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_S,
             )
 
-    def _tick(self) -> None:
-        self._ticker = self._loop.call_later(TICK_S, self._tick)
+    def _check_all(self) -> None:
+        self._timer = self._loop.call_later(CHECK_EVERY_S, self._check_all)
         for sock in self._tls_sockets:
             self._loop.add_reader(sock, self._accept, sock)
         now = monotonic()

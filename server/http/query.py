@@ -1,6 +1,6 @@
-"""What lists of the owner's take from a query: known names only, days, numbers.
+"""Read the query parameters of the owner's lists: known names only, days, numbers.
 
-The API and the pages read theirs with the same functions, so they take and refuse the same.
+The API and the pages use the same functions, so both accept and refuse the same.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ LONGEST_SPAN_DAYS = 3660
 
 
 class Span(NamedTuple):
-    """UTC days, both included."""
+    """A span of UTC days, both included."""
 
     first: date
     last: date
 
     @property
     def days(self) -> int:
-        """Count the days."""
+        """Return the number of days."""
         return (self.last - self.first).days + 1
 
     def before(self) -> Span | None:
-        """Give the span of the same length that ends the day before; None: the calendar begins."""
+        """Return the span of equal length that ends the day before; None before the year 1."""
         if self.first.toordinal() <= self.days:
             return None
         length = timedelta(days=self.days)
@@ -37,7 +37,7 @@ class Span(NamedTuple):
 
 
 def refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse a parameter that there is not: it is a misspelt one more often than not."""
+    """Raise InvalidRequest for an unknown query parameter, most often a misspelt one."""
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise InvalidRequest(
@@ -47,7 +47,10 @@ def refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:
 
 
 def read_span(start: str | None, end: str | None, days: int = DAYS_SHOWN) -> Span:
-    """Read a span of days; without an end it ends today, without a start it has `days` days."""
+    """Return a span of days. It ends today by default, and is `days` long by default.
+
+    Raises InvalidRequest.
+    """
     last = _read_day("end", end) if end else datetime.fromtimestamp(time.time(), UTC).date()
     if start:
         first = _read_day("start", start)
@@ -70,7 +73,7 @@ def _read_day(name: str, text: str) -> date:
 
 
 def read_number(name: str, text: str, most: int) -> int | None:
-    """Read a number from 1 to `most`; None: it is not given."""
+    """Return a number from 1 to `most`, or None if it is not given. Raises InvalidRequest."""
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= most):

@@ -1,8 +1,8 @@
-"""Read the head of a request: strict in every byte, at a fifth of the cost of Tornado's own parser.
+"""Parse the head of a request: strict in every byte, at a fifth of the cost of Tornado's parser.
 
-A head is taken when one pattern matches the whole of it, and refused otherwise: no bare line feeds,
-no folded lines, no space before a colon, no control characters, no version but HTTP/1.0 and 1.1.
-Any method passes, so that an unknown one is answered by 405 like every other that a path lacks.
+A head is accepted if one pattern matches the whole of it: no bare line feeds, no folded lines, no
+space before a colon, no control characters, no version but HTTP/1.0 and 1.1. Any method is
+accepted, so that an unknown one gets 405 like every other method that a path does not take.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ PLAIN_HEAD = re.compile(  # RFC 9110, section 5; RFC 9112, section 3
 )
 PLAIN_LENGTH = re.compile(r"[0-9]{1,18}")
 CHUNKED = -1
-"""The length of a body that tells its own."""
+"""The length of a chunked body, which is not known from the head."""
 
 
 class Headers(HTTPHeaders):
-    """Tornado's headers, filled at once with lists of values by normal name."""
+    """Tornado's headers, filled in one step with lists of values by normal name.
+
+    Sets the two attributes that HTTPHeaders (Tornado 6.6) keeps: its `add` normalises each name and
+    checks each value again.
+    """
 
     def __init__(self, values: dict[str, list[str]]) -> None:
         self._as_list = values
@@ -32,12 +36,12 @@ class Headers(HTTPHeaders):
 
 @lru_cache(maxsize=1024)
 def normal_name(name: str) -> str:
-    """Spell a header's name as Tornado looks it up."""
+    """Return a header's name in the form in which Tornado looks it up."""
     return "-".join([part.capitalize() for part in name.split("-")])
 
 
 def parse_head(data: bytes) -> tuple[RequestStartLine, Headers, int]:
-    """Give the request line, the headers and the body's length in bytes, or `CHUNKED`.
+    """Return the request line, the headers and the body's length in bytes, or `CHUNKED`.
 
     Raises HTTPInputError, also for a body that two parsers could delimit differently.
     """
@@ -53,14 +57,14 @@ def parse_head(data: bytes) -> tuple[RequestStartLine, Headers, int]:
             values[name].append(value.strip(" \t"))
         else:
             values[name] = [value.strip(" \t")]
-    del values[""]  # what follows the last line's end
+    del values[""]  # from the empty string after the last line end
     return RequestStartLine(method, target, version), Headers(values), _body_length(values)
 
 
 def find_head_end(data: bytes, start: int) -> int:
-    """Give where the blank line begins, or -1; what is before `start` has been searched.
+    """Return where the blank line begins, or -1; the bytes before `start` are not searched again.
 
-    Raises HTTPInputError for a bare line feed: waiting for the end of such a head would be in vain.
+    Raises HTTPInputError for a bare line feed: the end of such a head would never be found.
     """
     end = data.find(b"\r\n\r\n", start)
     if end < 0:
@@ -73,7 +77,7 @@ def find_head_end(data: bytes, start: int) -> int:
 
 
 def without_blank_lines(data: bytes) -> bytes:
-    """Drop empty lines before a request (RFC 9112, section 2.2)."""
+    """Remove empty lines before a request (RFC 9112, section 2.2)."""
     at = 0
     while data.startswith(b"\r\n", at):
         at += 2
