@@ -1,8 +1,8 @@
-"""Answers that belong to the server: kept while they run and for some time after, by request id.
+"""Keep answers while they run and for some time after, by request id.
 
-All of them together are bounded: past `max_total_bytes` the events of those that ended longest ago
-go first, then the oldest events of the longest that still run. What is known of an answer after its
-end (how it ended, what it used) is the row that the ledger wrote.
+Their total size is bounded. Past `max_total_bytes`, the events of the answers that ended first are
+dropped first, then the oldest events of the largest running answer. After its end, an answer's
+outcome and usage are those of the row that the ledger wrote.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from workers.run.job import Job
 
 MAX_KEPT = 10_000
-"""Answers that are remembered after their end, whatever their size."""
+"""How many ended answers are kept, whatever their size: each takes memory beside its events."""
 
 
 class KeptAnswer:
-    """One answer: its log, whose it is, and its usage row once it has ended."""
+    """One answer: its log, its holder, and its usage row once it has ended."""
 
     __slots__ = ("ended_at", "holder", "id", "log", "model_id", "row")
 
@@ -37,14 +37,14 @@ class KeptAnswer:
 
 
 class KeptAnswers:
-    """Every kept answer. `close` forgets them all."""
+    """All kept answers. `close` stops their timers."""
 
     def __init__(self, settings: Answers, *, max_kept: int = MAX_KEPT) -> None:
         self._settings = settings
         self._max_kept = max_kept
         self._answers: dict[str, KeptAnswer] = {}
         self._ended: dict[str, KeptAnswer] = {}  # in the order of their ends
-        self._with_events: dict[str, KeptAnswer] = {}  # of those, the ones not emptied yet
+        self._with_events: dict[str, KeptAnswer] = {}  # those of `_ended` that still hold events
         self._timer: asyncio.TimerHandle | None = None
         self.size_bytes = 0
 
@@ -59,7 +59,7 @@ class KeptAnswers:
         return self._answers.get(request_id)
 
     def keep(self, job: Job, lease: Lease) -> KeptAnswer:
-        """Keep what a job answers; to be called before anything came, with an id not in use."""
+        """Keep the answer of a job, from before its first frame; its id must not be in use."""
         guest = lease.principal.kind == "guest"
         log = AnswerLog(
             self._settings.max_answer_bytes,
@@ -77,12 +77,12 @@ class KeptAnswers:
         return answer
 
     def readers(self, holder: str) -> list[Attachment]:
-        """List those who read answers of one holder now."""
+        """Return the readers that are attached to answers of one holder."""
         own = [one.log for one in self._answers.values() if one.holder == holder]
         return [attachment for log in own for attachment in log.attached]
 
     def close(self) -> None:
-        """Stop every clock."""
+        """Stop all timers."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

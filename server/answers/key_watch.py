@@ -1,8 +1,8 @@
-"""End what runs for secrets that may not be used any more: requests, and readers of kept answers.
+"""End requests, and readers of kept answers, whose secret is no longer valid.
 
-Refusing new requests is the key ring's business; what was admitted before is stopped here: at once
-when its key is disabled, revoked or given a new secret, and by one timer when the key expires or
-the grace of the secret that the request came with ends.
+The key ring refuses new requests. Those admitted before are ended here: at once when their key is
+disabled, revoked or given a new secret, and by one timer when the key expires or the grace period
+of a rotated secret ends.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from workers.errors import InvalidKey
 from workers.run.pool import Engine
 
 LONGEST_SLEEP_S = 60.0
-"""The wall clock may jump while the timer sleeps."""
+"""The longest sleep of the timer: the wall clock may be set meanwhile, and keys expire by it."""
 
 
 class KeyWatch:
-    """Watches every key of the ring; `close` stops it."""
+    """Watch all keys of the ring; `close` stops it."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class KeyWatch:
         self._set_timer()
 
     def _review(self, key: Key, now: float) -> None:
-        """End what may not go on, and note when to look again."""
+        """End what may not continue, and note when to check again."""
         for job in [job for job in self._engine.jobs.values() if job.lane == key.id]:
             why = why_refused(key, job.credential, now)
             if why is not None:
@@ -87,7 +87,7 @@ class KeyWatch:
 
 
 def why_refused(key: Key, credential: bytes, now: float) -> str | None:
-    """Say why the secret with this SHA-256 no longer opens a key; None: it does."""
+    """Return why the secret with this SHA-256 is not valid for a key, or None if it is."""
     if key.status != "active":
         return "This key has been revoked or disabled."
     if key.expires_at is not None and key.expires_at <= now:

@@ -1,4 +1,4 @@
-"""The client's side of a job's channel: an event stream, or one whole answer."""
+"""Send a job's frames to the client: as an event stream, or as one whole answer."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ QUEUE_UPDATE_S = 1.0
 
 
 def error_event(error: GatewayError) -> bytes:
-    """Give the event that ends a stream which has begun and cannot be completed."""
+    """Return the event that ends a stream which cannot be completed."""
     return b"data: " + error.encoded() + b"\n\n"
 
 
 class Followed(Protocol):
-    """What a reply follows: a job, or a place in the log of one."""
+    """What a reply follows: a job, or an attachment to the log of one."""
 
     on_progress: Callable[[], None] | None
 
     @property
     def state(self) -> JobState:
-        """Give the state of the job."""
+        """Return the state of the job."""
 
     @property
     def attempts(self) -> int:
-        """Give how many deployments were tried."""
+        """Return how many deployments were tried."""
 
     def place(self) -> Place | None:
-        """Tell where the job waits, or None when it does not wait any more."""
+        """Return the job's place in the queue, or None if it no longer waits."""
 
     def resume(self) -> None:
-        """Go on: the client can take more."""
+        """Resume: the client has read everything."""
 
 
 class StreamReply:
     """Write a job's frames to the client as server-sent events.
 
-    The head leaves with the first frames, the first heartbeat or the first update; until then an
-    error is an HTTP status (`done` raises it), afterwards one error event. `stream_head` gives the
-    head when it is needed, `finish` ends the answer: with its last bytes, for a client that closes
-    as soon as it has them has not left early. Without `chunked` the end of the connection ends the
-    stream. One write is outstanding at most: its future tells whether the client keeps up. With
-    `updates` comments tell the job's place in the queue, then that it is being connected, then that
-    it is retried.
+    The head is sent with the first frames, heartbeat or update. Before it, an error becomes an HTTP
+    status (`done` raises it); after it, one error event. `stream_head` returns the head when it is
+    needed. `finish` ends the answer in the same call as the last write, since a client that closes
+    as soon as it has read the end has not left early. Without `chunked`, the end of the connection
+    ends the stream (HTTP/1.0). At most one write is outstanding; its future shows whether the
+    client keeps up. With `updates`, comments report the job's place in the queue, then that it
+    connects, then that it is retried.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class StreamReply:
         self._interval_s = min(QUEUE_UPDATE_S, heartbeat_s) if updates else heartbeat_s
         self._heartbeat_s = heartbeat_s
         self._updates = updates
-        self._told = b""
+        self._last_update = b""
         self._loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.started = False
@@ -84,14 +84,14 @@ class StreamReply:
         if updates:
             source.on_progress = self._note_progress
             if source.state == "queued":
-                self._tell_state()
+                self._send_update()
 
     def write(self, frames: bytes) -> bool:
         """Send frames in one write; False when the client does not keep up."""
         return self._send(chunk(frames) if self._chunked else frames)
 
     def end(self, error: GatewayError | None, last: bytes = b"") -> None:
-        """Finish the stream; an error before anything was sent is left to the handler."""
+        """End the stream; `done` raises an error that comes before the head, for the handler."""
         self._timer.cancel()
         if self.done.done():
             return
@@ -128,11 +128,11 @@ class StreamReply:
             self._source.resume()
 
     def _beat(self) -> None:
-        """Send a heartbeat when nothing else was sent for long enough; also finds dead clients."""
+        """Send a heartbeat if nothing else was sent; the write also detects dead connections."""
         now = self._loop.time()
         if not self._full:
             if self._updates:
-                self._tell_state()
+                self._send_update()
             if now - self._last_write >= self._heartbeat_s * 0.999:
                 self.write(HEARTBEAT)
         wait_s = self._interval_s
@@ -141,12 +141,12 @@ class StreamReply:
         self._timer = self._loop.call_later(wait_s, self._beat)
 
     def _note_progress(self) -> None:
-        """Tell a change at once, unless it were the first thing said: it may end in a status."""
+        """Send a change at once, unless the head is not sent: an error may still be a status."""
         if self.started and not self._full:
-            self._tell_state()
+            self._send_update()
 
-    def _tell_state(self) -> None:
-        """Tell where the job is, as a comment; parsers skip it. Only places are told repeatedly."""
+    def _send_update(self) -> None:
+        """Send the job's state as a comment, which SSE parsers skip; only places are repeated."""
         place = self._source.place()
         if place is not None:
             text = (
@@ -155,26 +155,26 @@ class StreamReply:
             )
             self.write(text.encode())
         elif self._source.state == "connecting":
-            told = RETRYING if self._source.attempts > 1 else CONNECTING
-            if told != self._told:
-                self._told = told
-                self.write(told)
+            update = RETRYING if self._source.attempts > 1 else CONNECTING
+            if update != self._last_update:
+                self._last_update = update
+                self.write(update)
 
 
 class WholeReply:
-    """Gather a job's answer; `done` gives the body or raises the error."""
+    """Collect a job's answer; `done` returns the body or raises the error."""
 
     def __init__(self) -> None:
         self._frames: list[bytes] = []
         self.done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def write(self, frames: bytes) -> bool:
-        """Keep a piece."""
+        """Keep a piece of the body."""
         self._frames.append(frames)
         return True
 
     def end(self, error: GatewayError | None, last: bytes = b"") -> None:
-        """Give the whole, or the error."""
+        """Complete `done` with the body, or with the error."""
         if self.done.done():
             return
         if error is not None:

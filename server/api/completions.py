@@ -1,4 +1,4 @@
-"""POST chat/completions: parse, admit, queue, and carry the answer to the client."""
+"""POST chat/completions: parse, admit, queue, and send the answer to the client."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ KEEP_HEADER = "X-Roxy-Keep"
 class ChatHandler(StreamHandler):
     """Chat completions, streamed or whole.
 
-    Three of the client's headers are read: `X-Roxy-Max-Wait` (seconds the request may wait in the
-    queue), `X-Roxy-Queue-Updates: true` (where it is, as comments in the stream) and `X-Roxy-Keep:
-    true` (a streamed answer goes on without the client, who may come back for it).
+    Three request headers are optional: `X-Roxy-Max-Wait` (how many seconds the request may wait in
+    the queue), `X-Roxy-Queue-Updates: true` (its place in the queue, as comments in the stream) and
+    `X-Roxy-Keep: true` (a streamed answer continues without the client, which may read it later).
     """
 
     body_limit = None
 
     def initialize(self, *args: object, **kwargs: object) -> None:
-        """Prepare a request without a job."""
+        """Prepare a request, which has no job yet."""
         super().initialize(*args, **kwargs)  # type: ignore[arg-type]
         self.job: Job | None = None
 
@@ -71,7 +71,7 @@ class ChatHandler(StreamHandler):
     async def _admit(self) -> tuple[Job, Lease]:
         assert self.principal is not None
         services = self.services
-        # The body may have been long in coming: the key can have ended or been changed meanwhile.
+        # The body may have taken long to arrive: the key can have ended or changed since the head.
         principal = self.principal = services.authentication.confirm(self.principal, time.time())
         max_wait_s = self._max_wait_s()
         request = parse_chat(self.take_body())

@@ -1,4 +1,4 @@
-"""/healthz and /readyz: is the process alive, and should it be sent work."""
+"""/healthz and /readyz: whether the process is alive, and whether it can take work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workers.errors import StoreUnavailable
 
 
 class HealthHandler(BaseHandler):
-    """Alive: the loop answers."""
+    """Liveness: the event loop runs."""
 
     access = "anyone"
 
@@ -19,14 +19,14 @@ class HealthHandler(BaseHandler):
 
 
 class ReadyHandler(BaseHandler):
-    """Ready: migrated, able to write, not draining."""
+    """Readiness: the database can be written, and the gateway is not draining."""
 
     access = "anyone"
 
     async def get(self) -> None:
         """Answer 200, or 503 with the reasons."""
         if self.services.unready():
-            # Whoever is not sent work has nothing to write, and would never learn that it could.
+            # A gateway that gets no work writes nothing, so a failed store would stay failed.
             with contextlib.suppress(StoreUnavailable):
                 await self.services.store.check_writable()
         reasons = self.services.unready()

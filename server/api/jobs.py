@@ -1,4 +1,4 @@
-"""jobs/{id}: where a request of one's own is, its answer again, and stopping it."""
+"""jobs/{id}: the state of a request, its answer again, and stopping it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_NUMBER = 15
 def find_job(
     services: Services, principal: Principal, job_id: str
 ) -> tuple[Job | None, KeptAnswer | None]:
-    """Find a job that runs, its kept answer, or both. Raises NotFound, for others' jobs too."""
+    """Find a running job, its kept answer, or both. Raises NotFound, also for others' jobs."""
     job, answer = services.engine.jobs.get(job_id), services.answers.find(job_id)
     holder = job.holder if job is not None else answer.holder if answer is not None else None
     if holder is None or not (principal.is_owner or holder == principal.holder):
@@ -30,7 +30,7 @@ def find_job(
 
 
 def describe_job(job: Job | None, answer: KeptAnswer | None) -> dict[str, Any]:
-    """Show a job as the API does; what it used is known when it has ended."""
+    """Return a job as the API shows it; its usage is known once it has ended."""
     place = job.place() if job is not None else None
     log = answer.log if answer is not None else None
     error = log.error if log is not None else None
@@ -50,7 +50,7 @@ def describe_job(job: Job | None, answer: KeptAnswer | None) -> dict[str, Any]:
 
 
 def describe_use(row: UsageRow | None) -> dict[str, Any]:
-    """Show how a request ended and what it used, in the numbers of its usage row."""
+    """Return how a request ended and what it used, from its usage row."""
     if row is None:
         names = ("ending", "usage", "cost_microusd", "ttft_s", "duration_s", "queued_s")
         return dict.fromkeys((*names, "tokens_per_s"))
@@ -75,19 +75,19 @@ def describe_use(row: UsageRow | None) -> dict[str, Any]:
 
 
 class JobHandler(BaseHandler):
-    """A request that has not ended, or whose answer is kept (`X-Roxy-Keep: true`).
+    """A request that is running, or whose answer is kept (`X-Roxy-Keep: true`).
 
-    Its id is the `x-request-id` of its answer. A client that wants to ask while it waits sends its
+    Its id is the `x-request-id` of its answer. To ask for it before the answer begins, send your
     own `X-Request-Id` with the request.
     """
 
     def get(self, job_id: str) -> None:
-        """Tell its state, while it waits its place in the queue, and after its end what it used."""
+        """Return its state, with its place in the queue at first and its usage at the end."""
         assert self.principal is not None
         self.reply_json(describe_job(*find_job(self.services, self.principal, job_id)))
 
     def delete(self, job_id: str) -> None:
-        """Stop it in whatever state; what was written stays. Stopping twice is no error."""
+        """Stop it in any state; what was sent stays. Stopping twice is not an error."""
         assert self.principal is not None
         job, answer = find_job(self.services, self.principal, job_id)
         if job is not None:
@@ -99,10 +99,10 @@ class JobStreamHandler(StreamHandler):
     """The answer of a request that was sent with `X-Roxy-Keep: true`."""
 
     async def get(self, job_id: str) -> None:
-        """Stream its events after number `after` (0: all), then follow it to its end."""
+        """Stream its events after number `after` (0: all), then those to come, to its end."""
         assert self.principal is not None
         _, answer = find_job(self.services, self.principal, job_id)
-        if answer is None or answer.holder != self.principal.holder:  # the owner reads their own
+        if answer is None or answer.holder != self.principal.holder:  # also for the owner
             raise NotFound(NOT_KEPT)
         self.model_id = answer.model_id
         place = answer.log.attach(self._after(), self.principal.credential)

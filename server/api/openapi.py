@@ -1,4 +1,4 @@
-"""GET openapi.json: this API, described for machines."""
+"""GET openapi.json: the description of this API for programs."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ class OpenApiHandler(BaseHandler):
     access = "anyone"
 
     def get(self) -> None:
-        """Send it; it changes with the version and the catalog only."""
+        """Send the document; it changes only with the version and the catalog."""
         self.reply(200, self.services.openapi(), {"Cache-Control": "no-cache"})

@@ -1,4 +1,4 @@
-"""Every route of the API, in one list: the application, the reference and its test read it."""
+"""All routes of the API in one list, which the application and the documentation read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from server.api.usage import UsageHandler
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A path as people write it (`{id}` stands for a part of it), and the handler behind it."""
+    """A path, in which `{id}` or `{model}` stands for a variable part, and its handler."""
 
     path: str
     handler: type[BaseHandler]
@@ -27,7 +27,7 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def patterns(self) -> Iterable[str]:
-        """Give the regular expressions that Tornado matches: under /api and under /api/v1."""
+        """Return the regular expression that Tornado matches: under /api and under /api/v1."""
         path = self.path.replace("{model}", "(.+)").replace("{id}", "([^/]+)")
         return (rf"/api(?:/v1)?/{path}",) if self.api else (path,)
 
@@ -53,14 +53,14 @@ ROUTES = (
 
 
 def api_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str, object]]]:
-    """Give Tornado's rules for every route, and for what is not there under /api."""
+    """Return Tornado's rules for all routes, and for unknown paths under /api."""
     given = {"services": services}
     rules = [(pattern, route.handler, given) for route in ROUTES for pattern in route.patterns]
     return [*rules, (r"/api(?:/.*)?", NotFoundHandler, given)]
 
 
 def shortcuts(services: object) -> dict[str, tuple[type[BaseHandler], dict[str, object]]]:
-    """Give the handlers of the API's paths without variable parts, by path."""
+    """Return the handlers of the API's paths without variable parts, by path."""
     given = {"services": services}
     return {
         f"{prefix}/{route.path}": (route.handler, given)

@@ -1,4 +1,4 @@
-"""What handlers of event streams share: the head, the reply, and following a kept answer."""
+"""The base of handlers with event streams: the head, the reply, and following a kept answer."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class StreamHandler(BaseHandler):
             self.attachment.leave()
 
     def asks_for(self, header: str) -> bool:
-        """Say whether the client has switched something on with a header."""
+        """Return whether the client has switched an option on with a header."""
         return self.request.headers.get(header, "").lower() in ("true", "1")
 
     def open_reply(self, source: Followed) -> StreamReply:
-        """Make the stream that follows a job, or a place in its log."""
+        """Return the stream that follows a job, or an attachment to its log."""
         assert self.request.connection is not None
         return StreamReply(
             self.request.connection,
@@ -40,9 +40,9 @@ class StreamHandler(BaseHandler):
         )
 
     async def follow(self, attachment: Attachment, *, first: bytes = b"") -> None:
-        """Carry a kept answer to the client until it ends or the client leaves.
+        """Send a kept answer to the client until it ends or the client leaves.
 
-        With something to say `first`, the stream begins at once and errors are events.
+        With `first`, the stream begins with it at once, and errors become events.
         """
         self.attachment = attachment
         reply = self.open_reply(attachment)

@@ -1,11 +1,11 @@
-"""Who asks: a request head becomes one principal before anything else is looked at.
+"""Find the principal of a request from its head, before anything else of it is read.
 
-Credentials come as `Authorization: Bearer KEY` or `x-api-key: KEY`. A call that presents a
-credential stands or falls with it: a cookie never rescues a bad key. Without one, a call from a
-page of this server is whose session its cookie names, or a guest's; what changes something must
-carry the page's XSRF token too. Everything else is refused alike.
+A key is presented as `Authorization: Bearer KEY` or `x-api-key: KEY`. A request with a key is
+judged by the key alone: a cookie never makes up for a wrong one. A request without a key must come
+from a page of this server; its cookie names a session or a guest, and a request that changes
+something must also carry the page's XSRF token. All other requests get the same InvalidKey.
 
-`Authorization: Basic` is a password of a proxy in front, which passes it on: no credential of ours.
+`Authorization: Basic` is ignored: a proxy in front that asks for a password passes it on.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ GUEST_COOKIE = "roxy_guest"
 GUEST_SESSION_S = 7 * DAY_S
 SESSION_COOKIE = "roxy_session"
 HOST_PREFIX = "__Host-"
-"""Browsers take such a cookie from this very host over TLS only (RFC 6265bis, 4.1.3.2)."""
+"""Browsers accept such a cookie from this host itself and over TLS only (RFC 6265bis, 4.1.3.2)."""
 XSRF_HEADER = "X-Roxy-Xsrf"
 OWNER_SCOPE = "owner"
 GUEST_LANE = "guests"
 
 
 BASIC = re.compile(r"basic +[A-Za-z0-9+/]+=*", re.IGNORECASE)
-"""RFC 7617, and nothing after it: two headers come joined by a comma, and Bearer may be second."""
+"""RFC 7617, and nothing after it: Tornado joins two headers by a comma; Bearer may be second."""
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who asks. `scope` is what limits and usage are counted on; guests' carries their address.
+    """Who sends a request: the owner, a key holder or a guest.
 
-    `browser` is the id in a guest's cookie: guests may share an address, but not their answers.
-    `credential` is the SHA-256 of the secret that a key's holder came by: a key may have two.
+    `scope` is what limits and usage are counted on; a guest's contains the address. `browser` is
+    the id in a guest's cookie: guests may share an address, but not their answers. `credential` is
+    the SHA-256 of the secret that was presented: a key may have two, during a rotation.
     """
 
     kind: Literal["owner", "key", "guest"]
@@ -57,27 +58,27 @@ class Principal(msgspec.Struct, frozen=True):
 
     @property
     def is_owner(self) -> bool:
-        """Say whether everything is allowed."""
+        """True for the owner, who may do everything."""
         return self.kind == "owner"
 
     @property
     def lane(self) -> str:
-        """Name the queue lane: all guests share one."""
+        """Return the queue lane: all guests share one."""
         return GUEST_LANE if self.kind == "guest" else self.scope
 
     @property
     def holder(self) -> str:
-        """Name whose jobs these are: the owner's, a key's, or one browser's."""
+        """Return whose jobs these are: the owner's, a key's, or one browser's."""
         return f"guest:{self.browser}" if self.kind == "guest" else self.scope
 
     @property
     def weight(self) -> int:
-        """Give the share of turns in the queue."""
+        """Return the share of turns in the queue."""
         return self.key.weight if self.key is not None else 1
 
     @property
     def log_name(self) -> str:
-        """Name the principal for logs and usage, without a guest's address."""
+        """Return the name for logs and usage, without a guest's address."""
         return "guest" if self.kind == "guest" else self.scope
 
 
@@ -87,20 +88,21 @@ OWNER = Principal("owner", OWNER_SCOPE)
 class GuestSessions:
     """Issue and check the signed cookie that marks a browser of the web app.
 
-    The cookie is `ID.ISSUED.MAC`: it proves only that this gateway's page was opened, so nothing is
-    stored for it. `secret` (32 bytes) is kept in the store, or sessions end with every restart.
+    The cookie is `ID.ISSUED.MAC`: it proves only that a page of this gateway was opened, so
+    nothing is stored for it. `secret` has 32 bytes and comes from the store, so that the cookies
+    survive a restart.
     """
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     def issue(self, now: float) -> str:
-        """Make a cookie value; `now` in Unix seconds."""
+        """Return a new cookie value; `now` in Unix seconds."""
         value = f"{secrets.token_urlsafe(12)}.{int(now)}"
         return f"{value}.{self._mac(value)}"
 
     def valid(self, cookie: str | None, now: float) -> bool:
-        """Say whether a cookie value is ours and not older than a week."""
+        """Return whether a cookie value was issued here, in the last week."""
         if not cookie or cookie.count(".") != 2:
             return False
         value, _, mac = cookie.rpartition(".")
@@ -110,7 +112,7 @@ class GuestSessions:
         return issued <= now + MINUTE_S and now - issued < GUEST_SESSION_S
 
     def xsrf_token(self, cookie: str) -> str:
-        """Give the token that pages send back with every change: bound to one cookie's value."""
+        """Return the token that pages send with every change; it is bound to one cookie value."""
         return hmac.new(self._secret, b"xsrf:" + cookie.encode(), hashlib.sha256).hexdigest()
 
     def _mac(self, value: str) -> str:
@@ -118,7 +120,10 @@ class GuestSessions:
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
-    """Find the credential in a request's headers; None: there is none, "" or junk counts as one."""
+    """Return the key in a request's headers, or None if there is none.
+
+    A credential that cannot be a key is returned too, as "": it is wrong, not absent.
+    """
     authorization = headers.get("Authorization")
     if authorization is not None and not BASIC.fullmatch(authorization):
         scheme, _, credential = authorization.partition(" ")
@@ -127,12 +132,12 @@ def presented_key(headers: Mapping[str, str]) -> str | None:
 
 
 def from_own_page(headers: Mapping[str, str], *, safe: bool) -> bool:
-    """Say whether a browser vouches that the call comes from a page of this server.
+    """Return whether the browser states that a page of this server sent the request.
 
-    Fetch Metadata (W3C) first. Browsers leave it away on plain HTTP but for loopback; then there is
-    Origin with everything that is not `safe` ("null" for the forms of pages that send no referrer,
-    where the XSRF token decides), and nothing with a GET: that the cookie came along must do, since
-    it is SameSite=Strict.
+    Fetch Metadata (W3C) decides if it is there. On plain HTTP, except for loopback, browsers omit
+    it. Then Origin decides for methods that are not `safe`; it is "null" for forms of pages with
+    `Referrer-Policy: no-referrer`, for which the XSRF token decides. A GET carries neither header;
+    its cookie suffices, since SameSite=Strict keeps it from requests of other sites.
     """
     site = headers.get("Sec-Fetch-Site")
     if site is not None:
@@ -145,30 +150,30 @@ def from_own_page(headers: Mapping[str, str], *, safe: bool) -> bool:
 
 
 def find_cookie(headers: Mapping[str, str], name: str) -> str | None:
-    """Find one cookie, whatever else other servers on this host have left in the header."""
+    """Return one cookie, or None; cookies of other servers on this host are ignored."""
     header = headers.get("Cookie")
     return parse_cookie(header).get(name) if header else None
 
 
 def session_cookie_name(*, secure: bool) -> str:
-    """Name the cookie that holds a session's id; `secure`: clients come over TLS."""
+    """Return the name of the cookie with a session's id; `secure`: clients use TLS."""
     return f"{HOST_PREFIX}{SESSION_COOKIE}" if secure else SESSION_COOKIE
 
 
 def guest_cookie_name(*, secure: bool) -> str:
-    """Name the cookie that marks a guest's browser; `secure`: clients come over TLS."""
+    """Return the name of the cookie that marks a guest's browser; `secure`: clients use TLS."""
     return f"{HOST_PREFIX}{GUEST_COOKIE}" if secure else GUEST_COOKIE
 
 
 class Visit(NamedTuple):
-    """Who a browser is, and the cookie that says so."""
+    """The principal of a browser, and the cookie that names it."""
 
     principal: Principal
     cookie: str
 
 
 class Authentication:
-    """Turn request heads into principals."""
+    """Find the principals of requests."""
 
     def __init__(
         self, keys: KeyRing, guests: GuestSessions, sessions: Sessions, *, guests_welcome: bool
@@ -187,10 +192,10 @@ class Authentication:
         safe: bool,
         secure: Callable[[], bool],
     ) -> Principal:
-        """Tell who asks. Raises InvalidKey, Forbidden.
+        """Return the principal of a request. Raises InvalidKey, Forbidden.
 
-        `guest_scope` names the caller's address, `safe` says whether the method changes nothing,
-        `secure` whether clients come over TLS.
+        `guest_scope` returns the scope of the client's address; `safe`: the method changes nothing;
+        `secure` returns whether clients use TLS.
         """
         secret = presented_key(headers)
         if secret is not None:
@@ -219,7 +224,7 @@ class Authentication:
         raise InvalidKey
 
     def confirm(self, principal: Principal, now: float) -> Principal:
-        """Look at a key again after a wait, as it is now. Raises InvalidKey when it has ended."""
+        """Return the principal with its key as it is now. Raises InvalidKey for an ended key."""
         if principal.key is None:
             return principal
         key = self._keys.find_digest(principal.credential, now)
@@ -235,7 +240,7 @@ class Authentication:
         *,
         secure: bool,
     ) -> Visit | None:
-        """Tell who a browser is by its cookies alone: a session, else a guest."""
+        """Find the principal of a browser by its cookies: a session, else a guest, else None."""
         session = self.find_session(headers, now, secure=secure)
         if session is not None:
             return session
@@ -245,7 +250,7 @@ class Authentication:
         return Visit(Principal("guest", guest_scope(), browser=cookie.partition(".")[0]), cookie)
 
     def find_session(self, headers: Mapping[str, str], now: float, *, secure: bool) -> Visit | None:
-        """Find the session that a browser presents, if its key is still good."""
+        """Find the session that a browser's cookie names, if its key is still valid."""
         cookie = find_cookie(headers, session_cookie_name(secure=secure))
         session = self._sessions.find(cookie, now) if cookie else None
         if session is None or cookie is None:

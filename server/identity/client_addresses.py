@@ -1,8 +1,8 @@
-"""Whose request it is by address, when proxies stand in between.
+"""Find the address of a client, also behind reverse proxies.
 
-Only `X-Forwarded-For` is read, and only when the peer itself is one of the configured proxies. It
-is read from the right: proxies append, so everything left of the first address that is not a
-proxy's may have been made up by the client. `Forwarded` and `X-Real-Ip` are never believed.
+Only `X-Forwarded-For` is read, and only if the peer is one of the configured proxies. It is read
+from the right: proxies append, so the client may have invented everything left of the first address
+that is not a proxy's. `Forwarded` and `X-Real-Ip` are never read.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 UNKNOWN = IPv4Address(0)
-"""Stands for a peer without an address, as on a Unix socket."""
+"""The address of a peer that has none, as on a Unix socket."""
 
 MAX_HOPS = 32
 MAX_ADDRESS_CHARS = 64
 MAPPED_BITS = 96
+"""The prefix length of ::ffff:0:0/96, which maps IPv4 into IPv6 (RFC 4291, section 2.5.5.2)."""
 
 
 class TrustedProxies:
-    """The proxies whose `X-Forwarded-For` is believed, each an address or CIDR."""
+    """The proxies whose `X-Forwarded-For` is trusted, each an address or CIDR."""
 
     def __init__(self, proxies: Iterable[str] = ()) -> None:
         self._networks = tuple(parse_network(proxy) for proxy in proxies)
@@ -42,8 +43,8 @@ class TrustedProxies:
 def client_address(peer: str, headers: Mapping[str, str], proxies: TrustedProxies) -> Address:
     """Find the client behind the proxies; `peer` is the other end of the socket.
 
-    Several headers are read as one, joined by commas. An entry that is no address ends the search
-    at the proxy that sent it.
+    Several headers count as one, joined by commas. The search ends before an entry that is no
+    address: the client is then the proxy that sent it.
     """
     nearest = parse_address(peer) or UNKNOWN
     if nearest not in proxies:
@@ -60,14 +61,14 @@ def client_address(peer: str, headers: Mapping[str, str], proxies: TrustedProxie
 
 
 def guest_scope(address: Address) -> str:
-    """Name the guest of an address; an IPv6 guest is a /64, the least that one customer gets."""
+    """Return a guest's scope: an IPv4 address or an IPv6 /64, the least that is assigned."""
     if isinstance(address, IPv4Address):
         return f"guest:{address}"
     return f"guest:{IPv6Network((int(address) >> 64 << 64, 64))}"
 
 
 def parse_network(text: str) -> Network:
-    """Read an address or CIDR; mapped IPv4 is IPv4. Raises ValueError for anything else."""
+    """Parse an address or CIDR; mapped IPv4 becomes IPv4. Raises ValueError for anything else."""
     network = ip_network(text.strip(), strict=False)
     if isinstance(network, IPv6Network) and network.prefixlen >= MAPPED_BITS:
         mapped = network.network_address.ipv4_mapped
@@ -78,7 +79,7 @@ def parse_network(text: str) -> Network:
 
 @lru_cache(maxsize=1024)
 def parse_address(text: str) -> Address | None:
-    """Read an address, with a port or in brackets as some proxies write it; None: it is none."""
+    """Parse an address, with or without port and brackets; None if it is not an address."""
     text = text.strip()
     if not 0 < len(text) <= MAX_ADDRESS_CHARS:
         return None
@@ -92,5 +93,5 @@ def parse_address(text: str) -> Address | None:
         return None
     if isinstance(address, IPv4Address):
         return address
-    # A zone names an interface of ours and is no part of who the client is.
+    # A zone (fe80::1%eth0) names an interface of this machine, not a part of the address.
     return address.ipv4_mapped or IPv6Address(int(address))

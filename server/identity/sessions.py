@@ -1,12 +1,12 @@
-"""Browsers that have signed in: who presents the id in the cookie is who gave the key.
+"""Sessions of browsers that have signed in: the id in the cookie stands for the key.
 
     session_id = await sessions.begin("key_ab12", digest_of(secret))
     sessions.find(session_id, time.time())      # the session, or None: no I/O
 
-Only the SHA-256 of an id is kept, in memory and in the store; the id itself is in the cookie alone.
-A session ends when it has not been used for `IDLE_S`, is older than `ABSOLUTE_S`, or its key is
-revoked, disabled or given a new secret. Whether its key is good at all is for `Authentication` to
-ask each time. When it was last seen, and that it has ended, is written behind.
+Memory and store hold only the SHA-256 of an id; the id itself is in the cookie alone. A session
+ends when it has not been used for `IDLE_S`, is older than `ABSOLUTE_S`, or its key is revoked,
+disabled or given a new secret. `Authentication` checks the key itself at each request. The time of
+the last use and the end of a session are written behind.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ log = logging.getLogger("roxy.sessions")
 IDLE_S = 12 * HOUR_S
 ABSOLUTE_S = 7 * DAY_S
 SEEN_EVERY_S = 60
-"""How exactly it is known when a session was last seen."""
+"""How exact the time of the last use is: at most one write per session in this time."""
 WRITE_AFTER_S = 2.0
 MAX_PER_PRINCIPAL = 100
 ID_BYTES = 32
 
 
 def digest_of_id(session_id: str) -> bytes:
-    """Give what is kept of a session's id."""
+    """Return the digest under which a session is kept."""
     return hashlib.sha256(session_id.encode()).digest()
 
 
 class Sessions:
-    """Every session. `aclose` writes what is not written yet."""
+    """All sessions. `aclose` writes what is still unwritten."""
 
     def __init__(
         self, store: Store, keys: KeyRing, *, clock: Callable[[], float] = time.time
@@ -62,13 +62,13 @@ class Sessions:
         return len(self._rows)
 
     async def load(self) -> None:
-        """Read everything from the store, once, at start."""
+        """Load all sessions from the store, once, at the start."""
         for row in await self._store.load_sessions():
             self._rows[row.digest] = row
         self._end_old(self._clock())
 
     async def aclose(self) -> None:
-        """Write what is not written yet, or leave it."""
+        """Write what is still unwritten; a store that fails is not tried again."""
         if self._timer is not None:
             self._timer.cancel()
         if self._writer is not None:
@@ -78,7 +78,7 @@ class Sessions:
             self._timer.cancel()
 
     async def begin(self, principal: str, credential: bytes) -> str:
-        """Make a session and give its id; `credential` is the SHA-256 of the key that was given.
+        """Make a session and return its id; `credential` is the SHA-256 of the key.
 
         Raises StoreUnavailable.
         """
@@ -95,7 +95,7 @@ class Sessions:
         return session_id
 
     def find(self, session_id: str, now: float) -> SessionRow | None:
-        """Find a session that has not ended and note that it was used; `now` in Unix seconds."""
+        """Find a session that has not ended, and note its use; `now` in Unix seconds."""
         row = self._rows.get(digest_of_id(session_id))
         if row is None:
             return None
@@ -110,7 +110,7 @@ class Sessions:
         return row
 
     def end(self, session: SessionRow) -> None:
-        """End a session at once; ending it twice is no error."""
+        """End a session at once; a second call has no effect."""
         if self._rows.pop(session.digest, None) is not None:
             self._seen.pop(session.digest, None)
             self._ended.add(session.digest)
@@ -125,8 +125,6 @@ class Sessions:
             if key.status != "active" or row.credential != key.digest:
                 self.end(row)
 
-    # Writing behind
-
     def _write_soon(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
@@ -140,7 +138,7 @@ class Sessions:
         self._writer = asyncio.get_running_loop().create_task(self._write(), name="sessions")
 
     async def _write(self) -> None:
-        """Write once; what cannot be written now is tried again."""
+        """Write once, and try later what fails."""
         seen, self._seen = self._seen, {}
         ended, self._ended = self._ended, set()
         if not seen and not ended:
@@ -148,7 +146,7 @@ class Sessions:
         try:
             await self._store.note_sessions(seen, ended)
         except StoreUnavailable as error:
-            log.warning("sessions are not written, it is tried again: %s", error)
+            log.warning("cannot write sessions, trying again: %s", error)
             self._seen = {**seen, **self._seen}
             self._ended |= ended
             self._write_soon()
