@@ -19,7 +19,7 @@ class ChunkedBody:
     """The decoder of one body; bytes that it returns unconsumed are fed again, with more."""
 
     def __init__(self) -> None:
-        self._left = 0
+        self._chunk_left = 0
         self._ends_line = False
         self._last = False
 
@@ -31,11 +31,11 @@ class ChunkedBody:
         pieces = []
         at, size, complete = 0, len(data), False
         while at < size and not complete:
-            if self._left:
-                piece = data[at : at + self._left]
+            if self._chunk_left:
+                piece = data[at : at + self._chunk_left]
                 pieces.append(piece)
                 at += len(piece)
-                self._left -= len(piece)
+                self._chunk_left -= len(piece)
             elif self._ends_line:
                 line_end = data[at : at + 2]
                 if line_end == b"\r":
@@ -47,8 +47,8 @@ class ChunkedBody:
                 complete = self._last
             elif (match := SIZE_LINE.match(data, at)) is not None:
                 at = match.end()
-                self._left = int(match[1], 16)
-                self._last = not self._left
+                self._chunk_left = int(match[1], 16)
+                self._last = not self._chunk_left
                 self._ends_line = True
             elif size - at >= LONGEST_SIZE_LINE or b"\n" in data[at:]:
                 raise HTTPInputError("a malformed chunk size")

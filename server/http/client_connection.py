@@ -138,7 +138,7 @@ class ClientConnection(asyncio.Protocol):
         self._unread = b""
         self._searched = 0
         self._exchange: ClientExchange | None = None
-        self._left = 0
+        self._body_left = 0
         self._chunks: ChunkedBody | None = None
         self._closes = False
         self._writable = self._reading = True
@@ -350,7 +350,7 @@ class ClientConnection(asyncio.Protocol):
             exchange.begin(delegate, start_line, headers)
             exchange.complete()
             return
-        self._left = length
+        self._body_left = length
         self._chunks = ChunkedBody() if length == CHUNKED else None
         self._received = len(self._unread)
         self._enter(ConnectionState.BODY)
@@ -370,10 +370,10 @@ class ClientConnection(asyncio.Protocol):
             piece, self._unread, complete = self._chunks.feed(data)
         else:
             piece, self._unread = data, b""
-            if len(data) > self._left:
-                piece, self._unread = data[: self._left], data[self._left :]
-            self._left -= len(piece)
-            complete = not self._left
+            if len(data) > self._body_left:
+                piece, self._unread = data[: self._body_left], data[self._body_left :]
+            self._body_left -= len(piece)
+            complete = not self._body_left
         if piece:
             exchange.feed(piece)
         if complete and self._exchange is exchange:
@@ -409,7 +409,7 @@ class ClientConnection(asyncio.Protocol):
         if self._note_progress():
             return
         if now - self._progress > limit_s:
-            log.info("a reader made no progress for %g s: connection closed", limit_s)
+            log.info("a client read nothing for %g s: connection closed", limit_s)
             self.abort()
         elif not self._reading and self._peer_has_left():
             self.abort()

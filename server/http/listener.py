@@ -21,7 +21,7 @@ from tornado.httputil import (
     HTTPServerRequest,
     RequestStartLine,
 )
-from tornado.web import Application, RequestHandler
+from tornado.web import RequestHandler
 
 from server.http.client_connection import (
     ClientConnection,
@@ -30,9 +30,10 @@ from server.http.client_connection import (
     HttpLimits,
 )
 from server.http.client_exchange import ClientExchange
+from server.http.listening import BACKLOG
+from server.http.request_lifecycle import GatewayApplication
 
 CHECK_EVERY_S = 1.0
-BACKLOG = 2048
 ACCEPTS_AT_ONCE = 64
 """Connections accepted in one turn of the loop, so that a flood does not stop running answers."""
 TLS_SHUTDOWN_S = 2.0
@@ -51,7 +52,7 @@ class GatewayServer:
 
     def __init__(
         self,
-        application: Application,
+        application: GatewayApplication,
         limits: HttpLimits,
         shortcuts: Shortcuts,
         tls: ssl.SSLContext | None = None,
