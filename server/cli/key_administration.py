@@ -66,8 +66,7 @@ async def open_administration(
             raise
         if not owner_key:
             raise CommandFailure(
-                f"{error} To change keys through that gateway, set ROXY_ADMIN_API_KEY to its owner"
-                " key."
+                f"{error} To use that gateway, set ROXY_ADMIN_API_KEY to its owner key."
             ) from error
         yield GatewayKeys(error.url, owner_key)
 
