@@ -180,7 +180,7 @@ def _stream_settings(config: Config) -> StreamSettings:
 async def _catalog(
     config: Config, environ: Mapping[str, str]
 ) -> AsyncIterator[asyncio.Task[Catalog]]:
-    """Load the catalog, with the demo if configured; a child process finds prices meanwhile."""
+    """Load the catalog, with the demo if configured; find prices while the rest is started."""
     async with contextlib.AsyncExitStack() as stack:
         catalog = load_catalog(config.models, environ, formats=TRANSLATORS)
         demo = await stack.enter_async_context(DemoUpstream()) if config.demo else None

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from server.cli.check_command import check
-from server.cli.key_administration import Refusal
+from server.cli.key_administration import CommandFailure
 from server.cli.keys_command import add_keys_commands, keys_command
 from server.cli.serve_command import serve
 from server.config.loading import Config, ConfigError, environment, load_config
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = int(options.run(config, options) or 0)
         sys.stdout.flush()
         return code
-    except (ConfigError, ListenFailure, StoreFailure, GatewayError, Refusal) as error:
+    except (ConfigError, ListenFailure, StoreFailure, GatewayError, CommandFailure) as error:
         print(f"roxy: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

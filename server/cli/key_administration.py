@@ -22,14 +22,13 @@ from server.keys.key_ring import KeyRing
 from server.store.data_directory import DataDirectory, DirectoryTaken
 from server.store.key import Limits
 from server.store.sqlite_store import SqliteStore
-from server.store.store import StoreFailure
 from workers.catalog.catalog_file import load_catalog
 from workers.errors import GatewayError, InvalidRequest
 from workers.providers.formats import TRANSLATORS
 
 
-class Refusal(Exception):
-    """A request about keys was refused. `code` and `param` are those of the API's errors."""
+class CommandFailure(Exception):
+    """A command failed; the message is one line. `code` and `param` are those of an API error."""
 
     def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -38,7 +37,7 @@ class Refusal(Exception):
 
 
 class KeyAdministration(Protocol):
-    """The requests that `roxy keys` makes. Every method raises Refusal."""
+    """The requests that `roxy keys` makes. Every method raises CommandFailure."""
 
     async def list(self) -> list[dict[str, Any]]:
         """Return every key."""
@@ -57,7 +56,7 @@ class KeyAdministration(Protocol):
 async def open_administration(
     config: Config, environ: Mapping[str, str]
 ) -> AsyncIterator[KeyAdministration]:
-    """Use the database, or the gateway that runs with it. Raises StoreFailure."""
+    """Use the database, or the gateway that runs with it. Raises CommandFailure, StoreFailure."""
     try:
         async with open_keys(config) as keys:
             yield DatabaseKeys(keys, config)
@@ -66,9 +65,8 @@ async def open_administration(
         if not error.url:  # held by another command, or by a gateway that is still starting
             raise
         if not owner_key:
-            raise StoreFailure(
-                f"{error} To change keys through that gateway, set ROXY_ADMIN_API_KEY to its owner"
-                " key."
+            raise CommandFailure(
+                f"{error} To use that gateway, set ROXY_ADMIN_API_KEY to its owner key."
             ) from error
         yield GatewayKeys(error.url, owner_key)
 
@@ -99,7 +97,7 @@ class DatabaseKeys:
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a key with the same checks and defaults as the API."""
         defaults = Limits(requests_per_minute=self._config.keys.requests_per_minute or None)
-        with _refusals():
+        with _api_errors_as_failures():
             new = parse_new_key(msgspec.json.encode(body), defaults=defaults)
             self._check_models(new.models or ())
             key, secret = await self._keys.create(new)
@@ -107,12 +105,12 @@ class DatabaseKeys:
 
     async def revoke(self, key_id: str) -> dict[str, Any]:
         """Revoke a key for good."""
-        with _refusals():
+        with _api_errors_as_failures():
             return describe(await self._keys.revoke(key_id))
 
     async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
         """Give a key a new secret."""
-        with _refusals():
+        with _api_errors_as_failures():
             grace_s = parse_rotation(msgspec.json.encode({"grace_s": grace_s}))
             key, secret = await self._keys.rotate(key_id, grace_s)
         return describe(key) | {"key": secret}
@@ -125,11 +123,11 @@ class DatabaseKeys:
 
 
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
+def _api_errors_as_failures() -> Iterator[None]:
     try:
         yield
     except GatewayError as error:
-        raise Refusal(error.message, code=error.code, param=error.param) from error
+        raise CommandFailure(error.message, code=error.code, param=error.param) from error
 
 
 class GatewayKeys:
@@ -171,9 +169,9 @@ class GatewayKeys:
                 validate_cert=False,
             )
         except HTTPClientError as error:
-            raise _refusal(error) from error
+            raise _failure(error) from error
         except OSError as error:
-            raise StoreFailure(
+            raise CommandFailure(
                 f"The running gateway does not answer at {self._url}: {error}"
             ) from error
         finally:
@@ -187,13 +185,15 @@ def _path_segment(key_id: str) -> str:
     return quote(key_id, safe="", errors="surrogateescape")
 
 
-def _refusal(error: HTTPClientError) -> Refusal:
+def _failure(error: HTTPClientError) -> CommandFailure:
     """Read the API's error from an answer."""
     if error.code in (401, 403):
-        return Refusal("The running gateway refused: ROXY_ADMIN_API_KEY is not its owner key.")
+        return CommandFailure(
+            "The running gateway refused: ROXY_ADMIN_API_KEY is not its owner key."
+        )
     try:
         sent = msgspec.json.decode(error.response.body)["error"]  # type: ignore[union-attr]
-        return Refusal(str(sent["message"]), code=sent["code"], param=sent["param"])
+        return CommandFailure(str(sent["message"]), code=sent["code"], param=sent["param"])
     except (AttributeError, KeyError, TypeError, msgspec.DecodeError):
         # A time-out (Tornado's code 599), or another server that now listens at this address.
-        return Refusal(f"The running gateway did not do it: {error}.")
+        return CommandFailure(f"The running gateway did not do it: {error}.")

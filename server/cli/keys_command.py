@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from server.cli.key_administration import (
+    CommandFailure,
     KeyAdministration,
-    Refusal,
     open_administration,
     open_keys,
 )
@@ -26,7 +26,6 @@ from server.config.loading import Config
 from server.keys.export import read_export
 from server.store.data_directory import DataDirectory, DirectoryTaken
 from server.store.private_file import write_private
-from server.store.store import StoreFailure
 from workers.errors import NotFound
 from workers.units import DAY_S, MILLION
 
@@ -144,7 +143,7 @@ def _text(argument: str) -> str:
 async def keys_command(
     config: Config, environ: Mapping[str, str], options: argparse.Namespace
 ) -> None:
-    """Run one of the commands and print its result. Raises Refusal and StoreFailure."""
+    """Run one of the commands and print its result. Raises CommandFailure and StoreFailure."""
     if options.keys == "export":
         _export(config, options.file)
     elif options.keys == "import":
@@ -153,8 +152,8 @@ async def keys_command(
         async with open_administration(config, environ) as keys:
             try:
                 await _administer(keys, options)
-            except Refusal as error:
-                raise Refusal(_advise(error, options)) from error
+            except CommandFailure as error:
+                raise CommandFailure(_advise(error, options)) from error
 
 
 async def _administer(keys: KeyAdministration, options: argparse.Namespace) -> None:
@@ -175,7 +174,7 @@ async def _administer(keys: KeyAdministration, options: argparse.Namespace) -> N
         print(key["key"])
 
 
-def _advise(error: Refusal, options: argparse.Namespace) -> str:
+def _advise(error: CommandFailure, options: argparse.Namespace) -> str:
     """Return what to do at a shell prompt, by the error's `code` and `param`."""
     if error.code == NotFound.code and "id" in options:
         return f"There is no key {options.id!r}: `roxy keys list` shows all keys."
@@ -192,7 +191,7 @@ async def _import(config: Config, file: Path) -> None:
         async with open_keys(config, may_create=True) as keys:
             imported = await keys.import_keys(keys_to_add)
     except DirectoryTaken as error:
-        raise StoreFailure(f"{error} Stop it before an import.") from error
+        raise CommandFailure(f"{error} Stop it before an import.") from error
     print(f"Keys added: {len(imported.added)}, already present: {len(imported.kept)}.")
 
 
@@ -204,11 +203,11 @@ def _export(config: Config, file: Path | None) -> None:
     try:
         data = source.read_bytes()
     except FileNotFoundError as error:
-        raise StoreFailure(
+        raise CommandFailure(
             f"{source} is missing: `roxy keys list` writes it again from the database."
         ) from error
     except OSError as error:
-        raise StoreFailure(
+        raise CommandFailure(
             f"{source} cannot be read ({error.strerror}): give this user read access to it."
         ) from error
     if file is None:
@@ -217,7 +216,7 @@ def _export(config: Config, file: Path | None) -> None:
     try:
         write_private(file, data)
     except OSError as error:
-        raise StoreFailure(f"{file} cannot be written ({error.strerror}).") from error
+        raise CommandFailure(f"{file} cannot be written ({error.strerror}).") from error
 
 
 def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:

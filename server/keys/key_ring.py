@@ -62,7 +62,7 @@ class KeyRing:
     async def load(self) -> None:
         """Read all keys and the owner key from the store, once, at start."""
         for key in await self._store.load_keys():
-            self._show(key)
+            self._index(key)
         self._owner = await self._store.load_meta(OWNER_META) or b""
 
     async def aclose(self) -> None:
@@ -244,12 +244,12 @@ class KeyRing:
             if keys:
                 await self._store.put_keys(keys)
             for key in keys:
-                self._show(key)
+                self._index(key)
             for key in keys:
                 self._notify(key)
         return keys
 
-    def _show(self, key: Key) -> None:
+    def _index(self, key: Key) -> None:
         old = self._keys.get(key.id)
         if old is not None:
             self._current.pop(old.digest, None)

@@ -7,7 +7,6 @@ power failure may lose that of the last moments, and neither damages the file.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -15,15 +14,13 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import msgspec
 from msgspec import structs
 
-from server.store.key import Key, Limits
+from server.store.key import Key
 from server.store.migrate import Migration
 from server.store.rows import (
-    NOT_FAILED,
     Batch,
     CounterRow,
     Percentile,
@@ -33,31 +30,24 @@ from server.store.rows import (
     UsageRow,
 )
 from server.store.sqlite_file import PATIENCE_S, open_database
+from server.store.sqlite_rows import (
+    KEY_COLUMNS,
+    Values,
+    key_of,
+    key_values,
+    usable,
+    usage_row,
+    usage_values,
+)
 from server.store.sqlite_thread import SqliteThread, transaction
 from server.store.store import StoreFailure
-from workers.run.job import Attempt
 from workers.units import DAY_S
-
-log = logging.getLogger("roxy.store")
-
-Values = tuple[Any, ...]
 
 PRUNE_ROWS = 2000
 """Rows deleted in one call: about 10 ms, so that key changes in between do not wait for long."""
 
 EPOCH = date(1970, 1, 1)
 
-MAX_PER_REQUEST = 10**12
-"""Upper bound for tokens, money or time of one request. Larger numbers are an upstream's error, and
-from 2**63 on they do not fit into SQLite's INTEGER."""
-
-KEY_COLUMNS = (
-    "id, name, redacted, sha256, created_at, last_used_at, expires_at, status, models,"
-    " requests_per_minute, tokens_per_minute, concurrent_requests, budget_microusd, budget_period,"
-    " weight, previous_sha256, previous_until"
-)
-MODELS = msgspec.json.Decoder(tuple[str, ...])
-ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
 USAGE_COLUMNS = ", ".join(UsageRow.__struct_fields__)
 DAY_COLUMNS = ", ".join(UsageDay.__struct_fields__)
 DAY_SUMS = UsageDay.__struct_fields__[3:]
@@ -146,7 +136,7 @@ class SqliteStore:
         """Read every key. Raises StoreFailure when one cannot be read."""
         rows = await self._read(LOAD_KEYS)
         try:
-            return [_key(row) for row in rows]
+            return [key_of(row) for row in rows]
         except msgspec.MsgspecError as error:
             raise StoreFailure(
                 f"{self.path} holds a key that cannot be read ({error}): restore a backup in its"
@@ -155,7 +145,7 @@ class SqliteStore:
 
     async def put_keys(self, keys: Sequence[Key]) -> None:
         """Insert or update keys, all or none; durable on return."""
-        values = [_key_values(key) for key in keys]
+        values = [key_values(key) for key in keys]
 
         def put(db: sqlite3.Connection) -> None:
             with transaction(db, durable=True):
@@ -239,7 +229,7 @@ class SqliteStore:
         )
         page = rows[:limit]
         return UsagePage(
-            [_usage_row(row[:-1]) for row in page], page[-1][-1] if len(rows) > limit else None
+            [usage_row(row[:-1]) for row in page], page[-1][-1] if len(rows) > limit else None
         )
 
     async def ttft_percentile(
@@ -272,7 +262,7 @@ class SqliteStore:
             f"SELECT {USAGE_COLUMNS} FROM usage WHERE request_id = ? ORDER BY seq DESC LIMIT 1",
             (request_id,),
         )
-        return _usage_row(rows[0]) if rows else None
+        return usage_row(rows[0]) if rows else None
 
     async def prune(self, before_day: str) -> int:
         """Delete usage rows older than a UTC day; daily sums stay. Return how many were deleted."""
@@ -305,11 +295,8 @@ def _record(db: sqlite3.Connection, batch: Batch) -> None:
     rows: list[Values] = []
     days: dict[tuple[int, str, str], list[int]] = {}
     for sent in batch.rows:
-        row, amounts = sent, _amounts(sent)
-        if not _plausible(row, amounts):
-            row = _capped(row)
-            amounts = _amounts(row)
-        rows.append(_usage_values(row))
+        row, amounts = usable(sent)
+        rows.append(usage_values(row))
         sums = days.setdefault((int(row.at // DAY_S), row.key_id, row.model), [0] * len(DAY_SUMS))
         for place, amount in enumerate(amounts):
             sums[place] += amount
@@ -332,41 +319,6 @@ def _day(number: int) -> str:
     return (EPOCH + timedelta(days=number)).isoformat()
 
 
-def _amounts(row: UsageRow) -> tuple[int, ...]:
-    """Return what a row adds to its day, in the order of DAY_SUMS."""
-    used_tokens = row.prompt_tokens is not None or row.completion_tokens is not None
-    return (
-        1,
-        row.status not in NOT_FAILED,
-        row.prompt_tokens or 0,
-        row.completion_tokens or 0,
-        row.cached_tokens or 0,
-        row.reasoning_tokens or 0,
-        row.estimated,
-        row.cost_microusd is None and used_tokens,
-        row.cost_microusd or 0,
-        row.ttft_ms or 0,
-        row.ttft_ms is not None,
-        row.duration_ms,
-    )
-
-
-def _plausible(row: UsageRow, amounts: tuple[int, ...]) -> bool:
-    numbers = (*amounts, row.cache_write_tokens or 0, row.queued_ms)
-    return min(numbers) >= 0 and max(numbers) <= MAX_PER_REQUEST
-
-
-def _capped(row: UsageRow) -> UsageRow:
-    """Cap impossible numbers: one that no column can hold would make its whole batch fail."""
-    log.warning("request %s reported impossible usage; it was capped", row.request_id)
-    numbers = {
-        name: min(max(value, 0), MAX_PER_REQUEST)
-        for name, value in structs.asdict(row).items()
-        if type(value) is int
-    }
-    return structs.replace(row, **numbers)
-
-
 def _where(
     conditions: Mapping[str, str | float | None], key_id: str | None, model: str | None
 ) -> tuple[str, Values]:
@@ -377,48 +329,3 @@ def _where(
     }
     clause = " AND ".join(f"{condition} ?" for condition in stated)
     return (f" WHERE {clause}" if clause else ""), tuple(stated.values())
-
-
-def _key_values(key: Key) -> Values:
-    models = None if key.models is None else msgspec.json.encode(key.models).decode()
-    return (
-        key.id,
-        key.name,
-        key.redacted,
-        key.digest,
-        key.created_at,
-        key.last_used_at,
-        key.expires_at,
-        key.status,
-        models,
-        *structs.astuple(key.limits),
-        key.weight,
-        key.previous_digest,
-        key.previous_until,
-    )
-
-
-def _key(row: Values) -> Key:
-    models, limits, rest = row[8], row[9:14], row[14:]
-    allowed = None if models is None else MODELS.decode(models)
-    fields: Values = (
-        *row[:8],
-        allowed,
-        Limits(*limits),
-        *rest,
-    )  # in the order of the fields of Key
-    return Key(*fields)
-
-
-def _usage_values(row: UsageRow) -> Values:
-    values = structs.astuple(row)  # `attempts`, the only field that is not a plain value, is last
-    if row.attempts is not None:
-        return (*values[:-1], msgspec.json.encode(row.attempts).decode())
-    return values
-
-
-def _usage_row(row: Values) -> UsageRow:
-    fields = dict(zip(UsageRow.__struct_fields__, row, strict=True))
-    if row[-1] is not None:
-        fields["attempts"] = ATTEMPTS.decode(row[-1])
-    return msgspec.convert(fields, UsageRow, strict=False)

@@ -1,0 +1,114 @@
+"""Convert keys and usage rows to the values of SQLite's columns, and back."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from server.store.key import Key, Limits
+from server.store.rows import NOT_FAILED, UsageRow
+from workers.run.job import Attempt
+
+log = logging.getLogger("roxy.store")
+
+Values = tuple[Any, ...]
+
+MAX_PER_REQUEST = 10**12
+"""Upper bound for tokens, money or time of one request. Larger numbers are an upstream's error, and
+from 2**63 on they do not fit into SQLite's INTEGER."""
+
+KEY_COLUMNS = (
+    "id, name, redacted, sha256, created_at, last_used_at, expires_at, status, models,"
+    " requests_per_minute, tokens_per_minute, concurrent_requests, budget_microusd, budget_period,"
+    " weight, previous_sha256, previous_until"
+)
+MODELS = msgspec.json.Decoder(tuple[str, ...])
+ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
+
+
+def usable(row: UsageRow) -> tuple[UsageRow, tuple[int, ...]]:
+    """Return a row that the columns can hold, and what it adds to its day."""
+    amounts = _day_amounts(row)
+    numbers = (*amounts, row.cache_write_tokens or 0, row.queued_ms)
+    if min(numbers) < 0 or max(numbers) > MAX_PER_REQUEST:
+        row = _capped(row)
+        amounts = _day_amounts(row)
+    return row, amounts
+
+
+def _day_amounts(row: UsageRow) -> tuple[int, ...]:
+    """Return what a row adds to its day, in the order of `sqlite_store.DAY_SUMS`."""
+    used_tokens = row.prompt_tokens is not None or row.completion_tokens is not None
+    return (
+        1,
+        row.status not in NOT_FAILED,
+        row.prompt_tokens or 0,
+        row.completion_tokens or 0,
+        row.cached_tokens or 0,
+        row.reasoning_tokens or 0,
+        row.estimated,
+        row.cost_microusd is None and used_tokens,
+        row.cost_microusd or 0,
+        row.ttft_ms or 0,
+        row.ttft_ms is not None,
+        row.duration_ms,
+    )
+
+
+def _capped(row: UsageRow) -> UsageRow:
+    """Cap impossible numbers: one that no column can hold would make its whole batch fail."""
+    log.warning("request %s reported impossible usage; it was capped", row.request_id)
+    numbers = {
+        name: min(max(value, 0), MAX_PER_REQUEST)
+        for name, value in structs.asdict(row).items()
+        if type(value) is int
+    }
+    return structs.replace(row, **numbers)
+
+
+def key_values(key: Key) -> Values:
+    """Return the values of a key in the order of KEY_COLUMNS."""
+    models = None if key.models is None else msgspec.json.encode(key.models).decode()
+    return (
+        key.id,
+        key.name,
+        key.redacted,
+        key.digest,
+        key.created_at,
+        key.last_used_at,
+        key.expires_at,
+        key.status,
+        models,
+        *structs.astuple(key.limits),
+        key.weight,
+        key.previous_digest,
+        key.previous_until,
+    )
+
+
+def key_of(row: Values) -> Key:
+    """Return the key of a row of KEY_COLUMNS. Raises MsgspecError for unreadable models."""
+    models, limits, rest = row[8], row[9:14], row[14:]
+    allowed = None if models is None else MODELS.decode(models)
+    # The columns have the order of the fields of Key, with the limits spread out.
+    fields: Values = (*row[:8], allowed, Limits(*limits), *rest)
+    return Key(*fields)
+
+
+def usage_values(row: UsageRow) -> Values:
+    """Return the values of a usage row in the order of its fields."""
+    values = structs.astuple(row)  # `attempts`, the only field that is not a plain value, is last
+    if row.attempts is not None:
+        return (*values[:-1], msgspec.json.encode(row.attempts).decode())
+    return values
+
+
+def usage_row(row: Values) -> UsageRow:
+    """Return the usage row of a database row; not strict, because SQLite has no booleans."""
+    fields = dict(zip(UsageRow.__struct_fields__, row, strict=True))
+    if row[-1] is not None:
+        fields["attempts"] = ATTEMPTS.decode(row[-1])
+    return msgspec.convert(fields, UsageRow, strict=False)
