@@ -21,6 +21,7 @@ from server.accounting.limits import (
 from server.store.key import Limits
 from server.store.store import CounterRow
 from workers.errors import BudgetExceeded, RateLimited
+from workers.money import in_full
 
 RUNNING_WAIT_S = 1.0
 """Nobody knows when a running request ends; a second is a fair guess."""
@@ -175,8 +176,8 @@ def too_many_at_once(limit: int) -> RateLimited:
 def never_affordable(budget: Budget, cost_microusd: int) -> BudgetExceeded:
     """Refuse a request whose worst case is more than the whole budget: no wait would help."""
     return BudgetExceeded(
-        f"This request may cost up to {dollars(cost_microusd)}, more than this key's whole"
-        f" {PER[budget.period]} of {dollars(budget.limit_microusd)}, so it can never fit."
+        f"This request may cost up to {in_full(cost_microusd)}, more than this key's whole"
+        f" {PER[budget.period]} of {in_full(budget.limit_microusd)}, so it can never fit."
         " Ask for a lower max_tokens, fewer choices or a cheaper model, or shorten the prompt."
     )
 
@@ -184,9 +185,9 @@ def never_affordable(budget: Budget, cost_microusd: int) -> BudgetExceeded:
 def held_by_others(budget: Budget, cost_microusd: int) -> RateLimited:
     """Refuse because running requests have reserved what the budget still has."""
     return RateLimited(
-        f"For the moment other requests of this key hold {dollars(budget.reserved_microusd)} of its"
-        f" {PER[budget.period]} of {dollars(budget.limit_microusd)}, and this one may cost up to"
-        f" {dollars(cost_microusd)}. Try again when one is done. A lower max_tokens reserves less.",
+        f"For the moment other requests of this key hold {in_full(budget.reserved_microusd)} of its"
+        f" {PER[budget.period]} of {in_full(budget.limit_microusd)}, and this one may cost up to"
+        f" {in_full(cost_microusd)}. Try again when one is done. A lower max_tokens reserves less.",
         limit="budget",
         retry_after_s=RUNNING_WAIT_S,
     )
@@ -196,15 +197,8 @@ def over_budget(budget: Budget, cost_microusd: int) -> BudgetExceeded:
     """Refuse because what is left of the budget cannot cover the worst case of a request."""
     return BudgetExceeded(
         f"This key's {PER[budget.period]} cannot cover this request:"
-        f" {dollars(budget.spent_microusd)} spent, {dollars(budget.reserved_microusd)} reserved by"
-        f" running requests, {dollars(budget.limit_microusd)} limit, and this request may cost up"
-        f" to {dollars(cost_microusd)}. A lower max_tokens reserves less.",
+        f" {in_full(budget.spent_microusd)} spent, {in_full(budget.reserved_microusd)} reserved by"
+        f" running requests, {in_full(budget.limit_microusd)} limit, and this request may cost up"
+        f" to {in_full(cost_microusd)}. A lower max_tokens reserves less.",
         retry_after_s=budget.reset_s,
     )
-
-
-def dollars(microusd: int) -> str:
-    """Write money for people, exactly, with at least whole cents: "$0.50", "$0.000123"."""
-    whole, micro = divmod(microusd, 1_000_000)
-    digits = f"{micro:06d}"
-    return f"${whole}.{digits[:2]}{digits[2:].rstrip('0')}"

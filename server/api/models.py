@@ -8,8 +8,7 @@ from server.api.base import BaseHandler
 from server.identity.authentication import Principal
 from workers.catalog.catalog import Model, Prices
 from workers.errors import ModelNotFound
-
-DOLLAR = 1_000_000
+from workers.money import to_dollars
 
 
 def describe_prices(prices: Prices | None) -> dict[str, Any] | None:
@@ -20,12 +19,12 @@ def describe_prices(prices: Prices | None) -> dict[str, Any] | None:
     for name in ("prompt", "completion", "cached_prompt", "cache_write_prompt"):
         value = getattr(prices, name)
         if value is not None:
-            described[name] = value / DOLLAR
+            described[name] = to_dollars(value)
     if prices.tiers:
         described["tiers"] = [
             {"above_prompt_tokens": tier.above_prompt_tokens}
             | {
-                name: value / DOLLAR
+                name: to_dollars(value)
                 for name in ("prompt", "completion", "cached_prompt", "cache_write_prompt")
                 if (value := getattr(tier, name)) is not None
             }

@@ -31,6 +31,7 @@ from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
 from workers.catalog.catalog_file import load_catalog
 from workers.errors import NotFound
+from workers.money import to_microusd
 from workers.providers.formats import TRANSLATORS
 
 LIMIT_OPTIONS = {
@@ -351,7 +352,7 @@ def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:
     if options.requests_per_minute == 0:  # only this one has a default to be lifted
         limits["requests_per_minute"] = None
     if options.budget_dollars is not None:
-        limits["budget_microusd"] = math.ceil(options.budget_dollars * 1_000_000)
+        limits["budget_microusd"] = to_microusd(options.budget_dollars)
         limits["budget_period"] = options.budget_period
     body: dict[str, Any] = {"name": options.name, "limits": limits}
     if options.models is not None:

@@ -14,6 +14,7 @@ from house.guards import PACKAGES, ROOT, Module
 
 ROOMS = (
     "workers.errors",
+    "workers.money",
     "workers.request",
     "workers.catalog",
     "workers.providers",

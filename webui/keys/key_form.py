@@ -18,6 +18,7 @@ from msgspec import Struct
 from server.accounting.limits import PERIODS, BudgetPeriod
 from server.store.key import Key
 from workers.errors import InvalidRequest
+from workers.money import as_typed, read_dollars
 
 MODEL = "model:"
 """A ticked model comes as a field of its own, `model:ID`; `models` says that they were shown."""
@@ -34,7 +35,6 @@ SHOWN = (*SHOWN_NEW, "weight")
 FIELD_OF = {"budget_microusd": "budget", "expires_at": "expires"}
 TRIAL_DAYS = 7
 LONGEST_NUMBER = 16
-DOLLARS = re.compile(r"\$?\s*([0-9]{1,10})(?:\.([0-9]{1,6}))?", re.ASCII)
 WORDS = {
     **dict.fromkeys(COUNTS, "A whole number from 1 on, or nothing for no limit."),
     "weight": "A whole number from 1 to 100.",
@@ -103,7 +103,7 @@ class KeyForm(Struct, frozen=True):
         texts = {name: written(getattr(limits, name)) for name in COUNTS}
         texts |= {
             "name": key.name,
-            "budget": dollars_typed(limits.budget_microusd),
+            "budget": dollars(limits.budget_microusd),
             "budget_period": limits.budget_period,
             "expires": day_of(key.expires_at),
             "weight": str(key.weight),
@@ -208,15 +208,6 @@ def number(text: str) -> int | str | None:
     return text or None
 
 
-def microusd(text: str) -> int | str | None:
-    """Read dollars as micro-dollars; nothing is None, and anything else stays as it is."""
-    text = text.strip()
-    found = DOLLARS.fullmatch(text)
-    if found:
-        return int(found[1]) * 1_000_000 + int((found[2] or "").ljust(6, "0"))
-    return text or None
-
-
 def end_of_day(text: str) -> int | str | None:
     """Read a day as its last second, UTC; nothing is None, and anything else stays as it is."""
     text = text.strip()
@@ -239,9 +230,13 @@ def written(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-def dollars_typed(value: int | None) -> str:
-    """Write micro-dollars as dollars are typed, exactly: 5, 0.50, 0.000001."""
-    if value is None:
-        return ""
-    whole, micro = divmod(value, 1_000_000)
-    return f"{whole}.{f'{micro:06d}'.rstrip('0').ljust(2, '0')}" if micro else str(whole)
+def dollars(microusd: int | None) -> str:
+    """Return a budget as it is typed, or "" where there is none."""
+    return "" if microusd is None else as_typed(microusd)
+
+
+def microusd(text: str) -> int | str | None:
+    """Read dollars as micro-dollars; return None for an empty text and any other text as it is."""
+    text = text.strip()
+    amount = read_dollars(text)
+    return (text or None) if amount is None else amount

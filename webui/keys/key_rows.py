@@ -12,8 +12,9 @@ from msgspec import Struct
 from server.accounting.counters import Budget, Counters
 from server.store.key import Key, Limits
 from server.store.store import UsageDay
-from webui.keys.key_form import PER, dollars_typed
+from webui.keys.key_form import PER
 from webui.shell.figures import plural
+from workers.money import in_full
 
 DAYS = 30
 BAR_PX = 3
@@ -127,7 +128,7 @@ def limits_in_words(limits: Limits) -> str:
     if limits.concurrent_requests is not None:
         parts.append(f"{limits.concurrent_requests:,} at once")
     if limits.budget_microusd is not None:
-        parts.append(f"{dollars(limits.budget_microusd)} {PER[limits.budget_period]}")
+        parts.append(f"{in_full(limits.budget_microusd)} {PER[limits.budget_period]}")
     return " · ".join(part.replace(" ", NO_BREAK) for part in parts) or "no limits"
 
 
@@ -144,12 +145,6 @@ def models_in_words(key: Key) -> str:
     if key.models is None:
         return "all models"
     return key.models[0] if len(key.models) == 1 else f"{len(key.models)} models"
-
-
-def dollars(microusd: int) -> str:
-    """Write micro-dollars exactly: $5.00, $0.50, $0.000011, $1,200.00."""
-    whole, _, fraction = dollars_typed(microusd).partition(".")
-    return f"${int(whole):,}.{fraction or '00'}"
 
 
 class Moment(NamedTuple):

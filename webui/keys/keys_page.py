@@ -27,6 +27,7 @@ from webui.keys.key_form import KeyForm, RefusedForm, checked
 from webui.keys.key_rows import Moment
 from webui.shell import figures
 from webui.shell.pages import OwnerPageHandler
+from workers import money
 from workers.catalog.catalog import Model
 from workers.errors import InvalidRequest, NotFound
 
@@ -157,7 +158,7 @@ class KeysPageHandler(OwnersKeysHandler):
             days=key_rows.DAYS,
             moment=Moment.of,
             figures=figures,
-            dollars=key_rows.dollars,
+            money=money,
             period_words=key_rows.PERIOD_WORDS,
             written=Moment.of(written_at) if written_at is not None else None,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-MICRO = 1_000_000
 UNITS = ("", "K", "M", "B", "T")
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 NONE = "\N{EN DASH}"
@@ -33,22 +32,6 @@ def short(number: int) -> str:
         return str(number)
     figure = f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"
     return figure.removesuffix(".0") + UNITS[place]
-
-
-def money(microusd: int) -> str:
-    """Write an amount of micro-dollars: $0.0042, $1,204.50."""
-    if microusd == 0:
-        return "$0"
-    if microusd < 100:
-        return "<$0.0001"
-    dollars = microusd / MICRO
-    return f"${dollars:.4f}" if microusd < MICRO else f"${dollars:,.2f}"
-
-
-def exact_money(microusd: int) -> str:
-    """Write an amount with all its places: $0.000042."""
-    figure = f"{microusd // MICRO:,}.{microusd % MICRO:06}".rstrip("0")
-    return "$" + figure.removesuffix(".")
 
 
 def duration(ms: int) -> str:

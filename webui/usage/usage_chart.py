@@ -10,7 +10,8 @@ from server.api.usage import add_up
 from server.http.query import Span
 from server.store.store import UsageDay
 from webui.shell.charts import BarChart, Series, stacked_bars
-from webui.shell.figures import count, exact_money, money, plural, short
+from webui.shell.figures import count, plural, short
+from workers.money import exactly, rounded
 
 Metric = Literal["requests", "tokens", "cost"]
 METRICS: dict[Metric, str] = {"requests": "Requests", "tokens": "Tokens", "cost": "Cost"}
@@ -53,7 +54,7 @@ def value_of(row: dict[str, Any], metric: Metric) -> int:
 def writer(metric: Metric) -> Callable[[int], str]:
     """Give how a value is written in full, with its unit."""
     if metric == "cost":
-        return exact_money
+        return exactly
     return lambda value: plural(value, "token" if metric == "tokens" else "request")
 
 
@@ -94,7 +95,7 @@ def draw(days: Sequence[UsageDay], span: Span, metric: Metric) -> Drawing:
     if most:
         told += f"; the most on {names[totals.index(most)]}: {write(most)}"
     chart = chart._replace(description=f"{told}. The table after the chart has every number.")
-    return Drawing(chart, stacked_bars(chart), unit, money if metric == "cost" else write)
+    return Drawing(chart, stacked_bars(chart), unit, rounded if metric == "cost" else write)
 
 
 def stack(
@@ -123,5 +124,5 @@ def _name(bar: date, unit: str) -> str:
 
 
 def _money_tick(microusd: int) -> str:
-    figure = exact_money(microusd)
+    figure = exactly(microusd)
     return figure + "0" if "." in figure and len(figure.partition(".")[2]) == 1 else figure

@@ -14,12 +14,11 @@ from webui.shell.figures import (
     change,
     count,
     duration,
-    exact_money,
-    money,
     plural,
     share,
     short,
 )
+from workers.money import exactly, rounded
 
 
 class Sums(Struct, frozen=True):
@@ -103,8 +102,8 @@ def tiles(now: Sums, before: Sums | None, days: int) -> list[Tile]:
         ),
         Tile(
             "Cost",
-            money(now.cost_microusd),
-            exact_money(now.cost_microusd),
+            rounded(now.cost_microusd),
+            exactly(now.cost_microusd),
             against(now.cost_microusd, before.cost_microusd if before else None),
             f"+ {plural(now.unpriced_requests, 'request')} of unknown price"
             if now.unpriced_requests
