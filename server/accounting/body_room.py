@@ -9,9 +9,6 @@ from __future__ import annotations
 from server.identity.authentication import OWNER_SCOPE
 from workers.errors import Overloaded, PayloadTooLarge
 
-MAX_FILE_BYTES = 10 * 1024 * 1024
-"""The largest file that may be attached in the web app; programs are bound by their body alone."""
-
 
 class BodyRoom:
     """Hand out room for bodies in bytes."""

@@ -22,8 +22,9 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 
 from server.config.loading import Config
 from server.keys.export import KeyExport, read_export
-from server.keys.key_requests import describe, parse_new_key, parse_rotation
+from server.keys.key_requests import parse_new_key, parse_rotation
 from server.keys.key_ring import KeyRing
+from server.shapes.key_object import KeyObject, key_object, key_with_secret
 from server.store.data_directory import DataDirectory, DirectoryTaken
 from server.store.key import Limits
 from server.store.private_file import write_private
@@ -226,7 +227,7 @@ class _LocalOffice:
         self._config = config
 
     async def list(self) -> list[dict[str, Any]]:
-        return [describe(key) for key in self._keys.list()]
+        return [_shown(key_object(key)) for key in self._keys.list()]
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         defaults = Limits(requests_per_minute=self._config.keys.requests_per_minute or None)
@@ -235,15 +236,21 @@ class _LocalOffice:
         for model_id in new.models or ():
             catalog.find(model_id)
         key, secret = await self._keys.create(new)
-        return describe(key) | {"key": secret}
+        return _shown(key_with_secret(key, secret))
 
     async def revoke(self, key_id: str) -> dict[str, Any]:
-        return describe(await self._keys.revoke(key_id))
+        return _shown(key_object(await self._keys.revoke(key_id)))
 
     async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
         grace_s = parse_rotation(msgspec.json.encode({"grace_s": grace_s}))
         key, secret = await self._keys.rotate(key_id, grace_s)
-        return describe(key) | {"key": secret}
+        return _shown(key_with_secret(key, secret))
+
+
+def _shown(key: KeyObject) -> dict[str, Any]:
+    """Return a key as the API's JSON would be decoded."""
+    shown: dict[str, Any] = msgspec.to_builtins(key)
+    return shown
 
 
 class _RemoteOffice:

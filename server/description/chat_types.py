@@ -72,7 +72,7 @@ class FunctionCall(Struct):
     arguments: str
 
 
-class ToolCall(Struct):
+class ToolCallObject(Struct):
     """One call of a tool."""
 
     id: str
@@ -84,7 +84,7 @@ class AssistantMessage(Struct, tag_field="role", tag="assistant"):
     """What the model said, or the tools it called."""
 
     content: str | list[TextPart] | None = None
-    tool_calls: list[ToolCall] | UnsetType = UNSET
+    tool_calls: list[ToolCallObject] | UnsetType = UNSET
 
 
 class ToolMessage(Struct, tag_field="role", tag="tool"):
@@ -117,7 +117,7 @@ class CompletionUsage(Struct):
     total_tokens: int
 
 
-class Choice(Struct):
+class ChoiceObject(Struct):
     """One answer of a completion; `message` is OpenAI's."""
 
     index: int
@@ -132,7 +132,7 @@ class ChatCompletion(Struct):
     object: Literal["chat.completion"]
     created: int
     model: str
-    choices: list[Choice]
+    choices: list[ChoiceObject]
     usage: CompletionUsage | UnsetType | None = UNSET
 
 

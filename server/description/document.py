@@ -18,12 +18,21 @@ import msgspec
 
 from server.api.base import BaseHandler
 from server.api.routes import Route
-from server.description.answer_types import Error
 from server.description.error_table import ErrorRow, rows_of
 from server.description.operations import OPERATIONS, Operation, Parameter
-from workers.errors import Forbidden, GatewayError, InvalidKey, InvalidRequest, PayloadTooLarge
+from workers.errors import (
+    Error,
+    Forbidden,
+    GatewayError,
+    InvalidKey,
+    InvalidRequest,
+    PayloadTooLarge,
+)
 
 REFERENCE = "#/components/schemas/{name}"
+CLASS_NAME = re.compile(r'("title":"|"#/components/schemas/)(\w+)"')
+SCHEMA_NAMES = {"Attempt": "RequestAttempt"}
+"""Classes whose schema has another name, which clients generated from the document know."""
 TITLE = "Roxy AI"
 ABOUT = (
     "A self-hosted gateway for large language models with an OpenAI-compatible API. Every path is"
@@ -101,13 +110,20 @@ class _Shapes:
     def components(self) -> Object:
         """Give the schemas that are referred to."""
         _, components = msgspec.json.schema_components(self._types, ref_template=REFERENCE)
-        return {name.lstrip("_"): _public(schema) for name, schema in components.items()}
+        return {_schema_name(name): _public(schema) for name, schema in components.items()}
 
 
 def _public(schema: Any) -> Any:
-    """Refer to types by their names without a leading underscore."""
-    text = msgspec.json.encode(schema).replace(b"/schemas/_", b"/schemas/")
-    return msgspec.json.decode(re.sub(rb'"title":"_', b'"title":"', text))
+    """Return a schema that refers to types by their names in the document."""
+    text = msgspec.json.encode(schema).decode()
+    return msgspec.json.decode(
+        CLASS_NAME.sub(lambda found: found[1] + _schema_name(found[2]) + '"', text)
+    )
+
+
+def _schema_name(class_name: str) -> str:
+    """Return the document's name for a class: `KeyObject` is "Key", `_NewKey` is "NewKey"."""
+    return SCHEMA_NAMES.get(class_name, class_name.lstrip("_").removesuffix("Object"))
 
 
 def _operation(route: Route, method: str, shapes: _Shapes) -> Object:

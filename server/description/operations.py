@@ -8,24 +8,16 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from server.api.requests import MOST_ROWS
-from server.description.answer_types import (
-    Caller,
-    DeletedKey,
-    Health,
-    Job,
-    Key,
-    KeyList,
-    KeyWithSecret,
-    Live,
-    Model,
-    ModelList,
-    Request,
-    RequestPage,
-    Usage,
-)
 from server.description.chat_types import ChatCompletion, ChatCompletionChunk, ChatRequest
 from server.description.error_table import tree
 from server.keys.key_requests import KEY_CHANGES, NEW_KEY, ROTATION
+from server.shapes.health_object import HealthObject
+from server.shapes.job_object import JobObject
+from server.shapes.key_object import Caller, DeletedKey, KeyList, KeyObject, KeyWithSecret
+from server.shapes.live_object import Live
+from server.shapes.model_object import ModelList, ModelObject
+from server.shapes.request_object import RequestObject, RequestPage
+from server.shapes.usage_object import UsageObject
 from workers.errors import (
     AnswerGone,
     BudgetExceeded,
@@ -107,7 +99,7 @@ CHAT = Operation(
     {"text/event-stream": ChatCompletionChunk},
 )
 USAGE = Operation(
-    {200: Usage},
+    {200: UsageObject},
     parameters=(
         Parameter("start", Day, "The first day (UTC); 29 days before `end` if not given."),
         Parameter("end", Day, "The last day (UTC); today if not given."),
@@ -140,13 +132,13 @@ STREAM = Operation(
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("post", "chat/completions"): CHAT,
     ("get", "models"): Operation({200: ModelList}),
-    ("get", "models/{model}"): Operation({200: Model}, errors=(ModelNotFound,)),
+    ("get", "models/{model}"): Operation({200: ModelObject}, errors=(ModelNotFound,)),
     ("get", "key"): Operation({200: Caller}),
     ("get", "keys"): Operation({200: KeyList}),
     ("post", "keys"): Operation({201: KeyWithSecret}, NEW_KEY.type, errors=(StoreUnavailable,)),
-    ("get", "keys/{id}"): Operation({200: Key}, errors=(NotFound,)),
+    ("get", "keys/{id}"): Operation({200: KeyObject}, errors=(NotFound,)),
     ("patch", "keys/{id}"): Operation(
-        {200: Key}, KEY_CHANGES.type, errors=(NotFound, Conflict, StoreUnavailable)
+        {200: KeyObject}, KEY_CHANGES.type, errors=(NotFound, Conflict, StoreUnavailable)
     ),
     ("delete", "keys/{id}"): Operation({200: DeletedKey}, errors=(NotFound, StoreUnavailable)),
     ("post", "keys/{id}/rotate"): Operation(
@@ -154,12 +146,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("get", "usage"): USAGE,
     ("get", "requests"): REQUESTS,
-    ("get", "requests/{id}"): Operation({200: Request}, errors=(NotFound, StoreUnavailable)),
+    ("get", "requests/{id}"): Operation({200: RequestObject}, errors=(NotFound, StoreUnavailable)),
     ("get", "live"): Operation({200: Live}),
-    ("get", "jobs/{id}"): Operation({200: Job}, errors=(NotFound,)),
-    ("delete", "jobs/{id}"): Operation({200: Job}, errors=(NotFound,)),
+    ("get", "jobs/{id}"): Operation({200: JobObject}, errors=(NotFound,)),
+    ("delete", "jobs/{id}"): Operation({200: JobObject}, errors=(NotFound,)),
     ("get", "jobs/{id}/stream"): STREAM,
     ("get", "openapi.json"): Operation({200: dict[str, Any]}),
-    ("get", "/healthz"): Operation({200: Health}),
-    ("get", "/readyz"): Operation({200: Health, 503: Health}),
+    ("get", "/healthz"): Operation({200: HealthObject}),
+    ("get", "/readyz"): Operation({200: HealthObject, 503: HealthObject}),
 }

@@ -1,7 +1,8 @@
-"""Read what the keys API is sent, and show keys as it answers them.
+"""Read and check the bodies that the keys API, the form of a key and the command line send.
 
-A body is checked in whole before anything happens: unknown fields, types, ranges and names.
-`InvalidRequest.param` is the path of the field. Whether models exist is for the handler to check.
+A body is checked as a whole before anything changes: unknown fields, types, ranges and names.
+`InvalidRequest.param` is the path of the field. The catalog's models are checked by `check_models`,
+because only the caller has the catalog.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import re
 import time
 import unicodedata
 from collections import Counter
+from collections.abc import Container, Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, structs
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from server.store.key import Instant, Key, KeyChanges, LimitChanges, Limits, NewKey, Weight
+from server.store.key import Instant, KeyChanges, LimitChanges, Limits, NewKey, Weight
 from workers.errors import InvalidRequest
 
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -90,30 +92,23 @@ def parse_key_changes(body: bytes, *, now: float | None = None) -> KeyChanges:
 
 
 def parse_rotation(body: bytes) -> int:
-    """Read a rotation's body; gives how many seconds the old secret stays good."""
+    """Read a rotation's body and return how many seconds the old secret stays valid."""
     return _decode(ROTATION, body or b"{}").grace_s
 
 
-def describe(key: Key) -> dict[str, Any]:
-    """Show a key as the API does: everything but secret and digests."""
-    return {
-        "id": key.id,
-        "object": "key",
-        "name": key.name,
-        "redacted": key.redacted,
-        "created_at": key.created_at,
-        "last_used_at": key.last_used_at,
-        "expires_at": key.expires_at,
-        "status": key.status,
-        "models": None if key.models is None else list(key.models),
-        "limits": structs.asdict(key.limits),
-        "weight": key.weight,
-    }
+def check_models(models: Iterable[str] | None, known: Container[str]) -> None:
+    """Raise InvalidRequest for an allow list with a model that the catalog does not have."""
+    for index, model_id in enumerate(models or ()):
+        if model_id not in known:
+            raise InvalidRequest(
+                f"There is no model {model_id!r}. GET /api/v1/models lists what there is.",
+                param=f"models[{index}]",
+            )
 
 
 def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
     try:
-        body.decode()  # msgspec skips what it does not read without looking at its encoding
+        body.decode()  # msgspec does not check the encoding of what it skips
         decoded = decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
@@ -126,14 +121,14 @@ def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
 
 
 def _refuse_repeats(members: list[tuple[str, Any]]) -> None:
-    """Refuse a field that is given twice: the last would win, and perhaps the first is meant."""
+    """Raise InvalidRequest for a repeated field: JSON decoders would silently take the last."""
     for name, times in Counter(name for name, _ in members).most_common(1):
         if times > 1:
             raise InvalidRequest(f"'{name}' occurs more than once. Send it once.", param=name)
 
 
 def _invalid(message: str) -> InvalidRequest:
-    """Turn msgspec's "what - at `$.path`" into our message and `param`."""
+    """Return msgspec's message, "what - at `$.path`", as an error with its own `param`."""
     what, _, path = message.partition(" - at `$")
     param = path.removesuffix("`").removeprefix(".")
     unnamed = re.search(r"(?:unknown|required) field `(.*)`$", what, re.DOTALL)
@@ -158,7 +153,7 @@ def _name(sent: str) -> str:
 
 
 def _unprintable(character: str) -> bool:
-    # Not all of category Cf: emoji are joined by one of them.
+    # Not the whole category Cf: U+200D, which joins emoji sequences, belongs to it.
     return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in BIDI_CONTROLS
 
 

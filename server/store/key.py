@@ -1,12 +1,12 @@
 """API keys: what one is, what may be chosen when making one, and what may change later.
 
-`server/keys/key_ring.py` holds them, `server/keys/key_requests.py` reads them from requests and
-shows them.
+`server/keys/key_ring.py` holds them, `server/keys/key_requests.py` reads them from requests,
+`server/shapes/key_object.py` shows them.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
@@ -64,6 +64,16 @@ class Key(Struct, frozen=True):
     weight: int = 1
     previous_digest: bytes | None = None
     previous_until: int | None = None
+
+
+SECRET_FIELDS = ("digest", "previous_digest", "previous_until")
+PUBLIC_FIELDS = tuple(name for name in Key.__struct_fields__ if name not in SECRET_FIELDS)
+"""The fields of a key that the API and the export show alike."""
+
+
+def public_fields(key: Key) -> dict[str, Any]:
+    """Return the values of PUBLIC_FIELDS by name."""
+    return {name: getattr(key, name) for name in PUBLIC_FIELDS}
 
 
 class NewKey(Struct, frozen=True):

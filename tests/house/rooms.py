@@ -30,6 +30,7 @@ ROOMS = (
     "server.accounting",
     "server.answers",
     "server.services",
+    "server.shapes",
     "server.api",
     "server.description",
     "webui.shell",

@@ -6,10 +6,9 @@ from typing import Any
 
 import msgspec
 
-from server.accounting.body_room import MAX_FILE_BYTES
-from server.api.keys import remaining
-from server.api.models import may_use
+from server.accounting.admission import MAX_FILE_BYTES
 from server.identity.authentication import Principal
+from server.shapes.key_object import remaining
 from webui.shell.health_words import describe_card
 from webui.shell.pages import PageHandler, who
 
@@ -49,11 +48,10 @@ class ChatPageHandler(PageHandler):
 
     def _models(self) -> list[dict[str, Any]]:
         visitor = self.visitor() or Principal("guest", "")
-        guest_models = tuple(self.services.config.guests.models)
         return [
             describe_card(model, self.services.health)
             for model in self.services.catalog
-            if may_use(visitor, model.id, guest_models)
+            if self.services.admission.may_use(visitor, model.id)
         ]
 
     def _about_visitor(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from server.api.models import may_use
 from server.identity.authentication import Principal, find_cookie
 from webui.docs import tables as docs_tables
 from webui.docs.client_sections import bounds, completions, first_steps
@@ -54,10 +53,9 @@ class DocumentedHandler(PageHandler):
     def models(self) -> list[dict[str, Any]]:
         """Describe every model, and whether the visitor may use it."""
         visitor = self.visitor() or Principal("guest", "")
-        guest_models = tuple(self.services.config.guests.models)
         return [
             describe_card(model, self.services.health)
-            | {"allowed": may_use(visitor, model.id, guest_models)}
+            | {"allowed": self.services.admission.may_use(visitor, model.id)}
             for model in self.services.catalog
         ]
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
-from server.api.jobs import find_job
-from server.api.live import describe_live
+from server.answers.job_access import find_job
+from server.shapes.live_object import LiveDeployment, LiveJob, LiveModel, live_object
 from webui.shell.figures import count, exact_moment, moment, plural
-from webui.shell.login_page import FORM_BYTES
-from webui.shell.pages import OwnerPageHandler
+from webui.shell.pages import SMALL_FORM_BYTES, PageHandler
 from workers.errors import NotFound, Stopped
 
 MIB = 1024 * 1024
 
 
-class Row(NamedTuple):
+class LiveRow(NamedTuple):
     """A request as the page shows it. `state` is in words, `mark` the colour of its dot."""
 
     id: str
@@ -57,56 +56,61 @@ class ModelRow(NamedTuple):
     deployments: list[DeploymentRow]
 
 
-class LivePageHandler(OwnerPageHandler):
+class LivePageHandler(PageHandler):
     """What runs and waits now."""
 
+    access = "owner"
     section = "Live"
 
     def get(self) -> None:
         """Show it as it is at this moment."""
-        models, now = describe_live(self.services), time.time()
+        models, now = live_object(self.services).models, time.time()
         self.show(
             "live.html",
             rows=rows_of(models),
             models=[model_row(model) for model in sorted(models, key=is_dark)],
-            left_out=sum(model["jobs_left_out"] for model in models),
+            left_out=sum(model.jobs_left_out for model in models),
             tiles=self._tiles(models),
-            idle=not any(model["jobs"] for model in models),
+            idle=not any(model.jobs for model in models),
             now=moment(now)[-8:],
             now_exact=exact_moment(now),
             plural=plural,
         )
 
-    def _tiles(self, models: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    def _tiles(self, models: list[LiveModel]) -> list[tuple[str, str, str]]:
         """Give the totals: what, how much, and what to know about it."""
         answers = self.services.answers
-        waits = [model for model in models if model["expected_wait_s"]]
-        longest = max(waits, key=lambda model: float(model["expected_wait_s"]), default=None)
-        wait = about(longest["expected_wait_s"]) if longest else "none"
-        workers = sum(model["workers"] for model in models)
-        full = f"at {longest['id']}" if longest else "every model has a free worker"
+        waits = [model for model in models if model.expected_wait_s]
+        longest = max(waits, key=lambda model: model.expected_wait_s, default=None)
+        wait = about(longest.expected_wait_s) if longest else "none"
+        workers = sum(model.workers for model in models)
+        running = sum(model.running for model in models)
+        queued = sum(model.queued for model in models)
+        full = f"at {longest.id}" if longest else "every model has a free worker"
         if not workers:
             full = "no model is configured"
         return [
-            ("Running", total(models, "running"), f"of {plural(workers, 'worker')}"),
-            ("Waiting", total(models, "queued"), "in the queues of all models"),
+            ("Running", count(running), f"of {plural(workers, 'worker')}"),
+            ("Waiting", count(queued), "in the queues of all models"),
             ("Expected wait", wait, full),
             ("Answers kept", count(len(answers)), mebibytes(answers.size_bytes)),
         ]
 
 
-class StopHandler(OwnerPageHandler):
+class StopHandler(PageHandler):
     """The button "Stop" where no script runs."""
 
+    access = "owner"
     section = "Live"
-    body_limit: ClassVar[int | None] = FORM_BYTES
+    body_limit = SMALL_FORM_BYTES
 
     def post(self, job_id: str) -> None:
         """Stop a request; one that has ended meanwhile is as good as stopped."""
         self.take_form()
         assert self.principal is not None
+        services = self.services
         try:
-            job, _ = find_job(self.services, self.principal, job_id)
+            job, _ = find_job(services.engine, services.answers, self.principal, job_id)
         except NotFound:
             job = None
         if job is not None:
@@ -114,65 +118,60 @@ class StopHandler(OwnerPageHandler):
         self.redirect_to("/live")
 
 
-def total(models: list[dict[str, Any]], name: str) -> str:
-    """Add up a number of all models."""
-    return count(sum(model[name] for model in models))
-
-
-def rows_of(models: list[dict[str, Any]]) -> list[Row]:
+def rows_of(models: list[LiveModel]) -> list[LiveRow]:
     """Give the running requests of all models, then the waiting ones, each queue in its order."""
-    rows = [row_of(model, job) for model in models for job in model["jobs"]]
+    rows = [row_of(model, job) for model in models for job in model.jobs]
     return sorted(rows, key=lambda row: row.place != "")
 
 
-def row_of(model: dict[str, Any], job: dict[str, Any]) -> Row:
+def row_of(model: LiveModel, job: LiveJob) -> LiveRow:
     """Write a request out."""
     state, mark = state_of(job)
-    place = f"{job['position']} of {model['queued']}" if job["position"] else ""
-    return Row(
-        id=job["id"],
-        who={"owner": "Owner", "guests": "Guest"}.get(job["who"], job["who_name"]),
-        model=model["id"],
+    place = f"{job.position} of {model.queued}" if job.position else ""
+    return LiveRow(
+        id=job.id,
+        who={"owner": "Owner", "guests": "Guest"}.get(job.who, job.who_name),
+        model=model.id,
         state=state,
         mark=mark,
         place=place,
-        elapsed=seconds(job["started_s"]),
-        tokens=f"≈ {count(job['tokens'])}" if job["tokens"] else "",
-        deployment=job["deployment"] or "",
-        kept=job["kept"],
+        elapsed=seconds(job.started_s),
+        tokens=f"≈ {count(job.tokens)}" if job.tokens else "",
+        deployment=job.deployment or "",
+        kept=job.kept,
     )
 
 
-def state_of(job: dict[str, Any]) -> tuple[str, str]:
+def state_of(job: LiveJob) -> tuple[str, str]:
     """Say what a request is doing, and how its dot looks."""
-    if job["state"] == "streaming":
+    if job.state == "streaming":
         return "writing", "good"
-    if job["state"] == "queued":
+    if job.state == "queued":
         return "waiting", "warn"
-    if job["attempts"] > 1:
-        return f"contacting, attempt {job['attempts']}", "warn"
+    if job.attempts > 1:
+        return f"contacting, attempt {job.attempts}", "warn"
     return "contacting", ""
 
 
-def model_row(model: dict[str, Any]) -> ModelRow:
+def model_row(model: LiveModel) -> ModelRow:
     """Write a model and its deployments out."""
-    state, mark = load_of(model["running"], model["workers"])
+    state, mark = load_of(model.running, model.workers)
     return ModelRow(
-        id=model["id"],
+        id=model.id,
         state=state,
         mark=mark,
-        waiting=count(model["queued"]),
-        wait=about(model["expected_wait_s"]) if model["expected_wait_s"] else "none",
-        deployments=[deployment_row(model["id"], one) for one in model["deployments"]],
+        waiting=count(model.queued),
+        wait=about(model.expected_wait_s) if model.expected_wait_s else "none",
+        deployments=[deployment_row(model.id, one) for one in model.deployments],
     )
 
 
-def deployment_row(model_id: str, one: dict[str, Any]) -> DeploymentRow:
+def deployment_row(model_id: str, one: LiveDeployment) -> DeploymentRow:
     """Write a deployment out."""
-    busy, most = one["busy"], one["max_concurrency"]
-    state, mark = load_of(busy, most if one["live"] else 0)
-    name = one["id"].removeprefix(f"{model_id}@")
-    return DeploymentRow(one["id"], name, state, mark, busy if one["live"] else 0, most)
+    busy, most = one.busy, one.max_concurrency
+    state, mark = load_of(busy, most if one.live else 0)
+    name = one.id.removeprefix(f"{model_id}@")
+    return DeploymentRow(one.id, name, state, mark, busy if one.live else 0, most)
 
 
 def load_of(busy: int, most: int) -> tuple[str, str]:
@@ -184,9 +183,9 @@ def load_of(busy: int, most: int) -> tuple[str, str]:
     return f"busy {count(busy)} of {count(most)}", "warn" if busy >= most else "good"
 
 
-def is_dark(model: dict[str, Any]) -> bool:
+def is_dark(model: LiveModel) -> bool:
     """Say whether nothing serves a model: such models are shown last."""
-    return not model["workers"]
+    return not model.workers
 
 
 def mebibytes(size_bytes: int) -> str:

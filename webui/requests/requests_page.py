@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import quote
 
-from server.api.requests import LARGEST
-from server.http.query import read_number, refuse_unknown
+from server.http.query import LARGEST, read_number, refuse_unknown
 from server.store.store import UsageRow
 from webui.shell.charts import Phase, phases
 from webui.shell.filters import Choice, People, link, model_choices
-from webui.shell.pages import OwnerPageHandler
+from webui.shell.pages import PageHandler
 from workers.errors import InvalidRequest, NotFound
 from workers.run.job import Attempt
 
@@ -67,9 +66,10 @@ def path_of(row: UsageRow) -> str:
     return f"/requests/{quote(row.request_id, safe='')}"
 
 
-class RequestsPageHandler(OwnerPageHandler):
+class RequestsPageHandler(PageHandler):
     """The list at `/requests`, newest first."""
 
+    access = "owner"
     section = "Requests"
 
     async def get(self) -> None:
@@ -107,9 +107,10 @@ class RequestsPageHandler(OwnerPageHandler):
         )
 
 
-class RequestPageHandler(OwnerPageHandler):
+class RequestPageHandler(PageHandler):
     """One request at `/requests/ID`."""
 
+    access = "owner"
     section = "Requests"
 
     async def get(self, request_id: str) -> None:

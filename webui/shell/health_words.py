@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import msgspec
+
 from server.accounting.model_health import Health, ModelHealth
-from server.api.models import describe_model
+from server.shapes.model_object import model_object
 from workers.catalog.catalog import Model
 
 WORTH_TELLING = 0.05
@@ -22,7 +24,7 @@ class HealthWords(NamedTuple):
 
 def describe_card(model: Model, health: ModelHealth) -> dict[str, Any]:
     """Describe a model as the API does, and how it has done where it can be asked."""
-    described = describe_model(model)
+    described: dict[str, Any] = msgspec.to_builtins(model_object(model))
     told = health_words(health.find(model.id)) if described["available"] else None
     return described | {"health": told._asdict() if told is not None else None}
 

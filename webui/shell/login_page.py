@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import ClassVar
 
 from server.identity.authentication import OWNER_SCOPE, presented_key, session_cookie_name
 from server.identity.sessions import ABSOLUTE_S
 from server.keys.secret import digest_of
-from webui.shell.pages import PageHandler
+from webui.shell.pages import SMALL_FORM_BYTES, PageHandler
 from workers.errors import InvalidKey
 
-FORM_BYTES = 16 * 1024
 LONGEST_NEXT = 2000
 
 
@@ -26,7 +24,7 @@ def own_path(wanted: str) -> str:
 class LoginHandler(PageHandler):
     """The sign-in page."""
 
-    body_limit: ClassVar[int | None] = FORM_BYTES
+    body_limit = SMALL_FORM_BYTES
 
     def get(self) -> None:
         """Show the form, or go on when somebody is signed in."""
@@ -61,7 +59,7 @@ class LoginHandler(PageHandler):
 class LogoutHandler(PageHandler):
     """The end of a session."""
 
-    body_limit: ClassVar[int | None] = FORM_BYTES
+    body_limit = SMALL_FORM_BYTES
 
     def post(self) -> None:
         """End it and go to the front page; without one, just go."""

@@ -16,6 +16,8 @@ from webui.shell.visitor import VisitorHandler
 from workers.errors import GatewayError, NotFound
 
 TEMPLATES = Loader(str(resources.files("webui") / "templates"), whitespace="all")
+FORM_BYTES = 64 * 1024
+SMALL_FORM_BYTES = 16 * 1024
 THEME_COOKIE = "roxy_theme"
 THEMES = ("light", "dark")
 NAV = (("Chat", "/"), ("Docs", "/docs"))
@@ -40,8 +42,9 @@ class PageHandler(VisitorHandler):
     """A page; its errors are pages too."""
 
     access = "anyone"
+    body_limit: ClassVar[int | None] = FORM_BYTES
     section: ClassVar[str] = ""
-    """Which entry of the navigation is this page's."""
+    """The entry of the navigation that is marked as current."""
 
     def show(
         self,
@@ -91,12 +94,6 @@ class PageHandler(VisitorHandler):
         headers.update(PAGE_HEADERS)
         if self.is_secure():
             headers.update(SECURE_HEADERS)
-
-
-class OwnerPageHandler(PageHandler):
-    """A page of the owner's; guests are sent to sign in, key holders refused."""
-
-    access = "owner"
 
 
 def who(visitor: Principal | None) -> str:

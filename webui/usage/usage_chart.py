@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from server.api.usage import add_up
-from server.http.query import Span
+from server.accounting.usage_sums import Span, add_up
 from server.store.store import UsageDay
 from webui.shell.charts import BarChart, Series, stacked_bars
 from webui.shell.figures import count, plural, short
@@ -44,11 +43,11 @@ class Drawing(NamedTuple):
         return self.chart.write(sum(self.chart.totals()))
 
 
-def value_of(row: dict[str, Any], metric: Metric) -> int:
-    """Give what a group of `add_up` weighs in a metric."""
+def value_of(sums: UsageDay, metric: Metric) -> int:
+    """Return the value of a metric in sums of `add_up`."""
     if metric == "tokens":
-        return int(row["prompt_tokens"] + row["completion_tokens"])
-    return int(row["cost_microusd" if metric == "cost" else "requests"])
+        return sums.prompt_tokens + sums.completion_tokens
+    return sums.cost_microusd if metric == "cost" else sums.requests
 
 
 def writer(metric: Metric) -> Callable[[int], str]:
@@ -105,8 +104,8 @@ def stack(
     place_of = {bar: place for place, bar in enumerate(bars)}
     values: dict[str, list[int]] = {}
     for row in add_up(days, ("day", "model")):
-        place = place_of[bar_of(date.fromisoformat(row["day"]), unit)]
-        values.setdefault(row["model"], [0] * len(bars))[place] += value_of(row, metric)
+        place = place_of[bar_of(date.fromisoformat(row.day), unit)]
+        values.setdefault(row.model, [0] * len(bars))[place] += value_of(row, metric)
     ranked = sorted(values.items(), key=lambda one: (-sum(one[1]), one[0]))
     shown = min(len(ranked), MOST_COLOURS)
     series = [Series(name, f"s{n}", own) for n, (name, own) in enumerate(ranked[:shown], 1)]

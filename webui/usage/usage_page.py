@@ -7,28 +7,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from msgspec import Struct, structs
 
-from server.api.usage import add_up
-from server.http.query import Span, read_span, refuse_unknown
+from server.accounting.usage_sums import DAYS_SHOWN, Grouping, Span, add_up, read_span
+from server.http.query import refuse_unknown
 from server.store.store import UsageDay
 from webui.shell.filters import People, link, model_choices
-from webui.shell.pages import OwnerPageHandler
+from webui.shell.pages import PageHandler
 from webui.usage.usage_chart import METRICS, Metric, draw
 from webui.usage.usage_table import Ranking, rank
 from webui.usage.usage_tiles import Sums, Tile, tiles
 from workers.errors import InvalidRequest
 
 PRESETS = (7, 30, 90)
-DAYS_SHOWN = 30
-GROUPS = {"model": "Model", "key": "Key", "day": "Day"}
+GROUPS: dict[Grouping, str] = {"model": "Model", "key": "Key", "day": "Day"}
 PARAMETERS = ("days", "start", "end", "model", "key", "metric", "by")
 MOST_SINGLE_REQUESTS = 50_000
 """Of how many single requests a percentile is found: some 50 ms in the database's thread."""
-
-Group = Literal["model", "key", "day"]
 
 
 class View(Struct, frozen=True):
@@ -40,7 +37,7 @@ class View(Struct, frozen=True):
     model: str = ""
     key: str = ""
     metric: Metric = "requests"
-    by: Group = "model"
+    by: Grouping = "model"
 
     @property
     def preset(self) -> int:
@@ -78,14 +75,15 @@ class Found(NamedTuple):
     """
 
     days: Sequence[UsageDay]
-    groups: list[dict[str, Any]]
+    groups: list[UsageDay]
     now: Sums
     before: Sums | None
 
 
-class UsagePageHandler(OwnerPageHandler):
+class UsagePageHandler(PageHandler):
     """The page at `/usage`."""
 
+    access = "owner"
     section = "Usage"
 
     async def get(self) -> None:
@@ -124,7 +122,7 @@ class UsagePageHandler(OwnerPageHandler):
             stated["model"],
             stated["key"],
             cast(Metric, stated["metric"] or "requests"),
-            cast(Group, stated["by"] or "model"),
+            cast(Grouping, stated["by"] or "model"),
         )
 
     async def _find(self, view: View, span: Span) -> Found:
@@ -172,9 +170,9 @@ class UsagePageHandler(OwnerPageHandler):
         return rank(found.groups, found.now, view.by, view.metric, people, view.link)
 
 
-def _gather(each: Sequence[UsageDay], by: Group) -> tuple[list[UsageDay], list[dict[str, Any]]]:
+def _gather(each: Sequence[UsageDay], by: Grouping) -> tuple[list[UsageDay], list[UsageDay]]:
     """Add up everybody, and the groups of the table."""
-    days = [UsageDay(key_id="", **row) for row in add_up(each, ("day", "model"))]
+    days = add_up(each, ("day", "model"))
     return days, add_up(each if by == "key" else days, (by,))
 
 

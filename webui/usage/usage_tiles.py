@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import structs
 
-from server.api.usage import add_up
+from server.accounting.usage_sums import add_up
 from server.store.store import UsageDay
 from webui.shell.figures import (
     NONE,
@@ -20,44 +20,24 @@ from webui.shell.figures import (
 )
 from workers.money import exactly, rounded
 
+NO_DAY = UsageDay("", "", "")
 
-class Sums(Struct, frozen=True):
-    """What was used in a span of days; `ttft_p95_ms` None: not known."""
 
-    requests: int = 0
-    failed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated_requests: int = 0
-    unpriced_requests: int = 0
-    cost_microusd: int = 0
-    ttft_ms_sum: int = 0
-    ttft_count: int = 0
-    duration_ms_sum: int = 0
+class Sums(UsageDay, frozen=True):
+    """The sums of a span of days; `ttft_p95_ms` None: not known."""
+
     ttft_p95_ms: int | None = None
 
     @classmethod
     def of(cls, days: Sequence[UsageDay]) -> Sums:
         """Add up daily rows."""
-        totals = add_up(days, ())
-        return cls(**totals[0]) if totals else cls()
+        total, *_ = add_up(days, ()) or [NO_DAY]
+        return cls(*structs.astuple(total))
 
     @property
     def tokens(self) -> int:
         """Count tokens in and out."""
         return self.prompt_tokens + self.completion_tokens
-
-    @property
-    def mean_ttft_ms(self) -> int | None:
-        """Give the mean TTFT; None: nothing was answered."""
-        return round(self.ttft_ms_sum / self.ttft_count) if self.ttft_count else None
-
-    @property
-    def mean_duration_ms(self) -> int | None:
-        """Give the mean duration."""
-        return round(self.duration_ms_sum / self.requests) if self.requests else None
 
 
 class Tile(NamedTuple):

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from server.http.query import Span
+from server.accounting.usage_sums import Span
 from server.store.store import UsageDay
 from webui.shell.charts import PLOT_HEIGHT, BarChart, Phase, Series, phases, stacked_bars, ticks
 from webui.shell.figures import change, duration, exact_moment, share, short
