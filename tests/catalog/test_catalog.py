@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from support.builders.catalogs import load_catalog
 
+from workers.base_url import checked_base_url
 from workers.catalog.catalog import Catalog, Deployment, Model, Prices, PriceTier
 from workers.catalog.deployment_checks import (
-    checked_base_url,
     checked_secret,
     host_label,
     looks_like_a_secret,

@@ -15,6 +15,7 @@ from house.guards import PACKAGES, ROOT, Module
 ROOMS = (
     "workers.errors",
     "workers.money",
+    "workers.base_url",
     "workers.request",
     "workers.catalog",
     "workers.providers",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -28,11 +27,10 @@ from webui.docs.parts import (
 from webui.shell.figures import short
 from webui.shell.health_words import describe_card
 from webui.shell.pages import PageHandler, who
+from workers.base_url import is_safe_in_a_shell
 from workers.errors import InvalidRequest, ModelNotFound
 
 LANGUAGE_COOKIE = "roxy_language"
-SAFE_URL = re.compile(r"https?://[A-Za-z0-9._~:/@+\[\]-]+", re.ASCII)
-"""What may stand in examples that people paste into a shell."""
 MARKDOWN = "text/markdown; charset=utf-8"
 MILLION = 1_000_000
 GROUPS = (
@@ -62,7 +60,7 @@ class DocumentedHandler(PageHandler):
     def values(self, models: list[dict[str, Any]]) -> Values:
         """Choose what the examples hold. Raises InvalidRequest, ModelNotFound."""
         base_url = self.base_url()
-        if not SAFE_URL.fullmatch(base_url):
+        if not is_safe_in_a_shell(base_url):
             raise InvalidRequest("The examples cannot be written for this Host.", param="Host")
         best = sorted(models, key=lambda one: (not one["allowed"], not one["available"]))
         asked = self.get_query_argument("model", "")

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from workers.base_url import checked_base_url
 from workers.catalog.catalog import (
     CHAT_COMPLETIONS,
     Catalog,
@@ -27,7 +28,6 @@ from workers.catalog.catalog import (
     PriceTier,
 )
 from workers.catalog.deployment_checks import (
-    checked_base_url,
     checked_secret,
     checked_secret_env,
     host_label,
