@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of this gateway, made from its routes, types, words and error codes.
+"""Make the OpenAPI 3.1 document of this gateway from its routes, types, docstrings and errors.
 
     document(ROUTES, ["zai/glm-4.5", ...])      # a dict, ready to be encoded
 
@@ -39,18 +39,24 @@ ABOUT = (
     " also under `/api`."
 )
 SECURITY = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "A key: `Bearer KEY`."},
-    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "A key."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Bearer KEY`."},
+    "x-api-key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-api-key",
+        "description": "A key.",
+    },
     "session": {
         "type": "apiKey",
         "in": "cookie",
         "name": "roxy_session",
-        "description": "The web app's session; changes need its `X-Roxy-Xsrf` header too.",
+        "description": "The session of the web app; requests that change something also need the"
+        " header `X-Roxy-Xsrf`.",
     },
 }
 PATH_PARTS = {
-    "model": "A model's id; its slash may be sent plain or as %2F.",
-    "id": "An id, as other answers give it.",
+    "model": "A model's id; send its slash as it is or as %2F.",
+    "id": "An id from another answer.",
 }
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -58,7 +64,7 @@ Object = dict[str, Any]
 
 
 def document(routes: Iterable[Route], models: Sequence[str]) -> Object:
-    """Make the document; `models` are examples of what `model` may be."""
+    """Return the document; `models` are examples for the member `model`."""
     shapes = _Shapes()
     paths: Object = {}
     for route in routes:
@@ -88,7 +94,7 @@ def document(routes: Iterable[Route], models: Sequence[str]) -> Object:
 
 
 def version() -> str:
-    """Give the version of the gateway, as far as it is installed."""
+    """Return the version of the installed package, or "0" when it is not installed."""
     try:
         return metadata.version("roxy-ai")
     except metadata.PackageNotFoundError:
@@ -96,19 +102,19 @@ def version() -> str:
 
 
 class _Shapes:
-    """The types that a document mentions, gathered while it is made."""
+    """The types that a document mentions, collected while it is made."""
 
     def __init__(self) -> None:
         self._types: list[Any] = []
 
     def of(self, shape: Any) -> Object:
-        """Give the schema of a type: mostly a reference."""
+        """Return the schema of a type, mostly a reference."""
         self._types.append(shape)
         (schema,), _ = msgspec.json.schema_components([shape], ref_template=REFERENCE)
         return dict(_public(schema))
 
     def components(self) -> Object:
-        """Give the schemas that are referred to."""
+        """Return the schemas that are referred to."""
         _, components = msgspec.json.schema_components(self._types, ref_template=REFERENCE)
         return {_schema_name(name): _public(schema) for name, schema in components.items()}
 
@@ -153,7 +159,7 @@ def _operation(route: Route, method: str, shapes: _Shapes) -> Object:
 
 def _answers(shape: Operation, shapes: _Shapes) -> Object:
     answers: Object = {
-        str(status): _answer("Success." if status < 400 else "Not now.", shapes.of(one))
+        str(status): _answer("Success." if status < 400 else "Not ready.", shapes.of(one))
         for status, one in shape.answers.items()
     }
     for media, one in shape.others.items():
@@ -163,7 +169,7 @@ def _answers(shape: Operation, shapes: _Shapes) -> Object:
 
 
 def _refusals(handler: type[BaseHandler], method: str, shape: Operation, shapes: _Shapes) -> Object:
-    """Describe the errors by status, each with its codes."""
+    """Return the answers for errors by status, each with its codes."""
     kinds: list[type[GatewayError]] = list(shape.errors)
     if handler.access != "anyone":
         kinds += [InvalidKey]

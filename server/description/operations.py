@@ -1,4 +1,4 @@
-"""What each route takes and gives, beyond what its handler's own words say."""
+"""List the parameters, bodies, answers and errors of each route, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Natural = Annotated[int, Meta(ge=0)]
 
 
 class Parameter(Struct, frozen=True):
-    """A query parameter or a header; none is required."""
+    """A query parameter or a header; all are optional."""
 
     name: str
     type: Any
@@ -47,7 +47,7 @@ class Parameter(Struct, frozen=True):
 
 
 class Operation(Struct, frozen=True):
-    """One method of one route. `answers` are JSON by status; `others` further forms of success."""
+    """One method of one route. `answers` are JSON by status, `others` other media types."""
 
     answers: Mapping[int, Any]
     request: Any = None
@@ -59,7 +59,7 @@ class Operation(Struct, frozen=True):
 UPDATES = Parameter(
     "X-Roxy-Queue-Updates",
     Literal["true"],
-    "Comments in the stream tell where the request is while it waits.",
+    "Send comments in the stream with the position of the request while it waits.",
     "header",
 )
 CHAT = Operation(
@@ -69,20 +69,20 @@ CHAT = Operation(
         Parameter(
             "X-Request-Id",
             Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._:-]{7,63}$")],
-            "A name of one's own for the request.",
+            "Your own id for the request.",
             "header",
         ),
         Parameter(
             "X-Roxy-Max-Wait",
             Annotated[float, Meta(ge=0)],
-            "Seconds the request may wait in the queue.",
+            "The longest time that the request may wait in the queue, in seconds.",
             "header",
         ),
         UPDATES,
         Parameter(
             "X-Roxy-Keep",
             Literal["true"],
-            "The streamed answer goes on without the client, who may come back for it.",
+            "Keep the streamed answer when the client disconnects, so that it can be read again.",
             "header",
         ),
     ),
@@ -101,12 +101,12 @@ CHAT = Operation(
 USAGE = Operation(
     {200: UsageObject},
     parameters=(
-        Parameter("start", Day, "The first day (UTC); 29 days before `end` if not given."),
-        Parameter("end", Day, "The last day (UTC); today if not given."),
-        Parameter("group_by", str, "Any of day, key and model, separated by commas."),
-        Parameter("key", str, "Only this key: its id, owner or guest."),
+        Parameter("start", Day, "The first day (UTC). Default: 29 days before `end`."),
+        Parameter("end", Day, "The last day (UTC). Default: today."),
+        Parameter("group_by", str, "Any of `day`, `key` and `model`, separated by commas."),
+        Parameter("key", str, "Only this key: its id, `owner` or `guest`."),
         Parameter("model", str, "Only this model."),
-        Parameter("format", Literal["json", "csv"], "How to answer."),
+        Parameter("format", Literal["json", "csv"], "The format of the answer."),
     ),
     errors=(StoreUnavailable,),
     others={"text/csv": str},
@@ -114,17 +114,20 @@ USAGE = Operation(
 REQUESTS = Operation(
     {200: RequestPage},
     parameters=(
-        Parameter("key", str, "Only this key: its id, owner or guest."),
+        Parameter("key", str, "Only this key: its id, `owner` or `guest`."),
         Parameter("model", str, "Only this model."),
-        Parameter("status", str, "Only requests that ended so: finished, failed, cancelled, ..."),
-        Parameter("before", Annotated[int, Meta(ge=1)], "`before` of the page before."),
-        Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_ROWS)], "Rows of a page."),
+        Parameter("status", str, "Only this ending: finished, failed, cancelled, ..."),
+        Parameter("before", Annotated[int, Meta(ge=1)], "The `before` of the previous page."),
+        Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_ROWS)], "Rows per page."),
     ),
     errors=(StoreUnavailable,),
 )
 STREAM = Operation(
     {},
-    parameters=(Parameter("after", Natural, "The number of the last event seen."), UPDATES),
+    parameters=(
+        Parameter("after", Natural, "The number of the last event received."),
+        UPDATES,
+    ),
     errors=(NotFound, Conflict, AnswerGone),
     others={"text/event-stream": ChatCompletionChunk},
 )

@@ -1,4 +1,4 @@
-"""The chat: a page that works before its scripts have come, and what they need to know at once."""
+"""Serve the chat page; it is usable before its scripts have loaded."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PROMPTS = (
 
 
 class ChatPageHandler(PageHandler):
-    """The chat at `/`, and at `/c/ID` for a conversation that only the browser knows."""
+    """The chat at `/`, and at `/c/ID` for a conversation stored in the browser."""
 
     section = "Chat"
 
     def get(self, _conversation: str = "") -> None:
-        """Show it; a browser without a cookie becomes a guest if guests are welcome."""
+        """Show the chat; a browser without a cookie becomes a guest if guests are enabled."""
         models = self._models()
         self.show(
             "chat.html",

@@ -1,8 +1,8 @@
-"""The form of a key: what its fields show, and the body for the keys API that they make.
+"""The form of a key: the texts of its fields, and the body for the keys API that they make.
 
-A form sends text. Here it becomes numbers, micro-dollars and instants where it reads as such, and
-stays text where it does not: what a key may be is for `server/keys/key_requests.py` alone to say,
-and its refusals come back as words beside the fields.
+A form sends text. Text that reads as a number, an amount or a day becomes one here, and other text
+stays as it is: `server/keys/key_requests.py` has the rules for every field, and its refusals are
+shown beside the fields.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from workers.errors import InvalidRequest
 from workers.money import as_typed, read_dollars
 
 MODEL = "model:"
-"""A ticked model comes as a field of its own, `model:ID`; `models` says that they were shown."""
+"""A ticked model is a field of its own, `model:ID`. Browsers send nothing for boxes that are not
+ticked, so the hidden field `models` says that the boxes were shown."""
 PER: dict[BudgetPeriod, str] = {
     "day": "a day",
     "week": "a week",
@@ -31,7 +32,7 @@ PER: dict[BudgetPeriod, str] = {
 COUNTS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
 SHOWN_NEW = ("name", *COUNTS, "budget", "budget_period", "expires", "models")
 SHOWN = (*SHOWN_NEW, "weight")
-"""The fields that the form has; a problem with any other stands above them."""
+"""The fields of the form; a problem with any other field is shown above them."""
 FIELD_OF = {"budget_microusd": "budget", "expires_at": "expires"}
 TRIAL_DAYS = 7
 LONGEST_NUMBER = 16
@@ -44,13 +45,13 @@ WORDS = {
     "models": "One of the chosen models is not in the catalog: untick it.",
     "grace_s": "One of the four times.",
 }
-"""What to do about a field that was refused; where nothing stands, the refusal's own words."""
+"""What to do about a refused field; for others the message of the refusal is shown."""
 
 Parsed = TypeVar("Parsed")
 
 
 class Field(NamedTuple):
-    """A field as it is shown: `mode` is the keyboard that a phone offers."""
+    """A field for display: `mode` is the keyboard that a phone offers."""
 
     name: str
     label: str
@@ -77,7 +78,7 @@ GRACE = (
 
 
 class RefusedForm(InvalidRequest):
-    """What was typed is refused; `problems` has the words for each field."""
+    """A form with refused fields; `problems` has the words for each of them."""
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__("; ".join(problems.values()))
@@ -85,20 +86,20 @@ class RefusedForm(InvalidRequest):
 
 
 class KeyForm(Struct, frozen=True):
-    """The texts of the fields by their names, and the ids of the ticked models."""
+    """The texts of the fields by name, and the ids of the ticked models."""
 
     texts: Mapping[str, str]
     models: tuple[str, ...] = ()
 
     @classmethod
     def sent(cls, fields: Mapping[str, str]) -> KeyForm:
-        """Take what a page has sent."""
+        """Return the form that a page has sent."""
         ticked = [name.removeprefix(MODEL) for name in fields if name.startswith(MODEL)]
         return cls(fields, tuple(ticked))
 
     @classmethod
     def of(cls, key: Key) -> KeyForm:
-        """Show a key as it is."""
+        """Return the form that shows a key."""
         limits = key.limits
         texts = {name: written(getattr(limits, name)) for name in COUNTS}
         texts |= {
@@ -111,14 +112,14 @@ class KeyForm(Struct, frozen=True):
         return cls(texts, key.models or ())
 
     def text(self, name: str) -> str:
-        """Give what stands in a field."""
+        """Return the text of a field."""
         return self.texts.get(name, "")
 
     def body(self, key: Key | None = None) -> dict[str, Any]:
-        """Give the body for the API: of a new key, or of the changes to `key`.
+        """Return the body for the API: that of a new key, or of the changes to `key`.
 
-        A field that was not sent is left away. So are the models and the expiry of `key` that were
-        left as they are: they may name what has gone from the catalog, and lie in the past.
+        Fields that were not sent are left out. So are the models and the expiry of `key` when they
+        are unchanged: the models may have left the catalog, and the expiry may lie in the past.
         """
         texts = self.texts
         body: dict[str, Any] = {"name": self.text("name")}
@@ -137,7 +138,7 @@ class KeyForm(Struct, frozen=True):
 
 
 def presets(today: date) -> tuple[tuple[str, str, dict[str, str]], ...]:
-    """Give what the three kinds of keys begin with: name, for whom, and their fields."""
+    """Return the presets of a new key: name, purpose and fields."""
     trial_ends = (today + timedelta(days=TRIAL_DAYS)).isoformat()
     return (
         ("personal", "one person", _preset("30", "", "4", "20", "month", "")),
@@ -160,7 +161,7 @@ def _preset(
 
 
 def checked(body: dict[str, Any], parse: Callable[[bytes], Parsed]) -> Parsed:
-    """Have a body read by the API's own rules. Raises RefusedForm with every field refused."""
+    """Read a body by the rules of the API. Raises RefusedForm with every refused field."""
     problems: dict[str, str] = {}
     while True:
         try:
@@ -180,13 +181,13 @@ def checked(body: dict[str, Any], parse: Callable[[bytes], Parsed]) -> Parsed:
 
 
 def _in_place(message: str, param: str) -> str:
-    """Give a refusal as it is said beside its field, without the field's name."""
+    """Return a refusal for display beside its field, without the field's name."""
     said = message.removeprefix(f"'{param}' ")
     return said[:1].upper() + said[1:]
 
 
 def _without(body: dict[str, Any], param: str) -> dict[str, Any]:
-    """Give a body in which one refused field is in order, for the others to be looked at."""
+    """Return a body in which a refused field is acceptable, so that the others can be checked."""
     rest = {name: value for name, value in body.items() if name != param}
     if param == "name":
         rest["name"] = "-"
@@ -196,12 +197,12 @@ def _without(body: dict[str, Any], param: str) -> dict[str, Any]:
 
 
 def chosen_period(text: str) -> str:
-    """Give the period that a form shows as chosen."""
+    """Return the period that a form shows as selected."""
     return text if text in PERIODS else "month"
 
 
 def number(text: str) -> int | str | None:
-    """Read a whole number; nothing is None, and anything else stays as it is."""
+    """Read a whole number; return None for an empty text and any other text as it is."""
     text = text.strip()
     if re.fullmatch(rf"[0-9]{{1,{LONGEST_NUMBER}}}", text):
         return int(text)
@@ -209,7 +210,7 @@ def number(text: str) -> int | str | None:
 
 
 def end_of_day(text: str) -> int | str | None:
-    """Read a day as its last second, UTC; nothing is None, and anything else stays as it is."""
+    """Read a day as its last second in UTC; return None for an empty text, others as they are."""
     text = text.strip()
     if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
         try:
@@ -221,12 +222,12 @@ def end_of_day(text: str) -> int | str | None:
 
 
 def day_of(instant: int | None) -> str:
-    """Write the UTC day of an instant; "": none."""
+    """Return the UTC day of an instant, or "" for None."""
     return "" if instant is None else datetime.fromtimestamp(instant, UTC).date().isoformat()
 
 
 def written(value: int | None) -> str:
-    """Write a number as it is typed."""
+    """Return a number as it is typed."""
     return "" if value is None else str(value)
 
 

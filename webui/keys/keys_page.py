@@ -1,8 +1,8 @@
-"""The owner's page of keys: see them, make them, change them, end them.
+"""Serve the owner's pages of keys: list, create, change, rotate and revoke them.
 
 Every step is a plain form. A script of the page shows the same forms in a dialog beside the list.
-A new secret is in the answer to the form that made it, and nowhere else: no redirect could carry
-it without its being kept somewhere.
+A new secret is part of the answer to the form that created it, without a redirect: to survive a
+redirect it would have to be stored.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ SHOWN = ("", "revoked")
 
 
 class KeysPageHandler(PageHandler):
-    """The list, and where a new key's form goes."""
+    """The list of keys, and the target of a new key's form."""
 
     access = "owner"
     section = "Keys"
 
     async def get(self) -> None:
-        """List the keys, newest first: those that can be used again, or the revoked ones."""
+        """List the keys, newest first: those in use, or the revoked ones."""
         shown = self.get_query_argument("show", "")
         if shown not in SHOWN:
-            raise InvalidRequest("'show' must be 'revoked', or left away.", param="show")
+            raise InvalidRequest("'show' must be 'revoked', or left out.", param="show")
         services, now = self.services, time.time()
         keys = services.keys.list()[::-1]
         listed = [key for key in keys if (key.status == "revoked") == (shown == "revoked")]
@@ -73,7 +73,7 @@ class KeysPageHandler(PageHandler):
         )
 
     async def post(self) -> None:
-        """Make a key and show its secret, or the form again with what is wrong."""
+        """Create a key and show its secret, or show the form again with its problems."""
         form = KeyForm.sent(self.take_form())
         try:
             new = read_new_key(self, form)
@@ -94,7 +94,7 @@ class NewKeyPageHandler(PageHandler):
     section = "Keys"
 
     def get(self) -> None:
-        """Show it, filled for a preset if one is named."""
+        """Show the form, filled for the preset that the URL names."""
         wanted = self.get_query_argument("preset", "")
         default = self.services.config.keys.requests_per_minute
         texts = {"requests_per_minute": str(default or ""), "budget_period": "month"}
@@ -107,18 +107,18 @@ class NewKeyPageHandler(PageHandler):
 
 
 class KeyPageHandler(PageHandler):
-    """One key: its form, and the ways to its other steps."""
+    """One key: its form, and links to its other steps."""
 
     access = "owner"
     section = "Keys"
 
     def get(self, key_id: str) -> None:
-        """Show it."""
+        """Show the form of the key."""
         key = find_key(self, key_id)
         show_form(self, KeyForm.of(key), key)
 
     async def post(self, key_id: str) -> None:
-        """Change it and go back to the list, or show the form again with what is wrong."""
+        """Change the key and redirect to the list, or show the form again with its problems."""
         form, key = KeyForm.sent(self.take_form()), find_key(self, key_id)
         try:
             changes = read_changes(self, form, key)
@@ -130,13 +130,13 @@ class KeyPageHandler(PageHandler):
 
 
 class SwitchKeyHandler(PageHandler):
-    """Off and on again."""
+    """The buttons that disable and enable a key."""
 
     access = "owner"
     section = "Keys"
 
     async def post(self, key_id: str, step: str) -> None:
-        """Disable a key, which ends its running requests, or enable it."""
+        """Disable a key, which stops its running requests, or enable it."""
         self.take_form()
         key = find_key(self, key_id)
         changes = KeyChanges(status="disabled" if step == "disable" else "active")
@@ -145,17 +145,17 @@ class SwitchKeyHandler(PageHandler):
 
 
 class RotatePageHandler(PageHandler):
-    """A new secret for a key."""
+    """The page that rotates a key's secret."""
 
     access = "owner"
     section = "Keys"
 
     def get(self, key_id: str) -> None:
-        """Ask when the old one is to end."""
+        """Ask when the old secret is to end."""
         show_key(self, "key_rotate.html", find_key(self, key_id), grace=key_form.GRACE, chosen="0")
 
     async def post(self, key_id: str) -> None:
-        """Rotate and show the new secret."""
+        """Rotate the key and show its new secret."""
         fields, key = self.take_form(), find_key(self, key_id)
         chosen = fields.get("grace_s", "")
         try:
@@ -176,7 +176,7 @@ class RotatePageHandler(PageHandler):
 
 
 class RevokePageHandler(PageHandler):
-    """The end of a key, confirmed by its name."""
+    """The page that revokes a key, confirmed by typing its name."""
 
     access = "owner"
     section = "Keys"
@@ -186,7 +186,7 @@ class RevokePageHandler(PageHandler):
         show_key(self, "key_revoke.html", find_key(self, key_id), typed="")
 
     async def post(self, key_id: str) -> None:
-        """Revoke it for good, if that is its name."""
+        """Revoke the key for good, if the name is right."""
         fields, key = self.take_form(), find_key(self, key_id)
         typed = fields.get("name", "")
         if as_shown(typed) != as_shown(key.name):
@@ -198,30 +198,30 @@ class RevokePageHandler(PageHandler):
 
 
 class KeysExportHandler(PageHandler):
-    """All keys as a file, as `api-keys.json` has them."""
+    """All keys as a file, in the format of `api-keys.json`."""
 
     access = "owner"
     section = "Keys"
 
     def get(self) -> None:
-        """Send what the file would hold if it were written now: hashes, never a secret."""
+        """Send the current export: hashes of secrets, never a secret."""
         content = encode_export(self.services.keys.list(), int(time.time()))
         self.reply(200, content, {"Content-Disposition": 'attachment; filename="api-keys.json"'})
 
     def add_headers(self, headers: dict[str, str]) -> None:
-        """Protect the answer as any page, but call the file what it is."""
+        """Add the headers of a page, with the content type of the file."""
         super().add_headers(headers)
         if "Content-Disposition" in headers:
             headers["Content-Type"] = "application/json"
 
 
 def as_shown(name: str) -> str:
-    """Give a name as a browser shows it: runs of spaces are one."""
+    """Return a name as a browser shows it, with runs of spaces joined."""
     return " ".join(name.split())
 
 
 def _written_at(path: Path) -> float | None:
-    """Tell when a file was last written; None: it is not there."""
+    """Return the time of a file's last change, or None when it does not exist."""
     try:
         return path.stat().st_mtime
     except OSError:

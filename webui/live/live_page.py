@@ -1,7 +1,7 @@
-"""The owner's engine room: who is being answered, who waits, and where; each can be stopped.
+"""Serve the live page: running and waiting requests, which the owner can stop.
 
-The page is whole without scripts. Its script reads it again every other second and puts in what
-has changed.
+The page works without scripts. Its script fetches it again every two seconds and replaces what has
+changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 
 class LiveRow(NamedTuple):
-    """A request as the page shows it. `state` is in words, `mark` the colour of its dot."""
+    """A request for display. `state` is in words, `mark` the colour of its dot."""
 
     id: str
     who: str
@@ -35,7 +35,7 @@ class LiveRow(NamedTuple):
 
 
 class DeploymentRow(NamedTuple):
-    """A deployment as the page shows it; `name` is its id without the model's."""
+    """A deployment for display; `name` is its id without the model's."""
 
     id: str
     name: str
@@ -46,7 +46,7 @@ class DeploymentRow(NamedTuple):
 
 
 class ModelRow(NamedTuple):
-    """A model as the page shows it."""
+    """A model for display."""
 
     id: str
     state: str
@@ -57,13 +57,13 @@ class ModelRow(NamedTuple):
 
 
 class LivePageHandler(PageHandler):
-    """What runs and waits now."""
+    """The page at `/live`."""
 
     access = "owner"
     section = "Live"
 
     def get(self) -> None:
-        """Show it as it is at this moment."""
+        """Show the state of this moment."""
         models, now = live_object(self.services).models, time.time()
         self.show(
             "live.html",
@@ -78,7 +78,7 @@ class LivePageHandler(PageHandler):
         )
 
     def _tiles(self, models: list[LiveModel]) -> list[tuple[str, str, str]]:
-        """Give the totals: what, how much, and what to know about it."""
+        """Return the totals: a label, a figure and a note each."""
         answers = self.services.answers
         waits = [model for model in models if model.expected_wait_s]
         longest = max(waits, key=lambda model: model.expected_wait_s, default=None)
@@ -98,14 +98,14 @@ class LivePageHandler(PageHandler):
 
 
 class StopHandler(PageHandler):
-    """The button "Stop" where no script runs."""
+    """The button "Stop", for browsers without scripts."""
 
     access = "owner"
     section = "Live"
     body_limit = SMALL_FORM_BYTES
 
     def post(self, job_id: str) -> None:
-        """Stop a request; one that has ended meanwhile is as good as stopped."""
+        """Stop a request; if it has just ended, do nothing."""
         self.take_form()
         assert self.principal is not None
         services = self.services
@@ -119,13 +119,13 @@ class StopHandler(PageHandler):
 
 
 def rows_of(models: list[LiveModel]) -> list[LiveRow]:
-    """Give the running requests of all models, then the waiting ones, each queue in its order."""
+    """Return the running requests of all models, then the waiting ones, in queue order."""
     rows = [row_of(model, job) for model in models for job in model.jobs]
     return sorted(rows, key=lambda row: row.place != "")
 
 
 def row_of(model: LiveModel, job: LiveJob) -> LiveRow:
-    """Write a request out."""
+    """Return a request for display."""
     state, mark = state_of(job)
     place = f"{job.position} of {model.queued}" if job.position else ""
     return LiveRow(
@@ -143,7 +143,7 @@ def row_of(model: LiveModel, job: LiveJob) -> LiveRow:
 
 
 def state_of(job: LiveJob) -> tuple[str, str]:
-    """Say what a request is doing, and how its dot looks."""
+    """Return what a request is doing, and the colour of its dot."""
     if job.state == "streaming":
         return "writing", "good"
     if job.state == "queued":
@@ -154,7 +154,7 @@ def state_of(job: LiveJob) -> tuple[str, str]:
 
 
 def model_row(model: LiveModel) -> ModelRow:
-    """Write a model and its deployments out."""
+    """Return a model and its deployments for display."""
     state, mark = load_of(model.running, model.workers)
     return ModelRow(
         id=model.id,
@@ -167,7 +167,7 @@ def model_row(model: LiveModel) -> ModelRow:
 
 
 def deployment_row(model_id: str, one: LiveDeployment) -> DeploymentRow:
-    """Write a deployment out."""
+    """Return a deployment for display."""
     busy, most = one.busy, one.max_concurrency
     state, mark = load_of(busy, most if one.live else 0)
     name = one.id.removeprefix(f"{model_id}@")
@@ -175,7 +175,7 @@ def deployment_row(model_id: str, one: LiveDeployment) -> DeploymentRow:
 
 
 def load_of(busy: int, most: int) -> tuple[str, str]:
-    """Say how much of what there is room for is used, and how the dot of that looks."""
+    """Return how much of a capacity is used, and the colour of the dot for it."""
     if not most:
         return "not configured", ""
     if not busy:
@@ -184,19 +184,19 @@ def load_of(busy: int, most: int) -> tuple[str, str]:
 
 
 def is_dark(model: LiveModel) -> bool:
-    """Say whether nothing serves a model: such models are shown last."""
+    """Return True if no deployment serves a model; such models are shown last."""
     return not model.workers
 
 
 def mebibytes(size_bytes: int) -> str:
-    """Write a size: 0 MiB, <0.1 MiB, 3.2 MiB."""
+    """Return a size in words: 0 MiB, <0.1 MiB, 3.2 MiB."""
     if 0 < size_bytes < MIB / 20:
         return "<0.1 MiB"
     return f"{size_bytes / MIB:.1f} MiB" if size_bytes else "0 MiB"
 
 
 def seconds(age_s: float) -> str:
-    """Write how long something has lasted: 12 s, 2 min 5 s, 1 h 4 min."""
+    """Return a duration in words: 12 s, 2 min 5 s, 1 h 4 min."""
     whole = int(age_s)
     if whole < 100:
         return f"{whole} s"
@@ -206,5 +206,5 @@ def seconds(age_s: float) -> str:
 
 
 def about(wait_s: float) -> str:
-    """Write an estimate of a wait: ≈ 4 s."""
+    """Return an estimated wait in words: ≈ 4 s."""
     return f"≈ {seconds(math.ceil(wait_s))}"

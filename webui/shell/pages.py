@@ -1,4 +1,4 @@
-"""What every page is made with: the shell's values, the protecting headers, errors as pages."""
+"""Provide what every page uses: the shell's values, protecting headers, errors as pages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOST_CLIENT = "There is nothing at this path. The API is under /api/v1: end the 
 
 
 def icon(name: str) -> str:
-    """Give an icon of the sprite as markup; it says nothing to a screen reader."""
+    """Return an icon of the sprite as markup that screen readers skip."""
     path = html.escape(f"{packaged_assets().path('icons.svg')}#{name}")
     return f'<svg class="icon" aria-hidden="true"><use href="{path}"/></svg>'
 
@@ -59,7 +59,7 @@ class PageHandler(VisitorHandler):
         self.reply(status, body, headers)
 
     def shell(self, headers: dict[str, str]) -> dict[str, object]:
-        """Give what `base.html` shows; a cookie that it makes is put into `headers`."""
+        """Return the values of `base.html`; a cookie that is made for it goes into `headers`."""
         visitor = self.visitor()
         return {
             "asset": packaged_assets().path,
@@ -74,30 +74,30 @@ class PageHandler(VisitorHandler):
         }
 
     def theme(self) -> str:
-        """Give the theme that the visitor has chosen; "": the system's."""
+        """Return the theme that the visitor has chosen, or "" for that of the system."""
         chosen = find_cookie(self.request.headers, THEME_COOKIE)
         return chosen if chosen in THEMES else ""
 
     def base_url(self) -> str:
-        """Give the address of this gateway as clients are to use it."""
+        """Return the URL of this gateway as clients reach it."""
         request = self.request
         return self.services.config.server.base_url or f"{request.protocol}://{request.host}"
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
-        """Give the error as a page."""
+        """Return the error as a page."""
         page = TEMPLATES.load("error.html")
         body = page.generate(**self.shell({}), error=error, request_id=self.request_id)
         return body, PAGE_HEADERS["Content-Type"]
 
     def add_headers(self, headers: dict[str, str]) -> None:
-        """Give every page, error pages included, the same protection."""
+        """Add the protecting headers to every page, error pages included."""
         headers.update(PAGE_HEADERS)
         if self.is_secure():
             headers.update(SECURE_HEADERS)
 
 
 def who(visitor: Principal | None) -> str:
-    """Name a visitor as the page does."""
+    """Return the name of a visitor for display."""
     if visitor is None:
         return "Nobody"
     if visitor.is_owner:
@@ -108,16 +108,16 @@ def who(visitor: Principal | None) -> str:
 class NoSuchPageHandler(PageHandler):
     """Any path outside /api that does not exist.
 
-    Clients of the API come here with a wrong base URL, mostly `/v1`: they would show their users
-    nothing of a page.
+    API clients with a wrong base URL, mostly `/v1`, come here too; they get the error as JSON,
+    because they would not show a page to their users.
     """
 
     def prepare(self) -> None:
-        """Refuse, whatever the method."""
+        """Refuse every method."""
         self._refuse(NotFound(LOST_CLIENT if self._by_a_client() else "There is no such page."))
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
-        """Give browsers a page, and clients of the API its error."""
+        """Return a page for browsers and the API's error for its clients."""
         return (
             BaseHandler.render_error(self, error)
             if self._by_a_client()

@@ -1,4 +1,4 @@
-"""The bars of the usage page: one per day (or week, or month), stacked by model."""
+"""Draw the bars of the usage page: one per day, week or month, stacked by model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHERS = "others"
 
 
 class Drawing(NamedTuple):
-    """A chart, as a picture and as what its table needs; `brief` writes a value in its legend."""
+    """A chart as a picture, with the data of its table; `brief` formats values in the legend."""
 
     chart: BarChart
     svg: str
@@ -29,7 +29,7 @@ class Drawing(NamedTuple):
     brief: Callable[[int], str]
 
     def rows(self) -> list[tuple[str, list[str], str]]:
-        """Give the table: a name, a figure per series and their sum, for each bar."""
+        """Return the table: for each bar its name, a figure per series and their sum."""
         write = self.chart.write
         return [
             (name, [write(one.values[place]) for one in self.chart.series], write(total))
@@ -39,7 +39,7 @@ class Drawing(NamedTuple):
         ]
 
     def total(self) -> str:
-        """Give the sum of all bars."""
+        """Return the sum of all bars."""
         return self.chart.write(sum(self.chart.totals()))
 
 
@@ -51,28 +51,28 @@ def value_of(sums: UsageDay, metric: Metric) -> int:
 
 
 def writer(metric: Metric) -> Callable[[int], str]:
-    """Give how a value is written in full, with its unit."""
+    """Return the function that formats a value in full, with its unit."""
     if metric == "cost":
         return exactly
     return lambda value: plural(value, "token" if metric == "tokens" else "request")
 
 
 def unit_of(span: Span) -> str:
-    """Choose what a bar stands for, so that there are not too many."""
+    """Return the unit of a bar that keeps the number of bars readable."""
     if span.days <= MOST_DAYS:
         return "day"
     return "week" if span.days <= MOST_WEEK_DAYS else "month"
 
 
 def bar_of(day: date, unit: str) -> date:
-    """Give the first day of the bar that a day belongs to; weeks begin on Monday."""
+    """Return the first day of the bar that a day belongs to; weeks begin on Monday (ISO 8601)."""
     if unit == "week":
         return date.fromordinal(max(day.toordinal() - day.weekday(), 1))
     return day.replace(day=1) if unit == "month" else day
 
 
 def bars_of(span: Span, unit: str) -> list[date]:
-    """List the bars of a span, those without use too."""
+    """Return the bars of a span, those without usage too."""
     days = (span.first + timedelta(days=number) for number in range(span.days))
     return list(dict.fromkeys(bar_of(day, unit) for day in days))
 
@@ -100,7 +100,7 @@ def draw(days: Sequence[UsageDay], span: Span, metric: Metric) -> Drawing:
 def stack(
     days: Sequence[UsageDay], bars: Sequence[date], unit: str, metric: Metric
 ) -> list[Series]:
-    """Give a series per model, the largest first; the smallest share the last colour."""
+    """Return a series per model, the largest first; the smallest models share the last colour."""
     place_of = {bar: place for place, bar in enumerate(bars)}
     values: dict[str, list[int]] = {}
     for row in add_up(days, ("day", "model")):

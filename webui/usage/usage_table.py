@@ -1,4 +1,4 @@
-"""The ranked table of the usage page: by model, by key or by day, with ways on."""
+"""Rank the table of the usage page by model, by key or by day, with links to the details."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RankedRow(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """Rows, the largest first (days: the newest first), and what they add up to.
+    """Rows, the largest first (days: the newest first), and their sum.
 
     `left_out` counts rows that are not shown.
     """
@@ -47,7 +47,7 @@ def rank(
     people: People,
     view_link: Callable[..., str],
 ) -> Ranking:
-    """Make the table of the groups of `add_up`."""
+    """Return the table for the groups of `add_up`."""
     field = FIELD_OF[by]
     whole = sum(value_of(group, metric) for group in groups)
     if by == "day":
@@ -73,7 +73,7 @@ def rank(
 
 
 def _way_on(by: str, mark: str, people: People, view_link: Callable[..., str]) -> str:
-    """Give where a row leads: to its requests, a day to its own usage."""
+    """Return the link of a row: to its requests, or from a day to the usage of that day."""
     if by == "day":
         return view_link(days=30, start=mark, end=mark, by="model")
     if by == "key" and mark not in people:

@@ -1,4 +1,4 @@
-"""The four figures on top of the usage page, each against the days before."""
+"""Format the four figures at the top of the usage page, each compared with the days before."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Sums(UsageDay, frozen=True):
 
     @property
     def tokens(self) -> int:
-        """Count tokens in and out."""
+        """Return the tokens in and out together."""
         return self.prompt_tokens + self.completion_tokens
 
 
 class Tile(NamedTuple):
-    """A figure; `exact` is it in full, `more` what has to be known with it."""
+    """A figure; `exact` is the full number, `more` a note about it."""
 
     label: str
     figure: str
@@ -51,7 +51,7 @@ class Tile(NamedTuple):
 
 
 def tiles(now: Sums, before: Sums | None, days: int) -> list[Tile]:
-    """Write the four figures."""
+    """Return the four figures."""
     earlier = "the day before" if days == 1 else f"the {days:,} days before"
 
     def against(value: int, other: int | None) -> str:
@@ -94,7 +94,7 @@ def tiles(now: Sums, before: Sums | None, days: int) -> list[Tile]:
 
 
 def _first_token(now: Sums, before: Sums | None, earlier: str) -> Tile:
-    """Tell the time to the first token: the 95th percentile where it is known, else the mean."""
+    """Return the time to the first token: the 95th percentile if known, else the mean."""
     name, value, other = "p95", now.ttft_p95_ms, before.ttft_p95_ms if before else None
     if value is None:
         name, value, other = "mean", now.mean_ttft_ms, before.mean_ttft_ms if before else None

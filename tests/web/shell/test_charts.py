@@ -11,7 +11,15 @@ import pytest
 
 from server.accounting.usage_sums import Span
 from server.store.store import UsageDay
-from webui.shell.charts import PLOT_HEIGHT, BarChart, Phase, Series, phases, stacked_bars, ticks
+from webui.shell.charts import (
+    PLOT_HEIGHT,
+    BarChart,
+    RequestPhase,
+    Series,
+    phases,
+    stacked_bars,
+    ticks,
+)
 from webui.shell.figures import change, duration, exact_moment, share, short
 from webui.usage.usage_chart import bars_of, draw, unit_of
 from workers.money import exactly, rounded
@@ -63,7 +71,7 @@ def test_the_parts_of_a_bar_stand_on_each_other_and_add_up() -> None:
 
 def test_everything_on_a_chart_is_escaped() -> None:
     chart = BarChart(EVIL, EVIL, [EVIL], [EVIL], [Series(EVIL, EVIL, [5])], lambda _: EVIL, str)
-    svg = stacked_bars(chart) + Phase(EVIL, EVIL, 0, 1).bar(1)
+    svg = stacked_bars(chart) + RequestPhase(EVIL, EVIL, 0, 1).bar(1)
     assert "<script" not in svg
     assert EVIL in "".join(ET.fromstring(f"<x>{svg}</x>").itertext())
 
