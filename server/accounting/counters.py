@@ -13,12 +13,11 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from server.accounting.limits import (
-    BudgetPeriod,
     Meter,
     format_duration,
     rate_limit_headers,
 )
-from server.store.key import Limits
+from server.store.key import BudgetPeriod, Limits
 from server.store.store import CounterRow
 from workers.errors import BudgetExceeded, RateLimited
 from workers.money import in_full

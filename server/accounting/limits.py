@@ -13,7 +13,9 @@ from __future__ import annotations
 import math
 from datetime import date, timedelta
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+from server.store.key import BudgetPeriod
 
 MINUTE_S = 60.0
 DAY_S = 86_400.0
@@ -21,7 +23,6 @@ DAY_S = 86_400.0
 SLACK = 1e-6
 """A millionth of a request or token: more than float noise, less than anything that counts."""
 
-BudgetPeriod = Literal["day", "week", "month", "total"]
 PERIODS: tuple[BudgetPeriod, ...] = ("day", "week", "month", "total")
 PERIOD_S: dict[BudgetPeriod, float] = {
     "day": DAY_S,

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from server.api.base import BaseHandler
-from server.keys.key_requests import check_models, parse_key_changes, parse_new_key, parse_rotation
+from server.keys.key_requests import (
+    default_limits,
+    parse_key_changes,
+    parse_new_key,
+    parse_rotation,
+)
 from server.shapes.key_object import (
     KeyList,
     caller,
@@ -11,7 +16,6 @@ from server.shapes.key_object import (
     key_object,
     key_with_secret,
 )
-from server.store.key import Limits
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -29,9 +33,11 @@ class KeysHandler(BaseHandler):
 
     async def post(self) -> None:
         """Create a key and return its secret, which no later answer shows again."""
-        default = self.services.config.keys.requests_per_minute
-        new = parse_new_key(self.take_body(), defaults=Limits(requests_per_minute=default or None))
-        check_models(new.models, self.services.catalog.models)
+        new = parse_new_key(
+            self.take_body(),
+            defaults=default_limits(self.services.config.keys),
+            catalog_models=self.services.catalog.models,
+        )
         key, secret = await self.services.keys.create(new)
         self.reply_json(key_with_secret(key, secret), 201, NO_STORE)
 
@@ -47,9 +53,8 @@ class KeyHandler(BaseHandler):
 
     async def patch(self, key_id: str) -> None:
         """Change the members that the body names; disabling a key stops its running requests."""
-        changes = parse_key_changes(self.take_body())
-        if isinstance(changes.models, tuple):
-            check_models(changes.models, self.services.catalog.models)
+        models = self.services.catalog.models
+        changes = parse_key_changes(self.take_body(), catalog_models=models)
         self.reply_json(key_object(await self.services.keys.change(key_id, changes)))
 
     async def delete(self, key_id: str) -> None:

@@ -22,11 +22,10 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 
 from server.config.loading import Config
 from server.keys.export import KeyExport, read_export
-from server.keys.key_requests import parse_new_key, parse_rotation
+from server.keys.key_requests import default_limits, parse_new_key, parse_rotation
 from server.keys.key_ring import KeyRing
 from server.shapes.key_object import KeyObject, key_object, key_with_secret
 from server.store.data_directory import DataDirectory, DirectoryTaken
-from server.store.key import Limits
 from server.store.private_file import write_private
 from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
@@ -230,11 +229,11 @@ class _LocalOffice:
         return [_shown(key_object(key)) for key in self._keys.list()]
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
-        defaults = Limits(requests_per_minute=self._config.keys.requests_per_minute or None)
-        new = parse_new_key(msgspec.json.encode(body), defaults=defaults)
-        catalog = load_catalog(self._config.models, {}, formats=TRANSLATORS)
-        for model_id in new.models or ():
-            catalog.find(model_id)
+        new = parse_new_key(
+            msgspec.json.encode(body),
+            defaults=default_limits(self._config.keys),
+            catalog_models=load_catalog(self._config.models, {}, formats=TRANSLATORS).models,
+        )
         key, secret = await self._keys.create(new)
         return _shown(key_with_secret(key, secret))
 

@@ -1,8 +1,7 @@
 """Read and check the bodies that the keys API, the form of a key and the command line send.
 
 A body is checked as a whole before anything changes: unknown fields, types, ranges and names.
-`InvalidRequest.param` is the path of the field. The catalog's models are checked by `check_models`,
-because only the caller has the catalog.
+`InvalidRequest.param` is the path of the field. Allow lists are checked against `catalog_models`.
 """
 
 from __future__ import annotations
@@ -12,12 +11,13 @@ import re
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from server.config.settings import Keys
 from server.store.key import Instant, KeyChanges, LimitChanges, Limits, NewKey, Weight
 from workers.errors import InvalidRequest
 
@@ -59,8 +59,17 @@ KEY_CHANGES = msgspec.json.Decoder(_KeyChanges)
 ROTATION = msgspec.json.Decoder(_Rotation)
 
 
+def default_limits(settings: Keys) -> Limits:
+    """Return the limits of new keys where a request states none."""
+    return Limits(requests_per_minute=settings.requests_per_minute or None)
+
+
 def parse_new_key(
-    body: bytes, *, defaults: Limits | None = None, now: float | None = None
+    body: bytes,
+    *,
+    defaults: Limits | None = None,
+    catalog_models: Container[str] | None = None,
+    now: float | None = None,
 ) -> NewKey:
     """Read a POST body. A limit that is absent takes its default; null means no limit."""
     sent = _decode(NEW_KEY, body)
@@ -71,20 +80,22 @@ def parse_new_key(
         limits = sent.limits.apply(limits)
     return NewKey(
         name=_name(sent.name),
-        models=_models(sent.models),
+        models=_models(sent.models, catalog_models),
         expires_at=_expiry(sent.expires_at, now),
         weight=sent.weight,
         limits=limits,
     )
 
 
-def parse_key_changes(body: bytes, *, now: float | None = None) -> KeyChanges:
+def parse_key_changes(
+    body: bytes, *, catalog_models: Container[str] | None = None, now: float | None = None
+) -> KeyChanges:
     """Read a PATCH body: absent leaves a field as it is, null clears it."""
     sent = _decode(KEY_CHANGES, body)
     return KeyChanges(
         name=UNSET if sent.name is UNSET else _name(sent.name),
         status=sent.status,
-        models=UNSET if sent.models is UNSET else _models(sent.models),
+        models=UNSET if sent.models is UNSET else _models(sent.models, catalog_models),
         expires_at=UNSET if sent.expires_at is UNSET else _expiry(sent.expires_at, now),
         weight=sent.weight,
         limits=sent.limits,
@@ -94,16 +105,6 @@ def parse_key_changes(body: bytes, *, now: float | None = None) -> KeyChanges:
 def parse_rotation(body: bytes) -> int:
     """Read a rotation's body and return how many seconds the old secret stays valid."""
     return _decode(ROTATION, body or b"{}").grace_s
-
-
-def check_models(models: Iterable[str] | None, known: Container[str]) -> None:
-    """Raise InvalidRequest for an allow list with a model that the catalog does not have."""
-    for index, model_id in enumerate(models or ()):
-        if model_id not in known:
-            raise InvalidRequest(
-                f"There is no model {model_id!r}. GET /api/v1/models lists what there is.",
-                param=f"models[{index}]",
-            )
 
 
 def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
@@ -157,8 +158,19 @@ def _unprintable(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in BIDI_CONTROLS
 
 
-def _models(sent: list[str] | None) -> tuple[str, ...] | None:
-    return None if sent is None else tuple(dict.fromkeys(sent))
+def _models(
+    sent: list[str] | None, catalog_models: Container[str] | None
+) -> tuple[str, ...] | None:
+    if sent is None:
+        return None
+    models = tuple(dict.fromkeys(sent))
+    for index, model_id in enumerate(models):
+        if catalog_models is not None and model_id not in catalog_models:
+            raise InvalidRequest(
+                f"There is no model {model_id!r}. GET /api/v1/models lists what there is.",
+                param=f"models[{index}]",
+            )
+    return models
 
 
 def _expiry(sent: int | None, now: float | None) -> int | None:

@@ -18,7 +18,7 @@ Money = Annotated[int, Meta(ge=1, le=1_000_000_000_000_000)]
 Weight = Annotated[int, Meta(ge=1, le=100)]
 Instant = Annotated[int, Meta(ge=0, le=LAST_SECOND)]
 Status = Literal["active", "disabled", "revoked"]
-Period = Literal["day", "week", "month", "total"]
+BudgetPeriod = Literal["day", "week", "month", "total"]
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,7 +28,11 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     tokens_per_minute: Count | None = None
     concurrent_requests: Count | None = None
     budget_microusd: Money | None = None
-    budget_period: Period = "month"
+    budget_period: BudgetPeriod = "month"
+
+
+COUNT_LIMITS = tuple(name for name in Limits.__struct_fields__ if not name.startswith("budget"))
+"""The limits that are plain numbers."""
 
 
 class LimitChanges(Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +42,7 @@ class LimitChanges(Struct, frozen=True, forbid_unknown_fields=True):
     tokens_per_minute: Count | UnsetType | None = UNSET
     concurrent_requests: Count | UnsetType | None = UNSET
     budget_microusd: Money | UnsetType | None = UNSET
-    budget_period: Period | UnsetType = UNSET
+    budget_period: BudgetPeriod | UnsetType = UNSET
 
     def apply(self, limits: Limits) -> Limits:
         """Give `limits` with these changes."""

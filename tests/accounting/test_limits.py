@@ -14,7 +14,6 @@ from server.accounting.limits import (
     DAY_S,
     MINUTE_S,
     Bucket,
-    BudgetPeriod,
     Meter,
     Tally,
     format_duration,
@@ -22,6 +21,7 @@ from server.accounting.limits import (
     period_named,
     rate_limit_headers,
 )
+from server.store.key import BudgetPeriod
 
 
 class ArrivalTimes:

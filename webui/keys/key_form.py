@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from server.accounting.limits import PERIODS, BudgetPeriod
-from server.store.key import Key
+from server.accounting.limits import PERIODS
+from server.store.key import COUNT_LIMITS, BudgetPeriod, Key
 from workers.errors import InvalidRequest
 from workers.money import as_typed, read_dollars
 
@@ -29,15 +29,14 @@ PER: dict[BudgetPeriod, str] = {
     "month": "a month",
     "total": "in total",
 }
-COUNTS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
-SHOWN_NEW = ("name", *COUNTS, "budget", "budget_period", "expires", "models")
+SHOWN_NEW = ("name", *COUNT_LIMITS, "budget", "budget_period", "expires", "models")
 SHOWN = (*SHOWN_NEW, "weight")
 """The fields of the form; a problem with any other field is shown above them."""
 FIELD_OF = {"budget_microusd": "budget", "expires_at": "expires"}
 TRIAL_DAYS = 7
 LONGEST_NUMBER = 16
 WORDS = {
-    **dict.fromkeys(COUNTS, "A whole number from 1 on, or nothing for no limit."),
+    **dict.fromkeys(COUNT_LIMITS, "A whole number from 1 on, or nothing for no limit."),
     "weight": "A whole number from 1 to 100.",
     "budget": "Dollars above zero, like 5 or 0.50, or nothing for no budget.",
     "budget_period": "A day, a week, a month or in total.",
@@ -101,7 +100,7 @@ class KeyForm(Struct, frozen=True):
     def of(cls, key: Key) -> KeyForm:
         """Return the form that shows a key."""
         limits = key.limits
-        texts = {name: written(getattr(limits, name)) for name in COUNTS}
+        texts = {name: written(getattr(limits, name)) for name in COUNT_LIMITS}
         texts |= {
             "name": key.name,
             "budget": dollars(limits.budget_microusd),
@@ -129,7 +128,9 @@ class KeyForm(Struct, frozen=True):
             body["expires_at"] = end_of_day(texts["expires"])
         if "models" in texts and (key is None or set(self.models) != set(key.models or ())):
             body["models"] = list(self.models) or None
-        limits: dict[str, Any] = {name: number(texts[name]) for name in COUNTS if name in texts}
+        limits: dict[str, Any] = {
+            name: number(texts[name]) for name in COUNT_LIMITS if name in texts
+        }
         if "budget" in texts:
             limits["budget_microusd"] = microusd(texts["budget"])
         if "budget_period" in texts:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from server.keys.key_requests import check_models, parse_key_changes, parse_new_key
-from server.store.key import Key, KeyChanges, Limits, NewKey
+from server.keys.key_requests import default_limits, parse_key_changes, parse_new_key
+from server.store.key import Key, KeyChanges, NewKey
 from webui.keys import key_form, key_rows
 from webui.keys.key_form import KeyForm, checked
 from webui.keys.key_rows import Moment
@@ -28,26 +29,16 @@ def find_key(page: PageHandler, key_id: str) -> Key:
 
 def read_new_key(page: PageHandler, form: KeyForm) -> NewKey:
     """Read a new key by the rules of the API, models included. Raises RefusedForm."""
-    default = page.services.config.keys.requests_per_minute
-
-    def parse(body: bytes) -> NewKey:
-        new = parse_new_key(body, defaults=Limits(requests_per_minute=default or None))
-        check_models(new.models, page.services.catalog.models)
-        return new
-
+    defaults = default_limits(page.services.config.keys)
+    models = page.services.catalog.models
+    parse = partial(parse_new_key, defaults=defaults, catalog_models=models)
     return checked(form.body(), parse)
 
 
 def read_changes(page: PageHandler, form: KeyForm, key: Key) -> KeyChanges:
     """Read changes to a key by the rules of the API, models included. Raises RefusedForm."""
-
-    def parse(body: bytes) -> KeyChanges:
-        changes = parse_key_changes(body)
-        if isinstance(changes.models, tuple):
-            check_models(changes.models, page.services.catalog.models)
-        return changes
-
-    return checked(form.body(key), parse)
+    models = page.services.catalog.models
+    return checked(form.body(key), partial(parse_key_changes, catalog_models=models))
 
 
 def show_key(
