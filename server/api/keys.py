@@ -18,6 +18,7 @@ from server.shapes.key_object import (
 )
 
 NO_STORE = {"Cache-Control": "no-store"}
+"""For answers with a secret: neither the browser nor a proxy may keep them."""
 
 
 class KeysHandler(BaseHandler):

@@ -34,5 +34,5 @@ class ModelHandler(BaseHandler):
         assert self.principal is not None
         model = self.services.catalog.find(model_id)
         if not self.services.admission.may_use(self.principal, model.id):
-            raise ModelNotFound
+            raise ModelNotFound  # not Forbidden: a key learns only of the models it may use
         self.reply_json(model_object(model))

@@ -14,6 +14,7 @@ from server.shapes.usage_object import UsageGroup, UsageObject, columns, usage_g
 from workers.errors import InvalidRequest
 
 FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
+"""Spreadsheets run cells that begin so as formulas (OWASP, "CSV Injection")."""
 PARAMETERS = ("start", "end", "group_by", "key", "model", "format")
 
 

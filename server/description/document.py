@@ -110,6 +110,7 @@ class _Shapes:
     def of(self, shape: Any) -> Object:
         """Return the schema of a type, mostly a reference."""
         self._types.append(shape)
+        # msgspec returns a reference for a named type; `components` makes the schemas themselves.
         (schema,), _ = msgspec.json.schema_components([shape], ref_template=REFERENCE)
         return dict(_public(schema))
 

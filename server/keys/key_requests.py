@@ -117,7 +117,8 @@ def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
         if not body.strip():
             raise InvalidRequest("The request body is empty. Send a JSON object.") from error
         raise InvalidRequest("The body is not valid JSON in UTF-8.") from error
-    json.loads(body, object_pairs_hook=_refuse_repeats)  # all known fields: it is flat and small
+    # msgspec keeps the last of repeated fields, so the body is read once more; it is small.
+    json.loads(body, object_pairs_hook=_refuse_repeats)
     return decoded
 
 

@@ -50,6 +50,7 @@ class JobObject(Struct, frozen=True, kw_only=True):
 
 def job_object(job: Job | None, answer: KeptAnswer | None) -> JobObject:
     """Return a job, its kept answer, or both as the API shows them; one of them must be given."""
+    # A job leaves the engine at its end; its kept answer stays for some time.
     place = job.place() if job is not None else None
     log = answer.log if answer is not None else None
     error = log.error if log is not None else None

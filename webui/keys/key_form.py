@@ -36,13 +36,13 @@ FIELD_OF = {"budget_microusd": "budget", "expires_at": "expires"}
 TRIAL_DAYS = 7
 LONGEST_NUMBER = 16
 WORDS = {
-    **dict.fromkeys(COUNT_LIMITS, "A whole number from 1 on, or nothing for no limit."),
-    "weight": "A whole number from 1 to 100.",
-    "budget": "Dollars above zero, like 5 or 0.50, or nothing for no budget.",
-    "budget_period": "A day, a week, a month or in total.",
-    "expires": "A day that is not over yet, like 2027-01-31, or nothing for never.",
+    **dict.fromkeys(COUNT_LIMITS, "Enter a whole number from 1, or leave empty for no limit."),
+    "weight": "Enter a whole number from 1 to 100.",
+    "budget": "Enter dollars above zero, like 5 or 0.50, or leave empty for no budget.",
+    "budget_period": "Choose a day, a week, a month or in total.",
+    "expires": "Enter today or a later day, like 2027-01-31, or leave empty for never.",
     "models": "One of the chosen models is not in the catalog: untick it.",
-    "grace_s": "One of the four times.",
+    "grace_s": "Choose one of the four times.",
 }
 """What to do about a refused field; for others the message of the refusal is shown."""
 
@@ -58,7 +58,7 @@ class Field(NamedTuple):
     mode: str = "numeric"
 
 
-NAME = Field("name", "Name", "Who or what uses it, for you to know it by.", "text")
+NAME = Field("name", "Name", "A label for you, such as a person or app.", "text")
 LIMITS = (
     Field("requests_per_minute", "Requests per minute", "Empty: no limit."),
     Field("tokens_per_minute", "Tokens per minute", "In and out. Empty: no limit."),
@@ -66,7 +66,7 @@ LIMITS = (
 )
 BUDGET = Field("budget", "Budget in dollars", "Empty: no budget.", "decimal")
 EXPIRES = Field("expires", "Expires", "At the end of this day, UTC. Empty: never.")
-WEIGHT = Field("weight", "Weight", "Turns in the queue beside other keys, 1 to 100.")
+WEIGHT = Field("weight", "Weight", "Queue priority relative to other keys, 1 to 100.")
 GRACE = (
     (0, "at once"),
     (3_600, "after an hour"),

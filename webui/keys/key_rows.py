@@ -20,7 +20,7 @@ DAYS = 30
 BAR_PX = 3
 SPARK_PX = 24
 STATES = {"active": "good", "disabled": "warn", "expired": "warn", "revoked": "bad"}
-"""The tone of each status; the word always stands beside it."""
+"""The tone of each status; the word is always shown too, as colours alone are not accessible."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
 PERIOD_WORDS = {"day": "today", "week": "this week", "month": "this month", "total": "in total"}
 

@@ -64,7 +64,7 @@ def show_form(
     preset: str = "",
 ) -> None:
     """Show the form of a key with the texts as typed and the problem of each field."""
-    beside = key_form.SHOWN_NEW if key is None else key_form.SHOWN
+    own_fields = key_form.SHOWN_NEW if key is None else key_form.SHOWN
     show_key(
         page,
         "key_form.html",
@@ -72,7 +72,7 @@ def show_form(
         400 if problems else 200,
         form=form,
         problems=problems or {},
-        stray=[words for field, words in (problems or {}).items() if field not in beside],
+        stray=[words for field, words in (problems or {}).items() if field not in own_fields],
         fields=key_form,
         models=_models_to_tick(page.services.catalog, form),
         presets=key_form.presets(key_rows.today()),

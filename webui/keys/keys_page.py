@@ -189,6 +189,7 @@ class RevokePageHandler(PageHandler):
         """Revoke the key for good, if the name is right."""
         fields, key = self.take_form(), find_key(self, key_id)
         typed = fields.get("name", "")
+        # HTML collapses spaces, so a name with two of them cannot be copied from the page.
         if as_shown(typed) != as_shown(key.name):
             problems = {"name": "This is not the name of the key. Nothing was changed."}
             show_key(self, "key_revoke.html", key, 400, typed=typed, problems=problems)
@@ -210,7 +211,7 @@ class KeysExportHandler(PageHandler):
 
     def add_headers(self, headers: dict[str, str]) -> None:
         """Add the headers of a page, with the content type of the file."""
-        super().add_headers(headers)
+        super().add_headers(headers)  # sets the content type of a page
         if "Content-Disposition" in headers:
             headers["Content-Type"] = "application/json"
 

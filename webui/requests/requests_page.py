@@ -26,10 +26,10 @@ class Ending(NamedTuple):
 
 
 ENDINGS = {
-    "finished": Ending("Finished", "good", "The answer is complete."),
+    "finished": Ending("Finished", "good", "Completed."),
     "cancelled": Ending("Stopped", "", "The client disconnected or stopped it."),
     "failed": Ending("Failed", "bad", "No provider answered it."),
-    "cut": Ending("Cut off", "bad", "The provider closed the connection during the answer."),
+    "cut": Ending("Cut off", "bad", "The connection to the model was lost."),
     "timed_out": Ending(
         "Timed out", "bad", "The provider or the client sent nothing for too long."
     ),

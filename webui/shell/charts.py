@@ -94,13 +94,13 @@ def _bar(chart: BarChart, place: int, top: int) -> str:
     slot = 100 / len(chart.names)
     width = slot * _fullness(len(chart.names))
     left = slot * place + (slot - width) / 2
-    told = [f"{chart.names[place]}: {chart.write(sum(s.values[place] for s in chart.series))}"]
+    lines = [f"{chart.names[place]}: {chart.write(sum(s.values[place] for s in chart.series))}"]
     parts, below = [], 0
     for one in chart.series:
         value = one.values[place]
         if not value:
             continue
-        told.append(f"{one.name}: {chart.write(value)}")
+        lines.append(f"{one.name}: {chart.write(value)}")
         y, foot = _height(below + value, top), _height(below, top)
         below += value
         parts.append(
@@ -108,7 +108,7 @@ def _bar(chart: BarChart, place: int, top: int) -> str:
             f' y="{y:g}" height="{foot - y:.2f}"/>'
         )
     return (
-        f"<g><title>{html.escape(chr(10).join(told))}</title>"
+        f"<g><title>{html.escape(chr(10).join(lines))}</title>"
         f'<rect class="slot" x="{slot * place:.3f}%" width="{slot:.3f}%"'
         f' y="{PLOT_TOP}" height="{PLOT_HEIGHT}"/>{"".join(parts)}</g>'
     )

@@ -25,8 +25,8 @@ class HealthWords(NamedTuple):
 def describe_card(model: Model, health: ModelHealth) -> dict[str, Any]:
     """Return a model as the API shows it, with its health if it is available."""
     described: dict[str, Any] = msgspec.to_builtins(model_object(model))
-    told = health_words(health.find(model.id)) if described["available"] else None
-    return described | {"health": told._asdict() if told is not None else None}
+    words = health_words(health.find(model.id)) if described["available"] else None
+    return described | {"health": words._asdict() if words is not None else None}
 
 
 def health_words(health: Health | None) -> HealthWords | None:

@@ -15,6 +15,7 @@ LONGEST_NEXT = 2000
 
 def own_path(wanted: str) -> str:
     """Return the path to go to after signing in, or "/" for anything but a local path."""
+    # Browsers read "//host" and "/\\host" as another host (WHATWG URL, relative slash state).
     plain = wanted.isascii() and wanted.isprintable() and "\\" not in wanted
     if not plain or not wanted.startswith("/") or wanted.startswith("//"):
         return "/"
@@ -46,7 +47,7 @@ class LoginHandler(PageHandler):
             principal = services.authentication.principal_of(secret, time.time())
         except InvalidKey:
             services.attempts.note_failure(address)
-            problem = "This key is unknown, or no longer valid."
+            problem = "This key is invalid or has expired."
             self.show("login.html", 401, wanted=wanted, problem=problem)
             return
         end_session(self)

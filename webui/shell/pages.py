@@ -29,7 +29,7 @@ OWNER_NAV = (
     ("Live", "/live"),
 )
 
-LOST_CLIENT = "There is nothing at this path. The API is under /api/v1: end the base URL with that."
+LOST_CLIENT = "Nothing is served at this path. The base URL of the API ends with /api/v1."
 
 
 def icon(name: str) -> str:
@@ -99,7 +99,7 @@ class PageHandler(VisitorHandler):
 def who(visitor: Principal | None) -> str:
     """Return the name of a visitor for display."""
     if visitor is None:
-        return "Nobody"
+        return "Not signed in"
     if visitor.is_owner:
         return "Owner"
     return visitor.key.name if visitor.key is not None else "Guest"
@@ -114,7 +114,7 @@ class NoSuchPageHandler(PageHandler):
 
     def prepare(self) -> None:
         """Refuse every method."""
-        self._refuse(NotFound(LOST_CLIENT if self._by_a_client() else "There is no such page."))
+        self._refuse(NotFound(LOST_CLIENT if self._by_a_client() else "This page does not exist."))
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
         """Return a page for browsers and the API's error for its clients."""

@@ -65,6 +65,7 @@ class VisitorHandler(BaseHandler):
         if self.request.headers.get("Content-Type", "").partition(";")[0].strip() != FORM:
             raise InvalidRequest(f"Send a form as {FORM}.")
         try:
+            # parse_qsl raises ValueError for more fields than max_num_fields, too.
             text = self.take_body().decode()
             fields = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
         except ValueError as error:
@@ -84,7 +85,7 @@ class VisitorHandler(BaseHandler):
         visitor = self.visitor()
         if visitor is not None and not (self.access == "owner" and visitor.kind == "guest"):
             return visitor
-        if self.method in SAFE_METHODS:
+        if self.method in SAFE_METHODS:  # after a redirect, a form would be lost
             raise SignInFirst(self.request.uri or "/")
         raise InvalidKey
 
@@ -124,5 +125,6 @@ class VisitorHandler(BaseHandler):
 
     def cookie(self, name: str, value: str, max_age_s: int) -> str:
         """Return a cookie that scripts cannot read and other sites cannot use."""
+        # The prefix __Host- demands Path=/, Secure and no Domain (RFC 6265bis, 4.1.3.2).
         secure = "; Secure" if self.is_secure() else ""
         return f"{name}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict{secure}"

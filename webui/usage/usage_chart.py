@@ -66,7 +66,7 @@ def unit_of(span: Span) -> str:
 
 def bar_of(day: date, unit: str) -> date:
     """Return the first day of the bar that a day belongs to; weeks begin on Monday (ISO 8601)."""
-    if unit == "week":
+    if unit == "week":  # not before 0001-01-01, the first day that `date` has
         return date.fromordinal(max(day.toordinal() - day.weekday(), 1))
     return day.replace(day=1) if unit == "month" else day
 
@@ -90,10 +90,10 @@ def draw(days: Sequence[UsageDay], span: Span, metric: Metric) -> Drawing:
     chart = BarChart(title, "", labels, names, series, write, tick)
     totals = chart.totals()
     most = max(totals)
-    told = f"{span.first} to {span.last}, UTC: {write(sum(totals))} in all"
+    summary = f"{span.first} to {span.last}, UTC: {write(sum(totals))} in all"
     if most:
-        told += f"; the most on {names[totals.index(most)]}: {write(most)}"
-    chart = chart._replace(description=f"{told}. The table after the chart has every number.")
+        summary += f"; the most on {names[totals.index(most)]}: {write(most)}"
+    chart = chart._replace(description=f"{summary}. The table after the chart has every number.")
     return Drawing(chart, stacked_bars(chart), unit, rounded if metric == "cost" else write)
 
 

@@ -52,13 +52,13 @@ class Tile(NamedTuple):
 
 def tiles(now: Sums, before: Sums | None, days: int) -> list[Tile]:
     """Return the four figures."""
-    earlier = "the day before" if days == 1 else f"the {days:,} days before"
+    earlier = "the previous day" if days == 1 else f"the previous {days:,} days"
 
     def against(value: int, other: int | None) -> str:
         if other is None:
-            return "No days before these"
+            return "No earlier days"
         if not other:
-            return f"None in {earlier}"
+            return f"No data for {earlier}"
         return f"{change(value, other)} on {earlier}"
 
     return [
@@ -100,12 +100,12 @@ def _first_token(now: Sums, before: Sums | None, earlier: str) -> Tile:
         name, value, other = "mean", now.mean_ttft_ms, before.mean_ttft_ms if before else None
     label = "Time to first token"
     if value is None:
-        return Tile(label, NONE, "", "", "Nothing was answered")
-    told = "Nothing to compare with" if not other else f"{change(value, other)} on {earlier}"
+        return Tile(label, NONE, "", "", "No answers")
+    compared = f"{change(value, other)} on {earlier}" if other else f"No data for {earlier}"
     return Tile(
         f"{label}, {name}",
         duration(value),
         f"{count(value)} ms",
-        told,
+        compared,
         f"Over {plural(now.ttft_count, 'answer')}",
     )
