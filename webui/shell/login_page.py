@@ -15,7 +15,7 @@ LONGEST_NEXT = 2000
 
 def own_path(wanted: str) -> str:
     """Return the path to go to after signing in, or "/" for anything but a local path."""
-    # Browsers read "//host" and "/\\host" as another host (WHATWG URL, relative slash state).
+    # Browsers read "//host" and "/\host" as another host (WHATWG URL, relative slash state).
     plain = wanted.isascii() and wanted.isprintable() and "\\" not in wanted
     if not plain or not wanted.startswith("/") or wanted.startswith("//"):
         return "/"
