@@ -15,6 +15,8 @@ class RequestObject(Struct, frozen=True, kw_only=True):
     """One request of the log. Unknown numbers are null; `cost_microusd` null: no known price.
 
     `attempts` lists the deployments that were tried, in order; null: none, or one that answered.
+    An attempt ends as "answered", "cancelled" or with the code of an error: "upstream_rejected" for
+    a refusal of the upstream itself, "upstream_rate_limited" for its rate limit.
     """
 
     id: str
