@@ -1,4 +1,4 @@
-"""Logging: one line per request, written in batches; never a secret, a prompt or an answer."""
+"""Write one access line per request, and the log, without secrets, prompts or answers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any, Literal, TextIO
 import msgspec
 
 FLUSH_S = 0.2
-MOST_WAITING = 20_000
-"""Lines kept for one batch; beyond it they are counted and dropped, and the count is logged."""
+"""One write per batch: a write per request would be a system call for each."""
+MAX_BATCH_LINES = 20_000
+"""Lines kept for one batch; further ones are dropped, and their number is logged."""
 
 
 class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is logged of one request; durations in milliseconds."""
+    """The access line of one request; durations are in milliseconds."""
 
     at: float
     request_id: str
@@ -31,7 +32,7 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class AccessLog:
-    """Gather lines and write them a few times a second."""
+    """Collect lines and write them a few times a second."""
 
     def __init__(
         self, enabled: bool, style: Literal["text", "json"], out: TextIO | None = None
@@ -44,10 +45,10 @@ class AccessLog:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, line: AccessLine) -> None:
-        """Note a request; it is written within `FLUSH_S`."""
+        """Add the line of a request; it is written within `FLUSH_S`."""
         if not self._enabled:
             return
-        if len(self._lines) >= MOST_WAITING:
+        if len(self._lines) >= MAX_BATCH_LINES:
             self._dropped += 1
             return
         self._lines.append(line)
@@ -55,7 +56,7 @@ class AccessLog:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
     def flush(self) -> None:
-        """Write what has gathered."""
+        """Write the collected lines."""
         self._timer = None
         lines, self._lines = self._lines, []
         text = "".join(self._json_line(line) if self._json else text_line(line) for line in lines)
@@ -69,7 +70,7 @@ class AccessLog:
             self._enabled = False
 
     def close(self) -> None:
-        """Write the rest."""
+        """Write the remaining lines."""
         if self._timer is not None:
             self._timer.cancel()
             self.flush()
@@ -79,7 +80,7 @@ class AccessLog:
 
 
 def text_line(line: AccessLine) -> str:
-    """Render a line for people: the time in UTC, then what happened."""
+    """Format a line as text, with the time in UTC."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(line.at))
     extra = "".join(
         f" {name}={value}"
@@ -97,10 +98,10 @@ def text_line(line: AccessLine) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """Render log records as JSON lines."""
+    """Format log records as JSON lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give one line; a traceback is a field of its own."""
+        """Return one line; a traceback is a field of it."""
         fields: dict[str, Any] = {
             "at": record.created,
             "level": record.levelname.lower(),
@@ -113,7 +114,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logging(level: str, style: Literal["text", "json"]) -> None:
-    """Send the gateway's log to standard error."""
+    """Write the log to standard error, in one format for all loggers."""
     handler = logging.StreamHandler(sys.stderr)
     if style == "json":
         handler.setFormatter(JsonFormatter())
@@ -122,8 +123,9 @@ def set_up_logging(level: str, style: Literal["text", "json"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("tornado.general").setLevel(
-        logging.WARNING
-    )  # malformed HTTP is not ours to log
+    # Tornado reports malformed requests of clients here as "info".
+    logging.getLogger("tornado.general").setLevel(logging.WARNING)
+    # `AccessLog` writes the access lines.
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
-    logging.getLogger("aiosqlite").setLevel(logging.WARNING)  # its debug lines hold statements
+    # Its debug lines hold the statements with their values.
+    logging.getLogger("aiosqlite").setLevel(logging.WARNING)

@@ -1,6 +1,6 @@
 """All counts of one scope: buckets, running requests and money, in memory.
 
-Nothing here is asynchronous: whoever calls `admits` and then `take` does both in one step.
+Nothing here is asynchronous, so that a caller's `admits` and `take` are one atomic step.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from server.accounting.counters import (
     too_many_requests,
     too_many_tokens,
 )
-from server.accounting.limits import DAY_S, MINUTE_S, PERIODS, Bucket, Tally
+from server.accounting.limits import PERIODS, Bucket, Tally
 from server.store.key import BudgetPeriod, Limits
-from server.store.store import CounterRow
+from server.store.rows import CounterRow
 from workers.errors import GatewayError
+from workers.units import DAY_S, MINUTE_S
 
 NO_LIMITS = Limits()
-WINDOW_S = {"requests": MINUTE_S, "requests_day": DAY_S, "tokens": MINUTE_S}
+WINDOW_S: dict[str, float] = {"requests": MINUTE_S, "requests_day": DAY_S, "tokens": MINUTE_S}
 BUDGET_KINDS: dict[str, BudgetPeriod] = {f"budget_{period}": period for period in PERIODS}
 
 
@@ -34,7 +35,7 @@ class Account:
     """All counts of one scope.
 
     Money is added up for all four periods, so that a budget or its period can be changed at any
-    time and counts what was spent before.
+    time and still counts what was spent before.
     """
 
     __slots__ = (
@@ -59,7 +60,7 @@ class Account:
         self.restored: dict[str, tuple[float, float]] | None = None
 
     def adopt(self, limits: Limits, now: float) -> None:
-        """Take limits that are new or changed, and keep what was used under the old ones."""
+        """Apply new or changed limits and keep what was used under the old ones."""
         self.limits = limits
         per_day = limits.requests_per_day if isinstance(limits, GuestLimits) else None
         self.requests = self._bucket("requests", self.requests, limits.requests_per_minute, now)
@@ -67,8 +68,8 @@ class Account:
         self.tokens = self._bucket("tokens", self.tokens, limits.tokens_per_minute, now)
         self.restored = None
 
-    def under(self, limits: Limits, now: float) -> Account:
-        """Show how things would stand under other limits, in an account of its own."""
+    def with_limits(self, limits: Limits, now: float) -> Account:
+        """Return a copy of the account with other limits applied."""
         shown = copy(self)
         shown.requests, shown.day, shown.tokens = map(copy, (self.requests, self.day, self.tokens))
         shown.adopt(limits, now)
@@ -84,12 +85,12 @@ class Account:
             return old
         level, at = (self.restored or {}).get(kind, (0.0, now))
         bucket = Bucket(limit, WINDOW_S[kind], at, level)
-        # A restart locks nobody out for longer than one window, whatever was saved.
+        # At most one full window is restored, so that a restart with a debt locks out no longer.
         bucket.level = min(bucket.drain(now), float(limit))
         return bucket
 
     def admits(self, tokens: int, cost_microusd: int, now: float, wall: float) -> bool:
-        """Say whether every limit has room; changes nothing."""
+        """Return whether every limit has room; changes nothing."""
         limits = self.limits
         return (
             (self.requests is None or not self.requests.wait_s(1, now))
@@ -100,9 +101,9 @@ class Account:
         )
 
     def affords(self, cost_microusd: int, now: float, wall: float) -> bool:
-        """Say whether the budget covers a cost on top of what is spent and reserved."""
+        """Return whether the budget covers a cost besides what is spent and reserved."""
         budget = self.limits.budget_microusd
-        if budget is None or cost_microusd == 0:
+        if budget is None or cost_microusd == 0:  # free models work after the budget is spent
             return True
         spent = 0
         if self.tallies is not None:
@@ -114,7 +115,7 @@ class Account:
     def refusal(
         self, tokens: int, cost_microusd: int, now: float, wall: float, *, together: bool
     ) -> GatewayError:
-        """Say why `admits` was false: what no wait cures first, then the longest wait."""
+        """Return the error for a refusal: first what no wait resolves, then the longest wait."""
         if self.tokens is not None and tokens > self.tokens.limit:
             return never_fits(self.tokens.limit, tokens)
         budget = None if self.affords(cost_microusd, now, wall) else self.budget(now, wall)
@@ -122,6 +123,7 @@ class Account:
             return never_affordable(budget, cost_microusd)
         if budget is not None and cost_microusd > budget.limit_microusd - budget.spent_microusd:
             return over_budget(budget, cost_microusd)
+        # From here on waiting helps; only after the longest wait does the request fit.
         waits: list[tuple[float, GatewayError]] = []
         who = " by all guests together" if together else ""
         for bucket, per in ((self.requests, "minute"), (self.day, "day")):
@@ -136,7 +138,7 @@ class Account:
         return too_many_at_once(self.limits.concurrent_requests or 0)
 
     def take(self, tokens: int, cost_microusd: int, now: float) -> None:
-        """Take what `admits` has just allowed."""
+        """Count a request that `admits` has just allowed."""
         if self.requests is not None:
             self.requests.add(1, now)
         if self.day is not None:
@@ -147,12 +149,12 @@ class Account:
         self.reserved += cost_microusd
 
     def leave(self, cost_microusd: int) -> None:
-        """Free the place among the running and the reserved money."""
+        """Count a request as ended and release its reserved money."""
         self.running -= 1
         self.reserved -= cost_microusd
 
-    def untake(self, tokens: int, now: float) -> None:
-        """Return the request and its tokens to the buckets."""
+    def give_back(self, tokens: int, now: float) -> None:
+        """Return a request and its tokens to the buckets."""
         if self.requests is not None:
             self.requests.add(-1, now)
         if self.day is not None:
@@ -161,21 +163,21 @@ class Account:
             self.tokens.add(-tokens, now)
 
     def spend(self, cost_microusd: int, now: float, wall: float) -> None:
-        """Add a cost to every period."""
-        for tally in self.books(now, wall).values():
+        """Add a cost to the tally of every period."""
+        for tally in self.all_tallies(now, wall).values():
             _, starts_at, ends_at = tally.period
             if not starts_at <= wall < ends_at:
                 tally.roll(wall, now)
             tally.spent_microusd += cost_microusd
 
-    def books(self, now: float, wall: float) -> dict[BudgetPeriod, Tally]:
-        """Give the tallies, made when money is first spoken of."""
+    def all_tallies(self, now: float, wall: float) -> dict[BudgetPeriod, Tally]:
+        """Return the tallies, created on first use: most scopes never spend money."""
         if self.tallies is None:
             self.tallies = {period: Tally(period, wall, now) for period in PERIODS}
         return self.tallies
 
     def budget(self, now: float, wall: float) -> Budget | None:
-        """Tell how the budget stands; None: there is none."""
+        """Return the state of the budget; None: there is none."""
         limit = self.limits.budget_microusd
         if limit is None:
             return None
@@ -185,7 +187,7 @@ class Account:
         return Budget(limit, tally.spent_microusd, self.reserved, period, tally.left_s(wall, now))
 
     def standing(self, now: float, wall: float) -> Standing:
-        """Tell what is left of every limit."""
+        """Return what remains of every limit."""
         return Standing(
             self.requests.meter(now) if self.requests is not None else None,
             self.day.meter(now) if self.day is not None else None,
@@ -195,8 +197,8 @@ class Account:
             self.budget(now, wall),
         )
 
-    def forgettable(self, now: float) -> bool:
-        """Say whether a new account would be just the same."""
+    def is_idle(self, now: float) -> bool:
+        """Return whether a new account would be equal, so that this one can be dropped."""
         return (
             not self.running
             and self.tallies is None
@@ -207,11 +209,11 @@ class Account:
         )
 
     def _awaits_limits(self, now: float) -> bool:
-        """Say whether saved levels may still count."""
+        """Return whether restored levels still count once limits are applied."""
         return any(now - at < WINDOW_S[kind] for kind, (_, at) in (self.restored or {}).items())
 
     def rows(self, scope: str, now: float, wall: float) -> Iterable[CounterRow]:
-        """Give what must survive a restart."""
+        """Return the rows that must survive a restart."""
         buckets = (("requests", self.requests), ("requests_day", self.day), ("tokens", self.tokens))
         for kind, bucket in buckets:
             if bucket is not None:
@@ -221,10 +223,10 @@ class Account:
             yield CounterRow(scope, f"budget_{period}", spent, tally.period.label, wall)
 
     def restore(self, row: CounterRow, now: float, wall: float) -> None:
-        """Take a saved row; buckets wait for the first take to tell their limits."""
+        """Restore a saved row; bucket levels are applied when the first take brings the limits."""
         if (period := BUDGET_KINDS.get(row.kind)) is not None:
-            self.books(now, wall)[period].restore(row.period, int(row.value))
+            self.all_tallies(now, wall)[period].restore(row.period, int(row.value))
         elif row.kind in WINDOW_S:
-            # While nothing ran, time has passed; a clock that was set back counts as none.
+            # Levels drain during the downtime too; a wall clock that was set back counts as none.
             away_s = max(0.0, wall - row.updated_at)
             self.restored = (self.restored or {}) | {row.kind: (float(row.value), now - away_s)}

@@ -1,7 +1,7 @@
-"""Admission: may this request run now, and what is set aside for it while it does.
+"""Admission: decide whether a request may run, and take what it may use at most.
 
-Everything is decided before any upstream cost: the models that are allowed, then limits and budget
-in one step of the counters. What was taken travels as a lease; the ledger settles it once.
+All checks come before any cost at an upstream: first the models that are allowed, then limits and
+budget in one step of the counters. A lease holds what was taken; the ledger settles it once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import msgspec
 
 from server.accounting.counters import UNLIMITED, Counters, GuestLimits, Shared, Standing, Taken
 from workers.errors import Forbidden, InvalidKey, PayloadTooLarge
+from workers.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -19,23 +20,23 @@ if TYPE_CHECKING:
     from server.config.settings import Guests
     from server.identity.authentication import Principal
     from server.store.key import Key
-    from server.store.store import UsageRow
+    from server.store.rows import UsageRow
     from workers.catalog.catalog import Model
     from workers.request.chat_request import ChatRequest
 
-MAX_FILE_BYTES = 10 * 1024 * 1024
+MAX_FILE_BYTES = 10 * MIB
 """The largest file that the web app may attach; for keys, only the size of the body is limited."""
 ALL_GUESTS = "guests"
 """The scope that all guests share."""
 MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
-"""The first is the one that every OpenAI-shaped upstream knows."""
+"""The first is older, and every OpenAI-compatible upstream accepts it."""
 
 
 class Lease:
-    """What one admitted request holds; given to the ledger when it has ended.
+    """What one admitted request holds, until the ledger settles it.
 
-    `taken` is None for the owner, who is not limited. `on_settled` is told the usage row. Nothing
-    of the request's body is kept.
+    `taken` is None for the owner, who has no limits. `on_settled` is called with the usage row. The
+    request's body is not kept.
     """
 
     __slots__ = (
@@ -70,7 +71,7 @@ class Lease:
 
 
 class Admission:
-    """Grant leases. Room in the queue is the queue's to refuse; the lease is given back then."""
+    """Grant leases. When the queue then refuses the request, the lease is given back."""
 
     def __init__(self, counters: Counters, guests: Guests) -> None:
         self._counters = counters
@@ -98,11 +99,10 @@ class Admission:
         *,
         streamed: bool = False,
     ) -> Lease:
-        """Take what the request may need at most and grant a lease.
+        """Take what the request may use at most and grant a lease.
 
-        A guest's request is changed to ask for no longer an answer than guests may get, all its
-        choices together.
-        Raises Forbidden, RateLimited or BudgetExceeded, and then nothing was taken.
+        A guest's request is changed to ask for at most `guests.max_output_tokens` over all choices.
+        Raises Forbidden, RateLimited or BudgetExceeded; nothing is taken then.
         """
         taken = None
         if not principal.is_owner:
@@ -123,7 +123,7 @@ class Admission:
         return allowed is None or model_id in allowed
 
     def standing(self, principal: Principal) -> Standing:
-        """Tell what a principal has left at this moment; the owner is not limited."""
+        """Return what remains of a principal's limits; the owner has none."""
         if principal.key is not None:
             return self._counters.standing(principal.scope, principal.key.limits)
         if principal.is_owner:
@@ -147,14 +147,14 @@ class Admission:
         raise Forbidden(message, param="model", code="model_not_allowed")
 
     def _check_fields(self, model: Model, request: ChatRequest) -> None:
-        """Raise Forbidden for a field by which a key would reach past its models and its budget."""
+        """Raise Forbidden for a field that could bypass the key's models or budget upstream."""
         owners = self._owner_only_fields.get(model.id)
         if owners is None:
             owners = self._owner_only_fields[model.id] = model.owner_only_fields
         for name in sorted(owners & request.fields.keys()) if owners else ():
             raise Forbidden(
-                f"Only the owner may send {name!r} to {model.id}: by it an upstream may use other"
-                " models or cost more. Leave it out.",
+                f"Only the owner may send {name!r} to {model.id}, because with it an upstream may"
+                " use other models or cost more. Leave it out.",
                 param=name,
             )
 
@@ -166,6 +166,7 @@ class Admission:
                 raise _price_unknown(model)
             most = request.n * (answer or model.max_output_tokens)
             cost_microusd = model.prices.worst_case_microusd(prompt, most)
+        # Without a stated maximum only the prompt is reserved; the ledger counts the answer.
         tokens = prompt + request.n * (answer or 0)
         return await self._counters.take(key.id, limits, tokens, cost_microusd)
 
@@ -186,7 +187,7 @@ def check_files(request: ChatRequest) -> None:
 
 
 def cap_answer(request: ChatRequest, most_tokens: int) -> None:
-    """Lower what a request asks for to `most_tokens`; asking for nothing means asking for all."""
+    """Cap the answer at `most_tokens`; a request without a maximum gets this one."""
     asked = request.max_output_tokens
     if asked is not None and asked <= most_tokens:
         return

@@ -1,7 +1,7 @@
-"""Room for request bodies: each is capped, and so are all that are in memory at once.
+"""Limit the memory for request bodies: each one, and all that are in memory together.
 
-What counts is what has come, not what was announced. One lane (a key; all guests and strangers
-together) may hold at most half of the room, and the last quarter is the owner's.
+Bytes count when they arrive, not when Content-Length announces them. One lane (a key, or all guests
+and unknown clients together) may hold at most half of the room; the last quarter is the owner's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from workers.errors import Overloaded, PayloadTooLarge
 
 
 class BodyRoom:
-    """Hand out room for bodies in bytes."""
+    """Room for request bodies, in bytes."""
 
     def __init__(self, max_body_bytes: int, max_bodies_bytes: int) -> None:
         self.max_body_bytes = max_body_bytes
@@ -28,7 +28,7 @@ class BodyRoom:
             )
 
     def take(self, size: int, lane: str) -> None:
-        """Take room; raises Overloaded when the bodies now in memory leave too little."""
+        """Take room. Raises Overloaded when the bodies in memory leave too little."""
         taken = self._taken.get(lane, 0)
         room = self._free
         if lane != OWNER_SCOPE:
@@ -39,7 +39,7 @@ class BodyRoom:
         self._taken[lane] = taken + size
 
     def give_back(self, size: int, lane: str) -> None:
-        """Give room back."""
+        """Return room."""
         self._free += size
         left = self._taken[lane] - size
         if left:

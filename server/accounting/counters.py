@@ -1,8 +1,8 @@
-"""What keeps count of limits: the protocol, what it hands out, and how it refuses.
+"""The protocol of limit counters, its result types, and the errors for refusals.
 
-Callers never know where the counts live: in this process's memory, in a keeper process, in Redis.
-Only `take` needs an answer before a request goes on, so only it is awaited. The others tell or ask
-what is known here: a remote backend gathers and sends them on its own.
+Callers do not know where the counts are: in memory, or in a store shared by several processes. Only
+`take` must have its result before a request continues, so only it is awaited. The other methods
+report or read what is known locally; a remote implementation sends reports in its own time.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from server.accounting.limits import (
     rate_limit_headers,
 )
 from server.store.key import BudgetPeriod, Limits
-from server.store.store import CounterRow
+from server.store.rows import CounterRow
 from workers.errors import BudgetExceeded, RateLimited
 from workers.money import in_full
 
 RUNNING_WAIT_S = 1.0
-"""Nobody knows when a running request ends; a second is a fair guess."""
+"""When a running request will end is unknown; clients retry after a second."""
 
 PER: dict[BudgetPeriod, str] = {
     "day": "daily budget",
@@ -34,13 +34,13 @@ PER: dict[BudgetPeriod, str] = {
 
 
 class GuestLimits(Limits, frozen=True):
-    """What a guest, or all guests together, may use."""
+    """Limits of one guest, or of all guests together."""
 
     requests_per_day: int | None = None
 
 
 class Shared(NamedTuple):
-    """A second scope that a request is counted on, and its limits: "guests" for every guest."""
+    """A second scope that a request also counts for, with its limits: all guests together."""
 
     scope: str
     limits: Limits
@@ -49,7 +49,7 @@ class Shared(NamedTuple):
 class Taken(msgspec.Struct, frozen=True):
     """What one admitted request holds until it is settled or given back.
 
-    `tokens` is None when the scope had no token limit; `shared` is "" or the scope taken together.
+    `tokens` is None when the scope had no token limit; `shared` is the second scope, or "".
     """
 
     scope: str
@@ -69,7 +69,7 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """What is left of every limit of a scope at one moment; None: there is no such limit."""
+    """What remains of every limit of a scope at one moment; None: there is no such limit."""
 
     requests: Meter | None = None
     requests_day: Meter | None = None
@@ -79,7 +79,7 @@ class Standing(msgspec.Struct, frozen=True):
     budget: Budget | None = None
 
     def headers(self) -> dict[str, str]:
-        """Give the `x-ratelimit-*` headers; of two request limits the one that ends first."""
+        """Return the `x-ratelimit-*` headers; of two request limits, that with fewer remaining."""
         requests, day = self.requests, self.requests_day
         if day is not None and (requests is None or day.remaining < requests.remaining):
             requests = day
@@ -90,7 +90,9 @@ UNLIMITED = Standing()
 
 
 class Counters(Protocol):
-    """Count what scopes use and refuse what is over their limits.
+    """Count what scopes use and refuse what exceeds their limits.
+
+    A protocol, because a second implementation with shared counters is planned.
 
     A scope is a key id, "guest:ADDRESS" or "guests". Tokens are whole, money is micro-dollars.
     """
@@ -109,29 +111,29 @@ class Counters(Protocol):
         """
 
     def settle(self, taken: Taken, tokens: int, cost_microusd: int) -> None:
-        """Put the true use in the place of what was taken and free the place; once per take."""
+        """Replace what was taken by the true usage and free the place, once per take."""
 
     def give_back(self, taken: Taken) -> None:
-        """Return everything, as if it had never been asked for; once per take."""
+        """Return everything that was taken, once per take."""
 
     def standing(self, scope: str, limits: Limits) -> Standing:
-        """Tell what is left, as far as it is known here."""
+        """Return what remains, as far as it is known locally."""
 
     def on_unsaved(self, listener: Callable[[], None]) -> None:
-        """Call `listener` when there is something to save again; remote backends never do."""
+        """Call `listener` when rows have become unsaved; remote implementations never do."""
 
     def take_unsaved(self) -> Sequence[CounterRow]:
-        """Give the rows that changed since the last call, for the store."""
+        """Return the rows that changed since the last call, for the store."""
 
     def put_back(self, rows: Iterable[CounterRow]) -> None:
-        """Count rows as unsaved again: the store did not take them."""
+        """Mark rows as unsaved again, after the store failed."""
 
     def restore(self, rows: Iterable[CounterRow]) -> None:
-        """Go on from what was saved, before the first take."""
+        """Continue from saved rows; call it before the first take."""
 
 
 def too_many_requests(limit: int, per: str, wait_s: float, who: str = "") -> RateLimited:
-    """Refuse because `limit` requests per `per` are used up; honest about when one is free."""
+    """Return the error for a used-up request limit, with the time until one is free."""
     return RateLimited(
         f"Rate limit reached for requests{who}: {limit} per {per}."
         f" Try again in {format_duration(wait_s)}.",
@@ -141,7 +143,7 @@ def too_many_requests(limit: int, per: str, wait_s: float, who: str = "") -> Rat
 
 
 def too_many_tokens(limit: int, asked: int, wait_s: float) -> RateLimited:
-    """Refuse because the tokens are used up for now."""
+    """Return the error for a token limit that is used up for now."""
     return RateLimited(
         f"Rate limit reached for tokens: {limit} per minute, this request may use {asked}."
         f" Try again in {format_duration(wait_s)}.",
@@ -151,20 +153,20 @@ def too_many_tokens(limit: int, asked: int, wait_s: float) -> RateLimited:
 
 
 def never_fits(limit: int, asked: int) -> RateLimited:
-    """Refuse a request that is larger than the whole token limit: no wait would help."""
+    """Return the error for a request larger than the whole token limit: waiting cannot help."""
     refusal = RateLimited(
         f"This request may use {asked} tokens, more than this key's whole limit of {limit} per"
         " minute, so it can never fit. Shorten the prompt or ask for a lower max_tokens.",
         limit="tokens",
         retry_after_s=0.0,
     )
-    refusal.retry_after_s = None  # any time would be a lie
+    refusal.retry_after_s = None  # there is no time after which it would fit
     refusal.should_retry = False
     return refusal
 
 
 def too_many_at_once(limit: int) -> RateLimited:
-    """Refuse because as many requests run as may."""
+    """Return the error for too many running requests."""
     return RateLimited(
         f"Too many requests at once: {limit} may run at the same time. Try again when one is done.",
         limit="concurrency",
@@ -173,7 +175,7 @@ def too_many_at_once(limit: int) -> RateLimited:
 
 
 def never_affordable(budget: Budget, cost_microusd: int) -> BudgetExceeded:
-    """Refuse a request whose worst case is more than the whole budget: no wait would help."""
+    """Return the error for a request that may cost more than the whole budget."""
     return BudgetExceeded(
         f"This request may cost up to {in_full(cost_microusd)}, more than this key's whole"
         f" {PER[budget.period]} of {in_full(budget.limit_microusd)}, so it can never fit."
@@ -182,7 +184,7 @@ def never_affordable(budget: Budget, cost_microusd: int) -> BudgetExceeded:
 
 
 def held_by_others(budget: Budget, cost_microusd: int) -> RateLimited:
-    """Refuse because running requests have reserved what the budget still has."""
+    """Return the error while running requests have reserved the rest of the budget."""
     return RateLimited(
         f"For the moment other requests of this key hold {in_full(budget.reserved_microusd)} of its"
         f" {PER[budget.period]} of {in_full(budget.limit_microusd)}, and this one may cost up to"
@@ -193,7 +195,7 @@ def held_by_others(budget: Budget, cost_microusd: int) -> RateLimited:
 
 
 def over_budget(budget: Budget, cost_microusd: int) -> BudgetExceeded:
-    """Refuse because what is left of the budget cannot cover the worst case of a request."""
+    """Return the error for a budget whose rest cannot cover the request's highest cost."""
     return BudgetExceeded(
         f"This key's {PER[budget.period]} cannot cover this request:"
         f" {in_full(budget.spent_microusd)} spent, {in_full(budget.reserved_microusd)} reserved by"

@@ -1,12 +1,12 @@
-"""The ledger: settle every lease once, whatever the ending, and write usage behind.
+"""The ledger: settle every lease once, whatever the ending, and write usage to the store later.
 
-`settle` does no I/O: it corrects the counters and puts a row aside. Rows, counters and last uses go
-to the store in one transaction, `FLUSH_AFTER_S` after the first of them or at `FLUSH_ROWS` rows,
-by one task that exists only while there is something to write.
+`settle` does no I/O: it corrects the counters and queues a usage row. Rows, counters and last uses
+are written in one transaction, `FLUSH_AFTER_S` after the first of them or at `FLUSH_ROWS` rows, by
+a task that exists only while there is something to write.
 
-When the store cannot be written, rows wait (`degraded`) and are tried again with back-off. Past
-`MAX_ROWS` the oldest are dropped, counted in `lost_rows` and reported as an error: their requests
-go missing from the usage pages, while limits and budgets, which are counters, stay exact.
+While the store fails (`degraded`), rows are kept and the write is retried with back-off. Beyond
+`MAX_ROWS` the oldest are dropped, counted in `lost_rows` and logged as an error: their requests are
+missing from the usage pages, but limits and budgets, which are counters, stay exact.
 """
 
 from __future__ import annotations
@@ -15,68 +15,56 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
-from server.store.store import Batch, UsageRow
+from server.store.rows import Batch, UsageRow
 from workers.errors import StoreUnavailable
 from workers.request.chat_request import Usage
 
 if TYPE_CHECKING:
     from server.accounting.admission import Lease
     from server.accounting.counters import Counters
+    from server.keys.key_ring import KeyRing
     from workers.run.job import Outcome
 
 log = logging.getLogger("roxy.ledger")
 
 FLUSH_AFTER_S = 0.2
-"""Leaves the transaction 50 ms of the 250 ms after which usage is promised to be safe."""
+"""Leaves 50 ms for the transaction: usage is documented to be saved within 250 ms."""
 FLUSH_ROWS = 500
 MAX_BATCH_ROWS = 5_000
+"""Bounds the time of one transaction, and so the wait of key changes, after a long failure."""
 MAX_ROWS = 100_000
+"""Rows kept in memory while the store fails."""
 FIRST_RETRY_S = 0.25
 LONGEST_RETRY_S = 5.0
 
 BYTES_PER_TOKEN = 4
+"""OpenAI's rule of thumb for English text, for answers whose usage the upstream did not report."""
 NOTHING = Usage()
 CLIENT_LEFT = 499
-"""What nginx made the custom for a client that did not wait."""
-
-
-class Records(Protocol):
-    """Where rows go: the store."""
-
-    async def record(self, batch: Batch) -> None:
-        """Write a batch, all or nothing. Raises StoreUnavailable, and then nothing was written."""
-
-
-class LastUses(Protocol):
-    """Who remembers when keys were used: the key ring."""
-
-    def touch(self, key_id: str, now: float) -> None:
-        """Note that a key was used."""
-
-    def take_touched(self) -> Mapping[str, int]:
-        """Give the keys used since the last call."""
+"""nginx's status for a client that closed the connection; RFC 9110 has none."""
 
 
 class Ledger:
-    """Settle leases. `aclose` writes what is left; call it after the last job has ended.
+    """Settle leases. `aclose` writes what remains; call it after the last job has ended.
 
-    `on_row` is told every row as it is made.
+    `record` writes a batch in one transaction, as `Store.record` does. `on_row` is called with
+    every row when it is settled.
     """
 
     def __init__(
         self,
-        store: Records,
+        record: Callable[[Batch], Awaitable[None]],
         counters: Counters,
-        keys: LastUses,
+        keys: KeyRing,
         *,
         wall: Callable[[], float] = time.time,
         max_rows: int = MAX_ROWS,
         on_row: Callable[[UsageRow], None] | None = None,
     ) -> None:
-        self._store = store
+        self._record = record
         self._counters = counters
         self._keys = keys
         self._wall = wall
@@ -94,11 +82,11 @@ class Ledger:
         counters.on_unsaved(self._flush_soon)
 
     def settle(self, lease: Lease, outcome: Outcome) -> None:
-        """Correct the counters to what was used and note the usage; only the first call counts."""
+        """Correct the counters to the true usage and record it; only the first call counts."""
         if lease.settled:
             log.warning("request %s was settled twice", lease.request_id)
             return
-        lease.settled = True
+        lease.settled = True  # first of all: an error below must not settle the lease again
         usage, estimated = find_usage(outcome, lease.prompt_estimate)
         cost_microusd = _cost_microusd(lease, usage)
         if lease.taken is not None:
@@ -118,17 +106,17 @@ class Ledger:
             lease.on_settled(row)
 
     async def aclose(self) -> None:
-        """Write everything, or say what could not be written."""
+        """Write what remains; log how many rows could not be written."""
         self._closing.set()
         self._stop_timer()
         if self._flusher is not None:
             await self._flusher
-        while (batch := self._gather()) is not None:
+        while (batch := self._collect()) is not None:
             if not await self._write(batch):
                 log.error("%d usage rows could not be saved and are lost", len(self._rows))
                 break
 
-    # Gathering
+    # Collecting
 
     def _add(self, row: UsageRow) -> None:
         self._rows.append(row)
@@ -144,13 +132,13 @@ class Ledger:
             return
         if not self._losing:
             self._losing = True
-            log.error("the store has failed for so long that the oldest usage rows are being lost")
+            log.error("the database has failed for so long that the oldest usage rows are dropped")
         self.lost_rows += excess
         for _ in range(excess):
             self._rows.popleft()
 
-    def _gather(self) -> Batch | None:
-        """Take out what one transaction writes; None: there is nothing."""
+    def _collect(self) -> Batch | None:
+        """Collect what one transaction writes; None: there is nothing."""
         self._again = False
         size = min(len(self._rows), MAX_BATCH_ROWS)
         rows = [self._rows.popleft() for _ in range(size)]
@@ -170,6 +158,7 @@ class Ledger:
     def _flush_soon(self) -> None:
         if self._flusher is not None:
             self._again = True
+        # One timer until it fires: a transaction for many rows costs little more than for one.
         elif self._timer is None and not self._closing.is_set():
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(FLUSH_AFTER_S, self._flush_now)
@@ -186,9 +175,9 @@ class Ledger:
             self._timer = None
 
     async def _flush(self) -> None:
-        """Write until less than a full batch is left; while the store fails, wait and retry."""
+        """Write until fewer than FLUSH_ROWS remain; while the store fails, wait and retry."""
         retry_s = FIRST_RETRY_S
-        while (batch := self._gather()) is not None:
+        while (batch := self._collect()) is not None:
             if await self._write(batch):
                 retry_s = FIRST_RETRY_S
                 if len(self._rows) < FLUSH_ROWS:
@@ -203,14 +192,14 @@ class Ledger:
 
     async def _write(self, batch: Batch) -> bool:
         try:
-            await self._store.record(batch)
-        except Exception as error:  # noqa: BLE001 - rows outlive whatever happens to the store
+            await self._record(batch)
+        except Exception as error:  # noqa: BLE001 - a bug in the store must not lose rows
             self._put_back(batch)
             self._note_failure(error)
             return False
         if self.degraded:
             self.degraded = self._losing = False
-            log.warning("usage is being saved again; rows lost so far: %d", self.lost_rows)
+            log.warning("usage is saved again; rows lost so far: %d", self.lost_rows)
         return True
 
     def _note_failure(self, error: Exception) -> None:
@@ -218,7 +207,7 @@ class Ledger:
             return
         self.degraded = True
         bug = None if isinstance(error, StoreUnavailable) else error
-        log.warning("usage cannot be saved, it is kept and tried again: %s", error, exc_info=bug)
+        log.warning("usage cannot be saved; it is kept and retried: %s", error, exc_info=bug)
 
     async def _closes_within(self, wait_s: float) -> bool:
         try:
@@ -229,11 +218,11 @@ class Ledger:
 
 
 def find_usage(outcome: Outcome, prompt_estimate: int) -> tuple[Usage | None, bool]:
-    """Tell what a request used and whether that is estimated; None: nothing, give all back.
+    """Return what a request used and whether that is an estimate; None: nothing.
 
-    A request that was refused or failed is free: its client was given nothing, whatever the
-    upstream had begun. Otherwise what the upstream told counts; without it, the prompt counts as
-    estimated once it was sent, and generated text by its bytes.
+    A refused or failed request is free, because its client got no content. Otherwise the usage that
+    the upstream reported counts. Without it, the prompt counts by its estimate once it was sent,
+    and generated text by its bytes.
     """
     begun = outcome.prompt_sent or outcome.output_bytes > 0 or outcome.usage is not None
     if outcome.ending in ("refused", "failed") or not (begun or outcome.ending == "finished"):
@@ -252,13 +241,13 @@ def make_row(
     cost_microusd: int | None,
     at: float,
 ) -> UsageRow:
-    """Make the usage row; `at` is the moment of settling, the same as the budget's."""
+    """Return the usage row; `at` is the time of settling, which also decides the budget period."""
     error, ttft_s = outcome.error, outcome.ttft_s
     if error is not None:
         status = error.status
     else:
         status = CLIENT_LEFT if outcome.ending == "cancelled" else 200
-    told = usage or NOTHING
+    reported = usage or NOTHING
     return UsageRow(
         lease.request_id,
         at,
@@ -267,11 +256,11 @@ def make_row(
         outcome.deployment,
         outcome.ending,
         status,
-        prompt_tokens=told.prompt_tokens if usage is not None else None,
-        completion_tokens=told.completion_tokens if usage is not None else None,
-        cached_tokens=told.cached_tokens,
-        cache_write_tokens=told.cache_write_tokens,
-        reasoning_tokens=told.reasoning_tokens,
+        prompt_tokens=reported.prompt_tokens if usage is not None else None,
+        completion_tokens=reported.completion_tokens if usage is not None else None,
+        cached_tokens=reported.cached_tokens,
+        cache_write_tokens=reported.cache_write_tokens,
+        reasoning_tokens=reported.reasoning_tokens,
         estimated=estimated,
         cost_microusd=cost_microusd,
         ttft_ms=int(ttft_s * 1000) if ttft_s is not None else None,
@@ -283,7 +272,7 @@ def make_row(
 
 
 def _cost_microusd(lease: Lease, usage: Usage | None) -> int | None:
-    """Price the usage; None: the price is not known. Nothing used costs nothing."""
+    """Return the price of the usage; None: unknown. No usage costs 0."""
     if usage is None:
         return 0
     prices = lease.model.prices

@@ -1,11 +1,11 @@
-"""The arithmetic of limits: buckets, budget periods, durations. No I/O, no clocks of its own.
+"""The arithmetic of limits: buckets, budget periods and durations, without I/O or clocks.
 
-A bucket is the Generic Cell Rate Algorithm in its continuous-state leaky bucket form (ITU-T I.371,
-annex A): one level that drains at limit / period, and a take is admitted while the level stays
-within the limit. It is the same rule as the form with a theoretical arrival time, but whole
-requests stay whole numbers, so that N takes at one moment against a limit of L admit exactly L.
+A bucket is the Generic Cell Rate Algorithm as a continuous-state leaky bucket (ITU-T I.371, annex
+A): one level that drains at limit / period; a take is admitted while the level stays within the
+limit. The form with a theoretical arrival time is equivalent, but here whole requests stay whole
+numbers, so that N takes at one moment against a limit of L admit exactly L.
 
-`now` is a monotonic clock in seconds, `wall` is Unix time; both are given by the caller.
+Callers pass `now`, a monotonic clock in seconds, and `wall`, Unix time.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from server.store.key import BudgetPeriod
-
-MINUTE_S = 60.0
-DAY_S = 86_400.0
+from workers.units import DAY_S
 
 SLACK = 1e-6
-"""A millionth of a request or token: more than float noise, less than anything that counts."""
+"""A millionth of a request or token: larger than rounding errors, smaller than any count."""
 
 PERIODS: tuple[BudgetPeriod, ...] = ("day", "week", "month", "total")
 PERIOD_S: dict[BudgetPeriod, float] = {
@@ -30,13 +28,13 @@ PERIOD_S: dict[BudgetPeriod, float] = {
     "month": 31 * DAY_S,
     "total": math.inf,
 }
-"""The longest that a period of each kind lasts."""
+"""The longest duration of a period of each kind."""
 
 EPOCH = date(1970, 1, 1)
 
 
 class Meter(NamedTuple):
-    """What is left of one limit; `reset_s` is how long until all of it is there again."""
+    """What remains of one limit; `reset_s` is the time until all of it is available again."""
 
     limit: int
     remaining: int
@@ -46,8 +44,8 @@ class Meter(NamedTuple):
 class Bucket:
     """Count takes against `limit` per `period_s`.
 
-    `level` is what has been taken and not drained yet; over `limit` it is a debt. It is right at
-    the moment `at`; `drain` brings it up to date.
+    `level` is what has been taken and not drained yet, as of the moment `at`; above `limit` it is a
+    debt. `drain` updates both.
     """
 
     __slots__ = ("at", "level", "limit", "per_s", "period_s")
@@ -60,39 +58,41 @@ class Bucket:
         self.at = now
 
     def drain(self, now: float) -> float:
-        """Give the level as of now."""
+        """Update the level to `now` and return it."""
         elapsed_s = now - self.at
         if elapsed_s > 0.0:
+            # Without the slack, a level such as 1e-16 that rounding leaves would never reach 0.
             level = self.level - elapsed_s * self.per_s
             self.level = level if level > SLACK else 0.0
             self.at = now
         return self.level
 
     def wait_s(self, amount: int, now: float) -> float:
-        """Tell how long until `amount` fits; 0.0: now. Only true when `amount` <= `limit`."""
+        """Return the time until `amount` fits; 0.0: now. Valid only for `amount` <= `limit`."""
         over = self.drain(now) + amount - self.limit
         return over / self.per_s if over > SLACK else 0.0
 
     def add(self, amount: int, now: float) -> None:
-        """Count `amount` without asking; a negative one is given back, never beyond empty."""
+        """Count `amount` without a check; a negative one is returned, down to a level of 0."""
         level = self.drain(now) + amount
         self.level = max(0.0, level)
 
     def resize(self, limit: int, now: float) -> None:
-        """Change the limit and keep what was taken, without locking anybody out for longer.
+        """Change the limit and keep what was taken, without making any wait longer.
 
-        What no longer fits under a lower limit is forgiven, and a debt keeps its length in time.
+        What exceeds a lower limit is dropped; a debt keeps the time that it takes to drain.
         """
         level = self.drain(now)
         if level > limit:
+            # A debt (level above both limits) scales with the rate, so it drains in the same time.
             self.level = min(level, max(float(limit), level * limit / self.limit))
         self.limit = limit
         self.per_s = limit / self.period_s
 
     def meter(self, now: float) -> Meter:
-        """Tell what is left; a debt shows as nothing left and as a longer reset."""
+        """Return what remains; a debt shows as nothing remaining and a longer reset."""
         level = self.drain(now)
-        remaining = int(self.limit - level + SLACK)
+        remaining = int(self.limit - level + SLACK)  # 0.9999999 of a request counts as one
         return Meter(self.limit, max(0, remaining), level / self.per_s)
 
 
@@ -108,15 +108,17 @@ ALL_TIME = Period("", -math.inf, math.inf)
 
 
 def period_at(kind: BudgetPeriod, wall: float) -> Period:
-    """Find the period of a moment; labels are "2026-11-22", "2026-W47", "2026-11" and ""."""
+    """Return the period of a moment; labels are "2026-11-22", "2026-W47", "2026-11" and ""."""
     return ALL_TIME if kind == "total" else _period(kind, int(wall // DAY_S))
 
 
 def period_named(kind: BudgetPeriod, label: str) -> Period | None:
-    """Find a period by its label; None: there is no such period."""
+    """Return the period with a label; None: there is none."""
     if kind == "total":
         return ALL_TIME if label == "" else None
     try:
+        # Since Python 3.11 this reads week dates (ISO 8601, "2026-W47" is its Monday). It accepts
+        # other spellings too, such as "20261122"; only those that we write match below.
         first = date.fromisoformat(f"{label}-01" if kind == "month" else label)
         period = _period(kind, (first - EPOCH).days)
     except (ValueError, OverflowError):
@@ -130,11 +132,13 @@ def _period(kind: BudgetPeriod, day_number: int) -> Period:
     if kind == "day":
         label, first, after = day.isoformat(), day, day + timedelta(days=1)
     elif kind == "week":
+        # The ISO year, which differs from the calendar year around 1 January.
         year, week, weekday = day.isocalendar()
         first = day - timedelta(days=weekday - 1)
         label, after = f"{year:04d}-W{week:02d}", first + timedelta(days=7)
     else:
         first = day.replace(day=1)
+        # 31 days after the first of a month is always in the next month.
         label, after = f"{day:%Y-%m}", (first + timedelta(days=31)).replace(day=1)
     return Period(label, (first - EPOCH).days * DAY_S, (after - EPOCH).days * DAY_S)
 
@@ -142,9 +146,9 @@ def _period(kind: BudgetPeriod, day_number: int) -> Period:
 class Tally:
     """Add up micro-dollars within the current period of one kind.
 
-    The period only moves forward. When the wall clock was set back, the later period goes on (its
-    money is not given out twice), but for no longer than one period by the monotonic clock (nobody
-    is locked out by a clock that was wrong).
+    The period only moves forward. After the wall clock was set back, the later period continues, so
+    that its money is not spent twice; but for at most one period by the monotonic clock, so that a
+    clock that was wrong does not lock a key out for longer.
     """
 
     __slots__ = ("kind", "period", "since", "spent_microusd")
@@ -156,7 +160,7 @@ class Tally:
         self.spent_microusd = 0
 
     def roll(self, wall: float, now: float) -> None:
-        """Begin again at 0 when the period is over."""
+        """Start a new period at 0 when the current one is over."""
         period = self.period
         if period.starts_at <= wall < period.ends_at:
             return
@@ -167,14 +171,14 @@ class Tally:
         self.spent_microusd = 0
 
     def restore(self, label: str, spent_microusd: int) -> None:
-        """Go on from a saved sum, if its period is not over."""
+        """Continue from a saved sum, if its period is not over."""
         period = period_named(self.kind, label)
         if period is not None and period.starts_at >= self.period.starts_at:
             self.period = period
             self.spent_microusd = spent_microusd
 
     def left_s(self, wall: float, now: float) -> float | None:
-        """Tell how long until it begins again; None: never."""
+        """Return the time until the next period; None: there is none."""
         if self.kind == "total":
             return None
         if wall < self.period.starts_at:
@@ -183,8 +187,11 @@ class Tally:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration as Go does, rounded up to milliseconds: "120ms", "1s", "6m0s"."""
-    # Float noise must not turn 1s into 1.001s.
+    """Format a duration as Go does, rounded up to milliseconds: "120ms", "1s", "6m0s".
+
+    OpenAI's `x-ratelimit-reset-*` headers have this format.
+    """
+    # The subtraction keeps rounding errors from turning 1s into 1.001s.
     total_ms = math.ceil(seconds * 1000 - 1e-6)
     if total_ms < 1000:
         return f"{total_ms}ms" if total_ms > 0 else "0s"
@@ -198,7 +205,7 @@ def format_duration(seconds: float) -> str:
 
 
 def rate_limit_headers(requests: Meter | None, tokens: Meter | None) -> dict[str, str]:
-    """Give OpenAI's `x-ratelimit-*` headers, each family only where there is such a limit.
+    """Return OpenAI's `x-ratelimit-*` headers, each group only where there is such a limit.
 
     Resets are durations, not times (OpenAI, guide "Rate limits", section "Rate limits in headers").
     """

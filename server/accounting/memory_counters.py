@@ -1,9 +1,9 @@
-"""Counters in this process's memory, written behind by the ledger.
+"""Counters in the memory of this process, saved by the ledger.
 
-`take` never suspends: everything it checks and takes happens in one go, so that parallel requests
-cannot pass a limit together. A scope is made by its first take and forgotten when it holds nothing
-any more; there are no timers, every new scope looks at two old ones. Should there ever be more than
-`max_scopes`, the oldest full ones go first, then the oldest without a running request.
+`take` never suspends: it checks and takes in one step, so that parallel requests cannot pass a
+limit together. A scope is created by its first take and dropped when it holds nothing; instead of a
+timer, each new scope checks two old ones. Beyond `max_scopes`, the oldest scopes that hold nothing
+are dropped first, then the oldest without running requests.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from server.accounting.account import WINDOW_S, Account
 from server.accounting.counters import Shared, Standing, Taken
 from server.store.key import Limits
-from server.store.store import CounterRow
+from server.store.rows import CounterRow
 
 MAX_SCOPES = 100_000
 VISITS = 2
-"""Old scopes looked at for each new one: more than one, so that the sweep outruns the growth."""
+"""Old scopes checked for each new one: more than one, so that checking outpaces growth."""
 VISITS_WHEN_CROWDED = 64
+"""Bounds the time of one take; `max_scopes` can be exceeded when all of them must stay."""
 
 
 class MemoryCounters:
@@ -40,7 +41,7 @@ class MemoryCounters:
         self._wall = wall
         self._max_scopes = max_scopes
         self._accounts: dict[str, Account] = {}
-        self._round: deque[str] = deque()
+        self._visit_order: deque[str] = deque()
         self._unsaved: set[str] = set()
         self._listener: Callable[[], None] | None = None
 
@@ -55,7 +56,7 @@ class MemoryCounters:
         cost_microusd: int = 0,
         shared: Shared | None = None,
     ) -> Taken:
-        """Take all or nothing; see the protocol."""
+        """Take everything or nothing; see the protocol."""
         now, wall = self._clock(), self._wall()
         account = self._open(scope, limits, now)
         if not account.admits(tokens, cost_microusd, now, wall):
@@ -72,10 +73,11 @@ class MemoryCounters:
         return Taken(scope, counted, cost_microusd, shared.scope if shared is not None else "")
 
     def settle(self, taken: Taken, tokens: int, cost_microusd: int) -> None:
-        """Put the true use in place; see the protocol."""
+        """Replace what was taken by the true usage; see the protocol."""
         now = self._clock()
         account = self._accounts[taken.scope]
         account.leave(taken.cost_microusd)
+        # Either may be None when the key's limits were changed while the request ran.
         if account.tokens is not None and taken.tokens is not None:
             account.tokens.add(tokens - taken.tokens, now)
         if cost_microusd:
@@ -85,34 +87,34 @@ class MemoryCounters:
             self._accounts[taken.shared].leave(0)
 
     def give_back(self, taken: Taken) -> None:
-        """Return everything; see the protocol."""
+        """Return everything that was taken; see the protocol."""
         now = self._clock()
         account = self._accounts[taken.scope]
         account.leave(taken.cost_microusd)
-        account.untake(taken.tokens or 0, now)
+        account.give_back(taken.tokens or 0, now)
         self._note(taken.scope)
         if taken.shared:
             together = self._accounts[taken.shared]
             together.leave(0)
-            together.untake(0, now)
+            together.give_back(0, now)
             self._note(taken.shared)
 
     def standing(self, scope: str, limits: Limits) -> Standing:
-        """Tell what is left now, exactly."""
+        """Return what remains now; exact here."""
         now = self._clock()
         account = self._accounts.get(scope) or Account()
         if account.limits is not limits:
-            account = account.under(limits, now)
+            account = account.with_limits(limits, now)
         return account.standing(now, self._wall())
 
-    # Written behind
+    # Saving
 
     def on_unsaved(self, listener: Callable[[], None]) -> None:
-        """Call `listener` when there is something to save again."""
+        """Call `listener` when rows have become unsaved."""
         self._listener = listener
 
     def take_unsaved(self) -> Sequence[CounterRow]:
-        """Give the rows of every scope that changed since the last call."""
+        """Return the rows of every scope that changed since the last call."""
         now, wall = self._clock(), self._wall()
         scopes, self._unsaved = self._unsaved, set()
         return [
@@ -123,11 +125,11 @@ class MemoryCounters:
         ]
 
     def put_back(self, rows: Iterable[CounterRow]) -> None:
-        """Count the rows' scopes as unsaved again."""
+        """Mark the scopes of rows as unsaved again."""
         self._unsaved.update(row.scope for row in rows)
 
     def restore(self, rows: Iterable[CounterRow]) -> None:
-        """Go on from saved rows; those whose window has passed since are left out."""
+        """Continue from saved rows, without those whose window has passed."""
         now, wall = self._clock(), self._wall()
         for row in rows:
             if wall - row.updated_at >= WINDOW_S.get(row.kind, float("inf")):
@@ -135,14 +137,15 @@ class MemoryCounters:
             account = self._accounts.get(row.scope)
             if account is None:
                 account = self._accounts[row.scope] = Account()
-                self._round.append(row.scope)
+                self._visit_order.append(row.scope)
             account.restore(row, now, wall)
 
     # Inside
 
     def _open(self, scope: str, limits: Limits, now: float) -> Account:
-        """Find a scope's account, or make one that is not kept yet."""
+        """Return a scope's account, or a new one that is kept only once something is taken."""
         account = self._accounts.get(scope) or Account()
+        # By identity: a changed key is a new object, and comparing all fields would cost more here.
         if account.limits is not limits:
             account.adopt(limits, now)
         return account
@@ -151,7 +154,7 @@ class MemoryCounters:
         if scope not in self._accounts:
             self._make_room(now)
             self._accounts[scope] = account
-            self._round.append(scope)
+            self._visit_order.append(scope)
         self._note(scope)
 
     def _note(self, scope: str) -> None:
@@ -160,23 +163,24 @@ class MemoryCounters:
         self._unsaved.add(scope)
 
     def _make_room(self, now: float) -> None:
-        """Visit the oldest scopes and forget those that hold nothing."""
+        """Check the oldest scopes and drop those that hold nothing."""
         crowded = len(self._accounts) >= self._max_scopes
-        for _ in range(min(len(self._round), VISITS_WHEN_CROWDED if crowded else VISITS)):
-            scope = self._round.popleft()
-            if self._accounts[scope].forgettable(now):
+        for _ in range(min(len(self._visit_order), VISITS_WHEN_CROWDED if crowded else VISITS)):
+            scope = self._visit_order.popleft()
+            if self._accounts[scope].is_idle(now):
                 del self._accounts[scope]
             else:
-                self._round.append(scope)
+                self._visit_order.append(scope)
         while len(self._accounts) >= self._max_scopes and self._drop_oldest():
             pass
 
     def _drop_oldest(self) -> bool:
-        for _ in range(min(len(self._round), VISITS_WHEN_CROWDED)):
-            scope = self._round.popleft()
+        for _ in range(min(len(self._visit_order), VISITS_WHEN_CROWDED)):
+            scope = self._visit_order.popleft()
             account = self._accounts[scope]
+            # A running request settles its account later, and spent money must not be forgotten.
             if not account.running and account.tallies is None:
                 del self._accounts[scope]
                 return True
-            self._round.append(scope)
+            self._visit_order.append(scope)
         return False

@@ -1,7 +1,7 @@
-"""How well models have answered lately: time to first token and share of failures, in memory.
+"""Measure how models have answered in the last hour: TTFT and failures, in memory.
 
-The ledger tells every settled request; a ring per model keeps the newest of the last hour. What the
-caller or the limits have caused says nothing about a model and is not counted.
+The ledger reports every settled request; a ring per model keeps the newest. Failures caused by the
+client or by limits are not counted, since they say nothing about the model.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from server.store.store import UsageRow
+from server.store.rows import UsageRow
+from workers.units import HOUR_S
 
-WINDOW_S = 3600.0
-RING = 512
-"""Requests remembered of one model."""
-RECENT = 20
-"""Of them, those that decide whether it fails now."""
+WINDOW_S = HOUR_S
+KEPT_REQUESTS = 512
+"""Requests kept per model."""
+NEWEST_REQUESTS = 20
+"""The newest of them, which decide whether a model is failing now."""
 FEWEST_FAILURES = 3
 TOO_MANY = 429
 SERVER_ERROR = 500
@@ -27,7 +28,7 @@ BROKEN = ("cut", "timed_out")
 
 
 class Answered(NamedTuple):
-    """One request: when it was settled, its time to first token (streams only), how it went."""
+    """One request: when it was settled, its TTFT (streams only) and whether it succeeded."""
 
     at: float
     ttft_ms: int | None
@@ -35,7 +36,7 @@ class Answered(NamedTuple):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """A model's last hour. `ttft_ms` is the median (None: not measured)."""
+    """The last hour of a model. `ttft_ms` is the median; None: not measured."""
 
     requests: int
     failures: int
@@ -45,30 +46,30 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class ModelHealth:
-    """The last hour of every model that was asked."""
+    """The last hour of every model that was requested."""
 
     def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._rings: dict[str, deque[Answered]] = {}
 
     def note(self, row: UsageRow) -> None:
-        """Remember a settled request, if it tells something about its model."""
+        """Record a settled request, if it says something about its model."""
         ok = row.status == "finished"
         if not ok and not is_failure(row):
             return
         ring = self._rings.get(row.model)
         if ring is None:
-            ring = self._rings[row.model] = deque(maxlen=RING)
+            ring = self._rings[row.model] = deque(maxlen=KEPT_REQUESTS)
         ring.append(Answered(row.at, row.ttft_ms if row.stream else None, ok))
 
     def find(self, model_id: str) -> Health | None:
-        """Give a model's last hour; None: nothing was measured."""
+        """Return the last hour of a model; None: nothing was measured."""
         since = self._wall() - WINDOW_S
         seen = [one for one in self._rings.get(model_id, ()) if one.at > since]
         if not seen:
             return None
         times = sorted(one.ttft_ms for one in seen if one.ttft_ms is not None)
-        newest = seen[-RECENT:]
+        newest = seen[-NEWEST_REQUESTS:]
         failed = sum(not one.ok for one in newest)
         return Health(
             requests=len(seen),
@@ -79,7 +80,7 @@ class ModelHealth:
 
 
 def is_failure(row: UsageRow) -> bool:
-    """Say whether the model's side is at fault, not the request."""
+    """Return whether the upstream failed, not the request."""
     if row.status == "failed":
         return row.http_status == TOO_MANY or row.http_status >= SERVER_ERROR
     return row.status in BROKEN

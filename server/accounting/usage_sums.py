@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import structs
 
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 from workers.errors import InvalidRequest
 
 Grouping = Literal["day", "key", "model"]

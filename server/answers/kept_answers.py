@@ -15,7 +15,7 @@ from workers.run.answer_log import AnswerLog, Attachment
 
 if TYPE_CHECKING:
     from server.accounting.admission import Lease
-    from server.store.store import UsageRow
+    from server.store.rows import UsageRow
     from workers.run.job import Job
 
 MAX_KEPT = 10_000

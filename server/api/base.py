@@ -30,12 +30,13 @@ from workers.errors import (
     MethodNotAllowed,
     NotFound,
 )
+from workers.units import KIB, MIB
 
 log = logging.getLogger("roxy.http")
 
-SWALLOW_BYTES = 64 * 1024 * 1024
+SWALLOW_BYTES = 64 * MIB
 """How much of a refused body is read and dropped before the connection is closed."""
-SMALL_BODY_BYTES = 256 * 1024
+SMALL_BODY_BYTES = 256 * KIB
 LOGGED_CHARS = 200
 JSON = "application/json"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")

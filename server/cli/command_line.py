@@ -1,46 +1,47 @@
 """The command line: `roxy serve|check|keys|migrate|backup`.
 
-Every failure is one line on standard error that says what to do, and exit code 1; wrong usage is 2.
+A failure prints one line on standard error that says what to do, and the exit code is 1. Wrong
+usage prints the usage, and the exit code is 2.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
-import resource
 import sys
 from collections.abc import Coroutine
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
 
-from server.app import StartFailure, serve
 from server.cli.check_command import check
+from server.cli.key_administration import Refusal
 from server.cli.keys_command import add_keys_commands, keys_command
+from server.cli.serve_command import serve
 from server.config.loading import Config, ConfigError, environment, load_config
+from server.http.listening import ListenFailure
 from server.log import set_up_logging
 from server.store.data_directory import DataDirectory
 from server.store.sqlite_file import backup_database
 from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
+from server.version import version
 from workers.errors import GatewayError
 
 T = TypeVar("T")
 
 EPILOG = """\
-Settings come from built-in defaults, then roxy.toml, then ROXY_* variables, then options.
-Secrets come from the environment only: ROXY_ADMIN_API_KEY for the owner key, and for upstreams
+Options override ROXY_* environment variables, which override roxy.toml, which overrides the
+built-in defaults. Secrets are read from the environment only: ROXY_ADMIN_API_KEY for the owner key;
 AI_GATEWAY_API_KEY, OPENROUTER_API_KEY, GEMINI_API_KEY, ANTHROPIC_API_KEY, ZAI_API_KEY and
-GROQ_API_KEY.
+GROQ_API_KEY for the upstreams.
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; gives the process's exit code."""
+    """Run a command and return the exit code of the process."""
     options = build_parser().parse_args(arguments)
     try:
         config = load_config(overrides(options), environment(), options.config)
@@ -48,29 +49,31 @@ def main(arguments: list[str] | None = None) -> int:
         code = int(options.run(config, options) or 0)
         sys.stdout.flush()
         return code
-    except (ConfigError, StartFailure, StoreFailure, GatewayError) as error:
+    except (ConfigError, ListenFailure, StoreFailure, GatewayError, Refusal) as error:
         print(f"roxy: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor fail at the exit
+    except BrokenPipeError:  # the reader of a pipe has ended, as `head` does
+        # The interpreter flushes standard output once more at its exit and would fail there again
+        # (Python documentation, signal, "Note on SIGPIPE").
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Describe every command and option."""
+    """Return the parser of all commands and options."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--config",
         metavar="FILE",
         type=Path,
-        help="the configuration file (default: roxy.toml, if there)",
+        help="configuration file (default: roxy.toml, if it exists)",
     )
     shared.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="where the database and the key export are (default: ./data)",
+        help="directory of the database and the key export (default: ./data)",
     )
     parser = argparse.ArgumentParser(
         prog="roxy",
@@ -78,37 +81,36 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"roxy {package_version()}")
+    parser.add_argument("--version", action="version", version=f"roxy {version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands, shared)
     command = commands.add_parser(
         "check",
         parents=[shared],
-        help="show which models can be served, and why not",
-        description="Show which models can be served, by what, and why not. Asks each upstream that"
-        " is configured for its list of models, which costs nothing. Exit code 1: none can.",
+        help="show which models can be served, and why others cannot",
+        description="Show which models can be served, by which deployments, and why others cannot."
+        " Each configured upstream is asked for its list of models, which costs nothing. The exit"
+        " code is 1 if no model can be served.",
     )
-    command.add_argument(
-        "--offline", action="store_true", help="do not ask the upstreams whether they answer"
-    )
+    command.add_argument("--offline", action="store_true", help="do not connect to the upstreams")
     command.set_defaults(run=run_check)
     add_keys_commands(commands, shared).set_defaults(run=run_keys)
     command = commands.add_parser(
         "migrate",
         parents=[shared],
-        help="bring the database up to this version",
-        description="Bring the database up to this version, as `roxy serve` does when it starts. A"
-        " copy is put beside it first.",
+        help="upgrade the database to this version",
+        description="Upgrade the database to this version, as `roxy serve` does when it starts. A"
+        " copy is kept beside it.",
     )
     command.set_defaults(run=run_migrate)
     command = commands.add_parser(
         "backup",
         parents=[shared],
-        help="copy the database aside, even while in use",
-        description="Copy the database into a new file, also while the gateway runs. To go back to"
-        " it, stop the gateway and put the copy in the place of roxy.db.",
+        help="copy the database, even while the gateway runs",
+        description="Copy the database into a new file, even while the gateway runs. To restore the"
+        " copy, stop the gateway, replace roxy.db with it and delete roxy.db-wal if there is one.",
     )
-    command.add_argument("file", type=Path, help="the copy to write; it must not exist yet")
+    command.add_argument("file", type=Path, help="file to write; it must not exist")
     command.set_defaults(run=run_backup)
     return parser
 
@@ -122,52 +124,46 @@ def _add_serve(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     command.add_argument(
-        "--port", type=int, help="port to listen on (default: 8080; 0: any free one)"
+        "--port", type=int, help="port to listen on (default: 8080; 0: any free port)"
     )
-    command.add_argument("--processes", type=int, help="serving processes (this version: 1)")
-    command.add_argument("--tls-cert", metavar="FILE", help="PEM certificate chain: serve TLS")
+    command.add_argument(
+        "--processes", type=int, help="number of serving processes; this version supports only 1"
+    )
+    command.add_argument("--tls-cert", metavar="FILE", help="PEM certificate chain; enables TLS")
     command.add_argument("--tls-key", metavar="FILE", help="PEM private key of the certificate")
     command.add_argument(
         "--demo",
         action="store_true",
         default=None,
-        help="answer every model from a built-in script: all can be tried without an account",
+        help="answer for models without an upstream from a built-in script, to try the gateway"
+        " without an account",
     )
     command.set_defaults(run=run_serve)
 
 
 def overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """Pick the options that are settings."""
+    """Return the options that override settings."""
     names = ("host", "port", "data_dir", "processes", "tls_cert", "tls_key", "demo")
     return {name: getattr(options, name, None) for name in names}
 
 
-def package_version() -> str:
-    """Give the installed version."""
-    try:
-        return version("roxy-ai")
-    except PackageNotFoundError:
-        return "(not installed)"
-
-
 def run_serve(config: Config, _options: argparse.Namespace) -> None:
-    """Serve until asked to stop."""
-    _raise_descriptor_limit()
+    """Run the gateway until SIGTERM or SIGINT."""
     _run(serve(config, environment()))
 
 
 def run_check(config: Config, options: argparse.Namespace) -> int:
-    """Show what is configured; exit code 1 when nothing can be served."""
+    """Show what is configured; return 1 when no model can be served, else 0."""
     return _run(check(config, environment(), reach=not options.offline))
 
 
 def run_keys(config: Config, options: argparse.Namespace) -> None:
-    """Manage keys, through the running gateway or directly when none runs."""
+    """Manage keys, through the running gateway or else in the database."""
     _run(keys_command(config, environment(), options))
 
 
 def run_migrate(config: Config, _options: argparse.Namespace) -> None:
-    """Migrate the database; a copy is made first."""
+    """Migrate the database; a copy is kept beside it."""
 
     async def migrate() -> None:
         with DataDirectory(Path(config.server.data_dir)) as directory:
@@ -181,16 +177,9 @@ def run_backup(config: Config, options: argparse.Namespace) -> None:
     """Copy the database with SQLite's online backup."""
     source = DataDirectory(Path(config.server.data_dir)).database
     backup_database(source, options.file)
-    print(f"{options.file} holds a copy of {source}.")
+    print(f"Copied {source} to {options.file}.")
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many connections as the system lets us; every stream takes two descriptors."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 1 << 16)), hard))

@@ -1,8 +1,9 @@
 """Resolve the configuration once: defaults < `roxy.toml` < environment < command line.
 
-The only module that reads the environment. Whatever is wrong raises ConfigError with one line that
-names the file and path, the variable or the flag, and never repeats a secret. Unknown names stop
-the start too: a misspelt limit must not be silently none. An empty variable counts as not set.
+The only module that reads the environment. Every fault raises ConfigError with one line that names
+the file and path, the variable or the flag, and never repeats a secret. Unknown names are faults
+too, because a misspelt limit would silently be no limit. An empty variable counts as not set,
+except ROXY_ADMIN_API_KEY.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, get_origin
 import msgspec
 from msgspec.structs import replace
 
+from server.config.owner_key import find_fault
 from server.config.settings import (
     SECTIONS,
     SHORT_VARIABLES,
@@ -36,19 +38,7 @@ from workers.providers.formats import TRANSLATORS
 __all__ = ["Config", "ConfigError", "Setting", "describe_settings", "environment", "load_config"]
 
 DEFAULT_PATH = Path("roxy.toml")
-MIN_OWNER_KEY_LENGTH = 16
-MIN_OWNER_KEY_LETTERS = 6
-"""Different characters that an owner key must have at least."""
-PLACEHOLDERS = (
-    "changeme",
-    "placeholder",
-    "yourkey",
-    "youradminkey",
-    "yourownerkey",
-    "ownerkeyhere",
-)
-"""What examples put where a key belongs, without punctuation."""
-NOT_YET = {
+UNSUPPORTED = {
     "ROXY_DATABASE_URL": "this version keeps keys and usage in its own SQLite file",
     "ROXY_REDIS_URL": "this version keeps counters in memory and its own SQLite file",
 }
@@ -67,18 +57,18 @@ class ConfigError(Exception):
 
 
 def environment() -> Mapping[str, str]:
-    """Give the process's environment; nobody else reads it."""
+    """Return the environment of the process."""
     return os.environ
 
 
 def load_config(
     overrides: Mapping[str, Any], environ: Mapping[str, str], path: Path | str | None = None
 ) -> Config:
-    """Resolve everything into one frozen Config; raises ConfigError.
+    """Resolve all sources into one frozen Config. Raises ConfigError.
 
-    `overrides` are the command line's: names of `server` settings (`port`), any setting by its path
-    (`guests.enabled`) or `demo`; None is not given. `path` is `--config`, else ROXY_CONFIG, else
-    `./roxy.toml` where it exists.
+    `overrides` come from the command line: names of `server` settings (`port`), any setting by its
+    path (`guests.enabled`), or `demo`; None means not given. `path` is that of `--config`; the
+    default is ROXY_CONFIG, else `./roxy.toml` if it exists.
     """
     _refuse_unknown_variables(environ)
     chosen = _config_path(environ, path)
@@ -86,8 +76,8 @@ def load_config(
     where = str(chosen) if chosen else ""
     models = document.pop("models", [])
     tables = _tables(document, where)
-    _lay_environment(tables, environ)
-    demo = _lay_flags(tables, overrides)
+    _apply_environment(tables, environ)
+    demo = _apply_options(tables, overrides)
     if demo is None:
         demo = bool(_from_text("ROXY_DEMO", environ.get("ROXY_DEMO") or "false", bool))
     sections = {name: _section(name, table, where) for name, table in tables.items()}
@@ -119,7 +109,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _tables(document: dict[str, Any], where: str) -> Tables:
-    """Take the file's sections, each a table of its own, and add those it does not have."""
+    """Return the tables of all sections, empty ones for those that the file does not have."""
     for name, table in document.items():
         if name not in SECTIONS:
             known = [*SECTIONS, "models"]
@@ -140,15 +130,15 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     for variable in sorted(environ):
         if variable.startswith("ROXY_") and variable not in known and variable not in foreign:
             raise ConfigError(f"unknown environment variable {variable}{_nearest(variable, known)}")
-    for variable, reason in NOT_YET.items():
+    for variable, reason in UNSUPPORTED.items():
         if environ.get(variable):
-            raise ConfigError(f"{variable} cannot be used: {reason}; unset it")
+            raise ConfigError(f"{variable} is not supported: {reason}; unset it")
 
 
 def _service_links(environ: Mapping[str, str]) -> frozenset[str]:
-    """Name the variables by which Kubernetes tells every container of a Service named `roxy`.
+    """Return the variables that Kubernetes sets in every container for a Service named `roxy`.
 
-    They come together, and ROXY_PORT is a URL then: nobody's misspelt ROXY_SERVER_PORT. Source:
+    ROXY_PORT is then a URL, and no misspelt ROXY_SERVER_PORT. Source:
     https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
     """
     if not SERVICE_LINK_URL.fullmatch(environ.get("ROXY_PORT", "")):
@@ -157,13 +147,13 @@ def _service_links(environ: Mapping[str, str]) -> frozenset[str]:
 
 
 def _variables() -> Iterator[tuple[str, str, str, Any]]:
-    """List variable, section, setting and type of every setting."""
+    """List the variable, section, name and type of every setting."""
     for section, struct in SECTIONS.items():
         for field in msgspec.structs.fields(struct):
             yield variable_of(section, field.name), section, field.name, field.type
 
 
-def _lay_environment(tables: Tables, environ: Mapping[str, str]) -> None:
+def _apply_environment(tables: Tables, environ: Mapping[str, str]) -> None:
     for variable, section, name, wanted in _variables():
         if text := environ.get(variable):
             tables[section][name] = _from_text(variable, text, wanted)
@@ -174,10 +164,11 @@ def _lay_environment(tables: Tables, environ: Mapping[str, str]) -> None:
 
 
 def _from_text(variable: str, text: str, wanted: Any) -> Any:
-    """Read a variable as its setting's type: lists by commas, booleans as true, false, 1 or 0."""
+    """Convert a variable to the type of its setting; lists are separated by commas."""
     value: Any = text.strip()
     if get_origin(getattr(wanted, "__origin__", wanted)) is tuple:
         value = [part.strip() for part in text.split(",") if part.strip()]
+    # Not strict: msgspec then reads numbers from strings, and booleans from true, false, 1 and 0.
     return _checked(variable, value, wanted, strict=False)
 
 
@@ -188,8 +179,8 @@ def _checked(label: str, value: Any, wanted: Any, *, strict: bool) -> Any:
         raise ConfigError(f"{label}: {error}") from error
 
 
-def _lay_flags(tables: Tables, overrides: Mapping[str, Any]) -> bool | None:
-    """Put the command line's values on top; gives `demo`, which is no setting of the file."""
+def _apply_options(tables: Tables, overrides: Mapping[str, Any]) -> bool | None:
+    """Apply the options of the command line; return `demo`, which is no setting of the file."""
     types = {(section, name): wanted for _, section, name, wanted in _variables()}
     for name, value in overrides.items():
         if value is None or name == "demo":
@@ -207,12 +198,13 @@ def _lay_flags(tables: Tables, overrides: Mapping[str, Any]) -> bool | None:
 
 def _section(name: str, table: dict[str, Any], where: str) -> Any:
     for setting, value in table.items():
+        # TOML has `inf` and `nan` (TOML 1.0, Float); NaN passes every check of a range.
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"the setting {name}.{setting} must be a finite number")
     try:
         return msgspec.convert(table, SECTIONS[name])
     except msgspec.ValidationError as error:
-        message = str(error).replace("`$", f"`$.{name}", 1)
+        message = str(error).replace("`$", f"`$.{name}", 1)  # the path from the file's top level
         raise ConfigError(f"{where or 'the configuration'}: {message}") from error
 
 
@@ -231,32 +223,20 @@ def _owner_key(environ: Mapping[str, str]) -> str:
     key = environ.get("ROXY_ADMIN_API_KEY")
     if key is None:
         return ""
-    if len(key) < MIN_OWNER_KEY_LENGTH:
-        raise ConfigError(
-            f"ROXY_ADMIN_API_KEY must have at least {MIN_OWNER_KEY_LENGTH} characters, it has "
-            f"{len(key)}; unset it to have a good one made and printed once"
-        )
-    letters = "".join(filter(str.isalnum, key.lower()))
-    if len(set(key)) < MIN_OWNER_KEY_LETTERS or any(word in letters for word in PLACEHOLDERS):
-        raise ConfigError(
-            "ROXY_ADMIN_API_KEY is easily guessed; unset it to have a good one made and printed"
-            " once"
-        )
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(
-            "ROXY_ADMIN_API_KEY must be ASCII without spaces or line breaks: "
-            "clients send it in a header"
-        )
+    if fault := find_fault(key):
+        raise ConfigError(f"ROXY_ADMIN_API_KEY {fault}")
     return key
 
 
 def _checked_whole(config: Config) -> Config:
-    """Check what no single field can say; gives the same with a tidy base_url."""
+    """Check settings that depend on each other; return the config with a normal base_url."""
     server = config.server
     if server.processes != 1:
-        raise ConfigError("server.processes must be 1: this version serves from one process")
+        raise ConfigError(
+            "server.processes must be 1: this version supports only one serving process"
+        )
     if bool(server.tls_cert) != bool(server.tls_key):
-        raise ConfigError("server.tls_cert and server.tls_key belong together; set both or none")
+        raise ConfigError("server.tls_cert and server.tls_key must be set together, or neither")
     if server.max_bodies_bytes < server.max_body_bytes:
         raise ConfigError("server.max_bodies_bytes must be at least server.max_body_bytes")
     for network in server.trusted_proxies:

@@ -13,10 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from workers.catalog.entries import ModelEntry
-
-KIB = 1024
-MIB = 1024 * 1024
-DAY_S = 86_400.0
+from workers.units import DAY_S, HOUR_S, KIB, MIB
 
 
 class Server(Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,10 +122,10 @@ class Stream(Struct, frozen=True, forbid_unknown_fields=True):
     """Clocks and sizes of one answer."""
 
     heartbeat_s: Annotated[
-        float, Meta(gt=0, le=3600, description="Time between comments that keep a stream open.")
+        float, Meta(gt=0, le=HOUR_S, description="Time between comments that keep a stream open.")
     ] = 10.0
     connect_timeout_s: Annotated[
-        float, Meta(gt=0, le=3600, description="Time to reach the upstream.")
+        float, Meta(gt=0, le=HOUR_S, description="Time to reach the upstream.")
     ] = 10.0
     first_content_timeout_s: Annotated[
         float,

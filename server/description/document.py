@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from typing import Any
 
 import msgspec
@@ -20,6 +19,7 @@ from server.api.base import BaseHandler
 from server.api.routes import Route
 from server.description.error_table import ErrorRow, rows_of
 from server.description.operations import OPERATIONS, Operation, Parameter
+from server.version import version
 from workers.errors import (
     Error,
     Forbidden,
@@ -91,14 +91,6 @@ def document(routes: Iterable[Route], models: Sequence[str]) -> Object:
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": SECURITY},
     }
-
-
-def version() -> str:
-    """Return the version of the installed package, or "0" when it is not installed."""
-    try:
-        return metadata.version("roxy-ai")
-    except metadata.PackageNotFoundError:
-        return "0"
 
 
 class _Shapes:

@@ -28,13 +28,14 @@ from server.http.client_exchange import Exchange, Peer
 from server.http.connection_errors import no_http, wire_answer
 from server.http.request_head import CHUNKED, find_head_end, parse_head, without_blank_lines
 from workers.errors import GatewayError, HeadTooLarge, RequestTimeout
+from workers.units import KIB
 
 log = logging.getLogger("roxy.http")
 
 BODY_GRACE_S = 10.0
-SLOWEST_BODY_BYTES_PER_S = 1024
+SLOWEST_BODY_BYTES_PER_S = KIB
 LINGER_S = 2.0
-AHEAD_BYTES = 64 * 1024
+AHEAD_BYTES = 64 * KIB
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 GONE = (7, 8)
 """TCP's states after the peer's reset and close (linux/include/net/tcp_states.h)."""
@@ -47,7 +48,7 @@ class HttpLimits(msgspec.Struct, frozen=True):
     body_timeout_s: float = 60.0
     idle_timeout_s: float = 75.0
     write_timeout_s: float = 60.0
-    max_header_bytes: int = 32 * 1024
+    max_header_bytes: int = 32 * KIB
     max_connections: int = 20_000
 
 

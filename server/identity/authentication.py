@@ -26,9 +26,10 @@ from server.keys.key_ring import KeyRing
 from server.keys.secret import digest_of
 from server.store.key import Key
 from workers.errors import Forbidden, InvalidKey
+from workers.units import DAY_S, MINUTE_S
 
 GUEST_COOKIE = "roxy_guest"
-GUEST_SESSION_S = 7 * 24 * 3600
+GUEST_SESSION_S = 7 * DAY_S
 SESSION_COOKIE = "roxy_session"
 HOST_PREFIX = "__Host-"
 """Browsers take such a cookie from this very host over TLS only (RFC 6265bis, 4.1.3.2)."""
@@ -106,7 +107,7 @@ class GuestSessions:
         if not hmac.compare_digest(mac.encode(), self._mac(value).encode()):
             return False
         issued = int(value.rpartition(".")[2])
-        return issued <= now + 60 and now - issued < GUEST_SESSION_S
+        return issued <= now + MINUTE_S and now - issued < GUEST_SESSION_S
 
     def xsrf_token(self, cookie: str) -> str:
         """Give the token that pages send back with every change: bound to one cookie's value."""

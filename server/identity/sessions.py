@@ -22,13 +22,15 @@ from msgspec import structs
 
 from server.keys.key_ring import KeyRing
 from server.store.key import Key
-from server.store.store import SessionRow, Store
+from server.store.rows import SessionRow
+from server.store.store import Store
 from workers.errors import StoreUnavailable
+from workers.units import DAY_S, HOUR_S
 
 log = logging.getLogger("roxy.sessions")
 
-IDLE_S = 12 * 3600
-ABSOLUTE_S = 7 * 24 * 3600
+IDLE_S = 12 * HOUR_S
+ABSOLUTE_S = 7 * DAY_S
 SEEN_EVERY_S = 60
 """How exactly it is known when a session was last seen."""
 WRITE_AFTER_S = 2.0

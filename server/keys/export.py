@@ -1,9 +1,9 @@
-"""Keep `api-keys.json`, the readable copy of every key, and read it back.
+"""Write `api-keys.json`, the readable copy of all keys, and read it.
 
-It holds hashes, never a secret. It is rewritten in a thread after every key change (changes that
-come meanwhile share one write) and replaced in one step, so it is whole at every instant. What
-rules is the database: at start the file is made to agree with it, unless it knows keys that the
-database does not; those are taken in when the database is empty, and kept aside otherwise.
+It holds hashes, never a secret. It is written in a thread after each key change (changes during a
+write share the next one) and replaced in one step, so it is complete at any moment. The database
+takes precedence: at start the file is rewritten where it differs. Keys that only the file has are
+imported when the database is empty; otherwise a copy of the file is kept.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +21,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from server.keys.key_ring import Imported, KeyRing
+from server.keys.key_ring import KeyRing
 from server.store.key import PUBLIC_FIELDS, Instant, Key, Limits, Status, Weight, public_fields
 from server.store.private_file import write_private
-from server.store.store import StoreFailure
+from server.store.store import Store, StoreFailure
 
 log = logging.getLogger("roxy.export")
 
@@ -34,7 +34,7 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ExportedKey(Struct, frozen=True, forbid_unknown_fields=True):
-    """A key as it stands in the file: `sha256` is the hash of its secret."""
+    """A key as written in the file; `sha256` is the hash of its secret."""
 
     id: Annotated[str, Meta(pattern=r"^key_[0-9A-Za-z]{16}$")]
     name: Annotated[str, Meta(min_length=1, max_length=100)]
@@ -52,7 +52,7 @@ class ExportedKey(Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, key: Key) -> ExportedKey:
-        """Write a key down."""
+        """Convert a key for the file."""
         return cls(
             **public_fields(key),
             sha256=key.digest.hex(),
@@ -61,7 +61,7 @@ class ExportedKey(Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def key(self) -> Key:
-        """Give the key that was written down."""
+        """Convert back to a key."""
         return Key(
             **{name: getattr(self, name) for name in PUBLIC_FIELDS},
             digest=bytes.fromhex(self.sha256),
@@ -71,7 +71,7 @@ class ExportedKey(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Export(Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file; `exported_at` in Unix seconds."""
+    """The whole file; `exported_at` is in Unix seconds."""
 
     version: Literal[1]
     exported_at: Instant
@@ -79,44 +79,54 @@ class Export(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DamagedExport(StoreFailure):
-    """The file is no export, or not a whole one."""
+    """The file is not a complete export."""
 
 
 def encode_export(keys: Sequence[Key], exported_at: int) -> bytes:
-    """Write keys down as the file's content, for people to read too."""
+    """Encode keys as the file's content, indented for people."""
     export = Export(1, exported_at, tuple(ExportedKey.of(key) for key in keys))
     return msgspec.json.format(msgspec.json.encode(export), indent=2) + b"\n"
 
 
 def read_export(path: Path) -> list[Key]:
-    """Read an export's keys. Blocks on the disk. Raises DamagedExport, and StoreFailure."""
+    """Read the keys of an export. Blocks on the disk. Raises DamagedExport and StoreFailure."""
     try:
         keys = [key.key() for key in msgspec.json.decode(path.read_bytes(), type=Export).keys]
     except OSError as error:
         raise StoreFailure(f"{path} cannot be read ({error.strerror}).") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DamagedExport(f"{path} is not a whole export of keys ({error}).") from error
+        raise DamagedExport(f"{path} is not a complete export of keys ({error}).") from error
+    # Look-ups are by id and by hash; of two equal ones, one key could never be found.
     for what, distinct in (("id", {k.id for k in keys}), ("hash", {k.digest for k in keys})):
         if len(distinct) < len(keys):
             raise DamagedExport(f"{path} is damaged: two of its keys have the same {what}.")
     return keys
 
 
-async def import_keys(ring: KeyRing, path: Path) -> Imported:
-    """Add the keys of an export that are not known yet; those that are stay as they are."""
-    return await ring.import_keys(await asyncio.to_thread(read_export, path))
+@asynccontextmanager
+async def open_key_ring(store: Store, export: Path) -> AsyncIterator[KeyRing]:
+    """Load the keys and keep their export up to date; leaving finishes both. Raises StoreFailure.
+
+    Keys that only the export has are taken from it when the store is new.
+    """
+    keys = KeyRing(store)
+    await keys.load()
+    try:
+        async with KeyExport(export, keys):
+            yield keys
+    finally:
+        await keys.aclose()
 
 
 class KeyExport:
-    """Keeps the file in step with the ring; an async context manager, leaving writes what is due.
+    """Keep the file equal to the key ring. An async context manager; leaving writes what is due.
 
-    Entering settles what an earlier run left. Raises StoreFailure when the file is the only source
-    of keys and damaged. `exported_at` is the time of the last export in Unix seconds, for people.
+    Entering reconciles the two. Raises StoreFailure when the file is damaged and the only source of
+    keys.
     """
 
     def __init__(self, path: Path, ring: KeyRing) -> None:
         self.path = path
-        self.exported_at: int | None = None
         self._ring = ring
         self._due = False
         self._woken = asyncio.Event()
@@ -124,15 +134,16 @@ class KeyExport:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> KeyExport:
-        self._ring.on_change(lambda _: self._note())
+        self._ring.on_change(lambda _: self._mark_due())
         try:
             if await self._settle():
-                self._note()
+                self._mark_due()
         except OSError as error:
             raise StoreFailure(
-                f"{self.path} cannot be brought up to date ({error.strerror}): see that its"
-                " directory can be written and its disk has room."
+                f"{self.path} cannot be updated ({error.strerror}): check that its directory is"
+                " writable and its disk is not full."
             ) from error
+        # One task writes, so that an older state can never replace a newer one.
         self._task = asyncio.create_task(self._keep_writing())
         return self
 
@@ -147,51 +158,50 @@ class KeyExport:
         if self._task is not None:
             await self._task
 
-    def _note(self) -> None:
+    def _mark_due(self) -> None:
         self._due = True
         self._woken.set()
 
     async def _settle(self) -> bool:
-        """Make the ring and the file agree; tells whether the file must be written."""
-        known = {key.id: _lasting(key) for key in self._ring.list()}
+        """Reconcile the ring and the file; return whether the file must be written."""
+        known = {key.id: _without_use(key) for key in self._ring.list()}
         try:
             found = await asyncio.to_thread(_find_export, self.path)
         except DamagedExport as error:
             if not known and not self._ring.has_owner:
                 raise StoreFailure(
-                    f"{error} It is the only place with keys: repair it, or move it away to start"
-                    " without any."
+                    f"{error} It is the only source of keys: repair it, or move it away to start"
+                    " without keys."
                 ) from error
-            log.warning("%s It is written anew from the database.", error)
-            await self._keep_aside()
+            log.warning("%s It is written again from the database.", error)
+            await self._keep_copy()
             return True
         if found is None:
             return True
         if found and not known:
             imported = await self._ring.import_keys(found)
-            log.info("took %d keys over from %s", len(imported.added), self.path)
+            log.info("imported %d keys from %s", len(imported.added), self.path)
             return False
-        strangers = sum(key.id not in known for key in found)
-        if strangers:
-            aside = await self._keep_aside()
+        unknown = sum(key.id not in known for key in found)
+        if unknown:
+            aside = await self._keep_copy()
             log.warning(
-                "%s names %d keys that the database does not have; it was kept: to take them in,"
+                "%s has %d keys that are not in the database; a copy was kept. To import them, run"
                 " roxy keys import %s",
                 self.path,
-                strangers,
+                unknown,
                 aside,
             )
-        self.exported_at = int((await asyncio.to_thread(self.path.stat)).st_mtime)
-        return known != {key.id: _lasting(key) for key in found}
+        return known != {key.id: _without_use(key) for key in found}
 
-    async def _keep_aside(self) -> Path:
+    async def _keep_copy(self) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         aside = self.path.with_name(f"{self.path.stem}.kept-{stamp}.json")
         await asyncio.to_thread(_copy, self.path, aside)
         return aside
 
     async def _keep_writing(self) -> None:
-        """Write whenever something changed; after a failure, every second until it works."""
+        """Write after each change; after a failure, retry every RETRY_S."""
         failed = False
         while True:
             if not self._closing:
@@ -199,7 +209,7 @@ class KeyExport:
             self._woken.clear()
             closing = self._closing
             if self._due:
-                self._due = False  # before the write: what changes meanwhile is due again
+                self._due = False  # before the write, so that a change during it is due again
                 failed = not await self._write(again=failed)
                 self._due |= failed
             if closing:
@@ -211,11 +221,10 @@ class KeyExport:
             await asyncio.to_thread(_write_export, self.path, self._ring.list(), now)
         except OSError as error:
             if not again:
-                log.error("%s cannot be written (%s); trying on", self.path, error.strerror)
+                log.error("%s cannot be written (%s); retrying", self.path, error.strerror)
             return False
         if again:
-            log.warning("%s is written again", self.path)
-        self.exported_at = now
+            log.warning("%s can be written again", self.path)
         return True
 
 
@@ -225,7 +234,7 @@ async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:
 
 
 def _find_export(path: Path) -> list[Key] | None:
-    """Read the export if there is one, and sweep up what a killed writer left beside it."""
+    """Read the export if there is one, and delete the partial files of killed processes."""
     for leftover in path.parent.glob(f"{path.name}.*.part"):
         leftover.unlink(missing_ok=True)
     return read_export(path) if path.exists() else None
@@ -239,6 +248,6 @@ def _copy(path: Path, target: Path) -> None:
     write_private(target, path.read_bytes())
 
 
-def _lasting(key: Key) -> Key:
-    """Give a key without what changes all the time: no export is due for that."""
+def _without_use(key: Key) -> Key:
+    """Return a key without its last use, which changes all the time and causes no export."""
     return msgspec.structs.replace(key, last_used_at=None)

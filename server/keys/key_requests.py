@@ -20,6 +20,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from server.config.settings import Keys
 from server.store.key import Instant, KeyChanges, LimitChanges, Limits, NewKey, Weight
 from workers.errors import InvalidRequest
+from workers.units import DAY_S
 
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 ModelNames = Annotated[list[ModelName], Meta(min_length=1, max_length=1000)]
@@ -28,7 +29,7 @@ BIDI_CONTROLS = frozenset(
     "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
 NAME_LENGTH = 100
-LONGEST_GRACE_S = 30 * 86_400
+LONGEST_GRACE_S = 30 * DAY_S
 
 
 class _NewKey(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,11 +1,11 @@
-"""The keys in memory: what requests are checked against, and the only way to change a key.
+"""Hold all keys in memory for look-ups, and make every change to them.
 
     key, secret = await ring.create(NewKey(name="ci", limits=Limits(requests_per_minute=60)))
     ring.find(secret, time.time())      # the key, or None: no I/O, about a microsecond
     await ring.revoke(key.id)           # refused from now on
 
-The store is written first (durably), then the view changes, then listeners are told, all before
-the caller has its answer. A secret exists in the answer to `create` and `rotate` and nowhere else.
+A change is written to the store (durably), then to memory, then passed to the listeners, all before
+its method returns. A secret exists only in the results of `create` and `rotate`.
 """
 
 from __future__ import annotations
@@ -28,28 +28,23 @@ from server.keys.secret import (
     redact,
 )
 from server.store.key import Key, KeyChanges, NewKey
-from server.store.store import Store, StoreFailure
+from server.store.store import Store
 from workers.errors import Conflict, NotFound
 
 log = logging.getLogger("roxy.keys")
 
 OWNER_META = "owner_sha256"
-OWNER_MIN_LENGTH = 16
-
-
-class OwnerKeyRefused(StoreFailure):
-    """The owner key that was chosen is too weak, or no client could send it."""
 
 
 class Imported(NamedTuple):
-    """What an import did: ids that were added, ids that were already there and left alone."""
+    """The result of an import: ids that were added, and known ids that were not changed."""
 
     added: tuple[str, ...]
     kept: tuple[str, ...]
 
 
 class KeyRing:
-    """Every key in memory, changed only through here. `aclose` waits for changes under way."""
+    """All keys, in memory. `aclose` waits for changes under way."""
 
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
@@ -61,37 +56,37 @@ class KeyRing:
         self._last_used: dict[str, int] = {}
         self._touched: dict[str, int] = {}
         self._listeners: list[Callable[[Key], None]] = []
-        self._turn = asyncio.Lock()
+        self._change_lock = asyncio.Lock()
         self._changes: set[asyncio.Task[Sequence[Key]]] = set()
 
     async def load(self) -> None:
-        """Read everything from the store, once, at start."""
+        """Read all keys and the owner key from the store, once, at start."""
         for key in await self._store.load_keys():
             self._show(key)
         self._owner = await self._store.load_meta(OWNER_META) or b""
 
     async def aclose(self) -> None:
-        """Wait until changes under way are in the store and the view."""
+        """Wait until changes under way are in the store and in memory."""
         if self._changes:
             await asyncio.wait(self._changes)
 
     def on_change(self, listener: Callable[[Key], None]) -> None:
-        """Call `listener` with each key created or changed, before the change is answered."""
+        """Call `listener` with each created or changed key, before the change returns."""
         self._listeners.append(listener)
 
     # Looking up
 
     def find(self, secret: str, now: float) -> Key | None:
-        """Find the active key of a secret; unknown, expired, disabled and revoked all give None.
+        """Return the active key of a secret; None if it is unknown, expired, disabled or revoked.
 
-        `now` is in Unix seconds. Nothing but memory is asked, so that guesses cost nothing.
+        `now` is in Unix seconds. Only memory is read, so guessed keys cause no I/O.
         """
         if len(secret) != SECRET_LENGTH or not secret.startswith(PREFIX):
             return None
         return self.find_digest(digest_of(secret), now)
 
     def find_digest(self, digest: bytes, now: float) -> Key | None:
-        """Find the active key that a secret's digest opens at this moment, as `find` does."""
+        """Return the active key of a secret's digest, as `find` does."""
         key = self._current.get(digest)
         if key is None:
             key = self._previous.get(digest)
@@ -102,20 +97,20 @@ class KeyRing:
         return key
 
     def is_owner(self, secret: str) -> bool:
-        """Tell whether this is the owner's key, in the same time for every wrong one."""
+        """Return whether this is the owner key."""
         return self.is_owner_digest(digest_of(secret))
 
     def is_owner_digest(self, digest: bytes) -> bool:
-        """Tell whether this is the digest of the owner's key as it is now."""
+        """Return whether this is the digest of the current owner key, in constant time."""
         return hmac.compare_digest(digest, self._owner)
 
     @property
     def has_owner(self) -> bool:
-        """Tell whether an owner key is stored: the mark of a first start that was completed."""
+        """Return whether an owner key is stored, as it is from the end of the first start on."""
         return self._owner != b""
 
     def get(self, key_id: str) -> Key:
-        """Give the key with this id, whatever its status. Raises NotFound."""
+        """Return the key with this id, whatever its status. Raises NotFound."""
         key = self._keys.get(key_id)
         if key is None:
             raise NotFound("No such key. GET /api/v1/keys lists the keys.")
@@ -123,7 +118,7 @@ class KeyRing:
         return key if used is None else structs.replace(key, last_used_at=used)
 
     def list(self) -> tuple[Key, ...]:
-        """Give every key, revoked ones too, oldest first."""
+        """Return all keys, revoked ones too, oldest first."""
         keys = sorted(self._keys.values(), key=lambda key: (key.created_at, key.id))
         return tuple(self.get(key.id) for key in keys)
 
@@ -132,18 +127,18 @@ class KeyRing:
         return {key.id: key.name for key in self._keys.values()}
 
     def touch(self, key_id: str, now: float) -> None:
-        """Note that a key was used; reaches the store with `take_touched`."""
+        """Record that a key was used; `take_touched` passes it on to the store."""
         self._last_used[key_id] = self._touched[key_id] = int(now)
 
     def take_touched(self) -> Mapping[str, int]:
-        """Give the keys used since the last call, for the ledger to write behind."""
+        """Return the last uses since the previous call, for the ledger to write."""
         touched, self._touched = self._touched, {}
         return touched
 
     # Changing
 
     async def create(self, new: NewKey) -> tuple[Key, str]:
-        """Make a key and its secret, which is shown once and never again."""
+        """Create a key; the secret is returned here and kept nowhere."""
         secret = make_secret()
         key = Key(
             id=make_key_id(),
@@ -163,7 +158,7 @@ class KeyRing:
         return await self._change(lambda: changes.apply(self._usable(key_id)))
 
     async def revoke(self, key_id: str) -> Key:
-        """Refuse a key from now on, for good; revoking twice is no error. Raises NotFound."""
+        """Refuse a key permanently; revoking it twice is no error. Raises NotFound."""
         return await self._change(
             lambda: structs.replace(
                 self.get(key_id), status="revoked", previous_digest=None, previous_until=None
@@ -171,9 +166,9 @@ class KeyRing:
         )
 
     async def rotate(self, key_id: str, grace_s: int = 0) -> tuple[Key, str]:
-        """Give a key a new secret; the old one stays good for `grace_s` seconds.
+        """Give a key a new secret; the old one is accepted for another `grace_s` seconds.
 
-        An even older secret that was still in its own grace ends now.
+        A secret from before that, still in its own grace period, ends now.
         """
         secret = make_secret()
 
@@ -190,9 +185,9 @@ class KeyRing:
         return await self._change(rotated), secret
 
     async def import_keys(self, keys: Sequence[Key]) -> Imported:
-        """Add the keys whose id is unknown, all or none; known ones stay as they are.
+        """Add the keys whose id is unknown, all or none; known ones are not changed.
 
-        An old export must not bring a revoked key back, so the store wins.
+        The store takes precedence, so that an old export cannot restore a revoked key.
         """
 
         def unknown() -> Sequence[Key]:
@@ -206,17 +201,16 @@ class KeyRing:
         )
 
     async def set_owner(self, secret: str | None) -> str | None:
-        """Settle the owner key at start: `secret` replaces the stored one, None keeps it.
+        """Store the owner key at start; None keeps the stored one, or makes one when there is none.
 
-        Gives a secret only when there was none at all and one was made: print it once.
-        Raises OwnerKeyRefused for a secret that is too weak to use.
+        Return the secret that was made, to be printed once, else None. Whether a chosen one is
+        strong enough is checked where it is read (`server/config/owner_key.py`).
         """
         made = None
         if secret is None:
             if self._owner:
                 return None
             secret = made = make_secret()
-        _check_owner(secret)
         digest = digest_of(secret)
         if digest != self._owner:
             await self._store.put_meta(OWNER_META, digest)
@@ -228,7 +222,7 @@ class KeyRing:
     def _usable(self, key_id: str) -> Key:
         key = self.get(key_id)
         if key.status == "revoked":
-            raise Conflict("This key is revoked, for good. Create a new key instead.")
+            raise Conflict("This key is revoked permanently. Create a new key instead.")
         return key
 
     async def _change(self, make: Callable[[], Key]) -> Key:
@@ -236,7 +230,8 @@ class KeyRing:
         return key
 
     async def _write(self, make: Callable[[], Sequence[Key]]) -> Sequence[Key]:
-        # A client that leaves must not part the store from the view: the change has its own task.
+        # A task of its own: when the client disconnects, its handler is cancelled, and a change in
+        # the store but not in memory would leave a revoked key in use.
         task = asyncio.create_task(self._commit(make))
         self._changes.add(task)
         task.add_done_callback(self._forget)
@@ -245,17 +240,17 @@ class KeyRing:
     def _forget(self, task: asyncio.Task[Sequence[Key]]) -> None:
         self._changes.discard(task)
         if not task.cancelled():
-            task.exception()  # its caller may have left; then nobody else would look
+            task.exception()  # a cancelled caller does not retrieve it, and asyncio would warn
 
     async def _commit(self, make: Callable[[], Sequence[Key]]) -> Sequence[Key]:
-        async with self._turn:
-            keys = make()  # in turn, so that it sees every earlier change
+        async with self._change_lock:
+            keys = make()  # inside the lock, so that it sees every earlier change
             if keys:
                 await self._store.put_keys(keys)
             for key in keys:
                 self._show(key)
             for key in keys:
-                self._tell(key)
+                self._notify(key)
         return keys
 
     def _show(self, key: Key) -> None:
@@ -269,22 +264,9 @@ class KeyRing:
             if key.previous_digest is not None:
                 self._previous[key.previous_digest] = key
 
-    def _tell(self, key: Key) -> None:
+    def _notify(self, key: Key) -> None:
         for listener in self._listeners:
             try:
                 listener(key)
-            except Exception:  # the change is done, and every listener must hear of it
-                log.exception("a listener failed on the change of %s", key.id)
-
-
-def _check_owner(secret: str) -> None:
-    if len(secret) < OWNER_MIN_LENGTH:
-        raise OwnerKeyRefused(
-            f"ROXY_ADMIN_API_KEY has fewer than {OWNER_MIN_LENGTH} characters: choose a longer one,"
-            " or leave it unset and one is made for you."
-        )
-    if not all("!" <= character <= "~" for character in secret):
-        raise OwnerKeyRefused(
-            "ROXY_ADMIN_API_KEY contains a space or a character outside ASCII, which no client can"
-            " send: choose another one."
-        )
+            except Exception:  # the change is made; the other listeners must still be called
+                log.exception("a listener failed for the change of key %s", key.id)

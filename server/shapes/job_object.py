@@ -7,7 +7,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from server.answers.kept_answers import KeptAnswer
-from server.store.store import UsageRow
+from server.store.rows import UsageRow
 from workers.errors import ErrorDetails
 from workers.run.job import Job, State
 

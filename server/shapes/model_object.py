@@ -6,8 +6,9 @@ from typing import Literal, TypedDict
 
 from msgspec import UNSET, Struct, UnsetType
 
-from workers.catalog.catalog import MILLION, Model, Prices, PriceTier
+from workers.catalog.catalog import Model, Prices, PriceTier
 from workers.money import to_dollars
+from workers.units import MILLION
 
 
 class PriceTierObject(Struct, frozen=True, kw_only=True):

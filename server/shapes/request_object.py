@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from server.store.store import UsageRow
+from server.store.rows import UsageRow
 from workers.run.job import Attempt
 
 

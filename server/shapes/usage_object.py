@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from server.accounting.usage_sums import FIELD_OF, Grouping
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 
 
 class UsageGroup(Struct, frozen=True, kw_only=True):

@@ -1,10 +1,10 @@
-"""The directory a gateway writes into: private, and owned by one process at a time.
+"""The directory that a gateway writes into: private, and used by one process at a time.
 
     with DataDirectory(Path("data")) as data:
         ...                      # data.database, data.export
-        data.announce(url)       # a second instance names it when it has to stop
+        data.announce(url)       # a second instance names it in its error
 
-The lock is `flock` on `roxy.lock`: the kernel lets go of it whatever kills the process.
+The lock is `flock` on `roxy.lock`: the kernel releases it however the process ends.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ log = logging.getLogger("roxy.data")
 
 
 class DirectoryTaken(StoreFailure):
-    """Another process owns the directory; `url` is where it can be reached, "" when not known."""
+    """Another process holds the directory; `url` is its address, "" when it serves none."""
 
     def __init__(self, path: Path, holder: list[str]) -> None:
         self.url = holder[1] if len(holder) > 1 else ""
         process = f" (process {holder[0]})" if holder else ""
         where = f" at {self.url}" if self.url else ""
         super().__init__(
-            f"Another roxy{process} is running{where} with the data directory {path}: use that"
-            " one, stop it, or choose another directory with --data-dir."
+            f"Another roxy{process} is running{where} with the data directory {path}: use it, stop"
+            " it, or choose another directory with --data-dir."
         )
 
 
@@ -53,8 +53,8 @@ class DataDirectory:
             self.announce()
         except (FileExistsError, NotADirectoryError) as error:
             raise StoreFailure(
-                f"The data directory {self.path} cannot be made: a file is in its place, or in that"
-                " of a directory above it. Choose another one with --data-dir."
+                f"The data directory {self.path} cannot be created: it is a file, or a directory"
+                " above it is one. Choose another one with --data-dir."
             ) from error
         except OSError as error:
             self.close()
@@ -65,18 +65,18 @@ class DataDirectory:
         return self
 
     def check_used(self) -> None:
-        """Raise StoreFailure where no gateway has ever written, and leave no trace there.
+        """Raise StoreFailure where no gateway has written yet; nothing is created there.
 
-        An export counts: a lost database is made anew from it.
+        An export is enough, because a lost database is restored from it.
         """
         try:
             used = self.database.exists() or self.export.exists()
         except OSError:
-            return  # who cannot look learns why by entering
+            return  # not readable: entering the directory raises with the reason
         if not used:
             raise StoreFailure(
-                f"There is no database in {self.path}: name the gateway's directory with"
-                " --data-dir, or start it once with `roxy serve`, which makes one."
+                f"There is no database in {self.path}: set the gateway's data directory with"
+                " --data-dir, or create one with `roxy serve`."
             )
 
     def __exit__(
@@ -88,20 +88,21 @@ class DataDirectory:
         self.close()
 
     def announce(self, url: str = "") -> None:
-        """Write into the lock file who holds it, for people and for a second instance."""
+        """Write the process id and the URL into the lock file, for people and a second instance."""
         assert self._lock is not None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()} {url}".strip().encode() + b"\n", 0)
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def _create(self) -> None:
         if not self.path.is_dir():
-            # A directory of ours is private from the first instant; its parents are not ours.
+            # `mkdir(parents=True, mode=...)` would give the mode to the last directory only, and
+            # chmod afterwards would leave a moment in which others can look inside.
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
 
@@ -109,6 +110,7 @@ class DataDirectory:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         lock = os.open(self._lock_path, flags, PRIVATE_FILE)
         try:
+            # The file is never deleted: a second process could lock the deleted one, a third a new.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(lock, 1000, 0).decode(errors="replace").split()
@@ -120,12 +122,13 @@ class DataDirectory:
         return lock
 
     def _tighten(self) -> None:
-        """Warn of a directory that others can read; make our own files private again."""
+        """Warn about a directory that others can read, and make the files in it private again."""
         if stat.S_IMODE(self.path.stat().st_mode) & 0o077:
             log.warning(
-                "others on this machine can look into the data directory: chmod 700 %s", self.path
+                "other users of this machine can read the data directory: run chmod 700 %s",
+                self.path,
             )
         for path in (self.database, self.export, self._lock_path):
             if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
                 path.chmod(PRIVATE_FILE)
-                log.warning("%s was readable by others; it is private now", path)
+                log.warning("%s was readable by others and is private now", path)

@@ -1,4 +1,4 @@
-"""API keys: what one is, what may be chosen when making one, and what may change later.
+"""API keys: their fields, what the owner chooses for a new one, and what can change later.
 
 `server/keys/key_ring.py` holds them, `server/keys/key_requests.py` reads them from requests,
 `server/shapes/key_object.py` shows them.
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 LAST_SECOND = 253_402_300_799
-"""The end of the year 9999: later instants cannot be written as a date."""
+"""The end of the year 9999, the last that `datetime` and ISO 8601 dates can express."""
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 Money = Annotated[int, Meta(ge=1, le=1_000_000_000_000_000)]
@@ -22,7 +22,7 @@ BudgetPeriod = Literal["day", "week", "month", "total"]
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a key may use; None: no limit. Money is in micro-dollars per `budget_period` (UTC)."""
+    """Limits of a key; None: no limit. Money is in micro-dollars per `budget_period` (UTC)."""
 
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
@@ -36,7 +36,7 @@ COUNT_LIMITS = tuple(name for name in Limits.__struct_fields__ if not name.start
 
 
 class LimitChanges(Struct, frozen=True, forbid_unknown_fields=True):
-    """Changes to limits: absent leaves a limit as it is, None lifts it."""
+    """Changes to limits: UNSET keeps a limit, None removes it."""
 
     requests_per_minute: Count | UnsetType | None = UNSET
     tokens_per_minute: Count | UnsetType | None = UNSET
@@ -45,14 +45,14 @@ class LimitChanges(Struct, frozen=True, forbid_unknown_fields=True):
     budget_period: BudgetPeriod | UnsetType = UNSET
 
     def apply(self, limits: Limits) -> Limits:
-        """Give `limits` with these changes."""
+        """Return `limits` with these changes."""
         return structs.replace(limits, **_stated(self))
 
 
 class Key(Struct, frozen=True):
-    """One API key. Instants are Unix seconds; `models` None allows every model.
+    """One API key. Times are Unix seconds; `models` None allows every model.
 
-    Digests are SHA-256. After a rotation the previous secret is good until `previous_until`.
+    Digests are SHA-256. After a rotation the previous secret is accepted until `previous_until`.
     """
 
     id: str
@@ -91,7 +91,7 @@ class NewKey(Struct, frozen=True):
 
 
 class KeyChanges(Struct, frozen=True):
-    """Changes to a key: absent leaves a field as it is, None clears it."""
+    """Changes to a key: UNSET keeps a field, None clears it."""
 
     name: str | UnsetType = UNSET
     status: Literal["active", "disabled"] | UnsetType = UNSET
@@ -101,7 +101,7 @@ class KeyChanges(Struct, frozen=True):
     limits: LimitChanges | UnsetType | None = UNSET
 
     def apply(self, key: Key) -> Key:
-        """Give `key` with these changes."""
+        """Return `key` with these changes."""
         stated = _stated(self)
         if self.limits is None:
             stated["limits"] = Limits()
@@ -111,7 +111,7 @@ class KeyChanges(Struct, frozen=True):
 
 
 def _stated(changes: Struct) -> dict[str, object]:
-    """Give the fields that were sent."""
+    """Return the fields that are not UNSET."""
     return {
         name: value
         for name in changes.__struct_fields__

@@ -1,4 +1,4 @@
-"""Write files that only their owner may read, and that are whole or not there at all."""
+"""Write files that only their owner can read, and replace them in one step."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ PRIVATE_DIRECTORY = 0o700
 
 
 def create_private(path: Path) -> None:
-    """Create an empty file with mode 0600 before its first byte. Raises FileExistsError."""
+    """Create an empty file with mode 0600. Raises FileExistsError.
+
+    The mode is set at creation: after a later chmod, others could hold the file open already.
+    """
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE))
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replace a file's content, durably: a reader finds the old or the new one, never a part.
+    """Replace a file's content durably; a reader finds the old or the new content, never a part.
 
-    Blocks on the disk: call it in a thread. Raises OSError, and then the old content stays.
+    Blocks on the disk: call it in a thread. Raises OSError and keeps the old content.
     """
+    # In the same directory: a rename is atomic within one file system only (rename(2)).
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     try:
@@ -31,8 +35,11 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def put_in_place(part: Path, path: Path) -> None:
-    """Give a finished file its name, durably. Blocks on the disk."""
-    _sync(part)
+    """Rename a finished file to its final name, durably. Blocks on the disk.
+
+    The directory is synced too, because the new name is part of it (fsync(2), Notes).
+    """
+    _sync(part)  # before the rename, or a power failure could leave the new name with no content
     part.replace(path)
     _sync(path.parent)
 

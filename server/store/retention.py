@@ -1,4 +1,4 @@
-"""Forget single requests after the retention time, and counters that have run full; sums stay."""
+"""Delete old usage rows and idle counters; daily sums stay."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from datetime import UTC, datetime, timedelta
 
 from server.store.store import Store
 from workers.errors import StoreUnavailable
+from workers.units import DAY_S, HOUR_S, MINUTE_S
 
-FIRST_AFTER_S = 60.0
-EVERY_S = 6 * 3600.0
-COUNTERS_FULL_AFTER_S = 2 * 86_400.0
-"""No limit but a budget looks back longer than a day; guests' counters hold their addresses."""
+FIRST_AFTER_S = MINUTE_S
+"""The first run waits, so that it does not slow down the start."""
+EVERY_S = 6 * HOUR_S
+COUNTERS_IDLE_AFTER_S = 2 * DAY_S
+"""Longer than the window of any limit but budgets. Guests' counters contain their addresses."""
 
 log = logging.getLogger("roxy.retention")
 
 
 class Retention:
-    """Prune the store a minute after the start and every six hours, until `aclose`."""
+    """A task that prunes the store every six hours, until `aclose`."""
 
     def __init__(self, store: Store, days: int) -> None:
         self._store = store
@@ -27,7 +29,7 @@ class Retention:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="retention")
 
     async def aclose(self) -> None:
-        """Stop."""
+        """Cancel the task."""
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -39,13 +41,13 @@ class Retention:
             try:
                 await self.prune()
             except StoreUnavailable as error:
-                log.warning("old usage was not pruned: %s", error)
+                log.warning("cannot delete old usage rows: %s", error)
 
     async def prune(self) -> None:
-        """Forget once. Raises StoreUnavailable."""
+        """Prune the store once. Raises StoreUnavailable."""
         now = time.time()
         first_kept = datetime.fromtimestamp(now, UTC).date() - timedelta(days=self._days)
-        gone = await self._store.prune(first_kept.isoformat())
-        if gone:
-            log.info("%d usage rows older than %s pruned", gone, first_kept)
-        await self._store.drop_counters(now - COUNTERS_FULL_AFTER_S)
+        deleted = await self._store.prune(first_kept.isoformat())
+        if deleted:
+            log.info("deleted %d usage rows older than %s", deleted, first_kept)
+        await self._store.drop_counters(now - COUNTERS_IDLE_AFTER_S)

@@ -1,9 +1,9 @@
-"""The database file: check it, make it, copy it, migrate it, open it.
+"""The database file: check, create, copy, migrate and open it.
 
-A file that is damaged, foreign or too new is looked at without being written to, and refused with
-a `StoreFailure`; nothing ever starts empty in its place. A new file is built under another name
-and renamed when it is whole, so an empty `roxy.db` is always damage and never a first start.
-All of this blocks: it runs at start, in the store's thread.
+A file that is damaged, foreign or too new is read only, and refused with a StoreFailure; the
+gateway never starts with an empty database in its place. A new file is built under another name and
+renamed when it is complete, so an empty `roxy.db` is always damage and never a first start.
+All of this blocks; it runs at start, in the store's thread.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from server.store.migrate import Migration, apply_migration, find_pending, released_migrations
 from server.store.private_file import create_private, put_in_place
 from server.store.store import StoreFailure
+from workers.units import MIB
 
 log = logging.getLogger("roxy.store")
 
@@ -25,24 +26,26 @@ APPLICATION_ID = 0x526F7879
 
 HEADER_BYTES = 100
 MAGIC = b"SQLite format 3\0"
-WHOLE_CHECK_BYTES = 8 * 1024 * 1024
-"""Up to this size all pages are checked at start (20 to 35 ms), beyond it what is kept for ever."""
+WHOLE_CHECK_BYTES = 8 * MIB
+"""Up to this size all pages are checked at start (20 to 35 ms); beyond it the KEPT_TABLES only."""
 
 OTHER_DIRECTORY = "choose another one with --data-dir"
 OTHER_PLACE = "choose another place for the copy"
 KEPT_TABLES = ("migrations", "keys", "meta", "counters", "usage_daily")
+"""All tables but the usage rows, which are many and are deleted after the retention time."""
 PATIENCE_S = 1.5
+"""How long a call waits for the file's lock; another program rarely holds it for longer."""
 
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 DENIED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN})
 DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM})
 ENVIRONMENT = DAMAGE | LOCKED | DENIED | DISK
-"""Primary result codes that come from the world outside, not from a bug of ours."""
+"""Primary result codes whose cause is the disk or another program, not a bug in the gateway."""
 
 
 def open_database(path: Path, migrations: Sequence[Migration] | None = None) -> sqlite3.Connection:
-    """Open the gateway's database, made or migrated as needed. Raises StoreFailure."""
+    """Open the gateway's database; create or migrate it as needed. Raises StoreFailure."""
     known = released_migrations() if migrations is None else migrations
     with _explained(path):
         if path.exists():
@@ -55,18 +58,21 @@ def open_database(path: Path, migrations: Sequence[Migration] | None = None) -> 
 
 
 def connect(path: Path, mode: str, *, immutable: bool = False) -> sqlite3.Connection:
-    """Connect in autocommit mode; `mode` is "ro" or "rw", so that no file is made by accident.
+    """Connect in autocommit mode; `mode` is "ro" or "rw", which do not create a missing file.
 
-    `immutable` reads the main file alone and leaves no trace beside it.
+    `immutable` ignores the -wal file and creates no -shm file beside a database that is only read
+    (https://www.sqlite.org/uri.html, "immutable").
     """
     uri = f"{path.absolute().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}"
+    # isolation_level=None: Python begins no transactions of its own, so BEGIN stands in our code.
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=PATIENCE_S)
 
 
 def check_database(path: Path, known: Sequence[Migration]) -> Sequence[Migration]:
-    """Check an existing file without changing it; gives the migrations it still needs."""
+    """Check an existing file without changing it; return the migrations it still needs."""
     wal = _beside(path, "-wal")
-    unfinished = wal.exists() and wal.stat().st_size > 0  # the last process was killed
+    # The last connection deletes the -wal when it closes; a process that was killed leaves it.
+    unfinished = wal.exists() and wal.stat().st_size > 0
     with _explained(path):
         _check_header(path, may_grow=unfinished)
         with closing(connect(path, "ro", immutable=not unfinished)) as db:
@@ -74,17 +80,18 @@ def check_database(path: Path, known: Sequence[Migration]) -> Sequence[Migration
             try:
                 return find_pending(db, path, known)
             except sqlite3.OperationalError as error:
+                # The generic SQLITE_ERROR is "no such table": the record of migrations is missing.
                 if primary_code(error) == sqlite3.SQLITE_ERROR:
                     raise _damaged(path, str(error)) from error
                 raise
 
 
 def backup_database(source: Path, target: Path) -> None:
-    """Copy a database, also one in use, into a new private file. Raises StoreFailure."""
+    """Copy a database, even one in use, into a new private file. Raises StoreFailure."""
     if not source.exists():
-        raise StoreFailure(f"{source} does not exist: there is nothing to back up.")
+        raise StoreFailure(f"{source} does not exist, so there is nothing to back up.")
     if target.exists():
-        raise StoreFailure(f"{target} exists: choose another name for the backup.")
+        raise StoreFailure(f"{target} already exists: choose another name for the backup.")
     _copy(source, target, OTHER_PLACE)
 
 
@@ -114,21 +121,21 @@ def _create(path: Path, known: Sequence[Migration]) -> None:
     wal = _beside(path, "-wal")
     if wal.exists() and wal.stat().st_size > 0:
         raise StoreFailure(
-            f"{path} is missing, but its {wal.name} is there: put {path.name} back, or move"
-            f" {wal.name} away to start with a new database."
+            f"{path} is missing, but {wal.name} exists: restore {path.name}, or move {wal.name}"
+            " away to start with a new database."
         )
     new = _beside(path, ".new")
     for leftover in ("", "-journal", "-wal", "-shm"):
         _beside(new, leftover).unlink(missing_ok=True)
     create_private(new)
     with closing(connect(new, "rw")) as db:
-        db.execute("PRAGMA synchronous = OFF")  # it is synced as a whole before it gets its name
+        db.execute("PRAGMA synchronous = OFF")  # `put_in_place` syncs the whole file
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         for migration in known:
             apply_migration(db, migration)
         db.execute("PRAGMA journal_mode = WAL")
     put_in_place(new, path)
-    log.info("made a new database: %s", path)
+    log.info("created a new database: %s", path)
 
 
 def _migrate(path: Path, pending: Sequence[Migration]) -> None:
@@ -141,20 +148,23 @@ def _migrate(path: Path, pending: Sequence[Migration]) -> None:
                 apply_migration(db, migration)
             except sqlite3.Error as error:
                 raise StoreFailure(
-                    f"Migration {migration.name} of {path} failed ({error}): it was undone, and"
-                    f" the database from before is also in {backup.name}."
+                    f"Migration {migration.name} of {path} failed ({error}) and was undone. A copy"
+                    f" from before the migrations is in {backup.name}."
                 ) from error
-            log.info("migrated %s: %s (before: %s)", path, migration.name, backup.name)
+            log.info("migrated %s: %s (copy: %s)", path, migration.name, backup.name)
 
 
 def _open_for_service(path: Path) -> sqlite3.Connection:
     db = connect(path, "rw")
     try:
+        # WAL: readers such as `roxy backup` do not block the writer, and a commit is one append.
         db.execute("PRAGMA journal_mode = WAL").fetchall()
-        db.execute("PRAGMA foreign_keys = ON")
-        db.execute("PRAGMA journal_size_limit = 67108864")
+        db.execute("PRAGMA foreign_keys = ON")  # off by default, and per connection
+        # Without a limit the -wal keeps its largest size for ever (https://www.sqlite.org/wal.html).
+        db.execute(f"PRAGMA journal_size_limit = {64 * MIB}")
+        # A statement that changes no row still fails on a read-only file: fail at start, not later.
         db.execute("BEGIN")
-        db.execute("DELETE FROM migrations WHERE 0")  # may it be written? Better asked now
+        db.execute("DELETE FROM migrations WHERE 0")
         db.execute("ROLLBACK")
     except BaseException:
         db.close()
@@ -163,7 +173,10 @@ def _open_for_service(path: Path) -> sqlite3.Connection:
 
 
 def _check_header(path: Path, *, may_grow: bool) -> None:
-    """Check the first 100 bytes; `may_grow`: part of the database is still in the -wal."""
+    """Check the header (https://www.sqlite.org/fileformat2.html, section 1.3).
+
+    `may_grow`: the end of the database is still in the -wal.
+    """
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
     size = path.stat().st_size
@@ -173,13 +186,13 @@ def _check_header(path: Path, *, may_grow: bool) -> None:
         raise _damaged(path, "this is not an SQLite database")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise StoreFailure(
-            f"{path} is a database of another program: it was left as it is. Move it away, or"
+            f"{path} is a database of another program and was not changed. Move it away, or"
             " choose another directory with --data-dir."
         )
     page_size = int.from_bytes(header[16:18], "big")
-    page_size = 65536 if page_size == 1 else page_size
+    page_size = 65536 if page_size == 1 else page_size  # 65536 does not fit into the two bytes
     if size < page_size * int.from_bytes(header[28:32], "big") and not may_grow:
-        raise _damaged(path, "its end is missing")
+        raise _damaged(path, "it is shorter than its header says")
 
 
 def _check_pages(db: sqlite3.Connection, path: Path) -> None:
@@ -195,9 +208,9 @@ def _check_pages(db: sqlite3.Connection, path: Path) -> None:
 
 @contextmanager
 def _explained(path: Path, instead: str = OTHER_DIRECTORY) -> Iterator[None]:
-    """Turn what SQLite and the disk say at start into one clear line.
+    """Turn errors of SQLite and the disk into a StoreFailure with one line.
 
-    `instead` is what else can be done where the path cannot be used.
+    `instead` is the alternative to offer where the path cannot be used.
     """
     try:
         yield
@@ -207,14 +220,14 @@ def _explained(path: Path, instead: str = OTHER_DIRECTORY) -> Iterator[None]:
             raise _damaged(path, str(error)) from error
         if code in LOCKED:
             raise StoreFailure(
-                f"{path} is locked by another program: close that one and start again."
+                f"{path} is locked by another program: close that program and start again."
             ) from error
         if code in DENIED:
             raise _denied(path, str(error), instead) from error
         if code in DISK:
             raise StoreFailure(
-                f"{path} cannot be written ({error}): make room on its disk, or look at the disk's"
-                " health, and start again."
+                f"{path} cannot be written ({error}): free space on its disk, or check the disk for"
+                " errors, and start again."
             ) from error
         raise
     except OSError as error:
@@ -222,16 +235,19 @@ def _explained(path: Path, instead: str = OTHER_DIRECTORY) -> Iterator[None]:
 
 
 def primary_code(error: sqlite3.Error) -> int | None:
-    """Give SQLite's primary result code; None for errors of Python's own making."""
+    """Return SQLite's primary result code; None for errors that Python's module raises itself.
+
+    Extended codes hold the primary one in their low byte (https://www.sqlite.org/rescode.html).
+    """
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
 def _damaged(path: Path, detail: str) -> StoreFailure:
     return StoreFailure(
-        f"{path} is damaged ({detail}): it was left as it is. Restore a backup in its place, or"
-        f" move {path.name} and {path.name}-wal away: the next start makes a new database with the"
-        " keys of api-keys.json."
+        f"{path} is damaged ({detail}) and was not changed. Restore a backup, or move {path.name}"
+        f" and {path.name}-wal away: the next start creates a new database with the keys of"
+        " api-keys.json."
     )
 
 

@@ -1,8 +1,8 @@
-"""Keep everything in one SQLite file.
+"""Keep all data in one SQLite file.
 
-Each call is one transaction in the database's own thread. Key changes are synced to the disk
-before they return (synchronous FULL); usage is not (NORMAL): a killed process loses none of what
-was committed, a power cut perhaps the last moments, neither ever the file's consistency.
+Each call is one transaction in the database's thread. Key changes are synced to the disk before
+they return (synchronous FULL), usage is not (NORMAL): a killed process loses no committed usage, a
+power failure may lose that of the last moments, and neither damages the file.
 """
 
 from __future__ import annotations
@@ -22,33 +22,34 @@ from msgspec import structs
 
 from server.store.key import Key, Limits
 from server.store.migrate import Migration
-from server.store.sqlite_file import PATIENCE_S, open_database
-from server.store.sqlite_thread import SqliteThread, transaction
-from server.store.store import (
+from server.store.rows import (
     NOT_FAILED,
     Batch,
     CounterRow,
     Percentile,
     SessionRow,
-    StoreFailure,
     UsageDay,
     UsagePage,
     UsageRow,
 )
+from server.store.sqlite_file import PATIENCE_S, open_database
+from server.store.sqlite_thread import SqliteThread, transaction
+from server.store.store import StoreFailure
 from workers.run.job import Attempt
+from workers.units import DAY_S
 
 log = logging.getLogger("roxy.store")
 
 Values = tuple[Any, ...]
 
 PRUNE_ROWS = 2000
-"""Rows deleted in one turn of the thread: some 10 ms, so that key changes need not wait."""
+"""Rows deleted in one call: about 10 ms, so that key changes in between do not wait for long."""
 
-DAY_S = 86_400
 EPOCH = date(1970, 1, 1)
 
-MOST_OF_ANYTHING = 10**12
-"""Larger numbers of tokens, money or time in one request are an upstream's nonsense."""
+MAX_PER_REQUEST = 10**12
+"""Upper bound for tokens, money or time of one request. Larger numbers are an upstream's error, and
+from 2**63 on they do not fit into SQLite's INTEGER."""
 
 KEY_COLUMNS = (
     "id, name, redacted, sha256, created_at, last_used_at, expires_at, status, models,"
@@ -75,7 +76,7 @@ PUT_KEY = (
         for name in KEY_COLUMNS.split(", ")
         if name not in ("id", "created_at", "last_used_at")
     )
-    # The last use is written behind by `record`, perhaps after the caller read the key.
+    # `record` may have written a later last use since the caller read the key.
     + ", last_used_at = nullif(max(ifnull(last_used_at, 0), ifnull(excluded.last_used_at, 0)), 0)"
 )
 PUT_META = (
@@ -83,7 +84,9 @@ PUT_META = (
     " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 SESSION_COLUMNS = "sha256, principal, credential_sha256, created_at, seen_at"
+# Digests, not secrets: whoever reads the file cannot sign in with them.
 ADD_SESSION = f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({_marks(SESSION_COLUMNS)})"
+# max(): a repeated write must not set the time back.
 SEEN_SESSION = "UPDATE sessions SET seen_at = max(seen_at, ?) WHERE sha256 = ?"
 END_SESSION = "DELETE FROM sessions WHERE sha256 = ?"
 ADD_USAGE = f"INSERT INTO usage ({USAGE_COLUMNS}) VALUES ({_marks(USAGE_COLUMNS)})"
@@ -107,7 +110,7 @@ PRUNE = (
 class SqliteStore:
     """A `Store` in one file; an async context manager. Entering raises StoreFailure.
 
-    `patience_s` is how long a call waits for its turn, the locks of other programs included.
+    `patience_s` is how long a call waits to start, locks of other programs included.
     """
 
     def __init__(
@@ -134,10 +137,10 @@ class SqliteStore:
 
     @property
     def trouble(self) -> str | None:
-        """Say what is wrong at the moment, for health checks; None: the last call worked."""
+        """Return the current error, for health checks; None: the last write succeeded."""
         return self._db.trouble
 
-    # Keys and facts
+    # Keys and named values
 
     async def load_keys(self) -> list[Key]:
         """Read every key. Raises StoreFailure when one cannot be read."""
@@ -150,10 +153,6 @@ class SqliteStore:
                 " place."
             ) from error
 
-    async def put_key(self, key: Key) -> None:
-        """Insert or update a key; durable on return."""
-        await self.put_keys((key,))
-
     async def put_keys(self, keys: Sequence[Key]) -> None:
         """Insert or update keys, all or none; durable on return."""
         values = [_key_values(key) for key in keys]
@@ -165,12 +164,12 @@ class SqliteStore:
         await self._db.run(put)
 
     async def load_meta(self, name: str) -> bytes | None:
-        """Read a small named fact."""
+        """Read a named value; None: it is not set."""
         rows = await self._read("SELECT value FROM meta WHERE name = ?", (name,))
         return bytes(rows[0][0]) if rows else None
 
     async def put_meta(self, name: str, value: bytes) -> None:
-        """Write a small named fact; durable on return."""
+        """Write a named value; durable on return."""
         await self._write(PUT_META, (name, value), durable=True)
 
     # Sessions
@@ -204,7 +203,8 @@ class SqliteStore:
         return [CounterRow(*row) for row in rows]
 
     async def drop_counters(self, before: float) -> int:
-        """Forget counters not written since `before` (Unix seconds), but no budgets."""
+        """Delete counters not written since `before`, except budgets; return how many."""
+        # A total or monthly budget still counts when its key has not been used for weeks.
         statement = "DELETE FROM counters WHERE kind NOT LIKE 'budget%' AND updated_at < ?"
         return await self._write(statement, (before,))
 
@@ -235,7 +235,7 @@ class SqliteStore:
         where, values = _where({"seq <": before, "status =": status}, key_id, model)
         rows = await self._read(
             f"SELECT {USAGE_COLUMNS}, seq FROM usage{where} ORDER BY seq DESC LIMIT ?",
-            (*values, limit + 1),
+            (*values, limit + 1),  # one more tells whether there is a next page
         )
         page = rows[:limit]
         return UsagePage(
@@ -251,13 +251,13 @@ class SqliteStore:
         key_id: str | None = None,
         model: str | None = None,
     ) -> Percentile:
-        """Give a percentile of the TTFT in milliseconds, of the single requests still on record."""
+        """Compute a percentile of the TTFT in milliseconds over the usage rows still kept."""
         span = {"at >=": _midnight(first_day), "at <": _midnight(last_day) + DAY_S}
         where, values = _where({**span, "ttft_ms >=": 0}, key_id, model)
 
         def read(db: sqlite3.Connection) -> Percentile:
             (count,) = db.execute(f"SELECT count(*) FROM usage{where}", values).fetchone()
-            rank = max(-(-count * percent // 100), 1)
+            rank = max(-(-count * percent // 100), 1)  # nearest rank: rounded up, from 1
             found = db.execute(
                 f"SELECT ttft_ms FROM usage{where} ORDER BY ttft_ms LIMIT 1 OFFSET ?",
                 (*values, rank - 1),
@@ -267,7 +267,7 @@ class SqliteStore:
         return await self._db.run(read, reads=True)
 
     async def find_usage_row(self, request_id: str) -> UsageRow | None:
-        """Find one request; of several with this id the newest."""
+        """Find one request by its id, the newest if there are several; None: there is none."""
         rows = await self._read(
             f"SELECT {USAGE_COLUMNS} FROM usage WHERE request_id = ? ORDER BY seq DESC LIMIT 1",
             (request_id,),
@@ -275,7 +275,7 @@ class SqliteStore:
         return _usage_row(rows[0]) if rows else None
 
     async def prune(self, before_day: str) -> int:
-        """Delete usage rows older than a UTC day; daily sums stay. Gives how many went."""
+        """Delete usage rows older than a UTC day; daily sums stay. Return how many were deleted."""
         before = _midnight(before_day)
         deleted = 0
         while True:
@@ -285,7 +285,7 @@ class SqliteStore:
                 return deleted
 
     async def check_writable(self) -> None:
-        """Write a little, to know whether writing works."""
+        """Write a small value to test whether writing works."""
         await self._write(PUT_META, ("written_at", str(int(time.time())).encode()))
 
     # The thread
@@ -324,7 +324,7 @@ def _record(db: sqlite3.Connection, batch: Batch) -> None:
 
 
 def _midnight(day: str) -> float:
-    """Give when a UTC day begins."""
+    """Return the Unix time at which a UTC day begins."""
     return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
 
 
@@ -333,7 +333,7 @@ def _day(number: int) -> str:
 
 
 def _amounts(row: UsageRow) -> tuple[int, ...]:
-    """Give what a row adds to its day, in the order of DAY_SUMS."""
+    """Return what a row adds to its day, in the order of DAY_SUMS."""
     used_tokens = row.prompt_tokens is not None or row.completion_tokens is not None
     return (
         1,
@@ -353,14 +353,14 @@ def _amounts(row: UsageRow) -> tuple[int, ...]:
 
 def _plausible(row: UsageRow, amounts: tuple[int, ...]) -> bool:
     numbers = (*amounts, row.cache_write_tokens or 0, row.queued_ms)
-    return min(numbers) >= 0 and max(numbers) <= MOST_OF_ANYTHING
+    return min(numbers) >= 0 and max(numbers) <= MAX_PER_REQUEST
 
 
 def _capped(row: UsageRow) -> UsageRow:
-    """Cap absurd numbers: one too large for a column would hold up every row written with it."""
-    log.warning("request %s reported absurd usage; it is capped", row.request_id)
+    """Cap impossible numbers: one that no column can hold would make its whole batch fail."""
+    log.warning("request %s reported impossible usage; it was capped", row.request_id)
     numbers = {
-        name: min(max(value, 0), MOST_OF_ANYTHING)
+        name: min(max(value, 0), MAX_PER_REQUEST)
         for name, value in structs.asdict(row).items()
         if type(value) is int
     }
@@ -401,12 +401,17 @@ def _key_values(key: Key) -> Values:
 def _key(row: Values) -> Key:
     models, limits, rest = row[8], row[9:14], row[14:]
     allowed = None if models is None else MODELS.decode(models)
-    fields: Values = (*row[:8], allowed, Limits(*limits), *rest)  # in the order of Key's own
+    fields: Values = (
+        *row[:8],
+        allowed,
+        Limits(*limits),
+        *rest,
+    )  # in the order of the fields of Key
     return Key(*fields)
 
 
 def _usage_values(row: UsageRow) -> Values:
-    values = structs.astuple(row)  # attempts, hardly ever told, stand last
+    values = structs.astuple(row)  # `attempts`, the only field that is not a plain value, is last
     if row.attempts is not None:
         return (*values[:-1], msgspec.json.encode(row.attempts).decode())
     return values

@@ -1,8 +1,8 @@
-"""One SQLite connection in one thread of its own.
+"""One SQLite connection in a thread of its own.
 
-Each call crosses to the thread once, as a whole function: calls never mix, and a caller that is
-cancelled tears nothing. A call that cannot have its turn in time (the file is locked, the thread
-is busy) gives up without having begun, so that nobody waits longer than the patience.
+Each call runs in the thread as one whole function: calls do not interleave, and a cancelled caller
+interrupts nothing half-way. A call that cannot start in time, because the file is locked or the
+thread is busy, fails without having begun, so no caller waits longer than `patience_s`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ log = logging.getLogger("roxy.store")
 Result = TypeVar("Result")
 
 FETCH_ROWS = 64
-"""aiosqlite's size of a step through a cursor; no cursor leaves the thread here."""
+"""Rows per step of aiosqlite's cursors. None is used here: each function reads all its rows."""
 
 
 class SqliteThread(aiosqlite.Connection):
     """An aiosqlite connection that runs whole functions, and ends together with its thread.
 
-    `patience_s` is how long a call waits for its turn, the locks of other programs included.
-    `trouble` says what is wrong at the moment; None: nothing has failed since the last write that
-    worked. Reads often work while nothing can be written, so they prove nothing.
+    `patience_s` is how long a call waits to start, locks of other programs included. `trouble` is
+    the current error; None: no call has failed since the last successful write. A successful read
+    does not clear it, because reads often work while writes fail.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SqliteThread(aiosqlite.Connection):
         self._serving = False
 
     async def start(self) -> None:
-        """Start the thread and open the database in it. Raises what the opener raises."""
+        """Start the thread and open the database in it. Raises the opener's errors."""
         try:
             await self
         except BaseException:
@@ -55,19 +55,20 @@ class SqliteThread(aiosqlite.Connection):
         self._serving = True
 
     async def close(self) -> None:
-        """Finish what was asked for, close the database and end the thread."""
+        """Finish the calls under way, close the database and end the thread."""
         self._serving = False
         try:
             await super().close()
         finally:
-            self._thread.join()  # it has nothing left to do but return
+            # aiosqlite does not join its thread; without this it could outlive the event loop.
+            self._thread.join()
 
     async def run(
         self, work: Callable[[sqlite3.Connection], Result], *, reads: bool = False
     ) -> Result:
-        """Do `work` in the thread; `reads`: it writes nothing.
+        """Run `work` in the thread and return its result; `reads`: it writes nothing.
 
-        Raises StoreUnavailable, and then nothing was changed.
+        Raises StoreUnavailable; nothing was changed then.
         """
         if not self._serving:
             raise StoreUnavailable("The gateway has closed its database. Try again shortly.")
@@ -77,6 +78,7 @@ class SqliteThread(aiosqlite.Connection):
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise TimeoutError("it was busy for too long")
+            # The wait in the thread's queue and the wait for the file's lock share one patience.
             db.execute(f"PRAGMA busy_timeout = {int(left_s * 1000)}")
             return work(db)
 
@@ -84,7 +86,7 @@ class SqliteThread(aiosqlite.Connection):
             result: Result = await self._execute(turn, self._conn)  # type: ignore[no-untyped-call]
         except (sqlite3.Error, TimeoutError) as error:
             if isinstance(error, sqlite3.Error) and primary_code(error) not in ENVIRONMENT:
-                raise  # a bug of ours
+                raise  # a bug in the gateway, such as a wrong statement
             self._note(str(error))
             raise StoreUnavailable from error
         if not reads:
@@ -92,9 +94,9 @@ class SqliteThread(aiosqlite.Connection):
         return result
 
     def _note(self, trouble: str | None) -> None:
-        """Log when trouble begins and ends, not every call in between."""
+        """Keep the current error; log the first failure and the recovery, not each call between."""
         if trouble is not None and self.trouble is None:
-            log.error("%s cannot be used at the moment: %s", self._path, trouble)
+            log.error("%s cannot be used: %s", self._path, trouble)
         elif trouble is None and self.trouble is not None:
             log.warning("%s can be used again", self._path)
         self.trouble = trouble
@@ -102,15 +104,21 @@ class SqliteThread(aiosqlite.Connection):
 
 @contextmanager
 def transaction(db: sqlite3.Connection, *, durable: bool = False) -> Iterator[None]:
-    """Commit what is done inside, or nothing of it; `durable` syncs it to the disk first."""
-    # SQLite refuses to change this inside a transaction, so it is said before each.
+    """Commit the statements of the block, or none of them.
+
+    `durable` waits until they are on the disk: in WAL mode, FULL syncs the -wal after each commit,
+    NORMAL only before a checkpoint (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    """
+    # SQLite refuses to change this inside a transaction, so it is set before each one.
     db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    # IMMEDIATE takes the write lock at once. A deferred transaction that takes it after a read
+    # fails with SQLITE_BUSY, without waiting, when another program has written in between.
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
         db.execute("COMMIT")
     except BaseException:
-        if db.in_transaction:
+        if db.in_transaction:  # some errors, such as a full disk, have rolled back already
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
         raise

@@ -9,10 +9,10 @@ import pytest
 from support.fakes.clocks import NOON, Clocks
 
 from server.accounting.counters import Counters, GuestLimits, Shared, Standing, Taken
-from server.accounting.limits import DAY_S
 from server.accounting.memory_counters import MemoryCounters
 from server.store.key import Limits
 from workers.errors import BudgetExceeded, GatewayError, RateLimited
+from workers.units import DAY_S
 
 KEY = "key_a"
 

@@ -19,8 +19,9 @@ from server.config.settings import Guests
 from server.identity.authentication import OWNER, Principal
 from server.keys.key_ring import KeyRing
 from server.store.key import Limits, NewKey
+from server.store.rows import UsageRow
 from server.store.sqlite_store import SqliteStore
-from server.store.store import Store, UsageRow
+from server.store.store import Store
 from workers.catalog.catalog import Model, Prices
 from workers.errors import InvalidKey, Overloaded, StoreUnavailable, UpstreamUnavailable
 from workers.request.chat_request import Usage, parse_chat
@@ -75,7 +76,7 @@ class House:
         self.counters = MemoryCounters(clock=clocks.now, wall=clocks.wall)
         self.admission = Admission(self.counters, Guests())
         self.ledger = Ledger(
-            self.disk, self.counters, self.keys, wall=clocks.wall, max_rows=max_rows
+            self.disk.record, self.counters, self.keys, wall=clocks.wall, max_rows=max_rows
         )
         self.asked = 0
 
@@ -361,8 +362,8 @@ async def test_a_failing_store_loses_nothing_and_is_tried_until_it_heals(
     (key,) = await store.load_keys()
     assert key.last_used_at == NOON
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
-    assert "cannot be saved, it is kept and tried again: the disk is full" in caplog.text
-    assert "is being saved again" in caplog.text
+    assert "cannot be saved; it is kept and retried: the disk is full" in caplog.text
+    assert "is saved again" in caplog.text
 
 
 async def test_an_unexpected_failure_keeps_the_rows_and_shows_where_it_came_from(
@@ -392,7 +393,7 @@ async def test_past_the_cap_the_oldest_rows_go_and_it_is_said_loudly(
     assert house.ledger.lost_rows == 15
     assert [row.request_id for row in await house.rows()] == [f"req_{n}" for n in range(16, 26)]
     errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
-    assert errors == ["the store has failed for so long that the oldest usage rows are being lost"]
+    assert errors == ["the database has failed for so long that the oldest usage rows are dropped"]
     assert "rows lost so far: 15" in caplog.text
     standing = house.admission.standing(holder)
     assert standing.budget is not None

@@ -11,8 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.accounting.limits import (
-    DAY_S,
-    MINUTE_S,
     Bucket,
     Meter,
     Tally,
@@ -22,6 +20,7 @@ from server.accounting.limits import (
     rate_limit_headers,
 )
 from server.store.key import BudgetPeriod
+from workers.units import DAY_S, MINUTE_S
 
 
 class ArrivalTimes:

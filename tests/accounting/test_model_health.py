@@ -14,8 +14,8 @@ from support.browsing.browser import _chromium, open_chat, visiting  # noqa: F40
 from support.fakes.upstream import FakeUpstream, refusal, stream_of
 from support.front_door import MODEL, Door, front_door
 
-from server.accounting.model_health import RING, WINDOW_S, Health, ModelHealth
-from server.store.store import UsageRow
+from server.accounting.model_health import KEPT_REQUESTS, WINDOW_S, Health, ModelHealth
+from server.store.rows import UsageRow
 from webui.shell.health_words import HealthWords, health_words
 
 
@@ -81,10 +81,10 @@ def test_only_what_the_models_side_caused_is_a_failure(
 def test_an_hour_is_remembered_and_no_more_than_the_ring_holds() -> None:
     clock = Clock()
     health = ModelHealth(wall=clock)
-    for _ in range(2 * RING):
+    for _ in range(2 * KEPT_REQUESTS):
         health.note(row(clock.now))
     found = health.find(MODEL)
-    assert found is not None and found.requests == RING
+    assert found is not None and found.requests == KEPT_REQUESTS
     clock.now += WINDOW_S
     assert health.find(MODEL) is None
     assert health.find("no/such") is None

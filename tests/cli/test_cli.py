@@ -275,7 +275,7 @@ def test_a_file_in_the_place_of_the_data_directory_is_said_to_be_one(
     (shell.path / "file").touch()
     for place in ("file", "file/below"):
         complaint = shell.run(*command, "--data-dir", place).complaint
-        assert f"{shell.path / place} cannot be made: a file is in its place" in complaint
+        assert f"{shell.path / place} cannot be created: it is a file" in complaint
         assert "write access" not in complaint
 
 

@@ -28,15 +28,15 @@ MISTAKES = [
     (("create", ""), "'name'"),
     (("create", "x" * 101), "'name'"),
     (("create", "a\nb"), "'name'"),
-    (("create", "x", "--models", "no/such"), "'no/such'. `roxy check --offline` lists"),
+    (("create", "x", "--models", "no/such"), "'no/such': `roxy check --offline` lists"),
     (("create", "x", "--models", ","), "'models'"),
     (("create", "x", "--requests-per-minute", "-1"), "limits.requests_per_minute"),
     (("create", "x", "--tokens-per-minute", "9" * 30), "limits.tokens_per_minute"),
     (("create", "x", "--tokens-per-minute", "0"), "limits.tokens_per_minute"),
     (("create", "x", "--concurrent-requests", "0"), "limits.concurrent_requests"),
-    (("revoke", "key_0000000000000000"), "No such key. `roxy keys list` shows the keys."),
-    (("revoke", "../models"), "No such key"),
-    (("rotate", "key_0000000000000000"), "No such key. `roxy keys list` shows the keys."),
+    (("revoke", "key_0000000000000000"), "no key 'key_0000000000000000': `roxy keys list` shows"),
+    (("revoke", "../models"), "There is no key '../models'"),
+    (("rotate", "key_0000000000000000"), "no key 'key_0000000000000000': `roxy keys list` shows"),
     (("rotate", "key_0000000000000000", "--grace-s", "-1"), "grace_s"),
     (("import", "missing.json"), "missing.json"),
     (("import", "roxy.toml"), "roxy.toml"),
@@ -80,7 +80,7 @@ def test_a_new_key_is_alone_on_standard_output_and_listed_without_its_secret(
     assert "no keys" in shell.run("keys", "list").out
     made = shell.run("keys", "create", "ci")
     assert SECRET.fullmatch(made.out.removesuffix("\n")), "for KEY=$(roxy keys create ci)"
-    assert "shown this once" in made.err and not SECRET.search(made.err)
+    assert "shown only once" in made.err and not SECRET.search(made.err)
     listed = shell.run("keys", "list")
     header, row = listed.out.splitlines()
     assert header.split("  ")[0] == "ID"
@@ -227,13 +227,13 @@ async def test_an_import_adds_what_is_unknown_and_leaves_what_is_known(shell: Co
     def imported(*options: str) -> Finished:
         return shell.run("keys", "import", "copy.json", *options)
 
-    assert "0 keys added, 1 were there" in imported().out
+    assert "Keys added: 0, already present: 1." in imported().out
     assert "revoked" in shell.run("keys", "list").out, "an old export brings no key back to life"
-    assert "1 keys added, 0 were there" in imported("--data-dir", "other").out
+    assert "Keys added: 1, already present: 0." in imported("--data-dir", "other").out
     async with running(shell) as door:
         assert (await door.chat(key=secret)).status_code == 401
         complaint = (await shell.beside("keys", "import", "copy.json", **OWNER_KEY)).complaint
-        assert door.url in complaint and "stopped" in complaint
+        assert door.url in complaint and "Stop it" in complaint
     (shell.path / "data").rename(shell.path / "old")
     (shell.path / "other").rename(shell.path / "data")
     async with running(shell) as door:

@@ -64,12 +64,12 @@ async def test_who_listens_for_others_without_tls_is_warned(
     tmp_path: Path, settings: str, warned: bool
 ) -> None:
     async with serving(tmp_path, settings=f"[server]\n{settings}\n") as roxy:
-        assert ("keys travel unprotected" in roxy.err) is warned
+        assert ("keys are sent unencrypted" in roxy.err) is warned
 
 
 async def test_idle_connections_of_strangers_leave_files_for_those_who_ask(tmp_path: Path) -> None:
     async with FakeUpstream() as upstream, serving(tmp_path, upstream, open_files=200) as roxy:
-        assert "at most 68 clients are connected: the system allows 200 open files" in roxy.err
+        assert "at most 68 client connections: the system allows 200 open files" in roxy.err
         assert (await roxy.door.chat()).status_code == 200
         strangers = [await asyncio.open_connection("127.0.0.1", roxy.door.port) for _ in range(300)]
         try:
@@ -230,7 +230,7 @@ async def test_the_demo_streams_all_four_models_to_the_openai_client(tmp_path: P
         serving(tmp_path, options=("--demo",)) as roxy,
         openai.AsyncOpenAI(base_url=f"{roxy.door.url}/api/v1", api_key=OWNER) as client,
     ):
-        assert roxy.served == "4 of 4" and "a script, not a model" in roxy.err
+        assert roxy.served == "4 of 4" and "by a script, not by a language model" in roxy.err
 
         async def answer_of(model: str) -> str:
             stream = await client.chat.completions.create(

@@ -173,7 +173,7 @@ async def test_a_damaged_export_stops_the_start_only_where_it_is_the_only_source
     whole = (data / "api-keys.json").read_bytes()
     (data / "api-keys.json").write_bytes(whole[:-20])
     async with serving(tmp_path) as roxy:
-        assert "api-keys.json" in roxy.err  # the warning: it is written anew
+        assert "api-keys.json" in roxy.err  # the warning: it is written again
         assert len((await roxy.door.get("/api/v1/keys")).json()["data"]) == 1
     assert len(read_export(data / "api-keys.json")) == 1
     alone = tmp_path / "alone"

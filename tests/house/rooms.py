@@ -13,6 +13,7 @@ from pathlib import Path
 from house.guards import PACKAGES, ROOT, Module
 
 ROOMS = (
+    "workers.units",
     "workers.errors",
     "workers.money",
     "workers.base_url",
@@ -21,6 +22,7 @@ ROOMS = (
     "workers.providers",
     "workers.transport",
     "workers.run",
+    "server.version",
     "server.log",
     "server.demo",
     "server.config",

@@ -225,5 +225,5 @@ def test_the_lock_files_hold_hashes_for_every_package() -> None:
     for name in ("requirements.lock", "requirements-test.lock"):
         lock = (ROOT / name).read_text().replace("\\\n", " ")
         pins = re.findall(r"^[a-z].*$", lock, re.MULTILINE)
-        assert len(pins) > 15
+        assert len(pins) > 10
         assert [pin for pin in pins if "==" not in pin or "--hash=sha256:" not in pin] == []

@@ -28,7 +28,7 @@ from support.front_door import MODEL, OWNER, Door, front_door, parse_events, req
 from support.plain_http import CHAT, connect, head, request
 from support.shared_gateway import shared_gateway
 
-from server.app import StartFailure
+from server.http.listening import ListenFailure
 
 STREAMED = json.dumps(request_body("Hi", stream=True)).encode()
 HEALTH = request("GET", "/healthz", key=None)
@@ -221,7 +221,7 @@ async def test_a_certificate_that_cannot_be_used_stops_the_start_with_one_line(
 ) -> None:
     (tmp_path / "garbage.pem").write_text("not a certificate")
     settings = f'[server]\ntls_cert = "{tmp_path / cert}"\ntls_key = "{tmp_path / cert}"\n'
-    with pytest.raises(StartFailure) as failure:
+    with pytest.raises(ListenFailure) as failure:
         async with front_door(tmp_path, settings=settings):
             pass
     assert cert in str(failure.value) and "\n" not in str(failure.value)

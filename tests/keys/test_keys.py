@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.keys.key_ring import KeyRing, OwnerKeyRefused
+from server.keys.key_ring import KeyRing
 from server.keys.secret import BASE62, SECRET_LENGTH, digest_of, make_secret, redact, well_formed
 from server.store.key import Key, KeyChanges, LimitChanges, Limits, NewKey
 from server.store.sqlite_store import SqliteStore
@@ -292,18 +292,6 @@ async def test_a_seeded_owner_key_replaces_the_stored_one(
         assert view.is_owner("correct-horse-battery-staple")
         assert not view.is_owner(made)
     assert not ring.is_owner("correct-horse-battery-stapl\ud800")
-
-
-@pytest.mark.parametrize(
-    "weak",
-    ["", "short", "x" * 15, "a space inside here", "tail-newline-1234\n", "ümlaut-long-enough"],
-)
-async def test_a_weak_owner_key_is_refused_in_one_line(ring: KeyRing, weak: str) -> None:
-    with pytest.raises(OwnerKeyRefused) as refusal:
-        await ring.set_owner(weak)
-    assert "ROXY_ADMIN_API_KEY" in str(refusal.value)
-    assert "\n" not in str(refusal.value)
-    assert not ring.has_owner
 
 
 # Nothing leaks

@@ -9,7 +9,7 @@ from support.fakes.upstream import FakeUpstream
 from support.front_door import front_door
 
 from server.store.retention import Retention
-from server.store.store import Batch, CounterRow, UsageRow
+from server.store.rows import Batch, CounterRow, UsageRow
 
 DAY_S = 86_400
 

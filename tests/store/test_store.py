@@ -14,8 +14,9 @@ from msgspec import structs
 from support.builders.rows import NOON, a_key, a_row
 
 from server.store.key import Limits
+from server.store.rows import Batch, CounterRow, Percentile, SessionRow, UsageDay, UsageRow
 from server.store.sqlite_store import SqliteStore
-from server.store.store import Batch, CounterRow, Percentile, SessionRow, Store, UsageDay, UsageRow
+from server.store.store import Store
 from workers.run.job import Attempt
 
 DAY_S = 86_400.0
@@ -58,17 +59,17 @@ async def test_a_key_comes_back_as_it_was_put_also_after_a_restart(backend: Back
     )
     bare = a_key(2)
     async with backend() as store:
-        await store.put_key(full)
-        await store.put_key(bare)
+        await store.put_keys([full])
+        await store.put_keys([bare])
         assert sorted(await store.load_keys(), key=lambda key: key.id) == [full, bare]
     async with backend() as store:
         assert sorted(await store.load_keys(), key=lambda key: key.id) == [full, bare]
 
 
 async def test_putting_a_key_again_updates_it(store: Store) -> None:
-    await store.put_key(a_key(models=("a",), limits=Limits(5)))
+    await store.put_keys([a_key(models=("a",), limits=Limits(5))])
     changed = a_key(status="revoked", name="new", digest=b"n" * 32)
-    await store.put_key(changed)
+    await store.put_keys([changed])
     assert await store.load_keys() == [changed]
 
 
@@ -80,9 +81,9 @@ async def test_several_keys_are_put_all_or_none(store: Store) -> None:
 
 
 async def test_a_last_use_never_goes_back(store: Store) -> None:
-    await store.put_key(a_key(last_used_at=100))
+    await store.put_keys([a_key(last_used_at=100)])
     await store.record(Batch(last_used={a_key().id: 300, "key_unknown": 1}))
-    await store.put_key(a_key(last_used_at=100, name="changed meanwhile"))
+    await store.put_keys([a_key(last_used_at=100, name="changed meanwhile")])
     await store.record(Batch(last_used={a_key().id: 200}))
     assert await store.load_keys() == [a_key(last_used_at=300, name="changed meanwhile")]
 

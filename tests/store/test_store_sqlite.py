@@ -19,9 +19,10 @@ from support.builders.rows import a_key, a_row
 from server.keys.export import KeyExport, read_export
 from server.keys.key_ring import KeyRing
 from server.store.key import NewKey
+from server.store.rows import Batch
 from server.store.sqlite_file import open_database
 from server.store.sqlite_store import SqliteStore
-from server.store.store import Batch, StoreFailure
+from server.store.store import StoreFailure
 from workers.errors import StoreUnavailable
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -77,13 +78,13 @@ async def test_a_locked_database_is_unavailable_soon_and_heals(store: SqliteStor
     async with locked(store.path):
         async with asyncio.timeout(2.5):
             with pytest.raises(StoreUnavailable) as refusal:
-                await store.put_key(a_key())
+                await store.put_keys([a_key()])
         assert refusal.value.status == 503
         assert refusal.value.retry_after_s is not None
         assert refusal.value.retry_after_s <= 3
         assert "locked" in str(store.trouble)
         assert await store.load_keys() == [], "reading still works"
-    await store.put_key(a_key())
+    await store.put_keys([a_key()])
     assert store.trouble is None
     assert await store.load_keys() == [a_key()]
 
@@ -106,7 +107,8 @@ async def test_calls_behind_a_lock_all_give_up_in_time_and_none_happens_later(
     async with locked(store.path):
         async with asyncio.timeout(3):
             results = await asyncio.gather(
-                *(store.put_key(a_key(number)) for number in range(1, 31)), return_exceptions=True
+                *(store.put_keys([a_key(number)]) for number in range(1, 31)),
+                return_exceptions=True,
             )
     assert all(isinstance(result, StoreUnavailable) for result in results)
     await store.check_writable()
@@ -115,7 +117,7 @@ async def test_calls_behind_a_lock_all_give_up_in_time_and_none_happens_later(
 
 async def test_a_lock_that_is_let_go_in_time_is_not_noticed(store: SqliteStore) -> None:
     async with locked(store.path):
-        waiting = asyncio.create_task(store.put_key(a_key()))
+        waiting = asyncio.create_task(store.put_keys([a_key()]))
         await asyncio.sleep(0.1)
         assert not waiting.done()
     await waiting
@@ -126,7 +128,7 @@ async def test_a_lock_that_is_let_go_in_time_is_not_noticed(store: SqliteStore) 
 
 
 async def test_a_full_database_is_unavailable_loses_nothing_and_heals(store: SqliteStore) -> None:
-    await store.put_key(a_key(1))
+    await store.put_keys([a_key(1)])
     (pages,) = await store._db.run(lambda db: db.execute("PRAGMA page_count").fetchone())
     await store._db.run(lambda db: db.execute(f"PRAGMA max_page_count = {pages}").fetchall())
     rows = [a_row(number) for number in range(500)]
@@ -193,13 +195,13 @@ async def test_damage_while_running_is_unavailable_not_a_crash(store: SqliteStor
     with pytest.raises(StoreUnavailable):
         await store.load_keys()
     with pytest.raises(StoreUnavailable):
-        await store.put_key(a_key(500))
+        await store.put_keys([a_key(500)])
 
 
 async def test_a_key_that_makes_no_sense_stops_the_start(tmp_path: Path) -> None:
     path = tmp_path / "roxy.db"
     async with SqliteStore(path) as store:
-        await store.put_key(a_key(models=("a",)))
+        await store.put_keys([a_key(models=("a",))])
     with closing(open_database(path)) as db:
         db.execute("UPDATE keys SET models = '[1, 2'")
     async with SqliteStore(path) as store:
@@ -230,7 +232,7 @@ async def test_a_start_that_fails_leaves_no_thread(tmp_path: Path) -> None:
 
 async def test_what_was_asked_for_before_closing_is_done(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "roxy.db") as store:
-        puts = [asyncio.create_task(store.put_key(a_key(number))) for number in range(1, 20)]
+        puts = [asyncio.create_task(store.put_keys([a_key(number)])) for number in range(1, 20)]
         await asyncio.sleep(0)
     await asyncio.gather(*puts)
     async with SqliteStore(tmp_path / "roxy.db") as store:

@@ -10,9 +10,7 @@ from server.config.loading import Config
 from webui.docs import chat_examples as chat
 from webui.docs import examples as basic
 from webui.docs.parts import Section, Table
-
-MIB = 1024 * 1024
-
+from workers.units import MIB
 
 STREAMING = Section(
     "streaming",

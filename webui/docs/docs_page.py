@@ -29,10 +29,10 @@ from webui.shell.health_words import describe_card
 from webui.shell.pages import PageHandler, who
 from workers.base_url import is_safe_in_a_shell
 from workers.errors import InvalidRequest, ModelNotFound
+from workers.units import MILLION
 
 LANGUAGE_COOKIE = "roxy_language"
 MARKDOWN = "text/markdown; charset=utf-8"
-MILLION = 1_000_000
 GROUPS = (
     ("Start", ("quickstart", "streaming", "authentication", "models")),
     ("Chat", ("chat", "tools", "images", "queue", "kept")),

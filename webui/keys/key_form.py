@@ -19,6 +19,7 @@ from server.accounting.limits import PERIODS
 from server.store.key import COUNT_LIMITS, BudgetPeriod, Key
 from workers.errors import InvalidRequest
 from workers.money import as_typed, read_dollars
+from workers.units import DAY_S, HOUR_S
 
 MODEL = "model:"
 """A ticked model is a field of its own, `model:ID`. Browsers send nothing for boxes that are not
@@ -69,8 +70,8 @@ EXPIRES = Field("expires", "Expires", "At the end of this day, UTC. Empty: never
 WEIGHT = Field("weight", "Weight", "Queue priority relative to other keys, 1 to 100.")
 GRACE = (
     (0, "at once"),
-    (3_600, "after an hour"),
-    (86_400, "after 24 hours"),
+    (HOUR_S, "after an hour"),
+    (DAY_S, "after 24 hours"),
     (604_800, "after 7 days"),
 )
 """When the old secret ends, in seconds after a rotation."""

@@ -11,10 +11,11 @@ from msgspec import Struct
 
 from server.accounting.counters import Budget, Counters
 from server.store.key import Key, Limits
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 from webui.keys.key_form import PER
 from webui.shell.figures import plural
 from workers.money import in_full
+from workers.units import MILLION
 
 DAYS = 30
 BAR_PX = 3
@@ -134,7 +135,7 @@ def limits_in_words(limits: Limits) -> str:
 
 def round_number(count: int) -> str:
     """Return a number in its shortest exact form: 1,234, 20K, 2M."""
-    for size, unit in ((1_000_000, "M"), (1_000, "K")):
+    for size, unit in ((MILLION, "M"), (1_000, "K")):
         if count % size == 0:
             return f"{count // size:,}{unit}"
     return f"{count:,}"

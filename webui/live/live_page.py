@@ -15,8 +15,7 @@ from server.shapes.live_object import LiveDeployment, LiveJob, LiveModel, live_o
 from webui.shell.figures import count, exact_moment, moment, plural
 from webui.shell.pages import SMALL_FORM_BYTES, PageHandler
 from workers.errors import NotFound, Stopped
-
-MIB = 1024 * 1024
+from workers.units import HOUR_S, MIB
 
 
 class LiveRow(NamedTuple):
@@ -200,9 +199,9 @@ def seconds(age_s: float) -> str:
     whole = int(age_s)
     if whole < 100:
         return f"{whole} s"
-    if whole < 3600:
+    if whole < HOUR_S:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // HOUR_S} h {whole % HOUR_S // 60} min"
 
 
 def about(wait_s: float) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from server.http.query import LARGEST, read_number, refuse_unknown
-from server.store.store import UsageRow
+from server.store.rows import UsageRow
 from webui.shell.charts import RequestPhase, phases
 from webui.shell.filters import People, SelectOption, link, model_choices
 from webui.shell.pages import PageHandler

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from workers.units import HOUR_S
+
 UNITS = ("", "K", "M", "B", "T")
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 NONE = "\N{EN DASH}"
@@ -41,9 +43,9 @@ def duration(ms: int) -> str:
     if ms < 99_950:
         return f"{ms / 1000:.2f} s" if ms < 9_995 else f"{ms / 1000:.1f} s"
     seconds = round(ms / 1000)
-    if seconds < 3600:
+    if seconds < HOUR_S:
         return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600:,} h {seconds % 3600 // 60} min"
+    return f"{seconds // HOUR_S:,} h {seconds % HOUR_S // 60} min"
 
 
 def change(now: int, before: int) -> str:

@@ -14,10 +14,11 @@ from webui.shell.assets import packaged_assets
 from webui.shell.csp import PAGE_HEADERS, SECURE_HEADERS
 from webui.shell.visitor import VisitorHandler
 from workers.errors import GatewayError, NotFound
+from workers.units import KIB
 
 TEMPLATES = Loader(str(resources.files("webui") / "templates"), whitespace="all")
-FORM_BYTES = 64 * 1024
-SMALL_FORM_BYTES = 16 * 1024
+FORM_BYTES = 64 * KIB
+SMALL_FORM_BYTES = 16 * KIB
 THEME_COOKIE = "roxy_theme"
 THEMES = ("light", "dark")
 NAV = (("Chat", "/"), ("Docs", "/docs"))

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import Literal, NamedTuple
 
 from server.accounting.usage_sums import Span, add_up
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 from webui.shell.charts import BarChart, Series, stacked_bars
 from webui.shell.figures import count, plural, short
 from workers.money import exactly, rounded

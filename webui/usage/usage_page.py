@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from server.accounting.usage_sums import DAYS_SHOWN, Grouping, Span, add_up, read_span
 from server.http.query import refuse_unknown
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 from webui.shell.filters import People, link, model_choices
 from webui.shell.pages import PageHandler
 from webui.usage.usage_chart import METRICS, Metric, draw

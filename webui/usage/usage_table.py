@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from server.accounting.usage_sums import FIELD_OF, Grouping
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 from webui.shell.figures import share
 from webui.shell.filters import People, link
 from webui.usage.usage_chart import METRICS, Metric, value_of

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from server.accounting.usage_sums import add_up
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 from webui.shell.figures import (
     NONE,
     change,

@@ -19,11 +19,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from workers.errors import ModelNotFound
+from workers.units import MILLION
 
 if TYPE_CHECKING:
     from workers.request.chat_request import Usage
 
-MILLION = 1_000_000
 CHAT_COMPLETIONS = "chat.completions"
 DEMO_ORDER = 99
 

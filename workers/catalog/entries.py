@@ -128,7 +128,7 @@ class ModelEntry(Struct, frozen=True, forbid_unknown_fields=True):
     ] = UNSET
     prices: Annotated[
         PricesEntry | UnsetType,
-        Meta(description="Prices; else those that the package `genai-prices` knows, or none."),
+        Meta(description="Prices; else those of the release's price list, or none."),
     ] = UNSET
     deployments: Annotated[
         tuple[DeploymentEntry, ...] | UnsetType,

@@ -1,85 +1,194 @@
 """Find the prices of models whose catalog entry states none.
 
-`genai-prices` is data for one look-up at start, so it is read by a child process beside the rest of
-the start-up (see `workers.catalog.price_list`). Without the package, or when the child
-fails, prices stay unknown and one warning says so; nothing is fetched from the network.
+`price_list.json` holds the figures of the `genai-prices` package as they were at the release (see
+`workers.catalog.price_list`). Where a newer version of that package is installed beside the
+gateway, its figures are used. Nothing is fetched from the network.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import importlib.metadata
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from msgspec import Struct
 
-from workers.catalog.catalog import Model, Prices
+from workers.catalog.catalog import Deployment, Model, Prices
 
-TIMEOUT_S = 10.0
+PACKAGE = "genai-prices"
+TIMEOUT_S = 30.0
 SCRIPT = Path(__file__).with_name("price_list.py")
-DECODER = msgspec.json.Decoder(dict[str, Prices])
+COMPACT_DATE = re.compile(r"(?<=-)(20\d{2})(\d{2})(\d{2})(?!\d)")
+"""The date in `gpt-5.2-20251211`, as some gateways write it; the price list has hyphens in it."""
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("roxy.prices")
 
 
-class PriceLookUpFailed(Exception):
-    """The child did not answer; the message says why, for the log."""
+class DatedPrices(Struct, frozen=True, rename={"since": "from"}):
+    """Prices and the UTC day they hold from as ISO 8601; "" for always."""
+
+    since: str
+    prices: Prices
+
+
+class ListedModel(Struct, frozen=True):
+    """A model of a price list; without prices it is not sold by the token."""
+
+    match: dict[str, Any]
+    prices: tuple[DatedPrices, ...]
+
+
+class ListedProvider(Struct, frozen=True):
+    """A provider: the pattern of its API's URL, its models, and whose models it offers too."""
+
+    api: str
+    models: tuple[ListedModel, ...]
+    others: tuple[str, ...]
+
+
+class PriceList(Struct, frozen=True):
+    """All of `price_list.json`."""
+
+    package: str
+    version: str
+    licence: str
+    providers: dict[str, ListedProvider]
+
+    def find(self, base_url: str, upstream_model: str, today: date) -> Prices | None:
+        """Return what the upstream asks for the model on that day, or None when it is not known."""
+        provider = next((p for p in self.providers.values() if re.match(p.api, base_url)), None)
+        if provider is None:
+            return None
+        name = upstream_model.lower()
+        model = self._find_model(provider, name)
+        if model is None:
+            model = self._find_model(provider, COMPACT_DATE.sub(r"\1-\2-\3", name))
+        if model is None or not model.prices:
+            return None
+        due = [each for each in model.prices if each.since <= today.isoformat()]
+        return (due or model.prices)[-1 if due else 0].prices
+
+    def _find_model(self, provider: ListedProvider, name: str) -> ListedModel | None:
+        others = (self.providers[each] for each in provider.others if each in self.providers)
+        for each in (provider, *others):
+            for model in each.models:
+                if matches(model.match, name):
+                    return model
+        return None
+
+
+class PriceListFailure(Exception):
+    """The newer package could not be read; the message says why, for the log."""
+
+
+def matches(rule: Mapping[str, Any], name: str) -> bool:
+    """Return whether a rule of the list recognizes the name of a model, in lower case."""
+    ((kind, value),) = rule.items()
+    if isinstance(value, list):
+        return {"or": any, "and": all}[kind](matches(each, name) for each in value)
+    text = str(value)
+    if kind == "regex":
+        return re.search(text, name) is not None
+    text = text.lower()
+    if kind == "starts_with":
+        return name.startswith(text)
+    if kind == "ends_with":
+        return name.endswith(text)
+    if kind == "contains":
+        return text in name
+    return kind == "equals" and name == text
 
 
 async def find_prices(
     models: Iterable[Model], *, script: Path = SCRIPT, timeout_s: float = TIMEOUT_S
 ) -> Mapping[str, Prices]:
-    """Look up what the catalog does not state; model id to prices, what is unknown left out.
+    """Return the prices that the catalog does not state, by model id; unknown ones are left out.
 
-    Never raises but for its own cancellation, which ends the child running `script`.
+    Raises nothing but its own cancellation, which ends the child running `script`.
     """
-    wanted = _wanted(models)
-    if not wanted:
+    unpriced = [model for model in models if model.prices is None]
+    if not unpriced:
         return {}
+    listed = bundled_list()
+    version = installed_version(PACKAGE)
+    if newer(version, listed.version):
+        try:
+            listed = await _read_package(script, timeout_s)
+        except PriceListFailure as error:
+            log.warning(
+                "%s %s is installed and cannot be read: %s. The prices of %s are used.",
+                PACKAGE,
+                version,
+                error,
+                listed.version,
+            )
+    today = datetime.now(UTC).date()
+    priced = ((model.id, _price(model, listed, today)) for model in unpriced)
+    return {model_id: prices for model_id, prices in priced if prices is not None}
+
+
+def bundled_list() -> PriceList:
+    """Read `price_list.json` of the installed package."""
+    data = files("workers.catalog").joinpath("price_list.json").read_bytes()
+    return msgspec.json.decode(data, type=PriceList)
+
+
+def installed_version(package: str) -> str:
+    """Return the version of a package, or "" when it is not installed. Imports nothing of it."""
     try:
-        return await _ask_child(wanted, script, timeout_s)
-    except PriceLookUpFailed as error:
-        log.warning("Prices are unknown, so costs are not counted: %s", error)
-        return {}
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
-def _wanted(models: Iterable[Model]) -> list[dict[str, str]]:
-    """List the deployments to look at: live ones first, as they are what will be paid for."""
-    return [
-        {
-            "model": model.id,
-            "base_url": deployment.base_url,
-            "upstream_model": deployment.upstream_model,
-        }
-        for model in models
-        if model.prices is None
-        for deployment in sorted(model.deployments, key=lambda each: (not each.live, each.order))
-        if not deployment.demo
-    ]
+def newer(version: str, than: str) -> bool:
+    """Return whether a version is higher, by its leading numbers; "" is lower than all others."""
+    return _numbers(version) > _numbers(than)
 
 
-async def _ask_child(
-    wanted: list[dict[str, str]], script: Path, timeout_s: float
-) -> Mapping[str, Prices]:
-    if importlib.util.find_spec("genai_prices") is None:
-        raise PriceLookUpFailed("the package genai-prices is not installed")
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
+
+
+def _price(model: Model, listed: PriceList, today: date) -> Prices | None:
+    """Return the price at the first deployment that has one: live ones first, they are paid for."""
+    for deployment in sorted(model.deployments, key=_preference):
+        if deployment.demo:
+            continue
+        prices = listed.find(deployment.base_url, deployment.upstream_model, today)
+        if prices is not None:
+            return prices
+    return None
+
+
+def _preference(deployment: Deployment) -> tuple[bool, int]:
+    return (not deployment.live, deployment.order)
+
+
+async def _read_package(script: Path, timeout_s: float) -> PriceList:
+    """Return the figures of the installed package, which a child process imports."""
     try:
         async with asyncio.timeout(timeout_s):
-            answer = await _run(script, msgspec.json.encode(wanted))
-        return DECODER.decode(answer)
+            answer = await _run(script)
+        return msgspec.json.decode(answer, type=PriceList)
     except TimeoutError as error:
-        raise PriceLookUpFailed(f"the look-up took longer than {timeout_s:g} s") from error
+        raise PriceListFailure(f"it took longer than {timeout_s:g} s") from error
     except OSError as error:
-        raise PriceLookUpFailed(f"the look-up could not be started: {error}") from error
+        raise PriceListFailure(f"the process could not be started: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PriceLookUpFailed("the look-up gave no valid answer") from error
+        raise PriceListFailure("its figures have another form") from error
 
 
-async def _run(script: Path, question: bytes) -> bytes:
+async def _run(script: Path) -> bytes:
     """Run the script with our module path and nothing else of our environment: no secret."""
     # By path and with -P: no module that lies in the current directory can be imported by it.
     module_path = os.pathsep.join(filter(None, sys.path))
@@ -87,18 +196,18 @@ async def _run(script: Path, question: bytes) -> bytes:
         sys.executable,
         "-P",
         script,
-        stdin=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={"PYTHONPATH": module_path},
     )
     try:
-        answer, complaint = await child.communicate(question)
+        answer, complaint = await child.communicate()
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
     if child.returncode != 0:
         last_line = complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        raise PriceLookUpFailed(f"the look-up ended with {child.returncode}: {last_line[:200]}")
+        raise PriceListFailure(f"the process ended with {child.returncode}: {last_line[:200]}")
     return answer

@@ -7,8 +7,9 @@ from typing import NamedTuple, Protocol
 
 from workers.errors import UpstreamError
 from workers.request.chat_request import Usage
+from workers.units import MIB
 
-DEFAULT_MAX_EVENT_BYTES = 8 * 1024 * 1024
+DEFAULT_MAX_EVENT_BYTES = 8 * MIB
 
 
 class UpstreamRequest(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from workers.errors import InvalidRequest
+from workers.units import MIB
 
 MAX_DEPTH = 64
 MAX_VALUES = 250_000
@@ -24,7 +25,7 @@ MAX_MEMBERS = 10_000
 _CUT_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}.{0,5}\Z", re.DOTALL)
 """The first half of a pair with less than an escape after it: msgspec calls that truncated."""
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_SMALL_BYTES = 1024 * 1024  # always cheap to build, whatever it holds
+_SMALL_BYTES = MIB  # always cheap to build, whatever it holds
 _FEW_VALUES = 20_000
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))

@@ -19,8 +19,9 @@ from typing import NamedTuple
 from workers.errors import AnswerGone, Conflict, GatewayError, InvalidRequest, Stopped
 from workers.run.channel import Reader
 from workers.run.job import Job, Place, State
+from workers.units import KIB
 
-SEGMENT_BYTES = 64 * 1024
+SEGMENT_BYTES = 64 * KIB
 """Compressed in one go, in less than a millisecond."""
 MAX_READERS = 16
 EVENT_END = b"\n\n"

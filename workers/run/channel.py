@@ -12,8 +12,9 @@ import math
 from typing import Protocol
 
 from workers.errors import GatewayError
+from workers.units import KIB
 
-HIGH_WATER = 128 * 1024
+HIGH_WATER = 128 * KIB
 """Bytes that may wait for a slow reader before the upstream's socket is paused."""
 
 

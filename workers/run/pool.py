@@ -31,12 +31,13 @@ from workers.run.job import Job, JobEnded
 from workers.run.queue import FairQueue
 from workers.run.routing import Routing, no_deployment_message, worse
 from workers.transport.transport import Exchange, Transport
+from workers.units import KIB, MIB
 
 log = logging.getLogger("roxy.workers")
 
-REFUSAL_BYTES = 64 * 1024
+REFUSAL_BYTES = 64 * KIB
 """How much of an upstream's error page is read to find its message."""
-WHOLE_BYTES = 64 * 1024 * 1024
+WHOLE_BYTES = 64 * MIB
 """The largest answer that is not streamed."""
 
 
@@ -46,7 +47,7 @@ class StreamSettings(msgspec.Struct, frozen=True):
     first_content_timeout_s: float = 120.0
     gap_timeout_s: float = 60.0
     total_timeout_s: float = 0.0
-    max_event_bytes: int = 8 * 1024 * 1024
+    max_event_bytes: int = 8 * MIB
 
 
 class Relay:

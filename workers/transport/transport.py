@@ -21,6 +21,7 @@ from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamTimeout
 from workers.transport.origin import Address, Origin, Settings
 from workers.transport.upstream_connection import Head
 from workers.transport.upstream_exchange import Exchange, Sink
+from workers.units import KIB
 
 __all__ = ["Exchange", "Head", "Sink", "Stats", "Transport", "request_head"]
 
@@ -100,7 +101,7 @@ class Transport(httpx.AsyncBaseTransport):
         self,
         *,
         connect_timeout_s: float = 10.0,
-        max_head_bytes: int = 64 * 1024,
+        max_head_bytes: int = 64 * KIB,
         idle_s: float = 60.0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:

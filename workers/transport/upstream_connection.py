@@ -17,13 +17,14 @@ from typing import NamedTuple, Protocol, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamUnavailable
+from workers.units import KIB
 
-ONE_WRITE_BYTES = 64 * 1024
+ONE_WRITE_BYTES = 64 * KIB
 """Bodies up to this size are copied behind their head and leave in one write."""
-SLICE_BYTES = 256 * 1024
+SLICE_BYTES = 256 * KIB
 """Larger bodies are offered to the socket in slices, so that TLS never holds a second copy."""
 LINGER_S = 1.0
-LINGER_BYTES = 64 * 1024
+LINGER_BYTES = 64 * KIB
 INFORMATIONAL = (100, 102, 103)
 TOO_LONG = "The head of the upstream's answer is too long."
 

@@ -12,8 +12,9 @@ from typing import Protocol
 
 from workers.errors import UpstreamDisconnected, UpstreamError
 from workers.transport.upstream_connection import Connection, Head
+from workers.units import KIB
 
-HELD_BYTES = 64 * 1024
+HELD_BYTES = 64 * KIB
 """Body bytes that may wait for `follow` or `pull` before the socket is paused."""
 STALE_S = 5.0
 """A kept connection that closes later than this after a request was not idle: it is not retried."""

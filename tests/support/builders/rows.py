@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from server.store.key import Key
-from server.store.store import UsageRow
+from server.store.rows import UsageRow
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 

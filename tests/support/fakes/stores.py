@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from server.store.store import Batch, Store
+from server.store.rows import Batch
+from server.store.store import Store
 
 
 class FlakyStore:

@@ -19,7 +19,7 @@ from support.fakes.upstream import USAGE, FakeUpstream, completion, refusal, str
 from support.front_door import MODEL, front_door
 from support.kept import ask, held_after
 
-from server.store.store import Batch
+from server.store.rows import Batch
 from workers.money import exactly
 from workers.run.job import Attempt
 

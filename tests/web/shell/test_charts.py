@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from server.accounting.usage_sums import Span
-from server.store.store import UsageDay
+from server.store.rows import UsageDay
 from webui.shell.charts import (
     PLOT_HEIGHT,
     BarChart,

@@ -22,7 +22,7 @@ from support.fakes.upstream import USAGE, FakeUpstream, completion, refusal
 from support.front_door import MODEL, OWNER, Door, bearer, front_door
 
 from server.accounting.usage_sums import add_up
-from server.store.store import Batch
+from server.store.rows import Batch
 
 DAY_S = 86_400.0
 

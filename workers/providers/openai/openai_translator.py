@@ -38,17 +38,18 @@ from workers.providers.openai.chunks import (
 from workers.providers.refusals import find_problem, refused, told_in_band
 from workers.providers.translator import DEFAULT_MAX_EVENT_BYTES, UpstreamRequest
 from workers.request.chat_request import ChatRequest, Usage, parse_usage
+from workers.units import KIB, MIB
 
 if TYPE_CHECKING:
     from workers.catalog.catalog import Deployment, Model
 
-MAX_HELD_BYTES = 1024 * 1024
+MAX_HELD_BYTES = MIB
 MAX_HELD_EVENTS = 1000
 """How much may come before the first content; past either the answer is given out as it is."""
 
 _DONE = b"[DONE]"
 _MAX_SWAPS = 8
-_MAX_START_BYTES = 1024
+_MAX_START_BYTES = KIB
 
 
 class OpenAITranslator:

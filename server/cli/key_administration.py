@@ -1,0 +1,202 @@
+"""The two ways in which `roxy keys` reaches the keys: the database, or a running gateway's API.
+
+A running gateway owns the data directory, so it is asked, with the owner key. Otherwise the command
+opens the database itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import msgspec
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError
+
+from server.config.loading import Config
+from server.keys.export import open_key_ring
+from server.keys.key_requests import default_limits, parse_new_key, parse_rotation
+from server.keys.key_ring import KeyRing
+from server.shapes.key_object import KeyObject, key_object, key_with_secret
+from server.store.data_directory import DataDirectory, DirectoryTaken
+from server.store.sqlite_store import SqliteStore
+from server.store.store import StoreFailure
+from workers.catalog.catalog_file import load_catalog
+from workers.errors import GatewayError
+from workers.providers.formats import TRANSLATORS
+
+
+class Refusal(Exception):
+    """A request about keys was refused. `code` and `param` are those of the API's errors."""
+
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+
+class KeyAdministration(Protocol):
+    """The requests that `roxy keys` makes. Every method raises Refusal."""
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Return every key."""
+
+    async def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Create a key and return it with its secret."""
+
+    async def revoke(self, key_id: str) -> dict[str, Any]:
+        """Revoke a key for good."""
+
+    async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
+        """Give a key a new secret and return it with that secret."""
+
+
+@contextlib.asynccontextmanager
+async def open_administration(
+    config: Config, environ: Mapping[str, str]
+) -> AsyncIterator[KeyAdministration]:
+    """Use the database, or the gateway that runs with it. Raises StoreFailure."""
+    try:
+        async with open_keys(config) as keys:
+            yield DatabaseKeys(keys, config)
+    except DirectoryTaken as error:
+        owner_key = environ.get("ROXY_ADMIN_API_KEY")
+        if not error.url:  # held by another command, or by a gateway that is still starting
+            raise
+        if not owner_key:
+            raise StoreFailure(
+                f"{error} To change keys through that gateway, set ROXY_ADMIN_API_KEY to its owner"
+                " key."
+            ) from error
+        yield GatewayKeys(error.url, owner_key)
+
+
+@contextlib.asynccontextmanager
+async def open_keys(config: Config, *, may_create: bool = False) -> AsyncIterator[KeyRing]:
+    """Lock the data directory and load its keys; after a change the export is written too."""
+    async with contextlib.AsyncExitStack() as stack:
+        directory = DataDirectory(Path(config.server.data_dir))
+        if not may_create:
+            directory.check_used()
+        stack.enter_context(directory)
+        store = await stack.enter_async_context(SqliteStore(directory.database))
+        yield await stack.enter_async_context(open_key_ring(store, directory.export))
+
+
+class DatabaseKeys:
+    """Change the keys in the database of a gateway that is not running."""
+
+    def __init__(self, keys: KeyRing, config: Config) -> None:
+        self._keys = keys
+        self._config = config
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Return every key."""
+        return [_shown(key_object(key)) for key in self._keys.list()]
+
+    async def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Create a key with the same checks and defaults as the API."""
+        catalog = load_catalog(self._config.models, {}, formats=TRANSLATORS)
+        with _refusals():
+            new = parse_new_key(
+                msgspec.json.encode(body),
+                defaults=default_limits(self._config.keys),
+                catalog_models=catalog.models,
+            )
+            key, secret = await self._keys.create(new)
+        return _shown(key_with_secret(key, secret))
+
+    async def revoke(self, key_id: str) -> dict[str, Any]:
+        """Revoke a key for good."""
+        with _refusals():
+            return _shown(key_object(await self._keys.revoke(key_id)))
+
+    async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
+        """Give a key a new secret."""
+        with _refusals():
+            grace_s = parse_rotation(msgspec.json.encode({"grace_s": grace_s}))
+            key, secret = await self._keys.rotate(key_id, grace_s)
+        return _shown(key_with_secret(key, secret))
+
+
+def _shown(key: KeyObject) -> dict[str, Any]:
+    """Return a key as the API's JSON is decoded."""
+    shown: dict[str, Any] = msgspec.to_builtins(key)
+    return shown
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except GatewayError as error:
+        raise Refusal(error.message, code=error.code, param=error.param) from error
+
+
+class GatewayKeys:
+    """Change keys through the API of the running gateway."""
+
+    def __init__(self, url: str, owner_key: str) -> None:
+        self._url = f"{url}/api/v1/keys"
+        self._headers = {"Authorization": f"Bearer {owner_key}", "Content-Type": "application/json"}
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Return every key."""
+        keys: list[dict[str, Any]] = (await self._fetch("GET", ""))["data"]
+        return keys
+
+    async def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Create a key."""
+        return await self._fetch("POST", "", body)
+
+    async def revoke(self, key_id: str) -> dict[str, Any]:
+        """Revoke a key for good."""
+        return await self._fetch("DELETE", f"/{_path_segment(key_id)}")
+
+    async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
+        """Give a key a new secret."""
+        return await self._fetch("POST", f"/{_path_segment(key_id)}/rotate", {"grace_s": grace_s})
+
+    async def _fetch(
+        self, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        client = AsyncHTTPClient()
+        try:
+            answer = await client.fetch(
+                self._url + path,
+                method=method,
+                headers=self._headers,
+                body=msgspec.json.encode(body) if body is not None else None,
+                follow_redirects=False,
+                # The lock file names a loopback address; the certificate is for a host name.
+                validate_cert=False,
+            )
+        except HTTPClientError as error:
+            raise _refusal(error) from error
+        except OSError as error:
+            raise StoreFailure(
+                f"The running gateway does not answer at {self._url}: {error}"
+            ) from error
+        finally:
+            client.close()
+        decoded: dict[str, Any] = msgspec.json.decode(answer.body)
+        return decoded
+
+
+def _path_segment(key_id: str) -> str:
+    """Quote any text as one segment of a path."""
+    return quote(key_id, safe="", errors="surrogateescape")
+
+
+def _refusal(error: HTTPClientError) -> Refusal:
+    """Read the API's error from an answer."""
+    if error.code in (401, 403):
+        return Refusal("The running gateway refused: ROXY_ADMIN_API_KEY is not its owner key.")
+    try:
+        sent = msgspec.json.decode(error.response.body)["error"]  # type: ignore[union-attr]
+        return Refusal(str(sent["message"]), code=sent["code"], param=sent["param"])
+    except (AttributeError, KeyError, TypeError, msgspec.DecodeError):
+        # A time-out (Tornado's code 599), or another server that now listens at this address.
+        return Refusal(f"The running gateway did not do it: {error}.")

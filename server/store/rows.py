@@ -1,0 +1,136 @@
+"""The rows that a store keeps and the answers it gives: usage, sessions and limit counters.
+
+The key has a module of its own, `server/store/key.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from workers.run.job import Attempt
+
+NOT_FAILED = ("finished", "cancelled")
+"""Endings that do not count as failures of the gateway or its upstreams."""
+
+
+class UsageRow(Struct, frozen=True):
+    """One request. `at` is in Unix seconds, money in micro-dollars; None: unknown.
+
+    `key_id` is "owner", "guest" or a key's id, `status` the job's ending. `attempts` lists the
+    deployments that were tried; None: there were no failed ones.
+    """
+
+    request_id: str
+    at: float
+    key_id: str
+    model: str
+    deployment: str | None
+    status: str
+    http_status: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    estimated: bool
+    cost_microusd: int | None
+    ttft_ms: int | None
+    duration_ms: int
+    queued_ms: int
+    stream: bool
+    attempts: tuple[Attempt, ...] | None = None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Return the completion tokens per second after the first one; None: unknown."""
+        if self.ttft_ms is None or self.duration_ms <= self.ttft_ms or not self.completion_tokens:
+            return None
+        return round(self.completion_tokens * 1000 / (self.duration_ms - self.ttft_ms), 1)
+
+
+class SessionRow(Struct, frozen=True):
+    """A browser that has signed in; times are in Unix seconds.
+
+    `digest` is the SHA-256 of the session's id, `principal` "owner" or a key's id, `credential` the
+    SHA-256 of the key that was entered: the session ends when that key is no longer accepted.
+    """
+
+    digest: bytes
+    principal: str
+    credential: bytes
+    created_at: int
+    seen_at: int
+
+
+class UsageDay(Struct, frozen=True):
+    """The sums of one UTC day ("2026-11-22"), key and model.
+
+    `failed` counts the endings outside NOT_FAILED, `unpriced_requests` the requests that used
+    tokens of unknown price. The mean TTFT is `ttft_ms_sum / ttft_count`.
+    """
+
+    day: str
+    key_id: str
+    model: str
+    requests: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated_requests: int = 0
+    unpriced_requests: int = 0
+    cost_microusd: int = 0
+    ttft_ms_sum: int = 0
+    ttft_count: int = 0
+    duration_ms_sum: int = 0
+
+    @property
+    def mean_ttft_ms(self) -> int | None:
+        """Return the mean TTFT, or None when nothing was answered."""
+        return round(self.ttft_ms_sum / self.ttft_count) if self.ttft_count else None
+
+    @property
+    def mean_duration_ms(self) -> int | None:
+        """Return the mean duration, or None when there were no requests."""
+        return round(self.duration_ms_sum / self.requests) if self.requests else None
+
+
+class CounterRow(Struct, frozen=True):
+    """The state of one limit of one scope; `updated_at` is wall-clock time.
+
+    `kind` names the limit; those that begin with "budget" are money and are never dropped.
+    """
+
+    scope: str
+    kind: str
+    value: float
+    period: str
+    updated_at: float
+
+
+class Batch(Struct, frozen=True):
+    """What the ledger writes in one transaction; `last_used` maps key ids to Unix seconds."""
+
+    rows: Sequence[UsageRow] = ()
+    counters: Sequence[CounterRow] = ()
+    last_used: Mapping[str, int] = {}
+
+
+class UsagePage(Struct, frozen=True):
+    """Some rows, newest first; `before` is the argument for the next page, None: it is the last."""
+
+    rows: Sequence[UsageRow]
+    before: int | None
+
+
+class Percentile(Struct, frozen=True):
+    """The value that a percentage of requests does not exceed, and the number of requests.
+
+    The value is None when there were no requests.
+    """
+
+    value: int | None
+    requests: int
