@@ -52,7 +52,8 @@ from workers.catalog.catalog import Catalog
 from workers.catalog.catalog_file import load_catalog
 from workers.catalog.prices import find_prices
 from workers.providers.formats import TRANSLATORS
-from workers.run.pool import Engine, StreamSettings
+from workers.run.clock import StreamSettings
+from workers.run.pool import Engine
 from workers.transport.transport import Transport
 
 GUEST_META = "guest_cookie_secret"

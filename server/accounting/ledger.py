@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from server.store.rows import Batch, UsageRow
 from workers.errors import StoreUnavailable
-from workers.request.chat_request import Usage
+from workers.request.token_usage import Usage
 
 if TYPE_CHECKING:
     from server.accounting.admission import Lease

@@ -10,7 +10,7 @@ from tornado.httputil import HTTPConnection
 
 from server.http.answer_head import CHUNKED, LAST_CHUNK, chunk
 from workers.errors import GatewayError
-from workers.run.job import Place, State
+from workers.run.job import JobState, Place
 
 HEARTBEAT = b": hb\n\n"
 CONNECTING = b": connecting\n\n"
@@ -29,7 +29,7 @@ class Followed(Protocol):
     on_progress: Callable[[], None] | None
 
     @property
-    def state(self) -> State:
+    def state(self) -> JobState:
         """Give the state of the job."""
 
     @property

@@ -1,4 +1,4 @@
-"""`roxy check`: which models can be served, by what, and why not."""
+"""`roxy check`: show which models can be served, by which deployments, and why not."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ from server.config.loading import Config
 from workers.catalog.catalog import Catalog, Deployment
 from workers.catalog.catalog_file import load_catalog
 from workers.errors import GatewayError
-from workers.providers.formats import TRANSLATORS
-from workers.transport.transport import Transport
+from workers.providers.formats import PROBES, TRANSLATORS
+from workers.providers.probe import ProbeResult
+from workers.transport.transport import Transport, UpstreamExchange
 
 REACH_S = 5.0
+"""How long an upstream may take to answer its probe."""
+REFUSAL_BYTES = 64 * 1024
+"""How much of a refusal is read."""
 
 
 class Reached(NamedTuple):
-    """What asking an upstream has shown; `text` is for people."""
+    """What the probe of an upstream has shown; `text` is printed."""
 
     works: bool
     text: str
 
 
-NOT_ASKED = Reached(works=True, text="ready")
+NOT_PROBED = Reached(works=True, text="ready")
 
 
 async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> int:
-    """Print the models and deployments; gives 1 when nothing can be served, else 0.
+    """Print the models and deployments; return 1 when nothing can be served, else 0.
 
-    With `reach` every live upstream is asked for its model list, to see that its host answers and
-    takes the secret. That costs nothing: no tokens are made.
+    With `reach` every upstream with a live deployment is probed: whether it answers and accepts the
+    secret. That costs nothing, because no tokens are generated.
     """
     catalog = load_catalog(config.models, environ, formats=TRANSLATORS)
     print(f"configuration: {config.path or 'built-in defaults'}")
@@ -40,9 +44,9 @@ async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> i
     for model in catalog:
         print(model.id)
         for deployment in model.deployments:
-            state = _state(deployment, found.get(_upstream(deployment), NOT_ASKED))
+            state = _state(deployment, found.get(_upstream(deployment), NOT_PROBED))
             print(f"    {deployment.id:<44} {state}")
-    works = {one.id for one in live if found.get(_upstream(one), NOT_ASKED).works}
+    works = {one.id for one in live if found.get(_upstream(one), NOT_PROBED).works}
     print("\n" + _summary(catalog, works))
     if config.demo:
         print("The demo is on: its script answers for every model that has nothing else.")
@@ -63,19 +67,20 @@ def _summary(catalog: Catalog, works: set[str]) -> str:
         return f"{len(served)} of {len(catalog)} models can be served."
     if any(model.live_deployments() for model in catalog):
         return "No model can be served: none of the upstreams above works."
-    names = sorted({name for model in catalog for name in catalog.missing_secrets(model)})
+    names = sorted({name for model in catalog for name in model.missing_secrets()})
     wanted = f"Set one of {', '.join(names)}, add" if names else "Add"
     return f"No model can be served. {wanted} a deployment to roxy.toml, or start with --demo."
 
 
-def _upstream(deployment: Deployment) -> tuple[str, str]:
-    return deployment.base_url.rstrip("/"), deployment.secret
+def _upstream(deployment: Deployment) -> tuple[str, str, str]:
+    """Return what makes an upstream distinct: the same probe would get the same answer."""
+    return deployment.provider, deployment.base_url.rstrip("/"), deployment.secret
 
 
 async def _reach_all(
     deployments: list[Deployment], config: Config
-) -> dict[tuple[str, str], Reached]:
-    """Ask each distinct upstream once."""
+) -> dict[tuple[str, str, str], Reached]:
+    """Probe each distinct upstream once."""
     upstreams = {_upstream(one): one for one in deployments}
     transport = Transport(connect_timeout_s=min(REACH_S, config.stream.connect_timeout_s))
     try:
@@ -86,20 +91,36 @@ async def _reach_all(
 
 
 async def _reach(transport: Transport, deployment: Deployment) -> Reached:
-    url = deployment.base_url.rstrip("/") + "/models"
-    headers = (("Authorization", f"Bearer {deployment.secret}"),) if deployment.secret else ()
-    exchange = transport.exchange(url, transport.request_head("GET", url, headers), b"")
+    """Send the probe of the deployment's wire format to its upstream."""
+    probe = PROBES[deployment.provider](deployment)
+    url = deployment.base_url.rstrip("/") + probe.path
+    exchange = transport.exchange(url, transport.request_head(probe.method, url, probe.headers))
     try:
         async with asyncio.timeout(REACH_S):
             status = (await exchange.head()).status
+            body = await _read_refusal(exchange) if status >= 400 else b""
     except TimeoutError:
         return Reached(works=False, text="not reachable: no answer")
     except GatewayError as error:
         return Reached(works=False, text=f"not reachable: {error.reason}")
     finally:
         exchange.abort(GatewayError())
-    if status in (401, 403):
-        return Reached(works=False, text=f"the upstream refuses {deployment.secret_env or 'us'}")
-    if status >= 500:
+    return _described(probe.read(status, body), status, deployment)
+
+
+async def _read_refusal(exchange: UpstreamExchange) -> bytes:
+    """Return the body of a refusal, or b"" when it is cut or too large: the status is enough."""
+    try:
+        return await exchange.read(REFUSAL_BYTES)
+    except GatewayError:
+        return b""
+
+
+def _described(result: ProbeResult, status: int, deployment: Deployment) -> Reached:
+    if result == "secret_refused" and deployment.secret_env:
+        return Reached(works=False, text=f"the upstream refuses {deployment.secret_env}")
+    if result == "secret_refused":
+        return Reached(works=False, text="the upstream requires a secret: set secret_env")
+    if result == "failing":
         return Reached(works=False, text=f"failing: the upstream answers {status}")
     return Reached(works=True, text="ready (reachable)")

@@ -24,7 +24,7 @@ TOKENS_PER_ATTACHMENT = 258
 MANY = re.compile(r"\b(parallel|both|each|every|all|tools)\b", re.IGNORECASE)
 
 
-class ToolCall(Struct):
+class DemoToolCall(Struct):
     """One call, its arguments as the pieces of a JSON text."""
 
     id: str
@@ -32,12 +32,12 @@ class ToolCall(Struct):
     arguments: list[str]
 
 
-class Choice(Struct):
+class DemoChoice(Struct):
     """One answer: thoughts, then words, then calls."""
 
     reasoning: list[str]
     content: list[str]
-    tool_calls: list[ToolCall]
+    tool_calls: list[DemoToolCall]
     finish_reason: str
 
     @property
@@ -47,10 +47,10 @@ class Choice(Struct):
         return len(self.reasoning) + len(self.content) + arguments
 
 
-class Answer(Struct):
+class DemoAnswer(Struct):
     """All choices, and what they count."""
 
-    choices: list[Choice]
+    choices: list[DemoChoice]
     prompt_tokens: int
 
     def usage(self) -> dict[str, Any]:
@@ -71,14 +71,14 @@ def pieces(text: str) -> list[str]:
     return PIECE.findall(text)
 
 
-def compose(request: DemoRequest) -> Answer:
+def compose(request: DemoRequest) -> DemoAnswer:
     """Answer a request; raises Refusal when it makes no sense."""
     attachments = request.attachments()
     choices = [_choice(request, attachments, number) for number in range(request.n or 1)]
-    return Answer(choices, _prompt_tokens(request, len(attachments)))
+    return DemoAnswer(choices, _prompt_tokens(request, len(attachments)))
 
 
-def _choice(request: DemoRequest, attachments: list[str], number: int) -> Choice:
+def _choice(request: DemoRequest, attachments: list[str], number: int) -> DemoChoice:
     calls = [] if request.tool_results else _tool_calls(request)
     reasoning = content = ""
     if request.command.name == "think":
@@ -87,7 +87,7 @@ def _choice(request: DemoRequest, attachments: list[str], number: int) -> Choice
         content = _content(request, attachments)
         if number and not _wants_json(request):
             content = f"*Choice {number + 1} of {request.n}.*\n\n{content}"
-    choice = Choice(
+    choice = DemoChoice(
         reasoning=pieces(reasoning),
         content=pieces(_until_stop(content, request.stops)),
         tool_calls=calls,
@@ -145,7 +145,7 @@ def _json_content(request: DemoRequest) -> str:
     return msgspec.json.format(msgspec.json.encode(made)).decode()
 
 
-def _tool_calls(request: DemoRequest) -> list[ToolCall]:
+def _tool_calls(request: DemoRequest) -> list[DemoToolCall]:
     """Call what the request wants to have called."""
     tools, choice = request.tools or [], request.tool_choice
     if not tools or choice == "none" or _wants_json(request):
@@ -170,10 +170,10 @@ def _wants_many(request: DemoRequest) -> bool:
     return request.parallel_tool_calls is True or MANY.search(request.said) is not None
 
 
-def _call(tool: Tool, said: str) -> ToolCall:
+def _call(tool: Tool, said: str) -> DemoToolCall:
     arguments = Sampler(tool.function.parameters or {"type": "object"}, said).value()
     text = msgspec.json.encode(arguments if isinstance(arguments, dict) else {}).decode()
-    return ToolCall(f"call_demo{secrets.token_hex(8)}", tool.function.name, pieces(text))
+    return DemoToolCall(f"call_demo{secrets.token_hex(8)}", tool.function.name, pieces(text))
 
 
 def _until_stop(text: str, stops: list[str]) -> str:
@@ -182,7 +182,7 @@ def _until_stop(text: str, stops: list[str]) -> str:
     return text[: min(places)] if places else text
 
 
-def _shortened(choice: Choice, limit: int | None) -> Choice:
+def _shortened(choice: DemoChoice, limit: int | None) -> DemoChoice:
     """Cut the answer at the token limit, wherever that falls."""
     if limit is None or choice.tokens <= limit:
         return choice
@@ -196,11 +196,13 @@ def _shortened(choice: Choice, limit: int | None) -> Choice:
 
     reasoning, content = fit(choice.reasoning), fit(choice.content)
     calls = _fitting(choice.tool_calls, fit)
-    return Choice(reasoning, content, calls, "length")
+    return DemoChoice(reasoning, content, calls, "length")
 
 
-def _fitting(calls: list[ToolCall], fit: Callable[[list[str]], list[str]]) -> list[ToolCall]:
-    kept = [ToolCall(call.id, call.name, fit(call.arguments)) for call in calls]
+def _fitting(
+    calls: list[DemoToolCall], fit: Callable[[list[str]], list[str]]
+) -> list[DemoToolCall]:
+    kept = [DemoToolCall(call.id, call.name, fit(call.arguments)) for call in calls]
     return [call for call in kept if call.arguments]
 
 

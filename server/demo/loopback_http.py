@@ -23,15 +23,19 @@ REASONS = {200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 404: b"Not Fou
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[["Connection", str, bytes], Awaitable[None]]
+Handler = Callable[["DemoConnection", str, bytes], Awaitable[None]]
 """Answers a target such as `GET /v1/models`, with its body, on the connection."""
 
 
-class Connection(asyncio.Protocol):
+class DemoConnection(asyncio.Protocol):
     """The server's end of a connection. `tasks` is the owner's set of running answers."""
 
     def __init__(
-        self, handler: Handler, secret: str, tasks: set[asyncio.Task[None]], open_: set[Connection]
+        self,
+        handler: Handler,
+        secret: str,
+        tasks: set[asyncio.Task[None]],
+        open_: set[DemoConnection],
     ) -> None:
         self._handler = handler
         self._expected = f"Bearer {secret}".encode()

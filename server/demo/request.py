@@ -39,7 +39,7 @@ class Message(Struct):
         return "\n".join(str(part.get("text") or "") for part in self.content)
 
 
-class Function(Struct):
+class DemoFunction(Struct):
     """A tool's name and parameters."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -49,10 +49,10 @@ class Function(Struct):
 class Tool(Struct):
     """A tool; only functions can be called."""
 
-    function: Function
+    function: DemoFunction
 
 
-class StreamOptions(Struct):
+class DemoStreamOptions(Struct):
     """What else a stream should carry."""
 
     include_usage: bool = False
@@ -84,7 +84,7 @@ class DemoRequest(Struct):
     model: str
     messages: Annotated[list[Message], Meta(min_length=1)]
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: DemoStreamOptions | None = None
     n: Annotated[int, Meta(ge=1, le=16)] | None = None
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None

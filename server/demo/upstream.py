@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from server.demo.answer import compose
-from server.demo.loopback_http import Connection
+from server.demo.loopback_http import DemoConnection
 from server.demo.request import DemoRequest, Refusal, invalid, read_request
 from server.demo.writer import Writer, error_event
 
@@ -39,7 +39,7 @@ class DemoUpstream:
         self.secret = secrets.token_urlsafe(32)
         self._token_s = 1 / speed if speed else 0.0
         self._answers: set[asyncio.Task[None]] = set()
-        self._connections: set[Connection] = set()
+        self._connections: set[DemoConnection] = set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -77,10 +77,10 @@ class DemoUpstream:
         while self._answers:
             await asyncio.wait(self._answers)
 
-    def _connect(self) -> Connection:
-        return Connection(self._handle, self.secret, self._answers, self._connections)
+    def _connect(self) -> DemoConnection:
+        return DemoConnection(self._handle, self.secret, self._answers, self._connections)
 
-    async def _handle(self, connection: Connection, target: str, body: bytes) -> None:
+    async def _handle(self, connection: DemoConnection, target: str, body: bytes) -> None:
         if target == "GET /v1/models":
             connection.whole(200, b'{"object":"list","data":[]}')
             return
@@ -94,7 +94,9 @@ class DemoUpstream:
         await self._pause(SLOW_THINKING_TOKENS if _slow(request) else THINKING_TOKENS)
         await (self._stream if request.stream else self._whole)(connection, request, writer)
 
-    async def _whole(self, connection: Connection, request: DemoRequest, writer: Writer) -> None:
+    async def _whole(
+        self, connection: DemoConnection, request: DemoRequest, writer: Writer
+    ) -> None:
         body = writer.whole()
         match request.command.name:
             case "cut":
@@ -106,7 +108,9 @@ class DemoUpstream:
             case _:
                 connection.whole(200, body)
 
-    async def _stream(self, connection: Connection, request: DemoRequest, writer: Writer) -> None:
+    async def _stream(
+        self, connection: DemoConnection, request: DemoRequest, writer: Writer
+    ) -> None:
         tokens = SLOWNESS if _slow(request) else 1
         trouble = request.command.name in ("cut", "fail", "hang")
         for number, event in enumerate(writer.events()):
@@ -124,7 +128,7 @@ class DemoUpstream:
             await asyncio.sleep(tokens * self._token_s * random.uniform(0.7, 1.3))
 
 
-async def _fail(connection: Connection, how: str) -> None:
+async def _fail(connection: DemoConnection, how: str) -> None:
     """Break a stream in the way that was asked for."""
     if how == "cut":
         connection.break_off()
@@ -139,7 +143,7 @@ def _slow(request: DemoRequest) -> bool:
     return request.command.name == "slow"
 
 
-def _refuse(connection: Connection, status: int) -> None:
+def _refuse(connection: DemoConnection, status: int) -> None:
     """Answer with the status that was asked for, as an upstream would."""
     if not 400 <= status <= 599:
         raise invalid("Say a status from 400 to 599, as in `demo: error 429`.")

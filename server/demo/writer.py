@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from server.demo.answer import Answer, Choice, ToolCall
+from server.demo.answer import DemoAnswer, DemoChoice, DemoToolCall
 from server.demo.request import DemoRequest
 
 DONE = b"data: [DONE]\n\n"
@@ -20,7 +20,7 @@ FINGERPRINT = "demo-upstream-no-model"
 class Writer:
     """Write one answer; all chunks share id, time and model."""
 
-    def __init__(self, request: DemoRequest, answer: Answer) -> None:
+    def __init__(self, request: DemoRequest, answer: DemoAnswer) -> None:
         self._request = request
         self._answer = answer
         self._shared: dict[str, Any] = {
@@ -58,7 +58,7 @@ class Writer:
             return DONE
         return self._event({"choices": [], "usage": self._answer.usage()}) + DONE
 
-    def _choice_events(self, index: int, choice: Choice) -> Iterator[bytes]:
+    def _choice_events(self, index: int, choice: DemoChoice) -> Iterator[bytes]:
         yield self._delta(index, {"role": "assistant", "content": ""})
         for piece in choice.reasoning:
             yield self._delta(index, {"reasoning_content": piece})
@@ -94,7 +94,7 @@ def error_event(message: str) -> bytes:
     return b"data: %b\n\n" % msgspec.json.encode({"error": error})
 
 
-def _message(choice: Choice) -> dict[str, Any]:
+def _message(choice: DemoChoice) -> dict[str, Any]:
     message: dict[str, Any] = {
         "role": "assistant",
         "content": "".join(choice.content) if choice.content or not choice.tool_calls else None,
@@ -107,6 +107,6 @@ def _message(choice: Choice) -> dict[str, Any]:
     return message
 
 
-def _called(call: ToolCall) -> dict[str, Any]:
+def _called(call: DemoToolCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": "".join(call.arguments)}
     return {"id": call.id, "type": "function", "function": function}

@@ -137,7 +137,7 @@ class ChatCompletion(Struct):
     usage: CompletionUsage | UnsetType | None = UNSET
 
 
-class ChunkChoice(Struct):
+class ChunkChoiceObject(Struct):
     """The new part of one answer; `delta` is OpenAI's."""
 
     index: int
@@ -152,5 +152,5 @@ class ChatCompletionChunk(Struct):
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
-    choices: list[ChunkChoice]
+    choices: list[ChunkChoiceObject]
     usage: CompletionUsage | UnsetType | None = UNSET

@@ -9,7 +9,7 @@ from msgspec import Struct
 from server.answers.kept_answers import KeptAnswer
 from server.store.rows import UsageRow
 from workers.errors import ErrorDetails
-from workers.run.job import Job, State
+from workers.run.job import Job, JobState
 
 
 class TokensUsed(Struct, frozen=True):
@@ -31,7 +31,7 @@ class JobObject(Struct, frozen=True, kw_only=True):
     id: str
     object: Literal["job"]
     model: str
-    state: State
+    state: JobState
     position: int | None
     waiting: int | None
     expected_wait_s: float | None

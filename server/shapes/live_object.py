@@ -11,7 +11,7 @@ from msgspec import Struct
 from server.accounting.ledger import BYTES_PER_TOKEN
 from server.services import Services
 from workers.catalog.catalog import Model
-from workers.run.job import Job, State
+from workers.run.job import Job, JobState
 from workers.run.pool import ModelPool
 
 JOBS_SHOWN = 200
@@ -22,7 +22,7 @@ class LiveJob(Struct, frozen=True, kw_only=True):
     """A request that runs or waits; `tokens` is an estimate, `started_s` its age."""
 
     id: str
-    state: State
+    state: JobState
     who: str
     who_name: str
     position: int | None

@@ -24,7 +24,8 @@ from server.store.sqlite_store import SqliteStore
 from server.store.store import Store
 from workers.catalog.catalog import Model, Prices
 from workers.errors import InvalidKey, Overloaded, StoreUnavailable, UpstreamUnavailable
-from workers.request.chat_request import Usage, parse_chat
+from workers.request.chat_request import parse_chat
+from workers.request.token_usage import Usage
 from workers.run.job import Ending, Outcome
 
 GLM = Model("zai/glm-4.5", "GLM 4.5", max_output_tokens=1_000, prices=Prices(600_000, 2_200_000))

@@ -18,7 +18,7 @@ from workers.catalog.deployment_checks import (
 from workers.catalog.entries import CatalogError
 from workers.errors import ModelNotFound
 from workers.money import to_microusd
-from workers.request.chat_request import Usage
+from workers.request.token_usage import Usage
 
 LOCAL: dict[str, Any] = {
     "provider": "openai",
@@ -71,7 +71,7 @@ def test_without_any_key_nothing_is_live_and_the_missing_variables_are_named() -
     catalog = load_catalog()
     model = catalog.find("zai/glm-4.5")
     assert model.live_deployments() == ()
-    assert catalog.missing_secrets(model) == (
+    assert model.missing_secrets() == (
         "ZAI_API_KEY",
         "AI_GATEWAY_API_KEY",
         "OPENROUTER_API_KEY",
@@ -131,7 +131,7 @@ def test_a_provider_without_a_translator_is_kept_but_never_tried() -> None:
     model = catalog.find("local/qwen")
     assert [each.supported for each in model.deployments] == [False]
     assert model.live_deployments() == ()
-    assert catalog.missing_secrets(model) == ()
+    assert model.missing_secrets() == ()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,9 @@ COMMANDS = {
     "backup",
 }
 QUIET = "[log]\naccess = false\n"
+WRONG_KEY_AT_GOOGLE = [
+    {"error": {"code": 400, "message": "API key not valid. Please pass a valid API key."}}
+]
 SECRET = {"TEST_UPSTREAM_KEY": "a-secret-of-the-upstream"}
 
 
@@ -179,6 +182,8 @@ def test_check_without_any_upstream_says_what_would_help(shell: CommandLine) -> 
         (document({"object": "list", "data": []}), "ready (reachable)", 0),
         (refusal(404), "ready (reachable)", 0),
         (refusal(401), "the upstream refuses TEST_UPSTREAM_KEY", 1),
+        (refusal(400, WRONG_KEY_AT_GOOGLE), "the upstream refuses TEST_UPSTREAM_KEY", 1),
+        (refusal(400), "ready (reachable)", 0),
         (refusal(500), "failing: the upstream answers 500", 1),
         (document(b"", raw=True, end="reset"), "not reachable", 1),
     ],

@@ -13,7 +13,7 @@ from workers.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from workers.request.chat_request import Usage
+from workers.request.token_usage import Usage
 
 
 def answer(message: Any = ..., finish: Any = "stop", **more: Any) -> bytes:

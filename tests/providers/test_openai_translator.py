@@ -36,7 +36,8 @@ from workers.providers.openai.openai_translator import (
     MAX_HELD_EVENTS,
     OpenAITranslator,
 )
-from workers.request.chat_request import Usage, parse_chat
+from workers.request.chat_request import parse_chat
+from workers.request.token_usage import Usage
 
 
 def relay(*events: bytes, usage: bool = False) -> bytes:

@@ -21,10 +21,10 @@ from workers.providers.refusals import (
     CREDENTIALS_REFUSED,
     MODEL_UNKNOWN,
     NO_CREDIT,
+    error_in_band,
     find_problem,
     refused,
     retry_after_s,
-    told_in_band,
 )
 
 SECRET = "sk-live-0123456789"
@@ -233,7 +233,7 @@ def test_an_error_told_in_a_stream_is_mapped_like_one_told_by_status(
 ) -> None:
     problem = find_problem(json.dumps(told).encode())
     assert problem is not None
-    error = told_in_band(problem, DEPLOYMENT)
+    error = error_in_band(problem, DEPLOYMENT)
     assert type(error) is kind
     assert error.message == (message or kind.summary)
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.errors import InvalidRequest
-from workers.request.chat_request import ChatRequest, Usage, parse_chat, parse_usage
+from workers.request.chat_request import ChatRequest, parse_chat
+from workers.request.token_usage import Usage, parse_usage
 
 HELLO = {"role": "user", "content": "Hello"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

@@ -6,32 +6,36 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import msgspec
 import pytest
 from support.builders.jobs import Client, Tap
 
 from workers.errors import UpstreamTimeout
 from workers.run.channel import HIGH_WATER, Channel
-from workers.run.clock import WHOLE_FACTOR, Clock
+from workers.run.clock import WHOLE_FACTOR, Clock, StreamSettings
 
 LONG = 1000.0
 
 
-class Times(msgspec.Struct):
-    """The settings of a clock, in seconds."""
-
-    first_content_timeout_s: float = LONG
-    gap_timeout_s: float = LONG
-    total_timeout_s: float = 0.0
+def clocks(
+    first_content_timeout_s: float = LONG,
+    gap_timeout_s: float = LONG,
+    total_timeout_s: float = 0.0,
+) -> StreamSettings:
+    """Return settings with clocks that are long where nothing else is given, in seconds."""
+    return StreamSettings(
+        first_content_timeout_s=first_content_timeout_s,
+        gap_timeout_s=gap_timeout_s,
+        total_timeout_s=total_timeout_s,
+    )
 
 
 @contextmanager
 def running(
-    times: Times, channel: Channel | None = None, *, streamed: bool = True
+    settings: StreamSettings, channel: Channel | None = None, *, streamed: bool = True
 ) -> Iterator[tuple[Clock, Tap]]:
     """Let a clock watch an exchange."""
     tap = Tap()
-    clock = Clock(times, channel if channel is not None else Channel(), tap, streamed=streamed)
+    clock = Clock(settings, channel if channel is not None else Channel(), tap, streamed=streamed)
     try:
         yield clock, tap
     finally:
@@ -77,20 +81,20 @@ def keep_touching(clock: Clock, tap: Tap, times: int) -> asyncio.Future[tuple[bo
 
 
 @pytest.mark.parametrize(
-    ("times", "content", "name", "code"),
+    ("settings", "content", "name", "code"),
     [
-        (Times(first_content_timeout_s=0.02), False, "first_content", "upstream_timeout"),
-        (Times(gap_timeout_s=0.02), True, "gap", "upstream_gap_timeout"),
-        (Times(total_timeout_s=0.02), False, "total", "upstream_total_timeout"),
-        (Times(total_timeout_s=0.02), True, "total", "upstream_total_timeout"),
-        (Times(0.02, LONG, 0.5), False, "first_content", "upstream_timeout"),
-        (Times(LONG, 0.02, 0.5), True, "gap", "upstream_gap_timeout"),
+        (clocks(first_content_timeout_s=0.02), False, "first_content", "upstream_timeout"),
+        (clocks(gap_timeout_s=0.02), True, "gap", "upstream_gap_timeout"),
+        (clocks(total_timeout_s=0.02), False, "total", "upstream_total_timeout"),
+        (clocks(total_timeout_s=0.02), True, "total", "upstream_total_timeout"),
+        (clocks(0.02, LONG, 0.5), False, "first_content", "upstream_timeout"),
+        (clocks(LONG, 0.02, 0.5), True, "gap", "upstream_gap_timeout"),
     ],
 )
 async def test_the_clock_that_runs_out_first_says_which_it_was(
-    times: Times, content: bool, name: str, code: str
+    settings: StreamSettings, content: bool, name: str, code: str
 ) -> None:
-    with running(times) as (clock, tap):
+    with running(settings) as (clock, tap):
         if content:
             clock.touch()
             clock.note_content()
@@ -101,14 +105,14 @@ async def test_the_clock_that_runs_out_first_says_which_it_was(
 
 
 async def test_bytes_without_content_do_not_stop_the_first_content_clock() -> None:
-    with running(Times(first_content_timeout_s=0.03)) as (clock, tap):
+    with running(clocks(first_content_timeout_s=0.03)) as (clock, tap):
         rang, _ = await keep_touching(clock, tap, 500)
         assert rang
         assert (await rung(tap)).clock == "first_content"
 
 
 async def test_content_ends_the_first_content_clock() -> None:
-    with running(Times(first_content_timeout_s=0.02)) as (clock, tap):
+    with running(clocks(first_content_timeout_s=0.02)) as (clock, tap):
         clock.touch()
         clock.note_content()
         await aside(0.06)
@@ -116,7 +120,7 @@ async def test_content_ends_the_first_content_clock() -> None:
 
 
 async def test_no_timer_is_set_per_read() -> None:
-    with running(Times()) as (clock, _):
+    with running(clocks()) as (clock, _):
         clock.note_content()
         timer = clock._timer
         clock.touch()
@@ -125,14 +129,14 @@ async def test_no_timer_is_set_per_read() -> None:
 
 
 async def test_content_brings_the_gap_clock_though_the_first_one_was_longer() -> None:
-    with running(Times(first_content_timeout_s=LONG, gap_timeout_s=0.02)) as (clock, tap):
+    with running(clocks(first_content_timeout_s=LONG, gap_timeout_s=0.02)) as (clock, tap):
         clock.touch()
         clock.note_content()
         assert (await rung(tap)).clock == "gap"
 
 
 async def test_every_read_starts_the_gap_anew() -> None:
-    with running(Times(gap_timeout_s=0.05)) as (clock, tap):
+    with running(clocks(gap_timeout_s=0.05)) as (clock, tap):
         clock.note_content()
         rang, last = await keep_touching(clock, tap, 20)
         assert not rang
@@ -141,7 +145,7 @@ async def test_every_read_starts_the_gap_anew() -> None:
 
 
 async def test_the_total_clock_runs_on_whatever_comes() -> None:
-    with running(Times(gap_timeout_s=LONG, total_timeout_s=0.03)) as (clock, tap):
+    with running(clocks(gap_timeout_s=LONG, total_timeout_s=0.03)) as (clock, tap):
         clock.note_content()
         rang, _ = await keep_touching(clock, tap, 500)
         assert rang
@@ -149,20 +153,20 @@ async def test_the_total_clock_runs_on_whatever_comes() -> None:
 
 
 async def test_a_total_of_zero_is_none() -> None:
-    with running(Times(total_timeout_s=0.0)) as (_, tap):
+    with running(clocks(total_timeout_s=0.0)) as (_, tap):
         await aside(0.02)
         assert not tap.aborted.is_set()
 
 
 async def test_an_answer_in_one_piece_has_longer_for_its_content() -> None:
     began = now()
-    with running(Times(first_content_timeout_s=0.01), streamed=False) as (_, tap):
+    with running(clocks(first_content_timeout_s=0.01), streamed=False) as (_, tap):
         assert (await rung(tap)).clock == "first_content"
     assert now() >= began + 0.01 * WHOLE_FACTOR
 
 
 async def test_a_stopped_clock_never_rings() -> None:
-    with running(Times(0.01, 0.01, 0.01)) as (clock, tap):
+    with running(clocks(0.01, 0.01, 0.01)) as (clock, tap):
         clock.stop()
         clock.stop()
         await aside(0.03)
@@ -182,7 +186,7 @@ def stalled(channel: Channel) -> Client:
 
 async def test_while_the_reader_holds_the_upstream_back_the_gap_clock_stands_still() -> None:
     channel = Channel()
-    with running(Times(gap_timeout_s=0.02), channel) as (clock, tap):
+    with running(clocks(gap_timeout_s=0.02), channel) as (clock, tap):
         clock.touch()
         clock.note_content()
         stalled(channel)
@@ -192,7 +196,7 @@ async def test_while_the_reader_holds_the_upstream_back_the_gap_clock_stands_sti
 
 async def test_an_upstream_that_was_held_back_has_the_whole_gap_again() -> None:
     channel = Channel()
-    with running(Times(gap_timeout_s=0.1), channel) as (clock, tap):
+    with running(clocks(gap_timeout_s=0.1), channel) as (clock, tap):
         clock.touch()
         clock.note_content()
         client = stalled(channel)
@@ -206,7 +210,7 @@ async def test_an_upstream_that_was_held_back_has_the_whole_gap_again() -> None:
 
 async def test_the_total_clock_runs_on_while_the_upstream_is_held_back() -> None:
     channel = Channel()
-    with running(Times(gap_timeout_s=0.01, total_timeout_s=0.05), channel) as (clock, tap):
+    with running(clocks(gap_timeout_s=0.01, total_timeout_s=0.05), channel) as (clock, tap):
         clock.note_content()
         stalled(channel)
         assert (await rung(tap)).clock == "total"

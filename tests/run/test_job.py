@@ -20,7 +20,7 @@ from workers.errors import (
 )
 from workers.providers.formats import TRANSLATORS
 from workers.providers.translator import Translator
-from workers.request.chat_request import Usage
+from workers.request.token_usage import Usage
 from workers.run.job import Ending, Job, JobEnded, Outcome
 from workers.run.queue import FairQueue
 

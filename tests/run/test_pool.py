@@ -15,8 +15,9 @@ from support.fakes.upstream import FakeUpstream, Pause, chunk, event, silence, s
 
 from workers.catalog.catalog import Model
 from workers.errors import Conflict, Draining, GatewayError, Overloaded, UpstreamError
+from workers.run.clock import StreamSettings
 from workers.run.job import Job, Outcome
-from workers.run.pool import Engine, StreamSettings
+from workers.run.pool import Engine
 from workers.transport.transport import Transport
 
 

@@ -251,7 +251,7 @@ async def test_body_bytes_are_pushed_as_they_come_what_came_before_follow_first(
         await exchange.head()
         early = await exchange.pull()
         sink = Collector()
-        exchange.follow(sink)
+        exchange.follow(sink.feed)
         going.set()
         await exchange.end()
         assert early + sink.body == b"abcd"
@@ -270,7 +270,7 @@ async def test_what_a_sink_raises_ends_the_exchange(transport: Transport) -> Non
 
     async with RawUpstream(script) as upstream:
         exchange = send(transport, upstream.url)
-        exchange.follow(Collector(refuse))
+        exchange.follow(Collector(refuse).feed)
         with pytest.raises(UpstreamError, match="enough"):
             await exchange.end()
         await eventually(lambda: upstream.open == 0 and transport.stats.open == 0)
@@ -341,7 +341,7 @@ async def test_bytes_before_a_cut_are_delivered_before_the_error(transport: Tran
         await exchange.head()
         await eventually(lambda: transport.stats.open == 0)
         sink = Collector()
-        exchange.follow(sink)
+        exchange.follow(sink.feed)
         assert sink.body == b"hello"
         assert (await exchange.head()).status == 200
         with pytest.raises(UpstreamDisconnected):

@@ -20,12 +20,12 @@ from support.fakes.raw_upstream import (
 )
 
 from workers.errors import UpstreamDisconnected, UpstreamError
-from workers.transport.transport import Exchange, Stats, Transport
+from workers.transport.transport import Stats, Transport, UpstreamExchange
 
 ROUNDS = 100
 STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
-Phase = Callable[[Exchange], Awaitable[None]]
+Phase = Callable[[UpstreamExchange], Awaitable[None]]
 
 
 class Left(Exception):
@@ -56,7 +56,7 @@ async def abort_in(transport: Transport, url: str, phase: Phase, body: bytes = b
             await late
     exchange.pause()
     exchange.resume()
-    exchange.follow(Collector())
+    exchange.follow(Collector().feed)
     exchange.release()
     exchange.abort(Left())
 
@@ -77,7 +77,7 @@ async def abort_again_and_again(
     await eventually(lambda: descriptors() <= before)
 
 
-async def at_once(_: Exchange) -> None:
+async def at_once(_: UpstreamExchange) -> None:
     """Abort before the loop has had a turn."""
 
 
@@ -101,7 +101,7 @@ async def test_before_connecting_has_begun(transport: Transport) -> None:
 
 @pytest.mark.parametrize("turns", range(1, 8))
 async def test_some_turns_of_the_loop_into_connecting(transport: Transport, turns: int) -> None:
-    async def phase(exchange: Exchange) -> None:
+    async def phase(exchange: UpstreamExchange) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
 
@@ -111,7 +111,7 @@ async def test_some_turns_of_the_loop_into_connecting(transport: Transport, turn
 
 
 async def test_while_the_name_is_looked_up(transport: Transport) -> None:
-    async def phase(exchange: Exchange) -> None:
+    async def phase(exchange: UpstreamExchange) -> None:
         await asyncio.sleep(0)
         assert exchange.connected_at is None
 
@@ -121,7 +121,7 @@ async def test_while_the_name_is_looked_up(transport: Transport) -> None:
 
 
 async def test_while_connecting(transport: Transport) -> None:
-    async def phase(exchange: Exchange) -> None:
+    async def phase(exchange: UpstreamExchange) -> None:
         await asyncio.sleep(0.001)
         assert transport.stats.connecting
 
@@ -134,7 +134,7 @@ async def test_within_the_tls_handshake(transport: Transport) -> None:
         greeted.release()
         await peer.gone()
 
-    async def phase(exchange: Exchange) -> None:
+    async def phase(exchange: UpstreamExchange) -> None:
         await greeted.acquire()
         assert exchange.connected_at is None
 
@@ -147,7 +147,7 @@ async def test_within_the_tls_handshake(transport: Transport) -> None:
 
 @pytest.mark.parametrize("turns", range(1, 12))
 async def test_some_turns_of_the_loop_into_a_working_handshake(turns: int) -> None:
-    async def phase(exchange: Exchange) -> None:
+    async def phase(exchange: UpstreamExchange) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
 
@@ -168,7 +168,7 @@ async def test_while_the_peer_does_not_read_the_request(transport: Transport) ->
     async def script(peer: Peer) -> None:
         await closing.wait()
 
-    async def phase(exchange: Exchange) -> None:
+    async def phase(exchange: UpstreamExchange) -> None:
         await eventually(lambda: exchange.connected_at is not None)
         assert not exchange.sent
 
@@ -192,7 +192,7 @@ async def test_while_waiting_for_the_head(transport: Transport) -> None:
         arrived.release()
         await peer.gone()
 
-    async def phase(exchange: Exchange) -> None:
+    async def phase(exchange: UpstreamExchange) -> None:
         await arrived.acquire()
 
     arrived = asyncio.Semaphore(0)
@@ -210,7 +210,7 @@ async def test_within_the_head(transport: Transport, start: bytes) -> None:
         await peer.send(start)
         await peer.gone()
 
-    async def phase(exchange: Exchange) -> None:
+    async def phase(exchange: UpstreamExchange) -> None:
         await eventually(lambda: exchange._request is None)
 
     async with RawUpstream(script) as upstream:
@@ -224,13 +224,13 @@ async def test_within_the_body_held_or_followed(transport: Transport) -> None:
         await peer.send(STREAM, chunked(b"a"))
         await peer.gone()
 
-    async def held(exchange: Exchange) -> None:
+    async def held(exchange: UpstreamExchange) -> None:
         await exchange.head()
         await eventually(lambda: bool(exchange._held))
 
-    async def followed(exchange: Exchange) -> None:
+    async def followed(exchange: UpstreamExchange) -> None:
         arrived = asyncio.Event()
-        exchange.follow(Collector(arrived.set))
+        exchange.follow(Collector(arrived.set).feed)
         await arrived.wait()
 
     async with RawUpstream(script) as upstream:
@@ -245,13 +245,13 @@ async def test_while_paused_under_a_flood(transport: Transport) -> None:
         await peer.send(STREAM)
         await peer.flood(chunked(bytes(10_000)))
 
-    async def phase(exchange: Exchange) -> None:
+    async def phase(exchange: UpstreamExchange) -> None:
         def full() -> None:
             exchange.pause()
             arrived.set()
 
         arrived = asyncio.Event()
-        exchange.follow(Collector(full))
+        exchange.follow(Collector(full).feed)
         await arrived.wait()
 
     async with RawUpstream(script) as upstream:
@@ -269,7 +269,7 @@ async def test_from_within_the_sink(transport: Transport) -> None:
         for _ in range(ROUNDS):
             exchange = send(transport, upstream.url)
             sink = Collector(lambda one=exchange: one.abort(Left()))  # type: ignore[misc]
-            exchange.follow(sink)
+            exchange.follow(sink.feed)
             with pytest.raises(Left):
                 await exchange.end()
             assert len(sink.pieces) == 1

@@ -35,7 +35,7 @@ async def broken_answer(transport: Transport, *pieces: bytes) -> tuple[type[Exce
     async with RawUpstream(script) as upstream:
         sink = Collector()
         exchange = send(transport, upstream.url)
-        exchange.follow(sink)
+        exchange.follow(sink.feed)
         with pytest.raises(UpstreamError) as failure:
             await exchange.end()
         exchange.release()
@@ -233,7 +233,7 @@ async def test_many_tiny_chunks_in_one_read_are_one_call(transport: Transport) -
     async with RawUpstream(script) as upstream:
         sink = Collector()
         exchange = send(transport, upstream.url)
-        exchange.follow(sink)
+        exchange.follow(sink.feed)
         await exchange.end()
         assert sink.body == b"x" * 5000
         assert len(sink.pieces) < 20

@@ -28,7 +28,7 @@ from workers.errors import (
     UpstreamUnavailable,
 )
 from workers.transport.origin import in_turn
-from workers.transport.transport import Exchange, Stats, Transport
+from workers.transport.transport import Stats, Transport, UpstreamExchange
 
 
 @pytest.fixture
@@ -316,7 +316,7 @@ async def test_a_released_answer_may_end_and_keeps_its_connection(transport: Tra
     async with RawUpstream(script) as upstream:
         exchange = send(transport, upstream.url)
         sink = Collector(exchange.release)
-        exchange.follow(sink)
+        exchange.follow(sink.feed)
         await exchange.end()
         exchange.release()
         assert transport.stats == Stats(open=1, idle=0, connecting=0)
@@ -335,7 +335,7 @@ async def test_releasing_from_within_the_last_bytes_keeps_the_connection(
     async with RawUpstream(always(whole)) as upstream:
         for _ in range(3):
             exchange = send(transport, upstream.url)
-            exchange.follow(Collector(exchange.release))
+            exchange.follow(Collector(exchange.release).feed)
             await exchange.end()
             assert transport.stats == Stats(open=1, idle=1, connecting=0)
         assert len(upstream.peers) == 1
@@ -345,9 +345,9 @@ async def test_an_exchange_begun_from_within_the_last_bytes_of_another_is_its_ow
     transport: Transport,
 ) -> None:
     async with RawUpstream(always(answer(b"ok"))) as upstream:
-        begun: list[Exchange] = []
+        begun: list[UpstreamExchange] = []
         exchange = send(transport, upstream.url)
-        exchange.follow(Collector(lambda: begun.append(send(transport, upstream.url))))
+        exchange.follow(Collector(lambda: begun.append(send(transport, upstream.url))).feed)
         await exchange.end()
         exchange.abort(UpstreamError("too late"))
         exchange.pause()

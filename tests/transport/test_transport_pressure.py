@@ -11,7 +11,7 @@ from support.builders.exchanges import Collector, fetch, send
 from support.fakes.raw_upstream import Peer, RawUpstream, answer, chunked, eventually
 
 from workers.errors import UpstreamUnavailable
-from workers.transport.transport import Exchange, Stats, Transport
+from workers.transport.transport import Stats, Transport, UpstreamExchange
 
 MB = 1_000_000
 STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -88,7 +88,7 @@ async def test_a_paused_exchange_stops_the_upstream_until_it_is_resumed(
     async with RawUpstream(flood) as upstream:
         exchange = send(transport, upstream.url)
         sink = Collector(exchange.pause)
-        exchange.follow(sink)
+        exchange.follow(sink.feed)
         await eventually(lambda: sink.size > 0)
         peer = upstream.peers[0]
         for _ in range(3):
@@ -129,18 +129,18 @@ async def test_a_connection_returned_while_paused_notices_its_end(transport: Tra
 
     async with RawUpstream(script) as upstream:
         exchange = send(transport, upstream.url)
-        exchange.follow(Collector(exchange.pause))
+        exchange.follow(Collector(exchange.pause).feed)
         await exchange.end()
         await eventually(lambda: transport.stats == Stats(0, 0, 0))
 
 
 async def carry_through_a_slow_sink(transport: Transport, url: str, size: int) -> int:
     """Read `size` bytes in small doses; give the peak of Python's memory in between."""
-    exchange: Exchange = send(transport, url)
+    exchange: UpstreamExchange = send(transport, url)
     sink = Collector(exchange.pause)
     tracemalloc.start()
     try:
-        exchange.follow(sink)
+        exchange.follow(sink.feed)
         while sink.size < size:
             await eventually(lambda: bool(sink.pieces))
             sink.pieces.clear()

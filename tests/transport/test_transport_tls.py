@@ -236,7 +236,7 @@ async def test_a_paused_exchange_stops_the_upstream(
     async with RawUpstream(script, tls=tls) as upstream:
         exchange = send(transport, upstream.url)
         sink = Collector(exchange.pause)
-        exchange.follow(sink)
+        exchange.follow(sink.feed)
         for _ in range(20):
             seen = sink.size
             await eventually(lambda: sink.size > seen)  # noqa: B023

@@ -22,7 +22,7 @@ from workers.errors import ModelNotFound
 from workers.units import MILLION
 
 if TYPE_CHECKING:
-    from workers.request.chat_request import Usage
+    from workers.request.token_usage import Usage
 
 CHAT_COMPLETIONS = "chat.completions"
 DEMO_ORDER = 99
@@ -138,6 +138,11 @@ class Model(Struct, frozen=True):
         """Give the deployments that can be tried now, lowest `order` first, equals as written."""
         return tuple(sorted((d for d in self.deployments if d.supported and d.live), key=_order))
 
+    def missing_secrets(self) -> tuple[str, ...]:
+        """Return the variables each of which would make another deployment live, best first."""
+        dark = sorted((d for d in self.deployments if d.supported and not d.live), key=_order)
+        return tuple(dict.fromkeys(deployment.secret_env for deployment in dark))
+
     @property
     def owner_only_fields(self) -> frozenset[str]:
         """Members of a request that nobody but the owner may send, whichever deployment answers."""
@@ -189,11 +194,6 @@ class Catalog:
             replace(model, deployments=(*model.deployments, _demo(model.id, base_url, secret)))
             for model in self
         )
-
-    def missing_secrets(self, model: Model) -> tuple[str, ...]:
-        """Name the variables each of which would make the model servable, best first."""
-        dark = sorted((d for d in model.deployments if d.supported and not d.live), key=_order)
-        return tuple(dict.fromkeys(deployment.secret_env for deployment in dark))
 
 
 def _demo(model_id: str, base_url: str, secret: str) -> Deployment:

@@ -1,9 +1,9 @@
-"""Split a server-sent event stream into payloads, whatever way the bytes are cut. No I/O.
+"""Split a stream of server-sent events into payloads, wherever the bytes are split. No I/O.
 
 Only `data:` lines matter to a completion stream. Comments, `event:`, `id:` and `retry:` lines and
-events without data are dropped. Source: HTML Living Standard 9.2.5 and 9.2.6, except that a lone CR
-ends no line: CR and the newlines between several data lines become spaces, since the payload is one
-JSON text, in which they can only be white space.
+events without data are dropped. Source: HTML Living Standard 9.2.5 and 9.2.6, with one difference:
+a lone CR does not end a line. CR and the newlines between several data lines become spaces, because
+the payload is one JSON text, in which they can only be white space.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ _BOM = b"\xef\xbb\xbf"
 class EventSplitter:
     """Turn bytes into event payloads.
 
-    `overlong` becomes true when one event, or one line, is larger than `max_event_bytes`; nothing
-    comes out after that. Unfinished lines wait in a list and are joined once.
+    `overlong` becomes true when one event, or one line, is larger than `max_event_bytes`; after
+    that there are no more payloads. Pieces of a line wait in a list and are joined once, so that
+    many small reads cost no quadratic time.
     """
 
     __slots__ = (
@@ -40,10 +41,10 @@ class EventSplitter:
         self._partial_bytes = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes of the body; give the payloads of the events that they complete."""
+        """Read the next bytes of the body; return the payloads of the events they complete."""
         if not self._between or len(data) > self._max_bytes or b"\r" in data:
             return self._feed_lines(data)
-        # The usual cases: one whole event in the usual form, or several.
+        # Fast paths for what nearly every read is: one whole event, or several, as `data: {...}`.
         if data.find(b"\n") == len(data) - 2 > 6 and data[-1] == 10 and data[:6] == b"data: ":
             payloads = [data[6:-2]]
         elif data[:6] == b"data: " and data[-2:] == b"\n\n":
@@ -56,7 +57,7 @@ class EventSplitter:
         return payloads
 
     def finish(self) -> bytes:
-        """Give the payload of an event that the end of the body left unterminated (empty: none)."""
+        """Return the payload of an event without its blank line at the end of the body, or b""."""
         payloads = self._feed_lines(b"\n\n")
         return payloads[0] if payloads else b""
 

@@ -1,7 +1,7 @@
-"""What an upstream's refusal means to the client: one mapping for all providers.
+"""Map the refusals of upstreams to errors for the client: one mapping for all providers.
 
-An error about the request keeps the upstream's words, cleaned of its host and our secret.
-Everything else is told in our own words: error pages, hosts and credentials never reach a client.
+An error about the request keeps the upstream's message, without its host and the secret. All other
+errors have messages of their own: error pages, hosts and credentials never reach a client.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from workers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from workers.units import HOUR_S
 
 if TYPE_CHECKING:
     from workers.catalog.catalog import Deployment
 
-MAX_WAIT_S = float(HOUR_S)
+MAX_WAIT_S = 3600.0
+"""The longest Retry-After that is passed on."""
 MAX_MESSAGE_CHARS = 1000
 
 _REJECTED = (400, 413, 422)
@@ -66,7 +66,7 @@ MODEL_UNKNOWN = (
 
 
 class Problem(NamedTuple):
-    """An error as an upstream tells it; `status` is an HTTP status where its `code` is one."""
+    """An error as an upstream reports it; `status` is an HTTP status that its JSON contains."""
 
     message: str
     type: str = ""
@@ -76,48 +76,49 @@ class Problem(NamedTuple):
 
 
 def find_problem(body: bytes) -> Problem | None:
-    """Find the error in a JSON body of any of the shapes that upstreams use.
+    """Return the error in a JSON body, in any of the shapes that upstreams use, or None.
 
     OpenAI `{"error": {...}}`, `{"error": "..."}`, vLLM `{"object": "error", "message": ...}`,
     `{"message": ...}`, FastAPI `{"detail": ...}`, and Google's, which may be a list of one.
     """
     try:
-        told = msgspec.json.decode(body)
+        reported = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if isinstance(told, list) and told:
-        told = told[0]
-    return read_problem(told)
+    if isinstance(reported, list) and reported:
+        reported = reported[0]
+    return read_problem(reported)
 
 
-def read_problem(told: Any) -> Problem | None:
-    """Find the error in decoded JSON; see `find_problem`."""
-    if not isinstance(told, dict):
+def read_problem(reported: Any) -> Problem | None:
+    """Return the error in decoded JSON; see `find_problem`."""
+    if not isinstance(reported, dict):
         return None
-    error = told.get("error") or told.get("detail")
+    error = reported.get("error") or reported.get("detail")
     if isinstance(error, dict):
-        told = {**told, **error}
+        reported = {**reported, **error}
     elif isinstance(error, str):
-        told = {**told, "message": error}
+        reported = {**reported, "message": error}
     elif isinstance(error, list):
-        told = {**told, "message": "; ".join(filter(None, map(_validation_words, error)))}
-    message = told.get("message")
+        reported = {**reported, "message": "; ".join(filter(None, map(_validation_words, error)))}
+    message = reported.get("message")
     if not isinstance(message, str) or not message.strip():
         if not error:
             return None
         message = ""
-    code, kind, param = told.get("code"), told.get("type") or told.get("status"), told.get("param")
+    code, param = reported.get("code"), reported.get("param")
+    kind = reported.get("type") or reported.get("status")
     return Problem(
         message,
         type=kind if isinstance(kind, str) else "",
         code=code if isinstance(code, str) and _CODE.fullmatch(code) else None,
         param=param if isinstance(param, str) and _PARAM.fullmatch(param) else None,
-        status=_status(code) or _status(told.get("status")),
+        status=_status(code) or _status(reported.get("status")),
     )
 
 
 def _validation_words(item: Any) -> str:
-    """Put one of FastAPI's validation errors (`loc`, `msg`) in words."""
+    """Return one of FastAPI's validation errors (`loc`, `msg`) as text."""
     if not isinstance(item, dict) or not isinstance(item.get("msg"), str):
         return ""
     place = ".".join(str(step) for step in item.get("loc") or () if step != "body")
@@ -133,7 +134,10 @@ def _status(code: Any) -> int | None:
 def refused(
     status: int, headers: Mapping[str, str], body: bytes, deployment: Deployment
 ) -> UpstreamError:
-    """Map an HTTP answer that is not a completion. `headers` have lower-case names."""
+    """Return the error for an HTTP answer that is not a completion.
+
+    `headers` have lower-case names.
+    """
     if 300 <= status < 400:
         return UpstreamError(
             "The upstream of this model answered with a redirect, which is not followed."
@@ -142,8 +146,11 @@ def refused(
     return _mapped(status, problem or Problem(""), deployment, retry_after_s(headers))
 
 
-def told_in_band(problem: Problem, deployment: Deployment) -> UpstreamError:
-    """Map an error that came with status 200, in a stream or as its only JSON."""
+def error_in_band(problem: Problem, deployment: Deployment) -> UpstreamError:
+    """Return the error for one that came with status 200, in a stream or as the whole answer.
+
+    Without a status in its JSON, words in its type and code decide.
+    """
     words = f"{problem.type} {problem.code or ''}".lower()
     status = problem.status
     if status is None:
@@ -180,11 +187,26 @@ def _mapped(
     return UpstreamError()
 
 
+def secret_refused(status: int, problem: Problem | None) -> bool:
+    """Return whether an upstream does not accept the deployment's secret.
+
+    Google answers 400 to a wrong key, also at its OpenAI-compatible endpoint.
+    """
+    if status in (401, 403):
+        return True
+    if problem is None:
+        return False
+    return problem.code == "invalid_api_key" or (
+        status == 400 and _KEY_TROUBLE.search(problem.message) is not None
+    )
+
+
 def _our_fault(status: int, problem: Problem) -> str | None:
-    """Tell what is wrong with our account or configuration; some of it comes as 400."""
-    if status in (401, 403) or problem.code == "invalid_api_key":
-        return CREDENTIALS_REFUSED
-    if status == 400 and _KEY_TROUBLE.search(problem.message):
+    """Return the message for a fault of our account or configuration, or None.
+
+    Anthropic reports an empty balance, and Google a wrong key, with status 400.
+    """
+    if secret_refused(status, problem):
         return CREDENTIALS_REFUSED
     if status == 402 or (status == 429 and problem.code in _NO_CREDIT_WORDS):
         return NO_CREDIT
@@ -205,7 +227,7 @@ def _rejected(problem: Problem, deployment: Deployment) -> UpstreamRejected:
 
 
 def redact(message: str, deployment: Deployment) -> str:
-    """Take our secret, the upstream's address and control characters out, and cap the rest."""
+    """Return a message without secret, upstream address and control characters, and capped."""
     url = urlsplit(deployment.base_url)
     if deployment.secret:
         message = message.replace(deployment.secret, "[redacted]")
@@ -218,7 +240,10 @@ def redact(message: str, deployment: Deployment) -> str:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Read the wait in seconds: `retry-after-ms`, else `retry-after` (seconds or date), capped."""
+    """Return the wait of `retry-after-ms` or `retry-after` (seconds or a date), capped.
+
+    `retry-after-ms` is OpenAI's and more exact, so it comes first, as in the official SDKs.
+    """
     wait_s = _number(headers.get("retry-after-ms"), 1000.0)
     if wait_s is None:
         wait_s = _number(headers.get("retry-after"), 1.0)

@@ -1,4 +1,4 @@
-"""What the engine asks of a provider's wire format."""
+"""What every provider's wire format must implement."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from workers.errors import UpstreamError
-from workers.request.chat_request import Usage
+from workers.request.token_usage import Usage
 from workers.units import MIB
 
 DEFAULT_MAX_EVENT_BYTES = 8 * MIB
 
 
 class UpstreamRequest(NamedTuple):
-    """A request as an upstream wants it: `path` below the deployment's base URL, its headers."""
+    """A request for an upstream: `path` is below the deployment's base URL."""
 
     path: str
     headers: tuple[tuple[str, str], ...]
@@ -21,13 +21,15 @@ class UpstreamRequest(NamedTuple):
 
 
 class Translator(Protocol):
-    """One attempt to have one request answered by one deployment; sans I/O, never shared.
+    """One attempt to have one request answered by one deployment; no I/O, never shared.
 
-    `committed`: something that may not be taken back has been given out by `feed`.
-    `done`: the answer is complete, what follows is ignored.
-    `failure`: the answer has failed, but `feed` had frames to give out first; the next call raises
-    it, and a caller that looks here need not wait for one.
-    `usage` is as told upstream; `output_bytes` counts generated text as UTF-8, for an estimate.
+    `tests/providers/test_contract.py` holds every implementation to these rules.
+
+    `committed`: `feed` has returned content, so no other deployment can be tried.
+    `done`: the answer is complete; further bytes are ignored.
+    `failure`: the answer has failed, but `feed` returned frames first. The next call raises it; the
+    caller can raise it at once.
+    `usage` is as reported upstream. `output_bytes` counts generated text as UTF-8, for an estimate.
     """
 
     committed: bool
@@ -38,25 +40,25 @@ class Translator(Protocol):
     output_bytes: int
 
     def request(self) -> UpstreamRequest:
-        """Write the request."""
+        """Return the request for the upstream."""
 
     def check_head(self, status: int, headers: Mapping[str, str]) -> None:
         """Raise UpstreamError unless an answer of the right kind follows."""
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes of a streamed answer; give whole OpenAI events for the client, or nothing yet.
+        """Read bytes of a streamed answer; return whole OpenAI events for the client, or b"".
 
-        Raises UpstreamError for errors told in the stream, garbage and events that are too long.
+        Raises UpstreamError for errors in the stream, invalid events and events that are too long.
         """
 
     def finish(self) -> bytes:
-        """Take note that the body has ended; give the last events.
+        """Handle the end of the body; return the last events.
 
-        Raises UpstreamDisconnected when the answer was cut. Not to be called once `done`.
+        Raises UpstreamDisconnected when the answer was cut. Must not be called once `done`.
         """
 
     def whole(self, body: bytes) -> bytes:
-        """Check and translate an answer that is not streamed. Raises UpstreamError."""
+        """Check and translate a whole answer. Raises UpstreamError."""
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
-        """Map an answer with a status other than 200 to one of our errors."""
+        """Return the error for an answer with a status other than 200."""

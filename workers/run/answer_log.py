@@ -1,11 +1,11 @@
-"""The events of one answer, kept so that its readers can leave, come back and be several.
+"""The events of one answer, kept so that readers can leave, come back and be several.
 
 An `AnswerLog` is the reader of a job's channel. It numbers the answer's events from 1 and passes
-them on to whoever is attached; a reader that attaches later is given what came after the number it
-names, then follows. The upstream is never held back: who falls behind reads from the log.
+them on to the attached readers. A reader that attaches later gets the events after the number it
+names, then follows. A slow reader never pauses the upstream: it reads from the log.
 
-What is full is compressed (events repeat each other: some ten to one), and past `max_bytes` the
-oldest events go.
+Full segments are compressed (about ten to one, because chunks repeat each other). Above `max_bytes`
+the oldest events are dropped.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import NamedTuple
 
 from workers.errors import AnswerGone, Conflict, GatewayError, InvalidRequest, Stopped
 from workers.run.channel import Reader
-from workers.run.job import Job, Place, State
+from workers.run.job import Job, JobState, Place
 from workers.units import KIB
 
 SEGMENT_BYTES = 64 * KIB
-"""Compressed in one go, in less than a millisecond."""
+"""Size of a segment: zlib compresses it at level 1 in less than a millisecond."""
 MAX_READERS = 16
 EVENT_END = b"\n\n"
 
 
 class Segment(NamedTuple):
-    """Some events, the first and the last by number, compressed."""
+    """Compressed events, with the numbers of the first and the last."""
 
     first: int
     last: int
@@ -36,11 +36,11 @@ class Segment(NamedTuple):
 
 
 class AnswerLog:
-    """Keep what a job answers and fan it out.
+    """Keep the answer of a job and pass it to all attached readers.
 
-    `on_growth` is told how many bytes more (or fewer) are held. With `grace_s` the job is stopped
-    when nobody has been attached for so many seconds; without, it runs to its end. `last` is the
-    number of the last event that came, not counting the error event that may end the answer.
+    `on_growth` is called with the change of the held size in bytes. With `grace_s` the job is
+    stopped after so many seconds without a reader; without, it runs to its end. `last` is the
+    number of the last event, not counting the error event that may end the answer.
     """
 
     def __init__(
@@ -63,29 +63,29 @@ class AnswerLog:
 
     @property
     def first(self) -> int:
-        """Give the number of the oldest event that is still here (or is yet to come)."""
+        """The number of the oldest event that is kept, or of the next one if none is."""
         return self._sealed[0].first if self._sealed else self._open_first
 
     @property
     def last_event(self) -> int:
-        """Give the number of the last event, the error event that ended the answer included."""
+        """The number of the last event, including the error event that ended the answer."""
         return self.last + (self.error is not None)
 
     def carry(self, job: Job) -> None:
-        """Become the reader of a job, until it ends."""
+        """Read the answer of a job until it ends."""
         self.job = job
-        job.on_progress = self._tell_progress
+        job.on_progress = self._report_progress
         job.channel.attach(self)
 
     @property
     def attached(self) -> tuple[Attachment, ...]:
-        """Give the places of those who read now."""
+        """The present readers."""
         return tuple(self._attached)
 
     def attach(self, after: int, credential: bytes = b"") -> Attachment:
-        """Make a place for a reader that has seen the events up to number `after`.
+        """Add a reader that has seen the events up to number `after`.
 
-        `credential` is what the reader showed, as a job has it.
+        `credential` is the one that the reader presented, as in `Job`.
         Raises InvalidRequest, AnswerGone, or Conflict when there are too many readers.
         """
         if after > self.last_event:
@@ -103,7 +103,7 @@ class AnswerLog:
         return attachment
 
     def detach(self, attachment: Attachment) -> None:
-        """Forget a reader; without any, the grace begins."""
+        """Remove a reader; the grace period begins when it was the last."""
         if attachment in self._attached:
             self._attached.remove(attachment)
         if self._grace_s is not None and not self._attached and not self.ended:
@@ -112,7 +112,7 @@ class AnswerLog:
             self._grace = loop.call_later(self._grace_s, self._abandon)
 
     def write(self, frames: bytes) -> bool:
-        """Take events of the job; there is always room."""
+        """Append events of the job and pass them on; True, because there is always room."""
         self.last += frames.count(EVENT_END)
         self._open.append(frames)
         self._open_bytes += len(frames)
@@ -126,7 +126,7 @@ class AnswerLog:
         return True
 
     def end(self, error: GatewayError | None, last: bytes = b"") -> None:
-        """Take the last events and tell everybody that no more will come."""
+        """Append the last events and end the answer for all readers."""
         if last:
             self.write(last)
         self.ended = True
@@ -139,20 +139,20 @@ class AnswerLog:
             attachment.finish()
 
     def close(self) -> None:
-        """Stop the clock; the log is not used any more."""
+        """Stop the timer; the log must not be used any more."""
         self._stop_grace()
 
     def drop_oldest(self) -> bool:
-        """Forget the oldest compressed events; False: there are none."""
+        """Drop the oldest compressed segment; return False when there is none."""
         if not self._sealed:
             return False
         self._grow(-len(self._sealed.pop(0).packed))
         return True
 
     def after(self, seen: int) -> tuple[int, bytes]:
-        """Give the next events after number `seen`, a piece at a time, and the last one's number.
+        """Return some of the events after number `seen`, and the number of the last of them.
 
-        Raises AnswerGone when the next one is not here any more.
+        Raises AnswerGone when the next event is no longer kept.
         """
         if seen < self.first - 1:
             raise AnswerGone
@@ -175,7 +175,7 @@ class AnswerLog:
         self.size_bytes += size
         self._on_growth(size)
 
-    def _tell_progress(self) -> None:
+    def _report_progress(self) -> None:
         for attachment in tuple(self._attached):
             if attachment.on_progress is not None:
                 attachment.on_progress()
@@ -187,12 +187,12 @@ class AnswerLog:
 
     def _abandon(self) -> None:
         if self.job is not None:
-            why = "Nobody was left to read this answer, so it was stopped."
+            why = "The answer was stopped because it had no reader left."
             self.job.close("cancelled", Stopped(why, code="abandoned"))
 
 
 class Attachment:
-    """One reader's place in a log; it stands in for the job that the reader follows."""
+    """One reader of a log. It replaces the job in what the reader needs of one."""
 
     def __init__(self, log: AnswerLog, after: int, credential: bytes = b"") -> None:
         self.credential = credential
@@ -203,30 +203,30 @@ class Attachment:
         self._reader: Reader | None = None
 
     @property
-    def state(self) -> State:
-        """Give the state of the job."""
+    def state(self) -> JobState:
+        """The state of the job."""
         return self._log.job.state if self._log.job is not None else "done"
 
     @property
     def attempts(self) -> int:
-        """Give how many deployments were tried."""
+        """How many deployments were tried."""
         return self._log.job.attempts if self._log.job is not None else 0
 
     def place(self) -> Place | None:
-        """Tell where the job waits."""
+        """Return the job's place in the queue, or None when it does not wait."""
         return self._log.job.place() if self._log.job is not None else None
 
     def begin(self, reader: Reader) -> None:
-        """Give a reader what it has not seen, then everything that comes."""
+        """Send a reader the events it has not seen, then each new one."""
         self._reader = reader
         self.resume()
 
     def leave(self) -> None:
-        """Follow no more: the reader is told the end, but it has left; idempotent."""
+        """Detach a reader whose client has left; idempotent."""
         self.end(None)
 
     def resume(self) -> None:
-        """Go on: the reader can take more."""
+        """Continue sending: the reader can take more."""
         self._full = False
         try:
             while self._reader is not None and not self._full and self._seen < self._log.last:
@@ -239,18 +239,21 @@ class Attachment:
             self.finish()
 
     def pass_on(self, frames: bytes) -> None:
-        """Give the reader what has just come, unless it is still busy with what came before."""
+        """Send the reader new events, unless it has not taken the earlier ones yet."""
         if self._reader is not None and not self._full:
             self._seen = self._log.last
             self._full = not self._reader.write(frames)
 
     def finish(self) -> None:
-        """Tell the reader the end, if it has everything; the error is an event, seen or not."""
+        """End the answer for a reader that has all events.
+
+        The error counts as an event: a reader that has seen it gets an end without one.
+        """
         if not self._full:
             self.end(self._log.error if self._seen <= self._log.last else None)
 
     def end(self, error: GatewayError | None) -> None:
-        """Follow no more and tell the reader so; idempotent."""
+        """Detach the reader and end its answer; idempotent."""
         reader, self._reader = self._reader, None
         self.on_progress = None
         self._log.detach(self)
@@ -259,7 +262,7 @@ class Attachment:
 
 
 def _without(events: bytes, count: int) -> bytes:
-    """Leave out the first `count` events."""
+    """Return `events` without the first `count`."""
     start = 0
     for _ in range(count):
         start = events.index(EVENT_END, start) + len(EVENT_END)

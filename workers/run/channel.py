@@ -1,8 +1,8 @@
 """The bytes of one answer between its upstream and its reader: pushed, bounded, never awaited.
 
-What arrived in one read upstream leaves in one write to the reader while the reader keeps up. When
-it does not, bytes wait here, and past `HIGH_WATER` the upstream's socket is paused until they left.
-Nothing wakes up per frame.
+While the reader keeps up, each read upstream becomes one write to the reader. Otherwise bytes wait
+here, and above `HIGH_WATER` the upstream's socket is paused until all of them were written. No task
+is woken per frame.
 """
 
 from __future__ import annotations
@@ -12,38 +12,29 @@ import math
 from typing import Protocol
 
 from workers.errors import GatewayError
+from workers.transport.transport import UpstreamExchange
 from workers.units import KIB
 
 HIGH_WATER = 128 * KIB
-"""Bytes that may wait for a slow reader before the upstream's socket is paused."""
+"""Bytes that may wait for a slow reader; with more the upstream's socket is paused."""
 
 
 class Reader(Protocol):
-    """The client's side of a channel."""
+    """The client's side of a channel: an event stream, a whole answer or an `AnswerLog`."""
 
     def write(self, frames: bytes) -> bool:
-        """Take frames; False: full, `Channel.resume` will be called when more can be taken."""
+        """Write frames. False: full; the reader calls `Channel.resume` when it can take more."""
 
     def end(self, error: GatewayError | None, last: bytes = b"") -> None:
-        """Take the last frames and learn that no more will come; called once."""
-
-
-class Source(Protocol):
-    """The upstream's side of a channel."""
-
-    def pause(self) -> None:
-        """Stop reading; idempotent."""
-
-    def resume(self) -> None:
-        """Read on; idempotent."""
+        """Write the last frames and end the answer; called once."""
 
 
 class Channel:
-    """One answer on its way. Closing never waits; what waits unread at the end still leaves."""
+    """The frames of one answer. Ending it never waits; frames that still wait are written later."""
 
     def __init__(self) -> None:
         self._reader: Reader | None = None
-        self._source: Source | None = None
+        self._exchange: UpstreamExchange | None = None
         self._waiting: list[bytes] = []
         self._size = 0
         self._full = False
@@ -52,82 +43,82 @@ class Channel:
         self._error: GatewayError | None = None
         self._last = b""
         self.resumed_at = -math.inf
-        """When the upstream was last let go on after a pause, in loop time."""
+        """Loop time at which the upstream was last resumed after a pause."""
 
     @property
     def held_back(self) -> bool:
-        """Say whether the upstream is paused because the reader does not keep up."""
+        """True if the upstream is paused because the reader does not keep up."""
         return self._paused
 
     @property
     def waiting_bytes(self) -> int:
-        """Give how many bytes wait for the reader."""
+        """How many bytes wait for the reader."""
         return self._size
 
-    def draw_from(self, source: Source) -> None:
-        """Name the source to pause when the reader falls behind."""
-        self._source = source
+    def draw_from(self, exchange: UpstreamExchange) -> None:
+        """Set the exchange to pause when the reader falls behind."""
+        self._exchange = exchange
         self._paused = False
 
     def attach(self, reader: Reader) -> None:
-        """Name the reader; what has waited so far goes to it at once."""
+        """Set the reader and write to it what has waited so far."""
         self._reader = reader
         self.resume()
 
     def push(self, frames: bytes) -> None:
-        """Pass frames on, or keep them while the reader is full."""
+        """Write frames to the reader, or keep them while it is full."""
         if self._reader is not None and not self._full:
             self._full = not self._reader.write(frames)
             return
         self._waiting.append(frames)
         self._size += len(frames)
-        if self._size > HIGH_WATER and not self._paused and self._source is not None:
+        if self._size > HIGH_WATER and not self._paused and self._exchange is not None:
             self._paused = True
-            self._source.pause()
+            self._exchange.pause()
 
     def resume(self) -> None:
-        """Go on writing: the reader can take more."""
+        """Write what waits: the reader can take more."""
         self._full = False
         try:
             if self._waiting and self._reader is not None:
                 frames = b"".join(self._waiting)
                 self._drop_waiting()
                 self._full = not self._reader.write(frames)
-        finally:  # what a broken reader raises must not leave the upstream paused for ever
+        finally:  # an exception of the reader must not leave the upstream paused for ever
             if not self._full:
-                self._go_on()
+                self._resume_upstream()
 
     def end(self, error: GatewayError | None = None, last: bytes = b"") -> None:
-        """Close the channel with its last frames; the reader is told once everything has left."""
+        """Close the channel; the reader gets the end after everything that waits."""
         if self._ended:
             return
         self._ended = True
         self._error = error
         self._last = last
-        self._source = None
+        self._exchange = None
         if not self._waiting:
-            self._tell_end()
+            self._end_reader()
 
     def abandon(self) -> None:
-        """Close the channel and drop what waits: the reader has left and will take no more."""
+        """Close the channel and drop what waits, because the reader has left."""
         self._drop_waiting()
         self._last = b""
         self.end()
-        self._tell_end()
+        self._end_reader()
 
-    def _go_on(self) -> None:
-        if self._paused and self._source is not None:
+    def _resume_upstream(self) -> None:
+        if self._paused and self._exchange is not None:
             self._paused = False
             self.resumed_at = asyncio.get_running_loop().time()
-            self._source.resume()
+            self._exchange.resume()
         if self._ended and not self._waiting:
-            self._tell_end()
+            self._end_reader()
 
     def _drop_waiting(self) -> None:
         self._waiting.clear()
         self._size = 0
 
-    def _tell_end(self) -> None:
+    def _end_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.end(self._error, self._last)

@@ -1,43 +1,35 @@
-"""The clocks of one attempt: first content, gap and total, with a single lazily re-armed timer.
+"""The clocks of one attempt: first content, gap and total, with a single timer.
 
-A read only notes the time; the timer looks at the note when it fires and sleeps on. While the
-reader is slow and the upstream therefore paused, the gap clock stands still; it begins anew when
-the upstream is let go on.
+A read only records the time: re-arming a timer per read would cost more than the read. When the
+timer fires, it compares the record and is set again for the rest. While a slow reader keeps the
+upstream paused, the gap clock stands still; it starts again when the upstream is resumed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+
+import msgspec
 
 from workers.errors import UpstreamTimeout
 from workers.run.channel import Channel
+from workers.transport.transport import UpstreamExchange
 
 WHOLE_FACTOR = 5
-"""An answer that is not streamed comes in one piece, so it gets this many first-content times."""
+"""A whole answer comes in one piece, so its first content may take this many times longer."""
 
 
-class Times(Protocol):
-    """The settings a clock reads, in seconds; a total of 0 means none."""
+class StreamSettings(msgspec.Struct, frozen=True):
+    """The clocks and caps of an answer, in seconds and bytes; `total_timeout_s` 0: none.
 
-    @property
-    def first_content_timeout_s(self) -> float:
-        """From the request to the first content."""
+    `first_content_timeout_s` runs from the request to the first content, `gap_timeout_s` between
+    two reads after that, `total_timeout_s` from the request to the end.
+    """
 
-    @property
-    def gap_timeout_s(self) -> float:
-        """Between two reads once there was content."""
-
-    @property
-    def total_timeout_s(self) -> float:
-        """From the request to the end."""
-
-
-class Abortable(Protocol):
-    """What a clock stops when it runs out."""
-
-    def abort(self, error: Exception) -> None:
-        """Stop at once; idempotent."""
+    first_content_timeout_s: float = 120.0
+    gap_timeout_s: float = 60.0
+    total_timeout_s: float = 0.0
+    max_event_bytes: int = 8 * 1024 * 1024
 
 
 class Clock:
@@ -50,29 +42,34 @@ class Clock:
         "_first_s",
         "_last",
         "_loop",
+        "_settings",
         "_started",
         "_timer",
-        "_times",
     )
 
     def __init__(
-        self, times: Times, channel: Channel, exchange: Abortable, *, streamed: bool
+        self,
+        settings: StreamSettings,
+        channel: Channel,
+        exchange: UpstreamExchange,
+        *,
+        streamed: bool,
     ) -> None:
         self._content = False
-        self._times = times
+        self._settings = settings
         self._channel = channel
         self._exchange = exchange
-        self._first_s = times.first_content_timeout_s * (1 if streamed else WHOLE_FACTOR)
+        self._first_s = settings.first_content_timeout_s * (1 if streamed else WHOLE_FACTOR)
         self._loop = asyncio.get_running_loop()
         self._started = self._last = self._loop.time()
         self._timer = self._loop.call_at(self._due()[0], self._fire)
 
     def touch(self) -> None:
-        """Note that the upstream has sent something."""
+        """Record that the upstream has sent something."""
         self._last = self._loop.time()
 
     def note_content(self) -> None:
-        """Note that the client was given something: from here on the gap clock counts."""
+        """Record that the client was sent content: from now on the gap clock counts."""
         if not self._content:
             self._content = True
             self._timer.cancel()
@@ -83,19 +80,19 @@ class Clock:
         self._timer.cancel()
 
     def _due(self) -> tuple[float, str, float]:
-        """Tell when the next clock runs out, its name and its length in seconds."""
+        """Return when the next clock runs out, its name and its length in seconds."""
         if self._content:
             last = max(self._last, self._channel.resumed_at)
-            due = (last + self._times.gap_timeout_s, "gap", self._times.gap_timeout_s)
+            due = (last + self._settings.gap_timeout_s, "gap", self._settings.gap_timeout_s)
         else:
             due = (self._started + self._first_s, "first_content", self._first_s)
-        total_s = self._times.total_timeout_s
+        total_s = self._settings.total_timeout_s
         return min(due, (self._started + total_s, "total", total_s)) if total_s else due
 
     def _fire(self) -> None:
         now = self._loop.time()
         if self._channel.held_back:
-            self._last = now
+            self._last = now  # the upstream is silent because it is paused
         at, name, length_s = self._due()
         if at <= now:
             self._exchange.abort(UpstreamTimeout(name, length_s))

@@ -1,32 +1,35 @@
-"""One admitted chat request, from admission to its only end.
+"""One admitted chat request, from admission to its end.
 
-A job is made by a handler, waits in a fair queue, is carried upstream by a worker and ends exactly
-once: `close` tells the reader, stops the upstream exchange, and hands the `Outcome` to whoever
-settles it (the ledger), whatever the ending was.
+A handler makes a job, it waits in a fair queue, a worker carries it upstream, and it ends exactly
+once: `close` ends the answer for the reader, stops the upstream exchange and passes the `Outcome`
+to the ledger, whatever the ending.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
 from workers.catalog.catalog import Deployment, Model
 from workers.errors import GatewayError
 from workers.providers.translator import Translator
-from workers.request.chat_request import ChatRequest, Usage
+from workers.request.chat_request import ChatRequest
+from workers.request.token_usage import Usage
 from workers.run.channel import Channel
+from workers.transport.transport import UpstreamExchange
 
 Ending = Literal["finished", "failed", "cut", "cancelled", "timed_out", "drained", "refused"]
-State = Literal["new", "queued", "connecting", "streaming", "done"]
+JobState = Literal["new", "queued", "connecting", "streaming", "done"]
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """A deployment that was tried; `start_ms` counts from the making of the job.
+    """One try to have the request answered by one deployment.
 
-    `ending` is "answered", "cancelled" or the gateway's own word for the error that ended it.
+    `start_ms` counts from the creation of the job. `ending` is "answered", "cancelled" or the code
+    of the error that ended it (`GatewayError.own_code`).
     """
 
     deployment: str
@@ -38,9 +41,9 @@ class Attempt(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """How a job ended, as the ledger needs it.
 
-    `usage` is what the upstream told (None: nothing); `output_bytes` the generated text seen, for
-    an estimate; `prompt_sent` whether an upstream took the request; times are in seconds.
-    `attempts` is empty when nothing is to be told: none was begun, or the only one answered.
+    `usage` is what the upstream reported (None: nothing), `output_bytes` the size of the generated
+    text, for an estimate, `prompt_sent` whether an upstream has received the request. Times are in
+    seconds. `attempts` is empty when none was begun, or when the first one answered.
     """
 
     ending: Ending
@@ -55,29 +58,12 @@ class Outcome(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...] = ()
 
 
-class Upstream(Protocol):
-    """What a job needs of the exchange that carries it: `workers.transport.transport.Exchange`."""
-
-    @property
-    def sent(self) -> bool:
-        """Say whether the whole request has been given to the upstream's socket."""
-
-    def abort(self, error: Exception) -> None:
-        """Stop at once, in whatever phase; idempotent."""
-
-    def pause(self) -> None:
-        """Stop reading from the upstream's socket; idempotent."""
-
-    def resume(self) -> None:
-        """Read on; idempotent."""
-
-
 class JobEnded(Exception):
-    """The exchange was aborted because its job had already ended."""
+    """Aborts an exchange whose job has ended."""
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a waiting job stands: `position` counts from 1; the wait is an estimate."""
+    """The place of a waiting job in its queue: `position` counts from 1, the wait is estimated."""
 
     position: int
     waiting: int
@@ -85,12 +71,12 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Job:
-    """An admitted request plus its channel, deadline and lease.
+    """An admitted request with its channel, its longest wait and its settlement.
 
-    `lane` is whose turn it takes ("owner", a key id, "guests"), `weight` that lane's share,
-    `holder` whose job it is (the lane's, if nothing is said), `credential` what they showed for it
-    (opaque here). `max_wait_s` is how long it may wait in the queue. `settle` is called once with
-    the outcome, `on_progress` when its state has changed before the first content.
+    `lane` is the queue's lane ("owner", a key id, "guests"), `weight` the lane's share, `holder`
+    whose job it is (default: the lane), `credential` what the holder presented (opaque here).
+    `max_wait_s` is how long it may wait in the queue. `settle` is called once with the outcome,
+    `on_progress` when the state changes before the first content.
     """
 
     def __init__(
@@ -114,7 +100,7 @@ class Job:
         self.credential = credential
         self.weight = weight
         self.max_wait_s = max_wait_s
-        self.state: State = "new"
+        self.state: JobState = "new"
         self.channel = Channel()
         self.attempts = 0
         self.deployment: Deployment | None = None
@@ -123,7 +109,7 @@ class Job:
         self.created = self._loop.time()
         self._picked_up: float | None = None
         self._first_frame: float | None = None
-        self._exchange: Upstream | None = None
+        self._exchange: UpstreamExchange | None = None
         self._begun = 0.0
         self._failures: tuple[Attempt, ...] = ()
         self._translator: Translator | None = None
@@ -134,38 +120,40 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Say whether `close` has run."""
+        """True if `close` has run."""
         return self.state == "done"
 
     @property
     def committed(self) -> bool:
-        """Say whether the client has been given content, after which no retry is possible."""
+        """True if the client was sent content, after which no retry is possible."""
         return self._first_frame is not None
 
     @property
     def output_bytes(self) -> int:
-        """Give how much text has been generated so far."""
+        """The size of the generated text so far."""
         return self._translator.output_bytes if self._translator is not None else 0
 
     def place(self) -> Place | None:
-        """Tell where the job waits, or None when it does not wait any more."""
+        """Return the job's place in the queue, or None when it does not wait."""
         if self.state == "queued" and self.find_place is not None:
             return self.find_place(self)
         return None
 
     def pick_up(self) -> None:
-        """Note that a worker has taken the job."""
+        """Record that a worker has taken the job."""
         self._picked_up = self._loop.time()
         self.state = "connecting"
         if self.on_progress is not None:
             self.on_progress()
 
     def resume(self) -> None:
-        """Go on: the client can take more."""
+        """Continue writing: the client can take more."""
         self.channel.resume()
 
-    def begin(self, deployment: Deployment, translator: Translator, exchange: Upstream) -> None:
-        """Note the attempt that now carries the job; `exchange` is aborted when the job ends."""
+    def begin(
+        self, deployment: Deployment, translator: Translator, exchange: UpstreamExchange
+    ) -> None:
+        """Record the attempt that carries the job; `close` aborts its exchange."""
         self.attempts += 1
         self._begun = self._loop.time()
         self.deployment = deployment
@@ -176,11 +164,11 @@ class Job:
             self.on_progress()
 
     def note_failure(self, error: GatewayError) -> None:
-        """Note that the attempt has failed; another may begin."""
+        """Record that the attempt has failed; another may begin."""
         self._failures = (*self._failures, self._attempt(error.own_code, self._loop.time()))
 
     def push(self, frames: bytes) -> None:
-        """Pass whole frames on to the reader; the first ones commit the job."""
+        """Pass whole frames to the reader; the first ones commit the job."""
         if not frames or self.state == "done":
             return
         if self._first_frame is None:
@@ -188,20 +176,20 @@ class Job:
         self.channel.push(frames)
 
     def finish(self, last: bytes) -> None:
-        """End well, with the last frames."""
+        """End the job as finished, with the last frames."""
         if self._first_frame is None and self.state != "done":
             self._commit()
         self.close("finished", last=last)
 
     def cancel(self) -> None:
-        """End the job because its client has left; what still waits for it is dropped."""
+        """End the job because its client has left; drop the frames that wait."""
         self.close("cancelled")
         self.channel.abandon()
 
     def close(
         self, ending: Ending, error: GatewayError | None = None, *, last: bytes = b""
     ) -> None:
-        """End the job, once: later calls do nothing. `error` is what the reader is told."""
+        """End the job; later calls do nothing. The reader gets `error`."""
         if self.state == "done":
             return
         if self.state == "queued" and self.on_leave_queue is not None:
@@ -213,6 +201,7 @@ class Job:
             exchange.abort(JobEnded())
         self.request.fields.clear()  # it holds the whole body
         self.on_leave_queue = self.find_place = self.on_progress = None
+        # Even if settling raises, the engine must forget the job and the reader must get its end.
         try:
             self._settle(outcome)
         finally:
@@ -234,15 +223,15 @@ class Job:
     def _attempts(
         self, ending: Ending, error: GatewayError | None, now: float
     ) -> tuple[Attempt, ...]:
-        """Tell what was tried; an attempt that has not failed by itself ends with the job."""
+        """Return the attempts; one that has not failed by itself ends with the job."""
         failures = self._failures
         if len(failures) == self.attempts or (ending == "finished" and not failures):
             return failures
         if ending == "finished":
-            told = "answered"
+            word = "answered"
         else:
-            told = error.own_code if error is not None and ending != "cancelled" else "cancelled"
-        return (*failures, self._attempt(told, now))
+            word = error.own_code if error is not None and ending != "cancelled" else "cancelled"
+        return (*failures, self._attempt(word, now))
 
     def _outcome(self, ending: Ending, error: GatewayError | None) -> Outcome:
         now = self._loop.time()

@@ -1,8 +1,9 @@
-"""Workers: asyncio tasks that carry jobs upstream, one answer each.
+"""Workers: asyncio tasks that carry jobs upstream, one answer at a time.
 
-Every model has its own fair queue and its own lazily started workers, as many as its deployments'
-`max_concurrency`, so a slow model cannot eat another's. A worker opens an exchange, attaches the
-job's channel to it and is woken once, at the end; the bytes pass in the reader's callback.
+Every model has its own fair queue and its own workers, started when needed and as many as its
+deployments' `max_concurrency`, so that a slow model cannot occupy the workers of another. A worker
+opens an exchange, attaches the job's channel and is woken once, at the end; the bytes pass in the
+callback of the upstream's socket.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-
-import msgspec
 
 from workers.catalog.catalog import Deployment, Model
 from workers.errors import (
@@ -26,47 +25,40 @@ from workers.errors import (
 )
 from workers.providers.formats import TRANSLATORS
 from workers.providers.translator import Translator, UpstreamRequest
-from workers.run.clock import Clock
+from workers.run.clock import Clock, StreamSettings
 from workers.run.job import Job, JobEnded
 from workers.run.queue import FairQueue
 from workers.run.routing import Routing, no_deployment_message, worse
-from workers.transport.transport import Exchange, Transport
+from workers.transport.transport import Transport, UpstreamExchange
 from workers.units import KIB, MIB
 
 log = logging.getLogger("roxy.workers")
 
 REFUSAL_BYTES = 64 * KIB
-"""How much of an upstream's error page is read to find its message."""
+"""How much of an upstream's error answer is read to find its message."""
 WHOLE_BYTES = 64 * MIB
 """The largest answer that is not streamed."""
 
 
-class StreamSettings(msgspec.Struct, frozen=True):
-    """The clocks and caps of an answer, in seconds and bytes; `total_timeout_s` 0: none."""
-
-    first_content_timeout_s: float = 120.0
-    gap_timeout_s: float = 60.0
-    total_timeout_s: float = 0.0
-    max_event_bytes: int = 8 * MIB
-
-
 class Relay:
-    """The sink of one streamed answer: upstream bytes in, the job's frames out."""
+    """Passes one streamed answer from its exchange through the translator to the job."""
 
     __slots__ = ("_clock", "_exchange", "_job", "_translator")
 
-    def __init__(self, job: Job, translator: Translator, clock: Clock, exchange: Exchange) -> None:
+    def __init__(
+        self, job: Job, translator: Translator, clock: Clock, exchange: UpstreamExchange
+    ) -> None:
         self._job = job
         self._translator = translator
         self._clock = clock
         self._exchange = exchange
 
-    def let_go(self) -> None:
-        """Forget the exchange, which may know its sink: the two would wait for the collector."""
+    def release(self) -> None:
+        """Drop the exchange, which may hold this relay: a cycle would wait for the collector."""
         del self._exchange, self._clock
 
     def feed(self, data: bytes) -> None:
-        """Translate what one read brought and pass it on."""
+        """Translate the bytes of one read and pass them on; the exchange's sink."""
         self._clock.touch()
         frames = self._translator.feed(data)
         if self._translator.done:
@@ -100,7 +92,7 @@ class ModelPool:
         self._workers: set[asyncio.Task[None]] = set()
 
     def submit(self, job: Job) -> None:
-        """Queue a job and see that a worker comes for it. Raises Overloaded, NoDeployment."""
+        """Give a job to a worker or queue it. Raises Overloaded, NoDeployment."""
         if self.size == 0:
             raise NoDeployment(no_deployment_message(self.model))
         if len(self._workers) < self.size and not self.queue.idle_workers:
@@ -109,7 +101,7 @@ class ModelPool:
             self.queue.put(job)
 
     async def close(self) -> None:
-        """Let the workers finish what they carry and wait for them."""
+        """Close the queue and wait until the workers have finished their jobs."""
         self.queue.close()
         if self._workers:
             await asyncio.wait(self._workers)
@@ -133,14 +125,14 @@ class ModelPool:
             job = await self.queue.get()
 
     async def _carry(self, job: Job) -> None:
-        """Try deployments in order until one has begun to answer, then see it to its end."""
+        """Try deployments in order until one answers, and close the job if none does."""
         if job.ended:
             return
         job.pick_up()
         started = asyncio.get_running_loop().time()
         try:
             failure = await self._try_deployments(job)
-        except GatewayError as error:  # none of ours to retry: no deployment, or not translatable
+        except GatewayError as error:  # not an upstream's: no deployment, or not translatable
             failure = error
         if failure is not None:
             if not job.committed:
@@ -159,11 +151,11 @@ class ModelPool:
                 await self._attempt(job, deployment)
                 return None
             except JobEnded as ended:
-                ended.with_traceback(None)  # its frames hold the exchange, which holds it
+                ended.with_traceback(None)  # breaks a cycle: its frames hold the exchange
                 return None
             except UpstreamError as error:
                 error.with_traceback(None)
-                # Its own words about the request may quote it: they are for the client alone.
+                # The upstream's message about the request may quote it, so it is not logged.
                 why = "rejected" if isinstance(error, UpstreamRejected) else error.reason
                 code = error.own_code
                 log.info("job %s: %s failed: %s (%s)", job.id, deployment.id, code, why)
@@ -175,7 +167,7 @@ class ModelPool:
         return failure or UpstreamUnavailable()
 
     async def _attempt(self, job: Job, deployment: Deployment) -> None:
-        """Send the job to one deployment. Raises UpstreamError, or JobEnded."""
+        """Have the job answered by one deployment. Raises UpstreamError, or JobEnded."""
         translator = TRANSLATORS[deployment.provider](
             job.request, job.model, deployment, self._stream.max_event_bytes
         )
@@ -190,7 +182,7 @@ class ModelPool:
                 raise translator.refusal(head.status, head.headers, page)
             translator.check_head(head.status, head.headers)
             if job.request.stream:
-                exchange.follow(relay)
+                exchange.follow(relay.feed)
                 await exchange.end()
                 if not job.ended:
                     job.finish(translator.finish())
@@ -203,16 +195,16 @@ class ModelPool:
         finally:
             clock.stop()
             exchange.release()
-            relay.let_go()
+            relay.release()
 
-    def _open(self, deployment: Deployment, request: UpstreamRequest) -> Exchange:
+    def _open(self, deployment: Deployment, request: UpstreamRequest) -> UpstreamExchange:
         url = deployment.base_url.rstrip("/") + request.path
         head = self._transport.request_head("POST", url, request.headers)
         return self._transport.exchange(url, head, request.body)
 
 
 class Engine:
-    """All models' pools and every job that has not ended."""
+    """The pools of all models, and every job that has not ended."""
 
     def __init__(self, transport: Transport, stream: StreamSettings, max_waiting: int) -> None:
         self.routing = Routing()
@@ -228,7 +220,7 @@ class Engine:
         return iter(self._pools.values())
 
     def pool(self, model: Model) -> ModelPool:
-        """Find a model's pool, made when first asked for."""
+        """Return the pool of a model, made on first use."""
         pool = self._pools.get(model.id)
         if pool is None:
             pool = self._pools[model.id] = ModelPool(
@@ -237,7 +229,7 @@ class Engine:
         return pool
 
     def submit(self, job: Job) -> None:
-        """Take a job in until it ends. Raises Overloaded, Draining, NoDeployment, Conflict."""
+        """Accept a job. Raises Overloaded, Draining, NoDeployment, Conflict."""
         if self.draining:
             raise Draining
         if job.id in self.jobs:
@@ -252,7 +244,7 @@ class Engine:
             self._emptied.set()
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no new jobs, wait for the accepted ones, end those that outlast `timeout_s`."""
+        """Refuse new jobs, wait for the accepted ones, and end them after `timeout_s`."""
         self.draining = True
         if self.jobs:
             self._emptied = self._emptied or asyncio.Event()
@@ -266,7 +258,7 @@ class Engine:
                     )
 
     async def aclose(self) -> None:
-        """End whatever still runs and wait for the workers."""
+        """End all jobs and wait for the workers."""
         await self.drain(0.0)
         for pool in self._pools.values():
             await pool.close()

@@ -1,11 +1,11 @@
 """A fair, bounded queue of jobs for one model.
 
-The owner goes first. Everybody else waits in a lane of their own (all guests share one) and lanes
-take weighted turns: a lane's `passed` advances by its stride (1/weight) with every job it gets
-served, and the lane that has passed least is next, so a burst of one key delays that key alone
-(stride scheduling, Waldspurger and Weihl 1995). Strides are integers: the places that are told must
-come out exactly. When the queue is full the newest job of the longest lane makes room for a lane
-that is shorter by two or more.
+The owner goes first. Every key has a lane (all guests share one), and lanes take weighted turns by
+stride scheduling (Waldspurger and Weihl, 1995): serving a job advances its lane's `passed` by the
+lane's stride (1/weight), and the lane with the smallest `passed` is next. A burst of one key delays
+that key only. Strides are integers, because the places shown to clients must be exact. When
+the queue is full, the newest job of the longest lane is refused in favour of a lane that is shorter
+by two or more.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from workers.run.job import Job, Place
 
 OWNER_LANE = "owner"
 FIRST_GUESS_S = 5.0
-"""How long a job is taken to last before the first one has been measured."""
+"""The assumed duration of a job until one has been measured."""
 SMOOTHING = 0.1
+"""Weight of the newest duration in their moving average."""
 ONE_TURN = 1 << 20
-"""The stride of a lane of weight 1."""
+"""The stride of a lane of weight 1: large enough that 1/weight is an integer with small error."""
 
 
 class Lane:
-    """The jobs of one key (or of all guests), and how far its turns have come."""
+    """The waiting jobs of one key (or of all guests), and its account of served turns."""
 
     __slots__ = ("jobs", "passed", "stride")
 
@@ -38,7 +39,7 @@ class Lane:
 
 
 class FairQueue:
-    """Hand jobs to workers in fair order; `workers` is how many may take from it at once."""
+    """Give jobs to workers in fair order; `workers` is how many there can be."""
 
     def __init__(self, max_waiting: int, workers: int) -> None:
         self.max_waiting = max_waiting
@@ -58,21 +59,21 @@ class FairQueue:
 
     @property
     def idle_workers(self) -> int:
-        """Give how many workers wait for a job."""
+        """How many workers wait for a job."""
         return len(self._idle)
 
     def put(self, job: Job) -> None:
-        """Queue a job, or hand it to an idle worker at once.
+        """Give a job to an idle worker, or queue it.
 
-        Raises Overloaded when there is no room for its lane, or when it would have to wait longer
-        than it may.
+        Raises Overloaded when its lane has no room, or when the expected wait is longer than the
+        job's `max_wait_s`.
         """
         if not self._hand_over(job):
             self._check_room(job)
             self._append(job)
 
     async def get(self) -> Job | None:
-        """Wait for the next job; None: the queue is closed."""
+        """Wait for the next job; return None when the queue is closed."""
         if self._closed:
             return None
         job = self._pop()
@@ -87,7 +88,7 @@ class FairQueue:
         return job
 
     def remove(self, job: Job) -> None:
-        """Take a job out that will not be carried; its place is free at once."""
+        """Remove a job that ended while it waited."""
         self._stop_timer(job)
         jobs = self._owner if job.lane == OWNER_LANE else self._lanes[job.lane].jobs
         jobs.remove(job)
@@ -97,7 +98,7 @@ class FairQueue:
                 del self._lanes[job.lane]
 
     def place(self, job: Job) -> Place:
-        """Tell how many jobs go first and how long that may take."""
+        """Return the place of a waiting job."""
         waiting = len(self)
         if job.lane == OWNER_LANE:
             ahead = self._owner.index(job)
@@ -106,11 +107,11 @@ class FairQueue:
         return Place(ahead + 1, waiting, self.expected_wait_s(ahead))
 
     def expected_wait_s(self, ahead: int) -> float:
-        """Estimate the wait behind `ahead` jobs from how long jobs have lasted lately."""
+        """Estimate the wait behind `ahead` jobs from the durations of recent ones."""
         return self._service_s * (ahead + 1) / max(self.workers, 1)
 
     def note_service(self, duration_s: float) -> None:
-        """Learn how long a worker was busy with one job."""
+        """Record how long a worker was busy with one job."""
         if not self._measured:
             self._measured = True
             self._service_s = duration_s
@@ -118,7 +119,7 @@ class FairQueue:
             self._service_s += SMOOTHING * (duration_s - self._service_s)
 
     def close(self) -> None:
-        """Let idle workers go; what is queued has been ended by whoever closes."""
+        """Release idle workers; the caller has ended the queued jobs."""
         self._closed = True
         for idle in self._idle:
             if not idle.done():
@@ -134,7 +135,7 @@ class FairQueue:
         return False
 
     def _forget_worker(self, idle: asyncio.Future[Job | None]) -> None:
-        """Let go of a worker that was cancelled; what it was just given goes to another."""
+        """Remove a cancelled worker; a job it was just given goes to another."""
         if idle in self._idle:
             self._idle.remove(idle)
             return
@@ -143,7 +144,10 @@ class FairQueue:
             self._append(job)
 
     def _check_room(self, job: Job) -> None:
-        """Refuse a job that would wait too long or finds no room; the first pushes nobody out."""
+        """Refuse a job that would wait too long or has no room.
+
+        The wait is checked first, so that a job which is refused anyway displaces no other.
+        """
         owner = job.lane == OWNER_LANE
         ahead = len(self._owner)
         if not owner:
@@ -157,7 +161,7 @@ class FairQueue:
             raise self._no_room(len(self))
 
     def _push_out(self, job: Job) -> bool:
-        """Make room by refusing the newest job of the longest lane, if that is fair."""
+        """Make room by refusing the newest job of the longest lane, if it stays as long."""
         lane = self._lanes.get(job.lane)
         length = len(lane.jobs) if lane is not None else 0
         longest = max(self._lanes.values(), key=lambda one: len(one.jobs), default=None)
@@ -168,6 +172,7 @@ class FairQueue:
         return True
 
     def _no_room(self, ahead: int) -> Overloaded:
+        # The jitter keeps clients that were refused together from coming back together.
         wait_s = max(self.expected_wait_s(ahead), 1.0) * random.uniform(1.0, 1.1)
         return Overloaded(
             f"Too many requests wait for this model. Try again in about {math.ceil(wait_s)} s.",
@@ -187,6 +192,7 @@ class FairQueue:
         stride = ONE_TURN // job.weight
         lane = self._lanes.get(job.lane)
         if lane is None:
+            # From the present turn on: a lane that was away must not have saved turns up.
             lane = self._lanes[job.lane] = Lane(stride, self._turn + stride)
         lane.stride = stride
         lane.jobs.append(job)
@@ -214,13 +220,17 @@ class FairQueue:
         return self._ahead_of(lane, lane.jobs.index(job), lane.stride)
 
     def _ahead_of(self, lane: Lane | None, index: int, stride: int) -> int:
-        """Count the jobs served before number `index` of a lane (None: a new one), its own too."""
+        """Count the jobs served before job `index` of a lane (None: a new lane), its own included.
+
+        That job is served when the lane's `passed` is `last`; until then another lane is served
+        once for each of its strides up to there.
+        """
         passed = lane.passed if lane is not None else self._turn + stride
         last = passed + index * stride
         ahead = index
         for other in self._lanes.values():
             if other is lane:
-                last -= 1  # of equals, the lane that came first goes first
+                last -= 1  # of equal lanes the first is served first: see `min` in `_pop`
             else:
                 turns = (last - other.passed) // other.stride + 1
                 ahead += max(0, min(len(other.jobs), turns))

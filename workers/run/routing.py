@@ -1,7 +1,7 @@
-"""Which deployments a job is offered to, in which order.
+"""Which deployments are tried for a job, and in which order.
 
-Lower `order` first; among equals chance decides by `weight`; a deployment whose slots are all taken
-is passed over. Cooldowns and breakers will live here, behind `note`.
+Lower `order` first; among equals a random draw by `weight`. A deployment without a free slot is
+skipped.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from workers.errors import NoDeployment, UpstreamError, UpstreamRateLimited
 
 
 class Routing:
-    """Choose deployments and count the slots in use on each."""
+    """Choose deployments and count the slots in use of each."""
 
     def __init__(self) -> None:
         self._busy: Counter[str] = Counter()
         self._live: dict[str, tuple[Deployment, ...]] = {}
 
     def busy(self, deployment: Deployment) -> int:
-        """Give how many exchanges a deployment carries now."""
+        """Return how many exchanges a deployment carries now."""
         return self._busy[deployment.id]
 
     def candidates(self, model: Model) -> Iterator[Deployment]:
-        """Yield the live deployments of a model in the order to try them, those with room only.
+        """Yield the live deployments of a model that have room, in the order to try them.
 
         Raises NoDeployment when the model has none that is live.
         """
@@ -49,20 +49,26 @@ class Routing:
 
 
 def _ranked(live: Sequence[Deployment]) -> list[Deployment]:
-    """Order by `order`, among equals by a draw in which `weight` counts."""
+    """Sort by `order`, equals by a random draw by `weight`.
+
+    The largest of random() ** (1 / weight) is each one's with a chance in proportion to its weight
+    (Efraimidis and Spirakis, 2006).
+    """
     return sorted(live, key=lambda one: (one.order, -(random.random() ** (1 / one.weight))))
 
 
 def no_deployment_message(model: Model) -> str:
-    """Say which variables would make a model servable."""
-    dark = [one for one in model.deployments if one.supported and not one.live]
-    missing = sorted({one.secret_env for one in dark})
+    """Return the message for a model without a live deployment: which variables would help."""
+    missing = model.missing_secrets()
     hint = f" Set one of: {', '.join(missing)}." if missing else ""
     return f"No upstream is configured for {model.id}.{hint} `roxy serve --demo` needs none."
 
 
 def worse(first: UpstreamError | None, second: UpstreamError) -> UpstreamError:
-    """Choose what the client is told when all deployments failed: a wait that cures comes first."""
+    """Choose the error for the client when all deployments failed.
+
+    A rate limit with a known wait comes first, the shortest of them, then the latest error.
+    """
     if isinstance(first, UpstreamRateLimited) and first.retry_after_s is not None:
         if not isinstance(second, UpstreamRateLimited) or second.retry_after_s is None:
             return first

@@ -1,7 +1,7 @@
 """Connections to one origin (scheme, host and port): kept alive, reused last in, first out.
 
-Taking and parking are O(1); what is idle for too long is closed by one sweep per origin, not by a
-timer per connection.
+Taking and returning a connection are O(1). One sweep per origin closes what was idle for too long,
+not one timer per connection.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from workers.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
-from workers.transport.upstream_connection import Connection
-from workers.transport.upstream_exchange import Exchange
+from workers.transport.upstream_connection import ConnectionEvents, UpstreamConnection
+from workers.transport.upstream_exchange import UpstreamExchange
 
 log = logging.getLogger("roxy.transport")
 
 
-class Address(NamedTuple):
-    """Where an origin is; `tls` says whether it is spoken to under TLS, always verified."""
+class OriginAddress(NamedTuple):
+    """Where to connect to; with `tls` under TLS, always verified."""
 
     host: str
     port: int
     tls: bool
 
 
-class Settings(NamedTuple):
-    """What all origins of a transport share; `tls` makes the context, once, when first needed."""
+class ConnectionSettings(NamedTuple):
+    """What all origins of a transport share; `tls` returns the context, made when first needed."""
 
     connect_timeout_s: float
     max_head_bytes: int
@@ -39,7 +39,10 @@ class Settings(NamedTuple):
 
 
 def in_turn(found: Sequence[tuple[int, object]]) -> list[str]:
-    """Give addresses once each, families in turn, in the order in which they were found."""
+    """Return each address once, alternating between families, otherwise in the order found.
+
+    So that a host without a working IPv6 route costs one share of the time (RFC 8305, section 4).
+    """
     families: dict[int, dict[str, None]] = {}
     for family, address in found:
         families.setdefault(family, {})[str(address)] = None
@@ -49,31 +52,27 @@ def in_turn(found: Sequence[tuple[int, object]]) -> list[str]:
 class Origin:
     """The connections to one origin. `aclose` leaves none behind."""
 
-    def __init__(self, address: Address, settings: Settings, *, closed: bool = False) -> None:
+    def __init__(
+        self, address: OriginAddress, settings: ConnectionSettings, *, closed: bool = False
+    ) -> None:
         self.address = address
-        self.open: set[Connection] = set()
-        self.idle: dict[Connection, float] = {}
-        self.connecting: dict[asyncio.Task[None], Exchange] = {}
+        self.open: set[UpstreamConnection] = set()
+        self.idle: dict[UpstreamConnection, float] = {}
+        self.connecting: dict[asyncio.Task[None], UpstreamExchange] = {}
         self._settings = settings
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = closed
         self._emptied: asyncio.Event | None = None
+        self._events = ConnectionEvents(self._add, self._park, self._withdraw, self._forget)
 
-    def exchange(self, head: bytes, body: bytes) -> Exchange:
+    def exchange(self, head: bytes, body: bytes) -> UpstreamExchange:
         """Begin an exchange on the connection that became idle last, or on a fresh one."""
-        exchange = Exchange(self, head, body)
+        exchange = UpstreamExchange(self._connect_for, head, body)
         if self._closed:
             exchange.fail(UpstreamUnavailable("The gateway is stopping."))
         else:
             exchange.open(self._take())
         return exchange
-
-    def connect(self, exchange: Exchange) -> asyncio.Task[None]:
-        """Open a fresh connection for `exchange` in the background."""
-        task = asyncio.get_running_loop().create_task(self._connect(exchange))
-        self.connecting[task] = exchange
-        task.add_done_callback(self.connecting.pop)
-        return task
 
     async def aclose(self) -> None:
         """Close every connection, fail every exchange, and wait until all descriptors are gone."""
@@ -93,24 +92,24 @@ class Origin:
         if self.open:
             await self._emptied.wait()
 
-    # What a connection calls
+    # Called by a connection, see ConnectionEvents
 
-    def joined(self, connection: Connection) -> None:
+    def _add(self, connection: UpstreamConnection) -> None:
         """Count an open connection."""
         self.open.add(connection)
 
-    def parked(self, connection: Connection) -> None:
+    def _park(self, connection: UpstreamConnection) -> None:
         """Keep an idle connection for the next exchange."""
         loop = asyncio.get_running_loop()
         self.idle[connection] = loop.time()
         if self._sweeper is None:
             self._sweeper = loop.call_later(self._settings.idle_s, self._sweep)
 
-    def leaving(self, connection: Connection) -> None:
-        """Never hand this connection out again."""
+    def _withdraw(self, connection: UpstreamConnection) -> None:
+        """Take a connection out of reuse."""
         self.idle.pop(connection, None)
 
-    def gone(self, connection: Connection) -> None:
+    def _forget(self, connection: UpstreamConnection) -> None:
         """Forget a closed connection."""
         self.open.discard(connection)
         if not self.open and self._emptied is not None:
@@ -118,7 +117,14 @@ class Origin:
 
     # Inside
 
-    def _take(self) -> Connection | None:
+    def _connect_for(self, exchange: UpstreamExchange) -> asyncio.Task[None]:
+        """Open a fresh connection for `exchange` in the background."""
+        task = asyncio.get_running_loop().create_task(self._connect(exchange))
+        self.connecting[task] = exchange
+        task.add_done_callback(self.connecting.pop)
+        return task
+
+    def _take(self) -> UpstreamConnection | None:
         while self.idle:
             connection, _ = self.idle.popitem()
             if connection.usable:
@@ -127,18 +133,18 @@ class Origin:
         return None
 
     def _sweep(self) -> None:
-        """Close what has been idle for too long; the oldest come first."""
+        """Close what has been idle for too long."""
         loop = asyncio.get_running_loop()
         expired = loop.time() - self._settings.idle_s
         for connection in [one for one, since in self.idle.items() if since <= expired]:
             connection.close()
         self._sweeper = None
         if self.idle:
-            wait_s = next(iter(self.idle.values())) - expired
+            wait_s = next(iter(self.idle.values())) - expired  # dicts keep their order: the oldest
             self._sweeper = loop.call_later(wait_s, self._sweep)
 
-    async def _connect(self, exchange: Exchange) -> None:
-        connection = Connection(self, self._settings.max_head_bytes)
+    async def _connect(self, exchange: UpstreamExchange) -> None:
+        connection = UpstreamConnection(self._events, self._settings.max_head_bytes)
         error: UpstreamError
         try:
             await self._open(connection)
@@ -158,11 +164,11 @@ class Origin:
         self._discard(connection)
         exchange.fail(error)
 
-    async def _open(self, connection: Connection) -> None:
-        """Try the host's addresses in turn, each with an equal share of the time.
+    async def _open(self, connection: UpstreamConnection) -> None:
+        """Try the host's addresses one after another, each with an equal share of the time.
 
-        Looking the name up is a step of its own, because create_connection would leave a failed
-        look-up behind when it is cancelled, to be logged as an error nobody retrieved.
+        The name is looked up in a step of its own: a cancelled create_connection leaves the future
+        of a failed look-up behind, which is logged as an exception that was never retrieved.
         """
         host, port, tls = self.address
         loop = asyncio.get_running_loop()
@@ -179,7 +185,7 @@ class Origin:
                         await loop.create_connection(
                             lambda: connection, address, port, ssl=context, server_hostname=name
                         )
-                except ssl.SSLError:
+                except ssl.SSLError:  # an OSError, but a bad certificate is the same everywhere
                     raise
                 except OSError as error:
                     failure = error
@@ -187,7 +193,7 @@ class Origin:
                     return
             raise failure
 
-    def _discard(self, connection: Connection) -> None:
-        """Forget a connection whose opening failed: the loop may close it without telling."""
+    def _discard(self, connection: UpstreamConnection) -> None:
+        """Forget a connection that failed to open: the loop may not call `connection_lost`."""
         connection.drop()
-        self.gone(connection)
+        self._forget(connection)

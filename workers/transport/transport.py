@@ -1,9 +1,8 @@
-"""The way to upstreams: kept-alive HTTP/1.1 connections, with two doors.
+"""HTTP/1.1 to upstreams over kept-alive connections, with two interfaces.
 
-Workers use `Transport.exchange`, which pushes body bytes into a sink; everything ordinary uses the
-same connections through `httpx.AsyncClient(transport=...)`. TLS is verified, redirects are not
-followed, proxy variables are not read, and content encodings are not asked for. This is the only
-module that imports httpx.
+Workers use `Transport.exchange`, which pushes body bytes to a sink. Other code uses the same
+connections through `httpx.AsyncClient(transport=...)`. TLS is verified; redirects are not followed,
+proxy variables are not read and no content encoding is requested. Only this module imports httpx.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from typing import NamedTuple, TypeVar
 import httpx
 
 from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamTimeout
-from workers.transport.origin import Address, Origin, Settings
-from workers.transport.upstream_connection import Head
-from workers.transport.upstream_exchange import Exchange, Sink
+from workers.transport.origin import ConnectionSettings, Origin, OriginAddress
+from workers.transport.upstream_connection import UpstreamHead
+from workers.transport.upstream_exchange import UpstreamExchange
 from workers.units import KIB
 
-__all__ = ["Exchange", "Head", "Sink", "Stats", "Transport", "request_head"]
+__all__ = ["Stats", "Transport", "UpstreamExchange", "UpstreamHead", "request_head"]
 
 PORTS = {"http": 80, "https": 443}
 T = TypeVar("T")
 
 KNOWN_URLS = 1024
-"""How many URLs are remembered with their origin before the list begins anew."""
+"""How many URLs are remembered with their origin; then the memory is cleared."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -37,8 +36,8 @@ _FRAMING = (
     "accept-encoding connection content-length expect host keep-alive proxy-connection te trailer "
     "transfer-encoding upgrade"
 )
-_OURS = frozenset(_FRAMING.split())
-"""Headers about the connection and the framing, which nobody else may set."""
+_FRAMING_HEADERS = frozenset(_FRAMING.split())
+"""Headers about the connection and the framing: only this module sets them."""
 
 
 class Stats(NamedTuple):
@@ -51,10 +50,10 @@ class Stats(NamedTuple):
 
 @lru_cache(maxsize=256)
 def request_head(method: str, url: str, headers: tuple[tuple[str, str], ...] = ()) -> bytes:
-    """Build the head of a request up to, and without, its Content-Length.
+    """Build the head of a request, all but its Content-Length and the blank line.
 
-    The same arguments give the same bytes from a cache. Headers of the framing are left out.
-    Raises ValueError for a URL or header that cannot be sent; a value is never in the message.
+    The result is cached. Headers of the framing are left out. Raises ValueError for a URL or header
+    that cannot be sent; the message never contains a value, which may be a secret.
     """
     return _request_head(method, _parse(url), headers)
 
@@ -72,10 +71,10 @@ def _request_head(method: str, url: httpx.URL, headers: Iterable[tuple[str, str]
         if not (_TOKEN.fullmatch(name) and _VALUE.fullmatch(value)):
             raise ValueError(f"the header {name!r} cannot be sent: check it for line breaks")
         named = named or key == "user-agent"
-        if key not in _OURS:
+        if key not in _FRAMING_HEADERS:
             lines.append(f"{name}: {value}\r\n".encode("latin-1"))
     if not named:
-        lines.append(b"user-agent: roxy-ai\r\n")  # some fronts refuse requests without one
+        lines.append(b"user-agent: roxy-ai\r\n")  # some CDNs refuse requests without one
     return b"".join(lines)
 
 
@@ -90,7 +89,7 @@ def _parse(url: str) -> httpx.URL:
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """Everything this process sends to upstreams. `aclose` leaves no connection behind.
+    """All connections of this process to upstreams. `aclose` leaves none open.
 
     Times are in seconds. `ssl_context` replaces the default one, which trusts certifi's bundle.
     """
@@ -105,12 +104,14 @@ class Transport(httpx.AsyncBaseTransport):
         idle_s: float = 60.0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._settings = Settings(connect_timeout_s, max_head_bytes, idle_s, self._find_tls)
+        self._settings = ConnectionSettings(
+            connect_timeout_s, max_head_bytes, idle_s, self._find_tls
+        )
         self._tls = ssl_context
         self._tls_lock = asyncio.Lock()
         if ssl_context is not None:
             ssl_context.set_alpn_protocols(["http/1.1"])
-        self._origins: dict[Address, Origin] = {}
+        self._origins: dict[OriginAddress, Origin] = {}
         self._by_url: dict[str, Origin] = {}
         self._closed = False
 
@@ -124,11 +125,11 @@ class Transport(httpx.AsyncBaseTransport):
             connecting=sum(len(origin.connecting) for origin in origins),
         )
 
-    def exchange(self, url_base: str, head: bytes, body: bytes = b"") -> Exchange:
+    def exchange(self, url_base: str, head: bytes, body: bytes = b"") -> UpstreamExchange:
         """Begin an exchange with the origin of `url_base`; it connects in the background.
 
         `head` comes from `request_head`; Content-Length is added here. The caller must `release`
-        or `abort` what it gets. Raises ValueError when `url_base` is no http(s) URL.
+        or `abort` the exchange. Raises ValueError when `url_base` is not an http(s) URL.
         """
         origin = self._by_url.get(url_base) or self._find_origin(url_base)
         if body or not head.startswith((b"GET ", b"HEAD ")):
@@ -136,7 +137,7 @@ class Transport(httpx.AsyncBaseTransport):
         return origin.exchange(head + b"\r\n", body)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer httpx: same connections, its exceptions, its connect and read timeouts."""
+        """Send a request of httpx, with its exceptions and its connect and read timeouts."""
         body = await request.aread()
         url = request.url
         raw = (
@@ -150,16 +151,18 @@ class Transport(httpx.AsyncBaseTransport):
         return await _Answer(exchange, request).begin()
 
     async def aclose(self) -> None:
-        """Close every connection and stop every attempt to connect; what is in flight fails."""
+        """Close every connection and stop opening others; exchanges under way fail."""
         self._closed = True
         for origin in tuple(self._origins.values()):
             await origin.aclose()
-        await asyncio.sleep(0)  # a TLS handshake cut short gives up its socket one turn later
+        await asyncio.sleep(0)  # the loop closes the socket of a cut TLS handshake one turn later
 
     def _find_origin(self, url: str) -> Origin:
         parsed = _parse(url)
         tls = parsed.scheme == "https"
-        address = Address(parsed.raw_host.decode("ascii"), parsed.port or PORTS[parsed.scheme], tls)
+        address = OriginAddress(
+            parsed.raw_host.decode("ascii"), parsed.port or PORTS[parsed.scheme], tls
+        )
         origin = self._origins.get(address)
         if origin is None:
             origin = self._origins[address] = Origin(address, self._settings, closed=self._closed)
@@ -169,7 +172,7 @@ class Transport(httpx.AsyncBaseTransport):
         return origin
 
     async def _find_tls(self) -> ssl.SSLContext:
-        """Give the TLS context; loading the trusted certificates takes 40 ms of a thread, once."""
+        """Return the TLS context. Loading the certificates takes 40 ms, once, in a thread."""
         if self._tls is None:
             async with self._tls_lock:
                 if self._tls is None:
@@ -180,9 +183,9 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 class _Answer(httpx.AsyncByteStream):
-    """The answer of an exchange as httpx reads it: pulled, with httpx's clocks and exceptions."""
+    """The answer of an exchange as httpx reads it: pulled, with httpx's timeouts and exceptions."""
 
-    def __init__(self, exchange: Exchange, request: httpx.Request) -> None:
+    def __init__(self, exchange: UpstreamExchange, request: httpx.Request) -> None:
         clocks = request.extensions.get("timeout", {})
         self._exchange = exchange
         self._request = request
@@ -190,7 +193,7 @@ class _Answer(httpx.AsyncByteStream):
         self._read_s: float | None = clocks.get("read")
 
     async def begin(self) -> httpx.Response:
-        """Wait for the head."""
+        """Wait for the head and return the response."""
         unlimited = self._connect_s is None or self._read_s is None
         limit_s = None if unlimited else (self._connect_s or 0) + (self._read_s or 0)
         try:
@@ -205,7 +208,7 @@ class _Answer(httpx.AsyncByteStream):
             yield data
 
     async def aclose(self) -> None:
-        """Stop the upstream unless the answer is complete."""
+        """Stop the exchange unless the answer is complete."""
         self._exchange.abort(UpstreamDisconnected("The answer was closed."))
 
     async def _within(self, limit_s: float | None, wait: Awaitable[T]) -> T:

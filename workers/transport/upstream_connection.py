@@ -1,9 +1,9 @@
-"""HTTP/1.1 from the client's side: one connection, one exchange at a time, no pool.
+"""HTTP/1.1 towards an upstream: one connection, one exchange at a time, no pool.
 
-A `Connection` writes a request whole, parses the answer with llhttp (httptools) and pushes it to
-its `Receiver`; what arrived in one read is handed on in one call. An upstream is hostile input:
-heads, trailers and chunk extensions are capped, bytes nobody asked for cost the connection, and an
-answer ends cleanly only when its own framing says so.
+An `UpstreamConnection` writes a request, parses the answer with llhttp (httptools) and pushes it to
+its `AnswerReceiver`: the bytes of one read in one call. Upstream bytes are hostile input: heads,
+trailers and chunk extensions are capped, unsolicited bytes close the connection, and an answer is
+complete only when its framing says so.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol, cast
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -20,12 +20,15 @@ from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamUnavaila
 from workers.units import KIB
 
 ONE_WRITE_BYTES = 64 * KIB
-"""Bodies up to this size are copied behind their head and leave in one write."""
+"""A body up to this size is copied behind its head and sent in one write."""
 SLICE_BYTES = 256 * KIB
-"""Larger bodies are offered to the socket in slices, so that TLS never holds a second copy."""
+"""A larger body is written in slices, because TLS would encrypt and hold a second copy of it."""
 LINGER_S = 1.0
+"""How long the unread rest of an answer may take before its connection is closed."""
 LINGER_BYTES = 64 * KIB
+"""How large the unread rest of an answer may be before its connection is closed."""
 INFORMATIONAL = (100, 102, 103)
+"""Heads to skip before the final one (RFC 9110, 15.2). 101 would change the protocol."""
 TOO_LONG = "The head of the upstream's answer is too long."
 
 _USUAL = (
@@ -38,89 +41,75 @@ _USUAL = (
 NAMES = {
     spelt.encode(): name for name in _USUAL.split() for spelt in (name, name.title(), name.upper())
 }
-"""Usual header names as sent, and in lower case: half the cost of reading a head."""
+"""Usual header names, as sent to lower-case: a look-up halves the time that a head takes."""
 
 
-class Head(NamedTuple):
-    """The head of an answer; header names are lower-case, the last of equal names wins."""
+class UpstreamHead(NamedTuple):
+    """The head of an answer. Header names are lower-case; of equal names the last one is kept."""
 
     status: int
     headers: Mapping[str, str]
 
 
-class Receiver(Protocol):
-    """Whoever sent the request. Calls come in this order; after `on_end` or `on_lost` none."""
+class AnswerReceiver:
+    """Receive what a connection learns about its answer, in the order of these methods.
+
+    Nothing is called after `on_end` or `on_lost`. This class ignores everything: a connection
+    gives it the rest of an answer that was released early. `UpstreamExchange` is the subclass that
+    uses the answer.
+    """
+
+    __slots__ = ()
 
     def on_sent(self) -> None:
-        """Learn that the whole request has been given to the socket."""
+        """Handle that the whole request has been given to the socket."""
 
     def on_begun(self) -> None:
-        """Learn that an answer has begun: the request must never be sent again."""
+        """Handle the first byte of an answer: the request must never be sent again."""
 
-    def on_head(self, head: Head) -> None:
-        """Take the final head."""
+    def on_head(self, head: UpstreamHead) -> None:
+        """Handle the final head."""
 
     def on_complete(self) -> None:
-        """Let go of the connection: the whole answer has been read."""
+        """Handle that the whole answer was read; the connection is free for another exchange."""
 
     def on_data(self, data: bytes) -> None:
-        """Take body bytes."""
+        """Handle body bytes."""
 
     def on_end(self) -> None:
-        """Learn that the last body bytes have been handed on."""
+        """Handle that the last body bytes were passed on."""
 
     def on_lost(self, error: UpstreamError, *, stale: bool) -> None:
-        """Learn why there will be no whole answer; `stale`: kept, and not one byte came."""
+        """Handle that the answer is incomplete; `stale`: a kept connection, and no byte came."""
 
 
-class Keeper(Protocol):
-    """The pool that connections belong to."""
-
-    def joined(self, connection: Connection) -> None:
-        """Count an open connection."""
-
-    def parked(self, connection: Connection) -> None:
-        """Keep an idle connection for the next exchange."""
-
-    def leaving(self, connection: Connection) -> None:
-        """Never hand this connection out again; idempotent."""
-
-    def gone(self, connection: Connection) -> None:
-        """Forget a connection whose descriptor is closed."""
+_IGNORE = AnswerReceiver()
 
 
-class _Drain:
-    """Receives the rest of an answer whose owner is finished."""
+class ConnectionEvents(NamedTuple):
+    """What a connection calls when its state changes. `closing` may be called several times.
 
-    def on_sent(self) -> None: ...
+    `opened`: it can be used. `idle`: its exchange is over and the next may begin. `closing`: it
+    must not be used any more. `closed`: its descriptor is closed.
+    """
 
-    def on_begun(self) -> None: ...
-
-    def on_head(self, head: Head) -> None: ...
-
-    def on_complete(self) -> None: ...
-
-    def on_data(self, data: bytes) -> None: ...
-
-    def on_end(self) -> None: ...
-
-    def on_lost(self, error: UpstreamError, *, stale: bool) -> None: ...
+    opened: Callable[[UpstreamConnection], None]
+    idle: Callable[[UpstreamConnection], None]
+    closing: Callable[[UpstreamConnection], None]
+    closed: Callable[[UpstreamConnection], None]
 
 
-_DRAIN = _Drain()
-
-
-class Connection(asyncio.Protocol):
-    """One socket to an upstream. It closes itself; its keeper is told."""
+class UpstreamConnection(asyncio.Protocol):
+    """One socket to an upstream. It closes itself and reports that through its `events`."""
 
     __slots__ = (
         "_begun",
         "_done",
+        "_events",
         "_fields",
         "_head",
         "_head_only",
         "_headers",
-        "_keeper",
         "_linger_left",
         "_linger_timer",
         "_max_head_bytes",
@@ -141,15 +130,16 @@ class Connection(asyncio.Protocol):
         "on_header",
     )
 
-    def __init__(self, keeper: Keeper, max_head_bytes: int) -> None:
-        self._keeper = keeper
+    def __init__(self, events: ConnectionEvents, max_head_bytes: int) -> None:
+        self._events = events
         self._max_head_bytes = max_head_bytes
         self._transport: asyncio.Transport | None = None
         self._poll = select.poll()
-        self._receiver: Receiver | None = None
+        self._receiver: AnswerReceiver | None = None
         self._pieces: list[bytes] = []
         self._fields: dict[bytes, bytes] = {}
-        # Straight from the parser into C, without a Python frame; trailers end in _fields unread.
+        # httptools calls whatever these attributes hold: bound methods of C types save a Python
+        # frame per header and body piece. Trailers end in _fields too, and are not read.
         self.on_body = self._pieces.append
         self.on_header = self._fields.__setitem__
         self._parser: HttpResponseParser | None = None
@@ -161,7 +151,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, *, head_only: bool) -> None:
         self._head_only = head_only
-        self._head: Head | None = None
+        self._head: UpstreamHead | None = None
         self._headers: dict[str, str] = {}
         self._quiet_bytes = 0
         self._status = 0
@@ -169,24 +159,24 @@ class Connection(asyncio.Protocol):
         self._begun = self._done = self._reusable = False
         self._linger_left = LINGER_BYTES
 
-    # What the pool and the exchange call
+    # Called by the origin and the exchange
 
     @property
     def reused(self) -> bool:
-        """Say whether an exchange has been completed here before the present one."""
+        """True if an exchange was completed on this connection before the present one."""
         return self._reused
 
     @property
     def usable(self) -> bool:
-        """Say whether an idle connection can take a request.
+        """True if an idle connection can take a request.
 
-        One look at the socket: while the loop is behind, a close or stray bytes may already have
-        arrived, and a request written now would meet them.
+        Polls the socket: a close or stray bytes may have arrived that the loop has not read yet,
+        and a request written now would be lost or get the wrong answer.
         """
         transport = self._transport
         return transport is not None and not transport.is_closing() and not self._poll.poll(0)
 
-    def start(self, receiver: Receiver, head: bytes, body: bytes) -> None:
+    def start(self, receiver: AnswerReceiver, head: bytes, body: bytes) -> None:
         """Send a request and push its answer to `receiver`."""
         transport = self._transport
         self._receiver = receiver
@@ -209,59 +199,61 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read on; idempotent."""
+        """Read from the socket again; idempotent."""
         if not self._reading and self._transport is not None:
             self._reading = True
             self._transport.resume_reading()
 
     def drop(self) -> None:
-        """Close without a word to the receiver."""
+        """Close without notifying the receiver."""
         self._receiver = None
         self.close()
 
     def linger(self) -> None:
-        """Let the answer end unread for `LINGER_S` and `LINGER_BYTES`, then close.
+        """Read and ignore the rest of the answer, within `LINGER_S` and `LINGER_BYTES`.
 
-        What is missing is often just the end of the chunked framing, and not worth a connection.
+        Often only the last chunk of the framing is missing after `[DONE]`; closing for it would
+        cost the next request a new connection.
         """
         if self._unsent is not None:
             self.drop()
             return
-        self._receiver = _DRAIN
+        self._receiver = _IGNORE
         self._linger_timer = asyncio.get_running_loop().call_later(LINGER_S, self.drop)
         self.resume()
 
     def close(self) -> None:
-        """Close at once; the receiver hears of it when the socket is gone."""
-        self._keeper.leaving(self)
+        """Close at once; the receiver is notified when the socket is closed."""
+        self._events.closing(self)
         self._stop_timer()
         self._unsent = None
         if self._transport is not None:
             self._transport.abort()  # close() would wait for the peer's close_notify under TLS
 
     def fail(self, error: UpstreamError, *, stale: bool = False) -> None:
-        """Close at once and hand `error` to the receiver."""
+        """Close at once and pass `error` to the receiver."""
         receiver, self._receiver = self._receiver, None
         self.close()
         if receiver is not None:
             receiver.on_lost(error, stale=stale)
 
-    # What the event loop calls
+    # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take over the socket; under TLS it has been verified by now."""
+        """Begin to use the socket; under TLS the certificate is verified by now."""
         self._transport = cast("asyncio.Transport", transport)
         self._parser = HttpResponseParser(self)
         sock = transport.get_extra_info("socket")
+        # Without this a body's last segment waits for the ACK of the one before it (RFC 896).
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._poll.register(sock.fileno(), select.POLLIN)
-        self._keeper.joined(self)
+        self._events.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what one read brought and push it on."""
+        """Parse the bytes of one read and push the result on."""
         receiver, parser = self._receiver, self._parser
         if receiver is None or parser is None:
-            self.close()  # nobody asked: what came next could be taken for the next answer
+            self.close()  # unsolicited: it would be taken for the answer to the next request
             return
         if not self._begun:
             self._begun = True
@@ -271,20 +263,22 @@ class Connection(asyncio.Protocol):
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as cause:
+            # httptools wraps what our callbacks raise in an HttpParserError, too.
             self._reusable = False
             error = UpstreamError(self._refusal)
             error.__cause__ = cause.with_traceback(None)
         if self._done:
             receiver.on_complete()
             self._finish()
-        elif receiver is _DRAIN:
+        elif receiver is _IGNORE:
             self._count_lingering(len(data))
         self._push(receiver, error)
 
     def eof_received(self) -> None:
-        """End an answer that lasts until the connection closes; any other is cut.
+        """Complete an answer that lasts until the connection closes; any other was cut.
 
-        Under TLS only a proper close_notify comes here.
+        Under TLS the loop calls this for a close_notify only, so that whoever cuts the connection
+        cannot make an answer look complete.
         """
         receiver = self._receiver
         if receiver is not None and self._status and self._lasts_until_close():
@@ -295,31 +289,31 @@ class Connection(asyncio.Protocol):
             self._lose(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Report the loss to whoever still waits."""
+        """Report the loss to the receiver, if there still is one."""
         self._lose(exc)
         self._transport = None
-        self._parser = None  # parser and connection refer to each other
-        self._keeper.gone(self)
+        self._parser = None  # the parser holds our bound methods: a cycle for the collector
+        self._events.closed(self)
 
     def pause_writing(self) -> None:
-        """Stop offering slices of the body."""
+        """Stop writing slices of the body."""
         self._writable = False
 
     def resume_writing(self) -> None:
-        """Go on with the body."""
+        """Write the next slices of the body."""
         self._writable = True
         self._send_on()
 
-    # What the parser calls
+    # Called by the parser
 
     def on_message_begin(self) -> None:
-        """Begin a head, the final one or an informational one."""
+        """Begin a head: the final one, or an informational one before it."""
         if self._done:
             raise ValueError("bytes after the end")
         self._fields.clear()
 
     def on_headers_complete(self) -> None:
-        """Take a final head; informational ones are skipped, a change of protocol is refused."""
+        """Keep the final head; skip informational ones, refuse a change of protocol."""
         assert self._parser is not None
         status = self._parser.get_status_code()
         if status < 200:
@@ -327,19 +321,22 @@ class Connection(asyncio.Protocol):
                 raise ValueError("no such informational answer")
             return
         fields = self._fields
-        if self._quiet_bytes > self._max_head_bytes:  # no head is longer than what was read
+        # llhttp has no limit for heads. The exact size is counted only where it can be too large.
+        if self._quiet_bytes > self._max_head_bytes:
             self._check_size(fields)
         self._headers = headers = {
             NAMES.get(name) or name.lower().decode("latin-1"): value.decode("latin-1").strip()
             for name, value in fields.items()
         }
-        headers.pop("set-cookie", None)
+        headers.pop("set-cookie", None)  # an upstream's cookies belong to no client of ours
         self._status = status
-        self._head = Head(status, headers)
+        self._head = UpstreamHead(status, headers)
+        # A Content-Length in the answer to HEAD announces no body (RFC 9112, 6.3), but httptools
+        # cannot skip it: the answer ends here, and _reusable stays false.
         self._done = self._head_only
 
     def on_message_complete(self) -> None:
-        """End the answer."""
+        """Note that the answer is complete."""
         assert self._parser is not None
         if self._status and not self._done:
             self._done = True
@@ -347,8 +344,8 @@ class Connection(asyncio.Protocol):
 
     # Inside
 
-    def _push(self, receiver: Receiver, error: UpstreamError | None) -> None:
-        """Hand on what the parser has gathered. The receiver may call anything from in here."""
+    def _push(self, receiver: AnswerReceiver, error: UpstreamError | None) -> None:
+        """Pass on what the parser has gathered. The receiver may call any method meanwhile."""
         done, pieces = self._done, self._pieces
         progress = bool(pieces)
         if self._head is not None:
@@ -369,11 +366,11 @@ class Connection(asyncio.Protocol):
         elif progress:
             self._quiet_bytes = 0
         elif self._quiet_bytes > self._max_head_bytes:
-            # An endless head, trailer, or chunk extension.
+            # An endless head, trailer or chunk extension: bytes came, but nothing to pass on.
             self.fail(UpstreamError(TOO_LONG))
 
     def _finish(self) -> None:
-        """Let go of the receiver: be idle, or close if this connection cannot be used again."""
+        """Release the receiver; become idle, or close when the connection cannot be reused."""
         transport, self._receiver = self._transport, None
         self._stop_timer()
         if (
@@ -383,9 +380,9 @@ class Connection(asyncio.Protocol):
             and not transport.is_closing()
             and not transport.get_write_buffer_size()
         ):
-            self.resume()  # an idle connection must notice that its peer leaves
+            self.resume()  # an idle connection must read, to notice that its peer closes
             self._reused = True
-            self._keeper.parked(self)
+            self._events.idle(self)
         else:
             self.close()
 
@@ -401,7 +398,7 @@ class Connection(asyncio.Protocol):
             self.drop()
 
     def _lasts_until_close(self) -> bool:
-        """Say whether the answer has no framing of its own (RFC 9112, section 6.3)."""
+        """Return whether only the end of the connection ends the answer (RFC 9112, section 6.3)."""
         coding = self._headers.get("transfer-encoding")
         if coding is not None:
             return not coding.lower().endswith("chunked")
@@ -413,7 +410,7 @@ class Connection(asyncio.Protocol):
         self.fail(error, stale=self._reused and not self._begun)
 
     def _send_on(self) -> None:
-        """Offer slices of the body while the socket takes them."""
+        """Write slices of the body while the socket takes them."""
         transport = self._transport
         while self._unsent is not None and self._writable and transport is not None:
             if transport.is_closing():

@@ -1,48 +1,46 @@
-"""One request to an upstream and its answer, as its owner sees it.
+"""One request to an upstream and its answer, as the caller uses it.
 
-An exchange is made in one plain call and connects in the background; body bytes are pushed into a
-`Sink` from the socket's own callback. Nothing here is stopped by cancelling a task: `abort` is a
-plain call that works in every phase, any number of times.
+An exchange is made by an ordinary call and connects in the background. Body bytes are pushed to a
+`Sink` in the callback of the socket. No task has to be cancelled to stop it: `abort` is an ordinary
+call that works in every phase, any number of times.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
+from typing import TypeAlias
 
 from workers.errors import UpstreamDisconnected, UpstreamError
-from workers.transport.upstream_connection import Connection, Head
+from workers.transport.upstream_connection import AnswerReceiver, UpstreamConnection, UpstreamHead
 from workers.units import KIB
 
 HELD_BYTES = 64 * KIB
-"""Body bytes that may wait for `follow` or `pull` before the socket is paused."""
+"""Body bytes that may wait for `follow` or `pull`; with more the socket is paused."""
+
 STALE_S = 5.0
-"""A kept connection that closes later than this after a request was not idle: it is not retried."""
+"""Until when a close of a kept connection without an answer is retried on a fresh one.
+
+The upstream closed it for being idle, at the same moment as the request was written. A later close
+may be its reaction to the request, which must not be sent twice (RFC 9110, section 9.2.2).
+"""
 
 
-class Sink(Protocol):
-    """Where body bytes go."""
-
-    def feed(self, data: bytes) -> None:
-        """Take what one read brought; whatever it raises aborts the exchange and ends it."""
+Sink: TypeAlias = Callable[[bytes], None]
+"""Takes the body bytes of one read. An exception from it aborts the exchange."""
 
 
-class Opener(Protocol):
-    """What opens connections for exchanges."""
+class UpstreamExchange(AnswerReceiver):
+    """One request and its answer. The caller must call `release` at the end, or `abort`.
 
-    def connect(self, exchange: Exchange) -> asyncio.Task[None]:
-        """Open a fresh connection and `attach` it, or `fail` the exchange; may be cancelled."""
-
-
-class Exchange:
-    """One request and its answer. The owner calls `release` when finished, however it went.
-
-    `connected_at` is the loop time at which a connection took the request (None: not yet), `sent`
-    whether all of the request has been given to the socket.
+    `connect` opens a fresh connection in a task, which calls `attach` or `fail` and may be
+    cancelled. `connected_at` is the loop time at which the request was given to a connection (None:
+    not yet), `sent` whether all of it has been given to the socket.
     """
 
     __slots__ = (
         "_aborted",
+        "_connect",
         "_connecting",
         "_connection",
         "_ended",
@@ -51,7 +49,6 @@ class Exchange:
         "_head",
         "_held",
         "_held_bytes",
-        "_opener",
         "_paused",
         "_request",
         "_sink",
@@ -60,14 +57,19 @@ class Exchange:
         "sent",
     )
 
-    def __init__(self, opener: Opener, head: bytes, body: bytes) -> None:
+    def __init__(
+        self,
+        connect: Callable[[UpstreamExchange], asyncio.Task[None]],
+        head: bytes,
+        body: bytes,
+    ) -> None:
         self.connected_at: float | None = None
         self.sent = False
-        self._opener = opener
+        self._connect = connect
         self._request: tuple[bytes, bytes] | None = (head, body)
-        self._connection: Connection | None = None
+        self._connection: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._head: Head | None = None
+        self._head: UpstreamHead | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._sink: Sink | None = None
@@ -76,13 +78,13 @@ class Exchange:
         self._error: Exception | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
-    # What the owner calls
+    # Called by the worker or the client
 
-    async def head(self) -> Head:
+    async def head(self) -> UpstreamHead:
         """Wait for the head of the answer.
 
         Raises UpstreamUnavailable, UpstreamTimeout("connect"), UpstreamDisconnected, UpstreamError
-        (what came is no HTTP), or the error of `abort`.
+        (the answer is not HTTP), or the error of `abort`.
         """
         while self._head is None and self._error is None:
             await self._change()
@@ -92,7 +94,7 @@ class Exchange:
         return self._head
 
     def follow(self, sink: Sink) -> None:
-        """Push body bytes to `sink`, first what has arrived by now."""
+        """Push body bytes to `sink`, beginning with those that have arrived."""
         if self._aborted:
             return
         self._sink = sink
@@ -103,7 +105,7 @@ class Exchange:
     async def end(self) -> None:
         """Wait until the body is complete, or released.
 
-        Raises UpstreamDisconnected when it was cut, UpstreamError when it is no HTTP, the error of
+        Raises UpstreamDisconnected when it was cut, UpstreamError when it is not HTTP, the error of
         `abort`, or what the sink raised.
         """
         while not self._ended and self._error is None:
@@ -112,9 +114,9 @@ class Exchange:
             raise self._error
 
     async def pull(self) -> bytes:
-        """Wait for body bytes and take them; b"" at the end. Not together with `follow`.
+        """Wait for body bytes and return them; b"" at the end. Not together with `follow`.
 
-        Raises what `end` raises, after the bytes that came before.
+        Raises what `end` raises, once the bytes that came before were returned.
         """
         while not self._held and not self._ended and self._error is None:
             await self._change()
@@ -127,7 +129,7 @@ class Exchange:
         return b""
 
     async def read(self, max_bytes: int) -> bytes:
-        """Wait for the whole body. Raises what `end` raises, UpstreamError over `max_bytes`."""
+        """Wait for the whole body. Raises what `end` raises, UpstreamError above `max_bytes`."""
         pieces: list[bytes] = []
         room = max_bytes
         while data := await self.pull():
@@ -143,12 +145,12 @@ class Exchange:
         self._throttle()
 
     def resume(self) -> None:
-        """Read on; idempotent."""
+        """Read from the upstream's socket again; idempotent."""
         self._paused = False
         self._throttle()
 
     def abort(self, error: Exception) -> None:
-        """Stop at once, in whatever phase; the first call counts.
+        """Stop at once, in any phase; later calls do nothing.
 
         The connection is closed unless the answer was complete. Pending and later `head`, `end`,
         `pull` and `read` raise `error`.
@@ -161,15 +163,15 @@ class Exchange:
         self._settle(error)
 
     def release(self) -> None:
-        """Be finished with the exchange; idempotent.
+        """Finish using the exchange; idempotent.
 
-        A complete answer has given its connection back by now. The rest of an incomplete one is
-        read and dropped for a moment, so that the connection can be kept.
+        A complete answer has returned its connection already. The rest of an incomplete one is
+        read and ignored for a moment, so that the connection can be kept.
         """
         if self._ended or self._error is not None:
             return
         if self._head is None:
-            self.abort(UpstreamDisconnected("The answer was not waited for."))
+            self.abort(UpstreamDisconnected("The exchange was released before its answer came."))
             return
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -177,19 +179,19 @@ class Exchange:
         self._held.clear()
         self._settle(None)
 
-    # What the origin calls
+    # Called by the origin
 
-    def open(self, connection: Connection | None) -> None:
-        """Begin, on a kept connection or on a fresh one that is yet to come."""
+    def open(self, connection: UpstreamConnection | None) -> None:
+        """Send the request on a kept connection, or open a fresh one (None)."""
         if connection is not None:
             self.attach(connection)
         else:
-            self._connecting = self._opener.connect(self)
+            self._connecting = self._connect(self)
 
-    def attach(self, connection: Connection) -> None:
+    def attach(self, connection: UpstreamConnection) -> None:
         """Send the request on `connection`."""
         self._connecting = None
-        if self._request is None:  # aborted in the meantime
+        if self._request is None:  # aborted while the connection was opened
             connection.close()
             return
         self._connection = connection
@@ -200,29 +202,29 @@ class Exchange:
             self._throttle()
 
     def fail(self, error: Exception) -> None:
-        """End without an answer: no connection could be opened."""
+        """End with `error`, because no connection could be opened."""
         self._connecting = None
         self._settle(error)
 
-    # What the connection calls
+    # Called by the connection
 
     def on_sent(self) -> None:
-        """Note that the request is out, and forget it where it can never be sent again."""
+        """Note that the request was sent; drop it unless it may have to be sent again."""
         self.sent = True
         if self._connection is not None and not self._connection.reused:
             self._request = None
 
     def on_begun(self) -> None:
-        """Forget the request: from the first byte of an answer on it is never sent again."""
+        """Drop the request: after the first byte of an answer it is never sent again."""
         self._request = None
 
-    def on_head(self, head: Head) -> None:
-        """Take the head."""
+    def on_head(self, head: UpstreamHead) -> None:
+        """Keep the head for `head`."""
         self._head = head
         self._wake()
 
     def on_data(self, data: bytes) -> None:
-        """Push body bytes on, or hold them until somebody asks."""
+        """Push body bytes to the sink, or hold them for `follow` or `pull`."""
         if self._sink is not None:
             self._feed(self._sink, data)
         elif not self._aborted and not self._ended:
@@ -234,7 +236,7 @@ class Exchange:
             self._wake()
 
     def on_complete(self) -> None:
-        """Let go of the connection, which another exchange may take from now on."""
+        """Release the connection, which another exchange may use from now on."""
         self._connection = None
 
     def on_end(self) -> None:
@@ -242,11 +244,11 @@ class Exchange:
         self._settle(None)
 
     def on_lost(self, error: UpstreamError, *, stale: bool) -> None:
-        """Try once more on a fresh connection if a kept one turned out to be closed, or fail."""
+        """Send the request again if a kept connection turned out to be closed, else fail."""
         self._connection = None
         if stale and self._request is not None and self._waited_s() < STALE_S:
             self.sent = False
-            self._connecting = self._opener.connect(self)
+            self._connecting = self._connect(self)
         else:
             self._settle(error)
 
@@ -254,8 +256,8 @@ class Exchange:
 
     def _feed(self, sink: Sink, data: bytes) -> None:
         try:
-            sink.feed(data)
-        except Exception as error:  # noqa: BLE001 - the owner gets it from end()
+            sink(data)
+        except Exception as error:  # noqa: BLE001 - `end` raises it in the caller
             self.abort(error)
 
     def _take(self) -> bytes:
@@ -287,7 +289,7 @@ class Exchange:
             connecting.cancel()
 
     def _settle(self, error: Exception | None) -> None:
-        """End, once: an abort may still replace what was, for those who ask later."""
+        """End, once. An abort still replaces an earlier end or error for later calls."""
         if error is None:
             self._ended = self._error is None
         elif self._error is None or self._aborted:
@@ -296,7 +298,7 @@ class Exchange:
         self._wake()
 
     def _change(self) -> asyncio.Future[None]:
-        """Give a future that is done when something has changed."""
+        """Return a future that is done at the next change."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         return waiter

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workers.transport.transport import Exchange, Head, Transport, request_head
+from workers.transport.transport import Transport, UpstreamExchange, UpstreamHead, request_head
 
 BIG = 1 << 30
 
 
-def send(transport: Transport, url: str, body: bytes = b"{}", method: str = "POST") -> Exchange:
+def send(
+    transport: Transport, url: str, body: bytes = b"{}", method: str = "POST"
+) -> UpstreamExchange:
     """Begin an exchange."""
     return transport.exchange(url, request_head(method, url + "/v1/x"), body)
 
 
 async def fetch(
     transport: Transport, url: str, body: bytes = b"{}", method: str = "POST"
-) -> tuple[Head, bytes]:
+) -> tuple[UpstreamHead, bytes]:
     """Carry an exchange to its end."""
     exchange = send(transport, url, body, method)
     try:
@@ -26,7 +28,7 @@ async def fetch(
         exchange.release()
 
 
-async def outcome(exchange: Exchange) -> tuple[int, bytes] | type[Exception]:
+async def outcome(exchange: UpstreamExchange) -> tuple[int, bytes] | type[Exception]:
     """Say how an exchange ends: with a status and body, or with which error."""
     try:
         head = await exchange.head()

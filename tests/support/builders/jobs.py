@@ -11,6 +11,7 @@ from workers.errors import GatewayError
 from workers.request.chat_request import ChatRequest, parse_chat
 from workers.run.job import Job, Outcome
 from workers.run.queue import FairQueue
+from workers.transport.transport import UpstreamExchange
 
 BODY = b'{"model":"test/one","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
 MODEL = Model(id="test/one", name="One")
@@ -101,10 +102,11 @@ class Client:
         return error
 
 
-class Tap:
-    """An exchange without an upstream: it notes what it is told to do."""
+class Tap(UpstreamExchange):
+    """An exchange without an upstream: it records the calls."""
 
     def __init__(self, *, sent: bool = True) -> None:
+        super().__init__(_refuse_to_connect, b"", b"")
         self.sent = sent
         self.calls: list[str] = []
         self.error: Exception | None = None
@@ -124,6 +126,10 @@ class Tap:
         if self.error is None:
             self.error = error
         self.aborted.set()
+
+
+def _refuse_to_connect(_: UpstreamExchange) -> asyncio.Task[None]:
+    raise AssertionError("an exchange without an upstream opens no connection")
 
 
 async def take(queue: FairQueue) -> Job:

@@ -1,6 +1,7 @@
-"""What is read of an OpenAI-shaped answer, and the few changes made to its JSON.
+"""The parts of an OpenAI-shaped answer that are read, and the few changes made to its JSON.
 
-Structs name only the members that matter here; msgspec checks and skips the rest.
+The Structs name only the members that are read; msgspec checks the grammar of the others and skips
+them. `gc=False` keeps the collector from tracking objects that live for one event.
 """
 
 from __future__ import annotations
@@ -15,33 +16,33 @@ _EMPTY = (b"null", b'""', b"[]", b"{}")
 NULL = Raw(b"null")
 
 
-class Function(Struct, gc=False):
-    """A function that the model calls, or a piece of one."""
+class FunctionText(Struct, gc=False):
+    """The text of a function call, or of a piece of one."""
 
     name: str | None = None
     arguments: str | None = None
 
 
-class ToolCall(Struct, gc=False):
-    """A tool call, or a piece of one."""
+class ToolCallText(Struct, gc=False):
+    """The text of a tool call, or of a piece of one."""
 
-    function: Function | None = None
+    function: FunctionText | None = None
 
 
-class Text(Struct, gc=False):
+class GeneratedText(Struct, gc=False):
     """The generated text in a delta or message."""
 
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    function_call: Function | None = None
+    tool_calls: list[ToolCallText] | None = None
+    function_call: FunctionText | None = None
 
     def size_bytes(self) -> int:
-        """Count its bytes as UTF-8."""
+        """Return its size as UTF-8."""
         size = _size(self.content) if self.content else 0
-        reasoning = self.reasoning_content or self.reasoning  # some send both, equal
+        reasoning = self.reasoning_content or self.reasoning  # some upstreams send both, equal
         if reasoning:
             size += _size(reasoning)
         if self.refusal:
@@ -53,29 +54,29 @@ class Text(Struct, gc=False):
         return size
 
 
-class Choice(Struct, gc=False):
+class ChunkChoice(Struct, gc=False):
     """One of the `n` answers in a chunk."""
 
     index: int = 0
-    delta: Text | None = None
+    delta: GeneratedText | None = None
     finish_reason: str | UnsetType | None = UNSET
 
 
-class Counts(Struct, gc=False):
-    """A usage object: that it is there is all that matters at first."""
+class UsagePresent(Struct, gc=False):
+    """A usage object. Only its presence matters here; `token_usage` reads it."""
 
 
 class Chunk(Struct, gc=False):
     """One streamed event."""
 
     model: str | None = None
-    choices: list[Choice] | None = None
-    usage: Counts | UnsetType | None = UNSET
+    choices: list[ChunkChoice] | None = None
+    usage: UsagePresent | UnsetType | None = UNSET
     error: Any = None
 
 
 class OddChoice(Struct):
-    """A choice whose delta is not of the usual type, such as a list of parts (Mistral)."""
+    """A choice with an unusual delta, such as Mistral's lists of parts in `content`."""
 
     index: int = 0
     delta: Raw = NULL
@@ -83,7 +84,7 @@ class OddChoice(Struct):
 
 
 class OddChunk(Struct):
-    """A chunk whose delta, model or usage is not of the usual type."""
+    """A chunk whose delta, model or usage has an unusual type."""
 
     model: Any = None
     choices: list[OddChoice] | None = None
@@ -103,17 +104,17 @@ class _Deltas(Struct):
     choices: list[_DeltaChoice]
 
 
-class AnswerChoice(Struct):
+class WholeChoice(Struct):
     """One of the `n` answers of a whole answer."""
 
     finish_reason: Any = None
     message: Raw = NULL
 
 
-class Answer(Struct):
+class WholeAnswer(Struct):
     """An answer that is not streamed."""
 
-    choices: list[AnswerChoice]
+    choices: list[WholeChoice]
     model: Any = None
     usage: Raw = NULL
     error: Any = None
@@ -123,8 +124,8 @@ CHUNK = msgspec.json.Decoder(Chunk)
 ODD_CHUNK = msgspec.json.Decoder(OddChunk)
 MODEL_NAME = msgspec.json.Decoder(_ModelName)
 _DELTAS = msgspec.json.Decoder(_Deltas)
-ANSWER = msgspec.json.Decoder(Answer)
-_TEXT = msgspec.json.Decoder(Text)
+WHOLE_ANSWER = msgspec.json.Decoder(WholeAnswer)
+_GENERATED_TEXT = msgspec.json.Decoder(GeneratedText)
 MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 _CHOICES = msgspec.json.Decoder(list[dict[str, Raw]])
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -134,24 +135,24 @@ def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def _called_size(call: Function | None) -> int:
+def _called_size(call: FunctionText | None) -> int:
     if call is None:
         return 0
     return _size(call.name or "") + _size(call.arguments or "")
 
 
 def text_bytes(raw: Raw) -> int:
-    """Count the text of a delta or message; of one that is of no known type, all of it."""
+    """Return the size of the text in a delta or message; of an unknown type, its whole size."""
     if bytes(raw) == b"null":
         return 0
     try:
-        return _TEXT.decode(raw).size_bytes()
+        return _GENERATED_TEXT.decode(raw).size_bytes()
     except UNREADABLE:
         return len(raw)
 
 
 def has_content(payload: bytes) -> bool:
-    """Say whether a delta carries anything but a role: any member that is not null or empty."""
+    """Return whether a delta has a member besides the role that is not null or empty."""
     for choice in _DELTAS.decode(payload).choices:
         for name, value in (choice.delta or {}).items():
             if name != "role" and not _is_empty(bytes(value)):
@@ -164,7 +165,10 @@ def _is_empty(value: bytes) -> bool:
 
 
 def complete_choices(choices: Raw) -> Raw:
-    """Add what every choice must have; Gemini leaves `finish_reason` out until the end."""
+    """Add the members that every choice must have.
+
+    OpenAI's schema requires `finish_reason`; Gemini's compatible endpoint sends it at the end only.
+    """
     if bytes(choices) == b"null":
         return Raw(b"[]")
     completed = _CHOICES.decode(choices)
@@ -177,7 +181,7 @@ def complete_choices(choices: Raw) -> Raw:
 
 
 def is_json(text: bytes) -> bool:
-    """Say whether this is one complete JSON text."""
+    """Return whether this is one complete JSON text."""
     try:
         msgspec.json.decode(text, type=Raw)
     except UNREADABLE:
@@ -192,5 +196,5 @@ _ESCAPE = re.compile(
 
 
 def mended(payload: bytes) -> bytes:
-    """Replace halves of surrogate pairs, which no JSON reader can be given, by U+FFFD."""
+    """Replace halves of surrogate pairs by U+FFFD; strict JSON readers reject them."""
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], payload)

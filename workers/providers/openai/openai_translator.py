@@ -1,8 +1,8 @@
-"""OpenAI-shaped upstreams: chunks pass as they came, but for the model's name and the usage.
+"""OpenAI-shaped upstreams: chunks pass unchanged except for the model's name and the usage.
 
-Every event is decoded once, into the few fields that are read here; the decoder also proves that
-the rest is JSON. What goes out are the upstream's own bytes in canonical framing. The quirks were
-seen at OpenAI, OpenRouter, Groq, Gemini's compatible endpoint, vLLM, llama.cpp and Ollama.
+Every event is decoded once, into the few fields that are read; the decoder also checks that the
+rest is JSON. The client gets the upstream's own bytes in canonical framing. The quirks were seen at
+OpenAI, OpenRouter, Groq, Gemini's compatible endpoint, vLLM, llama.cpp and Ollama.
 """
 
 from __future__ import annotations
@@ -17,43 +17,46 @@ from msgspec import UNSET, Raw
 from workers.errors import UpstreamDisconnected, UpstreamError
 from workers.providers.event_splitter import EventSplitter
 from workers.providers.openai.chunks import (
-    ANSWER,
     CHUNK,
     MEMBERS,
     MODEL_NAME,
     NULL,
     ODD_CHUNK,
     UNREADABLE,
-    Choice,
+    WHOLE_ANSWER,
     Chunk,
-    Counts,
+    ChunkChoice,
+    GeneratedText,
     OddChoice,
-    Text,
+    UsagePresent,
     complete_choices,
     has_content,
     is_json,
     mended,
     text_bytes,
 )
-from workers.providers.refusals import find_problem, refused, told_in_band
+from workers.providers.refusals import error_in_band, find_problem, refused
 from workers.providers.translator import DEFAULT_MAX_EVENT_BYTES, UpstreamRequest
-from workers.request.chat_request import ChatRequest, Usage, parse_usage
-from workers.units import KIB, MIB
+from workers.request.chat_request import ChatRequest
+from workers.request.token_usage import Usage, parse_usage
+from workers.units import MIB
 
 if TYPE_CHECKING:
     from workers.catalog.catalog import Deployment, Model
 
 MAX_HELD_BYTES = MIB
 MAX_HELD_EVENTS = 1000
-"""How much may come before the first content; past either the answer is given out as it is."""
+"""How much is held back before the first content; above either the answer is committed anyway."""
 
 _DONE = b"[DONE]"
 _MAX_SWAPS = 8
-_MAX_START_BYTES = KIB
+"""How many occurrences of the model's name are tried before the chunk is encoded again."""
+_MAX_START_BYTES = 1024
+"""How long the remembered beginning of a chunk may be."""
 
 
 class OpenAITranslator:
-    """Carry one request to an OpenAI-shaped upstream and its answer back. See `Translator`."""
+    """The `Translator` for OpenAI-shaped upstreams."""
 
     def __init__(
         self,
@@ -72,9 +75,10 @@ class OpenAITranslator:
         self._deployment = deployment
         self._model_id = model.id
         self._model_json = msgspec.json.encode(model.id)
-        self._their_start = self._our_start = b""  # of a chunk, up to and with the model's name
+        # The beginning of a chunk up to and including the model's name, as sent and as passed on.
+        self._their_start = self._our_start = b""
         self._splitter = EventSplitter(max_event_bytes)
-        self._held: list[bytes] = []  # payloads on their way out
+        self._held: list[bytes] = []  # payloads for the client
         self._held_bytes = 0
         self._finished: dict[int, bool] = {}  # by choice index
         self._last = b""
@@ -82,7 +86,7 @@ class OpenAITranslator:
         self._usage_chunk = b""
 
     def request(self) -> UpstreamRequest:
-        """Write the request: the client's own, but for the model's name and the wish for usage."""
+        """Return the client's request with the upstream's model name and a request for usage."""
         accept = "text/event-stream" if self._request.stream else "application/json"
         headers = [("content-type", "application/json"), ("accept", accept)]
         if self._deployment.secret:
@@ -91,12 +95,12 @@ class OpenAITranslator:
         return UpstreamRequest("/chat/completions", tuple(headers), body)
 
     def check_head(self, status: int, headers: Mapping[str, str]) -> None:
-        """Raise UpstreamError unless an answer of the right kind follows (or of no told kind)."""
+        """Raise UpstreamError unless an answer of the right kind, or of no stated kind, follows."""
         if status != 200:
             raise self.refusal(status, headers, b"")
         if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
             raise UpstreamError(
-                "The upstream of this model answered with compressed data, unasked."
+                "The upstream of this model sent compressed data although none was requested."
             )
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind and not (
@@ -105,35 +109,39 @@ class OpenAITranslator:
             raise UpstreamError
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
-        """Map an answer with a status other than 200 to one of our errors."""
+        """Return the error for an answer with a status other than 200."""
         return refused(status, headers, body, self._deployment)
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes of a streamed answer; give whole events for the client, or nothing yet.
+        """Read bytes of a streamed answer; return whole events for the client, or b"".
 
-        Raises UpstreamError; with frames at hand they are given out first and the next call raises.
+        Raises UpstreamError. Once committed, frames that came before the error are returned first
+        and the next call raises it.
         """
         if self.failure is not None:
             raise self.failure
         if self.done:
             return b""
-        given_out, held = self.committed, len(self._held)
+        was_committed, held = self.committed, len(self._held)
         try:
             self._take_all(data)
         except UpstreamError as error:
             self.failure = error
-            if not given_out or not self._held:
-                self.committed = given_out
+            if not was_committed or not self._held:
+                self.committed = was_committed
                 raise
         if not self.committed:
             self._held_bytes += sum(map(len, self._held[held:]))
             if self._held_bytes <= MAX_HELD_BYTES and len(self._held) <= MAX_HELD_EVENTS:
                 return b""
             self.committed = True
-        return self._give_out()
+        return self._release_held()
 
     def finish(self) -> bytes:
-        """Take note that the body has ended. Raises UpstreamDisconnected when it was cut."""
+        """Handle the end of the body. Raises UpstreamDisconnected when the answer was cut.
+
+        Some servers close without `[DONE]`: a finish reason for every choice is enough.
+        """
         if self.failure is not None:
             raise self.failure
         tail = self._splitter.finish()
@@ -143,13 +151,13 @@ class OpenAITranslator:
             if not self._finished or not all(self._finished.values()):
                 raise UpstreamDisconnected
             self._close()
-        return self._give_out()
+        return self._release_held()
 
     def whole(self, body: bytes) -> bytes:
-        """Check a whole answer and put the model's name back. Raises UpstreamError."""
-        body = body.strip()
+        """Check a whole answer and set the catalog's model id. Raises UpstreamError."""
+        body = body.strip()  # slow upstreams pad it with white space against time-outs
         try:
-            answer = ANSWER.decode(body)
+            answer = WHOLE_ANSWER.decode(body)
             if not body.isascii():
                 body.decode()
         except UNREADABLE as error:
@@ -175,7 +183,7 @@ class OpenAITranslator:
         if self._splitter.overlong:
             raise UpstreamError("The upstream of this model sent an event that is too large.")
 
-    def _give_out(self) -> bytes:
+    def _release_held(self) -> bytes:
         if not self._held:
             return b""
         frames = b"data: " + b"\n\ndata: ".join(self._held) + b"\n\n"
@@ -183,11 +191,11 @@ class OpenAITranslator:
         return frames
 
     def _take(self, payload: bytes) -> None:
-        """Read one event and keep what of it goes to the client."""
+        """Read one event and keep what goes to the client."""
         try:
             chunk = CHUNK.decode(payload)
             if not payload.isascii():
-                payload.decode()
+                payload.decode()  # msgspec skips unread strings without checking their UTF-8
         except UNREADABLE as error:
             odd = self._read_odd(payload, error)
             if odd is None:
@@ -202,8 +210,8 @@ class OpenAITranslator:
         self._last = payload
         self._keep(payload, chunk, complete=complete)
 
-    def _note_choices(self, choices: list[Choice]) -> bool:
-        """Count text and finish reasons; say whether every choice has the members it must have."""
+    def _note_choices(self, choices: list[ChunkChoice]) -> bool:
+        """Record text and finish reasons; return whether every choice has its required members."""
         complete = True
         for choice in choices:
             text, reason = choice.delta, choice.finish_reason
@@ -218,13 +226,13 @@ class OpenAITranslator:
         return complete
 
     def _note_finish(self, index: int, reason: str) -> None:
-        if reason == "error":  # OpenRouter's, beside the other reasons
+        if reason == "error":  # how OpenRouter reports a failure in the middle of a stream
             raise UpstreamError("The upstream of this model failed while it was answering.")
         self._finished[index] = True
         self.finish_reason = reason
 
     def _take_without_choices(self, payload: bytes, chunk: Chunk) -> None:
-        """Deal with errors, usage alone, and chunks that only carry other members."""
+        """Read an event without choices: an error, usage, or a chunk with other members."""
         if chunk.error:
             raise self._failed(payload)
         if chunk.usage:
@@ -235,13 +243,13 @@ class OpenAITranslator:
             if "choices" not in members:
                 problem = find_problem(payload)
                 if problem is not None:
-                    raise told_in_band(problem, self._deployment)
+                    raise error_in_band(problem, self._deployment)
                 if "object" not in members:
                     return  # no chunk at all, such as a ping
         self._keep(payload, chunk, complete=chunk.choices is not None)
 
     def _hold_usage_chunk(self, payload: bytes, chunk: Chunk) -> None:
-        """Keep the upstream's usage chunk for the end; a client that did not ask never sees it."""
+        """Keep the usage chunk for the end; only a client that requested usage gets it."""
         members = MEMBERS.decode(payload)
         if not self._note_usage(members["usage"]):
             return
@@ -250,9 +258,9 @@ class OpenAITranslator:
         self._usage_chunk = self._with_our_model(payload, chunk.model)
 
     def _read_odd(self, payload: bytes, error: Exception) -> tuple[bytes, Chunk] | None:
-        """Read what the first decoder refused: `[DONE]`, nothing, unusual types, or garbage.
+        """Read what the first decoder refused: `[DONE]`, nothing, unusual types, or no JSON.
 
-        Half a surrogate pair (an upstream cut a string inside an emoji) becomes U+FFFD.
+        Half a surrogate pair (an upstream that cuts strings inside an emoji) becomes U+FFFD.
         """
         text = payload.strip()
         if text == _DONE:
@@ -268,33 +276,33 @@ class OpenAITranslator:
         except UNREADABLE:
             raise self._failed(payload) from error
         choices = [self._even(choice) for choice in odd.choices or ()]
-        usage = odd.usage if odd.usage is UNSET or odd.usage is None else Counts()
+        usage = odd.usage if odd.usage is UNSET or odd.usage is None else UsagePresent()
         model = odd.model if isinstance(odd.model, str) else None
         return payload, Chunk(model, choices if odd.choices is not None else None, usage, odd.error)
 
-    def _even(self, odd: OddChoice) -> Choice:
-        """Make an odd choice a usual one, its text counted."""
+    def _even(self, odd: OddChoice) -> ChunkChoice:
+        """Return an odd choice as a usual one, and count its text."""
         if bytes(odd.delta) == b"null":
-            return Choice(odd.index, None, odd.finish_reason)
+            return ChunkChoice(odd.index, None, odd.finish_reason)
         if memoryview(odd.delta)[0] != ord("{"):
             raise UpstreamError
         self.output_bytes += text_bytes(odd.delta)
-        return Choice(odd.index, Text(), odd.finish_reason)
+        return ChunkChoice(odd.index, GeneratedText(), odd.finish_reason)
 
     def _close(self) -> None:
-        """Add what comes after the last content: the usage if asked for, and `[DONE]`."""
+        """Add the end of the stream: the usage if requested, and `[DONE]`."""
         if self._request.include_usage and self._usage_json:
             self._held.append(self._usage_chunk or self._made_usage_chunk())
         self._held.append(_DONE)
         self.done = self.committed = True
 
     def _failed(self, body: bytes) -> UpstreamError:
-        """Give the error that a body or event tells, or say that it is no completion."""
+        """Return the error that a body or event reports, or the one for an invalid completion."""
         problem = find_problem(body)
-        return UpstreamError() if problem is None else told_in_band(problem, self._deployment)
+        return UpstreamError() if problem is None else error_in_band(problem, self._deployment)
 
     def _with_our_model(self, payload: bytes, theirs: str | None) -> bytes:
-        """Put the catalog id where the upstream's model name stands, every other byte as it was."""
+        """Replace the upstream's model name by the catalog id; every other byte stays."""
         if theirs == self._model_id:
             return payload
         if self._their_start and payload.startswith(self._their_start):
@@ -308,9 +316,10 @@ class OpenAITranslator:
         return msgspec.json.encode({**MEMBERS.decode(payload), "model": Raw(self._model_json)})
 
     def _swapped(self, payload: bytes, old: bytes, new: bytes) -> bytes | None:
-        """Replace that occurrence of `old` which is the top-level member; None: there is none.
+        """Replace the occurrence of `old` that is the top-level member; return None without one.
 
-        Chunks of one answer begin alike: the next one is recognized by its beginning.
+        All chunks of an answer usually begin with the same bytes, so that beginning is remembered:
+        the next chunk needs no search and no decoding.
         """
         at = payload.find(old)
         for _ in range(_MAX_SWAPS):
@@ -325,17 +334,18 @@ class OpenAITranslator:
         return None
 
     def _keep(self, payload: bytes, chunk: Chunk, *, complete: bool) -> None:
-        """Put an event among those on their way out; `complete`: so are its choices."""
+        """Add an event for the client; `complete`: its choices have their required members."""
         if not complete or chunk.usage:
             payload = self._rewritten(payload, chunk, complete=complete)
         else:
             payload = self._with_our_model(payload, chunk.model)
             if chunk.usage is UNSET and self._request.include_usage:
+                # OpenAI sends "usage": null in every chunk but the last when usage is requested.
                 payload = payload.rstrip()[:-1] + b',"usage":null}'
         self._held.append(payload)
 
     def _rewritten(self, payload: bytes, chunk: Chunk, *, complete: bool) -> bytes:
-        """Write a chunk anew: our model, usage noted and taken out, choices as they must be."""
+        """Encode a chunk again: with our model id, complete choices, and without its usage."""
         members = MEMBERS.decode(payload)
         members["model"] = Raw(self._model_json)
         if not complete:
@@ -357,7 +367,7 @@ class OpenAITranslator:
         return True
 
     def _made_usage_chunk(self) -> bytes:
-        """Make the usage chunk of an upstream that told its usage beside content."""
+        """Return a usage chunk for an upstream that reported its usage in a chunk with content."""
         last = MEMBERS.decode(self._last)
         head = {
             "id": f"chatcmpl-{time.time_ns():x}",
