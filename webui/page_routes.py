@@ -1,4 +1,4 @@
-"""The pages' routes; the last one takes everything that is not there."""
+"""List the routes of the pages; the last one matches every other path."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from webui.usage.usage_page import UsagePageHandler
 
 
 def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str, object]]]:
-    """Give Tornado's rules for the pages."""
+    """Return Tornado's rules for the pages."""
     given = {"services": services}
     return [
         (r"/", ChatPageHandler, given),

@@ -33,12 +33,27 @@ all four keys always present, `code` a string or null. Raise the class; one plac
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
 LONG_WAIT_S = 60.0
 """Waits longer than this carry `x-should-retry: false`: official SDKs would retry far too early."""
+
+
+class ErrorDetails(msgspec.Struct, frozen=True):
+    """What went wrong. `param` is the path of the field, `code` stable, each null where unknown."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(msgspec.Struct, frozen=True):
+    """Any answer other than success, and the event that ends a stream which failed."""
+
+    error: ErrorDetails
 
 
 class GatewayError(Exception):
@@ -74,16 +89,9 @@ class GatewayError(Exception):
         self.retry_after_s = retry_after_s
         self.should_retry = should_retry
 
-    def body(self) -> dict[str, Any]:
-        """Give the error in OpenAI's shape."""
-        return {
-            "error": {
-                "message": self.message,
-                "type": self.type,
-                "param": self.param,
-                "code": self.code,
-            }
-        }
+    def body(self) -> Error:
+        """Return the error in OpenAI's shape."""
+        return Error(ErrorDetails(self.message, self.type, self.param, self.code))
 
     @property
     def own_code(self) -> str:

@@ -20,8 +20,8 @@ from server.accounting.counters import (
     too_many_requests,
     too_many_tokens,
 )
-from server.accounting.limits import PERIODS, Bucket, BudgetPeriod, Tally
-from server.store.key import Limits
+from server.accounting.limits import PERIODS, Bucket, Tally
+from server.store.key import BudgetPeriod, Limits
 from server.store.rows import CounterRow
 from workers.errors import GatewayError
 from workers.units import DAY_S, MINUTE_S

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from server.accounting.counters import UNLIMITED, Counters, GuestLimits, Shared, Standing, Taken
-from workers.errors import Forbidden, InvalidKey
+from workers.errors import Forbidden, InvalidKey, PayloadTooLarge
+from workers.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from server.config.settings import Guests
     from server.identity.authentication import Principal
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from workers.catalog.catalog import Model
     from workers.request.chat_request import ChatRequest
 
+MAX_FILE_BYTES = 10 * MIB
+"""The largest file that the web app may attach; for keys, only the size of the body is limited."""
 ALL_GUESTS = "guests"
 """The scope that all guests share."""
 MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
@@ -105,6 +108,7 @@ class Admission:
         if not principal.is_owner:
             self._check_fields(model, request)
         if principal.key is not None:
+            self._check_model(principal, model)
             taken = await self._take_for_key(principal.key, model, request)
         elif not principal.is_owner:
             taken = await self._take_for_guest(principal, model)
@@ -113,6 +117,11 @@ class Admission:
         prompt = request.prompt_estimate
         return Lease(principal, model, request_id, prompt, taken, streamed=streamed)
 
+    def may_use(self, principal: Principal, model_id: str) -> bool:
+        """Return True if a principal's allow list, if it has one, names the model."""
+        allowed = self._allowed_models(principal)
+        return allowed is None or model_id in allowed
+
     def standing(self, principal: Principal) -> Standing:
         """Return what remains of a principal's limits; the owner has none."""
         if principal.key is not None:
@@ -120,6 +129,22 @@ class Admission:
         if principal.is_owner:
             return UNLIMITED
         return self._counters.standing(principal.scope, self._guest_limits)
+
+    def _allowed_models(self, principal: Principal) -> Collection[str] | None:
+        """Return the ids of the models that a principal may use, or None for all."""
+        if principal.kind == "guest":
+            return self._guests.models or None
+        return principal.key.models if principal.key is not None else None
+
+    def _check_model(self, principal: Principal, model: Model) -> None:
+        """Raise Forbidden for a model that is not on the principal's allow list."""
+        if self.may_use(principal, model.id):
+            return
+        message = f"Guests may not use {model.id}. Enter an API key to use it."
+        if principal.kind != "guest":
+            allowed = ", ".join(self._allowed_models(principal) or ()) or "no model"
+            message = f"This key may not use {model.id}. It may use: {allowed}."
+        raise Forbidden(message, param="model", code="model_not_allowed")
 
     def _check_fields(self, model: Model, request: ChatRequest) -> None:
         """Raise Forbidden for a field that could bypass the key's models or budget upstream."""
@@ -134,13 +159,6 @@ class Admission:
             )
 
     async def _take_for_key(self, key: Key, model: Model, request: ChatRequest) -> Taken:
-        if key.models is not None and model.id not in key.models:
-            allowed = ", ".join(key.models) or "no model"
-            raise Forbidden(
-                f"This key may not use {model.id}. It may use: {allowed}.",
-                param="model",
-                code="model_not_allowed",
-            )
         limits, prompt, answer = key.limits, request.prompt_estimate, request.max_output_tokens
         cost_microusd = 0
         if limits.budget_microusd is not None:
@@ -156,15 +174,16 @@ class Admission:
         guests = self._guests
         if not guests.enabled:
             raise InvalidKey
-        if guests.models and model.id not in guests.models:
-            raise Forbidden(
-                f"Guests may not use {model.id}. Enter an API key to use it.",
-                param="model",
-                code="model_not_allowed",
-            )
+        self._check_model(principal, model)
         return await self._counters.take(
             principal.scope, self._guest_limits, shared=self._all_guests
         )
+
+
+def check_files(request: ChatRequest) -> None:
+    """Raise PayloadTooLarge when a request of the web app carries too large a file."""
+    if request.largest_file_bytes > MAX_FILE_BYTES:
+        raise PayloadTooLarge(f"A file may have {MAX_FILE_BYTES} bytes, which is 10 MB.")
 
 
 def cap_answer(request: ChatRequest, most_tokens: int) -> None:

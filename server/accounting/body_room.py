@@ -8,10 +8,6 @@ from __future__ import annotations
 
 from server.identity.authentication import OWNER_SCOPE
 from workers.errors import Overloaded, PayloadTooLarge
-from workers.units import MIB
-
-MAX_FILE_BYTES = 10 * MIB
-"""The largest file that the web app attaches; API clients have the limit of the body only."""
 
 
 class BodyRoom:

@@ -13,15 +13,14 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from server.accounting.limits import (
-    BudgetPeriod,
     Meter,
     format_duration,
     rate_limit_headers,
 )
-from server.store.key import Limits
+from server.store.key import BudgetPeriod, Limits
 from server.store.rows import CounterRow
 from workers.errors import BudgetExceeded, RateLimited
-from workers.units import MILLION
+from workers.money import in_full
 
 RUNNING_WAIT_S = 1.0
 """When a running request will end is unknown; clients retry after a second."""
@@ -178,8 +177,8 @@ def too_many_at_once(limit: int) -> RateLimited:
 def never_affordable(budget: Budget, cost_microusd: int) -> BudgetExceeded:
     """Return the error for a request that may cost more than the whole budget."""
     return BudgetExceeded(
-        f"This request may cost up to {dollars(cost_microusd)}, more than this key's whole"
-        f" {PER[budget.period]} of {dollars(budget.limit_microusd)}, so it can never fit."
+        f"This request may cost up to {in_full(cost_microusd)}, more than this key's whole"
+        f" {PER[budget.period]} of {in_full(budget.limit_microusd)}, so it can never fit."
         " Ask for a lower max_tokens, fewer choices or a cheaper model, or shorten the prompt."
     )
 
@@ -187,9 +186,9 @@ def never_affordable(budget: Budget, cost_microusd: int) -> BudgetExceeded:
 def held_by_others(budget: Budget, cost_microusd: int) -> RateLimited:
     """Return the error while running requests have reserved the rest of the budget."""
     return RateLimited(
-        f"For the moment other requests of this key hold {dollars(budget.reserved_microusd)} of its"
-        f" {PER[budget.period]} of {dollars(budget.limit_microusd)}, and this one may cost up to"
-        f" {dollars(cost_microusd)}. Try again when one is done. A lower max_tokens reserves less.",
+        f"For the moment other requests of this key hold {in_full(budget.reserved_microusd)} of its"
+        f" {PER[budget.period]} of {in_full(budget.limit_microusd)}, and this one may cost up to"
+        f" {in_full(cost_microusd)}. Try again when one is done. A lower max_tokens reserves less.",
         limit="budget",
         retry_after_s=RUNNING_WAIT_S,
     )
@@ -199,15 +198,8 @@ def over_budget(budget: Budget, cost_microusd: int) -> BudgetExceeded:
     """Return the error for a budget whose rest cannot cover the request's highest cost."""
     return BudgetExceeded(
         f"This key's {PER[budget.period]} cannot cover this request:"
-        f" {dollars(budget.spent_microusd)} spent, {dollars(budget.reserved_microusd)} reserved by"
-        f" running requests, {dollars(budget.limit_microusd)} limit, and this request may cost up"
-        f" to {dollars(cost_microusd)}. A lower max_tokens reserves less.",
+        f" {in_full(budget.spent_microusd)} spent, {in_full(budget.reserved_microusd)} reserved by"
+        f" running requests, {in_full(budget.limit_microusd)} limit, and this request may cost up"
+        f" to {in_full(cost_microusd)}. A lower max_tokens reserves less.",
         retry_after_s=budget.reset_s,
     )
-
-
-def dollars(microusd: int) -> str:
-    """Format money exactly, with at least two decimals: "$0.50", "$0.000123"."""
-    whole, micro = divmod(microusd, MILLION)
-    digits = f"{micro:06d}"
-    return f"${whole}.{digits[:2]}{digits[2:].rstrip('0')}"

@@ -13,14 +13,14 @@ from __future__ import annotations
 import math
 from datetime import date, timedelta
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from server.store.key import BudgetPeriod
 from workers.units import DAY_S
 
 SLACK = 1e-6
 """A millionth of a request or token: larger than rounding errors, smaller than any count."""
 
-BudgetPeriod = Literal["day", "week", "month", "total"]
 PERIODS: tuple[BudgetPeriod, ...] = ("day", "week", "month", "total")
 PERIOD_S: dict[BudgetPeriod, float] = {
     "day": DAY_S,

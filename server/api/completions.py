@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 
-from server.accounting.admission import Lease
-from server.accounting.body_room import MAX_FILE_BYTES
+from server.accounting.admission import Lease, check_files
 from server.answers.reply import WholeReply
 from server.api.streaming import StreamHandler
 from server.identity.authentication import presented_key
-from workers.errors import Conflict, GatewayError, InvalidRequest, PayloadTooLarge
+from workers.errors import Conflict, GatewayError, InvalidRequest
 from workers.request.chat_request import parse_chat
 from workers.run.job import Job, Outcome
 
@@ -75,8 +74,8 @@ class ChatHandler(StreamHandler):
         principal = self.principal = services.authentication.confirm(self.principal, time.time())
         max_wait_s = self._max_wait_s()
         request = parse_chat(self.take_body())
-        if request.largest_file_bytes > MAX_FILE_BYTES and not presented_key(self.request.headers):
-            raise PayloadTooLarge(f"A file may have {MAX_FILE_BYTES} bytes, which is 10 MB.")
+        if not presented_key(self.request.headers):
+            check_files(request)
         model = services.catalog.find(request.model)
         self.model_id = model.id
         lease = await services.admission.admit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from server.api.base import BaseHandler
+from server.shapes.health_object import HealthObject
 from workers.errors import StoreUnavailable
 
 
@@ -15,7 +16,7 @@ class HealthHandler(BaseHandler):
 
     def get(self) -> None:
         """Answer 200 as long as the process runs."""
-        self.reply_json({"status": "ok"})
+        self.reply_json(HealthObject("ok"))
 
 
 class ReadyHandler(BaseHandler):
@@ -31,8 +32,6 @@ class ReadyHandler(BaseHandler):
                 await self.services.store.check_writable()
         reasons = self.services.unready()
         if reasons:
-            self.reply_json(
-                {"status": "unavailable", "reasons": reasons}, 503, {"Retry-After": "1"}
-            )
+            self.reply_json(HealthObject("unavailable", reasons), 503, {"Retry-After": "1"})
         else:
-            self.reply_json({"status": "ok"})
+            self.reply_json(HealthObject("ok"))

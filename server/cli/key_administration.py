@@ -17,13 +17,13 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 
 from server.config.loading import Config
 from server.keys.export import open_key_ring
-from server.keys.key_requests import describe, parse_new_key, parse_rotation
+from server.keys.key_requests import default_limits, parse_new_key, parse_rotation
 from server.keys.key_ring import KeyRing
+from server.shapes.key_object import KeyObject, key_object, key_with_secret
 from server.store.data_directory import DataDirectory, DirectoryTaken
-from server.store.key import Limits
 from server.store.sqlite_store import SqliteStore
 from workers.catalog.catalog_file import load_catalog
-from workers.errors import GatewayError, InvalidRequest
+from workers.errors import GatewayError
 from workers.providers.formats import TRANSLATORS
 
 
@@ -92,34 +92,37 @@ class DatabaseKeys:
 
     async def list(self) -> list[dict[str, Any]]:
         """Return every key."""
-        return [describe(key) for key in self._keys.list()]
+        return [_shown(key_object(key)) for key in self._keys.list()]
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a key with the same checks and defaults as the API."""
-        defaults = Limits(requests_per_minute=self._config.keys.requests_per_minute or None)
+        catalog = load_catalog(self._config.models, {}, formats=TRANSLATORS)
         with _api_errors_as_failures():
-            new = parse_new_key(msgspec.json.encode(body), defaults=defaults)
-            self._check_models(new.models or ())
+            new = parse_new_key(
+                msgspec.json.encode(body),
+                defaults=default_limits(self._config.keys),
+                catalog_models=catalog.models,
+            )
             key, secret = await self._keys.create(new)
-        return describe(key) | {"key": secret}
+        return _shown(key_with_secret(key, secret))
 
     async def revoke(self, key_id: str) -> dict[str, Any]:
         """Revoke a key for good."""
         with _api_errors_as_failures():
-            return describe(await self._keys.revoke(key_id))
+            return _shown(key_object(await self._keys.revoke(key_id)))
 
     async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
         """Give a key a new secret."""
         with _api_errors_as_failures():
             grace_s = parse_rotation(msgspec.json.encode({"grace_s": grace_s}))
             key, secret = await self._keys.rotate(key_id, grace_s)
-        return describe(key) | {"key": secret}
+        return _shown(key_with_secret(key, secret))
 
-    def _check_models(self, models: tuple[str, ...]) -> None:
-        catalog = load_catalog(self._config.models, {}, formats=TRANSLATORS)
-        for index, model_id in enumerate(models):
-            if model_id not in catalog.models:
-                raise InvalidRequest(f"There is no model {model_id!r}.", param=f"models[{index}]")
+
+def _shown(key: KeyObject) -> dict[str, Any]:
+    """Return a key as the API's JSON is decoded."""
+    shown: dict[str, Any] = msgspec.to_builtins(key)
+    return shown
 
 
 @contextlib.contextmanager

@@ -27,7 +27,8 @@ from server.keys.export import read_export
 from server.store.data_directory import DataDirectory, DirectoryTaken
 from server.store.private_file import write_private
 from workers.errors import NotFound
-from workers.units import DAY_S, MILLION
+from workers.money import to_microusd
+from workers.units import DAY_S
 
 LIMIT_OPTIONS = {
     "requests_per_minute": "requests per minute",
@@ -225,7 +226,7 @@ def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:
     if options.requests_per_minute == 0:  # 0 removes the default; other limits have none
         limits["requests_per_minute"] = None
     if options.budget_dollars is not None:
-        limits["budget_microusd"] = math.ceil(options.budget_dollars * MILLION)
+        limits["budget_microusd"] = to_microusd(options.budget_dollars)
         limits["budget_period"] = options.budget_period
     body: dict[str, Any] = {"name": options.name, "limits": limits}
     if options.models is not None:

@@ -30,8 +30,8 @@ from server.config.settings import (
     describe_settings,
     variable_of,
 )
+from workers.base_url import checked_base_url
 from workers.catalog.catalog_file import load_catalog, merged_entries, parse_entries
-from workers.catalog.deployment_checks import checked_base_url
 from workers.catalog.entries import CatalogError, ModelEntry
 from workers.providers.formats import TRANSLATORS
 

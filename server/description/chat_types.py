@@ -1,7 +1,8 @@
 """The chat completion API as types, for the OpenAPI document: the request and its answers.
 
-What is checked of a request is `workers.request.chat_schema.Chat`, which keeps messages undecoded;
-here they are spelled out as OpenAI's API document has them. Further members go to the upstream.
+Requests are checked by `workers.request.chat_schema.Chat`, which keeps messages undecoded; here
+messages are spelled out as in OpenAI's API document. Members that are not listed are passed on to
+the upstream.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from workers.request.chat_schema import Chat
 
 
 class TextPart(Struct, tag_field="type", tag="text"):
-    """Text."""
+    """A text."""
 
     text: str
 
 
 class ImageUrl(Struct):
-    """A picture: an https URL, or a data URL that holds it."""
+    """An image: an https URL, or a data URL that holds it."""
 
     url: str
     detail: Literal["auto", "low", "high"] | UnsetType = UNSET
 
 
 class ImagePart(Struct, tag_field="type", tag="image_url"):
-    """A picture."""
+    """An image."""
 
     image_url: ImageUrl
 
@@ -48,31 +49,31 @@ Part = TextPart | ImagePart | AudioPart | FilePart
 
 
 class SystemMessage(Struct, tag_field="role", tag="system"):
-    """What the model is told to be."""
+    """Instructions for the model."""
 
     content: str | list[TextPart]
 
 
 class DeveloperMessage(Struct, tag_field="role", tag="developer"):
-    """What the model is told to be, by newer models' name."""
+    """Instructions for the model, under the name that newer models use."""
 
     content: str | list[TextPart]
 
 
 class UserMessage(Struct, tag_field="role", tag="user"):
-    """What the user said."""
+    """A message of the user."""
 
     content: str | list[Part]
 
 
 class FunctionCall(Struct):
-    """What a model wants to be called; `arguments` is JSON as text."""
+    """A function that a model calls; `arguments` is JSON as text."""
 
     name: str
     arguments: str
 
 
-class ToolCall(Struct):
+class ToolCallObject(Struct):
     """One call of a tool."""
 
     id: str
@@ -81,14 +82,14 @@ class ToolCall(Struct):
 
 
 class AssistantMessage(Struct, tag_field="role", tag="assistant"):
-    """What the model said, or the tools it called."""
+    """An answer of the model, or the tools it calls."""
 
     content: str | list[TextPart] | None = None
-    tool_calls: list[ToolCall] | UnsetType = UNSET
+    tool_calls: list[ToolCallObject] | UnsetType = UNSET
 
 
 class ToolMessage(Struct, tag_field="role", tag="tool"):
-    """What a tool answered."""
+    """The result of a tool."""
 
     tool_call_id: str
     content: str | list[TextPart]
@@ -105,7 +106,7 @@ ChatRequest = defstruct(
         else (each.name, each.type, each.default)
         for each in structs.fields(Chat)
     ],
-    namespace={"__doc__": "A chat completion to be made; further members go to the upstream."},
+    namespace={"__doc__": "A chat completion request; other members go to the upstream."},
 )
 
 
@@ -117,7 +118,7 @@ class CompletionUsage(Struct):
     total_tokens: int
 
 
-class Choice(Struct):
+class ChoiceObject(Struct):
     """One answer of a completion; `message` is OpenAI's."""
 
     index: int
@@ -132,12 +133,12 @@ class ChatCompletion(Struct):
     object: Literal["chat.completion"]
     created: int
     model: str
-    choices: list[Choice]
+    choices: list[ChoiceObject]
     usage: CompletionUsage | UnsetType | None = UNSET
 
 
-class ChunkChoice(Struct):
-    """What is new of one answer; `delta` is OpenAI's."""
+class ChunkChoiceObject(Struct):
+    """The new part of one answer; `delta` is OpenAI's."""
 
     index: int
     delta: dict[str, Any]
@@ -151,5 +152,5 @@ class ChatCompletionChunk(Struct):
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
-    choices: list[ChunkChoice]
+    choices: list[ChunkChoiceObject]
     usage: CompletionUsage | UnsetType | None = UNSET

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of this gateway, made from its routes, types, words and error codes.
+"""Make the OpenAPI 3.1 document of this gateway from its routes, types, docstrings and errors.
 
     document(ROUTES, ["zai/glm-4.5", ...])      # a dict, ready to be encoded
 
@@ -17,31 +17,46 @@ import msgspec
 
 from server.api.base import BaseHandler
 from server.api.routes import Route
-from server.description.answer_types import Error
 from server.description.error_table import ErrorRow, rows_of
 from server.description.operations import OPERATIONS, Operation, Parameter
 from server.version import version
-from workers.errors import Forbidden, GatewayError, InvalidKey, InvalidRequest, PayloadTooLarge
+from workers.errors import (
+    Error,
+    Forbidden,
+    GatewayError,
+    InvalidKey,
+    InvalidRequest,
+    PayloadTooLarge,
+)
 
 REFERENCE = "#/components/schemas/{name}"
+CLASS_NAME = re.compile(r'("title":"|"#/components/schemas/)(\w+)"')
+SCHEMA_NAMES = {"Attempt": "RequestAttempt"}
+"""Classes whose schema has another name, which clients generated from the document know."""
 TITLE = "Roxy AI"
 ABOUT = (
     "A self-hosted gateway for large language models with an OpenAI-compatible API. Every path is"
     " also under `/api`."
 )
 SECURITY = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "A key: `Bearer KEY`."},
-    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "A key."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Bearer KEY`."},
+    "x-api-key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-api-key",
+        "description": "A key.",
+    },
     "session": {
         "type": "apiKey",
         "in": "cookie",
         "name": "roxy_session",
-        "description": "The web app's session; changes need its `X-Roxy-Xsrf` header too.",
+        "description": "The session of the web app; requests that change something also need the"
+        " header `X-Roxy-Xsrf`.",
     },
 }
 PATH_PARTS = {
-    "model": "A model's id; its slash may be sent plain or as %2F.",
-    "id": "An id, as other answers give it.",
+    "model": "A model's id; send its slash as it is or as %2F.",
+    "id": "An id from another answer.",
 }
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -49,7 +64,7 @@ Object = dict[str, Any]
 
 
 def document(routes: Iterable[Route], models: Sequence[str]) -> Object:
-    """Make the document; `models` are examples of what `model` may be."""
+    """Return the document; `models` are examples for the member `model`."""
     shapes = _Shapes()
     paths: Object = {}
     for route in routes:
@@ -79,27 +94,35 @@ def document(routes: Iterable[Route], models: Sequence[str]) -> Object:
 
 
 class _Shapes:
-    """The types that a document mentions, gathered while it is made."""
+    """The types that a document mentions, collected while it is made."""
 
     def __init__(self) -> None:
         self._types: list[Any] = []
 
     def of(self, shape: Any) -> Object:
-        """Give the schema of a type: mostly a reference."""
+        """Return the schema of a type, mostly a reference."""
         self._types.append(shape)
+        # msgspec returns a reference for a named type; `components` makes the schemas themselves.
         (schema,), _ = msgspec.json.schema_components([shape], ref_template=REFERENCE)
         return dict(_public(schema))
 
     def components(self) -> Object:
-        """Give the schemas that are referred to."""
+        """Return the schemas that are referred to."""
         _, components = msgspec.json.schema_components(self._types, ref_template=REFERENCE)
-        return {name.lstrip("_"): _public(schema) for name, schema in components.items()}
+        return {_schema_name(name): _public(schema) for name, schema in components.items()}
 
 
 def _public(schema: Any) -> Any:
-    """Refer to types by their names without a leading underscore."""
-    text = msgspec.json.encode(schema).replace(b"/schemas/_", b"/schemas/")
-    return msgspec.json.decode(re.sub(rb'"title":"_', b'"title":"', text))
+    """Return a schema that refers to types by their names in the document."""
+    text = msgspec.json.encode(schema).decode()
+    return msgspec.json.decode(
+        CLASS_NAME.sub(lambda found: found[1] + _schema_name(found[2]) + '"', text)
+    )
+
+
+def _schema_name(class_name: str) -> str:
+    """Return the document's name for a class: `KeyObject` is "Key", `_NewKey` is "NewKey"."""
+    return SCHEMA_NAMES.get(class_name, class_name.lstrip("_").removesuffix("Object"))
 
 
 def _operation(route: Route, method: str, shapes: _Shapes) -> Object:
@@ -129,7 +152,7 @@ def _operation(route: Route, method: str, shapes: _Shapes) -> Object:
 
 def _answers(shape: Operation, shapes: _Shapes) -> Object:
     answers: Object = {
-        str(status): _answer("Success." if status < 400 else "Not now.", shapes.of(one))
+        str(status): _answer("Success." if status < 400 else "Not ready.", shapes.of(one))
         for status, one in shape.answers.items()
     }
     for media, one in shape.others.items():
@@ -139,7 +162,7 @@ def _answers(shape: Operation, shapes: _Shapes) -> Object:
 
 
 def _refusals(handler: type[BaseHandler], method: str, shape: Operation, shapes: _Shapes) -> Object:
-    """Describe the errors by status, each with its codes."""
+    """Return the answers for errors by status, each with its codes."""
     kinds: list[type[GatewayError]] = list(shape.errors)
     if handler.access != "anyone":
         kinds += [InvalidKey]

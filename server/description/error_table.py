@@ -1,4 +1,4 @@
-"""Every error code there is, with its status, type and cause: the documentation is made from it."""
+"""List every error code with its status, type and cause, for the documentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.errors import GatewayError, UpstreamRejected, UpstreamTimeout
 
 
 class ErrorRow(Struct, frozen=True):
-    """One code, in words for the caller. `code` None: the error has none."""
+    """One code and its cause, in words for the caller. `code` is None for an error without one."""
 
     status: int
     type: str
@@ -24,24 +24,24 @@ FURTHER = {
     "model_not_allowed": (errors.Forbidden, "The key may not use this model."),
     "price_unknown": (errors.Forbidden, "The key has a budget, the model has no known price."),
     "xsrf_refused": (errors.Forbidden, "A cookie was sent without the token of its page."),
-    "abandoned": (errors.Stopped, "Nobody was left to read the answer."),
+    "abandoned": (errors.Stopped, "No client was reading the answer any more."),
 }
-"""Codes that are given where an error is raised, not by its class."""
+"""Codes that are set where an error is raised, not by its class."""
 
 
 def error_rows() -> list[ErrorRow]:
-    """List every code, ordered by status."""
+    """Return every code, ordered by status."""
     return rows_of(*tree(GatewayError))
 
 
 def rows_of(*kinds: type[GatewayError]) -> list[ErrorRow]:
-    """List the codes of some errors."""
+    """Return the codes of some errors, ordered by status."""
     rows = [row for kind in kinds for row in _rows(kind)]
     return sorted(rows, key=_order)
 
 
 def tree(kind: type[GatewayError]) -> Iterator[type[GatewayError]]:
-    """Walk the tree of `workers.errors`; what other modules make of it is their own."""
+    """Return a class and its subclasses, without those defined outside `workers.errors`."""
     if kind.__module__ == errors.__name__:
         yield kind
         for child in kind.__subclasses__():
@@ -50,7 +50,7 @@ def tree(kind: type[GatewayError]) -> Iterator[type[GatewayError]]:
 
 def _rows(kind: type[GatewayError]) -> Iterator[ErrorRow]:
     if issubclass(kind, UpstreamRejected):
-        return  # status and code are the upstream's
+        return  # its status and code are those of the upstream
     codes = kind.CODES.values() if issubclass(kind, UpstreamTimeout) else (kind.code,)
     for code in dict.fromkeys(codes):
         yield ErrorRow(kind.status, kind.type, code, kind.summary)

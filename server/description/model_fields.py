@@ -1,6 +1,6 @@
-"""The fields of `[[models]]` in `roxy.toml`, as the documentation shows them.
+"""Describe the fields of `[[models]]` in `roxy.toml`, for the documentation.
 
-They are read off `workers.catalog.entries`, so that nothing is told that does not hold.
+They are read from the structs in `workers.catalog.entries`, so they cannot differ from the code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class EntryField(NamedTuple):
 
 
 class EntryTable(NamedTuple):
-    """One table of TOML: its heading, what it is for, and its fields."""
+    """One table of TOML: its heading, its purpose and its fields."""
 
     heading: str
     about: str
@@ -36,7 +36,7 @@ class EntryTable(NamedTuple):
 
 
 def describe_entries() -> list[EntryTable]:
-    """List the tables that describe a model, with every field."""
+    """Return the tables that describe a model, with every field."""
     return [
         EntryTable(heading, (struct.__doc__ or "").strip(), _fields(struct))
         for heading, struct in ENTRY_TABLES.items()
@@ -53,7 +53,7 @@ def _fields(struct: type[Struct]) -> list[EntryField]:
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
-    """Show what holds where the field is left out; nothing where its description says that."""
+    """Return the default in Markdown, or "" where the field's description says it."""
     if field.default is NODEFAULT:
         return "required"
     default = getattr(DEFAULT, field.name) if field.default is UNSET else field.default
@@ -61,7 +61,7 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 
 def _kind(inspected: msgspec.inspect.Type) -> str:
-    """Write a type in words."""
+    """Return a type in words."""
     match inspected:
         case msgspec.inspect.Metadata(type=inner):
             return _kind(inner)

@@ -1,4 +1,4 @@
-"""What each route takes and gives, beyond what its handler's own words say."""
+"""List the parameters, bodies, answers and errors of each route, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -8,24 +8,16 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from server.api.requests import MOST_ROWS
-from server.description.answer_types import (
-    Caller,
-    DeletedKey,
-    Health,
-    Job,
-    Key,
-    KeyList,
-    KeyWithSecret,
-    Live,
-    Model,
-    ModelList,
-    Request,
-    RequestPage,
-    Usage,
-)
 from server.description.chat_types import ChatCompletion, ChatCompletionChunk, ChatRequest
 from server.description.error_table import tree
 from server.keys.key_requests import KEY_CHANGES, NEW_KEY, ROTATION
+from server.shapes.health_object import HealthObject
+from server.shapes.job_object import JobObject
+from server.shapes.key_object import Caller, DeletedKey, KeyList, KeyObject, KeyWithSecret
+from server.shapes.live_object import Live
+from server.shapes.model_object import ModelList, ModelObject
+from server.shapes.request_object import RequestObject, RequestPage
+from server.shapes.usage_object import UsageObject
 from workers.errors import (
     AnswerGone,
     BudgetExceeded,
@@ -46,7 +38,7 @@ Natural = Annotated[int, Meta(ge=0)]
 
 
 class Parameter(Struct, frozen=True):
-    """A query parameter or a header; none is required."""
+    """A query parameter or a header; all are optional."""
 
     name: str
     type: Any
@@ -55,7 +47,7 @@ class Parameter(Struct, frozen=True):
 
 
 class Operation(Struct, frozen=True):
-    """One method of one route. `answers` are JSON by status; `others` further forms of success."""
+    """One method of one route. `answers` are JSON by status, `others` other media types."""
 
     answers: Mapping[int, Any]
     request: Any = None
@@ -67,7 +59,7 @@ class Operation(Struct, frozen=True):
 UPDATES = Parameter(
     "X-Roxy-Queue-Updates",
     Literal["true"],
-    "Comments in the stream tell where the request is while it waits.",
+    "Send comments in the stream with the position of the request while it waits.",
     "header",
 )
 CHAT = Operation(
@@ -77,20 +69,20 @@ CHAT = Operation(
         Parameter(
             "X-Request-Id",
             Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._:-]{7,63}$")],
-            "A name of one's own for the request.",
+            "Your own id for the request.",
             "header",
         ),
         Parameter(
             "X-Roxy-Max-Wait",
             Annotated[float, Meta(ge=0)],
-            "Seconds the request may wait in the queue.",
+            "The longest time that the request may wait in the queue, in seconds.",
             "header",
         ),
         UPDATES,
         Parameter(
             "X-Roxy-Keep",
             Literal["true"],
-            "The streamed answer goes on without the client, who may come back for it.",
+            "Keep the streamed answer when the client disconnects, so that it can be read again.",
             "header",
         ),
     ),
@@ -107,14 +99,14 @@ CHAT = Operation(
     {"text/event-stream": ChatCompletionChunk},
 )
 USAGE = Operation(
-    {200: Usage},
+    {200: UsageObject},
     parameters=(
-        Parameter("start", Day, "The first day (UTC); 29 days before `end` if not given."),
-        Parameter("end", Day, "The last day (UTC); today if not given."),
-        Parameter("group_by", str, "Any of day, key and model, separated by commas."),
-        Parameter("key", str, "Only this key: its id, owner or guest."),
+        Parameter("start", Day, "The first day (UTC). Default: 29 days before `end`."),
+        Parameter("end", Day, "The last day (UTC). Default: today."),
+        Parameter("group_by", str, "Any of `day`, `key` and `model`, separated by commas."),
+        Parameter("key", str, "Only this key: its id, `owner` or `guest`."),
         Parameter("model", str, "Only this model."),
-        Parameter("format", Literal["json", "csv"], "How to answer."),
+        Parameter("format", Literal["json", "csv"], "The format of the answer."),
     ),
     errors=(StoreUnavailable,),
     others={"text/csv": str},
@@ -122,17 +114,20 @@ USAGE = Operation(
 REQUESTS = Operation(
     {200: RequestPage},
     parameters=(
-        Parameter("key", str, "Only this key: its id, owner or guest."),
+        Parameter("key", str, "Only this key: its id, `owner` or `guest`."),
         Parameter("model", str, "Only this model."),
-        Parameter("status", str, "Only requests that ended so: finished, failed, cancelled, ..."),
-        Parameter("before", Annotated[int, Meta(ge=1)], "`before` of the page before."),
-        Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_ROWS)], "Rows of a page."),
+        Parameter("status", str, "Only this ending: finished, failed, cancelled, ..."),
+        Parameter("before", Annotated[int, Meta(ge=1)], "The `before` of the previous page."),
+        Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_ROWS)], "Rows per page."),
     ),
     errors=(StoreUnavailable,),
 )
 STREAM = Operation(
     {},
-    parameters=(Parameter("after", Natural, "The number of the last event seen."), UPDATES),
+    parameters=(
+        Parameter("after", Natural, "The number of the last event received."),
+        UPDATES,
+    ),
     errors=(NotFound, Conflict, AnswerGone),
     others={"text/event-stream": ChatCompletionChunk},
 )
@@ -140,13 +135,13 @@ STREAM = Operation(
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("post", "chat/completions"): CHAT,
     ("get", "models"): Operation({200: ModelList}),
-    ("get", "models/{model}"): Operation({200: Model}, errors=(ModelNotFound,)),
+    ("get", "models/{model}"): Operation({200: ModelObject}, errors=(ModelNotFound,)),
     ("get", "key"): Operation({200: Caller}),
     ("get", "keys"): Operation({200: KeyList}),
     ("post", "keys"): Operation({201: KeyWithSecret}, NEW_KEY.type, errors=(StoreUnavailable,)),
-    ("get", "keys/{id}"): Operation({200: Key}, errors=(NotFound,)),
+    ("get", "keys/{id}"): Operation({200: KeyObject}, errors=(NotFound,)),
     ("patch", "keys/{id}"): Operation(
-        {200: Key}, KEY_CHANGES.type, errors=(NotFound, Conflict, StoreUnavailable)
+        {200: KeyObject}, KEY_CHANGES.type, errors=(NotFound, Conflict, StoreUnavailable)
     ),
     ("delete", "keys/{id}"): Operation({200: DeletedKey}, errors=(NotFound, StoreUnavailable)),
     ("post", "keys/{id}/rotate"): Operation(
@@ -154,12 +149,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("get", "usage"): USAGE,
     ("get", "requests"): REQUESTS,
-    ("get", "requests/{id}"): Operation({200: Request}, errors=(NotFound, StoreUnavailable)),
+    ("get", "requests/{id}"): Operation({200: RequestObject}, errors=(NotFound, StoreUnavailable)),
     ("get", "live"): Operation({200: Live}),
-    ("get", "jobs/{id}"): Operation({200: Job}, errors=(NotFound,)),
-    ("delete", "jobs/{id}"): Operation({200: Job}, errors=(NotFound,)),
+    ("get", "jobs/{id}"): Operation({200: JobObject}, errors=(NotFound,)),
+    ("delete", "jobs/{id}"): Operation({200: JobObject}, errors=(NotFound,)),
     ("get", "jobs/{id}/stream"): STREAM,
     ("get", "openapi.json"): Operation({200: dict[str, Any]}),
-    ("get", "/healthz"): Operation({200: Health}),
-    ("get", "/readyz"): Operation({200: Health, 503: Health}),
+    ("get", "/healthz"): Operation({200: HealthObject}),
+    ("get", "/readyz"): Operation({200: HealthObject, 503: HealthObject}),
 }

@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from server.keys.key_ring import KeyRing
-from server.store.key import Instant, Key, Limits, Status, Weight
+from server.store.key import PUBLIC_FIELDS, Instant, Key, Limits, Status, Weight, public_fields
 from server.store.private_file import write_private
 from server.store.store import Store, StoreFailure
 
@@ -54,17 +54,8 @@ class ExportedKey(Struct, frozen=True, forbid_unknown_fields=True):
     def of(cls, key: Key) -> ExportedKey:
         """Convert a key for the file."""
         return cls(
-            id=key.id,
-            name=key.name,
-            redacted=key.redacted,
+            **public_fields(key),
             sha256=key.digest.hex(),
-            created_at=key.created_at,
-            last_used_at=key.last_used_at,
-            expires_at=key.expires_at,
-            status=key.status,
-            models=key.models,
-            limits=key.limits,
-            weight=key.weight,
             previous_sha256=key.previous_digest.hex() if key.previous_digest else None,
             previous_until=key.previous_until,
         )
@@ -72,17 +63,8 @@ class ExportedKey(Struct, frozen=True, forbid_unknown_fields=True):
     def key(self) -> Key:
         """Convert back to a key."""
         return Key(
-            id=self.id,
-            name=self.name,
-            redacted=self.redacted,
+            **{name: getattr(self, name) for name in PUBLIC_FIELDS},
             digest=bytes.fromhex(self.sha256),
-            created_at=self.created_at,
-            last_used_at=self.last_used_at,
-            expires_at=self.expires_at,
-            status=self.status,
-            models=self.models,
-            limits=self.limits,
-            weight=self.weight,
             previous_digest=bytes.fromhex(self.previous_sha256) if self.previous_sha256 else None,
             previous_until=self.previous_until,
         )

@@ -1,7 +1,7 @@
-"""Read what the keys API is sent, and show keys as it answers them.
+"""Read and check the bodies that the keys API, the form of a key and the command line send.
 
-A body is checked in whole before anything happens: unknown fields, types, ranges and names.
-`InvalidRequest.param` is the path of the field. Whether models exist is for the handler to check.
+A body is checked as a whole before anything changes: unknown fields, types, ranges and names.
+`InvalidRequest.param` is the path of the field. Allow lists are checked against `catalog_models`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import re
 import time
 import unicodedata
 from collections import Counter
+from collections.abc import Container
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, structs
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from server.store.key import Instant, Key, KeyChanges, LimitChanges, Limits, NewKey, Weight
+from server.config.settings import Keys
+from server.store.key import Instant, KeyChanges, LimitChanges, Limits, NewKey, Weight
 from workers.errors import InvalidRequest
 from workers.units import DAY_S
 
@@ -58,8 +60,17 @@ KEY_CHANGES = msgspec.json.Decoder(_KeyChanges)
 ROTATION = msgspec.json.Decoder(_Rotation)
 
 
+def default_limits(settings: Keys) -> Limits:
+    """Return the limits of new keys where a request states none."""
+    return Limits(requests_per_minute=settings.requests_per_minute or None)
+
+
 def parse_new_key(
-    body: bytes, *, defaults: Limits | None = None, now: float | None = None
+    body: bytes,
+    *,
+    defaults: Limits | None = None,
+    catalog_models: Container[str] | None = None,
+    now: float | None = None,
 ) -> NewKey:
     """Read a POST body. A limit that is absent takes its default; null means no limit."""
     sent = _decode(NEW_KEY, body)
@@ -70,20 +81,22 @@ def parse_new_key(
         limits = sent.limits.apply(limits)
     return NewKey(
         name=_name(sent.name),
-        models=_models(sent.models),
+        models=_models(sent.models, catalog_models),
         expires_at=_expiry(sent.expires_at, now),
         weight=sent.weight,
         limits=limits,
     )
 
 
-def parse_key_changes(body: bytes, *, now: float | None = None) -> KeyChanges:
+def parse_key_changes(
+    body: bytes, *, catalog_models: Container[str] | None = None, now: float | None = None
+) -> KeyChanges:
     """Read a PATCH body: absent leaves a field as it is, null clears it."""
     sent = _decode(KEY_CHANGES, body)
     return KeyChanges(
         name=UNSET if sent.name is UNSET else _name(sent.name),
         status=sent.status,
-        models=UNSET if sent.models is UNSET else _models(sent.models),
+        models=UNSET if sent.models is UNSET else _models(sent.models, catalog_models),
         expires_at=UNSET if sent.expires_at is UNSET else _expiry(sent.expires_at, now),
         weight=sent.weight,
         limits=sent.limits,
@@ -91,30 +104,13 @@ def parse_key_changes(body: bytes, *, now: float | None = None) -> KeyChanges:
 
 
 def parse_rotation(body: bytes) -> int:
-    """Read a rotation's body; gives how many seconds the old secret stays good."""
+    """Read a rotation's body and return how many seconds the old secret stays valid."""
     return _decode(ROTATION, body or b"{}").grace_s
-
-
-def describe(key: Key) -> dict[str, Any]:
-    """Show a key as the API does: everything but secret and digests."""
-    return {
-        "id": key.id,
-        "object": "key",
-        "name": key.name,
-        "redacted": key.redacted,
-        "created_at": key.created_at,
-        "last_used_at": key.last_used_at,
-        "expires_at": key.expires_at,
-        "status": key.status,
-        "models": None if key.models is None else list(key.models),
-        "limits": structs.asdict(key.limits),
-        "weight": key.weight,
-    }
 
 
 def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
     try:
-        body.decode()  # msgspec skips what it does not read without looking at its encoding
+        body.decode()  # msgspec does not check the encoding of what it skips
         decoded = decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
@@ -122,19 +118,20 @@ def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
         if not body.strip():
             raise InvalidRequest("The request body is empty. Send a JSON object.") from error
         raise InvalidRequest("The body is not valid JSON in UTF-8.") from error
-    json.loads(body, object_pairs_hook=_refuse_repeats)  # all known fields: it is flat and small
+    # msgspec keeps the last of repeated fields, so the body is read once more; it is small.
+    json.loads(body, object_pairs_hook=_refuse_repeats)
     return decoded
 
 
 def _refuse_repeats(members: list[tuple[str, Any]]) -> None:
-    """Refuse a field that is given twice: the last would win, and perhaps the first is meant."""
+    """Raise InvalidRequest for a repeated field: JSON decoders would silently take the last."""
     for name, times in Counter(name for name, _ in members).most_common(1):
         if times > 1:
             raise InvalidRequest(f"'{name}' occurs more than once. Send it once.", param=name)
 
 
 def _invalid(message: str) -> InvalidRequest:
-    """Turn msgspec's "what - at `$.path`" into our message and `param`."""
+    """Return msgspec's message, "what - at `$.path`", as an error with its own `param`."""
     what, _, path = message.partition(" - at `$")
     param = path.removesuffix("`").removeprefix(".")
     unnamed = re.search(r"(?:unknown|required) field `(.*)`$", what, re.DOTALL)
@@ -159,12 +156,23 @@ def _name(sent: str) -> str:
 
 
 def _unprintable(character: str) -> bool:
-    # Not all of category Cf: emoji are joined by one of them.
+    # Not the whole category Cf: U+200D, which joins emoji sequences, belongs to it.
     return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in BIDI_CONTROLS
 
 
-def _models(sent: list[str] | None) -> tuple[str, ...] | None:
-    return None if sent is None else tuple(dict.fromkeys(sent))
+def _models(
+    sent: list[str] | None, catalog_models: Container[str] | None
+) -> tuple[str, ...] | None:
+    if sent is None:
+        return None
+    models = tuple(dict.fromkeys(sent))
+    for index, model_id in enumerate(models):
+        if catalog_models is not None and model_id not in catalog_models:
+            raise InvalidRequest(
+                f"There is no model {model_id!r}. GET /api/v1/models lists what there is.",
+                param=f"models[{index}]",
+            )
+    return models
 
 
 def _expiry(sent: int | None, now: float | None) -> int | None:

@@ -122,6 +122,10 @@ class KeyRing:
         keys = sorted(self._keys.values(), key=lambda key: (key.created_at, key.id))
         return tuple(self.get(key.id) for key in keys)
 
+    def names(self) -> dict[str, str]:
+        """Return every key's name by its id."""
+        return {key.id: key.name for key in self._keys.values()}
+
     def touch(self, key_id: str, now: float) -> None:
         """Record that a key was used; `take_touched` passes it on to the store."""
         self._last_used[key_id] = self._touched[key_id] = int(now)

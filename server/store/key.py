@@ -1,11 +1,12 @@
 """API keys: their fields, what the owner chooses for a new one, and what can change later.
 
-`server/keys/key_ring.py` holds the keys; `server/keys/key_requests.py` reads and shows them.
+`server/keys/key_ring.py` holds them, `server/keys/key_requests.py` reads them from requests,
+`server/shapes/key_object.py` shows them.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
@@ -17,7 +18,7 @@ Money = Annotated[int, Meta(ge=1, le=1_000_000_000_000_000)]
 Weight = Annotated[int, Meta(ge=1, le=100)]
 Instant = Annotated[int, Meta(ge=0, le=LAST_SECOND)]
 Status = Literal["active", "disabled", "revoked"]
-Period = Literal["day", "week", "month", "total"]
+BudgetPeriod = Literal["day", "week", "month", "total"]
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,7 +28,11 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     tokens_per_minute: Count | None = None
     concurrent_requests: Count | None = None
     budget_microusd: Money | None = None
-    budget_period: Period = "month"
+    budget_period: BudgetPeriod = "month"
+
+
+COUNT_LIMITS = tuple(name for name in Limits.__struct_fields__ if not name.startswith("budget"))
+"""The limits that are plain numbers."""
 
 
 class LimitChanges(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +42,7 @@ class LimitChanges(Struct, frozen=True, forbid_unknown_fields=True):
     tokens_per_minute: Count | UnsetType | None = UNSET
     concurrent_requests: Count | UnsetType | None = UNSET
     budget_microusd: Money | UnsetType | None = UNSET
-    budget_period: Period | UnsetType = UNSET
+    budget_period: BudgetPeriod | UnsetType = UNSET
 
     def apply(self, limits: Limits) -> Limits:
         """Return `limits` with these changes."""
@@ -63,6 +68,16 @@ class Key(Struct, frozen=True):
     weight: int = 1
     previous_digest: bytes | None = None
     previous_until: int | None = None
+
+
+SECRET_FIELDS = ("digest", "previous_digest", "previous_until")
+PUBLIC_FIELDS = tuple(name for name in Key.__struct_fields__ if name not in SECRET_FIELDS)
+"""The fields of a key that the API and the export show alike."""
+
+
+def public_fields(key: Key) -> dict[str, Any]:
+    """Return the values of PUBLIC_FIELDS by name."""
+    return {name: getattr(key, name) for name in PUBLIC_FIELDS}
 
 
 class NewKey(Struct, frozen=True):

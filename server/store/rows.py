@@ -87,6 +87,16 @@ class UsageDay(Struct, frozen=True):
     ttft_count: int = 0
     duration_ms_sum: int = 0
 
+    @property
+    def mean_ttft_ms(self) -> int | None:
+        """Return the mean TTFT, or None when nothing was answered."""
+        return round(self.ttft_ms_sum / self.ttft_count) if self.ttft_count else None
+
+    @property
+    def mean_duration_ms(self) -> int | None:
+        """Return the mean duration, or None when there were no requests."""
+        return round(self.duration_ms_sum / self.requests) if self.requests else None
+
 
 class CounterRow(Struct, frozen=True):
     """The state of one limit of one scope; `updated_at` is wall-clock time.

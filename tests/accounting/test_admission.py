@@ -89,7 +89,7 @@ async def test_a_key_may_use_the_models_on_its_list_only(admission: Admission) -
     limited = holder(Limits(requests_per_minute=5), models=(GLM.id,))
     with pytest.raises(Forbidden, match=r"It may use: zai/glm-4\.5") as refusal:
         await admission.admit(limited, FREE, ask(), "req_1")
-    assert refusal.value.body()["error"]["code"] == "model_not_allowed"
+    assert refusal.value.body().error.code == "model_not_allowed"
     assert refusal.value.param == "model"
     assert admission.standing(limited).headers()["x-ratelimit-remaining-requests"] == "5"
 

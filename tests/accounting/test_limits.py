@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from server.accounting.limits import (
     Bucket,
-    BudgetPeriod,
     Meter,
     Tally,
     format_duration,
@@ -20,6 +19,7 @@ from server.accounting.limits import (
     period_named,
     rate_limit_headers,
 )
+from server.store.key import BudgetPeriod
 from workers.units import DAY_S, MINUTE_S
 
 

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from support.builders.catalogs import load_catalog
 
+from workers.base_url import checked_base_url
 from workers.catalog.catalog import Catalog, Deployment, Model, Prices, PriceTier
-from workers.catalog.catalog_file import microusd
 from workers.catalog.deployment_checks import (
-    checked_base_url,
     checked_secret,
     host_label,
     looks_like_a_secret,
 )
 from workers.catalog.entries import CatalogError
 from workers.errors import ModelNotFound
+from workers.money import to_microusd
 from workers.request.token_usage import Usage
 
 LOCAL: dict[str, Any] = {
@@ -271,7 +271,7 @@ def test_deployments_are_named_after_their_host(url: str, label: str) -> None:
     ("text", "expected"), [("0.6", 600_000), ("2", 2_000_000), ("0.1", 100_000), ("1e-7", 1)]
 )
 def test_dollars_become_micro_dollars_exactly(text: str, expected: int) -> None:
-    assert microusd(tomllib.loads(f"x = {text}")["x"]) == expected
+    assert to_microusd(tomllib.loads(f"x = {text}")["x"]) == expected
 
 
 def test_stated_prices_are_dollars_per_million_tokens() -> None:

@@ -93,14 +93,14 @@ def test_every_choice_of_a_new_key_is_kept(shell: CommandLine) -> None:
     key_id, _ = create(
         shell,
         *("--requests-per-minute", "5", "--tokens-per-minute", "700"),
-        *("--concurrent-requests", "2", "--budget-dollars", "0.1", "--budget-period", "day"),
+        *("--concurrent-requests", "2", "--budget-dollars", "1.1", "--budget-period", "day"),
         *("--models", "zai/glm-4.5, meta/llama-3.3-70b", "--expires-in-days", "1.5", "chosen"),
     )
     (key,) = read_export(shell.path / "data" / "api-keys.json")
     assert (key.id, key.name) == (key_id, "chosen")
     limits = key.limits
     assert (limits.requests_per_minute, limits.tokens_per_minute) == (5, 700)
-    assert (limits.concurrent_requests, limits.budget_microusd) == (2, 100_000)
+    assert (limits.concurrent_requests, limits.budget_microusd) == (2, 1_100_000)
     assert (limits.budget_period, key.models) == ("day", ("zai/glm-4.5", "meta/llama-3.3-70b"))
     assert key.expires_at is not None and 129_000 < key.expires_at - time.time() <= 129_600
 

@@ -58,6 +58,15 @@ class Module:
         return (node for node in ast.walk(self.tree) if isinstance(node, Function))
 
 
+def handler_imports(module: Module) -> Iterator[str]:
+    """Find pages that import the API's handlers; the base and the list of routes are shared."""
+    if module.name.split(".")[0] != "webui":
+        return
+    for line, name in module.imports():
+        if name.startswith("server.api.") and name.split(".")[2] not in ("base", "routes"):
+            yield f"{module.name}:{line} imports {name}; pages share domain functions with the API"
+
+
 @functools.cache
 def product() -> list[Module]:
     """Read the packages."""

@@ -15,6 +15,8 @@ from house.guards import PACKAGES, ROOT, Module
 ROOMS = (
     "workers.units",
     "workers.errors",
+    "workers.money",
+    "workers.base_url",
     "workers.request",
     "workers.catalog",
     "workers.providers",
@@ -31,6 +33,7 @@ ROOMS = (
     "server.accounting",
     "server.answers",
     "server.services",
+    "server.shapes",
     "server.api",
     "server.description",
     "webui.shell",

@@ -31,6 +31,8 @@ BREACHES: list[tuple[Guard, str, str]] = [
     (guards.upward_imports, "webui.shell.pages", "from server import app"),
     (guards.upward_imports, "server.api.completions", "from server.app import gateway"),
     (guards.upward_imports, "server.app", "from server.cli.command_line import main"),
+    (guards.handler_imports, "webui.live.live_page", "from server.api.jobs import JobHandler"),
+    (guards.handler_imports, "webui.shell.pages", "import server.api.keys"),
     (guards.foreign_doors, "workers.run.pool", "import httpx"),
     (guards.foreign_doors, "server.log", "import os\nDEBUG = os.environ['DEBUG']"),
     (guards.foreign_doors, "server.log", "from os import getenv"),
@@ -69,6 +71,7 @@ class Public:
 OF_ALL: list[Guard] = [guards.lost_tasks, guards.globals_rebound, guards.oversize]
 OF_THE_PRODUCT: list[Guard] = [
     guards.upward_imports,
+    guards.handler_imports,
     guards.foreign_doors,
     guards.provider_questions,
     guards.empty_names,

@@ -26,7 +26,7 @@ from support.front_door import MODEL, OWNER, Door, front_door, request_body
 from support.plain_http import CHAT, Answer, ask, every, request
 from support.shared_gateway import shared_gateway
 
-from server.accounting.body_room import MAX_FILE_BYTES
+from server.accounting.admission import MAX_FILE_BYTES
 from server.identity.authentication import GuestSessions
 
 PER_MINUTE = 3

@@ -1,4 +1,4 @@
-"""The chat: a page that works before its scripts have come, and what they need to know at once."""
+"""Serve the chat page; it is usable before its scripts have loaded."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Any
 
 import msgspec
 
-from server.accounting.body_room import MAX_FILE_BYTES
-from server.api.keys import remaining
-from server.api.models import may_use
+from server.accounting.admission import MAX_FILE_BYTES
 from server.identity.authentication import Principal
+from server.shapes.key_object import remaining
 from webui.shell.health_words import describe_card
 from webui.shell.pages import PageHandler, who
 
@@ -21,12 +20,12 @@ PROMPTS = (
 
 
 class ChatPageHandler(PageHandler):
-    """The chat at `/`, and at `/c/ID` for a conversation that only the browser knows."""
+    """The chat at `/`, and at `/c/ID` for a conversation stored in the browser."""
 
     section = "Chat"
 
     def get(self, _conversation: str = "") -> None:
-        """Show it; a browser without a cookie becomes a guest if guests are welcome."""
+        """Show the chat; a browser without a cookie becomes a guest if guests are enabled."""
         models = self._models()
         self.show(
             "chat.html",
@@ -49,11 +48,10 @@ class ChatPageHandler(PageHandler):
 
     def _models(self) -> list[dict[str, Any]]:
         visitor = self.visitor() or Principal("guest", "")
-        guest_models = tuple(self.services.config.guests.models)
         return [
             describe_card(model, self.services.health)
             for model in self.services.catalog
-            if may_use(visitor, model.id, guest_models)
+            if self.services.admission.may_use(visitor, model.id)
         ]
 
     def _about_visitor(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Numbers are this server's own, from its configuration.
 
 from __future__ import annotations
 
-from server.accounting.body_room import MAX_FILE_BYTES
+from server.accounting.admission import MAX_FILE_BYTES
 from server.config.loading import Config
 from webui.docs import chat_examples as chat
 from webui.docs import examples as basic

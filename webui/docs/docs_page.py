@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Any, ClassVar
 
 import msgspec
 
-from server.api.models import may_use
 from server.identity.authentication import Principal, find_cookie
 from webui.docs import tables as docs_tables
 from webui.docs.client_sections import bounds, completions, first_steps
@@ -29,12 +27,11 @@ from webui.docs.parts import (
 from webui.shell.figures import short
 from webui.shell.health_words import describe_card
 from webui.shell.pages import PageHandler, who
+from workers.base_url import is_safe_in_a_shell
 from workers.errors import InvalidRequest, ModelNotFound
 from workers.units import MILLION
 
 LANGUAGE_COOKIE = "roxy_language"
-SAFE_URL = re.compile(r"https?://[A-Za-z0-9._~:/@+\[\]-]+", re.ASCII)
-"""What may stand in examples that people paste into a shell."""
 MARKDOWN = "text/markdown; charset=utf-8"
 GROUPS = (
     ("Start", ("quickstart", "streaming", "authentication", "models")),
@@ -54,17 +51,16 @@ class DocumentedHandler(PageHandler):
     def models(self) -> list[dict[str, Any]]:
         """Describe every model, and whether the visitor may use it."""
         visitor = self.visitor() or Principal("guest", "")
-        guest_models = tuple(self.services.config.guests.models)
         return [
             describe_card(model, self.services.health)
-            | {"allowed": may_use(visitor, model.id, guest_models)}
+            | {"allowed": self.services.admission.may_use(visitor, model.id)}
             for model in self.services.catalog
         ]
 
     def values(self, models: list[dict[str, Any]]) -> Values:
         """Choose what the examples hold. Raises InvalidRequest, ModelNotFound."""
         base_url = self.base_url()
-        if not SAFE_URL.fullmatch(base_url):
+        if not is_safe_in_a_shell(base_url):
             raise InvalidRequest("The examples cannot be written for this Host.", param="Host")
         best = sorted(models, key=lambda one: (not one["allowed"], not one["available"]))
         asked = self.get_query_argument("model", "")

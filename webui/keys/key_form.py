@@ -1,8 +1,8 @@
-"""The form of a key: what its fields show, and the body for the keys API that they make.
+"""The form of a key: the texts of its fields, and the body for the keys API that they make.
 
-A form sends text. Here it becomes numbers, micro-dollars and instants where it reads as such, and
-stays text where it does not: what a key may be is for `server/keys/key_requests.py` alone to say,
-and its refusals come back as words beside the fields.
+A form sends text. Text that reads as a number, an amount or a day becomes one here, and other text
+stays as it is: `server/keys/key_requests.py` has the rules for every field, and its refusals are
+shown beside the fields.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from server.accounting.limits import PERIODS, BudgetPeriod
-from server.store.key import Key
+from server.accounting.limits import PERIODS
+from server.store.key import COUNT_LIMITS, BudgetPeriod, Key
 from workers.errors import InvalidRequest
-from workers.units import DAY_S, HOUR_S, MILLION
+from workers.money import as_typed, read_dollars
+from workers.units import DAY_S, HOUR_S
 
 MODEL = "model:"
-"""A ticked model comes as a field of its own, `model:ID`; `models` says that they were shown."""
+"""A ticked model is a field of its own, `model:ID`. Browsers send nothing for boxes that are not
+ticked, so the hidden field `models` says that the boxes were shown."""
 PER: dict[BudgetPeriod, str] = {
     "day": "a day",
     "week": "a week",
     "month": "a month",
     "total": "in total",
 }
-COUNTS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
-SHOWN_NEW = ("name", *COUNTS, "budget", "budget_period", "expires", "models")
+SHOWN_NEW = ("name", *COUNT_LIMITS, "budget", "budget_period", "expires", "models")
 SHOWN = (*SHOWN_NEW, "weight")
-"""The fields that the form has; a problem with any other stands above them."""
+"""The fields of the form; a problem with any other field is shown above them."""
 FIELD_OF = {"budget_microusd": "budget", "expires_at": "expires"}
 TRIAL_DAYS = 7
 LONGEST_NUMBER = 16
-DOLLARS = re.compile(r"\$?\s*([0-9]{1,10})(?:\.([0-9]{1,6}))?", re.ASCII)
 WORDS = {
-    **dict.fromkeys(COUNTS, "A whole number from 1 on, or nothing for no limit."),
-    "weight": "A whole number from 1 to 100.",
-    "budget": "Dollars above zero, like 5 or 0.50, or nothing for no budget.",
-    "budget_period": "A day, a week, a month or in total.",
-    "expires": "A day that is not over yet, like 2027-01-31, or nothing for never.",
+    **dict.fromkeys(COUNT_LIMITS, "Enter a whole number from 1, or leave empty for no limit."),
+    "weight": "Enter a whole number from 1 to 100.",
+    "budget": "Enter dollars above zero, like 5 or 0.50, or leave empty for no budget.",
+    "budget_period": "Choose a day, a week, a month or in total.",
+    "expires": "Enter today or a later day, like 2027-01-31, or leave empty for never.",
     "models": "One of the chosen models is not in the catalog: untick it.",
-    "grace_s": "One of the four times.",
+    "grace_s": "Choose one of the four times.",
 }
-"""What to do about a field that was refused; where nothing stands, the refusal's own words."""
+"""What to do about a refused field; for others the message of the refusal is shown."""
 
 Parsed = TypeVar("Parsed")
 
 
 class Field(NamedTuple):
-    """A field as it is shown: `mode` is the keyboard that a phone offers."""
+    """A field for display: `mode` is the keyboard that a phone offers."""
 
     name: str
     label: str
@@ -59,7 +59,7 @@ class Field(NamedTuple):
     mode: str = "numeric"
 
 
-NAME = Field("name", "Name", "Who or what uses it, for you to know it by.", "text")
+NAME = Field("name", "Name", "A label for you, such as a person or app.", "text")
 LIMITS = (
     Field("requests_per_minute", "Requests per minute", "Empty: no limit."),
     Field("tokens_per_minute", "Tokens per minute", "In and out. Empty: no limit."),
@@ -67,7 +67,7 @@ LIMITS = (
 )
 BUDGET = Field("budget", "Budget in dollars", "Empty: no budget.", "decimal")
 EXPIRES = Field("expires", "Expires", "At the end of this day, UTC. Empty: never.")
-WEIGHT = Field("weight", "Weight", "Turns in the queue beside other keys, 1 to 100.")
+WEIGHT = Field("weight", "Weight", "Queue priority relative to other keys, 1 to 100.")
 GRACE = (
     (0, "at once"),
     (HOUR_S, "after an hour"),
@@ -78,7 +78,7 @@ GRACE = (
 
 
 class RefusedForm(InvalidRequest):
-    """What was typed is refused; `problems` has the words for each field."""
+    """A form with refused fields; `problems` has the words for each of them."""
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__("; ".join(problems.values()))
@@ -86,25 +86,25 @@ class RefusedForm(InvalidRequest):
 
 
 class KeyForm(Struct, frozen=True):
-    """The texts of the fields by their names, and the ids of the ticked models."""
+    """The texts of the fields by name, and the ids of the ticked models."""
 
     texts: Mapping[str, str]
     models: tuple[str, ...] = ()
 
     @classmethod
     def sent(cls, fields: Mapping[str, str]) -> KeyForm:
-        """Take what a page has sent."""
+        """Return the form that a page has sent."""
         ticked = [name.removeprefix(MODEL) for name in fields if name.startswith(MODEL)]
         return cls(fields, tuple(ticked))
 
     @classmethod
     def of(cls, key: Key) -> KeyForm:
-        """Show a key as it is."""
+        """Return the form that shows a key."""
         limits = key.limits
-        texts = {name: written(getattr(limits, name)) for name in COUNTS}
+        texts = {name: written(getattr(limits, name)) for name in COUNT_LIMITS}
         texts |= {
             "name": key.name,
-            "budget": dollars_typed(limits.budget_microusd),
+            "budget": dollars(limits.budget_microusd),
             "budget_period": limits.budget_period,
             "expires": day_of(key.expires_at),
             "weight": str(key.weight),
@@ -112,14 +112,14 @@ class KeyForm(Struct, frozen=True):
         return cls(texts, key.models or ())
 
     def text(self, name: str) -> str:
-        """Give what stands in a field."""
+        """Return the text of a field."""
         return self.texts.get(name, "")
 
     def body(self, key: Key | None = None) -> dict[str, Any]:
-        """Give the body for the API: of a new key, or of the changes to `key`.
+        """Return the body for the API: that of a new key, or of the changes to `key`.
 
-        A field that was not sent is left away. So are the models and the expiry of `key` that were
-        left as they are: they may name what has gone from the catalog, and lie in the past.
+        Fields that were not sent are left out. So are the models and the expiry of `key` when they
+        are unchanged: the models may have left the catalog, and the expiry may lie in the past.
         """
         texts = self.texts
         body: dict[str, Any] = {"name": self.text("name")}
@@ -129,7 +129,9 @@ class KeyForm(Struct, frozen=True):
             body["expires_at"] = end_of_day(texts["expires"])
         if "models" in texts and (key is None or set(self.models) != set(key.models or ())):
             body["models"] = list(self.models) or None
-        limits: dict[str, Any] = {name: number(texts[name]) for name in COUNTS if name in texts}
+        limits: dict[str, Any] = {
+            name: number(texts[name]) for name in COUNT_LIMITS if name in texts
+        }
         if "budget" in texts:
             limits["budget_microusd"] = microusd(texts["budget"])
         if "budget_period" in texts:
@@ -138,7 +140,7 @@ class KeyForm(Struct, frozen=True):
 
 
 def presets(today: date) -> tuple[tuple[str, str, dict[str, str]], ...]:
-    """Give what the three kinds of keys begin with: name, for whom, and their fields."""
+    """Return the presets of a new key: name, purpose and fields."""
     trial_ends = (today + timedelta(days=TRIAL_DAYS)).isoformat()
     return (
         ("personal", "one person", _preset("30", "", "4", "20", "month", "")),
@@ -161,7 +163,7 @@ def _preset(
 
 
 def checked(body: dict[str, Any], parse: Callable[[bytes], Parsed]) -> Parsed:
-    """Have a body read by the API's own rules. Raises RefusedForm with every field refused."""
+    """Read a body by the rules of the API. Raises RefusedForm with every refused field."""
     problems: dict[str, str] = {}
     while True:
         try:
@@ -181,13 +183,13 @@ def checked(body: dict[str, Any], parse: Callable[[bytes], Parsed]) -> Parsed:
 
 
 def _in_place(message: str, param: str) -> str:
-    """Give a refusal as it is said beside its field, without the field's name."""
+    """Return a refusal for display beside its field, without the field's name."""
     said = message.removeprefix(f"'{param}' ")
     return said[:1].upper() + said[1:]
 
 
 def _without(body: dict[str, Any], param: str) -> dict[str, Any]:
-    """Give a body in which one refused field is in order, for the others to be looked at."""
+    """Return a body in which a refused field is acceptable, so that the others can be checked."""
     rest = {name: value for name, value in body.items() if name != param}
     if param == "name":
         rest["name"] = "-"
@@ -197,29 +199,20 @@ def _without(body: dict[str, Any], param: str) -> dict[str, Any]:
 
 
 def chosen_period(text: str) -> str:
-    """Give the period that a form shows as chosen."""
+    """Return the period that a form shows as selected."""
     return text if text in PERIODS else "month"
 
 
 def number(text: str) -> int | str | None:
-    """Read a whole number; nothing is None, and anything else stays as it is."""
+    """Read a whole number; return None for an empty text and any other text as it is."""
     text = text.strip()
     if re.fullmatch(rf"[0-9]{{1,{LONGEST_NUMBER}}}", text):
         return int(text)
     return text or None
 
 
-def microusd(text: str) -> int | str | None:
-    """Read dollars as micro-dollars; nothing is None, and anything else stays as it is."""
-    text = text.strip()
-    found = DOLLARS.fullmatch(text)
-    if found:
-        return int(found[1]) * MILLION + int((found[2] or "").ljust(6, "0"))
-    return text or None
-
-
 def end_of_day(text: str) -> int | str | None:
-    """Read a day as its last second, UTC; nothing is None, and anything else stays as it is."""
+    """Read a day as its last second in UTC; return None for an empty text, others as they are."""
     text = text.strip()
     if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
         try:
@@ -231,18 +224,22 @@ def end_of_day(text: str) -> int | str | None:
 
 
 def day_of(instant: int | None) -> str:
-    """Write the UTC day of an instant; "": none."""
+    """Return the UTC day of an instant, or "" for None."""
     return "" if instant is None else datetime.fromtimestamp(instant, UTC).date().isoformat()
 
 
 def written(value: int | None) -> str:
-    """Write a number as it is typed."""
+    """Return a number as it is typed."""
     return "" if value is None else str(value)
 
 
-def dollars_typed(value: int | None) -> str:
-    """Write micro-dollars as dollars are typed, exactly: 5, 0.50, 0.000001."""
-    if value is None:
-        return ""
-    whole, micro = divmod(value, MILLION)
-    return f"{whole}.{f'{micro:06d}'.rstrip('0').ljust(2, '0')}" if micro else str(whole)
+def dollars(microusd: int | None) -> str:
+    """Return a budget as it is typed, or "" where there is none."""
+    return "" if microusd is None else as_typed(microusd)
+
+
+def microusd(text: str) -> int | str | None:
+    """Read dollars as micro-dollars; return None for an empty text and any other text as it is."""
+    text = text.strip()
+    amount = read_dollars(text)
+    return (text or None) if amount is None else amount

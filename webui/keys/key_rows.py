@@ -1,4 +1,4 @@
-"""The list of keys: what each row tells, in words and figures for people."""
+"""Prepare the list of keys: the words and figures of each row."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from msgspec import Struct
 from server.accounting.counters import Budget, Counters
 from server.store.key import Key, Limits
 from server.store.rows import UsageDay
-from webui.keys.key_form import PER, dollars_typed
+from webui.keys.key_form import PER
 from webui.shell.figures import plural
+from workers.money import in_full
+from workers.units import MILLION
 
 DAYS = 30
 BAR_PX = 3
 SPARK_PX = 24
 STATES = {"active": "good", "disabled": "warn", "expired": "warn", "revoked": "bad"}
-"""The tone of each status; the word always stands beside it."""
+"""The tone of each status; the word is always shown too, as colours alone are not accessible."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
 PERIOD_WORDS = {"day": "today", "week": "this week", "month": "this month", "total": "in total"}
 
 
 class Sparkline(NamedTuple):
-    """Requests per day: bars as an SVG path, and what they show in words."""
+    """Requests per day: bars as an SVG path, and a description in words."""
 
     path: str
     title: str
@@ -34,7 +36,7 @@ class Sparkline(NamedTuple):
 
 
 class Use(Struct):
-    """What a key has used on the days that are shown; `requests` is by day."""
+    """The usage of a key on the days shown; `requests` is by day."""
 
     requests: dict[str, int]
     cost_microusd: int = 0
@@ -42,7 +44,7 @@ class Use(Struct):
 
 
 class KeyRow(NamedTuple):
-    """A key as its row shows it."""
+    """A key for display as a row."""
 
     key: Key
     state: str
@@ -55,7 +57,7 @@ class KeyRow(NamedTuple):
 
 
 def last_days(now: float) -> list[str]:
-    """List the UTC days that are shown, today last."""
+    """Return the UTC days that are shown, today last."""
     today = datetime.fromtimestamp(now, UTC).date()
     return [(today - timedelta(days=back)).isoformat() for back in range(DAYS - 1, -1, -1)]
 
@@ -63,7 +65,7 @@ def last_days(now: float) -> list[str]:
 def rows_of(
     keys: Iterable[Key], uses: Mapping[str, Use], counters: Counters, now: float
 ) -> list[KeyRow]:
-    """Give the rows of keys in their order."""
+    """Return the rows of keys, in the order of the keys."""
     days = last_days(now)
     rows = []
     for key in keys:
@@ -85,7 +87,7 @@ def rows_of(
 
 
 def state_of(key: Key, now: float | None = None) -> str:
-    """Name a key's status as people see it: one that has expired is not active."""
+    """Return a key's status for display: an active key past its expiry is "expired"."""
     over = key.expires_at is not None and key.expires_at <= (time.time() if now is None else now)
     return "expired" if over and key.status == "active" else key.status
 
@@ -102,7 +104,7 @@ def add_up_by_key(days: Iterable[UsageDay]) -> dict[str, Use]:
 
 
 def sparkline(requests: Mapping[str, int], days: list[str]) -> Sparkline:
-    """Draw a bar for each day; the fullest day is as high as there is room."""
+    """Draw a bar for each day; the busiest day has the full height."""
     counts = [requests.get(day, 0) for day in days]
     most = max(counts)
     bars = [
@@ -118,7 +120,7 @@ def sparkline(requests: Mapping[str, int], days: list[str]) -> Sparkline:
 
 
 def limits_in_words(limits: Limits) -> str:
-    """Write the limits out, to be broken between them only: "60 req/min · 2 at once"."""
+    """Return the limits in words that wrap only between limits: 60 req/min · 2 at once."""
     parts = []
     if limits.requests_per_minute is not None:
         parts.append(f"{limits.requests_per_minute:,} req/min")
@@ -127,33 +129,27 @@ def limits_in_words(limits: Limits) -> str:
     if limits.concurrent_requests is not None:
         parts.append(f"{limits.concurrent_requests:,} at once")
     if limits.budget_microusd is not None:
-        parts.append(f"{dollars(limits.budget_microusd)} {PER[limits.budget_period]}")
+        parts.append(f"{in_full(limits.budget_microusd)} {PER[limits.budget_period]}")
     return " · ".join(part.replace(" ", NO_BREAK) for part in parts) or "no limits"
 
 
 def round_number(count: int) -> str:
-    """Write a number shortly where nothing is lost by it: 1,234, 20K, 2M."""
-    for size, unit in ((1_000_000, "M"), (1_000, "K")):
+    """Return a number in its shortest exact form: 1,234, 20K, 2M."""
+    for size, unit in ((MILLION, "M"), (1_000, "K")):
         if count % size == 0:
             return f"{count // size:,}{unit}"
     return f"{count:,}"
 
 
 def models_in_words(key: Key) -> str:
-    """Write "all models", the one model, or how many."""
+    """Return "all models", the only model, or the number of models."""
     if key.models is None:
         return "all models"
     return key.models[0] if len(key.models) == 1 else f"{len(key.models)} models"
 
 
-def dollars(microusd: int) -> str:
-    """Write micro-dollars exactly: $5.00, $0.50, $0.000011, $1,200.00."""
-    whole, _, fraction = dollars_typed(microusd).partition(".")
-    return f"${int(whole):,}.{fraction or '00'}"
-
-
 class Moment(NamedTuple):
-    """An instant as pages show it: its day and minute (UTC), and the whole of it."""
+    """An instant for display: its day and minute (UTC), and the whole of it."""
 
     day: str
     minute: str
@@ -161,11 +157,11 @@ class Moment(NamedTuple):
 
     @classmethod
     def of(cls, instant: float) -> Moment:
-        """Take it apart."""
+        """Return the parts of an instant (Unix seconds)."""
         at = datetime.fromtimestamp(instant, UTC)
         return cls(f"{at:%Y-%m-%d}", f"{at:%H:%M}", f"{at:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def today() -> date:
-    """Give the UTC day that it is."""
+    """Return the current UTC day."""
     return datetime.fromtimestamp(time.time(), UTC).date()

@@ -1,26 +1,25 @@
-"""The owner's engine room: who is being answered, who waits, and where; each can be stopped.
+"""Serve the live page: running and waiting requests, which the owner can stop.
 
-The page is whole without scripts. Its script reads it again every other second and puts in what
-has changed.
+The page works without scripts. Its script fetches it again every two seconds and replaces what has
+changed.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
-from server.api.jobs import find_job
-from server.api.live import describe_live
+from server.answers.job_access import find_job
+from server.shapes.live_object import LiveDeployment, LiveJob, LiveModel, live_object
 from webui.shell.figures import count, exact_moment, moment, plural
-from webui.shell.login_page import FORM_BYTES
-from webui.shell.pages import OwnerPageHandler
+from webui.shell.pages import SMALL_FORM_BYTES, PageHandler
 from workers.errors import NotFound, Stopped
 from workers.units import HOUR_S, MIB
 
 
-class Row(NamedTuple):
-    """A request as the page shows it. `state` is in words, `mark` the colour of its dot."""
+class LiveRow(NamedTuple):
+    """A request for display. `state` is in words, `mark` the colour of its dot."""
 
     id: str
     who: str
@@ -35,7 +34,7 @@ class Row(NamedTuple):
 
 
 class DeploymentRow(NamedTuple):
-    """A deployment as the page shows it; `name` is its id without the model's."""
+    """A deployment for display; `name` is its id without the model's."""
 
     id: str
     name: str
@@ -46,7 +45,7 @@ class DeploymentRow(NamedTuple):
 
 
 class ModelRow(NamedTuple):
-    """A model as the page shows it."""
+    """A model for display."""
 
     id: str
     state: str
@@ -56,56 +55,61 @@ class ModelRow(NamedTuple):
     deployments: list[DeploymentRow]
 
 
-class LivePageHandler(OwnerPageHandler):
-    """What runs and waits now."""
+class LivePageHandler(PageHandler):
+    """The page at `/live`."""
 
+    access = "owner"
     section = "Live"
 
     def get(self) -> None:
-        """Show it as it is at this moment."""
-        models, now = describe_live(self.services), time.time()
+        """Show the state of this moment."""
+        models, now = live_object(self.services).models, time.time()
         self.show(
             "live.html",
             rows=rows_of(models),
             models=[model_row(model) for model in sorted(models, key=is_dark)],
-            left_out=sum(model["jobs_left_out"] for model in models),
+            left_out=sum(model.jobs_left_out for model in models),
             tiles=self._tiles(models),
-            idle=not any(model["jobs"] for model in models),
+            idle=not any(model.jobs for model in models),
             now=moment(now)[-8:],
             now_exact=exact_moment(now),
             plural=plural,
         )
 
-    def _tiles(self, models: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
-        """Give the totals: what, how much, and what to know about it."""
+    def _tiles(self, models: list[LiveModel]) -> list[tuple[str, str, str]]:
+        """Return the totals: a label, a figure and a note each."""
         answers = self.services.answers
-        waits = [model for model in models if model["expected_wait_s"]]
-        longest = max(waits, key=lambda model: float(model["expected_wait_s"]), default=None)
-        wait = about(longest["expected_wait_s"]) if longest else "none"
-        workers = sum(model["workers"] for model in models)
-        full = f"at {longest['id']}" if longest else "every model has a free worker"
+        waits = [model for model in models if model.expected_wait_s]
+        longest = max(waits, key=lambda model: model.expected_wait_s, default=None)
+        wait = about(longest.expected_wait_s) if longest else "none"
+        workers = sum(model.workers for model in models)
+        running = sum(model.running for model in models)
+        queued = sum(model.queued for model in models)
+        full = f"at {longest.id}" if longest else "every model has a free worker"
         if not workers:
             full = "no model is configured"
         return [
-            ("Running", total(models, "running"), f"of {plural(workers, 'worker')}"),
-            ("Waiting", total(models, "queued"), "in the queues of all models"),
+            ("Running", count(running), f"of {plural(workers, 'worker')}"),
+            ("Waiting", count(queued), "in the queues of all models"),
             ("Expected wait", wait, full),
             ("Answers kept", count(len(answers)), mebibytes(answers.size_bytes)),
         ]
 
 
-class StopHandler(OwnerPageHandler):
-    """The button "Stop" where no script runs."""
+class StopHandler(PageHandler):
+    """The button "Stop", for browsers without scripts."""
 
+    access = "owner"
     section = "Live"
-    body_limit: ClassVar[int | None] = FORM_BYTES
+    body_limit = SMALL_FORM_BYTES
 
     def post(self, job_id: str) -> None:
-        """Stop a request; one that has ended meanwhile is as good as stopped."""
+        """Stop a request; if it has just ended, do nothing."""
         self.take_form()
         assert self.principal is not None
+        services = self.services
         try:
-            job, _ = find_job(self.services, self.principal, job_id)
+            job, _ = find_job(services.engine, services.answers, self.principal, job_id)
         except NotFound:
             job = None
         if job is not None:
@@ -113,69 +117,64 @@ class StopHandler(OwnerPageHandler):
         self.redirect_to("/live")
 
 
-def total(models: list[dict[str, Any]], name: str) -> str:
-    """Add up a number of all models."""
-    return count(sum(model[name] for model in models))
-
-
-def rows_of(models: list[dict[str, Any]]) -> list[Row]:
-    """Give the running requests of all models, then the waiting ones, each queue in its order."""
-    rows = [row_of(model, job) for model in models for job in model["jobs"]]
+def rows_of(models: list[LiveModel]) -> list[LiveRow]:
+    """Return the running requests of all models, then the waiting ones, in queue order."""
+    rows = [row_of(model, job) for model in models for job in model.jobs]
     return sorted(rows, key=lambda row: row.place != "")
 
 
-def row_of(model: dict[str, Any], job: dict[str, Any]) -> Row:
-    """Write a request out."""
+def row_of(model: LiveModel, job: LiveJob) -> LiveRow:
+    """Return a request for display."""
     state, mark = state_of(job)
-    place = f"{job['position']} of {model['queued']}" if job["position"] else ""
-    return Row(
-        id=job["id"],
-        who={"owner": "Owner", "guests": "Guest"}.get(job["who"], job["who_name"]),
-        model=model["id"],
+    place = f"{job.position} of {model.queued}" if job.position else ""
+    return LiveRow(
+        id=job.id,
+        who={"owner": "Owner", "guests": "Guest"}.get(job.who, job.who_name),
+        model=model.id,
         state=state,
         mark=mark,
         place=place,
-        elapsed=seconds(job["started_s"]),
-        tokens=f"≈ {count(job['tokens'])}" if job["tokens"] else "",
-        deployment=job["deployment"] or "",
-        kept=job["kept"],
+        elapsed=seconds(job.started_s),
+        tokens=f"≈ {count(job.tokens)}" if job.tokens else "",
+        deployment=job.deployment or "",
+        kept=job.kept,
     )
 
 
-def state_of(job: dict[str, Any]) -> tuple[str, str]:
-    """Say what a request is doing, and how its dot looks."""
-    if job["state"] == "streaming":
+def state_of(job: LiveJob) -> tuple[str, str]:
+    """Return what a request is doing, and the colour of its dot."""
+    if job.state == "streaming":
         return "writing", "good"
-    if job["state"] == "queued":
+    if job.state == "queued":
         return "waiting", "warn"
-    if job["attempts"] > 1:
-        return f"contacting, attempt {job['attempts']}", "warn"
+    if job.attempts > 1:
+        return f"contacting, attempt {job.attempts}", "warn"
     return "contacting", ""
 
 
-def model_row(model: dict[str, Any]) -> ModelRow:
-    """Write a model and its deployments out."""
-    state, mark = load_of(model["running"], model["workers"])
+def model_row(model: LiveModel) -> ModelRow:
+    """Return a model and its deployments for display."""
+    state, mark = load_of(model.running, model.workers)
     return ModelRow(
-        id=model["id"],
+        id=model.id,
         state=state,
         mark=mark,
-        waiting=count(model["queued"]),
-        wait=about(model["expected_wait_s"]) if model["expected_wait_s"] else "none",
-        deployments=[deployment_row(model["id"], one) for one in model["deployments"]],
+        waiting=count(model.queued),
+        wait=about(model.expected_wait_s) if model.expected_wait_s else "none",
+        deployments=[deployment_row(model.id, one) for one in model.deployments],
     )
 
 
-def deployment_row(model_id: str, one: dict[str, Any]) -> DeploymentRow:
-    """Write a deployment out."""
-    busy, most = one["busy"], one["max_concurrency"]
-    state, mark = load_of(busy, most if one["live"] else 0)
-    name = one["id"].removeprefix(f"{model_id}@")
-    return DeploymentRow(one["id"], name, state, mark, busy if one["live"] else 0, most)
+def deployment_row(model_id: str, one: LiveDeployment) -> DeploymentRow:
+    """Return a deployment for display."""
+    busy, most = one.busy, one.max_concurrency
+    state, mark = load_of(busy, most if one.live else 0)
+    name = one.id.removeprefix(f"{model_id}@")
+    return DeploymentRow(one.id, name, state, mark, busy if one.live else 0, most)
 
 
 def load_of(busy: int, most: int) -> tuple[str, str]:
-    """Say how much of what there is room for is used, and how the dot of that looks."""
+    """Return how much of a capacity is used, and the colour of the dot for it."""
     if not most:
         return "not configured", ""
     if not busy:
@@ -183,20 +182,20 @@ def load_of(busy: int, most: int) -> tuple[str, str]:
     return f"busy {count(busy)} of {count(most)}", "warn" if busy >= most else "good"
 
 
-def is_dark(model: dict[str, Any]) -> bool:
-    """Say whether nothing serves a model: such models are shown last."""
-    return not model["workers"]
+def is_dark(model: LiveModel) -> bool:
+    """Return True if no deployment serves a model; such models are shown last."""
+    return not model.workers
 
 
 def mebibytes(size_bytes: int) -> str:
-    """Write a size: 0 MiB, <0.1 MiB, 3.2 MiB."""
+    """Return a size in words: 0 MiB, <0.1 MiB, 3.2 MiB."""
     if 0 < size_bytes < MIB / 20:
         return "<0.1 MiB"
     return f"{size_bytes / MIB:.1f} MiB" if size_bytes else "0 MiB"
 
 
 def seconds(age_s: float) -> str:
-    """Write how long something has lasted: 12 s, 2 min 5 s, 1 h 4 min."""
+    """Return a duration in words: 12 s, 2 min 5 s, 1 h 4 min."""
     whole = int(age_s)
     if whole < 100:
         return f"{whole} s"
@@ -206,5 +205,5 @@ def seconds(age_s: float) -> str:
 
 
 def about(wait_s: float) -> str:
-    """Write an estimate of a wait: ≈ 4 s."""
+    """Return an estimated wait in words: ≈ 4 s."""
     return f"≈ {seconds(math.ceil(wait_s))}"

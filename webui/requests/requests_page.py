@@ -1,16 +1,15 @@
-"""The request log for the owner: a list to filter, and each request in full."""
+"""Serve the request log: a list with filters, and a page for each request."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 from urllib.parse import quote
 
-from server.api.requests import LARGEST
-from server.http.query import read_number, refuse_unknown
+from server.http.query import LARGEST, read_number, refuse_unknown
 from server.store.rows import UsageRow
-from webui.shell.charts import Phase, phases
-from webui.shell.filters import Choice, People, link, model_choices
-from webui.shell.pages import OwnerPageHandler
+from webui.shell.charts import RequestPhase, phases
+from webui.shell.filters import People, SelectOption, link, model_choices
+from webui.shell.pages import PageHandler
 from workers.errors import InvalidRequest, NotFound
 from workers.run.job import Attempt
 
@@ -19,7 +18,7 @@ PARAMETERS = ("key", "model", "status", "before")
 
 
 class Ending(NamedTuple):
-    """How a request ended: a word, its tone and what it means."""
+    """How a request ended: a word, its tone and its meaning."""
 
     word: str
     tone: str
@@ -27,59 +26,60 @@ class Ending(NamedTuple):
 
 
 ENDINGS = {
-    "finished": Ending("Finished", "good", "Answered to its end."),
-    "cancelled": Ending("Stopped", "", "The client left or stopped it."),
-    "failed": Ending("Failed", "bad", "No provider could answer it."),
-    "cut": Ending("Cut off", "bad", "The provider broke off within the answer."),
+    "finished": Ending("Finished", "good", "Completed."),
+    "cancelled": Ending("Stopped", "", "The client disconnected or stopped it."),
+    "failed": Ending("Failed", "bad", "No provider answered it."),
+    "cut": Ending("Cut off", "bad", "The connection to the model was lost."),
     "timed_out": Ending(
-        "Timed out", "bad", "The provider, or the client, was silent for too long."
+        "Timed out", "bad", "The provider or the client sent nothing for too long."
     ),
-    "drained": Ending("Shut down", "warn", "The gateway was stopped meanwhile."),
-    "refused": Ending("Refused", "warn", "It was not accepted, because the queue was full."),
+    "drained": Ending("Shut down", "warn", "The gateway was stopped before its end."),
+    "refused": Ending("Refused", "warn", "The queue was full."),
 }
 
 
 def ending_of(row: UsageRow) -> Ending:
-    """Tell how a request ended; a word that is not known here stands for itself."""
+    """Return how a request ended; an unknown status is shown as it is."""
     return ENDINGS.get(row.status, Ending(row.status, "", ""))
 
 
 class Tried(NamedTuple):
-    """An attempt: its time on the clock, and how it ended as a word and a tone."""
+    """An attempt: its time, and how it ended as a word and a tone."""
 
-    time: Phase
+    time: RequestPhase
     word: str
     tone: str
 
 
 def tried(attempt: Attempt) -> Tried:
-    """Write an attempt out; what failed is told by its code, as in the gateway's log."""
+    """Return an attempt for display; a failed one shows its code, as the log does."""
     word, tone, mark = {
         "answered": ("Answered", "good", "writing"),
         "cancelled": ("Stopped", "", "waiting"),
     }.get(attempt.ending, (attempt.ending, "bad", "failed"))
     end_ms = attempt.start_ms + attempt.duration_ms
-    return Tried(Phase(attempt.deployment, mark, attempt.start_ms, end_ms), word, tone)
+    return Tried(RequestPhase(attempt.deployment, mark, attempt.start_ms, end_ms), word, tone)
 
 
 def path_of(row: UsageRow) -> str:
-    """Give the address of a request's page."""
+    """Return the path of a request's page."""
     return f"/requests/{quote(row.request_id, safe='')}"
 
 
-class RequestsPageHandler(OwnerPageHandler):
+class RequestsPageHandler(PageHandler):
     """The list at `/requests`, newest first."""
 
+    access = "owner"
     section = "Requests"
 
     async def get(self) -> None:
-        """Show one page of it; all filters are in the address."""
+        """Show one page of the list; all filters are in the URL."""
         refuse_unknown(self.request.query_arguments, PARAMETERS)
         wanted = {name: self.get_query_argument(name, "") for name in PARAMETERS}
         people = People(self.services.keys.list())
         people.check(wanted["key"])
         if wanted["status"] and wanted["status"] not in ENDINGS:
-            raise InvalidRequest(f"'status' takes {', '.join(ENDINGS)}.", param="status")
+            raise InvalidRequest(f"'status' must be one of {', '.join(ENDINGS)}.", param="status")
         before = read_number("before", wanted.pop("before"), LARGEST)
         page = await self.services.store.usage_rows(
             key_id=wanted["key"] or None,
@@ -97,7 +97,7 @@ class RequestsPageHandler(OwnerPageHandler):
             keys=people.choices(wanted["key"]),
             models=model_choices(self.services.catalog.models, wanted["model"]),
             statuses=[
-                Choice(status, ending.word, status == wanted["status"])
+                SelectOption(status, ending.word, status == wanted["status"])
                 for status, ending in ENDINGS.items()
             ],
             filtered=any(wanted.values()),
@@ -107,13 +107,14 @@ class RequestsPageHandler(OwnerPageHandler):
         )
 
 
-class RequestPageHandler(OwnerPageHandler):
+class RequestPageHandler(PageHandler):
     """One request at `/requests/ID`."""
 
+    access = "owner"
     section = "Requests"
 
     async def get(self, request_id: str) -> None:
-        """Show it; of several with the same id the newest."""
+        """Show the request; of several with the same id the newest."""
         row = await self.services.store.find_usage_row(request_id)
         if row is None:
             raise NotFound(self._why_not(request_id))
@@ -134,6 +135,6 @@ class RequestPageHandler(OwnerPageHandler):
 
     def _why_not(self, request_id: str) -> str:
         if request_id in self.services.engine.jobs:
-            return "This request has not ended yet. It is on record within a second of its end."
+            return "This request has not ended yet. It appears here within a second of its end."
         days = self.services.config.usage.retention_days
         return f"There is no such request on record. Requests stay on record for {days} days."

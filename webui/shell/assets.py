@@ -1,8 +1,8 @@
-"""Style sheets, scripts and icons: read and compressed once, served under a path that never lies.
+"""Serve style sheets, scripts and icons from memory, under paths that change with their content.
 
-The path holds a hash over all files, so whatever is served under it may be kept for ever, and a
-module's relative imports stay within the version of the page that began them. After an upgrade the
-old paths are gone: a missing file is a 404, never a page.
+The path holds a hash over all files, so browsers may keep every file for ever, and the relative
+imports of a script stay within one version. After an upgrade the old paths do not exist any more:
+a missing file is a 404, never a page.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ JOINED = {
     "css/admin.all.css": ("css/tokens.css", "css/base.css", "css/admin.css"),
     "css/docs.all.css": ("css/tokens.css", "css/base.css", "css/docs.css"),
 }
-"""Files that exist only as others laid end to end: one request in place of several."""
+"""Files that are made by joining others, so that a page needs one request for its styles."""
 COMMENTS = re.compile(rb"^[ \t]*(?://.*|/\*\*(?s:.*?)\*/[ \t]*)$", re.MULTILINE)
-"""Comments of our scripts that have their lines to themselves."""
+"""Comments that fill whole lines; those behind code stay, as a string might look like one."""
 HASH_LENGTH = 12
 GZIP = 16 + zlib.MAX_WBITS
+"""zlib writes a gzip header for window sizes from 16 on; the default is a zlib header."""
 
 
 class Asset(NamedTuple):
@@ -47,7 +48,7 @@ class Asset(NamedTuple):
 
 
 class Assets:
-    """All files by their names, and the hash that stands in every path."""
+    """All files by name, and the hash that is part of every path."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self._files = {name: _asset(name, data) for name, data in sorted(files.items())}
@@ -57,13 +58,13 @@ class Assets:
         self.build = mark.hexdigest()[:HASH_LENGTH]
 
     def path(self, name: str) -> str:
-        """Give the path of a file. Raises KeyError when there is no such file."""
+        """Return the path of a file. Raises KeyError for an unknown file."""
         if name not in self._files:
             raise KeyError(name)
         return f"/static/{self.build}/{name}"
 
     def find(self, build: str, name: str) -> Asset:
-        """Find a file of this build. Raises NotFound, for other builds too."""
+        """Return a file of this build. Raises NotFound, also for another build."""
         asset = self._files.get(name) if build == self.build else None
         if asset is None:
             raise NotFound("There is no such file in this version.")
@@ -88,13 +89,13 @@ def _read(folder: resources.abc.Traversable, prefix: str = "") -> dict[str, byte
 
 
 def without_comments(script: bytes) -> bytes:
-    """Leave the comments of a script at home; every line keeps its number."""
+    """Remove the comments of a script; every line keeps its number."""
     return COMMENTS.sub(lambda found: b"\n" * found[0].count(b"\n"), script)
 
 
 @cache
 def packaged_assets() -> Assets:
-    """Give the files of this package; they are read once and never change."""
+    """Return the files of this package, read on the first call."""
     files = _read(resources.files("webui") / "static")
     for name in files:
         if name.startswith("js/"):
@@ -104,15 +105,16 @@ def packaged_assets() -> Assets:
 
 
 class AssetHandler(BaseHandler):
-    """One file, for ever."""
+    """One static file."""
 
     access = "anyone"
 
     def get(self, build: str, name: str) -> None:
-        """Send it from memory, compressed for whoever takes that."""
+        """Send the file from memory, compressed if the client accepts gzip."""
         asset = packaged_assets().find(build, name)
         headers = {
             "Content-Type": asset.content_type,
+            # "immutable" (RFC 8246): a reload does not ask again.
             "Cache-Control": "public, max-age=31536000, immutable",
             "Cross-Origin-Resource-Policy": "same-origin",
             "Vary": "Accept-Encoding",
@@ -124,7 +126,7 @@ class AssetHandler(BaseHandler):
         self.reply(200, body, headers)
 
     def _takes_gzip(self) -> bool:
-        """Say whether gzip is among the codings the client takes (RFC 9110, 12.5.3)."""
+        """Return True if the client accepts gzip (RFC 9110, section 12.5.3)."""
         for part in self.request.headers.get("Accept-Encoding", "").split(","):
             coding, _, quality = part.partition(";")
             if coding.strip().lower() in ("gzip", "*"):

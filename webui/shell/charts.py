@@ -1,7 +1,7 @@
-"""Charts as SVG, made on the server: bars that stand for days, and the phases of a request.
+"""Draw charts as SVG on the server: stacked bars, and the phases of a request.
 
-Widths are percentages and heights are pixels, so that a chart fits every screen while its text
-keeps its size. Colours are classes of the style sheet. All text is escaped here.
+Widths are percentages and heights are pixels, so that a chart fits every screen and its text keeps
+its size. Colours are classes of the style sheet. All text is escaped here.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Series(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Add up all bars."""
+        """Return the sum of all bars."""
         return sum(self.values)
 
 
 class BarChart(NamedTuple):
-    """Stacked bars. `labels` stand below some bars, `names` tell each bar in full.
+    """Stacked bars. `labels` are written below some of the bars, `names` are full.
 
-    `write` gives a value with its unit, `write_tick` the same for the axis.
+    `write` formats a value with its unit, `write_tick` a value of the axis.
     """
 
     title: str
@@ -48,12 +48,12 @@ class BarChart(NamedTuple):
     write_tick: Callable[[int], str]
 
     def totals(self) -> list[int]:
-        """Give the height of each bar, in its unit."""
+        """Return the height of each bar, in its unit."""
         return [sum(one.values[place] for one in self.series) for place in range(len(self.names))]
 
 
 def ticks(most: int) -> list[int]:
-    """Give round numbers from 0 to `most` or just above it, evenly spaced, at most five."""
+    """Return evenly spaced round numbers, at most five, from 0 to `most` or just above it."""
     least = max(-(-most // MOST_TICKS), 1)
     magnitude = 10 ** (len(str(least)) - 1)
     step = next(one * magnitude for one in STEPS if one * magnitude >= least)
@@ -61,7 +61,7 @@ def ticks(most: int) -> list[int]:
 
 
 def stacked_bars(chart: BarChart) -> str:
-    """Draw bars with their axis; the picture has the chart's title and description."""
+    """Return the bars with their axis as SVG, with title and description."""
     marks = ticks(max(chart.totals(), default=0))
     top = marks[-1]
     axis = "".join(
@@ -86,7 +86,7 @@ def stacked_bars(chart: BarChart) -> str:
 
 
 def _height(value: int, top: int) -> float:
-    """Give the y of a value."""
+    """Return the y coordinate of a value."""
     return round(PLOT_TOP + PLOT_HEIGHT * (1 - value / top), 2)
 
 
@@ -94,13 +94,13 @@ def _bar(chart: BarChart, place: int, top: int) -> str:
     slot = 100 / len(chart.names)
     width = slot * _fullness(len(chart.names))
     left = slot * place + (slot - width) / 2
-    told = [f"{chart.names[place]}: {chart.write(sum(s.values[place] for s in chart.series))}"]
+    lines = [f"{chart.names[place]}: {chart.write(sum(s.values[place] for s in chart.series))}"]
     parts, below = [], 0
     for one in chart.series:
         value = one.values[place]
         if not value:
             continue
-        told.append(f"{one.name}: {chart.write(value)}")
+        lines.append(f"{one.name}: {chart.write(value)}")
         y, foot = _height(below + value, top), _height(below, top)
         below += value
         parts.append(
@@ -108,21 +108,21 @@ def _bar(chart: BarChart, place: int, top: int) -> str:
             f' y="{y:g}" height="{foot - y:.2f}"/>'
         )
     return (
-        f"<g><title>{html.escape(chr(10).join(told))}</title>"
+        f"<g><title>{html.escape(chr(10).join(lines))}</title>"
         f'<rect class="slot" x="{slot * place:.3f}%" width="{slot:.3f}%"'
         f' y="{PLOT_TOP}" height="{PLOT_HEIGHT}"/>{"".join(parts)}</g>'
     )
 
 
 def _fullness(bars: int) -> float:
-    """Give how much of its slot a bar fills: a few wide bars would look like a wall."""
+    """Return the share of its slot that a bar fills; a few wide bars would look like a wall."""
     if bars <= 10:
         return 0.45
     return 0.7 if bars <= 40 else 0.8
 
 
 def _labels(labels: Sequence[str]) -> str:
-    """Write some of the labels, evenly spaced, the first and the last among them."""
+    """Return some of the labels, evenly spaced, with the first and the last."""
     shown = min(len(labels), MOST_LABELS)
     places = [round(n * (len(labels) - 1) / max(shown - 1, 1)) for n in range(shown)]
     slot, parts = 100 / max(len(labels), 1), []
@@ -139,8 +139,8 @@ def _labels(labels: Sequence[str]) -> str:
     return "".join(parts)
 
 
-class Phase(NamedTuple):
-    """A part of a request's time, in milliseconds since it came."""
+class RequestPhase(NamedTuple):
+    """A part of a request's time, in milliseconds from its arrival."""
 
     name: str
     mark: str
@@ -149,11 +149,11 @@ class Phase(NamedTuple):
 
     @property
     def took_ms(self) -> int:
-        """Give how long it took."""
+        """Return the duration."""
         return self.end_ms - self.start_ms
 
     def bar(self, total_ms: int) -> str:
-        """Draw it on a line that stands for `total_ms`; at least a sliver can be seen."""
+        """Return a bar on a line that stands for `total_ms`; it is wide enough to be seen."""
         whole = max(total_ms, 1)
         width = max(self.took_ms / whole * 100, 0.5)
         left = min(self.start_ms / whole * 100, 100 - width)
@@ -165,19 +165,19 @@ class Phase(NamedTuple):
         )
 
 
-def phases(queued_ms: int, ttft_ms: int | None, duration_ms: int) -> list[Phase]:
+def phases(queued_ms: int, ttft_ms: int | None, duration_ms: int) -> list[RequestPhase]:
     """Split a request's time: in the queue, until the first token, writing.
 
-    The clocks are rounded one by one, so they are put into order here. Without a first token there
-    was no writing.
+    The three times are rounded one by one, so they may overlap by a millisecond; here they are put
+    in order. Without a first token there is no writing.
     """
     end = max(duration_ms, queued_ms, ttft_ms or 0)
     queued = min(queued_ms, end if ttft_ms is None else ttft_ms)
-    waiting = Phase("Queued", "queued", 0, queued)
+    waiting = RequestPhase("Queued", "queued", 0, queued)
     if ttft_ms is None:
-        return [waiting, Phase("First token", "waiting", queued, end)]
+        return [waiting, RequestPhase("First token", "waiting", queued, end)]
     return [
         waiting,
-        Phase("First token", "waiting", queued, ttft_ms),
-        Phase("Writing", "writing", ttft_ms, end),
+        RequestPhase("First token", "waiting", queued, ttft_ms),
+        RequestPhase("Writing", "writing", ttft_ms, end),
     ]

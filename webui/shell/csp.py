@@ -1,7 +1,7 @@
-"""The headers that protect every page: a browser is to load nothing that is not ours.
+"""The headers that protect every page: browsers may load only files of this server.
 
-Trusted Types are required and no policy may be made, so text that reaches a script cannot become
-markup by accident: whatever a model writes is put together as DOM nodes.
+Trusted Types are required and no policy may be created (W3C Trusted Types, `trusted-types 'none'`),
+so scripts cannot turn text into markup: what a model writes becomes DOM text nodes.
 """
 
 from __future__ import annotations
@@ -30,4 +30,4 @@ PAGE_HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 SECURE_HEADERS = {"Cross-Origin-Opener-Policy": "same-origin"}
-"""Those that browsers heed over https only, and complain about elsewhere."""
+"""Browsers obey this header over HTTPS only and print a warning about it over HTTP."""

@@ -1,31 +1,31 @@
-"""Numbers in words, as the scripts of the pages write them too: each with its unit."""
+"""Format numbers and times with their units, in the same way as the scripts of the pages."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from workers.units import HOUR_S, MILLION
+from workers.units import HOUR_S
 
 UNITS = ("", "K", "M", "B", "T")
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 NONE = "\N{EN DASH}"
-"""What stands where a figure is not known."""
+"""Shown in place of an unknown figure."""
 MOST_PERCENT = 1000
-"""A larger growth is told as a factor."""
+"""A larger growth is shown as a factor."""
 
 
 def count(number: int) -> str:
-    """Write a number out: 1,204."""
+    """Return a number in full: 1,204."""
     return f"{number:,}"
 
 
 def plural(number: int, one: str, more: str = "") -> str:
-    """Write 1 request, 2 requests."""
+    """Return a number with its noun: 1 request, 2 requests."""
     return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
 def short(number: int) -> str:
-    """Write a number shortly: 131K, 1.3K, 1M."""
+    """Return a short number: 131K, 1.3K, 1M."""
     value, place = float(number), 0
     while value >= 999.5 and place < len(UNITS) - 1:
         value /= 1000
@@ -36,24 +36,8 @@ def short(number: int) -> str:
     return figure.removesuffix(".0") + UNITS[place]
 
 
-def money(microusd: int) -> str:
-    """Write an amount of micro-dollars: $0.0042, $1,204.50."""
-    if microusd == 0:
-        return "$0"
-    if microusd < 100:
-        return "<$0.0001"
-    dollars = microusd / MILLION
-    return f"${dollars:.4f}" if microusd < MILLION else f"${dollars:,.2f}"
-
-
-def exact_money(microusd: int) -> str:
-    """Write an amount with all its places: $0.000042."""
-    figure = f"{microusd // MILLION:,}.{microusd % MILLION:06}".rstrip("0")
-    return "$" + figure.removesuffix(".")
-
-
 def duration(ms: int) -> str:
-    """Write a time: 84 ms, 1.24 s, 12.4 s, 2 min 5 s, 1 h 4 min."""
+    """Return a duration: 84 ms, 1.24 s, 12.4 s, 2 min 5 s, 1 h 4 min."""
     if ms < 1000:
         return f"{ms} ms"
     if ms < 99_950:
@@ -65,7 +49,7 @@ def duration(ms: int) -> str:
 
 
 def change(now: int, before: int) -> str:
-    """Write how much more that is than before: +12 %, 25 times; "": before was nothing."""
+    """Return the growth since before: +12 %, 25 times; "" when there was nothing before."""
     if before <= 0:
         return ""
     percent = (now - before) * 100 / before
@@ -77,7 +61,7 @@ def change(now: int, before: int) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """Write a part of a whole: 12 %, 0.4 %."""
+    """Return a part of a whole: 12 %, 0.4 %."""
     percent = part * 100 / whole if whole else 0.0
     if 0 < percent < 0.1:
         return "<0.1 %"
@@ -85,10 +69,10 @@ def share(part: int, whole: int) -> str:
 
 
 def moment(at: float) -> str:
-    """Write an instant (Unix seconds) in UTC: 2026-11-25 03:57:45."""
+    """Return an instant (Unix seconds) in UTC: 2026-11-25 03:57:45."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def exact_moment(at: float) -> str:
-    """Write an instant for machines, and in full for people: 2026-11-25T03:57:45.120Z."""
+    """Return an instant as ISO 8601 with milliseconds: 2026-11-25T03:57:45.120Z."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -1,4 +1,4 @@
-"""Whose requests and of which model: the choices that the owner's lists offer, and their names."""
+"""Name the keys and models of the owner's lists, and offer them as filters."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from server.store.key import Key
 from workers.errors import InvalidRequest
 
 NOT_KEYS = {"owner": "Owner", "guest": "Guests"}
-"""Those whose requests are on record without a key of their own."""
+"""Callers without a key of their own, by the key id of their rows."""
 
 
-class Choice(NamedTuple):
-    """One option of a select."""
+class SelectOption(NamedTuple):
+    """One option of a select element."""
 
     value: str
     label: str
@@ -23,7 +23,7 @@ class Choice(NamedTuple):
 
 
 class People:
-    """Everybody whose requests may be on record, by the id that stands in the rows."""
+    """All callers whose requests may be on record, by the key id of their rows."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
         taken = Counter([*NOT_KEYS.values(), *(key.name for key in keys)])
@@ -37,38 +37,38 @@ class People:
         return key_id in self._names
 
     def name(self, key_id: str) -> str:
-        """Name somebody; of keys with the same name each has its redacted secret beside it."""
+        """Return the name; keys that share a name get their redacted secret added."""
         return self._names.get(key_id, key_id)
 
     def state(self, key_id: str) -> str:
-        """Say what is to be known of a key beside its name; mostly nothing."""
+        """Return "revoked" for a revoked key, else ""."""
         return "revoked" if key_id in self._gone else ""
 
     def label(self, key_id: str) -> str:
-        """Name somebody with what is to be known."""
+        """Return the name and the state."""
         return ", ".join(part for part in (self.name(key_id), self.state(key_id)) if part)
 
     def check(self, key_id: str) -> None:
-        """Refuse a filter for somebody there never was."""
+        """Raise InvalidRequest for a filter with an unknown key id."""
         if key_id and key_id not in self:
             raise InvalidRequest(
-                "There is no key with this id; 'owner' and 'guest' stand for those without one.",
+                "There is no key with this id. Use 'owner' or 'guest' for requests without a key.",
                 param="key",
             )
 
-    def choices(self, chosen: str) -> list[Choice]:
-        """List everybody for a select, first those without a key."""
+    def choices(self, chosen: str) -> list[SelectOption]:
+        """Return the options of a select element, those without a key first."""
         keys = sorted(set(self._names) - set(NOT_KEYS), key=lambda one: self.name(one).casefold())
-        return [Choice(one, self.label(one), one == chosen) for one in (*NOT_KEYS, *keys)]
+        return [SelectOption(one, self.label(one), one == chosen) for one in (*NOT_KEYS, *keys)]
 
 
-def model_choices(known: Iterable[str], chosen: str) -> list[Choice]:
-    """List models for a select; the chosen one too when it has left the catalog."""
+def model_choices(known: Iterable[str], chosen: str) -> list[SelectOption]:
+    """Return the options for models; the chosen one too when it has left the catalog."""
     models = sorted({*known, chosen} - {""})
-    return [Choice(one, one, one == chosen) for one in models]
+    return [SelectOption(one, one, one == chosen) for one in models]
 
 
 def link(path: str, **parameters: object) -> str:
-    """Write a path with those parameters that have a value."""
+    """Return a path with the parameters that have a value."""
     stated = {name: str(value) for name, value in parameters.items() if value not in (None, "")}
     return f"{path}?{urlencode(stated)}" if stated else path

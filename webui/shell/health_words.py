@@ -1,15 +1,17 @@
-"""What cards say about how well a model has answered in the last hour: a dot and a few words."""
+"""Describe how well a model has answered in the last hour: a dot and a few words."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import msgspec
+
 from server.accounting.model_health import Health, ModelHealth
-from server.api.models import describe_model
+from server.shapes.model_object import model_object
 from workers.catalog.catalog import Model
 
-WORTH_TELLING = 0.05
-"""The share of failures from which on it is told."""
+WORTH_SHOWING = 0.05
+"""The share of failures from which on it is shown."""
 
 
 class HealthWords(NamedTuple):
@@ -21,14 +23,14 @@ class HealthWords(NamedTuple):
 
 
 def describe_card(model: Model, health: ModelHealth) -> dict[str, Any]:
-    """Describe a model as the API does, and how it has done where it can be asked."""
-    described = describe_model(model)
-    told = health_words(health.find(model.id)) if described["available"] else None
-    return described | {"health": told._asdict() if told is not None else None}
+    """Return a model as the API shows it, with its health if it is available."""
+    described: dict[str, Any] = msgspec.to_builtins(model_object(model))
+    words = health_words(health.find(model.id)) if described["available"] else None
+    return described | {"health": words._asdict() if words is not None else None}
 
 
 def health_words(health: Health | None) -> HealthWords | None:
-    """Say how a model has done; None: nothing that could be told."""
+    """Return a model's health in words, or None when there is nothing to report."""
     if health is None:
         return None
     share = health.failures / health.requests
@@ -39,14 +41,14 @@ def health_words(health: Health | None) -> HealthWords | None:
     if health.failing:
         return HealthWords("bad", "failing", about)
     words = f"{speed} to first token" if speed else ""
-    if share >= WORTH_TELLING and (words or health.failures > 1):
+    if share >= WORTH_SHOWING and (words or health.failures > 1):
         failed = f"{share * 100:.0f} % failed"
         return HealthWords("warn", f"{words}, {failed}" if words else failed, about)
     return HealthWords("good", words, about) if words else None
 
 
 def first_token(ttft_ms: int) -> str:
-    """Write a time to first token: 0.4 s, 12 s."""
+    """Return a time to first token in words: 0.4 s, 12 s."""
     if ttft_ms < 100:
         return "<0.1 s"
     return f"{ttft_ms / 1000:.1f} s" if ttft_ms < 9_950 else f"{ttft_ms / 1000:.0f} s"

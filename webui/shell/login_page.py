@@ -1,23 +1,21 @@
-"""Sign-in: any key, given once, becomes a session; sign-out ends it."""
+"""Serve the sign-in page, which turns a key into a session, and sign-out."""
 
 from __future__ import annotations
 
 import time
-from typing import ClassVar
 
 from server.identity.authentication import OWNER_SCOPE, presented_key, session_cookie_name
 from server.identity.sessions import ABSOLUTE_S
 from server.keys.secret import digest_of
-from webui.shell.pages import PageHandler
+from webui.shell.pages import SMALL_FORM_BYTES, PageHandler
 from workers.errors import InvalidKey
-from workers.units import KIB
 
-FORM_BYTES = 16 * KIB
 LONGEST_NEXT = 2000
 
 
 def own_path(wanted: str) -> str:
-    """Give where to go after signing in: a path of this server, or the front page."""
+    """Return the path to go to after signing in, or "/" for anything but a local path."""
+    # Browsers read "//host" and "/\host" as another host (WHATWG URL, relative slash state).
     plain = wanted.isascii() and wanted.isprintable() and "\\" not in wanted
     if not plain or not wanted.startswith("/") or wanted.startswith("//"):
         return "/"
@@ -27,10 +25,10 @@ def own_path(wanted: str) -> str:
 class LoginHandler(PageHandler):
     """The sign-in page."""
 
-    body_limit: ClassVar[int | None] = FORM_BYTES
+    body_limit = SMALL_FORM_BYTES
 
     def get(self) -> None:
-        """Show the form, or go on when somebody is signed in."""
+        """Show the form, or redirect a visitor who is signed in already."""
         visitor = self.visitor()
         wanted = own_path(self.get_query_argument("next", "/"))
         if visitor is not None and visitor.kind != "guest":
@@ -39,7 +37,7 @@ class LoginHandler(PageHandler):
             self.show("login.html", wanted=wanted, problem="")
 
     async def post(self) -> None:
-        """Turn a key into a session; a wrong one is told so, and counted."""
+        """Turn a key into a session; a wrong key is counted and the form is shown again."""
         fields = self.take_form()
         wanted = own_path(fields.get("next", "/"))
         services, address = self.services, self._guest_scope()
@@ -49,7 +47,7 @@ class LoginHandler(PageHandler):
             principal = services.authentication.principal_of(secret, time.time())
         except InvalidKey:
             services.wrong_sign_ins.add(address)
-            problem = "This key is not known here, or it is no longer good."
+            problem = "This key is invalid or has expired."
             self.show("login.html", 401, wanted=wanted, problem=problem)
             return
         end_session(self)
@@ -62,10 +60,10 @@ class LoginHandler(PageHandler):
 class LogoutHandler(PageHandler):
     """The end of a session."""
 
-    body_limit: ClassVar[int | None] = FORM_BYTES
+    body_limit = SMALL_FORM_BYTES
 
     def post(self) -> None:
-        """End it and go to the front page; without one, just go."""
+        """End the session, if there is one, and redirect to the front page."""
         self.take_form()
         end_session(self)
         name = session_cookie_name(secure=self.is_secure())
@@ -73,7 +71,7 @@ class LogoutHandler(PageHandler):
 
 
 def end_session(page: PageHandler) -> None:
-    """End the session that a page was asked with, if there is one."""
+    """End the session of the page's request, if there is one."""
     services, headers = page.services, page.request.headers
     visit = services.authentication.find_session(headers, time.time(), secure=page.is_secure())
     session = services.sessions.find(visit.cookie, time.time()) if visit is not None else None

@@ -1,4 +1,4 @@
-"""What every page is made with: the shell's values, the protecting headers, errors as pages."""
+"""Provide what every page uses: the shell's values, protecting headers, errors as pages."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from webui.shell.assets import packaged_assets
 from webui.shell.csp import PAGE_HEADERS, SECURE_HEADERS
 from webui.shell.visitor import VisitorHandler
 from workers.errors import GatewayError, NotFound
+from workers.units import KIB
 
 TEMPLATES = Loader(str(resources.files("webui") / "templates"), whitespace="all")
+FORM_BYTES = 64 * KIB
+SMALL_FORM_BYTES = 16 * KIB
 THEME_COOKIE = "roxy_theme"
 THEMES = ("light", "dark")
 NAV = (("Chat", "/"), ("Docs", "/docs"))
@@ -27,11 +30,11 @@ OWNER_NAV = (
     ("Live", "/live"),
 )
 
-LOST_CLIENT = "There is nothing at this path. The API is under /api/v1: end the base URL with that."
+LOST_CLIENT = "Nothing is served at this path. The base URL of the API ends with /api/v1."
 
 
 def icon(name: str) -> str:
-    """Give an icon of the sprite as markup; it says nothing to a screen reader."""
+    """Return an icon of the sprite as markup that screen readers skip."""
     path = html.escape(f"{packaged_assets().path('icons.svg')}#{name}")
     return f'<svg class="icon" aria-hidden="true"><use href="{path}"/></svg>'
 
@@ -40,8 +43,9 @@ class PageHandler(VisitorHandler):
     """A page; its errors are pages too."""
 
     access = "anyone"
+    body_limit: ClassVar[int | None] = FORM_BYTES
     section: ClassVar[str] = ""
-    """Which entry of the navigation is this page's."""
+    """The entry of the navigation that is marked as current."""
 
     def show(
         self,
@@ -56,7 +60,7 @@ class PageHandler(VisitorHandler):
         self.reply(status, body, headers)
 
     def shell(self, headers: dict[str, str]) -> dict[str, object]:
-        """Give what `base.html` shows; a cookie that it makes is put into `headers`."""
+        """Return the values of `base.html`; a cookie that is made for it goes into `headers`."""
         visitor = self.visitor()
         return {
             "asset": packaged_assets().path,
@@ -71,38 +75,32 @@ class PageHandler(VisitorHandler):
         }
 
     def theme(self) -> str:
-        """Give the theme that the visitor has chosen; "": the system's."""
+        """Return the theme that the visitor has chosen, or "" for that of the system."""
         chosen = find_cookie(self.request.headers, THEME_COOKIE)
         return chosen if chosen in THEMES else ""
 
     def base_url(self) -> str:
-        """Give the address of this gateway as clients are to use it."""
+        """Return the URL of this gateway as clients reach it."""
         request = self.request
         return self.services.config.server.base_url or f"{request.protocol}://{request.host}"
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
-        """Give the error as a page."""
+        """Return the error as a page."""
         page = TEMPLATES.load("error.html")
         body = page.generate(**self.shell({}), error=error, request_id=self.request_id)
         return body, PAGE_HEADERS["Content-Type"]
 
     def add_headers(self, headers: dict[str, str]) -> None:
-        """Give every page, error pages included, the same protection."""
+        """Add the protecting headers to every page, error pages included."""
         headers.update(PAGE_HEADERS)
         if self.is_secure():
             headers.update(SECURE_HEADERS)
 
 
-class OwnerPageHandler(PageHandler):
-    """A page of the owner's; guests are sent to sign in, key holders refused."""
-
-    access = "owner"
-
-
 def who(visitor: Principal | None) -> str:
-    """Name a visitor as the page does."""
+    """Return the name of a visitor for display."""
     if visitor is None:
-        return "Nobody"
+        return "Not signed in"
     if visitor.is_owner:
         return "Owner"
     return visitor.key.name if visitor.key is not None else "Guest"
@@ -111,16 +109,16 @@ def who(visitor: Principal | None) -> str:
 class NoSuchPageHandler(PageHandler):
     """Any path outside /api that does not exist.
 
-    Clients of the API come here with a wrong base URL, mostly `/v1`: they would show their users
-    nothing of a page.
+    API clients with a wrong base URL, mostly `/v1`, come here too; they get the error as JSON,
+    because they would not show a page to their users.
     """
 
     def check_head(self) -> None:
         """Refuse every method."""
-        raise NotFound(LOST_CLIENT if self._by_a_client() else "There is no such page.")
+        raise NotFound(LOST_CLIENT if self._by_a_client() else "This page does not exist.")
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
-        """Give browsers a page, and clients of the API its error."""
+        """Return a page for browsers and the API's error for its clients."""
         return (
             BaseHandler.render_error(self, error)
             if self._by_a_client()

@@ -1,4 +1,4 @@
-"""What handlers of pages know of their visitor: who it is, and whether a form is theirs."""
+"""Identify the visitor of a page, and check that forms come from pages of this server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_FIELDS = 1100
 
 
 class SignInFirst(Forbidden):
-    """The visitor is sent to the sign-in page, and from there to where they wanted to go."""
+    """A redirect to the sign-in page, and from there back to the wanted page."""
 
     status = 303
     summary = "Sign in to see this page."
@@ -32,7 +32,7 @@ class SignInFirst(Forbidden):
         self.wanted = wanted
 
     def headers(self) -> dict[str, str]:
-        """Give the way to the sign-in page."""
+        """Return the location of the sign-in page."""
         return super().headers() | {"Location": f"/login?next={quote(self.wanted, safe='/')}"}
 
 
@@ -44,31 +44,32 @@ class VisitorHandler(BaseHandler):
     _mark = ""
 
     def visitor(self) -> Principal | None:
-        """Tell who asks; None: nobody who could do anything."""
+        """Return the principal, or None for an anonymous visitor."""
         visit = self._find_visit()
         return visit.principal if visit is not None else None
 
     def xsrf(self, headers: dict[str, str]) -> str:
-        """Give the token that the page's forms and scripts send back.
+        """Return the token that the page's forms and scripts send back.
 
-        A browser without a session or a guest's cookie is given one in `headers`.
+        It is bound to a cookie; a browser without one gets a guest's cookie in `headers`.
         """
         if not self._mark:
             self._mark = self._find_mark() or self._make_mark(headers)
         return self.services.guests.xsrf_token(self._mark)
 
     def take_form(self) -> dict[str, str]:
-        """Read a form that a page of ours has sent; of doubled fields the last one counts.
+        """Return the fields of a form; of repeated fields the last one counts.
 
-        Raises Forbidden when it is not from such a page, InvalidRequest.
+        Raises Forbidden when the form does not come from a page of this server, and InvalidRequest.
         """
         if self.request.headers.get("Content-Type", "").partition(";")[0].strip() != FORM:
             raise InvalidRequest(f"Send a form as {FORM}.")
         try:
+            # parse_qsl raises ValueError for more fields than max_num_fields, too.
             text = self.take_body().decode()
             fields = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
         except ValueError as error:
-            raise InvalidRequest("The form cannot be read.") from error
+            raise InvalidRequest("The form is not valid: it must be URL-encoded UTF-8.") from error
         if presented_key(self.request.headers) is None:
             if not from_own_page(self.request.headers, safe=False):
                 raise Forbidden("This form was not sent by a page of this server.")
@@ -77,14 +78,14 @@ class VisitorHandler(BaseHandler):
         return fields
 
     def redirect_to(self, path: str, headers: dict[str, str] | None = None) -> None:
-        """Send the browser to another page, whatever the method was."""
+        """Redirect the browser; with 303 it sends a GET, whatever the method was."""
         self.reply(303, b"", {"Location": path} | (headers or {}))
 
     def _authenticate(self) -> Principal:
         visitor = self.visitor()
         if visitor is not None and not (self.access == "owner" and visitor.kind == "guest"):
             return visitor
-        if self.method in SAFE_METHODS:
+        if self.method in SAFE_METHODS:  # after a redirect, a form would be lost
             raise SignInFirst(self.request.uri or "/")
         raise InvalidKey
 
@@ -106,7 +107,7 @@ class VisitorHandler(BaseHandler):
         return self._visit
 
     def _find_mark(self) -> str:
-        """Find the cookie that tokens are bound to: the session's, else the guest's."""
+        """Return the cookie that tokens are bound to: the session's, else the guest's."""
         visit = self._find_visit()
         if visit is not None and visit.cookie:
             return visit.cookie
@@ -123,6 +124,7 @@ class VisitorHandler(BaseHandler):
         return cookie
 
     def cookie(self, name: str, value: str, max_age_s: int) -> str:
-        """Write a cookie that scripts cannot read and other sites cannot use."""
+        """Return a cookie that scripts cannot read and other sites cannot use."""
+        # The prefix __Host- demands Path=/, Secure and no Domain (RFC 6265bis, 4.1.3.2).
         secure = "; Secure" if self.is_secure() else ""
         return f"{name}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict{secure}"

@@ -1,16 +1,16 @@
-"""The bars of the usage page: one per day (or week, or month), stacked by model."""
+"""Draw the bars of the usage page: one per day, week or month, stacked by model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from server.api.usage import add_up
-from server.http.query import Span
+from server.accounting.usage_sums import Span, add_up
 from server.store.rows import UsageDay
 from webui.shell.charts import BarChart, Series, stacked_bars
-from webui.shell.figures import count, exact_money, money, plural, short
+from webui.shell.figures import count, plural, short
+from workers.money import exactly, rounded
 
 Metric = Literal["requests", "tokens", "cost"]
 METRICS: dict[Metric, str] = {"requests": "Requests", "tokens": "Tokens", "cost": "Cost"}
@@ -21,7 +21,7 @@ OTHERS = "others"
 
 
 class Drawing(NamedTuple):
-    """A chart, as a picture and as what its table needs; `brief` writes a value in its legend."""
+    """A chart as a picture, with the data of its table; `brief` formats values in the legend."""
 
     chart: BarChart
     svg: str
@@ -29,7 +29,7 @@ class Drawing(NamedTuple):
     brief: Callable[[int], str]
 
     def rows(self) -> list[tuple[str, list[str], str]]:
-        """Give the table: a name, a figure per series and their sum, for each bar."""
+        """Return the table: for each bar its name, a figure per series and their sum."""
         write = self.chart.write
         return [
             (name, [write(one.values[place]) for one in self.chart.series], write(total))
@@ -39,40 +39,40 @@ class Drawing(NamedTuple):
         ]
 
     def total(self) -> str:
-        """Give the sum of all bars."""
+        """Return the sum of all bars."""
         return self.chart.write(sum(self.chart.totals()))
 
 
-def value_of(row: dict[str, Any], metric: Metric) -> int:
-    """Give what a group of `add_up` weighs in a metric."""
+def value_of(sums: UsageDay, metric: Metric) -> int:
+    """Return the value of a metric in sums of `add_up`."""
     if metric == "tokens":
-        return int(row["prompt_tokens"] + row["completion_tokens"])
-    return int(row["cost_microusd" if metric == "cost" else "requests"])
+        return sums.prompt_tokens + sums.completion_tokens
+    return sums.cost_microusd if metric == "cost" else sums.requests
 
 
 def writer(metric: Metric) -> Callable[[int], str]:
-    """Give how a value is written in full, with its unit."""
+    """Return the function that formats a value in full, with its unit."""
     if metric == "cost":
-        return exact_money
+        return exactly
     return lambda value: plural(value, "token" if metric == "tokens" else "request")
 
 
 def unit_of(span: Span) -> str:
-    """Choose what a bar stands for, so that there are not too many."""
+    """Return the unit of a bar that keeps the number of bars readable."""
     if span.days <= MOST_DAYS:
         return "day"
     return "week" if span.days <= MOST_WEEK_DAYS else "month"
 
 
 def bar_of(day: date, unit: str) -> date:
-    """Give the first day of the bar that a day belongs to; weeks begin on Monday."""
-    if unit == "week":
+    """Return the first day of the bar that a day belongs to; weeks begin on Monday (ISO 8601)."""
+    if unit == "week":  # not before 0001-01-01, the first day that `date` has
         return date.fromordinal(max(day.toordinal() - day.weekday(), 1))
     return day.replace(day=1) if unit == "month" else day
 
 
 def bars_of(span: Span, unit: str) -> list[date]:
-    """List the bars of a span, those without use too."""
+    """Return the bars of a span, those without usage too."""
     days = (span.first + timedelta(days=number) for number in range(span.days))
     return list(dict.fromkeys(bar_of(day, unit) for day in days))
 
@@ -90,22 +90,22 @@ def draw(days: Sequence[UsageDay], span: Span, metric: Metric) -> Drawing:
     chart = BarChart(title, "", labels, names, series, write, tick)
     totals = chart.totals()
     most = max(totals)
-    told = f"{span.first} to {span.last}, UTC: {write(sum(totals))} in all"
+    summary = f"{span.first} to {span.last}, UTC: {write(sum(totals))} in all"
     if most:
-        told += f"; the most on {names[totals.index(most)]}: {write(most)}"
-    chart = chart._replace(description=f"{told}. The table after the chart has every number.")
-    return Drawing(chart, stacked_bars(chart), unit, money if metric == "cost" else write)
+        summary += f"; the most on {names[totals.index(most)]}: {write(most)}"
+    chart = chart._replace(description=f"{summary}. The table after the chart has every number.")
+    return Drawing(chart, stacked_bars(chart), unit, rounded if metric == "cost" else write)
 
 
 def stack(
     days: Sequence[UsageDay], bars: Sequence[date], unit: str, metric: Metric
 ) -> list[Series]:
-    """Give a series per model, the largest first; the smallest share the last colour."""
+    """Return a series per model, the largest first; the smallest models share the last colour."""
     place_of = {bar: place for place, bar in enumerate(bars)}
     values: dict[str, list[int]] = {}
     for row in add_up(days, ("day", "model")):
-        place = place_of[bar_of(date.fromisoformat(row["day"]), unit)]
-        values.setdefault(row["model"], [0] * len(bars))[place] += value_of(row, metric)
+        place = place_of[bar_of(date.fromisoformat(row.day), unit)]
+        values.setdefault(row.model, [0] * len(bars))[place] += value_of(row, metric)
     ranked = sorted(values.items(), key=lambda one: (-sum(one[1]), one[0]))
     shown = min(len(ranked), MOST_COLOURS)
     series = [Series(name, f"s{n}", own) for n, (name, own) in enumerate(ranked[:shown], 1)]
@@ -123,5 +123,5 @@ def _name(bar: date, unit: str) -> str:
 
 
 def _money_tick(microusd: int) -> str:
-    figure = exact_money(microusd)
+    figure = exactly(microusd)
     return figure + "0" if "." in figure and len(figure.partition(".")[2]) == 1 else figure

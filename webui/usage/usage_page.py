@@ -1,38 +1,35 @@
-"""Usage for the owner: what was used in a span of days, by model, key and day.
+"""Serve the usage page: what was used in a span of days, by model, key and day.
 
-Everything that is chosen is in the address, so a view can be kept, sent and gone back to.
+Every choice is in the URL, so a view can be bookmarked and shared.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from msgspec import Struct, structs
 
-from server.api.usage import add_up
-from server.http.query import Span, read_span, refuse_unknown
+from server.accounting.usage_sums import DAYS_SHOWN, Grouping, Span, add_up, read_span
+from server.http.query import refuse_unknown
 from server.store.rows import UsageDay
 from webui.shell.filters import People, link, model_choices
-from webui.shell.pages import OwnerPageHandler
+from webui.shell.pages import PageHandler
 from webui.usage.usage_chart import METRICS, Metric, draw
 from webui.usage.usage_table import Ranking, rank
 from webui.usage.usage_tiles import Sums, Tile, tiles
 from workers.errors import InvalidRequest
 
 PRESETS = (7, 30, 90)
-DAYS_SHOWN = 30
-GROUPS = {"model": "Model", "key": "Key", "day": "Day"}
+GROUPS: dict[Grouping, str] = {"model": "Model", "key": "Key", "day": "Day"}
 PARAMETERS = ("days", "start", "end", "model", "key", "metric", "by")
 MOST_SINGLE_REQUESTS = 50_000
-"""Of how many single requests a percentile is found: some 50 ms in the database's thread."""
-
-Group = Literal["model", "key", "day"]
+"""The percentile reads single requests: 50,000 take about 50 ms in the database's thread."""
 
 
 class View(Struct, frozen=True):
-    """What the address asks for; `start` and `end` as they were typed go before `days`."""
+    """The choices in the URL; `start` and `end` as typed take precedence over `days`."""
 
     days: int = DAYS_SHOWN
     start: str = ""
@@ -40,26 +37,26 @@ class View(Struct, frozen=True):
     model: str = ""
     key: str = ""
     metric: Metric = "requests"
-    by: Group = "model"
+    by: Grouping = "model"
 
     @property
     def preset(self) -> int:
-        """Give the days of the preset in use; 0: days of one's own."""
+        """Return the number of days of the chosen preset, or 0 when days were typed."""
         return 0 if self.start or self.end else self.days
 
     def span(self) -> Span:
-        """Give the days that are meant. Raises InvalidRequest."""
+        """Return the chosen days. Raises InvalidRequest."""
         return read_span(self.start, self.end, self.days)
 
     def link(self, place: str = "", **changes: object) -> str:
-        """Give the address of this view with some changes; what is usual is left away."""
+        """Return the URL of this view with some changes; defaults are left out."""
         stated = structs.asdict(structs.replace(self, **changes))
         usual = structs.asdict(View())
         different = {name: value for name, value in stated.items() if value != usual[name]}
         return link("/usage", **different) + place
 
     def csv(self, span: Span) -> str:
-        """Give the address of the table as a file."""
+        """Return the URL of the table as a CSV file."""
         return link(
             "/api/v1/usage",
             format="csv",
@@ -72,20 +69,21 @@ class View(Struct, frozen=True):
 
 
 class Found(NamedTuple):
-    """The sums of the span and of the one before it; None: the calendar has none.
+    """The sums of the span and of the span before it (None before the year 1).
 
-    `days` are those of everybody together, `groups` those of the table.
+    `days` are summed over all keys, `groups` are the rows of the table.
     """
 
     days: Sequence[UsageDay]
-    groups: list[dict[str, Any]]
+    groups: list[UsageDay]
     now: Sums
     before: Sums | None
 
 
-class UsagePageHandler(OwnerPageHandler):
+class UsagePageHandler(PageHandler):
     """The page at `/usage`."""
 
+    access = "owner"
     section = "Usage"
 
     async def get(self) -> None:
@@ -124,12 +122,12 @@ class UsagePageHandler(OwnerPageHandler):
             stated["model"],
             stated["key"],
             cast(Metric, stated["metric"] or "requests"),
-            cast(Group, stated["by"] or "model"),
+            cast(Grouping, stated["by"] or "model"),
         )
 
     async def _find(self, view: View, span: Span) -> Found:
         each = await self._days(view, span)
-        # A year of many keys takes a while to add up; answers are streaming meanwhile.
+        # In a thread: adding up a year of many keys would stall the answers that are streaming.
         days, groups = await asyncio.to_thread(_gather, each, view.by)
         now = await self._sums(view, span, days)
         earlier = span.before()
@@ -148,7 +146,11 @@ class UsagePageHandler(OwnerPageHandler):
         )
 
     async def _sums(self, view: View, span: Span, days: Sequence[UsageDay]) -> Sums:
-        """Add up; the percentile is known while every single request is still on record."""
+        """Add up; the percentile is added while every single request is still on record.
+
+        Requests are deleted after the retention time, daily sums stay; a percentile of some of the
+        requests would be wrong.
+        """
         total = Sums.of(days)
         if not 0 < total.ttft_count <= MOST_SINGLE_REQUESTS:
             return total
@@ -172,9 +174,9 @@ class UsagePageHandler(OwnerPageHandler):
         return rank(found.groups, found.now, view.by, view.metric, people, view.link)
 
 
-def _gather(each: Sequence[UsageDay], by: Group) -> tuple[list[UsageDay], list[dict[str, Any]]]:
-    """Add up everybody, and the groups of the table."""
-    days = [UsageDay(key_id="", **row) for row in add_up(each, ("day", "model"))]
+def _gather(each: Sequence[UsageDay], by: Grouping) -> tuple[list[UsageDay], list[UsageDay]]:
+    """Add up all keys together, and the groups of the table."""
+    days = add_up(each, ("day", "model"))
     return days, add_up(each if by == "key" else days, (by,))
 
 
@@ -184,4 +186,4 @@ def _tiles(found: Found, span: Span) -> list[Tile]:
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        raise InvalidRequest(f"'{name}' takes {', '.join(known)}.", param=name)
+        raise InvalidRequest(f"'{name}' must be one of {', '.join(known)}.", param=name)

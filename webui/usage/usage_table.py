@@ -1,11 +1,12 @@
-"""The ranked table of the usage page: by model, by key or by day, with ways on."""
+"""Rank the table of the usage page by model, by key or by day, with links to the details."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from server.api.usage import FIELD_OF, describe_group
+from server.accounting.usage_sums import FIELD_OF, Grouping
+from server.store.rows import UsageDay
 from webui.shell.figures import share
 from webui.shell.filters import People, link
 from webui.usage.usage_chart import METRICS, Metric, value_of
@@ -14,24 +15,24 @@ from webui.usage.usage_tiles import Sums
 MOST_ROWS = 500
 
 
-class Row(NamedTuple):
-    """One model, key or day; `sums` is what the API tells of it."""
+class RankedRow(NamedTuple):
+    """One model, key or day; `sums` is what it used, `value` its part in the chosen metric."""
 
     name: str
     note: str
     href: str
-    sums: dict[str, Any]
+    sums: UsageDay
     value: int
     share: str
 
 
 class Ranking(NamedTuple):
-    """Rows, the largest first (days: the newest first), and what they add up to.
+    """Rows, the largest first (days: the newest first), and their sum.
 
     `left_out` counts rows that are not shown.
     """
 
-    rows: list[Row]
+    rows: list[RankedRow]
     total: Sums
     value: int
     metric: str
@@ -39,29 +40,31 @@ class Ranking(NamedTuple):
 
 
 def rank(
-    groups: list[dict[str, Any]],
+    groups: list[UsageDay],
     total: Sums,
-    by: str,
+    by: Grouping,
     metric: Metric,
     people: People,
     view_link: Callable[..., str],
 ) -> Ranking:
-    """Make the table of the groups of `add_up`."""
+    """Return the table for the groups of `add_up`."""
     field = FIELD_OF[by]
     whole = sum(value_of(group, metric) for group in groups)
     if by == "day":
-        ordered = sorted(groups, key=lambda group: str(group["day"]), reverse=True)
+        ordered = sorted(groups, key=lambda group: group.day, reverse=True)
     else:
-        ordered = sorted(groups, key=lambda group: (-value_of(group, metric), str(group[field])))
+        ordered = sorted(
+            groups, key=lambda group: (-value_of(group, metric), getattr(group, field))
+        )
     rows = []
     for group in ordered[:MOST_ROWS]:
-        mark, value = str(group[field]), value_of(group, metric)
+        mark, value = getattr(group, field), value_of(group, metric)
         rows.append(
-            Row(
+            RankedRow(
                 people.name(mark) if by == "key" else mark,
                 people.state(mark) if by == "key" else "",
                 _way_on(by, mark, people, view_link),
-                describe_group(group, {}),
+                group,
                 value,
                 share(value, whole),
             )
@@ -70,7 +73,7 @@ def rank(
 
 
 def _way_on(by: str, mark: str, people: People, view_link: Callable[..., str]) -> str:
-    """Give where a row leads: to its requests, a day to its own usage."""
+    """Return the link of a row: to its requests, or from a day to the usage of that day."""
     if by == "day":
         return view_link(days=30, start=mark, end=mark, by="model")
     if by == "key" and mark not in people:

@@ -1,68 +1,47 @@
-"""The four figures on top of the usage page, each against the days before."""
+"""Format the four figures at the top of the usage page, each compared with the days before."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import structs
 
-from server.api.usage import add_up
+from server.accounting.usage_sums import add_up
 from server.store.rows import UsageDay
 from webui.shell.figures import (
     NONE,
     change,
     count,
     duration,
-    exact_money,
-    money,
     plural,
     share,
     short,
 )
+from workers.money import exactly, rounded
+
+NO_DAY = UsageDay("", "", "")
 
 
-class Sums(Struct, frozen=True):
-    """What was used in a span of days; `ttft_p95_ms` None: not known."""
+class Sums(UsageDay, frozen=True):
+    """The sums of a span of days; `ttft_p95_ms` None: not known."""
 
-    requests: int = 0
-    failed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated_requests: int = 0
-    unpriced_requests: int = 0
-    cost_microusd: int = 0
-    ttft_ms_sum: int = 0
-    ttft_count: int = 0
-    duration_ms_sum: int = 0
     ttft_p95_ms: int | None = None
 
     @classmethod
     def of(cls, days: Sequence[UsageDay]) -> Sums:
         """Add up daily rows."""
-        totals = add_up(days, ())
-        return cls(**totals[0]) if totals else cls()
+        total, *_ = add_up(days, ()) or [NO_DAY]
+        return cls(*structs.astuple(total))
 
     @property
     def tokens(self) -> int:
-        """Count tokens in and out."""
+        """Return the tokens in and out together."""
         return self.prompt_tokens + self.completion_tokens
-
-    @property
-    def mean_ttft_ms(self) -> int | None:
-        """Give the mean TTFT; None: nothing was answered."""
-        return round(self.ttft_ms_sum / self.ttft_count) if self.ttft_count else None
-
-    @property
-    def mean_duration_ms(self) -> int | None:
-        """Give the mean duration."""
-        return round(self.duration_ms_sum / self.requests) if self.requests else None
 
 
 class Tile(NamedTuple):
-    """A figure; `exact` is it in full, `more` what has to be known with it."""
+    """A figure; `exact` is the full number, `more` a note about it."""
 
     label: str
     figure: str
@@ -72,14 +51,14 @@ class Tile(NamedTuple):
 
 
 def tiles(now: Sums, before: Sums | None, days: int) -> list[Tile]:
-    """Write the four figures."""
-    earlier = "the day before" if days == 1 else f"the {days:,} days before"
+    """Return the four figures."""
+    earlier = "the previous day" if days == 1 else f"the previous {days:,} days"
 
     def against(value: int, other: int | None) -> str:
         if other is None:
-            return "No days before these"
+            return "No earlier days"
         if not other:
-            return f"None in {earlier}"
+            return f"No data for {earlier}"
         return f"{change(value, other)} on {earlier}"
 
     return [
@@ -103,8 +82,8 @@ def tiles(now: Sums, before: Sums | None, days: int) -> list[Tile]:
         ),
         Tile(
             "Cost",
-            money(now.cost_microusd),
-            exact_money(now.cost_microusd),
+            rounded(now.cost_microusd),
+            exactly(now.cost_microusd),
             against(now.cost_microusd, before.cost_microusd if before else None),
             f"+ {plural(now.unpriced_requests, 'request')} of unknown price"
             if now.unpriced_requests
@@ -115,18 +94,18 @@ def tiles(now: Sums, before: Sums | None, days: int) -> list[Tile]:
 
 
 def _first_token(now: Sums, before: Sums | None, earlier: str) -> Tile:
-    """Tell the time to the first token: the 95th percentile where it is known, else the mean."""
+    """Return the time to the first token: the 95th percentile if known, else the mean."""
     name, value, other = "p95", now.ttft_p95_ms, before.ttft_p95_ms if before else None
     if value is None:
         name, value, other = "mean", now.mean_ttft_ms, before.mean_ttft_ms if before else None
     label = "Time to first token"
     if value is None:
-        return Tile(label, NONE, "", "", "Nothing was answered")
-    told = "Nothing to compare with" if not other else f"{change(value, other)} on {earlier}"
+        return Tile(label, NONE, "", "", "No answers")
+    compared = f"{change(value, other)} on {earlier}" if other else f"No data for {earlier}"
     return Tile(
         f"{label}, {name}",
         duration(value),
         f"{count(value)} ms",
-        told,
+        compared,
         f"Over {plural(now.ttft_count, 'answer')}",
     )

@@ -12,13 +12,13 @@ import datetime as dt
 import functools
 import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
-from decimal import ROUND_CEILING, Decimal
 from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from workers.base_url import checked_base_url
 from workers.catalog.catalog import (
     CHAT_COMPLETIONS,
     Catalog,
@@ -28,13 +28,12 @@ from workers.catalog.catalog import (
     PriceTier,
 )
 from workers.catalog.deployment_checks import (
-    checked_base_url,
     checked_secret,
     checked_secret_env,
     host_label,
 )
 from workers.catalog.entries import CatalogError, ModelEntry, PricesEntry, check_names
-from workers.units import MILLION
+from workers.money import to_microusd
 
 DEFAULT = Model(id="", name="")
 """What a new model is taken to be where its entry is silent."""
@@ -186,15 +185,15 @@ def _secret(name: str, environ: Mapping[str, str]) -> str:
 
 def _prices(entry: PricesEntry) -> Prices:
     return Prices(
-        prompt=microusd(entry.prompt),
-        completion=microusd(entry.completion),
+        prompt=to_microusd(entry.prompt),
+        completion=to_microusd(entry.completion),
         cached_prompt=_microusd_or_none(entry.cached_prompt),
         cache_write_prompt=_microusd_or_none(entry.cache_write_prompt),
         tiers=tuple(
             PriceTier(
                 above_prompt_tokens=tier.above_prompt_tokens,
-                prompt=microusd(tier.prompt),
-                completion=microusd(tier.completion),
+                prompt=to_microusd(tier.prompt),
+                completion=to_microusd(tier.completion),
                 cached_prompt=_microusd_or_none(tier.cached_prompt),
                 cache_write_prompt=_microusd_or_none(tier.cache_write_prompt),
             )
@@ -203,13 +202,8 @@ def _prices(entry: PricesEntry) -> Prices:
     )
 
 
-def microusd(dollars: float) -> int:
-    """Convert dollars to micro-dollars exactly as written (0.1 is 100,000), rests rounded up."""
-    return int((Decimal(str(dollars)) * MILLION).to_integral_value(ROUND_CEILING))
-
-
 def _microusd_or_none(dollars: float | None) -> int | None:
-    return None if dollars is None else microusd(dollars)
+    return None if dollars is None else to_microusd(dollars)
 
 
 def _owner(model_id: str) -> str:

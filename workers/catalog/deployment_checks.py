@@ -27,24 +27,6 @@ SECRET_PREFIXES = (
 LONG_RUN = re.compile(r"[A-Za-z0-9]{20,}")
 
 
-def checked_base_url(url: str) -> str:
-    """Give the URL without a trailing slash; raises ValueError unless it is a plain http(s) URL."""
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("the URL must be plain ASCII without spaces")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError("the URL has no valid host and port") from error
-    if parts.scheme not in ("http", "https") or not host:
-        raise ValueError("the URL must begin with http:// or https:// and name a host")
-    if "@" in parts.netloc:
-        raise ValueError("the URL must not hold credentials; name their variable in secret_env")
-    if "?" in url or "#" in url:
-        raise ValueError("the URL must not have a query or a fragment")
-    return url.rstrip("/")
-
-
 def checked_secret_env(name: str) -> str:
     """Give the variable's name back; raises ValueError when it is none, or is itself a secret."""
     if name == "":

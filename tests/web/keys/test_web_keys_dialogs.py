@@ -95,7 +95,7 @@ async def test_a_refused_form_keeps_what_was_typed(chromium: Browser, door: Door
         field = dialog(page).get_by_label("Requests at once")
         await expect(field).to_have_attribute("aria-invalid", "true")
         await expect(field).to_be_focused()
-        await expect(field).to_have_accessible_description(re.compile("A whole number"))
+        await expect(field).to_have_accessible_description(re.compile("Enter a whole number"))
         await expect(field).to_have_value("two")
         await field.fill("2")
         await page.keyboard.press("Enter")

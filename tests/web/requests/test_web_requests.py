@@ -20,7 +20,7 @@ from support.front_door import MODEL, front_door
 from support.kept import ask, held_after
 
 from server.store.rows import Batch
-from webui.shell.figures import exact_money
+from workers.money import exactly
 from workers.run.job import Attempt
 
 
@@ -81,7 +81,7 @@ async def test_one_request_is_told_in_full(tmp_path: Path) -> None:
         for name, value in {
             "Tokens in": "11", "of these cached": "5", "Tokens out": "7", "of these reasoning": "3",
             "Deployment": row.deployment, "Answer": "streamed",
-            "Cost": exact_money(row.cost_microusd),
+            "Cost": exactly(row.cost_microusd),
         }.items():  # fmt: skip
             assert f"<dt>{name}</dt><dd>{value}</dd>" in text, name
         page = await opened(door, f"/requests/{row.request_id}")

@@ -9,11 +9,20 @@ from itertools import pairwise
 
 import pytest
 
-from server.http.query import Span
+from server.accounting.usage_sums import Span
 from server.store.rows import UsageDay
-from webui.shell.charts import PLOT_HEIGHT, BarChart, Phase, Series, phases, stacked_bars, ticks
-from webui.shell.figures import change, duration, exact_moment, exact_money, money, share, short
+from webui.shell.charts import (
+    PLOT_HEIGHT,
+    BarChart,
+    RequestPhase,
+    Series,
+    phases,
+    stacked_bars,
+    ticks,
+)
+from webui.shell.figures import change, duration, exact_moment, share, short
 from webui.usage.usage_chart import bars_of, draw, unit_of
+from workers.money import exactly, rounded
 
 EVIL = "<script>alert('1')</script>&\""
 
@@ -62,7 +71,7 @@ def test_the_parts_of_a_bar_stand_on_each_other_and_add_up() -> None:
 
 def test_everything_on_a_chart_is_escaped() -> None:
     chart = BarChart(EVIL, EVIL, [EVIL], [EVIL], [Series(EVIL, EVIL, [5])], lambda _: EVIL, str)
-    svg = stacked_bars(chart) + Phase(EVIL, EVIL, 0, 1).bar(1)
+    svg = stacked_bars(chart) + RequestPhase(EVIL, EVIL, 0, 1).bar(1)
     assert "<script" not in svg
     assert EVIL in "".join(ET.fromstring(f"<x>{svg}</x>").itertext())
 
@@ -119,10 +128,10 @@ def test_figures_are_written_as_people_read_them() -> None:
     assert [short(n) for n in (0, 999, 1000, 1250, 131_000, 999_600, 2_500_000_000)] == [
         "0", "999", "1K", "1.2K", "131K", "1M", "2.5B",
     ]  # fmt: skip
-    assert [money(n) for n in (0, 42, 4200, 1_500_000, 1_204_500_000)] == [
+    assert [rounded(n) for n in (0, 42, 4200, 1_500_000, 1_204_500_000)] == [
         "$0", "<$0.0001", "$0.0042", "$1.50", "$1,204.50",
     ]  # fmt: skip
-    assert [exact_money(n) for n in (0, 42, 2_000_000)] == ["$0", "$0.000042", "$2"]
+    assert [exactly(n) for n in (0, 42, 2_000_000)] == ["$0", "$0.000042", "$2"]
     assert [duration(n) for n in (84, 1240, 12_400, 125_000, 3_840_000)] == [
         "84 ms", "1.24 s", "12.4 s", "2 min 5 s", "1 h 4 min",
     ]  # fmt: skip

@@ -21,7 +21,7 @@ from support.builders.rows import a_row
 from support.fakes.upstream import USAGE, FakeUpstream, completion, refusal
 from support.front_door import MODEL, OWNER, Door, bearer, front_door
 
-from server.api.usage import add_up
+from server.accounting.usage_sums import add_up
 from server.store.rows import Batch
 
 DAY_S = 86_400.0
@@ -58,15 +58,15 @@ async def test_totals_equal_the_database(tmp_path: Path) -> None:
             page = await opened(door, f"/usage?by={by}")
             chart, ranking = page.tables
             together = ranking[-1]
-            assert number(together[1]) == total["requests"] == len(rows)
-            assert number(together[2]) == total["failed"] == 1
+            assert number(together[1]) == total.requests == len(rows)
+            assert number(together[2]) == total.failed == 1
             assert number(together[3]) == sum(row.prompt_tokens or 0 for row in rows)
             assert number(together[4]) == sum(row.completion_tokens or 0 for row in rows)
             assert number(chart[-1][-1]) == len(rows)
             for column in range(1, 5):
                 assert sum(number(row[column]) for row in ranking[1:-1]) == number(together[column])
         text = (await door.get("/usage")).text
-        assert f'title="${total["cost_microusd"] / 1e6:.6f}"'.replace('0"', '"') in text
+        assert f'title="${total.cost_microusd / 1e6:.6f}"'.replace('0"', '"') in text
         assert "1 failed (17 %)" in text and "≈ 1 request estimated" in text
 
 
@@ -122,9 +122,9 @@ async def test_changes_are_against_the_same_number_of_days_before(tmp_path: Path
         ]
         await door.gateway.services.store.record(Batch(rows=rows))
         text = (await door.get("/usage?days=7")).text
-        assert text.count("+50 % on the 7 days before") == 3
-        assert "\N{MINUS SIGN}50 % on the 7 days before" in text
-        assert "None in the 90 days before" in (await door.get("/usage?days=90")).text
+        assert text.count("+50 % on the previous 7 days") == 3
+        assert "\N{MINUS SIGN}50 % on the previous 7 days" in text
+        assert "No data for the previous 90 days" in (await door.get("/usage?days=90")).text
 
 
 async def test_the_time_to_the_first_token_is_called_what_it_is(tmp_path: Path) -> None:

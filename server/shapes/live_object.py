@@ -1,0 +1,129 @@
+"""The answer of the live API: what runs and waits at this moment, per model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from server.accounting.ledger import BYTES_PER_TOKEN
+from server.services import Services
+from workers.catalog.catalog import Model
+from workers.run.job import Job, JobState
+from workers.run.pool import ModelPool
+
+JOBS_SHOWN = 200
+"""The oldest jobs of one model; a queue may hold thousands."""
+
+
+class LiveJob(Struct, frozen=True, kw_only=True):
+    """A request that runs or waits; `tokens` is an estimate, `started_s` its age."""
+
+    id: str
+    state: JobState
+    who: str
+    who_name: str
+    position: int | None
+    started_s: float
+    tokens: int
+    kept: bool
+    deployment: str | None
+    attempts: int
+
+
+class LiveDeployment(Struct, frozen=True, kw_only=True):
+    """One way to serve a model, and how many requests it carries."""
+
+    id: str
+    live: bool
+    demo: bool
+    busy: int
+    max_concurrency: int
+
+
+class LiveModel(Struct, frozen=True, kw_only=True):
+    """What happens at one model; `expected_wait_s` is the estimate for a new request."""
+
+    id: str
+    queued: int
+    running: int
+    workers: int
+    expected_wait_s: float
+    jobs: list[LiveJob]
+    jobs_left_out: int
+    deployments: list[LiveDeployment]
+
+
+class Live(Struct, frozen=True, kw_only=True):
+    """Everything that runs and waits now."""
+
+    object: Literal["live"]
+    models: list[LiveModel]
+
+
+def live_object(services: Services) -> Live:
+    """Return what happens at every model of the catalog, running jobs before waiting ones."""
+    jobs: dict[str, list[Job]] = {}
+    for job in services.engine.jobs.values():
+        jobs.setdefault(job.model.id, []).append(job)
+    pools = {pool.model.id: pool for pool in services.engine}
+    names = services.keys.names()
+    return Live(
+        object="live",
+        models=[
+            _model(services, model, jobs.get(model.id, []), pools.get(model.id), names)
+            for model in services.catalog
+        ],
+    )
+
+
+def _model(
+    services: Services,
+    model: Model,
+    jobs: Sequence[Job],
+    pool: ModelPool | None,
+    names: Mapping[str, str],
+) -> LiveModel:
+    running = sum(job.state != "queued" for job in jobs)
+    workers = sum(one.max_concurrency for one in model.live_deployments())
+    wait_s = 0.0
+    if pool is not None and running >= workers:
+        wait_s = pool.queue.expected_wait_s(len(pool.queue))
+    shown = [_job(services, job, names) for job in jobs[:JOBS_SHOWN]]
+    return LiveModel(
+        id=model.id,
+        queued=len(jobs) - running,
+        running=running,
+        workers=workers,
+        expected_wait_s=round(wait_s, 1),
+        jobs=sorted(shown, key=lambda one: one.position or 0),
+        jobs_left_out=len(jobs) - len(shown),
+        deployments=[
+            LiveDeployment(
+                id=one.id,
+                live=one.live and one.supported,
+                demo=one.demo,
+                busy=services.engine.routing.busy(one),
+                max_concurrency=one.max_concurrency,
+            )
+            for one in model.deployments
+        ],
+    )
+
+
+def _job(services: Services, job: Job, names: Mapping[str, str]) -> LiveJob:
+    place = job.place()
+    return LiveJob(
+        id=job.id,
+        state=job.state,
+        who=job.lane,
+        who_name=names.get(job.lane, job.lane),
+        position=place.position if place is not None else None,
+        started_s=round(asyncio.get_running_loop().time() - job.created, 1),
+        tokens=-(-job.output_bytes // BYTES_PER_TOKEN),  # rounded up
+        kept=job.id in services.answers,
+        deployment=job.deployment.id if job.deployment is not None else None,
+        attempts=job.attempts,
+    )

@@ -1,0 +1,61 @@
+"""The answer of the usage API: sums by day, key and model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from server.accounting.usage_sums import FIELD_OF, Grouping
+from server.store.rows import UsageDay
+
+
+class UsageGroup(Struct, frozen=True, kw_only=True):
+    """Sums of one group, with the members it is grouped by. Means are null without data."""
+
+    day: str | UnsetType = UNSET
+    key_id: str | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    requests: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    estimated_requests: int
+    unpriced_requests: int
+    cost_microusd: int
+    key_name: str | UnsetType = UNSET
+    mean_ttft_ms: int | None
+    mean_duration_ms: int | None
+
+
+class UsageObject(Struct, frozen=True, kw_only=True):
+    """Usage from `start` to `end`, both included."""
+
+    object: Literal["list"]
+    start: str
+    end: str
+    group_by: tuple[Grouping, ...]
+    data: list[UsageGroup]
+
+
+SUMMED = UsageGroup.__struct_fields__[len(FIELD_OF) :]
+
+
+def usage_group(sums: UsageDay, groups: Sequence[Grouping], names: Mapping[str, str]) -> UsageGroup:
+    """Return one group of `add_up` as the API shows it; `names` are the keys' names by id."""
+    marks = {FIELD_OF[group]: getattr(sums, FIELD_OF[group]) for group in groups}
+    if "key" in groups:
+        marks["key_name"] = names.get(sums.key_id, sums.key_id)
+    return UsageGroup(
+        **marks,
+        **{name: getattr(sums, name) for name in SUMMED if name != "key_name"},
+    )
+
+
+def columns(groups: Sequence[Grouping]) -> list[str]:
+    """Return the names of the members that groups have, in the order of the CSV."""
+    summed = [name for name in SUMMED if name != "key_name" or "key" in groups]
+    return [*(FIELD_OF[group] for group in groups), *summed]

@@ -1,0 +1,127 @@
+"""Show and read the forms of one key; every function takes the page that it works for."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from server.keys.key_requests import default_limits, parse_key_changes, parse_new_key
+from server.store.key import Key, KeyChanges, NewKey
+from webui.keys import key_form, key_rows
+from webui.keys.key_form import KeyForm, checked
+from webui.keys.key_rows import Moment
+from webui.shell.pages import PageHandler
+from workers.catalog.catalog import Catalog, Model
+from workers.errors import NotFound
+
+
+def find_key(page: PageHandler, key_id: str) -> Key:
+    """Return a key by its id. Raises NotFound."""
+    try:
+        return page.services.keys.get(key_id)
+    except NotFound as error:
+        raise NotFound("There is no such key.") from error
+
+
+def read_new_key(page: PageHandler, form: KeyForm) -> NewKey:
+    """Read a new key by the rules of the API, models included. Raises RefusedForm."""
+    defaults = default_limits(page.services.config.keys)
+    models = page.services.catalog.models
+    parse = partial(parse_new_key, defaults=defaults, catalog_models=models)
+    return checked(form.body(), parse)
+
+
+def read_changes(page: PageHandler, form: KeyForm, key: Key) -> KeyChanges:
+    """Read changes to a key by the rules of the API, models included. Raises RefusedForm."""
+    models = page.services.catalog.models
+    return checked(form.body(key), partial(parse_key_changes, catalog_models=models))
+
+
+def show_key(
+    page: PageHandler, template: str, key: Key | None, status: int = 200, **values: object
+) -> None:
+    """Show a page about one key; `key` is None for a key that does not exist yet."""
+    state = key_rows.state_of(key) if key is not None else ""
+    about: dict[str, Any] = {
+        "key": key,
+        "state": state,
+        "tone": key_rows.STATES.get(state, ""),
+        "moment": Moment.of,
+        "problems": {},
+    }
+    page.show(template, status, **(about | values))
+
+
+def show_form(
+    page: PageHandler,
+    form: KeyForm,
+    key: Key | None = None,
+    problems: Mapping[str, str] | None = None,
+    preset: str = "",
+) -> None:
+    """Show the form of a key with the texts as typed and the problem of each field."""
+    own_fields = key_form.SHOWN_NEW if key is None else key_form.SHOWN
+    show_key(
+        page,
+        "key_form.html",
+        key,
+        400 if problems else 200,
+        form=form,
+        problems=problems or {},
+        stray=[words for field, words in (problems or {}).items() if field not in own_fields],
+        fields=key_form,
+        models=_models_to_tick(page.services.catalog, form),
+        presets=key_form.presets(key_rows.today()),
+        preset=preset,
+        encode=lambda value: msgspec.json.encode(value).decode(),
+    )
+
+
+def show_secret(page: PageHandler, key: Key, secret: str, status: int) -> None:
+    """Show a secret once, with a command that tries it."""
+    base_url = f"{page.base_url()}/api/v1"
+    show_key(
+        page,
+        "key_created.html",
+        key,
+        status,
+        secret=secret,
+        env=f"OPENAI_API_KEY={secret}\nOPENAI_BASE_URL={base_url}",
+        curl=curl_test(base_url, secret, _model_to_try(page.services.catalog, key)),
+        limits=key_rows.limits_in_words(key.limits),
+        models=key_rows.models_in_words(key),
+    )
+
+
+def curl_test(base_url: str, secret: str, model: str) -> str:
+    """Return a shell command that sends a first request with a key."""
+    body = {"model": model, "messages": [{"role": "user", "content": "Say hello."}]}
+    return (
+        f"curl {shlex.quote(f'{base_url}/chat/completions')} \\\n"
+        f"  -H 'Authorization: Bearer {secret}' \\\n"
+        "  -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(msgspec.json.encode(body).decode())}"
+    )
+
+
+def _models_to_tick(catalog: Catalog, form: KeyForm) -> list[tuple[str, str]]:
+    """Return ids and names: the catalog's models, then ticked ones that have left the catalog."""
+    shown = [(model.id, model.name) for model in catalog]
+    gone = [name for name in form.models if name not in catalog.models]
+    return shown + [(name, "not in the catalog") for name in gone]
+
+
+def _model_to_try(catalog: Catalog, key: Key) -> str:
+    """Return the id of a model that the key may use, one that is served if possible."""
+
+    def rank(model: Model) -> tuple[bool, bool]:
+        return (
+            key.models is not None and model.id not in key.models,
+            not model.live_deployments(),
+        )
+
+    return min(catalog, key=rank).id if catalog.models else "MODEL"

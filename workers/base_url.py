@@ -1,0 +1,37 @@
+"""Check base URLs: those of upstreams, the gateway's own, and those shown in shell examples.
+
+Messages never repeat the URL: it may hold a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+SAFE_IN_A_SHELL = re.compile(r"https?://[A-Za-z0-9._~:/@+\[\]-]+", re.ASCII)
+
+
+def checked_base_url(url: str) -> str:
+    """Return the URL without a trailing slash; raise ValueError unless it is plain http(s)."""
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("the URL must be plain ASCII without spaces")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # both properties raise ValueError when malformed
+    except ValueError as error:
+        raise ValueError("the URL has no valid host and port") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError("the URL must begin with http:// or https:// and name a host")
+    if "@" in parts.netloc:
+        raise ValueError("the URL must not hold credentials; name their variable in secret_env")
+    if "?" in url or "#" in url:
+        raise ValueError("the URL must not have a query or a fragment")
+    return url.rstrip("/")
+
+
+def is_safe_in_a_shell(url: str) -> bool:
+    """Return True if a URL may stand unquoted in an example that people paste into a shell.
+
+    The gateway's own URL may come from a client's Host header.
+    """
+    return SAFE_IN_A_SHELL.fullmatch(url) is not None
