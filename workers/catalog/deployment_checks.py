@@ -1,6 +1,6 @@
-"""Check what an owner writes about an upstream.
+"""Check the settings of deployments.
 
-Messages never repeat the value: it may hold a secret.
+Messages never repeat a value, because it may contain a secret.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONG_RUN = re.compile(r"[A-Za-z0-9]{20,}")
 
 
 def checked_base_url(url: str) -> str:
-    """Give the URL without a trailing slash; raises ValueError unless it is a plain http(s) URL."""
+    """Return the URL without a trailing slash. Raises ValueError unless it is plain http(s)."""
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("the URL must be plain ASCII without spaces")
     try:
@@ -39,14 +39,14 @@ def checked_base_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError("the URL must begin with http:// or https:// and name a host")
     if "@" in parts.netloc:
-        raise ValueError("the URL must not hold credentials; name their variable in secret_env")
+        raise ValueError("the URL must not contain credentials; name their variable in secret_env")
     if "?" in url or "#" in url:
         raise ValueError("the URL must not have a query or a fragment")
     return url.rstrip("/")
 
 
 def checked_secret_env(name: str) -> str:
-    """Give the variable's name back; raises ValueError when it is none, or is itself a secret."""
+    """Return the variable's name. Raises ValueError when it is invalid, or looks like a secret."""
     if name == "":
         return name
     if looks_like_a_secret(name):
@@ -56,13 +56,13 @@ def checked_secret_env(name: str) -> str:
         )
     if not VARIABLE_NAME.fullmatch(name):
         raise ValueError(
-            "this is no name of an environment variable (letters, digits and underscores)"
+            "this is not the name of an environment variable (letters, digits and underscores)"
         )
     return name
 
 
 def looks_like_a_secret(value: str) -> bool:
-    """Tell pasted credentials from names such as `OPENROUTER_API_KEY`."""
+    """Return whether this is a pasted secret and not a name such as `OPENROUTER_API_KEY`."""
     if value.lower().startswith(SECRET_PREFIXES) and not value.isupper():
         return True
     run = LONG_RUN.search(value)
@@ -70,15 +70,15 @@ def looks_like_a_secret(value: str) -> bool:
 
 
 def checked_secret(value: str) -> str:
-    """Give the secret without space around it; raises ValueError when no header can hold it."""
+    """Return the secret without space around it. Raises ValueError when no header can carry it."""
     secret = value.strip()
     if not secret.isascii() or not secret.isprintable() or " " in secret:
-        raise ValueError("holds characters that no API key has (spaces, line breaks or non-ASCII)")
+        raise ValueError("contains spaces, line breaks or non-ASCII characters, as no API key does")
     return secret
 
 
 def host_label(base_url: str) -> str:
-    """Name the upstream shortly for deployment ids and logs: `openrouter`, `groq`, `127.0.0.1`."""
+    """Return a short name of the host for ids and logs: `openrouter`, `groq`, `127.0.0.1`."""
     host = urlsplit(base_url).hostname or ""
     try:
         return str(ipaddress.ip_address(host))
