@@ -63,7 +63,7 @@ class DemoConnection(asyncio.Protocol):
         """Cancel the answer: the client has left."""
         self._open.discard(self)
         self._head_timer.cancel()
-        self._writable.set()
+        self._writable.set()  # the transport will not call resume_writing any more
         if self._answer is not None:
             self._answer.cancel()
 
@@ -88,7 +88,7 @@ class DemoConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        if self._answer is not None:
+        if self._answer is not None:  # pipelining, which no client of the demo uses
             self._transport.abort()
         self._begin_request()
 

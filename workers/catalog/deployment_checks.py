@@ -10,6 +10,8 @@ import re
 from urllib.parse import urlsplit
 
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+# How keys of OpenAI, Anthropic and OpenRouter (sk-), Groq, Google, xAI, Hugging Face, Vercel,
+# NVIDIA and Roxy begin, in lower case; `eyj` begins a JWT.
 SECRET_PREFIXES = (
     "sk-",
     "sk_",

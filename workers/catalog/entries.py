@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+# Patterns end in \Z: `$` would also match before a line break at the end.
 Provider = Literal["openai", "anthropic", "google"]
 Modality = Literal["text", "image", "audio", "video", "file"]
 ModelId = Annotated[

@@ -87,6 +87,7 @@ class Clock:
         else:
             due = (self._started + self._first_s, "first_content", self._first_s)
         total_s = self._settings.total_timeout_s
+        # Tuples compare by their first member, the loop time.
         return min(due, (self._started + total_s, "total", total_s)) if total_s else due
 
     def _fire(self) -> None:
