@@ -72,7 +72,7 @@ def pieces(text: str) -> list[str]:
 
 
 def compose(request: DemoRequest) -> DemoAnswer:
-    """Return the answer to a request. Raises Refusal when the request is invalid."""
+    """Return the answer to a request. Raises DemoRefusal when the request is invalid."""
     attachments = request.attachments()
     choices = [_choice(request, attachments, number) for number in range(request.n or 1)]
     return DemoAnswer(choices, _prompt_tokens(request, len(attachments)))

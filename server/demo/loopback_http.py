@@ -15,7 +15,7 @@ from typing import cast
 
 import httptools
 
-from server.demo.request import Refusal
+from server.demo.request import DemoRefusal
 
 HEAD_TIMEOUT_S = 10.0
 MAX_HEAD_BYTES = 64 * 1024
@@ -106,7 +106,7 @@ class DemoConnection(asyncio.Protocol):
         self._head_timer.cancel()
         self._authorised = hmac.compare_digest(self._credentials, self._expected)
         if not self._authorised:
-            error = Refusal(401, "Wrong secret.", "invalid_request_error", "invalid_api_key")
+            error = DemoRefusal(401, "Wrong secret.", "invalid_request_error", "invalid_api_key")
             self.whole(error.status, error.body)
             self._transport.close()
 
@@ -178,7 +178,7 @@ class DemoConnection(asyncio.Protocol):
     async def _run(self, target: str, body: bytes) -> None:
         try:
             await self._handler(self, target, body)
-        except Refusal as refusal:
+        except DemoRefusal as refusal:
             self.whole(refusal.status, refusal.body)
         except Exception:
             log.exception("The demo upstream failed to answer")

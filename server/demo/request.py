@@ -15,7 +15,7 @@ SHOWN = 200
 """How much of a message is quoted in the answer."""
 
 
-class Refusal(Exception):
+class DemoRefusal(Exception):
     """An answer with another status than 200, in OpenAI's error shape."""
 
     def __init__(self, status: int, message: str, kind: str, code: str | None = None) -> None:
@@ -145,7 +145,7 @@ class DemoRequest(Struct):
         return results
 
     def attachments(self) -> list[str]:
-        """Describe the parts of the last user message that are not text. Raises Refusal."""
+        """Describe the parts of the last user message that are not text. Raises DemoRefusal."""
         users = [message for message in self.messages if message.role == "user"]
         content = users[-1].content if users else None
         parts = content if isinstance(content, list) else []
@@ -156,16 +156,16 @@ DECODER = msgspec.json.Decoder(DemoRequest)
 
 
 def read_request(body: bytes) -> DemoRequest:
-    """Decode a request. Raises Refusal with status 400."""
+    """Decode a request. Raises DemoRefusal with status 400."""
     try:
         return DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(f"The body is not a chat completion request: {error}") from error
 
 
-def invalid(message: str) -> Refusal:
-    """Return a Refusal with status 400."""
-    return Refusal(400, message, "invalid_request_error")
+def invalid(message: str) -> DemoRefusal:
+    """Return a DemoRefusal with status 400."""
+    return DemoRefusal(400, message, "invalid_request_error")
 
 
 def _describe(part: dict[str, Any]) -> str:

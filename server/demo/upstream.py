@@ -15,7 +15,7 @@ from typing import Self
 
 from server.demo.answer import compose
 from server.demo.loopback_http import DemoConnection
-from server.demo.request import DemoRequest, Refusal, invalid, read_request
+from server.demo.request import DemoRefusal, DemoRequest, invalid, read_request
 from server.demo.writer import Writer, error_event
 
 TOKENS_PER_S = 50.0
@@ -87,7 +87,7 @@ class DemoUpstream:
             connection.whole(200, b'{"object":"list","data":[]}')
             return
         if target != "POST /v1/chat/completions":
-            raise Refusal(
+            raise DemoRefusal(
                 404, "There is nothing at this path.", "invalid_request_error", "not_found"
             )
         request = read_request(body)
@@ -151,6 +151,6 @@ def _refuse(connection: DemoConnection, status: int) -> None:
     """Answer with the status of the command."""
     if not 400 <= status <= 599:
         raise invalid("Name a status from 400 to 599, as in `demo: error 429`.")
-    refusal = Refusal(status, f"The demo upstream refuses with {status}.", "demo_error")
+    refusal = DemoRefusal(status, f"The demo upstream refuses with {status}.", "demo_error")
     wait = RETRY_AFTER_S.get(status)
     connection.whole(status, refusal.body, {"retry-after": wait} if wait else None)

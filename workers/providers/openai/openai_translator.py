@@ -25,9 +25,9 @@ from workers.providers.openai.chunks import (
     UNREADABLE,
     WHOLE_ANSWER,
     Chunk,
-    ChunkChoice,
     GeneratedText,
     OddChoice,
+    StreamedChoice,
     UsagePresent,
     complete_choices,
     has_content,
@@ -36,7 +36,7 @@ from workers.providers.openai.chunks import (
     text_bytes,
 )
 from workers.providers.refusals import error_in_band, find_problem, refused
-from workers.providers.translator import DEFAULT_MAX_EVENT_BYTES, UpstreamRequest
+from workers.providers.translator import UpstreamRequest
 from workers.request.chat_request import ChatRequest
 from workers.request.token_usage import Usage, parse_usage
 from workers.units import MIB
@@ -63,7 +63,7 @@ class OpenAITranslator:
         request: ChatRequest,
         model: Model,
         deployment: Deployment,
-        max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+        max_event_bytes: int,
     ) -> None:
         self.committed = False
         self.done = False
@@ -211,7 +211,7 @@ class OpenAITranslator:
         self._last = payload
         self._keep(payload, chunk, complete=complete)
 
-    def _note_choices(self, choices: list[ChunkChoice]) -> bool:
+    def _note_choices(self, choices: list[StreamedChoice]) -> bool:
         """Record text and finish reasons; return whether every choice has its required members."""
         complete = True
         for choice in choices:
@@ -281,14 +281,14 @@ class OpenAITranslator:
         model = odd.model if isinstance(odd.model, str) else None
         return payload, Chunk(model, choices if odd.choices is not None else None, usage, odd.error)
 
-    def _even(self, odd: OddChoice) -> ChunkChoice:
+    def _even(self, odd: OddChoice) -> StreamedChoice:
         """Return an odd choice as a usual one, and count its text."""
         if bytes(odd.delta) == b"null":
-            return ChunkChoice(odd.index, None, odd.finish_reason)
+            return StreamedChoice(odd.index, None, odd.finish_reason)
         if memoryview(odd.delta)[0] != ord("{"):
             raise UpstreamError
         self.output_bytes += text_bytes(odd.delta)
-        return ChunkChoice(odd.index, GeneratedText(), odd.finish_reason)
+        return StreamedChoice(odd.index, GeneratedText(), odd.finish_reason)
 
     def _close(self) -> None:
         """Add the end of the stream: the usage if requested, and `[DONE]`."""
