@@ -26,10 +26,10 @@ class StreamSettings(msgspec.Struct, frozen=True):
     two reads after that, `total_timeout_s` from the request to the end.
     """
 
-    first_content_timeout_s: float = 120.0
-    gap_timeout_s: float = 60.0
-    total_timeout_s: float = 0.0
-    max_event_bytes: int = 8 * 1024 * 1024
+    first_content_timeout_s: float
+    gap_timeout_s: float
+    total_timeout_s: float
+    max_event_bytes: int
 
 
 class Clock:
