@@ -1,7 +1,7 @@
-"""Decide what the demo upstream answers. No I/O and no clock: a request in, an answer out.
+"""Compose the answers of the demo upstream. No I/O and no clock: a request in, an answer out.
 
-The text is cut into pieces of up to six letters; a piece counts as one token, so usage is what was
-really sent.
+The text is split into pieces of up to six letters, and each piece counts as one token, so that the
+reported usage is the number of pieces that were sent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MANY = re.compile(r"\b(parallel|both|each|every|all|tools)\b", re.IGNORECASE)
 
 
 class DemoToolCall(Struct):
-    """One call, its arguments as the pieces of a JSON text."""
+    """A tool call; its arguments are the pieces of a JSON text."""
 
     id: str
     name: str
@@ -33,7 +33,7 @@ class DemoToolCall(Struct):
 
 
 class DemoChoice(Struct):
-    """One answer: thoughts, then words, then calls."""
+    """One choice of an answer: reasoning, then content, then tool calls."""
 
     reasoning: list[str]
     content: list[str]
@@ -42,19 +42,19 @@ class DemoChoice(Struct):
 
     @property
     def tokens(self) -> int:
-        """Count everything that was generated."""
+        """The number of generated tokens."""
         arguments = sum(len(call.arguments) for call in self.tool_calls)
         return len(self.reasoning) + len(self.content) + arguments
 
 
 class DemoAnswer(Struct):
-    """All choices, and what they count."""
+    """All choices, and the tokens of the prompt."""
 
     choices: list[DemoChoice]
     prompt_tokens: int
 
     def usage(self) -> dict[str, Any]:
-        """Give OpenAI's usage object."""
+        """Return OpenAI's usage object."""
         completion = sum(choice.tokens for choice in self.choices)
         reasoning = sum(len(choice.reasoning) for choice in self.choices)
         return {
@@ -67,12 +67,12 @@ class DemoAnswer(Struct):
 
 
 def pieces(text: str) -> list[str]:
-    """Cut text into what counts as its tokens; joined they are the text again."""
+    """Split text into its tokens; joined they are the text again."""
     return PIECE.findall(text)
 
 
 def compose(request: DemoRequest) -> DemoAnswer:
-    """Answer a request; raises Refusal when it makes no sense."""
+    """Return the answer to a request. Raises DemoRefusal when the request is invalid."""
     attachments = request.attachments()
     choices = [_choice(request, attachments, number) for number in range(request.n or 1)]
     return DemoAnswer(choices, _prompt_tokens(request, len(attachments)))
@@ -122,7 +122,7 @@ def _content(request: DemoRequest, attachments: list[str]) -> str:
 
 
 def _extras(request: DemoRequest, attachments: list[str]) -> str:
-    """Say what came beside the question, each in a line of the quotation's paragraph."""
+    """Return a line for each attachment and for the system prompt."""
     lines = [f"\nYou attached {attachment}." for attachment in attachments]
     system = [m.text for m in request.messages if m.role in ("system", "developer")]
     if system:
@@ -146,14 +146,14 @@ def _json_content(request: DemoRequest) -> str:
 
 
 def _tool_calls(request: DemoRequest) -> list[DemoToolCall]:
-    """Call what the request wants to have called."""
+    """Return the calls that the request's tools and tool_choice ask for."""
     tools, choice = request.tools or [], request.tool_choice
     if not tools or choice == "none" or _wants_json(request):
         return []
     if isinstance(choice, dict):
         chosen = [tool for tool in tools if tool.function.name == _named(choice)]
         if not chosen:
-            raise invalid("tool_choice names a function that is not among the tools.")
+            raise invalid("tool_choice names a function that is not in tools.")
     elif request.parallel_tool_calls is not False and _wants_many(request):
         chosen = tools[:4]
     else:
@@ -177,13 +177,13 @@ def _call(tool: Tool, said: str) -> DemoToolCall:
 
 
 def _until_stop(text: str, stops: list[str]) -> str:
-    """End the text before the first stop sequence in it."""
+    """Return the text before its first stop sequence."""
     places = [place for stop in stops if (place := text.find(stop)) >= 0]
     return text[: min(places)] if places else text
 
 
 def _shortened(choice: DemoChoice, limit: int | None) -> DemoChoice:
-    """Cut the answer at the token limit, wherever that falls."""
+    """Return the choice, cut at the token limit."""
     if limit is None or choice.tokens <= limit:
         return choice
     room = limit

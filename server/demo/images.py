@@ -1,4 +1,4 @@
-"""Read format and size from the first bytes of a PNG, JPEG, GIF or WebP image, for the demo.
+"""Read format and dimensions from the first bytes of a PNG, JPEG, GIF or WebP image, for the demo.
 
 Sources: PNG 11.2.2, JPEG T.81 B.2.2, GIF89a section 18, WebP container (RFC 9649, 2.5 to 2.7).
 """
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Picture(NamedTuple):
-    """What the header says; `width` and `height` are 0 when they could not be read."""
+    """What an image's header contains; `width` and `height` are 0 when they cannot be read."""
 
     format: str
     width: int
@@ -19,24 +19,24 @@ class Picture(NamedTuple):
     size_bytes: int
 
     def __str__(self) -> str:
-        """Say it in a sentence's words."""
+        """Return it as part of a sentence."""
         size = f"{self.width} x {self.height} pixels" if self.width else "of unknown dimensions"
         return f"a {self.format} image, {size}, {self.size_bytes:,} bytes"
 
 
 def data_url_bytes(url: str) -> bytes:
-    """Decode a base64 data URL; raises ValueError when it is none."""
+    """Decode a base64 data URL. Raises ValueError when it is not one."""
     head, comma, payload = url.partition(",")
     if not head.lower().startswith("data:") or not comma or not head.lower().endswith(";base64"):
         raise ValueError("not a base64 data URL")
     try:
         return base64.b64decode(payload, validate=True)
     except binascii.Error as error:
-        raise ValueError("the data URL holds no valid base64") from error
+        raise ValueError("the data URL contains no valid base64") from error
 
 
 def read_picture(data: bytes) -> Picture:
-    """Tell what picture the bytes are."""
+    """Return the format and dimensions of an image."""
     for reader in (_png, _gif, _webp, _jpeg):
         if found := reader(data):
             name, width, height = found
@@ -82,6 +82,6 @@ def _jpeg(data: bytes) -> Size | None:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height = int.from_bytes(data[at + 5 : at + 7], "big")
             return "JPEG", int.from_bytes(data[at + 7 : at + 9], "big"), height
-        # A fill byte stands alone; every other segment says its length.
+        # T.81 B.1.1.2: fill bytes (0xFF) may come before a marker; other segments have a length.
         at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return "JPEG", 0, 0

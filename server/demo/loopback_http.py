@@ -1,7 +1,8 @@
-"""One loopback HTTP/1.1 connection to the demo upstream: a request at a time, answered by a task.
+"""One loopback HTTP/1.1 connection to the demo upstream: one request at a time, answered by a task.
 
-Whoever lacks the secret is turned away before a body is read, as other users of the machine can
-reach the port too. A request that begins before the last answer has ended closes the connection.
+A request without the secret is refused before its body is read, because other users of the machine
+can reach the port too. A request that begins before the last answer has ended closes the
+connection.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import cast
 
 import httptools
 
-from server.demo.request import Refusal
+from server.demo.request import DemoRefusal
 
 HEAD_TIMEOUT_S = 10.0
 MAX_HEAD_BYTES = 64 * 1024
@@ -24,11 +25,14 @@ REASONS = {200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 404: b"Not Fou
 log = logging.getLogger(__name__)
 
 Handler = Callable[["DemoConnection", str, bytes], Awaitable[None]]
-"""Answers a target such as `GET /v1/models`, with its body, on the connection."""
+"""Answers a request on its connection: called with a target such as `GET /v1/models` and a body."""
 
 
 class DemoConnection(asyncio.Protocol):
-    """The server's end of a connection. `tasks` is the owner's set of running answers."""
+    """The server side of a connection.
+
+    `tasks` is the set of running answers and `open_` that of open connections, both the server's.
+    """
 
     def __init__(
         self,
@@ -48,31 +52,31 @@ class DemoConnection(asyncio.Protocol):
         self._begin_request()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for a head, but not for ever."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        """Wait for a head, at most `HEAD_TIMEOUT_S`."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class is no subclass of it
         self._open.add(self)
         self._parser = httptools.HttpRequestParser(self)
         loop = asyncio.get_running_loop()
         self._head_timer = loop.call_later(HEAD_TIMEOUT_S, self._transport.abort)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Stop answering at once: nobody listens any more."""
+        """Cancel the answer: the client has left."""
         self._open.discard(self)
         self._head_timer.cancel()
-        self._writable.set()
+        self._writable.set()  # the transport will not call resume_writing any more
         if self._answer is not None:
             self._answer.cancel()
 
     def pause_writing(self) -> None:
-        """Hold the answer while the client does not keep up."""
+        """Pause the answer while the client does not keep up."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Continue the answer."""
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
-        """Parse; garbage closes the connection."""
+        """Parse what arrived; close the connection when it is not HTTP or too large."""
         self._received += len(data)
         if self._received > (MAX_BODY_BYTES if self._authorised else MAX_HEAD_BYTES):
             self._transport.abort()
@@ -83,35 +87,35 @@ class DemoConnection(asyncio.Protocol):
             self._transport.abort()
 
     def on_message_begin(self) -> None:
-        """Start anew; called by the parser."""
-        if self._answer is not None:
+        """Begin a request."""
+        if self._answer is not None:  # pipelining, which no client of the demo uses
             self._transport.abort()
         self._begin_request()
 
     def on_url(self, url: bytes) -> None:
-        """Take a piece of the target."""
+        """Append a piece of the target."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep the one header that matters."""
+        """Keep the Authorization header; ignore all others."""
         if name.lower() == b"authorization":
             self._credentials = value
 
     def on_headers_complete(self) -> None:
-        """Turn away strangers before their body."""
+        """Refuse a request without the secret before its body."""
         self._head_timer.cancel()
         self._authorised = hmac.compare_digest(self._credentials, self._expected)
         if not self._authorised:
-            error = Refusal(401, "Wrong secret.", "invalid_request_error", "invalid_api_key")
+            error = DemoRefusal(401, "Wrong secret.", "invalid_request_error", "invalid_api_key")
             self.whole(error.status, error.body)
             self._transport.close()
 
     def on_body(self, body: bytes) -> None:
-        """Gather the body."""
+        """Append a piece of the body."""
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        """Answer in a task of its own, held by the owner."""
+        """Answer the request in a task."""
         if not self._authorised or self._transport.is_closing():
             return
         method = self._parser.get_method().decode()
@@ -128,7 +132,7 @@ class DemoConnection(asyncio.Protocol):
         self._transport.write(body)
 
     async def send(self, event: bytes) -> None:
-        """Send a piece of a stream, after the head when it is the first; waits for room."""
+        """Send an event of a stream, the first one with the head; wait while the client is slow."""
         if not self._streaming:
             self._streaming = True
             self._transport.write(
@@ -140,17 +144,17 @@ class DemoConnection(asyncio.Protocol):
         await self._writable.wait()
 
     def end(self) -> None:
-        """End the stream properly."""
+        """Send the last chunk of the stream."""
         self._transport.write(b"0\r\n\r\n")
 
     def whole_cut(self, body: bytes) -> None:
-        """Announce a JSON answer, send half of it and close."""
+        """Send the head and half of a JSON answer, then close."""
         self._write_whole_head(200, len(body), {})
         self._transport.write(body[: len(body) // 2])
         self._transport.close()
 
     def break_off(self) -> None:
-        """Close without an end, after what was written."""
+        """Close without the last chunk, once everything was written."""
         self._transport.close()
 
     def abort(self) -> None:
@@ -174,7 +178,7 @@ class DemoConnection(asyncio.Protocol):
     async def _run(self, target: str, body: bytes) -> None:
         try:
             await self._handler(self, target, body)
-        except Refusal as refusal:
+        except DemoRefusal as refusal:
             self.whole(refusal.status, refusal.body)
         except Exception:
             log.exception("The demo upstream failed to answer")

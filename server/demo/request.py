@@ -1,4 +1,4 @@
-"""Read a chat completion request the way the demo upstream needs it."""
+"""Read the fields of a chat completion request that the demo upstream uses."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from server.demo.images import data_url_bytes, read_picture
 
 COMMAND = re.compile(r"\s*demo:\s*([a-z]+)(?:\s+(\d{3}))?", re.IGNORECASE)
 SHOWN = 200
+"""How much of a message is quoted in the answer."""
 
 
-class Refusal(Exception):
-    """An answer other than 200."""
+class DemoRefusal(Exception):
+    """An answer with another status than 200, in OpenAI's error shape."""
 
     def __init__(self, status: int, message: str, kind: str, code: str | None = None) -> None:
         super().__init__(message)
@@ -26,14 +27,14 @@ class Refusal(Exception):
 
 
 class Message(Struct):
-    """One message; content parts stay as they came."""
+    """A message; content parts stay as sent."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[dict[str, Any]] | None = None
 
     @property
     def text(self) -> str:
-        """Join what was said in words."""
+        """The text of all parts, joined."""
         if not isinstance(self.content, list):
             return self.content or ""
         return "\n".join(str(part.get("text") or "") for part in self.content)
@@ -47,39 +48,39 @@ class DemoFunction(Struct):
 
 
 class Tool(Struct):
-    """A tool; only functions can be called."""
+    """A tool; only functions are supported."""
 
     function: DemoFunction
 
 
 class DemoStreamOptions(Struct):
-    """What else a stream should carry."""
+    """The options of a stream."""
 
     include_usage: bool = False
 
 
 class JsonSchema(Struct):
-    """A named schema of the answer."""
+    """The JSON schema of the answer."""
 
     schema: dict[str, Any] = {}
 
 
 class ResponseFormat(Struct):
-    """How the answer should look."""
+    """The format of the answer."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
     json_schema: JsonSchema | None = None
 
 
 class Command(NamedTuple):
-    """What a prompt such as `demo: error 429` asks for; the name is empty in ordinary prompts."""
+    """A command in a prompt, such as `demo: error 429`; ordinary prompts have an empty name."""
 
     name: str = ""
     status: int = 0
 
 
 class DemoRequest(Struct):
-    """The fields the demo reacts to; all others are accepted and ignored."""
+    """The fields that the demo uses; all others are accepted and ignored."""
 
     model: str
     messages: Annotated[list[Message], Meta(min_length=1)]
@@ -96,46 +97,46 @@ class DemoRequest(Struct):
 
     @property
     def limit(self) -> int | None:
-        """Give the longest answer that was asked for, in tokens."""
+        """The most tokens of the answer, or None."""
         return self.max_completion_tokens or self.max_tokens
 
     @property
     def stops(self) -> list[str]:
-        """Give the stop sequences."""
+        """The stop sequences."""
         given = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return [each for each in given if each]
 
     @property
     def include_usage(self) -> bool:
-        """Whether the stream should end with a usage chunk."""
+        """True if the stream should end with a usage chunk."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     @property
     def said(self) -> str:
-        """Give the last user message's words, in one line."""
+        """The text of the last user message, in one line."""
         users = [message for message in self.messages if message.role == "user"]
         return " ".join(users[-1].text.split()) if users else ""
 
     @property
     def shown(self) -> str:
-        """Give the same, short enough to be quoted."""
+        """The same, shortened for a quotation."""
         said = self.said or "(nothing in words)"
         return said if len(said) <= SHOWN else said[: SHOWN - 1] + "…"
 
     @property
     def turn(self) -> int:
-        """Count the user's messages."""
+        """The number of user messages."""
         return sum(message.role == "user" for message in self.messages)
 
     @property
     def command(self) -> Command:
-        """Read a command for trying failures, when the last user message is one."""
+        """The command in the last user message."""
         found = COMMAND.match(self.said)
         return Command(found[1].lower(), int(found[2] or 0)) if found else Command()
 
     @property
     def tool_results(self) -> list[str]:
-        """Give the tool results that end the conversation; empty when something else does."""
+        """The tool results at the end of the conversation; empty without any."""
         results: list[str] = []
         for message in reversed(self.messages):
             if message.role not in ("tool", "function"):
@@ -144,7 +145,7 @@ class DemoRequest(Struct):
         return results
 
     def attachments(self) -> list[str]:
-        """Describe what the last user message carries beside words; raises Refusal."""
+        """Describe the parts of the last user message that are not text. Raises DemoRefusal."""
         users = [message for message in self.messages if message.role == "user"]
         content = users[-1].content if users else None
         parts = content if isinstance(content, list) else []
@@ -155,16 +156,16 @@ DECODER = msgspec.json.Decoder(DemoRequest)
 
 
 def read_request(body: bytes) -> DemoRequest:
-    """Decode a request; raises Refusal with 400 in OpenAI's shape."""
+    """Decode a request. Raises DemoRefusal with status 400."""
     try:
         return DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(f"The body is not a chat completion request: {error}") from error
 
 
-def invalid(message: str) -> Refusal:
-    """Make a 400."""
-    return Refusal(400, message, "invalid_request_error")
+def invalid(message: str) -> DemoRefusal:
+    """Return a DemoRefusal with status 400."""
+    return DemoRefusal(400, message, "invalid_request_error")
 
 
 def _describe(part: dict[str, Any]) -> str:

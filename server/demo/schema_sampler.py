@@ -1,6 +1,6 @@
-"""Make up a JSON value that fits a JSON schema, for the demo's tool calls and JSON answers.
+"""Make a JSON value that matches a JSON schema, for the demo's tool calls and JSON answers.
 
-Only what schemas of tools commonly use is read; an unknown keyword is passed over, never an error.
+Only the keywords that schemas of tools commonly use are read; others are ignored.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 Json: TypeAlias = Any
 MAX_DEPTH = 12
 MAX_VALUES = 1000
-"""Bound on a whole answer: a schema that contains itself many times would grow without end."""
+"""Most values of an answer: a schema that contains itself several times grows exponentially."""
 MAX_TEXT = 1000
 FORMATS = {
     "date": "2026-01-31",
@@ -26,11 +26,11 @@ FORMATS = {
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
 FREE_TEXT = ("query", "question", "text", "prompt", "input", "message", "content")
-"""Parameters of these names get what the user said."""
+"""Parameters with these names get the user's text."""
 
 
 class Sampler:
-    """Make values for one root schema; `said` is what free-text parameters are filled with."""
+    """Make values for one root schema; free-text parameters get the text `said`."""
 
     def __init__(self, root: Json, said: str = "") -> None:
         self._root = root
@@ -70,7 +70,7 @@ class Sampler:
                 return self._string(schema, name)
 
     def _object(self, schema: Mapping[str, Json], depth: int) -> dict[str, Json]:
-        """Fill all properties near the top, deeper down only those that are required."""
+        """Fill all properties near the top, and below that only required ones."""
         properties = _mapping(schema.get("properties"))
         required = [name for name in _sequence(schema.get("required")) if isinstance(name, str)]
         names = dict.fromkeys([*(properties if depth < 3 else ()), *required])
@@ -155,7 +155,7 @@ def _nudge(low: float, high: float | None) -> float:
 
 
 def _merged(parts: list[Json], follow: Any) -> dict[str, Json]:
-    """Lay the parts of an `allOf` over each other, properties and required names joined."""
+    """Merge the parts of an `allOf`, with their properties and required names joined."""
     merged: dict[str, Json] = {}
     for part in parts:
         for key, value in follow(part).items():

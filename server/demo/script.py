@@ -1,14 +1,14 @@
-"""The words of the demo upstream. They say plainly that no model is behind them."""
+"""The texts of the demo upstream. They state plainly that they come from no model."""
 
 from __future__ import annotations
 
 COMMANDS = {
     "think": "reasons for a while before it answers",
-    "slow": "waits 12 seconds, so that heartbeats can be seen, and then dawdles",
+    "slow": "waits 12 seconds, so that heartbeats can be seen, then answers slowly",
     "long": "answers at length",
     "cut": "breaks the connection in the middle of the answer",
     "fail": "reports an error in the middle of the answer",
-    "hang": "falls silent in the middle of the answer",
+    "hang": "stops sending in the middle of the answer",
     "error 429": "refuses with that HTTP status (any from 400 to 599)",
     "help": "lists these",
 }
@@ -18,8 +18,8 @@ FIRST = """\
 
 > You asked: {shown}
 {extras}
-I am **not a model**. I am a script inside Roxy AI that stands in for `{model}` and speaks the \
-same wire format as a real provider, so that you can watch the whole way work without an account.
+I am **not a model**. I am a script inside Roxy AI that stands in for `{model}` and uses the \
+same wire format as a real provider, so that you can see the whole path work without an account.
 
 ### What just happened
 
@@ -40,7 +40,7 @@ roxy serve
 
 {commands}
 
-Each of these shows how the gateway deals with an upstream in trouble.
+Each command shows how the gateway handles an upstream that fails.
 """
 
 LATER = """\
@@ -48,15 +48,15 @@ LATER = """\
 
 > You said: {shown}
 {extras}
-I am a script, **not a model**, so I cannot really answer. What I can tell about our conversation:
+I am a script, **not a model**, so I cannot really answer. Here are the figures of our conversation:
 
 | What | How many |
 | --- | --- |
 | Messages so far | {messages} |
 | Words in your last one | {words} |
 
-- The whole conversation came with this request, as chat APIs keep nothing between turns.
-- The usage below counts it all again: long chats cost more with every turn.
+- This request contained the whole conversation, because chat APIs keep nothing between turns.
+- The usage below counts all of it again: long chats cost more with every turn.
 
 ```python
 words = {words}
@@ -71,7 +71,7 @@ TOOL_RESULT = """\
 
 {results}
 
-I am the demo upstream and no model: I quote the result and draw no conclusion from it. A real \
+I am the demo upstream, not a model: I quote the result and draw no conclusion from it. A real \
 model would use it to answer “{shown}”.
 """
 
@@ -80,7 +80,7 @@ HELP = """\
 
 {commands}
 
-I am a script, not a model; anything else you say gets a canned answer.
+I am a script, not a model; any other message gets a fixed answer.
 """
 
 LONG_PARAGRAPH = """
@@ -94,19 +94,19 @@ at once and counts only what was sent.
 THOUGHTS = """\
 The user asks: {shown} \
 I should remember that I am the demo upstream and no model, so this is a script that shows what \
-reasoning looks like while it streams. First I would look at what is asked. Then I would weigh \
-a few ways to answer it. Having weighed nothing at all, I begin."""
+reasoning looks like while it streams. First I would read the question. Then I would weigh \
+a few ways to answer it. I have weighed nothing at all, so I begin."""
 
-TOOL_THOUGHTS = "There are tools in this request, so I call one and make up its arguments."
+TOOL_THOUGHTS = "This request has tools, so I call one with made-up arguments."
 
 
 def commands_table() -> str:
-    """Give the commands as a Markdown table."""
+    """Return the commands as a Markdown table."""
     rows = [f"| `demo: {name}` | {does} |" for name, does in COMMANDS.items()]
     return "\n".join(["| Say | The upstream |", "| --- | --- |", *rows])
 
 
 def long_answer() -> str:
-    """Give some 1,500 tokens."""
+    """Return a text of about 1,500 tokens."""
     parts = (LONG_PARAGRAPH.format(number=number) for number in range(1, 21))
     return "## A long answer from the demo upstream\n" + "".join(parts)

@@ -1,8 +1,8 @@
-"""A scripted upstream on a loopback socket, so that a newcomer sees the whole way work.
+"""A scripted upstream on a loopback socket: everything can be tried without an account.
 
-It speaks OpenAI's wire format for `POST {base_url}/chat/completions`, streaming and not, with
-tools, images, JSON answers, stop sequences and token limits, and says plainly that it is no model.
-Prompts that begin with `demo:` try out trouble: see `server.demo.script.COMMANDS`.
+It serves OpenAI's wire format at `POST {base_url}/chat/completions`, streamed or whole, with tools,
+images, JSON answers, stop sequences and token limits, and states plainly that it is no model.
+Prompts that begin with `demo:` make it fail: see `server.demo.script.COMMANDS`.
 """
 
 from __future__ import annotations
@@ -15,24 +15,26 @@ from typing import Self
 
 from server.demo.answer import compose
 from server.demo.loopback_http import DemoConnection
-from server.demo.request import DemoRequest, Refusal, invalid, read_request
+from server.demo.request import DemoRefusal, DemoRequest, invalid, read_request
 from server.demo.writer import Writer, error_event
 
 TOKENS_PER_S = 50.0
 THINKING_TOKENS = 20
-"""How many tokens' time passes before the first one."""
+"""The pause before the first token, in tokens."""
 SLOW_THINKING_TOKENS = 600
+"""The same for `demo: slow`: 12 s, longer than the time between heartbeats."""
 SLOWNESS = 8
+"""How many times longer `demo: slow` takes for each token."""
 TROUBLE_AFTER = 12
-"""Events that arrive before a demonstrated failure."""
+"""Events before a failure in the middle of the answer."""
 RETRY_AFTER_S = {429: "2", 503: "2"}
 
 
 class DemoUpstream:
-    """The upstream as an async context manager; nothing listens outside of it.
+    """The upstream as an async context manager, which listens while it is entered.
 
-    `speed` is in tokens per second, 0 for no delay. `secret` is made anew for each instance: other
-    users of the machine can reach the port, but not use it.
+    `speed` is in tokens per second, 0: without delay. Each instance has its own `secret`, because
+    other users of the machine can reach the port.
     """
 
     def __init__(self, *, speed: float = TOKENS_PER_S) -> None:
@@ -63,13 +65,13 @@ class DemoUpstream:
 
     @property
     def base_url(self) -> str:
-        """Give the URL that deployments name."""
+        """The base URL for deployments."""
         assert self._server is not None, "the demo upstream is not running"
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
 
     @property
     def answering(self) -> int:
-        """Count the answers under way."""
+        """The number of answers under way."""
         return len(self._answers)
 
     async def idle(self) -> None:
@@ -85,7 +87,9 @@ class DemoUpstream:
             connection.whole(200, b'{"object":"list","data":[]}')
             return
         if target != "POST /v1/chat/completions":
-            raise Refusal(404, "There is nothing here.", "invalid_request_error", "not_found")
+            raise DemoRefusal(
+                404, "There is nothing at this path.", "invalid_request_error", "not_found"
+            )
         request = read_request(body)
         if request.command.name == "error":
             _refuse(connection, request.command.status)
@@ -123,13 +127,13 @@ class DemoUpstream:
         connection.end()
 
     async def _pause(self, tokens: int) -> None:
-        """Let the time of some tokens pass, unevenly as models do."""
+        """Wait for the time of some tokens, unevenly as with models."""
         if self._token_s:
             await asyncio.sleep(tokens * self._token_s * random.uniform(0.7, 1.3))
 
 
 async def _fail(connection: DemoConnection, how: str) -> None:
-    """Break a stream in the way that was asked for."""
+    """Break a stream in the way of the command."""
     if how == "cut":
         connection.break_off()
     elif how == "fail":
@@ -144,9 +148,9 @@ def _slow(request: DemoRequest) -> bool:
 
 
 def _refuse(connection: DemoConnection, status: int) -> None:
-    """Answer with the status that was asked for, as an upstream would."""
+    """Answer with the status of the command."""
     if not 400 <= status <= 599:
-        raise invalid("Say a status from 400 to 599, as in `demo: error 429`.")
-    refusal = Refusal(status, f"The demo upstream refuses with {status}.", "demo_error")
+        raise invalid("Name a status from 400 to 599, as in `demo: error 429`.")
+    refusal = DemoRefusal(status, f"The demo upstream refuses with {status}.", "demo_error")
     wait = RETRY_AFTER_S.get(status)
     connection.whole(status, refusal.body, {"retry-after": wait} if wait else None)

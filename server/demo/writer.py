@@ -1,4 +1,4 @@
-"""Write the demo's answers in OpenAI's wire format: chunks of a stream, or one whole object."""
+"""Encode the demo's answers in OpenAI's wire format: chunks of a stream, or one whole object."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FINGERPRINT = "demo-upstream-no-model"
 
 
 class Writer:
-    """Write one answer; all chunks share id, time and model."""
+    """Encodes one answer; all chunks share id, time and model."""
 
     def __init__(self, request: DemoRequest, answer: DemoAnswer) -> None:
         self._request = request
@@ -31,7 +31,7 @@ class Writer:
         }
 
     def whole(self) -> bytes:
-        """Give the answer as one object."""
+        """Return the answer as one object."""
         choices = [
             {
                 "index": index,
@@ -45,7 +45,7 @@ class Writer:
         return msgspec.json.encode(self._shared | body)
 
     def events(self) -> Iterator[bytes]:
-        """Give the stream's events up to the last finish_reason, choices interleaved."""
+        """Yield the stream's events up to the last finish_reason, with the choices interleaved."""
         streams = [
             self._choice_events(index, choice) for index, choice in enumerate(self._answer.choices)
         ]
@@ -53,7 +53,7 @@ class Writer:
             yield from filter(None, together)
 
     def end(self) -> bytes:
-        """Give what closes the stream: the usage chunk when asked for, and the end mark."""
+        """Return the end of the stream: the usage chunk, if requested, and the end mark."""
         if not self._request.include_usage:
             return DONE
         return self._event({"choices": [], "usage": self._answer.usage()}) + DONE
@@ -89,7 +89,7 @@ class Writer:
 
 
 def error_event(message: str) -> bytes:
-    """Write the one event that reports a failure inside a stream."""
+    """Return the event that reports a failure inside a stream."""
     error = {"message": message, "type": "server_error", "param": None, "code": "demo_failure"}
     return b"data: %b\n\n" % msgspec.json.encode({"error": error})
 

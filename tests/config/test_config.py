@@ -316,7 +316,7 @@ def test_sixteen_characters_are_enough_for_the_owner_key() -> None:
 
 def test_a_provider_secret_that_no_header_can_hold_is_refused_at_the_start() -> None:
     message = refusal(environ={"ZAI_API_KEY": "hunter2\r\nX-Evil: 1"})
-    assert "the environment variable ZAI_API_KEY holds characters" in message
+    assert "the environment variable ZAI_API_KEY contains spaces" in message
     assert "hunter2" not in message
 
 

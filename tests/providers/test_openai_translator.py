@@ -73,7 +73,7 @@ def test_the_request_names_the_upstreams_model_and_carries_our_secret() -> None:
 def test_a_deployment_without_secret_sends_none() -> None:
     request = parse_chat(b'{"model":"a","messages":[{"role":"user","content":"x"}]}')
     local = replace(DEPLOYMENT, secret="", secret_env="")
-    headers = dict(OpenAITranslator(request, MODEL, local).request().headers)
+    headers = dict(OpenAITranslator(request, MODEL, local, 1000).request().headers)
     assert headers == {"content-type": "application/json", "accept": "application/json"}
 
 

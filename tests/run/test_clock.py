@@ -7,26 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from support.builders.jobs import Client, Tap
+from support.builders.jobs import LONG, Client, Tap, stream_settings
 
 from workers.errors import UpstreamTimeout
 from workers.run.channel import HIGH_WATER, Channel
 from workers.run.clock import WHOLE_FACTOR, Clock, StreamSettings
-
-LONG = 1000.0
-
-
-def clocks(
-    first_content_timeout_s: float = LONG,
-    gap_timeout_s: float = LONG,
-    total_timeout_s: float = 0.0,
-) -> StreamSettings:
-    """Return settings with clocks that are long where nothing else is given, in seconds."""
-    return StreamSettings(
-        first_content_timeout_s=first_content_timeout_s,
-        gap_timeout_s=gap_timeout_s,
-        total_timeout_s=total_timeout_s,
-    )
 
 
 @contextmanager
@@ -83,12 +68,12 @@ def keep_touching(clock: Clock, tap: Tap, times: int) -> asyncio.Future[tuple[bo
 @pytest.mark.parametrize(
     ("settings", "content", "name", "code"),
     [
-        (clocks(first_content_timeout_s=0.02), False, "first_content", "upstream_timeout"),
-        (clocks(gap_timeout_s=0.02), True, "gap", "upstream_gap_timeout"),
-        (clocks(total_timeout_s=0.02), False, "total", "upstream_total_timeout"),
-        (clocks(total_timeout_s=0.02), True, "total", "upstream_total_timeout"),
-        (clocks(0.02, LONG, 0.5), False, "first_content", "upstream_timeout"),
-        (clocks(LONG, 0.02, 0.5), True, "gap", "upstream_gap_timeout"),
+        (stream_settings(first_content_timeout_s=0.02), False, "first_content", "upstream_timeout"),
+        (stream_settings(gap_timeout_s=0.02), True, "gap", "upstream_gap_timeout"),
+        (stream_settings(total_timeout_s=0.02), False, "total", "upstream_total_timeout"),
+        (stream_settings(total_timeout_s=0.02), True, "total", "upstream_total_timeout"),
+        (stream_settings(0.02, LONG, 0.5), False, "first_content", "upstream_timeout"),
+        (stream_settings(LONG, 0.02, 0.5), True, "gap", "upstream_gap_timeout"),
     ],
 )
 async def test_the_clock_that_runs_out_first_says_which_it_was(
@@ -105,14 +90,14 @@ async def test_the_clock_that_runs_out_first_says_which_it_was(
 
 
 async def test_bytes_without_content_do_not_stop_the_first_content_clock() -> None:
-    with running(clocks(first_content_timeout_s=0.03)) as (clock, tap):
+    with running(stream_settings(first_content_timeout_s=0.03)) as (clock, tap):
         rang, _ = await keep_touching(clock, tap, 500)
         assert rang
         assert (await rung(tap)).clock == "first_content"
 
 
 async def test_content_ends_the_first_content_clock() -> None:
-    with running(clocks(first_content_timeout_s=0.02)) as (clock, tap):
+    with running(stream_settings(first_content_timeout_s=0.02)) as (clock, tap):
         clock.touch()
         clock.note_content()
         await aside(0.06)
@@ -120,7 +105,7 @@ async def test_content_ends_the_first_content_clock() -> None:
 
 
 async def test_no_timer_is_set_per_read() -> None:
-    with running(clocks()) as (clock, _):
+    with running(stream_settings()) as (clock, _):
         clock.note_content()
         timer = clock._timer
         clock.touch()
@@ -129,14 +114,14 @@ async def test_no_timer_is_set_per_read() -> None:
 
 
 async def test_content_brings_the_gap_clock_though_the_first_one_was_longer() -> None:
-    with running(clocks(first_content_timeout_s=LONG, gap_timeout_s=0.02)) as (clock, tap):
+    with running(stream_settings(first_content_timeout_s=LONG, gap_timeout_s=0.02)) as (clock, tap):
         clock.touch()
         clock.note_content()
         assert (await rung(tap)).clock == "gap"
 
 
 async def test_every_read_starts_the_gap_anew() -> None:
-    with running(clocks(gap_timeout_s=0.05)) as (clock, tap):
+    with running(stream_settings(gap_timeout_s=0.05)) as (clock, tap):
         clock.note_content()
         rang, last = await keep_touching(clock, tap, 20)
         assert not rang
@@ -145,7 +130,7 @@ async def test_every_read_starts_the_gap_anew() -> None:
 
 
 async def test_the_total_clock_runs_on_whatever_comes() -> None:
-    with running(clocks(gap_timeout_s=LONG, total_timeout_s=0.03)) as (clock, tap):
+    with running(stream_settings(gap_timeout_s=LONG, total_timeout_s=0.03)) as (clock, tap):
         clock.note_content()
         rang, _ = await keep_touching(clock, tap, 500)
         assert rang
@@ -153,20 +138,20 @@ async def test_the_total_clock_runs_on_whatever_comes() -> None:
 
 
 async def test_a_total_of_zero_is_none() -> None:
-    with running(clocks(total_timeout_s=0.0)) as (_, tap):
+    with running(stream_settings(total_timeout_s=0.0)) as (_, tap):
         await aside(0.02)
         assert not tap.aborted.is_set()
 
 
 async def test_an_answer_in_one_piece_has_longer_for_its_content() -> None:
     began = now()
-    with running(clocks(first_content_timeout_s=0.01), streamed=False) as (_, tap):
+    with running(stream_settings(first_content_timeout_s=0.01), streamed=False) as (_, tap):
         assert (await rung(tap)).clock == "first_content"
     assert now() >= began + 0.01 * WHOLE_FACTOR
 
 
 async def test_a_stopped_clock_never_rings() -> None:
-    with running(clocks(0.01, 0.01, 0.01)) as (clock, tap):
+    with running(stream_settings(0.01, 0.01, 0.01)) as (clock, tap):
         clock.stop()
         clock.stop()
         await aside(0.03)
@@ -186,7 +171,7 @@ def stalled(channel: Channel) -> Client:
 
 async def test_while_the_reader_holds_the_upstream_back_the_gap_clock_stands_still() -> None:
     channel = Channel()
-    with running(clocks(gap_timeout_s=0.02), channel) as (clock, tap):
+    with running(stream_settings(gap_timeout_s=0.02), channel) as (clock, tap):
         clock.touch()
         clock.note_content()
         stalled(channel)
@@ -196,7 +181,7 @@ async def test_while_the_reader_holds_the_upstream_back_the_gap_clock_stands_sti
 
 async def test_an_upstream_that_was_held_back_has_the_whole_gap_again() -> None:
     channel = Channel()
-    with running(clocks(gap_timeout_s=0.1), channel) as (clock, tap):
+    with running(stream_settings(gap_timeout_s=0.1), channel) as (clock, tap):
         clock.touch()
         clock.note_content()
         client = stalled(channel)
@@ -210,7 +195,10 @@ async def test_an_upstream_that_was_held_back_has_the_whole_gap_again() -> None:
 
 async def test_the_total_clock_runs_on_while_the_upstream_is_held_back() -> None:
     channel = Channel()
-    with running(clocks(gap_timeout_s=0.01, total_timeout_s=0.05), channel) as (clock, tap):
+    with running(stream_settings(gap_timeout_s=0.01, total_timeout_s=0.05), channel) as (
+        clock,
+        tap,
+    ):
         clock.note_content()
         stalled(channel)
         assert (await rung(tap)).clock == "total"

@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from support.builders.jobs import Client, make_deployment, make_job
+from support.builders.jobs import Client, make_deployment, make_job, stream_settings
 from support.fakes.upstream import FakeUpstream, Pause, chunk, event, silence, stream_of, streaming
 
 from workers.catalog.catalog import Model
 from workers.errors import Conflict, Draining, GatewayError, Overloaded, UpstreamError
-from workers.run.clock import StreamSettings
 from workers.run.job import Job, Outcome
 from workers.run.pool import Engine
 from workers.transport.transport import Transport
@@ -55,7 +54,7 @@ async def bench(*, room: int = 1, max_waiting: int = 8) -> AsyncIterator[Bench]:
         deployment = make_deployment(room=room, base_url=upstream.base_url)
         model = Model(id="test/one", name="One", deployments=(deployment,))
         transport = Transport()
-        engine = Engine(transport, StreamSettings(), max_waiting)
+        engine = Engine(transport, stream_settings(), max_waiting)
         running = Bench(engine, upstream, transport, model)
         try:
             yield running

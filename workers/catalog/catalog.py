@@ -1,8 +1,8 @@
-"""What can be asked for, at what price, and who serves it.
+"""The models that clients can name, their prices and their deployments.
 
 A **model** is a name that clients send (`zai/glm-4.5`). It has one or more **deployments**, each
 one way to serve it: a wire format, a base URL, the model's id there, and the environment variable
-that holds the secret. Everything here is frozen: it is made once at start
+that holds the secret. All of this is frozen: it is made once at start
 (`workers.catalog.catalog_file`) and only read afterwards.
 
 Money is integer micro-dollars; a price is micro-dollars per million tokens
@@ -29,7 +29,7 @@ DEMO_ORDER = 99
 
 
 class PriceTier(Struct, frozen=True):
-    """Prices of a request with a prompt above a threshold; None: priced like the prompt."""
+    """Prices of a request with a prompt above a threshold; None: the price of the prompt."""
 
     above_prompt_tokens: int
     prompt: int
@@ -41,8 +41,8 @@ class PriceTier(Struct, frozen=True):
 class Prices(Struct, frozen=True):
     """Prices of a model, in micro-dollars per million tokens.
 
-    `cached_prompt` and `cache_write_prompt` are None where such tokens cost what others do. A tier
-    holds for the whole request, not only for the tokens above its threshold; `tiers` ascend.
+    `cached_prompt` and `cache_write_prompt` are None where such tokens cost as much as others. A
+    tier applies to the whole request, not only to the tokens above its threshold. `tiers` ascend.
     """
 
     prompt: int
@@ -52,9 +52,9 @@ class Prices(Struct, frozen=True):
     tiers: tuple[PriceTier, ...] = ()
 
     def cost_microusd(self, usage: Usage) -> int:
-        """Price what was used, rounded up to a whole micro-dollar."""
+        """Return the cost of the usage, rounded up to a whole micro-dollar."""
         rates = self._rates(usage.prompt_tokens)
-        # Counts come from upstream: never let the parts exceed the whole.
+        # Counts come from the upstream and may contradict each other: cap the parts.
         cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
         written = min(usage.cache_write_tokens or 0, usage.prompt_tokens - cached)
         plain = usage.prompt_tokens - cached - written
@@ -64,10 +64,10 @@ class Prices(Struct, frozen=True):
         return _whole(total)
 
     def worst_case_microusd(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """Price the request as if every prompt token were of the dearest kind."""
+        """Return the cost if every prompt token were of the most expensive kind."""
         rates = self._rates(prompt_tokens)
-        dearest = max(rates.prompt, rates.cached_prompt or 0, rates.cache_write_prompt or 0)
-        return _whole(prompt_tokens * dearest + completion_tokens * rates.completion)
+        highest = max(rates.prompt, rates.cached_prompt or 0, rates.cache_write_prompt or 0)
+        return _whole(prompt_tokens * highest + completion_tokens * rates.completion)
 
     def _rates(self, prompt_tokens: int) -> Prices | PriceTier:
         for tier in reversed(self.tiers):
@@ -79,10 +79,10 @@ class Prices(Struct, frozen=True):
 class Deployment(Struct, frozen=True):
     """One way to serve a model.
 
-    `secret` is the value of the variable `secret_env` ("" when it is not set); `secret_env` ""
-    means that the upstream asks for none. `supported` is False where this version speaks no such
-    wire format. `owner_only_fields` are members of a request by which this upstream would use other
-    models or cost more: keys' models and budgets hold only if nobody but the owner may send them.
+    `secret` is the value of the variable `secret_env` ("" when it is not set); an upstream with
+    `secret_env` "" needs none. `supported` is False when this version has no translator for the
+    wire format. With the request members in `owner_only_fields` this upstream would use other
+    models or cost more: the models and budgets of keys hold only if just the owner may send them.
     """
 
     id: str
@@ -100,16 +100,16 @@ class Deployment(Struct, frozen=True):
 
     @property
     def live(self) -> bool:
-        """Whether its secret is at hand or none is needed."""
+        """True if its secret is set or none is needed."""
         return self.secret_env == "" or self.secret != ""
 
     def __repr__(self) -> str:
-        """Show everything but the secret."""
+        """Return a short form without the secret."""
         fields = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
         return f"Deployment({fields})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Show the same to pretty printers, which would otherwise read the fields."""
+        """Return the same for pretty printers, which would otherwise read all fields."""
         return [
             ("id", self.id),
             ("base_url", self.base_url),
@@ -119,7 +119,7 @@ class Deployment(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """A catalog entry. `released` is in Unix seconds (0: unknown); `prices` None: not known."""
+    """A model of the catalog. `released`: Unix seconds, 0: unknown. `prices`: None: unknown."""
 
     id: str
     name: str
@@ -135,7 +135,7 @@ class Model(Struct, frozen=True):
     deployments: tuple[Deployment, ...] = ()
 
     def live_deployments(self) -> tuple[Deployment, ...]:
-        """Give the deployments that can be tried now, lowest `order` first, equals as written."""
+        """Return the deployments that can be tried, lowest `order` first, equals in file order."""
         return tuple(sorted((d for d in self.deployments if d.supported and d.live), key=_order))
 
     def missing_secrets(self) -> tuple[str, ...]:
@@ -145,12 +145,12 @@ class Model(Struct, frozen=True):
 
     @property
     def owner_only_fields(self) -> frozenset[str]:
-        """Members of a request that nobody but the owner may send, whichever deployment answers."""
+        """Members of a request that only the owner may send, whichever deployment answers."""
         return frozenset().union(*(one.owner_only_fields for one in self.live_deployments()))
 
     @property
     def served_by_demo(self) -> bool:
-        """Whether only the scripted demo upstream would answer."""
+        """True if only the scripted demo upstream would answer."""
         live = self.live_deployments()
         return bool(live) and all(deployment.demo for deployment in live)
 
@@ -162,25 +162,25 @@ class Catalog:
         self.models: Mapping[str, Model] = MappingProxyType({model.id: model for model in models})
 
     def __iter__(self) -> Iterator[Model]:
-        """Walk the models in file order."""
+        """Iterate over the models in file order."""
         return iter(self.models.values())
 
     def __len__(self) -> int:
-        """Count the models."""
+        """Return the number of models."""
         return len(self.models)
 
     def find(self, model_id: str) -> Model:
-        """Look up what a client named; raises ModelNotFound."""
+        """Return the model with this id. Raises ModelNotFound."""
         model = self.models.get(model_id)
         if model is None:
-            named = f"model {model_id[:100]!r}" if model_id.isprintable() else "such model"
+            name = f"model {model_id[:100]!r}" if model_id.isprintable() else "such model"
             raise ModelNotFound(
-                f"There is no {named}. GET /api/v1/models lists what there is.", param="model"
+                f"There is no {name}. GET /api/v1/models lists what there is.", param="model"
             )
         return model
 
     def priced(self, prices: Mapping[str, Prices]) -> Catalog:
-        """Give a catalog in which models without a stated price have the one found for their id."""
+        """Return a catalog in which models without stated prices have those found for their id."""
         return Catalog(
             replace(model, prices=prices[model.id])
             if model.prices is None and model.id in prices
@@ -217,5 +217,5 @@ def _either(price: int | None, default: int) -> int:
 
 
 def _whole(token_microusd: int) -> int:
-    """Round micro-dollars per million tokens times tokens up to micro-dollars."""
+    """Convert (micro-dollars per million tokens) x tokens to micro-dollars, rounded up."""
     return -(-token_microusd // MILLION)

@@ -1,9 +1,8 @@
 """Read the built-in catalog and the owner's changes to it.
 
-`catalog.toml` beside this file and the `[[models]]` of `roxy.toml` have one format, checked
-strictly here. An entry for a known id overrides only the fields it names, and its deployments, when
-given, replace the known ones; an entry with a new id adds a model and needs at least one
-deployment.
+`catalog.toml` beside this file and the `[[models]]` of `roxy.toml` have the same format, which is
+checked strictly. An entry for a known id overrides only the fields that it has; its deployments, if
+any, replace the known ones. An entry with a new id adds a model and needs at least one deployment.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from workers.catalog.entries import CatalogError, ModelEntry, PricesEntry, check
 from workers.money import to_microusd
 
 DEFAULT = Model(id="", name="")
-"""What a new model is taken to be where its entry is silent."""
+"""The defaults of a new model."""
 
 T = TypeVar("T")
 Entry: TypeAlias = ModelEntry | Mapping[str, Any]
@@ -50,16 +49,16 @@ def load_catalog(
 ) -> Catalog:
     """Build the catalog from the built-in file, the owner's entries and the secrets in `environ`.
 
-    `formats` are the providers that have a translator; deployments of others are never live.
-    Raises CatalogError. Prices that are not stated stay None; see `workers.catalog.prices` and
-    `Catalog.priced`.
+    `formats` are the providers with a translator; deployments of others are never used. Prices
+    that are not stated stay None; see `workers.catalog.prices` and `Catalog.priced`.
+    Raises CatalogError.
     """
     entries = merged_entries(overrides)
     return Catalog(_model(entry, environ or {}, formats) for entry in entries)
 
 
 def merged_entries(overrides: Sequence[Entry]) -> tuple[ModelEntry, ...]:
-    """Lay the owner's entries over the built-in ones; raises CatalogError."""
+    """Merge the owner's entries into the built-in ones. Raises CatalogError."""
     entries = {entry.id: entry for entry in built_in_entries()}
     for number, entry in enumerate(parse_entries(overrides)):
         known = entries.get(entry.id)
@@ -80,7 +79,7 @@ def built_in_entries() -> tuple[ModelEntry, ...]:
 
 
 def parse_entries(entries: Sequence[Entry]) -> tuple[ModelEntry, ...]:
-    """Check entries one by one and against each other; raises CatalogError."""
+    """Check each entry, and that no id occurs twice. Raises CatalogError."""
     parsed = tuple(
         _parse_entry(entry, f"$.models[{number}]") for number, entry in enumerate(entries)
     )
@@ -110,7 +109,7 @@ def _parse_entry(entry: Entry, path: str) -> ModelEntry:
 
 
 def _at(message: str, path: str) -> str:
-    """Let msgspec's `$`, the entry, become its path in the file."""
+    """Replace msgspec's `$`, which is the entry, by the entry's path in the file."""
     if "`$" in message:
         return message.replace("`$", f"`{path}", 1)
     return f"{message} - at `{path}`"
@@ -133,7 +132,7 @@ def _override(known: ModelEntry, entry: ModelEntry) -> ModelEntry:
 
 
 def _model(entry: ModelEntry, environ: Mapping[str, str], formats: Container[str]) -> Model:
-    """Fill in what the entry does not say."""
+    """Return the model of an entry, with defaults for the fields that it leaves out."""
     context_window = _or(entry.context_window, DEFAULT.context_window)
     return Model(
         id=entry.id,

@@ -1,6 +1,6 @@
-"""Check what an owner writes about an upstream.
+"""Check the settings of deployments.
 
-Messages never repeat the value: it may hold a secret.
+Messages never repeat a value, because it may contain a secret.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 from urllib.parse import urlsplit
 
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+# How keys of OpenAI, Anthropic and OpenRouter (sk-), Groq, Google, xAI, Hugging Face, Vercel,
+# NVIDIA and Roxy begin, in lower case; `eyj` begins a JWT.
 SECRET_PREFIXES = (
     "sk-",
     "sk_",
@@ -28,7 +30,7 @@ LONG_RUN = re.compile(r"[A-Za-z0-9]{20,}")
 
 
 def checked_secret_env(name: str) -> str:
-    """Give the variable's name back; raises ValueError when it is none, or is itself a secret."""
+    """Return the variable's name. Raises ValueError when it is invalid, or looks like a secret."""
     if name == "":
         return name
     if looks_like_a_secret(name):
@@ -38,13 +40,13 @@ def checked_secret_env(name: str) -> str:
         )
     if not VARIABLE_NAME.fullmatch(name):
         raise ValueError(
-            "this is no name of an environment variable (letters, digits and underscores)"
+            "this is not the name of an environment variable (letters, digits and underscores)"
         )
     return name
 
 
 def looks_like_a_secret(value: str) -> bool:
-    """Tell pasted credentials from names such as `OPENROUTER_API_KEY`."""
+    """Return whether this is a pasted secret and not a name such as `OPENROUTER_API_KEY`."""
     if value.lower().startswith(SECRET_PREFIXES) and not value.isupper():
         return True
     run = LONG_RUN.search(value)
@@ -52,15 +54,15 @@ def looks_like_a_secret(value: str) -> bool:
 
 
 def checked_secret(value: str) -> str:
-    """Give the secret without space around it; raises ValueError when no header can hold it."""
+    """Return the secret without space around it. Raises ValueError when no header can carry it."""
     secret = value.strip()
     if not secret.isascii() or not secret.isprintable() or " " in secret:
-        raise ValueError("holds characters that no API key has (spaces, line breaks or non-ASCII)")
+        raise ValueError("contains spaces, line breaks or non-ASCII characters, as no API key does")
     return secret
 
 
 def host_label(base_url: str) -> str:
-    """Name the upstream shortly for deployment ids and logs: `openrouter`, `groq`, `127.0.0.1`."""
+    """Return a short name of the host for ids and logs: `openrouter`, `groq`, `127.0.0.1`."""
     host = urlsplit(base_url).hostname or ""
     try:
         return str(ipaddress.ip_address(host))

@@ -1,7 +1,7 @@
-"""What may be written about a model in `catalog.toml` and in the `[[models]]` of `roxy.toml`.
+"""The entries of models in `catalog.toml` and in the `[[models]]` of `roxy.toml`.
 
-A field's `Meta` carries its range and its description: the documentation is made of these Structs.
-What an entry leaves out is UNSET: it stays as it is, or becomes what the description says.
+A field's `Meta` has its range and its description: the documentation is made from these Structs. A
+field that an entry leaves out is UNSET: it keeps its known value or gets the described default.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+# Patterns end in \Z: `$` would also match before a line break at the end.
 Provider = Literal["openai", "anthropic", "google"]
 Modality = Literal["text", "image", "audio", "video", "file"]
 ModelId = Annotated[
@@ -21,25 +22,27 @@ Line = Annotated[str, Meta(min_length=1, max_length=300, pattern=r"^[^\r\n]*\Z")
 Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
 Dollars = Annotated[float, Meta(ge=0, le=1_000_000)]
 
-PromptPrice = Annotated[Dollars, Meta(description="Price of what is sent.")]
-CompletionPrice = Annotated[Dollars, Meta(description="Price of what is answered.")]
+PromptPrice = Annotated[Dollars, Meta(description="Price of the prompt.")]
+CompletionPrice = Annotated[Dollars, Meta(description="Price of the answer.")]
 CachedPrice = Annotated[
-    Dollars | None, Meta(description="Price of what the upstream had cached; else that of prompt.")
+    Dollars | None,
+    Meta(description="Price of cached prompt tokens; default: that of prompt."),
 ]
 CacheWritePrice = Annotated[
-    Dollars | None, Meta(description="Price of what it puts into its cache; else that of prompt.")
+    Dollars | None,
+    Meta(description="Price of prompt tokens that the upstream caches; default: that of prompt."),
 ]
 
 
 class CatalogError(ValueError):
-    """An entry is wrong; the message names its path, as in `$.models[0].deployments[1].order`."""
+    """An entry is invalid; the message has its path, such as `$.models[0].deployments[1].order`."""
 
 
 class TierEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """Other prices for requests with a long prompt; they hold for the whole of such a request."""
+    """Other prices for requests with a long prompt; they apply to the whole request."""
 
     above_prompt_tokens: Annotated[
-        int, Meta(ge=0, description="The tier is for prompts of more tokens than this.")
+        int, Meta(ge=0, description="The tier applies to prompts with more tokens than this.")
     ]
     prompt: PromptPrice
     completion: CompletionPrice
@@ -48,7 +51,7 @@ class TierEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PricesEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """Prices in dollars per million tokens; they replace all known ones of the model."""
+    """Prices in dollars per million tokens; they replace all known prices of the model."""
 
     prompt: PromptPrice
     completion: CompletionPrice
@@ -64,75 +67,77 @@ class DeploymentEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
     provider: Annotated[
         Provider,
-        Meta(description="Wire format of the upstream; `roxy check` tells if it is not spoken."),
+        Meta(description="Wire format; `roxy check` shows whether this version supports it."),
     ]
     base_url: Annotated[
-        str, Meta(description="Where its API is, as `https://api.openai.com/v1`; no credentials.")
+        str,
+        Meta(description="Base URL, such as `https://api.openai.com/v1`, without credentials."),
     ]
-    upstream_model: Annotated[Line, Meta(description="What the upstream calls the model.")]
+    upstream_model: Annotated[Line, Meta(description="The model's id at the upstream.")]
     secret_env: Annotated[
         str,
-        Meta(
-            description="Environment variable with the secret; empty: the upstream asks for none."
-        ),
+        Meta(description="Environment variable with the secret; empty: the upstream needs none."),
     ] = ""
     order: Annotated[int, Meta(ge=0, le=1000, description="Lower ones are tried first.")] = 1
     weight: Annotated[
-        int, Meta(ge=1, le=1000, description="Share of the requests among those of equal order.")
+        int,
+        Meta(ge=1, le=1000, description="Share of the requests among deployments of equal order."),
     ] = 1
     max_concurrency: Annotated[
-        int, Meta(ge=1, le=10_000, description="Requests at the same time; more of them wait.")
+        int, Meta(ge=1, le=10_000, description="Most requests at the same time; others wait.")
     ] = 64
     owner_only_fields: Annotated[
         tuple[Line, ...],
         Meta(
-            description="Members of a request that only the owner may send: by them this upstream"
-            " would use other models or cost more."
+            description="Members of a request that only the owner may send, because with them this"
+            " upstream would use other models or cost more."
         ),
     ] = ()
 
 
 class ModelEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """A model. For a known id only what is named changes; a new one needs a deployment."""
+    """A model. For a known id only the given fields change; a new one needs a deployment."""
 
-    id: Annotated[ModelId, Meta(description="What clients ask for, as `maker/model`.")]
-    name: Annotated[Line | UnsetType, Meta(description="Name for people; else the id.")] = UNSET
+    id: Annotated[ModelId, Meta(description="The id that clients send, such as `maker/model`.")]
+    name: Annotated[Line | UnsetType, Meta(description="Display name; default: the id.")] = UNSET
     description: Annotated[
         Annotated[str, Meta(max_length=1000)] | UnsetType,
-        Meta(description="What it is best at, in a line."),
+        Meta(description="What the model is best at, in one line."),
     ] = UNSET
     context_window: Annotated[
-        Tokens | UnsetType, Meta(description="Tokens of prompt and answer together.")
+        Tokens | UnsetType, Meta(description="Most tokens of prompt and answer together.")
     ] = UNSET
     max_output_tokens: Annotated[
         Tokens | UnsetType,
-        Meta(description="Tokens of the longest answer; at most context_window where not said."),
+        Meta(description="Most tokens of an answer; the default is at most context_window."),
     ] = UNSET
     input_modalities: Annotated[
-        tuple[Modality, ...] | UnsetType, Meta(description="What it can be shown.")
+        tuple[Modality, ...] | UnsetType, Meta(description="What the model accepts.")
     ] = UNSET
     output_modalities: Annotated[
-        tuple[Modality, ...] | UnsetType, Meta(description="What it can make.")
+        tuple[Modality, ...] | UnsetType, Meta(description="What the model produces.")
     ] = UNSET
     owned_by: Annotated[
         Line | UnsetType,
-        Meta(description="Its maker; else what the id has before its slash, or `local`."),
+        Meta(description="The model's maker; default: the id up to its slash, or `local`."),
     ] = UNSET
     released: Annotated[
         Annotated[int, Meta(ge=0)] | dt.date | UnsetType,
-        Meta(description="Day of its release, as `2025-07-28`, or in Unix seconds; 0: unknown."),
+        Meta(description="Release date, such as `2025-07-28`, or Unix seconds; 0: unknown."),
     ] = UNSET
     endpoints: Annotated[
         tuple[Literal["chat.completions"], ...] | UnsetType,
-        Meta(description="What may be asked of it."),
+        Meta(description="What the model can be used for."),
     ] = UNSET
     prices: Annotated[
         PricesEntry | UnsetType,
-        Meta(description="Prices; else those of the release's price list, or none."),
+        Meta(description="Prices; default: those of the release's price list, if any."),
     ] = UNSET
     deployments: Annotated[
         tuple[DeploymentEntry, ...] | UnsetType,
-        Meta(description="Who serves it; they replace all known ones of the model."),
+        Meta(
+            description="How the model is served; they replace all known deployments of the model."
+        ),
     ] = UNSET
 
 
@@ -151,9 +156,9 @@ INNER: dict[type[Struct], dict[str, type[Struct]]] = {
 
 
 def check_names(table: Any, path: str, struct: type[Struct] = ModelEntry) -> None:
-    """Raise CatalogError for a field that is none, naming those there are; types are not looked at.
+    """Raise CatalogError for an unknown field, with the list of known ones; ignore types.
 
-    `path` is where the table stands, as in `$.models[0]`.
+    `path` is that of the table, such as `$.models[0]`.
     """
     if not isinstance(table, Mapping):
         return

@@ -45,10 +45,12 @@ class EventSplitter:
         if not self._between or len(data) > self._max_bytes or b"\r" in data:
             return self._feed_lines(data)
         # Fast paths for what nearly every read is: one whole event, or several, as `data: {...}`.
+        # With its only newlines at the end, the read is one line and its blank line.
         if data.find(b"\n") == len(data) - 2 > 6 and data[-1] == 10 and data[:6] == b"data: ":
             payloads = [data[6:-2]]
         elif data[:6] == b"data: " and data[-2:] == b"\n\n":
             payloads = data[6:-2].split(b"\n\ndata: ")
+            # Another newline belongs to a comment, another field or a second data line.
             if data.count(b"\n") != 2 * len(payloads) or b"" in payloads:
                 return self._feed_lines(data)
         else:
@@ -68,7 +70,7 @@ class EventSplitter:
             lines[0] = self._joined(lines[0])
         if lines and self._at_start:
             self._at_start = False
-            lines[0] = lines[0].removeprefix(_BOM)
+            lines[0] = lines[0].removeprefix(_BOM)  # one BOM is ignored (9.2.5)
         for line in lines:
             if line and line != b"\r":
                 self._take_line(line)

@@ -7,9 +7,6 @@ from typing import NamedTuple, Protocol
 
 from workers.errors import UpstreamError
 from workers.request.token_usage import Usage
-from workers.units import MIB
-
-DEFAULT_MAX_EVENT_BYTES = 8 * MIB
 
 
 class UpstreamRequest(NamedTuple):

@@ -1,7 +1,7 @@
-"""The chat completion request as a schema: types, ranges, and the words for what is wrong.
+"""The schema of the chat completion request: types, ranges and error messages.
 
-Unknown fields are not looked at. `null` is allowed where OpenAI's API document allows it (optional
-fields). Message content stays undecoded: only its JSON kind is read, and the parts of a list.
+Unknown fields are ignored. `null` is allowed where OpenAI's API document allows it (optional
+fields). Message content stays undecoded: only its JSON type is read, and the parts of a list.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Meta, Raw, Struct
 from workers.errors import InvalidRequest
 
 MEDIA_TOKENS = 1000
-"""What a picture counts in the estimate, and any other medium of more than 4096 characters."""
+"""Estimated tokens of a picture, and of any other medium with more than 4096 characters."""
 
 _LONG_MEDIA_BYTES = 4096
 _NULL = Raw(b"null")
@@ -109,7 +109,7 @@ _NULLABLE = (_Assistant, _FunctionAnswer)
 
 
 class StreamOptions(Struct, gc=False):
-    """What a client may ask of a stream."""
+    """The options of a streamed answer."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
@@ -155,13 +155,13 @@ class Chat(Struct):
 
 
 _MEDIA_TYPE_BYTES = 256
-"""How far the media type of a data URL may reach."""
+"""Where the media type of a data URL must have ended."""
 
 
 class Media(NamedTuple):
-    """The pictures, recordings and files of a request: their bytes, and what to count instead.
+    """The pictures, recordings and files of a request: their size, and their estimated tokens.
 
-    `largest_bytes` is the size of the largest one itself, without its base64.
+    `largest_bytes` is the size of the largest one, decoded from base64.
     """
 
     size_bytes: int = 0
@@ -174,9 +174,9 @@ _PARTS = msgspec.json.Decoder(list[_Part])
 
 
 def check_chat(body: bytes) -> tuple[Chat, Media]:
-    """Decode the known fields of a request that `json_body.read_object` has let pass.
+    """Decode the known fields of a request that `json_body.read_object` has checked.
 
-    Raises InvalidRequest with OpenAI's path of the field in `param`.
+    Raises InvalidRequest with the path of the field, in OpenAI's form, in `param`.
     """
     try:
         chat = _CHAT.decode(body)
@@ -201,7 +201,7 @@ def check_chat(body: bytes) -> tuple[Chat, Media]:
 
 
 def _check_parts(content: Raw, path: str, media: Media) -> Media:
-    """Check one list of content parts; give `media` with theirs added."""
+    """Check one list of content parts; return `media` with theirs added."""
     try:
         parts = _PARTS.decode(content)
     except msgspec.ValidationError as error:
@@ -223,7 +223,7 @@ def _check_parts(content: Raw, path: str, media: Media) -> Media:
 
 
 def _decoded_bytes(source: Raw) -> int:
-    """Tell how many bytes a string of base64 stands for, in a data URL or by itself."""
+    """Return the decoded size of a string of base64, in a data URL or by itself."""
     text = memoryview(source)[1:-1]
     begin = bytes(text[:_MEDIA_TYPE_BYTES]).find(b",") + 1
     return (len(text) - begin) * 3 // 4 - bytes(text[-2:]).count(b"=")
@@ -296,7 +296,7 @@ _RULES = {
 
 
 def _explained(error: msgspec.ValidationError, prefix: str = "") -> InvalidRequest:
-    """Say what msgspec found in OpenAI's terms: the path as `param`, and what belongs there."""
+    """Convert msgspec's error: the path as `param`, and a message with what is expected."""
     place = _PLACE.fullmatch(str(error))
     what, path = (place["what"], place["path"] or "") if place else (str(error), "")
     param = (prefix + path).removeprefix(".").split("[...]")[0]
@@ -321,7 +321,7 @@ def _wrong(param: str, what: str = "") -> InvalidRequest:
 
 
 def _rule_of_kind(what: str) -> str | None:
-    """Say in words what msgspec expected, in place of Python's names."""
+    """Return the type that msgspec expected, as JSON calls it."""
     kind = _KIND.match(what)
     return _KINDS.get(kind[1]) if kind else None
 

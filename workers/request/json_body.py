@@ -1,8 +1,8 @@
-"""Read a JSON object that a stranger sent, without building more of it than needed.
+"""Read a JSON object of an untrusted client, without building more of it than needed.
 
 msgspec checks the grammar even of what it skips: escapes, surrogates, control characters, numbers
-(measured with 0.22). What it leaves to us: UTF-8 in skipped text, a limit on nesting far below the
-interpreter's, repeated keys, and a bound on what looking may cost.
+(measured with 0.22). It does not check UTF-8 in skipped text, repeated keys, a depth far below the
+interpreter's limit, or the cost of these checks: this module does.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from workers.units import MIB
 
 MAX_DEPTH = 64
 MAX_VALUES = 250_000
-"""More strings (keys included) or more arrays and objects are refused: looking costs too much."""
+"""Most strings (with keys), and most arrays and objects: checking more costs too much time."""
 
 MAX_MEMBERS = 10_000
 
 _CUT_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}.{0,5}\Z", re.DOTALL)
-"""The first half of a pair with less than an escape after it: msgspec calls that truncated."""
+"""Half a surrogate pair at the end of the body: msgspec reports it as truncated input."""
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_SMALL_BYTES = MIB  # always cheap to build, whatever it holds
+_SMALL_BYTES = MIB  # always cheap to build, whatever it contains
 _FEW_VALUES = 20_000
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
@@ -35,17 +35,17 @@ _AFTER_VALUE = re.compile(rb"[ \t\n\r]*+[,}]")
 
 
 def read_object(body: bytes) -> dict[str, msgspec.Raw]:
-    """Split a JSON object into its members, each value left as sent.
+    """Return the members of a JSON object, each value as sent.
 
-    Raises InvalidRequest for an empty body, bad UTF-8, bad JSON, more than 64 levels, anything but
-    an object, and for a key that occurs twice at the top level.
+    Raises InvalidRequest for an empty body, invalid UTF-8, invalid JSON, more than 64 levels, a
+    value that is not an object, and a key that occurs twice at the top level.
     """
     if not body.isascii():
         _check_utf8(body)
     cheap = len(body) <= _SMALL_BYTES or not any(
         _occurs_over(body, mark, _FEW_VALUES) for mark in (b",", b"{", b"[")
     )
-    # A string shows at least one quote that no backslash precedes, and at most two.
+    # Every string has one or two quotes without a backslash before them: an upper bound.
     if not cheap and body.count(b'"') - body.count(b'\\"') > 2 * MAX_VALUES:
         raise _too_many()
     try:
@@ -75,7 +75,7 @@ def _check_utf8(body: bytes) -> None:
 
 
 def _occurs_over(body: bytes, mark: bytes, times: int) -> bool:
-    """Tell whether `mark` occurs more often; where it is rare, find is far faster than count."""
+    """Return whether `mark` occurs more often than `times`; for rare marks faster than count."""
     at = body.find(mark)
     while at >= 0 and times > 0:
         times -= 1
@@ -84,13 +84,13 @@ def _occurs_over(body: bytes, mark: bytes, times: int) -> bool:
 
 
 def _check_built_depth(body: bytes) -> None:
-    """Refuse more than 64 levels by building the values: the fastest way while they are few."""
+    """Refuse more than 64 levels by building the values, which is fastest for few values."""
     try:
         level: list[Any] = [msgspec.json.decode(body)]
     except RecursionError as error:
         raise _too_deep() from error
     except msgspec.DecodeError:
-        _check_depth(body)  # it holds a number too large to build, which is no fault
+        _check_depth(body)  # a number is too large to build, which is valid JSON
         return
     for _ in range(MAX_DEPTH):
         inner: list[Any] = []
@@ -103,7 +103,7 @@ def _check_built_depth(body: bytes) -> None:
 
 
 def _check_depth(body: bytes) -> None:
-    """Refuse more than 64 levels, building nothing: each round takes the innermost level away."""
+    """Refuse more than 64 levels without building values: each round removes the innermost."""
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     outside_strings = b"".join(body.split(b'"')[::2])
@@ -117,10 +117,14 @@ def _check_depth(body: bytes) -> None:
 
 
 def _check_keys(body: bytes, members: dict[str, msgspec.Raw]) -> None:
-    """Refuse a repeated top-level key: the last would win here, and perhaps the first elsewhere."""
+    """Refuse a repeated top-level key.
+
+    RFC 8259, section 4: parsers differ in which value they keep, so an upstream could use another
+    model or limit than the one that was checked here.
+    """
     compact = 1 + len(members) * 4 + sum(map(len, members)) + sum(map(len, members.values()))
     if len(body) == compact:
-        return  # every byte is accounted for by distinct keys
+        return  # compact JSON: distinct keys and their values account for every byte
     spaced = b", ".join([b'"%b": %b' % (key.encode(), value) for key, value in members.items()])
     if (
         len(body) == len(spaced) + 2 and body == b"{%b}" % spaced
@@ -134,9 +138,10 @@ def _check_keys(body: bytes, members: dict[str, msgspec.Raw]) -> None:
 
 
 def _repeated_key(body: bytes, members: dict[str, msgspec.Raw]) -> str | None:
-    """Walk from key to key, building no values: each is as long as the one that was kept.
+    """Return a key that occurs twice, or None, without building values.
 
-    Where another value stands than the one that was kept, which is the last, its key comes again.
+    msgspec keeps the last value of a key. So a key is repeated when the text after it is not the
+    value that was kept.
     """
     seen: set[str] = set()
     at = body.index(b"{") + 1

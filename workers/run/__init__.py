@@ -1,5 +1,5 @@
 """Carry admitted requests upstream: queue, workers, routing, clocks and the channel to the client.
 
-In: jobs with a lease and a deadline.
+In: jobs with a lease and a longest wait.
 Out: frames in each job's channel and exactly one outcome per job.
 """

@@ -117,10 +117,11 @@ class AnswerLog:
         self._open.append(frames)
         self._open_bytes += len(frames)
         self._grow(len(frames))
-        for attachment in tuple(self._attached):
+        for attachment in tuple(self._attached):  # a copy: a reader may detach meanwhile
             attachment.pass_on(frames)
         if self._open_bytes >= SEGMENT_BYTES:
             self._seal()
+            # The newest segment stays: a reader that keeps up must be able to continue.
             while self.size_bytes > self._max_bytes and len(self._sealed) > 1:
                 self.drop_oldest()
         return True

@@ -36,7 +36,7 @@ class Channel:
         self._reader: Reader | None = None
         self._exchange: UpstreamExchange | None = None
         self._waiting: list[bytes] = []
-        self._size = 0
+        self.waiting_bytes = 0
         self._full = False
         self._paused = False
         self._ended = False
@@ -49,11 +49,6 @@ class Channel:
     def held_back(self) -> bool:
         """True if the upstream is paused because the reader does not keep up."""
         return self._paused
-
-    @property
-    def waiting_bytes(self) -> int:
-        """How many bytes wait for the reader."""
-        return self._size
 
     def draw_from(self, exchange: UpstreamExchange) -> None:
         """Set the exchange to pause when the reader falls behind."""
@@ -71,8 +66,8 @@ class Channel:
             self._full = not self._reader.write(frames)
             return
         self._waiting.append(frames)
-        self._size += len(frames)
-        if self._size > HIGH_WATER and not self._paused and self._exchange is not None:
+        self.waiting_bytes += len(frames)
+        if self.waiting_bytes > HIGH_WATER and not self._paused and self._exchange is not None:
             self._paused = True
             self._exchange.pause()
 
@@ -116,7 +111,7 @@ class Channel:
 
     def _drop_waiting(self) -> None:
         self._waiting.clear()
-        self._size = 0
+        self.waiting_bytes = 0
 
     def _end_reader(self) -> None:
         reader, self._reader = self._reader, None

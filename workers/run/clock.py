@@ -26,10 +26,10 @@ class StreamSettings(msgspec.Struct, frozen=True):
     two reads after that, `total_timeout_s` from the request to the end.
     """
 
-    first_content_timeout_s: float = 120.0
-    gap_timeout_s: float = 60.0
-    total_timeout_s: float = 0.0
-    max_event_bytes: int = 8 * 1024 * 1024
+    first_content_timeout_s: float
+    gap_timeout_s: float
+    total_timeout_s: float
+    max_event_bytes: int
 
 
 class Clock:
@@ -87,6 +87,7 @@ class Clock:
         else:
             due = (self._started + self._first_s, "first_content", self._first_s)
         total_s = self._settings.total_timeout_s
+        # Tuples compare by their first member, the loop time.
         return min(due, (self._started + total_s, "total", total_s)) if total_s else due
 
     def _fire(self) -> None:

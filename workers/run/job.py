@@ -22,7 +22,9 @@ from workers.run.channel import Channel
 from workers.transport.transport import UpstreamExchange
 
 Ending = Literal["finished", "failed", "cut", "cancelled", "timed_out", "drained", "refused"]
+"""How a job ended. Its usage row has the same word in the column and JSON member `status`."""
 JobState = Literal["new", "queued", "connecting", "streaming", "done"]
+"""Where a job is on its way."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -195,8 +197,9 @@ class Job:
         if self.state == "queued" and self.on_leave_queue is not None:
             self.on_leave_queue(self)
         self.state = "done"
-        outcome = self._outcome(ending, error)
+        outcome = self._outcome(ending, error)  # reads the exchange, so before it is dropped
         exchange, self._exchange = self._exchange, None
+        # The worker releases a finished exchange, so that its connection is kept.
         if exchange is not None and ending != "finished":
             exchange.abort(JobEnded())
         self.request.fields.clear()  # it holds the whole body

@@ -63,7 +63,7 @@ class Relay:
         frames = self._translator.feed(data)
         if self._translator.done:
             self._job.finish(frames)
-            self._exchange.release()
+            self._exchange.release()  # the client does not wait for the end of the framing
             return
         if frames:
             self._clock.note_content()
@@ -96,7 +96,7 @@ class ModelPool:
         if self.size == 0:
             raise NoDeployment(no_deployment_message(self.model))
         if len(self._workers) < self.size and not self.queue.idle_workers:
-            self._start_worker(job)
+            self._start_worker(job)  # with the job: a new worker first runs in the next loop turn
         else:
             self.queue.put(job)
 
@@ -164,7 +164,7 @@ class ModelPool:
                     return error
             finally:
                 self._routing.give_back(deployment)
-        return failure or UpstreamUnavailable()
+        return failure or UpstreamUnavailable()  # no failure: no deployment had room
 
     async def _attempt(self, job: Job, deployment: Deployment) -> None:
         """Have the job answered by one deployment. Raises UpstreamError, or JobEnded."""
@@ -184,7 +184,7 @@ class ModelPool:
             if job.request.stream:
                 exchange.follow(relay.feed)
                 await exchange.end()
-                if not job.ended:
+                if not job.ended:  # the relay finishes a job whose answer has an end mark
                     job.finish(translator.finish())
             else:
                 job.finish(translator.whole(await exchange.read(WHOLE_BYTES)))

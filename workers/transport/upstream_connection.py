@@ -277,8 +277,8 @@ class UpstreamConnection(asyncio.Protocol):
     def eof_received(self) -> None:
         """Complete an answer that lasts until the connection closes; any other was cut.
 
-        Under TLS the loop calls this for a close_notify only, so that whoever cuts the connection
-        cannot make an answer look complete.
+        Under TLS the loop calls this for a close_notify only, so that an attacker who cuts
+        the connection cannot make an answer look complete.
         """
         receiver = self._receiver
         if receiver is not None and self._status and self._lasts_until_close():
@@ -328,7 +328,7 @@ class UpstreamConnection(asyncio.Protocol):
             NAMES.get(name) or name.lower().decode("latin-1"): value.decode("latin-1").strip()
             for name, value in fields.items()
         }
-        headers.pop("set-cookie", None)  # an upstream's cookies belong to no client of ours
+        headers.pop("set-cookie", None)  # an upstream's cookies are not for clients
         self._status = status
         self._head = UpstreamHead(status, headers)
         # A Content-Length in the answer to HEAD announces no body (RFC 9112, 6.3), but httptools

@@ -88,7 +88,7 @@ class UpstreamExchange(AnswerReceiver):
         """
         while self._head is None and self._error is None:
             await self._change()
-        if self._head is None or self._aborted:
+        if self._head is None or self._aborted:  # an abort counts even when the head had come
             assert self._error is not None
             raise self._error
         return self._head
@@ -231,7 +231,7 @@ class UpstreamExchange(AnswerReceiver):
             self._held.append(data)
             self._held_bytes += len(data)
             if self._held_bytes > HELD_BYTES:
-                self._full = True
+                self._full = True  # apart from _paused, which is the caller's own wish
                 self._throttle()
             self._wake()
 
@@ -246,6 +246,7 @@ class UpstreamExchange(AnswerReceiver):
     def on_lost(self, error: UpstreamError, *, stale: bool) -> None:
         """Send the request again if a kept connection turned out to be closed, else fail."""
         self._connection = None
+        # The request is kept only while no byte of an answer has come on a kept connection.
         if stale and self._request is not None and self._waited_s() < STALE_S:
             self.sent = False
             self._connecting = self._connect(self)

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from workers.catalog.catalog import Deployment, Model
 from workers.errors import GatewayError
 from workers.request.chat_request import ChatRequest, parse_chat
+from workers.run.clock import StreamSettings
 from workers.run.job import Job, Outcome
 from workers.run.queue import FairQueue
 from workers.transport.transport import UpstreamExchange
 
 BODY = b'{"model":"test/one","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
 MODEL = Model(id="test/one", name="One")
+LONG = 1000.0
 _numbers = itertools.count(1)
 
 
@@ -35,6 +37,20 @@ def make_deployment(
         order=order,
         weight=weight,
         max_concurrency=room,
+    )
+
+
+def stream_settings(
+    first_content_timeout_s: float = LONG,
+    gap_timeout_s: float = LONG,
+    total_timeout_s: float = 0.0,
+) -> StreamSettings:
+    """Return settings with clocks that are long where nothing else is given, in seconds."""
+    return StreamSettings(
+        first_content_timeout_s=first_content_timeout_s,
+        gap_timeout_s=gap_timeout_s,
+        total_timeout_s=total_timeout_s,
+        max_event_bytes=1 << 20,
     )
 
 

@@ -54,7 +54,7 @@ class GeneratedText(Struct, gc=False):
         return size
 
 
-class ChunkChoice(Struct, gc=False):
+class StreamedChoice(Struct, gc=False):
     """One of the `n` answers in a chunk."""
 
     index: int = 0
@@ -70,7 +70,7 @@ class Chunk(Struct, gc=False):
     """One streamed event."""
 
     model: str | None = None
-    choices: list[ChunkChoice] | None = None
+    choices: list[StreamedChoice] | None = None
     usage: UsagePresent | UnsetType | None = UNSET
     error: Any = None
 

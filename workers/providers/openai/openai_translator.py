@@ -25,9 +25,9 @@ from workers.providers.openai.chunks import (
     UNREADABLE,
     WHOLE_ANSWER,
     Chunk,
-    ChunkChoice,
     GeneratedText,
     OddChoice,
+    StreamedChoice,
     UsagePresent,
     complete_choices,
     has_content,
@@ -36,7 +36,7 @@ from workers.providers.openai.chunks import (
     text_bytes,
 )
 from workers.providers.refusals import error_in_band, find_problem, refused
-from workers.providers.translator import DEFAULT_MAX_EVENT_BYTES, UpstreamRequest
+from workers.providers.translator import UpstreamRequest
 from workers.request.chat_request import ChatRequest
 from workers.request.token_usage import Usage, parse_usage
 from workers.units import MIB
@@ -63,7 +63,7 @@ class OpenAITranslator:
         request: ChatRequest,
         model: Model,
         deployment: Deployment,
-        max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+        max_event_bytes: int,
     ) -> None:
         self.committed = False
         self.done = False
@@ -131,6 +131,7 @@ class OpenAITranslator:
                 self.committed = was_committed
                 raise
         if not self.committed:
+            # Role and empty chunks wait: until content comes, another deployment may answer.
             self._held_bytes += sum(map(len, self._held[held:]))
             if self._held_bytes <= MAX_HELD_BYTES and len(self._held) <= MAX_HELD_EVENTS:
                 return b""
@@ -205,12 +206,12 @@ class OpenAITranslator:
             self._take_without_choices(payload, chunk)
             return
         complete = self._note_choices(chunk.choices)
-        if not self.committed:
+        if not self.committed:  # the second decoding ends with the first content
             self.committed = self.finish_reason is not None or has_content(payload)
         self._last = payload
         self._keep(payload, chunk, complete=complete)
 
-    def _note_choices(self, choices: list[ChunkChoice]) -> bool:
+    def _note_choices(self, choices: list[StreamedChoice]) -> bool:
         """Record text and finish reasons; return whether every choice has its required members."""
         complete = True
         for choice in choices:
@@ -241,7 +242,7 @@ class OpenAITranslator:
         if chunk.choices is None:
             members = MEMBERS.decode(payload)
             if "choices" not in members:
-                problem = find_problem(payload)
+                problem = find_problem(payload)  # vLLM's errors have no member `error`
                 if problem is not None:
                     raise error_in_band(problem, self._deployment)
                 if "object" not in members:
@@ -253,7 +254,7 @@ class OpenAITranslator:
         members = MEMBERS.decode(payload)
         if not self._note_usage(members["usage"]):
             return
-        if chunk.choices is None:
+        if chunk.choices is None:  # OpenAI's usage chunk has an empty list
             payload = msgspec.json.encode({**members, "choices": []})
         self._usage_chunk = self._with_our_model(payload, chunk.model)
 
@@ -265,7 +266,7 @@ class OpenAITranslator:
         text = payload.strip()
         if text == _DONE:
             if not any(self._finished.values()):
-                raise UpstreamDisconnected
+                raise UpstreamDisconnected  # an end mark without a finish reason: it was cut
             self._close()
         if not text or self.done:
             return None
@@ -280,14 +281,14 @@ class OpenAITranslator:
         model = odd.model if isinstance(odd.model, str) else None
         return payload, Chunk(model, choices if odd.choices is not None else None, usage, odd.error)
 
-    def _even(self, odd: OddChoice) -> ChunkChoice:
+    def _even(self, odd: OddChoice) -> StreamedChoice:
         """Return an odd choice as a usual one, and count its text."""
         if bytes(odd.delta) == b"null":
-            return ChunkChoice(odd.index, None, odd.finish_reason)
+            return StreamedChoice(odd.index, None, odd.finish_reason)
         if memoryview(odd.delta)[0] != ord("{"):
             raise UpstreamError
         self.output_bytes += text_bytes(odd.delta)
-        return ChunkChoice(odd.index, GeneratedText(), odd.finish_reason)
+        return StreamedChoice(odd.index, GeneratedText(), odd.finish_reason)
 
     def _close(self) -> None:
         """Add the end of the stream: the usage if requested, and `[DONE]`."""
@@ -305,6 +306,7 @@ class OpenAITranslator:
         """Replace the upstream's model name by the catalog id; every other byte stays."""
         if theirs == self._model_id:
             return payload
+        # From cheap to expensive: the remembered beginning, search and replace, encoding.
         if self._their_start and payload.startswith(self._their_start):
             return self._our_start + payload[len(self._their_start) :]
         if theirs is not None:
@@ -326,6 +328,7 @@ class OpenAITranslator:
             if at < 0:
                 break
             start, rest = payload[:at] + new, payload[at + len(old) :]
+            # The same bytes may also be nested or text in a string: decode to find out.
             if MODEL_NAME.decode(start + rest).model == self._model_id:
                 if at < _MAX_START_BYTES:
                     self._their_start, self._our_start = payload[: at + len(old)], start
