@@ -2,7 +2,7 @@
 
 Asynchronous tests are plain `async def test_...`: pytest's `anyio_mode = auto` runs them, here on
 uvloop. Warnings are errors (setup.cfg), so a socket or transport that is dropped unclosed fails a
-test. Gateway fixtures live beside this file, in modules of their own.
+test. The fixtures of a gateway are in `support/front_door.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ("support.front_door",)
+
 TIME_LIMIT_S = 30.0
 """How long one test may take; `@pytest.mark.time_limit(seconds)` grants more."""
 
@@ -24,6 +26,9 @@ STRAY_GRACE_S = 1.0
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks of this suite."""
+    config.addinivalue_line(
+        "markers", "gateway(**options): options of `front_door` for the fixtures of a gateway"
+    )
     config.addinivalue_line("markers", "time_limit(seconds): let this test take longer")
 
 

@@ -124,29 +124,27 @@ async def test_a_single_attempt_is_on_record_when_it_did_not_answer(tmp_path: Pa
         assert (endings(record), record["status"]) == (["upstream_disconnected"], "cut")
 
 
-async def test_a_single_attempt_that_answered_is_not_worth_a_line(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        await door.stream_text()
-        assert (await recorded(door))["attempts"] is None
+async def test_a_single_attempt_that_answered_is_not_worth_a_line(door: Door) -> None:
+    await door.stream_text()
+    assert (await recorded(door))["attempts"] is None
 
 
-async def test_a_request_that_was_never_sent_has_no_attempts(tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, max_concurrency=1) as door,
-    ):
-        held, gate = held_after(2)
-        upstream.plan(held)
-        async with ask(door) as running:
-            await running.read(2)
-            async with ask(door, UPDATES) as waiting:
-                await waiting.read_comment("queued")
-                await stop(door, waiting.id)
-                await waiting.finish()
-            gate.set()
-            await running.finish()
-        rows = {row.request_id: row for row in await door.usage_rows(2)}
-        assert (rows[waiting.id].status, rows[waiting.id].attempts) == ("cancelled", None)
+@pytest.mark.gateway(max_concurrency=1)
+async def test_a_request_that_was_never_sent_has_no_attempts(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    held, gate = held_after(2)
+    upstream.plan(held)
+    async with ask(door) as running:
+        await running.read(2)
+        async with ask(door, UPDATES) as waiting:
+            await waiting.read_comment("queued")
+            await stop(door, waiting.id)
+            await waiting.finish()
+        gate.set()
+        await running.finish()
+    rows = {row.request_id: row for row in await door.usage_rows(2)}
+    assert (rows[waiting.id].status, rows[waiting.id].attempts) == ("cancelled", None)
 
 
 async def test_an_upstreams_own_words_are_never_on_record(tmp_path: Path) -> None:

@@ -354,16 +354,17 @@ CONTENT_TYPES = (
 )
 
 
-async def test_json_is_taken_whatever_the_content_type_says(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+async def test_json_is_taken_whatever_the_content_type_says(
+    upstream: FakeUpstream, door: Door
+) -> None:
 
-        async def check(content_type: str) -> None:
-            lines = [f"Content-Type: {content_type}", f"Content-Length: {len(VALID)}"]
-            answer = await ask(door.port, head("POST", CHAT, *lines) + VALID)
-            assert answer.status == 200
-            assert upstream.requests[-1].headers["content-type"] == "application/json"
+    async def check(content_type: str) -> None:
+        lines = [f"Content-Type: {content_type}", f"Content-Length: {len(VALID)}"]
+        answer = await ask(door.port, head("POST", CHAT, *lines) + VALID)
+        assert answer.status == 200
+        assert upstream.requests[-1].headers["content-type"] == "application/json"
 
-        await every(CONTENT_TYPES, check)
+    await every(CONTENT_TYPES, check)
 
 
 async def test_what_is_logged_of_a_request_is_one_short_plain_line(

@@ -1,10 +1,14 @@
-"""Run a real gateway for a test and knock at its front door.
+"""Run a real gateway for a test and send requests to it.
 
-    async with front_door(tmp_path, upstream) as door:
-        answer = await door.chat("hello")
+    @pytest.mark.gateway(max_concurrency=1)
+    async def test_an_answer(upstream: FakeUpstream, door: Door) -> None:
+        upstream.plan(completion("Hello"))
+        answer = await door.chat("Hi")
 
 The gateway is built by its own composition root from a `roxy.toml`, listens on a free loopback
 port, and has the models `test/one` (served by the fake upstream) and those of the built-in catalog.
+The fixtures here are available to every test; the mark `gateway` carries the options of
+`front_door`. A test that starts a gateway twice, or several, calls `front_door` itself.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from support.fakes.upstream import FakeUpstream
 
 from server.app import Gateway, gateway
@@ -191,3 +196,39 @@ async def front_door(
             base_url=running.url, timeout=20, limits=limits, trust_env=False
         ) as client:
             yield Door(running, client)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    """Run a fake upstream, which completes every request until a test plans otherwise."""
+    async with FakeUpstream() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def door(
+    request: pytest.FixtureRequest, tmp_path: Path, upstream: FakeUpstream
+) -> AsyncIterator[Door]:
+    """Run a gateway in front of `upstream`, with its files in `tmp_path`."""
+    async with front_door(tmp_path, upstream, **_options(request)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def bare_door(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Door]:
+    """Run a gateway without upstreams, which cannot serve its built-in catalog."""
+    async with front_door(tmp_path, **_options(request)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def demo_door(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Door]:
+    """Run a gateway that serves the built-in catalog by the demo upstream."""
+    async with front_door(tmp_path, demo=True, **_options(request)) as opened:
+        yield opened
+
+
+def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the options of the test's `gateway` mark."""
+    mark = request.node.get_closest_marker("gateway")
+    return dict(mark.kwargs) if mark else {}

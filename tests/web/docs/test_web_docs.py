@@ -421,13 +421,9 @@ def runner(page: Page, name: str = "chat") -> Any:
 
 
 async def test_a_guest_runs_an_example_and_reads_what_it_used(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, upstream: FakeUpstream, door: Door
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with visiting(chromium, door) as page:
         go = asyncio.Event()
         begun, *rest = events_of(["Water"], usage=None, finish=None, done=False)
         upstream.plan(
@@ -450,12 +446,10 @@ async def test_a_guest_runs_an_example_and_reads_what_it_used(
         await expect(runner(page, "models")).to_contain_text("200: 5 models")
 
 
-async def test_stop_stops_the_upstream(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door) as page,
-    ):
+async def test_stop_stops_the_upstream(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with visiting(chromium, door) as page:
         upstream.plan(streaming(events_of(["Water"], finish=None, done=False), end="hang"))
         await open_docs(page)
         frame = runner(page)
@@ -468,12 +462,10 @@ async def test_stop_stops_the_upstream(chromium: Browser, tmp_path: Path) -> Non
         await expect(frame.get_by_role("button", name="Run")).to_be_focused()
 
 
-async def test_leaving_the_page_stops_what_it_runs(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door) as page,
-    ):
+async def test_leaving_the_page_stops_what_it_runs(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with visiting(chromium, door) as page:
         upstream.plan(streaming(events_of(["Water"], finish=None, done=False), end="hang"))
         await open_docs(page)
         await runner(page).get_by_role("button", name="Run").click()
@@ -483,12 +475,10 @@ async def test_leaving_the_page_stops_what_it_runs(chromium: Browser, tmp_path: 
             await upstream.requests[0].left.wait()
 
 
-async def test_a_refusal_is_told_in_words(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door, expected=("429", "503")) as page,
-    ):
+async def test_a_refusal_is_told_in_words(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with visiting(chromium, door, expected=("429", "503")) as page:
         upstream.plan(refusal(429, headers={"Retry-After": "17"}))
         await open_docs(page)
         frame = runner(page)

@@ -13,7 +13,7 @@ from support.browsing.chat_page import answers, box, held, status, stop_button, 
 from support.browsing.chatting import GUESTS, chatting
 from support.browsing.owner_pages import OUTSIDE
 from support.fakes.upstream import USAGE, FakeUpstream, chunk, event, stream_of, streaming
-from support.front_door import OWNER, front_door
+from support.front_door import OWNER, Door
 
 RICH = (
     """### Heading
@@ -46,17 +46,18 @@ SIZES = {"wide": (1280, 860), "phone": (360, 740), "zoomed": (640, 430)}
 @pytest.mark.time_limit(90)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.gateway(settings=GUESTS)
 async def test_axe_finds_nothing_in_the_chat(
-    chromium: Browser, tmp_path: Path, scheme: Literal["light", "dark"], size: str
+    chromium: Browser,
+    upstream: FakeUpstream,
+    door: Door,
+    scheme: Literal["light", "dark"],
+    size: str,
 ) -> None:
     width, height = SIZES[size]
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(
-            chromium, door, color_scheme=scheme, viewport={"width": width, "height": height}
-        ) as page,
-    ):
+    async with visiting(
+        chromium, door, color_scheme=scheme, viewport={"width": width, "height": height}
+    ) as page:
         answer, go = held(RICH)
         cut = streaming([event(chunk("Half"))], end="cut")
         upstream.plan(stream_of([{"reasoning_content": "hm"}, RICH], usage=USAGE), cut, answer)
@@ -97,19 +98,16 @@ PAGES = ("/no/such/page", "/docs", "/keys", "/usage", "/requests", "/live")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 async def test_axe_finds_nothing_on_the_other_pages(
-    chromium: Browser, tmp_path: Path, scheme: Literal["light", "dark"], size: str
+    chromium: Browser, demo_door: Door, scheme: Literal["light", "dark"], size: str
 ) -> None:
     width, height = SIZES[size]
-    async with (
-        front_door(tmp_path, demo=True) as door,
-        visiting(
-            chromium,
-            door,
-            expected=("404", "401"),
-            color_scheme=scheme,
-            viewport={"width": width, "height": height},
-        ) as page,
-    ):
+    async with visiting(
+        chromium,
+        demo_door,
+        expected=("404", "401"),
+        color_scheme=scheme,
+        viewport={"width": width, "height": height},
+    ) as page:
         await page.goto("/login")
         assert await violations(page) == [], "signing in"
         await page.get_by_label("Key").fill("wrong")
@@ -117,24 +115,21 @@ async def test_axe_finds_nothing_on_the_other_pages(
         await expect(page.get_by_role("alert")).to_be_visible()
         assert await violations(page) == [], "a wrong key"
         await sign_in(page)
-        await door.mint_key("somebody")
+        await demo_door.mint_key("somebody")
         for path in PAGES:
             await page.goto(path)
             assert await violations(page) == [], path
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1440])
+@pytest.mark.gateway(settings=GUESTS)
 async def test_nothing_is_wider_than_the_screen(
-    chromium: Browser, tmp_path: Path, width: int
+    chromium: Browser, upstream: FakeUpstream, door: Door, width: int
 ) -> None:
     size = {"width": width, "height": 800}
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(
-            chromium, door, viewport=size, screen=size, is_mobile=width < 700, has_touch=width < 700
-        ) as page,
-    ):
+    async with visiting(
+        chromium, door, viewport=size, screen=size, is_mobile=width < 700, has_touch=width < 700
+    ) as page:
         upstream.plan(stream_of([RICH], usage=USAGE))
         await open_chat(page)
         for moment in ("empty", "answered"):
@@ -152,21 +147,18 @@ async def test_nothing_is_wider_than_the_screen(
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1440])
 async def test_the_way_in_is_not_wider_than_the_screen(
-    chromium: Browser, tmp_path: Path, width: int
+    chromium: Browser, demo_door: Door, width: int
 ) -> None:
     size = {"width": width, "height": 800}
-    async with (
-        front_door(tmp_path, demo=True) as door,
-        visiting(
-            chromium,
-            door,
-            expected=("401",),
-            viewport=size,
-            screen=size,
-            is_mobile=width < 700,
-            has_touch=width < 700,
-        ) as page,
-    ):
+    async with visiting(
+        chromium,
+        demo_door,
+        expected=("401",),
+        viewport=size,
+        screen=size,
+        is_mobile=width < 700,
+        has_touch=width < 700,
+    ) as page:
         await page.goto("/login")
         for moment in ("empty", "refused"):
             assert await page.evaluate("() => document.documentElement.scrollWidth") == width
@@ -194,15 +186,12 @@ FOCUS = """() => {
 
 
 @pytest.mark.time_limit(90)
-async def test_the_focus_is_always_in_sight(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        front_door(tmp_path, demo=True) as door,
-        visiting(chromium, door, expected=("404",)) as page,
-    ):
+async def test_the_focus_is_always_in_sight(chromium: Browser, demo_door: Door) -> None:
+    async with visiting(chromium, demo_door, expected=("404",)) as page:
         for path in ("/login", "/", *PAGES):
             if path == "/":
                 await sign_in(page)
-                await door.mint_key("somebody")
+                await demo_door.mint_key("somebody")
             await page.goto(path)
             stops = set()
             for _ in range(50):
@@ -277,9 +266,9 @@ async def test_escape_stops_and_shortcuts_work(chromium: Browser, tmp_path: Path
 
 
 async def test_the_theme_is_the_servers_from_the_first_pixel(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, demo_door: Door
 ) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+    async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         switch = page.get_by_role("button", name="Theme: system")
         await switch.click()
