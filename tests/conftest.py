@@ -14,14 +14,22 @@ from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ("support.front_door",)
 
-TIME_LIMIT_S = 30.0
-"""How long one test may take; `@pytest.mark.time_limit(seconds)` grants more."""
+TIME_LIMIT_S = 120.0
+"""When a test counts as hanging; `@pytest.mark.time_limit(seconds)` grants more."""
 
-STRAY_GRACE_S = 1.0
+STRAY_GRACE_S = 10.0
 """How long a task that is already on its way out may take to be gone."""
+
+
+# How long an example takes says how busy the machine is, nothing about the code under test.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -22,6 +22,7 @@ from support.fakes.upstream import (
 )
 from support.front_door import MODEL, Door, front_door
 from support.kept import UPDATES, ask, held_after, stop
+from support.waiting import soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -110,7 +111,7 @@ async def test_a_client_that_leaves_while_others_are_tried_is_on_record(tmp_path
         asking = asyncio.ensure_future(door.chat())
         seen = await silent.request()
         asking.cancel()
-        await asyncio.wait_for(seen.left.wait(), 5)
+        await soon(seen.left.wait())
         record = await recorded(door)
         assert endings(record) == ["upstream_unavailable", "cancelled"]
         assert (record["status"], record["http_status"]) == ("cancelled", 499)

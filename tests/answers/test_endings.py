@@ -24,6 +24,7 @@ from support.fakes.upstream import (
 )
 from support.front_door import MODEL, OWNER, Door, front_door, parse_events, text_of
 from support.schemas import validate_error
+from support.waiting import soon
 
 FAST = "[stream]\nfirst_content_timeout_s = 0.3\ngap_timeout_s = 0.3\nheartbeat_s = 0.05\n"
 
@@ -93,7 +94,7 @@ async def test_no_content_in_time_is_a_504(upstream: FakeUpstream, door: Door) -
     assert response.status_code == 504, body
     assert response.json()["error"]["code"] == "upstream_timeout"
     assert (await upstream.request()).left is not None
-    await asyncio.wait_for((await upstream.request()).left.wait(), 2)
+    await soon((await upstream.request()).left.wait())
     answer = await door.chat()
     assert answer.status_code == 504
 
@@ -283,5 +284,5 @@ async def test_an_endless_line_ends_in_an_error_event_not_in_memory(
     upstream.plan(streaming(endless()))
     assert last_error(await door.stream_text())["type"] == "upstream_error"
     seen = await upstream.request()
-    await asyncio.wait_for(seen.left.wait(), 2)
+    await soon(seen.left.wait())
     assert seen.sent_bytes < 16 * 1024 * 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,6 @@ from support.front_door import OWNER, Door, bearer, front_door, parse_events, re
 from support.kept import (
     HELD,
     KEEP,
-    SOON_S,
     UPDATES,
     WORDS,
     Reading,
@@ -36,6 +36,7 @@ from support.kept import (
     stop,
 )
 from support.visitors import guest
+from support.waiting import soon
 
 
 async def test_a_reload_at_any_event_misses_nothing_and_doubles_nothing(
@@ -114,7 +115,7 @@ async def test_a_stop_while_streaming_keeps_the_text_so_far(
         assert (stopped["state"], stopped["ending"]) == ("done", "cancelled")
         assert stopped["error"]["code"] == "stopped"
         events = await reading.finish()
-    await asyncio.wait_for((await upstream.request()).left.wait(), SOON_S)
+    await soon((await upstream.request()).left.wait())
     assert code_of(events[-1]) == "stopped"
     assert text_of(parse_events("\n\n".join(events))) == "one two "
     assert await replay(door, reading.id) == events
@@ -156,9 +157,9 @@ async def test_a_stop_while_connecting_ends_the_upstream_call(
     )
     request = await upstream.request()
     assert (await stop(door, "my-own-id-1"))["state"] == "done"
-    answer = await asyncio.wait_for(asked, SOON_S)
+    answer = await soon(asked)
     assert (answer.status_code, answer.json()["error"]["code"]) == (499, "stopped")
-    await asyncio.wait_for(request.left.wait(), SOON_S)
+    await soon(request.left.wait())
 
 
 async def test_a_request_that_is_not_kept_can_be_stopped_too(
@@ -180,13 +181,14 @@ async def test_a_guests_answer_is_stopped_when_nobody_came_back_in_time(
 ) -> None:
     upstream.plan(held_after(2)[0])
     visitor = guest(door)
-    async with ask(door, visitor) as first:
-        await first.read(2)
-    async with attach(door, first.id, 1, visitor) as second:
+    async with contextlib.AsyncExitStack() as stack:
+        async with ask(door, visitor) as first:
+            await first.read(2)
+            second = await stack.enter_async_context(attach(door, first.id, 1, visitor))
         await second.read(1)
-        await asyncio.sleep(0.6)  # longer than the grace, but somebody reads
-    assert not (await upstream.request()).left.is_set()
-    await asyncio.wait_for((await upstream.request()).left.wait(), SOON_S)
+        await asyncio.sleep(0.6)  # longer than the grace, while the second reader is there
+        assert not (await upstream.request()).left.is_set()
+    await soon((await upstream.request()).left.wait())
     told = await ended(door, first.id)
     assert (told["ending"], told["error"]["code"]) == ("cancelled", "abandoned")
     assert code_of((await replay(door, first.id, headers=visitor))[-1]) == "abandoned"
@@ -255,7 +257,7 @@ async def test_an_answer_that_was_not_to_be_kept_cannot_be_read_again(
         await reading.read(2)
         refused = await status_of_stream(door, reading.id, bearer(OWNER), "")
         assert refused == (404, "not_found")
-    await asyncio.wait_for((await upstream.request()).left.wait(), SOON_S)
+    await soon((await upstream.request()).left.wait())
     upstream.plan(completion())
     whole = await door.client.post(
         "/api/v1/chat/completions", json=request_body(), headers=KEEP | bearer(OWNER)

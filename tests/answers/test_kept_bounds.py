@@ -15,7 +15,6 @@ from support.fakes.upstream import (
 )
 from support.front_door import OWNER, Door, bearer, front_door
 from support.kept import (
-    SOON_S,
     ask,
     facts,
     held_after,
@@ -23,6 +22,7 @@ from support.kept import (
     replay,
     status_of_stream,
 )
+from support.waiting import eventually
 
 
 async def test_after_a_restart_the_answer_is_not_known(tmp_path: Path) -> None:
@@ -42,9 +42,7 @@ async def test_an_answer_is_forgotten_after_its_time(door: Door) -> None:
             await reading.finish()
         ids.append(reading.id)
     answers = door.gateway.services.answers
-    async with asyncio.timeout(SOON_S):
-        while len(answers):
-            await asyncio.sleep(0.02)
+    await eventually(lambda: not len(answers))
     assert answers.size_bytes == 0
     assert (await door.get(f"/api/v1/jobs/{ids[0]}")).status_code == 404
 

@@ -8,8 +8,7 @@ import json
 import pytest
 from support.fakes.upstream import FakeUpstream, Pause, chunk, event, silence, streaming
 from support.front_door import OWNER, Door, request_body
-
-SOON_S = 1.0
+from support.waiting import eventually, soon
 
 
 def raw_request(door: Door, extra: bytes = b"", **body: object) -> bytes:
@@ -32,7 +31,7 @@ async def leave_after(door: Door, upstream: FakeUpstream, request: bytes, number
     seen = await upstream.request(number)
     writer.close()
     await writer.wait_closed()
-    await asyncio.wait_for(seen.left.wait(), SOON_S)
+    await soon(seen.left.wait())
 
 
 async def test_leaving_before_the_first_token_stops_the_upstream(
@@ -54,7 +53,7 @@ async def test_leaving_in_the_middle_stops_the_upstream_and_settles_what_was_sen
     upstream.plan(streaming([event(chunk({"content": "x" * 40})), Pause(hold)]))
     async with door.stream() as response:
         assert "xxx" in await anext(response.aiter_text())
-    await asyncio.wait_for((await upstream.request()).left.wait(), SOON_S)
+    await soon((await upstream.request()).left.wait())
     (row,) = await door.usage_rows()
     assert (row.status, row.completion_tokens, row.estimated) == ("cancelled", 10, True)
 
@@ -66,7 +65,7 @@ async def test_a_pipelining_client_is_noticed_too(upstream: FakeUpstream, door: 
     seen = await upstream.request()
     writer.close()
     await writer.wait_closed()
-    await asyncio.wait_for(seen.left.wait(), 5)
+    await soon(seen.left.wait())
 
 
 @pytest.mark.gateway(max_concurrency=1)
@@ -88,14 +87,10 @@ async def test_a_queued_client_that_leaves_never_reaches_the_upstream(
         _, writer = await asyncio.open_connection("127.0.0.1", door.port)
         writer.write(raw_request(door))
         engine = door.gateway.services.engine
-        async with asyncio.timeout(SOON_S):
-            while len(engine.jobs) < 2:
-                await asyncio.sleep(0.005)
+        await eventually(lambda: len(engine.jobs) >= 2)
         writer.close()
         await writer.wait_closed()
-        async with asyncio.timeout(SOON_S):
-            while len(engine.jobs) > 1:
-                await asyncio.sleep(0.005)
+        await eventually(lambda: len(engine.jobs) <= 1)
         hold.set()
         await first.aread()
     assert len(upstream.requests) == 1
@@ -116,7 +111,7 @@ async def test_a_reader_that_stalls_pauses_its_upstream_and_is_dropped(
     reader, writer = await asyncio.open_connection("127.0.0.1", door.port, limit=1)
     writer.write(raw_request(door, stream=True))
     seen = await upstream.request()
-    await asyncio.wait_for(seen.left.wait(), 10)
+    await soon(seen.left.wait())
     assert seen.sent_bytes < 32 * 1024 * 1024
     writer.transport.abort()
     del reader
@@ -151,6 +146,6 @@ async def test_a_thousand_clients_that_vanish_leave_nothing_behind(
         for writer in writers:
             writer.transport.abort()
         seen = upstream.requests[300 * round_number :]
-        await asyncio.wait_for(asyncio.gather(*(one.left.wait() for one in seen)), 5)
+        await soon(asyncio.gather(*(one.left.wait() for one in seen)))
     assert door.gateway.services.engine.jobs == {}
     await door.usage_rows(900)

@@ -43,8 +43,8 @@ LISTED = {
 """Whose price list holds when nobody's key is set: that of the first deployment."""
 
 
-async def test_the_list_is_openais_with_the_catalog_in_its_order(door: Door) -> None:
-    answer = await door.get("/api/v1/models")
+async def test_the_list_is_openais_with_the_catalog_in_its_order(bare_door: Door) -> None:
+    answer = await bare_door.get("/api/v1/models")
     assert answer.status_code == 200
     validate_model_list(answer.json())
     models = answer.json()["data"]
@@ -59,13 +59,13 @@ async def test_the_list_is_openais_with_the_catalog_in_its_order(door: Door) -> 
         assert model["description"] and "\n" not in model["description"]
         assert model["endpoints"] == ["chat.completions"]
         assert 1_700_000_000 < model["created"] < 1_800_000_000
-    assert (await door.get("/api/models")).json() == answer.json()
-    assert (await door.get("/api/v1/models", None)).status_code == 401
+    assert (await bare_door.get("/api/models")).json() == answer.json()
+    assert (await bare_door.get("/api/v1/models", None)).status_code == 401
 
 
-async def test_the_built_in_four_have_the_prices_of_genai_prices(door: Door) -> None:
+async def test_the_built_in_four_have_the_prices_of_genai_prices(bare_door: Door) -> None:
     tokens = 100_000  # below the threshold of any tier
-    for model in (await door.get("/api/v1/models")).json()["data"]:
+    for model in (await bare_door.get("/api/v1/models")).json()["data"]:
         prices = model["prices"]
         assert (prices["currency"], prices["per_tokens"]) == ("USD", 1_000_000)
         provider, name = LISTED[model["id"]]
@@ -73,7 +73,7 @@ async def test_the_built_in_four_have_the_prices_of_genai_prices(door: Door) -> 
         listed = calc_price(usage, name, provider_id=provider)
         assert prices["prompt"] == pytest.approx(float(listed.input_price) * 10)
         assert prices["completion"] == pytest.approx(float(listed.output_price) * 10)
-    gemini = (await door.get("/api/v1/models/google/gemini-2.5-pro")).json()["prices"]
+    gemini = (await bare_door.get("/api/v1/models/google/gemini-2.5-pro")).json()["prices"]
     (tier,) = gemini["tiers"]
     assert tier["above_prompt_tokens"] == 200_000 and tier["prompt"] > gemini["prompt"]
 
@@ -108,9 +108,9 @@ async def test_a_single_model_is_found_however_its_slash_is_written(
         assert answer.json() == listed[0]
 
 
-async def test_the_openai_client_lists_and_retrieves(door: Door) -> None:
+async def test_the_openai_client_lists_and_retrieves(bare_door: Door) -> None:
     async with openai.AsyncOpenAI(
-        base_url=f"{door.url}/api/v1", api_key=OWNER, max_retries=0
+        base_url=f"{bare_door.url}/api/v1", api_key=OWNER, max_retries=0
     ) as client:
         assert [model.id async for model in client.models.list()] == list(FOUR)
         model: Any = await client.models.retrieve("google/gemini-2.5-pro")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from support.fakes.upstream import FakeUpstream, refusal, stream_of
 from support.front_door import MODEL, OWNER, Door, bearer
-from support.kept import SOON_S, ask, code_of, held_after, stop
+from support.kept import ask, code_of, held_after, stop
 from support.visitors import guest
+from support.waiting import PATIENCE_S, soon
 
 
 async def look(door: Door) -> dict[str, Any]:
@@ -77,7 +78,7 @@ async def test_the_owner_stops_anybodys_request(upstream: FakeUpstream, door: Do
             await stop(door, job["id"])
             assert code_of((await reading.finish())[-1]) == "stopped"
     for request in upstream.requests:
-        await asyncio.wait_for(request.left.wait(), SOON_S)
+        await soon(request.left.wait())
 
 
 @pytest.mark.gateway(max_concurrency=1)
@@ -87,7 +88,7 @@ async def test_a_long_queue_is_shown_in_part(upstream: FakeUpstream, door: Door)
     async with ask(door) as running:
         await running.read(2)
         waiting = [asyncio.create_task(door.chat()) for _ in range(210)]
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(PATIENCE_S):
             while (shown := await look(door))["queued"] < 210:
                 await asyncio.sleep(0.02)
         assert len(shown["jobs"]) == 200

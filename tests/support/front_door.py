@@ -16,19 +16,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from support.fakes.upstream import FakeUpstream
+from support.waiting import PATIENCE_S
 
 from server.app import Gateway, gateway
 from server.config.loading import load_config
 
 OWNER = "owner-key-for-the-tests"
 MODEL = "test/one"
+STOPPED = 5_000.0
+"""What the clock of the limits says, in seconds."""
 
 
 class Door:
@@ -88,7 +91,7 @@ class Door:
         made: dict[str, Any] = answer.json()
         return made
 
-    async def raw(self, request: bytes, *, timeout_s: float = 5.0) -> bytes:
+    async def raw(self, request: bytes, *, timeout_s: float = PATIENCE_S) -> bytes:
         """Send bytes on a connection of their own and read until the gateway closes it."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
@@ -102,7 +105,7 @@ class Door:
 
     async def usage_rows(self, count: int = 1) -> list[Any]:
         """Wait until `count` usage rows are in the store and give them, newest first."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 page = await self.gateway.services.store.usage_rows(limit=1000)
                 if len(page.rows) >= count:
@@ -176,8 +179,13 @@ async def front_door(
     max_concurrency: int = 64,
     environ: Mapping[str, str] | None = None,
     demo: bool = False,
+    clock: Callable[[], float] = lambda: STOPPED,
 ) -> AsyncIterator[Door]:
-    """Run a gateway in `path` in front of the upstreams; `settings` are further lines of TOML."""
+    """Run a gateway in `path` in front of the upstreams; `settings` are further lines of TOML.
+
+    The clock of the limits stands still, so that nothing comes back to a limit while a slow machine
+    runs the test. A test that waits for a limit passes `time.monotonic`.
+    """
     urls = [one if isinstance(one, str) else one.base_url for one in upstreams]
     file = path / "roxy.toml"
     if urls:
@@ -190,10 +198,10 @@ async def front_door(
         environ or {}
     )
     config = load_config({"port": 0, "data_dir": str(path / "data"), "demo": demo}, variables, file)
-    async with gateway(config, variables) as running:
+    async with gateway(config, variables, clock=clock) as running:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
         async with httpx.AsyncClient(
-            base_url=running.url, timeout=20, limits=limits, trust_env=False
+            base_url=running.url, timeout=PATIENCE_S, limits=limits, trust_env=False
         ) as client:
             yield Door(running, client)
 

@@ -19,7 +19,8 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from support.waiting import PATIENCE_S
 
 ARGS = (
     "--no-sandbox",
@@ -54,6 +55,7 @@ async def _chromium() -> AsyncIterator[Browser]:
     path = shutil.which("chromium")
     if path is None:
         pytest.fail("no Chromium: apt-get install chromium fonts-dejavu-core", pytrace=False)
+    expect.set_options(timeout=PATIENCE_S * 1000)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(ARGS))
         yield browser
@@ -80,7 +82,7 @@ async def tab(
 ) -> AsyncIterator[Page]:
     """Open one more tab of a profile, watched like the first."""
     page = await profile.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(PATIENCE_S * 1000)
     faults = watch(page, door.url)
     await page.add_init_script(TOLD_VIOLATIONS)
     yield page

@@ -37,6 +37,7 @@ from support.fakes.upstream import (
 )
 from support.front_door import Door
 from support.processes import serving
+from support.waiting import soon
 
 LONG = tuple(f"word{n} " for n in range(400))
 
@@ -314,7 +315,7 @@ async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_
         assert await page.evaluate("() => navigator.clipboard.readText()") == "The answer"
         summary = page.get_by_text(re.compile(r"^Thought for \d\.\d s$"))
         told = float((await summary.inner_text()).split()[2])
-        assert 0.4 <= told <= lasted + 0.05
+        assert 0.4 <= told <= lasted + 0.05  # shown with one decimal
         await summary.focus()
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("secretly thinking")).to_be_visible()
@@ -412,8 +413,7 @@ async def test_stop_needs_no_connection_beside_those_of_the_answers(
         for number, one in enumerate(pages):
             await one.bring_to_front()
             await stop_button(one).click()
-            async with asyncio.timeout(5):
-                await (await upstream.request(number)).left.wait()
+            await soon((await upstream.request(number)).left.wait())
 
 
 @pytest.mark.gateway(settings="[guests]\nrequests_per_day = 1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from support.fakes.upstream import (
     streaming,
 )
 from support.front_door import Door
+from support.waiting import eventually, soon
 
 
 async def test_the_chat_is_ready_to_write_in(chromium: Browser, demo_door: Door) -> None:
@@ -126,8 +126,7 @@ async def test_stop_ends_the_upstream_call_and_freezes_the_text(
         await expect(answers(page)).to_contain_text("Half of")
         request = await upstream.request()
         await stop_button(page).click()
-        async with asyncio.timeout(1):
-            await request.left.wait()
+        await soon(request.left.wait())
         await expect(answers(page)).to_contain_text("Stopped.")
         await page.reload()
         await expect(answers(page)).to_contain_text("Half of")
@@ -149,9 +148,7 @@ async def test_stop_in_the_queue_reaches_no_upstream(
             await expect(status(page)).to_have_text(re.compile("Position 1 of 1"))
             await stop_button(page).click()
             await expect(answers(page)).to_contain_text("Stopped.")
-            async with asyncio.timeout(5):
-                while len(door.gateway.services.engine.jobs) > 1:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: len(door.gateway.services.engine.jobs) <= 1)
             go.set()
         assert len(upstream.requests) == 1
 

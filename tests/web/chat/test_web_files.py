@@ -94,9 +94,7 @@ async def test_an_image_needs_a_model_that_takes_images(chromium: Browser, demo_
         await expect(send_button(page)).to_be_enabled()
         await page.keyboard.press("Tab")
         await send_button(page).click()
-        await expect(page.get_by_role("article", name="Assistant")).to_contain_text(
-            "You attached", timeout=20_000
-        )
+        await expect(page.get_by_role("article", name="Assistant")).to_contain_text("You attached")
         await expect(page.get_by_role("article", name="You").get_by_role("img")).to_be_visible()
 
 

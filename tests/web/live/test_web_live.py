@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,8 +15,9 @@ from support.browsing.owner_pages import OUTSIDE
 from support.browsing.page_tables import PageTables
 from support.fakes.upstream import FakeUpstream
 from support.front_door import OWNER, Door, bearer, front_door
-from support.kept import SOON_S, Reading, ask, code_of, held_after
+from support.kept import Reading, ask, code_of, held_after
 from support.visitors import Browser as PlainBrowser
+from support.waiting import soon
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
 UPDATES = {"X-Roxy-Queue-Updates": "true"}
@@ -131,7 +131,7 @@ async def test_a_plain_form_stops_a_running_request_and_a_waiting_one(tmp_path: 
         for one in (waiting, running, running):  # what has ended is as good as stopped
             answer = await browser.submit(f"/live/{one.id}/stop")
             assert (answer.status_code, answer.headers["location"]) == (303, "/live")
-        await asyncio.wait_for(upstream.requests[0].left.wait(), SOON_S)
+        await soon(upstream.requests[0].left.wait())
         for one in (waiting, running):
             assert code_of((await one.finish())[-1]) == "stopped"
         await upstream.request(1)
@@ -169,7 +169,7 @@ async def test_the_page_follows_what_happens_and_stop_ends_it(
                 await expect(rows(page)).to_have_count(1)
                 assert code_of((await waiting.finish())[-1]) == "stopped"
             await stop_of(page, running).click()
-            await asyncio.wait_for(upstream.requests[0].left.wait(), SOON_S)
+            await soon(upstream.requests[0].left.wait())
             await expect(rows(page)).to_have_count(0)
             await expect(page.get_by_role("status")).to_have_text("Nothing runs any more")
         assert len(upstream.requests) == 1

@@ -43,7 +43,7 @@ def f(x):
 SIZES = {"wide": (1280, 860), "phone": (360, 740), "zoomed": (640, 430)}
 
 
-@pytest.mark.time_limit(90)
+@pytest.mark.time_limit(240)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.gateway(settings=GUESTS)
@@ -94,7 +94,7 @@ async def sign_in(page: Page) -> None:
 PAGES = ("/no/such/page", "/docs", "/keys", "/usage", "/requests", "/live")
 
 
-@pytest.mark.time_limit(90)
+@pytest.mark.time_limit(240)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 async def test_axe_finds_nothing_on_the_other_pages(
@@ -185,7 +185,7 @@ FOCUS = """() => {
 }"""
 
 
-@pytest.mark.time_limit(90)
+@pytest.mark.time_limit(240)
 async def test_the_focus_is_always_in_sight(chromium: Browser, demo_door: Door) -> None:
     async with visiting(chromium, demo_door, expected=("404",)) as page:
         for path in ("/login", "/", *PAGES):
