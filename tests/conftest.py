@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "gateway(**options): options of `front_door` for the fixtures of a gateway"
     )
+    config.addinivalue_line("markers", "browser: needs Chromium; set for all that use `chromium`")
     config.addinivalue_line("markers", "time_limit(seconds): let this test take longer")
 
 
@@ -47,6 +48,12 @@ def pytest_pycollect_makeitem(
     inner = obj.hypothesis.inner_test if hasattr(obj, "hypothesis") else obj
     if collector.istestfunction(obj, name) and inspect.iscoroutinefunction(inner):
         pytest.mark.usefixtures("_no_stray_tasks")(obj)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark every test that needs a browser, so that `-m "not browser"` runs without one."""
+    if "chromium" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.browser)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -8,9 +8,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, expect
-from support.browsing.browser import _chromium, open_chat, visiting  # noqa: F401
-from support.fakes.upstream import FakeUpstream, refusal, stream_of
+from support.fakes.upstream import FakeUpstream, refusal
 from support.front_door import MODEL, Door
 
 from server.accounting.model_health import KEPT_REQUESTS, WINDOW_S, Health, ModelHealth
@@ -153,24 +151,3 @@ async def test_every_settled_request_is_measured(upstream: FakeUpstream, door: D
     told = await health_on_page(door)
     assert (told["mark"], told["words"]) == ("bad", "failing")
     assert told["about"].startswith("Last hour: 4 measured, 75 % failed")
-
-
-async def test_the_cards_and_the_picker_say_it(
-    chromium: Browser, upstream: FakeUpstream, door: Door
-) -> None:
-    async with visiting(chromium, door) as page:
-        upstream.plan(stream_of(["x"]), refusal(500))
-        await open_chat(page)
-        card = page.get_by_role("button", name=re.compile("^Test One"))
-        await expect(card).not_to_contain_text("first token")
-        await door.stream_text()
-        await open_chat(page)
-        await expect(card).to_contain_text("to first token")
-        for _ in range(3):
-            await door.chat()
-        await open_chat(page)
-        await expect(card).to_contain_text("failing")
-        await page.get_by_role("button", name="Model: Test One").click()
-        await expect(page.get_by_role("option", name="Test One")).to_have_accessible_name(
-            re.compile("failing")
-        )

@@ -1,9 +1,7 @@
 """A real browser for tests of the pages, watched for everything that must not happen.
 
-    from support.browsing.browser import _chromium, visiting  # noqa: F401
-
-    async def test_...(chromium, tmp_path):
-        async with front_door(tmp_path, upstream) as door, visiting(chromium, door) as page:
+    async def test_...(chromium: Browser, door: Door) -> None:
+        async with visiting(chromium, door) as page:
             await page.goto("/")
 
 A console error, an uncaught exception, a violation of the Content-Security-Policy and a request to
@@ -49,8 +47,8 @@ class Served(Protocol):
         """Give it."""
 
 
-@pytest.fixture(scope="session", name="chromium")
-async def _chromium() -> AsyncIterator[Browser]:
+@pytest.fixture(scope="session")
+async def chromium() -> AsyncIterator[Browser]:
     """Start Debian's Chromium; without it the tests fail and say what installs it."""
     path = shutil.which("chromium")
     if path is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Route, expect
-from support.browsing.browser import _chromium, open_chat, say, tab, visiting  # noqa: F401
+from support.browsing.browser import open_chat, say, tab, visiting
 from support.browsing.chat_page import (
     answers,
     box,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
-from support.browsing.browser import PHONE, _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.browser import PHONE, open_chat, say, visiting
 from support.browsing.chat_page import answers, box, held, send_button, status, stop_button
 from support.browsing.chatting import GUESTS, TOUCH, chatting
 from support.fakes.upstream import (

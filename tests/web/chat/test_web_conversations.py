@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, expect
-from support.browsing.browser import _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import (
     answers,
     begin_anew,

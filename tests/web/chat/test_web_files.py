@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from playwright.async_api import Browser, FilePayload, Locator, Page, expect
-from support.browsing.browser import _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import box, send_button
 from support.browsing.chatting import GUESTS, chatting
 from support.fakes.upstream import FakeUpstream

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
-from support.browsing.browser import PHONE, _chromium, open_chat, visiting  # noqa: F401
+from support.browsing.browser import PHONE, open_chat, visiting
 from support.browsing.markdown_corpus import HOSTILE, SAMPLES
 from support.fakes.upstream import FakeUpstream, stream_of
 from support.front_door import Door, front_door

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pytest
 from playwright.async_api import Browser, Page, expect
 from support.browsing.axe import violations
-from support.browsing.browser import READY, _chromium, visiting  # noqa: F401
+from support.browsing.browser import READY, visiting
 from support.browsing.owner_pages import is_page
 from support.fakes.upstream import (
     USAGE,

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, Locator, Page, Route, expect
 from support.browsing.axe import violations
-from support.browsing.browser import PHONE, _chromium, visiting  # noqa: F401
+from support.browsing.browser import PHONE, visiting
 from support.browsing.owner_pages import OUTSIDE
 from support.fakes.upstream import FakeUpstream
 from support.front_door import MODEL, OWNER, Door, front_door

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 from support.browsing.axe import violations
-from support.browsing.browser import _chromium, visiting  # noqa: F401
+from support.browsing.browser import visiting
 from support.browsing.owner_pages import OUTSIDE
 from support.browsing.page_tables import PageTables
 from support.fakes.upstream import FakeUpstream

@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 from playwright.async_api import Browser, expect
 from support.browsing.axe import violations
-from support.browsing.browser import _chromium, visiting  # noqa: F401
+from support.browsing.browser import visiting
 from support.browsing.owner_pages import EVIL, combo, opened, sign_in
 from support.browsing.page_tables import number
 from support.builders.rows import a_row

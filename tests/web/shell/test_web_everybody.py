@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, Page, expect
 from support.browsing.axe import violations
-from support.browsing.browser import READY, _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.browser import READY, open_chat, say, visiting
 from support.browsing.chat_page import answers, box, held, status, stop_button, text_of_answer
 from support.browsing.chatting import GUESTS, chatting
 from support.browsing.owner_pages import OUTSIDE

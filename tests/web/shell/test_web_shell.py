@@ -8,7 +8,7 @@ import re
 import httpx
 import pytest
 from playwright.async_api import Browser, Response
-from support.browsing.browser import _chromium, open_chat, visiting  # noqa: F401
+from support.browsing.browser import open_chat, visiting
 from support.front_door import Door
 
 from webui.shell.assets import Assets, packaged_assets, without_comments

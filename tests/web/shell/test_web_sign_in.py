@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page, expect
-from support.browsing.browser import _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import answers, held, status, text_of_answer
 from support.browsing.chatting import GUESTS, chatting
 from support.fakes.upstream import USAGE, FakeUpstream, Pause, events_of, refusal, streaming
