@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 from support.builders.rows import a_key
-from support.waiting import eventually
+from support.waiting import PATIENCE_S, eventually
 
 from server.keys.export import DamagedExport, KeyExport, encode_export, read_export
 from server.keys.key_ring import KeyRing
@@ -45,7 +45,7 @@ class Start:
 @asynccontextmanager
 async def started(folder: Path, *, owner: bool = True) -> AsyncIterator[Start]:
     """Start in the order in which the gateway does; at the end the export is written."""
-    async with SqliteStore(folder / "roxy.db") as store:
+    async with SqliteStore(folder / "roxy.db", patience_s=PATIENCE_S) as store:
         ring = KeyRing(store)
         await ring.load()
         async with KeyExport(folder / "api-keys.json", ring) as export:
@@ -132,7 +132,7 @@ async def test_a_file_that_cannot_be_written_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "away" / "api-keys.json"
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         ring = KeyRing(store)
         async with KeyExport(path, ring):
             await ring.create(NewKey("ci"))

@@ -39,6 +39,14 @@ sys.stdin.read()
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """Open a store that waits for its turn as long as a busy machine needs."""
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
+        yield store
+
+
+@pytest.fixture
+async def hasty_store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """Open a store with the patience that the gateway has."""
     async with SqliteStore(tmp_path / "roxy.db") as store:
         yield store
 
@@ -75,25 +83,25 @@ async def running(script: str, *arguments: object) -> AsyncIterator[asyncio.subp
 # Locked
 
 
-async def test_a_locked_database_is_unavailable_soon_and_heals(store: SqliteStore) -> None:
-    async with locked(store.path):
+async def test_a_locked_database_is_unavailable_soon_and_heals(hasty_store: SqliteStore) -> None:
+    async with locked(hasty_store.path):
         async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(StoreUnavailable) as refusal:
-                await store.put_keys([a_key()])
+                await hasty_store.put_keys([a_key()])
         assert refusal.value.status == 503
         assert refusal.value.retry_after_s is not None
         assert refusal.value.retry_after_s <= 3
-        assert "locked" in str(store.trouble)
-        assert await store.load_keys() == [], "reading still works"
-    await store.put_keys([a_key()])
-    assert store.trouble is None
-    assert await store.load_keys() == [a_key()]
+        assert "locked" in str(hasty_store.trouble)
+        assert await hasty_store.load_keys() == [], "reading still works"
+    await hasty_store.put_keys([a_key()])
+    assert hasty_store.trouble is None
+    assert await hasty_store.load_keys() == [a_key()]
 
 
-async def test_the_loop_goes_on_while_the_database_is_locked(store: SqliteStore) -> None:
+async def test_the_loop_goes_on_while_the_database_is_locked(hasty_store: SqliteStore) -> None:
     turns = 0
-    async with locked(store.path):
-        refused = asyncio.create_task(store.record(Batch(rows=[a_row()])))
+    async with locked(hasty_store.path):
+        refused = asyncio.create_task(hasty_store.record(Batch(rows=[a_row()])))
         while not refused.done():
             await asyncio.sleep(0.01)
             turns += 1
@@ -103,18 +111,18 @@ async def test_the_loop_goes_on_while_the_database_is_locked(store: SqliteStore)
 
 
 async def test_calls_behind_a_lock_all_give_up_in_time_and_none_happens_later(
-    store: SqliteStore,
+    hasty_store: SqliteStore,
 ) -> None:
     # One after the other they would take 200 s.
-    async with locked(store.path):
+    async with locked(hasty_store.path):
         async with asyncio.timeout(PATIENCE_S):
             results = await asyncio.gather(
-                *(store.put_keys([a_key(number)]) for number in range(1, 101)),
+                *(hasty_store.put_keys([a_key(number)]) for number in range(1, 101)),
                 return_exceptions=True,
             )
     assert all(isinstance(result, StoreUnavailable) for result in results)
-    await store.check_writable()
-    assert await store.load_keys() == [], "a refused change must not happen after all"
+    await hasty_store.check_writable()
+    assert await hasty_store.load_keys() == [], "a refused change must not happen after all"
 
 
 async def test_a_lock_that_is_let_go_in_time_is_not_noticed(tmp_path: Path) -> None:
