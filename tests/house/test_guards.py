@@ -40,6 +40,9 @@ BREACHES: list[tuple[Guard, str, str]] = [
     (guards.lost_tasks, "server.app", "asyncio.create_task(f())"),
     (guards.lost_tasks, "server.app", "_ = asyncio.ensure_future(f())"),
     (guards.lost_tasks, "server.app", "asyncio.get_running_loop().create_task(f())"),
+    (guards.timed_waits, "tests.run.test_pool", "asyncio.timeout(5)"),
+    (guards.timed_waits, "tests.run.test_pool", "asyncio.wait_for(event.wait(), timeout=0.5)"),
+    (guards.timed_waits, "tests.run.test_pool", "@settings(deadline=400)\ndef f(): 0"),
     (guards.globals_rebound, "server.app", "def f():\n    global x\n    x = 1"),
     (guards.oversize, "server.app", LONG_FUNCTION),
     (guards.oversize, "server.app", "x = 1\n" * 601),
@@ -82,7 +85,9 @@ def test_the_product_keeps_the_rule(guard: Guard) -> None:
     assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("guard", [*OF_ALL, guards.empty_names], ids=lambda guard: guard.__name__)
+@pytest.mark.parametrize(
+    "guard", [*OF_ALL, guards.empty_names, guards.timed_waits], ids=lambda guard: guard.__name__
+)
 def test_the_tests_keep_the_rule(guard: Guard) -> None:
     faults = [fault for module in guards.tests() for fault in guard(module)]
     assert not faults, "\n".join(faults)
