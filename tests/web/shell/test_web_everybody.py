@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,8 @@ from support.browsing.chatting import GUESTS, chatting
 from support.browsing.owner_pages import OUTSIDE
 from support.fakes.upstream import USAGE, FakeUpstream, chunk, event, stream_of, streaming
 from support.front_door import OWNER, Door
+
+from webui.page_routes import page_rules
 
 RICH = (
     """### Heading
@@ -91,7 +94,12 @@ async def sign_in(page: Page) -> None:
     await page.locator(READY).wait_for(state="attached")
 
 
-PAGES = ("/no/such/page", "/docs", "/keys", "/usage", "/requests", "/live")
+PAGES = ("/no/such/page", "/docs", "/keys", "/keys/new", "/usage", "/requests", "/live")
+
+
+def test_every_page_with_a_plain_address_is_checked() -> None:
+    plain = {pattern for pattern, *_ in page_rules(None) if re.fullmatch(r"/[a-z/]*", pattern)}
+    assert plain - {"/logout", "/keys/export"} <= {"/", "/login", *PAGES}
 
 
 @pytest.mark.time_limit(240)
