@@ -17,6 +17,7 @@ from support.front_door import MODEL, OWNER, Door, bearer, front_door, parse_eve
 from support.schemas import validate_error
 from support.waiting import PATIENCE_S, eventually, soon
 
+from server.api.routes import ROUTES
 from server.keys.export import read_export
 
 OTHER = "zai/glm-4.5"
@@ -34,14 +35,24 @@ FIELDS = {
     "limits",
     "weight",
 }
+OPEN_TO_KEYS = {
+    "chat/completions",
+    "models",
+    "models/{model}",
+    "key",
+    "jobs/{id}",
+    "jobs/{id}/stream",
+    "openapi.json",
+    "/healthz",
+    "/readyz",
+}
+"""The routes that are not the owner's alone."""
 OWNER_ROUTES = [
-    ("GET", "keys"),
-    ("POST", "keys"),
-    ("GET", "keys/{id}"),
-    ("PATCH", "keys/{id}"),
-    ("DELETE", "keys/{id}"),
-    ("POST", "keys/{id}/rotate"),
-    ("GET", "usage"),
+    (method, route.path)
+    for route in ROUTES
+    if route.path not in OPEN_TO_KEYS
+    for method in ("GET", "POST", "PATCH", "DELETE")
+    if method.lower() in vars(route.handler)
 ]
 
 WRONG_CHANGES: list[tuple[dict[str, Any], str]] = [
