@@ -229,3 +229,15 @@ def test_the_lock_files_hold_hashes_for_every_package() -> None:
         pins = re.findall(r"^[a-z].*$", lock, re.MULTILINE)
         assert len(pins) > 10
         assert [pin for pin in pins if "==" not in pin or "--hash=sha256:" not in pin] == []
+
+
+def test_every_file_that_the_guide_names_is_there() -> None:
+    named = re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", (ROOT / "CONTRIBUTING.md").read_text())
+    mine = [
+        name
+        for name in named
+        if "NAME" not in name
+        and not name.startswith((".tox/", "server/dialects", "tests/dialects"))
+    ]
+    assert len(mine) > 20
+    assert [name for name in mine if not (ROOT / name).exists()] == []
