@@ -14,7 +14,8 @@ import asyncio
 import contextlib
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -92,9 +93,12 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def gateway(config: Config, environ: Mapping[str, str]) -> AsyncIterator[Gateway]:
+async def gateway(
+    config: Config, environ: Mapping[str, str], *, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Gateway]:
     """Build and run a gateway; leaving the block drains and ends it.
 
+    `clock` measures the limits per minute and day, in seconds.
     Raises ListenFailure and StoreFailure, each with one line that says what to do.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -104,7 +108,7 @@ async def gateway(config: Config, environ: Mapping[str, str]) -> AsyncIterator[G
         sockets = bind_port(config.server.host, config.server.port)
         for sock in sockets:
             stack.callback(sock.close)
-        services = await _build_services(stack, config, directory, catalog_task)
+        services = await _build_services(stack, config, directory, catalog_task, clock)
         server = _make_server(config, services, tls)
         stack.push_async_callback(server.aclose)
         running = Gateway(services, server, int(sockets[0].getsockname()[1]))
@@ -121,13 +125,14 @@ async def _build_services(
     config: Config,
     directory: DataDirectory,
     catalog_task: asyncio.Task[Catalog],
+    clock: Callable[[], float],
 ) -> Services:
     """Build what the handlers are given, each part after those that it uses."""
     store = await stack.enter_async_context(SqliteStore(directory.database))
     keys = await stack.enter_async_context(open_key_ring(store, directory.export))
     catalog = await catalog_task
     sessions = await _open_sessions(stack, store, keys)
-    counters = await _open_counters(store)
+    counters = await _open_counters(store, clock)
     health = ModelHealth()
     ledger = Ledger(store.record, counters, keys, on_row=health.note)
     stack.push_async_callback(ledger.aclose)
@@ -198,8 +203,8 @@ async def _catalog(
             await asyncio.wait([task])
 
 
-async def _open_counters(store: Store) -> MemoryCounters:
-    counters = MemoryCounters()
+async def _open_counters(store: Store, clock: Callable[[], float]) -> MemoryCounters:
+    counters = MemoryCounters(clock=clock)
     counters.restore(await store.load_counters())
     return counters
 

@@ -2,7 +2,7 @@
 
 Asynchronous tests are plain `async def test_...`: pytest's `anyio_mode = auto` runs them, here on
 uvloop. Warnings are errors (setup.cfg), so a socket or transport that is dropped unclosed fails a
-test. Gateway fixtures live beside this file, in modules of their own.
+test. The fixtures of a gateway are in `support/front_door.py`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,30 @@ from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-TIME_LIMIT_S = 30.0
-"""How long one test may take; `@pytest.mark.time_limit(seconds)` grants more."""
+pytest_plugins = ("support.front_door",)
 
-STRAY_GRACE_S = 1.0
+TIME_LIMIT_S = 120.0
+"""When a test counts as hanging; `@pytest.mark.time_limit(seconds)` grants more."""
+
+STRAY_GRACE_S = 10.0
 """How long a task that is already on its way out may take to be gone."""
+
+
+# How long an example takes says how busy the machine is, nothing about the code under test.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks of this suite."""
+    config.addinivalue_line(
+        "markers", "gateway(**options): options of `front_door` for the fixtures of a gateway"
+    )
+    config.addinivalue_line("markers", "browser: needs Chromium; set for all that use `chromium`")
     config.addinivalue_line("markers", "time_limit(seconds): let this test take longer")
 
 
@@ -34,6 +48,12 @@ def pytest_pycollect_makeitem(
     inner = obj.hypothesis.inner_test if hasattr(obj, "hypothesis") else obj
     if collector.istestfunction(obj, name) and inspect.iscoroutinefunction(inner):
         pytest.mark.usefixtures("_no_stray_tasks")(obj)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark every test that needs a browser, so that `-m "not browser"` runs without one."""
+    if "chromium" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.browser)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from support.fakes.clocks import NOON, Clocks
 from support.fakes.stores import FlakyStore
+from support.waiting import PATIENCE_S
 
 from server.accounting.admission import Admission, Lease
 from server.accounting.ledger import FLUSH_ROWS, Ledger, find_usage
@@ -62,7 +63,7 @@ def clocks() -> Clocks:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         yield store
 
 

@@ -22,6 +22,7 @@ from support.fakes.upstream import (
 )
 from support.front_door import MODEL, Door, front_door
 from support.kept import UPDATES, ask, held_after, stop
+from support.waiting import soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -110,7 +111,7 @@ async def test_a_client_that_leaves_while_others_are_tried_is_on_record(tmp_path
         asking = asyncio.ensure_future(door.chat())
         seen = await silent.request()
         asking.cancel()
-        await asyncio.wait_for(seen.left.wait(), 5)
+        await soon(seen.left.wait())
         record = await recorded(door)
         assert endings(record) == ["upstream_unavailable", "cancelled"]
         assert (record["status"], record["http_status"]) == ("cancelled", 499)
@@ -124,29 +125,27 @@ async def test_a_single_attempt_is_on_record_when_it_did_not_answer(tmp_path: Pa
         assert (endings(record), record["status"]) == (["upstream_disconnected"], "cut")
 
 
-async def test_a_single_attempt_that_answered_is_not_worth_a_line(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        await door.stream_text()
-        assert (await recorded(door))["attempts"] is None
+async def test_a_single_attempt_that_answered_is_not_worth_a_line(door: Door) -> None:
+    await door.stream_text()
+    assert (await recorded(door))["attempts"] is None
 
 
-async def test_a_request_that_was_never_sent_has_no_attempts(tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, max_concurrency=1) as door,
-    ):
-        held, gate = held_after(2)
-        upstream.plan(held)
-        async with ask(door) as running:
-            await running.read(2)
-            async with ask(door, UPDATES) as waiting:
-                await waiting.read_comment("queued")
-                await stop(door, waiting.id)
-                await waiting.finish()
-            gate.set()
-            await running.finish()
-        rows = {row.request_id: row for row in await door.usage_rows(2)}
-        assert (rows[waiting.id].status, rows[waiting.id].attempts) == ("cancelled", None)
+@pytest.mark.gateway(max_concurrency=1)
+async def test_a_request_that_was_never_sent_has_no_attempts(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    held, gate = held_after(2)
+    upstream.plan(held)
+    async with ask(door) as running:
+        await running.read(2)
+        async with ask(door, UPDATES) as waiting:
+            await waiting.read_comment("queued")
+            await stop(door, waiting.id)
+            await waiting.finish()
+        gate.set()
+        await running.finish()
+    rows = {row.request_id: row for row in await door.usage_rows(2)}
+    assert (rows[waiting.id].status, rows[waiting.id].attempts) == ("cancelled", None)
 
 
 async def test_an_upstreams_own_words_are_never_on_record(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from support.fakes.upstream import (
     stream_of,
     streaming,
 )
-from support.front_door import MODEL, OWNER, front_door, parse_events, text_of
+from support.front_door import MODEL, OWNER, Door, front_door, parse_events, text_of
 from support.schemas import validate_error
+from support.waiting import soon
 
 FAST = "[stream]\nfirst_content_timeout_s = 0.3\ngap_timeout_s = 0.3\nheartbeat_s = 0.05\n"
 
@@ -37,122 +38,118 @@ def last_error(text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("end", ["cut", "reset"])
-async def test_a_cut_stream_ends_with_an_error_event_and_no_done(tmp_path: Path, end: Any) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(streaming(events_of(["partial"], finish=None, done=False), end=end))
-        text = await door.stream_text()
-        assert text_of(parse_events(text)) == "partial"
-        assert last_error(text)["code"] == "upstream_disconnected"
-        (row,) = await door.usage_rows()
-        assert row.status == "cut" and row.estimated and row.completion_tokens == 2
+async def test_a_cut_stream_ends_with_an_error_event_and_no_done(
+    upstream: FakeUpstream, door: Door, end: Any
+) -> None:
+    upstream.plan(streaming(events_of(["partial"], finish=None, done=False), end=end))
+    text = await door.stream_text()
+    assert text_of(parse_events(text)) == "partial"
+    assert last_error(text)["code"] == "upstream_disconnected"
+    (row,) = await door.usage_rows()
+    assert row.status == "cut" and row.estimated and row.completion_tokens == 2
 
 
 async def test_a_stream_that_ends_properly_but_without_finish_reason_is_cut_too(
-    tmp_path: Path,
+    upstream: FakeUpstream, door: Door
 ) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        for done in (False, True):
-            pieces = events_of(["partial"], finish=None, done=done)
-            upstream.plan(streaming(pieces, gap_s=0.05))
-            assert last_error(await door.stream_text())["code"] == "upstream_disconnected"
+    for done in (False, True):
+        pieces = events_of(["partial"], finish=None, done=done)
+        upstream.plan(streaming(pieces, gap_s=0.05))
+        assert last_error(await door.stream_text())["code"] == "upstream_disconnected"
 
 
-async def test_a_missing_done_after_the_finish_reason_is_fine(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(stream_of(["all"], done=False))
-        assert parse_events(await door.stream_text())[-1] == "[DONE]"
+async def test_a_missing_done_after_the_finish_reason_is_fine(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    upstream.plan(stream_of(["all"], done=False))
+    assert parse_events(await door.stream_text())[-1] == "[DONE]"
 
 
-async def test_the_openai_client_raises_on_a_cut_stream(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(streaming(events_of(["partial"], finish=None, done=False), end="cut"))
-        async with openai.AsyncOpenAI(base_url=f"{door.url}/api/v1", api_key=OWNER) as sdk:
-            stream = await sdk.chat.completions.create(
-                model=MODEL, messages=[{"role": "user", "content": "x"}], stream=True
-            )
-            with pytest.raises(openai.APIError) as caught:
-                async for _ in stream:
-                    pass
-        assert caught.value.code == "upstream_disconnected"
+async def test_the_openai_client_raises_on_a_cut_stream(upstream: FakeUpstream, door: Door) -> None:
+    upstream.plan(streaming(events_of(["partial"], finish=None, done=False), end="cut"))
+    async with openai.AsyncOpenAI(base_url=f"{door.url}/api/v1", api_key=OWNER) as sdk:
+        stream = await sdk.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "x"}], stream=True
+        )
+        with pytest.raises(openai.APIError) as caught:
+            async for _ in stream:
+                pass
+    assert caught.value.code == "upstream_disconnected"
 
 
-async def test_a_cut_whole_answer_is_a_502(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(completion(end="cut"))
-        answer = await door.chat()
-        assert answer.status_code == 502
-        assert answer.json()["error"]["code"] == "upstream_disconnected"
-        (row,) = await door.usage_rows()
-        assert row.status == "failed" and row.cost_microusd == 0
+async def test_a_cut_whole_answer_is_a_502(upstream: FakeUpstream, door: Door) -> None:
+    upstream.plan(completion(end="cut"))
+    answer = await door.chat()
+    assert answer.status_code == 502
+    assert answer.json()["error"]["code"] == "upstream_disconnected"
+    (row,) = await door.usage_rows()
+    assert row.status == "failed" and row.cost_microusd == 0
 
 
-async def test_no_content_in_time_is_a_504(tmp_path: Path) -> None:
-    quiet = FAST.replace("heartbeat_s = 0.05", "heartbeat_s = 10")
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream, settings=quiet) as door:
-        upstream.plan(silence())
-        async with door.stream() as response:
-            body = await response.aread()
-        assert response.status_code == 504, body
-        assert response.json()["error"]["code"] == "upstream_timeout"
-        assert (await upstream.request()).left is not None
-        await asyncio.wait_for((await upstream.request()).left.wait(), 2)
-        answer = await door.chat()
-        assert answer.status_code == 504
+@pytest.mark.gateway(settings=FAST.replace("heartbeat_s = 0.05", "heartbeat_s = 10"))
+async def test_no_content_in_time_is_a_504(upstream: FakeUpstream, door: Door) -> None:
+    upstream.plan(silence())
+    async with door.stream() as response:
+        body = await response.aread()
+    assert response.status_code == 504, body
+    assert response.json()["error"]["code"] == "upstream_timeout"
+    assert (await upstream.request()).left is not None
+    await soon((await upstream.request()).left.wait())
+    answer = await door.chat()
+    assert answer.status_code == 504
 
 
-async def test_comments_of_the_upstream_are_no_content(tmp_path: Path) -> None:
+@pytest.mark.gateway(settings=FAST)
+async def test_comments_of_the_upstream_are_no_content(upstream: FakeUpstream, door: Door) -> None:
     async def never() -> None: ...
 
     hold = asyncio.Event()
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream, settings=FAST) as door:
-        upstream.plan(streaming([b": OPENROUTER PROCESSING\n\n", Pause(hold)]))
-        text = await door.stream_text()
-        assert last_error(text)["code"] == "upstream_timeout"
-        assert "OPENROUTER" not in text
+    upstream.plan(streaming([b": OPENROUTER PROCESSING\n\n", Pause(hold)]))
+    text = await door.stream_text()
+    assert last_error(text)["code"] == "upstream_timeout"
+    assert "OPENROUTER" not in text
 
 
-async def test_heartbeats_come_before_the_first_token_and_between(tmp_path: Path) -> None:
+@pytest.mark.gateway(settings="[stream]\nheartbeat_s = 0.05\n")
+async def test_heartbeats_come_before_the_first_token_and_between(
+    upstream: FakeUpstream, door: Door
+) -> None:
     start, go_on = asyncio.Event(), asyncio.Event()
     pieces = events_of(["one", "two"])
-    settings = "[stream]\nheartbeat_s = 0.05\n"
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=settings) as door,
-    ):
-        upstream.plan(streaming([Pause(start), *pieces[:2], Pause(go_on), *pieces[2:]]))
-        async with door.stream() as response:
-            seen = ""
-            async for part in response.aiter_text():
-                seen += part
-                if seen.count(": hb\n\n") >= 2:
-                    start.set()
-                if "one" in seen and seen.rpartition("one")[2].count(": hb\n\n") >= 2:
-                    go_on.set()
-        assert text_of(parse_events(seen)) == "onetwo"
-        assert seen.endswith("data: [DONE]\n\n")
+    upstream.plan(streaming([Pause(start), *pieces[:2], Pause(go_on), *pieces[2:]]))
+    async with door.stream() as response:
+        seen = ""
+        async for part in response.aiter_text():
+            seen += part
+            if seen.count(": hb\n\n") >= 2:
+                start.set()
+            if "one" in seen and seen.rpartition("one")[2].count(": hb\n\n") >= 2:
+                go_on.set()
+    assert text_of(parse_events(seen)) == "onetwo"
+    assert seen.endswith("data: [DONE]\n\n")
 
 
-async def test_silence_in_the_middle_ends_with_the_gap_clock(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream, settings=FAST) as door:
-        upstream.plan(streaming(events_of(["partial"], finish=None, done=False), end="hang"))
-        error = last_error(await door.stream_text())
-        assert (error["code"], error["type"]) == ("upstream_gap_timeout", "timeout")
-        (row,) = await door.usage_rows()
-        assert row.status == "timed_out"
+@pytest.mark.gateway(settings=FAST)
+async def test_silence_in_the_middle_ends_with_the_gap_clock(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    upstream.plan(streaming(events_of(["partial"], finish=None, done=False), end="hang"))
+    error = last_error(await door.stream_text())
+    assert (error["code"], error["type"]) == ("upstream_gap_timeout", "timeout")
+    (row,) = await door.usage_rows()
+    assert row.status == "timed_out"
 
 
-async def test_the_total_clock_ends_an_answer_that_never_stops(tmp_path: Path) -> None:
+@pytest.mark.gateway(settings="[stream]\ntotal_timeout_s = 0.3\n")
+async def test_the_total_clock_ends_an_answer_that_never_stops(
+    upstream: FakeUpstream, door: Door
+) -> None:
     def endless() -> Any:
         while True:
             yield event(chunk({"content": "x"}))
 
-    settings = "[stream]\ntotal_timeout_s = 0.3\n"
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=settings) as door,
-    ):
-        upstream.plan(streaming(endless(), gap_s=0.01))
-        assert last_error(await door.stream_text())["code"] == "upstream_total_timeout"
+    upstream.plan(streaming(endless(), gap_s=0.01))
+    assert last_error(await door.stream_text())["code"] == "upstream_total_timeout"
 
 
 @pytest.mark.parametrize(
@@ -264,29 +261,28 @@ async def test_an_error_inside_a_running_stream_becomes_one_error_event(tmp_path
         Answer(raw=True, pieces=[b"SSH-2.0-OpenSSH\r\n"]),
     ],
 )
-async def test_what_is_no_answer_is_a_502(tmp_path: Path, answer: Answer) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(answer)
-        async with door.stream() as response:
-            await response.aread()
-        assert response.status_code == 502, response.text
-        assert response.json()["error"]["type"] == "upstream_error"
+async def test_what_is_no_answer_is_a_502(
+    upstream: FakeUpstream, door: Door, answer: Answer
+) -> None:
+    upstream.plan(answer)
+    async with door.stream() as response:
+        await response.aread()
+    assert response.status_code == 502, response.text
+    assert response.json()["error"]["type"] == "upstream_error"
 
 
-async def test_an_endless_line_ends_in_an_error_event_not_in_memory(tmp_path: Path) -> None:
+@pytest.mark.gateway(settings="[stream]\nmax_event_bytes = 1048576\n")
+async def test_an_endless_line_ends_in_an_error_event_not_in_memory(
+    upstream: FakeUpstream, door: Door
+) -> None:
     def endless() -> Any:
         yield event(chunk({"content": "a"}))
         yield b"data: "
         while True:
             yield b"x" * 65536
 
-    settings = "[stream]\nmax_event_bytes = 1048576\n"
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=settings) as door,
-    ):
-        upstream.plan(streaming(endless()))
-        assert last_error(await door.stream_text())["type"] == "upstream_error"
-        seen = await upstream.request()
-        await asyncio.wait_for(seen.left.wait(), 2)
-        assert seen.sent_bytes < 16 * 1024 * 1024
+    upstream.plan(streaming(endless()))
+    assert last_error(await door.stream_text())["type"] == "upstream_error"
+    seen = await upstream.request()
+    await soon(seen.left.wait())
+    assert seen.sent_bytes < 16 * 1024 * 1024

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from support.fakes.upstream import (
     FakeUpstream,
     chunk,
@@ -12,9 +13,8 @@ from support.fakes.upstream import (
     stream_of,
     streaming,
 )
-from support.front_door import OWNER, bearer, front_door
+from support.front_door import OWNER, Door, bearer, front_door
 from support.kept import (
-    SOON_S,
     ask,
     facts,
     held_after,
@@ -22,6 +22,7 @@ from support.kept import (
     replay,
     status_of_stream,
 )
+from support.waiting import eventually
 
 
 async def test_after_a_restart_the_answer_is_not_known(tmp_path: Path) -> None:
@@ -33,72 +34,61 @@ async def test_after_a_restart_the_answer_is_not_known(tmp_path: Path) -> None:
             assert refused == (404, "not_found")
 
 
-async def test_an_answer_is_forgotten_after_its_time(tmp_path: Path) -> None:
-    settings = "[answers]\nkeep_s = 0.2\n"
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=settings) as door,
-    ):
-        ids = []
-        for _ in range(3):
-            async with ask(door) as reading:
-                await reading.finish()
-            ids.append(reading.id)
-        answers = door.gateway.services.answers
-        async with asyncio.timeout(SOON_S):
-            while len(answers):
-                await asyncio.sleep(0.02)
-        assert answers.size_bytes == 0
-        assert (await door.get(f"/api/v1/jobs/{ids[0]}")).status_code == 404
-
-
-async def test_events_that_were_dropped_are_gone_and_the_rest_is_there(tmp_path: Path) -> None:
-    settings = "[answers]\nmax_answer_bytes = 131072\n"
-    long = [chunk(f"{number}" + noise(number)) for number in range(40)]
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=settings) as door,
-    ):
-        pieces = [event(each) for each in long] + [event(chunk(finish="stop")), event("[DONE]")]
-        upstream.plan(streaming(pieces))
+@pytest.mark.gateway(settings="[answers]\nkeep_s = 0.2\n")
+async def test_an_answer_is_forgotten_after_its_time(door: Door) -> None:
+    ids = []
+    for _ in range(3):
         async with ask(door) as reading:
-            whole = await reading.finish()
-        told = await facts(door, reading.id)
-        assert 1 < told["first_event"] <= told["last_event"] == len(whole)
-        refused = await status_of_stream(door, reading.id, bearer(OWNER), "?after=0")
-        assert refused == (410, "answer_gone")
-        first = told["first_event"] - 1
-        assert await replay(door, reading.id, first) == whole[first:]
+            await reading.finish()
+        ids.append(reading.id)
+    answers = door.gateway.services.answers
+    await eventually(lambda: not len(answers))
+    assert answers.size_bytes == 0
+    assert (await door.get(f"/api/v1/jobs/{ids[0]}")).status_code == 404
 
 
-async def test_of_all_answers_the_one_that_ended_first_makes_room(tmp_path: Path) -> None:
-    settings = "[answers]\nmax_total_bytes = 1048576\n"
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=settings) as door,
-    ):
-        ids = []
-        for round_number in range(8):
-            words = [noise(100 * round_number + number) for number in range(40)]
-            upstream.plan(stream_of(words))
-            async with ask(door) as reading:
-                await reading.finish()
-            ids.append(reading.id)
-            assert door.gateway.services.answers.size_bytes <= 1048576
-        refused = await status_of_stream(door, ids[0], bearer(OWNER), "?after=0")
-        assert refused == (410, "answer_gone")
-        assert (await facts(door, ids[0]))["ending"] == "finished", "what it used is still known"
-        assert (await replay(door, ids[-1]))[-1] == "data: [DONE]"
+@pytest.mark.gateway(settings="[answers]\nmax_answer_bytes = 131072\n")
+async def test_events_that_were_dropped_are_gone_and_the_rest_is_there(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    long = [chunk(f"{number}" + noise(number)) for number in range(40)]
+    pieces = [event(each) for each in long] + [event(chunk(finish="stop")), event("[DONE]")]
+    upstream.plan(streaming(pieces))
+    async with ask(door) as reading:
+        whole = await reading.finish()
+    told = await facts(door, reading.id)
+    assert 1 < told["first_event"] <= told["last_event"] == len(whole)
+    refused = await status_of_stream(door, reading.id, bearer(OWNER), "?after=0")
+    assert refused == (410, "answer_gone")
+    first = told["first_event"] - 1
+    assert await replay(door, reading.id, first) == whole[first:]
 
 
-async def test_an_id_of_a_kept_answer_is_not_given_again(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        headers = bearer(OWNER) | {"X-Request-Id": "chosen-by-me"}
-        async with ask(door, headers) as first:
-            await first.finish()
-        async with ask(door, headers) as second:
-            await second.finish()
-        assert first.id == "chosen-by-me" != second.id
+@pytest.mark.gateway(settings="[answers]\nmax_total_bytes = 1048576\n")
+async def test_of_all_answers_the_one_that_ended_first_makes_room(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    ids = []
+    for round_number in range(8):
+        words = [noise(100 * round_number + number) for number in range(40)]
+        upstream.plan(stream_of(words))
+        async with ask(door) as reading:
+            await reading.finish()
+        ids.append(reading.id)
+        assert door.gateway.services.answers.size_bytes <= 1048576
+    refused = await status_of_stream(door, ids[0], bearer(OWNER), "?after=0")
+    assert refused == (410, "answer_gone")
+    assert (await facts(door, ids[0]))["ending"] == "finished", "what it used is still known"
+    assert (await replay(door, ids[-1]))[-1] == "data: [DONE]"
+
+
+async def test_an_id_of_a_kept_answer_is_not_given_again(door: Door) -> None:
+    headers = bearer(OWNER) | {"X-Request-Id": "chosen-by-me"}
+    async with ask(door, headers) as first:
+        await first.finish()
+    async with ask(door, headers) as second:
+        await second.finish()
+    assert first.id == "chosen-by-me" != second.id
 
 
 async def test_a_stop_of_the_gateway_lets_an_unread_answer_finish(tmp_path: Path) -> None:

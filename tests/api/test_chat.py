@@ -20,73 +20,83 @@ from support.fakes.upstream import (
     stream_of,
     streaming,
 )
-from support.front_door import MODEL, OWNER, bearer, front_door, parse_events, request_body, text_of
+from support.front_door import (
+    MODEL,
+    OWNER,
+    Door,
+    bearer,
+    front_door,
+    parse_events,
+    request_body,
+    text_of,
+)
 from support.schemas import validate_chunk, validate_completion
 
 
-async def test_a_streamed_answer_arrives_chunk_by_chunk_with_the_catalog_id(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(stream_of(["Hel", "lo", " you"]))
-        async with door.stream() as response:
-            text = (await response.aread()).decode()
-        assert response.status_code == 200
-        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert response.headers["cache-control"] == "no-cache, no-transform"
-        assert response.headers["x-accel-buffering"] == "no"
-        events = parse_events(text)
-        assert events[-1] == "[DONE]"
-        assert text_of(events) == "Hello you"
-        for one in events[:-1]:
-            validate_chunk(one)
-            assert one["model"] == MODEL
-        assert len({one["id"] for one in events[:-1]}) == 1
+async def test_a_streamed_answer_arrives_chunk_by_chunk_with_the_catalog_id(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    upstream.plan(stream_of(["Hel", "lo", " you"]))
+    async with door.stream() as response:
+        text = (await response.aread()).decode()
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["cache-control"] == "no-cache, no-transform"
+    assert response.headers["x-accel-buffering"] == "no"
+    events = parse_events(text)
+    assert events[-1] == "[DONE]"
+    assert text_of(events) == "Hello you"
+    for one in events[:-1]:
+        validate_chunk(one)
+        assert one["model"] == MODEL
+    assert len({one["id"] for one in events[:-1]}) == 1
 
 
-async def test_a_whole_answer_passes_with_the_catalog_id(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(completion("Hello", message={"reasoning_content": "thinking"}))
-        answer = await door.chat("Hi")
-        assert answer.status_code == 200
-        validate_completion(answer.json())
-        assert answer.json()["model"] == MODEL
-        assert answer.json()["choices"][0]["message"]["reasoning_content"] == "thinking"
-        assert answer.json()["usage"] == USAGE
+async def test_a_whole_answer_passes_with_the_catalog_id(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    upstream.plan(completion("Hello", message={"reasoning_content": "thinking"}))
+    answer = await door.chat("Hi")
+    assert answer.status_code == 200
+    validate_completion(answer.json())
+    assert answer.json()["model"] == MODEL
+    assert answer.json()["choices"][0]["message"]["reasoning_content"] == "thinking"
+    assert answer.json()["usage"] == USAGE
 
 
 async def test_the_upstream_gets_its_own_model_id_our_secret_and_no_header_of_the_client(
-    tmp_path: Path,
+    upstream: FakeUpstream, door: Door
 ) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        await door.client.post(
-            "/api/v1/chat/completions",
-            json=request_body("Hi"),
-            headers=bearer(OWNER)
-            | {
-                "x-stainless-lang": "python",
-                "Cookie": "a=b",
-                "OpenAI-Organization": "o",
-                "User-Agent": "spy",
-            },
-        )
-        seen = await upstream.request()
-        assert seen.path == "/v1/chat/completions"
-        assert seen.json["model"] == "upstream-model"
-        assert seen.headers["authorization"] == "Bearer upstream-secret"
-        assert set(seen.headers) <= {
-            "host",
-            "accept-encoding",
-            "authorization",
-            "content-type",
-            "content-length",
-            "accept",
-            "user-agent",
-        }
-        assert seen.headers["accept-encoding"] == "identity"
-        assert "spy" not in seen.head.decode() and OWNER not in seen.head.decode()
+    await door.client.post(
+        "/api/v1/chat/completions",
+        json=request_body("Hi"),
+        headers=bearer(OWNER)
+        | {
+            "x-stainless-lang": "python",
+            "Cookie": "a=b",
+            "OpenAI-Organization": "o",
+            "User-Agent": "spy",
+        },
+    )
+    seen = await upstream.request()
+    assert seen.path == "/v1/chat/completions"
+    assert seen.json["model"] == "upstream-model"
+    assert seen.headers["authorization"] == "Bearer upstream-secret"
+    assert set(seen.headers) <= {
+        "host",
+        "accept-encoding",
+        "authorization",
+        "content-type",
+        "content-length",
+        "accept",
+        "user-agent",
+    }
+    assert seen.headers["accept-encoding"] == "identity"
+    assert "spy" not in seen.head.decode() and OWNER not in seen.head.decode()
 
 
 async def test_unknown_and_known_request_fields_reach_the_upstream_untouched(
-    tmp_path: Path,
+    upstream: FakeUpstream, door: Door
 ) -> None:
     fields: dict[str, Any] = {
         "temperature": 0.5,
@@ -106,11 +116,10 @@ async def test_unknown_and_known_request_fields_reach_the_upstream_untouched(
         {"type": "text", "text": "look"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
     ]
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        await door.chat(content, **fields)
-        seen = (await upstream.request()).json
-        assert {name: seen[name] for name in fields} == fields
-        assert seen["messages"] == [{"role": "user", "content": content}]
+    await door.chat(content, **fields)
+    seen = (await upstream.request()).json
+    assert {name: seen[name] for name in fields} == fields
+    assert seen["messages"] == [{"role": "user", "content": content}]
 
 
 @pytest.mark.parametrize(
@@ -132,107 +141,100 @@ async def test_unknown_and_known_request_fields_reach_the_upstream_untouched(
     ],
 )
 async def test_chunks_pass_byte_exact_but_for_the_model(
-    tmp_path: Path, delta: dict[str, Any]
+    upstream: FakeUpstream, door: Door, delta: dict[str, Any]
 ) -> None:
     raw = json.dumps(
         chunk(delta, system_fingerprint="fp", extra=[1.50, 2]), separators=(", ", ": ")
     )
     ending = event(chunk(finish="stop")) + event("[DONE]")
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(streaming([f"data: {raw}\n\n".encode(), ending]))
-        text = await door.stream_text()
-        expected = raw.replace('"model": "upstream-model"', f'"model": "{MODEL}"')
-        assert text.split("\n\n")[0] == f"data: {expected}"
+    upstream.plan(streaming([f"data: {raw}\n\n".encode(), ending]))
+    text = await door.stream_text()
+    expected = raw.replace('"model": "upstream-model"', f'"model": "{MODEL}"')
+    assert text.split("\n\n")[0] == f"data: {expected}"
 
 
 async def test_usage_is_always_asked_for_upstream_and_hidden_unless_the_client_asked(
-    tmp_path: Path,
+    upstream: FakeUpstream, door: Door
 ) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(stream_of(["a", "b"], usage=USAGE))
-        hidden = parse_events(await door.stream_text())
-        assert (await upstream.request(0)).json["stream_options"] == {"include_usage": True}
-        assert not [one for one in hidden[:-1] if one.get("usage") or not one["choices"]]
+    upstream.plan(stream_of(["a", "b"], usage=USAGE))
+    hidden = parse_events(await door.stream_text())
+    assert (await upstream.request(0)).json["stream_options"] == {"include_usage": True}
+    assert not [one for one in hidden[:-1] if one.get("usage") or not one["choices"]]
 
-        shown = parse_events(await door.stream_text(stream_options={"include_usage": True}))
-        assert shown[-2]["choices"] == [] and shown[-2]["usage"] == USAGE
-        assert all(one["usage"] is None for one in shown[:-2])
-        for one in shown[:-1]:
-            validate_chunk(one)
+    shown = parse_events(await door.stream_text(stream_options={"include_usage": True}))
+    assert shown[-2]["choices"] == [] and shown[-2]["usage"] == USAGE
+    assert all(one["usage"] is None for one in shown[:-2])
+    for one in shown[:-1]:
+        validate_chunk(one)
 
 
-async def test_usage_on_the_last_content_chunk_is_normalised(tmp_path: Path) -> None:
+async def test_usage_on_the_last_content_chunk_is_normalised(
+    upstream: FakeUpstream, door: Door
+) -> None:
     last = chunk(finish="stop") | {"usage": USAGE}
     pieces = [event(chunk({"content": "a"})), event(last), event("[DONE]")]
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(streaming(pieces))
-        hidden = parse_events(await door.stream_text())
-        assert not any(one.get("usage") for one in hidden[:-1])
-        shown = parse_events(await door.stream_text(stream_options={"include_usage": True}))
-        assert [bool(one["usage"]) for one in shown[:-1]] == [False, False, True]
-        rows = await door.usage_rows(2)
-        assert all((row.prompt_tokens, row.completion_tokens) == (11, 7) for row in rows)
-        assert not any(row.estimated for row in rows)
+    upstream.plan(streaming(pieces))
+    hidden = parse_events(await door.stream_text())
+    assert not any(one.get("usage") for one in hidden[:-1])
+    shown = parse_events(await door.stream_text(stream_options={"include_usage": True}))
+    assert [bool(one["usage"]) for one in shown[:-1]] == [False, False, True]
+    rows = await door.usage_rows(2)
+    assert all((row.prompt_tokens, row.completion_tokens) == (11, 7) for row in rows)
+    assert not any(row.estimated for row in rows)
 
 
 async def test_the_stream_reaches_the_client_while_the_upstream_still_writes(
-    tmp_path: Path,
+    upstream: FakeUpstream, door: Door
 ) -> None:
     from support.fakes.upstream import Pause
 
     go_on = asyncio.Event()
     pieces = events_of(["one", "two"])
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(streaming([*pieces[:2], Pause(go_on), *pieces[2:]]))
-        async with door.stream() as response:
-            lines = response.aiter_text()
-            first = await anext(lines)
-            assert "one" in first and "two" not in first
-            go_on.set()
-            rest = "".join([part async for part in lines])
-            assert "two" in rest and rest.endswith("data: [DONE]\n\n")
+    upstream.plan(streaming([*pieces[:2], Pause(go_on), *pieces[2:]]))
+    async with door.stream() as response:
+        lines = response.aiter_text()
+        first = await anext(lines)
+        assert "one" in first and "two" not in first
+        go_on.set()
+        rest = "".join([part async for part in lines])
+        assert "two" in rest and rest.endswith("data: [DONE]\n\n")
 
 
-async def test_multi_megabyte_events_pass_whole(tmp_path: Path) -> None:
+async def test_multi_megabyte_events_pass_whole(upstream: FakeUpstream, door: Door) -> None:
     image = "A" * 5_000_000
     pieces = [
         event(chunk({"content": "", "images": [image]})),
         event(chunk(finish="stop")),
         event("[DONE]"),
     ]
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(streaming(pieces))
-        events = parse_events(await door.stream_text())
-        assert events[0]["choices"][0]["delta"]["images"] == [image]
-        assert events[-1] == "[DONE]"
+    upstream.plan(streaming(pieces))
+    events = parse_events(await door.stream_text())
+    assert events[0]["choices"][0]["delta"]["images"] == [image]
+    assert events[-1] == "[DONE]"
 
 
-async def test_a_ten_megabyte_request_reaches_the_upstream_whole(tmp_path: Path) -> None:
+async def test_a_ten_megabyte_request_reaches_the_upstream_whole(
+    upstream: FakeUpstream, door: Door
+) -> None:
     url = "data:image/png;base64," + "A" * 10_000_000
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        answer = await door.chat([{"type": "image_url", "image_url": {"url": url}}])
-        assert answer.status_code == 200, answer.text
-        assert (await upstream.request()).json["messages"][0]["content"][0]["image_url"][
-            "url"
-        ] == url
+    answer = await door.chat([{"type": "image_url", "image_url": {"url": url}}])
+    assert answer.status_code == 200, answer.text
+    assert (await upstream.request()).json["messages"][0]["content"][0]["image_url"]["url"] == url
 
 
-async def test_identical_tokens_a_thousand_times_over_all_arrive(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(stream_of(["ha"] * 1000))
-        assert text_of(parse_events(await door.stream_text())) == "ha" * 1000
+async def test_identical_tokens_a_thousand_times_over_all_arrive(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    upstream.plan(stream_of(["ha"] * 1000))
+    assert text_of(parse_events(await door.stream_text())) == "ha" * 1000
 
 
 def client(door: Any, key: str = OWNER) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{door.url}/api/v1", api_key=key, max_retries=0)
 
 
-async def test_the_openai_client_streams_and_completes(tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        client(door) as sdk,
-    ):
+async def test_the_openai_client_streams_and_completes(upstream: FakeUpstream, door: Door) -> None:
+    async with client(door) as sdk:
         whole = await sdk.chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": "Hi"}]
         )
@@ -252,24 +254,23 @@ async def test_the_openai_client_streams_and_completes(tmp_path: Path) -> None:
         assert (await sdk.models.retrieve("zai/glm-4.5")).id == "zai/glm-4.5"
 
 
-async def test_the_openai_client_sees_our_errors_with_code_and_request_id(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        async with client(door, "roxy_wrong") as sdk:
-            with pytest.raises(openai.AuthenticationError) as caught:
-                await sdk.models.list()
-            assert caught.value.code == "invalid_api_key"
-            assert caught.value.request_id is not None and caught.value.request_id.startswith(
-                "req_"
+async def test_the_openai_client_sees_our_errors_with_code_and_request_id(door: Door) -> None:
+    async with client(door, "roxy_wrong") as sdk:
+        with pytest.raises(openai.AuthenticationError) as caught:
+            await sdk.models.list()
+        assert caught.value.code == "invalid_api_key"
+        assert caught.value.request_id is not None and caught.value.request_id.startswith("req_")
+    async with client(door) as sdk:
+        with pytest.raises(openai.NotFoundError) as missing:
+            await sdk.chat.completions.create(
+                model="no/such", messages=[{"role": "user", "content": "x"}]
             )
-        async with client(door) as sdk:
-            with pytest.raises(openai.NotFoundError) as missing:
-                await sdk.chat.completions.create(
-                    model="no/such", messages=[{"role": "user", "content": "x"}]
-                )
-            assert missing.value.code == "model_not_found" and missing.value.param == "model"
+        assert missing.value.code == "model_not_found" and missing.value.param == "model"
 
 
-async def test_tools_are_called_through_the_openai_client(tmp_path: Path) -> None:
+async def test_tools_are_called_through_the_openai_client(
+    upstream: FakeUpstream, door: Door
+) -> None:
     calls = [
         {
             "tool_calls": [
@@ -293,11 +294,7 @@ async def test_tools_are_called_through_the_openai_client(tmp_path: Path) -> Non
             ]
         },
     ]
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        client(door) as sdk,
-    ):
+    async with client(door) as sdk:
         upstream.plan(stream_of(calls, finish="tool_calls"))
         async with sdk.chat.completions.stream(
             model=MODEL,
@@ -316,33 +313,28 @@ async def test_tools_are_called_through_the_openai_client(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("path", ["/api/chat/completions", "/api/v1/chat/completions"])
-async def test_both_paths_and_both_credentials_work(tmp_path: Path, path: str) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        for headers in (bearer(OWNER), {"x-api-key": OWNER}, {"Authorization": f"bearer {OWNER}"}):
-            answer = await door.client.post(path, json=request_body("Hi"), headers=headers)
-            assert answer.status_code == 200, answer.text
+async def test_both_paths_and_both_credentials_work(door: Door, path: str) -> None:
+    for headers in (bearer(OWNER), {"x-api-key": OWNER}, {"Authorization": f"bearer {OWNER}"}):
+        answer = await door.client.post(path, json=request_body("Hi"), headers=headers)
+        assert answer.status_code == 200, answer.text
 
 
 async def test_of_two_credentials_authorization_counts_and_the_other_is_not_looked_at(
-    tmp_path: Path,
+    door: Door,
 ) -> None:
-    async with front_door(tmp_path) as door:
-        key = await door.mint("limited")
-        for bearer_key, other, kind in ((key, OWNER, "key"), (OWNER, "wrong", "owner")):
-            both = bearer(bearer_key) | {"x-api-key": other}
-            assert (await door.client.get("/api/v1/key", headers=both)).json()["kind"] == kind
-        both = bearer("wrong") | {"x-api-key": OWNER}
-        assert (await door.client.get("/api/v1/key", headers=both)).status_code == 401
+    key = await door.mint("limited")
+    for bearer_key, other, kind in ((key, OWNER, "key"), (OWNER, "wrong", "owner")):
+        both = bearer(bearer_key) | {"x-api-key": other}
+        assert (await door.client.get("/api/v1/key", headers=both)).json()["kind"] == kind
+    both = bearer("wrong") | {"x-api-key": OWNER}
+    assert (await door.client.get("/api/v1/key", headers=both)).status_code == 401
 
 
-async def test_the_owner_key_has_no_limits_and_no_headers_that_tell_of_them(
-    tmp_path: Path,
-) -> None:
-    async with front_door(tmp_path) as door:
-        key = await door.mint("limited")
-        for secret, told in ((key, True), (OWNER, False)):
-            answer = await door.client.get("/api/v1/models", headers=bearer(secret))
-            assert any(name.startswith("x-ratelimit-") for name in answer.headers) is told
+async def test_the_owner_key_has_no_limits_and_no_headers_that_tell_of_them(door: Door) -> None:
+    key = await door.mint("limited")
+    for secret, told in ((key, True), (OWNER, False)):
+        answer = await door.client.get("/api/v1/models", headers=bearer(secret))
+        assert any(name.startswith("x-ratelimit-") for name in answer.headers) is told
 
 
 async def test_no_page_of_another_site_is_allowed_to_read_an_answer(tmp_path: Path) -> None:
@@ -355,22 +347,20 @@ async def test_no_page_of_another_site_is_allowed_to_read_an_answer(tmp_path: Pa
         assert not [name for name in each.headers if name.startswith("access-control-")]
 
 
-async def test_basic_alone_is_no_key_and_keeps_none_from_counting(tmp_path: Path) -> None:
+async def test_basic_alone_is_no_key_and_keeps_none_from_counting(door: Door) -> None:
     basic = {"Authorization": "Basic dXNlcjpwYXNz"}
-    async with front_door(tmp_path) as door:
-        without = await door.client.get("/api/v1/key")
-        answer = await door.client.get("/api/v1/key", headers=basic)
-        assert (answer.status_code, answer.json()) == (401, without.json())
-        answer = await door.client.get("/api/v1/key", headers=basic | {"x-api-key": OWNER})
-        assert answer.json()["kind"] == "owner"
+    without = await door.client.get("/api/v1/key")
+    answer = await door.client.get("/api/v1/key", headers=basic)
+    assert (answer.status_code, answer.json()) == (401, without.json())
+    answer = await door.client.get("/api/v1/key", headers=basic | {"x-api-key": OWNER})
+    assert answer.json()["kind"] == "owner"
 
 
-async def test_an_answer_that_is_no_completion_is_a_502(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        upstream.plan(
-            document(b"<html>oops http://10.0.0.1/</html>", headers={"content-type": "text/html"})
-        )
-        answer = await door.chat("Hi")
-        assert answer.status_code == 502
-        assert answer.json()["error"]["type"] == "upstream_error"
-        assert "10.0.0.1" not in answer.text and "html" not in answer.text
+async def test_an_answer_that_is_no_completion_is_a_502(upstream: FakeUpstream, door: Door) -> None:
+    upstream.plan(
+        document(b"<html>oops http://10.0.0.1/</html>", headers={"content-type": "text/html"})
+    )
+    answer = await door.chat("Hi")
+    assert answer.status_code == 502
+    assert answer.json()["error"]["type"] == "upstream_error"
+    assert "10.0.0.1" not in answer.text and "html" not in answer.text

@@ -9,7 +9,7 @@ import openai
 import pytest
 from genai_prices import Usage, calc_price
 from support.fakes.upstream import FakeUpstream
-from support.front_door import MODEL, OWNER, front_door
+from support.front_door import MODEL, OWNER, Door, front_door
 from support.schemas import validate_error, validate_model, validate_model_list
 from support.visitors import guest
 
@@ -43,41 +43,39 @@ LISTED = {
 """Whose price list holds when nobody's key is set: that of the first deployment."""
 
 
-async def test_the_list_is_openais_with_the_catalog_in_its_order(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as door:
-        answer = await door.get("/api/v1/models")
-        assert answer.status_code == 200
-        validate_model_list(answer.json())
-        models = answer.json()["data"]
-        assert [model["id"] for model in models] == list(FOUR)
-        for model in models:
-            assert set(model) == FIELDS
-            validate_model({name: model[name] for name in ("id", "object", "created", "owned_by")})
-            name, context_window, inputs = FOUR[model["id"]]
-            assert (model["name"], model["context_window"]) == (name, context_window)
-            assert 0 < model["max_output_tokens"] <= context_window
-            assert model["modalities"] == {"input": inputs, "output": ["text"]}
-            assert model["description"] and "\n" not in model["description"]
-            assert model["endpoints"] == ["chat.completions"]
-            assert 1_700_000_000 < model["created"] < 1_800_000_000
-        assert (await door.get("/api/models")).json() == answer.json()
-        assert (await door.get("/api/v1/models", None)).status_code == 401
+async def test_the_list_is_openais_with_the_catalog_in_its_order(bare_door: Door) -> None:
+    answer = await bare_door.get("/api/v1/models")
+    assert answer.status_code == 200
+    validate_model_list(answer.json())
+    models = answer.json()["data"]
+    assert [model["id"] for model in models] == list(FOUR)
+    for model in models:
+        assert set(model) == FIELDS
+        validate_model({name: model[name] for name in ("id", "object", "created", "owned_by")})
+        name, context_window, inputs = FOUR[model["id"]]
+        assert (model["name"], model["context_window"]) == (name, context_window)
+        assert 0 < model["max_output_tokens"] <= context_window
+        assert model["modalities"] == {"input": inputs, "output": ["text"]}
+        assert model["description"] and "\n" not in model["description"]
+        assert model["endpoints"] == ["chat.completions"]
+        assert 1_700_000_000 < model["created"] < 1_800_000_000
+    assert (await bare_door.get("/api/models")).json() == answer.json()
+    assert (await bare_door.get("/api/v1/models", None)).status_code == 401
 
 
-async def test_the_built_in_four_have_the_prices_of_genai_prices(tmp_path: Path) -> None:
+async def test_the_built_in_four_have_the_prices_of_genai_prices(bare_door: Door) -> None:
     tokens = 100_000  # below the threshold of any tier
-    async with front_door(tmp_path) as door:
-        for model in (await door.get("/api/v1/models")).json()["data"]:
-            prices = model["prices"]
-            assert (prices["currency"], prices["per_tokens"]) == ("USD", 1_000_000)
-            provider, name = LISTED[model["id"]]
-            usage = Usage(input_tokens=tokens, output_tokens=tokens)
-            listed = calc_price(usage, name, provider_id=provider)
-            assert prices["prompt"] == pytest.approx(float(listed.input_price) * 10)
-            assert prices["completion"] == pytest.approx(float(listed.output_price) * 10)
-        gemini = (await door.get("/api/v1/models/google/gemini-2.5-pro")).json()["prices"]
-        (tier,) = gemini["tiers"]
-        assert tier["above_prompt_tokens"] == 200_000 and tier["prompt"] > gemini["prompt"]
+    for model in (await bare_door.get("/api/v1/models")).json()["data"]:
+        prices = model["prices"]
+        assert (prices["currency"], prices["per_tokens"]) == ("USD", 1_000_000)
+        provider, name = LISTED[model["id"]]
+        usage = Usage(input_tokens=tokens, output_tokens=tokens)
+        listed = calc_price(usage, name, provider_id=provider)
+        assert prices["prompt"] == pytest.approx(float(listed.input_price) * 10)
+        assert prices["completion"] == pytest.approx(float(listed.output_price) * 10)
+    gemini = (await bare_door.get("/api/v1/models/google/gemini-2.5-pro")).json()["prices"]
+    (tier,) = gemini["tiers"]
+    assert tier["above_prompt_tokens"] == 200_000 and tier["prompt"] > gemini["prompt"]
 
 
 async def test_prices_stated_in_the_configuration_win_and_unknown_ones_are_null(
@@ -101,21 +99,19 @@ async def test_prices_stated_in_the_configuration_win_and_unknown_ones_are_null(
 
 @pytest.mark.parametrize("written", ["zai/glm-4.5", "zai%2Fglm-4.5", "zai%2fglm-4%2E5"])
 async def test_a_single_model_is_found_however_its_slash_is_written(
-    tmp_path: Path, written: str
+    door: Door, written: str
 ) -> None:
-    async with front_door(tmp_path) as door:
-        listed = (await door.get("/api/v1/models")).json()["data"]
-        for prefix in ("/api", "/api/v1"):
-            answer = await door.get(f"{prefix}/models/{written}")
-            assert answer.status_code == 200
-            assert answer.json() == listed[0]
+    listed = (await door.get("/api/v1/models")).json()["data"]
+    for prefix in ("/api", "/api/v1"):
+        answer = await door.get(f"{prefix}/models/{written}")
+        assert answer.status_code == 200
+        assert answer.json() == listed[0]
 
 
-async def test_the_openai_client_lists_and_retrieves(tmp_path: Path) -> None:
-    async with (
-        front_door(tmp_path) as door,
-        openai.AsyncOpenAI(base_url=f"{door.url}/api/v1", api_key=OWNER, max_retries=0) as client,
-    ):
+async def test_the_openai_client_lists_and_retrieves(bare_door: Door) -> None:
+    async with openai.AsyncOpenAI(
+        base_url=f"{bare_door.url}/api/v1", api_key=OWNER, max_retries=0
+    ) as client:
         assert [model.id async for model in client.models.list()] == list(FOUR)
         model: Any = await client.models.retrieve("google/gemini-2.5-pro")
         assert model.id == "google/gemini-2.5-pro" and model.context_window == 1_048_576
@@ -124,7 +120,7 @@ async def test_the_openai_client_lists_and_retrieves(tmp_path: Path) -> None:
         assert missing.value.code == "model_not_found"
 
 
-async def test_a_model_that_is_not_there_is_a_404_whatever_its_name(tmp_path: Path) -> None:
+async def test_a_model_that_is_not_there_is_a_404_whatever_its_name(door: Door) -> None:
     names = (
         "no/such",
         "zai",
@@ -135,13 +131,12 @@ async def test_a_model_that_is_not_there_is_a_404_whatever_its_name(tmp_path: Pa
         "x" * 3000,
         "%F0%9F%8D%8B",
     )
-    async with front_door(tmp_path) as door:
-        for name in names:
-            answer = await door.get(f"/api/v1/models/{name}")
-            assert answer.status_code in (400, 404), name
-            validate_error(answer.json())
-            if answer.status_code == 404:
-                assert answer.json()["error"]["code"] == "model_not_found"
+    for name in names:
+        answer = await door.get(f"/api/v1/models/{name}")
+        assert answer.status_code in (400, 404), name
+        validate_error(answer.json())
+        if answer.status_code == 404:
+            assert answer.json()["error"]["code"] == "model_not_found"
 
 
 async def test_what_can_be_served_now_is_told_and_what_is_only_a_demo(tmp_path: Path) -> None:
@@ -159,19 +154,18 @@ async def test_what_can_be_served_now_is_told_and_what_is_only_a_demo(tmp_path: 
     assert await flags(demo=True, environ=groq) == both
 
 
-async def test_no_model_tells_where_it_is_served_or_with_which_secret(tmp_path: Path) -> None:
-    environ = {"OPENROUTER_API_KEY": "a-secret-of-openrouter"}
-    async with front_door(tmp_path, environ=environ, demo=True) as door:
-        text = (await door.get("/api/v1/models")).text
-        for hidden in ("openrouter", "a-secret", "http", "127.0.0.1", "API_KEY"):
-            assert hidden not in text.lower() and hidden not in text
+@pytest.mark.gateway(environ={"OPENROUTER_API_KEY": "a-secret-of-openrouter"})
+async def test_no_model_tells_where_it_is_served_or_with_which_secret(demo_door: Door) -> None:
+    text = (await demo_door.get("/api/v1/models")).text
+    for hidden in ("openrouter", "a-secret", "http", "127.0.0.1", "API_KEY"):
+        assert hidden not in text.lower() and hidden not in text
 
 
-async def test_guests_see_the_models_they_may_use(tmp_path: Path) -> None:
-    async with front_door(tmp_path, settings='[guests]\nmodels = ["zai/glm-4.5"]\n') as door:
-        browser = guest(door)
-        listed = await door.client.get("/api/v1/models", headers=browser)
-        assert [model["id"] for model in listed.json()["data"]] == ["zai/glm-4.5"]
-        for model_id, status in (("zai/glm-4.5", 200), ("meta/llama-3.3-70b", 404)):
-            answer = await door.client.get(f"/api/v1/models/{model_id}", headers=browser)
-            assert answer.status_code == status
+@pytest.mark.gateway(settings='[guests]\nmodels = ["zai/glm-4.5"]\n')
+async def test_guests_see_the_models_they_may_use(door: Door) -> None:
+    browser = guest(door)
+    listed = await door.client.get("/api/v1/models", headers=browser)
+    assert [model["id"] for model in listed.json()["data"]] == ["zai/glm-4.5"]
+    for model_id, status in (("zai/glm-4.5", 200), ("meta/llama-3.3-70b", 404)):
+        answer = await door.client.get(f"/api/v1/models/{model_id}", headers=browser)
+        assert answer.status_code == status

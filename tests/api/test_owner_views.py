@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
 from support.fakes.upstream import FakeUpstream, refusal, stream_of
-from support.front_door import MODEL, OWNER, Door, bearer, front_door
-from support.kept import SOON_S, ask, code_of, held_after, stop
+from support.front_door import MODEL, OWNER, Door, bearer
+from support.kept import ask, code_of, held_after, stop
 from support.visitors import guest
+from support.waiting import PATIENCE_S, soon
 
 
 async def look(door: Door) -> dict[str, Any]:
@@ -30,146 +30,141 @@ async def page(door: Door, query: str = "") -> dict[str, Any]:
     return shown
 
 
-async def test_what_runs_and_waits_is_shown_with_whose_it_is(tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, max_concurrency=1) as door,
-    ):
-        made = await door.mint_key("my app")
-        answer, gate = held_after(4)
-        upstream.plan(answer)
-        mine, visitor = bearer(made["key"]), guest(door)
-        updates = {"X-Roxy-Queue-Updates": "true"}
-        async with ask(door) as running, ask(door, mine | updates) as second:
-            await running.read(4)
-            await second.read_comment("queued")
-            async with ask(door, visitor | updates) as third:
-                await third.read_comment("queued")
-                shown = await look(door)
-                assert (shown["running"], shown["queued"], shown["workers"]) == (1, 2, 1)
-                assert shown["expected_wait_s"] > 0
-                assert shown["jobs_left_out"] == 0
-                (deployment,) = shown["deployments"]
-                assert (deployment["live"], deployment["busy"]) == (True, 1)
-                assert deployment["max_concurrency"] == 1
-                seen = [
-                    (job["id"], job["state"], job["who"], job["who_name"], job["position"])
-                    for job in shown["jobs"]
-                ]
-                assert seen == [
-                    (running.id, "streaming", "owner", "owner", None),
-                    (second.id, "queued", made["id"], "my app", 1),
-                    (third.id, "queued", "guests", "guests", 2),
-                ]
-                assert shown["jobs"][0]["tokens"] == 4  # "one two three ", by its bytes
-                assert shown["jobs"][0]["started_s"] >= 0
-                gate.set()
-                await third.finish()
-        after = await look(door)
-        assert (after["running"], after["queued"], after["jobs"]) == (0, 0, [])
-        assert after["deployments"][0]["busy"] == 0
-
-
-async def test_the_owner_stops_anybodys_request(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        for headers in (bearer(await door.mint()), guest(door)):
-            upstream.plan(held_after(2)[0])
-            async with ask(door, headers) as reading:
-                await reading.read(2)
-                (job,) = (await look(door))["jobs"]
-                await stop(door, job["id"])
-                assert code_of((await reading.finish())[-1]) == "stopped"
-        for request in upstream.requests:
-            await asyncio.wait_for(request.left.wait(), SOON_S)
-
-
-async def test_a_long_queue_is_shown_in_part(tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, max_concurrency=1) as door,
-    ):
-        answer, gate = held_after(2)
-        upstream.plan(answer, stream_of(["x"]))
-        async with ask(door) as running:
-            await running.read(2)
-            waiting = [asyncio.create_task(door.chat()) for _ in range(210)]
-            async with asyncio.timeout(SOON_S):
-                while (shown := await look(door))["queued"] < 210:
-                    await asyncio.sleep(0.02)
-            assert len(shown["jobs"]) == 200
-            assert shown["jobs_left_out"] == 11
-            for job in list(door.gateway.services.engine.jobs.values()):
-                job.cancel()
+@pytest.mark.gateway(max_concurrency=1)
+async def test_what_runs_and_waits_is_shown_with_whose_it_is(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    made = await door.mint_key("my app")
+    answer, gate = held_after(4)
+    upstream.plan(answer)
+    mine, visitor = bearer(made["key"]), guest(door)
+    updates = {"X-Roxy-Queue-Updates": "true"}
+    async with ask(door) as running, ask(door, mine | updates) as second:
+        await running.read(4)
+        await second.read_comment("queued")
+        async with ask(door, visitor | updates) as third:
+            await third.read_comment("queued")
+            shown = await look(door)
+            assert (shown["running"], shown["queued"], shown["workers"]) == (1, 2, 1)
+            assert shown["expected_wait_s"] > 0
+            assert shown["jobs_left_out"] == 0
+            (deployment,) = shown["deployments"]
+            assert (deployment["live"], deployment["busy"]) == (True, 1)
+            assert deployment["max_concurrency"] == 1
+            seen = [
+                (job["id"], job["state"], job["who"], job["who_name"], job["position"])
+                for job in shown["jobs"]
+            ]
+            assert seen == [
+                (running.id, "streaming", "owner", "owner", None),
+                (second.id, "queued", made["id"], "my app", 1),
+                (third.id, "queued", "guests", "guests", 2),
+            ]
+            assert shown["jobs"][0]["tokens"] == 4  # "one two three ", by its bytes
+            assert shown["jobs"][0]["started_s"] >= 0
             gate.set()
-        await asyncio.gather(*waiting)
+            await third.finish()
+    after = await look(door)
+    assert (after["running"], after["queued"], after["jobs"]) == (0, 0, [])
+    assert after["deployments"][0]["busy"] == 0
 
 
-async def test_the_request_log_tells_what_the_database_holds(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        made = await door.mint_key("my app")
-        first = await door.chat(key=made["key"])
-        upstream.plan(refusal(500))
-        second = await door.chat()
-        rows = await door.usage_rows(2)
-        shown = await page(door)
-        assert shown["before"] is None
-        assert [one["id"] for one in shown["data"]] == [
-            second.headers["x-request-id"],
-            first.headers["x-request-id"],
-        ]
-        for one, row in zip(shown["data"], rows, strict=True):
-            for name in ("at", "model", "status", "http_status", "prompt_tokens", "cost_microusd"):
-                assert one[name] == getattr(row, name), name
-            for name in ("key_id", "duration_ms", "queued_ms", "ttft_ms", "stream", "estimated"):
-                assert one[name] == getattr(row, name), name
-        assert [one["key_name"] for one in shown["data"]] == ["owner", "my app"]
-        single = await door.get(f"/api/v1/requests/{first.headers['x-request-id']}")
-        assert single.json() == shown["data"][1]
+async def test_the_owner_stops_anybodys_request(upstream: FakeUpstream, door: Door) -> None:
+    for headers in (bearer(await door.mint()), guest(door)):
+        upstream.plan(held_after(2)[0])
+        async with ask(door, headers) as reading:
+            await reading.read(2)
+            (job,) = (await look(door))["jobs"]
+            await stop(door, job["id"])
+            assert code_of((await reading.finish())[-1]) == "stopped"
+    for request in upstream.requests:
+        await soon(request.left.wait())
 
 
-async def test_the_log_is_filtered_and_read_page_by_page(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        made = await door.mint_key()
-        for _ in range(5):
-            await door.chat(key=made["key"])
-        upstream.plan(refusal(500))
-        for _ in range(2):
-            await door.chat()
-        await door.usage_rows(7)
+@pytest.mark.gateway(max_concurrency=1)
+async def test_a_long_queue_is_shown_in_part(upstream: FakeUpstream, door: Door) -> None:
+    answer, gate = held_after(2)
+    upstream.plan(answer, stream_of(["x"]))
+    async with ask(door) as running:
+        await running.read(2)
+        waiting = [asyncio.create_task(door.chat()) for _ in range(210)]
+        async with asyncio.timeout(PATIENCE_S):
+            while (shown := await look(door))["queued"] < 210:
+                await asyncio.sleep(0.02)
+        assert len(shown["jobs"]) == 200
+        assert shown["jobs_left_out"] == 11
+        for job in list(door.gateway.services.engine.jobs.values()):
+            job.cancel()
+        gate.set()
+    await asyncio.gather(*waiting)
 
-        async def count(query: str) -> int:
-            return len((await page(door, query))["data"])
 
-        assert await count(f"?key={made['id']}") == 5
-        assert await count("?key=owner") == 2
-        assert await count("?status=failed") == 2
-        assert await count(f"?status=finished&model={MODEL}") == 5
-        assert await count("?model=no/such") == 0
-        seen, before = [], ""
-        while True:
-            shown = await page(door, f"?limit=3{before}")
-            seen += [one["id"] for one in shown["data"]]
-            if shown["before"] is None:
-                break
-            before = f"&before={shown['before']}"
-        assert len(seen) == len(set(seen)) == 7
+async def test_the_request_log_tells_what_the_database_holds(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    made = await door.mint_key("my app")
+    first = await door.chat(key=made["key"])
+    upstream.plan(refusal(500))
+    second = await door.chat()
+    rows = await door.usage_rows(2)
+    shown = await page(door)
+    assert shown["before"] is None
+    assert [one["id"] for one in shown["data"]] == [
+        second.headers["x-request-id"],
+        first.headers["x-request-id"],
+    ]
+    for one, row in zip(shown["data"], rows, strict=True):
+        for name in ("at", "model", "status", "http_status", "prompt_tokens", "cost_microusd"):
+            assert one[name] == getattr(row, name), name
+        for name in ("key_id", "duration_ms", "queued_ms", "ttft_ms", "stream", "estimated"):
+            assert one[name] == getattr(row, name), name
+    assert [one["key_name"] for one in shown["data"]] == ["owner", "my app"]
+    single = await door.get(f"/api/v1/requests/{first.headers['x-request-id']}")
+    assert single.json() == shown["data"][1]
+
+
+async def test_the_log_is_filtered_and_read_page_by_page(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    made = await door.mint_key()
+    for _ in range(5):
+        await door.chat(key=made["key"])
+    upstream.plan(refusal(500))
+    for _ in range(2):
+        await door.chat()
+    await door.usage_rows(7)
+
+    async def count(query: str) -> int:
+        return len((await page(door, query))["data"])
+
+    assert await count(f"?key={made['id']}") == 5
+    assert await count("?key=owner") == 2
+    assert await count("?status=failed") == 2
+    assert await count(f"?status=finished&model={MODEL}") == 5
+    assert await count("?model=no/such") == 0
+    seen, before = [], ""
+    while True:
+        shown = await page(door, f"?limit=3{before}")
+        seen += [one["id"] for one in shown["data"]]
+        if shown["before"] is None:
+            break
+        before = f"&before={shown['before']}"
+    assert len(seen) == len(set(seen)) == 7
 
 
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=1001", "limit=x", "before=-1", "before=" + "9" * 40, "days=7"]
 )
-async def test_a_parameter_that_is_none_is_a_400(tmp_path: Path, query: str) -> None:
-    async with front_door(tmp_path) as door:
-        answer = await door.get(f"/api/v1/requests?{query}")
-        assert answer.status_code == 400
-        assert answer.json()["error"]["param"] == query.partition("=")[0]
+async def test_a_parameter_that_is_none_is_a_400(door: Door, query: str) -> None:
+    answer = await door.get(f"/api/v1/requests?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == query.partition("=")[0]
 
 
-async def test_only_the_owner_sees_them(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as door:
-        key = await door.mint()
-        for path in ("live", "requests", "requests/req_x"):
-            assert (await door.get(f"/api/v1/{path}", key)).status_code == 403
-            assert (await door.get(f"/api/v1/{path}", None)).status_code == 401
-        missing = await door.get("/api/v1/requests/req_x", OWNER)
-        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+async def test_only_the_owner_sees_them(door: Door) -> None:
+    key = await door.mint()
+    for path in ("live", "requests", "requests/req_x"):
+        assert (await door.get(f"/api/v1/{path}", key)).status_code == 403
+        assert (await door.get(f"/api/v1/{path}", None)).status_code == 401
+    missing = await door.get("/api/v1/requests/req_x", OWNER)
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")

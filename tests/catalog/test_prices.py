@@ -24,6 +24,7 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 from support.builders.catalogs import load_catalog
+from support.waiting import eventually
 
 from workers.catalog import price_list
 from workers.catalog.catalog import Model, Prices
@@ -348,8 +349,7 @@ async def test_cancelling_the_look_up_ends_the_child(
         "time.sleep(600)\n"
     )
     task = asyncio.create_task(find_prices(load_catalog(), script=child))
-    while not pid_file.exists():
-        await asyncio.sleep(0.01)
+    await eventually(pid_file.exists)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

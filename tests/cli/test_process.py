@@ -17,6 +17,7 @@ from support.fakes.upstream import FakeUpstream, Pause, chunk, completion, event
 from support.front_door import MODEL, OWNER, parse_events, text_of
 from support.processes import Roxy, serving
 from support.schemas import validate_error
+from support.waiting import PATIENCE_S
 
 SHORT_DRAIN = "[server]\ndrain_timeout_s = 0.5\n"
 
@@ -35,7 +36,7 @@ def held_stream(hold: asyncio.Event) -> Any:
 
 async def draining(roxy: Roxy) -> httpx.Response:
     """Wait until readiness is off."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while (answer := await roxy.door.client.get("/readyz")).status_code == 200:
             await asyncio.sleep(0.01)
     return answer
@@ -224,7 +225,6 @@ async def test_without_an_upstream_it_starts_and_says_what_would_help(tmp_path: 
             assert variable in error["message"]
 
 
-@pytest.mark.time_limit(60)
 async def test_the_demo_streams_all_four_models_to_the_openai_client(tmp_path: Path) -> None:
     async with (
         serving(tmp_path, options=("--demo",)) as roxy,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from support.fakes.upstream import FakeUpstream, Request, completion, refusal, stream_of
 from support.front_door import OWNER, bearer
 from support.processes import UPSTREAM_SECRET, Roxy, run, serving
+from support.waiting import eventually
 
 from server.keys.secret import make_secret
 
@@ -94,9 +94,7 @@ async def test_no_secret_and_no_prompt_is_in_files_logs_arguments_or_answers(
             "the upstream's secret": UPSTREAM_SECRET,
         }
         texts = {"a stranger's key": stranger, "the prompt": PROMPT, "the answer": ANSWER}
-        async with asyncio.timeout(5):
-            while f"/api/v1/jobs/{PROMPT}" not in roxy.out:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: not (f"/api/v1/jobs/{PROMPT}" not in roxy.out))
         written = everything_written(roxy, tmp_path / "data")
         paths = f"/api/v1/jobs/{PROMPT}".encode()  # a path is the client's own choice
         written["standard output"] = written["standard output"].replace(paths, b"")

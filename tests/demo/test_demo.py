@@ -13,6 +13,7 @@ import pytest
 from support.builders.catalogs import load_catalog
 from support.fakes.demo_client import ask, chunks_of, content_of
 from support.schemas import validate_chunk, validate_completion
+from support.waiting import PATIENCE_S
 
 from server.demo.answer import pieces
 from server.demo.upstream import DemoUpstream
@@ -53,7 +54,9 @@ async def client(demo: DemoUpstream) -> AsyncIterator[openai.AsyncOpenAI]:
 @pytest.fixture
 async def http(demo: DemoUpstream) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"authorization": f"Bearer {demo.secret}"}
-    async with httpx.AsyncClient(base_url=demo.base_url, headers=headers) as opened:
+    async with httpx.AsyncClient(
+        base_url=demo.base_url, headers=headers, timeout=PATIENCE_S
+    ) as opened:
         yield opened
 
 

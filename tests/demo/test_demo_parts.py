@@ -12,6 +12,7 @@ import httpx
 import jsonschema
 import pytest
 from support.fakes.demo_client import ask
+from support.waiting import PATIENCE_S
 
 from server.demo.answer import pieces
 from server.demo.images import read_picture
@@ -61,7 +62,9 @@ async def demo() -> AsyncIterator[DemoUpstream]:
 @pytest.fixture
 async def http(demo: DemoUpstream) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"authorization": f"Bearer {demo.secret}"}
-    async with httpx.AsyncClient(base_url=demo.base_url, headers=headers) as opened:
+    async with httpx.AsyncClient(
+        base_url=demo.base_url, headers=headers, timeout=PATIENCE_S
+    ) as opened:
         yield opened
 
 

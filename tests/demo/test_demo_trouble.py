@@ -10,6 +10,7 @@ import httpx
 import openai
 import pytest
 from support.fakes.demo_client import ask, asking, chunks_of, content_of
+from support.waiting import PATIENCE_S, eventually
 
 from server.demo.answer import pieces
 from server.demo.script import COMMANDS
@@ -33,7 +34,9 @@ async def client(demo: DemoUpstream) -> AsyncIterator[openai.AsyncOpenAI]:
 @pytest.fixture
 async def http(demo: DemoUpstream) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"authorization": f"Bearer {demo.secret}"}
-    async with httpx.AsyncClient(base_url=demo.base_url, headers=headers) as opened:
+    async with httpx.AsyncClient(
+        base_url=demo.base_url, headers=headers, timeout=PATIENCE_S
+    ) as opened:
         yield opened
 
 
@@ -82,7 +85,7 @@ async def test_a_malformed_request_is_a_400_in_openais_shape(
 
 @pytest.mark.parametrize("secret", ["", "Bearer", "Bearer wrong", "wrong"])
 async def test_whoever_lacks_the_secret_is_turned_away(demo: DemoUpstream, secret: str) -> None:
-    async with httpx.AsyncClient(headers={"authorization": secret}) as stranger:
+    async with httpx.AsyncClient(headers={"authorization": secret}, timeout=PATIENCE_S) as stranger:
         answer = await stranger.post(f"{demo.base_url}/chat/completions", json=asking("Hello"))
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "invalid_api_key"
@@ -158,12 +161,12 @@ async def test_a_client_that_leaves_stops_the_answer(demo: DemoUpstream) -> None
     headers = {"authorization": f"Bearer {demo.secret}"}
     body = asking("demo: hang", stream=True)
     async with (
-        httpx.AsyncClient(base_url=demo.base_url, headers=headers) as leaving,
+        httpx.AsyncClient(base_url=demo.base_url, headers=headers, timeout=PATIENCE_S) as leaving,
         leaving.stream("POST", "/chat/completions", json=body) as answer,
     ):
         await anext(answer.aiter_bytes())
         assert demo.answering == 1
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await demo.idle()
 
 
@@ -177,9 +180,8 @@ async def test_a_client_that_leaves_before_the_first_token_stops_the_answer() ->
             f"Authorization: Bearer {demo.secret}\r\n\r\n"
         )
         writer.write(head.encode() + body)
-        async with asyncio.timeout(5):
-            while not demo.answering:
-                await asyncio.sleep(0)
+        await eventually(lambda: demo.answering)
+        async with asyncio.timeout(PATIENCE_S):
             writer.close()
             await writer.wait_closed()
             await demo.idle()
@@ -189,7 +191,7 @@ async def test_a_client_that_leaves_before_the_first_token_stops_the_answer() ->
 async def test_closing_ends_running_answers() -> None:
     async with DemoUpstream(speed=0) as demo:
         headers = {"authorization": f"Bearer {demo.secret}"}
-        client = httpx.AsyncClient(base_url=demo.base_url, headers=headers)
+        client = httpx.AsyncClient(base_url=demo.base_url, headers=headers, timeout=PATIENCE_S)
         request = client.build_request(
             "POST", "/chat/completions", json=asking("demo: hang", stream=True)
         )
@@ -203,7 +205,9 @@ async def test_closing_ends_running_answers() -> None:
 async def test_one_connection_serves_one_answer_after_the_other(demo: DemoUpstream) -> None:
     headers = {"authorization": f"Bearer {demo.secret}"}
     limits = httpx.Limits(max_connections=1)
-    async with httpx.AsyncClient(base_url=demo.base_url, headers=headers, limits=limits) as client:
+    async with httpx.AsyncClient(
+        base_url=demo.base_url, headers=headers, limits=limits, timeout=PATIENCE_S
+    ) as client:
         for stream in (True, False, True):
             answer = await client.post("/chat/completions", json=asking("Hi", stream=stream))
             assert answer.status_code == 200
@@ -219,7 +223,7 @@ async def test_a_reader_that_does_not_keep_up_pauses_the_answer(demo: DemoUpstre
         f"Authorization: Bearer {demo.secret}\r\n\r\n"
     )
     writer.write(head.encode() + body)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         received = b""
         while b"\r\n0\r\n\r\n" not in received[-16:]:
             received += await reader.read(65536)

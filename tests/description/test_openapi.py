@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -11,7 +10,7 @@ from house import guards
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from support.described import described
 from support.fakes.upstream import FakeUpstream, refusal
-from support.front_door import MODEL, front_door, parse_events, request_body
+from support.front_door import MODEL, Door, parse_events, request_body
 from support.kept import ask, held_after, stop
 from support.visitors import guest
 
@@ -21,14 +20,13 @@ from server.description.error_table import error_rows
 from server.description.operations import OPERATIONS
 
 
-async def test_the_document_is_valid_and_names_this_servers_models(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        told = (await described(door)).told
-        OpenAPIV31SpecValidator(told).validate()
-        examples = told["components"]["schemas"]["ChatRequest"]["properties"]["model"]["examples"]
-        models = (await door.get("/api/v1/models")).json()["data"]
-        assert examples == [model["id"] for model in models]
-        assert MODEL in examples
+async def test_the_document_is_valid_and_names_this_servers_models(door: Door) -> None:
+    told = (await described(door)).told
+    OpenAPIV31SpecValidator(told).validate()
+    examples = told["components"]["schemas"]["ChatRequest"]["properties"]["model"]["examples"]
+    models = (await door.get("/api/v1/models")).json()["data"]
+    assert examples == [model["id"] for model in models]
+    assert MODEL in examples
 
 
 def test_every_method_of_every_route_is_described_in_words() -> None:
@@ -55,82 +53,79 @@ def test_every_error_code_is_listed_with_its_cause() -> None:
     assert all(row.cause and 400 <= row.status < 600 for row in rows)
 
 
-async def test_answers_about_keys_are_as_described(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as door:
-        told = await described(door)
-        full = {
-            "name": "full",
-            "models": ["zai/glm-4.5"],
-            "expires_at": 4_000_000_000,
-            "limits": {"tokens_per_minute": 9, "concurrent_requests": 2, "budget_microusd": 7},
-        }
-        made = await told.call(door, "post", "/keys", 201, json=full)
-        await told.call(door, "get", "/keys/{id}", id=made["id"])
-        await told.call(door, "patch", "/keys/{id}", id=made["id"], json={"name": "new"})
-        await told.call(door, "get", "/keys")
-        await told.call(door, "get", "/key", key=made["key"])
-        await told.call(door, "get", "/key")
-        rotated = await told.call(door, "post", "/keys/{id}/rotate", id=made["id"], json={})
-        await told.call(door, "post", "/keys", 400, json={"name": ""})
-        await told.call(door, "get", "/keys", 403, key=rotated["key"])
-        await told.call(door, "delete", "/keys/{id}", id=made["id"])
-        await told.call(door, "patch", "/keys/{id}", 409, id=made["id"], json={"name": "x"})
-        await told.call(door, "get", "/keys/{id}", 404, id="key_none")
-        await told.call(door, "get", "/key", 401, key="wrong")
+async def test_answers_about_keys_are_as_described(door: Door) -> None:
+    told = await described(door)
+    full = {
+        "name": "full",
+        "models": ["zai/glm-4.5"],
+        "expires_at": 4_000_000_000,
+        "limits": {"tokens_per_minute": 9, "concurrent_requests": 2, "budget_microusd": 7},
+    }
+    made = await told.call(door, "post", "/keys", 201, json=full)
+    await told.call(door, "get", "/keys/{id}", id=made["id"])
+    await told.call(door, "patch", "/keys/{id}", id=made["id"], json={"name": "new"})
+    await told.call(door, "get", "/keys")
+    await told.call(door, "get", "/key", key=made["key"])
+    await told.call(door, "get", "/key")
+    rotated = await told.call(door, "post", "/keys/{id}/rotate", id=made["id"], json={})
+    await told.call(door, "post", "/keys", 400, json={"name": ""})
+    await told.call(door, "get", "/keys", 403, key=rotated["key"])
+    await told.call(door, "delete", "/keys/{id}", id=made["id"])
+    await told.call(door, "patch", "/keys/{id}", 409, id=made["id"], json={"name": "x"})
+    await told.call(door, "get", "/keys/{id}", 404, id="key_none")
+    await told.call(door, "get", "/key", 401, key="wrong")
 
 
-async def test_answers_about_models_and_health_are_as_described(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        told = await described(door)
-        await told.call(door, "get", "/models")
-        await told.call(door, "get", "/models/{model}", model=MODEL)
-        await told.call(door, "get", "/models/{model}", 404, model="no/such")
-        await told.call(door, "get", "/healthz")
-        await told.call(door, "get", "/readyz")
-        door.gateway.services.engine.draining = True
-        await told.call(door, "get", "/readyz", 503)
+async def test_answers_about_models_and_health_are_as_described(door: Door) -> None:
+    told = await described(door)
+    await told.call(door, "get", "/models")
+    await told.call(door, "get", "/models/{model}", model=MODEL)
+    await told.call(door, "get", "/models/{model}", 404, model="no/such")
+    await told.call(door, "get", "/healthz")
+    await told.call(door, "get", "/readyz")
+    door.gateway.services.engine.draining = True
+    await told.call(door, "get", "/readyz", 503)
 
 
-async def test_completions_and_what_was_used_are_as_described(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        told = await described(door)
-        await told.call(door, "post", "/chat/completions", json=request_body())
-        for event in parse_events(await door.stream_text())[:-1]:
-            told.check("post", "/chat/completions", 200, event, "text/event-stream")
-        upstream.plan(refusal(500))
-        await told.call(door, "post", "/chat/completions", 502, json=request_body())
-        await told.call(door, "post", "/chat/completions", 400, json={})
-        await door.usage_rows(3)
-        page = await told.call(door, "get", "/requests")
-        await told.call(door, "get", "/requests/{id}", id=page["data"][0]["id"])
-        for query in ("", "?group_by=day", "?group_by=key,model"):
-            assert (await told.call(door, "get", f"/usage{query}"))["data"]
+async def test_completions_and_what_was_used_are_as_described(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    told = await described(door)
+    await told.call(door, "post", "/chat/completions", json=request_body())
+    for event in parse_events(await door.stream_text())[:-1]:
+        told.check("post", "/chat/completions", 200, event, "text/event-stream")
+    upstream.plan(refusal(500))
+    await told.call(door, "post", "/chat/completions", 502, json=request_body())
+    await told.call(door, "post", "/chat/completions", 400, json={})
+    await door.usage_rows(3)
+    page = await told.call(door, "get", "/requests")
+    await told.call(door, "get", "/requests/{id}", id=page["data"][0]["id"])
+    for query in ("", "?group_by=day", "?group_by=key,model"):
+        assert (await told.call(door, "get", f"/usage{query}"))["data"]
 
 
-async def test_answers_about_jobs_are_as_described(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        told = await described(door)
-        upstream.plan(held_after(2)[0])
-        async with ask(door) as reading:
-            await reading.read(2)
-            running = await told.call(door, "get", "/jobs/{id}", id=reading.id)
-            assert running["ending"] is None
-            await told.call(door, "get", "/live")
-            await told.call(door, "get", "/jobs/{id}/stream?after=99", 400, id=reading.id)
-            stopped = await stop(door, reading.id)
-        told.check("delete", "/jobs/{id}", 200, stopped)
-        assert stopped["ending"] == "cancelled"
-        visitor = (await door.client.get("/api/v1/key", headers=guest(door))).json()
-        told.check("get", "/key", 200, visitor)
+async def test_answers_about_jobs_are_as_described(upstream: FakeUpstream, door: Door) -> None:
+    told = await described(door)
+    upstream.plan(held_after(2)[0])
+    async with ask(door) as reading:
+        await reading.read(2)
+        running = await told.call(door, "get", "/jobs/{id}", id=reading.id)
+        assert running["ending"] is None
+        await told.call(door, "get", "/live")
+        await told.call(door, "get", "/jobs/{id}/stream?after=99", 400, id=reading.id)
+        stopped = await stop(door, reading.id)
+    told.check("delete", "/jobs/{id}", 200, stopped)
+    assert stopped["ending"] == "cancelled"
+    visitor = (await door.client.get("/api/v1/key", headers=guest(door))).json()
+    told.check("get", "/key", 200, visitor)
 
 
 @pytest.mark.parametrize("body", [{"temperature": 3}, {"messages": []}, {"n": 0}, {"model": 7}])
-async def test_what_the_document_forbids_is_refused(tmp_path: Path, body: dict[str, Any]) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        schemas = (await described(door)).told["components"]["schemas"]
-        schema = {"$ref": "#/components/schemas/ChatRequest", "components": {"schemas": schemas}}
-        validator = jsonschema.Draft202012Validator(schema)
-        good: dict[str, Any] = request_body()
-        assert validator.is_valid(good)
-        assert not validator.is_valid(good | body)
-        assert (await door.chat(**body)).status_code == 400
+async def test_what_the_document_forbids_is_refused(door: Door, body: dict[str, Any]) -> None:
+    schemas = (await described(door)).told["components"]["schemas"]
+    schema = {"$ref": "#/components/schemas/ChatRequest", "components": {"schemas": schemas}}
+    validator = jsonschema.Draft202012Validator(schema)
+    good: dict[str, Any] = request_body()
+    assert validator.is_valid(good)
+    assert not validator.is_valid(good | body)
+    assert (await door.chat(**body)).status_code == 400

@@ -151,6 +151,28 @@ def lost_tasks(module: Module) -> Iterator[str]:
             yield f"{module.name}:{node.lineno} starts a task that nobody holds: {called}"
 
 
+def timed_waits(module: Module) -> Iterator[str]:
+    """Find bounds in seconds around what must happen; `support.waiting` has the one bound.
+
+    A bound that is short enough to be noticed fails on a busy machine. Soak and bench are apart.
+    """
+    if module.name.startswith(("tests.load.", "tests.bench.")):
+        return
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        bounds = {
+            "asyncio.timeout": [*node.args, *given.values()],
+            "asyncio.wait_for": [*node.args[1:], *given.values()],
+            "settings": [given["deadline"]] if "deadline" in given else [],
+        }.get(called, [])
+        for bound in bounds:
+            if isinstance(bound, ast.Constant) and isinstance(bound.value, int | float):
+                yield f"{module.name}:{node.lineno} waits with a bound of its own: {called}"
+
+
 def globals_rebound(module: Module) -> Iterator[str]:
     """Find `global`."""
     for node in ast.walk(module.tree):

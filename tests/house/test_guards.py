@@ -42,6 +42,9 @@ BREACHES: list[tuple[Guard, str, str]] = [
     (guards.lost_tasks, "server.app", "asyncio.create_task(f())"),
     (guards.lost_tasks, "server.app", "_ = asyncio.ensure_future(f())"),
     (guards.lost_tasks, "server.app", "asyncio.get_running_loop().create_task(f())"),
+    (guards.timed_waits, "tests.run.test_pool", "asyncio.timeout(5)"),
+    (guards.timed_waits, "tests.run.test_pool", "asyncio.wait_for(event.wait(), timeout=0.5)"),
+    (guards.timed_waits, "tests.run.test_pool", "@settings(deadline=400)\ndef f(): 0"),
     (guards.globals_rebound, "server.app", "def f():\n    global x\n    x = 1"),
     (guards.oversize, "server.app", LONG_FUNCTION),
     (guards.oversize, "server.app", "x = 1\n" * 601),
@@ -85,7 +88,9 @@ def test_the_product_keeps_the_rule(guard: Guard) -> None:
     assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("guard", [*OF_ALL, guards.empty_names], ids=lambda guard: guard.__name__)
+@pytest.mark.parametrize(
+    "guard", [*OF_ALL, guards.empty_names, guards.timed_waits], ids=lambda guard: guard.__name__
+)
 def test_the_tests_keep_the_rule(guard: Guard) -> None:
     faults = [fault for module in guards.tests() for fault in guard(module)]
     assert not faults, "\n".join(faults)
@@ -227,3 +232,15 @@ def test_the_lock_files_hold_hashes_for_every_package() -> None:
         pins = re.findall(r"^[a-z].*$", lock, re.MULTILINE)
         assert len(pins) > 10
         assert [pin for pin in pins if "==" not in pin or "--hash=sha256:" not in pin] == []
+
+
+def test_every_file_that_the_guide_names_is_there() -> None:
+    named = re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", (ROOT / "CONTRIBUTING.md").read_text())
+    mine = [
+        name
+        for name in named
+        if "NAME" not in name
+        and not name.startswith((".tox/", "server/dialects", "tests/dialects"))
+    ]
+    assert len(mine) > 20
+    assert [name for name in mine if not (ROOT / name).exists()] == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from support.inputs.bad_requests import (
     with_field,
 )
 from support.plain_http import CHAT, Answer, Wire, ask, connect, every, head, request
+
+from server.api.routes import ROUTES as API_ROUTES
 
 LIMITS = {
     "requests_per_minute": 1000,
@@ -222,6 +225,17 @@ async def test_a_path_that_is_not_utf8_is_refused(gate: Gate) -> None:
     await every(["/api/v1/models/%ff", "/api/v1/keys/%c3", "/api/v1/jobs/%80"], check)
 
 
+def test_the_list_of_routes_is_complete() -> None:
+    for route in API_ROUTES:
+        methods = {name for name in METHODS if name.lower() in vars(route.handler)} - {"get"}
+        found = [
+            ROUTES[path]
+            for path in ROUTES
+            if any(re.fullmatch(pattern, path) for pattern in route.patterns)
+        ]
+        assert methods in found, f"add {route.path} to tests/support/inputs/bad_heads.py"
+
+
 async def test_a_method_that_a_path_does_not_take_is_a_405(gate: Gate) -> None:
     async def check(case: tuple[str, str]) -> None:
         path, method = case
@@ -354,16 +368,17 @@ CONTENT_TYPES = (
 )
 
 
-async def test_json_is_taken_whatever_the_content_type_says(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+async def test_json_is_taken_whatever_the_content_type_says(
+    upstream: FakeUpstream, door: Door
+) -> None:
 
-        async def check(content_type: str) -> None:
-            lines = [f"Content-Type: {content_type}", f"Content-Length: {len(VALID)}"]
-            answer = await ask(door.port, head("POST", CHAT, *lines) + VALID)
-            assert answer.status == 200
-            assert upstream.requests[-1].headers["content-type"] == "application/json"
+    async def check(content_type: str) -> None:
+        lines = [f"Content-Type: {content_type}", f"Content-Length: {len(VALID)}"]
+        answer = await ask(door.port, head("POST", CHAT, *lines) + VALID)
+        assert answer.status == 200
+        assert upstream.requests[-1].headers["content-type"] == "application/json"
 
-        await every(CONTENT_TYPES, check)
+    await every(CONTENT_TYPES, check)
 
 
 async def test_what_is_logged_of_a_request_is_one_short_plain_line(

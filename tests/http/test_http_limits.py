@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.fakes.answers import Answer as FakeAnswer
-from support.fakes.raw_upstream import descriptors, eventually
+from support.fakes.raw_upstream import descriptors
 from support.fakes.upstream import (
     FakeUpstream,
     Pause,
@@ -27,6 +27,7 @@ from support.fakes.upstream import (
 from support.front_door import Door, front_door, parse_events, request_body, text_of
 from support.plain_http import CHAT, Answer, Wire, ask, chunked, connect, head, request
 from support.shared_gateway import shared_gateway
+from support.waiting import eventually
 
 MB = 1024 * 1024
 VALID = json.dumps(request_body("Hi")).encode()

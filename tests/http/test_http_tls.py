@@ -13,7 +13,7 @@ from pathlib import Path
 import openai
 import pytest
 import trustme
-from support.fakes.raw_upstream import descriptors, eventually
+from support.fakes.raw_upstream import descriptors
 from support.fakes.upstream import (
     FakeUpstream,
     Pause,
@@ -27,6 +27,7 @@ from support.fakes.upstream import (
 from support.front_door import MODEL, OWNER, Door, front_door, parse_events, request_body, text_of
 from support.plain_http import CHAT, connect, head, request
 from support.shared_gateway import shared_gateway
+from support.waiting import eventually, soon
 
 from server.http.listening import ListenFailure
 
@@ -181,7 +182,7 @@ async def test_a_client_that_leaves_is_noticed_and_nothing_is_logged(
             seen = await upstream.request(number)
             if how == "closes":
                 wire.writer.close()
-        await asyncio.wait_for(seen.left.wait(), 10)
+        await soon(seen.left.wait())
     server = door.gateway.server
     await eventually(lambda: server.open_connections == 0)
     assert door.gateway.services.engine.jobs == {}
@@ -203,7 +204,7 @@ async def test_a_client_that_sends_all_at_once_and_leaves_never_reaches_the_upst
         await writer.wait_closed()
         del reader
     await eventually(lambda: door.gateway.server.open_connections == 0)
-    await eventually(lambda: not door.gateway.services.engine.jobs, within_s=3)
+    await eventually(lambda: not door.gateway.services.engine.jobs)
 
 
 async def test_a_refused_body_is_heard_out(door: Door, client_tls: ssl.SSLContext) -> None:

@@ -10,7 +10,6 @@ import struct
 from collections.abc import AsyncIterator
 
 import pytest
-from support.fakes.raw_upstream import eventually
 from support.fakes.upstream import (
     FakeUpstream,
     Pause,
@@ -24,6 +23,7 @@ from support.fakes.upstream import (
 from support.front_door import Door, parse_events, request_body, text_of
 from support.plain_http import CHAT, Wire, ask, chunked, connect, every, head, request
 from support.shared_gateway import shared_gateway
+from support.waiting import eventually, soon
 
 VALID = json.dumps(request_body("Hi")).encode()
 STREAMED = json.dumps(request_body("Hi", stream=True)).encode()
@@ -134,7 +134,7 @@ async def test_a_body_without_end_is_cut_off(door: Door) -> None:
                 await wire.send(piece)
 
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(send_on(), 10)
+            await soon(send_on())
 
 
 @pytest.mark.parametrize("line", ["Content-Length: 30000000", "Transfer-Encoding: chunked"])
@@ -441,7 +441,7 @@ async def test_a_client_that_has_sent_ahead_and_resets_is_noticed(
         seen = await upstream.request()
         on_close = struct.pack("ii", 1, 0)  # zero seconds of lingering: closing is a reset
         wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, on_close)
-    await asyncio.wait_for(seen.left.wait(), 10)
+    await soon(seen.left.wait())
     await eventually(lambda: not door.gateway.services.engine.jobs)
 
 
@@ -451,5 +451,5 @@ async def test_a_client_that_closes_its_half_has_left(door: Door, upstream: Fake
         await wire.send(request(body=VALID))
         seen = await upstream.request()
         wire.writer.write_eof()
-        await asyncio.wait_for(seen.left.wait(), 10)
+        await soon(seen.left.wait())
         await is_over(wire)

@@ -25,6 +25,7 @@ from support.fakes.upstream import (
 from support.front_door import MODEL, OWNER, Door, front_door, request_body
 from support.plain_http import CHAT, Answer, ask, every, request
 from support.shared_gateway import shared_gateway
+from support.waiting import PATIENCE_S
 
 from server.accounting.admission import MAX_FILE_BYTES
 from server.identity.authentication import GuestSessions
@@ -143,7 +144,7 @@ async def test_a_call_from_our_own_page_is_served(
     assert answer.headers["x-ratelimit-limit-requests"] == str(PER_MINUTE)
     assert answer.headers["x-ratelimit-remaining-requests"] == str(PER_MINUTE - 1)
     assert len(upstream.requests) == 1
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while (row := (await door.usage_rows())[0]).request_id != answer.headers["x-request-id"]:
             await asyncio.sleep(0.02)  # the ledger writes behind
     assert row.key_id == "guest"

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.waiting import PATIENCE_S
 
 from server.identity.sessions import ABSOLUTE_S, IDLE_S, MAX_PER_PRINCIPAL, Sessions, digest_of_id
 from server.identity.wrong_keys import WrongKeyLimit
@@ -32,7 +33,7 @@ class Now:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    async with SqliteStore(tmp_path / "roxy.db", patience_s=0.1) as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         yield store
 
 
@@ -97,25 +98,24 @@ async def test_one_principal_cannot_fill_the_memory(store: SqliteStore) -> None:
     await sessions.aclose()
 
 
-async def test_an_end_that_could_not_be_written_is_written_later(
-    store: SqliteStore, tmp_path: Path
-) -> None:
+async def test_an_end_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:
     now = Now()
-    sessions = await open_sessions(store, now)
-    session_id = await sessions.begin("owner", CREDENTIAL)
-    row = sessions.find(session_id, now.at)
-    assert row is not None
-    with closing(sqlite3.connect(tmp_path / "roxy.db", isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        sessions.end(row)
-        assert sessions.find(session_id, now.at) is None, "ended all the same"
-        await sessions._write()
-        with pytest.raises(StoreUnavailable):
-            await sessions.begin("owner", CREDENTIAL)
-        other.execute("ROLLBACK")
-    assert [one.digest for one in await store.load_sessions()] == [digest_of_id(session_id)]
-    await sessions.aclose()
-    assert await store.load_sessions() == []
+    async with SqliteStore(tmp_path / "roxy.db") as store:
+        sessions = await open_sessions(store, now)
+        session_id = await sessions.begin("owner", CREDENTIAL)
+        row = sessions.find(session_id, now.at)
+        assert row is not None
+        with closing(sqlite3.connect(tmp_path / "roxy.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            sessions.end(row)
+            assert sessions.find(session_id, now.at) is None, "ended all the same"
+            await sessions._write()
+            with pytest.raises(StoreUnavailable):
+                await sessions.begin("owner", CREDENTIAL)
+            other.execute("ROLLBACK")
+        assert [one.digest for one in await store.load_sessions()] == [digest_of_id(session_id)]
+        await sessions.aclose()
+        assert await store.load_sessions() == []
 
 
 def test_wrong_keys_are_counted_per_address_and_in_all() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 from support.builders.rows import a_key
+from support.waiting import PATIENCE_S, eventually
 
 from server.keys.export import DamagedExport, KeyExport, encode_export, read_export
 from server.keys.key_ring import KeyRing
@@ -44,7 +45,7 @@ class Start:
 @asynccontextmanager
 async def started(folder: Path, *, owner: bool = True) -> AsyncIterator[Start]:
     """Start in the order in which the gateway does; at the end the export is written."""
-    async with SqliteStore(folder / "roxy.db") as store:
+    async with SqliteStore(folder / "roxy.db", patience_s=PATIENCE_S) as store:
         ring = KeyRing(store)
         await ring.load()
         async with KeyExport(folder / "api-keys.json", ring) as export:
@@ -52,13 +53,6 @@ async def started(folder: Path, *, owner: bool = True) -> AsyncIterator[Start]:
                 await ring.set_owner(None)
             yield Start(ring, export)
         await ring.aclose()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what a thread does."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def ids(path: Path) -> set[str]:
@@ -97,14 +91,14 @@ async def test_every_change_reaches_the_file(tmp_path: Path) -> None:
     path = tmp_path / "api-keys.json"
     async with started(tmp_path) as run:
         key, secret = await run.ring.create(NewKey("ci"))
-        await until(lambda: ids(path) == {key.id})
+        await eventually(lambda: ids(path) == {key.id})
         for change in (
             run.ring.change(key.id, KeyChanges(limits=LimitChanges(tokens_per_minute=5))),
             run.ring.rotate(key.id, grace_s=5),
             run.ring.revoke(key.id),
         ):
             await change
-            await until(lambda: read_export(path) == [run.ring.get(key.id)])
+            await eventually(lambda: read_export(path) == [run.ring.get(key.id)])
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert secret not in path.read_text()
     assert names(tmp_path) == ["api-keys.json", "roxy.db"]
@@ -114,7 +108,7 @@ async def test_the_file_is_whole_at_every_instant(tmp_path: Path) -> None:
     path = tmp_path / "api-keys.json"
     seen: set[int] = set()
     async with started(tmp_path) as run:
-        await until(path.exists)
+        await eventually(path.exists)
 
         async def create_many() -> None:
             for _ in range(100):
@@ -138,14 +132,14 @@ async def test_a_file_that_cannot_be_written_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "away" / "api-keys.json"
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         ring = KeyRing(store)
         async with KeyExport(path, ring):
             await ring.create(NewKey("ci"))
-            await until(lambda: "cannot be written" in caplog.text)
+            await eventually(lambda: "cannot be written" in caplog.text)
             await ring.create(NewKey("keys do not depend on their copy"))
             path.parent.mkdir()
-            await until(lambda: path.exists() and len(ids(path)) == 2)
+            await eventually(lambda: path.exists() and len(ids(path)) == 2)
     assert caplog.text.count("cannot be written") == 1
     assert "can be written again" in caplog.text
 
@@ -158,14 +152,14 @@ async def test_a_lost_export_is_written_again(tmp_path: Path) -> None:
         key, _ = await run.ring.create(NewKey("ci"))
     (tmp_path / "api-keys.json").unlink()
     async with started(tmp_path):
-        await until((tmp_path / "api-keys.json").exists)
+        await eventually((tmp_path / "api-keys.json").exists)
     assert ids(tmp_path / "api-keys.json") == {key.id}
 
 
 async def test_an_export_that_a_kill_left_behind_is_brought_up_to_date(tmp_path: Path) -> None:
     async with started(tmp_path) as run:
         key, _ = await run.ring.create(NewKey("ci"))
-        await until(lambda: ids(tmp_path / "api-keys.json") == {key.id})
+        await eventually(lambda: ids(tmp_path / "api-keys.json") == {key.id})
         behind = (tmp_path / "api-keys.json").read_bytes()
         await run.ring.revoke(key.id)
     (tmp_path / "api-keys.json").write_bytes(behind)

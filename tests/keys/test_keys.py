@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.waiting import PATIENCE_S
 
 from server.keys.key_ring import KeyRing
 from server.keys.secret import BASE62, SECRET_LENGTH, digest_of, make_secret, redact, well_formed
@@ -23,7 +24,7 @@ NOW = 1_795_348_800
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         yield store
 
 
@@ -211,7 +212,7 @@ async def test_listeners_hear_of_every_change_before_it_is_answered(ring: KeyRin
 
 
 async def test_a_change_the_store_refuses_changes_nothing(tmp_path: Path) -> None:
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         ring = KeyRing(store)
         key, secret = await ring.create(NewKey("ci"))
     heard: list[Key] = []
@@ -298,7 +299,7 @@ async def test_a_seeded_owner_key_replaces_the_stored_one(
 
 
 async def test_secrets_are_in_no_file_and_no_repr(tmp_path: Path) -> None:
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         ring = KeyRing(store)
         owner = "owner-secret-of-this-test"
         await ring.set_owner(owner)

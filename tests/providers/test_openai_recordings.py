@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.fakes.openai_wire import MODEL, translator
 
@@ -52,7 +52,6 @@ def test_where_the_bytes_are_cut_makes_no_difference(name: str, usage: bool) -> 
         assert relay([stream[:at], stream[at:]], usage=usage) == told, at
 
 
-@settings(deadline=None)
 @given(st.sampled_from(NAMES), st.lists(st.integers(0, 2000), max_size=9), st.booleans())
 def test_any_number_of_cuts_makes_no_difference(name: str, cuts: list[int], usage: bool) -> None:
     stream = RECORDINGS[name]

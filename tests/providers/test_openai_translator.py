@@ -497,7 +497,7 @@ MARKS = [
 ]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.lists(st.tuples(st.integers(0, 700), st.sampled_from(MARKS), st.integers(0, 9))),
     st.booleans(),

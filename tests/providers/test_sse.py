@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.providers.event_splitter import EventSplitter
@@ -69,7 +69,6 @@ LINES = [
 ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(LINES)), st.lists(st.integers(0, 80), max_size=6))
 def test_any_stream_gives_the_same_whole_and_in_pieces(lines: list[bytes], cuts: list[int]) -> None:
     stream = b"\n".join(lines)

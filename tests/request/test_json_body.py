@@ -7,7 +7,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.errors import InvalidRequest
@@ -180,7 +180,6 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 SNIPPETS = st.lists(st.sampled_from(list('{}[]",:\\u0d8 1e-.tn')), max_size=30).map("".join)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=5), st.sampled_from([None, 2]), st.booleans())
 def test_every_json_object_is_read(told: dict[str, Any], indent: int | None, escape: bool) -> None:
     body = json.dumps(told, indent=indent, ensure_ascii=escape).encode()
@@ -188,7 +187,6 @@ def test_every_json_object_is_read(told: dict[str, Any], indent: int | None, esc
     assert {name: json.loads(bytes(raw)) for name, raw in members.items()} == told
 
 
-@settings(deadline=None)
 @given(st.binary() | (st.text() | SNIPPETS).map(str.encode))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     try:

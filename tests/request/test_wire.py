@@ -357,13 +357,12 @@ FIELDS = [
 ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from(FIELDS), VALUES))
 def test_any_fields_pass_or_are_refused(fields: dict[str, Any]) -> None:
     check_any(body(**fields))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 200), st.binary(max_size=4), st.integers(0, 4))
 def test_any_damage_passes_or_is_refused(at: int, put: bytes, cut: int) -> None:
     text = body(stream=True, tools=[TOOL], messages=[HELLO, *media("file", "QUJD")])

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 from support.builders.jobs import Client, make_job
+from support.waiting import eventually
 
 from workers.errors import AnswerGone, Conflict, GatewayError, InvalidRequest, UpstreamDisconnected
 from workers.run.answer_log import MAX_READERS, SEGMENT_BYTES, AnswerLog
@@ -183,9 +184,7 @@ async def test_only_an_answer_with_a_grace_is_stopped_when_nobody_reads() -> Non
         log.attach(0).leave()
         second = log.attach(0)
         second.leave()
-    async with asyncio.timeout(5):
-        while not abandoned.ended:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: abandoned.ended)
     assert not kept.ended
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from support.builders.jobs import LONG, Client, Tap, stream_settings
+from support.waiting import PATIENCE_S
 
 from workers.errors import UpstreamTimeout
 from workers.run.channel import HIGH_WATER, Channel
@@ -29,7 +30,7 @@ def running(
 
 async def rung(tap: Tap) -> UpstreamTimeout:
     """Wait until a clock has run out."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await tap.aborted.wait()
     assert isinstance(tap.error, UpstreamTimeout)
     return tap.error

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 from support.builders.jobs import Client, make_deployment, make_job, stream_settings
 from support.fakes.upstream import FakeUpstream, Pause, chunk, event, silence, stream_of, streaming
+from support.waiting import PATIENCE_S
 
 from workers.catalog.catalog import Model
 from workers.errors import Conflict, Draining, GatewayError, Overloaded, UpstreamError
@@ -111,7 +112,7 @@ async def test_a_client_that_leaves_gives_its_slot_to_the_next_at_once() -> None
         request = await it.upstream.request()
         job.cancel()
         assert (await next_client.end_of_answer()).endswith(b"data: [DONE]\n\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await request.left.wait()
 
 
@@ -194,7 +195,7 @@ async def test_a_second_drain_does_not_make_the_first_wait() -> None:
         it.upstream.plan(silence())
         _, client = it.submit()
         await it.upstream.request()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(it.engine.drain(1000), it.engine.drain(0.01))
         assert isinstance(client.told, Draining)
 

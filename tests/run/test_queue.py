@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.builders.jobs import drained, fill, lanes_of, make_job, rest, served_lanes, take
 
@@ -168,7 +168,6 @@ async def happen(queue: FairQueue, steps: list[tuple[str, str | int, int]]) -> l
     return waiting
 
 
-@settings(deadline=None)
 @given(steps=happenings, workers=st.integers(1, 8), service_s=st.floats(0.01, 100))
 async def test_places_and_waits_told_are_those_that_come(
     steps: list[tuple[str, str | int, int]], workers: int, service_s: float
@@ -186,7 +185,6 @@ async def test_places_and_waits_told_are_those_that_come(
     assert rest(queue) == (0, 0, 0)
 
 
-@settings(deadline=None)
 @given(steps=happenings, lane=st.sampled_from(LANES), weight=st.sampled_from([1, 2, 3, 10, 100]))
 async def test_a_job_is_refused_exactly_when_its_place_would_cost_more_than_it_may_wait(
     steps: list[tuple[str, str | int, int]], lane: str, weight: int

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from support.builders.jobs import Client, drained, fill, make_job, rest, served_lanes, take
+from support.waiting import PATIENCE_S
 
 from workers.errors import Overloaded
 from workers.run.job import Job, Outcome
@@ -117,7 +118,7 @@ async def end_of(job: Job) -> None:
     """Wait until a job has ended."""
     ended = asyncio.Event()
     job.on_end = lambda _job: ended.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await ended.wait()
 
 

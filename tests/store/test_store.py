@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 from msgspec import structs
 from support.builders.rows import NOON, a_key, a_row
+from support.waiting import PATIENCE_S
 
 from server.store.key import Limits
 from server.store.rows import Batch, CounterRow, Percentile, SessionRow, UsageDay, UsageRow
@@ -31,7 +32,9 @@ class Backend(Protocol):
 
 @pytest.fixture(params=["sqlite"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    backends: dict[str, Backend] = {"sqlite": partial(SqliteStore, tmp_path / "roxy.db")}
+    backends: dict[str, Backend] = {
+        "sqlite": partial(SqliteStore, tmp_path / "roxy.db", patience_s=PATIENCE_S)
+    }
     return backends[request.param]
 
 

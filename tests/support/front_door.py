@@ -1,10 +1,14 @@
-"""Run a real gateway for a test and knock at its front door.
+"""Run a real gateway for a test and send requests to it.
 
-    async with front_door(tmp_path, upstream) as door:
-        answer = await door.chat("hello")
+    @pytest.mark.gateway(max_concurrency=1)
+    async def test_an_answer(upstream: FakeUpstream, door: Door) -> None:
+        upstream.plan(completion("Hello"))
+        answer = await door.chat("Hi")
 
 The gateway is built by its own composition root from a `roxy.toml`, listens on a free loopback
 port, and has the models `test/one` (served by the fake upstream) and those of the built-in catalog.
+The fixtures here are available to every test; the mark `gateway` carries the options of
+`front_door`. A test that starts a gateway twice, or several, calls `front_door` itself.
 """
 
 from __future__ import annotations
@@ -12,18 +16,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from support.fakes.upstream import FakeUpstream
+from support.waiting import PATIENCE_S
 
 from server.app import Gateway, gateway
 from server.config.loading import load_config
 
 OWNER = "owner-key-for-the-tests"
 MODEL = "test/one"
+STOPPED = 5_000.0
+"""What the clock of the limits says, in seconds."""
 
 
 class Door:
@@ -83,7 +91,7 @@ class Door:
         made: dict[str, Any] = answer.json()
         return made
 
-    async def raw(self, request: bytes, *, timeout_s: float = 5.0) -> bytes:
+    async def raw(self, request: bytes, *, timeout_s: float = PATIENCE_S) -> bytes:
         """Send bytes on a connection of their own and read until the gateway closes it."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
@@ -97,7 +105,7 @@ class Door:
 
     async def usage_rows(self, count: int = 1) -> list[Any]:
         """Wait until `count` usage rows are in the store and give them, newest first."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 page = await self.gateway.services.store.usage_rows(limit=1000)
                 if len(page.rows) >= count:
@@ -171,8 +179,13 @@ async def front_door(
     max_concurrency: int = 64,
     environ: Mapping[str, str] | None = None,
     demo: bool = False,
+    clock: Callable[[], float] = lambda: STOPPED,
 ) -> AsyncIterator[Door]:
-    """Run a gateway in `path` in front of the upstreams; `settings` are further lines of TOML."""
+    """Run a gateway in `path` in front of the upstreams; `settings` are further lines of TOML.
+
+    The clock of the limits stands still, so that nothing comes back to a limit while a slow machine
+    runs the test. A test that waits for a limit passes `time.monotonic`.
+    """
     urls = [one if isinstance(one, str) else one.base_url for one in upstreams]
     file = path / "roxy.toml"
     if urls:
@@ -185,9 +198,45 @@ async def front_door(
         environ or {}
     )
     config = load_config({"port": 0, "data_dir": str(path / "data"), "demo": demo}, variables, file)
-    async with gateway(config, variables) as running:
+    async with gateway(config, variables, clock=clock) as running:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
         async with httpx.AsyncClient(
-            base_url=running.url, timeout=20, limits=limits, trust_env=False
+            base_url=running.url, timeout=PATIENCE_S, limits=limits, trust_env=False
         ) as client:
             yield Door(running, client)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    """Run a fake upstream, which completes every request until a test plans otherwise."""
+    async with FakeUpstream() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def door(
+    request: pytest.FixtureRequest, tmp_path: Path, upstream: FakeUpstream
+) -> AsyncIterator[Door]:
+    """Run a gateway in front of `upstream`, with its files in `tmp_path`."""
+    async with front_door(tmp_path, upstream, **_options(request)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def bare_door(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Door]:
+    """Run a gateway without upstreams, which cannot serve its built-in catalog."""
+    async with front_door(tmp_path, **_options(request)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def demo_door(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Door]:
+    """Run a gateway that serves the built-in catalog by the demo upstream."""
+    async with front_door(tmp_path, demo=True, **_options(request)) as opened:
+        yield opened
+
+
+def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the options of the test's `gateway` mark."""
+    mark = request.node.get_closest_marker("gateway")
+    return dict(mark.kwargs) if mark else {}

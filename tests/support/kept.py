@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 from support.fakes.upstream import USAGE, Answer, Pause, chunk, event, streaming
 from support.front_door import OWNER, Door, bearer, parse_events, request_body
+from support.waiting import PATIENCE_S
 
 KEEP = {"X-Roxy-Keep": "true"}
 UPDATES = bearer(OWNER) | {"X-Roxy-Queue-Updates": "true"}
 WORDS = ["one ", "two ", "three ", "four "]
 HELD = [chunk({"role": "assistant", "content": ""})] + [chunk(word) for word in WORDS]
-SOON_S = 5.0
 
 
 class Reading:
@@ -32,7 +32,7 @@ class Reading:
 
     async def read(self, count: int) -> list[str]:
         """Read on until so many events have come in all."""
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.events) < count:
                 self._take((await anext(self._bytes)).decode())
         assert len(self.events) == count
@@ -40,13 +40,13 @@ class Reading:
 
     async def read_comment(self, text: str) -> None:
         """Read on until a comment has come."""
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(PATIENCE_S):
             while not any(text in comment for comment in self.comments):
                 self._take((await anext(self._bytes)).decode())
 
     async def finish(self) -> list[str]:
         """Read to the end."""
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(PATIENCE_S):
             async for piece in self._bytes:
                 self._take(piece.decode())
         return self.events
@@ -103,7 +103,7 @@ async def facts(door: Door, job_id: str, key: str = OWNER) -> dict[str, Any]:
 
 async def ended(door: Door, job_id: str) -> dict[str, Any]:
     """Wait until a job has ended."""
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(PATIENCE_S):
         while (told := await facts(door, job_id))["state"] != "done":
             await asyncio.sleep(0.01)
     return told

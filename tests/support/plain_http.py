@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 
 from support.front_door import OWNER
 from support.schemas import validate_error
+from support.waiting import PATIENCE_S
 
 CHAT = "/api/v1/chat/completions"
-SOON_S = 5.0
 Case = TypeVar("Case")
 
 
@@ -71,7 +71,7 @@ class Wire:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def answer(self, *, bodiless: bool = False, timeout_s: float = SOON_S) -> Answer:
+    async def answer(self, *, bodiless: bool = False, timeout_s: float = PATIENCE_S) -> Answer:
         """Read the next answer; `bodiless` is for those to HEAD."""
         async with asyncio.timeout(timeout_s):
             head = await self._reader.readuntil(b"\r\n\r\n")
@@ -103,10 +103,10 @@ class Wire:
 
     async def more(self) -> bytes:
         """Read whatever comes next."""
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(PATIENCE_S):
             return await self._reader.read(65536)
 
-    async def rest(self, timeout_s: float = SOON_S) -> bytes:
+    async def rest(self, timeout_s: float = PATIENCE_S) -> bytes:
         """Read until the gateway closes the connection; a reset is an end too."""
         parts = bytearray()
         async with asyncio.timeout(timeout_s):

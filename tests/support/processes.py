@@ -24,11 +24,10 @@ from typing import NamedTuple
 import httpx
 from support.fakes.upstream import FakeUpstream
 from support.front_door import OWNER, Door, roxy_toml
+from support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "server.cli")
-START_S = 15.0
-END_S = 15.0
 READY = re.compile(r"ready in \S+ s at (\S+)/api/v1 with (\d+) of (\d+) models")
 OWNER_KEY = re.compile(r"\n\n    (\S+)\n\n")
 UPSTREAM_SECRET = "upstream-secret-for-the-tests"
@@ -103,7 +102,7 @@ class Roxy:
 
     async def says(self, pattern: str) -> None:
         """Wait until standard error matches."""
-        async with asyncio.timeout(START_S), self._said:
+        async with asyncio.timeout(PATIENCE_S), self._said:
             await self._said.wait_for(
                 lambda: re.search(pattern, self.err) or all(one.done() for one in self._readers)
             )
@@ -115,7 +114,7 @@ class Roxy:
 
     async def ended(self) -> int:
         """Wait until it has ended by itself; gives its exit code."""
-        async with asyncio.timeout(END_S):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.wait(self._readers)
             code = await self.process.wait()
         assert "Traceback" not in self.err, self.err
@@ -199,7 +198,7 @@ async def serving(
         url = await roxy.ready()
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
         async with httpx.AsyncClient(
-            base_url=url, timeout=20, limits=limits, trust_env=False
+            base_url=url, timeout=PATIENCE_S, limits=limits, trust_env=False
         ) as client:
             roxy.door = FarDoor(url, client)
             yield roxy
@@ -210,7 +209,7 @@ async def run(
 ) -> Finished:
     """Run a command to its end."""
     async with started(*command, cwd=cwd, environ=environ) as roxy:
-        async with asyncio.timeout(END_S):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.wait(roxy._readers)
             code = await roxy.process.wait()
         return Finished(code, roxy.out, roxy.err)

@@ -13,9 +13,9 @@ from support.fakes.raw_upstream import (
     always,
     answer,
     chunked,
-    eventually,
     once,
 )
+from support.waiting import PATIENCE_S, eventually
 
 from workers.errors import (
     UpstreamDisconnected,
@@ -27,7 +27,7 @@ from workers.transport.transport import Stats, Transport, request_head
 
 @pytest.fixture
 async def transport() -> AsyncIterator[Transport]:
-    transport = Transport(connect_timeout_s=5)
+    transport = Transport(connect_timeout_s=PATIENCE_S)
     yield transport
     await transport.aclose()
     assert transport.stats == Stats(0, 0, 0)

@@ -16,8 +16,8 @@ from support.fakes.raw_upstream import (
     chunked,
     deaf_upstream,
     descriptors,
-    eventually,
 )
+from support.waiting import PATIENCE_S, eventually
 
 from workers.errors import UpstreamDisconnected, UpstreamError
 from workers.transport.transport import Stats, Transport, UpstreamExchange
@@ -34,7 +34,7 @@ class Left(Exception):
 
 @pytest.fixture
 async def transport() -> AsyncIterator[Transport]:
-    transport = Transport(connect_timeout_s=20)
+    transport = Transport(connect_timeout_s=PATIENCE_S)
     yield transport
     await transport.aclose()
     assert transport.stats == Stats(0, 0, 0)
@@ -163,7 +163,7 @@ async def test_some_turns_of_the_loop_into_a_working_handshake(turns: int) -> No
     await transport.aclose()
 
 
-@pytest.mark.time_limit(120)
+@pytest.mark.time_limit(240)
 async def test_while_the_peer_does_not_read_the_request(transport: Transport) -> None:
     async def script(peer: Peer) -> None:
         await closing.wait()

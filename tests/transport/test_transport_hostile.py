@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from support.builders.exchanges import BIG, Collector, fetch, send
-from support.fakes.raw_upstream import Peer, RawUpstream, answer, chunked, eventually
+from support.fakes.raw_upstream import Peer, RawUpstream, answer, chunked
+from support.waiting import eventually
 
 from workers.errors import UpstreamDisconnected, UpstreamError
 from workers.transport.transport import Stats, Transport
@@ -246,8 +247,10 @@ async def test_a_silent_upstream_is_the_callers_to_stop(transport: Transport) ->
 
     async with RawUpstream(script) as upstream:
         exchange = send(transport, upstream.url)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await exchange.head()
+        head = asyncio.create_task(exchange.head())
+        _, waiting = await asyncio.wait([head], timeout=0.05)
+        assert waiting
         exchange.abort(UpstreamDisconnected())
+        with pytest.raises(UpstreamDisconnected):
+            await head
         await eventually(lambda: upstream.open == 0)

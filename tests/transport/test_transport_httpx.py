@@ -14,9 +14,9 @@ from support.fakes.raw_upstream import (
     answer,
     chunked,
     deaf_upstream,
-    eventually,
     unused_port,
 )
+from support.waiting import eventually
 
 from workers.transport.transport import Stats, Transport
 

@@ -16,10 +16,10 @@ from support.fakes.raw_upstream import (
     chunked,
     deaf_upstream,
     descriptors,
-    eventually,
     once,
     unused_port,
 )
+from support.waiting import PATIENCE_S, eventually
 
 from workers.errors import (
     UpstreamDisconnected,
@@ -33,7 +33,7 @@ from workers.transport.transport import Stats, Transport, UpstreamExchange
 
 @pytest.fixture
 async def transport() -> AsyncIterator[Transport]:
-    transport = Transport(connect_timeout_s=5)
+    transport = Transport(connect_timeout_s=PATIENCE_S)
     yield transport
     await transport.aclose()
     assert transport.stats == Stats(0, 0, 0)

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from support.builders.exchanges import Collector, fetch, send
-from support.fakes.raw_upstream import Peer, RawUpstream, answer, chunked, eventually
+from support.fakes.raw_upstream import Peer, RawUpstream, answer, chunked
+from support.waiting import eventually
 
 from workers.errors import UpstreamUnavailable
 from workers.transport.transport import Stats, Transport, UpstreamExchange

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 import trustme
 from support.builders.exchanges import BIG, Collector, fetch, outcome, send
-from support.fakes.raw_upstream import Peer, RawUpstream, answer, chunked, descriptors, eventually
+from support.fakes.raw_upstream import Peer, RawUpstream, answer, chunked, descriptors
+from support.waiting import eventually
 
 from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamUnavailable
 from workers.transport.transport import Stats, Transport

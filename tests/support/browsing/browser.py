@@ -1,9 +1,7 @@
 """A real browser for tests of the pages, watched for everything that must not happen.
 
-    from support.browsing.browser import _chromium, visiting  # noqa: F401
-
-    async def test_...(chromium, tmp_path):
-        async with front_door(tmp_path, upstream) as door, visiting(chromium, door) as page:
+    async def test_...(chromium: Browser, door: Door) -> None:
+        async with visiting(chromium, door) as page:
             await page.goto("/")
 
 A console error, an uncaught exception, a violation of the Content-Security-Policy and a request to
@@ -19,7 +17,8 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from support.waiting import PATIENCE_S
 
 ARGS = (
     "--no-sandbox",
@@ -48,12 +47,13 @@ class Served(Protocol):
         """Give it."""
 
 
-@pytest.fixture(scope="session", name="chromium")
-async def _chromium() -> AsyncIterator[Browser]:
+@pytest.fixture(scope="session")
+async def chromium() -> AsyncIterator[Browser]:
     """Start Debian's Chromium; without it the tests fail and say what installs it."""
     path = shutil.which("chromium")
     if path is None:
         pytest.fail("no Chromium: apt-get install chromium fonts-dejavu-core", pytrace=False)
+    expect.set_options(timeout=PATIENCE_S * 1000)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(ARGS))
         yield browser
@@ -80,7 +80,7 @@ async def tab(
 ) -> AsyncIterator[Page]:
     """Open one more tab of a profile, watched like the first."""
     page = await profile.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(PATIENCE_S * 1000)
     faults = watch(page, door.url)
     await page.add_init_script(TOLD_VIOLATIONS)
     yield page

@@ -5,13 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from playwright.async_api import Locator, Page, Route, expect
-from support.browsing.browser import (  # noqa: F401
-    PHONE,
-    _chromium,
-    open_chat,
+from support.browsing.browser import (
     say,
-    tab,
-    visiting,
 )
 from support.fakes.upstream import (
     USAGE,

@@ -6,7 +6,6 @@ import re
 from html.parser import HTMLParser
 
 from playwright.async_api import Locator, Page
-from support.browsing.browser import READY, _chromium, open_chat, say, visiting  # noqa: F401  # noqa: F401
 from support.browsing.page_tables import PageTables
 from support.front_door import OWNER, Door
 from support.plain_http import Answer

@@ -6,6 +6,8 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
+from support.waiting import PATIENCE_S
+
 from workers.catalog.catalog import Deployment, Model
 from workers.errors import GatewayError
 from workers.request.chat_request import ChatRequest, parse_chat
@@ -106,7 +108,7 @@ class Client:
 
     async def end_of_answer(self) -> bytes:
         """Wait for the end and give all that came."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await self.ended.wait()
         return b"".join(self.writes)
 

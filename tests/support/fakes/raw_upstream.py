@@ -212,10 +212,3 @@ def unused_port() -> int:
 def descriptors() -> int:
     """Count this process's open descriptors."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> None:
-    """Wait until `condition` holds, which no event announces. Raises TimeoutError."""
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.002)

@@ -24,6 +24,7 @@ from support.fakes.upstream import (
     streaming,
 )
 from support.schemas import validate_chunk, validate_completion, validate_error
+from support.waiting import PATIENCE_S, soon
 
 ASK = {"model": "upstream-model", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -36,7 +37,9 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 @pytest.fixture
 async def client(upstream: FakeUpstream) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=upstream.base_url, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=upstream.base_url, trust_env=False, timeout=PATIENCE_S
+    ) as client:
         yield client
 
 
@@ -107,7 +110,7 @@ async def test_it_says_nothing_and_sees_the_client_leave(upstream: FakeUpstream)
         request = await upstream.request()
         assert not request.left.is_set()
         talking.cancel()
-    await asyncio.wait_for(request.left.wait(), 5)
+    await soon(request.left.wait())
 
 
 async def test_a_pause_lasts_until_the_test_ends_it(
@@ -133,7 +136,7 @@ async def test_an_endless_answer_waits_for_a_client_that_does_not_read(
             before = request.sent_bytes
             await asyncio.sleep(0.1)
     assert request.sent_bytes < 64 * 2**20
-    await asyncio.wait_for(request.left.wait(), 5)
+    await soon(request.left.wait())
 
 
 async def test_raw_bytes_go_out_as_they_are(upstream: FakeUpstream) -> None:
@@ -149,13 +152,15 @@ async def test_it_speaks_tls() -> None:
     authority.configure_trust(trust)
     async with (
         FakeUpstream(tls=context) as upstream,
-        httpx.AsyncClient(base_url=upstream.base_url, verify=trust, trust_env=False) as client,
+        httpx.AsyncClient(
+            base_url=upstream.base_url, verify=trust, trust_env=False, timeout=PATIENCE_S
+        ) as client,
     ):
         assert (await client.post("/chat/completions", json=ASK)).status_code == 200
 
 
 async def test_a_refusing_url_refuses() -> None:
     with refusing_url() as url:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
             with pytest.raises(httpx.ConnectError):
                 await client.post(url, json=ASK)

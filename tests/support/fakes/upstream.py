@@ -37,6 +37,7 @@ from support.fakes.answers import (
     stream_of,
     streaming,
 )
+from support.waiting import PATIENCE_S
 
 __all__ = [
     "USAGE",
@@ -144,7 +145,7 @@ class FakeUpstream:
         """Say what the next requests are answered with; the last answer repeats."""
         self._plan = list(answers)
 
-    async def request(self, n: int = 0, *, timeout_s: float = 5.0) -> Request:
+    async def request(self, n: int = 0, *, timeout_s: float = PATIENCE_S) -> Request:
         """Wait for the request with the number `n`, counted from 0."""
         async with asyncio.timeout(timeout_s), self._arrived:
             await self._arrived.wait_for(lambda: len(self.requests) > n)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 
-from support.browsing.browser import _chromium, open_chat, say, visiting  # noqa: F401
-
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )

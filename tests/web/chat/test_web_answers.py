@@ -8,8 +8,9 @@ import re
 import time
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Browser, Route, expect
-from support.browsing.browser import _chromium, open_chat, say, tab, visiting  # noqa: F401
+from support.browsing.browser import open_chat, say, tab, visiting
 from support.browsing.chat_page import (
     answers,
     box,
@@ -34,8 +35,9 @@ from support.fakes.upstream import (
     stream_of,
     streaming,
 )
-from support.front_door import front_door
+from support.front_door import Door
 from support.processes import serving
+from support.waiting import soon
 
 LONG = tuple(f"word{n} " for n in range(400))
 
@@ -101,13 +103,11 @@ async def test_a_second_tab_shows_the_same_stream(chromium: Browser, tmp_path: P
         assert len(upstream.requests) == 2
 
 
-async def test_a_broken_connection_loses_no_letter(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        Relay(door.port) as relay,
-        visiting(chromium, relay, expected=("ERR_",)) as page,
-    ):
+@pytest.mark.gateway(settings=GUESTS)
+async def test_a_broken_connection_loses_no_letter(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with Relay(door.port) as relay, visiting(chromium, relay, expected=("ERR_",)) as page:
         answer, go = held(*LONG[:200], then=LONG[200:])
         upstream.plan(answer)
         await open_chat(page)
@@ -209,11 +209,8 @@ async def test_a_limit_after_a_wait_counts_down_too(chromium: Browser, tmp_path:
         assert (await upstream.request(1)).json["messages"][-1]["content"] == "my words"
 
 
-async def test_a_limit_without_a_time_is_told_plainly(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        front_door(tmp_path, demo=True) as door,
-        visiting(chromium, door, expected=("429",)) as page,
-    ):
+async def test_a_limit_without_a_time_is_told_plainly(chromium: Browser, demo_door: Door) -> None:
+    async with visiting(chromium, demo_door, expected=("429",)) as page:
         await open_chat(page)
         await refuse(page, {})
         await say(page, "my words")
@@ -223,12 +220,9 @@ async def test_a_limit_without_a_time_is_told_plainly(chromium: Browser, tmp_pat
         await expect(alert.get_by_role("button", name="Try again")).to_be_visible()
 
 
-async def test_the_gateways_own_limit_is_named(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings="[guests]\nrequests_per_minute = 1") as door,
-        visiting(chromium, door, expected=("429",)) as page,
-    ):
+@pytest.mark.gateway(settings="[guests]\nrequests_per_minute = 1")
+async def test_the_gateways_own_limit_is_named(chromium: Browser, door: Door) -> None:
+    async with visiting(chromium, door, expected=("429",)) as page:
         await page.clock.install()
         await open_chat(page)
         await expect(page.get_by_text("1 of 1 message left this minute")).to_be_visible()
@@ -321,7 +315,7 @@ async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_
         assert await page.evaluate("() => navigator.clipboard.readText()") == "The answer"
         summary = page.get_by_text(re.compile(r"^Thought for \d\.\d s$"))
         told = float((await summary.inner_text()).split()[2])
-        assert 0.4 <= told <= lasted + 0.05
+        assert 0.4 <= told <= lasted + 0.05  # shown with one decimal
         await summary.focus()
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("secretly thinking")).to_be_visible()
@@ -403,15 +397,11 @@ async def test_what_is_selected_stays_selected_while_text_arrives(
         assert await page.evaluate(selected) == "A finished paragraph."
 
 
+@pytest.mark.gateway(settings=GUESTS)
 async def test_stop_needs_no_connection_beside_those_of_the_answers(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, upstream: FakeUpstream, door: Door
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door) as page,
-        contextlib.AsyncExitStack() as stack,
-    ):
+    async with visiting(chromium, door) as page, contextlib.AsyncExitStack() as stack:
         upstream.plan(*[held("Begun")[0] for _ in range(6)])
         others = [await stack.enter_async_context(tab(page.context, door)) for _ in range(5)]
         pages = [page, *others]
@@ -423,16 +413,12 @@ async def test_stop_needs_no_connection_beside_those_of_the_answers(
         for number, one in enumerate(pages):
             await one.bring_to_front()
             await stop_button(one).click()
-            async with asyncio.timeout(5):
-                await (await upstream.request(number)).left.wait()
+            await soon((await upstream.request(number)).left.wait())
 
 
-async def test_a_long_wait_is_told_in_hours(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings="[guests]\nrequests_per_day = 1") as door,
-        visiting(chromium, door, expected=("429",)) as page,
-    ):
+@pytest.mark.gateway(settings="[guests]\nrequests_per_day = 1")
+async def test_a_long_wait_is_told_in_hours(chromium: Browser, door: Door) -> None:
+    async with visiting(chromium, door, expected=("429",)) as page:
         await open_chat(page)
         await say(page, "one")
         await expect(text_of_answer(page)).to_have_text("Hello")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Browser, expect
-from support.browsing.browser import PHONE, _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.browser import PHONE, open_chat, say, visiting
 from support.browsing.chat_page import answers, box, held, send_button, status, stop_button
 from support.browsing.chatting import GUESTS, TOUCH, chatting
 from support.fakes.upstream import (
@@ -16,11 +16,12 @@ from support.fakes.upstream import (
     events_of,
     streaming,
 )
-from support.front_door import front_door
+from support.front_door import Door
+from support.waiting import eventually, soon
 
 
-async def test_the_chat_is_ready_to_write_in(chromium: Browser, tmp_path: Path) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+async def test_the_chat_is_ready_to_write_in(chromium: Browser, demo_door: Door) -> None:
+    async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         await expect(box(page)).to_be_focused()
         await expect(page.get_by_role("heading", level=2).first).to_be_visible()
@@ -28,21 +29,17 @@ async def test_the_chat_is_ready_to_write_in(chromium: Browser, tmp_path: Path) 
         await expect(send_button(page)).to_be_disabled()
 
 
-async def test_the_form_is_there_before_any_script(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        front_door(tmp_path, demo=True) as door,
-        visiting(chromium, door, java_script_enabled=False) as page,
-    ):
+async def test_the_form_is_there_before_any_script(chromium: Browser, demo_door: Door) -> None:
+    async with visiting(chromium, demo_door, java_script_enabled=False) as page:
         await page.goto("/")
         await expect(box(page)).to_be_visible()
         await expect(page.get_by_text("What would you like to know?")).to_be_visible()
 
 
-async def test_a_touch_screen_keeps_its_keyboard_down(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        front_door(tmp_path, demo=True) as door,
-        visiting(chromium, door, viewport=PHONE, has_touch=True, is_mobile=True) as page,
-    ):
+async def test_a_touch_screen_keeps_its_keyboard_down(chromium: Browser, demo_door: Door) -> None:
+    async with visiting(
+        chromium, demo_door, viewport=PHONE, has_touch=True, is_mobile=True
+    ) as page:
         await open_chat(page)
         await expect(box(page)).not_to_be_focused()
 
@@ -129,8 +126,7 @@ async def test_stop_ends_the_upstream_call_and_freezes_the_text(
         await expect(answers(page)).to_contain_text("Half of")
         request = await upstream.request()
         await stop_button(page).click()
-        async with asyncio.timeout(1):
-            await request.left.wait()
+        await soon(request.left.wait())
         await expect(answers(page)).to_contain_text("Stopped.")
         await page.reload()
         await expect(answers(page)).to_contain_text("Half of")
@@ -138,12 +134,11 @@ async def test_stop_ends_the_upstream_call_and_freezes_the_text(
         await expect(answers(page)).not_to_contain_text("never")
 
 
-async def test_stop_in_the_queue_reaches_no_upstream(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS, max_concurrency=1) as door,
-        visiting(chromium, door) as page,
-    ):
+@pytest.mark.gateway(settings=GUESTS, max_concurrency=1)
+async def test_stop_in_the_queue_reaches_no_upstream(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with visiting(chromium, door) as page:
         answer, go = held("busy", then=("done",))
         upstream.plan(answer)
         async with door.stream("first"):
@@ -153,19 +148,16 @@ async def test_stop_in_the_queue_reaches_no_upstream(chromium: Browser, tmp_path
             await expect(status(page)).to_have_text(re.compile("Position 1 of 1"))
             await stop_button(page).click()
             await expect(answers(page)).to_contain_text("Stopped.")
-            async with asyncio.timeout(5):
-                while len(door.gateway.services.engine.jobs) > 1:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: len(door.gateway.services.engine.jobs) <= 1)
             go.set()
         assert len(upstream.requests) == 1
 
 
-async def test_the_place_in_the_queue_is_told(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS, max_concurrency=1) as door,
-        visiting(chromium, door) as page,
-    ):
+@pytest.mark.gateway(settings=GUESTS, max_concurrency=1)
+async def test_the_place_in_the_queue_is_told(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with visiting(chromium, door) as page:
         answer, go = held("busy", then=("done",))
         upstream.plan(answer)
         async with door.stream("first"):

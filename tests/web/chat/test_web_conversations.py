@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, expect
-from support.browsing.browser import _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import (
     answers,
     begin_anew,
@@ -26,7 +26,7 @@ from support.browsing.chat_page import (
 )
 from support.browsing.chatting import chatting
 from support.fakes.upstream import stream_of
-from support.front_door import front_door
+from support.front_door import Door
 
 
 async def test_regenerating_keeps_the_old_version(chromium: Browser, tmp_path: Path) -> None:
@@ -251,9 +251,9 @@ async def take_in(page: Page, export: bytes) -> None:
     ],
 )
 async def test_a_damaged_import_changes_nothing(
-    chromium: Browser, tmp_path: Path, export: bytes, told: str
+    chromium: Browser, demo_door: Door, export: bytes, told: str
 ) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+    async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         await take_in(page, export)
         alert = page.get_by_role("alert")
@@ -289,8 +289,10 @@ async def test_what_an_import_leaves_out_or_garbles_is_filled_in(
         await expect(text_of_answer(page)).to_have_text(["That.", "Answer 1."])
 
 
-async def test_a_conversation_of_another_browser_is_told(chromium: Browser, tmp_path: Path) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+async def test_a_conversation_of_another_browser_is_told(
+    chromium: Browser, demo_door: Door
+) -> None:
+    async with visiting(chromium, demo_door) as page:
         await open_chat(page, "/c/c_unknown")
         await expect(page.get_by_role("alert")).to_contain_text("not in this browser")
         await expect(box(page)).to_be_visible()
@@ -298,9 +300,9 @@ async def test_a_conversation_of_another_browser_is_told(chromium: Browser, tmp_
 
 
 async def test_a_thousand_conversations_are_listed_and_searched(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, demo_door: Door
 ) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+    async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         await page.evaluate("""async () => {
           const db = await new Promise((resolve) => {
@@ -346,9 +348,9 @@ async def test_a_refused_version_leaves_the_one_that_was_shown(
 
 
 async def test_the_last_words_of_a_draft_are_kept_by_whoever_leaves_at_once(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, demo_door: Door
 ) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+    async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         await box(page).fill("quick words")
         await page.reload()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from playwright.async_api import Browser, FilePayload, Locator, Page, expect
-from support.browsing.browser import _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import box, send_button
 from support.browsing.chatting import GUESTS, chatting
 from support.fakes.upstream import FakeUpstream
-from support.front_door import front_door
+from support.front_door import Door, front_door
 from support.inputs.pictures import PNG
 
 MOST = 10 * 1024 * 1024
@@ -51,9 +51,9 @@ async def hand_over(page: Page, how: str, name: str, size: int, kind: str = "tex
 
 
 async def test_files_come_by_three_ways_and_go_by_keyboard(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, demo_door: Door
 ) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+    async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         await picker(page).set_input_files([image()])
         await expect(page.get_by_role("img", name="dot.png")).to_be_visible()
@@ -68,9 +68,9 @@ async def test_files_come_by_three_ways_and_go_by_keyboard(
 
 
 async def test_a_byte_too_many_is_refused_at_once_by_every_way(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, demo_door: Door
 ) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+    async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         for how in ("pick", "drop", "paste"):
             await hand_over(page, how, f"{how}.txt", MOST + 1)
@@ -83,8 +83,8 @@ async def test_a_byte_too_many_is_refused_at_once_by_every_way(
         await expect(page.locator(".box .file")).to_have_count(1)
 
 
-async def test_an_image_needs_a_model_that_takes_images(chromium: Browser, tmp_path: Path) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+async def test_an_image_needs_a_model_that_takes_images(chromium: Browser, demo_door: Door) -> None:
+    async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         await picker(page).set_input_files([image()])
         await expect(page.get_by_text("GLM 4.5 takes no images.")).to_be_visible()
@@ -94,9 +94,7 @@ async def test_an_image_needs_a_model_that_takes_images(chromium: Browser, tmp_p
         await expect(send_button(page)).to_be_enabled()
         await page.keyboard.press("Tab")
         await send_button(page).click()
-        await expect(page.get_by_role("article", name="Assistant")).to_contain_text(
-            "You attached", timeout=20_000
-        )
+        await expect(page.get_by_role("article", name="Assistant")).to_contain_text("You attached")
         await expect(page.get_by_role("article", name="You").get_by_role("img")).to_be_visible()
 
 
@@ -113,8 +111,8 @@ async def test_text_files_are_read_by_the_model(chromium: Browser, tmp_path: Pat
         assert parts[1] == {"type": "text", "text": "Read this"}
 
 
-async def test_the_model_is_chosen_by_keyboard(chromium: Browser, tmp_path: Path) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+async def test_the_model_is_chosen_by_keyboard(chromium: Browser, demo_door: Door) -> None:
+    async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         await page.get_by_role("button", name="Model: GLM 4.5").focus()
         await page.keyboard.press("Enter")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
-from support.browsing.browser import PHONE, _chromium, open_chat, visiting  # noqa: F401
+from support.browsing.browser import PHONE, open_chat, visiting
 from support.browsing.markdown_corpus import HOSTILE, SAMPLES
 from support.fakes.upstream import FakeUpstream, stream_of
-from support.front_door import front_door
+from support.front_door import Door, front_door
 from support.inputs.pictures import PNG
 
 from webui.shell.assets import packaged_assets
@@ -89,7 +89,7 @@ def cuttings(text: str) -> list[list[int]]:
     ]
 
 
-@pytest.mark.time_limit(120)
+@pytest.mark.time_limit(240)
 async def test_a_text_that_grows_ends_as_the_whole_would(page: Page) -> None:
     for text in SAMPLES:
         wanted = await whole(page, text)
@@ -227,13 +227,11 @@ async def test_links_open_apart_and_say_where_they_go(page: Page) -> None:
     assert await link.evaluate(content) == '"example.org"'
 
 
-async def test_code_is_copied_exactly_however_wide(chromium: Browser, tmp_path: Path) -> None:
+async def test_code_is_copied_exactly_however_wide(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
     code = f"def f():\n\treturn '  <&>'\n{'long_name ' * 200}\n"
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door, viewport=PHONE, permissions=CLIPBOARD) as page,
-    ):
+    async with visiting(chromium, door, viewport=PHONE, permissions=CLIPBOARD) as page:
         upstream.plan(stream_of([f"Look:\n\n```python\n{code}```\n"]))
         await open_chat(page)
         await page.get_by_role("textbox", name="Message").fill("Hi")
@@ -256,13 +254,13 @@ async def test_code_is_copied_exactly_however_wide(chromium: Browser, tmp_path: 
         assert await page.evaluate("() => document.documentElement.scrollWidth") == PHONE["width"]
 
 
-async def test_copying_works_on_plain_http(chromium: Browser, tmp_path: Path) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
-        await open_chat(page, f"http://roxy.test:{door.port}/")
+async def test_copying_works_on_plain_http(chromium: Browser, demo_door: Door) -> None:
+    async with visiting(chromium, demo_door) as page:
+        await open_chat(page, f"http://roxy.test:{demo_door.port}/")
         assert await page.evaluate("() => isSecureContext") is False
         await page.get_by_role("textbox", name="Message").fill("Hello")
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("status").last).to_contain_text("complete", timeout=25_000)
+        await expect(page.get_by_role("status").last).to_contain_text("complete")
         await page.get_by_role("button", name="Copy code").first.click()
         done = page.get_by_role("button", name="Copied").or_(page.get_by_text("Press Ctrl+C"))
         await expect(done.first).to_be_visible()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from playwright.async_api import Browser, expect
-from support.browsing.browser import PHONE, _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.browser import open_chat, say
 from support.browsing.chat_page import (
     answers,
     begin_anew,

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from playwright.async_api import Browser, Locator, Page, Route, expect
-from support.browsing.browser import _chromium, open_chat, say, tab, visiting  # noqa: F401
+from support.browsing.browser import open_chat, say, tab
 from support.browsing.chat_page import (
     answers,
     begin_anew,

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pytest
 from playwright.async_api import Browser, Page, expect
 from support.browsing.axe import violations
-from support.browsing.browser import READY, _chromium, visiting  # noqa: F401
+from support.browsing.browser import READY, visiting
 from support.browsing.owner_pages import is_page
 from support.fakes.upstream import (
     USAGE,
@@ -33,6 +33,7 @@ from support.fakes.upstream import (
 from support.front_door import MODEL, OWNER, Door, bearer, front_door
 from support.plain_http import ask, request
 from support.visitors import Browser as Visitor
+from support.waiting import PATIENCE_S
 
 from server.api.routes import ROUTES
 from server.config.settings import SHORT_VARIABLES, describe_settings
@@ -421,13 +422,9 @@ def runner(page: Page, name: str = "chat") -> Any:
 
 
 async def test_a_guest_runs_an_example_and_reads_what_it_used(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, upstream: FakeUpstream, door: Door
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with visiting(chromium, door) as page:
         go = asyncio.Event()
         begun, *rest = events_of(["Water"], usage=None, finish=None, done=False)
         upstream.plan(
@@ -450,12 +447,10 @@ async def test_a_guest_runs_an_example_and_reads_what_it_used(
         await expect(runner(page, "models")).to_contain_text("200: 5 models")
 
 
-async def test_stop_stops_the_upstream(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door) as page,
-    ):
+async def test_stop_stops_the_upstream(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with visiting(chromium, door) as page:
         upstream.plan(streaming(events_of(["Water"], finish=None, done=False), end="hang"))
         await open_docs(page)
         frame = runner(page)
@@ -463,32 +458,28 @@ async def test_stop_stops_the_upstream(chromium: Browser, tmp_path: Path) -> Non
         await expect(frame.locator(".answer")).to_have_text("Water")
         await frame.get_by_role("button", name="Stop").click()
         await expect(frame).to_contain_text("Stopped")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await upstream.requests[0].left.wait()
         await expect(frame.get_by_role("button", name="Run")).to_be_focused()
 
 
-async def test_leaving_the_page_stops_what_it_runs(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door) as page,
-    ):
+async def test_leaving_the_page_stops_what_it_runs(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with visiting(chromium, door) as page:
         upstream.plan(streaming(events_of(["Water"], finish=None, done=False), end="hang"))
         await open_docs(page)
         await runner(page).get_by_role("button", name="Run").click()
         await expect(runner(page).locator(".answer")).to_have_text("Water")
         await page.goto("/login")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await upstream.requests[0].left.wait()
 
 
-async def test_a_refusal_is_told_in_words(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door, expected=("429", "503")) as page,
-    ):
+async def test_a_refusal_is_told_in_words(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with visiting(chromium, door, expected=("429", "503")) as page:
         upstream.plan(refusal(429, headers={"Retry-After": "17"}))
         await open_docs(page)
         frame = runner(page)
@@ -536,7 +527,7 @@ async def test_nothing_is_wider_than_the_screen(
         assert outside == []
 
 
-@pytest.mark.time_limit(60)
+@pytest.mark.time_limit(240)
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360)])
 async def test_axe_finds_nothing(
     chromium: Browser, tmp_path: Path, scheme: Literal["light", "dark"], width: int

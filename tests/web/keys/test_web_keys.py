@@ -18,6 +18,7 @@ from msgspec import structs
 from support.fakes.upstream import FakeUpstream
 from support.front_door import MODEL, OWNER, Door, front_door
 from support.visitors import Browser
+from support.waiting import PATIENCE_S
 
 SECRET = re.compile(r"roxy_[0-9A-Za-z]{38}")
 HOSTILE = (
@@ -321,7 +322,7 @@ async def test_the_export_is_what_the_file_holds(door: Door, owner: Browser) -> 
     (key,) = answer.json()["keys"]
     assert key["id"] == made["id"] and made["key"] not in answer.text
     file = Path(door.gateway.services.config.server.data_dir) / "api-keys.json"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not (kept := json.loads(file.read_text())["keys"]):
             await asyncio.sleep(0.02)  # a thread writes it; there is no event to wait for
     assert kept == [key]

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, Locator, Page, Route, expect
 from support.browsing.axe import violations
-from support.browsing.browser import PHONE, _chromium, visiting  # noqa: F401
+from support.browsing.browser import PHONE, visiting
 from support.browsing.owner_pages import OUTSIDE
 from support.fakes.upstream import FakeUpstream
 from support.front_door import MODEL, OWNER, Door, front_door
@@ -254,7 +254,7 @@ async def test_a_session_that_has_ended_leads_to_the_sign_in_page(
         await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
-@pytest.mark.time_limit(60)
+@pytest.mark.time_limit(240)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
 async def test_axe_finds_nothing(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any, Literal
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 from support.browsing.axe import violations
-from support.browsing.browser import _chromium, visiting  # noqa: F401
+from support.browsing.browser import visiting
 from support.browsing.owner_pages import OUTSIDE
 from support.browsing.page_tables import PageTables
 from support.fakes.upstream import FakeUpstream
 from support.front_door import OWNER, Door, bearer, front_door
-from support.kept import SOON_S, Reading, ask, code_of, held_after
+from support.kept import Reading, ask, code_of, held_after
 from support.visitors import Browser as PlainBrowser
+from support.waiting import soon
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
 UPDATES = {"X-Roxy-Queue-Updates": "true"}
@@ -98,15 +98,14 @@ async def test_a_key_may_be_called_anything(tmp_path: Path) -> None:
         assert "<script>alert" not in page.text and "<img" not in page.text
 
 
-async def test_an_idle_gateway_says_so_and_the_demo_is_labelled(tmp_path: Path) -> None:
-    async with front_door(tmp_path, demo=True) as door:
-        browser = PlainBrowser(door)
-        await browser.sign_in(OWNER)
-        page = await browser.open("/live")
-        assert "Nothing runs and nothing waits." in page.text
-        (models,) = PageTables(page.text).tables
-        assert models[1] == ["zai/glm-4.5", "idle, room for 64", "0", "none"]
-        assert ["demo", "idle, room for 64", "", ""] in models[2:]
+async def test_an_idle_gateway_says_so_and_the_demo_is_labelled(demo_door: Door) -> None:
+    browser = PlainBrowser(demo_door)
+    await browser.sign_in(OWNER)
+    page = await browser.open("/live")
+    assert "Nothing runs and nothing waits." in page.text
+    (models,) = PageTables(page.text).tables
+    assert models[1] == ["zai/glm-4.5", "idle, room for 64", "0", "none"]
+    assert ["demo", "idle, room for 64", "", ""] in models[2:]
 
 
 async def test_only_the_owner_sees_it_and_stops(tmp_path: Path) -> None:
@@ -132,7 +131,7 @@ async def test_a_plain_form_stops_a_running_request_and_a_waiting_one(tmp_path: 
         for one in (waiting, running, running):  # what has ended is as good as stopped
             answer = await browser.submit(f"/live/{one.id}/stop")
             assert (answer.status_code, answer.headers["location"]) == (303, "/live")
-        await asyncio.wait_for(upstream.requests[0].left.wait(), SOON_S)
+        await soon(upstream.requests[0].left.wait())
         for one in (waiting, running):
             assert code_of((await one.finish())[-1]) == "stopped"
         await upstream.request(1)
@@ -151,14 +150,11 @@ async def test_a_form_of_another_site_stops_nothing(tmp_path: Path) -> None:
         assert len(door.gateway.services.engine.jobs) == 3
 
 
+@pytest.mark.gateway(max_concurrency=1)
 async def test_the_page_follows_what_happens_and_stop_ends_it(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, upstream: FakeUpstream, door: Door
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, max_concurrency=1) as door,
-        owner_at(chromium, door) as page,
-    ):
+    async with owner_at(chromium, door) as page:
         await expect(page.get_by_text("Nothing runs and nothing waits.")).to_be_visible()
         answer, _gate = held_after(4)
         upstream.plan(answer)
@@ -173,7 +169,7 @@ async def test_the_page_follows_what_happens_and_stop_ends_it(
                 await expect(rows(page)).to_have_count(1)
                 assert code_of((await waiting.finish())[-1]) == "stopped"
             await stop_of(page, running).click()
-            await asyncio.wait_for(upstream.requests[0].left.wait(), SOON_S)
+            await soon(upstream.requests[0].left.wait())
             await expect(rows(page)).to_have_count(0)
             await expect(page.get_by_role("status")).to_have_text("Nothing runs any more")
         assert len(upstream.requests) == 1
@@ -216,8 +212,8 @@ async def stop_in(door: Door, reading: Reading) -> None:
     door.gateway.services.engine.jobs[reading.id].cancel()
 
 
-async def test_an_ended_session_is_told(chromium: Browser, tmp_path: Path) -> None:
-    async with front_door(tmp_path) as door, owner_at(chromium, door) as page:
+async def test_an_ended_session_is_told(chromium: Browser, door: Door) -> None:
+    async with owner_at(chromium, door) as page:
         await page.context.clear_cookies()
         await expect(page.get_by_text("Your session has ended.").first).to_be_visible()
 

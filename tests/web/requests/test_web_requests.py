@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 from typing import Literal
 
 import pytest
 from msgspec import structs
 from playwright.async_api import Browser, expect
 from support.browsing.axe import violations
-from support.browsing.browser import _chromium, visiting  # noqa: F401
+from support.browsing.browser import visiting
 from support.browsing.owner_pages import EVIL, combo, opened, sign_in
 from support.browsing.page_tables import number
 from support.builders.rows import a_row
 from support.fakes.upstream import USAGE, FakeUpstream, completion, refusal, stream_of
-from support.front_door import MODEL, front_door
+from support.front_door import MODEL, Door
 from support.kept import ask, held_after
 
 from server.store.rows import Batch
@@ -24,73 +23,70 @@ from workers.money import exactly
 from workers.run.job import Attempt
 
 
-async def test_the_list_tells_what_the_database_holds(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        made = await door.mint_key(EVIL)
-        await door.chat(key=made["key"])
-        upstream.plan(completion(usage=None), refusal(500))
-        await door.chat()
-        await door.chat()
-        rows = await door.usage_rows(3)
-        page = await opened(door, "/requests")
-        (shown,) = page.tables
-        failed, estimated, plain = shown[1:]
-        assert failed[1:4] == ["Owner", MODEL, f"Failed {rows[0].http_status}"]
-        assert failed[4:6] == ["\N{EN DASH}"] * 2
-        assert estimated[4].startswith("≈") and number(estimated[4]) == rows[1].prompt_tokens
-        assert plain[1:6] == [EVIL, MODEL, "Finished", "11", "7"]
-        assert plain[6] == "<$0.0001"
-        assert f"/requests/{rows[2].request_id}" in (await door.get("/requests")).text
+async def test_the_list_tells_what_the_database_holds(upstream: FakeUpstream, door: Door) -> None:
+    made = await door.mint_key(EVIL)
+    await door.chat(key=made["key"])
+    upstream.plan(completion(usage=None), refusal(500))
+    await door.chat()
+    await door.chat()
+    rows = await door.usage_rows(3)
+    page = await opened(door, "/requests")
+    (shown,) = page.tables
+    failed, estimated, plain = shown[1:]
+    assert failed[1:4] == ["Owner", MODEL, f"Failed {rows[0].http_status}"]
+    assert failed[4:6] == ["\N{EN DASH}"] * 2
+    assert estimated[4].startswith("≈") and number(estimated[4]) == rows[1].prompt_tokens
+    assert plain[1:6] == [EVIL, MODEL, "Finished", "11", "7"]
+    assert plain[6] == "<$0.0001"
+    assert f"/requests/{rows[2].request_id}" in (await door.get("/requests")).text
 
 
-async def test_filters_and_older_pages_are_in_the_address(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as door:
-        now = time.time()
-        rows = [
-            a_row(n, at=now - 200 + n, key_id="guest", status="failed" if n % 2 else "finished")
-            for n in range(120)
-        ]
-        await door.gateway.services.store.record(Batch(rows=rows))
-        path: str | None = "/requests?key=guest&model=zai/glm-4.5&status=failed"
-        seen: list[str] = []
-        while path:
-            text = (await door.get(path)).text
-            seen += re.findall(r'title="(req_\d+)"', text)
-            assert '<option value="failed" selected>' in text
-            assert '<option value="guest" selected>Guests' in text
-            path = (await opened(door, path)).links.get("Older")
-        assert seen == [f"req_{n}" for n in range(119, 0, -2)]
-        assert "Newest" in (await opened(door, "/requests?before=50")).links
-        beyond = await door.get("/requests?before=1")
-        assert "There is nothing older." in beyond.text
-        none = await door.get("/requests?model=no/such")
-        assert "No request on record is like that." in none.text
+async def test_filters_and_older_pages_are_in_the_address(door: Door) -> None:
+    now = time.time()
+    rows = [
+        a_row(n, at=now - 200 + n, key_id="guest", status="failed" if n % 2 else "finished")
+        for n in range(120)
+    ]
+    await door.gateway.services.store.record(Batch(rows=rows))
+    path: str | None = "/requests?key=guest&model=zai/glm-4.5&status=failed"
+    seen: list[str] = []
+    while path:
+        text = (await door.get(path)).text
+        seen += re.findall(r'title="(req_\d+)"', text)
+        assert '<option value="failed" selected>' in text
+        assert '<option value="guest" selected>Guests' in text
+        path = (await opened(door, path)).links.get("Older")
+    assert seen == [f"req_{n}" for n in range(119, 0, -2)]
+    assert "Newest" in (await opened(door, "/requests?before=50")).links
+    beyond = await door.get("/requests?before=1")
+    assert "There is nothing older." in beyond.text
+    none = await door.get("/requests?model=no/such")
+    assert "No request on record is like that." in none.text
 
 
-async def test_one_request_is_told_in_full(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        usage = USAGE | {
-            "prompt_tokens_details": {"cached_tokens": 5},
-            "completion_tokens_details": {"reasoning_tokens": 3},
-        }
-        upstream.plan(stream_of(["Hel", "lo"], usage=usage))
-        made = await door.mint_key(EVIL)
-        await door.stream_text(key=made["key"])
-        (row,) = await door.usage_rows()
-        text = (await door.get(f"/requests/{row.request_id}")).text
-        for name, value in {
-            "Tokens in": "11", "of these cached": "5", "Tokens out": "7", "of these reasoning": "3",
-            "Deployment": row.deployment, "Answer": "streamed",
-            "Cost": exactly(row.cost_microusd),
-        }.items():  # fmt: skip
-            assert f"<dt>{name}</dt><dd>{value}</dd>" in text, name
-        page = await opened(door, f"/requests/{row.request_id}")
-        assert [phase[0] for phase in page.tables[0][1:]] == [
-            "Queued", "First token", "Writing", "Together",
-        ]  # fmt: skip
-        assert page.links[EVIL] == f"/requests?key={made['id']}"
-        assert page.links[MODEL] == "/requests?model=test%2Fone"
-        assert "<script>" not in text
+async def test_one_request_is_told_in_full(upstream: FakeUpstream, door: Door) -> None:
+    usage = USAGE | {
+        "prompt_tokens_details": {"cached_tokens": 5},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+    upstream.plan(stream_of(["Hel", "lo"], usage=usage))
+    made = await door.mint_key(EVIL)
+    await door.stream_text(key=made["key"])
+    (row,) = await door.usage_rows()
+    text = (await door.get(f"/requests/{row.request_id}")).text
+    for name, value in {
+        "Tokens in": "11", "of these cached": "5", "Tokens out": "7", "of these reasoning": "3",
+        "Deployment": row.deployment, "Answer": "streamed",
+        "Cost": exactly(row.cost_microusd),
+    }.items():  # fmt: skip
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in text, name
+    page = await opened(door, f"/requests/{row.request_id}")
+    assert [phase[0] for phase in page.tables[0][1:]] == [
+        "Queued", "First token", "Writing", "Together",
+    ]  # fmt: skip
+    assert page.links[EVIL] == f"/requests?key={made['id']}"
+    assert page.links[MODEL] == "/requests?model=test%2Fone"
+    assert "<script>" not in text
 
 
 TRIED = (
@@ -100,61 +96,60 @@ TRIED = (
 )
 
 
-async def test_what_was_tried_is_shown_on_the_line_of_the_whole_request(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as door:
-        evil = Attempt(EVIL, 5, 895, EVIL)
-        stopped = Attempt("zai/glm-4.5@openrouter", 100, 800, "cancelled")
-        await door.gateway.services.store.record(
-            Batch([a_row(1, attempts=TRIED), a_row(2), a_row(3, attempts=(evil, stopped))])
-        )
-        page = await opened(door, "/requests/req_1")
-        assert page.tables[1][1:] == [
-            ["zai/glm-4.5@vercel upstream_unavailable", "", "5 ms", "40 ms"],
-            ["zai/glm-4.5@deepinfra upstream_timeout", "", "45 ms", "300 ms"],
-            ["zai/glm-4.5@openrouter Answered", "", "346 ms", "554 ms"],
-        ]
-        text = (await door.get("/requests/req_1")).text
-        bars = re.findall(r'<rect class="(\w+)" x="([\d.]+)%" width="([\d.]+)%"', text)[-3:]
-        assert bars == [
-            ("failed", "0.56", "4.44"), ("failed", "5.00", "33.33"), ("writing", "38.44", "61.56"),
-        ]  # fmt: skip
-        assert len((await opened(door, "/requests/req_2")).tables) == 1, "nothing to tell"
-        page = await opened(door, "/requests/req_3")
-        assert [row[0] for row in page.tables[1][1:]] == [
-            f"{EVIL} {EVIL}",
-            "zai/glm-4.5@openrouter Stopped",
-        ]
-        assert "<script>" not in (await door.get("/requests/req_3")).text
+async def test_what_was_tried_is_shown_on_the_line_of_the_whole_request(door: Door) -> None:
+    evil = Attempt(EVIL, 5, 895, EVIL)
+    stopped = Attempt("zai/glm-4.5@openrouter", 100, 800, "cancelled")
+    await door.gateway.services.store.record(
+        Batch([a_row(1, attempts=TRIED), a_row(2), a_row(3, attempts=(evil, stopped))])
+    )
+    page = await opened(door, "/requests/req_1")
+    assert page.tables[1][1:] == [
+        ["zai/glm-4.5@vercel upstream_unavailable", "", "5 ms", "40 ms"],
+        ["zai/glm-4.5@deepinfra upstream_timeout", "", "45 ms", "300 ms"],
+        ["zai/glm-4.5@openrouter Answered", "", "346 ms", "554 ms"],
+    ]
+    text = (await door.get("/requests/req_1")).text
+    bars = re.findall(r'<rect class="(\w+)" x="([\d.]+)%" width="([\d.]+)%"', text)[-3:]
+    assert bars == [
+        ("failed", "0.56", "4.44"), ("failed", "5.00", "33.33"), ("writing", "38.44", "61.56"),
+    ]  # fmt: skip
+    assert len((await opened(door, "/requests/req_2")).tables) == 1, "nothing to tell"
+    page = await opened(door, "/requests/req_3")
+    assert [row[0] for row in page.tables[1][1:]] == [
+        f"{EVIL} {EVIL}",
+        "zai/glm-4.5@openrouter Stopped",
+    ]
+    assert "<script>" not in (await door.get("/requests/req_3")).text
 
 
-async def test_a_client_may_name_requests_as_it_likes(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        async with door.stream(headers={"X-Request-Id": "a:b..c_d-1.2"}) as response:
-            await response.aread()
-        await door.usage_rows()
-        hostile = a_row(1, at=time.time(), request_id="../login?x=1&y#\"'<b>", status="<i>odd")
-        await door.gateway.services.store.record(Batch(rows=[hostile]))
-        text = (await door.get("/requests")).text
-        assert "<b>" not in text and "<i>" not in text
-        for path in re.findall(r'href="(/requests/[^"]+)"', text):
-            answer = await door.get(path)
-            assert answer.status_code == 200 and "<b>" not in answer.text, path
+async def test_a_client_may_name_requests_as_it_likes(door: Door) -> None:
+    async with door.stream(headers={"X-Request-Id": "a:b..c_d-1.2"}) as response:
+        await response.aread()
+    await door.usage_rows()
+    hostile = a_row(1, at=time.time(), request_id="../login?x=1&y#\"'<b>", status="<i>odd")
+    await door.gateway.services.store.record(Batch(rows=[hostile]))
+    text = (await door.get("/requests")).text
+    assert "<b>" not in text and "<i>" not in text
+    for path in re.findall(r'href="(/requests/[^"]+)"', text):
+        answer = await door.get(path)
+        assert answer.status_code == 200 and "<b>" not in answer.text, path
 
 
-async def test_an_unknown_request_is_a_page_that_says_why(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        answer = await door.get("/requests/req_nope")
+async def test_an_unknown_request_is_a_page_that_says_why(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    answer = await door.get("/requests/req_nope")
+    assert answer.status_code == 404
+    assert "Requests stay on record for 90 days." in answer.text
+    held, gate = held_after(2)
+    upstream.plan(held)
+    async with ask(door) as running:
+        await running.read(2)
+        answer = await door.get(f"/requests/{running.id}")
         assert answer.status_code == 404
-        assert "Requests stay on record for 90 days." in answer.text
-        held, gate = held_after(2)
-        upstream.plan(held)
-        async with ask(door) as running:
-            await running.read(2)
-            answer = await door.get(f"/requests/{running.id}")
-            assert answer.status_code == 404
-            assert "has not ended yet" in answer.text
-            gate.set()
-            await running.finish()
+        assert "has not ended yet" in answer.text
+        gate.set()
+        await running.finish()
 
 
 @pytest.mark.parametrize(
@@ -169,26 +164,21 @@ async def test_an_unknown_request_is_a_page_that_says_why(tmp_path: Path) -> Non
         "q=1",
     ],
 )
-async def test_a_parameter_that_is_none_is_told_on_a_page(tmp_path: Path, query: str) -> None:
-    async with front_door(tmp_path) as door:
-        answer = await door.get(f"/requests?{query}")
-        assert answer.status_code == 400
-        assert "<h1>400</h1>" in answer.text
+async def test_a_parameter_that_is_none_is_told_on_a_page(door: Door, query: str) -> None:
+    answer = await door.get(f"/requests?{query}")
+    assert answer.status_code == 400
+    assert "<h1>400</h1>" in answer.text
 
 
-async def test_an_empty_log_says_so(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as door:
-        text = (await door.get("/requests")).text
-        assert "No requests yet." in text and "<table" not in text
+async def test_an_empty_log_says_so(door: Door) -> None:
+    text = (await door.get("/requests")).text
+    assert "No requests yet." in text and "<table" not in text
 
 
 async def test_from_the_filter_to_a_request_and_back_by_keyboard(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, door: Door
 ) -> None:
-    async with (
-        front_door(tmp_path) as door,
-        visiting(chromium, door, java_script_enabled=False) as page,
-    ):
+    async with visiting(chromium, door, java_script_enabled=False) as page:
         rows = [a_row(n, key_id=key_id) for n, key_id in enumerate(("owner", "guest", "owner"))]
         await door.gateway.services.store.record(Batch(rows=rows))
         await sign_in(page, "/requests")
@@ -214,13 +204,12 @@ async def test_from_the_filter_to_a_request_and_back_by_keyboard(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 async def test_axe_finds_nothing(
-    chromium: Browser, tmp_path: Path, scheme: Literal["light", "dark"], width: int
+    chromium: Browser, door: Door, scheme: Literal["light", "dark"], width: int
 ) -> None:
     size = {"width": width, "height": 800}
-    async with (
-        front_door(tmp_path) as door,
-        visiting(chromium, door, color_scheme=scheme, viewport=size, expected=("404",)) as page,
-    ):
+    async with visiting(
+        chromium, door, color_scheme=scheme, viewport=size, expected=("404",)
+    ) as page:
         await sign_in(page, "/requests")
         assert await violations(page) == [], "empty"
         endings = ("finished", "cancelled", "failed", "cut", "refused")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.async_api import Browser, Page, expect
 from support.browsing.axe import violations
-from support.browsing.browser import READY, _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.browser import READY, open_chat, say, visiting
 from support.browsing.chat_page import answers, box, held, status, stop_button, text_of_answer
 from support.browsing.chatting import GUESTS, chatting
 from support.browsing.owner_pages import OUTSIDE
 from support.fakes.upstream import USAGE, FakeUpstream, chunk, event, stream_of, streaming
-from support.front_door import OWNER, front_door
+from support.front_door import OWNER, Door
+
+from webui.page_routes import page_rules
 
 RICH = (
     """### Heading
@@ -43,20 +46,21 @@ def f(x):
 SIZES = {"wide": (1280, 860), "phone": (360, 740), "zoomed": (640, 430)}
 
 
-@pytest.mark.time_limit(90)
+@pytest.mark.time_limit(240)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.gateway(settings=GUESTS)
 async def test_axe_finds_nothing_in_the_chat(
-    chromium: Browser, tmp_path: Path, scheme: Literal["light", "dark"], size: str
+    chromium: Browser,
+    upstream: FakeUpstream,
+    door: Door,
+    scheme: Literal["light", "dark"],
+    size: str,
 ) -> None:
     width, height = SIZES[size]
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(
-            chromium, door, color_scheme=scheme, viewport={"width": width, "height": height}
-        ) as page,
-    ):
+    async with visiting(
+        chromium, door, color_scheme=scheme, viewport={"width": width, "height": height}
+    ) as page:
         answer, go = held(RICH)
         cut = streaming([event(chunk("Half"))], end="cut")
         upstream.plan(stream_of([{"reasoning_content": "hm"}, RICH], usage=USAGE), cut, answer)
@@ -90,26 +94,28 @@ async def sign_in(page: Page) -> None:
     await page.locator(READY).wait_for(state="attached")
 
 
-PAGES = ("/no/such/page", "/docs", "/keys", "/usage", "/requests", "/live")
+PAGES = ("/no/such/page", "/docs", "/keys", "/keys/new", "/usage", "/requests", "/live")
 
 
-@pytest.mark.time_limit(90)
+def test_every_page_with_a_plain_address_is_checked() -> None:
+    plain = {pattern for pattern, *_ in page_rules(None) if re.fullmatch(r"/[a-z/]*", pattern)}
+    assert plain - {"/logout", "/keys/export"} <= {"/", "/login", *PAGES}
+
+
+@pytest.mark.time_limit(240)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 async def test_axe_finds_nothing_on_the_other_pages(
-    chromium: Browser, tmp_path: Path, scheme: Literal["light", "dark"], size: str
+    chromium: Browser, demo_door: Door, scheme: Literal["light", "dark"], size: str
 ) -> None:
     width, height = SIZES[size]
-    async with (
-        front_door(tmp_path, demo=True) as door,
-        visiting(
-            chromium,
-            door,
-            expected=("404", "401"),
-            color_scheme=scheme,
-            viewport={"width": width, "height": height},
-        ) as page,
-    ):
+    async with visiting(
+        chromium,
+        demo_door,
+        expected=("404", "401"),
+        color_scheme=scheme,
+        viewport={"width": width, "height": height},
+    ) as page:
         await page.goto("/login")
         assert await violations(page) == [], "signing in"
         await page.get_by_label("Key").fill("wrong")
@@ -117,24 +123,21 @@ async def test_axe_finds_nothing_on_the_other_pages(
         await expect(page.get_by_role("alert")).to_be_visible()
         assert await violations(page) == [], "a wrong key"
         await sign_in(page)
-        await door.mint_key("somebody")
+        await demo_door.mint_key("somebody")
         for path in PAGES:
             await page.goto(path)
             assert await violations(page) == [], path
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1440])
+@pytest.mark.gateway(settings=GUESTS)
 async def test_nothing_is_wider_than_the_screen(
-    chromium: Browser, tmp_path: Path, width: int
+    chromium: Browser, upstream: FakeUpstream, door: Door, width: int
 ) -> None:
     size = {"width": width, "height": 800}
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(
-            chromium, door, viewport=size, screen=size, is_mobile=width < 700, has_touch=width < 700
-        ) as page,
-    ):
+    async with visiting(
+        chromium, door, viewport=size, screen=size, is_mobile=width < 700, has_touch=width < 700
+    ) as page:
         upstream.plan(stream_of([RICH], usage=USAGE))
         await open_chat(page)
         for moment in ("empty", "answered"):
@@ -152,21 +155,18 @@ async def test_nothing_is_wider_than_the_screen(
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1440])
 async def test_the_way_in_is_not_wider_than_the_screen(
-    chromium: Browser, tmp_path: Path, width: int
+    chromium: Browser, demo_door: Door, width: int
 ) -> None:
     size = {"width": width, "height": 800}
-    async with (
-        front_door(tmp_path, demo=True) as door,
-        visiting(
-            chromium,
-            door,
-            expected=("401",),
-            viewport=size,
-            screen=size,
-            is_mobile=width < 700,
-            has_touch=width < 700,
-        ) as page,
-    ):
+    async with visiting(
+        chromium,
+        demo_door,
+        expected=("401",),
+        viewport=size,
+        screen=size,
+        is_mobile=width < 700,
+        has_touch=width < 700,
+    ) as page:
         await page.goto("/login")
         for moment in ("empty", "refused"):
             assert await page.evaluate("() => document.documentElement.scrollWidth") == width
@@ -193,16 +193,13 @@ FOCUS = """() => {
 }"""
 
 
-@pytest.mark.time_limit(90)
-async def test_the_focus_is_always_in_sight(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        front_door(tmp_path, demo=True) as door,
-        visiting(chromium, door, expected=("404",)) as page,
-    ):
+@pytest.mark.time_limit(240)
+async def test_the_focus_is_always_in_sight(chromium: Browser, demo_door: Door) -> None:
+    async with visiting(chromium, demo_door, expected=("404",)) as page:
         for path in ("/login", "/", *PAGES):
             if path == "/":
                 await sign_in(page)
-                await door.mint_key("somebody")
+                await demo_door.mint_key("somebody")
             await page.goto(path)
             stops = set()
             for _ in range(50):
@@ -277,9 +274,9 @@ async def test_escape_stops_and_shortcuts_work(chromium: Browser, tmp_path: Path
 
 
 async def test_the_theme_is_the_servers_from_the_first_pixel(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, demo_door: Door
 ) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+    async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         switch = page.get_by_role("button", name="Theme: system")
         await switch.click()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gzip
 import re
-from pathlib import Path
 
 import httpx
 import pytest
 from playwright.async_api import Browser, Response
-from support.browsing.browser import _chromium, open_chat, visiting  # noqa: F401
-from support.front_door import front_door
+from support.browsing.browser import open_chat, visiting
+from support.front_door import Door
 
 from webui.shell.assets import Assets, packaged_assets, without_comments
 from webui.shell.csp import POLICY
@@ -43,41 +42,38 @@ def test_comments_stay_at_home() -> None:
     assert without_comments(script) == lean
 
 
-async def test_assets_are_compressed_and_kept_for_ever(tmp_path: Path) -> None:
-    async with front_door(tmp_path, demo=True) as door:
-        path = packaged_assets().path("js/chat.js")
-        answer = await door.client.get(path, headers={"Accept-Encoding": "br, gzip;q=0.5"})
-        assert answer.status_code == 200
-        assert answer.headers["content-encoding"] == "gzip"
-        assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
-        assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
-        plain = await door.client.get(path, headers={"Accept-Encoding": "gzip;q=0"})
-        assert "content-encoding" not in plain.headers
-        assert plain.content == answer.content
+async def test_assets_are_compressed_and_kept_for_ever(demo_door: Door) -> None:
+    path = packaged_assets().path("js/chat.js")
+    answer = await demo_door.client.get(path, headers={"Accept-Encoding": "br, gzip;q=0.5"})
+    assert answer.status_code == 200
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    plain = await demo_door.client.get(path, headers={"Accept-Encoding": "gzip;q=0"})
+    assert "content-encoding" not in plain.headers
+    assert plain.content == answer.content
 
 
-async def test_a_phone_can_keep_the_chat_on_its_home_screen(tmp_path: Path) -> None:
-    async with front_door(tmp_path, demo=True) as door:
-        page = await door.client.get("/")
-        (path,) = re.findall(r'<link rel="manifest" href="([^"]+)"', page.text)
-        answer = await door.client.get(path)
-        assert answer.headers["content-type"] == "application/manifest+json"
-        manifest = answer.json()
-        assert manifest["start_url"] == "/" and manifest["display"] == "standalone"
-        (icon,) = manifest["icons"]
-        found = await door.client.get(httpx.URL(path).join(icon["src"]).path)
-        assert found.status_code == 200 and found.headers["content-type"] == icon["type"]
+async def test_a_phone_can_keep_the_chat_on_its_home_screen(demo_door: Door) -> None:
+    page = await demo_door.client.get("/")
+    (path,) = re.findall(r'<link rel="manifest" href="([^"]+)"', page.text)
+    answer = await demo_door.client.get(path)
+    assert answer.headers["content-type"] == "application/manifest+json"
+    manifest = answer.json()
+    assert manifest["start_url"] == "/" and manifest["display"] == "standalone"
+    (icon,) = manifest["icons"]
+    found = await demo_door.client.get(httpx.URL(path).join(icon["src"]).path)
+    assert found.status_code == 200 and found.headers["content-type"] == icon["type"]
 
 
 @pytest.mark.parametrize("path", ["js/none.js", "../pages.py", "js/", "js/%2e%2e/chat.js"])
-async def test_a_missing_asset_is_no_page(tmp_path: Path, path: str) -> None:
-    async with front_door(tmp_path, demo=True) as door:
-        build = packaged_assets().build
-        for at in (f"/static/{build}/{path}", f"/static/000000000000/{path}"):
-            head = f"GET {at} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-            answer = await door.raw(head.encode())
-            assert answer.startswith(b"HTTP/1.1 404")
-            assert b"<html" not in answer
+async def test_a_missing_asset_is_no_page(demo_door: Door, path: str) -> None:
+    build = packaged_assets().build
+    for at in (f"/static/{build}/{path}", f"/static/000000000000/{path}"):
+        head = f"GET {at} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answer = await demo_door.raw(head.encode())
+        assert answer.startswith(b"HTTP/1.1 404")
+        assert b"<html" not in answer
 
 
 @pytest.mark.parametrize(
@@ -89,39 +85,36 @@ async def test_a_missing_asset_is_no_page(tmp_path: Path, path: str) -> None:
     ],
 )
 async def test_a_client_with_a_wrong_base_url_is_told_the_right_one(
-    tmp_path: Path, method: str, path: str, accept: str
+    demo_door: Door, method: str, path: str, accept: str
 ) -> None:
-    async with front_door(tmp_path, demo=True) as door:
-        answer = await door.client.request(method, path, headers={"Accept": accept})
-        assert answer.status_code == 404
-        assert answer.json()["error"]["code"] == "not_found"
-        assert "/api/v1" in answer.json()["error"]["message"]
+    answer = await demo_door.client.request(method, path, headers={"Accept": accept})
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "not_found"
+    assert "/api/v1" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_browser_at_a_wrong_path_gets_a_page(tmp_path: Path, method: str) -> None:
-    async with front_door(tmp_path, demo=True) as door:
-        headers = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-        answer = await door.client.request(method, "/v1/models", headers=headers)
-        assert answer.status_code == 404
-        assert answer.headers["content-type"].startswith("text/html")
+async def test_a_browser_at_a_wrong_path_gets_a_page(demo_door: Door, method: str) -> None:
+    headers = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    answer = await demo_door.client.request(method, "/v1/models", headers=headers)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("text/html")
 
 
 @pytest.mark.parametrize("path", ["/", "/c/c_1", "/login", "/no/such/page"])
-async def test_every_page_has_the_policy_and_nothing_inline(tmp_path: Path, path: str) -> None:
-    async with front_door(tmp_path, demo=True) as door:
-        answer = await door.client.get(path)
-        assert answer.headers["content-security-policy"] == POLICY
-        assert answer.headers["cache-control"] == "no-store"
-        assert answer.headers["referrer-policy"] == "no-referrer"
-        assert not re.search(r"<style|\sstyle=|\son\w+=", answer.text)
-        assert re.findall(r"<script[^>]*>(?!</script>)", answer.text) == []
+async def test_every_page_has_the_policy_and_nothing_inline(demo_door: Door, path: str) -> None:
+    answer = await demo_door.client.get(path)
+    assert answer.headers["content-security-policy"] == POLICY
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert not re.search(r"<style|\sstyle=|\son\w+=", answer.text)
+    assert re.findall(r"<script[^>]*>(?!</script>)", answer.text) == []
 
 
 async def test_the_first_visit_is_light_and_the_second_loads_no_script(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, demo_door: Door
 ) -> None:
-    async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
+    async with visiting(chromium, demo_door) as page:
         answers: list[Response] = []
 
         def note(answer: Response) -> None:

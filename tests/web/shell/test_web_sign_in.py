@@ -6,12 +6,13 @@ import asyncio
 import re
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Browser, Page, expect
-from support.browsing.browser import _chromium, open_chat, say, visiting  # noqa: F401
+from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import answers, held, status, text_of_answer
 from support.browsing.chatting import GUESTS, chatting
 from support.fakes.upstream import USAGE, FakeUpstream, Pause, events_of, refusal, streaming
-from support.front_door import OWNER, front_door
+from support.front_door import OWNER, Door, front_door
 
 
 async def sign_in(page: Page, key: str) -> None:
@@ -22,12 +23,8 @@ async def sign_in(page: Page, key: str) -> None:
     await page.locator("html[data-ready]").wait_for(state="attached")
 
 
-async def test_a_key_holder_chats_on_their_own_limits(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door, expected=("403",)) as page,
-    ):
+async def test_a_key_holder_chats_on_their_own_limits(chromium: Browser, door: Door) -> None:
+    async with visiting(chromium, door, expected=("403",)) as page:
         made = await door.mint_key("Ada's laptop", limits={"requests_per_minute": 5})
         await sign_in(page, made["key"])
         await expect(page.get_by_text("Ada's laptop: 5 of 5 messages left")).to_be_visible()
@@ -48,12 +45,8 @@ async def test_a_key_holder_chats_on_their_own_limits(chromium: Browser, tmp_pat
         await expect(page.get_by_role("textbox", name="Message")).to_have_value("Still there?")
 
 
-async def test_the_owner_gets_to_the_record_of_an_answer(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door) as page,
-    ):
+async def test_the_owner_gets_to_the_record_of_an_answer(chromium: Browser, door: Door) -> None:
+    async with visiting(chromium, door) as page:
         await sign_in(page, OWNER)
         await expect(page.get_by_text("Signed in as the owner")).to_be_visible()
         await say(page, "Hi")
@@ -105,13 +98,11 @@ async def test_the_contact_with_the_provider_is_told(chromium: Browser, tmp_path
         await expect(text_of_answer(page)).to_have_text("So.")
 
 
+@pytest.mark.gateway(settings="[guests]\nenabled = false")
 async def test_where_guests_are_not_welcome_the_way_in_is_offered(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, demo_door: Door
 ) -> None:
-    async with (
-        front_door(tmp_path, demo=True, settings="[guests]\nenabled = false") as door,
-        visiting(chromium, door) as page,
-    ):
+    async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         welcome = page.get_by_role("region", name="What would you like to know?")
         await expect(welcome).to_contain_text("Guests are not welcome here")
@@ -120,20 +111,16 @@ async def test_where_guests_are_not_welcome_the_way_in_is_offered(
         await expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
         await page.get_by_role("button", name="Sign in").click()
         await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-        await page.get_by_label("Key").fill(await door.mint("ada"))
+        await page.get_by_label("Key").fill(await demo_door.mint("ada"))
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("textbox", name="Message")).to_have_value("hello?")
         await expect(page.get_by_role("button", name="Send", exact=True)).to_be_enabled()
 
 
 async def test_a_session_that_has_ended_is_told_in_plain_words(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, door: Door
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door, expected=("401",)) as page,
-    ):
+    async with visiting(chromium, door, expected=("401",)) as page:
         await sign_in(page, await door.mint("ada"))
         await page.context.clear_cookies()
         await say(page, "my words")
@@ -144,15 +131,11 @@ async def test_a_session_that_has_ended_is_told_in_plain_words(
         await expect(page.get_by_role("textbox", name="Message")).to_have_value("my words")
 
 
+@pytest.mark.gateway(settings="[guests]\nrequests_per_minute = 3\nrequests_per_day = 9")
 async def test_what_is_left_is_told_from_every_question_on(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, upstream: FakeUpstream, door: Door
 ) -> None:
-    limits = "[guests]\nrequests_per_minute = 3\nrequests_per_day = 9"
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=limits) as door,
-        visiting(chromium, door) as page,
-    ):
+    async with visiting(chromium, door) as page:
         answer, end = held("Begun")
         upstream.plan(answer)
         await open_chat(page)

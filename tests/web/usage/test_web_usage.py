@@ -7,19 +7,18 @@ import io
 import re
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.async_api import Browser, expect
 from support.browsing.axe import violations
-from support.browsing.browser import _chromium, visiting  # noqa: F401
+from support.browsing.browser import visiting
 from support.browsing.owner_pages import EVIL, combo, opened, sign_in
 from support.browsing.page_tables import number
 from support.builders.rows import a_row
 from support.fakes.upstream import USAGE, FakeUpstream, completion, refusal
-from support.front_door import MODEL, OWNER, Door, bearer, front_door
+from support.front_door import MODEL, OWNER, Door, bearer
 
 from server.accounting.usage_sums import add_up
 from server.store.rows import Batch
@@ -45,125 +44,117 @@ def days_ago(days: int) -> float:
     return time.time() - days * DAY_S
 
 
-async def test_totals_equal_the_database(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        await use(door, upstream)
-        rows = await door.usage_rows(6)
-        today = datetime.now(UTC).date()
-        days = await door.gateway.services.store.usage_by(
-            (today - timedelta(days=1)).isoformat(), today.isoformat()
-        )
-        (total,) = add_up(days, ())
-        for by in ("model", "key", "day"):
-            page = await opened(door, f"/usage?by={by}")
-            chart, ranking = page.tables
-            together = ranking[-1]
-            assert number(together[1]) == total.requests == len(rows)
-            assert number(together[2]) == total.failed == 1
-            assert number(together[3]) == sum(row.prompt_tokens or 0 for row in rows)
-            assert number(together[4]) == sum(row.completion_tokens or 0 for row in rows)
-            assert number(chart[-1][-1]) == len(rows)
-            for column in range(1, 5):
-                assert sum(number(row[column]) for row in ranking[1:-1]) == number(together[column])
-        text = (await door.get("/usage")).text
-        assert f'title="${total.cost_microusd / 1e6:.6f}"'.replace('0"', '"') in text
-        assert "1 failed (17 %)" in text and "≈ 1 request estimated" in text
+async def test_totals_equal_the_database(upstream: FakeUpstream, door: Door) -> None:
+    await use(door, upstream)
+    rows = await door.usage_rows(6)
+    today = datetime.now(UTC).date()
+    days = await door.gateway.services.store.usage_by(
+        (today - timedelta(days=1)).isoformat(), today.isoformat()
+    )
+    (total,) = add_up(days, ())
+    for by in ("model", "key", "day"):
+        page = await opened(door, f"/usage?by={by}")
+        chart, ranking = page.tables
+        together = ranking[-1]
+        assert number(together[1]) == total.requests == len(rows)
+        assert number(together[2]) == total.failed == 1
+        assert number(together[3]) == sum(row.prompt_tokens or 0 for row in rows)
+        assert number(together[4]) == sum(row.completion_tokens or 0 for row in rows)
+        assert number(chart[-1][-1]) == len(rows)
+        for column in range(1, 5):
+            assert sum(number(row[column]) for row in ranking[1:-1]) == number(together[column])
+    text = (await door.get("/usage")).text
+    assert f'title="${total.cost_microusd / 1e6:.6f}"'.replace('0"', '"') in text
+    assert "1 failed (17 %)" in text and "≈ 1 request estimated" in text
 
 
 @pytest.mark.parametrize("by", ["model", "key", "day"])
-async def test_the_csv_has_what_the_table_has(tmp_path: Path, by: str) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        made = await use(door, upstream)
-        page = await opened(door, f"/usage?days=7&by={by}&key={made['id']}&model={MODEL}")
-        link = page.links["CSV"]
-        assert parse_qs(urlsplit(link).query)["key"] == [made["id"]]
-        answer = await door.get(link)
-        told = [
-            (int(row["requests"]), int(row["prompt_tokens"]), int(row["completion_tokens"]))
-            for row in csv.DictReader(io.StringIO(answer.text))
-        ]
-        shown = [tuple(map(number, (row[1], row[3], row[4]))) for row in page.tables[1][1:-1]]
-        assert shown == told == [(3, 33, 21)]
+async def test_the_csv_has_what_the_table_has(upstream: FakeUpstream, door: Door, by: str) -> None:
+    made = await use(door, upstream)
+    page = await opened(door, f"/usage?days=7&by={by}&key={made['id']}&model={MODEL}")
+    link = page.links["CSV"]
+    assert parse_qs(urlsplit(link).query)["key"] == [made["id"]]
+    answer = await door.get(link)
+    told = [
+        (int(row["requests"]), int(row["prompt_tokens"]), int(row["completion_tokens"]))
+        for row in csv.DictReader(io.StringIO(answer.text))
+    ]
+    shown = [tuple(map(number, (row[1], row[3], row[4]))) for row in page.tables[1][1:-1]]
+    assert shown == told == [(3, 33, 21)]
 
 
-async def test_filters_choose_and_lead_on(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        made = await use(door, upstream)
-        by_key = await opened(door, "/usage?by=key")
-        assert {row[0] for row in by_key.tables[1][1:-1]} == {"Owner", EVIL}
-        assert by_key.links[EVIL] == f"/requests?key={made['id']}"
-        assert by_key.links["Owner"] == "/requests?key=owner"
-        of_owner = await opened(door, "/usage?key=owner")
-        assert number(of_owner.tables[1][-1][1]) == 3
-        assert of_owner.links[MODEL] == "/requests?model=test%2Fone"
-        by_day = await opened(door, "/usage?by=day&key=owner")
-        day = by_day.tables[1][1][0]
-        assert by_day.links[day] == f"/usage?start={day}&end={day}&key=owner"
-        gone = await door.get("/usage?model=no/such")
-        assert gone.status_code == 200 and "Nothing was used here" in gone.text
+async def test_filters_choose_and_lead_on(upstream: FakeUpstream, door: Door) -> None:
+    made = await use(door, upstream)
+    by_key = await opened(door, "/usage?by=key")
+    assert {row[0] for row in by_key.tables[1][1:-1]} == {"Owner", EVIL}
+    assert by_key.links[EVIL] == f"/requests?key={made['id']}"
+    assert by_key.links["Owner"] == "/requests?key=owner"
+    of_owner = await opened(door, "/usage?key=owner")
+    assert number(of_owner.tables[1][-1][1]) == 3
+    assert of_owner.links[MODEL] == "/requests?model=test%2Fone"
+    by_day = await opened(door, "/usage?by=day&key=owner")
+    day = by_day.tables[1][1][0]
+    assert by_day.links[day] == f"/usage?start={day}&end={day}&key=owner"
+    gone = await door.get("/usage?model=no/such")
+    assert gone.status_code == 200 and "Nothing was used here" in gone.text
 
 
-async def test_a_revoked_key_keeps_its_name_and_equal_names_are_told_apart(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
-        one, other = await door.mint_key("twin"), await door.mint_key("twin")
-        for made in (one, other):
-            await door.chat(key=made["key"])
-        await door.client.delete(f"/api/v1/keys/{one['id']}", headers=bearer(OWNER))
-        await door.usage_rows(2)
-        names = {row[0] for row in (await opened(door, "/usage?by=key")).tables[1][1:-1]}
-        assert names == {f"revoked twin ({one['redacted']})", f"twin ({other['redacted']})"}
+async def test_a_revoked_key_keeps_its_name_and_equal_names_are_told_apart(door: Door) -> None:
+    one, other = await door.mint_key("twin"), await door.mint_key("twin")
+    for made in (one, other):
+        await door.chat(key=made["key"])
+    await door.client.delete(f"/api/v1/keys/{one['id']}", headers=bearer(OWNER))
+    await door.usage_rows(2)
+    names = {row[0] for row in (await opened(door, "/usage?by=key")).tables[1][1:-1]}
+    assert names == {f"revoked twin ({one['redacted']})", f"twin ({other['redacted']})"}
 
 
-async def test_changes_are_against_the_same_number_of_days_before(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as door:
-        rows = [
-            a_row(n, at=days_ago(0 if n < 12 else 10), ttft_ms=100 if n < 12 else 200)
-            for n in range(12 + 8)
-        ]
-        await door.gateway.services.store.record(Batch(rows=rows))
-        text = (await door.get("/usage?days=7")).text
-        assert text.count("+50 % on the previous 7 days") == 3
-        assert "\N{MINUS SIGN}50 % on the previous 7 days" in text
-        assert "No data for the previous 90 days" in (await door.get("/usage?days=90")).text
+async def test_changes_are_against_the_same_number_of_days_before(door: Door) -> None:
+    rows = [
+        a_row(n, at=days_ago(0 if n < 12 else 10), ttft_ms=100 if n < 12 else 200)
+        for n in range(12 + 8)
+    ]
+    await door.gateway.services.store.record(Batch(rows=rows))
+    text = (await door.get("/usage?days=7")).text
+    assert text.count("+50 % on the 7 days before") == 3
+    assert "\N{MINUS SIGN}50 % on the 7 days before" in text
+    assert "None in the 90 days before" in (await door.get("/usage?days=90")).text
 
 
-async def test_the_time_to_the_first_token_is_called_what_it_is(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as door:
-        store = door.gateway.services.store
-        rows = [a_row(n, at=days_ago(1), ttft_ms=n * 10) for n in range(1, 101)]
-        await store.record(Batch(rows=rows))
-        text = (await door.get("/usage")).text
-        assert "Time to first token, p95" in text and "950 ms" in text
-        await store.prune(datetime.fromtimestamp(days_ago(-2), UTC).date().isoformat())
-        text = (await door.get("/usage")).text
-        assert "Time to first token, mean" in text and "505 ms" in text
+async def test_the_time_to_the_first_token_is_called_what_it_is(door: Door) -> None:
+    store = door.gateway.services.store
+    rows = [a_row(n, at=days_ago(1), ttft_ms=n * 10) for n in range(1, 101)]
+    await store.record(Batch(rows=rows))
+    text = (await door.get("/usage")).text
+    assert "Time to first token, p95" in text and "950 ms" in text
+    await store.prune(datetime.fromtimestamp(days_ago(-2), UTC).date().isoformat())
+    text = (await door.get("/usage")).text
+    assert "Time to first token, mean" in text and "505 ms" in text
 
 
-async def test_what_has_no_price_is_told_beside_the_cost(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream, prices="") as door:
-        await door.chat()
-        await door.usage_rows()
-        text = (await door.get("/usage?metric=cost")).text
-        assert "+ 1 request of unknown price" in text
-        assert "Without 1 request of unknown price." in text
+@pytest.mark.gateway(prices="")
+async def test_what_has_no_price_is_told_beside_the_cost(door: Door) -> None:
+    await door.chat()
+    await door.usage_rows()
+    text = (await door.get("/usage?metric=cost")).text
+    assert "+ 1 request of unknown price" in text
+    assert "Without 1 request of unknown price." in text
 
 
-async def test_days_without_use_are_in_the_chart(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as door:
-        await door.gateway.services.store.record(Batch(rows=[a_row(1, at=days_ago(3))]))
-        chart = (await opened(door, "/usage?days=7")).tables[0]
-        assert [row[-1] for row in chart[1:-1]] == [
-            "0 requests", "0 requests", "0 requests", "1 request",
-            "0 requests", "0 requests", "0 requests",
-        ]  # fmt: skip
+async def test_days_without_use_are_in_the_chart(door: Door) -> None:
+    await door.gateway.services.store.record(Batch(rows=[a_row(1, at=days_ago(3))]))
+    chart = (await opened(door, "/usage?days=7")).tables[0]
+    assert [row[-1] for row in chart[1:-1]] == [
+        "0 requests", "0 requests", "0 requests", "1 request",
+        "0 requests", "0 requests", "0 requests",
+    ]  # fmt: skip
 
 
-async def test_an_empty_database_says_so(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as door:
-        text = (await door.get("/usage")).text
-        assert "No requests in these 30 days." in text and "<table" not in text
-        for days in ("0001-01-01", "9999-12-31"):
-            assert (await door.get(f"/usage?start={days}&end={days}")).status_code == 200
+async def test_an_empty_database_says_so(door: Door) -> None:
+    text = (await door.get("/usage")).text
+    assert "No requests in these 30 days." in text and "<table" not in text
+    for days in ("0001-01-01", "9999-12-31"):
+        assert (await door.get(f"/usage?start={days}&end={days}")).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -174,43 +165,38 @@ async def test_an_empty_database_says_so(tmp_path: Path) -> None:
         "by=hour", "before=1", "model=%ff",
     ],
 )  # fmt: skip
-async def test_a_parameter_that_is_none_is_told_on_a_page(tmp_path: Path, query: str) -> None:
-    async with front_door(tmp_path) as door:
-        answer = await door.get(f"/usage?{query}")
-        assert answer.status_code == 400
-        assert answer.headers["content-type"].startswith("text/html")
-        assert "<h1>400</h1>" in answer.text and "<script>" not in answer.text
+async def test_a_parameter_that_is_none_is_told_on_a_page(door: Door, query: str) -> None:
+    answer = await door.get(f"/usage?{query}")
+    assert answer.status_code == 400
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "<h1>400</h1>" in answer.text and "<script>" not in answer.text
 
 
 @pytest.mark.parametrize("path", ["/usage", "/requests", "/requests/req_x"])
-async def test_only_the_owner_gets_in(tmp_path: Path, path: str) -> None:
-    async with front_door(tmp_path) as door:
-        assert (await door.get(path, await door.mint())).status_code == 403
-        answer = await door.get(path, None)
-        assert answer.status_code == 303
-        assert answer.headers["location"].startswith("/login?next=")
+async def test_only_the_owner_gets_in(door: Door, path: str) -> None:
+    assert (await door.get(path, await door.mint())).status_code == 403
+    answer = await door.get(path, None)
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith("/login?next=")
 
 
-async def test_names_cannot_be_markup(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as door:
-        made = await door.mint_key(EVIL)
-        rows = [a_row(1, key_id=made["id"], model=EVIL, at=days_ago(0))]
-        await door.gateway.services.store.record(Batch(rows=rows))
-        for path in ("/usage?by=key", "/usage", f"/usage?model={EVIL}"):
-            text = (await door.get(path)).text
-            assert "<script>" not in text and "&lt;script&gt;" in text
-            assert not re.search(r"<style|\sstyle=|\son\w+=", text)
+async def test_names_cannot_be_markup(door: Door) -> None:
+    made = await door.mint_key(EVIL)
+    rows = [a_row(1, key_id=made["id"], model=EVIL, at=days_ago(0))]
+    await door.gateway.services.store.record(Batch(rows=rows))
+    for path in ("/usage?by=key", "/usage", f"/usage?model={EVIL}"):
+        text = (await door.get(path)).text
+        assert "<script>" not in text and "&lt;script&gt;" in text
+        assert not re.search(r"<style|\sstyle=|\son\w+=", text)
 
 
 # In a browser
 
 
-async def test_filters_survive_reload_and_back(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream) as door,
-        visiting(chromium, door) as page,
-    ):
+async def test_filters_survive_reload_and_back(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with visiting(chromium, door) as page:
         made = await use(door, upstream)
         await sign_in(page, "/usage")
         await combo(page, "Key").select_option(made["id"])
@@ -238,11 +224,8 @@ async def test_filters_survive_reload_and_back(chromium: Browser, tmp_path: Path
         await expect(figure).to_contain_text("6 1")
 
 
-async def test_days_of_ones_own_and_the_csv_by_keyboard(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        front_door(tmp_path) as door,
-        visiting(chromium, door, java_script_enabled=False) as page,
-    ):
+async def test_days_of_ones_own_and_the_csv_by_keyboard(chromium: Browser, door: Door) -> None:
+    async with visiting(chromium, door, java_script_enabled=False) as page:
         await door.gateway.services.store.record(Batch(rows=[a_row(1)]))
         await sign_in(page, "/usage")
         for name, day in (("From", "2026-11-20"), ("To", "2026-11-22")):
@@ -265,13 +248,12 @@ async def test_days_of_ones_own_and_the_csv_by_keyboard(chromium: Browser, tmp_p
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 async def test_axe_finds_nothing(
-    chromium: Browser, tmp_path: Path, scheme: Literal["light", "dark"], width: int
+    chromium: Browser, door: Door, scheme: Literal["light", "dark"], width: int
 ) -> None:
     size = {"width": width, "height": 800}
-    async with (
-        front_door(tmp_path) as door,
-        visiting(chromium, door, color_scheme=scheme, viewport=size, expected=("400",)) as page,
-    ):
+    async with visiting(
+        chromium, door, color_scheme=scheme, viewport=size, expected=("400",)
+    ) as page:
         await sign_in(page, "/usage")
         assert await violations(page) == [], "empty"
         rows = [a_row(n, at=days_ago(n), model=f"model/{n}", estimated=n == 2) for n in range(9)]
@@ -290,16 +272,11 @@ OUTSIDE = """() => [...document.querySelectorAll("main *")].filter((node) => {
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1440])
-async def test_nothing_is_wider_than_the_screen(
-    chromium: Browser, tmp_path: Path, width: int
-) -> None:
+async def test_nothing_is_wider_than_the_screen(chromium: Browser, door: Door, width: int) -> None:
     size, phone = {"width": width, "height": 800}, width < 700
-    async with (
-        front_door(tmp_path) as door,
-        visiting(
-            chromium, door, viewport=size, screen=size, is_mobile=phone, has_touch=phone
-        ) as page,
-    ):
+    async with visiting(
+        chromium, door, viewport=size, screen=size, is_mobile=phone, has_touch=phone
+    ) as page:
         made = await door.mint_key("unbroken" * 12)
         request_id = "x" * 64
         rows = [
