@@ -37,7 +37,7 @@ DEPLOYMENT = Deployment(
     secret=SECRET,
 )
 VLLM = {"object": "error", "message": "No."}
-TIMED_OUT = "The upstream of this model timed out."
+TIMED_OUT = "The upstream of this model timed out. Try again."
 HTML = b"<html><h1>502 Bad Gateway</h1>nginx at api.up.example</html>"
 
 
