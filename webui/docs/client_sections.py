@@ -183,7 +183,7 @@ def _queue(config: Config) -> Section:
         "Waiting in the queue",
         f"""
         When a model is busy, requests wait in a fair queue: at most {queue.max_waiting:,} per
-        model, and at most {queue.max_wait_s:g} s. A request that cannot be served in time is
+        model, and at most {queue.max_wait_s:g} seconds. A request that cannot be served in time is
         refused immediately, with 503 and an estimated `Retry-After`.
 
         - `X-Roxy-Max-Wait: 30` sets a shorter maximum wait, in seconds.
@@ -195,10 +195,10 @@ def _queue(config: Config) -> Section:
         - `GET /api/v1/jobs/{{id}}` with that id returns the state while the request waits or
         runs. `DELETE /api/v1/jobs/{{id}}` stops it.
 
-        A stream sends something at least every {stream.heartbeat_s:g} s. After the upstream was
-        called, the first content must arrive within {stream.first_content_timeout_s:g} s, and
-        later pauses must not exceed {stream.gap_timeout_s:g} s. Otherwise the answer ends with one
-        of the 504 [errors](#errors).
+        A stream sends something at least every {stream.heartbeat_s:g} seconds. After the upstream
+        was called, the first content must arrive within {stream.first_content_timeout_s:g} seconds,
+        and later pauses must not exceed {stream.gap_timeout_s:g} seconds. Otherwise the answer ends
+        with one of the 504 [errors](#errors).
         """,
         (chat.QUEUE,),
     )
@@ -211,7 +211,7 @@ def _kept(config: Config) -> Section:
         "Resuming an answer",
         f"""
         `X-Roxy-Keep: true` keeps a streamed answer on the server. It continues if the client
-        disconnects, and can be read again until {answers.keep_s:g} s after its end.
+        disconnects, and can be read again until {answers.keep_s:g} seconds after its end.
 
         - Count the `data:` events as you read them, from 1. `[DONE]` and an error count too;
         comments do not.
@@ -219,7 +219,7 @@ def _kept(config: Config) -> Section:
         the answer. It sends the events after number N, then new ones as they arrive. Several
         readers can follow one answer.
         - `DELETE /api/v1/jobs/{{id}}` stops it. A guest's answer also stops after
-        {answers.guest_grace_s:g} s without a reader.
+        {answers.guest_grace_s:g} seconds without a reader.
         - The first events of a very long answer may be gone: 410 `answer_gone`.
         """,
         (chat.KEPT,),

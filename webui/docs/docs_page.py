@@ -39,7 +39,7 @@ MARKDOWN = "text/markdown; charset=utf-8"
 GROUPS = (
     ("Start", ("quickstart", "streaming", "authentication", "models")),
     ("Chat", ("chat", "tools", "images", "queue", "kept")),
-    ("Limits", ("limits", "guests", "errors")),
+    ("Limits and errors", ("limits", "guests", "errors")),
     ("Owner", ("keys", "usage", "settings")),
     ("Reference", ("routes", "openapi", "notes")),
 )
