@@ -97,8 +97,13 @@ class GatewayError(Exception):
 
     @property
     def reason(self) -> str:
-        """Return the message and its cause, which may name hosts: for the log, not for clients."""
-        return f"{self.message} {self.__cause__}" if self.__cause__ else self.message
+        """Return the first sentence of the message and the cause: for the log, not for clients.
+
+        The cause may name hosts. The rest of the message is advice for the caller.
+        """
+        if self.__cause__ is None:
+            return self.message
+        return f"{self.message.partition('. ')[0].rstrip('.')}: {self.__cause__}"
 
     def encoded(self) -> bytes:
         """Return `body()` as JSON bytes."""
