@@ -32,7 +32,7 @@ class ArrivalTimes:
         self.next_at = Fraction(0)
 
     def wait(self, amount: int, now: Fraction) -> Fraction:
-        """Tell how long until `amount` fits."""
+        """Return how long until `amount` fits."""
         start = max(self.next_at, now)
         return max(Fraction(0), start + amount * self.interval - now - 60)
 

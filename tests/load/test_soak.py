@@ -326,7 +326,7 @@ async def settled_jobs(door: Door) -> None:
 
 
 def uncollected() -> list[str]:
-    """Name what of the engine and the door is garbage that only the collector finds."""
+    """Return the name of what of the engine and the door is garbage that only the collector finds."""
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         gc.collect()

@@ -58,7 +58,7 @@ async def aside(seconds: float) -> None:
 
 
 def now() -> float:
-    """Give the time that clocks read. One never rings early: that is all that is asserted of it."""
+    """Return the time that clocks read. One never rings early: that is all that is asserted of it."""
     return asyncio.get_running_loop().time()
 
 

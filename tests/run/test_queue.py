@@ -222,7 +222,7 @@ async def test_the_wait_told_follows_how_long_jobs_last() -> None:
 
 
 def jain(shares: list[float]) -> float:
-    """Give Jain's fairness index of shares: 1 is perfectly fair."""
+    """Return Jain's fairness index of shares: 1 is perfectly fair."""
     return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
 
 

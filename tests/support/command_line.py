@@ -50,7 +50,7 @@ class CommandLine:
 def shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[CommandLine]:
-    """Give a shell; what commands do to the log is undone."""
+    """Return a shell; what commands do to the log is undone."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith("ROXY_") or name.endswith("_API_KEY"):

@@ -43,7 +43,7 @@ class Finished(NamedTuple):
 
     @property
     def complaint(self) -> str:
-        """Give the one line of a command that failed as it should: exit code 1, no traceback."""
+        """Return the one line of a command that failed as it should: exit code 1, no traceback."""
         assert self.code == 1, self
         lines = [line for line in self.err.splitlines() if line.startswith("roxy: ")]
         assert len(lines) == 1 and self.err.endswith(lines[0] + "\n"), self.err
@@ -79,17 +79,17 @@ class Roxy:
 
     @property
     def err(self) -> str:
-        """Give what it wrote to standard error."""
+        """Return what it wrote to standard error."""
         return self._err.decode()
 
     @property
     def out(self) -> str:
-        """Give what it wrote to standard output."""
+        """Return what it wrote to standard output."""
         return self._out.decode()
 
     @property
     def owner_key(self) -> str:
-        """Give the owner key that it printed; "" when it printed none."""
+        """Return the owner key that it printed; "" when it printed none."""
         found = OWNER_KEY.search(self.err)
         return found[1] if found else ""
 
@@ -140,7 +140,7 @@ class Roxy:
 
 
 def surroundings(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Give the environment of a process: the owner key, the test upstream's secret, `environ`.
+    """Return the environment of a process: the owner key, the test upstream's secret, `environ`.
 
     An empty value takes a variable away.
     """

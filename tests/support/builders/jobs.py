@@ -96,7 +96,7 @@ class Client:
 
     @property
     def told(self) -> GatewayError:
-        """Give the error the client was told."""
+        """Return the error the client was told."""
         (error,) = self.ends
         assert error is not None
         return error

@@ -41,7 +41,7 @@ class Answer:
     keep_alive: bool = True
 
     def head(self) -> bytes:
-        """Give the status line and headers; a Content-Length among `headers` is taken as it is."""
+        """Return the status line and headers; a Content-Length among `headers` is taken as it is."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         if self.framing == "chunked":
             headers.setdefault("transfer-encoding", "chunked")
@@ -57,7 +57,7 @@ class Answer:
 
 
 def event(data: object) -> bytes:
-    """Give one server-sent event; `data` is text as it is, or anything else as JSON."""
+    """Return one server-sent event; `data` is text as it is, or anything else as JSON."""
     text = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"))
     return f"data: {text}\n\n".encode()
 
@@ -70,7 +70,7 @@ def chunk(
     model: str = MODEL,
     **more: Any,
 ) -> dict[str, Any]:
-    """Give one chunk of a streamed completion; `more` adds or replaces top-level members.
+    """Return one chunk of a streamed completion; `more` adds or replaces top-level members.
 
     `delta` is text or a whole `delta` object.
     """
@@ -94,7 +94,7 @@ def events_of(
     finish: str | None = "stop",
     done: bool = True,
 ) -> list[bytes]:
-    """Give the events of one streamed completion: role, deltas, finish, usage, `[DONE]`.
+    """Return the events of one streamed completion: role, deltas, finish, usage, `[DONE]`.
 
     A delta is text or a whole `delta` object. `finish=None` and `done=False` leave the end away,
     as a cut answer does.

@@ -100,7 +100,7 @@ async def shown_examples(door: Door) -> dict[str, dict[str, str]]:
 
 
 def plain(markup: str) -> str:
-    """Give the text of some markup."""
+    """Return the text of some markup."""
     return html.unescape(re.sub(r"<[^>]+>", "", markup))
 
 
@@ -109,7 +109,7 @@ OWNERS = ("keys", "key-life", "usage", "watch")
 
 
 async def key_for(door: Door, name: str) -> str:
-    """Give the key that an example needs."""
+    """Return the key that an example needs."""
     return OWNER if name in OWNERS else await door.mint("docs")
 
 
