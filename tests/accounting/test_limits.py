@@ -1,4 +1,4 @@
-"""The arithmetic of limits: exact counts, honest waits, periods that never refill twice."""
+"""The arithmetic of limits: exact counts, true waits, periods that never refill twice."""
 
 from __future__ import annotations
 

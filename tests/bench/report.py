@@ -132,7 +132,7 @@ class Results:
 
     @property
     def clean(self) -> bool:
-        """True if everything asked for was answered, once and in order."""
+        """Return whether every request was answered, once and in order."""
         return not any(counts[name] for counts in self.counts.values() for name in COUNTS)
 
     def values(self, contender: str, row: Row) -> list[float]:

@@ -1,4 +1,4 @@
-"""`roxy keys`: the same commands on a database that nobody uses and through a running gateway."""
+"""`roxy keys`: the same commands on an unused database and through a running gateway."""
 
 from __future__ import annotations
 

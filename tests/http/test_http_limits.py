@@ -57,7 +57,7 @@ CHUNKED = "Transfer-Encoding: chunked"
 async def hasty(
     anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Door]:
-    """Return a gateway that waits for nobody."""
+    """Return a gateway with short time limits."""
     async with shared_gateway(tmp_path_factory.mktemp("hasty"), settings=IMPATIENT) as (door, _):
         yield door
 

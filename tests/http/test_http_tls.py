@@ -55,7 +55,7 @@ async def running(
     authority: trustme.CA,
     client_tls: ssl.SSLContext,
 ) -> AsyncIterator[tuple[Door, FakeUpstream]]:
-    """Return one gateway that speaks TLS only, and waits for nobody."""
+    """Return one gateway that speaks TLS only, with short time limits."""
     path = tmp_path_factory.mktemp("tls")
     issued = authority.issue_cert("localhost", "127.0.0.1")
     cert, key = path / "cert.pem", path / "key.pem"

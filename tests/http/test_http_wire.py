@@ -76,7 +76,7 @@ async def is_refused_as_no_http(wire: Wire) -> None:
 
 
 def too_large(answer: object) -> bool:
-    """True if an answer says that the body is too large."""
+    """Return whether an answer says that the body is too large."""
     status, error = answer.status, answer.error  # type: ignore[attr-defined]
     return status == 413 and error["code"] == "request_too_large" and str(MB) in error["message"]
 

@@ -1,4 +1,4 @@
-"""What an upstream refuses is told in its words when it is about the request, in ours otherwise."""
+"""A refusal about the request keeps the upstream's message; any other gets the gateway's own."""
 
 from __future__ import annotations
 

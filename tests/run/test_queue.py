@@ -1,4 +1,4 @@
-"""The fair queue: whose turn it is, who is refused, and what waiting jobs are told."""
+"""The fair queue: whose turn it is, who is refused, and the place of waiting jobs."""
 
 from __future__ import annotations
 

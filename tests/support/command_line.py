@@ -24,7 +24,7 @@ def exit_code(command: list[str]) -> int:
 
 
 class CommandLine:
-    """A shell in an empty directory whose environment holds nothing of ours but `environ`."""
+    """A shell in an empty directory whose environment holds only what tests need and `environ`."""
 
     def __init__(self, path: Path, captured: pytest.CaptureFixture[str]) -> None:
         self.path = path

@@ -1,12 +1,12 @@
-"""Run the real command line as processes of their own, the gateway included.
+"""Run the real command line, the gateway included, in separate processes.
 
     async with serving(tmp_path, upstream) as roxy:
         answer = await roxy.door.chat("hello")
         roxy.signal(signal.SIGTERM)
         assert await roxy.ended() == 0
 
-A process gets the environment it is given and nothing of ours, so that a developer's own provider
-keys cannot change a test. What it writes is gathered, and it is killed when the block ends.
+A process gets only the environment that the test gives, so that a developer's own provider keys
+cannot change a test. Its output is collected, and it is killed when the block ends.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ async def started(
     environ: Mapping[str, str] | None = None,
     open_files: int | None = None,
 ) -> AsyncIterator[Roxy]:
-    """Start any command line of ours, with a limit of open files if one is given."""
+    """Start any command of Roxy, with a limit of open files if one is given."""
     limit = functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE)
     process = await asyncio.create_subprocess_exec(
         *COMMAND,

@@ -29,7 +29,7 @@ async def violations(page: Page) -> list[str]:
 
 
 def described(violation: Any) -> str:
-    """Tell a violation in one line."""
+    """Return a violation as one line."""
     first = violation["nodes"][0]
     where = f"{first['html'][:200]} {first['failureSummary']}"
     return re.sub(r"\s+", " ", f"{violation['id']}: {violation['help']}: {where}")

@@ -24,8 +24,8 @@ class Answer:
     """One answer to one request, written piece by piece, each piece in a write of its own.
 
     `pieces` may be endless: the next one is made when the client has taken the last. `gap_s` is
-    waited between pieces. `framing` is how the body's length is told: in chunks, by
-    Content-Length, or by the end of the connection. `end` is what comes after the last piece:
+    waited between pieces. `framing` is the framing of the body: chunks, Content-Length, or
+    the end of the connection. `end` is what comes after the last piece:
     a proper end, a close without the framing's end, a TCP reset, or silence until the client has
     left. With `raw` the pieces are the whole answer, head included. Without `keep_alive` the
     connection closes after it.
@@ -41,7 +41,7 @@ class Answer:
     keep_alive: bool = True
 
     def head(self) -> bytes:
-        """Return the status line and headers; a Content-Length among `headers` is taken as it is."""
+        """Return the status line and headers; a Content-Length in `headers` is sent as it is."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         if self.framing == "chunked":
             headers.setdefault("transfer-encoding", "chunked")

@@ -202,7 +202,7 @@ def chunked(*pieces: bytes) -> bytes:
 
 
 def unused_port() -> int:
-    """Return a loopback port where nobody listens."""
+    """Return a loopback port without a listener."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]

@@ -141,7 +141,7 @@ class FakeUpstream:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     def plan(self, *answers: Plan) -> None:
-        """Return what the next requests are answered with; the last answer repeats."""
+        """Set the answers to the next requests; the last one repeats."""
         self._plan = list(answers)
 
     async def request(self, n: int = 0, *, timeout_s: float = 5.0) -> Request:
@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
 
 @contextmanager
 def refusing_url() -> Iterator[str]:
-    """Return the base URL of a port on which nobody listens, and keep it free of others."""
+    """Return the base URL of a port without a listener, and keep the port reserved."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
