@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def is_here(sign: str) -> bool:
-    """Tell whether the file, or the program of its name, exists."""
+    """Return whether the file, or the program of its name, exists."""
     return Path(sign).exists() or shutil.which(Path(sign).name) is not None
 
 

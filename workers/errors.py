@@ -1,33 +1,34 @@
-"""The errors a caller can meet, as one tree.
+"""The errors that a caller can receive, as one tree.
 
-    GatewayError               500 server_error             a bug: logged, never shown
-    ├─ InvalidRequest          400 invalid_request_error    names the field in `param`
-    ├─ InvalidKey              401 invalid_api_key          missing, unknown, revoked: alike
-    ├─ Forbidden               403 permission_denied        the key may not do this
+    GatewayError               500 server_error             a bug: logged, details not sent
+    ├─ InvalidRequest          400 invalid_request_error    `param` names the field
+    ├─ InvalidKey              401 invalid_api_key          missing, unknown, revoked: same text
+    ├─ Forbidden               403 permission_denied        the key lacks the permission
     ├─ NotFound                404 not_found                no such route, key or job
     │  └─ ModelNotFound        404 model_not_found
-    ├─ MethodNotAllowed        405 method_not_allowed
-    ├─ RequestTimeout          408 request_timeout          head or body came too slowly
+    ├─ MethodNotAllowed        405 method_not_allowed       with Allow
+    ├─ RequestTimeout          408 request_timeout          head or body arrived too slowly
     ├─ Conflict                409 conflict
     ├─ AnswerGone              410 answer_gone              events that are no longer kept
     ├─ PayloadTooLarge         413 request_too_large
     ├─ HeadTooLarge            431 headers_too_large
-    ├─ Stopped                 499 stopped                  on purpose, by whom it belongs to
+    ├─ Stopped                 499 stopped                  stopped through the API or a page
     ├─ RateLimited             429 rate_limit_exceeded      always with Retry-After
-    ├─ BudgetExceeded          429 insufficient_quota       never to be retried
+    ├─ BudgetExceeded          429 insufficient_quota       do not retry
     ├─ Overloaded              503 server_is_overloaded     always with Retry-After
     │  ├─ Draining             503 server_is_draining
     │  └─ StoreUnavailable     503 store_unavailable
-    ├─ NoDeployment            503 no_upstream_configured   says which variables would help
+    ├─ NoDeployment            503 no_upstream_configured   lists the missing variables
     └─ UpstreamError           502 upstream_error
-       ├─ UpstreamUnavailable  502 upstream_unavailable     refused, reset, 5xx, our credentials
-       ├─ UpstreamDisconnected 502 upstream_disconnected    the answer was cut
-       ├─ UpstreamRejected     4xx (the upstream's code)    its own words about the request
+       ├─ UpstreamUnavailable  502 upstream_unavailable     refused, reset, 5xx, bad secret
+       ├─ UpstreamDisconnected 502 upstream_disconnected    the answer is incomplete
+       ├─ UpstreamRejected     4xx (the upstream's code)    the upstream's own message
        ├─ UpstreamRateLimited  429 rate_limit_exceeded
        └─ UpstreamTimeout      504 upstream_timeout         one code per clock
 
 Status, `type` and `code` follow OpenAI's error guide and the `Error` schema of its OpenAPI file:
-all four keys always present, `code` a string or null. Raise the class; one place renders them all.
+all four keys are always present, `code` is a string or null. Raise the class; the base handler
+renders all of them. `message` says what the caller can do next.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ from typing import ClassVar
 import msgspec
 
 LONG_WAIT_S = 60.0
-"""Waits longer than this carry `x-should-retry: false`: official SDKs would retry far too early."""
+"""Longer waits carry `x-should-retry: false`.
+
+openai-python 1.x ignores a Retry-After of more than 60 s and retries within 8 s instead
+(`_calculate_retry_timeout` in `_base_client.py`); 3.57 accepts up to 120 s.
+"""
 
 
 class ErrorDetails(msgspec.Struct, frozen=True):
@@ -57,11 +62,11 @@ class Error(msgspec.Struct, frozen=True):
 
 
 class GatewayError(Exception):
-    """An answer other than success. `message` is for the caller: no secrets, hosts or prompts.
+    """An error answer. `message` goes to the caller: it holds no secrets, hosts or prompts.
 
-    `retry_after_s` is the honest wait in seconds, `should_retry` what the SDKs are told explicitly
-    (None: they decide). `retryable` says whether routing may try another deployment before the
-    first frame was sent.
+    `retry_after_s` is the estimated wait in seconds. `should_retry` sets `x-should-retry` for SDKs
+    (None: no header, the SDK decides). `retryable` is true if routing may try another deployment
+    before the first frame was sent.
     """
 
     status: int = 500
@@ -69,7 +74,7 @@ class GatewayError(Exception):
     code: str | None = None
     retryable: bool = False
     summary: ClassVar[str] = (
-        "The gateway failed to answer. Try again; the request id finds it in the log."
+        "Internal error. Try again; if it persists, send the request id to the owner."
     )
 
     def __init__(
@@ -95,20 +100,25 @@ class GatewayError(Exception):
 
     @property
     def own_code(self) -> str:
-        """Give the gateway's own word for it, never an upstream's: for what is kept."""
+        """Return the gateway's own code, never an upstream's, for the log and the usage rows."""
         return self.code or self.type
 
     @property
     def reason(self) -> str:
-        """Give the message with what is behind it, hosts included: for the owner's eyes only."""
-        return f"{self.message} {self.__cause__}" if self.__cause__ else self.message
+        """Return the first sentence of the message and the cause: for the log, not for clients.
+
+        The cause may name hosts. The rest of the message is advice for the caller.
+        """
+        if self.__cause__ is None:
+            return self.message
+        return f"{self.message.partition('. ')[0].rstrip('.')}: {self.__cause__}"
 
     def encoded(self) -> bytes:
-        """Give `body()` as JSON bytes."""
+        """Return `body()` as JSON bytes."""
         return msgspec.json.encode(self.body())
 
     def headers(self) -> dict[str, str]:
-        """Give the headers that tell SDKs when to retry (openai-python `_base_client`)."""
+        """Return the headers by which SDKs time their retries (openai-python `_base_client`)."""
         headers: dict[str, str] = {}
         should_retry = self.should_retry
         if self.retry_after_s is not None:
@@ -123,14 +133,14 @@ class GatewayError(Exception):
 
 
 class InvalidRequest(GatewayError):
-    """The request is wrong; `param` is the path of the field, as in `messages[0].role`."""
+    """The request is not valid; `param` is the path of the field, such as `messages[0].role`."""
 
     status, type, code = 400, "invalid_request_error", None
-    summary = "The request is not valid."
+    summary = "The request is not valid. Correct it and send it again."
 
 
 class InvalidKey(GatewayError):
-    """No, an unknown, an expired or a revoked key: all look the same from outside."""
+    """The key is missing, unknown, expired or revoked; the answer does not say which."""
 
     status, type, code = 401, "invalid_request_error", "invalid_api_key"
     summary = (
@@ -140,91 +150,93 @@ class InvalidKey(GatewayError):
 
 
 class Forbidden(GatewayError):
-    """The key is good but may not do this."""
+    """The key is valid but lacks the permission."""
 
     status, type, code = 403, "permission_error", "permission_denied"
-    summary = "This key may not do that."
+    summary = (
+        "This key does not have permission for this request. Use another key or ask the owner."
+    )
 
 
 class NotFound(GatewayError):
     """No such route, key or job."""
 
     status, type, code = 404, "invalid_request_error", "not_found"
-    summary = "There is nothing at this path."
+    summary = "Not found. GET /api/v1/openapi.json lists every route."
 
 
 class ModelNotFound(NotFound):
     """The catalog has no such model."""
 
     code = "model_not_found"
-    summary = "No such model. GET /api/v1/models lists what there is."
+    summary = "No such model. GET /api/v1/models lists the available ones."
 
 
 class MethodNotAllowed(GatewayError):
-    """The route exists, the method does not."""
+    """The route exists but does not support the method."""
 
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
-    summary = "This path does not take that method."
+    summary = "This path does not support the method. The Allow header lists those it supports."
 
     def __init__(self, allow: tuple[str, ...]) -> None:
-        super().__init__(f"This path takes {', '.join(allow)} only.")
+        super().__init__(f"Method not allowed. Use {' or '.join(allow)}.")
         self.allow = allow
 
     def headers(self) -> dict[str, str]:
-        """Give the retry headers and `Allow`."""
+        """Return the retry headers and `Allow`."""
         return super().headers() | {"Allow": ", ".join(self.allow)}
 
 
 class RequestTimeout(GatewayError):
-    """The request's head or body came too slowly."""
+    """The request's head or body arrived too slowly."""
 
     status, type, code = 408, "invalid_request_error", "request_timeout"
-    summary = "The request arrived too slowly and was given up."
+    summary = "The request took too long to arrive. Send it again."
 
 
 class Conflict(GatewayError):
-    """The request contradicts the present state."""
+    """The request conflicts with the current state."""
 
     status, type, code = 409, "invalid_request_error", "conflict"
-    summary = "This contradicts the present state."
+    summary = "The request conflicts with the current state. Fetch the state and try again."
 
 
 class AnswerGone(GatewayError):
-    """Events that a reader asks for were dropped: the answer was too long to be kept whole."""
+    """The requested events were dropped because the answer exceeded the size kept."""
 
     status, type, code = 410, "invalid_request_error", "answer_gone"
-    summary = "These events of the answer are no longer kept."
+    summary = "These events are no longer kept. Read from a later event or send the request again."
 
 
 class PayloadTooLarge(GatewayError):
-    """The body is over the cap, or a file sent by the web app over 10 MB."""
+    """The body exceeds the limit, or a file from the web app exceeds 10 MB."""
 
     status, type, code = 413, "invalid_request_error", "request_too_large"
-    summary = "The request body is too large."
+    summary = "The request body is too large. Shorten the conversation or send smaller files."
 
 
 class HeadTooLarge(GatewayError):
-    """The request line and headers are over the cap."""
+    """The request line and headers exceed the limit."""
 
     status, type, code = 431, "invalid_request_error", "headers_too_large"
-    summary = "The request line and headers are too large."
+    summary = "The request line and headers are too large. Shorten the URL or send fewer headers."
 
 
 class Stopped(GatewayError):
-    """Somebody who may stop the request did, or nobody was left to read its answer."""
+    """The request was stopped on purpose, or a kept answer lost its last reader."""
 
     status, type, code = 499, "request_stopped", "stopped"
     summary = "The request was stopped."
 
 
 class RateLimited(GatewayError):
-    """A limit of the key or guest is used up for now, or held by what it has running.
+    """A limit of the key or guest is used up for now, or reserved by its running requests.
 
-    `limit` is `requests`, `tokens`, `concurrency` or `budget`; `attempts` for wrong keys.
+    `limit` is `requests`, `tokens`, `concurrency` or `budget`, or `attempts` for wrong keys.
     """
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
-    summary = "Too many requests."
+    summary = "Too many requests. Wait for the time in Retry-After."
 
     def __init__(
         self, message: str, *, limit: str, retry_after_s: float, should_retry: bool | None = None
@@ -236,17 +248,19 @@ class RateLimited(GatewayError):
 
 
 class BudgetExceeded(GatewayError):
-    """The key's budget cannot cover the request, or never could."""
+    """The key's budget cannot cover the request; waiting a moment does not help."""
 
     status, type, code = 429, "insufficient_quota", "insufficient_quota"
-    summary = "The budget of this key is used up, or smaller than what the request may cost."
+    summary = (
+        "The budget of this key is used up or smaller than the request may cost. Do not retry."
+    )
 
     def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
         super().__init__(message, retry_after_s=retry_after_s, should_retry=False)
 
 
 class Overloaded(GatewayError):
-    """No room now; Retry-After is the honest estimate."""
+    """The gateway has no capacity now; Retry-After is an estimate from measured times."""
 
     status, type, code = 503, "service_unavailable_error", "server_is_overloaded"
     summary = "The gateway is overloaded. Try again shortly."
@@ -256,59 +270,59 @@ class Overloaded(GatewayError):
 
 
 class Draining(Overloaded):
-    """The gateway is stopping and takes no new work."""
+    """The gateway is stopping and accepts no new requests."""
 
     code = "server_is_draining"
     summary = "The gateway is restarting. Try again shortly."
 
 
 class StoreUnavailable(Overloaded):
-    """The database cannot be written now."""
+    """The database cannot be written at the moment; nothing was changed."""
 
     code = "store_unavailable"
-    summary = "The gateway cannot write its database now. Nothing was changed; try again shortly."
+    summary = "The gateway cannot write its database. Nothing was changed. Try again shortly."
 
 
 class NoDeployment(GatewayError):
-    """The model is in the catalog but nothing can serve it."""
+    """The model is in the catalog but has no deployment with a secret."""
 
     status, type, code = 503, "service_unavailable_error", "no_upstream_configured"
-    summary = "No upstream is configured for this model."
+    summary = "No upstream is configured for this model. Choose another model or ask the owner."
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message, should_retry=False)
 
 
 class UpstreamError(GatewayError):
-    """The upstream failed; its hosts, credentials and error pages never reach the client."""
+    """The upstream failed. Its host, secret and error page are never sent to the client."""
 
     status, type = 502, "upstream_error"
     code: str | None = "upstream_error"
     retryable = True
-    summary = "The upstream answered with something that is not a completion."
+    summary = "The upstream sent an invalid answer. Try again or choose another model."
 
 
 class UpstreamUnavailable(UpstreamError):
-    """Refused, reset before an answer, 5xx, or our credentials were not accepted."""
+    """The upstream refused or reset the connection, sent a 5xx, or rejected the secret."""
 
     code = "upstream_unavailable"
-    summary = "The upstream of this model cannot be reached or is failing."
+    summary = "The upstream of this model is unavailable. Try again later or choose another model."
 
 
 class UpstreamDisconnected(UpstreamError):
-    """The upstream closed before its answer was complete."""
+    """The upstream closed the connection before its answer was complete."""
 
     code = "upstream_disconnected"
-    summary = "The upstream cut the answer before it was complete."
+    summary = "The connection to the upstream was lost. The answer is incomplete; try again."
 
 
 class UpstreamRejected(UpstreamError):
-    """The upstream's own 4xx about the request, in its words; others would say the same."""
+    """The upstream's own 4xx about the request; other upstreams would reject it too."""
 
     type = "invalid_request_error"
     code: str | None = None
     retryable = False
-    summary = "The upstream rejected the request."
+    summary = "The upstream rejected the request. Correct it or choose another model."
 
     def __init__(
         self,
@@ -324,30 +338,30 @@ class UpstreamRejected(UpstreamError):
 
     @property
     def own_code(self) -> str:
-        """Give the same word whatever the upstream called it."""
+        """Return one code for all rejections: the upstream's own codes vary."""
         return "upstream_rejected"
 
 
 class UpstreamRateLimited(UpstreamError):
-    """The upstream's own rate limit; its Retry-After is handed on, capped."""
+    """The upstream's own rate limit; its Retry-After is passed on, up to a maximum."""
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
-    summary = "The upstream of this model is rate limited at the moment."
+    summary = "The upstream of this model is rate limited. Try again later or choose another model."
 
     @property
     def own_code(self) -> str:
-        """Tell it from a limit of the gateway's, which has the same code."""
+        """Return a code that differs from that of the gateway's own limits."""
         return "upstream_rate_limited"
 
 
 class UpstreamTimeout(UpstreamError):
-    """One of the clocks ran out: connect, first content, gap, total or the upstream's own.
+    """A time limit passed: connect, first content, gap, total, or one of the upstream's own.
 
-    `clock` names it. How long the upstream's own is only the upstream knows.
+    `clock` names it. `after_s` is its length, unknown (0) for the upstream's own.
     """
 
     status, type, code = 504, "timeout", "upstream_timeout"
-    summary = "The upstream did not answer in time."
+    summary = "The upstream did not answer in time. Try again or choose another model."
 
     CODES: ClassVar[dict[str, str]] = {
         "connect": "upstream_connect_timeout",
@@ -362,11 +376,11 @@ class UpstreamTimeout(UpstreamError):
     ) -> None:
         super().__init__(
             {
-                "connect": f"The upstream could not be reached within {after_s:g} s.",
-                "first_content": f"The upstream sent no content within {after_s:g} s.",
-                "gap": f"The upstream went silent for {after_s:g} s in the middle of its answer.",
-                "total": f"The answer took longer than {after_s:g} s.",
-                "upstream": "The upstream of this model timed out.",
+                "connect": f"No connection to the upstream within {after_s:g} s. Try again later.",
+                "first_content": f"The upstream sent no content within {after_s:g} s. Try again.",
+                "gap": f"The upstream sent nothing for {after_s:g} s. The answer is incomplete.",
+                "total": f"The answer took longer than {after_s:g} s. Ask for a shorter one.",
+                "upstream": "The upstream of this model timed out. Try again.",
             }[clock],
             code=self.CODES[clock],
             retry_after_s=retry_after_s,

@@ -1,8 +1,8 @@
-"""Every setting: its name, type, range, default and one line of documentation, as data.
+"""Declare every setting: name, type, range, default and one line of documentation.
 
 A section of `roxy.toml` is a Struct here; a setting is a field whose `Meta` carries its range and
 its description. `roxy.toml`, the `ROXY_SECTION_NAME` variables, the documentation and `--help` are
-all derived from these Structs. Durations are seconds, sizes bytes.
+all derived from these Structs. Durations are in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -17,189 +17,207 @@ from workers.units import DAY_S, HOUR_S, KIB, MIB
 
 
 class Server(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the gateway listens, what it accepts and where it writes."""
+    """Listening address, limits on requests and connections, data directory and TLS."""
 
     host: Annotated[
-        str, Meta(min_length=1, description="Address to listen on; 0.0.0.0 or :: for all.")
+        str,
+        Meta(min_length=1, description="Address to listen on; 0.0.0.0 or :: for all interfaces."),
     ] = "127.0.0.1"
     port: Annotated[
-        int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+        int, Meta(ge=0, le=65535, description="Port to listen on; 0 picks a free port.")
     ] = 8080
     data_dir: Annotated[
-        str, Meta(min_length=1, description="Directory for the database and the key export.")
+        str, Meta(min_length=1, description="Directory of the database and the key export.")
     ] = "./data"
     processes: Annotated[
-        int, Meta(ge=1, le=256, description="Serving processes; this version runs exactly 1.")
+        int, Meta(ge=1, le=256, description="Number of serving processes; this version supports 1.")
     ] = 1
     trusted_proxies: Annotated[
         tuple[str, ...],
-        Meta(description="Networks (CIDR) of reverse proxies whose X-Forwarded-For is believed."),
+        Meta(description="Networks (CIDR) of reverse proxies whose X-Forwarded-For is trusted."),
     ] = ()
     max_body_bytes: Annotated[
-        int, Meta(ge=KIB, le=KIB * MIB, description="Largest request body.")
+        int, Meta(ge=KIB, le=KIB * MIB, description="Maximum size of a request body.")
     ] = 32 * MIB
     max_bodies_bytes: Annotated[
         int,
-        Meta(ge=KIB, le=64 * KIB * MIB, description="All request bodies in memory at one time."),
+        Meta(
+            ge=KIB, le=64 * KIB * MIB, description="Maximum size of all request bodies in memory."
+        ),
     ] = 256 * MIB
     max_connections: Annotated[
         int,
         Meta(
             ge=1,
             le=1_000_000,
-            description="Connections of clients at one time; fewer where the system's limit of open"
-            " files is lower.",
+            description="Maximum number of client connections; lower if the system's limit of"
+            " open files requires it.",
         ),
     ] = 20_000
     max_header_bytes: Annotated[
-        int, Meta(ge=KIB, le=MIB, description="Largest request line and headers together.")
+        int,
+        Meta(ge=KIB, le=MIB, description="Maximum size of the request line and headers together."),
     ] = 32 * KIB
     head_timeout_s: Annotated[
-        float, Meta(gt=0, le=DAY_S, description="Time for a request's headers to arrive.")
+        float, Meta(gt=0, le=DAY_S, description="Maximum time to receive a request's headers.")
     ] = 10.0
     body_timeout_s: Annotated[
-        float, Meta(gt=0, le=DAY_S, description="Time for a request's body to arrive.")
+        float, Meta(gt=0, le=DAY_S, description="Maximum time to receive a request's body.")
     ] = 60.0
     idle_timeout_s: Annotated[
-        float, Meta(gt=0, le=DAY_S, description="How long an idle connection is kept.")
+        float, Meta(gt=0, le=DAY_S, description="Time after which an idle connection is closed.")
     ] = 75.0
     drain_timeout_s: Annotated[
-        float, Meta(ge=0, le=DAY_S, description="How long running answers may finish at a stop.")
+        float,
+        Meta(
+            ge=0,
+            le=DAY_S,
+            description="Time that running answers get to finish when the gateway stops.",
+        ),
     ] = 30.0
     tls_cert: Annotated[
-        str, Meta(description="PEM file with the certificate chain; empty: plain HTTP.")
+        str, Meta(description="PEM file with the TLS certificate chain; empty: plain HTTP.")
     ] = ""
-    tls_key: Annotated[str, Meta(description="PEM file with the certificate's private key.")] = ""
+    tls_key: Annotated[
+        str, Meta(description="PEM file with the private key of the certificate.")
+    ] = ""
     base_url: Annotated[
-        str, Meta(description="URL under which clients reach the gateway; empty: as they ask.")
+        str, Meta(description="Public URL of the gateway; empty: taken from each request.")
     ] = ""
 
 
 class Guests(Struct, frozen=True, forbid_unknown_fields=True):
-    """What browsers without a key may do, per address (IPv6: per /64) and all together."""
+    """Limits for browsers without a key, per address (IPv6: per /64) and for all guests."""
 
-    enabled: Annotated[bool, Meta(description="Whether the web chat works without a key.")] = True
+    enabled: Annotated[bool, Meta(description="Allow the web chat without a key.")] = True
     requests_per_minute: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Requests a minute of one guest.")
+        int, Meta(ge=1, le=1_000_000, description="Requests per minute for one guest.")
     ] = 10
     requests_per_day: Annotated[
-        int, Meta(ge=1, le=100_000_000, description="Requests a day of one guest.")
+        int, Meta(ge=1, le=100_000_000, description="Requests per day for one guest.")
     ] = 100
     concurrent_requests: Annotated[
-        int, Meta(ge=1, le=10_000, description="Requests of one guest at the same time.")
+        int, Meta(ge=1, le=10_000, description="Concurrent requests of one guest.")
     ] = 2
     total_requests_per_minute: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Requests a minute of all guests together.")
+        int, Meta(ge=1, le=1_000_000, description="Requests per minute for all guests together.")
     ] = 60
     total_requests_per_day: Annotated[
-        int, Meta(ge=1, le=100_000_000, description="Requests a day of all guests together.")
+        int, Meta(ge=1, le=100_000_000, description="Requests per day for all guests together.")
     ] = 1000
     models: Annotated[
-        tuple[str, ...], Meta(description="Ids of the models guests may use; empty: all.")
+        tuple[str, ...], Meta(description="Ids of the models that guests may use; empty: all.")
     ] = ()
     max_output_tokens: Annotated[
         int,
         Meta(
             ge=1,
             le=100_000_000,
-            description="Longest answer a guest may get, in tokens of all its choices.",
+            description="Maximum length of a guest's answer in tokens, all choices together.",
         ),
     ] = 4096
 
 
 class Queue(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many requests may wait for a model, and how long."""
+    """Maximum length of the queue and of the wait, per model."""
 
     max_waiting: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Requests that may wait per model.")
+        int, Meta(ge=1, le=1_000_000, description="Maximum number of waiting requests per model.")
     ] = 512
-    max_wait_s: Annotated[float, Meta(gt=0, le=DAY_S, description="Longest wait for a turn.")] = (
+    max_wait_s: Annotated[float, Meta(gt=0, le=DAY_S, description="Maximum time in the queue.")] = (
         120.0
     )
 
 
 class Stream(Struct, frozen=True, forbid_unknown_fields=True):
-    """Clocks and sizes of one answer."""
+    """Time limits and sizes of one answer."""
 
     heartbeat_s: Annotated[
-        float, Meta(gt=0, le=HOUR_S, description="Time between comments that keep a stream open.")
+        float,
+        Meta(gt=0, le=HOUR_S, description="Time between the comments that keep a stream open."),
     ] = 10.0
     connect_timeout_s: Annotated[
-        float, Meta(gt=0, le=HOUR_S, description="Time to reach the upstream.")
+        float, Meta(gt=0, le=HOUR_S, description="Maximum time to connect to the upstream.")
     ] = 10.0
     first_content_timeout_s: Annotated[
         float,
         Meta(
             gt=0,
             le=DAY_S,
-            description="Time for the first content to come; five times as long where it"
-            " comes whole.",
+            description="Maximum time to the first content of a stream; for an answer that is not"
+            " streamed, five times as long.",
         ),
     ] = 120.0
     gap_timeout_s: Annotated[
-        float, Meta(gt=0, le=DAY_S, description="Longest silence in the middle of an answer.")
+        float,
+        Meta(gt=0, le=DAY_S, description="Maximum time between two reads after the first content."),
     ] = 60.0
     total_timeout_s: Annotated[
-        float, Meta(ge=0, le=DAY_S, description="Longest time for a whole answer; 0: no limit.")
+        float, Meta(ge=0, le=DAY_S, description="Maximum time for a whole answer; 0: no limit.")
     ] = 0.0
     write_timeout_s: Annotated[
-        float, Meta(gt=0, le=DAY_S, description="How long a client may read nothing.")
+        float, Meta(gt=0, le=DAY_S, description="Maximum time that a client may read nothing.")
     ] = 60.0
     max_event_bytes: Annotated[
-        int, Meta(ge=4 * KIB, le=KIB * MIB, description="Largest single event from an upstream.")
+        int,
+        Meta(ge=4 * KIB, le=KIB * MIB, description="Maximum size of one event from an upstream."),
     ] = 8 * MIB
 
 
 class Answers(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much of answers is kept for readers that come back (`X-Roxy-Keep: true`)."""
+    """Size and duration of kept answers (`X-Roxy-Keep: true`)."""
 
     max_answer_bytes: Annotated[
-        int, Meta(ge=128 * KIB, le=KIB * MIB, description="Kept of one answer, compressed.")
+        int,
+        Meta(
+            ge=128 * KIB, le=KIB * MIB, description="Maximum size of one kept answer, compressed."
+        ),
     ] = 4 * MIB
     max_total_bytes: Annotated[
-        int, Meta(ge=MIB, le=64 * KIB * MIB, description="Kept of all answers together.")
+        int,
+        Meta(ge=MIB, le=64 * KIB * MIB, description="Maximum size of all kept answers together."),
     ] = 64 * MIB
     keep_s: Annotated[
-        float, Meta(gt=0, le=DAY_S, description="How long an answer is kept after its end.")
+        float, Meta(gt=0, le=DAY_S, description="Time that an answer is kept after its end.")
     ] = 600.0
     guest_grace_s: Annotated[
         float,
-        Meta(gt=0, le=DAY_S, description="How long a guest's answer runs on without a reader."),
+        Meta(gt=0, le=DAY_S, description="Time that a guest's answer continues without a reader."),
     ] = 60.0
 
 
 class Keys(Struct, frozen=True, forbid_unknown_fields=True):
-    """What new keys get when nothing is said."""
+    """Defaults for new keys."""
 
     requests_per_minute: Annotated[
-        int, Meta(ge=0, le=1_000_000, description="Requests a minute of a new key; 0: no limit.")
+        int, Meta(ge=0, le=1_000_000, description="Requests per minute of a new key; 0: no limit.")
     ] = 60
 
 
 class UsageRecords(Struct, frozen=True, forbid_unknown_fields=True):
-    """How long usage is kept."""
+    """Retention of usage records."""
 
     retention_days: Annotated[
-        int, Meta(ge=1, le=36_500, description="Days that single requests stay on record.")
+        int, Meta(ge=1, le=36_500, description="Days to keep the records of single requests.")
     ] = 90
 
 
 class Log(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is logged, and how."""
+    """Content and format of the log."""
 
-    access: Annotated[bool, Meta(description="Whether each request gets a line.")] = True
+    access: Annotated[bool, Meta(description="Log a line for each request.")] = True
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="Least level that is shown.")
+        Literal["debug", "info", "warning", "error"], Meta(description="Minimum log level.")
     ] = "info"
     format: Annotated[
-        Literal["text", "json"], Meta(description="Lines for people, or JSON for machines.")
+        Literal["text", "json"], Meta(description="Log format: plain text or JSON.")
     ] = "text"
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """The resolved configuration. Secrets come from the environment only and are hidden in `repr`.
+    """The resolved configuration. The owner key comes from the environment; `repr` hides it.
 
-    `path` is the file that was read ("" when there was none).
+    `path` is the file that was read, "" if there was none.
     """
 
     server: Server = Server()
@@ -216,12 +234,12 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     path: str = ""
 
     def __repr__(self) -> str:
-        """Show the sections, never a secret."""
+        """Return the sections without the owner key."""
         shown = (name for name in self.__struct_fields__ if name != "admin_api_key")
         return f"Config({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def __rich_repr__(self) -> list[tuple[str, object]]:
-        """Show the same to pretty printers."""
+        """Return the same fields for `rich` and other pretty printers."""
         return [("path", self.path), *((name, getattr(self, name)) for name in SECTIONS)]
 
 
@@ -239,7 +257,7 @@ SECTIONS: dict[str, type[Struct]] = {
 
 
 class Setting(Struct, frozen=True):
-    """One setting as the documentation shows it."""
+    """One row of the settings in the documentation."""
 
     path: str
     env: str
@@ -248,24 +266,26 @@ class Setting(Struct, frozen=True):
 
 
 class Variable(Struct, frozen=True):
-    """An environment variable that is no `ROXY_SECTION_NAME`."""
+    """An environment variable outside the `ROXY_SECTION_NAME` scheme."""
 
     env: str
     doc: str
 
 
 SHORT_VARIABLES = (
-    Variable("ROXY_CONFIG", "Path of the configuration file; default ./roxy.toml where it exists."),
-    Variable("ROXY_DATA_DIR", "Short for ROXY_SERVER_DATA_DIR."),
-    Variable("ROXY_ADMIN_API_KEY", "The owner key, at least 16 characters; unset: one is made."),
-    Variable("ROXY_DEMO", "Whether the built-in demo upstream serves every model (true or false)."),
-    Variable("ROXY_DATABASE_URL", "Reserved for a shared database; must not be set."),
-    Variable("ROXY_REDIS_URL", "Reserved for shared counters; must not be set."),
+    Variable("ROXY_CONFIG", "Path of the configuration file; default: ./roxy.toml, if it exists."),
+    Variable("ROXY_DATA_DIR", "Short form of ROXY_SERVER_DATA_DIR."),
+    Variable(
+        "ROXY_ADMIN_API_KEY", "The owner key, at least 16 characters; unset: a key is generated."
+    ),
+    Variable("ROXY_DEMO", "Serve every model from the built-in demo upstream (true or false)."),
+    Variable("ROXY_DATABASE_URL", "Reserved for a shared database; do not set it."),
+    Variable("ROXY_REDIS_URL", "Reserved for shared counters; do not set it."),
 )
 
 
 def describe_settings() -> list[Setting]:
-    """List every setting of `roxy.toml` with its variable, default and documentation."""
+    """Return every setting of `roxy.toml` with its variable, default and description."""
     return [
         Setting(
             path=f"{section}.{field.name}",
@@ -279,12 +299,12 @@ def describe_settings() -> list[Setting]:
 
 
 def variable_of(section: str, name: str) -> str:
-    """Give the environment variable of a setting: `server.port` is `ROXY_SERVER_PORT`."""
+    """Return the environment variable of a setting: `ROXY_SERVER_PORT` for `server.port`."""
     return f"ROXY_{section}_{name}".upper()
 
 
 def description_of(field: msgspec.structs.FieldInfo) -> str:
-    """Read the description that a field's `Meta` carries."""
+    """Return the description in a field's `Meta`, or an empty string."""
     for meta in getattr(field.type, "__metadata__", ()):
         if isinstance(meta, Meta) and meta.description:
             return meta.description

@@ -54,14 +54,14 @@ async def restarted(make: Make, old: Counters) -> Counters:
 
 
 def requests(counters: Counters, limits: Limits, scope: str = KEY) -> int:
-    """Tell how many requests are left."""
+    """Return how many requests are left."""
     meter = counters.standing(scope, limits).requests
     assert meter is not None
     return meter.remaining
 
 
 def spent(counters: Counters, limits: Limits) -> tuple[int, int]:
-    """Tell the money spent and reserved."""
+    """Return the money spent and reserved."""
     budget = counters.standing(KEY, limits).budget
     assert budget is not None
     return budget.spent_microusd, budget.reserved_microusd

@@ -96,11 +96,11 @@ class House:
         )
 
     def is_flushing(self) -> bool:
-        """Say whether there is a task that writes."""
+        """Return whether there is a task that writes."""
         return self.ledger._flusher is not None
 
     def is_degraded(self) -> bool:
-        """Say what /readyz would be told."""
+        """Return what /readyz would report."""
         return self.ledger.degraded
 
     async def rows(self) -> list[UsageRow]:

@@ -1,4 +1,4 @@
-"""The arithmetic of limits: exact counts, honest waits, periods that never refill twice."""
+"""The arithmetic of limits: exact counts, true waits, periods that never refill twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ArrivalTimes:
         self.next_at = Fraction(0)
 
     def wait(self, amount: int, now: Fraction) -> Fraction:
-        """Tell how long until `amount` fits."""
+        """Return how long until `amount` fits."""
         start = max(self.next_at, now)
         return max(Fraction(0), start + amount * self.interval - now - 60)
 

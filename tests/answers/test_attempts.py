@@ -59,7 +59,7 @@ async def recorded(door: Door) -> dict[str, Any]:
 
 
 def endings(record: dict[str, Any]) -> list[str]:
-    """Give how the attempts ended, and require that they followed each other."""
+    """Return how the attempts ended, and require that they followed each other."""
     attempts = record["attempts"]
     for before, after in itertools.pairwise(attempts):
         assert before["start_ms"] + before["duration_ms"] <= after["start_ms"] + 1

@@ -200,6 +200,7 @@ async def test_a_deployment_nobody_listens_on_is_passed_over(
             assert answer.json()["error"]["code"] == "upstream_unavailable"
             assert "127.0.0.1" not in answer.text
             assert "Connection refused" in caplog.text or "Errno 111" in caplog.text
+            assert "is unavailable: " in caplog.text and "Try again" not in caplog.text
 
 
 async def test_after_the_first_content_nothing_is_retried(tmp_path: Path) -> None:

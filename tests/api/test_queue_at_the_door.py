@@ -1,4 +1,4 @@
-"""The queue from outside: whose turn it is, what those who wait are told, and when it is full."""
+"""The queue from outside: whose turn it is, what waiting clients see, and when it is full."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Counter:
         return await self.door.get(f"/api/v1/jobs/{request_id}", key)
 
     async def open(self, *asked: Asked) -> list[str]:
-        """Let the worker go on; gives the contents in the order in which they were served."""
+        """Resume the worker and return the contents in the order in which they were served."""
         self._held.set()
         assert self._first is not None
         async with asyncio.timeout(PATIENCE_S):

@@ -92,7 +92,7 @@ class Contender:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Give the processes it consists of at this moment."""
+        """Return its processes at this moment."""
         return family(self.pid) if self.pid else ()
 
     def cpu_ns(self) -> int:

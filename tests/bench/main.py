@@ -142,7 +142,7 @@ def _rounds(
     direct: Contender,
     tools: Tools,
 ) -> Results:
-    """Let the contenders take turns, a different one first each time."""
+    """Run the contenders in turns, a different one first each time."""
     results = Results(contenders, plan)
     turn = 0
     for number in range(rounds):

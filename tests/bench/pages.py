@@ -159,7 +159,7 @@ WATCH_KEYS = """() => {
 
 
 async def measure(size: Size) -> dict[str, float]:
-    """Give every figure of BARS."""
+    """Return every figure of BARS."""
     path = shutil.which("chromium")
     if path is None:
         raise SystemExit("no Chromium: apt-get install chromium fonts-dejavu-core")

@@ -92,7 +92,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def family(pid: int) -> tuple[int, ...]:
-    """Give the process and all its descendants."""
+    """Return the process and all its descendants."""
     found = [pid]
     for parent in found:
         with contextlib.suppress(OSError):
@@ -140,7 +140,7 @@ class Clocks:
         return cls(sum(ticks), sum(ticks) - idle - waiting - stolen, stolen, ours)
 
     def noise_since(self, before: Clocks) -> tuple[float, float]:
-        """Give what the hypervisor and what other processes took, as shares of the machine."""
+        """Return the shares of the machine that the hypervisor and other processes took."""
         all_s = max(1e-9, self.all_s - before.all_s)
         foreign_s = self.busy_s - before.busy_s - (self.ours_s - before.ours_s)
         return (self.stolen_s - before.stolen_s) / all_s, max(0.0, foreign_s) / all_s

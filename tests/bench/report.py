@@ -132,11 +132,11 @@ class Results:
 
     @property
     def clean(self) -> bool:
-        """Tell whether everything asked for was answered, once and in order."""
+        """Return whether every request was answered, once and in order."""
         return not any(counts[name] for counts in self.counts.values() for name in COUNTS)
 
     def values(self, contender: str, row: Row) -> list[float]:
-        """Give a row's figures, one a round, in the row's unit."""
+        """Return a row's figures, one a round, in the row's unit."""
         found = self.samples[contender].get(row.figure, [])
         if row.added and contender != "direct":
             direct = self.samples.get("direct", {}).get(row.figure, [])
@@ -144,7 +144,7 @@ class Results:
         return [value / row.scale for value in found]
 
     def ratios(self, contender: str, row: Row) -> list[float]:
-        """Give a row's ratio to nginx in each round."""
+        """Return a row's ratio to nginx in each round."""
         nginx = self.samples.get("nginx", {}).get(row.figure, [])
         if row.added or contender in ("direct", "nginx"):
             return []
@@ -185,7 +185,7 @@ class Results:
         return median(values) if values else 0.0
 
     def as_json(self) -> dict[str, object]:
-        """Give the same for programs: medians, ranges and every round's value."""
+        """Return the same for programs: medians, ranges and every round's value."""
         return {
             "version": 1,
             "clean": self.clean,

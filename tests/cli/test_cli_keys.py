@@ -1,4 +1,4 @@
-"""`roxy keys`: the same commands on a database that nobody uses and through a running gateway."""
+"""`roxy keys`: the same commands on an unused database and through a running gateway."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MISTAKES = [
 
 @pytest.fixture
 def shell(new_shell: CommandLine) -> CommandLine:
-    """Give a shell beside a data directory that has a database."""
+    """Return a shell beside a data directory that has a database."""
     assert new_shell.run("migrate").code == 0
     return new_shell
 

@@ -30,7 +30,7 @@ def found_in(secrets: dict[str, str], where: dict[str, bytes]) -> list[str]:
 
 
 def everything_written(roxy: Roxy, data: Path) -> dict[str, bytes]:
-    """Give every file of the data directory, what was logged, and what `ps` shows."""
+    """Return every file of the data directory, what was logged, and what `ps` shows."""
     places = {path.name: path.read_bytes() for path in data.iterdir()}
     assert set(FILES) <= set(places)
     places["standard error"] = roxy.err.encode()

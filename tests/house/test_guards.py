@@ -203,7 +203,7 @@ def test_the_project_names_no_machine_and_no_package_host() -> None:
 
 def project_files() -> list[Path]:
     """Give the files that belong to the project, not those that tools leave behind."""
-    top = [path for path in ROOT.iterdir() if path.is_file()]
+    top = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]  # a worktree
     folders = [*guards.PACKAGES, "docs", "tests", ".ci"]
     below = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     return [path for path in top + below if "__pycache__" not in path.parts]

@@ -107,7 +107,7 @@ class Gate:
 async def running(
     anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Gate]:
-    """Give one gateway for all cases."""
+    """Return one gateway for all cases."""
     path = tmp_path_factory.mktemp("gate")
     async with FakeUpstream() as upstream, front_door(path, upstream) as door:
         key = await door.mint_key(limits=LIMITS)
@@ -118,7 +118,7 @@ async def running(
 
 @pytest.fixture
 def gate(running: Gate, caplog: pytest.LogCaptureFixture) -> Gate:
-    """Give the gateway, with this test's log."""
+    """Return the gateway, with this test's log."""
     running.caplog = caplog
     return running
 

@@ -22,7 +22,7 @@ def tornados(data: bytes) -> tuple[str, HTTPHeaders]:
 
 
 def read(parse: Any, data: bytes) -> Read:
-    """Give what a parser makes of a head; None: it refuses it."""
+    """Return what a parser makes of a head; None: it refuses it."""
     try:
         start_line, headers = parse(data)
     except HTTPInputError:

@@ -58,7 +58,7 @@ CHUNKED = "Transfer-Encoding: chunked"
 async def hasty(
     anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Door]:
-    """Give a gateway that waits for nobody."""
+    """Return a gateway with short time limits."""
     async with shared_gateway(tmp_path_factory.mktemp("hasty"), settings=IMPATIENT) as (door, _):
         yield door
 
@@ -67,20 +67,20 @@ async def hasty(
 async def small(
     anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Door, FakeUpstream]]:
-    """Give a gateway with little room, and its upstream."""
+    """Return a gateway with little room, and its upstream."""
     async with shared_gateway(tmp_path_factory.mktemp("small"), settings=CRAMPED) as both:
         yield both
 
 
 @pytest.fixture
 def cramped(small: tuple[Door, FakeUpstream], roomy: FakeUpstream) -> Door:
-    """Give the gateway with little room."""
+    """Return the gateway with little room."""
     return small[0]
 
 
 @pytest.fixture
 def roomy(small: tuple[Door, FakeUpstream]) -> FakeUpstream:
-    """Give its upstream, which completes whatever is asked."""
+    """Return its upstream, which completes whatever is asked."""
     small[1].plan(answer_as_asked)
     small[1].requests.clear()
     return small[1]
@@ -88,7 +88,7 @@ def roomy(small: tuple[Door, FakeUpstream]) -> FakeUpstream:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeUpstream]:
-    """Give an upstream that completes whatever is asked."""
+    """Return an upstream that completes whatever is asked."""
     async with FakeUpstream() as fake:
         yield fake
 
@@ -303,7 +303,7 @@ class Room:
 
     @property
     def taken(self) -> int:
-        """Give it in bytes."""
+        """Return it in bytes."""
         return self._all - self._bodies._free
 
 

@@ -37,13 +37,13 @@ HEALTH = request("GET", "/healthz", key=None)
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Give who signs the certificate."""
+    """Return who signs the certificate."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
 def client_tls(authority: trustme.CA) -> ssl.SSLContext:
-    """Give a client's context."""
+    """Return a client's context."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
@@ -56,7 +56,7 @@ async def running(
     authority: trustme.CA,
     client_tls: ssl.SSLContext,
 ) -> AsyncIterator[tuple[Door, FakeUpstream]]:
-    """Give one gateway that speaks TLS only, and waits for nobody."""
+    """Return one gateway that speaks TLS only, with short time limits."""
     path = tmp_path_factory.mktemp("tls")
     issued = authority.issue_cert("localhost", "127.0.0.1")
     cert, key = path / "cert.pem", path / "key.pem"
@@ -71,7 +71,7 @@ async def running(
 
 @pytest.fixture
 def upstream(running: tuple[Door, FakeUpstream]) -> FakeUpstream:
-    """Give the upstream, which completes whatever is asked."""
+    """Return the upstream, which completes whatever is asked."""
     running[1].plan(answer_as_asked)
     running[1].requests.clear()
     return running[1]
@@ -79,7 +79,7 @@ def upstream(running: tuple[Door, FakeUpstream]) -> FakeUpstream:
 
 @pytest.fixture
 def door(running: tuple[Door, FakeUpstream], upstream: FakeUpstream) -> Door:
-    """Give the gateway."""
+    """Return the gateway."""
     return running[0]
 
 

@@ -36,7 +36,7 @@ SMALL = f"[server]\nmax_body_bytes = {MB}\n"
 async def running(
     anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Door, FakeUpstream]]:
-    """Give one gateway that takes bodies of up to one MB."""
+    """Return one gateway that takes bodies of up to one MB."""
     path = tmp_path_factory.mktemp("gate")
     async with shared_gateway(path, settings=SMALL) as both:
         yield both
@@ -44,7 +44,7 @@ async def running(
 
 @pytest.fixture
 def upstream(running: tuple[Door, FakeUpstream]) -> FakeUpstream:
-    """Give the upstream, which completes whatever is asked."""
+    """Return the upstream, which completes whatever is asked."""
     running[1].plan(answer_as_asked)
     running[1].requests.clear()
     return running[1]
@@ -52,7 +52,7 @@ def upstream(running: tuple[Door, FakeUpstream]) -> FakeUpstream:
 
 @pytest.fixture
 def door(running: tuple[Door, FakeUpstream], upstream: FakeUpstream) -> Door:
-    """Give the gateway."""
+    """Return the gateway."""
     return running[0]
 
 
@@ -76,7 +76,7 @@ async def is_refused_as_no_http(wire: Wire) -> None:
 
 
 def too_large(answer: object) -> bool:
-    """Tell whether an answer says that the body is too large."""
+    """Return whether an answer says that the body is too large."""
     status, error = answer.status, answer.error  # type: ignore[attr-defined]
     return status == 413 and error["code"] == "request_too_large" and str(MB) in error["message"]
 

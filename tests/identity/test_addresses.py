@@ -28,7 +28,7 @@ def find(peer: str, forwarded_for: str) -> str:
 @pytest.mark.parametrize(
     ("peer", "forwarded_for", "client"),
     [
-        (STRANGER, "1.1.1.1", STRANGER),  # the peer is no proxy of ours
+        (STRANGER, "1.1.1.1", STRANGER),  # the peer is not a trusted proxy
         ("10.0.0.1", "", "10.0.0.1"),
         ("10.0.0.1", "1.1.1.1", "1.1.1.1"),
         ("10.0.0.1", "6.6.6.6, 1.1.1.1", "1.1.1.1"),  # what the client made up is to the left

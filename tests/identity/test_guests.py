@@ -55,11 +55,11 @@ class Browser:
         self._address = address
 
     def at(self, address: str) -> Browser:
-        """Give the same browser, elsewhere."""
+        """Return the same browser, elsewhere."""
         return Browser(self._port, self.cookie, self.token, address)
 
     def lines(self, *more: str, cookie: str | None = None) -> list[str]:
-        """Give the headers of a call from one of its pages, but for the proof of origin."""
+        """Return the headers of a call from one of its pages, but for the proof of origin."""
         sent = [f"Cookie: a=b; roxy_guest={cookie or self.cookie}", f"X-Roxy-Xsrf: {self.token}"]
         forwarded = [f"X-Forwarded-For: {self._address}"] if self._address else []
         return [*sent, *forwarded, *more]
@@ -93,7 +93,7 @@ async def open_browser(door: Door) -> Browser:
 async def running(
     anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Door, FakeUpstream, Browser]]:
-    """Give one gateway behind a proxy, and a browser; every test takes addresses of its own."""
+    """Return one gateway behind a proxy, and a browser; every test takes addresses of its own."""
     path = tmp_path_factory.mktemp("guests")
     async with shared_gateway(path, settings=PROXY + SETTINGS) as (door, upstream):
         yield door, upstream, await open_browser(door)
@@ -101,7 +101,7 @@ async def running(
 
 @pytest.fixture
 def upstream(running: tuple[Door, FakeUpstream, Browser]) -> FakeUpstream:
-    """Give the upstream, which completes whatever is asked."""
+    """Return the upstream, which completes whatever is asked."""
     running[1].plan(answer_as_asked)
     running[1].requests.clear()
     return running[1]
@@ -109,13 +109,13 @@ def upstream(running: tuple[Door, FakeUpstream, Browser]) -> FakeUpstream:
 
 @pytest.fixture
 def door(running: tuple[Door, FakeUpstream, Browser], upstream: FakeUpstream) -> Door:
-    """Give the gateway."""
+    """Return the gateway."""
     return running[0]
 
 
 @pytest.fixture
 def browser(running: tuple[Door, FakeUpstream, Browser], upstream: FakeUpstream) -> Browser:
-    """Give the browser."""
+    """Return the browser."""
     return running[2]
 
 

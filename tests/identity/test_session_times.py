@@ -27,7 +27,7 @@ class Now:
         self.at = START
 
     def __call__(self) -> float:
-        """Tell the time."""
+        """Return the time."""
         return self.at
 
 

@@ -19,7 +19,7 @@ from webui.shell.pages import PageHandler
 
 
 async def kind_of(browser: Browser) -> Any:
-    """Ask the API who this browser is; a status says that it is nobody."""
+    """Return the principal of this browser as the API names it, or the status of the refusal."""
     answer = await browser.call("GET", "key")
     return answer.json()["kind"] if answer.status_code == 200 else answer.status_code
 

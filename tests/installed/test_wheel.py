@@ -28,14 +28,14 @@ WORKSHOP = ROOT / "webui" / "vendor"
 
 @pytest.fixture(scope="module")
 def names() -> list[str]:
-    """Give the names of the files in the wheel; tox says where it is."""
+    """Return the names of the files in the wheel; tox says where it is."""
     (wheel,) = [path for path in os.environ["TOX_PACKAGE"].split(os.pathsep) if path]
     return zipfile.ZipFile(wheel).namelist()
 
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """Give an environment that knows nothing of the source tree."""
+    """Return an environment that knows nothing of the source tree."""
     kept = ("PATH", "LANG", "SYSTEMROOT")
     return {name: os.environ[name] for name in kept if name in os.environ}
 
@@ -118,7 +118,7 @@ def test_what_its_page_names_is_there(served_url: str) -> None:
 
 
 def fetched(url: str) -> bytes:
-    """Give a body; raises HTTPError unless it was answered well."""
+    """Return a body; raises HTTPError unless it was answered well."""
     with urllib.request.urlopen(url, timeout=START_S) as answer:
         body: bytes = answer.read()
     return body

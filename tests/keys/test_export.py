@@ -56,17 +56,17 @@ async def started(folder: Path, *, owner: bool = True) -> AsyncIterator[Start]:
 
 
 def ids(path: Path) -> set[str]:
-    """Give the ids of an export's keys; none before there is one."""
+    """Return the ids of an export's keys; none before there is one."""
     return {key.id for key in read_export(path)} if path.exists() else set()
 
 
 def names(folder: Path) -> list[str]:
-    """Give the names of a folder's files."""
+    """Return the names of a folder's files."""
     return sorted(file.name for file in folder.iterdir())
 
 
 def kept(folder: Path) -> list[Path]:
-    """Give the exports that were kept aside."""
+    """Return the exports that were kept aside."""
     return list(folder.glob("api-keys.kept-*.json"))
 
 
@@ -249,7 +249,7 @@ async def test_keys_the_database_does_not_know_are_kept_aside(
 
 
 def entry(**changes: object) -> dict[str, object]:
-    """Give a good entry of an export, changed."""
+    """Return a good entry of an export, changed."""
     whole = json.loads(encode_export([a_key()], 5))["keys"][0]
     return {**whole, **changes}
 

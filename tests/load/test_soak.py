@@ -111,7 +111,7 @@ async def one_client(door: Door, key: str) -> None:
 
 
 async def one_round(door: Door, keys: list[str], streams: int) -> None:
-    """Let many clients ask, a number of them at the same time."""
+    """Send requests from many clients, a number of them at the same time."""
     left = iter(range(streams))
 
     async def client() -> None:
@@ -326,7 +326,7 @@ async def settled_jobs(door: Door) -> None:
 
 
 def uncollected() -> list[str]:
-    """Name what of the engine and the door is garbage that only the collector finds."""
+    """Return the types of the objects that only the garbage collector finds."""
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         gc.collect()

@@ -1,4 +1,4 @@
-"""What an upstream refuses is told in its words when it is about the request, in ours otherwise."""
+"""A refusal about the request keeps the upstream's message; any other gets the gateway's own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DEPLOYMENT = Deployment(
     secret=SECRET,
 )
 VLLM = {"object": "error", "message": "No."}
-TIMED_OUT = "The upstream of this model timed out."
+TIMED_OUT = "The upstream of this model timed out. Try again."
 HTML = b"<html><h1>502 Bad Gateway</h1>nginx at api.up.example</html>"
 
 

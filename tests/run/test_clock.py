@@ -19,7 +19,7 @@ from workers.run.clock import WHOLE_FACTOR, Clock, StreamSettings
 def running(
     settings: StreamSettings, channel: Channel | None = None, *, streamed: bool = True
 ) -> Iterator[tuple[Clock, Tap]]:
-    """Let a clock watch an exchange."""
+    """Start a clock on an exchange."""
     tap = Tap()
     clock = Clock(settings, channel if channel is not None else Channel(), tap, streamed=streamed)
     try:
@@ -37,14 +37,14 @@ async def rung(tap: Tap) -> UpstreamTimeout:
 
 
 async def aside(seconds: float) -> None:
-    """Let another timer of this length run out."""
+    """Wait until another timer of this length has run out."""
     passed = asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, passed.set)
     await passed.wait()
 
 
 def now() -> float:
-    """Give the time that clocks read. One never rings early: that is all that is asserted of it."""
+    """Return the time that clocks read; tests only assert that none rings early."""
     return asyncio.get_running_loop().time()
 
 

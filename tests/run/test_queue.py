@@ -1,4 +1,4 @@
-"""The fair queue: whose turn it is, who is refused, and what waiting jobs are told."""
+"""The fair queue: whose turn it is, who is refused, and the place of waiting jobs."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ async def test_the_wait_told_follows_how_long_jobs_last() -> None:
 
 
 def jain(shares: list[float]) -> float:
-    """Give Jain's fairness index of shares: 1 is perfectly fair."""
+    """Return Jain's fairness index of shares: 1 is perfectly fair."""
     return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
 
 

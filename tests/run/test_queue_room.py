@@ -154,7 +154,7 @@ async def test_a_job_that_was_taken_in_time_is_not_ended_by_its_waiting_time() -
 
 
 async def idle(queue: FairQueue, number: int) -> list[asyncio.Task[Job | None]]:
-    """Let workers wait for jobs."""
+    """Start workers that wait for jobs."""
     workers = []
     for count in range(1, number + 1):
         workers.append(asyncio.get_running_loop().create_task(queue.get()))

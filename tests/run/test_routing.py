@@ -1,4 +1,4 @@
-"""Routing: who is tried in which order, who is passed over, and what the client is told."""
+"""Routing: which deployments are tried in which order, and which error the client gets."""
 
 from __future__ import annotations
 

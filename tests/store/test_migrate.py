@@ -32,7 +32,7 @@ SECOND = Migration(
 
 
 def tables(db: sqlite3.Connection) -> set[str]:
-    """Give the names of a database's tables."""
+    """Return the names of a database's tables."""
     return {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 

@@ -24,7 +24,7 @@ def exit_code(command: list[str]) -> int:
 
 
 class CommandLine:
-    """A shell in an empty directory whose environment holds nothing of ours but `environ`."""
+    """A shell in an empty directory whose environment holds only what tests need and `environ`."""
 
     def __init__(self, path: Path, captured: pytest.CaptureFixture[str]) -> None:
         self.path = path
@@ -50,7 +50,7 @@ class CommandLine:
 def shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[CommandLine]:
-    """Give a shell; what commands do to the log is undone."""
+    """Return a shell; what commands do to the log is undone."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith("ROXY_") or name.endswith("_API_KEY"):

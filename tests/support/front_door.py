@@ -114,12 +114,12 @@ class Door:
 
 
 def bearer(key: str) -> dict[str, str]:
-    """Give the header that carries a key."""
+    """Return the header that carries a key."""
     return {"Authorization": f"Bearer {key}"}
 
 
 def request_body(content: Any = "Hi", **more: Any) -> dict[str, Any]:
-    """Give a chat request for the test model."""
+    """Return a chat request for the test model."""
     return {"model": MODEL, "messages": [{"role": "user", "content": content}]} | more
 
 

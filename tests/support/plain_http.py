@@ -44,7 +44,7 @@ class Answer:
 
     @property
     def error(self) -> Any:
-        """Give the error that the body holds, which must have OpenAI's shape."""
+        """Return the error that the body holds, which must have OpenAI's shape."""
         assert self.headers["content-type"].startswith("application/json"), self
         body = self.json
         validate_error(body)
@@ -62,7 +62,7 @@ class Wire:
 
     @property
     def socket(self) -> socket.socket:
-        """Give the socket, for its options."""
+        """Return the socket, for its options."""
         sock: socket.socket = self.writer.get_extra_info("socket")
         return sock
 

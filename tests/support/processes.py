@@ -1,12 +1,12 @@
-"""Run the real command line as processes of their own, the gateway included.
+"""Run the real command line, the gateway included, in separate processes.
 
     async with serving(tmp_path, upstream) as roxy:
         answer = await roxy.door.chat("hello")
         roxy.signal(signal.SIGTERM)
         assert await roxy.ended() == 0
 
-A process gets the environment it is given and nothing of ours, so that a developer's own provider
-keys cannot change a test. What it writes is gathered, and it is killed when the block ends.
+A process gets only the environment that the test gives, so that a developer's own provider keys
+cannot change a test. Its output is collected, and it is killed when the block ends.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Finished(NamedTuple):
 
     @property
     def complaint(self) -> str:
-        """Give the one line of a command that failed as it should: exit code 1, no traceback."""
+        """Return the one line of a command that failed as it should: exit code 1, no traceback."""
         assert self.code == 1, self
         lines = [line for line in self.err.splitlines() if line.startswith("roxy: ")]
         assert len(lines) == 1 and self.err.endswith(lines[0] + "\n"), self.err
@@ -78,17 +78,17 @@ class Roxy:
 
     @property
     def err(self) -> str:
-        """Give what it wrote to standard error."""
+        """Return what it wrote to standard error."""
         return self._err.decode()
 
     @property
     def out(self) -> str:
-        """Give what it wrote to standard output."""
+        """Return what it wrote to standard output."""
         return self._out.decode()
 
     @property
     def owner_key(self) -> str:
-        """Give the owner key that it printed; "" when it printed none."""
+        """Return the owner key that it printed; "" when it printed none."""
         found = OWNER_KEY.search(self.err)
         return found[1] if found else ""
 
@@ -139,7 +139,7 @@ class Roxy:
 
 
 def surroundings(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Give the environment of a process: the owner key, the test upstream's secret, `environ`.
+    """Return the environment of a process: the owner key, the test upstream's secret, `environ`.
 
     An empty value takes a variable away.
     """
@@ -160,7 +160,7 @@ async def started(
     environ: Mapping[str, str] | None = None,
     open_files: int | None = None,
 ) -> AsyncIterator[Roxy]:
-    """Start any command line of ours, with a limit of open files if one is given."""
+    """Start any command of Roxy, with a limit of open files if one is given."""
     limit = functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE)
     process = await asyncio.create_subprocess_exec(
         *COMMAND,

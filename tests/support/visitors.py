@@ -12,14 +12,14 @@ from server.identity.authentication import GUEST_COOKIE, XSRF_HEADER
 
 
 def guest(door: Door) -> dict[str, str]:
-    """Give the headers of a browser that has opened a page, without a key; each time another."""
+    """Return the headers of a browser that has opened a page, without a key; each time another."""
     guests = door.gateway.services.guests
     cookie = guests.issue(time.time())
     return page_call(f"{GUEST_COOKIE}={cookie}", guests.xsrf_token(cookie))
 
 
 def page_call(cookie: str, token: str | None = None) -> dict[str, str]:
-    """Give the headers of a call that a page makes to its own server."""
+    """Return the headers of a call that a page makes to its own server."""
     headers = {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}
     return headers | ({XSRF_HEADER: token} if token is not None else {})
 

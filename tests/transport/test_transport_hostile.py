@@ -26,7 +26,7 @@ async def transport() -> AsyncIterator[Transport]:
 
 
 async def broken_answer(transport: Transport, *pieces: bytes) -> tuple[type[Exception], bytes]:
-    """Say how an answer ends that is no HTTP, and which body bytes came before."""
+    """Return how an answer ends that is no HTTP, and which body bytes came before."""
 
     async def script(peer: Peer) -> None:
         await peer.request()

@@ -25,7 +25,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def tls(authority: trustme.CA) -> ssl.SSLContext:
-    """Give the upstream's side, with a certificate for its address."""
+    """Return the upstream's side, with a certificate for its address."""
     return serve_as(authority, "127.0.0.1")
 
 
@@ -42,7 +42,7 @@ async def transport(authority: trustme.CA) -> AsyncIterator[Transport]:
 def serve_as(
     authority: trustme.CA, name: str, not_after: dt.datetime | None = None
 ) -> ssl.SSLContext:
-    """Give an upstream's context with a certificate for `name`."""
+    """Return an upstream's context with a certificate for `name`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["h2", "http/1.1"])
     authority.issue_cert(name, not_after=not_after).configure_cert(context)
@@ -75,7 +75,7 @@ async def test_a_verified_upstream_is_used_and_its_connection_kept(
 
 
 async def refusal(transport: Transport, context: ssl.SSLContext) -> UpstreamUnavailable:
-    """Give the error of an upstream that must not be talked to."""
+    """Return the error of an upstream that must not be talked to."""
     async with RawUpstream(serve, tls=context) as upstream:
         before = descriptors()
         errors = []

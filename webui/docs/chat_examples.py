@@ -1,13 +1,13 @@
-"""Further examples of chat completions: tools, pictures, the queue, answers that are kept."""
+"""Examples of chat completions: tools, images, the queue, kept answers."""
 
 from __future__ import annotations
 
-from webui.docs.examples import PICTURE
+from webui.docs.examples import RED_SQUARE
 from webui.docs.parts import Example
 
 TOOLS = Example(
     "tools",
-    "Let the model call a function",
+    "Call a function",
     {
         "curl": r"""curl BASE_URL/api/v1/chat/completions \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -21,7 +21,7 @@ TOOLS = Example(
       "type": "function",
       "function": {
         "name": "weather",
-        "description": "Tell the weather of a city.",
+        "description": "Return the weather of a city.",
         "parameters": {
           "type": "object",
           "properties": {"city": {"type": "string"}},
@@ -45,7 +45,7 @@ tools = [{
     "type": "function",
     "function": {
         "name": "weather",
-        "description": "Tell the weather of a city.",
+        "description": "Return the weather of a city.",
         "parameters": {
             "type": "object",
             "properties": {"city": {"type": "string"}},
@@ -73,7 +73,7 @@ const tools = [{
   type: "function",
   function: {
     name: "weather",
-    description: "Tell the weather of a city.",
+    description: "Return the weather of a city.",
     parameters: {
       type: "object",
       properties: { city: { type: "string" } },
@@ -120,7 +120,7 @@ _IMAGE = {
       "role": "user",
       "content": [
         {"type": "text", "text": "What colour is this?"},
-        {"type": "image_url", "image_url": {"url": "PICTURE"}}
+        {"type": "image_url", "image_url": {"url": "IMAGE_URL"}}
       ]
     }]
   }'""",
@@ -128,7 +128,7 @@ _IMAGE = {
 from openai import OpenAI
 
 # From a file: "data:image/png;base64," + base64.b64encode(data).decode()
-picture = "PICTURE"
+image = "IMAGE_URL"
 client = OpenAI(
     base_url="BASE_URL/api/v1",
     api_key=os.environ["ROXY_API_KEY"],
@@ -139,13 +139,13 @@ answer = client.chat.completions.create(
         "role": "user",
         "content": [
             {"type": "text", "text": "What colour is this?"},
-            {"type": "image_url", "image_url": {"url": picture}},
+            {"type": "image_url", "image_url": {"url": image}},
         ],
     }],
 )
 print(answer.choices[0].message.content)""",
     "javascript": r"""// From a file: `data:image/png;base64,${buffer.toString("base64")}`
-const picture = "PICTURE";
+const image = "IMAGE_URL";
 const response = await fetch("BASE_URL/api/v1/chat/completions", {
   method: "POST",
   headers: {
@@ -158,7 +158,7 @@ const response = await fetch("BASE_URL/api/v1/chat/completions", {
       role: "user",
       content: [
         { type: "text", text: "What colour is this?" },
-        { type: "image_url", image_url: { url: picture } },
+        { type: "image_url", image_url: { url: image } },
       ],
     }],
   }),
@@ -169,13 +169,13 @@ console.log(answer.choices[0].message.content);""",
 }
 IMAGE = Example(
     "image",
-    "Show the model a picture",
-    {language: code.replace("PICTURE", PICTURE) for language, code in _IMAGE.items()},
+    "Send an image",
+    {language: code.replace("IMAGE_URL", RED_SQUARE) for language, code in _IMAGE.items()},
 )
 
 QUEUE = Example(
     "queue",
-    "Wait 30 seconds at most, and say where you are",
+    "Wait at most 30 seconds and follow the queue",
     {
         "curl": r"""curl -N BASE_URL/api/v1/chat/completions \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -239,11 +239,11 @@ for await (const bytes of response.body) {
 
 KEPT = Example(
     "kept",
-    "Lose the connection and come back",
+    "Disconnect and resume",
     {
         "curl": r"""JOB="docs-$(date +%s)-$$"
 
-# Ask, and leave after two seconds at the latest.
+# Send the request and disconnect after two seconds.
 curl -N --max-time 2 BASE_URL/api/v1/chat/completions \
   -H "Authorization: Bearer $ROXY_API_KEY" \
   -H "Content-Type: application/json" \
@@ -255,11 +255,11 @@ curl -N --max-time 2 BASE_URL/api/v1/chat/completions \
     "messages": [{"role": "user", "content": "Tell me a story."}]
   }'
 
-# Come back: all events from the first one on, then those that follow.
+# Resume: all events so far, then new ones as they arrive.
 curl -N "BASE_URL/api/v1/jobs/$JOB/stream?after=0" \
   -H "Authorization: Bearer $ROXY_API_KEY"
 
-# How it ended, and what it used.
+# Get its outcome and usage.
 curl "BASE_URL/api/v1/jobs/$JOB" \
   -H "Authorization: Bearer $ROXY_API_KEY" """.rstrip(),
         "python": r"""import os

@@ -1,6 +1,6 @@
-"""The words of the documentation: what a client developer needs, in the order it is needed.
+"""The sections of the documentation for client developers, in the order they are needed.
 
-Numbers are this server's own, from its configuration.
+Figures come from the configuration of this server.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ STREAMING = Section(
     "streaming",
     "Streaming",
     """
-    With `"stream": true` the answer comes as server-sent events while it is written. Each
-    event is a line `data: {...}` with one chunk, followed by a blank line; new text is in
+    With `"stream": true` the answer arrives as server-sent events while the model writes it.
+    Each event is a line `data: {...}` with one chunk, followed by a blank line. New text is in
     `choices[0].delta.content`. The last event is `data: [DONE]`.
 
-    - `"stream_options": {"include_usage": true}` adds a chunk before the end whose
-    `choices` is empty and whose `usage` counts the tokens.
-    - Lines that begin with `:` are comments, such as the heartbeat `: hb` that keeps a
-    connection open. Parsers of event streams skip them.
-    - **A stream that ends without `[DONE]` was cut.** When an answer fails on its way, the
-    last event is `data: {"error": {...}}` in place of `[DONE]`: what came before it is not
-    the whole answer. Only as long as nothing was sent does a failure have an HTTP status.
-    - Close the connection to stop: the upstream is told at once, and only what was written
-    is counted.
+    - `"stream_options": {"include_usage": true}` adds a chunk before the end. Its `choices` is
+    empty and its `usage` contains the token counts.
+    - Lines that begin with `:` are comments, such as the heartbeat `: hb` that keeps the
+    connection open. Event stream parsers skip them.
+    - **A stream that ends without `[DONE]` is incomplete.** If an answer fails midway, the last
+    event is `data: {"error": {...}}` instead of `[DONE]`. A failure has an HTTP status only if
+    nothing was sent before it.
+    - Close the connection to stop. The upstream request is cancelled immediately, and only the
+    output so far is counted.
     """,
     (basic.STREAM,),
 )
@@ -37,21 +37,21 @@ AUTHENTICATION = Section(
     "authentication",
     "Authentication",
     """
-    Send the key as `Authorization: Bearer KEY` or as `x-api-key: KEY`; of both, only
-    `Authorization` counts, and `Basic` there, a proxy's password, is not looked at. A wrong,
-    expired, disabled or revoked key is answered with 401 `invalid_api_key`, always in the
-    same words.
+    Send the key as `Authorization: Bearer KEY` or as `x-api-key: KEY`. If a request has both, only
+    `Authorization` is checked; `Authorization: Basic` (a proxy's password) is ignored. A wrong,
+    expired, disabled or revoked key is answered with 401 `invalid_api_key`, always with the same
+    message.
 
-    - **A key** asks for answers, within its own limits and models, and may read
-    [what is left of them](#limits).
-    - **The owner key** has no limits and may also manage keys, read the usage and see what
-    runs. Sections that need it are marked **owner key**.
-    - **Guests** are browsers that have opened a page of this server: they need no key and
-    have [limits of their own](#guests).
+    - **A key** can create completions, within its own limits and models, and can read
+    [what remains of them](#limits).
+    - **The owner key** has no limits. It can also manage keys, read the usage and see running
+    requests. Sections that need it are marked **owner key**.
+    - **Guests** are browsers that have opened a page of this server. They need no key and have
+    [their own limits](#guests).
 
-    Every route is under `/api/v1`, and under `/api` too. Keep keys on servers: no CORS
-    headers are sent, so pages of other sites cannot call this API from a browser. Let their
-    own server call it, or put a proxy before both.
+    Every route is available under `/api/v1` and under `/api`. Keep keys on servers: the API sends
+    no CORS headers, so pages of other sites cannot call it from a browser. Call it from the site's
+    server, or put both behind one proxy.
     """,
     (basic.OWN_KEY,),
 )
@@ -60,10 +60,10 @@ MODELS = Section(
     "models",
     "Models",
     """
-    `GET /api/v1/models` lists what you may use, in OpenAI's format with more to it: context
-    window, longest answer, what a model takes, prices in dollars per million tokens, and
-    whether it can be asked now (`available`). `"demo": true` means that a script answers in
-    the model's place.
+    `GET /api/v1/models` lists the models you may use. It extends OpenAI's format with the context
+    window, the maximum answer length, the inputs a model accepts, prices in dollars per million
+    tokens, and whether the model can be used now (`available`). `"demo": true` means that a script
+    answers instead of the model.
     """,
     (basic.MODELS,),
     models=True,
@@ -73,12 +73,12 @@ TOOLS = Section(
     "tools",
     "Tools",
     """
-    Describe functions in `tools`. A model that wants one called ends its answer with
-    `finish_reason` `"tool_calls"` and puts them into `message.tool_calls`, with arguments
-    as JSON text. Call them, append the model's message and one `tool` message for each
-    call, and ask again.
+    Describe functions in `tools`. To call them, the model ends its answer with the `finish_reason`
+    `"tool_calls"` and lists the calls in `message.tool_calls`, with the arguments as JSON text.
+    Run the functions, append the model's message and one `tool` message per call, and send the
+    conversation again.
 
-    In a stream the calls come in pieces, to be joined by their `index`.
+    In a stream, each call arrives in pieces. Join the pieces that have the same `index`.
     """,
     (chat.TOOLS,),
 )
@@ -87,54 +87,54 @@ LIMITS = Section(
     "limits",
     "Limits",
     """
-    A key may have limits on requests a minute, tokens a minute, requests at the same time,
-    and a budget. Every answer to a key carries the true state; the owner key has no limits, so
-    its answers carry none of these:
+    A key may have limits on requests per minute, tokens per minute and concurrent requests, and a
+    budget. Every answer to a key carries the current values. The owner key has no limits, so
+    its answers do not have these headers:
 
     - `x-ratelimit-limit-requests`, `x-ratelimit-remaining-requests` and
-    `x-ratelimit-reset-requests`, the last as a duration: `1s`, `6m0s`
-    - the same with `-tokens`, where the key has such a limit
-    - after 429: `Retry-After` in seconds and `Retry-After-Ms`. Waits of more than a minute
-    also carry `X-Should-Retry: false`, which keeps the official clients from trying too
+    `x-ratelimit-reset-requests`; the last is a duration: `1s`, `6m0s`
+    - the same with `-tokens`, if the key has a token limit
+    - with 429: `Retry-After` in seconds and `Retry-After-Ms` in milliseconds. If the wait is more
+    than a minute, `X-Should-Retry: false` stops the official clients from retrying too
     early.
 
-    Tokens are set aside when a request is accepted (an estimate of the prompt, plus
-    `max_tokens` where given) and settled with what was really used; a request that is refused
-    or fails before any of its answer was sent takes nothing. A budget sets the
-    highest possible cost aside, so a lower `max_tokens` leaves more room. While running
-    requests hold the rest of it, 429 asks to come back in a second. 429 with the code
-    `insufficient_quota` means that the budget is used up, or smaller than what the request
-    may cost: do not retry.
+    When a request is accepted, tokens are reserved: an estimate of the prompt plus `max_tokens`, if
+    set. When it ends, the reservation is replaced by the actual usage. A request that is refused,
+    or that fails before any of its answer was sent, uses nothing.
 
-    `GET /api/v1/key` tells all of this at any time.
+    A budget reserves the highest possible cost, so a lower `max_tokens` leaves more for other
+    requests. While running requests reserve the rest of the budget, 429 asks you to retry after one
+    second. A 429 with the code `insufficient_quota` means that the budget is used up or smaller
+    than the request may cost: do not retry.
+
+    `GET /api/v1/key` returns all of these values at any time.
     """,
     (basic.LIMITS,),
 )
 
 
 def first_steps(base_url: str) -> list[Section]:
-    """Tell what is needed for a first answer."""
+    """Return the sections that lead to a first answer."""
     return [
         Section(
             "quickstart",
             "Quickstart",
             f"""
-            The API speaks OpenAI's format: a program that works with OpenAI works here once its
-            base URL and its key are changed.
+            The API is compatible with OpenAI's. To use a program that works with OpenAI, change its
+            base URL and its key.
 
             - **Base URL:** `{base_url}/api/v1`
-            - **Key:** begins with `roxy_`; the owner of this server makes one for you, under
-            [Keys](/keys). Put it into the environment, where all examples here look for it: run the
-            first line, paste the key and press Enter. It stays out of the shell's history.
-            - **Model:** choose one above, or see [the models](#models). Every example on this page
-            changes with it.
+            - **Key:** begins with `roxy_`. The owner of this server creates keys under
+            [Keys](/keys). All examples read it from the environment: run the first line, paste the
+            key and press Enter. The key stays out of the shell's history.
+            - **Model:** choose one above, or see [Models](#models). Your choice applies to every
+            example on this page.
 
-            Then copy an example and run it: it works as it stands. For Python use the `openai`
-            package with `base_url`; its JavaScript sister takes `baseURL`. The JavaScript here
-            needs no package; it is for Node 18 or later.
+            Then copy an example and run it unchanged. Python uses the `openai` package with
+            `base_url`; the JavaScript package of the same name calls it `baseURL`. The JavaScript
+            examples need Node 18 or later and no package.
 
-            **No key yet?** Press Run [below](#streaming): that asks with this browser's own
-            session.
+            **No key yet?** Press Run [below](#streaming): it uses this browser's session.
             """,
             (basic.KEY, basic.FIRST),
         ),
@@ -145,29 +145,29 @@ def first_steps(base_url: str) -> list[Section]:
 
 
 def completions(fields: Table, config: Config) -> list[Section]:
-    """Tell of chat completions, the queue and kept answers."""
+    """Return the sections about chat completions, the queue and kept answers."""
     return [
         Section(
             "chat",
             "Chat completions",
             """
-            `POST /api/v1/chat/completions` takes OpenAI's request. Known fields are checked before
-            anything is spent, and an error names the field in `param`. Fields that are not in this
-            list are handed on to the upstream as they are. `null` counts as not given.
+            `POST /api/v1/chat/completions` accepts OpenAI's request. The fields below are validated
+            before anything is counted; an error names the field in `param`. Other fields are passed
+            to the upstream unchanged. `null` is the same as leaving the field out.
             """,
             wide=(fields,),
         ),
         TOOLS,
         Section(
             "images",
-            "Pictures",
+            "Images",
             f"""
-            A message's `content` may be a list of parts. A picture is an `image_url` part with a
-            data URL or an https URL, for models that take images.
+            A message's `content` may be a list of parts. An image is an `image_url` part with a
+            data URL or an https URL. The model must accept images.
 
-            The whole request may have {config.server.max_body_bytes // MIB} MiB, more is answered
-            with 413. A file grows by a third when it is written as base64. The web chat takes files
-            of {MAX_FILE_BYTES // MIB} MB each.
+            The maximum size of a request is {config.server.max_body_bytes // MIB} MiB; a larger one
+            is answered with 413. Base64 makes a file a third larger. In the web chat, each file may
+            have up to {MAX_FILE_BYTES // MIB} MB.
             """,
             (chat.IMAGE,),
         ),
@@ -182,22 +182,23 @@ def _queue(config: Config) -> Section:
         "queue",
         "Waiting in the queue",
         f"""
-        When a model is busy, requests wait for a fair turn: at most {queue.max_waiting:,} for
-        each model, and at most {queue.max_wait_s:g} s. Who could not be served in time is
-        refused at once, with 503 and an honest `Retry-After`.
+        When a model is busy, requests wait in a fair queue: at most {queue.max_waiting:,} per
+        model, and at most {queue.max_wait_s:g} seconds. A request that cannot be served in time is
+        refused immediately, with 503 and an estimated `Retry-After`.
 
-        - `X-Roxy-Max-Wait: 30` lowers the longest wait, in seconds.
-        - `X-Roxy-Queue-Updates: true` tells where a streamed request is, as comments:
+        - `X-Roxy-Max-Wait: 30` sets a shorter maximum wait, in seconds.
+        - `X-Roxy-Queue-Updates: true` adds progress comments to a stream:
         `: queued position=3 waiting=12 expected_wait_s=4.0`, `: connecting`, `: retrying`.
-        - `X-Request-Id: my-own-id-1` names the request, in 8 to 64 of `A-Za-z0-9._:-`. Every
-        answer carries the name that was used; keep it for questions.
-        - `GET /api/v1/jobs/{{id}}` with that name tells the state while a request waits or
-        runs, and `DELETE /api/v1/jobs/{{id}}` stops it.
+        - `X-Request-Id: my-own-id-1` sets the request's id: 8 to 64 characters of
+        `A-Za-z0-9._:-`. Every answer carries the id that was used; quote it when you report a
+        problem.
+        - `GET /api/v1/jobs/{{id}}` with that id returns the state while the request waits or
+        runs. `DELETE /api/v1/jobs/{{id}}` stops it.
 
-        In a stream something is sent every {stream.heartbeat_s:g} s at the latest. Once a model
-        is asked, its first content must come within {stream.first_content_timeout_s:g} s and
-        silence in the middle must not last longer than {stream.gap_timeout_s:g} s; otherwise
-        the answer ends with one of the 504 [errors](#errors).
+        A stream sends something at least every {stream.heartbeat_s:g} seconds. After the upstream
+        was called, the first content must arrive within {stream.first_content_timeout_s:g} seconds,
+        and later pauses must not exceed {stream.gap_timeout_s:g} seconds. Otherwise the answer ends
+        with one of the 504 [errors](#errors).
         """,
         (chat.QUEUE,),
     )
@@ -207,36 +208,36 @@ def _kept(config: Config) -> Section:
     answers = config.answers
     return Section(
         "kept",
-        "Answers that outlive the connection",
+        "Resuming an answer",
         f"""
-        `X-Roxy-Keep: true` gives a streamed answer to the server: it goes on when the client is
-        cut off, and can be read again until {answers.keep_s:g} s after its end.
+        `X-Roxy-Keep: true` keeps a streamed answer on the server. It continues if the client
+        disconnects, and can be read again until {answers.keep_s:g} seconds after its end.
 
-        - Count the `data:` events as you read them, from 1; `[DONE]` and an error count too,
+        - Count the `data:` events as you read them, from 1. `[DONE]` and an error count too;
         comments do not.
-        - Come back with `GET /api/v1/jobs/{{id}}/stream?after=N`, where `id` is the
-        `X-Request-Id` of the answer: events after number N follow, then those still to come.
-        Several readers may follow one answer.
-        - `DELETE /api/v1/jobs/{{id}}` stops it. A guest's is also stopped when nobody has read
-        it for {answers.guest_grace_s:g} s.
-        - Of a very long answer the first events may be gone: 410 `answer_gone`.
+        - Resume with `GET /api/v1/jobs/{{id}}/stream?after=N`, where `id` is the `X-Request-Id` of
+        the answer. It sends the events after number N, then new ones as they arrive. Several
+        readers can follow one answer.
+        - `DELETE /api/v1/jobs/{{id}}` stops it. A guest's answer also stops after
+        {answers.guest_grace_s:g} seconds without a reader.
+        - The first events of a very long answer may be gone: 410 `answer_gone`.
         """,
         (chat.KEPT,),
     )
 
 
-def bounds(config: Config, errors: Table) -> list[Section]:
-    """Tell of limits, guests and errors."""
+def limits_and_errors(config: Config, errors: Table) -> list[Section]:
+    """Return the sections about limits, guests and errors."""
     guests = config.guests
     welcome = f"""
-            Browsers that have opened a page of this server may ask without a key, by this server's
-            own pages only. For each address:
+            Browsers that have opened a page of this server can create completions without a key,
+            from this server's own pages only. Limits for each address:
 
-            - {guests.requests_per_minute:,} requests a minute and {guests.requests_per_day:,} a
+            - {guests.requests_per_minute:,} requests per minute and {guests.requests_per_day:,} per
             day, {guests.concurrent_requests:,} at the same time
-            - answers of {guests.max_output_tokens:,} tokens at most
-            - all guests together: {guests.total_requests_per_minute:,} requests a minute,
-            {guests.total_requests_per_day:,} a day
+            - answers of up to {guests.max_output_tokens:,} tokens
+            - all guests together: {guests.total_requests_per_minute:,} requests per minute,
+            {guests.total_requests_per_day:,} per day
             """
     if guests.models:
         welcome += f"- models: {', '.join(f'`{model}`' for model in guests.models)}\n"
@@ -247,23 +248,24 @@ def bounds(config: Config, errors: Table) -> list[Section]:
             "Guests",
             welcome
             if guests.enabled
-            else "Guests are not welcome on this server: every request needs a key.",
+            else "Guest access is turned off on this server. Every request needs a key.",
         ),
         Section(
             "errors",
             "Errors",
             """
-            Every error has OpenAI's shape, inside a stream too, and all four members are always
-            there: `{"error": {"message": ..., "type": ..., "param": ..., "code": ...}}`. Look at
+            Every error has OpenAI's shape, also inside a stream, and all four members are always
+            present: `{"error": {"message": ..., "type": ..., "param": ..., "code": ...}}`. Check
             the status and the `code`; messages are for people and may change.
 
-            - Try again after `Retry-After` where an answer has it; the official clients do so by
-            themselves.
-            - 502 and 504 have been tried at the model's other upstreams too, where there are any,
-            unless something was sent already.
-            - An upstream's own refusal of the request (400, 413 or 422) is passed on as 400, with
-            its message, code and `param`.
-            - Tell the owner the `X-Request-Id` of the answer: it finds the request in the log.
+            - If an answer has `Retry-After`, retry after that time. The official clients do this
+            automatically.
+            - Before answering 502 or 504, the gateway tries the model's other upstreams, if there
+            are any and nothing was sent yet.
+            - If an upstream rejects the request itself (400, 413 or 422), the answer is 400 with
+            the upstream's message, code and `param`.
+            - To report a problem, send the owner the `X-Request-Id` of the answer: it identifies
+            the request in the log.
             """,
             (basic.ERRORS,),
             wide=(errors,),

@@ -1,4 +1,4 @@
-"""The documentation at /docs: made from the code's own routes, errors, settings and models."""
+"""Serve the documentation at /docs, generated from routes, errors, settings and models."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import msgspec
 
 from server.identity.authentication import Principal, find_cookie
 from webui.docs import tables as docs_tables
-from webui.docs.client_sections import bounds, completions, first_steps
+from webui.docs.client_sections import completions, first_steps, limits_and_errors
 from webui.docs.examples import STREAM_REQUEST
 from webui.docs.owner_sections import for_the_owner, reference
 from webui.docs.parts import (
     LANGUAGES,
-    Route,
+    RouteDetails,
     Section,
     Table,
     Values,
@@ -36,20 +36,20 @@ MARKDOWN = "text/markdown; charset=utf-8"
 GROUPS = (
     ("Start", ("quickstart", "streaming", "authentication", "models")),
     ("Chat", ("chat", "tools", "images", "queue", "kept")),
-    ("Bounds", ("limits", "guests", "errors")),
+    ("Limits and errors", ("limits", "guests", "errors")),
     ("Owner", ("keys", "usage", "settings")),
     ("Reference", ("routes", "openapi", "notes")),
 )
-"""The table of contents."""
+"""The table of contents: the title of a group and the ids of its sections."""
 
 
 class DocumentedHandler(PageHandler):
-    """What the page and its Markdown share: the models, the sections, what examples hold."""
+    """The base of the page and its Markdown: models, sections and values of examples."""
 
     section: ClassVar[str] = "Docs"
 
     def models(self) -> list[dict[str, Any]]:
-        """Describe every model, and whether the visitor may use it."""
+        """Return a description of every model, and whether the visitor may use it."""
         visitor = self.visitor() or Principal("guest", "")
         return [
             describe_card(model, self.services.health)
@@ -58,16 +58,19 @@ class DocumentedHandler(PageHandler):
         ]
 
     def values(self, models: list[dict[str, Any]]) -> Values:
-        """Choose what the examples hold. Raises InvalidRequest, ModelNotFound."""
+        """Return the values to fill into the examples. Raises InvalidRequest, ModelNotFound."""
         base_url = self.base_url()
         if not is_safe_in_a_shell(base_url):
-            raise InvalidRequest("The examples cannot be written for this Host.", param="Host")
+            raise InvalidRequest(
+                "The Host header has characters that are not safe in a shell. Use another address.",
+                param="Host",
+            )
         best = sorted(models, key=lambda one: (not one["allowed"], not one["available"]))
         asked = self.get_query_argument("model", "")
         if asked:
             best = [one for one in models if one["id"] == asked] + best
             if best[0]["id"] != asked:
-                raise ModelNotFound("There is no such model here.")
+                raise ModelNotFound
         seeing = [one for one in best if "image" in one["modalities"]["input"]] or best
         return Values(
             base_url,
@@ -76,30 +79,30 @@ class DocumentedHandler(PageHandler):
         )
 
     def sections(self, base_url: str) -> list[Section]:
-        """Give the whole documentation."""
+        """Return all sections of the documentation."""
         config = self.services.config
         fields, routes = described(self.services.openapi())
         return [
             *first_steps(base_url),
             *completions(fields, config),
-            *bounds(config, docs_tables.errors()),
+            *limits_and_errors(config, docs_tables.errors()),
             *for_the_owner(docs_tables.settings()),
             *reference(routes),
         ]
 
 
 @lru_cache(maxsize=2)
-def described(document: bytes) -> tuple[Table, list[Route]]:
-    """Read the OpenAPI document: the fields of a chat request, and every route."""
-    told = docs_tables.Described(msgspec.json.decode(document))
-    return told.chat_fields(), told.routes()
+def described(document: bytes) -> tuple[Table, list[RouteDetails]]:
+    """Return the fields of a chat request and every route from the OpenAPI document."""
+    read = docs_tables.Described(msgspec.json.decode(document))
+    return read.chat_fields(), read.routes()
 
 
 class DocsHandler(DocumentedHandler):
-    """The page."""
+    """The documentation as a page."""
 
     def get(self) -> None:
-        """Show it, with examples for the model and in the language that were chosen."""
+        """Show the page, with examples for the chosen model in the chosen language."""
         models = self.models()
         values = self.values(models)
         visitor = self.visitor()
@@ -119,17 +122,17 @@ class DocsHandler(DocumentedHandler):
             highlighted=highlighted,
             prose=prose,
             inline=inline,
-            is_route=lambda part: isinstance(part, Route),
+            is_route=lambda part: isinstance(part, RouteDetails),
             short=short,
             share=lambda model: min(model["context_window"] / MILLION, 1),
         )
 
 
 class DocsMarkdownHandler(DocumentedHandler):
-    """The same as Markdown."""
+    """The documentation as Markdown."""
 
     def get(self) -> None:
-        """Send it."""
+        """Send the documentation as Markdown."""
         models = self.models()
         values = self.values(models)
         parts = [f"# Roxy AI: the API\n\nBase URL: `{values.base_url}/api/v1`"]
@@ -140,7 +143,7 @@ class DocsMarkdownHandler(DocumentedHandler):
         self.reply(200, ("\n\n".join(parts) + "\n").encode(), {"Content-Type": MARKDOWN})
 
     def add_headers(self, headers: dict[str, str]) -> None:
-        """Protect it like a page, but say what it is."""
+        """Add the headers of a page but keep the content type."""
         kind = headers["Content-Type"]
         super().add_headers(headers)
         if kind == MARKDOWN:
@@ -148,13 +151,13 @@ class DocsMarkdownHandler(DocumentedHandler):
 
 
 def contents(sections: list[Section]) -> list[tuple[str, list[Section]]]:
-    """Give the table of contents: groups of sections."""
+    """Return the table of contents: the title and the sections of each group."""
     by_id = {section.id: section for section in sections}
     return [(title, [by_id[name] for name in names]) for title, names in GROUPS]
 
 
 def models_table(models: list[dict[str, Any]]) -> Table:
-    """Give the models as a table, for Markdown."""
+    """Return the models as a table, for the Markdown version."""
     rows = [
         (
             f"`{one['id']}`",
@@ -172,15 +175,15 @@ def models_table(models: list[dict[str, Any]]) -> Table:
         "Name",
         "Maker",
         "Context",
-        "Dollars per million in / out",
-        "Takes",
+        "Dollars per million tokens, in / out",
+        "Inputs",
         "Available",
     )
     return Table("Models", headers, rows)
 
 
 def price(prices: dict[str, Any] | None) -> str:
-    """Write prices in and out."""
+    """Return the prices of input and output as text."""
     if prices is None:
-        return "not known"
+        return "unknown"
     return f"${prices['prompt']:.2f} / ${prices['completion']:.2f}"

@@ -1,28 +1,28 @@
-"""The examples of the documentation; the tests run every one of them, unchanged.
+"""The basic examples of the documentation. Tests run every example unchanged.
 
-They read the key from the variable ROXY_API_KEY, so no page ever holds one. `BASE_URL` and
-`MODEL_ID` are filled in with this server's.
+Examples read the key from the variable ROXY_API_KEY, so no page contains a key. `BASE_URL` and
+`MODEL_ID` are placeholders (`Values.fill`).
 """
 
 from __future__ import annotations
 
 from webui.docs.parts import Example
 
-PICTURE = (
+RED_SQUARE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mO4oKCA"
     "FTEMLQkAvk5EAYUHFA8AAAAASUVORK5CYII="
 )
-"""A red square."""
+"""An 8 by 8 pixel PNG as a data URL."""
 
 KEY = Example(
     "key",
-    "Put the key into the environment",
+    "Set the key in the environment",
     {"curl": "read -rs ROXY_API_KEY && export ROXY_API_KEY"},
 )
 
 FIRST = Example(
     "first",
-    "A first request",
+    "First request",
     {
         "curl": r"""curl BASE_URL/api/v1/chat/completions \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -67,7 +67,7 @@ console.log(answer.choices[0].message.content);""",
 
 STREAM = Example(
     "stream",
-    "A streamed answer",
+    "Streamed answer",
     {
         "curl": r"""curl -N BASE_URL/api/v1/chat/completions \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -136,11 +136,11 @@ STREAM_REQUEST = {
     "stream_options": {"include_usage": True},
     "messages": [{"role": "user", "content": "A haiku on rivers."}],
 }
-"""What the page itself sends when that example is run; it adds the model."""
+"""The request that the page sends for this example; the page adds the model."""
 
 MODELS = Example(
     "models",
-    "Every model you may use",
+    "List the models you may use",
     {
         "curl": r"""curl BASE_URL/api/v1/models \
   -H "Authorization: Bearer $ROXY_API_KEY" """.rstrip(),
@@ -166,7 +166,7 @@ for (const model of (await response.json()).data) {
 
 OWN_KEY = Example(
     "own-key",
-    "Who am I, and what is left?",
+    "Check the key and its remaining limits",
     {
         "curl": r"""curl BASE_URL/api/v1/key \
   -H "x-api-key: $ROXY_API_KEY" """.rstrip(),
@@ -191,7 +191,7 @@ console.log(kind, remaining);""",
 
 LIMITS = Example(
     "limits",
-    "Read the limits off any answer",
+    "Read the limits from the headers of an answer",
     {
         "curl": r"""curl -s -o /dev/null -D - BASE_URL/api/v1/models \
   -H "Authorization: Bearer $ROXY_API_KEY" """.rstrip(),
@@ -219,7 +219,7 @@ for (const [name, value] of response.headers) {
 
 ERRORS = Example(
     "errors",
-    "Meet an error",
+    "Handle an error",
     {
         "curl": r"""curl -w '\nHTTP status %{http_code}\n' BASE_URL/api/v1/models/no/such-model \
   -H "Authorization: Bearer $ROXY_API_KEY" """.rstrip(),
@@ -251,7 +251,7 @@ if (!response.ok) {
 
 OPENAPI = Example(
     "openapi",
-    "Fetch the description of this API",
+    "Download the OpenAPI document",
     {
         "curl": "curl -o openapi.json BASE_URL/api/v1/openapi.json",
         "python": r"""import httpx

@@ -1,4 +1,4 @@
-"""The examples for the owner: keys, usage, the request log, what runs now."""
+"""Examples for the owner: keys, usage, the request log, the live view."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from webui.docs.parts import Example
 
 KEYS = Example(
     "keys",
-    "Make a key",
+    "Create a key",
     {
         "curl": r"""curl BASE_URL/api/v1/keys \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -64,12 +64,12 @@ console.log(key.id, key.redacted); // key.key is the secret""",
 
 KEY_LIFE = Example(
     "key-life",
-    "Change, rotate and revoke one",
+    "Change, rotate and revoke a key",
     {
         "curl": r"""KEY_ID=$(curl -s BASE_URL/api/v1/keys \
   -H "Authorization: Bearer $ROXY_API_KEY" \
   -H "Content-Type: application/json" \
-  -d '{"name": "For a moment"}' | grep -o 'key_[0-9A-Za-z]*' | head -n 1)
+  -d '{"name": "Short-lived"}' | grep -o 'key_[0-9A-Za-z]*' | head -n 1)
 
 curl -X PATCH "BASE_URL/api/v1/keys/$KEY_ID" \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -90,7 +90,7 @@ api = httpx.Client(
     base_url="BASE_URL/api/v1/",
     headers={"Authorization": "Bearer " + os.environ["ROXY_API_KEY"]},
 )
-made = api.post("keys", json={"name": "For a moment"})
+made = api.post("keys", json={"name": "Short-lived"})
 if made.is_error:
     raise SystemExit(made.text)
 path = f"keys/{made.json()['id']}"
@@ -98,7 +98,7 @@ path = f"keys/{made.json()['id']}"
 changed = api.patch(path, json={"limits": {"requests_per_minute": 5}}).json()
 print(changed["limits"])
 rotated = api.post(f"{path}/rotate", json={"grace_s": 3600}).json()
-print("The old secret is good until", rotated["previous_valid_until"])
+print("The old secret is valid until", rotated["previous_valid_until"])
 revoked = api.delete(path).json()
 print(revoked["status"])""",
         "javascript": r"""async function call(method, path, body) {
@@ -114,18 +114,18 @@ print(revoked["status"])""",
   return response.json();
 }
 
-const { id } = await call("POST", "keys", { name: "For a moment" });
+const { id } = await call("POST", "keys", { name: "Short-lived" });
 const changed = await call("PATCH", `keys/${id}`, { limits: { requests_per_minute: 5 } });
 console.log(changed.limits);
 const rotated = await call("POST", `keys/${id}/rotate`, { grace_s: 3600 });
-console.log("The old secret is good until", rotated.previous_valid_until);
+console.log("The old secret is valid until", rotated.previous_valid_until);
 console.log((await call("DELETE", `keys/${id}`)).status);""",
     },
 )
 
 USAGE = Example(
     "usage",
-    "Tokens and cost, by day and model",
+    "Tokens and cost by day and model",
     {
         "curl": r"""curl "BASE_URL/api/v1/usage?group_by=day,model&format=csv" \
   -H "Authorization: Bearer $ROXY_API_KEY" """.rstrip(),
@@ -155,7 +155,7 @@ for (const row of (await response.json()).data) {
 
 WATCH = Example(
     "watch",
-    "The last requests, and what runs now",
+    "Last requests and live view",
     {
         "curl": r"""curl "BASE_URL/api/v1/requests?limit=5" \
   -H "Authorization: Bearer $ROXY_API_KEY"

@@ -1,4 +1,4 @@
-"""The words of the documentation for the owner, and the reference at its end."""
+"""The sections of the documentation for the owner, and the reference at its end."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from collections.abc import Sequence
 
 from webui.docs import owner_examples as owner
 from webui.docs.examples import OPENAPI
-from webui.docs.parts import Route, Section, Table
+from webui.docs.parts import RouteDetails, Section, Table
 
 
 def for_the_owner(settings: Sequence[Table]) -> list[Section]:
-    """Tell of keys, usage and settings."""
+    """Return the sections about keys, usage and settings."""
     return [
         Section(
             "keys",
             "Keys",
             """
-            With the owner key, `POST /api/v1/keys` makes a key for somebody else. Only `name` is
-            required. **The secret is in this one answer**, as `key`, and nowhere else.
+            `POST /api/v1/keys` with the owner key creates a key for another person or program. Only
+            `name` is required. **The secret is the field `key` of this answer** and is not shown
+            again.
 
             - `limits`: `requests_per_minute`, `tokens_per_minute`, `concurrent_requests`, and
             `budget_microusd` (millionths of a dollar) for each `budget_period`: day, week, month or
             total. null: no limit.
             - `models`: the only models it may use. null: all.
-            - `expires_at`: Unix seconds. `weight`: its share of turns in the queue, 1 to 100.
+            - `expires_at`: Unix seconds. `weight`: its share of the queue, from 1 to 100.
 
-            `PATCH` changes what it names; `{"status": "disabled"}` is reversible and ends running
-            requests. `rotate` gives a new secret and lets the old one work for `grace_s` more
-            seconds; when it ends, so do the requests that run with it. `DELETE` revokes for good;
+            `PATCH` changes the fields it contains. `{"status": "disabled"}` ends running requests
+            and can be undone. `rotate` creates a new secret; the old one stays valid for `grace_s`
+            more seconds, then the requests that use it end. `DELETE` revokes the key permanently;
             the key stays in the list.
             """,
             (owner.KEYS, owner.KEY_LIFE),
@@ -35,19 +36,18 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
         ),
         Section(
             "usage",
-            "Usage, requests, and what runs now",
+            "Usage, requests and live view",
             """
-            Every request is counted once, whatever its ending, with tokens as the upstream counted
-            them.
+            Every request is counted once, however it ends, with the token counts of the upstream.
 
-            - `GET /api/v1/usage` sums by `group_by` any of day, key and model; the last 30 days
-            unless `start` and `end` (UTC days) say otherwise. `format=csv` gives a table for a
-            spreadsheet.
-            - `GET /api/v1/requests` is the log, newest first; `before` of one page leads to the
-            next.
-            - `GET /api/v1/live` shows what waits and runs at this moment, by model.
+            - `GET /api/v1/usage` sums by `group_by`: any of day, key and model. It covers the last
+            30 days unless you set `start` and `end` (UTC days). `format=csv` returns a table for
+            spreadsheets.
+            - `GET /api/v1/requests` returns the log, newest first. To get the next page, pass the
+            `before` of the previous one.
+            - `GET /api/v1/live` returns the waiting and running requests, by model.
 
-            Money is in micro-dollars. `cost_microusd` null: the model has no known price.
+            Amounts are in micro-dollars. If `cost_microusd` is null, the model's price is unknown.
             """,
             (owner.USAGE, owner.WATCH),
             owner=True,
@@ -56,24 +56,25 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
             "settings",
             "Settings",
             """
-            Built-in defaults, then `roxy.toml`, then the environment, then options of the command
-            line; the later one wins. Unknown names and wrong types stop the start with a line that
-            names them; only what Kubernetes sets for a Service named `roxy` is ignored. Durations
-            are in seconds, sizes in bytes. The values below are the defaults.
+            Sources, each overriding the one before: built-in defaults, `roxy.toml`, environment
+            variables, command-line options. An unknown name or a wrong type stops the start with a
+            message that names it; only the variables that Kubernetes sets for a Service named
+            `roxy` are ignored. Durations are in seconds, sizes in bytes. The values below are the
+            defaults.
             """,
             wide=settings,
         ),
     ]
 
 
-def reference(routes: Sequence[Route]) -> list[Section]:
-    """Tell every route, and where machines find the same."""
+def reference(routes: Sequence[RouteDetails]) -> list[Section]:
+    """Return the sections with every route, the OpenAPI document and notes."""
     return [
         Section(
             "routes",
-            "Every route",
+            "All routes",
             """
-            Open one for its parameters, the fields of its body and its answer, and its errors.
+            Open a route to see its parameters, body, answer and errors.
             """,
             wide=routes,
         ),
@@ -81,27 +82,27 @@ def reference(routes: Sequence[Route]) -> list[Section]:
             "openapi",
             "OpenAPI document",
             """
-            [/api/v1/openapi.json](/api/v1/openapi.json) describes all of this for machines, in
-            OpenAPI 3.1: generate a client from it, or load it into a tool. It needs no key. This
-            page is also there [as Markdown](/docs.md), for reading elsewhere or giving to a model.
+            [/api/v1/openapi.json](/api/v1/openapi.json) is the OpenAPI 3.1 document of this API:
+            generate a client from it, or load it into a tool. It needs no key. This page is also
+            available [as Markdown](/docs.md), for example to give to a model.
             """,
             (OPENAPI,),
         ),
         Section(
             "notes",
-            "Good to know",
+            "Notes",
             """
-            - **Browsers and HTTP/1.1.** A browser opens at most six connections to one address over
-            HTTP/1.1, so with six answers streaming a seventh request waits, in other tabs too. A
-            reverse proxy that speaks HTTP/2 in front of the gateway lifts that.
-            - **Proxies.** A proxy must not gather streams before passing them on. nginx is told so
-            by a header of the answer; others may need a setting. Its read timeout must be longer
+            - **Browsers and HTTP/1.1.** A browser opens at most six HTTP/1.1 connections to one
+            address. With six answers streaming, a seventh request waits, also in other tabs. A
+            reverse proxy in front of the gateway that offers HTTP/2 removes this limit.
+            - **Proxies.** A proxy must pass streams on without buffering. nginx follows a header of
+            the answer; other proxies may need a setting. The proxy's read timeout must be longer
             than the heartbeat.
-            - **Timeouts of clients.** Some give up after seconds without data: `httpx` after 5.
-            Heartbeats come in streams only; whole answers are silent until they are complete, so
-            stream long ones.
-            - **Health.** `/healthz` answers 200 while the process lives, `/readyz` while it should
-            be sent work.
+            - **Client timeouts.** Some clients give up after a few seconds without data: `httpx`
+            after 5. Only streams have heartbeats; an answer that is not streamed sends nothing
+            until it is complete. Stream long answers.
+            - **Health.** `/healthz` answers 200 while the process is alive, `/readyz` while the
+            gateway accepts requests.
             """,
         ),
     ]

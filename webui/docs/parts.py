@@ -1,8 +1,8 @@
-"""What the documentation is made of, and how its parts become HTML and Markdown.
+"""Define the parts of the documentation and render them as HTML and Markdown.
 
-Prose is a small Markdown: paragraphs, lists of `- `, headings of `### `, `code`, **bold** and
-[links](/path). The cells of tables are such text too. Everything is escaped here, so what comes out
-may go into a page as it is.
+Prose is a subset of Markdown: paragraphs, lists of `- `, headings of `### `, `code`, **bold** and
+[links](/path). Table cells are such text too. The functions here escape all text, so templates
+insert their output raw.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import lru_cache
 from msgspec import Struct
 
 LANGUAGES = {"curl": "curl", "python": "Python", "javascript": "JavaScript"}
-"""The tabs of an example."""
+"""The languages of an example and their labels."""
 FENCES = {"curl": "sh", "python": "python", "javascript": "js"}
 BASE = "BASE_URL"
 MODEL = "MODEL_ID"
 IMAGE_MODEL = "IMAGE_MODEL_ID"
-"""What stands in an example for this server's address, and for the model that is asked."""
+"""Placeholders in examples: the address of this server, a model, a model that accepts images."""
 
 INLINE = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*|\[([^\]]+)\]\(([^)\s]+)\)")
 TOKENS = {
@@ -33,19 +33,19 @@ TOKENS = {
     r"|(?P<keyword>\b(?:async|await|break|const|continue|else|for|function|if|let|new|of|return"
     r"|throw|true|false|while)\b)|(?P<number>\b\d[\d_.]*\b)",
 }
-"""Just enough of each language to tint it."""
+"""Token patterns for highlighting: comments, strings, keywords, numbers."""
 
 
 class Table(Struct, frozen=True):
-    """Rows of text under headers; `label` names it. A row begins with its own header."""
+    """A table: `label` is its title; the first cell of a row is the row's header."""
 
     label: str
     headers: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
 
 
-class Route(Struct, frozen=True):
-    """One operation of the API, told at length; its tables are folded away."""
+class RouteDetails(Struct, frozen=True):
+    """One operation of the API with its tables, which the page shows folded."""
 
     id: str
     method: str
@@ -57,7 +57,7 @@ class Route(Struct, frozen=True):
 
 
 class Example(Struct, frozen=True):
-    """One runnable example by language. `run` names what the page can run itself."""
+    """One runnable example by language. `run` is the runner that the page offers for it."""
 
     id: str
     title: str
@@ -66,33 +66,33 @@ class Example(Struct, frozen=True):
 
 
 class Section(Struct, frozen=True):
-    """One section. `wide` stands below the prose and takes the examples' room too."""
+    """One section. `wide` is shown below the prose at full width."""
 
     id: str
     title: str
     prose: str
     examples: Sequence[Example] = ()
-    wide: Sequence[Table | Route] = ()
+    wide: Sequence[Table | RouteDetails] = ()
     owner: bool = False
     models: bool = False
 
 
 class Values(Struct, frozen=True):
-    """What examples are filled in with."""
+    """The values for the placeholders of examples."""
 
     base_url: str
     model: str
     image_model: str
 
     def fill(self, code: str) -> str:
-        """Give an example's code, ready to be run."""
+        """Return an example's code with all placeholders replaced."""
         code = code.replace(IMAGE_MODEL, self.image_model).replace(MODEL, self.model)
         return code.replace(BASE, self.base_url)
 
 
 @lru_cache(maxsize=4096)
 def inline(text: str) -> str:
-    """Give a line of prose as HTML."""
+    """Return a line of prose as HTML."""
     out, at = [], 0
     for found in INLINE.finditer(text):
         out.append(html.escape(text[at : found.start()]))
@@ -109,7 +109,7 @@ def inline(text: str) -> str:
 
 @lru_cache(maxsize=128)
 def prose(text: str) -> str:
-    """Give paragraphs, lists and headings as HTML."""
+    """Return paragraphs, lists and headings as HTML."""
     return "\n".join(_block(block) for block in re.split(r"\n\s*\n", text.strip()))
 
 
@@ -130,7 +130,7 @@ def _joined(lines: str) -> str:
 
 @lru_cache(maxsize=512)
 def highlighted(language: str, code: str, values: Values) -> str:
-    """Give an example's code as HTML: tinted, and with marks where the model stands."""
+    """Return an example's code as highlighted HTML, with the model in elements of its own."""
     out, at = [], 0
     for found in re.finditer(TOKENS[language], code):
         out.append(html.escape(code[at : found.start()]))
@@ -146,7 +146,7 @@ def highlighted(language: str, code: str, values: Values) -> str:
 
 
 def markdown(section: Section, values: Values) -> str:
-    """Give a section as Markdown; models are told by a table of their own."""
+    """Return a section as Markdown, without the table of models."""
     text = "\n\n".join(
         re.sub(r"\n\s+", "\n", block.strip()) for block in re.split(r"\n\s*\n", section.prose)
     )
@@ -159,20 +159,22 @@ def markdown(section: Section, values: Values) -> str:
             for language, code in example.code.items()
         ]
     for each in section.wide:
-        parts += _route(each) if isinstance(each, Route) else [f"### {each.label}", table(each)]
+        parts += (
+            _route(each) if isinstance(each, RouteDetails) else [f"### {each.label}", table(each)]
+        )
     return "\n\n".join(part for part in parts if part)
 
 
-def _route(route: Route) -> Iterable[str]:
+def _route(route: RouteDetails) -> Iterable[str]:
     yield f"### `{route.method} {route.path}`\n\n{route.about} For: {route.who}."
     for each in route.tables:
         yield f"{each.label}\n\n{table(each)}"
     yield route.errors
 
 
-def table(told: Table) -> str:
-    """Give a table as Markdown."""
-    rows = [told.headers, ("---",) * len(told.headers), *told.rows]
+def table(part: Table) -> str:
+    """Return a table as Markdown."""
+    rows = [part.headers, ("---",) * len(part.headers), *part.rows]
     return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in rows)
 
 

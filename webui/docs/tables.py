@@ -1,7 +1,7 @@
-"""The tables of the documentation that the code itself tells: routes, fields, errors, settings.
+"""The tables of the documentation that are generated: routes, fields, errors, settings.
 
-They are made from the OpenAPI document (routes, types and the words of the handlers), the tree of
-errors and the settings, so they cannot say anything else than what the gateway does.
+Sources are the OpenAPI document (routes, types, docstrings of the handlers), the tree of errors and
+the settings, so the tables match what the gateway does.
 """
 
 from __future__ import annotations
@@ -15,60 +15,61 @@ from server.api.routes import ROUTES
 from server.config.settings import SECTIONS, SHORT_VARIABLES, describe_settings
 from server.description.error_table import error_rows
 from server.description.model_fields import describe_entries
-from webui.docs.parts import Route, Table
+from webui.docs.parts import RouteDetails, Table
 
 Schema = dict[str, Any]
 WHO = {"anyone": "anyone", "key": "any key, guests", "owner": "the owner"}
 BIG = 2**31 - 1
-"""Bounds from here on tell nothing to a person."""
+"""Limits of this size and above are omitted from a field's type."""
 DEEPEST = 2
+"""How many levels of nested objects a table lists."""
 FIELD_WORDS = {
-    "model": "The model's id.",
-    "messages": "The conversation so far; each has a `role` and a `content`.",
-    "stream": "Send the answer as it is written.",
+    "model": "The id of the model.",
+    "messages": "The conversation so far; each message has a `role` and a `content`.",
+    "stream": "Send the answer while it is written.",
     "stream_options": '`{"include_usage": true}` adds a last chunk with the usage; streams only.',
-    "n": "How many answers.",
-    "max_tokens": "The longest answer, in tokens.",
-    "max_completion_tokens": "The same, by its newer name.",
-    "temperature": "How freely words are chosen; 0: hardly.",
-    "top_p": "Choose among the likeliest words that make up this share.",
-    "presence_penalty": "Above 0: rather something new.",
-    "frequency_penalty": "Above 0: rather no repetition.",
-    "logprobs": "Tell how likely each token was.",
-    "top_logprobs": "And that many others at its place.",
-    "logit_bias": "Make tokens likelier or less likely, by their ids.",
-    "stop": "End the answer before this text.",
-    "seed": "Ask for the same answer again, where the model can.",
+    "n": "Number of answers.",
+    "max_tokens": "Maximum length of the answer in tokens.",
+    "max_completion_tokens": "Newer name of `max_tokens`.",
+    "temperature": "Randomness: lower is more focused, higher is more creative.",
+    "top_p": "Sample only from the most likely tokens up to this total probability.",
+    "presence_penalty": "Above 0: favour new topics.",
+    "frequency_penalty": "Above 0: repeat less.",
+    "logprobs": "Return the log probability of each token.",
+    "top_logprobs": "Return this many alternatives for each token.",
+    "logit_bias": "Make tokens more or less likely, by token id.",
+    "stop": "Stop before this text.",
+    "seed": "Request a repeatable answer, if the model supports it.",
     "tools": "Functions that the model may call.",
-    "tool_choice": "Whether it may, must, or which one.",
-    "parallel_tool_calls": "Whether it may call several at once.",
-    "functions": "The older form of `tools`.",
-    "function_call": "The older form of `tool_choice`.",
+    "tool_choice": "Whether the model may, must or must not call a function, or which one.",
+    "parallel_tool_calls": "Whether the model may call several functions at once.",
+    "functions": "Older form of `tools`.",
+    "function_call": "Older form of `tool_choice`.",
     "response_format": '`{"type": "json_object"}`, or a JSON schema to follow.',
-    "reasoning_effort": "How long to think, for models that do.",
-    "verbosity": "How long-winded to be, for models that know it.",
-    "modalities": "What kinds of answer, for models that know several.",
-    "audio": "How to speak, for models that do.",
-    "prediction": "Text that the answer will mostly repeat.",
-    "web_search_options": "For models that search the web.",
-    "metadata": "Your own notes on the request.",
-    "store": "Whether the upstream may keep the answer.",
-    "service_tier": "Which service of the upstream to use.",
-    "user": "Your own name for the end user.",
-    "safety_identifier": "The same, by its newer name.",
-    "prompt_cache_key": "Which requests share the upstream's prompt cache.",
+    "reasoning_effort": "How much to reason, for models that support it.",
+    "verbosity": "How detailed the answer is, for models that support it.",
+    "modalities": "Output types, for models that support several.",
+    "audio": "Voice and format, for models with audio output.",
+    "prediction": "Text that is expected to appear mostly unchanged in the answer.",
+    "web_search_options": "Options for models that search the web.",
+    "metadata": "Your own labels for the request.",
+    "store": "Whether the upstream may store the answer.",
+    "service_tier": "Service tier of the upstream.",
+    "user": "Your own id of the end user.",
+    "safety_identifier": "Newer name of `user`.",
+    "prompt_cache_key": "Groups requests that share the upstream's prompt cache.",
 }
 
 
 class Described:
-    """The OpenAPI document, read for people."""
+    """A reader of the OpenAPI document that turns it into tables and routes."""
 
     def __init__(self, document: Schema) -> None:
         self._paths: Schema = document["paths"]
         self._schemas: Schema = document["components"]["schemas"]
 
-    def routes(self) -> list[Route]:
-        """Tell every operation at length."""
+    def routes(self) -> list[RouteDetails]:
+        """Return every operation with its tables and errors."""
         return [
             self._route(path, method, operation)
             for path, item in self._paths.items()
@@ -77,7 +78,7 @@ class Described:
         ]
 
     def chat_fields(self) -> Table:
-        """List the fields of a chat request."""
+        """Return the fields of a chat request."""
         schema = self._schemas["ChatRequest"]
         required = schema["required"]
         rows = [
@@ -85,17 +86,17 @@ class Described:
                 f"`{name}`",
                 self._kind(one).removesuffix(" or null")
                 + (", required" if name in required else ""),
-                FIELD_WORDS.get(name, "Handed on to the upstream."),
+                FIELD_WORDS.get(name, "Passed to the upstream unchanged."),
             )
             for name, one in schema["properties"].items()
         ]
         return Table("Fields of a chat request", ("Field", "Type", "Meaning"), rows)
 
-    def _route(self, path: str, method: str, operation: Schema) -> Route:
+    def _route(self, path: str, method: str, operation: Schema) -> RouteDetails:
         handler = next(one.handler for one in ROUTES if one.path.strip("/") == path.strip("/"))
         own = path in ("/healthz", "/readyz")
         about = " ".join(operation["description"].partition("\n\n")[0].split())
-        return Route(
+        return RouteDetails(
             operation["operationId"],
             method.upper(),
             path if own else f"/api/v1{path}",
@@ -124,14 +125,14 @@ class Described:
                     yield Table(f"Answer {status}, {media}", ("Field", "Type"), fields)
 
     def _errors(self, operation: Schema) -> str:
-        told = [
+        listed = [
             f"{status} {bullet.removeprefix('- ').partition(':')[0]}"
             for status, answer in operation["responses"].items()
             if status.startswith(("4", "5"))
             for bullet in answer["description"].splitlines()
             if bullet.startswith("- ")
         ]
-        return f"[Errors](#errors): {', '.join(told)}." if told else ""
+        return f"[Errors](#errors): {', '.join(listed)}." if listed else ""
 
     def _fields(
         self, schema: Schema, prefix: str = "", depth: int = 0
@@ -146,7 +147,7 @@ class Described:
                 yield from self._fields(inner, f"{prefix}{name}{mark}.", depth + 1)
 
     def _inner(self, schema: Schema) -> tuple[Schema, str]:
-        """Find the object that a field holds, through null and through lists."""
+        """Return the object schema inside a field (past null and lists) and `[]` for a list."""
         options = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
         if len(options) != 1:
             return {}, ""
@@ -159,7 +160,7 @@ class Described:
         return found
 
     def _kind(self, schema: Schema) -> str:
-        """Write a type in words."""
+        """Return a schema's type in words."""
         if "anyOf" in schema:
             kinds = [self._kind(one) for one in schema["anyOf"]]
             return " or ".join(dict.fromkeys(kinds)) if len(kinds) < 4 else "object"
@@ -185,7 +186,7 @@ def _bounds(schema: Schema) -> str:
 
 @cache
 def errors() -> Table:
-    """List every error code with its cause."""
+    """Return every error code with its cause."""
     rows = [
         (str(row.status), f"`{row.type}`", f"`{row.code}`" if row.code else "null", row.cause)
         for row in error_rows()
@@ -195,7 +196,7 @@ def errors() -> Table:
 
 @cache
 def settings() -> list[Table]:
-    """List every setting by its table of `roxy.toml`, then models' fields and the variables."""
+    """Return the settings by table of `roxy.toml`, then the fields of models, then variables."""
     tables = []
     for section in SECTIONS:
         rows = [
@@ -215,4 +216,4 @@ def settings() -> list[Table]:
         headers = ("Field", "Type", "Default", "Meaning")
         tables.append(Table(entry.heading, headers, fields))
     names = [(f"`{one.env}`", one.doc) for one in SHORT_VARIABLES]
-    return [*tables, Table("Variables without a place in the file", ("Variable", "Meaning"), names)]
+    return [*tables, Table("Other environment variables", ("Variable", "Meaning"), names)]

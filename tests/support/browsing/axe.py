@@ -14,7 +14,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 
 @cache
 def source() -> str:
-    """Give axe's script; a page's policy lets it in only by way of the debugger."""
+    """Return axe's script; a page's policy lets it in only by way of the debugger."""
     return (resources.files("axe_playwright_python") / "axe.min.js").read_text()
 
 
@@ -29,7 +29,7 @@ async def violations(page: Page) -> list[str]:
 
 
 def described(violation: Any) -> str:
-    """Tell a violation in one line."""
+    """Return a violation as one line."""
     first = violation["nodes"][0]
     where = f"{first['html'][:200]} {first['failureSummary']}"
     return re.sub(r"\s+", " ", f"{violation['id']}: {violation['help']}: {where}")

@@ -44,7 +44,7 @@ class Served(Protocol):
 
     @property
     def url(self) -> str:
-        """Give it."""
+        """Return it."""
 
 
 @pytest.fixture(scope="session")

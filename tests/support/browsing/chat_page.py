@@ -66,7 +66,7 @@ async def refuse(page: Page, headers: dict[str, str]) -> None:
 
 
 def numbered(count: int = 9) -> list[Answer]:
-    """Plan answers that can be told apart."""
+    """Plan answers that can be distinguished."""
     return [stream_of([f"Answer {n}."], usage=USAGE) for n in range(1, count + 1)]
 
 
@@ -87,7 +87,7 @@ async def begin_anew(page: Page) -> None:
 
 
 async def talk(page: Page, *texts: str) -> None:
-    """Say several things in turn, each after the answer to the one before."""
+    """Send several messages, each after the answer to the one before."""
     for text in texts:
         done = await answers(page).count()
         await say(page, text)

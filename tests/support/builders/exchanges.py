@@ -29,7 +29,7 @@ async def fetch(
 
 
 async def outcome(exchange: UpstreamExchange) -> tuple[int, bytes] | type[Exception]:
-    """Say how an exchange ends: with a status and body, or with which error."""
+    """Return how an exchange ends: with a status and body, or with which error."""
     try:
         head = await exchange.head()
         return head.status, await exchange.read(BIG)
@@ -56,5 +56,5 @@ class Collector:
 
     @property
     def body(self) -> bytes:
-        """Give all that came."""
+        """Return all that came."""
         return b"".join(self.pieces)

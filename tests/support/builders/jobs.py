@@ -114,7 +114,7 @@ class Client:
 
     @property
     def told(self) -> GatewayError:
-        """Give the error the client was told."""
+        """Return the error that the client received."""
         (error,) = self.ends
         assert error is not None
         return error

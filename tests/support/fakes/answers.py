@@ -24,8 +24,8 @@ class Answer:
     """One answer to one request, written piece by piece, each piece in a write of its own.
 
     `pieces` may be endless: the next one is made when the client has taken the last. `gap_s` is
-    waited between pieces. `framing` is how the body's length is told: in chunks, by
-    Content-Length, or by the end of the connection. `end` is what comes after the last piece:
+    waited between pieces. `framing` is the framing of the body: chunks, Content-Length, or
+    the end of the connection. `end` is what comes after the last piece:
     a proper end, a close without the framing's end, a TCP reset, or silence until the client has
     left. With `raw` the pieces are the whole answer, head included. Without `keep_alive` the
     connection closes after it.
@@ -41,7 +41,7 @@ class Answer:
     keep_alive: bool = True
 
     def head(self) -> bytes:
-        """Give the status line and headers; a Content-Length among `headers` is taken as it is."""
+        """Return the status line and headers; a Content-Length in `headers` is sent as it is."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         if self.framing == "chunked":
             headers.setdefault("transfer-encoding", "chunked")
@@ -57,7 +57,7 @@ class Answer:
 
 
 def event(data: object) -> bytes:
-    """Give one server-sent event; `data` is text as it is, or anything else as JSON."""
+    """Return one server-sent event; `data` is text as it is, or anything else as JSON."""
     text = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"))
     return f"data: {text}\n\n".encode()
 
@@ -70,7 +70,7 @@ def chunk(
     model: str = MODEL,
     **more: Any,
 ) -> dict[str, Any]:
-    """Give one chunk of a streamed completion; `more` adds or replaces top-level members.
+    """Return one chunk of a streamed completion; `more` adds or replaces top-level members.
 
     `delta` is text or a whole `delta` object.
     """
@@ -94,7 +94,7 @@ def events_of(
     finish: str | None = "stop",
     done: bool = True,
 ) -> list[bytes]:
-    """Give the events of one streamed completion: role, deltas, finish, usage, `[DONE]`.
+    """Return the events of one streamed completion: role, deltas, finish, usage, `[DONE]`.
 
     A delta is text or a whole `delta` object. `finish=None` and `done=False` leave the end away,
     as a cut answer does.

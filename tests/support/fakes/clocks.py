@@ -22,7 +22,7 @@ class Clocks:
         return self.wall_at
 
     def pass_s(self, seconds: float) -> None:
-        """Let time pass on both."""
+        """Advance both clocks."""
         self.at += seconds
         self.wall_at += seconds
 

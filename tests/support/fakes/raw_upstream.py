@@ -108,7 +108,7 @@ class RawUpstream:
 
     @property
     def requests(self) -> list[bytes]:
-        """Give every whole request, by connection."""
+        """Return every whole request, by connection."""
         return [request for peer in self.peers for request in peer.requests]
 
     async def __aenter__(self) -> Self:
@@ -180,7 +180,7 @@ def once(*pieces: bytes, then: str = "close") -> Script:
 
 @contextmanager
 def deaf_upstream() -> Iterator[str]:
-    """Give the URL of a socket that listens with a full backlog: connecting to it hangs."""
+    """Return the URL of a socket that listens with a full backlog: connecting to it hangs."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -191,18 +191,18 @@ def deaf_upstream() -> Iterator[str]:
 
 
 def answer(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> bytes:
-    """Give the bytes of an answer framed by Content-Length."""
+    """Return the bytes of an answer framed by Content-Length."""
     lines = [b"HTTP/1.1 " + status, b"content-length: %d" % len(body), *headers]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
 def chunked(*pieces: bytes) -> bytes:
-    """Give pieces in chunked framing, without its end."""
+    """Return pieces in chunked framing, without its end."""
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
 def unused_port() -> int:
-    """Give a loopback port where nobody listens."""
+    """Return a loopback port without a listener."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]

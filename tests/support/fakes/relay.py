@@ -31,7 +31,7 @@ class Relay:
 
     @property
     def url(self) -> str:
-        """Give the address to visit in place of the gateway's."""
+        """Return the address to visit in place of the gateway's."""
         assert self._server is not None
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 

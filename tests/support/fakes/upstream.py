@@ -131,18 +131,18 @@ class FakeUpstream:
 
     @property
     def port(self) -> int:
-        """Give the port it listens on."""
+        """Return the port it listens on."""
         assert self._server is not None
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     @property
     def base_url(self) -> str:
-        """Give the base URL of a deployment that is to end here."""
+        """Return the base URL of a deployment that is to end here."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     def plan(self, *answers: Plan) -> None:
-        """Say what the next requests are answered with; the last answer repeats."""
+        """Set the answers to the next requests; the last one repeats."""
         self._plan = list(answers)
 
     async def request(self, n: int = 0, *, timeout_s: float = PATIENCE_S) -> Request:
@@ -280,7 +280,7 @@ class Connection(asyncio.Protocol):
 
 @contextmanager
 def refusing_url() -> Iterator[str]:
-    """Give the base URL of a port on which nobody listens, and keep it free of others."""
+    """Return the base URL of a port without a listener, and keep the port reserved."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{sock.getsockname()[1]}/v1"

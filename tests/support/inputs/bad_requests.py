@@ -95,7 +95,7 @@ NOT_JSON = {
 
 
 def not_utf8() -> Iterator[Bad]:
-    """Give bytes that are not UTF-8, where they are read and where they are skipped."""
+    """Return bytes that are not UTF-8, where they are read and where they are skipped."""
     for name, bad in {
         "a lone byte": b"\xff",
         "a cut sequence": b"\xc3",
@@ -111,7 +111,7 @@ def not_utf8() -> Iterator[Bad]:
 
 
 def surrogates() -> Iterator[Bad]:
-    """Give escapes of half a character."""
+    """Return escapes of half a character."""
     for lone in (r"\ud800", r"\udc00", r"\ud800\ud800", r"\ud83d x", r"\udfff"):
         yield Bad(f"{lone} in the content", VALID.replace(b"Hi", lone.encode()))
         yield Bad(f"{lone} in the model", with_field("model", f'"{lone}"'))
@@ -126,7 +126,7 @@ def tool(parameters: str) -> str:
 
 
 def too_deep() -> Iterator[Bad]:
-    """Give JSON beyond 64 levels; the object around it is the first."""
+    """Return JSON beyond 64 levels; the object around it is the first."""
     for levels in (64, 65, 1000, 100_000):
         shown = levels + 1
         yield Bad(f"{shown} levels of arrays", with_field("zz", nested(levels)))
@@ -138,7 +138,7 @@ def too_deep() -> Iterator[Bad]:
 
 
 def repeated() -> Iterator[Bad]:
-    """Give keys that occur twice."""
+    """Return keys that occur twice."""
     for name in ("model", "messages", "stream", "temperature", "zz", "tools"):
         values = {"model": '"test/one"', "messages": MESSAGES.decode(), "tools": "[]"}
         value = values.get(name, "null")
@@ -150,7 +150,7 @@ def repeated() -> Iterator[Bad]:
 
 
 def no_numbers() -> Iterator[Bad]:
-    """Give numbers that JSON does not have, or that no computer has."""
+    """Return numbers that JSON does not have, or that no computer has."""
     for value in ("NaN", "Infinity", "-Infinity", "nan", "inf"):
         for name in ("temperature", "top_p", "n", "seed", "zz"):
             yield Bad(f"{name} {value}", with_field(name, value))
@@ -202,7 +202,7 @@ KINDS = {"s": '"x"', "i": "1", "f": "1.5", "b": "true", "l": "[]", "o": "{}", "0
 
 
 def wrong_kinds() -> Iterator[Bad]:
-    """Give every known field with every kind of value it does not take."""
+    """Return every known field with every kind of value it does not take."""
     for name, taken in TAKES.items():
         for kind, value in KINDS.items():
             if kind not in taken:
@@ -327,7 +327,7 @@ WRONG_MESSAGES: tuple[tuple[str, str], ...] = (
 
 
 def not_json() -> Iterator[Bad]:
-    """Give what is no JSON object."""
+    """Return what is no JSON object."""
     yield from (Bad(name, body) for name, body in NOT_JSON.items())
     yield Bad("an empty object", b"{}", "model")
     yield Bad("no messages", b'{"model":"test/one"}', "messages")
@@ -335,7 +335,7 @@ def not_json() -> Iterator[Bad]:
 
 
 def wrong_values() -> Iterator[Bad]:
-    """Give values of the right kind that are out of range, or wrong inside."""
+    """Return values of the right kind that are out of range, or wrong inside."""
     for name, value, param in WRONG_VALUES:
         yield Bad(f"{name} {value[:60]}", with_field(name, value), param)
     for text, param in WRONG_MESSAGES:

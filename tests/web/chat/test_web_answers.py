@@ -306,7 +306,7 @@ async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_
         asked = time.monotonic()
         await say(page, "Hi")
         await expect(status(page)).to_have_text("Thinking")
-        await asyncio.sleep(0.4)  # the time that is told
+        await asyncio.sleep(0.4)  # the time that is shown
         go.set()
         await expect(text_of_answer(page)).to_have_text("The answer")
         lasted = time.monotonic() - asked

@@ -34,7 +34,7 @@ def picker(page: Page) -> Locator:
 
 
 async def hand_over(page: Page, how: str, name: str, size: int, kind: str = "text/plain") -> None:
-    """Give the page a file by one of the three ways."""
+    """Add a file to the page in one of the three ways."""
     if how == "pick":
         await page.evaluate(
             """([name, type, size]) => {

@@ -63,7 +63,7 @@ async (build) => {
 
 @pytest.fixture
 async def page(chromium: Browser, tmp_path: Path) -> AsyncIterator[Page]:
-    """Give a page that makes markdown of what a test hands it."""
+    """Return a page that makes markdown of what a test hands it."""
     async with front_door(tmp_path, demo=True) as door, visiting(chromium, door) as page:
         await open_chat(page)
         await page.evaluate(HELPERS, packaged_assets().build)

@@ -101,7 +101,7 @@ async def shown_examples(door: Door) -> dict[str, dict[str, str]]:
 
 
 def plain(markup: str) -> str:
-    """Give the text of some markup."""
+    """Return the text of some markup."""
     return html.unescape(re.sub(r"<[^>]+>", "", markup))
 
 
@@ -110,7 +110,7 @@ OWNERS = ("keys", "key-life", "usage", "watch")
 
 
 async def key_for(door: Door, name: str) -> str:
-    """Give the key that an example needs."""
+    """Return the key that an example needs."""
     return OWNER if name in OWNERS else await door.mint("docs")
 
 
@@ -407,7 +407,7 @@ async def test_an_example_and_the_page_are_copied_exactly(
     ):
         await open_docs(page)
         examples = await shown_examples(door)
-        await page.get_by_role("button", name="Copy “A first request”").click()
+        await page.get_by_role("button", name="Copy “First request”").click()
         read = "() => navigator.clipboard.readText()"
         await expect(page.get_by_role("status")).to_have_text("Copied")
         assert await page.evaluate(read) == examples["first"]["curl"]
@@ -495,7 +495,7 @@ async def test_where_guests_are_not_welcome_run_leads_to_the_sign_in(tmp_path: P
     async with documented(tmp_path, settings="[guests]\nenabled = false") as door:
         page = (await door.client.get("/docs")).text
         assert 'href="/login?next=/docs"' in page and 'data-part="run"' not in page
-        assert "Guests are not welcome" in page
+        assert "Guest access is turned off" in page
         made = await door.mint("docs")
         signed_in = await door.client.get("/docs", headers=bearer(made))
         assert 'data-part="run"' in signed_in.text

@@ -32,14 +32,14 @@ LONG = "a name of a hundred characters " * 3 + "to here"
 
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    """Give one gateway."""
+    """Return one gateway."""
     async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as one:
         yield one
 
 
 @pytest.fixture
 async def owner(door: Door) -> Browser:
-    """Give a browser in which the owner is signed in."""
+    """Return a browser in which the owner is signed in."""
     browser = Browser(door)
     await browser.sign_in(OWNER)
     return browser
@@ -52,12 +52,12 @@ def key_of(door: Door, name: str) -> Any:
 
 
 def text(answer: httpx.Response) -> str:
-    """Give what a page says, without its tags."""
+    """Return what a page says, without its tags."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", answer.text)).split())
 
 
 def value_of(answer: httpx.Response, name: str) -> str:
-    """Give what stands in a field."""
+    """Return what stands in a field."""
     found = re.search(rf'<input id="[\w-]+" name="{name}" value="([^"]*)"', answer.text)
     assert found, name
     return html.unescape(found[1])

@@ -26,7 +26,7 @@ REFUSED = ("400",)
 
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    """Give one gateway with two keys."""
+    """Return one gateway with two keys."""
     async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as one:
         await one.mint_key(LONG, limits={"requests_per_minute": 60, "budget_microusd": 5_000_000})
         await one.mint_key("app", models=[MODEL])

@@ -52,7 +52,7 @@ LOST = (
 async def door(
     anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Door]:
-    """Give one gateway."""
+    """Return one gateway."""
     path = tmp_path_factory.mktemp("pages")
     async with FakeUpstream() as upstream, front_door(path, upstream) as one:
         yield one

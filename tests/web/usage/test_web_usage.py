@@ -40,7 +40,7 @@ async def use(door: Door, upstream: FakeUpstream) -> dict[str, Any]:
 
 
 def days_ago(days: int) -> float:
-    """Give an instant of an earlier day."""
+    """Return an instant of an earlier day."""
     return time.time() - days * DAY_S
 
 
