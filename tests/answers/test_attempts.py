@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from support.fakes.answers import Answer
 
-IMPATIENT = "[stream]\nfirst_content_timeout_s = 0.2\ngap_timeout_s = 0.2\n"
+IMPATIENT = "[stream]\nfirst_content_timeout_s = 2\ngap_timeout_s = 2\n"
 
 
 @asynccontextmanager
@@ -80,7 +80,7 @@ async def test_every_deployment_that_was_tried_is_on_record(tmp_path: Path) -> N
         assert endings(record) == [
             *("upstream_unavailable", "upstream_unavailable", "upstream_timeout", "answered")
         ]
-        assert 190 <= record["attempts"][2]["duration_ms"] < 2_000
+        assert record["attempts"][2]["duration_ms"] >= 1_900
         assert record["status"] == "finished"
 
 

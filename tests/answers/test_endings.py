@@ -129,7 +129,7 @@ async def test_heartbeats_come_before_the_first_token_and_between(
     assert seen.endswith("data: [DONE]\n\n")
 
 
-@pytest.mark.gateway(settings=FAST)
+@pytest.mark.gateway(settings=FAST.replace("first_content_timeout_s = 0.3", ""))
 async def test_silence_in_the_middle_ends_with_the_gap_clock(
     upstream: FakeUpstream, door: Door
 ) -> None:
