@@ -17,9 +17,29 @@ const out = join(here, "..", "static", "vendor");
 const lock = JSON.parse(readFileSync(join(here, "package-lock.json"), "utf8"));
 
 const LANGUAGES = [
-  "bash", "c", "cpp", "csharp", "css", "diff", "dockerfile", "go", "ini", "java", "javascript",
-  "json", "kotlin", "markdown", "php", "python", "ruby", "rust", "sql", "swift", "typescript",
-  "xml", "yaml",
+  "bash",
+  "c",
+  "cpp",
+  "csharp",
+  "css",
+  "diff",
+  "dockerfile",
+  "go",
+  "ini",
+  "java",
+  "javascript",
+  "json",
+  "kotlin",
+  "markdown",
+  "php",
+  "python",
+  "ruby",
+  "rust",
+  "sql",
+  "swift",
+  "typescript",
+  "xml",
+  "yaml",
 ];
 
 const BUNDLES = {

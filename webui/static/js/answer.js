@@ -12,7 +12,11 @@ const LETTERS_PER_TOKEN = 4;
 /** Make the record of an answer that is about to be asked for. */
 export function newAnswer(id, job, parent, conversation, model) {
   return {
-    id, job, parent, conversation, model,
+    id,
+    job,
+    parent,
+    conversation,
+    model,
     role: "assistant",
     text: "",
     reasoning: "",
@@ -76,13 +80,20 @@ export class Answer {
   get words() {
     const { name, position, waiting } = this.phase;
     switch (name) {
-      case "sending": return "Sending";
-      case "queued": return `Position ${position} of ${waiting} in the queue`;
-      case "connecting": return "Contacting the provider";
-      case "retrying": return "The provider failed, trying another one";
-      case "thinking": return "Thinking";
-      case "writing": return "Writing";
-      default: return "Connection lost, finding the answer again";
+      case "sending":
+        return "Sending";
+      case "queued":
+        return `Position ${position} of ${waiting} in the queue`;
+      case "connecting":
+        return "Contacting the provider";
+      case "retrying":
+        return "The provider failed, trying another one";
+      case "thinking":
+        return "Thinking";
+      case "writing":
+        return "Writing";
+      default:
+        return "Connection lost, finding the answer again";
     }
   }
 

@@ -135,5 +135,4 @@ function patchTable(node, old, token) {
 }
 
 const sameCells = (one, other) =>
-  one.length === other.length &&
-  one.every((cell, n) => cell.text === other[n].text && cell.align === other[n].align);
+  one.length === other.length && one.every((cell, n) => cell.text === other[n].text && cell.align === other[n].align);

@@ -6,7 +6,23 @@
 import { copyFrom, el, icon } from "./page.js";
 
 const MOST_HIGHLIGHTED = 50_000;
-const ALIASES = { text: "", plaintext: "", plain: "", console: "bash", shell: "bash", zsh: "bash", sh: "bash", py: "python", js: "javascript", ts: "typescript", toml: "ini", html: "xml", jsonc: "json", "c++": "cpp", "c#": "csharp" };
+const ALIASES = {
+  text: "",
+  plaintext: "",
+  plain: "",
+  console: "bash",
+  shell: "bash",
+  zsh: "bash",
+  sh: "bash",
+  py: "python",
+  js: "javascript",
+  ts: "typescript",
+  toml: "ini",
+  html: "xml",
+  jsonc: "json",
+  "c++": "cpp",
+  "c#": "csharp",
+};
 
 let highlighter = null;
 let loading = null;

@@ -187,7 +187,9 @@ export class Composer {
   _showHint() {
     const blocked = this.acts.blocked(this.files);
     if (blocked) {
-      const button = blocked.action ? el("button", { type: "button", class: "button", onclick: blocked.action }, blocked.label) : null;
+      const button = blocked.action
+        ? el("button", { type: "button", class: "button", onclick: blocked.action }, blocked.label)
+        : null;
       this.hint.replaceChildren(icon("triangle-alert"), el("span", {}, blocked.text), ...(button ? [button] : []));
       this.hint.className = "hint warn";
       return;
@@ -299,7 +301,10 @@ export function fileCard(file) {
     card.append(icon(file.kind === "image" ? "image" : file.kind === "text" ? "file-text" : "file"));
   }
   const unread = file.kind === "other" ? " · the model sees its name only" : "";
-  card.append(el("span", { class: "name", title: file.name }, file.name), el("span", { class: "about" }, `${size(file.size)}${unread}`));
+  card.append(
+    el("span", { class: "name", title: file.name }, file.name),
+    el("span", { class: "about" }, `${size(file.size)}${unread}`),
+  );
   return card;
 }
 

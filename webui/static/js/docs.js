@@ -30,7 +30,8 @@ for (const radio of all('.tabs input[type="radio"]')) {
 
 function useModel() {
   const seeing = choose.selectedOptions[0]?.hasAttribute("data-image");
-  for (const mark of all(`[data-model="any"]${seeing ? ', [data-model="image"]' : ""}`)) mark.textContent = choose.value;
+  for (const mark of all(`[data-model="any"]${seeing ? ', [data-model="image"]' : ""}`))
+    mark.textContent = choose.value;
   const address = new URL(location.href);
   address.searchParams.set("model", choose.value);
   history.replaceState(null, "", address);
@@ -64,13 +65,16 @@ copyPage.addEventListener("click", async (event) => {
 
 const links = new Map();
 for (const link of all(".toc a")) links.set(link.hash.slice(1), link);
-const seen = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) {
-    if (!isIntersecting) continue;
-    for (const link of links.values()) link.removeAttribute("aria-current");
-    links.get(target.id)?.setAttribute("aria-current", "true");
-  }
-}, { rootMargin: "-10% 0px -80% 0px" });
+const seen = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      for (const link of links.values()) link.removeAttribute("aria-current");
+      links.get(target.id)?.setAttribute("aria-current", "true");
+    }
+  },
+  { rootMargin: "-10% 0px -80% 0px" },
+);
 for (const section of all(".topic")) seen.observe(section);
 
 const fold = document.querySelector(".toc-fold");
@@ -102,10 +106,14 @@ function trouble(error) {
 
 function stateWords(name, { position, waiting, wait }) {
   switch (name) {
-    case "queued": return `Position ${position} of ${waiting} in the queue${wait >= 1 ? `, about ${seconds(wait)}` : ""}`;
-    case "connecting": return "Contacting the provider";
-    case "retrying": return "The provider failed, trying another one";
-    default: return "The connection was lost, coming back";
+    case "queued":
+      return `Position ${position} of ${waiting} in the queue${wait >= 1 ? `, about ${seconds(wait)}` : ""}`;
+    case "connecting":
+      return "Contacting the provider";
+    case "retrying":
+      return "The provider failed, trying another one";
+    default:
+      return "The connection was lost, coming back";
   }
 }
 

@@ -29,7 +29,11 @@ export function showHelp() {
     { class: "help", "aria-label": "Keyboard shortcuts", onclose: () => dialog.remove() },
     el("h2", {}, "Keyboard shortcuts"),
     el("table", {}, el("tbody", {}, ...rows)),
-    el("p", { class: "buttons" }, el("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Close")),
+    el(
+      "p",
+      { class: "buttons" },
+      el("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Close"),
+    ),
   );
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   document.body.append(dialog);

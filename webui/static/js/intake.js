@@ -108,7 +108,13 @@ class Intake {
   _file(given) {
     if (!isObject(given) || typeof given.name !== "string") throw damaged("A file");
     const kind = oneOf(KINDS, given.kind, "other");
-    return { id: this._id(given.id, "f_"), name: given.name, type: textOf(given.type), size: numberOf(given.size, 0), kind };
+    return {
+      id: this._id(given.id, "f_"),
+      name: given.name,
+      type: textOf(given.type),
+      size: numberOf(given.size, 0),
+      kind,
+    };
   }
 }
 

@@ -17,7 +17,8 @@ function ask(method, url, body = null) {
     request.open(method, url);
     request.responseType = "document";
     if (body) request.setRequestHeader("Content-Type", "application/x-www-form-urlencoded");
-    request.onload = () => resolve({ status: request.status, url: new URL(request.responseURL), page: request.response });
+    request.onload = () =>
+      resolve({ status: request.status, url: new URL(request.responseURL), page: request.response });
     request.onerror = () => reject(new Error("The server cannot be reached. Try again."));
     request.send(body);
   });
@@ -143,7 +144,8 @@ function showCopying(root) {
 }
 
 document.addEventListener("click", (event) => {
-  if (event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  if (event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey)
+    return;
   const control = event.target.closest("a, button");
   if (!control) return;
   if (control.dataset.fill) fill(control);

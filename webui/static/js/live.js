@@ -102,7 +102,13 @@ class Live {
     this.asking = false;
     const fresh = page?.getElementById("live");
     if (fresh) this.show(fresh);
-    this.tell(fresh ? "" : page ? "Your session has ended. Reload the page to sign in." : "The gateway does not answer. Trying again.");
+    this.tell(
+      fresh
+        ? ""
+        : page
+          ? "Your session has ended. Reload the page to sign in."
+          : "The gateway does not answer. Trying again.",
+    );
     if (fresh || !page) this.wait(EVERY_MS);
   }
 
@@ -114,7 +120,8 @@ class Live {
     patch(live, fresh);
     // Never the next button: a second press of the key would stop somebody else's request.
     if (id && document.activeElement !== focused) (byId(id) ?? byId("requests-title")).focus({ preventScroll: true });
-    if (live.dataset.idle !== before) announce(live.dataset.idle === "yes" ? "Nothing runs any more" : "Requests are running");
+    if (live.dataset.idle !== before)
+      announce(live.dataset.idle === "yes" ? "Nothing runs any more" : "Requests are running");
   }
 
   tell(trouble) {

@@ -233,7 +233,11 @@ function renderImage(token) {
   if (INLINE_IMAGE.test(token.href)) return el("img", { src: token.href, alt, loading: "lazy" });
   const url = safeUrl(token.href);
   if (!url || !url.host) return el("span", {}, `[image: ${alt}]`);
-  const words = el("span", {}, `Image${alt ? ` “${alt}”` : ""} on ${url.host}. Loading it opens a new tab, and tells that site that you read this.`);
+  const words = el(
+    "span",
+    {},
+    `Image${alt ? ` “${alt}”` : ""} on ${url.host}. Loading it opens a new tab, and tells that site that you read this.`,
+  );
   const open = el("button", { type: "button", class: "button" }, "Load image");
   open.dataset.image = url.href;
   return el("span", { class: "remote-image" }, words, " ", open);

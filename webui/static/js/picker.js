@@ -10,7 +10,9 @@ const price = (dollars) => `$${dollars < 0.1 ? dollars.toFixed(3) : dollars.toFi
 
 /** Say what a model costs. */
 export const prices = (model) =>
-  model.prices ? `${price(model.prices.prompt)} in, ${price(model.prices.completion)} out per million tokens` : "price unknown";
+  model.prices
+    ? `${price(model.prices.prompt)} in, ${price(model.prices.completion)} out per million tokens`
+    : "price unknown";
 
 const takesImages = (model) => model.modalities.input.includes("image");
 
@@ -29,7 +31,9 @@ function label(model) {
 
 function Option({ model, active, chosen, choose, id }) {
   const node = useRef(null);
-  useEffect(() => { if (active) node.current.scrollIntoView({ block: "nearest" }); }, [active]);
+  useEffect(() => {
+    if (active) node.current.scrollIntoView({ block: "nearest" });
+  }, [active]);
   return html`<li ref=${node} id=${id} role="option" class="model" data-active=${active ? "" : null}
     aria-selected=${chosen} aria-disabled=${model.available ? null : "true"} aria-label=${label(model)}
     onClick=${() => choose(model)}>
@@ -51,7 +55,12 @@ function Option({ model, active, chosen, choose, id }) {
 
 function Picker({ models, current, choose }) {
   const [query, setQuery] = useState("");
-  const [active, setActive] = useState(Math.max(models.findIndex((model) => model.id === current), 0));
+  const [active, setActive] = useState(
+    Math.max(
+      models.findIndex((model) => model.id === current),
+      0,
+    ),
+  );
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   const shown = models.filter((model) => {
     const text = `${model.name} ${model.id} ${model.owned_by} ${model.description}`.toLowerCase();
@@ -73,10 +82,15 @@ function Picker({ models, current, choose }) {
     <input type="text" role="combobox" aria-expanded="true" aria-controls="models" aria-autocomplete="list"
       aria-activedescendant=${shown[at] ? `model-${at}` : null} aria-label="Filter models" autocomplete="off"
       placeholder="Filter by name or maker" value=${query} autofocus
-      onInput=${(event) => { setQuery(event.target.value); setActive(0); }} onKeyDown=${pressed} />
+      onInput=${(event) => {
+        setQuery(event.target.value);
+        setActive(0);
+      }} onKeyDown=${pressed} />
     <ul id="models" role="listbox" aria-label="Models">
-      ${shown.map((model, n) => html`<${Option} key=${model.id} id=${`model-${n}`} model=${model} active=${n === at}
-        chosen=${model.id === current} choose=${choose} />`)}
+      ${shown.map(
+        (model, n) => html`<${Option} key=${model.id} id=${`model-${n}`} model=${model} active=${n === at}
+        chosen=${model.id === current} choose=${choose} />`,
+      )}
     </ul>
     ${!shown.length && html`<p class="quiet" role="status">No model is called that.</p>`}`;
 }

@@ -1,7 +1,19 @@
 // One conversation in this tab: its record, its tree of messages, its draft, and keeping them.
 
 import { count, money, plural, short } from "./page.js";
-import { Tree, change, erase, eraseMessages, find, newConversation, newId, put, putAll, waitingOf, within } from "./store.js";
+import {
+  Tree,
+  change,
+  erase,
+  eraseMessages,
+  find,
+  newConversation,
+  newId,
+  put,
+  putAll,
+  waitingOf,
+  within,
+} from "./store.js";
 
 const TITLE_LETTERS = 60;
 const WARN_AT = 0.8;
@@ -216,8 +228,10 @@ export class Session {
   /** Say what `typed` more tokens are to a model's context; null: there is nothing to say. */
   room(model, typed) {
     const part = (this.used() + typed) / model.context_window;
-    if (part > 1) return { warn: true, text: `Longer than the context of ${model.name} (${short(model.context_window)} tokens).` };
-    if (part > WARN_AT) return { warn: true, text: `The context of ${model.name} is ${Math.round(part * 100)} % full.` };
+    if (part > 1)
+      return { warn: true, text: `Longer than the context of ${model.name} (${short(model.context_window)} tokens).` };
+    if (part > WARN_AT)
+      return { warn: true, text: `The context of ${model.name} is ${Math.round(part * 100)} % full.` };
     return typed ? { text: `≈ ${plural(typed, "token")}` } : null;
   }
 
@@ -246,7 +260,10 @@ export function left({ remaining }) {
   const parts = [];
   if (requests) parts.push(`${count(requests.remaining)} of ${plural(requests.limit, "message")} left this minute`);
   if (day) parts.push(`${count(day.remaining)} of ${count(day.limit)} today`);
-  if (budget) parts.push(`${money(Math.max(budget.limit_microusd - budget.spent_microusd, 0))} of ${money(budget.limit_microusd)} left`);
+  if (budget)
+    parts.push(
+      `${money(Math.max(budget.limit_microusd - budget.spent_microusd, 0))} of ${money(budget.limit_microusd)} left`,
+    );
   return parts.join(", ");
 }
 

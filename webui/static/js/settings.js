@@ -6,12 +6,28 @@ import { buildRequest } from "./request.js";
 import { put } from "./store.js";
 
 const PARAMETERS = [
-  { name: "temperature", label: "Temperature", min: 0, max: 2, step: 0.1, about: "0 to 2; low is sober, high is inventive" },
+  {
+    name: "temperature",
+    label: "Temperature",
+    min: 0,
+    max: 2,
+    step: 0.1,
+    about: "0 to 2; low is sober, high is inventive",
+  },
   { name: "top_p", label: "Top P", min: 0, max: 1, step: 0.05, about: "0 to 1; set this or the temperature" },
   { name: "max_tokens", label: "Longest answer", min: 1, step: 1, about: "in tokens" },
 ];
-const EFFORTS = [["", "As the model likes"], ["low", "Low"], ["medium", "Medium"], ["high", "High"]];
-const ENTER = [["auto", "Sends; on touch screens it makes a new line"], ["send", "Always sends"], ["newline", "Always makes a new line"]];
+const EFFORTS = [
+  ["", "As the model likes"],
+  ["low", "Low"],
+  ["medium", "Medium"],
+  ["high", "High"],
+];
+const ENTER = [
+  ["auto", "Sends; on touch screens it makes a new line"],
+  ["send", "Always sends"],
+  ["newline", "Always makes a new line"],
+];
 
 function NumberField({ field, value, set }) {
   const { name, label, min, max, step, about } = field;
@@ -47,7 +63,9 @@ function Raw({ request }) {
 
 /** Keep images out of what is shown. */
 function shortened(_key, value) {
-  return typeof value === "string" && value.startsWith("data:") ? `${value.slice(0, 40)}… (${value.length} letters)` : value;
+  return typeof value === "string" && value.startsWith("data:")
+    ? `${value.slice(0, 40)}… (${value.length} letters)`
+    : value;
 }
 
 function Settings({ conversation, model, enterSends, acts, close }) {
@@ -64,8 +82,10 @@ function Settings({ conversation, model, enterSends, acts, close }) {
       <textarea id="system" rows="5" placeholder="What the model should know and how it should answer, in every turn"
         onInput=${(event) => acts.change({ system: event.target.value })}>${conversation.system}</textarea></div>
     <div class="grid">
-      ${PARAMETERS.map((field) => html`<${NumberField} key=${field.name} set=${set} value=${parameters[field.name]}
-        field=${field.name === "max_tokens" ? { ...field, max: model.max_output_tokens, about: `in tokens, ${model.name} gives ${model.max_output_tokens.toLocaleString("en")} at most` } : field} />`)}
+      ${PARAMETERS.map(
+        (field) => html`<${NumberField} key=${field.name} set=${set} value=${parameters[field.name]}
+        field=${field.name === "max_tokens" ? { ...field, max: model.max_output_tokens, about: `in tokens, ${model.name} gives ${model.max_output_tokens.toLocaleString("en")} at most` } : field} />`,
+      )}
       <${Choice} name="reasoning_effort" label="Reasoning effort" options=${EFFORTS} value=${parameters.reasoning_effort}
         set=${(value) => set("reasoning_effort", value)} />
     </div>

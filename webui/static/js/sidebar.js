@@ -13,7 +13,12 @@ const Icon = ({ name }) => html`<svg class="icon" aria-hidden="true"><use href=$
 /** Sort conversations into the groups of the list. */
 export function grouped(conversations, now = Date.now()) {
   const today = new Date(now).setHours(0, 0, 0, 0);
-  const groups = [["Pinned", []], ["Today", []], ["Last 7 days", []], ["Earlier", []]];
+  const groups = [
+    ["Pinned", []],
+    ["Today", []],
+    ["Last 7 days", []],
+    ["Earlier", []],
+  ];
   for (const one of [...conversations].sort((a, b) => b.updated - a.updated)) {
     const place = one.pinned ? 0 : one.updated >= today ? 1 : one.updated >= today - 6 * DAY_MS ? 2 : 3;
     groups[place][1].push(one);
@@ -81,11 +86,12 @@ function Menu({ menu, close, acts, rename }) {
   }, [menu]);
   if (!menu) return null;
   const { one } = menu;
-  const item = (icon, label, act) => html`<button type="button" role="menuitem" onClick=${() => {
-    box.current.hidePopover();
-    menu.button.focus();
-    act();
-  }}><${Icon} name=${icon} />${label}</button>`;
+  const item = (icon, label, act) =>
+    html`<button type="button" role="menuitem" onClick=${() => {
+      box.current.hidePopover();
+      menu.button.focus();
+      act();
+    }}><${Icon} name=${icon} />${label}</button>`;
   const pressed = (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (event.key === "Tab") box.current.hidePopover();
@@ -112,7 +118,9 @@ function Sidebar({ state, acts }) {
   const texts = state.texts;
   let shown = state.conversations;
   if (wanted) {
-    shown = shown.filter((one) => one.title.toLowerCase().includes(wanted) || texts?.get(one.id)?.lower.includes(wanted));
+    shown = shown.filter(
+      (one) => one.title.toLowerCase().includes(wanted) || texts?.get(one.id)?.lower.includes(wanted),
+    );
   }
   const foundIn = (one) =>
     wanted && !one.title.toLowerCase().includes(wanted) ? snippet(texts.get(one.id).text, wanted) : "";
@@ -121,7 +129,10 @@ function Sidebar({ state, acts }) {
     renaming=${renaming} setRenaming=${setRenaming} openMenu=${(about, button) => setMenu({ one: about, button })} />`;
   return html`
     <div class="side-top">
-      <a class="button new" href="/" onClick=${(event) => { event.preventDefault(); acts.open(null); }}>
+      <a class="button new" href="/" onClick=${(event) => {
+        event.preventDefault();
+        acts.open(null);
+      }}>
         <${Icon} name="plus" />New chat</a>
       <div class="search"><${Icon} name="search" />
         <input type="search" aria-label="Search conversations" placeholder="Search" value=${query}
@@ -132,9 +143,12 @@ function Sidebar({ state, acts }) {
       ${!wanted && !shown.length && html`<p class="quiet small">No conversations yet. They are kept in this browser only.</p>`}
       ${grouped(shown).map(([name, members]) => html`<section key=${name}><h2>${name}</h2><ul>${members.map(entry)}</ul></section>`)}
     </nav>
-    ${state.deleted && html`<div class="undo" role="status">
+    ${
+      state.deleted &&
+      html`<div class="undo" role="status">
       <span class="clip">Deleted “${state.deleted.title || "New chat"}”</span>
-      <button type="button" class="button" onClick=${acts.undo}>Undo</button></div>`}
+      <button type="button" class="button" onClick=${acts.undo}>Undo</button></div>`
+    }
     <div class="side-end">
       <button type="button" class="icon-button" aria-label="Export all conversations" title="Export all conversations" onClick=${acts.exportAll}><${Icon} name="download" /></button>
       <button type="button" class="icon-button" aria-label="Import conversations" title="Import conversations" onClick=${acts.importFile}><${Icon} name="upload" /></button>
@@ -230,7 +244,11 @@ export class ConversationList {
   exportAll = async () => {
     const { download, gather } = await this._acts.load(() => import("./transfer.js"));
     const day = new Date().toISOString().slice(0, 10);
-    download(`roxy-conversations-${day}.json`, JSON.stringify(await gather(this._state.conversations)), "application/json");
+    download(
+      `roxy-conversations-${day}.json`,
+      JSON.stringify(await gather(this._state.conversations)),
+      "application/json",
+    );
   };
 
   importFile = () => {

@@ -155,8 +155,7 @@ export async function erase(id) {
 }
 
 /** Forget single messages. */
-export const eraseMessages = (...ids) =>
-  writing(["messages"], (at) => ids.forEach((id) => at("messages").delete(id)));
+export const eraseMessages = (...ids) => writing(["messages"], (at) => ids.forEach((id) => at("messages").delete(id)));
 
 /** Begin a conversation; it is kept once it has a message or a draft. */
 export function newConversation(model) {
@@ -206,7 +205,10 @@ export class Tree {
   remove(message) {
     const parent = message.parent ?? ROOT;
     this.messages.delete(message.id);
-    this.children.set(parent, this.children.get(parent).filter((id) => id !== message.id));
+    this.children.set(
+      parent,
+      this.children.get(parent).filter((id) => id !== message.id),
+    );
     if (this.conversation.choices[parent] !== message.id) return;
     const earlier = this.earlier.get(message.id);
     if (this.messages.has(earlier)) this.conversation.choices[parent] = earlier;

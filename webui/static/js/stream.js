@@ -91,7 +91,10 @@ export class AnswerStream {
     const headers = { "X-Request-Id": this.job, "X-Roxy-Keep": "true", "X-Roxy-Queue-Updates": "true" };
     const body = JSON.stringify(request);
     const response = await call("chat/completions", {
-      method: "POST", body, headers, signal: this._aborter.signal,
+      method: "POST",
+      body,
+      headers,
+      signal: this._aborter.signal,
     });
     this.job = response.headers.get("X-Request-Id") ?? this.job;
     this.accepted = true;
@@ -174,7 +177,11 @@ export class AnswerStream {
 
   async _read(response) {
     try {
-      await readEvents(response, (data) => this._take(data), (comment) => this._note(comment));
+      await readEvents(
+        response,
+        (data) => this._take(data),
+        (comment) => this._note(comment),
+      );
     } catch (error) {
       if (error.name === "AbortError") throw error;
       // The connection broke: what was read counts, the rest is asked for again.

@@ -179,7 +179,9 @@ class Row {
     this._keys[name] = key;
     this._parts[name]?.remove();
     const part = (this._parts[name] = key === null ? null : make());
-    const next = PARTS.slice(PARTS.indexOf(name) + 1).map((other) => this._parts[other]).find(Boolean);
+    const next = PARTS.slice(PARTS.indexOf(name) + 1)
+      .map((other) => this._parts[other])
+      .find(Boolean);
     if (part) this.foot.insertBefore(part, next ?? null);
   }
 
@@ -207,17 +209,30 @@ class Row {
     const stats = message.stats;
     if (!stats) return el("span", { class: "usage" }, view.acts.modelName(message.model));
     const about = stats.estimated ? "≈ " : "";
-    const short = [], long = [];
+    const short = [],
+      long = [];
     const tell = (brief, full) => (short.push(brief), long.push(full));
     tell(view.acts.modelName(message.model), view.acts.modelName(message.model));
     if (stats.prompt !== null) tell(`${about}${count(stats.prompt)} in`, `${about}${plural(stats.prompt, "token")} in`);
     if (stats.completion !== null) tell(`${count(stats.completion)} out`, `${plural(stats.completion, "token")} out`);
     if (stats.cost !== null) tell(money(stats.cost), `cost ${money(stats.cost)}`);
     if (stats.ttft !== null) tell(seconds(stats.ttft), `first token after ${seconds(stats.ttft)}`);
-    if (stats.speed && stats.duration - stats.ttft > SHORT_S) tell(`${Math.round(stats.speed)} t/s`, `${Math.round(stats.speed)} tokens per second`);
-    const inside = [el("span", { "aria-hidden": "true" }, short.join(" · ")), el("span", { class: "unseen" }, long.join(", "))];
+    if (stats.speed && stats.duration - stats.ttft > SHORT_S)
+      tell(`${Math.round(stats.speed)} t/s`, `${Math.round(stats.speed)} tokens per second`);
+    const inside = [
+      el("span", { "aria-hidden": "true" }, short.join(" · ")),
+      el("span", { class: "unseen" }, long.join(", ")),
+    ];
     if (!view.acts.isOwner) return el("span", { class: "usage", title: long.join(", ") }, ...inside);
-    return el("a", { class: "usage", href: `/requests/${encodeURIComponent(message.job)}`, title: `${long.join(", ")}. Opens the request's record.` }, ...inside);
+    return el(
+      "a",
+      {
+        class: "usage",
+        href: `/requests/${encodeURIComponent(message.job)}`,
+        title: `${long.join(", ")}. Opens the request's record.`,
+      },
+      ...inside,
+    );
   }
 
   _versions(siblings) {
@@ -225,7 +240,13 @@ class Row {
     const at = siblings.indexOf(message) + 1;
     const previous = iconButton("chevron-left", "Previous version", { "data-act": "previous", disabled: at === 1 });
     const next = iconButton("chevron-right", "Next version", { "data-act": "next", disabled: at === siblings.length });
-    return el("span", { class: "versions", role: "group", "aria-label": "Versions" }, previous, el("span", {}, `${at} / ${siblings.length}`), next);
+    return el(
+      "span",
+      { class: "versions", role: "group", "aria-label": "Versions" },
+      previous,
+      el("span", {}, `${at} / ${siblings.length}`),
+      next,
+    );
   }
 
   _buttons() {
@@ -300,7 +321,10 @@ export class Transcript {
     if (!row) return;
     row.showPhase(answer);
     if (this._live.has(row)) return;
-    this._live.set(row, setInterval(() => row.showPhase(answer), TICK_MS));
+    this._live.set(
+      row,
+      setInterval(() => row.showPhase(answer), TICK_MS),
+    );
   }
 
   /** An answer has more text. */

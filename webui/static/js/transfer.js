@@ -47,7 +47,12 @@ export function download(name, text, type) {
 
 /** Make a file name of a title. */
 export const fileName = (title, end) =>
-  `${(title || "conversation").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "").slice(0, 60) || "conversation"}.${end}`;
+  `${
+    (title || "conversation")
+      .replace(/[^\p{L}\p{N}]+/gu, "-")
+      .replace(/^-+|-+$/g, "")
+      .slice(0, 60) || "conversation"
+  }.${end}`;
 
 /** Gather the words of every conversation, for the search. */
 export async function allTexts() {
