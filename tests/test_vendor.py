@@ -54,12 +54,12 @@ def test_vendored_modules_import_nothing() -> None:
 
 
 def test_our_own_modules_import_files_that_are_there() -> None:
-    for path in (WEBUI / "static" / "js").glob("*.js"):
+    for path in (WEBUI / "static" / "js").rglob("*.js"):
         for name in re.findall(r"""(?:from|import\()\s*["']([^"']+)["']""", path.read_text()):
             assert name.startswith("."), f"{path.name} imports {name}"
             assert (path.parent / name).is_file(), f"{path.name} imports {name}"
 
 
 def test_own_scripts_stay_readable_in_one_sitting() -> None:
-    for path in (WEBUI / "static" / "js").glob("*.js"):
+    for path in (WEBUI / "static" / "js").rglob("*.js"):
         assert len(path.read_text().splitlines()) < 500, path.name

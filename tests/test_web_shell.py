@@ -45,7 +45,7 @@ def test_comments_stay_at_home() -> None:
 
 async def test_assets_are_compressed_and_kept_for_ever(tmp_path: Path) -> None:
     async with front_door(tmp_path, demo=True) as door:
-        path = packaged_assets().path("js/chat.js")
+        path = packaged_assets().path("js/chat/main.js")
         answer = await door.client.get(path, headers={"Accept-Encoding": "br, gzip;q=0.5"})
         assert answer.status_code == 200
         assert answer.headers["content-encoding"] == "gzip"
@@ -69,7 +69,7 @@ async def test_a_phone_can_keep_the_chat_on_its_home_screen(tmp_path: Path) -> N
         assert found.status_code == 200 and found.headers["content-type"] == icon["type"]
 
 
-@pytest.mark.parametrize("path", ["js/none.js", "../pages.py", "js/", "js/%2e%2e/chat.js"])
+@pytest.mark.parametrize("path", ["js/none.js", "../pages.py", "js/", "js/%2e%2e/js/chat/main.js"])
 async def test_a_missing_asset_is_no_page(tmp_path: Path, path: str) -> None:
     async with front_door(tmp_path, demo=True) as door:
         build = packaged_assets().build

@@ -110,7 +110,7 @@ class DocsHandler(DocumentedHandler):
         chosen = find_cookie(self.request.headers, LANGUAGE_COOKIE)
         sections = self.sections(values.base_url)
         self.show(
-            "docs.html",
+            "docs/page.html",
             sections=sections,
             groups=contents(sections),
             values=values,

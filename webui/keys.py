@@ -69,7 +69,7 @@ class OwnersKeysHandler(OwnerPageHandler, OwnerHandler):
         """Show the form of a key with what was typed, and what is wrong with it."""
         beside = key_form.SHOWN_NEW if key is None else key_form.SHOWN
         self.show_key(
-            "key_form.html",
+            "keys/form.html",
             key,
             400 if problems else 200,
             form=form,
@@ -86,7 +86,7 @@ class OwnersKeysHandler(OwnerPageHandler, OwnerHandler):
         """Show a secret, this once, and how to try it."""
         base_url = f"{self.base_url()}/api/v1"
         self.show_key(
-            "key_created.html",
+            "keys/created.html",
             key,
             status,
             secret=secret,
@@ -147,7 +147,7 @@ class KeysPageHandler(OwnersKeysHandler):
         revoked = sum(key.status == "revoked" for key in keys)
         written_at = await asyncio.to_thread(_written_at, self._export_path())
         self.show(
-            "keys.html",
+            "keys/list.html",
             rows=key_rows.rows_of(part, uses, services.counters, now),
             counts=(("", "In use", len(keys) - revoked), ("revoked", "Revoked", revoked)),
             shown=shown,
@@ -229,7 +229,7 @@ class RotatePageHandler(OwnersKeysHandler):
 
     def get(self, key_id: str) -> None:
         """Ask when the old one is to end."""
-        self.show_key("key_rotate.html", self.find(key_id), grace=key_form.GRACE, chosen="0")
+        self.show_key("keys/rotate.html", self.find(key_id), grace=key_form.GRACE, chosen="0")
 
     async def post(self, key_id: str) -> None:
         """Rotate and show the new secret."""
@@ -239,7 +239,7 @@ class RotatePageHandler(OwnersKeysHandler):
             grace_s = checked({"grace_s": key_form.number(chosen)}, parse_rotation)
         except RefusedForm as refused:
             self.show_key(
-                "key_rotate.html",
+                "keys/rotate.html",
                 key,
                 400,
                 grace=key_form.GRACE,
@@ -256,7 +256,7 @@ class RevokePageHandler(OwnersKeysHandler):
 
     def get(self, key_id: str) -> None:
         """Ask for the name."""
-        self.show_key("key_revoke.html", self.find(key_id), typed="")
+        self.show_key("keys/revoke.html", self.find(key_id), typed="")
 
     async def post(self, key_id: str) -> None:
         """Revoke it for good, if that is its name."""
@@ -264,7 +264,7 @@ class RevokePageHandler(OwnersKeysHandler):
         typed = fields.get("name", "")
         if as_shown(typed) != as_shown(key.name):
             problems = {"name": "This is not the name of the key. Nothing was changed."}
-            self.show_key("key_revoke.html", key, 400, typed=typed, problems=problems)
+            self.show_key("keys/revoke.html", key, 400, typed=typed, problems=problems)
             return
         await self.services.keys.revoke(key_id)
         self.redirect_to("/keys")

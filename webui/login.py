@@ -35,7 +35,7 @@ class LoginHandler(PageHandler):
         if visitor is not None and visitor.kind != "guest":
             self.redirect_to(wanted)
         else:
-            self.show("login.html", wanted=wanted, problem="")
+            self.show("shell/login.html", wanted=wanted, problem="")
 
     async def post(self) -> None:
         """Turn a key into a session; a wrong one is told so, and counted."""
@@ -49,7 +49,7 @@ class LoginHandler(PageHandler):
         except InvalidKey:
             services.attempts.note_failure(address)
             problem = "This key is not known here, or it is no longer good."
-            self.show("login.html", 401, wanted=wanted, problem=problem)
+            self.show("shell/login.html", 401, wanted=wanted, problem=problem)
             return
         end_session(self)
         scope = OWNER_SCOPE if principal.is_owner else principal.scope

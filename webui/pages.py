@@ -56,7 +56,7 @@ class PageHandler(VisitorHandler):
         self.reply(status, body, headers)
 
     def shell(self, headers: dict[str, str]) -> dict[str, object]:
-        """Give what `base.html` shows; a cookie that it makes is put into `headers`."""
+        """Give what `shell/base.html` shows; a cookie that it makes is put into `headers`."""
         visitor = self.visitor()
         return {
             "asset": packaged_assets().path,
@@ -82,7 +82,7 @@ class PageHandler(VisitorHandler):
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
         """Give the error as a page."""
-        page = TEMPLATES.load("error.html")
+        page = TEMPLATES.load("shell/error.html")
         body = page.generate(**self.shell({}), error=error, request_id=self.request_id)
         return body, PAGE_HEADERS["Content-Type"]
 

@@ -89,7 +89,7 @@ class RequestsPageHandler(OwnerPageHandler):
             limit=ROWS_SHOWN,
         )
         self.show(
-            "requests.html",
+            "requests/list.html",
             rows=page.rows,
             people=people,
             ending_of=ending_of,
@@ -120,7 +120,7 @@ class RequestPageHandler(OwnerPageHandler):
         people = People(self.services.keys.list())
         parts = phases(row.queued_ms, row.ttft_ms, row.duration_ms)
         self.show(
-            "request.html",
+            "requests/record.html",
             row=row,
             ending=ending_of(row),
             who_asked=people.name(row.key_id),

@@ -1,0 +1,54 @@
+// Editing a message where it stands: sending it begins another version of the conversation.
+
+import { el } from "../../shell/page.js";
+
+/** Put a box in place of a row's text; `send` gets the new text. */
+export function editInPlace(row, send) {
+  const said = row.root.querySelector(".said");
+  if (!said && row.root.querySelector(".edit")) return;
+  const box = el("textarea", { "aria-label": "New text", rows: "1", dir: "auto" });
+  box.value = row.message.text;
+  const restore = () => {
+    form.replaceWith(said ?? "");
+    row.foot.hidden = false;
+  };
+  const cancel = () => {
+    restore();
+    row.root.querySelector('[data-act="edit"]')?.focus();
+  };
+  const form = el(
+    "form",
+    { class: "edit" },
+    box,
+    el(
+      "p",
+      { class: "buttons" },
+      el("button", { type: "button", class: "button", onclick: cancel }, "Cancel"),
+      el("button", { type: "submit", class: "button primary" }, "Send"),
+    ),
+  );
+  const fit = () => {
+    box.style.height = "auto";
+    box.style.height = `${box.scrollHeight + 2}px`;
+  };
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!box.value.trim()) return;
+    restore();
+    send(box.value.trim());
+  });
+  box.addEventListener("input", fit);
+  box.addEventListener("keydown", (event) => {
+    if (event.isComposing || event.keyCode === 229) return;
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      cancel();
+    } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  });
+  if (said) said.replaceWith(form);
+  else row.foot.before(form);
+  row.foot.hidden = true;
+  fit();
+  box.focus();
+  box.setSelectionRange(box.value.length, box.value.length);
+}
