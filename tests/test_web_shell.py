@@ -37,6 +37,12 @@ def test_templates_cannot_name_a_file_that_is_not_there() -> None:
         packaged_assets().path("js/no-such.js")
 
 
+def test_types_cost_no_bytes() -> None:
+    script = b"let a = /** @type {B} */ (c);\n/** @type {B} */ (d).e(); /* kept */\nf(); /** kept */\n"
+    lean = b"let a = (c);\n(d).e(); /* kept */\nf(); /** kept */\n"
+    assert without_comments(script) == lean
+
+
 def test_comments_stay_at_home() -> None:
     script = b"// one\nlet a = 1; // kept\n  /** two\n   * lines */\n  a /* kept */ += 1;\n"
     lean = b"\nlet a = 1; // kept\n\n\n  a /* kept */ += 1;\n"

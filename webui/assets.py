@@ -32,8 +32,10 @@ JOINED = {
     "css/docs.all.css": ("css/tokens.css", "css/base.css", "css/docs.css"),
 }
 """Files that exist only as others laid end to end: one request in place of several."""
-COMMENTS = re.compile(rb"^[ \t]*(?://.*|/\*\*(?s:.*?)\*/[ \t]*)$", re.MULTILINE)
-"""Comments of our scripts that have their lines to themselves."""
+COMMENTS = re.compile(
+    rb"^[ \t]*(?://.*|/\*\*(?:(?!\*/)[\s\S])*\*/[ \t]*)$|/\*\* @type [^*\n]*\*/ ?", re.MULTILINE
+)
+"""Comments of our scripts that have their lines to themselves, and types within a line."""
 HASH_LENGTH = 12
 GZIP = 16 + zlib.MAX_WBITS
 

@@ -19,6 +19,17 @@ PROMPTS = (
     ("Write", "Write a polite message that moves a meeting from Tuesday to Thursday."),
 )
 
+SCRIPTS = (
+    "js/shell/page.js",
+    "js/chat/composer/composer.js",
+    "js/chat/header.js",
+    "js/chat/limits.js",
+    "js/chat/state/chat.js",
+    "js/chat/state/conversation.js",
+    "js/chat/state/store.js",
+)
+"""What `chat/main.js` imports: the browser fetches these at once, not one after the other."""
+
 
 class ChatPageHandler(PageHandler):
     """The chat at `/`, and at `/c/ID` for a conversation that only the browser knows."""
@@ -30,6 +41,7 @@ class ChatPageHandler(PageHandler):
         models = self._models()
         self.show(
             "chat.html",
+            scripts=SCRIPTS,
             boot=msgspec.json.encode(self._boot(models)).decode(),
             models=sorted(models, key=lambda model: not model["available"])[:4],
             prompts=PROMPTS,

@@ -1,56 +1,67 @@
-// The keyboard shortcuts of the chat page; help.js lists them.
+// The keyboard shortcuts of the chat page; dialogs/help.js lists them.
 
-import { copyText } from "../shell/page.js";
+/**
+ * What the shortcuts do.
+ *
+ * @typedef {object} Commands
+ * @property {() => void} search
+ * @property {() => void} toggleSidebar
+ * @property {() => void} help
+ * @property {() => void} newChat
+ * @property {() => void} chooseModel
+ * @property {() => void} copyLast
+ * @property {() => void} settings
+ * @property {() => void} escape
+ * @property {() => void} focusMessage
+ */
 
-const dialogOpen = () => document.querySelector("dialog[open], :popover-open");
-const typing = (target) => target.closest("input, textarea, select, [contenteditable]");
+const isDialogOpen = () => document.querySelector("dialog[open], :popover-open") !== null;
 
-/** Keep the page above the keyboard of phones that lay it over the page (iOS). */
+/** @param {EventTarget | null} target */
+const isField = (target) =>
+  target instanceof Element && target.closest("input, textarea, select, [contenteditable]") !== null;
+
+/** Keep the page above the on-screen keyboard of phones that lay it over the page (iOS). */
 function watchKeyboard() {
   const { visualViewport } = window;
-  const fit = () => {
+  visualViewport?.addEventListener("resize", () => {
     const covered = innerHeight - visualViewport.height * visualViewport.scale > 80;
     document.body.style.height = covered ? `${visualViewport.height}px` : "";
     if (covered) scrollTo(0, 0);
-  };
-  visualViewport?.addEventListener("resize", fit);
+  });
 }
 
-/** Listen for the shortcuts of a chat. */
-export function listenToKeys(chat) {
-  const search = () => {
-    chat.toggleSidebar(true);
-    document.querySelector('#sidebar input[type="search"]')?.focus();
-  };
-  const copyLast = () => {
-    const last = chat.session.path.findLast((message) => message.role === "assistant");
-    if (last) copyText(last.text);
-  };
-  const commands = {
-    k: search,
-    b: () => chat.toggleSidebar(),
-    "/": () => chat.help(),
-    "shift+o": () => chat.open(null),
-    "shift+m": () => chat.chooseModel(),
-    "shift+c": copyLast,
-    "shift+,": () => chat.showSettings(),
-    "shift+<": () => chat.showSettings(),
+/**
+ * Listen for the shortcuts.
+ *
+ * @param {Commands} commands
+ */
+export function listenToShortcuts(commands) {
+  /** @type {Record<string, () => void>} */
+  const byKey = {
+    k: commands.search,
+    b: commands.toggleSidebar,
+    "/": commands.help,
+    "shift+o": commands.newChat,
+    "shift+m": commands.chooseModel,
+    "shift+c": commands.copyLast,
+    "shift+,": commands.settings,
+    "shift+<": commands.settings,
   };
   watchKeyboard();
   document.addEventListener("keydown", (event) => {
-    if (event.isComposing || event.keyCode === 229 || dialogOpen()) return;
+    if (event.isComposing || event.keyCode === 229 || isDialogOpen()) return;
     if (event.key === "Escape") {
-      if (document.body.dataset.side === "open" && matchMedia("(max-width: 56rem)").matches) chat.toggleSidebar(false);
-      else chat.running()?.stop();
+      commands.escape();
       return;
     }
-    if (event.key === "/" && !event.ctrlKey && !event.metaKey && !typing(event.target)) {
+    if (event.key === "/" && !event.ctrlKey && !event.metaKey && !isField(event.target)) {
       event.preventDefault();
-      chat.composer.text.focus();
+      commands.focusMessage();
       return;
     }
     if (!(event.ctrlKey || event.metaKey) || event.altKey) return;
-    const command = commands[(event.shiftKey ? "shift+" : "") + event.key.toLowerCase()];
+    const command = byKey[(event.shiftKey ? "shift+" : "") + event.key.toLowerCase()];
     if (!command) return;
     event.preventDefault();
     command();

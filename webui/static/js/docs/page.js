@@ -1,27 +1,45 @@
 // The documentation: one language and one model for all examples, copying, and running two of them.
 
-import { announce, copyFrom, count, money, seconds } from "../shell/page.js";
-import { AnswerStream, callJson } from "../shell/stream.js";
+import { AnswerStream } from "../shell/answer_stream.js";
+import { ApiError, callJson, isAbort, xsrfHeader } from "../shell/api.js";
+
+/** @import { Ending, QueuePlace, StreamState } from "../shell/answer_stream.js" */
+import { announce, closest, copyFrom, count, money, part, seconds } from "../shell/page.js";
 
 const YEAR_S = 365 * 24 * 3600;
 const USED_MS = [0, 100, 300, 800, 2000];
-const all = (selector, from = document) => [...from.querySelectorAll(selector)];
-const part = (frame, name) => frame.querySelector(`[data-part="${name}"]`);
-const choose = document.querySelector("#choose");
+const choose = part("#choose", HTMLSelectElement);
+
+/**
+ * Return all elements that match.
+ *
+ * @param {string} selector
+ * @param {ParentNode} [root]
+ * @returns {HTMLElement[]}
+ */
+const all = (selector, root = document) =>
+  [...root.querySelectorAll(selector)].filter((node) => node instanceof HTMLElement);
 
 // Languages and models
 
-/** Keep what was pressed where it is while examples above it change their heights. */
+/**
+ * Keep a control at its place in the window while examples above it change their heights.
+ *
+ * @param {HTMLElement} node
+ * @param {() => void} change
+ */
 function inPlace(node, change) {
   const before = node.getBoundingClientRect().top;
   change();
   window.scrollBy({ top: node.getBoundingClientRect().top - before, behavior: "instant" });
 }
 
-for (const radio of all('.tabs input[type="radio"]')) {
+/** @type {NodeListOf<HTMLInputElement>} */
+const tabs = document.querySelectorAll('.tabs input[type="radio"]');
+for (const radio of tabs) {
   radio.addEventListener("change", () => {
     inPlace(radio, () => {
-      for (const other of all(`.tabs input[value="${radio.value}"]`)) other.checked = true;
+      for (const other of tabs) if (other.value === radio.value) other.checked = true;
     });
     const secure = location.protocol === "https:" ? "; Secure" : "";
     document.cookie = `roxy_language=${radio.value}; Path=/; Max-Age=${YEAR_S}; SameSite=Lax${secure}`;
@@ -37,22 +55,24 @@ function useModel() {
   history.replaceState(null, "", address);
 }
 choose.addEventListener("change", useModel);
-choose.form.querySelector("button").hidden = true;
+part("button", HTMLButtonElement, choose.form ?? document).hidden = true;
 
 // Copying
 
 for (const button of all("[data-copy]")) {
   button.hidden = false;
-  button.addEventListener("click", () => copyFrom(button, document.getElementById(button.dataset.copy).textContent));
+  button.addEventListener("click", () =>
+    copyFrom(button, document.getElementById(button.dataset.copy ?? "")?.textContent ?? ""),
+  );
 }
 for (const button of all("[data-copy-example]")) {
   button.hidden = false;
   button.addEventListener("click", () => {
-    const shown = all("pre", button.closest(".example")).find((pre) => pre.checkVisibility());
-    copyFrom(button, shown.textContent);
+    const shown = all("pre", button.closest(".example") ?? document).find((pre) => pre.checkVisibility());
+    copyFrom(button, shown?.textContent ?? "");
   });
 }
-const copyPage = document.querySelector("[data-copy-page]");
+const copyPage = part("[data-copy-page]", HTMLAnchorElement);
 copyPage.addEventListener("click", async (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
@@ -63,8 +83,9 @@ copyPage.addEventListener("click", async (event) => {
 
 // The table of contents follows the reading
 
+/** @type {Map<string, Element>} */
 const links = new Map();
-for (const link of all(".toc a")) links.set(link.hash.slice(1), link);
+for (const link of document.querySelectorAll(".toc a")) links.set(link.getAttribute("href")?.slice(1) ?? "", link);
 const seen = new IntersectionObserver(
   (entries) => {
     for (const { isIntersecting, target } of entries) {
@@ -77,9 +98,9 @@ const seen = new IntersectionObserver(
 );
 for (const section of all(".topic")) seen.observe(section);
 
-const fold = document.querySelector(".toc-fold");
+const fold = part(".toc-fold", HTMLDetailsElement);
 fold.addEventListener("click", (event) => {
-  if (event.target.closest("a")) fold.open = false;
+  if (closest(event, "a")) fold.open = false;
 });
 
 /** Open what an address leads to. */
@@ -97,14 +118,22 @@ function newId() {
   return `docs-${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }
 
-/** Say in words what went wrong, and when to try again. */
-function trouble(error) {
+/**
+ * Return what went wrong, and when to try again.
+ *
+ * @param {ApiError} error
+ */
+function errorWords(error) {
   const code = error.code ? ` (${error.status ? `${error.status} ` : ""}${error.code})` : "";
   const wait = error.retryAfter ? ` Try again in ${seconds(error.retryAfter)}.` : "";
   return `${error.message}${code}${wait}`;
 }
 
-function stateWords(name, { position, waiting, wait }) {
+/**
+ * @param {StreamState} name
+ * @param {QueuePlace} place
+ */
+function stateWords(name, { position, waiting, wait = 0 }) {
   switch (name) {
     case "queued":
       return `Position ${position} of ${waiting} in the queue${wait >= 1 ? `, about ${seconds(wait)}` : ""}`;
@@ -117,14 +146,18 @@ function stateWords(name, { position, waiting, wait }) {
   }
 }
 
-/** Say what an answer used, as the server has counted it. */
+/**
+ * Return what an answer used, as the server has counted it.
+ *
+ * @param {string} job
+ */
 async function usedWords(job) {
   for (const wait of USED_MS) {
     if (wait) await new Promise((resolve) => setTimeout(resolve, wait));
-    const told = await callJson(`jobs/${job}`).catch(() => null);
-    if (!told) break;
-    if (told.state !== "done" || told.duration_s === null) continue;
-    const { usage, cost_microusd: cost, ttft_s: ttft, tokens_per_s: speed } = told;
+    const status = await callJson(`jobs/${job}`).catch(() => null);
+    if (!status) break;
+    if (status.state !== "done" || status.duration_s === null) continue;
+    const { usage, cost_microusd: cost, ttft_s: ttft, tokens_per_s: speed } = status;
     const words = [];
     if (usage) words.push(`${count(usage.prompt_tokens ?? 0)} tokens in, ${count(usage.completion_tokens ?? 0)} out`);
     if (cost !== null) words.push(money(cost));
@@ -135,102 +168,131 @@ async function usedWords(job) {
   return "";
 }
 
-class Run {
+/** @type {Record<Ending, string>} */
+const END_WORDS = { done: "Complete", stopped: "Stopped", failed: "Failed", interrupted: "Interrupted" };
+
+/** The frame below an example that can be run. */
+class Runner {
+  #frame;
+  #words;
+  #answer;
+  #run;
+  #stop;
+  /** @type {AnswerStream | null} */
+  #stream = null;
+
+  /** @param {HTMLElement} frame */
   constructor(frame) {
-    this.frame = frame;
-    this.words = part(frame, "words");
-    this.answer = part(frame, "answer");
-    this.run = part(frame, "run");
-    this.stop = part(frame, "stop");
-    frame.hidden = false;
-    if (!this.run) return;
-    this.run.addEventListener("click", () => this.start());
-    this.stop.addEventListener("click", () => this.stream?.stop());
-    addEventListener("pagehide", () => this.leave());
+    this.#frame = frame;
+    this.#words = part('[data-part="words"]', HTMLElement, frame);
+    this.#answer = part('[data-part="answer"]', HTMLElement, frame);
+    this.#run = part('[data-part="run"]', HTMLButtonElement, frame);
+    this.#stop = part('[data-part="stop"]', HTMLButtonElement, frame);
+    this.#run.addEventListener("click", () => this.#start());
+    this.#stop.addEventListener("click", () => this.#stream?.stop());
+    addEventListener("pagehide", () => this.#leave());
   }
 
-  say(words, aloud = true) {
-    this.words.textContent = words;
+  /**
+   * @param {string} words
+   * @param {boolean} [aloud] for screen readers too
+   */
+  #show(words, aloud = true) {
+    this.#words.textContent = words;
     if (aloud) announce(words);
   }
 
-  busy(busy) {
-    const focused = document.activeElement === (busy ? this.run : this.stop);
-    this.run.hidden = busy;
-    this.stop.hidden = !busy;
-    if (focused) (busy ? this.stop : this.run).focus();
+  /** @param {boolean} busy */
+  #setBusy(busy) {
+    const focused = document.activeElement === (busy ? this.#run : this.#stop);
+    this.#run.hidden = busy;
+    this.#stop.hidden = !busy;
+    if (focused) (busy ? this.#stop : this.#run).focus();
   }
 
-  async start() {
-    this.answer.hidden = false;
-    this.answer.textContent = "";
-    this.answer.classList.remove("failed");
-    this.say("Sending");
-    if (this.frame.dataset.run === "models") await this.list();
-    else await this.chat();
+  async #start() {
+    this.#answer.hidden = false;
+    this.#answer.textContent = "";
+    this.#answer.classList.remove("failed");
+    this.#show("Sending");
+    if (this.#frame.dataset.run === "models") await this.#listModels();
+    else await this.#chat();
   }
 
-  async list() {
+  async #listModels() {
     try {
       const models = await callJson("models");
-      this.answer.textContent = JSON.stringify(models, null, 2);
-      this.say(`200: ${count(models.data.length)} models`);
+      this.#answer.textContent = JSON.stringify(models, null, 2);
+      this.#show(`200: ${count(models.data.length)} models`);
     } catch (error) {
-      this.fail(error);
+      this.#failed(error);
     }
   }
 
-  async chat() {
-    this.busy(true);
-    const request = { model: choose.value, ...JSON.parse(this.frame.dataset.request) };
-    this.stream = new AnswerStream(newId(), this);
+  async #chat() {
+    this.#setBusy(true);
+    const request = { model: choose.value, ...JSON.parse(this.#frame.dataset.request ?? "{}") };
+    const stream = new AnswerStream(newId(), this);
+    this.#stream = stream;
     try {
-      await this.stream.follow(await this.stream.ask(request));
+      await stream.follow(await stream.ask(request));
     } catch (error) {
-      if (error.name !== "AbortError") this.fail(error);
+      if (!isAbort(error)) this.#failed(error);
     }
   }
 
-  /** Nobody comes back to this page for its answer: stop it, with a call that outlives the page. */
-  leave() {
-    if (this.stop.hidden) return;
-    const headers = { "X-Roxy-Xsrf": document.querySelector('meta[name="roxy-xsrf"]').content };
-    fetch(`/api/v1/jobs/${this.stream.job}`, { method: "DELETE", keepalive: true, headers }).catch(() => {});
+  /** Stop the answer when the page is left, with a call that outlives the page: it cannot be read later. */
+  #leave() {
+    if (this.#stop.hidden) return;
+    const options = { method: "DELETE", keepalive: true, headers: xsrfHeader() };
+    fetch(`/api/v1/jobs/${this.#stream?.job}`, options).catch(() => {});
   }
 
-  fail(error) {
-    this.answer.classList.add("failed");
-    this.answer.textContent = trouble(error);
-    this.say(error.status ? `Refused with ${error.status}` : "Failed");
-    this.busy(false);
+  /** @param {unknown} error */
+  #failed(error) {
+    const problem = error instanceof ApiError ? error : new ApiError(0, { message: String(error) });
+    this.#answer.classList.add("failed");
+    this.#answer.textContent = errorWords(problem);
+    this.#show(problem.status ? `Refused with ${problem.status}` : "Failed");
+    this.#setBusy(false);
   }
 
-  // What AnswerStream tells
+  // StreamListener
 
-  state(name, details) {
-    this.say(stateWords(name, details));
+  /**
+   * @param {StreamState} name
+   * @param {QueuePlace} place
+   */
+  state(name, place) {
+    this.#show(stateWords(name, place));
   }
 
+  /** @param {string} text */
   delta(text) {
-    if (this.answer.textContent === "") this.say("Writing");
-    const end = this.answer.scrollHeight - this.answer.scrollTop - this.answer.clientHeight < 40;
-    this.answer.append(text);
-    if (end) this.answer.scrollTop = this.answer.scrollHeight;
+    const answer = this.#answer;
+    if (answer.textContent === "") this.#show("Writing");
+    const atEnd = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 40;
+    answer.append(text);
+    if (atEnd) answer.scrollTop = answer.scrollHeight;
   }
 
+  /** @param {{ ending: Ending, error: ApiError | null }} end */
   async end({ ending, error }) {
-    this.busy(false);
-    const { stream } = this;
-    if (ending === "failed" || ending === "interrupted") {
-      this.answer.append(`${this.answer.textContent ? "\n\n" : ""}${trouble(error)}`);
-      this.answer.classList.add("failed");
+    this.#setBusy(false);
+    const stream = this.#stream;
+    if (error && (ending === "failed" || ending === "interrupted")) {
+      this.#answer.append(`${this.#answer.textContent ? "\n\n" : ""}${errorWords(error)}`);
+      this.#answer.classList.add("failed");
     }
-    const said = { done: "Complete", stopped: "Stopped", failed: "Failed", interrupted: "Interrupted" }[ending];
-    this.say(said);
-    const used = await usedWords(stream.job);
-    if (used && stream === this.stream && this.stop.hidden) this.say(`${said} · ${used}`, false);
+    const words = END_WORDS[ending];
+    this.#show(words);
+    const used = await usedWords(stream?.job ?? "");
+    if (used && stream === this.#stream && this.#stop.hidden) this.#show(`${words} · ${used}`, false);
   }
 }
 
-for (const frame of all("[data-run]")) new Run(frame);
+for (const frame of all("[data-run]")) {
+  frame.hidden = false;
+  if (frame.querySelector('[data-part="run"]')) new Runner(frame);
+}
 document.documentElement.dataset.ready = "";

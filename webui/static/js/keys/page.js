@@ -1,17 +1,30 @@
-// The page of keys: its forms in a dialog beside the list, and the list brought up to date in place.
+// The page of keys: its forms in a dialog beside the list, and the list replaced in place.
 //
-// Links and forms are those of the pages without a script. What the server answers is read as a
-// document: a part marked `data-panel` goes into the dialog, one marked `data-list` in the list's
-// place. A secret is in the dialog alone, and leaves the page with it.
+// Links and forms are those of the pages without a script. The server's answers are read as documents:
+// a part marked `data-panel` goes into the dialog, one marked `data-list` replaces the list. A secret is
+// in the dialog alone, and leaves the page with it.
 
-import { announce, copyFrom, el, iconButton } from "../shell/page.js";
+import { announce, closest, copyFrom, el, iconButton, part } from "../shell/page.js";
 
+/** @typedef {{ status: number, url: URL, page: Document | null }} Answer */
+
+/** @type {HTMLDialogElement | null} absent on the pages of single forms */
 const dialog = document.querySelector("dialog.side");
+/** @type {{ key?: string, act?: string } | null} the control of the list that was used last */
 let opened = null;
 let busy = false;
 
-/** Ask for a page, as a document. */
-function ask(method, url, body = null) {
+const list = () => part("[data-list]", HTMLElement);
+
+/**
+ * Request a page, as a document.
+ *
+ * @param {"GET" | "POST"} method
+ * @param {string} url
+ * @param {URLSearchParams | null} [body]
+ * @returns {Promise<Answer>}
+ */
+function request(method, url, body = null) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open(method, url);
@@ -24,140 +37,187 @@ function ask(method, url, body = null) {
   });
 }
 
-/** Put an answer where it belongs; one that is neither panel nor list is told beside `place`. */
-function take(answer, place) {
+/**
+ * Show an answer: a panel in the dialog, a list in place of the list, anything else as a problem in
+ * `place`. Returns true for a list: the form is done.
+ *
+ * @param {Answer} answer
+ * @param {HTMLElement} place
+ */
+function show(answer, place) {
   const panel = answer.page?.querySelector("[data-panel]");
-  const list = answer.page?.querySelector("[data-list]");
+  const newList = answer.page?.querySelector("[data-list]");
   if (answer.url.pathname === "/login" || answer.status === 401) location.assign("/login?next=/keys");
   else if (panel) showPanel(panel);
-  else if (list) {
-    replaceList(list);
+  else if (newList) {
+    replaceList(newList);
     history.replaceState(null, "", answer.url);
     shut();
     return true;
-  } else complain(place, answer.page?.querySelector("main p")?.textContent ?? "The server failed. Try again.");
+  } else showProblem(place, answer.page?.querySelector("main p")?.textContent ?? "The server failed. Try again.");
   return false;
 }
 
+/** @param {Element} sent */
 function showPanel(sent) {
+  if (!dialog) return;
   const panel = document.importNode(sent, true);
-  const heading = panel.querySelector("h1");
+  const heading = part("h1", HTMLElement, panel);
   const title = el("h2", { id: "panel-title", tabindex: "-1", class: "named" }, ...heading.childNodes);
   heading.replaceWith(title);
   const head = el("div", { class: "head" }, iconButton("x", "Close", { "data-close": true }));
   title.before(head);
   head.prepend(title);
   dialog.replaceChildren(panel);
-  showCopying(dialog);
+  enableCopying(dialog);
   if (!dialog.open) dialog.showModal();
-  const first = panel.querySelector("[aria-invalid=true]") ?? (panel.matches("[data-secret]") ? title : null);
-  (first ?? panel.querySelector("form input:not([type=hidden]), form select") ?? title).focus();
+  firstFocus(panel, title).focus();
   dialog.scrollTop = 0;
   if (panel.matches("[data-secret]")) refresh();
 }
 
-/** Close the dialog. Its event of that comes with the next frame, too late for whoever types on at once. */
+/**
+ * Return what gets the focus in a new panel: a wrong field, the title above a secret, the first field.
+ *
+ * @param {Element} panel
+ * @param {HTMLElement} title
+ */
+function firstFocus(panel, title) {
+  const wrong = panel.querySelector("[aria-invalid=true]");
+  const field = panel.querySelector("form input:not([type=hidden]), form select");
+  const first = wrong ?? (panel.matches("[data-secret]") ? null : field);
+  return first instanceof HTMLElement ? first : title;
+}
+
+/** Close the dialog. Its own event comes with the next frame, too late for a key pressed at once. */
 function shut() {
-  dialog.close();
-  dialog.replaceChildren();
+  dialog?.close();
+  dialog?.replaceChildren();
   focusOpened();
 }
 
-/** Bring the list up to date behind the dialog: what was made now stands in it. */
+/** Replace the list behind the dialog: it now has the new key. */
 async function refresh() {
   try {
-    const answer = await ask("GET", "/keys");
-    const list = answer.page?.querySelector("[data-list]");
-    if (!list) return;
-    replaceList(list);
+    const answer = await request("GET", "/keys");
+    const newList = answer.page?.querySelector("[data-list]");
+    if (!newList) return;
+    replaceList(newList);
     history.replaceState(null, "", "/keys");
   } catch {
     // The list is old until the page is loaded again.
   }
 }
 
-function replaceList(list) {
-  const old = document.querySelector("[data-list]");
+/** @param {Element} sent */
+function replaceList(sent) {
+  const old = list();
   const focused = old.contains(document.activeElement);
-  old.replaceWith(document.importNode(list, true));
+  old.replaceWith(document.importNode(sent, true));
   if (focused) focusOpened();
 }
 
-function complain(place, text) {
+/**
+ * @param {HTMLElement} place
+ * @param {string} text
+ */
+function showProblem(place, text) {
   place.querySelector(":scope > .alert")?.remove();
   place.prepend(el("p", { class: "alert", role: "alert" }, text));
 }
 
-/** Remember a control of the list, to find it again in a list that has been replaced. */
+/**
+ * Remember a control of the list, to find it again when the list has been replaced.
+ *
+ * @param {HTMLElement} control
+ */
 function remember(control) {
-  if (dialog.contains(control)) return;
-  opened = { key: control.closest("[data-key]")?.dataset.key, act: control.dataset.act };
+  if (dialog?.contains(control)) return;
+  opened = { key: control.closest("[data-key]")?.getAttribute("data-key") ?? undefined, act: control.dataset.act };
 }
 
 function focusOpened() {
   if (!opened) return;
-  const row = opened.key && document.querySelector(`[data-key="${opened.key}"]`);
-  const control = (row || document).querySelector(`[data-act="${row || !opened.key ? opened.act : "new"}"]`);
+  const row = opened.key ? document.querySelector(`[data-key="${opened.key}"]`) : null;
+  const act = row || !opened.key ? opened.act : "new";
+  /** @type {HTMLElement | null} */
+  const control = (row ?? document).querySelector(`[data-act="${act}"]`);
   control?.focus();
 }
 
+/** @param {HTMLAnchorElement} link */
 async function open(link) {
   remember(link);
   try {
-    take(await ask("GET", link.href), document.querySelector("[data-list]"));
+    show(await request("GET", link.href), list());
   } catch {
     location.assign(link.href);
   }
 }
 
+/**
+ * @param {HTMLFormElement} form
+ * @param {HTMLElement | null} button
+ */
 async function send(form, button) {
   if (busy) return;
   busy = true;
   button?.setAttribute("aria-disabled", "true");
-  const inDialog = dialog.contains(form);
   if (button) remember(button);
-  const place = inDialog ? form : document.querySelector("[data-list]");
+  const place = dialog?.contains(form) ? form : list();
   try {
-    const done = take(await ask("POST", form.action, new URLSearchParams(new FormData(form))), place);
-    if (done) announce(form.dataset.done ?? "Done");
+    const body = new URLSearchParams(/** @type {any} */ (new FormData(form))); // TypeScript issue 30584
+    if (show(await request("POST", form.action, body), place)) announce(form.dataset.done ?? "Done");
   } catch (error) {
-    complain(place, error.message);
+    showProblem(place, error instanceof Error ? error.message : String(error));
   } finally {
     busy = false;
     button?.removeAttribute("aria-disabled");
   }
 }
 
+/**
+ * Fill the form of a panel with the values of a preset.
+ *
+ * @param {HTMLElement} link
+ */
 function fill(link) {
-  const form = link.closest("[data-panel]").querySelector("form");
-  for (const [name, value] of Object.entries(JSON.parse(link.dataset.fill))) form.elements[name].value = value;
-  for (const other of link.closest("ul").querySelectorAll("a")) other.removeAttribute("aria-current");
+  const form = part("form", HTMLFormElement, link.closest("[data-panel]") ?? document);
+  for (const [name, value] of Object.entries(JSON.parse(link.dataset.fill ?? "{}"))) {
+    const field = form.elements.namedItem(name);
+    if (field && "value" in field) field.value = value;
+  }
+  for (const other of link.closest("ul")?.querySelectorAll("a") ?? []) other.removeAttribute("aria-current");
   link.setAttribute("aria-current", "true");
-  form.elements.name.focus();
+  part('[name="name"]', HTMLElement, form).focus();
 }
 
-function showCopying(root) {
-  for (const button of root.querySelectorAll("[data-copy]")) {
+/** @param {ParentNode} root */
+function enableCopying(root) {
+  /** @type {NodeListOf<HTMLElement>} */
+  const buttons = root.querySelectorAll("[data-copy]");
+  for (const button of buttons) {
     button.hidden = false;
-    button.addEventListener("click", () => copyFrom(button, document.getElementById(button.dataset.copy).textContent));
+    const source = () => document.getElementById(button.dataset.copy ?? "")?.textContent ?? "";
+    button.addEventListener("click", () => copyFrom(button, source()));
   }
 }
 
 document.addEventListener("click", (event) => {
   if (event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey)
     return;
-  const control = event.target.closest("a, button");
+  const control = closest(event, "a, button");
   if (!control) return;
   if (control.dataset.fill) fill(control);
   else if (dialog && control.dataset.close !== undefined) shut();
-  else if (dialog && control.dataset.dialog !== undefined) open(control);
+  else if (dialog && control instanceof HTMLAnchorElement && control.dataset.dialog !== undefined) open(control);
   else return;
   event.preventDefault();
 });
 
 if (dialog) {
   document.addEventListener("submit", (event) => {
-    if (!event.target.closest("[data-list], dialog.side")) return;
+    if (!(event.target instanceof HTMLFormElement) || !closest(event, "[data-list], dialog.side")) return;
     event.preventDefault();
     send(event.target, event.submitter);
   });
@@ -173,4 +233,4 @@ if (dialog) {
     dialog.replaceChildren();
   });
 }
-showCopying(document);
+enableCopying(document);

@@ -1,18 +1,28 @@
-// The owner's page of what runs now: reads itself again while somebody looks, and puts in what changed.
+// The owner's page of running requests: fetches itself again while it is visible, and patches what changed.
 //
-// Nodes stay where they are: a selection and the focus survive. A connection is never held open.
+// Nodes stay where they are: a selection and the focus survive. No connection is kept open.
 
-import { announce } from "../shell/page.js";
+import { ApiError, call, Unreachable } from "../shell/api.js";
+import { announce, part } from "../shell/page.js";
 
 const EVERY_MS = 1500;
 const GONE_MS = 10_000;
-const byId = (id) => document.getElementById(id);
+const NO_ANSWER = "The gateway does not answer. Trying again.";
+const live = part("#live", HTMLElement);
+const pauseButton = part("#pause", HTMLButtonElement);
+const refreshLink = part("#refresh", HTMLElement);
+const problem = part("#trouble", HTMLElement);
 
-/** Make `old` equal to `fresh`, a node of another document, changing as little as possible. */
+/**
+ * Make `old` equal to `fresh`, a node of another document, changing as little as possible.
+ *
+ * @param {Node} old
+ * @param {Node} fresh
+ */
 export function patch(old, fresh) {
   if (old.isEqualNode(fresh)) return;
-  if (old.nodeType !== Node.ELEMENT_NODE) {
-    old.data = fresh.data;
+  if (!(old instanceof Element && fresh instanceof Element)) {
+    old.nodeValue = fresh.nodeValue;
     return;
   }
   for (const { name } of [...old.attributes]) {
@@ -24,26 +34,33 @@ export function patch(old, fresh) {
   patchChildren(old, fresh);
 }
 
-/** Children with an id are themselves wherever they stand; others are known by their place. */
+/**
+ * Patch the children: one with an id is matched by it wherever it is, others by their place.
+ *
+ * @param {Element} old
+ * @param {Element} fresh
+ */
 function patchChildren(old, fresh) {
   const wanted = new Set([...fresh.children].map((child) => child.id).filter(Boolean));
   for (const child of [...old.children]) {
     if (child.id && !wanted.has(child.id)) child.remove();
   }
+  /** @type {Map<string, ChildNode>} */
   const kept = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
   let at = old.firstChild;
   const drop = () => {
-    const gone = at;
-    at = at.nextSibling;
-    gone.remove();
+    const dropped = at;
+    at = at?.nextSibling ?? null;
+    dropped?.remove();
   };
   for (const next of fresh.childNodes) {
-    const same = next.id ? kept.get(next.id) : isLike(at, next) && at;
+    const id = idOf(next);
+    const same = id ? kept.get(id) : isLike(at, next) ? at : null;
     if (!same) {
       old.insertBefore(document.importNode(next, true), at);
       continue;
     }
-    while (at !== same && at && !at.id) drop(); // what is moved loses the focus and the selection
+    while (at !== same && at && !idOf(at)) drop(); // a moved node loses the focus and the selection
     if (at === same) at = at.nextSibling;
     else old.insertBefore(same, at);
     patch(same, next);
@@ -51,104 +68,119 @@ function patchChildren(old, fresh) {
   while (at) drop();
 }
 
-const isLike = (node, other) => node && !node.id && node.nodeName === other.nodeName;
+/** @param {Node} node */
+const idOf = (node) => (node instanceof Element ? node.id : "");
 
-/** Fetch a page as a document; null: the server cannot be reached, or cannot answer now. */
+/**
+ * @param {Node | null} node
+ * @param {Node} other
+ */
+const isLike = (node, other) => node !== null && !idOf(node) && node.nodeName === other.nodeName;
+
+/**
+ * Fetch a page as a document; null: the server cannot be reached, or cannot answer now.
+ *
+ * @param {string} path
+ * @returns {Promise<Document | null>}
+ */
 function fetchPage(path) {
   return new Promise((resolve) => {
-    const asked = new XMLHttpRequest();
-    asked.responseType = "document";
-    asked.timeout = GONE_MS;
-    asked.onloadend = () => resolve(asked.status < 500 ? asked.response : null);
-    asked.open("GET", path);
-    asked.send();
+    const request = new XMLHttpRequest();
+    request.responseType = "document";
+    request.timeout = GONE_MS;
+    request.onloadend = () => resolve(request.status < 500 ? request.response : null);
+    request.open("GET", path);
+    request.send();
   });
 }
 
-class Live {
+/** Fetches the page again and again while it is visible and not paused. */
+class LivePage {
+  #paused = false;
+  /** @type {number | undefined} */
+  #timer;
+  #fetching = false;
+
   constructor() {
-    this.paused = false;
-    this.timer = null;
-    this.asking = false;
-    byId("pause").hidden = false;
-    byId("refresh").hidden = true;
-    byId("pause").addEventListener("click", () => this.pause(!this.paused));
-    byId("refresh").addEventListener("click", (event) => {
+    pauseButton.hidden = false;
+    refreshLink.hidden = true;
+    pauseButton.addEventListener("click", () => this.#pause(!this.#paused));
+    refreshLink.addEventListener("click", (event) => {
       event.preventDefault();
-      this.refresh();
+      this.#refresh();
     });
-    byId("live").addEventListener("submit", (event) => this.stop(event));
-    document.addEventListener("visibilitychange", () => this.wait(0));
-    this.wait(EVERY_MS);
+    live.addEventListener("submit", (event) => this.#stop(event));
+    document.addEventListener("visibilitychange", () => this.#schedule(0));
+    this.#schedule(EVERY_MS);
   }
 
-  pause(paused) {
-    this.paused = paused;
-    byId("pause").setAttribute("aria-pressed", paused);
-    byId("refresh").hidden = !paused;
-    this.wait(0);
+  /** @param {boolean} paused */
+  #pause(paused) {
+    this.#paused = paused;
+    pauseButton.setAttribute("aria-pressed", String(paused));
+    refreshLink.hidden = !paused;
+    this.#schedule(0);
   }
 
-  /** Look again after some time, if anybody looks at all. */
-  wait(ms) {
-    clearTimeout(this.timer);
-    if (!this.paused && !document.hidden) this.timer = setTimeout(() => this.refresh(), ms);
+  /** @param {number} ms */
+  #schedule(ms) {
+    clearTimeout(this.#timer);
+    if (!this.#paused && !document.hidden) this.#timer = setTimeout(() => this.#refresh(), ms);
   }
 
-  async refresh() {
-    if (this.asking) return;
-    this.asking = true;
+  async #refresh() {
+    if (this.#fetching) return;
+    this.#fetching = true;
     const page = await fetchPage(location.pathname);
-    this.asking = false;
+    this.#fetching = false;
     const fresh = page?.getElementById("live");
-    if (fresh) this.show(fresh);
-    this.tell(
-      fresh
-        ? ""
-        : page
-          ? "Your session has ended. Reload the page to sign in."
-          : "The gateway does not answer. Trying again.",
-    );
-    if (fresh || !page) this.wait(EVERY_MS);
+    if (fresh) this.#show(fresh);
+    if (fresh) showProblem("");
+    else showProblem(page ? "Your session has ended. Reload the page to sign in." : NO_ANSWER);
+    if (fresh || !page) this.#schedule(EVERY_MS);
   }
 
-  show(fresh) {
-    const live = byId("live");
+  /** @param {HTMLElement} fresh */
+  #show(fresh) {
     const focused = document.activeElement;
-    const id = live.contains(focused) ? focused.id : "";
+    const id = focused && live.contains(focused) ? focused.id : "";
     const before = live.dataset.idle;
     patch(live, fresh);
-    // Never the next button: a second press of the key would stop somebody else's request.
-    if (id && document.activeElement !== focused) (byId(id) ?? byId("requests-title")).focus({ preventScroll: true });
-    if (live.dataset.idle !== before)
-      announce(live.dataset.idle === "yes" ? "Nothing runs any more" : "Requests are running");
+    // Never the next button: a second press of the key would stop another request.
+    if (id && document.activeElement !== focused) {
+      (document.getElementById(id) ?? part("#requests-title", HTMLElement)).focus({ preventScroll: true });
+    }
+    if (live.dataset.idle === before) return;
+    announce(live.dataset.idle === "yes" ? "Nothing runs any more" : "Requests are running");
   }
 
-  tell(trouble) {
-    if (byId("trouble").textContent === trouble) return;
-    byId("trouble").textContent = trouble;
-    byId("trouble").hidden = !trouble;
-    if (trouble) announce(trouble);
-  }
-
-  async stop(event) {
+  /** @param {SubmitEvent} event */
+  async #stop(event) {
     event.preventDefault();
-    const form = event.target;
-    const button = form.querySelector("button");
-    if (button.getAttribute("aria-disabled")) return;
+    const form = event.target instanceof HTMLFormElement ? event.target : null;
+    const button = form?.querySelector("button");
+    if (!button || button.getAttribute("aria-disabled")) return;
     button.setAttribute("aria-disabled", "true");
-    const id = form.closest("tr").id.slice("job-".length);
-    const headers = { "X-Roxy-Xsrf": document.querySelector('meta[name="roxy-xsrf"]').content };
+    const id = form?.closest("tr")?.id.slice("job-".length) ?? "";
     try {
-      const answer = await fetch(`/api/v1/jobs/${encodeURIComponent(id)}`, { method: "DELETE", headers });
-      if (answer.ok || answer.status === 404) announce("Stopped");
-      else this.tell("The request could not be stopped.");
-    } catch {
-      this.tell("The gateway does not answer. Trying again.");
+      await call(`jobs/${encodeURIComponent(id)}`, { method: "DELETE" });
+      announce("Stopped");
+    } catch (error) {
+      if (error instanceof Unreachable) showProblem(NO_ANSWER);
+      else if (error instanceof ApiError && error.status === 404) announce("Stopped");
+      else showProblem("The request could not be stopped.");
     }
     button.removeAttribute("aria-disabled");
-    await this.refresh();
+    await this.#refresh();
   }
 }
 
-new Live();
+/** @param {string} text */
+function showProblem(text) {
+  if (problem.textContent === text) return;
+  problem.textContent = text;
+  problem.hidden = !text;
+  if (text) announce(text);
+}
+
+new LivePage();

@@ -1,4 +1,4 @@
-// What the scripts of every page share: making nodes, copying text, and the bar's theme switch.
+// What the scripts of every page share: making nodes, copying text, figures as text, the theme switch.
 //
 // The theme is kept in a cookie that the server reads, so that the next page comes in the right
 // colours from its first pixel.
@@ -6,26 +6,63 @@
 const SPRITE = new URL("../../icons.svg", import.meta.url).pathname;
 const SVG = "http://www.w3.org/2000/svg";
 const THEMES = ["system", "light", "dark"];
+/** @type {Record<string, string>} */
 const THEME_ICONS = { system: "monitor", light: "sun", dark: "moon" };
 const YEAR_S = 365 * 24 * 3600;
-const TOLD_MS = 1600;
+const COPIED_MS = 1600;
+
+/** @typedef {Record<string, unknown>} Props */
 
 /**
- * Make an element. `props` are attributes; functions named `onx` listen to the event `x`; true is
+ * Return a new element. `props` are attributes; functions named `onx` listen to the event `x`; true is
  * an empty attribute, and null, undefined and false are none.
+ *
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {Props} [props]
+ * @param {...(Node | string | null | undefined)} children
+ * @returns {HTMLElementTagNameMap[K]}
  */
 export function el(tag, props, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props ?? {})) {
     if (value === null || value === undefined || value === false) continue;
-    if (typeof value === "function") node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value === true ? "" : value);
+    if (typeof value === "function") node.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
+    else node.setAttribute(name, value === true ? "" : String(value));
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
+  for (const child of children) if (child !== null && child !== undefined) node.append(child);
   return node;
 }
 
-/** Make an icon; it says nothing to a screen reader. */
+/**
+ * Return the first element that matches `selector` and is a `kind`. Raises TypeError without one.
+ *
+ * @template {Element} T
+ * @param {string} selector
+ * @param {new () => T} kind
+ * @param {ParentNode} [root]
+ * @returns {T}
+ */
+export function part(selector, kind, root = document) {
+  const node = root.querySelector(selector);
+  if (node instanceof kind) return node;
+  throw new TypeError(`no ${selector}`);
+}
+
+/**
+ * Return the element that an event began at, or the nearest one around it that matches.
+ *
+ * @param {Event} event
+ * @param {string} selector
+ * @returns {HTMLElement | null}
+ */
+export const closest = ({ target }, selector) => (target instanceof Element ? target.closest(selector) : null);
+
+/**
+ * Return an icon, hidden from screen readers.
+ *
+ * @param {string} name
+ */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "icon");
@@ -36,17 +73,29 @@ export function icon(name) {
   return svg;
 }
 
-/** Give the path of an icon, for `use`. */
+/**
+ * Return the path of an icon, for `use`.
+ *
+ * @param {string} name
+ */
 export const iconPath = (name) => `${SPRITE}#${name}`;
 
-/** Make a button that shows an icon and is called `label`. */
+/**
+ * Return a button that shows an icon and is called `label`.
+ *
+ * @param {string} name
+ * @param {string} label
+ * @param {Props} [props]
+ */
 export function iconButton(name, label, props) {
   const named = { type: "button", class: "icon-button small", "aria-label": label, title: label };
   return el("button", { ...named, ...props }, icon(name));
 }
 
 /**
- * Put text on the clipboard. Gives false where the browser allows it in no way (plain http, mostly).
+ * Put text on the clipboard. Returns false where the browser does not allow it (plain http, mostly).
+ *
+ * @param {string} text
  */
 export async function copyText(text) {
   try {
@@ -56,7 +105,7 @@ export async function copyText(text) {
     // Not a secure context, or not allowed: the old way needs a selection.
   }
   const area = el("textarea", { class: "unseen", "aria-hidden": "true", tabindex: "-1" });
-  const focused = document.activeElement;
+  const focused = /** @type {HTMLElement | null} */ (document.activeElement);
   area.value = text;
   (focused?.closest("dialog") ?? document.body).append(area);
   area.focus();
@@ -67,32 +116,41 @@ export async function copyText(text) {
   return copied;
 }
 
-/** Copy and tell it on the button; where copying is impossible show the text, ready for Ctrl+C. */
+/**
+ * Copy text and confirm it on the button; where the browser refuses, show the text ready for Ctrl+C.
+ *
+ * @param {HTMLElement} button
+ * @param {string} text
+ */
 export async function copyFrom(button, text) {
   if (!(await copyText(text))) {
     showForCopy(text);
     return;
   }
+  if (button.dataset.copied) return;
   const label = button.getAttribute("aria-label");
   const use = button.querySelector("use");
-  const before = use?.getAttribute("href");
+  const path = use?.getAttribute("href") ?? "";
   const words = button.querySelector("span");
-  const said = words?.textContent;
-  if (button.dataset.told) return;
-  button.dataset.told = "1";
+  const wordsBefore = words?.textContent ?? "";
+  button.dataset.copied = "true";
   if (label) button.setAttribute("aria-label", "Copied");
   if (words) words.textContent = "Copied";
   use?.setAttribute("href", iconPath("check"));
   announce("Copied");
   setTimeout(() => {
     if (label) button.setAttribute("aria-label", label);
-    if (words) words.textContent = said;
-    use?.setAttribute("href", before);
-    delete button.dataset.told;
-  }, TOLD_MS);
+    if (words) words.textContent = wordsBefore;
+    use?.setAttribute("href", path);
+    delete button.dataset.copied;
+  }, COPIED_MS);
 }
 
-/** Show text in a dialog, selected. */
+/**
+ * Show text in a dialog, selected.
+ *
+ * @param {string} text
+ */
 function showForCopy(text) {
   const area = el("textarea", { rows: "8", readonly: true, "aria-label": "Text to copy" });
   area.value = text;
@@ -109,7 +167,11 @@ function showForCopy(text) {
   area.select();
 }
 
-/** Say something to screen readers, politely. */
+/**
+ * Announce something to screen readers, politely.
+ *
+ * @param {string} text
+ */
 export function announce(text) {
   const status = document.querySelector("[data-status]");
   if (status && status.textContent !== text) status.textContent = text;
@@ -117,17 +179,29 @@ export function announce(text) {
 
 const COUNT = new Intl.NumberFormat("en", { useGrouping: true });
 
-/** Write a number out: 1,204. */
+/**
+ * Return a number in full: 1,204.
+ *
+ * @param {number} number
+ */
 export const count = (number) => COUNT.format(number);
 
-/** Write a number shortly: 131K, 1.3K, 1M. */
+/**
+ * Return a short form of a number: 131K, 1.3K, 1M.
+ *
+ * @param {number} number
+ */
 export function short(number) {
   if (number < 1000) return String(number);
   const [unit, value] = number < 999_500 ? ["K", number / 1e3] : ["M", number / 1e6];
   return (value < 99.95 ? value.toFixed(1).replace(".0", "") : Math.round(value)) + unit;
 }
 
-/** Write an amount of micro-dollars: $0.0042. */
+/**
+ * Return an amount of micro-dollars as text: $0.0042.
+ *
+ * @param {number} microusd
+ */
 export function money(microusd) {
   const dollars = microusd / 1e6;
   if (dollars === 0) return "$0";
@@ -135,14 +209,22 @@ export function money(microusd) {
   return `$${dollars < 1 ? dollars.toFixed(4) : dollars.toFixed(2)}`;
 }
 
-/** Write a size: 1.2 MB. */
+/**
+ * Return a size as text: 1.2 MB.
+ *
+ * @param {number} bytes
+ */
 export function size(bytes) {
   if (bytes < 1024) return `${bytes} B`;
   if (bytes < 1024 ** 2) return `${(bytes / 1024).toFixed(bytes < 10240 ? 1 : 0)} KB`;
   return `${(bytes / 1024 ** 2).toFixed(1)} MB`;
 }
 
-/** Write a time in seconds: 0.6 s, 12 s, 2 min 5 s. */
+/**
+ * Return a duration as text: 0.6 s, 12 s, 2 min 5 s.
+ *
+ * @param {number} s
+ */
 export function seconds(s) {
   if (s < 0.05) return "< 0.1 s";
   if (s < 10) return `${s.toFixed(1)} s`;
@@ -150,7 +232,11 @@ export function seconds(s) {
   return `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
 }
 
-/** Write a time to wait, in whole seconds: 17 seconds, 5 minutes, 23 hours 59 minutes. */
+/**
+ * Return a time to wait as text: 17 seconds, 5 minutes, 23 hours 59 minutes.
+ *
+ * @param {number} s whole seconds
+ */
 export function span(s) {
   if (s < 120) return plural(s, "second");
   const minutes = Math.ceil(s / 60);
@@ -158,30 +244,40 @@ export function span(s) {
   return `${plural(Math.floor(minutes / 60), "hour")}${minutes % 60 ? ` ${plural(minutes % 60, "minute")}` : ""}`;
 }
 
-/** Write 1 message, 2 messages. */
+/**
+ * Return a count with its noun: 1 message, 2 messages.
+ *
+ * @param {number} number
+ * @param {string} one
+ * @param {string} [more]
+ */
 export const plural = (number, one, more = `${one}s`) => `${count(number)} ${number === 1 ? one : more}`;
 
 const chosenTheme = () => document.documentElement.dataset.theme ?? "system";
 
+/** @param {string} theme */
 function chooseTheme(theme) {
   const root = document.documentElement;
   if (theme === "system") delete root.dataset.theme;
   else root.dataset.theme = theme;
   const scheme = theme === "system" ? "light dark" : theme;
-  document.querySelector('meta[name="color-scheme"]').content = scheme;
+  part('meta[name="color-scheme"]', HTMLMetaElement).content = scheme;
   const age = theme === "system" ? 0 : YEAR_S;
   const secure = location.protocol === "https:" ? "; Secure" : "";
   document.cookie = `roxy_theme=${theme}; Path=/; Max-Age=${age}; SameSite=Lax${secure}`;
 }
 
+/** @param {HTMLElement} button */
 function labelTheme(button) {
   const theme = chosenTheme();
-  button.querySelector("use").setAttribute("href", iconPath(THEME_ICONS[theme]));
+  button.querySelector("use")?.setAttribute("href", iconPath(THEME_ICONS[theme]));
   button.setAttribute("aria-label", `Theme: ${theme}`);
   button.title = `Theme: ${theme}`;
 }
 
-for (const button of document.querySelectorAll("[data-theme-switch]")) {
+/** @type {NodeListOf<HTMLElement>} */
+const switches = document.querySelectorAll("[data-theme-switch]");
+for (const button of switches) {
   labelTheme(button);
   button.hidden = false;
   button.addEventListener("click", () => {

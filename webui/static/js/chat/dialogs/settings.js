@@ -1,10 +1,24 @@
-// What a conversation is asked with: system prompt, parameters, and the request as it will be sent.
+// The settings: system prompt and parameters of a conversation, the next request, and the Enter key.
 
 import { html, render, useEffect, useState } from "../../../vendor/preact-htm.js";
 import { copyFrom, iconPath } from "../../shell/page.js";
-import { buildRequest } from "../state/request.js";
-import { put } from "../state/store.js";
 
+/** @import { Chat } from "../state/chat.js" */
+/** @import { ConversationRecord, EnterKey, Model } from "../state/types.js" */
+
+/**
+ * @typedef {object} Field
+ * @property {string} name
+ * @property {string} label
+ * @property {number} min
+ * @property {number} [max]
+ * @property {number} step
+ * @property {string} about
+ */
+
+/** @typedef {[string, string][]} Options values and their labels */
+
+/** @type {Field[]} */
 const PARAMETERS = [
   {
     name: "temperature",
@@ -15,90 +29,140 @@ const PARAMETERS = [
     about: "0 to 2; low is sober, high is inventive",
   },
   { name: "top_p", label: "Top P", min: 0, max: 1, step: 0.05, about: "0 to 1; set this or the temperature" },
-  { name: "max_tokens", label: "Longest answer", min: 1, step: 1, about: "in tokens" },
 ];
+/** @type {Options} */
 const EFFORTS = [
   ["", "As the model likes"],
   ["low", "Low"],
   ["medium", "Medium"],
   ["high", "High"],
 ];
+/** @type {Options} */
 const ENTER = [
   ["auto", "Sends; on touch screens it makes a new line"],
   ["send", "Always sends"],
   ["newline", "Always makes a new line"],
 ];
 
+/**
+ * @param {Model} model
+ * @returns {Field}
+ */
+function maxTokens({ name, max_output_tokens: max }) {
+  const about = `in tokens, ${name} gives ${max.toLocaleString("en")} at most`;
+  return { name: "max_tokens", label: "Longest answer", min: 1, max, step: 1, about };
+}
+
+/** @param {{ field: Field, value: unknown, set: (name: string, value: unknown) => void }} props */
 function NumberField({ field, value, set }) {
   const { name, label, min, max, step, about } = field;
-  const read = (event) => set(name, event.target.value === "" ? null : event.target.valueAsNumber);
+  /** @param {{ target: HTMLInputElement }} event */
+  const read = ({ target }) => set(name, target.value === "" ? null : target.valueAsNumber);
   return html`<div class="field"><label for=${name}>${label}</label>
     <input id=${name} type="number" inputmode="decimal" min=${min} max=${max} step=${step} value=${value ?? ""}
       placeholder="as the model likes" aria-describedby=${`${name}-about`} onInput=${read} />
     <p class="quiet small" id=${`${name}-about`}>${about}</p></div>`;
 }
 
+/**
+ * @param {object} props
+ * @param {string} props.name
+ * @param {string} props.label
+ * @param {Options} props.options
+ * @param {unknown} props.value
+ * @param {(value: string) => void} props.set
+ */
 function Choice({ name, label, options, value, set }) {
+  /** @param {{ target: HTMLSelectElement }} event */
+  const changed = ({ target }) => set(target.value);
   return html`<div class="field"><label for=${name}>${label}</label>
-    <select id=${name} onChange=${(event) => set(event.target.value)}>
+    <select id=${name} onChange=${changed}>
       ${options.map(([key, words]) => html`<option value=${key} selected=${key === (value ?? "")}>${words}</option>`)}
     </select></div>`;
 }
 
-function Raw({ request }) {
+/** @param {{ nextRequest: () => Promise<object> }} props */
+function RawRequest({ nextRequest }) {
   const [text, setText] = useState("");
   const [open, setOpen] = useState(false);
   useEffect(() => {
-    if (open) request().then((body) => setText(JSON.stringify(body, shortened, 2)));
+    if (open) nextRequest().then((request) => setText(JSON.stringify(request, shortened, 2)));
   }, [open]);
-  return html`<details onToggle=${(event) => setOpen(event.target.open)}>
+  /** @param {{ target: HTMLDetailsElement }} event */
+  const toggled = ({ target }) => setOpen(target.open);
+  /** @param {{ currentTarget: HTMLElement }} event */
+  const copy = ({ currentTarget }) => copyFrom(currentTarget, text);
+  return html`<details onToggle=${toggled}>
     <summary>The request as it is sent next</summary>
     <div class="raw-request">
-      <button type="button" class="icon-button small" aria-label="Copy request" title="Copy request"
-        onClick=${(event) => copyFrom(event.currentTarget, text)}>
+      <button type="button" class="icon-button small" aria-label="Copy request" title="Copy request" onClick=${copy}>
         <svg class="icon" aria-hidden="true"><use href=${iconPath("copy")} /></svg></button>
       <pre tabindex="0"><code>${text}</code></pre>
     </div></details>`;
 }
 
-/** Keep images out of what is shown. */
+/**
+ * Shorten images, for JSON.stringify.
+ *
+ * @param {string} _key
+ * @param {unknown} value
+ */
 function shortened(_key, value) {
-  return typeof value === "string" && value.startsWith("data:")
-    ? `${value.slice(0, 40)}… (${value.length} letters)`
-    : value;
+  if (typeof value !== "string" || !value.startsWith("data:")) return value;
+  return `${value.slice(0, 40)}… (${value.length} letters)`;
 }
 
-function Settings({ conversation, model, enterSends, acts, close }) {
-  const [parameters, setParameters] = useState(conversation.parameters);
+/**
+ * @param {object} props
+ * @param {Chat} props.chat
+ * @param {ConversationRecord} props.record
+ * @param {() => Promise<object>} props.nextRequest
+ * @param {() => void} props.close
+ */
+function Settings({ chat, record, nextRequest, close }) {
+  const [parameters, setParameters] = useState(record.parameters);
+  const model = chat.model ?? [...chat.models.values()][0];
+  /**
+   * @param {string} name
+   * @param {unknown} value
+   */
   const set = (name, value) => {
     const next = { ...parameters, [name]: value };
     if (value === null || value === "" || Number.isNaN(value)) delete next[name];
     setParameters(next);
-    acts.change({ parameters: next });
+    chat.changeSettings({ parameters: next });
   };
+  const fields = model ? [...PARAMETERS, maxTokens(model)] : PARAMETERS;
+  /** @param {{ target: HTMLTextAreaElement }} event */
+  const setSystem = ({ target }) => chat.changeSettings({ system: target.value });
+  /** @param {string} value */
+  const setEnterKey = (value) => chat.setEnterKey(/** @type {EnterKey} */ (value));
   return html`
     <h2>This conversation</h2>
     <div class="field"><label for="system">System prompt</label>
       <textarea id="system" rows="5" placeholder="What the model should know and how it should answer, in every turn"
-        onInput=${(event) => acts.change({ system: event.target.value })}>${conversation.system}</textarea></div>
+        onInput=${setSystem}>${record.system}</textarea></div>
     <div class="grid">
-      ${PARAMETERS.map(
-        (field) => html`<${NumberField} key=${field.name} set=${set} value=${parameters[field.name]}
-        field=${field.name === "max_tokens" ? { ...field, max: model.max_output_tokens, about: `in tokens, ${model.name} gives ${model.max_output_tokens.toLocaleString("en")} at most` } : field} />`,
+      ${fields.map(
+        (field) => html`<${NumberField} key=${field.name} set=${set} value=${parameters[field.name]} field=${field} />`,
       )}
-      <${Choice} name="reasoning_effort" label="Reasoning effort" options=${EFFORTS} value=${parameters.reasoning_effort}
-        set=${(value) => set("reasoning_effort", value)} />
+      <${Choice} name="reasoning_effort" label="Reasoning effort" options=${EFFORTS}
+        value=${parameters.reasoning_effort} set=${(/** @type {string} */ value) => set("reasoning_effort", value)} />
     </div>
-    <${Raw} request=${acts.request} />
+    <${RawRequest} nextRequest=${nextRequest} />
     <h2>Every conversation</h2>
-    <${Choice} name="enter" label="The Enter key" options=${ENTER} value=${enterSends} set=${acts.setEnter} />
+    <${Choice} name="enter" label="The Enter key" options=${ENTER} value=${chat.enterKey} set=${setEnterKey} />
     <p class="buttons"><button type="button" class="button primary" onClick=${close}>Done</button></p>`;
 }
 
-/** Show the settings of a chat's open conversation; changes are kept as they are made. */
-export function showSettings(chat, model) {
-  const { session, composer } = chat;
-  const { conversation } = session;
+/**
+ * Show the settings of the open conversation; changes are saved as they are made.
+ *
+ * @param {Chat} chat
+ * @param {ConversationRecord} record
+ * @param {() => Promise<object>} nextRequest
+ */
+export function showSettings(chat, record, nextRequest) {
   const dialog = document.createElement("dialog");
   dialog.className = "settings";
   dialog.setAttribute("aria-label", "Settings");
@@ -107,26 +171,8 @@ export function showSettings(chat, model) {
     dialog.remove();
   });
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  const acts = {
-    change: (changes) => {
-      Object.assign(conversation, changes);
-      chat.keep(session.saveRecord());
-    },
-    setEnter: (value) => {
-      composer.enterSends = value;
-      chat.keep(put("settings", { id: "enter", value }));
-    },
-    request: () => {
-      const line = session.path.filter((message) => message.state !== "open");
-      const typed = { role: "user", text: composer.text.value.trim(), files: composer.files };
-      return buildRequest(conversation, composer.isEmpty ? line : [...line, typed], model);
-    },
-  };
   document.body.append(dialog);
-  render(
-    html`<${Settings} conversation=${conversation} model=${model} enterSends=${composer.enterSends} acts=${acts}
-      close=${() => dialog.close()} />`,
-    dialog,
-  );
+  const close = () => dialog.close();
+  render(html`<${Settings} chat=${chat} record=${record} nextRequest=${nextRequest} close=${close} />`, dialog);
   dialog.showModal();
 }

@@ -1,29 +1,59 @@
 // A text that grows, as blocks on the page: finished blocks are left alone for good, only the open
 // end is made anew. However the text was cut, the end result is that of the whole text at once.
 
+import { part } from "../../shell/page.js";
 import { growCode } from "./code.js";
 import { isClosed, lex, newContext, renderBlock, renderItem, renderRow } from "./markdown.js";
 
 const HALF_FENCE = /(?:^|\n)[ \t]*(?:`{1,2}|`{3,}[^`\n]*|~{1,2}|~{3,}[^\n]*)$/;
 const HALF_LINE = /(?:^|\n)[ \t]*(?:[-*+=_#>|]+|\d{1,9}[.)]?)[ \t]*$/;
 
-/** Show `text` in `parent` at once. */
+/** @import { Cell, Token } from "../../../vendor/marked.js" */
+/** @import { Context } from "./markdown.js" */
+
+/**
+ * A block on the page. `open`: a code block without its closing fence. `after`: the context behind it.
+ *
+ * @typedef {object} Block
+ * @property {string} raw
+ * @property {string} type
+ * @property {Token} token
+ * @property {ChildNode} node
+ * @property {boolean} open
+ * @property {Context} after
+ */
+
+/**
+ * Show `text` in `parent` at once.
+ *
+ * @param {Element} parent
+ * @param {string} text
+ */
 export function renderMarkdown(parent, text) {
   new Blocks(parent).finish(text);
 }
 
 /** The blocks of one text, in `parent`. */
 export class Blocks {
+  /** @param {Element} parent */
   constructor(parent) {
     this.parent = parent;
-    this.done = []; // { raw, node, context }: blocks that will not change
-    this.open = []; // the same, for blocks that may
-    this.offset = 0; // where in the text the open ones begin
+    /** @type {Block[]} blocks that will not change */
+    this.done = [];
+    /** @type {Block[]} blocks that may change */
+    this.open = [];
+    /** Where in the text the open blocks begin. */
+    this.offset = 0;
     this.context = newContext();
+    /** @type {import("../../../vendor/marked.js").Links} */
     this.links = {};
   }
 
-  /** Show the text so far. */
+  /**
+   * Show the text so far.
+   *
+   * @param {string} text
+   */
   update(text) {
     const { blocks, links } = lex(holdBack(text.slice(this.offset)), this.links);
     this.links = { ...links };
@@ -38,10 +68,15 @@ export class Blocks {
       if (token.type !== "space") count += 1;
     }
     for (const block of this.open.splice(0, count)) this.done.push(block);
-    if (this.done.length) this.context = { ...this.done.at(-1).after };
+    const before = this.done.at(-1);
+    if (before) this.context = { ...before.after };
   }
 
-  /** Show the whole text, and make good what its later part has changed of the earlier. */
+  /**
+   * Show the whole text, and replace earlier blocks that its later part has changed.
+   *
+   * @param {string} text
+   */
   finish(text) {
     const { blocks, links } = lex(text);
     const tokens = blocks.filter((token) => token.type !== "space");
@@ -60,7 +95,12 @@ export class Blocks {
     this.offset = text.length;
   }
 
-  /** Make the open blocks show these tokens. */
+  /**
+   * Make the open blocks show these tokens.
+   *
+   * @param {Token[]} tokens
+   * @param {boolean} [final]
+   */
   #paint(tokens, final = false) {
     const context = { ...this.context };
     tokens.forEach((token, n) => {
@@ -69,46 +109,56 @@ export class Blocks {
         Object.assign(context, before.after);
         return;
       }
-      const node = before ? this.#patched(before, token, context) : null;
-      const block = { raw: token.raw, type: token.type, token, node, open: false };
-      if (node === null) {
-        block.node = renderBlock(token, context) ?? document.createComment("");
-        if (before) before.node.replaceWith(block.node);
-        else this.parent.append(block.node);
-      }
-      block.open = !final && token.type === "code" && !isClosed(token);
-      block.after = { ...context };
-      this.open[n] = block;
+      const patched = before ? this.#patched(before, token, context) : null;
+      const node = patched ?? renderBlock(token, context) ?? document.createComment("");
+      if (!before) this.parent.append(node);
+      else if (!patched) before.node.replaceWith(node);
+      const open = !final && token.type === "code" && !isClosed(token);
+      this.open[n] = { raw: token.raw, type: token.type, token, node, open, after: { ...context } };
     });
     for (const extra of this.open.splice(tokens.length)) extra.node.remove();
   }
 
-  /** Change a block's node in place where its kind allows; null: it must be made anew. */
+  /**
+   * Change a block's node in place where its kind allows, and return it; null: it must be made anew.
+   *
+   * @param {Block} before
+   * @param {Token} token
+   * @param {Context} context
+   */
   #patched(before, token, context) {
-    if (before.type !== token.type) return null;
-    const old = before.token;
+    const { node, token: old } = before;
+    if (before.type !== token.type || !(node instanceof HTMLElement)) return null;
     if (token.type === "code" && before.open && (old.lang ?? "") === (token.lang ?? "")) {
-      growCode(before.node, token.text, isClosed(token));
-      return before.node;
+      growCode(node, token.text, isClosed(token));
+      return node;
     }
-    // A heading's level depends on the headings before it, kept items included.
+    // A heading's level depends on the headings before it, those in kept items included.
     if (token.raw.includes("# ")) return null;
     if (token.type === "list" && old.ordered === token.ordered && old.start === token.start) {
-      return patchList(before.node, old, token, context);
+      return patchList(node, old, token, context);
     }
-    if (token.type === "table" && sameCells(old.header, token.header)) {
-      return patchTable(before.node, old, token);
-    }
+    if (token.type === "table" && sameCells(old.header, token.header)) return patchTable(node, old, token);
     return null;
   }
 }
 
-/** Keep back a last line that may be the half of a fence or of another mark. */
+/**
+ * Remove a last line that may be half of a fence or of another mark.
+ *
+ * @param {string} text
+ */
 function holdBack(text) {
   const found = HALF_FENCE.exec(text) ?? HALF_LINE.exec(text);
   return found ? text.slice(0, found.index) : text;
 }
 
+/**
+ * @param {HTMLElement} node
+ * @param {Token} old
+ * @param {Token} token
+ * @param {Context} context
+ */
 function patchList(node, old, token, context) {
   token.items.forEach((item, n) => {
     const was = old.items[n];
@@ -117,12 +167,17 @@ function patchList(node, old, token, context) {
     if (was) node.children[n].replaceWith(made);
     else node.append(made);
   });
-  while (node.children.length > token.items.length) node.lastElementChild.remove();
+  while (node.children.length > token.items.length) node.lastElementChild?.remove();
   return node;
 }
 
+/**
+ * @param {HTMLElement} node
+ * @param {Token} old
+ * @param {Token} token
+ */
 function patchTable(node, old, token) {
-  const body = node.querySelector("tbody");
+  const body = part("tbody", HTMLElement, node);
   token.rows.forEach((row, n) => {
     const was = old.rows[n];
     if (was && sameCells(was, row)) return;
@@ -130,9 +185,13 @@ function patchTable(node, old, token) {
     if (was) body.children[n].replaceWith(made);
     else body.append(made);
   });
-  while (body.children.length > token.rows.length) body.lastElementChild.remove();
+  while (body.children.length > token.rows.length) body.lastElementChild?.remove();
   return node;
 }
 
+/**
+ * @param {Cell[]} one
+ * @param {Cell[]} other
+ */
 const sameCells = (one, other) =>
   one.length === other.length && one.every((cell, n) => cell.text === other[n].text && cell.align === other[n].align);

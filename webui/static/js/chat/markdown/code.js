@@ -3,9 +3,16 @@
 // highlight.js gives a tree of scopes, from which spans are made. The tree is an internal field of
 // its result: the version is pinned, and a test holds the spans against its own HTML.
 
-import { copyFrom, el, icon } from "../../shell/page.js";
+import { copyFrom, el, icon, part } from "../../shell/page.js";
 
-const MOST_HIGHLIGHTED = 50_000;
+/** @import { Highlighter, ScopeNode } from "../../../vendor/hljs.js" */
+
+const MAX_HIGHLIGHTED = 50_000;
+/**
+ * Other names of languages; "" is not highlighted.
+ *
+ * @type {Record<string, string>}
+ */
 const ALIASES = {
   text: "",
   plaintext: "",
@@ -24,10 +31,18 @@ const ALIASES = {
   "c#": "csharp",
 };
 
+/** @type {Highlighter | null} */
 let highlighter = null;
+/** @type {Promise<Highlighter> | null} */
 let loading = null;
 
-/** Make a code block. An open one can be given more text with `growCode`. */
+/**
+ * Return a code block. An open one can be given more text with `growCode`.
+ *
+ * @param {string} text
+ * @param {string} info the words after the fence
+ * @param {boolean} closed
+ */
 export function codeBlock(text, info, closed) {
   const language = info.trim().split(/\s+/)[0].slice(0, 40);
   const code = el("code", {}, text);
@@ -44,10 +59,16 @@ export function codeBlock(text, info, closed) {
   return block;
 }
 
-/** Give an open block its longer text; what is there already is not touched. */
+/**
+ * Show the longer text of an open block; the text that is there already is not touched.
+ *
+ * @param {HTMLElement} block
+ * @param {string} text
+ * @param {boolean} closed
+ */
 export function growCode(block, text, closed) {
-  const code = block.querySelector("code");
-  const node = code.firstChild ?? code.appendChild(document.createTextNode(""));
+  const code = part("code", HTMLElement, block);
+  const node = code.firstChild instanceof Text ? code.firstChild : code.appendChild(document.createTextNode(""));
   if (text.startsWith(node.data)) {
     if (text.length > node.data.length) node.appendData(text.slice(node.data.length));
   } else {
@@ -56,41 +77,64 @@ export function growCode(block, text, closed) {
   if (closed) highlight(block);
 }
 
+/** @param {HTMLElement} block */
 function highlight(block) {
-  const named = block.dataset.language.toLowerCase();
-  const language = ALIASES[named] ?? named;
-  const code = block.querySelector("code");
-  if (!language || code.textContent.length > MOST_HIGHLIGHTED) return;
+  const name = (block.dataset.language ?? "").toLowerCase();
+  const language = ALIASES[name] ?? name;
+  const code = part("code", HTMLElement, block);
+  if (!language || code.textContent.length > MAX_HIGHLIGHTED) return;
   if (highlighter) {
-    colour(code, language);
+    colour(highlighter, code, language);
     return;
   }
-  loading ??= import("../../../vendor/hljs.js").then((module) => (highlighter = module.default));
-  loading.then(() => colour(code, language)).catch(() => (loading = null));
+  loading ??= import("../../../vendor/hljs.js").then((module) => {
+    highlighter = module.default;
+    return highlighter;
+  });
+  loading
+    .then((loaded) => colour(loaded, code, language))
+    .catch(() => {
+      loading = null; // the next block tries again
+    });
 }
 
-function colour(code, language) {
-  if (!highlighter.getLanguage(language)) return;
-  const result = highlighter.highlight(code.textContent, { language, ignoreIllegals: true });
+/**
+ * @param {Highlighter} loaded
+ * @param {HTMLElement} code
+ * @param {string} language
+ */
+function colour(loaded, code, language) {
+  if (!loaded.getLanguage(language)) return;
+  const result = loaded.highlight(code.textContent, { language, ignoreIllegals: true });
   code.replaceChildren(...spans(result._emitter.rootNode.children));
 }
 
-/** Make nodes of a token tree. */
+/**
+ * Return the nodes of a tree of scopes.
+ *
+ * @param {(ScopeNode | string)[]} children
+ * @returns {(Node | string)[]}
+ */
 export function spans(children) {
   return children.map((child) => {
     if (typeof child === "string") return child;
-    const inner = spans(child.children);
-    return child.scope ? el("span", { class: classOf(child.scope) }, ...inner) : fragment(inner);
+    const inner = fragment(spans(child.children));
+    return child.scope ? el("span", { class: classOf(child.scope) }, inner) : inner;
   });
 }
 
+/** @param {(Node | string)[]} nodes */
 function fragment(nodes) {
   const all = document.createDocumentFragment();
   all.append(...nodes);
   return all;
 }
 
-/** Name the class of a scope as highlight.js does: "title.function" is "hljs-title function_". */
+/**
+ * Return the classes of a scope as highlight.js has them: "title.function" is "hljs-title function_".
+ *
+ * @param {string} scope
+ */
 function classOf(scope) {
   if (scope.startsWith("language:")) return scope.replace("language:", "language-");
   const [first, ...rest] = scope.split(".");

@@ -31,18 +31,24 @@ upsilon qt uuml 70 weierp 6jc xi qm yacute 71 yen 4l yuml 73 zeta qe zwj 6bx zwn
 `;
 
 const words = NAMES.trim().split(/\s+/);
+/** @type {Map<string, number>} */
 const CODES = new Map();
 for (let n = 0; n < words.length; n += 2) CODES.set(words[n], parseInt(words[n + 1], 36));
 
 const REFERENCE = /&(?:#(\d{1,7})|#[xX]([\da-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,9}));/g;
 const LAST_CODE = 0x10ffff;
 
+/** @param {number} code */
 function character(code) {
   const lost = code === 0 || code > LAST_CODE || (code >= 0xd800 && code <= 0xdfff);
   return lost ? "\ufffd" : String.fromCodePoint(code);
 }
 
-/** Replace the character references in a text; unknown names stay as they are. */
+/**
+ * Replace the character references in a text; unknown names stay as they are.
+ *
+ * @param {string} text
+ */
 export function decode(text) {
   if (!text.includes("&")) return text;
   return text.replace(REFERENCE, (all, decimal, hex, name) => {

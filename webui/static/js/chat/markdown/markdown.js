@@ -7,6 +7,14 @@ import { codeBlock } from "./code.js";
 import { decode } from "./entities.js";
 import { math } from "./math.js";
 
+/** @import { Cell, Item, Links, Token, TokenizerThis } from "../../../vendor/marked.js" */
+
+/**
+ * What the blocks of a text pass on to each other: the level of the last heading.
+ *
+ * @typedef {{ level: number }} Context
+ */
+
 const SAFE_SCHEMES = ["http:", "https:", "mailto:"];
 const INLINE_IMAGE = /^data:image\/(?:png|jpeg|gif|webp|avif);base64,[\w+/=]+$/i;
 const PLAIN_TAG = /^<(\/?)(sub|sup|kbd|mark|ins|small|u|b|i)>$/i;
@@ -22,12 +30,14 @@ const INLINE_MATH = /^(?:\$\$([^\n]+?)\$\$|\\\[([\s\S]+?)\\\]|\\\(([\s\S]+?)\\\)
 const FOOTNOTE = /^ {0,3}\[\^([^\]\s]{1,40})\]:[ \t]*([^\n]*(?:\n(?!\s*\n|\s{0,3}\[\^)[^\n]+)*)(?:\n|$)/;
 const FOOTNOTE_MARK = /^\[\^([^\]\s]{1,40})\]/;
 
+/** @param {string} source */
 function blockMath(source) {
   const found = BLOCK_MATH.exec(source);
   if (!found) return undefined;
   return { type: "math", raw: found[0], tex: (found[1] ?? found[2]).trim(), display: true };
 }
 
+/** @param {string} source */
 function inlineMath(source) {
   const found = INLINE_MATH.exec(source);
   if (!found) return undefined;
@@ -36,14 +46,20 @@ function inlineMath(source) {
   return tex ? { type: "math", raw, tex, display: parens === undefined } : undefined;
 }
 
+/**
+ * @this {TokenizerThis}
+ * @param {string} source
+ */
 function footnote(source) {
   const found = FOOTNOTE.exec(source);
   if (!found) return undefined;
-  const token = { type: "footnote", raw: found[0], label: found[1], tokens: [] };
-  this.lexer.inline(found[2], token.tokens);
-  return token;
+  /** @type {Token[]} */
+  const tokens = [];
+  this.lexer.inline(found[2], tokens);
+  return { type: "footnote", raw: found[0], label: found[1], tokens };
 }
 
+/** @param {string} source */
 function footnoteMark(source) {
   const found = FOOTNOTE_MARK.exec(source);
   return found ? { type: "footnoteMark", raw: found[0], label: found[1] } : undefined;
@@ -55,16 +71,22 @@ const OPTIONS = {
   extensions: {
     block: [blockMath, footnote],
     inline: [inlineMath, footnoteMark],
-    startBlock: [(source) => source.search(/\n {0,3}(?:\$\$|\\\[)/) + 1 || undefined],
-    startInline: [(source) => nonNegative(source.search(/\$\$|\\[[(]|\[\^/))],
+    startBlock: [(/** @type {string} */ source) => source.search(/\n {0,3}(?:\$\$|\\\[)/) + 1 || undefined],
+    startInline: [(/** @type {string} */ source) => nonNegative(source.search(/\$\$|\\[[(]|\[\^/))],
     childTokens: {},
     renderers: {},
   },
 };
 
+/** @param {number} index */
 const nonNegative = (index) => (index < 0 ? undefined : index);
 
-/** Find the blocks of a text. `links` are the link definitions known from before it. */
+/**
+ * Return the blocks of a text. `links` are the link definitions known from before it.
+ *
+ * @param {string} text
+ * @param {Links} [links]
+ */
 export function lex(text, links = {}) {
   const lexer = new Lexer(OPTIONS);
   Object.assign(lexer.tokens.links, links);
@@ -72,16 +94,27 @@ export function lex(text, links = {}) {
   return { blocks: tokens, links: lexer.tokens.links };
 }
 
-/** Begin a text: what its blocks pass on to each other. */
+/**
+ * Return the context at the beginning of a text.
+ *
+ * @returns {Context}
+ */
 export const newContext = () => ({ level: FIRST_LEVEL - 1 });
 
-/** Make the node of a block, or null where it shows nothing. */
+/**
+ * Return the node of a block, or null where it shows nothing.
+ *
+ * @param {Token} token
+ * @param {Context} context
+ * @returns {HTMLElement | null}
+ */
 export function renderBlock(token, context) {
   const make = BLOCKS[token.type];
   if (make) return make(token, context);
   return token.tokens ? inline(el("p", AUTO), token.tokens) : el("p", {}, token.raw ?? "");
 }
 
+/** @type {Record<string, (token: Token, context: Context) => HTMLElement | null>} */
 const BLOCKS = {
   space: () => null,
   def: () => null,
@@ -90,9 +123,9 @@ const BLOCKS = {
   heading: (token, context) => {
     const level = Math.min(token.depth + FIRST_LEVEL - 1, context.level + 1, LAST_LEVEL);
     context.level = level;
-    return inline(el(`h${level}`, AUTO), token.tokens);
+    return inline(el(/** @type {"h3"} */ (`h${level}`), AUTO), token.tokens);
   },
-  blockquote: (token, context) => blocksInto(el("blockquote"), token.tokens, context),
+  blockquote: (token, context) => blocksInto(el("blockquote"), token.tokens ?? [], context),
   code: (token) => codeBlock(token.text, token.lang ?? "", isClosed(token)),
   html: (token) => el("p", { class: "raw" }, token.raw.trimEnd()),
   list: renderList,
@@ -102,6 +135,12 @@ const BLOCKS = {
   footnote: (token) => inline(el("p", { class: "footnote", ...AUTO }, `[${token.label}] `), token.tokens),
 };
 
+/**
+ * @template {HTMLElement} T
+ * @param {T} parent
+ * @param {Token[]} tokens
+ * @param {Context} context
+ */
 function blocksInto(parent, tokens, context) {
   for (const token of tokens) {
     const node = renderBlock(token, context);
@@ -110,7 +149,11 @@ function blocksInto(parent, tokens, context) {
   return parent;
 }
 
-/** Say whether a code token is complete: indented code always counts as complete. */
+/**
+ * True if a code token is complete; indented code always is.
+ *
+ * @param {Token} token
+ */
 export function isClosed(token) {
   if (token.codeBlockStyle === "indented") return true;
   const fence = /^ {0,3}(`{3,}|~{3,})/.exec(token.raw);
@@ -119,6 +162,10 @@ export function isClosed(token) {
   return closing.test(token.raw);
 }
 
+/**
+ * @param {Token} token
+ * @param {Context} context
+ */
 function renderList(token, context) {
   const start = token.ordered && token.start !== 1 && token.start !== "" ? token.start : null;
   const list = el(token.ordered ? "ol" : "ul", { start, ...AUTO });
@@ -126,7 +173,12 @@ function renderList(token, context) {
   return list;
 }
 
-/** Make one item of a list. */
+/**
+ * Return one item of a list.
+ *
+ * @param {Item} item
+ * @param {Context} context
+ */
 export function renderItem(item, context) {
   const node = el("li", { class: item.task ? "task" : null });
   for (const token of item.tokens) {
@@ -138,16 +190,22 @@ export function renderItem(item, context) {
   return node;
 }
 
-/** Make a paragraph of a loose item; its check box may stand within. */
+/**
+ * Return a paragraph of a loose item; its check box may be inside.
+ *
+ * @param {Token} token
+ */
 function renderParagraph(token) {
   return inline(el("p", AUTO), token.tokens);
 }
 
+/** @param {boolean} checked */
 function checkbox(checked) {
   const label = checked ? "done" : "not done";
   return el("input", { type: "checkbox", disabled: true, checked, "aria-label": label });
 }
 
+/** @param {Token} token */
 function renderTable(token) {
   const body = el("tbody");
   for (const row of token.rows) body.append(renderRow(row, "td"));
@@ -156,7 +214,12 @@ function renderTable(token) {
   return el("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" }, table);
 }
 
-/** Make one row of a table. */
+/**
+ * Return one row of a table.
+ *
+ * @param {Cell[]} cells
+ * @param {"td" | "th"} tag
+ */
 export function renderRow(cells, tag) {
   const row = el("tr");
   for (const cell of cells) {
@@ -166,16 +229,24 @@ export function renderRow(cells, tag) {
   return row;
 }
 
+/**
+ * Append inline tokens to a node.
+ *
+ * @template {Node & ParentNode} T
+ * @param {T} parent
+ * @param {Token[] | undefined} tokens
+ */
 function inline(parent, tokens) {
+  /** @type {(Node & ParentNode)[]} */
   const open = [parent];
   for (const token of tokens ?? []) {
     const into = open[open.length - 1];
     const plain = token.type === "html" ? PLAIN_TAG.exec(token.raw) : null;
     if (plain && !plain[1]) {
-      const element = el(plain[2].toLowerCase());
+      const element = el(/** @type {"b"} */ (plain[2].toLowerCase()));
       into.append(element);
       open.push(element);
-    } else if (plain && open.length > 1 && into.localName === plain[2].toLowerCase()) {
+    } else if (plain && open.length > 1 && into.nodeName.toLowerCase() === plain[2].toLowerCase()) {
       open.pop();
     } else {
       into.append(INLINE[token.type]?.(token) ?? token.raw);
@@ -184,6 +255,7 @@ function inline(parent, tokens) {
   return parent;
 }
 
+/** @type {Record<string, (token: Token) => Node | string>} */
 const INLINE = {
   text: (token) => (token.tokens ? inline(document.createDocumentFragment(), token.tokens) : decode(token.text)),
   escape: (token) => decode(token.text),
@@ -200,7 +272,11 @@ const INLINE = {
   image: renderImage,
 };
 
-/** Give the URL if a page may link there, else null. */
+/**
+ * Return the URL if the page may link there, else null.
+ *
+ * @param {string} href
+ */
 function safeUrl(href) {
   const text = decode(href).trim();
   if (!/^(?:https?:\/\/|mailto:)/i.test(text)) return null;
@@ -212,6 +288,7 @@ function safeUrl(href) {
   }
 }
 
+/** @param {Token} token */
 function renderLink(token) {
   const url = safeUrl(token.href);
   if (!url) return inline(el("span", { title: token.href }), token.tokens);
@@ -227,7 +304,11 @@ function renderLink(token) {
   return link.textContent.trim() || link.firstElementChild ? link : el("span", {}, token.raw);
 }
 
-/** Show an image that came with the answer; another's is named, and left where it is. */
+/**
+ * Return an image that is in the answer itself; a remote one is named, and not loaded.
+ *
+ * @param {Token} token
+ */
 function renderImage(token) {
   const alt = decode(token.text);
   if (INLINE_IMAGE.test(token.href)) return el("img", { src: token.href, alt, loading: "lazy" });

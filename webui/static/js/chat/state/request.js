@@ -2,39 +2,64 @@
 
 import { find } from "./store.js";
 
+/** @import { ConversationRecord, FileRecord, Model } from "./types.js" */
+
 /**
- * Build the request for the answer that follows the last message of `line`. `model` is the catalog's
- * description; what it cannot take is named in place of being sent.
+ * A message, as far as a request needs it.
+ *
+ * @typedef {{ role: "user" | "assistant", text: string, files?: FileRecord[] }} Turn
  */
-export async function buildRequest(conversation, line, model) {
+
+/** @typedef {{ type: "text", text: string } | { type: "image_url", image_url: { url: string } }} Part */
+
+/**
+ * Return the request for the answer that follows the last of `turns`. What the model cannot take is named
+ * in place of being sent.
+ *
+ * @param {ConversationRecord} record
+ * @param {Turn[]} turns
+ * @param {Model} model
+ */
+export async function buildRequest(record, turns, model) {
+  /** @type {{ role: string, content: string | Part[] }[]} */
   const messages = [];
-  if (conversation.system.trim()) messages.push({ role: "system", content: conversation.system });
-  for (const message of line) {
-    if (message.role === "user") messages.push({ role: "user", content: await contentOf(message, model) });
-    else if (message.text) messages.push({ role: "assistant", content: message.text });
+  if (record.system.trim()) messages.push({ role: "system", content: record.system });
+  for (const turn of turns) {
+    if (turn.role === "user") messages.push({ role: "user", content: await contentOf(turn, model) });
+    else if (turn.text) messages.push({ role: "assistant", content: turn.text });
   }
   return {
     model: model.id,
     messages,
     stream: true,
     stream_options: { include_usage: true },
-    ...parametersOf(conversation.parameters),
+    ...setParameters(record.parameters),
   };
 }
 
-function parametersOf(chosen) {
-  const given = Object.entries(chosen ?? {}).filter(([, value]) => value !== null && value !== "");
-  return Object.fromEntries(given);
+/** @param {Record<string, unknown> | undefined} parameters */
+function setParameters(parameters) {
+  return Object.fromEntries(Object.entries(parameters ?? {}).filter(([, value]) => value !== null && value !== ""));
 }
 
-async function contentOf(message, model) {
-  if (!message.files?.length) return message.text;
+/**
+ * @param {Turn} turn
+ * @param {Model} model
+ */
+async function contentOf({ text, files }, model) {
+  if (!files?.length) return text;
+  /** @type {Part[]} */
   const parts = [];
-  for (const file of message.files) parts.push(await partOf(file, model));
-  if (message.text) parts.push({ type: "text", text: message.text });
+  for (const file of files) parts.push(await partOf(file, model));
+  if (text) parts.push({ type: "text", text });
   return parts;
 }
 
+/**
+ * @param {FileRecord} file
+ * @param {Model} model
+ * @returns {Promise<Part>}
+ */
 async function partOf(file, model) {
   const blob = file.blob ?? (await find("files", file.id))?.blob;
   if (!blob) return note(`The file “${file.name}” is not in this browser any more.`);
@@ -49,13 +74,22 @@ async function partOf(file, model) {
   return note(`The user attached “${file.name}” (${file.type}, ${file.size} bytes), which cannot be read here.`);
 }
 
+/**
+ * @param {string} text
+ * @returns {Part}
+ */
 const note = (text) => ({ type: "text", text: `[${text}]` });
 
-/** Give a blob as a data URL. */
+/**
+ * Return a blob as a data URL.
+ *
+ * @param {Blob} blob
+ * @returns {Promise<string>}
+ */
 export function dataUrl(blob) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
+    reader.onload = () => resolve(String(reader.result));
     reader.onerror = () => reject(reader.error);
     reader.readAsDataURL(blob);
   });

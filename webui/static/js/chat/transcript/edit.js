@@ -1,8 +1,15 @@
-// Editing a message where it stands: sending it begins another version of the conversation.
+// Editing a question in its row: sending it begins another version of the conversation.
 
 import { el } from "../../shell/page.js";
 
-/** Put a box in place of a row's text; `send` gets the new text. */
+/** @import { QuestionRow } from "./row.js" */
+
+/**
+ * Put a box in place of a row's text; `send` gets the new text.
+ *
+ * @param {QuestionRow} row
+ * @param {(text: string) => void} send
+ */
 export function editInPlace(row, send) {
   const said = row.root.querySelector(".said");
   if (!said && row.root.querySelector(".edit")) return;
@@ -14,7 +21,9 @@ export function editInPlace(row, send) {
   };
   const cancel = () => {
     restore();
-    row.root.querySelector('[data-act="edit"]')?.focus();
+    /** @type {HTMLElement | null} */
+    const button = row.root.querySelector('[data-act="edit"]');
+    button?.focus();
   };
   const form = el(
     "form",

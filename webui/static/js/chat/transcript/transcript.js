@@ -1,385 +1,215 @@
-// The turns of the open conversation on the page. Rows are plain DOM: while an answer streams only
-// its open end is painted, at most once per frame, and nothing above it is touched.
+// The turns of the open conversation. Rows are plain DOM: while an answer streams only its open end is
+// painted, at most once per frame, and nothing above it is touched.
 
-import { copyFrom, count, el, icon, iconButton, money, plural, seconds } from "../../shell/page.js";
+import { announce, closest, copyFrom, part } from "../../shell/page.js";
+import { Follower } from "./follower.js";
+import { AnswerRow, QuestionRow } from "./row.js";
+import { endWords, phaseWords } from "./words.js";
 
-const NEAR_END_PX = 48;
+/** @import { Answer } from "../state/answer.js" */
+/** @import { Answers } from "../state/answers.js" */
+/** @import { Chat } from "../state/chat.js" */
+/** @import { Message } from "../state/types.js" */
+
 const TICK_MS = 1000;
-/** Answers shorter than this tell nothing of a speed. */
-const SHORT_S = 0.2;
-/** Between two paintings of new text: nobody reads faster, and the page stays free. */
+/** Between two paintings of new text: faster is not readable, and the page stays responsive. */
 const PAINT_MS = 50;
-/** What may stand below a turn, in this order. */
-const PARTS = ["usage", "versions", "acts"];
 
-let markdown = null;
-
-/** Load what makes markdown of text; the transcript needs it before its first row. */
-export async function loadMarkdown() {
-  markdown ??= await import("../markdown/blocks.js");
-}
-
-/** Keeps the end in view while text arrives, unless the reader has scrolled up. */
-class Follower {
-  constructor(scroller, content, button) {
-    this._scroller = scroller;
-    this._content = content;
-    this._button = button;
-    this._pinned = true;
-    this._own = 0;
-    scroller.addEventListener("scroll", () => this._scrolled(), { passive: true });
-    scroller.addEventListener("wheel", (event) => event.deltaY < 0 && this._unpin(), { passive: true });
-    button.addEventListener("click", () => this.toEnd());
-  }
-
-  get _gap() {
-    const { scrollHeight, scrollTop, clientHeight } = this._scroller;
-    return scrollHeight - scrollTop - clientHeight;
-  }
-
-  /** Go to the end and stay there. */
-  toEnd() {
-    this._pinned = true;
-    this._button.hidden = true;
-    this._scroller.scrollTop = this._scroller.scrollHeight;
-    this._own = this._scroller.scrollTop;
-  }
-
-  /** The content has grown. */
-  grown() {
-    if (this._pinned && this._content.childElementCount) this.toEnd();
-    else this._offer();
-  }
-
-  _offer() {
-    this._button.hidden = this._gap <= NEAR_END_PX || !this._content.childElementCount;
-  }
-
-  _unpin() {
-    if (this._scroller.scrollHeight <= this._scroller.clientHeight) return;
-    this._pinned = false;
-    this._offer();
-  }
-
-  /** Judge by the position of our own writes: whoever moved up from there is reading. */
-  _scrolled() {
-    if (this._pinned && this._scroller.scrollTop < this._own - 2 && this._gap > NEAR_END_PX) this._unpin();
-    else if (!this._pinned && this._gap <= 2) this.toEnd();
-    else if (!this._pinned) this._offer();
-  }
-}
-
-/** One turn on the page. */
-class Row {
-  constructor(message, view) {
-    this.message = message;
-    this.view = view;
-    const mine = message.role === "user";
-    this.root = el(
-      "article",
-      { class: `turn ${message.role}`, "aria-label": mine ? "You" : "Assistant", "data-id": message.id },
-      el("h2", { class: "unseen" }, mine ? "You said" : "The answer"),
-    );
-    if (mine) this._buildQuestion();
-    else this._buildAnswer();
-    this._keys = {};
-    this._parts = {};
-    this.foot = el("footer");
-    this.root.append(this.foot);
-    this.refresh();
-  }
-
-  _buildQuestion() {
-    const { message, view } = this;
-    if (message.files?.length) {
-      this.root.append(el("div", { class: "files" }, ...message.files.map((file) => view.acts.fileCard(file))));
-    }
-    if (message.text) this.root.append(el("div", { class: "said", dir: "auto" }, message.text));
-  }
-
-  _buildAnswer() {
-    this.thoughts = null;
-    this.body = el("div", { class: "md" });
-    this.state = null;
-    this.problem = null;
-    this.blocks = new markdown.Blocks(this.body);
-    this.root.append(this.body);
-    if (this.message.state === "open") this._showState("Sending");
-    else this.paint(true);
-  }
-
-  /** Show the text as it is now; the last time it is `final`. */
-  paint(final = false) {
-    const { message } = this;
-    if (message.reasoning) this._paintThoughts(final);
-    if (final) this.blocks.finish(message.text);
-    else this.blocks.update(message.text);
-  }
-
-  _paintThoughts(final) {
-    if (!this.thoughts) {
-      this.thoughts = el("details", { class: "thoughts" }, el("summary"), el("div", { class: "thought", dir: "auto" }));
-      this.body.before(this.thoughts);
-    }
-    const { thinkingMs, reasoning, text } = this.message;
-    const over = final || Boolean(text);
-    const lasted = thinkingMs ? ` for ${seconds(thinkingMs / 1000)}` : "";
-    this.thoughts.firstChild.textContent = over ? `Thought${lasted}` : "Reasoning so far";
-    const shown = this.thoughts.lastChild;
-    const node = shown.firstChild ?? shown.appendChild(document.createTextNode(""));
-    if (reasoning.length > node.data.length) node.appendData(reasoning.slice(node.data.length));
-  }
-
-  /** Show where the answer is, in words and with the time since. */
-  showPhase(answer) {
-    this.root.setAttribute("aria-busy", "true");
-    this.root.dataset.phase = answer.phase.name;
-    const since = (performance.now() - answer.phase.since) / 1000;
-    const time = since >= 1 ? ` · ${seconds(Math.floor(since)).replace(".0", "")}` : "";
-    const words = `${answer.words}${answer.pace}${time}`;
-    if (this.state?.textContent !== words) this._showState(words);
-  }
-
-  /** Say in words where the answer is; "": it is over. A long conversation has no lines for nothing. */
-  _showState(words) {
-    if (!words) {
-      this.state?.remove();
-      this.state = null;
-      return;
-    }
-    if (!this.state) {
-      this.state = el("p", { class: "state" });
-      this.body.after(this.state);
-    }
-    this.state.textContent = words;
-  }
-
-  /** Show everything around the text: buttons, versions, usage, what went wrong. */
-  refresh() {
-    const { message } = this;
-    const open = message.state === "open";
-    if (message.role === "assistant") {
-      if (!open) {
-        this.root.removeAttribute("aria-busy");
-        delete this.root.dataset.phase;
-        this._showState("");
-      }
-      this._showProblem();
-    }
-    this._part("usage", open ? null : JSON.stringify(message.stats ?? {}), () => this._usage());
-    this._part("acts", open ? null : "", () => this._buttons());
-    this.refreshVersions();
-  }
-
-  /** Show which of its versions this is; others may have come or gone. */
-  refreshVersions() {
-    const siblings = this.view.acts.siblings(this.message);
-    const shown = this.message.state !== "open" && siblings.length > 1;
-    const place = `${siblings.indexOf(this.message)}/${siblings.length}`;
-    this._part("versions", shown ? place : null, () => this._versions(siblings));
-  }
-
-  /** Make a part of the foot anew if it differs: whoever is about to press a button keeps it. */
-  _part(name, key, make) {
-    if (this._keys[name] === key) return;
-    this._keys[name] = key;
-    this._parts[name]?.remove();
-    const part = key === null ? null : make();
-    this._parts[name] = part;
-    const next = PARTS.slice(PARTS.indexOf(name) + 1)
-      .map((other) => this._parts[other])
-      .find(Boolean);
-    if (part) this.foot.insertBefore(part, next ?? null);
-  }
-
-  _showProblem() {
-    const { message, view } = this;
-    const told = message.state === "open" ? null : view.acts.explain(message);
-    const key = JSON.stringify(told);
-    if (this._keys.problem === key) return;
-    this._keys.problem = key;
-    this.problem?.remove();
-    this.problem = null;
-    if (!told) return;
-    const parts = [icon(told.icon ?? "circle-alert"), el("p", {}, told.text)];
-    if (told.action) {
-      parts.push(el("button", { type: "button", class: "button", "data-act": told.action.act }, told.action.label));
-    }
-    const role = told.tone === "calm" ? "note" : "alert";
-    this.problem = el("div", { class: `problem ${told.tone ?? "bad"}`, role }, ...parts);
-    this.foot.before(this.problem);
-  }
-
-  _usage() {
-    const { message, view } = this;
-    if (message.role !== "assistant") return null;
-    const stats = message.stats;
-    if (!stats) return el("span", { class: "usage" }, view.acts.modelName(message.model));
-    const about = stats.estimated ? "≈ " : "";
-    const short = [];
-    const long = [];
-    const tell = (brief, full) => {
-      short.push(brief);
-      long.push(full);
-    };
-    tell(view.acts.modelName(message.model), view.acts.modelName(message.model));
-    if (stats.prompt !== null) tell(`${about}${count(stats.prompt)} in`, `${about}${plural(stats.prompt, "token")} in`);
-    if (stats.completion !== null) tell(`${count(stats.completion)} out`, `${plural(stats.completion, "token")} out`);
-    if (stats.cost !== null) tell(money(stats.cost), `cost ${money(stats.cost)}`);
-    if (stats.ttft !== null) tell(seconds(stats.ttft), `first token after ${seconds(stats.ttft)}`);
-    if (stats.speed && stats.duration - stats.ttft > SHORT_S)
-      tell(`${Math.round(stats.speed)} t/s`, `${Math.round(stats.speed)} tokens per second`);
-    const inside = [
-      el("span", { "aria-hidden": "true" }, short.join(" · ")),
-      el("span", { class: "unseen" }, long.join(", ")),
-    ];
-    if (!view.acts.isOwner) return el("span", { class: "usage", title: long.join(", ") }, ...inside);
-    return el(
-      "a",
-      {
-        class: "usage",
-        href: `/requests/${encodeURIComponent(message.job)}`,
-        title: `${long.join(", ")}. Opens the request's record.`,
-      },
-      ...inside,
-    );
-  }
-
-  _versions(siblings) {
-    const { message } = this;
-    const at = siblings.indexOf(message) + 1;
-    const previous = iconButton("chevron-left", "Previous version", { "data-act": "previous", disabled: at === 1 });
-    const next = iconButton("chevron-right", "Next version", { "data-act": "next", disabled: at === siblings.length });
-    return el(
-      "span",
-      { class: "versions", role: "group", "aria-label": "Versions" },
-      previous,
-      el("span", {}, `${at} / ${siblings.length}`),
-      next,
-    );
-  }
-
-  _buttons() {
-    const mine = this.message.role === "user";
-    const copy = iconButton("copy", mine ? "Copy message" : "Copy answer", { "data-act": "copy" });
-    const other = mine
-      ? iconButton("pencil", "Edit message", { "data-act": "edit" })
-      : iconButton("refresh-cw", "Regenerate", { "data-act": "regenerate" });
-    return el("span", { class: "acts" }, copy, other);
-  }
-}
-
-/**
- * All rows. `acts` has what rows ask for: `act(name, message, button)`, `siblings(message)`,
- * `explain(message)`, `fileCard(file)`, `modelName(id)` and `isOwner`.
- */
+/** Shows the messages of a chat, and handles the buttons of their rows. */
 export class Transcript {
-  constructor(root, scroller, jump, acts) {
-    this.root = root;
-    this.acts = acts;
-    this.rows = new Map();
-    this._follower = new Follower(scroller, root, jump);
-    this._dirty = new Set();
-    this._live = new Map();
-    this._waiting = false;
-    this._painted = 0;
-    root.addEventListener("click", (event) => this._clicked(event));
-    new ResizeObserver(() => this._follower.grown()).observe(root);
+  #chat;
+  #answers;
+  #perform;
+  #root = part("#transcript", HTMLElement);
+  #follower;
+  /** @type {Map<string, QuestionRow | AnswerRow>} by the id of the message */
+  #rows = new Map();
+  /** @type {Set<AnswerRow>} rows with text that is not painted yet */
+  #dirty = new Set();
+  /** @type {Map<AnswerRow, number>} timers that show how long a phase lasts */
+  #timers = new Map();
+  #paintPlanned = false;
+  #painted = 0;
+
+  /**
+   * @param {Chat} chat
+   * @param {Answers} answers
+   * @param {(name: string) => void} perform performs the action of a name (see Action)
+   */
+  constructor(chat, answers, perform) {
+    this.#chat = chat;
+    this.#answers = answers;
+    this.#perform = perform;
+    this.#follower = new Follower(part("#scroller", HTMLElement), this.#root, part("#jump", HTMLElement));
+    this.#root.addEventListener("click", (event) => this.#clicked(event));
+    chat.on("messages", (path) => this.#show(path));
+    chat.on("opened", () => chat.current?.started && this.#follower.toEnd());
+    chat.on("asked", () => this.#follower.toEnd());
+    chat.on("phase", (answer) => this.#phaseChanged(answer));
+    chat.on("text", (answer) => this.#textAdded(answer));
+    chat.on("stats", (answer) => this.#rows.get(answer.message.id)?.refresh());
+    chat.on("end", (answer) => this.#ended(answer));
   }
 
-  /** Show these messages; rows that are there already stay. */
-  show(path) {
+  /** Edit the last question in its row. Returns false where there is none, or an answer is under way. */
+  editLast() {
+    const row = [...this.#rows.values()].findLast((one) => one instanceof QuestionRow);
+    if (!(row instanceof QuestionRow) || this.#chat.running) return false;
+    this.#edit(row);
+    return true;
+  }
+
+  /**
+   * Show these messages; rows that are there already stay.
+   *
+   * @param {Message[]} path
+   */
+  #show(path) {
     const wanted = new Set(path.map((message) => message.id));
-    for (const [id, row] of this.rows) {
+    for (const [id, row] of this.#rows) {
       if (wanted.has(id)) continue;
       row.root.remove();
-      this.rows.delete(id);
-      this._dirty.delete(row);
+      this.#rows.delete(id);
+      if (row instanceof AnswerRow) this.#dirty.delete(row);
     }
+    /** @type {Element | null} */
     let before = null;
     for (const message of path) {
-      let row = this.rows.get(message.id);
-      if (row && row.message !== message) {
-        row.root.remove();
-        row = null;
-      }
-      if (!row) {
-        row = new Row(message, this);
-        this.rows.set(message.id, row);
-        if (before) before.root.after(row.root);
-        else this.root.prepend(row.root);
-      } else {
-        row.refreshVersions();
-      }
-      before = row;
+      /** @type {QuestionRow | AnswerRow} */
+      const row = this.#shownRow(message) ?? this.#newRow(message, before);
+      before = row.root;
+    }
+    for (const message of path) {
+      const answer = this.#answers.of(message);
+      if (!answer) continue;
+      this.#showPhase(answer);
+      this.#textAdded(answer);
     }
   }
 
-  /** Make a row's surroundings anew, where it is shown. */
-  refresh(message) {
-    this.rows.get(message.id)?.refresh();
+  /** @param {Message} message */
+  #shownRow(message) {
+    const row = this.#rows.get(message.id);
+    if (row?.message !== message) {
+      row?.root.remove(); // another tab has changed the message
+      return null;
+    }
+    row.refreshVersions();
+    return row;
   }
 
-  /** Go to the end. */
-  toEnd() {
-    this._follower.toEnd();
+  /**
+   * @param {Message} message
+   * @param {Element | null} before
+   */
+  #newRow(message, before) {
+    const chat = this.#chat;
+    const answers = this.#answers;
+    const row =
+      message.role === "user" ? new QuestionRow(message, chat, answers) : new AnswerRow(message, chat, answers);
+    this.#rows.set(message.id, row);
+    if (before) before.after(row.root);
+    else this.#root.prepend(row.root);
+    return row;
   }
 
-  /** An answer is somewhere else now. */
-  phase(answer) {
-    const row = this.rows.get(answer.message.id);
+  /** @param {Answer} answer */
+  #answerRow(answer) {
+    const row = this.#rows.get(answer.message.id);
+    return row instanceof AnswerRow ? row : null;
+  }
+
+  /** @param {Answer} answer */
+  #phaseChanged(answer) {
+    this.#showPhase(answer);
+    if (answer.message.conversation !== this.#chat.current?.id) return;
+    announce(answer.phase.name === "writing" ? "Generating" : phaseWords(answer));
+  }
+
+  /** @param {Answer} answer */
+  #showPhase(answer) {
+    const row = this.#answerRow(answer);
     if (!row) return;
     row.showPhase(answer);
-    if (this._live.has(row)) return;
-    this._live.set(
-      row,
-      setInterval(() => row.showPhase(answer), TICK_MS),
-    );
+    if (!this.#timers.has(row))
+      this.#timers.set(
+        row,
+        setInterval(() => row.showPhase(answer), TICK_MS),
+      );
   }
 
-  /** An answer has more text. */
-  text(answer) {
-    const row = this.rows.get(answer.message.id);
+  /** @param {Answer} answer */
+  #textAdded(answer) {
+    const row = this.#answerRow(answer);
     if (!row) return;
-    this._dirty.add(row);
-    if (this._waiting) return;
-    this._waiting = true;
-    const early = this._painted + PAINT_MS - performance.now();
-    if (early > 0) setTimeout(() => requestAnimationFrame(() => this._paint()), early);
-    else requestAnimationFrame(() => this._paint());
+    this.#dirty.add(row);
+    if (this.#paintPlanned) return;
+    this.#paintPlanned = true;
+    const early = this.#painted + PAINT_MS - performance.now();
+    if (early > 0) setTimeout(() => requestAnimationFrame(() => this.#paint()), early);
+    else requestAnimationFrame(() => this.#paint());
   }
 
-  /** An answer is complete. */
-  end(answer) {
-    const row = this.rows.get(answer.message.id);
-    for (const [live, timer] of this._live) {
-      if (live.message !== answer.message) continue;
+  /** Paint new text; the follower then keeps the end in view. */
+  #paint() {
+    this.#paintPlanned = false;
+    this.#painted = performance.now();
+    for (const row of this.#dirty) row.paint();
+    this.#dirty.clear();
+  }
+
+  /** @param {Answer} answer */
+  #ended(answer) {
+    for (const [row, timer] of this.#timers) {
+      if (row.message !== answer.message) continue;
       clearInterval(timer);
-      this._live.delete(live);
+      this.#timers.delete(row);
     }
-    if (!row) return;
-    this._dirty.delete(row);
-    row.paint(true);
-    row.refresh();
+    const row = this.#answerRow(answer);
+    if (row) {
+      this.#dirty.delete(row);
+      row.paint(true);
+      row.refresh();
+    }
+    if (answer.message.conversation === this.#chat.current?.id) announce(endWords(answer.message));
   }
 
-  /** Paint what has changed; the observer of the size then keeps the end in view. */
-  _paint() {
-    this._waiting = false;
-    this._painted = performance.now();
-    for (const row of this._dirty) row.paint();
-    this._dirty.clear();
+  /** @param {Event} event */
+  #clicked(event) {
+    const button = closest(event, "button");
+    const { image, act } = button?.dataset ?? {};
+    if (image) window.open(image, "_blank", "noopener,noreferrer");
+    const row = this.#rows.get(button?.closest("article")?.dataset.id ?? "");
+    if (!button || !act || !row) return;
+    const { message } = row;
+    if (act === "copy") copyFrom(button, message.text);
+    else if (act === "previous") this.#showVersion(message, -1);
+    else if (act === "next") this.#showVersion(message, 1);
+    else if (row instanceof QuestionRow) this.#edit(row);
+    else if (message.role === "assistant" && (act === "regenerate" || act === "again"))
+      this.#answers.regenerate(message);
+    else this.#perform(act);
   }
 
-  _clicked(event) {
-    const button = event.target.closest("button");
-    if (button?.dataset.image) {
-      window.open(button.dataset.image, "_blank", "noopener,noreferrer");
-      return;
-    }
-    if (!button?.dataset.act) return;
-    const row = this.rows.get(button.closest("article").dataset.id);
-    if (button.dataset.act === "copy") copyFrom(button, row.message.text);
-    else this.acts.act(button.dataset.act, row.message, row);
+  /**
+   * Show another version; the focus stays on the buttons.
+   *
+   * @param {Message} message
+   * @param {-1 | 1} step
+   */
+  #showVersion(message, step) {
+    const chosen = this.#answers.showVersion(message, step);
+    const root = chosen && this.#rows.get(chosen.id)?.root;
+    if (!root) return;
+    const same = root.querySelector(`[data-act="${step === 1 ? "next" : "previous"}"]:enabled`);
+    const button = same ?? root.querySelector(".versions button:enabled");
+    if (button instanceof HTMLElement) button.focus();
+  }
+
+  /** @param {QuestionRow} row */
+  async #edit(row) {
+    if (!this.#answers.canAsk()) return;
+    const { editInPlace } = await this.#chat.load(() => import("./edit.js"));
+    editInPlace(row, (text) => this.#answers.askEdited(row.message, text));
   }
 }
