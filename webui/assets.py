@@ -27,8 +27,28 @@ TYPES = {
     "webmanifest": "application/manifest+json",
 }
 JOINED = {
-    "css/chat.all.css": ("css/tokens.css", "css/base.css", "css/chat.css"),
-    "css/admin.all.css": ("css/tokens.css", "css/base.css", "css/admin.css"),
+    "css/chat.all.css": (
+        "css/tokens.css",
+        "css/base.css",
+        "css/chat/frame.css",
+        "css/chat/sidebar.css",
+        "css/chat/head.css",
+        "css/chat/transcript.css",
+        "css/chat/markdown.css",
+        "css/chat/composer.css",
+        "css/chat/welcome.css",
+        "css/chat/dialogs.css",
+        "css/chat/print.css",
+    ),
+    "css/admin.all.css": (
+        "css/tokens.css",
+        "css/base.css",
+        "css/admin/tables.css",
+        "css/admin/keys.css",
+        "css/admin/usage.css",
+        "css/admin/requests.css",
+        "css/admin/live.css",
+    ),
     "css/docs.all.css": ("css/tokens.css", "css/base.css", "css/docs.css"),
 }
 """Files that exist only as others laid end to end: one request in place of several."""
