@@ -10,6 +10,7 @@ from server.auth import Principal
 from server.bodies import MAX_FILE_BYTES
 from server.handlers.keys import remaining
 from server.handlers.models import may_use
+from webui.model_cards import model_card
 from webui.model_health import describe_card
 from webui.pages import PageHandler, who
 
@@ -43,7 +44,7 @@ class ChatPageHandler(PageHandler):
             "chat.html",
             scripts=SCRIPTS,
             boot=msgspec.json.encode(self._boot(models)).decode(),
-            models=sorted(models, key=lambda model: not model["available"])[:4],
+            cards=[model_card(model) for model in sorted(models, key=is_unavailable)[:4]],
             prompts=PROMPTS,
             base_url=self.base_url(),
             welcome=self._is_welcome(),
@@ -78,3 +79,8 @@ class ChatPageHandler(PageHandler):
         if not visitor.is_owner:
             left = remaining(self.services.admission.standing(visitor))
         return {"kind": visitor.kind, "name": who(visitor), "remaining": left}
+
+
+def is_unavailable(model: dict[str, Any]) -> bool:
+    """Return True if no deployment of a model is configured: such models come last."""
+    return not model["available"]

@@ -27,6 +27,7 @@ from webui.docs_parts import (
 from webui.docs_rest import for_the_owner, reference
 from webui.docs_text import bounds, completions, first_steps
 from webui.figures import short
+from webui.model_cards import model_card
 from webui.model_health import describe_card
 from webui.pages import PageHandler, who
 from workers.errors import InvalidRequest, ModelNotFound
@@ -35,7 +36,6 @@ LANGUAGE_COOKIE = "roxy_language"
 SAFE_URL = re.compile(r"https?://[A-Za-z0-9._~:/@+\[\]-]+", re.ASCII)
 """What may stand in examples that people paste into a shell."""
 MARKDOWN = "text/markdown; charset=utf-8"
-MILLION = 1_000_000
 GROUPS = (
     ("Start", ("quickstart", "streaming", "authentication", "models")),
     ("Chat", ("chat", "tools", "images", "queue", "kept")),
@@ -114,7 +114,7 @@ class DocsHandler(DocumentedHandler):
             sections=sections,
             groups=contents(sections),
             values=values,
-            models=models,
+            models=[model_card(model) for model in models],
             languages=LANGUAGES,
             language=chosen if chosen in LANGUAGES else "curl",
             stream_request=msgspec.json.encode(STREAM_REQUEST).decode(),
@@ -124,8 +124,6 @@ class DocsHandler(DocumentedHandler):
             prose=prose,
             inline=inline,
             is_route=lambda part: isinstance(part, Route),
-            short=short,
-            share=lambda model: min(model["context_window"] / MILLION, 1),
         )
 
 

@@ -56,16 +56,23 @@ class Field(NamedTuple):
     label: str
     hint: str
     mode: str = "numeric"
+    max_length: int = 30
+    placeholder: str = ""
+    required: bool = False
 
 
-NAME = Field("name", "Name", "Who or what uses it, for you to know it by.", "text")
+NAME = Field(
+    "name", "Name", "Who or what uses it, for you to know it by.", "text", 200, required=True
+)
 LIMITS = (
     Field("requests_per_minute", "Requests per minute", "Empty: no limit."),
     Field("tokens_per_minute", "Tokens per minute", "In and out. Empty: no limit."),
     Field("concurrent_requests", "Requests at once", "Empty: no limit."),
 )
 BUDGET = Field("budget", "Budget in dollars", "Empty: no budget.", "decimal")
-EXPIRES = Field("expires", "Expires", "At the end of this day, UTC. Empty: never.")
+EXPIRES = Field(
+    "expires", "Expires", "At the end of this day, UTC. Empty: never.", "text", 20, "YYYY-MM-DD"
+)
 WEIGHT = Field("weight", "Weight", "Turns in the queue beside other keys, 1 to 100.")
 GRACE = (
     (0, "at once"),

@@ -22,7 +22,10 @@ from server.handlers.keys import OwnerHandler
 from server.handlers.queries import read_number
 from server.key_requests import parse_key_changes, parse_new_key, parse_rotation
 from server.keys import Key, KeyChanges, Limits, NewKey
-from webui import figures, key_form, key_rows
+from webui import key_form, key_rows
+from webui.figures import count
+from webui.filters import link
+from webui.key_cells import Tab, key_cells
 from webui.key_form import KeyForm, RefusedForm, checked
 from webui.key_rows import Moment
 from webui.pages import OwnerPageHandler
@@ -54,7 +57,6 @@ class OwnersKeysHandler(OwnerPageHandler, OwnerHandler):
             "key": key,
             "state": state,
             "tone": key_rows.STATES.get(state, ""),
-            "moment": Moment.of,
             "problems": {},
         }
         self.show(template, status, **(about | values))
@@ -80,6 +82,8 @@ class OwnersKeysHandler(OwnerPageHandler, OwnerHandler):
             presets=key_form.presets(key_rows.today()),
             preset=preset,
             encode=lambda value: msgspec.json.encode(value).decode(),
+            is_revoked=key is not None and key.status == "revoked",
+            period=key_form.chosen_period(form.text("budget_period")),
         )
 
     def show_secret(self, key: Key, secret: str, status: int) -> None:
@@ -92,8 +96,7 @@ class OwnersKeysHandler(OwnerPageHandler, OwnerHandler):
             secret=secret,
             env=f"OPENAI_API_KEY={secret}\nOPENAI_BASE_URL={base_url}",
             curl=curl_test(base_url, secret, self._model_to_try(key)),
-            limits=key_rows.limits_in_words(key.limits),
-            models=key_rows.models_in_words(key),
+            facts=" · ".join(_secret_facts(key)),
         )
 
     def new_key(self, body: bytes) -> NewKey:
@@ -145,19 +148,21 @@ class KeysPageHandler(OwnersKeysHandler):
         uses = key_rows.add_up_by_key(await services.store.usage_by(days[0], days[-1]))
         part = listed[(page - 1) * PER_PAGE : page * PER_PAGE]
         revoked = sum(key.status == "revoked" for key in keys)
+        rows = key_rows.rows_of(part, uses, services.counters, now)
         written_at = await asyncio.to_thread(_written_at, self._export_path())
         self.show(
             "keys/list.html",
-            rows=key_rows.rows_of(part, uses, services.counters, now),
-            counts=(("", "In use", len(keys) - revoked), ("revoked", "Revoked", revoked)),
+            rows=[key_cells(row) for row in rows],
+            tabs=(
+                Tab("In use", "/keys", count(len(keys) - revoked), not shown),
+                Tab("Revoked", "/keys?show=revoked", count(revoked), bool(shown)),
+            ),
             shown=shown,
             page=page,
             pages=pages,
+            newer=link("/keys", page=page - 1, show=shown) if page > 1 else "",
+            older=link("/keys", page=page + 1, show=shown) if page < pages else "",
             days=key_rows.DAYS,
-            moment=Moment.of,
-            figures=figures,
-            dollars=key_rows.dollars,
-            period_words=key_rows.PERIOD_WORDS,
             written=Moment.of(written_at) if written_at is not None else None,
         )
 
@@ -299,6 +304,17 @@ def curl_test(base_url: str, secret: str, model: str) -> str:
         "  -H 'Content-Type: application/json' \\\n"
         f"  -d {shlex.quote(msgspec.json.encode(body).decode())}"
     )
+
+
+def _secret_facts(key: Key) -> list[str]:
+    """List what to know with a new secret: limits, models and how long it is good."""
+    facts = [key_rows.limits_in_words(key.limits), key_rows.models_in_words(key)]
+    if key.expires_at is not None:
+        facts.append(f"until {Moment.of(key.expires_at).day}")
+    if key.previous_until is not None:
+        until = Moment.of(key.previous_until)
+        facts[-1] += f". The old secret is good until {until.day} {until.minute} UTC"
+    return facts
 
 
 def _written_at(path: Path) -> float | None:

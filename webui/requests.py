@@ -2,69 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-from urllib.parse import quote
-
 from server.handlers.queries import read_number, refuse_unknown
 from server.handlers.requests import LARGEST
-from server.store import UsageRow
-from webui.charts import Phase, phases
+from webui.charts import phases
+from webui.figures import duration
 from webui.filters import Choice, People, link, model_choices
 from webui.pages import OwnerPageHandler
+from webui.request_rows import (
+    ENDINGS,
+    attempt_rows,
+    ending_of,
+    facts_of,
+    phase_rows,
+    request_row,
+)
 from workers.errors import InvalidRequest, NotFound
-from workers.job import Attempt
 
 ROWS_SHOWN = 50
 PARAMETERS = ("key", "model", "status", "before")
-
-
-class Ending(NamedTuple):
-    """How a request ended: a word, its tone and what it means."""
-
-    word: str
-    tone: str
-    meaning: str
-
-
-ENDINGS = {
-    "finished": Ending("Finished", "good", "Answered to its end."),
-    "cancelled": Ending("Stopped", "", "The client left or stopped it."),
-    "failed": Ending("Failed", "bad", "No provider could answer it."),
-    "cut": Ending("Cut off", "bad", "The provider broke off within the answer."),
-    "timed_out": Ending(
-        "Timed out", "bad", "The provider, or the client, was silent for too long."
-    ),
-    "drained": Ending("Shut down", "warn", "The gateway was stopped meanwhile."),
-    "refused": Ending("Refused", "warn", "It was not accepted, because the queue was full."),
-}
-
-
-def ending_of(row: UsageRow) -> Ending:
-    """Tell how a request ended; a word that is not known here stands for itself."""
-    return ENDINGS.get(row.status, Ending(row.status, "", ""))
-
-
-class Tried(NamedTuple):
-    """An attempt: its time on the clock, and how it ended as a word and a tone."""
-
-    time: Phase
-    word: str
-    tone: str
-
-
-def tried(attempt: Attempt) -> Tried:
-    """Write an attempt out; what failed is told by its code, as in the gateway's log."""
-    word, tone, mark = {
-        "answered": ("Answered", "good", "writing"),
-        "cancelled": ("Stopped", "", "waiting"),
-    }.get(attempt.ending, (attempt.ending, "bad", "failed"))
-    end_ms = attempt.start_ms + attempt.duration_ms
-    return Tried(Phase(attempt.deployment, mark, attempt.start_ms, end_ms), word, tone)
-
-
-def path_of(row: UsageRow) -> str:
-    """Give the address of a request's page."""
-    return f"/requests/{quote(row.request_id, safe='')}"
 
 
 class RequestsPageHandler(OwnerPageHandler):
@@ -90,10 +45,7 @@ class RequestsPageHandler(OwnerPageHandler):
         )
         self.show(
             "requests/list.html",
-            rows=page.rows,
-            people=people,
-            ending_of=ending_of,
-            path_of=path_of,
+            rows=[request_row(row, people) for row in page.rows],
             keys=people.choices(wanted["key"]),
             models=model_choices(self.services.catalog.models, wanted["model"]),
             statuses=[
@@ -119,17 +71,16 @@ class RequestPageHandler(OwnerPageHandler):
             raise NotFound(self._why_not(request_id))
         people = People(self.services.keys.list())
         parts = phases(row.queued_ms, row.ttft_ms, row.duration_ms)
+        whole_ms = parts[-1].end_ms
         self.show(
             "requests/record.html",
-            row=row,
+            request_id=row.request_id,
             ending=ending_of(row),
-            who_asked=people.name(row.key_id),
-            who_state=people.state(row.key_id),
-            key_link=link("/requests", key=row.key_id) if row.key_id in people else "",
-            model_link=link("/requests", model=row.model),
-            phases=parts,
-            attempts=[tried(attempt) for attempt in row.attempts or ()],
-            whole_ms=parts[-1].end_ms,
+            facts=facts_of(row, people),
+            is_estimated=row.estimated,
+            phases=phase_rows(parts, whole_ms),
+            attempts=attempt_rows(row.attempts or (), whole_ms),
+            took=duration(row.duration_ms),
         )
 
     def _why_not(self, request_id: str) -> str:

@@ -16,6 +16,7 @@ from server.handlers.usage import add_up
 from server.store import UsageDay
 from webui.filters import People, link, model_choices
 from webui.pages import OwnerPageHandler
+from webui.usage_cells import row_cells, total_cells
 from webui.usage_chart import METRICS, Metric, draw
 from webui.usage_table import Ranking, rank
 from webui.usage_tiles import Sums, Tile, tiles
@@ -95,8 +96,9 @@ class UsagePageHandler(OwnerPageHandler):
         people = People(self.services.keys.list())
         people.check(view.key)
         found = await self._find(view, span)
+        table = self._table(found, view, people)
         self.show(
-            "usage.html",
+            "usage/page.html",
             view=view,
             span=span,
             presets=PRESETS,
@@ -107,7 +109,9 @@ class UsagePageHandler(OwnerPageHandler):
             filtered=bool(view.model or view.key),
             tiles=_tiles(found, span),
             chart=draw(found.days, span, view.metric) if found.days else None,
-            table=self._table(found, view, people),
+            table=table,
+            rows=[row_cells(row) for row in table.rows] if table else [],
+            total=total_cells(table) if table else None,
         )
 
     def _view(self) -> View:
