@@ -200,7 +200,7 @@ async def test_an_image_elsewhere_is_loaded_apart_as_is_said(page: Page) -> None
     await page.context.route("https://example.org/**", serve)
     await whole(page, f"![a chart]({address})")
     area = page.locator("#transcript")
-    await expect(area).to_contain_text("Loading it opens a new tab, and tells that site")
+    await expect(area).to_contain_text("It opens in a new tab, and that site")
     assert not told
     async with page.expect_popup() as opening:
         await area.get_by_role("button", name="Load image").click()

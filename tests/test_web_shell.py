@@ -38,7 +38,9 @@ def test_templates_cannot_name_a_file_that_is_not_there() -> None:
 
 
 def test_types_cost_no_bytes() -> None:
-    script = b"let a = /** @type {B} */ (c);\n/** @type {B} */ (d).e(); /* kept */\nf(); /** kept */\n"
+    script = (
+        b"let a = /** @type {B} */ (c);\n/** @type {B} */ (d).e(); /* kept */\nf(); /** kept */\n"
+    )
     lean = b"let a = (c);\n(d).e(); /* kept */\nf(); /** kept */\n"
     assert without_comments(script) == lean
 

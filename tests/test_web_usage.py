@@ -235,8 +235,8 @@ async def test_filters_survive_reload_and_back(chromium: Browser, tmp_path: Path
         await sign_in(page, "/usage")
         await combo(page, "Key").select_option(made["id"])
         await combo(page, "Model").select_option(MODEL)
-        await page.get_by_role("button", name="Show").click()
-        figure = page.get_by_role("row", name="Together").last
+        await page.get_by_role("button", name="Apply").click()
+        figure = page.get_by_role("row", name="Total").last
         await expect(figure).to_contain_text("3 0 33 21")
         await page.get_by_role("link", name="7 days").click()
         await page.get_by_role("link", name="Tokens").click()

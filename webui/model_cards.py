@@ -46,7 +46,7 @@ class ModelCard(NamedTuple):
     @property
     def option(self) -> str:
         """Return the name for a list of choices, with what prevents or limits the model's use."""
-        note = "not for you" if self.is_available and not self.is_allowed else self.state
+        note = "not allowed" if self.is_available and not self.is_allowed else self.state
         return f"{self.name} ({note})" if note else self.name
 
 

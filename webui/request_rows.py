@@ -22,7 +22,7 @@ class Ending(NamedTuple):
 
 
 ENDINGS = {
-    "finished": Ending("Finished", "good", "Answered to its end."),
+    "finished": Ending("Finished", "good", "Completed."),
     "cancelled": Ending("Stopped", "", "The client left or stopped it."),
     "failed": Ending("Failed", "bad", "No provider could answer it."),
     "cut": Ending("Cut off", "bad", "The provider broke off within the answer."),
@@ -30,7 +30,7 @@ ENDINGS = {
         "Timed out", "bad", "The provider, or the client, was silent for too long."
     ),
     "drained": Ending("Shut down", "warn", "The gateway was stopped meanwhile."),
-    "refused": Ending("Refused", "warn", "It was not accepted, because the queue was full."),
+    "refused": Ending("Refused", "warn", "Not accepted because the queue was full."),
 }
 
 
@@ -137,7 +137,7 @@ def facts_of(row: UsageRow, people: People) -> list[Fact]:
     """Return everything that is on record about a request."""
     began_at = row.at - row.duration_ms / 1000
     who, key_id = people.name(row.key_id), row.key_id
-    cached = _tokens(row.cached_tokens, "not told")
+    cached = _tokens(row.cached_tokens, "not reported")
     if row.cache_write_tokens:
         cached += f", {count(row.cache_write_tokens)} written to the cache"
     prompt = _tokens(row.prompt_tokens, "none counted", estimated=row.estimated)
@@ -159,7 +159,7 @@ def facts_of(row: UsageRow, people: People) -> list[Fact]:
         Fact("Tokens in", prompt),
         Fact("of these cached", cached),
         Fact("Tokens out", completion),
-        Fact("of these reasoning", _tokens(row.reasoning_tokens, "not told")),
+        Fact("of these reasoning", _tokens(row.reasoning_tokens, "not reported")),
         Fact("Cost", "The price is not known" if cost is None else exact_money(cost)),
         Fact(
             "Time to first token",

@@ -64,16 +64,19 @@ export const takesImages = (model) => model.modalities.input.includes("image");
 export function whyBlocked(chat, files) {
   const { current, model, visitor } = chat;
   if (visitor.kind === "nobody") {
-    return { text: "Guests are not welcome here.", action: { name: "signIn", label: "Sign in" } };
+    return {
+      text: "Guest access is turned off. Sign in with a key to chat.",
+      action: { name: "signIn", label: "Sign in" },
+    };
   }
   if (!current) return null;
   if (!model) {
-    const text = `${current.record.model || "No model"} is not offered here.`;
+    const text = `${current.record.model || "No model"} is not available here.`;
     return { text, action: { name: "model", label: "Choose a model" } };
   }
   if (!files.some((file) => file.kind === "image") || takesImages(model)) return null;
   const other = [...chat.models.values()].find((one) => one.available && takesImages(one));
-  const text = `${model.name} takes no images.`;
+  const text = `${model.name} does not accept images.`;
   return other
     ? { text, action: { name: "switchModel", label: `Switch to ${other.name}`, model: other.id } }
     : { text };

@@ -172,7 +172,9 @@ async function start() {
   performance.mark("roxy-ready");
   document.documentElement.dataset.ready = "";
   if (!(await isPersistent())) {
-    chat.report({ text: "This browser keeps nothing for the page: conversations end with this tab." });
+    chat.report({
+      text: "This browser does not store data for this page. Conversations are lost when the tab is closed.",
+    });
   }
   await loadList();
   (window.requestIdleCallback ?? setTimeout)(() => loadRest());

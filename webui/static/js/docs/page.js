@@ -142,7 +142,7 @@ function stateWords(name, { position, waiting, wait = 0 }) {
     case "retrying":
       return "The provider failed, trying another one";
     default:
-      return "The connection was lost, coming back";
+      return "Connection lost, reconnecting";
   }
 }
 

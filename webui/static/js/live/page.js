@@ -7,7 +7,7 @@ import { announce, part } from "../shell/page.js";
 
 const EVERY_MS = 1500;
 const GONE_MS = 10_000;
-const NO_ANSWER = "The gateway does not answer. Trying again.";
+const NO_ANSWER = "The gateway does not respond. Retrying.";
 const live = part("#live", HTMLElement);
 const pauseButton = part("#pause", HTMLButtonElement);
 const refreshLink = part("#refresh", HTMLElement);
@@ -151,7 +151,7 @@ class LivePage {
       (document.getElementById(id) ?? part("#requests-title", HTMLElement)).focus({ preventScroll: true });
     }
     if (live.dataset.idle === before) return;
-    announce(live.dataset.idle === "yes" ? "Nothing runs any more" : "Requests are running");
+    announce(live.dataset.idle === "yes" ? "No active requests" : "There are active requests");
   }
 
   /** @param {SubmitEvent} event */

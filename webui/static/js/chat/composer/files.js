@@ -23,7 +23,8 @@ export async function checkFiles(files, maxBytes) {
   for (const file of files) {
     const problem = problemOf(file, maxBytes);
     if (problem) problems.push(problem);
-    else if (accepted.length >= MAX_FILES) problems.push(`“${file.name}” was left out: ${MAX_FILES} files at a time.`);
+    else if (accepted.length >= MAX_FILES)
+      problems.push(`“${file.name}” was not attached: the limit is ${MAX_FILES} files at a time.`);
     else accepted.push(await recordOf(file));
   }
   return { accepted, problems };
@@ -36,9 +37,9 @@ export async function checkFiles(files, maxBytes) {
 function problemOf(file, maxBytes) {
   if (file.size > maxBytes) {
     const limit = `${size(maxBytes).replace(".0", "")} (${count(maxBytes)} bytes)`;
-    return `“${file.name}” has ${count(file.size)} bytes: a file may have ${limit}.`;
+    return `“${file.name}” has ${count(file.size)} bytes. The limit is ${limit}.`;
   }
-  return file.size === 0 ? `“${file.name}” is empty, or a folder.` : "";
+  return file.size === 0 ? `“${file.name}” is empty or a folder.` : "";
 }
 
 /**
@@ -81,7 +82,7 @@ export function fileCard(file) {
   } else {
     card.append(icon(file.kind === "image" ? "image" : file.kind === "text" ? "file-text" : "file"));
   }
-  const unread = file.kind === "other" ? " · the model sees its name only" : "";
+  const unread = file.kind === "other" ? " · the model only sees its name" : "";
   card.append(
     el("span", { class: "name", title: file.name }, file.name),
     el("span", { class: "about" }, `${size(file.size)}${unread}`),

@@ -6,17 +6,17 @@ const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
 const SHORTCUTS = [
   ["Send", "Enter"],
   ["New line", "Shift+Enter"],
-  ["Send, whatever Enter does", "Ctrl+Enter"],
+  ["Always send", "Ctrl+Enter"],
   ["Stop the answer", "Esc"],
   ["Edit your last message", "↑ in the empty box"],
   ["New chat", "Ctrl+Shift+O"],
   ["Search conversations", "Ctrl+K"],
   ["Choose a model", "Ctrl+Shift+M"],
-  ["Settings of the conversation", "Ctrl+Shift+,"],
+  ["Chat settings", "Ctrl+Shift+,"],
   ["Copy the last answer", "Ctrl+Shift+C"],
   ["Show or hide the conversations", "Ctrl+B"],
   ["Go to the message box", "/"],
-  ["This list", "Ctrl+/"],
+  ["Show this list", "Ctrl+/"],
 ];
 
 /** Show the shortcuts in a dialog. */

@@ -29,7 +29,7 @@ function labelOf(model) {
     model.name,
     `context ${short(model.context_window)} tokens`,
     priceWords(model),
-    takesImages(model) ? "takes images" : "text only",
+    takesImages(model) ? "accepts images" : "text only",
   ];
   if (model.health) facts.push(model.health.words);
   if (!model.available) facts.push("not configured");
@@ -112,7 +112,7 @@ function Picker({ models, current, choose }) {
         chosen=${model.id === current} choose=${choose} />`,
       )}
     </ul>
-    ${!shown.length && html`<p class="quiet" role="status">No model is called that.</p>`}`;
+    ${!shown.length && html`<p class="quiet" role="status">No matching models</p>`}`;
 }
 
 /**

@@ -26,22 +26,22 @@ const PARAMETERS = [
     min: 0,
     max: 2,
     step: 0.1,
-    about: "0 to 2; low is sober, high is inventive",
+    about: "0 to 2; lower is more focused, higher is more creative",
   },
   { name: "top_p", label: "Top P", min: 0, max: 1, step: 0.05, about: "0 to 1; set this or the temperature" },
 ];
 /** @type {Options} */
 const EFFORTS = [
-  ["", "As the model likes"],
+  ["", "Model default"],
   ["low", "Low"],
   ["medium", "Medium"],
   ["high", "High"],
 ];
 /** @type {Options} */
 const ENTER = [
-  ["auto", "Sends; on touch screens it makes a new line"],
-  ["send", "Always sends"],
-  ["newline", "Always makes a new line"],
+  ["auto", "Sends the message; adds a new line on touch screens"],
+  ["send", "Always sends the message"],
+  ["newline", "Always adds a new line"],
 ];
 
 /**
@@ -49,8 +49,8 @@ const ENTER = [
  * @returns {Field}
  */
 function maxTokens({ name, max_output_tokens: max }) {
-  const about = `in tokens, ${name} gives ${max.toLocaleString("en")} at most`;
-  return { name: "max_tokens", label: "Longest answer", min: 1, max, step: 1, about };
+  const about = `in tokens; ${name} allows up to ${max.toLocaleString("en")}`;
+  return { name: "max_tokens", label: "Max. answer length", min: 1, max, step: 1, about };
 }
 
 /** @param {{ field: Field, value: unknown, set: (name: string, value: unknown) => void }} props */
@@ -60,7 +60,7 @@ function NumberField({ field, value, set }) {
   const read = ({ target }) => set(name, target.value === "" ? null : target.valueAsNumber);
   return html`<div class="field"><label for=${name}>${label}</label>
     <input id=${name} type="number" inputmode="decimal" min=${min} max=${max} step=${step} value=${value ?? ""}
-      placeholder="as the model likes" aria-describedby=${`${name}-about`} onInput=${read} />
+      placeholder="Model default" aria-describedby=${`${name}-about`} onInput=${read} />
     <p class="quiet small" id=${`${name}-about`}>${about}</p></div>`;
 }
 
@@ -93,7 +93,7 @@ function RawRequest({ nextRequest }) {
   /** @param {{ currentTarget: HTMLElement }} event */
   const copy = ({ currentTarget }) => copyFrom(currentTarget, text);
   return html`<details onToggle=${toggled}>
-    <summary>The request as it is sent next</summary>
+    <summary>Next request as JSON</summary>
     <div class="raw-request">
       <button type="button" class="icon-button small" aria-label="Copy request" title="Copy request" onClick=${copy}>
         <svg class="icon" aria-hidden="true"><use href=${iconPath("copy")} /></svg></button>
@@ -138,9 +138,9 @@ function Settings({ chat, record, nextRequest, close }) {
   /** @param {string} value */
   const setEnterKey = (value) => chat.setEnterKey(/** @type {EnterKey} */ (value));
   return html`
-    <h2>This conversation</h2>
+    <h2>Chat settings</h2>
     <div class="field"><label for="system">System prompt</label>
-      <textarea id="system" rows="5" placeholder="What the model should know and how it should answer, in every turn"
+      <textarea id="system" rows="5" placeholder="What the model should know, and how it should answer"
         onInput=${setSystem}>${record.system}</textarea></div>
     <div class="grid">
       ${fields.map(
@@ -150,8 +150,8 @@ function Settings({ chat, record, nextRequest, close }) {
         value=${parameters.reasoning_effort} set=${(/** @type {string} */ value) => set("reasoning_effort", value)} />
     </div>
     <${RawRequest} nextRequest=${nextRequest} />
-    <h2>Every conversation</h2>
-    <${Choice} name="enter" label="The Enter key" options=${ENTER} value=${chat.enterKey} set=${setEnterKey} />
+    <h2>App settings</h2>
+    <${Choice} name="enter" label="Enter key" options=${ENTER} value=${chat.enterKey} set=${setEnterKey} />
     <p class="buttons"><button type="button" class="button primary" onClick=${close}>Done</button></p>`;
 }
 

@@ -318,7 +318,7 @@ function renderImage(token) {
     "span",
     {},
     `Image${alt ? ` “${alt}”` : ""} on ${url.host}. `,
-    "Loading it opens a new tab, and tells that site that you read this.",
+    "It opens in a new tab, and that site will see your request.",
   );
   const open = el("button", { type: "button", class: "button" }, "Load image");
   open.dataset.image = url.href;

@@ -230,11 +230,11 @@ export function Sidebar({ state, list }) {
   return html`
     <${Top} query=${query} setQuery=${setQuery} list=${list} />
     <nav class="list" aria-label="Conversations">
-      ${wanted && !shown.length && html`<p class="quiet small">Nothing found for “${query.trim()}”.</p>`}
+      ${wanted && !shown.length && html`<p class="quiet small">No results for “${query.trim()}”.</p>`}
       ${
         !wanted &&
         !shown.length &&
-        html`<p class="quiet small">No conversations yet. They are kept in this browser only.</p>`
+        html`<p class="quiet small">No conversations yet. They are stored in this browser only.</p>`
       }
       ${grouped(shown).map(
         ([name, members]) => html`<section key=${name}><h2>${name}</h2><ul>${members.map(entry)}</ul></section>`,

@@ -229,7 +229,7 @@ function statsOf({ usage, ...job }) {
  *
  * @type {Record<number, string>}
  */
-const MESSAGES = { 401: "You are not signed in any more." };
+const MESSAGES = { 401: "You've been signed out." };
 
 /**
  * Return an error as it is saved with a message.

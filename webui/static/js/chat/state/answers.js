@@ -132,7 +132,7 @@ export class Answers {
     try {
       const model = chat.models.get(message.model);
       if (!model)
-        throw new ApiError(404, { message: `${message.model} is not offered here.`, code: "model_not_found" });
+        throw new ApiError(404, { message: `${message.model} is not available here.`, code: "model_not_found" });
       await answer.ask(await buildRequest(record, tree.before(question), model));
     } catch (error) {
       if (message.state !== "open") return null; // it was stopped before the gateway accepted it
@@ -177,7 +177,7 @@ export class Answers {
 
   #mustWait() {
     if (!this.#chat.running) return false;
-    this.#chat.report({ text: "An answer is under way: wait for its end, or stop it first." });
+    this.#chat.report({ text: "Wait until the current answer is complete, or stop it first." });
     return true;
   }
 

@@ -134,7 +134,9 @@ export class Chat {
     if (this.#opening !== opening) return;
     if (!conversation) {
       await this.open(null, { push });
-      this.report({ text: "This conversation is not in this browser: conversations stay where they were begun." });
+      this.report({
+        text: "This conversation is not in this browser. Conversations are stored in the browser they were started in.",
+      });
       return;
     }
     this.emit("leaving", null); // what was typed while the conversation was being read
@@ -197,9 +199,11 @@ export class Chat {
       await saving;
     } catch (error) {
       const why =
-        error instanceof NoRoom ? "The browser has no room left" : "The browser does not keep data for this page";
+        error instanceof NoRoom
+          ? "The storage of this browser is full"
+          : "This browser does not store data for this page";
       this.report({
-        text: `${why}: this conversation will be lost. Export it, then delete old ones.`,
+        text: `${why}. This conversation is not saved: export it, then delete old ones.`,
         action: { name: "export", label: "Export conversations" },
       });
     }
@@ -327,7 +331,7 @@ export class Chat {
     try {
       return await importing();
     } catch (error) {
-      const text = "A part of the page could not be loaded. The gateway may be newer than this page.";
+      const text = "Part of the page could not be loaded. The gateway may have been updated.";
       this.report({ text, action: { name: "reload", label: "Reload" } });
       throw error;
     }

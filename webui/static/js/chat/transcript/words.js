@@ -26,7 +26,7 @@ export function phaseWords({ phase: { name, position, waiting } }) {
     case "writing":
       return "Writing";
     default:
-      return "Connection lost, finding the answer again";
+      return "Connection lost, reconnecting";
   }
 }
 
@@ -57,12 +57,12 @@ export function paceWords({ phase: { name, wait = 0 }, speed }) {
  * @returns {Explanation | null}
  */
 export function explain(message) {
-  const kept = message.text ? " What had arrived is kept." : "";
+  const kept = message.text ? " The text received so far is kept." : "";
   switch (message.state) {
     case "stopped":
       return { tone: "calm", icon: "square", text: message.error?.message ?? "Stopped." };
     case "interrupted": {
-      const text = `The answer was interrupted: the gateway has restarted, or does not keep it any more.${kept}`;
+      const text = `The answer was interrupted: the gateway restarted, or no longer has it.${kept}`;
       return { tone: "warn", icon: "triangle-alert", text, action: RETRY };
     }
     case "failed": {
@@ -82,10 +82,10 @@ export function explain(message) {
  */
 function explainFinish({ finish, text }) {
   if (finish === "length") {
-    return { tone: "calm", icon: "circle-alert", text: "The answer has reached its length limit." };
+    return { tone: "calm", icon: "circle-alert", text: "The answer reached the length limit." };
   }
   if (finish === "content_filter") {
-    return { tone: "warn", icon: "triangle-alert", text: "The provider's filter cut the answer." };
+    return { tone: "warn", icon: "triangle-alert", text: "The provider's content filter stopped the answer." };
   }
   if (!text) return { tone: "warn", icon: "triangle-alert", text: "The answer is empty.", action: RETRY };
   return null;
