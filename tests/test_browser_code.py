@@ -6,11 +6,14 @@ Format, lint rules and types are checked by `tox -e browser-code`.
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+
+from webui.chat import CONVERSATION_SCRIPTS, SCRIPTS
 
 ROOT = Path(__file__).parent.parent
 WEBUI = ROOT / "webui"
@@ -71,6 +74,27 @@ def test_the_checks_find_what_breaks_them(tmp_path: Path) -> None:
     ]
     assert list(long_file(tmp_path / "tall.css")) == ["tall.css has 601 lines; 600 is the most"]
     assert list(crowded_folders(many)) == [f"{tmp_path.name} has 13 files; 12 is the most"]
+
+
+def imported(names: Iterable[str]) -> set[str]:
+    """Return scripts with everything that they import, but for what they load later."""
+    found: set[str] = set()
+    waiting = set(names)
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        text = (WEBUI / "static" / name).read_text()
+        for target in re.findall(r'^(?:import|\}) .*?from "(\.[^"]+)";$', text, re.MULTILINE):
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+            waiting |= {path} - found
+    return found
+
+
+def test_pages_name_in_advance_what_their_scripts_import() -> None:
+    first = imported({"js/chat/main.js"})
+    assert {*SCRIPTS, "js/chat/main.js"} == first
+    later = imported({"js/chat/state/answers.js", "js/chat/transcript/transcript.js"})
+    assert set(CONVERSATION_SCRIPTS) == later - first
 
 
 def test_the_tools_have_exact_versions_and_name_no_mirror() -> None:

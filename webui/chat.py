@@ -30,6 +30,24 @@ SCRIPTS = (
     "js/chat/state/store.js",
 )
 """What `chat/main.js` imports: the browser fetches these at once, not one after the other."""
+CONVERSATION_SCRIPTS = (
+    "js/chat/markdown/blocks.js",
+    "js/chat/markdown/code.js",
+    "js/chat/markdown/entities.js",
+    "js/chat/markdown/markdown.js",
+    "js/chat/markdown/math.js",
+    "js/chat/state/answer.js",
+    "js/chat/state/answers.js",
+    "js/chat/state/request.js",
+    "js/chat/transcript/follower.js",
+    "js/chat/transcript/row.js",
+    "js/chat/transcript/transcript.js",
+    "js/chat/transcript/words.js",
+    "js/shell/answer_stream.js",
+    "js/shell/api.js",
+    "vendor/marked.js",
+)
+"""What shows a conversation; a new chat loads it with the first letter that is typed."""
 
 
 class ChatPageHandler(PageHandler):
@@ -37,12 +55,12 @@ class ChatPageHandler(PageHandler):
 
     section = "Chat"
 
-    def get(self, _conversation: str = "") -> None:
+    def get(self, conversation: str = "") -> None:
         """Show it; a browser without a cookie becomes a guest if guests are welcome."""
         models = self._models()
         self.show(
             "chat.html",
-            scripts=SCRIPTS,
+            scripts=SCRIPTS + CONVERSATION_SCRIPTS if conversation else SCRIPTS,
             boot=msgspec.json.encode(self._boot(models)).decode(),
             cards=[model_card(model) for model in sorted(models, key=is_unavailable)[:4]],
             prompts=PROMPTS,
