@@ -25,7 +25,7 @@ export class Header {
   #gaugeText = part("#gauge-text", HTMLElement);
   #total = part("#total", HTMLElement);
   #welcome = part("#welcome", HTMLElement);
-  #visitor = part("#standing", HTMLElement);
+  #visitor = part("#visitor", HTMLElement);
 
   /**
    * @param {Chat} chat

@@ -66,13 +66,13 @@ export class NoRoom extends Error {}
 /** @typedef {{ put(value: { id: string }): unknown, delete(id: string): unknown }} StoreWriter */
 
 /**
- * Run `act` in a transaction over several stores, to its commit. Raises NoRoom.
+ * Run `work` in a transaction over several stores, to its commit. Raises NoRoom.
  *
  * @param {IDBDatabase} db
  * @param {StoreName[]} stores
- * @param {(transaction: IDBTransaction) => void} act
+ * @param {(transaction: IDBTransaction) => void} work
  */
-async function transact(db, stores, act) {
+async function transact(db, stores, work) {
   try {
     const transaction = db.transaction(stores, "readwrite");
     const done = new Promise((resolve, reject) => {
@@ -80,7 +80,7 @@ async function transact(db, stores, act) {
       transaction.onerror = () => reject(transaction.error);
       transaction.onabort = transaction.onerror;
     });
-    act(transaction);
+    work(transaction);
     await done;
   } catch (error) {
     if (error instanceof DOMException && error.name === "QuotaExceededError")
@@ -90,22 +90,22 @@ async function transact(db, stores, act) {
 }
 
 /**
- * Write to several stores at once: `act` gets a function that finds a store by its name.
+ * Write to several stores at once: `work` gets a function that finds a store by its name.
  *
  * @param {StoreName[]} stores
- * @param {(at: (name: StoreName) => StoreWriter) => void} act
+ * @param {(at: (name: StoreName) => StoreWriter) => void} work
  */
-async function write(stores, act) {
+async function write(stores, work) {
   const db = await open();
   if (!db) {
-    act((name) => ({
+    work((name) => ({
       put: (value) => memory[name].set(value.id, structuredClone(value)),
       delete: (id) => memory[name].delete(id),
     }));
     return;
   }
   await transact(db, stores, (transaction) => {
-    act((name) => transaction.objectStore(name));
+    work((name) => transaction.objectStore(name));
     transaction.commit(); // at once: a page that is left drops what is not committed
   });
 }
