@@ -106,6 +106,7 @@ export class Composer {
   /** @type {FileRecord[]} */
   #files = [];
   #busy = false;
+  #prepared = false;
   /** @type {number | undefined} */
   #saving;
 
@@ -279,8 +280,15 @@ export class Composer {
 
   #changed() {
     this.#refresh();
-    if (!this.#isEmpty) this.#chat.loadAnswers(); // needed as soon as this is sent
+    this.#prepare();
     this.#saving ??= setTimeout(() => this.#save(), SAVE_MS);
+  }
+
+  /** Load what will be needed when the message is sent. A failure is reported, and sending tries again. */
+  #prepare() {
+    if (this.#prepared || this.#isEmpty) return;
+    this.#prepared = true;
+    this.#chat.loadAnswers().catch(() => {});
   }
 
   /** Save what is typed now, if it has changed. */
