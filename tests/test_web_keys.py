@@ -295,7 +295,7 @@ async def test_revoking_takes_the_name_and_is_final(door: Door, owner: Browser) 
     assert (await door.chat(key=made["key"])).status_code == 401
     assert made["id"] not in (await owner.open("/keys")).text
     assert made["id"] in (await owner.open("/keys?show=revoked")).text
-    assert "revoked, for good" in text(await owner.open(f"/keys/{made['id']}"))
+    assert "revoked permanently" in text(await owner.open(f"/keys/{made['id']}"))
     for step in ("enable", "disable", "rotate"):
         answer = await owner.submit(f"/keys/{made['id']}/{step}", grace_s="0")
         assert answer.status_code == 409 and "<h1>409</h1>" in answer.text
