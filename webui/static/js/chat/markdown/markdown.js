@@ -320,7 +320,7 @@ function renderImage(token) {
     `Image${alt ? ` “${alt}”` : ""} on ${url.host}. `,
     "It opens in a new tab, and that site will see your request.",
   );
-  const open = el("button", { type: "button", class: "button" }, "Load image");
-  open.dataset.image = url.href;
-  return el("span", { class: "remote-image" }, words, " ", open);
+  const onclick = () => window.open(url.href, "_blank", "noopener,noreferrer");
+  const load = el("button", { type: "button", class: "button", onclick }, "Load image");
+  return el("span", { class: "remote-image" }, words, " ", load);
 }

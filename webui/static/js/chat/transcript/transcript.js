@@ -177,8 +177,7 @@ export class Transcript {
   /** @param {Event} event */
   #clicked(event) {
     const button = closest(event, "button");
-    const { image, act } = button?.dataset ?? {};
-    if (image) window.open(image, "_blank", "noopener,noreferrer");
+    const act = button?.dataset.act;
     const row = this.#rows.get(button?.closest("article")?.dataset.id ?? "");
     if (!button || !act || !row) return;
     const { message } = row;
