@@ -116,9 +116,9 @@ async def test_changes_are_against_the_same_number_of_days_before(door: Door) ->
     ]
     await door.gateway.services.store.record(Batch(rows=rows))
     text = (await door.get("/usage?days=7")).text
-    assert text.count("+50 % on the 7 days before") == 3
-    assert "\N{MINUS SIGN}50 % on the 7 days before" in text
-    assert "None in the 90 days before" in (await door.get("/usage?days=90")).text
+    assert text.count("+50 % on the previous 7 days") == 3
+    assert "\N{MINUS SIGN}50 % on the previous 7 days" in text
+    assert "No data for the previous 90 days" in (await door.get("/usage?days=90")).text
 
 
 async def test_the_time_to_the_first_token_is_called_what_it_is(door: Door) -> None:
