@@ -133,6 +133,7 @@ class StreamReply:
         if not self._full:
             if self._updates:
                 self._send_update()
+            # 0.999: a timer may fire early by the resolution of the loop's clock.
             if now - self._last_write >= self._heartbeat_s * 0.999:
                 self.write(HEARTBEAT)
         wait_s = self._interval_s

@@ -23,21 +23,27 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def serve(config: Config, environ: Mapping[str, str]) -> None:
-    """Run a gateway until SIGTERM or SIGINT, then drain it."""
+    """Run a gateway until SIGTERM or SIGINT, then drain it. A signal during the start counts too.
+
+    The handlers are Python's own, not the loop's: a loop restores the default handlers when it
+    closes, by which one more signal in the last moments would end the process with another exit
+    code than 0.
+    """
     started = time.monotonic()
     raise_limit()
     stop = asyncio.Event()
-    async with gateway(config, environ) as running:
-        loop = asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop.set))
+    try:
+        async with gateway(config, environ) as running:
+            _greet(running, time.monotonic() - started)
+            _tune_collector()
+            await stop.wait()
+            log.info("stopping: %d requests are running", len(running.services.engine.jobs))
+    finally:
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, stop.set)
-        _greet(running, time.monotonic() - started)
-        _tune_collector()
-        await stop.wait()
-        log.info("stopping: %d requests are running", len(running.services.engine.jobs))
-    # Closing the loop restores the default handlers, by which a second signal would end the process
-    # with another exit code than 0.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _tune_collector() -> None:

@@ -109,6 +109,7 @@ class GuestSessions:
         if not hmac.compare_digest(mac.encode(), self._mac(value).encode()):
             return False
         issued = int(value.rpartition(".")[2])
+        # A minute of tolerance: the clock may have been set back since the cookie was issued.
         return issued <= now + MINUTE_S and now - issued < GUEST_SESSION_S
 
     def xsrf_token(self, cookie: str) -> str:
@@ -266,6 +267,7 @@ class Authentication:
     def check_token(self, cookie: str, token: str | None) -> None:
         """Raise Forbidden unless a page has sent back the token that belongs to its cookie."""
         expected = self._guests.xsrf_token(cookie)
+        # As bytes: compare_digest raises TypeError for text that is not ASCII.
         if not hmac.compare_digest((token or "").encode(), expected.encode()):
             raise Forbidden(
                 f"This page is out of date: reload it and try again. ({XSRF_HEADER} is missing or"

@@ -74,7 +74,7 @@ class Sessions:
         if self._writer is not None:
             await self._writer
         await self._write()
-        if self._timer is not None:
+        if self._timer is not None:  # set again by a write that failed
             self._timer.cancel()
 
     async def begin(self, principal: str, credential: bytes) -> str:
@@ -147,7 +147,7 @@ class Sessions:
             await self._store.note_sessions(seen, ended)
         except StoreUnavailable as error:
             log.warning("cannot write sessions, trying again: %s", error)
-            self._seen = {**seen, **self._seen}
+            self._seen = {**seen, **self._seen}  # what was noted during the write is newer
             self._ended |= ended
             self._write_soon()
 

@@ -17,7 +17,8 @@ class WrongKeyLimit:
     """Count the wrong keys of the last minute.
 
     API requests are counted only once their key has proved wrong, so the right key always works.
-    The sign-in form checks first: its answers must not confirm a guess.
+    The sign-in form checks first: its answers must not confirm a guess. Keys are added only after
+    a check, so at most `by_all` are remembered.
     """
 
     def __init__(

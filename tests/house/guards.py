@@ -42,11 +42,11 @@ class Module:
 
     @property
     def ours(self) -> bool:
-        """Tell whether this is the product, not a test."""
+        """True if this is the product, not a test."""
         return self.name.split(".")[0] in PACKAGES
 
     def imports(self) -> Iterator[tuple[int, str]]:
-        """Give the line and dotted name of everything imported, wherever in the file."""
+        """Return the line and dotted name of everything imported, wherever in the file."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 yield from ((node.lineno, name.name) for name in node.names)
@@ -54,7 +54,7 @@ class Module:
                 yield from ((node.lineno, f"{node.module}.{name.name}") for name in node.names)
 
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-        """Give every function and method."""
+        """Return every function and method."""
         return (node for node in ast.walk(self.tree) if isinstance(node, Function))
 
 
@@ -82,7 +82,7 @@ def tests() -> list[Module]:
 
 
 def floor(name: str) -> int | None:
-    """Tell on which floor a dotted name lives; None outside the house."""
+    """Return the floor of a dotted name, or None outside the project's packages."""
     parts = name.split(".")
     return FLOORS.get(".".join(parts[:2]), FLOORS.get(parts[0]))
 

@@ -35,7 +35,7 @@ BORDER_PAIRS = [
 
 
 def luminance(oklch: str) -> float:
-    """Give WCAG's relative luminance of an oklch colour (CSS Color 4, sample code)."""
+    """Return WCAG's relative luminance of an oklch colour (CSS Color 4, sample code)."""
     lightness, chroma, hue = (float(part) for part in oklch.split())
     a = chroma * math.cos(math.radians(hue))
     b = chroma * math.sin(math.radians(hue))
@@ -50,7 +50,7 @@ def luminance(oklch: str) -> float:
 
 
 def contrast(scheme: int, one: str, other: str) -> float:
-    """Give the contrast of two tokens in a scheme, 0 light and 1 dark."""
+    """Return the contrast of two tokens in a scheme, 0 light and 1 dark."""
     colours = {name: (light, dark) for name, light, dark in COLOUR.findall(TOKENS)}
     values = sorted(luminance(colours[name][scheme]) for name in (one, other))
     return (values[1] + 0.05) / (values[0] + 0.05)

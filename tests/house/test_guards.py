@@ -179,7 +179,7 @@ def test_every_error_code_is_in_the_reference() -> None:
 
 
 def missing_in_reference(names: list[str]) -> list[str]:
-    """Give those that `docs/reference.md` does not name as `code`."""
+    """Return those that `docs/reference.md` does not name as `code`."""
     return [name for name in names if f"`{name}`" not in reference()]
 
 

@@ -22,7 +22,7 @@ OWNER_KEY = "an-owner-key-of-any-form"
 
 
 def mistyped(secret: str) -> str:
-    """Give a secret whose checksum is wrong."""
+    """Return a secret whose checksum is wrong."""
     return secret[:-1] + ("a" if secret[-1] != "a" else "b")
 
 

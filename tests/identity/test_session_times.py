@@ -112,8 +112,9 @@ async def test_an_end_that_could_not_be_written_is_written_later(tmp_path: Path)
             await sessions._write()
             with pytest.raises(StoreUnavailable):
                 await sessions.begin("owner", CREDENTIAL)
+            written = [one.digest for one in await store.load_sessions()]
+            assert written == [digest_of_id(session_id)]
             other.execute("ROLLBACK")
-        assert [one.digest for one in await store.load_sessions()] == [digest_of_id(session_id)]
         await sessions.aclose()
         assert await store.load_sessions() == []
 

@@ -15,7 +15,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def private_place() -> Iterator[Path]:
-    """Be an ordinary user for one test, with an empty directory of one's own."""
+    """Run one test as an ordinary user, with an empty directory that only it can read."""
     root = os.geteuid() == 0
     place = Path(tempfile.mkdtemp(prefix="roxy-test-"))
     if root:

@@ -1,4 +1,4 @@
-"""Name the keys and models of the owner's lists, and offer them as filters."""
+"""Return the names of the keys and models in the owner's lists, as filters."""
 
 from __future__ import annotations
 

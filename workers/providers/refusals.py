@@ -23,11 +23,12 @@ from workers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from workers.units import HOUR_S
 
 if TYPE_CHECKING:
     from workers.catalog.catalog import Deployment
 
-MAX_WAIT_S = 3600.0
+MAX_WAIT_S = float(HOUR_S)
 """The longest Retry-After that is passed on."""
 MAX_MESSAGE_CHARS = 1000
 

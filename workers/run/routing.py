@@ -59,7 +59,7 @@ def _ranked(live: Sequence[Deployment]) -> list[Deployment]:
 
 def no_deployment_message(model: Model) -> str:
     """Return the message for a model without a live deployment: which variables would help."""
-    missing = model.missing_secrets()
+    missing = sorted(model.missing_secrets())
     hint = f" Set one of: {', '.join(missing)}." if missing else ""
     return f"No upstream is configured for {model.id}.{hint} `roxy serve --demo` needs none."
 

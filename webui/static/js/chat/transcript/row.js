@@ -138,7 +138,6 @@ export class AnswerRow extends Row {
   #blocks = new Blocks(this.#body);
   /** @type {HTMLDetailsElement | null} */
   #thoughts = null;
-  #thoughtText = document.createTextNode("");
   /** @type {HTMLElement | null} */
   #phase = null;
   /** @type {HTMLElement | null} */
@@ -175,7 +174,7 @@ export class AnswerRow extends Row {
   /** @param {boolean} final */
   #paintThoughts(final) {
     if (!this.#thoughts) {
-      const text = el("div", { class: "thought", dir: "auto" }, this.#thoughtText);
+      const text = el("div", { class: "thought", dir: "auto" }, document.createTextNode(""));
       this.#thoughts = el("details", { class: "thoughts" }, el("summary"), text);
       this.#body.before(this.#thoughts);
     }
@@ -183,8 +182,8 @@ export class AnswerRow extends Row {
     const duration = thinkingMs ? ` for ${seconds(thinkingMs / 1000)}` : "";
     const summary = this.#thoughts.querySelector("summary");
     if (summary) summary.textContent = final || text ? `Thought${duration}` : "Reasoning so far";
-    const shown = this.#thoughtText;
-    if (reasoning.length > shown.length) shown.appendData(reasoning.slice(shown.length));
+    const shown = this.#thoughts.lastElementChild?.firstChild;
+    if (shown instanceof Text) shown.appendData(reasoning.slice(shown.length));
   }
 
   /**
