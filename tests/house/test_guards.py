@@ -202,11 +202,12 @@ def test_the_project_names_no_machine_and_no_package_host() -> None:
 
 
 def project_files() -> list[Path]:
-    """Give the files that belong to the project, not those that tools leave behind."""
+    """Return the files that belong to the project, not those that tools leave behind."""
     top = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]  # a worktree
     folders = [*guards.PACKAGES, "docs", "tests", ".ci"]
     below = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
-    return [path for path in top + below if "__pycache__" not in path.parts]
+    leftovers = {"__pycache__", "node_modules"}
+    return [path for path in top + below if not leftovers & set(path.parts)]
 
 
 def test_the_readme_runs_what_ci_runs() -> None:

@@ -290,7 +290,7 @@ class OwnersPage(PageHandler):
 
     def get(self) -> None:
         """Show something."""
-        self.show("login.html", wanted="/", problem="for your eyes only")
+        self.show("shell/login.html", wanted="/", problem="for your eyes only")
 
     def post(self) -> None:
         """Take a form."""

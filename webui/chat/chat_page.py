@@ -10,6 +10,7 @@ from server.accounting.admission import MAX_FILE_BYTES
 from server.identity.authentication import Principal
 from server.shapes.key_object import remaining
 from webui.shell.health_words import describe_card
+from webui.shell.model_cards import model_card
 from webui.shell.pages import PageHandler, who
 
 PROMPTS = (
@@ -18,19 +19,49 @@ PROMPTS = (
     ("Write", "Write a polite message that moves a meeting from Tuesday to Thursday."),
 )
 
+SCRIPTS = (
+    "js/shell/page.js",
+    "js/chat/composer/composer.js",
+    "js/chat/header.js",
+    "js/chat/limits.js",
+    "js/chat/state/chat.js",
+    "js/chat/state/conversation.js",
+    "js/chat/state/store.js",
+)
+"""What `chat/main.js` imports: the browser fetches these at once, not one after the other."""
+CONVERSATION_SCRIPTS = (
+    "js/chat/markdown/blocks.js",
+    "js/chat/markdown/code.js",
+    "js/chat/markdown/entities.js",
+    "js/chat/markdown/markdown.js",
+    "js/chat/markdown/math.js",
+    "js/chat/state/answer.js",
+    "js/chat/state/answers.js",
+    "js/chat/state/request.js",
+    "js/chat/transcript/follower.js",
+    "js/chat/transcript/row.js",
+    "js/chat/transcript/transcript.js",
+    "js/chat/transcript/words.js",
+    "js/shell/answer_stream.js",
+    "js/shell/api.js",
+    "vendor/marked.js",
+)
+"""What shows a conversation; a new chat loads these when the first letter is typed."""
+
 
 class ChatPageHandler(PageHandler):
     """The chat at `/`, and at `/c/ID` for a conversation stored in the browser."""
 
     section = "Chat"
 
-    def get(self, _conversation: str = "") -> None:
+    def get(self, conversation: str = "") -> None:
         """Show the chat; a browser without a cookie becomes a guest if guests are enabled."""
         models = self._models()
         self.show(
             "chat.html",
+            scripts=SCRIPTS + CONVERSATION_SCRIPTS if conversation else SCRIPTS,
             boot=msgspec.json.encode(self._boot(models)).decode(),
-            models=sorted(models, key=lambda model: not model["available"])[:4],
+            cards=[model_card(model) for model in sorted(models, key=is_unavailable)[:4]],
             prompts=PROMPTS,
             base_url=self.base_url(),
             welcome=self._is_welcome(),
@@ -64,3 +95,8 @@ class ChatPageHandler(PageHandler):
         if not visitor.is_owner:
             left = remaining(self.services.admission.standing(visitor))
         return {"kind": visitor.kind, "name": who(visitor), "remaining": left}
+
+
+def is_unavailable(model: dict[str, Any]) -> bool:
+    """Return True if no deployment of a model is configured: such models come last."""
+    return not model["available"]

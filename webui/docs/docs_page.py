@@ -26,10 +26,10 @@ from webui.docs.parts import (
 )
 from webui.shell.figures import short
 from webui.shell.health_words import describe_card
+from webui.shell.model_cards import model_card
 from webui.shell.pages import PageHandler, who
 from workers.base_url import is_safe_in_a_shell
 from workers.errors import InvalidRequest, ModelNotFound
-from workers.units import MILLION
 
 LANGUAGE_COOKIE = "roxy_language"
 MARKDOWN = "text/markdown; charset=utf-8"
@@ -109,11 +109,11 @@ class DocsHandler(DocumentedHandler):
         chosen = find_cookie(self.request.headers, LANGUAGE_COOKIE)
         sections = self.sections(values.base_url)
         self.show(
-            "docs.html",
+            "docs/page.html",
             sections=sections,
             groups=contents(sections),
             values=values,
-            models=models,
+            models=[model_card(model) for model in models],
             languages=LANGUAGES,
             language=chosen if chosen in LANGUAGES else "curl",
             stream_request=msgspec.json.encode(STREAM_REQUEST).decode(),
@@ -123,8 +123,6 @@ class DocsHandler(DocumentedHandler):
             prose=prose,
             inline=inline,
             is_route=lambda part: isinstance(part, RouteDetails),
-            short=short,
-            share=lambda model: min(model["context_window"] / MILLION, 1),
         )
 
 

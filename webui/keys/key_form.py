@@ -57,16 +57,23 @@ class Field(NamedTuple):
     label: str
     hint: str
     mode: str = "numeric"
+    max_length: int = 30
+    placeholder: str = ""
+    required: bool = False
 
 
-NAME = Field("name", "Name", "A label for you, such as a person or app.", "text")
+NAME = Field(
+    "name", "Name", "A label for you, such as a person or app.", "text", 200, required=True
+)
 LIMITS = (
     Field("requests_per_minute", "Requests per minute", "Empty: no limit."),
     Field("tokens_per_minute", "Tokens per minute", "In and out. Empty: no limit."),
     Field("concurrent_requests", "Requests at once", "Empty: no limit."),
 )
 BUDGET = Field("budget", "Budget in dollars", "Empty: no budget.", "decimal")
-EXPIRES = Field("expires", "Expires", "At the end of this day, UTC. Empty: never.")
+EXPIRES = Field(
+    "expires", "Expires", "At the end of this day, UTC. Empty: never.", "text", 20, "YYYY-MM-DD"
+)
 WEIGHT = Field("weight", "Weight", "Queue priority relative to other keys, 1 to 100.")
 GRACE = (
     (0, "at once"),

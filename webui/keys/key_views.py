@@ -50,7 +50,6 @@ def show_key(
         "key": key,
         "state": state,
         "tone": key_rows.STATES.get(state, ""),
-        "moment": Moment.of,
         "problems": {},
     }
     page.show(template, status, **(about | values))
@@ -67,7 +66,7 @@ def show_form(
     own_fields = key_form.SHOWN_NEW if key is None else key_form.SHOWN
     show_key(
         page,
-        "key_form.html",
+        "keys/form.html",
         key,
         400 if problems else 200,
         form=form,
@@ -78,6 +77,8 @@ def show_form(
         presets=key_form.presets(key_rows.today()),
         preset=preset,
         encode=lambda value: msgspec.json.encode(value).decode(),
+        is_revoked=key is not None and key.status == "revoked",
+        period=key_form.chosen_period(form.text("budget_period")),
     )
 
 
@@ -86,14 +87,13 @@ def show_secret(page: PageHandler, key: Key, secret: str, status: int) -> None:
     base_url = f"{page.base_url()}/api/v1"
     show_key(
         page,
-        "key_created.html",
+        "keys/created.html",
         key,
         status,
         secret=secret,
         env=f"OPENAI_API_KEY={secret}\nOPENAI_BASE_URL={base_url}",
         curl=curl_test(base_url, secret, _model_to_try(page.services.catalog, key)),
-        limits=key_rows.limits_in_words(key.limits),
-        models=key_rows.models_in_words(key),
+        facts=" · ".join(_secret_facts(key)),
     )
 
 
@@ -106,6 +106,17 @@ def curl_test(base_url: str, secret: str, model: str) -> str:
         "  -H 'Content-Type: application/json' \\\n"
         f"  -d {shlex.quote(msgspec.json.encode(body).decode())}"
     )
+
+
+def _secret_facts(key: Key) -> list[str]:
+    """Return what to know with a new secret: limits, models and how long it is valid."""
+    facts = [key_rows.limits_in_words(key.limits), key_rows.models_in_words(key)]
+    if key.expires_at is not None:
+        facts.append(f"until {Moment.of(key.expires_at).day}")
+    if key.previous_until is not None:
+        until = Moment.of(key.previous_until)
+        facts[-1] += f". The old secret is valid until {until.day} {until.minute} UTC"
+    return facts
 
 
 def _models_to_tick(catalog: Catalog, form: KeyForm) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from server.keys.key_requests import parse_rotation
 from server.store.data_directory import DataDirectory
 from server.store.key import KeyChanges
 from webui.keys import key_form, key_rows
+from webui.keys.key_cells import Tab, key_cells
 from webui.keys.key_form import KeyForm, RefusedForm, checked
 from webui.keys.key_rows import Moment
 from webui.keys.key_views import (
@@ -27,9 +28,9 @@ from webui.keys.key_views import (
     show_key,
     show_secret,
 )
-from webui.shell import figures
+from webui.shell.figures import count
+from webui.shell.filters import link
 from webui.shell.pages import PageHandler
-from workers import money
 from workers.errors import InvalidRequest
 
 PER_PAGE = 100
@@ -56,19 +57,21 @@ class KeysPageHandler(PageHandler):
         uses = key_rows.add_up_by_key(await services.store.usage_by(days[0], days[-1]))
         part = listed[(page - 1) * PER_PAGE : page * PER_PAGE]
         revoked = sum(key.status == "revoked" for key in keys)
+        rows = key_rows.rows_of(part, uses, services.counters, now)
         written_at = await asyncio.to_thread(_written_at, self._export_path())
         self.show(
-            "keys.html",
-            rows=key_rows.rows_of(part, uses, services.counters, now),
-            counts=(("", "In use", len(keys) - revoked), ("revoked", "Revoked", revoked)),
+            "keys/list.html",
+            rows=[key_cells(row) for row in rows],
+            tabs=(
+                Tab("In use", "/keys", count(len(keys) - revoked), not shown),
+                Tab("Revoked", "/keys?show=revoked", count(revoked), bool(shown)),
+            ),
             shown=shown,
             page=page,
             pages=pages,
+            newer=link("/keys", page=page - 1, show=shown) if page > 1 else "",
+            older=link("/keys", page=page + 1, show=shown) if page < pages else "",
             days=key_rows.DAYS,
-            moment=Moment.of,
-            figures=figures,
-            money=money,
-            period_words=key_rows.PERIOD_WORDS,
             written=Moment.of(written_at) if written_at is not None else None,
         )
 
@@ -152,7 +155,7 @@ class RotatePageHandler(PageHandler):
 
     def get(self, key_id: str) -> None:
         """Ask when the old secret is to end."""
-        show_key(self, "key_rotate.html", find_key(self, key_id), grace=key_form.GRACE, chosen="0")
+        show_key(self, "keys/rotate.html", find_key(self, key_id), grace=key_form.GRACE, chosen="0")
 
     async def post(self, key_id: str) -> None:
         """Rotate the key and show its new secret."""
@@ -163,7 +166,7 @@ class RotatePageHandler(PageHandler):
         except RefusedForm as refused:
             show_key(
                 self,
-                "key_rotate.html",
+                "keys/rotate.html",
                 key,
                 400,
                 grace=key_form.GRACE,
@@ -183,7 +186,7 @@ class RevokePageHandler(PageHandler):
 
     def get(self, key_id: str) -> None:
         """Ask for the name."""
-        show_key(self, "key_revoke.html", find_key(self, key_id), typed="")
+        show_key(self, "keys/revoke.html", find_key(self, key_id), typed="")
 
     async def post(self, key_id: str) -> None:
         """Revoke the key for good, if the name is right."""
@@ -192,7 +195,7 @@ class RevokePageHandler(PageHandler):
         # HTML collapses spaces, so a name with two of them cannot be copied from the page.
         if as_shown(typed) != as_shown(key.name):
             problems = {"name": "This is not the name of the key. Nothing was changed."}
-            show_key(self, "key_revoke.html", key, 400, typed=typed, problems=problems)
+            show_key(self, "keys/revoke.html", key, 400, typed=typed, problems=problems)
             return
         await self.services.keys.revoke(key_id)
         self.redirect_to("/keys")

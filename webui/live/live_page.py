@@ -170,7 +170,8 @@ def deployment_row(model_id: str, one: LiveDeployment) -> DeploymentRow:
     busy, most = one.busy, one.max_concurrency
     state, mark = load_of(busy, most if one.live else 0)
     name = one.id.removeprefix(f"{model_id}@")
-    return DeploymentRow(one.id, name, state, mark, busy if one.live else 0, most)
+    shown = min(busy, most) if one.live else 0
+    return DeploymentRow(one.id, name, state, mark, shown, most)
 
 
 def load_of(busy: int, most: int) -> tuple[str, str]:

@@ -2,68 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-from urllib.parse import quote
-
 from server.http.query import LARGEST, read_number, refuse_unknown
-from server.store.rows import UsageRow
-from webui.shell.charts import RequestPhase, phases
+from webui.requests.request_rows import (
+    ENDINGS,
+    attempt_rows,
+    ending_of,
+    facts_of,
+    phase_rows,
+    request_row,
+)
+from webui.shell.charts import phases
+from webui.shell.figures import duration
 from webui.shell.filters import People, SelectOption, link, model_choices
 from webui.shell.pages import PageHandler
 from workers.errors import InvalidRequest, NotFound
-from workers.run.job import Attempt
 
 ROWS_SHOWN = 50
 PARAMETERS = ("key", "model", "status", "before")
-
-
-class Ending(NamedTuple):
-    """How a request ended: a word, its tone and its meaning."""
-
-    word: str
-    tone: str
-    meaning: str
-
-
-ENDINGS = {
-    "finished": Ending("Finished", "good", "Completed."),
-    "cancelled": Ending("Stopped", "", "The client disconnected or stopped it."),
-    "failed": Ending("Failed", "bad", "No provider answered it."),
-    "cut": Ending("Cut off", "bad", "The connection to the model was lost."),
-    "timed_out": Ending(
-        "Timed out", "bad", "The provider or the client sent nothing for too long."
-    ),
-    "drained": Ending("Shut down", "warn", "The gateway was stopped before its end."),
-    "refused": Ending("Refused", "warn", "The queue was full."),
-}
-
-
-def ending_of(row: UsageRow) -> Ending:
-    """Return how a request ended; an unknown status is shown as it is."""
-    return ENDINGS.get(row.status, Ending(row.status, "", ""))
-
-
-class Tried(NamedTuple):
-    """An attempt: its time, and how it ended as a word and a tone."""
-
-    time: RequestPhase
-    word: str
-    tone: str
-
-
-def tried(attempt: Attempt) -> Tried:
-    """Return an attempt for display; a failed one shows its code, as the log does."""
-    word, tone, mark = {
-        "answered": ("Answered", "good", "writing"),
-        "cancelled": ("Stopped", "", "waiting"),
-    }.get(attempt.ending, (attempt.ending, "bad", "failed"))
-    end_ms = attempt.start_ms + attempt.duration_ms
-    return Tried(RequestPhase(attempt.deployment, mark, attempt.start_ms, end_ms), word, tone)
-
-
-def path_of(row: UsageRow) -> str:
-    """Return the path of a request's page."""
-    return f"/requests/{quote(row.request_id, safe='')}"
 
 
 class RequestsPageHandler(PageHandler):
@@ -89,11 +44,8 @@ class RequestsPageHandler(PageHandler):
             limit=ROWS_SHOWN,
         )
         self.show(
-            "requests.html",
-            rows=page.rows,
-            people=people,
-            ending_of=ending_of,
-            path_of=path_of,
+            "requests/list.html",
+            rows=[request_row(row, people) for row in page.rows],
             keys=people.choices(wanted["key"]),
             models=model_choices(self.services.catalog.models, wanted["model"]),
             statuses=[
@@ -120,17 +72,16 @@ class RequestPageHandler(PageHandler):
             raise NotFound(self._why_not(request_id))
         people = People(self.services.keys.list())
         parts = phases(row.queued_ms, row.ttft_ms, row.duration_ms)
+        whole_ms = parts[-1].end_ms
         self.show(
-            "request.html",
-            row=row,
+            "requests/record.html",
+            request_id=row.request_id,
             ending=ending_of(row),
-            who_asked=people.name(row.key_id),
-            who_state=people.state(row.key_id),
-            key_link=link("/requests", key=row.key_id) if row.key_id in people else "",
-            model_link=link("/requests", model=row.model),
-            phases=parts,
-            attempts=[tried(attempt) for attempt in row.attempts or ()],
-            whole_ms=parts[-1].end_ms,
+            facts=facts_of(row, people),
+            is_estimated=row.estimated,
+            phases=phase_rows(parts, whole_ms),
+            attempts=attempt_rows(row.attempts or (), whole_ms),
+            took=duration(row.duration_ms),
         )
 
     def _why_not(self, request_id: str) -> str:

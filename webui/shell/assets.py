@@ -27,13 +27,35 @@ TYPES = {
     "webmanifest": "application/manifest+json",
 }
 JOINED = {
-    "css/chat.all.css": ("css/tokens.css", "css/base.css", "css/chat.css"),
-    "css/admin.all.css": ("css/tokens.css", "css/base.css", "css/admin.css"),
+    "css/chat.all.css": (
+        "css/tokens.css",
+        "css/base.css",
+        "css/chat/frame.css",
+        "css/chat/sidebar.css",
+        "css/chat/head.css",
+        "css/chat/transcript.css",
+        "css/chat/markdown.css",
+        "css/chat/composer.css",
+        "css/chat/welcome.css",
+        "css/chat/dialogs.css",
+        "css/chat/print.css",
+    ),
+    "css/admin.all.css": (
+        "css/tokens.css",
+        "css/base.css",
+        "css/admin/tables.css",
+        "css/admin/keys.css",
+        "css/admin/usage.css",
+        "css/admin/requests.css",
+        "css/admin/live.css",
+    ),
     "css/docs.all.css": ("css/tokens.css", "css/base.css", "css/docs.css"),
 }
 """Files that are made by joining others, so that a page needs one request for its styles."""
-COMMENTS = re.compile(rb"^[ \t]*(?://.*|/\*\*(?s:.*?)\*/[ \t]*)$", re.MULTILINE)
-"""Comments that fill whole lines; those behind code stay, as a string might look like one."""
+COMMENTS = re.compile(
+    rb"^[ \t]*(?://.*|/\*\*(?:(?!\*/)[\s\S])*\*/[ \t]*)$|/\*\* @type [^*\n]*\*/ ?", re.MULTILINE
+)
+"""Comments that fill whole lines, and types; other comments stay, as a string may look like one."""
 HASH_LENGTH = 12
 GZIP = 16 + zlib.MAX_WBITS
 """zlib writes a gzip header for window sizes from 16 on; the default is a zlib header."""

@@ -34,7 +34,7 @@ class LoginHandler(PageHandler):
         if visitor is not None and visitor.kind != "guest":
             self.redirect_to(wanted)
         else:
-            self.show("login.html", wanted=wanted, problem="")
+            self.show("shell/login.html", wanted=wanted, problem="")
 
     async def post(self) -> None:
         """Turn a key into a session; a wrong key is counted and the form is shown again."""
@@ -48,7 +48,7 @@ class LoginHandler(PageHandler):
         except InvalidKey:
             services.wrong_sign_ins.add(address)
             problem = "This key is invalid or has expired."
-            self.show("login.html", 401, wanted=wanted, problem=problem)
+            self.show("shell/login.html", 401, wanted=wanted, problem=problem)
             return
         end_session(self)
         scope = OWNER_SCOPE if principal.is_owner else principal.scope

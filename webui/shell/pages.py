@@ -60,7 +60,7 @@ class PageHandler(VisitorHandler):
         self.reply(status, body, headers)
 
     def shell(self, headers: dict[str, str]) -> dict[str, object]:
-        """Return the values of `base.html`; a cookie that is made for it goes into `headers`."""
+        """Return the values of `shell/base.html`; a cookie made for it goes into `headers`."""
         visitor = self.visitor()
         return {
             "asset": packaged_assets().path,
@@ -86,7 +86,7 @@ class PageHandler(VisitorHandler):
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
         """Return the error as a page."""
-        page = TEMPLATES.load("error.html")
+        page = TEMPLATES.load("shell/error.html")
         body = page.generate(**self.shell({}), error=error, request_id=self.request_id)
         return body, PAGE_HEADERS["Content-Type"]
 

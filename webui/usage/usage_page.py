@@ -16,6 +16,7 @@ from server.http.query import refuse_unknown
 from server.store.rows import UsageDay
 from webui.shell.filters import People, link, model_choices
 from webui.shell.pages import PageHandler
+from webui.usage.usage_cells import cells_of, row_cells
 from webui.usage.usage_chart import METRICS, Metric, draw
 from webui.usage.usage_table import Ranking, rank
 from webui.usage.usage_tiles import Sums, Tile, tiles
@@ -93,8 +94,9 @@ class UsagePageHandler(PageHandler):
         people = People(self.services.keys.list())
         people.check(view.key)
         found = await self._find(view, span)
+        table = self._table(found, view, people)
         self.show(
-            "usage.html",
+            "usage/page.html",
             view=view,
             span=span,
             presets=PRESETS,
@@ -105,7 +107,9 @@ class UsagePageHandler(PageHandler):
             filtered=bool(view.model or view.key),
             tiles=_tiles(found, span),
             chart=draw(found.days, span, view.metric) if found.days else None,
-            table=self._table(found, view, people),
+            table=table,
+            rows=[row_cells(row) for row in table.rows] if table else [],
+            total=cells_of(table.total) if table else None,
         )
 
     def _view(self) -> View:

@@ -2,11 +2,11 @@
 //
 //   npm ci --ignore-scripts && npm run build
 //
-// The outputs are committed: nobody else needs Node. VENDOR.json records what each file is made of
-// and its SHA-256; tests/house/test_vendor.py holds the files against it without a network.
+// The outputs are committed: only this script needs Node. VENDOR.json records what each file is made of
+// and its SHA-256; tests/house/test_vendor.py compares the files with it without a network.
 
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -17,9 +17,29 @@ const out = join(here, "..", "static", "vendor");
 const lock = JSON.parse(readFileSync(join(here, "package-lock.json"), "utf8"));
 
 const LANGUAGES = [
-  "bash", "c", "cpp", "csharp", "css", "diff", "dockerfile", "go", "ini", "java", "javascript",
-  "json", "kotlin", "markdown", "php", "python", "ruby", "rust", "sql", "swift", "typescript",
-  "xml", "yaml",
+  "bash",
+  "c",
+  "cpp",
+  "csharp",
+  "css",
+  "diff",
+  "dockerfile",
+  "go",
+  "ini",
+  "java",
+  "javascript",
+  "json",
+  "kotlin",
+  "markdown",
+  "php",
+  "python",
+  "ruby",
+  "rust",
+  "sql",
+  "swift",
+  "typescript",
+  "xml",
+  "yaml",
 ];
 
 const BUNDLES = {
@@ -61,7 +81,8 @@ function sprite() {
   return `<svg xmlns="http://www.w3.org/2000/svg">\n${symbols.join("\n")}\n</svg>\n`;
 }
 
-rmSync(out, { recursive: true, force: true });
+// The .d.ts files beside the outputs are written by hand.
+for (const name of readdirSync(out)) if (!name.endsWith(".d.ts")) rmSync(join(out, name), { recursive: true });
 mkdirSync(join(out, "LICENSES"), { recursive: true });
 const files = [];
 for (const [name, { from, entry }] of Object.entries(BUNDLES)) {
@@ -84,5 +105,5 @@ const packages = [...new Set(files.flatMap((file) => file.packages))].sort().map
 for (const { name } of packages) {
   cpSync(join(here, "node_modules", name, "LICENSE"), join(out, "LICENSES", `${name}.txt`));
 }
-writeFileSync(join(out, "VENDOR.json"), JSON.stringify({ packages, files }, null, 2) + "\n");
+writeFileSync(join(out, "VENDOR.json"), `${JSON.stringify({ packages, files }, null, 2)}\n`);
 for (const { file } of files) console.log(file);

@@ -129,7 +129,7 @@ async def test_a_cut_answer_is_kept_and_not_asked_for_again(
         await open_chat(page)
         await say(page, "Hi")
         alert = answers(page).get_by_role("alert")
-        await expect(alert).to_contain_text("What had arrived is kept")
+        await expect(alert).to_contain_text("The text received so far is kept")
         await expect(text_of_answer(page)).to_have_text("Half an")
         assert len(upstream.requests) == 1
         await alert.get_by_role("button", name="Try again").click()

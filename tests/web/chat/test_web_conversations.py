@@ -161,7 +161,7 @@ async def test_search_finds_titles_and_words(chromium: Browser, tmp_path: Path) 
         await expect(entries(page)).to_have_text([re.compile("about apples.*quince is a fruit")])
         await search.fill("plum")
         await expect(entries(page)).to_have_count(0)
-        await expect(page.get_by_text("Nothing found for “plum”.")).to_be_visible()
+        await expect(page.get_by_text("No results for “plum”.")).to_be_visible()
 
 
 KEPT = """async () => {
@@ -279,7 +279,9 @@ async def test_what_an_import_leaves_out_or_garbles_is_filled_in(
         await open_chat(page)
         await take_in(page, export_of(given))
         await entries(page).get_by_role("link", name="Sparse").click()
-        await expect(answers(page)).to_contain_text("The answer failed. What had arrived is kept.")
+        await expect(answers(page)).to_contain_text(
+            "The answer failed. The text received so far is kept."
+        )
         await expect(answers(page)).to_contain_text("7 out")
         await expect(page.locator("main")).not_to_contain_text("NaN")
         await page.get_by_role("button", name="Model: ").click()
@@ -370,7 +372,7 @@ async def test_a_model_that_is_offered_no_more_is_told_and_replaced(
         await open_chat(page)
         await take_in(page, export_of({**GOOD, "model": "gone/1", "messages": [question]}))
         await entries(page).get_by_role("link", name="Good").click()
-        await expect(page.get_by_text("gone/1 is not offered here.")).to_be_visible()
+        await expect(page.get_by_text("gone/1 is not available here.")).to_be_visible()
         await box(page).fill("And now?")
         await expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
         await page.get_by_role("button", name="Choose a model").click()

@@ -87,7 +87,7 @@ async def test_an_image_needs_a_model_that_takes_images(chromium: Browser, demo_
     async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         await picker(page).set_input_files([image()])
-        await expect(page.get_by_text("GLM 4.5 takes no images.")).to_be_visible()
+        await expect(page.get_by_text("GLM 4.5 does not accept images.")).to_be_visible()
         await box(page).fill("What is this?")
         await expect(send_button(page)).to_be_disabled()
         await page.get_by_role("button", name="Switch to Gemini 2.5 Pro").click()
@@ -122,7 +122,7 @@ async def test_the_model_is_chosen_by_keyboard(chromium: Browser, demo_door: Doo
         await expect(option).to_have_attribute(
             "aria-label",
             "Gemini 2.5 Pro, context 1M tokens, $1.25 in, $10.00 out per million tokens,"
-            " takes images, answered by the demo script",
+            " accepts images, answered by the demo script",
         )
         await page.keyboard.type("sonnet")
         await expect(page.get_by_role("option")).to_have_count(1)
@@ -174,8 +174,8 @@ async def test_settings_go_with_the_request(chromium: Browser, tmp_path: Path) -
         await page.get_by_role("button", name="Settings of the conversation").click()
         await page.get_by_role("textbox", name="System prompt").fill("Be brief.")
         await page.get_by_role("spinbutton", name="Temperature").fill("0.3")
-        await page.get_by_role("spinbutton", name="Longest answer").fill("99")
-        await page.get_by_text("The request as it is sent next").click()
+        await page.get_by_role("spinbutton", name="Max. answer length").fill("99")
+        await page.get_by_text("Next request as JSON").click()
         await expect(page.locator(".raw-request code")).to_contain_text('"temperature": 0.3')
         await page.get_by_role("button", name="Done").click()
         await say(page, "Hi")

@@ -20,7 +20,7 @@ from webui.shell.assets import packaged_assets
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
 HELPERS = """
 async (build) => {
-  const at = (name) => import(`/static/${build}/js/${name}`);
+  const at = (name) => import(`/static/${build}/js/chat/markdown/${name}`);
   const { Blocks, renderMarkdown } = await at("blocks.js");
   const { math } = await at("math.js");
   const { codeBlock } = await at("code.js");
@@ -169,7 +169,7 @@ async def test_highlighting_says_what_the_library_says(page: Page) -> None:
         told = await page.evaluate(
             """async ([build, language, code]) => {
               const { default: hljs } = await import(`/static/${build}/vendor/hljs.js`);
-              const { spans } = await import(`/static/${build}/js/code.js`);
+              const { spans } = await import(`/static/${build}/js/chat/markdown/code.js`);
               const result = hljs.highlight(code, { language });
               const node = document.createElement("code");
               node.append(...spans(result._emitter.rootNode.children));
@@ -200,7 +200,7 @@ async def test_an_image_elsewhere_is_loaded_apart_as_is_said(page: Page) -> None
     await page.context.route("https://example.org/**", serve)
     await whole(page, f"![a chart]({address})")
     area = page.locator("#transcript")
-    await expect(area).to_contain_text("Loading it opens a new tab, and tells that site")
+    await expect(area).to_contain_text("It opens in a new tab, and that site")
     assert not told
     async with page.expect_popup() as opening:
         await area.get_by_role("button", name="Load image").click()

@@ -32,7 +32,7 @@ async def test_a_browser_without_storage_can_chat(chromium: Browser, tmp_path: P
     async with chatting(chromium, tmp_path) as (_, _, page):
         await page.add_init_script(NO_DATABASE)
         await open_chat(page)
-        await expect(page.get_by_role("alert")).to_contain_text("keeps nothing for the page")
+        await expect(page.get_by_role("alert")).to_contain_text("does not store data for this page")
         await talk(page, "one", "two")
         await begin_anew(page)
         await talk(page, "three")
@@ -46,7 +46,7 @@ async def test_a_full_browser_says_so_and_goes_on(chromium: Browser, tmp_path: P
         await open_chat(page)
         await say(page, "one")
         await expect(text_of_answer(page)).to_have_text("Hello")
-        alert = page.get_by_role("alert").filter(has_text="no room left")
+        alert = page.get_by_role("alert").filter(has_text="storage of this browser is full")
         await expect(alert.get_by_role("button", name="Export conversations")).to_be_visible()
 
 

@@ -276,7 +276,7 @@ async def test_rotating_gives_a_new_secret_and_the_old_one_its_grace(
         answer = await owner.submit(f"/keys/{made['id']}/rotate", grace_s=grace)
         assert answer.status_code == 200
         secrets.append(SECRET.findall(answer.text)[0])
-        assert ("The old secret is good until" in text(answer)) is (grace == "3600")
+        assert ("The old secret is valid until" in text(answer)) is (grace == "3600")
         assert (await door.chat(key=secrets[-1])).status_code == 200
         assert (await door.chat(key=secrets[-2])).status_code == status
     for bad in ("", "-1", "soon", "99999999"):
@@ -296,7 +296,7 @@ async def test_revoking_takes_the_name_and_is_final(door: Door, owner: Browser) 
     assert (await door.chat(key=made["key"])).status_code == 401
     assert made["id"] not in (await owner.open("/keys")).text
     assert made["id"] in (await owner.open("/keys?show=revoked")).text
-    assert "revoked, for good" in text(await owner.open(f"/keys/{made['id']}"))
+    assert "revoked permanently" in text(await owner.open(f"/keys/{made['id']}"))
     for step in ("enable", "disable", "rotate"):
         answer = await owner.submit(f"/keys/{made['id']}/{step}", grace_s="0")
         assert answer.status_code == 409 and "<h1>409</h1>" in answer.text

@@ -223,7 +223,7 @@ async def test_until_the_script_has_come_the_link_leads_to_the_form(
             await late.wait()
             await route.continue_()
 
-        await page.route("**/js/keys_page.js", hold)
+        await page.route("**/js/keys/page.js", hold)
         await page.goto("/keys", wait_until="commit")
         await page.get_by_role("link", name="Create a key").press("Enter")
         await expect(page.get_by_role("heading", name="New key", level=1)).to_be_visible()

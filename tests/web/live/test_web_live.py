@@ -102,7 +102,7 @@ async def test_an_idle_gateway_says_so_and_the_demo_is_labelled(demo_door: Door)
     browser = PlainBrowser(demo_door)
     await browser.sign_in(OWNER)
     page = await browser.open("/live")
-    assert "Nothing runs and nothing waits." in page.text
+    assert "No active or queued requests." in page.text
     (models,) = PageTables(page.text).tables
     assert models[1] == ["zai/glm-4.5", "idle, room for 64", "0", "none"]
     assert ["demo", "idle, room for 64", "", ""] in models[2:]
@@ -155,13 +155,13 @@ async def test_the_page_follows_what_happens_and_stop_ends_it(
     chromium: Browser, upstream: FakeUpstream, door: Door
 ) -> None:
     async with owner_at(chromium, door) as page:
-        await expect(page.get_by_text("Nothing runs and nothing waits.")).to_be_visible()
+        await expect(page.get_by_text("No active or queued requests.")).to_be_visible()
         answer, _gate = held_after(4)
         upstream.plan(answer)
         async with ask(door) as running:
             await running.read(4)
             await expect(rows(page)).to_contain_text(["writing"])
-            await expect(page.get_by_role("status")).to_have_text("Requests are running")
+            await expect(page.get_by_role("status")).to_have_text("There are active requests")
             async with ask(door, bearer(await door.mint("my app")) | UPDATES) as waiting:
                 await waiting.read_comment("queued")
                 await expect(rows(page).nth(1)).to_contain_text("1 of 1")
@@ -171,7 +171,7 @@ async def test_the_page_follows_what_happens_and_stop_ends_it(
             await stop_of(page, running).click()
             await soon(upstream.requests[0].left.wait())
             await expect(rows(page)).to_have_count(0)
-            await expect(page.get_by_role("status")).to_have_text("Nothing runs any more")
+            await expect(page.get_by_role("status")).to_have_text("No active requests")
         assert len(upstream.requests) == 1
 
 
@@ -203,7 +203,7 @@ async def test_focus_and_selection_survive_and_pause_holds_the_page(
         before = await page.locator("time").get_attribute("datetime")
         await stop_in(door, second)
         await stop_of(page, third).press("Enter")  # it looks again by itself after a Stop
-        await expect(page.get_by_text("Nothing runs and nothing waits.")).to_be_visible()
+        await expect(page.get_by_text("No active or queued requests.")).to_be_visible()
         assert await page.evaluate(FOCUSED) == "requests-title"
 
 

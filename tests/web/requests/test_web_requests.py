@@ -59,9 +59,9 @@ async def test_filters_and_older_pages_are_in_the_address(door: Door) -> None:
     assert seen == [f"req_{n}" for n in range(119, 0, -2)]
     assert "Newest" in (await opened(door, "/requests?before=50")).links
     beyond = await door.get("/requests?before=1")
-    assert "There is nothing older." in beyond.text
+    assert "No older requests." in beyond.text
     none = await door.get("/requests?model=no/such")
-    assert "No request on record is like that." in none.text
+    assert "No matching requests." in none.text
 
 
 async def test_one_request_is_told_in_full(upstream: FakeUpstream, door: Door) -> None:
@@ -82,7 +82,7 @@ async def test_one_request_is_told_in_full(upstream: FakeUpstream, door: Door) -
         assert f"<dt>{name}</dt><dd>{value}</dd>" in text, name
     page = await opened(door, f"/requests/{row.request_id}")
     assert [phase[0] for phase in page.tables[0][1:]] == [
-        "Queued", "First token", "Writing", "Together",
+        "Queued", "First token", "Writing", "Total",
     ]  # fmt: skip
     assert page.links[EVIL] == f"/requests?key={made['id']}"
     assert page.links[MODEL] == "/requests?model=test%2Fone"

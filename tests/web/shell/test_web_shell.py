@@ -36,6 +36,14 @@ def test_templates_cannot_name_a_file_that_is_not_there() -> None:
         packaged_assets().path("js/no-such.js")
 
 
+def test_types_cost_no_bytes() -> None:
+    script = (
+        b"let a = /** @type {B} */ (c);\n/** @type {B} */ (d).e(); /* kept */\nf(); /** kept */\n"
+    )
+    lean = b"let a = (c);\n(d).e(); /* kept */\nf(); /** kept */\n"
+    assert without_comments(script) == lean
+
+
 def test_comments_stay_at_home() -> None:
     script = b"// one\nlet a = 1; // kept\n  /** two\n   * lines */\n  a /* kept */ += 1;\n"
     lean = b"\nlet a = 1; // kept\n\n\n  a /* kept */ += 1;\n"
@@ -43,7 +51,7 @@ def test_comments_stay_at_home() -> None:
 
 
 async def test_assets_are_compressed_and_kept_for_ever(demo_door: Door) -> None:
-    path = packaged_assets().path("js/chat.js")
+    path = packaged_assets().path("js/chat/main.js")
     answer = await demo_door.client.get(path, headers={"Accept-Encoding": "br, gzip;q=0.5"})
     assert answer.status_code == 200
     assert answer.headers["content-encoding"] == "gzip"
@@ -66,7 +74,7 @@ async def test_a_phone_can_keep_the_chat_on_its_home_screen(demo_door: Door) -> 
     assert found.status_code == 200 and found.headers["content-type"] == icon["type"]
 
 
-@pytest.mark.parametrize("path", ["js/none.js", "../pages.py", "js/", "js/%2e%2e/chat.js"])
+@pytest.mark.parametrize("path", ["js/none.js", "../pages.py", "js/", "js/%2e%2e/js/chat/main.js"])
 async def test_a_missing_asset_is_no_page(demo_door: Door, path: str) -> None:
     build = packaged_assets().build
     for at in (f"/static/{build}/{path}", f"/static/000000000000/{path}"):

@@ -105,7 +105,7 @@ async def test_where_guests_are_not_welcome_the_way_in_is_offered(
     async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         welcome = page.get_by_role("region", name="What would you like to know?")
-        await expect(welcome).to_contain_text("Guests are not welcome here")
+        await expect(welcome).to_contain_text("Guest access is turned off")
         await expect(welcome).not_to_contain_text("left")
         await page.get_by_role("textbox", name="Message").fill("hello?")
         await expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
@@ -125,7 +125,7 @@ async def test_a_session_that_has_ended_is_told_in_plain_words(
         await page.context.clear_cookies()
         await say(page, "my words")
         alert = page.get_by_role("alert")
-        await expect(alert).to_contain_text("You are not signed in any more.")
+        await expect(alert).to_contain_text("You've been signed out.")
         await expect(alert).not_to_contain_text("Bearer")
         await alert.get_by_role("button", name="Reload the page").click()
         await expect(page.get_by_role("textbox", name="Message")).to_have_value("my words")

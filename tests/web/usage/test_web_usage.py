@@ -96,7 +96,7 @@ async def test_filters_choose_and_lead_on(upstream: FakeUpstream, door: Door) ->
     day = by_day.tables[1][1][0]
     assert by_day.links[day] == f"/usage?start={day}&end={day}&key=owner"
     gone = await door.get("/usage?model=no/such")
-    assert gone.status_code == 200 and "Nothing was used here" in gone.text
+    assert gone.status_code == 200 and "No matching requests" in gone.text
 
 
 async def test_a_revoked_key_keeps_its_name_and_equal_names_are_told_apart(door: Door) -> None:
@@ -116,9 +116,9 @@ async def test_changes_are_against_the_same_number_of_days_before(door: Door) ->
     ]
     await door.gateway.services.store.record(Batch(rows=rows))
     text = (await door.get("/usage?days=7")).text
-    assert text.count("+50 % on the 7 days before") == 3
-    assert "\N{MINUS SIGN}50 % on the 7 days before" in text
-    assert "None in the 90 days before" in (await door.get("/usage?days=90")).text
+    assert text.count("+50 % on the previous 7 days") == 3
+    assert "\N{MINUS SIGN}50 % on the previous 7 days" in text
+    assert "No data for the previous 90 days" in (await door.get("/usage?days=90")).text
 
 
 async def test_the_time_to_the_first_token_is_called_what_it_is(door: Door) -> None:
@@ -201,8 +201,8 @@ async def test_filters_survive_reload_and_back(
         await sign_in(page, "/usage")
         await combo(page, "Key").select_option(made["id"])
         await combo(page, "Model").select_option(MODEL)
-        await page.get_by_role("button", name="Show").click()
-        figure = page.get_by_role("row", name="Together").last
+        await page.get_by_role("button", name="Apply").click()
+        figure = page.get_by_role("row", name="Total").last
         await expect(figure).to_contain_text("3 0 33 21")
         await page.get_by_role("link", name="7 days").click()
         await page.get_by_role("link", name="Tokens").click()

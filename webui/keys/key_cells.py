@@ -1,0 +1,102 @@
+"""Format the cells of the list of keys."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from server.accounting.counters import Budget
+from server.store.key import Key
+from webui.keys.key_rows import PERIOD_WORDS, KeyRow, Moment, Sparkline
+from webui.shell.figures import count, plural
+from workers.money import exactly, in_full, rounded
+
+
+class Tab(NamedTuple):
+    """A link to the keys in use, or to the revoked ones."""
+
+    name: str
+    href: str
+    total: str
+    is_current: bool
+
+
+class Instant(NamedTuple):
+    """A cell with an instant; `absent` is shown when there is none."""
+
+    label: str
+    moment: Moment | None
+    absent: str
+
+
+class BudgetCell(NamedTuple):
+    """What is spent of a budget; `high` is where the meter changes its colour."""
+
+    words: str
+    spent: int
+    limit: int
+    high: int
+
+
+class KeyCells(NamedTuple):
+    """A row of the list. `step` is what the row's button does: "disable" or "enable"."""
+
+    id: str
+    name: str
+    redacted: str
+    state: str
+    tone: str
+    limits: str
+    models: str
+    models_title: str
+    instants: tuple[Instant, ...]
+    spend: str
+    exact_spend: str
+    unpriced: str
+    unpriced_title: str
+    budget: BudgetCell | None
+    spark: Sparkline
+    step: str
+    step_label: str
+
+
+def key_cells(row: KeyRow) -> KeyCells:
+    """Return the cells of a row."""
+    key, use = row.key, row.use
+    step = "disable" if key.status == "active" else "enable"
+    return KeyCells(
+        id=key.id,
+        name=key.name,
+        redacted=key.redacted,
+        state=row.state,
+        tone=row.tone,
+        limits=row.limits,
+        models=row.models,
+        models_title=", ".join(key.models or ()),
+        instants=_instants(key),
+        spend=rounded(use.cost_microusd),
+        exact_spend=exactly(use.cost_microusd),
+        unpriced=f"and {count(use.unpriced)} unpriced" if use.unpriced else "",
+        unpriced_title=f"{plural(use.unpriced, 'request')} used tokens whose price is not known",
+        budget=_budget_cell(row.budget) if row.budget else None,
+        spark=row.spark,
+        step=step,
+        step_label=step.capitalize(),
+    )
+
+
+def _instants(key: Key) -> tuple[Instant, ...]:
+    return (
+        Instant("Created", Moment.of(key.created_at), ""),
+        Instant("Last used", _moment(key.last_used_at), "never used"),
+        Instant("Expires", _moment(key.expires_at), "never"),
+    )
+
+
+def _moment(instant: float | None) -> Moment | None:
+    return None if instant is None else Moment.of(instant)
+
+
+def _budget_cell(budget: Budget) -> BudgetCell:
+    limit, spent = budget.limit_microusd, budget.spent_microusd
+    words = f"{rounded(spent)} of {in_full(limit)} {PERIOD_WORDS[budget.period]}"
+    return BudgetCell(words, spent, limit, limit * 4 // 5)

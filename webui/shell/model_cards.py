@@ -1,0 +1,77 @@
+"""Format a model for the cards of the chat and of the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from webui.shell.figures import short
+from workers.units import MILLION
+
+WHOLE_BAR = 1 << 20
+"""The context that fills the bar of a card in the chat."""
+
+
+class Price(NamedTuple):
+    """Dollars per million tokens."""
+
+    prompt: str
+    completion: str
+
+
+class ModelCard(NamedTuple):
+    """The texts of a card.
+
+    `bar` and `share` are parts of 1: the context on a square-root scale, and of a million tokens.
+    `state` is "" for a model that is available, `tone` the class of its badge. `health` has `mark`,
+    `words` and `about`, None when the model has not been measured.
+    """
+
+    id: str
+    name: str
+    maker: str
+    description: str
+    context: str
+    bar: float
+    share: float
+    output: str
+    price: Price | None
+    takes_images: bool
+    is_available: bool
+    is_allowed: bool
+    state: str
+    tone: str
+    health: Mapping[str, str] | None
+
+    @property
+    def option(self) -> str:
+        """Return the name for a list of choices, with what prevents or limits the model's use."""
+        note = "not allowed" if self.is_available and not self.is_allowed else self.state
+        return f"{self.name} ({note})" if note else self.name
+
+
+def model_card(model: Mapping[str, Any]) -> ModelCard:
+    """Return the card of a model as `describe_card` describes it."""
+    context, prices = model["context_window"], model["prices"]
+    demo = "demo" if model["demo"] else ""
+    return ModelCard(
+        id=model["id"],
+        name=model["name"],
+        maker=model["owned_by"],
+        description=model["description"],
+        context=short(context),
+        bar=round((context / WHOLE_BAR) ** 0.5, 3),
+        share=round(min(context / MILLION, 1), 3),
+        output=short(model["max_output_tokens"]),
+        price=Price(_dollars(prices["prompt"]), _dollars(prices["completion"])) if prices else None,
+        takes_images="image" in model["modalities"]["input"],
+        is_available=model["available"],
+        is_allowed=model.get("allowed", True),
+        state=demo if model["available"] else "not configured",
+        tone="" if model["available"] else "warn",
+        health=model["health"],
+    )
+
+
+def _dollars(price: float) -> str:
+    return f"${price:.2f}"

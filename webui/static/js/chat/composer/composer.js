@@ -1,0 +1,458 @@
+// The box at the bottom: text, files, send and stop, the draft, the queue, and what prevents sending.
+
+import { el, icon, iconButton, part, plural, span } from "../../shell/page.js";
+import { hintWords, whyBlocked } from "../limits.js";
+import { tokensOf } from "../state/conversation.js";
+
+/** @import { Chat } from "../state/chat.js" */
+/** @import { Action, FileRecord, Problem, QueuedMessage } from "../state/types.js" */
+
+/**
+ * What the composer asks the page for. `editLast`: edit the last message, false where there is none.
+ *
+ * @typedef {{ perform: (action: Action) => void, editLast: () => boolean }} ComposerPage
+ */
+
+const SAVE_MS = 300;
+const LONG_PASTE = 20_000;
+const MAX_HEIGHT_PX = 280;
+const touch = matchMedia("(pointer: coarse)");
+
+/**
+ * True for the keys of an input method: its Enter does not send.
+ *
+ * @param {KeyboardEvent} event
+ */
+const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
+/** @param {string} name */
+const named = (name) => `[data-part="${name}"]`;
+
+/** One problem with its action; with a wait it counts down and goes away at the end. */
+class Alert {
+  #root;
+  #perform;
+  #changed;
+  /** @type {number | undefined} */
+  #timer;
+  /** Seconds until something can be sent again. */
+  wait = 0;
+
+  /**
+   * @param {HTMLElement} root
+   * @param {(action: Action) => void} perform
+   * @param {() => void} changed called when the wait begins or ends
+   */
+  constructor(root, perform, changed) {
+    this.#root = root;
+    this.#perform = perform;
+    this.#changed = changed;
+  }
+
+  /** @param {Problem} problem */
+  show({ text, wait, action }) {
+    clearInterval(this.#timer);
+    this.wait = wait ? Math.ceil(wait) : 0;
+    const countdown = el("span", { "aria-live": "off" });
+    /** @type {Element[]} */
+    const parts = [icon("circle-alert"), el("p", {}, text, countdown)];
+    if (action) {
+      const onclick = () => this.#perform(action);
+      parts.push(el("button", { type: "button", class: "button", onclick }, action.label));
+    }
+    if (this.wait) this.#count(countdown);
+    else parts.push(iconButton("x", "Dismiss", { onclick: () => this.clear() }));
+    this.#root.replaceChildren(...parts);
+    this.#root.hidden = false;
+    this.#changed();
+  }
+
+  /** @param {HTMLElement} countdown */
+  #count(countdown) {
+    const end = Date.now() + this.wait * 1000;
+    const show = () => {
+      countdown.textContent = ` You can send again in ${span(this.wait)}.`;
+    };
+    show();
+    this.#timer = setInterval(() => {
+      this.wait = Math.max(Math.ceil((end - Date.now()) / 1000), 0);
+      if (this.wait) show();
+      else this.clear();
+    }, 250);
+  }
+
+  /** Remove the alert, unless it still counts down. */
+  clear() {
+    if (this.wait) return;
+    clearInterval(this.#timer);
+    this.#root.hidden = true;
+    this.#root.replaceChildren();
+    this.#changed();
+  }
+}
+
+/** The form of the page's template. */
+export class Composer {
+  #chat;
+  #page;
+  #text;
+  #send;
+  #stop;
+  #picker;
+  #cards;
+  #queue;
+  #hint;
+  #alert;
+  /** @type {FileRecord[]} */
+  #files = [];
+  #busy = false;
+  #prepared = false;
+  /** @type {number | undefined} */
+  #saving;
+
+  /**
+   * @param {HTMLFormElement} form
+   * @param {Chat} chat
+   * @param {ComposerPage} page
+   */
+  constructor(form, chat, page) {
+    this.#chat = chat;
+    this.#page = page;
+    this.#text = part("textarea", HTMLTextAreaElement, form);
+    this.#send = part(named("send"), HTMLButtonElement, form);
+    this.#stop = part(named("stop"), HTMLButtonElement, form);
+    this.#picker = part('input[type="file"]', HTMLInputElement, form);
+    this.#cards = part(named("files"), HTMLElement, form);
+    this.#queue = part(named("waiting"), HTMLElement, form);
+    this.#hint = part(named("hint"), HTMLElement, form);
+    this.#alert = new Alert(
+      part(named("alert"), HTMLElement, form),
+      (action) => page.perform(action),
+      () => this.#refresh(),
+    );
+    this.#listenToForm(form);
+    this.#listenToDrops(part("main", HTMLElement));
+    this.#listenToChat();
+    this.#refresh();
+  }
+
+  /** What is typed and attached, null without any. */
+  get content() {
+    return this.#isEmpty ? null : { text: this.#text.value.trim(), files: this.#files };
+  }
+
+  /** Move the focus to the box; not on touch screens, where that opens the keyboard. */
+  focus() {
+    if (!touch.matches) this.#text.focus({ preventScroll: true });
+  }
+
+  /** Move the focus to the box whatever the device. */
+  focusText() {
+    this.#text.focus();
+  }
+
+  /**
+   * Put a text in the box, to be changed and sent.
+   *
+   * @param {string} text
+   */
+  fill(text) {
+    this.#text.value = text;
+    this.#changed();
+    this.#text.focus();
+  }
+
+  /** Send what is in the box, if it can be sent. */
+  submit() {
+    if (!this.#canSend) return;
+    this.#save(); // the draft stays until the gateway has accepted the message
+    const text = this.#text.value.trim();
+    const files = this.#files;
+    this.#text.value = "";
+    this.#files = [];
+    this.#alert.clear();
+    this.#showFiles();
+    this.#refresh();
+    this.#chat.send(text, files);
+  }
+
+  // Listening
+
+  /** @param {HTMLFormElement} form */
+  #listenToForm(form) {
+    const text = this.#text;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.submit();
+    });
+    text.addEventListener("input", () => this.#changed());
+    text.addEventListener("keydown", (event) => this.#pressed(event));
+    text.addEventListener("paste", (event) => this.#pasted(event));
+    this.#stop.addEventListener("click", () => this.#chat.stop());
+    part(named("attach"), HTMLElement, form).addEventListener("click", () => this.#picker.click());
+    this.#picker.addEventListener("change", () => {
+      this.#attach([...(this.#picker.files ?? [])]);
+      this.#picker.value = "";
+    });
+    addEventListener("pagehide", () => this.#save());
+    document.addEventListener("visibilitychange", () => document.hidden && this.#save());
+  }
+
+  /** @param {HTMLElement} zone */
+  #listenToDrops(zone) {
+    zone.addEventListener("dragover", (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      zone.classList.add("dropping");
+    });
+    zone.addEventListener("dragleave", (event) => {
+      if (!(event.relatedTarget instanceof Node && zone.contains(event.relatedTarget)))
+        zone.classList.remove("dropping");
+    });
+    zone.addEventListener("drop", (event) => {
+      zone.classList.remove("dropping");
+      if (!event.dataTransfer?.files.length) return;
+      event.preventDefault();
+      this.#attach([...event.dataTransfer.files]);
+    });
+  }
+
+  #listenToChat() {
+    const chat = this.#chat;
+    chat.on("leaving", () => this.#save());
+    chat.on("opened", ({ text, files }) => {
+      this.#alert.clear();
+      this.#load(text, files);
+    });
+    chat.on("status", () => {
+      this.#setBusy(Boolean(chat.running));
+      this.#showQueue(chat.current?.queue ?? []);
+      this.#refresh();
+    });
+    chat.on("visitor", () => this.#refresh());
+    chat.on("returned", ({ text, files }) => this.#giveBack(text, files));
+    chat.on("problem", (problem) => this.#alert.show(problem));
+    chat.on("end", ({ message }) => {
+      // The turn says why it has failed; here only the countdown is shown.
+      const wait = message.error?.retryAfter;
+      if (wait && message.conversation === chat.current?.id) this.#alert.show({ text: "", wait });
+    });
+    chat.on("deletedElsewhere", async () => {
+      const text = this.#text.value;
+      const files = this.#files;
+      await chat.open(null, { keepFocus: true });
+      this.#giveBack(text, files);
+      chat.saveFiles(files);
+      this.#alert.show({ text: "This conversation was deleted in another tab." });
+    });
+  }
+
+  /** @param {KeyboardEvent} event */
+  #pressed(event) {
+    if (isComposing(event)) return;
+    if (event.key === "ArrowUp" && !this.#text.value && !event.shiftKey) {
+      if (this.#page.editLast()) event.preventDefault();
+      return;
+    }
+    if (event.key !== "Enter") return;
+    const always = event.ctrlKey || event.metaKey;
+    const { enterKey } = this.#chat;
+    const sends = enterKey === "auto" ? !touch.matches : enterKey === "send";
+    if (!always && (event.shiftKey || event.altKey || !sends)) return;
+    event.preventDefault();
+    this.submit();
+  }
+
+  /** @param {ClipboardEvent} event */
+  #pasted(event) {
+    const files = [...(event.clipboardData?.files ?? [])];
+    const text = event.clipboardData?.getData("text/plain") ?? "";
+    if (files.length && !text) {
+      event.preventDefault();
+      this.#attach(files);
+    } else if (text.length > LONG_PASTE) {
+      event.preventDefault();
+      this.#attach([new File([text], "pasted.txt", { type: "text/plain" })]);
+    }
+  }
+
+  // The draft
+
+  #changed() {
+    this.#refresh();
+    this.#prepare();
+    this.#saving ??= setTimeout(() => this.#save(), SAVE_MS);
+  }
+
+  /** Load what will be needed when the message is sent. A failure is reported, and sending tries again. */
+  #prepare() {
+    if (this.#prepared || this.#isEmpty) return;
+    this.#prepared = true;
+    this.#chat.loadAnswers().catch(() => {});
+  }
+
+  /** Save what is typed now, if it has changed. */
+  #save() {
+    if (this.#saving === undefined) return;
+    clearTimeout(this.#saving);
+    this.#saving = undefined;
+    this.#chat.saveDraft(this.#text.value, this.#files);
+  }
+
+  /**
+   * Replace what is in the box with a draft.
+   *
+   * @param {string} text
+   * @param {FileRecord[]} files
+   */
+  #load(text, files) {
+    this.#text.value = text;
+    this.#files = files;
+    this.#showFiles();
+    this.#refresh();
+  }
+
+  /**
+   * Put a message that could not be sent back in the box, above what was typed since.
+   *
+   * @param {string} text
+   * @param {FileRecord[]} files
+   */
+  #giveBack(text, files) {
+    this.#text.value = [text, this.#text.value].filter(Boolean).join("\n\n");
+    this.#files = [...files, ...this.#files];
+    this.#showFiles();
+    this.#changed();
+  }
+
+  // What is shown
+
+  get #isEmpty() {
+    return this.#text.value.trim() === "" && this.#files.length === 0;
+  }
+
+  get #canSend() {
+    return !this.#isEmpty && !this.#alert.wait && !whyBlocked(this.#chat, this.#files);
+  }
+
+  /**
+   * Show whether an answer is under way: Stop replaces Send until something is typed.
+   *
+   * @param {boolean} busy
+   */
+  #setBusy(busy) {
+    if (this.#busy === busy) return;
+    this.#busy = busy;
+    const focused = document.activeElement;
+    this.#refresh();
+    // A focused button that is hidden would leave the keyboard without a place on the page.
+    if ([this.#stop, this.#send].some((button) => button === focused && button.hidden)) this.focus();
+  }
+
+  #refresh() {
+    const text = this.#text;
+    const send = this.#send;
+    const busy = this.#busy;
+    send.hidden = busy && this.#isEmpty;
+    send.disabled = !this.#canSend;
+    send.setAttribute("aria-label", busy ? "Send next" : "Send");
+    send.title = busy ? "Send when this answer is complete (Enter)" : "Send (Enter)";
+    this.#stop.hidden = !busy;
+    text.style.height = "auto";
+    text.style.height = `${Math.min(text.scrollHeight + 2, MAX_HEIGHT_PX)}px`;
+    text.style.overflowY = text.scrollHeight > MAX_HEIGHT_PX ? "auto" : "hidden";
+    this.#showHint();
+  }
+
+  #showHint() {
+    const blocked = whyBlocked(this.#chat, this.#files);
+    if (blocked) {
+      const { text, action } = blocked;
+      this.#hint.replaceChildren(icon("triangle-alert"), el("span", {}, text));
+      if (action) {
+        const onclick = () => this.#page.perform(action);
+        this.#hint.append(el("button", { type: "button", class: "button", onclick }, action.label));
+      }
+      this.#hint.className = "hint warn";
+      return;
+    }
+    const readable = this.#files.filter((file) => file.kind === "text");
+    const letters = readable.reduce((sum, file) => sum + file.size, this.#text.value.length);
+    const { warn, text } = hintWords(this.#chat, tokensOf(letters));
+    this.#hint.className = warn ? "hint warn" : "hint";
+    this.#hint.replaceChildren(text);
+  }
+
+  /** @param {QueuedMessage[]} queue */
+  #showQueue(queue) {
+    this.#queue.hidden = queue.length === 0;
+    this.#queue.replaceChildren(...queue.map((message) => this.#queueEntry(message)));
+  }
+
+  /** @param {QueuedMessage} message */
+  #queueEntry(message) {
+    const chat = this.#chat;
+    /** @param {(taken: QueuedMessage) => void} [use] */
+    const take = async (use) => {
+      const taken = await chat.dequeue(message);
+      if (taken) use?.(taken);
+    };
+    const send = () => take(({ text, files }) => void chat.send(text, files));
+    const edit = () => take(({ text, files }) => this.#giveBack(text, files));
+    return el(
+      "li",
+      {},
+      el("span", { class: "quiet" }, "Next: "),
+      el("span", { class: "clip" }, message.text || plural(message.files.length, "file")),
+      this.#busy ? null : iconButton("arrow-up", "Send queued message", { onclick: send }),
+      iconButton("pencil", "Edit queued message", { onclick: edit }),
+      iconButton("x", "Remove queued message", { onclick: () => take() }),
+    );
+  }
+
+  // Files
+
+  #importFiles() {
+    return this.#chat.load(() => import("./files.js"));
+  }
+
+  /** @param {File[]} list */
+  async #attach(list) {
+    const { checkFiles } = await this.#importFiles();
+    const { accepted, problems } = await checkFiles(list, this.#chat.maxFileBytes);
+    this.#files = [...this.#files, ...accepted];
+    this.#showFiles();
+    if (problems.length) this.#alert.show({ text: problems.join(" ") });
+    else this.#alert.clear();
+    this.#chat.saveFiles(accepted);
+    this.#changed();
+    this.focus();
+  }
+
+  async #showFiles() {
+    this.#cards.hidden = this.#files.length === 0;
+    if (this.#cards.hidden) {
+      this.#cards.replaceChildren();
+      return;
+    }
+    const { fileCard } = await this.#importFiles();
+    this.#cards.replaceChildren(...this.#files.map((file) => this.#card(fileCard(file), file)));
+  }
+
+  /**
+   * @param {HTMLElement} card
+   * @param {FileRecord} file
+   */
+  #card(card, file) {
+    const remove = async () => {
+      const at = this.#files.indexOf(file);
+      this.#files = this.#files.filter((other) => other !== file);
+      await this.#showFiles();
+      this.#changed();
+      const buttons = this.#cards.querySelectorAll("button");
+      (buttons[Math.min(at, this.#files.length - 1)] ?? this.#text).focus();
+    };
+    card.append(iconButton("x", `Remove ${file.name}`, { onclick: remove }));
+    return card;
+  }
+}

@@ -1,0 +1,147 @@
+// The model picker: a dialog with a box to filter and a list of the models.
+
+import { html, render, useEffect, useRef, useState } from "../../../vendor/preact-htm.js";
+import { short } from "../../shell/page.js";
+import { takesImages } from "../limits.js";
+
+/** @import { Ref } from "../../../vendor/preact-htm.js" */
+/** @import { Model } from "../state/types.js" */
+
+/** The context that fills the bar of a model. */
+const WHOLE_BAR = 1_048_576;
+
+/** @param {number} dollars per million tokens */
+const price = (dollars) => `$${dollars < 0.1 ? dollars.toFixed(3) : dollars.toFixed(2)}`;
+
+/** @param {Model} model */
+function priceWords({ prices }) {
+  if (!prices) return "price unknown";
+  return `${price(prices.prompt)} in, ${price(prices.completion)} out per million tokens`;
+}
+
+/**
+ * Return everything about a model, for screen readers.
+ *
+ * @param {Model} model
+ */
+function labelOf(model) {
+  const facts = [
+    model.name,
+    `context ${short(model.context_window)} tokens`,
+    priceWords(model),
+    takesImages(model) ? "accepts images" : "text only",
+  ];
+  if (model.health) facts.push(model.health.words);
+  if (!model.available) facts.push("not configured");
+  else if (model.demo) facts.push("answered by the demo script");
+  return facts.join(", ");
+}
+
+/** @param {{ health: NonNullable<Model["health"]> }} props */
+const Health = ({ health }) =>
+  html`<span class=${`health ${health.mark}`} title=${health.about}>${health.words}</span>`;
+
+/**
+ * @param {object} props
+ * @param {Model} props.model
+ * @param {boolean} props.active
+ * @param {boolean} props.chosen
+ * @param {(model: Model) => void} props.choose
+ * @param {string} props.id
+ */
+function Option({ model, active, chosen, choose, id }) {
+  /** @type {Ref<HTMLElement | null>} */
+  const node = useRef(null);
+  useEffect(() => {
+    if (active) node.current?.scrollIntoView({ block: "nearest" });
+  }, [active]);
+  return html`<li ref=${node} id=${id} role="option" class="model" data-active=${active ? "" : null}
+    aria-selected=${chosen} aria-disabled=${model.available ? null : "true"} aria-label=${labelOf(model)}
+    onClick=${() => choose(model)}>
+    <span class="model-name">${model.name}</span>
+    <span class="quiet small">${model.owned_by}</span>
+    <span class="badges">
+      ${takesImages(model) && html`<span class="badge">images</span>`}
+      ${model.demo && html`<span class="badge">demo</span>`}
+      ${!model.available && html`<span class="badge warn">not configured</span>`}
+    </span>
+    <span class="about">${model.description}</span>
+    <span class="facts">
+      <meter min="0" max="1" value=${Math.sqrt(model.context_window / WHOLE_BAR)}></meter>
+      <span>${short(model.context_window)} context</span><span>${priceWords(model)}</span>
+      ${model.health && html`<${Health} health=${model.health} />`}
+    </span>
+  </li>`;
+}
+
+/** @param {{ models: Model[], current: string, choose: (model: Model) => void }} props */
+function Picker({ models, current, choose }) {
+  const first = models.findIndex((model) => model.id === current);
+  const [query, setQuery] = useState("");
+  const [active, setActive] = useState(Math.max(first, 0));
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const shown = models.filter((model) => {
+    const text = `${model.name} ${model.id} ${model.owned_by} ${model.description}`.toLowerCase();
+    return words.every((word) => text.includes(word));
+  });
+  const at = Math.min(active, shown.length - 1);
+  /** @param {KeyboardEvent} event */
+  const pressed = (event) => {
+    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+    if (step && shown.length) {
+      event.preventDefault();
+      setActive((at + step + shown.length) % shown.length);
+    } else if (event.key === "Enter" && shown[at]) {
+      event.preventDefault();
+      choose(shown[at]);
+    }
+  };
+  /** @param {{ target: HTMLInputElement }} event */
+  const filter = ({ target }) => {
+    setQuery(target.value);
+    setActive(0);
+  };
+  return html`
+    <h2>Model</h2>
+    <input type="text" role="combobox" aria-expanded="true" aria-controls="models" aria-autocomplete="list"
+      aria-activedescendant=${shown[at] ? `model-${at}` : null} aria-label="Filter models" autocomplete="off"
+      placeholder="Filter by name or maker" value=${query} autofocus onInput=${filter} onKeyDown=${pressed} />
+    <ul id="models" role="listbox" aria-label="Models">
+      ${shown.map(
+        (model, n) => html`<${Option} key=${model.id} id=${`model-${n}`} model=${model} active=${n === at}
+        chosen=${model.id === current} choose=${choose} />`,
+      )}
+    </ul>
+    ${!shown.length && html`<p class="quiet" role="status">No matching models</p>`}`;
+}
+
+/**
+ * Let the visitor choose a model. Returns its id, or null.
+ *
+ * @param {Model[]} models
+ * @param {string} current the id of the one in use
+ * @returns {Promise<string | null>}
+ */
+export function pickModel(models, current) {
+  return new Promise((resolve) => {
+    const dialog = document.createElement("dialog");
+    dialog.className = "picker";
+    dialog.setAttribute("aria-label", "Choose a model");
+    /** @type {string | null} */
+    let chosen = null;
+    /** @param {Model} model */
+    const choose = (model) => {
+      chosen = model.id;
+      dialog.close();
+    };
+    dialog.addEventListener("close", () => {
+      render(null, dialog);
+      dialog.remove();
+      resolve(chosen);
+    });
+    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+    document.body.append(dialog);
+    render(html`<${Picker} models=${models} current=${current} choose=${choose} />`, dialog);
+    dialog.showModal();
+  });
+}

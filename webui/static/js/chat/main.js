@@ -1,0 +1,183 @@
+// The chat page: builds the state and its views, loads what the first paint does not need, and has the
+// commands that concern the whole page.
+
+import { announce, copyText, part } from "../shell/page.js";
+import { Composer } from "./composer/composer.js";
+import { Header } from "./header.js";
+import { Chat } from "./state/chat.js";
+import { isPersistent } from "./state/store.js";
+
+/** @import { Answers } from "./state/answers.js" */
+/** @import { ConversationList } from "./sidebar/list.js" */
+/** @import { Action, Boot } from "./state/types.js" */
+/** @import { Transcript } from "./transcript/transcript.js" */
+
+const narrow = matchMedia("(max-width: 56rem)");
+const sidebar = part("#sidebar", HTMLElement);
+const sidebarButton = part("#side-switch", HTMLButtonElement);
+const scroller = part("#scroller", HTMLElement);
+
+/** @type {Boot} */
+const boot = JSON.parse(part("#main", HTMLElement).dataset.boot ?? "");
+const chat = new Chat(boot, importTranscript);
+const composer = new Composer(part("#composer", HTMLFormElement), chat, {
+  perform,
+  editLast: () => transcript?.editLast() ?? false,
+});
+new Header(chat, {
+  chooseModel,
+  setModel: (id) => {
+    setModel(id);
+    composer.focus();
+  },
+  fill: (prompt) => composer.fill(prompt),
+});
+/** @type {Transcript | null} */
+let transcript = null;
+/** @type {ConversationList | null} */
+let list = null;
+
+// Loading
+
+/** @returns {Promise<(answers: Answers) => void>} */
+async function importTranscript() {
+  const { Transcript } = await import("./transcript/transcript.js");
+  return (answers) => {
+    transcript = new Transcript(chat, answers, (name) => perform({ name: /** @type {Action["name"]} */ (name) }));
+  };
+}
+
+async function loadList() {
+  const { ConversationList } = await chat.load(() => import("./sidebar/list.js"));
+  list = new ConversationList(sidebar, chat, help);
+  await list.reload();
+}
+
+/** Load what is needed soon, while the page is idle. What asks and shows answers comes with the first letter. */
+async function loadRest() {
+  const { listenToShortcuts } = await chat.load(() => import("./shortcuts.js"));
+  listenToShortcuts({
+    search,
+    toggleSidebar: () => toggleSidebar(),
+    help,
+    newChat: () => chat.open(null),
+    chooseModel,
+    copyLast,
+    settings,
+    escape: escapePressed,
+    focusMessage: () => composer.focusText(),
+  });
+}
+
+// Commands
+
+/** @param {string} id */
+function setModel(id) {
+  chat.setModel(id);
+  announce(`Model: ${chat.modelName(id)}`);
+}
+
+async function chooseModel() {
+  const { pickModel } = await chat.load(() => import("./dialogs/picker.js"));
+  const id = await pickModel(boot.models, chat.current?.record.model ?? "");
+  if (id) setModel(id);
+}
+
+async function settings() {
+  const { showSettings } = await chat.load(() => import("./dialogs/settings.js"));
+  const { current } = chat;
+  if (current) showSettings(chat, current.record, () => chat.nextRequest(composer.content));
+}
+
+async function help() {
+  const { showHelp } = await chat.load(() => import("./dialogs/help.js"));
+  showHelp();
+}
+
+/** @param {boolean} [open] */
+function toggleSidebar(open) {
+  const { dataset } = document.body;
+  const shown = dataset.side ? dataset.side === "open" : !narrow.matches;
+  dataset.side = (open ?? !shown) ? "open" : "closed";
+  sidebarButton.setAttribute("aria-expanded", String(dataset.side === "open"));
+  if (dataset.side !== "open") {
+    if (sidebar.contains(document.activeElement)) sidebarButton.focus();
+    return;
+  }
+  const first = sidebar.querySelector("a, button, input");
+  if (first instanceof HTMLElement) first.focus();
+}
+
+function search() {
+  toggleSidebar(true);
+  const box = sidebar.querySelector('input[type="search"]');
+  if (box instanceof HTMLElement) box.focus();
+}
+
+function escapePressed() {
+  if (document.body.dataset.side === "open" && narrow.matches) toggleSidebar(false);
+  else chat.stop();
+}
+
+function copyLast() {
+  const last = chat.current?.path.findLast((message) => message.role === "assistant");
+  if (last) copyText(last.text);
+}
+
+/**
+ * Perform an action that a problem or a refusal offers.
+ *
+ * @param {Pick<Action, "name" | "model">} action
+ */
+function perform({ name, model }) {
+  /** @type {Record<Action["name"], () => void>} */
+  const actions = {
+    again: () => composer.submit(),
+    export: () => list?.exportAll(),
+    model: chooseModel,
+    new: () => chat.open(null),
+    reload: () => location.reload(),
+    signIn: () => location.assign(`/login?next=${location.pathname}`),
+    switchModel: () => model && setModel(model),
+  };
+  actions[name]?.();
+}
+
+// The page's address and the browser's history
+
+const idInAddress = () => /^\/c\/([\w-]+)$/.exec(location.pathname)?.[1] ?? null;
+
+chat.on("address", ({ path, push }) => {
+  if (push) history.pushState(null, "", path);
+  else if (path !== location.pathname) history.replaceState(null, "", path);
+});
+addEventListener("popstate", () => chat.open(idInAddress(), { push: false }));
+
+// What is left to listen to
+
+chat.on("opened", ({ keepFocus }) => {
+  if (!chat.current?.started) scroller.scrollTop = 0;
+  if (keepFocus) return;
+  if (narrow.matches) toggleSidebar(false);
+  composer.focus();
+});
+chat.on("modelNeeded", chooseModel);
+part("#settings", HTMLElement).addEventListener("click", settings);
+sidebarButton.addEventListener("click", () => toggleSidebar());
+part("#side-back", HTMLElement).addEventListener("click", () => toggleSidebar(false));
+
+async function start() {
+  await chat.readSettings();
+  await chat.open(idInAddress(), { push: false });
+  performance.mark("roxy-ready");
+  document.documentElement.dataset.ready = "";
+  if (!(await isPersistent())) {
+    chat.report({
+      text: "This browser does not store data for this page. Conversations are lost when the tab is closed.",
+    });
+  }
+  await loadList();
+  (window.requestIdleCallback ?? setTimeout)(() => loadRest());
+}
+
+start();

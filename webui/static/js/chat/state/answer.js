@@ -1,0 +1,270 @@
+// One answer under way: adds what the stream brings to its message, and saves that now and then.
+
+import { AnswerStream } from "../../shell/answer_stream.js";
+import { callJson } from "../../shell/api.js";
+import { put } from "./store.js";
+
+/** @import { Ending, QueuePlace } from "../../shell/answer_stream.js" */
+/** @import { ApiError } from "../../shell/api.js" */
+/** @import { Action, AnswerRecord, Phase, PlainError, Stats } from "./types.js" */
+
+/**
+ * What an Answer calls when it has changed.
+ *
+ * @typedef {object} AnswerListener
+ * @property {(answer: Answer) => void} phase
+ * @property {(answer: Answer) => void} text
+ * @property {(answer: Answer) => void} stats
+ * @property {(answer: Answer) => void} end
+ * @property {(error: unknown) => void} saveFailed
+ */
+
+const SAVE_MS = 1000;
+const STATS_MS = [0, 300, 1000, 3000];
+const LETTERS_PER_TOKEN = 4;
+
+/**
+ * Return the record of an answer that is about to be asked for.
+ *
+ * @param {string} id
+ * @param {string} job
+ * @param {string | null} parent
+ * @param {string} conversation
+ * @param {string} model
+ * @returns {AnswerRecord}
+ */
+export function newAnswer(id, job, parent, conversation, model) {
+  return {
+    id,
+    job,
+    parent,
+    conversation,
+    model,
+    role: "assistant",
+    text: "",
+    reasoning: "",
+    created: Date.now(),
+    seq: 0,
+    state: "open",
+    accepted: false,
+    error: null,
+    finish: null,
+    thinkingMs: null,
+    stats: null,
+  };
+}
+
+/** An answer that is being written. Its message's state is "open" until the end. */
+export class Answer {
+  #listener;
+  #stream;
+  /** @type {number | undefined} */
+  #saving;
+  /** @type {number | null} */
+  #firstText = null;
+  /** @type {number | null} */
+  #firstThought = null;
+  #letters = 0;
+
+  /**
+   * @param {AnswerRecord} message
+   * @param {AnswerListener} listener
+   */
+  constructor(message, listener) {
+    this.message = message;
+    /** @type {Phase} */
+    this.phase = { name: "sending", since: performance.now() };
+    this.#listener = listener;
+    this.#stream = new AnswerStream(message.job, this, message.seq);
+  }
+
+  /**
+   * Send the request, and return once the gateway has accepted it. Raises ApiError when it refuses.
+   *
+   * @param {object} request
+   */
+  async ask(request) {
+    const response = await this.#stream.ask(request);
+    this.message.job = this.#stream.job;
+    this.message.accepted = true;
+    this.#stream.follow(response);
+  }
+
+  /** Attach to an answer that another page or tab has asked for. */
+  attach() {
+    const accepted = this.message.accepted !== false;
+    this.phase.name = accepted ? "reconnecting" : "sending";
+    this.#stream.accepted = accepted;
+    this.#stream.follow(null);
+  }
+
+  /** Stop the answer at the visitor's request. */
+  stop() {
+    return this.#stream.stop();
+  }
+
+  /** Estimated speed in tokens per second; 0 while there is too little to estimate it from. */
+  get speed() {
+    const seconds = (performance.now() - (this.#firstText ?? performance.now())) / 1000;
+    return seconds > 0.5 ? this.#letters / LETTERS_PER_TOKEN / seconds : 0;
+  }
+
+  /**
+   * Note where the request is (see StreamListener).
+   *
+   * @param {Phase["name"]} name
+   * @param {QueuePlace} place
+   */
+  state(name, place) {
+    const same = name === this.phase.name;
+    this.phase = { name, ...place, since: same ? this.phase.since : performance.now() };
+    this.#listener.phase(this);
+  }
+
+  /**
+   * Add new text (see StreamListener).
+   *
+   * @param {string} text
+   * @param {string} reasoning
+   */
+  delta(text, reasoning) {
+    const { message } = this;
+    const now = performance.now();
+    if (reasoning) {
+      this.#firstThought ??= now;
+      message.reasoning += reasoning;
+      if (!message.text && this.phase.name !== "thinking") this.state("thinking", {});
+    }
+    if (text) {
+      if (this.#firstText === null) {
+        this.#firstText = now;
+        if (this.#firstThought !== null) message.thinkingMs = now - this.#firstThought;
+      }
+      if (this.phase.name !== "writing") this.state("writing", {});
+      message.text += text;
+      this.#letters += text.length;
+    }
+    message.seq = this.#stream.seq;
+    this.#listener.text(this);
+    this.#saving ??= setTimeout(() => this.#save(), SAVE_MS);
+  }
+
+  /**
+   * Complete the message (see StreamListener).
+   *
+   * @param {{ ending: Ending, error: ApiError | null }} end
+   */
+  end({ ending, error }) {
+    const { message } = this;
+    message.state = ending;
+    message.seq = this.#stream.seq;
+    message.finish = this.#stream.finish;
+    message.error = error && error.code !== "stopped" ? plainError(error) : null;
+    this.#save();
+    this.#listener.end(this);
+    this.#fetchStats();
+  }
+
+  async #save() {
+    clearTimeout(this.#saving);
+    this.#saving = undefined;
+    try {
+      await put("messages", this.message);
+    } catch (error) {
+      this.#listener.saveFailed(error);
+    }
+  }
+
+  /** Fetch what the answer used: the same numbers that the usage record has. */
+  async #fetchStats() {
+    for (const wait of STATS_MS) {
+      if (wait) await new Promise((resolve) => setTimeout(resolve, wait));
+      let job;
+      try {
+        job = await callJson(`jobs/${this.message.job}`);
+      } catch {
+        return;
+      }
+      if (job.state !== "done" || (job.duration_s === null && !job.usage)) continue;
+      this.message.stats = statsOf(job);
+      await this.#save();
+      this.#listener.stats(this);
+      return;
+    }
+  }
+}
+
+/**
+ * The parts of `GET /jobs/ID` that are shown.
+ *
+ * @typedef {object} JobStatus
+ * @property {Record<string, any> | null} usage
+ * @property {number | null} cost_microusd
+ * @property {number | null} ttft_s
+ * @property {number | null} duration_s
+ * @property {number | null} queued_s
+ * @property {number | null} tokens_per_s
+ */
+
+/**
+ * @param {JobStatus} job
+ * @returns {Stats}
+ */
+function statsOf({ usage, ...job }) {
+  return {
+    prompt: usage?.prompt_tokens ?? null,
+    completion: usage?.completion_tokens ?? null,
+    reasoning: usage?.reasoning_tokens ?? null,
+    estimated: usage?.estimated ?? false,
+    cost: job.cost_microusd,
+    ttft: job.ttft_s,
+    duration: job.duration_s,
+    queued: job.queued_s,
+    speed: job.tokens_per_s,
+  };
+}
+
+/**
+ * Messages of the API for clients with a key, in words for a visitor with a browser.
+ *
+ * @type {Record<number, string>}
+ */
+const MESSAGES = { 401: "You've been signed out." };
+
+/**
+ * Return an error as it is saved with a message.
+ *
+ * @param {ApiError} error
+ * @returns {PlainError}
+ */
+export const plainError = ({ message, code, status, retryAfter }) => ({
+  message: MESSAGES[status] ?? message,
+  code,
+  status,
+  retryAfter,
+});
+
+/** @type {Action} */
+export const RETRY = { name: "again", label: "Try again" };
+/** @type {Action} */
+const OTHER_MODEL = { name: "model", label: "Choose another model" };
+/** @type {Action} */
+const RELOAD = { name: "reload", label: "Reload the page" };
+/** @type {Record<string, Action | null>} */
+const ACTIONS = {
+  invalid_api_key: RELOAD,
+  xsrf_refused: RELOAD,
+  model_not_found: OTHER_MODEL,
+  model_not_allowed: OTHER_MODEL,
+  price_unknown: OTHER_MODEL,
+  no_upstream_configured: OTHER_MODEL,
+  request_too_large: { name: "new", label: "Start a new chat" },
+  insufficient_quota: null,
+};
+
+/**
+ * Return the action that helps against an error; null: there is none.
+ *
+ * @param {{ code: string }} error
+ */
+export const actionFor = ({ code }) => (code in ACTIONS ? ACTIONS[code] : RETRY);

@@ -1,0 +1,286 @@
+// The answers under way: asking for them, attaching to them, and what follows their end.
+
+import { ApiError, call, callJson } from "../../shell/api.js";
+import { Answer, actionFor, newAnswer, plainError } from "./answer.js";
+import { storedFiles } from "./conversation.js";
+import { buildRequest } from "./request.js";
+import { newId } from "./store.js";
+
+/** @import { Chat } from "./chat.js" */
+/** @import { Conversation } from "./conversation.js" */
+/** @import { AnswerRecord, Draft, FileRecord, Message, Question } from "./types.js" */
+
+/** Asks for answers in the conversations of a chat. Also the listener of each Answer. */
+export class Answers {
+  #chat;
+  /** @type {Map<string, Answer>} by the id of the message */
+  #running = new Map();
+  /** @type {Map<string, Conversation>} those with an answer under way, by their ids */
+  #conversations = new Map();
+
+  /** @param {Chat} chat */
+  constructor(chat) {
+    this.#chat = chat;
+  }
+
+  /** The ids of the messages that are being written. */
+  get ids() {
+    return new Set(this.#running.keys());
+  }
+
+  /** The ids of the conversations with an answer under way. */
+  get answering() {
+    return new Set([...this.#running.values()].map((answer) => answer.message.conversation));
+  }
+
+  /** The conversations that answers are, or were last, written in. */
+  get conversations() {
+    return [...this.#conversations.values()];
+  }
+
+  /**
+   * Return the answer that writes a message.
+   *
+   * @param {Message} message
+   */
+  of(message) {
+    return this.#running.get(message.id);
+  }
+
+  /**
+   * Return the answers of a conversation.
+   *
+   * @param {string} id
+   */
+  in(id) {
+    return [...this.#running.values()].filter((answer) => answer.message.conversation === id);
+  }
+
+  /**
+   * Attach to an answer that was asked for by an earlier page or another tab.
+   *
+   * @param {AnswerRecord} message
+   * @param {Conversation} conversation
+   */
+  attach(message, conversation) {
+    const answer = this.#add(message, conversation);
+    answer.attach();
+  }
+
+  /**
+   * @param {AnswerRecord} message
+   * @param {Conversation} conversation
+   */
+  #add(message, conversation) {
+    const answer = new Answer(message, this);
+    this.#running.set(message.id, answer);
+    this.#conversations.set(message.conversation, conversation);
+    return answer;
+  }
+
+  /**
+   * Ask a question below `parent`; when the gateway refuses, remove it and return what was typed. `draft`
+   * is the draft that it was sent from: it is cleared, unless it has changed, once the gateway has accepted.
+   *
+   * @param {Conversation} conversation
+   * @param {{ text: string, files: FileRecord[], parent: Message | undefined }} question
+   * @param {Draft | null} [draft]
+   */
+  async ask(conversation, { text, files, parent }, draft) {
+    const chat = this.#chat;
+    conversation.asking = true;
+    const isNew = !conversation.started;
+    const question = conversation.addQuestion(text, files, parent);
+    if (isNew) chat.addressChanged(conversation);
+    const error = await this.#request(conversation, question);
+    conversation.asking = false;
+    if (!error) {
+      if (conversation.record.draft === draft) chat.keep(conversation.clearDraft());
+      return;
+    }
+    await conversation.remove(question);
+    chat.notifyTabs(conversation.id);
+    if (isNew) chat.emit("removed", conversation.record);
+    if (conversation !== chat.current) {
+      if (!isNew) await conversation.enqueue(text, files, true); // offered when it is opened again
+      return;
+    }
+    if (isNew) chat.addressChanged(conversation);
+    chat.emit("returned", { text, files });
+    chat.showMessages();
+    this.#reportRefusal(error);
+  }
+
+  /**
+   * Ask for an answer to a question. Returns the error when the gateway refuses.
+   *
+   * @param {Conversation} conversation
+   * @param {Question} question
+   * @returns {Promise<ApiError | null>}
+   */
+  async #request(conversation, question) {
+    const chat = this.#chat;
+    const { record, tree } = conversation;
+    const message = newAnswer(newId("m_"), newId("chat-"), question.id, conversation.id, record.model);
+    tree.add(message, true);
+    const answer = this.#add(message, conversation);
+    if (conversation === chat.current) {
+      chat.showMessages();
+      chat.emit("asked", message);
+    }
+    await chat.save(conversation, question, message);
+    try {
+      const model = chat.models.get(message.model);
+      if (!model)
+        throw new ApiError(404, { message: `${message.model} is not available here.`, code: "model_not_found" });
+      await answer.ask(await buildRequest(record, tree.before(question), model));
+    } catch (error) {
+      if (message.state !== "open") return null; // it was stopped before the gateway accepted it
+      const refusal = error instanceof ApiError ? error : new ApiError(0, { message: String(error) });
+      this.#running.delete(message.id);
+      if (refusal.code === "unreachable") call(`jobs/${message.job}`, { method: "DELETE" }).catch(() => {});
+      await conversation.remove(message);
+      chat.notifyTabs(conversation.id);
+      if (conversation === chat.current) chat.showMessages();
+      return refusal;
+    }
+    this.updateVisitor();
+    await chat.save(conversation, message); // other tabs can attach to it from here on
+    return null;
+  }
+
+  /** @param {ApiError} error */
+  #reportRefusal(error) {
+    const { message, retryAfter, code } = plainError(error);
+    this.#chat.report({ text: message, wait: retryAfter, action: retryAfter ? null : actionFor({ code }) });
+    this.updateVisitor();
+  }
+
+  /**
+   * Ask the next message of the queue, unless another tab does.
+   *
+   * @param {Conversation} conversation
+   * @param {AnswerRecord} message the answer that has ended
+   */
+  async askNext(conversation, message) {
+    const next = await conversation.takeNext(message);
+    if (next) await this.ask(conversation, { ...next, parent: conversation.path.at(-1) });
+    else if (conversation === this.#chat.current) this.#chat.statusChanged();
+  }
+
+  /** True if another version can be asked for now. Reports what prevents it. */
+  canAsk() {
+    if (this.#mustWait()) return false;
+    if (!this.#chat.model) this.#chat.emit("modelNeeded", null);
+    return Boolean(this.#chat.model);
+  }
+
+  #mustWait() {
+    if (!this.#chat.running) return false;
+    this.#chat.report({ text: "Wait until the current answer is complete, or stop it first." });
+    return true;
+  }
+
+  /**
+   * Return a message of the open conversation with its other versions, oldest first.
+   *
+   * @param {Message} message
+   */
+  versions(message) {
+    return this.#chat.current?.tree.siblings(message) ?? [];
+  }
+
+  /**
+   * Show the version before (-1) or after (1) a message. Returns it, or undefined while that has to wait.
+   *
+   * @param {Message} message
+   * @param {-1 | 1} step
+   */
+  showVersion(message, step) {
+    const conversation = this.#chat.current;
+    const versions = this.versions(message);
+    const chosen = versions[versions.indexOf(message) + step];
+    if (!conversation || !chosen || this.#mustWait()) return undefined;
+    conversation.tree.choose(chosen);
+    this.#chat.showMessages();
+    this.#chat.keep(conversation.saveRecord());
+    return chosen;
+  }
+
+  /**
+   * Ask for another version of an answer in the open conversation.
+   *
+   * @param {AnswerRecord} message
+   */
+  async regenerate(message) {
+    const conversation = this.#chat.current;
+    const question = conversation?.tree.messages.get(message.parent ?? "");
+    if (!conversation || question?.role !== "user" || !this.canAsk()) return;
+    const error = await this.#request(conversation, question);
+    if (error) this.#reportRefusal(error);
+    else if (!message.text && message.state !== "done") {
+      await conversation.remove(message); // the earlier version has no text
+      if (conversation === this.#chat.current) this.#chat.showMessages();
+    }
+  }
+
+  /**
+   * Ask an edited question in the open conversation: it begins another branch.
+   *
+   * @param {Question} message
+   * @param {string} text
+   */
+  async askEdited(message, text) {
+    const conversation = this.#chat.current;
+    if (!conversation) return;
+    const parent = conversation.tree.messages.get(message.parent ?? "");
+    await this.ask(conversation, { text, files: await storedFiles(message.files), parent });
+  }
+
+  /** Fetch what is left of the visitor's limits. */
+  async updateVisitor() {
+    try {
+      this.#chat.setLimits(await callJson("key"));
+    } catch {
+      // The figures stay as they were; the next answer asks again.
+    }
+  }
+
+  // AnswerListener
+
+  /** @param {Answer} answer */
+  phase(answer) {
+    this.#chat.emit("phase", answer);
+  }
+
+  /** @param {Answer} answer */
+  text(answer) {
+    this.#chat.emit("text", answer);
+  }
+
+  /** @param {Answer} answer */
+  stats(answer) {
+    this.#chat.emit("stats", answer);
+    this.updateVisitor();
+  }
+
+  /** @param {unknown} error */
+  saveFailed(error) {
+    this.#chat.keep(Promise.reject(error));
+  }
+
+  /** @param {Answer} answer */
+  end(answer) {
+    const chat = this.#chat;
+    const { message } = answer;
+    const conversation = this.#conversations.get(message.conversation);
+    this.#running.delete(message.id);
+    this.#conversations.delete(message.conversation);
+    chat.notifyTabs(message.conversation);
+    chat.emit("end", answer);
+    chat.statusChanged();
+    if (!conversation) return;
+    chat.emit("record", conversation.record);
+    if (message.state === "done" && conversation.queue.length) this.askNext(conversation, message);
+  }
+}

@@ -1,0 +1,437 @@
+// The state of the chat page: the open conversation, the answers under way, the models and the visitor.
+// It knows no DOM: views call its methods and listen to its events.
+
+import { Conversation, storedFiles } from "./conversation.js";
+import { find, NoRoom, put } from "./store.js";
+
+/** @import { Answers } from "./answers.js" */
+/** @import { Turn } from "./request.js" */
+/**
+ * @import {
+ *   Boot, ChatEvents, ConversationRecord, EnterKey, FileRecord, Message,
+ *   Problem, QueuedMessage, Visitor,
+ * } from "./types.js"
+ */
+
+const LAST_MODEL = "roxy-model";
+
+/** The state, and the actions on it. */
+export class Chat {
+  /** @type {{ [E in keyof ChatEvents]?: ((value: ChatEvents[E]) => void)[] }} */
+  #listeners = {};
+  /** @type {Conversation | null} */
+  #current = null;
+  #opening = Symbol("open");
+  /** @type {Answers | null} */
+  #answers = null;
+  #tabs = new BroadcastChannel("roxy");
+  #importTranscript;
+
+  /**
+   * @param {Boot} boot
+   * @param {() => Promise<(answers: Answers) => void>} importTranscript imports what shows messages, and returns the
+   *   function that builds it; called before there are any
+   */
+  constructor(boot, importTranscript) {
+    this.models = new Map(boot.models.map((model) => [model.id, model]));
+    this.visitor = boot.visitor;
+    this.maxFileBytes = boot.max_file_bytes;
+    /** @type {EnterKey} */
+    this.enterKey = "auto";
+    this.#importTranscript = importTranscript;
+    this.#tabs.onmessage = (event) => this.#changedElsewhere(event.data);
+  }
+
+  // Events
+
+  /**
+   * Call `listener` at each event of a name.
+   *
+   * @template {keyof ChatEvents} E
+   * @param {E} name
+   * @param {(value: ChatEvents[E]) => void} listener
+   */
+  on(name, listener) {
+    /** @type {((value: ChatEvents[E]) => void)[]} */
+    const listeners = this.#listeners[name] ?? [];
+    listeners.push(listener);
+    Object.assign(this.#listeners, { [name]: listeners });
+  }
+
+  /**
+   * Call the listeners of an event.
+   *
+   * @template {keyof ChatEvents} E
+   * @param {E} name
+   * @param {ChatEvents[E]} value
+   */
+  emit(name, value) {
+    for (const listener of this.#listeners[name] ?? []) listener(value);
+  }
+
+  /** Emit that controls may have to change. */
+  statusChanged() {
+    this.emit("status", null);
+  }
+
+  /**
+   * Show a problem.
+   *
+   * @param {Problem} problem
+   */
+  report(problem) {
+    this.emit("problem", problem);
+  }
+
+  // What is open
+
+  /** The open conversation; null until the first one is open. */
+  get current() {
+    return this.#current;
+  }
+
+  /** The open conversation's model; undefined when it is not offered. */
+  get model() {
+    return this.models.get(this.#current?.record.model ?? "");
+  }
+
+  /** The answer under way in the open conversation. */
+  get running() {
+    return this.#current?.path.map((message) => this.#answers?.of(message)).find(Boolean);
+  }
+
+  /** The ids of the conversations with an answer under way. */
+  get answering() {
+    return this.#answers?.answering ?? new Set();
+  }
+
+  /** True if the visitor is the owner. */
+  get isOwner() {
+    return this.visitor.kind === "owner";
+  }
+
+  /**
+   * Return the name of a model, its id where it is not offered any more.
+   *
+   * @param {string} id
+   */
+  modelName(id) {
+    return this.models.get(id)?.name ?? id;
+  }
+
+  /**
+   * Open a conversation; null: a new one.
+   *
+   * @param {string | null} id
+   * @param {{ push?: boolean, keepFocus?: boolean }} [options] whether to add to the browser's history
+   */
+  async open(id, { push = true, keepFocus = false } = {}) {
+    this.emit("leaving", null);
+    const opening = Symbol("open");
+    this.#opening = opening;
+    const conversation = id ? await this.#find(id) : await Conversation.fresh(this.#firstModel());
+    const files = await storedFiles(conversation?.record.draft?.files);
+    if (this.#opening !== opening) return;
+    if (!conversation) {
+      await this.open(null, { push });
+      this.report({
+        text: "This conversation is not in this browser. Conversations are stored in the browser they were started in.",
+      });
+      return;
+    }
+    this.emit("leaving", null); // what was typed while the conversation was being read
+    this.#current = conversation;
+    this.emit("address", { path: id ? `/c/${id}` : "/", push });
+    this.showMessages();
+    this.emit("opened", { text: conversation.record.draft?.text ?? "", files, keepFocus });
+  }
+
+  /** @param {string} id */
+  async #find(id) {
+    const answers = await this.loadAnswers();
+    return answers.conversations.find((one) => one.id === id) ?? Conversation.read(id);
+  }
+
+  #firstModel() {
+    const models = [...this.models.values()];
+    const last = this.models.get(localStorage.getItem(LAST_MODEL) ?? "");
+    return (last?.available ? last : (models.find((model) => model.available) ?? models[0]))?.id ?? "";
+  }
+
+  /**
+   * Show the open conversation as it is now, attaching to its open answers. `elsewhere`: another tab has
+   * changed it and may be asking just now.
+   *
+   * @param {boolean} [elsewhere]
+   */
+  showMessages(elsewhere = false) {
+    const conversation = this.#current;
+    if (!conversation) return;
+    const { path } = conversation;
+    for (const message of path) {
+      if (message.role === "user" || message.state !== "open" || this.#answers?.of(message)) continue;
+      if (elsewhere && message.accepted === false) continue;
+      this.#answers?.attach(message, conversation);
+    }
+    this.emit("messages", path);
+    this.statusChanged();
+  }
+
+  /**
+   * Emit the address of a conversation that has been started, or taken back.
+   *
+   * @param {Conversation} conversation
+   */
+  addressChanged(conversation) {
+    if (conversation !== this.#current) return;
+    this.emit("address", { path: conversation.started ? `/c/${conversation.id}` : "/", push: false });
+  }
+
+  // Saving
+
+  /**
+   * Wait until something is saved, and report when it cannot be.
+   *
+   * @param {Promise<unknown>} saving
+   */
+  async keep(saving) {
+    try {
+      await saving;
+    } catch (error) {
+      const why =
+        error instanceof NoRoom
+          ? "The storage of this browser is full"
+          : "This browser does not store data for this page";
+      this.report({
+        text: `${why}. This conversation is not saved: export it, then delete old ones.`,
+        action: { name: "export", label: "Export conversations" },
+      });
+    }
+  }
+
+  /**
+   * Save a conversation and some of its messages.
+   *
+   * @param {Conversation} conversation
+   * @param {...Message} messages
+   */
+  async save(conversation, ...messages) {
+    await this.keep(conversation.save(...messages));
+    this.notifyTabs(conversation.id);
+    this.emit("record", conversation.record);
+  }
+
+  /**
+   * Return the record of a conversation that is open here or has an answer under way.
+   *
+   * @param {string} id
+   */
+  recordOf(id) {
+    return this.#live(id)?.record;
+  }
+
+  /** @param {string} id */
+  #live(id) {
+    return this.#current?.id === id ? this.#current : this.#answers?.conversations.find((one) => one.id === id);
+  }
+
+  /**
+   * Change a conversation's record: the one in use, where it is in use, so that no other change is lost.
+   *
+   * @param {string} id
+   * @param {Partial<ConversationRecord>} changes
+   */
+  async change(id, changes) {
+    const record = this.recordOf(id) ?? (await find("conversations", id));
+    if (!record) return;
+    Object.assign(record, changes);
+    await this.keep(put("conversations", record));
+    this.emit("record", record);
+    this.notifyTabs(id);
+    if (record.deleted) for (const answer of this.#answers?.in(id) ?? []) answer.stop();
+  }
+
+  /**
+   * Change settings of the open conversation.
+   *
+   * @param {Partial<ConversationRecord>} changes
+   */
+  changeSettings(changes) {
+    if (!this.#current) return;
+    Object.assign(this.#current.record, changes);
+    this.keep(this.#current.saveRecord());
+  }
+
+  /**
+   * Save the draft of the open conversation.
+   *
+   * @param {string} text
+   * @param {FileRecord[]} files
+   */
+  saveDraft(text, files) {
+    if (this.#current) this.keep(this.#current.saveDraft(text, files));
+  }
+
+  /**
+   * Save files that were attached to the draft.
+   *
+   * @param {FileRecord[]} files
+   */
+  saveFiles(files) {
+    if (this.#current) this.keep(this.#current.saveFiles(files));
+  }
+
+  /** Read the settings of the page. */
+  async readSettings() {
+    this.enterKey = (await find("settings", "enter"))?.value ?? "auto";
+  }
+
+  /**
+   * Set what the Enter key does.
+   *
+   * @param {EnterKey} value
+   */
+  setEnterKey(value) {
+    this.enterKey = value;
+    this.keep(put("settings", { id: "enter", value }));
+  }
+
+  // Other tabs
+
+  /**
+   * Tell the other tabs that a conversation has changed; null: several have.
+   *
+   * @param {string | null} id
+   */
+  notifyTabs(id) {
+    this.#tabs.postMessage({ id });
+  }
+
+  /** @param {{ id: string | null }} change */
+  async #changedElsewhere({ id }) {
+    const current = this.#current;
+    const open = new Set([current, ...(this.#answers?.conversations ?? [])]);
+    const changed = [...open].filter((one) => one?.started && (!id || id === one.id));
+    for (const one of changed) await one?.reload(this.#answers?.ids ?? new Set());
+    this.emit("records", null);
+    if (current !== this.#current || !changed.includes(current)) return;
+    if (current?.record.deleted) this.emit("deletedElsewhere", null);
+    else this.showMessages(true);
+  }
+
+  // Asking
+
+  /**
+   * Import a module. After an upgrade of the gateway those of this page are gone: that is reported.
+   *
+   * @template T
+   * @param {() => Promise<T>} importing
+   */
+  async load(importing) {
+    try {
+      return await importing();
+    } catch (error) {
+      const text = "Part of the page could not be loaded. The gateway may have been updated.";
+      this.report({ text, action: { name: "reload", label: "Reload" } });
+      throw error;
+    }
+  }
+
+  /** Load what asks for answers, and what shows them. */
+  async loadAnswers() {
+    if (this.#answers) return this.#answers;
+    const modules = () => Promise.all([import("./answers.js"), this.#importTranscript()]);
+    const [{ Answers }, build] = await this.load(modules);
+    if (!this.#answers) {
+      this.#answers = new Answers(this);
+      build(this.#answers);
+    }
+    return this.#answers;
+  }
+
+  /**
+   * Send a message; while an answer is under way it is queued.
+   *
+   * @param {string} text
+   * @param {FileRecord[]} files
+   */
+  async send(text, files) {
+    const conversation = this.#current;
+    if (!conversation) return;
+    if (this.running || conversation.asking) {
+      await conversation.enqueue(text, files);
+      this.statusChanged();
+      await this.keep(conversation.saveDraft("", []));
+      this.notifyTabs(conversation.id);
+      return;
+    }
+    const { draft } = conversation.record;
+    conversation.asking = true; // from here on: what is sent while modules load is queued
+    let answers;
+    try {
+      answers = await this.loadAnswers();
+    } catch {
+      conversation.asking = false;
+      this.emit("returned", { text, files });
+      return;
+    }
+    await answers.ask(conversation, { text, files, parent: conversation.path.at(-1) }, draft);
+  }
+
+  /**
+   * Take a message out of the open conversation's queue; undefined when another tab has taken it.
+   *
+   * @param {QueuedMessage} message
+   */
+  async dequeue(message) {
+    const conversation = this.#current;
+    const taken = await conversation?.dequeue(message);
+    if (conversation) this.notifyTabs(conversation.id);
+    this.statusChanged();
+    return taken;
+  }
+
+  /** Stop the answer under way in the open conversation. */
+  stop() {
+    this.running?.stop();
+  }
+
+  /**
+   * Return the request that would be sent next, with what is typed.
+   *
+   * @param {{ text: string, files: FileRecord[] } | null} typed
+   */
+  async nextRequest(typed) {
+    const { buildRequest } = await this.load(() => import("./request.js"));
+    const conversation = this.#current;
+    const model = this.model ?? [...this.models.values()][0];
+    if (!conversation || !model) return {};
+    const line = conversation.path.filter((message) => message.role === "user" || message.state !== "open");
+    /** @type {Turn[]} */
+    const turns = typed ? [...line, { role: "user", ...typed }] : line;
+    return buildRequest(conversation.record, turns, model);
+  }
+
+  // Model and visitor
+
+  /**
+   * Choose the model of the open conversation, and of those that are started later.
+   *
+   * @param {string} id
+   */
+  setModel(id) {
+    localStorage.setItem(LAST_MODEL, id);
+    this.changeSettings({ model: id });
+    this.statusChanged();
+  }
+
+  /**
+   * Set what is left of the visitor's limits.
+   *
+   * @param {Partial<Visitor>} limits
+   */
+  setLimits(limits) {
+    this.visitor = { ...this.visitor, ...limits };
+    this.emit("visitor", null);
+  }
+}

@@ -1,0 +1,441 @@
+// One conversation in this tab: its record, its tree of messages, its draft and its queue.
+
+import {
+  changeQueue,
+  erase,
+  eraseMessages,
+  find,
+  newConversation,
+  newId,
+  put,
+  putAll,
+  queueId,
+  within,
+} from "./store.js";
+
+/** @import { ConversationRecord, FileRecord, Message, Question, QueueRecord, QueuedMessage } from "./types.js" */
+
+const TITLE_LETTERS = 60;
+const LETTERS_PER_TOKEN = 4;
+const ROOT = "root";
+/** The setting that holds a conversation without messages while its draft is written. */
+const NEW = "new";
+
+/**
+ * Estimate how many tokens so many letters are.
+ *
+ * @param {number} letters
+ */
+export const tokensOf = (letters) => Math.ceil(letters / LETTERS_PER_TOKEN);
+
+/** The messages of one conversation as a tree. */
+export class Tree {
+  /**
+   * @param {ConversationRecord} record
+   * @param {Message[]} messages
+   */
+  constructor(record, messages) {
+    this.record = record;
+    /** @type {Map<string, Message>} */
+    this.messages = new Map();
+    /** @type {Map<string, string[]>} */
+    this.children = new Map([[ROOT, []]]);
+    /** @type {Map<string, string | undefined>} which sibling was shown before a message, by its id */
+    this.earlier = new Map();
+    for (const message of messages.sort((a, b) => a.created - b.created)) this.add(message);
+  }
+
+  /**
+   * Add a message; a `chosen` one is shown in place of its siblings.
+   *
+   * @param {Message} message
+   * @param {boolean} [chosen]
+   */
+  add(message, chosen = false) {
+    this.messages.set(message.id, message);
+    const parent = message.parent ?? ROOT;
+    const siblings = this.children.get(parent) ?? [];
+    this.children.set(parent, [...siblings, message.id]);
+    if (!chosen) return;
+    this.earlier.set(message.id, this.record.choices[parent]);
+    this.record.choices[parent] = message.id;
+  }
+
+  /**
+   * Remove a message without children; the sibling shown before it is shown again.
+   *
+   * @param {Message} message
+   */
+  remove(message) {
+    const parent = message.parent ?? ROOT;
+    this.messages.delete(message.id);
+    const siblings = this.children.get(parent) ?? [];
+    this.children.set(
+      parent,
+      siblings.filter((id) => id !== message.id),
+    );
+    if (this.record.choices[parent] !== message.id) return;
+    const earlier = this.earlier.get(message.id);
+    if (earlier && this.messages.has(earlier)) this.record.choices[parent] = earlier;
+    else delete this.record.choices[parent];
+  }
+
+  /**
+   * Return a message with its siblings, oldest first.
+   *
+   * @param {Message} message
+   */
+  siblings(message) {
+    return (this.children.get(message.parent ?? ROOT) ?? []).flatMap((id) => this.messages.get(id) ?? []);
+  }
+
+  /**
+   * Show a message in place of its siblings.
+   *
+   * @param {Message} message
+   */
+  choose(message) {
+    this.record.choices[message.parent ?? ROOT] = message.id;
+  }
+
+  /** Return the messages that are shown, from the first to the last. */
+  path() {
+    /** @type {Message[]} */
+    const shown = [];
+    let at = ROOT;
+    while (true) {
+      const ids = this.children.get(at) ?? [];
+      const chosen = this.record.choices[at];
+      const id = chosen && ids.includes(chosen) ? chosen : ids.at(-1);
+      const message = id && this.messages.get(id);
+      if (!message) return shown;
+      shown.push(message);
+      at = message.id;
+    }
+  }
+
+  /**
+   * Return the messages from the first down to this one.
+   *
+   * @param {Message} message
+   */
+  before(message) {
+    /** @type {Message[]} */
+    const line = [];
+    /** @type {Message | undefined} */
+    let at = message;
+    while (at) {
+      line.unshift(at);
+      at = this.messages.get(at.parent ?? "");
+    }
+    return line;
+  }
+}
+
+/** A conversation that is open in this tab, or has an answer under way. */
+export class Conversation {
+  /**
+   * @param {ConversationRecord} record
+   * @param {Message[]} messages
+   * @param {QueuedMessage[]} [queue]
+   */
+  constructor(record, messages, queue = []) {
+    this.record = record;
+    this.tree = new Tree(record, messages);
+    /** Messages that wait for the end of the answer under way. */
+    this.queue = queue;
+    /** True from the sending of a message until the gateway has accepted or refused it. */
+    this.asking = false;
+  }
+
+  /**
+   * Read a conversation; null when this browser does not have it.
+   *
+   * @param {string} id
+   */
+  static async read(id) {
+    const record = await find("conversations", id);
+    if (!record || record.deleted) return null;
+    const queue = await find("settings", queueId(id));
+    const typed = recentlyTyped();
+    if (typed?.started && typed.id === id) record.draft = { files: [], ...record.draft, text: typed.text };
+    return new Conversation(record, await within("messages", id), queue?.messages);
+  }
+
+  /**
+   * Start a conversation, or continue one that has a draft only.
+   *
+   * @param {string} model
+   */
+  static async fresh(model) {
+    /** @type {ConversationRecord | undefined} */
+    const kept = (await find("settings", NEW))?.value;
+    const record = kept && !(await find("conversations", kept.id)) ? kept : newConversation(model);
+    const typed = recentlyTyped();
+    if (typed && !typed.started && !(await find("conversations", typed.id))) {
+      const files = kept?.id === typed.id ? (kept.draft?.files ?? []) : [];
+      Object.assign(record, { id: typed.id, draft: { text: typed.text, files } });
+    }
+    return new Conversation(record, []);
+  }
+
+  get id() {
+    return this.record.id;
+  }
+
+  /** True once it has a message. */
+  get started() {
+    return this.tree.messages.size > 0;
+  }
+
+  /** The messages that are shown. */
+  get path() {
+    return this.tree.path();
+  }
+
+  /**
+   * Add a question below `parent` and show it.
+   *
+   * @param {string} text
+   * @param {FileRecord[]} files
+   * @param {Message | undefined} parent
+   * @returns {Question}
+   */
+  addQuestion(text, files, parent) {
+    /** @type {Question} */
+    const question = {
+      id: newId("m_"),
+      conversation: this.id,
+      parent: parent?.id ?? null,
+      role: "user",
+      text,
+      files: withoutBlobs(files),
+      created: Date.now(),
+    };
+    if (!this.started) this.record.title = titleOf(text || files[0]?.name || "");
+    this.tree.add(question, true);
+    return question;
+  }
+
+  /**
+   * Remove a message here and from the database; a conversation without messages is deleted.
+   *
+   * @param {Message} message
+   */
+  async remove(message) {
+    this.tree.remove(message);
+    await eraseMessages(message.id);
+    if (this.started) return;
+    this.record.title = "";
+    const { draft } = this.record;
+    const files = await within("files", this.id);
+    await erase(this.id);
+    if (draft) await putAll({ settings: [{ id: NEW, value: this.record }], files });
+  }
+
+  /**
+   * Save the record and some of the messages.
+   *
+   * @param {...Message} messages
+   */
+  async save(...messages) {
+    this.record.updated = Date.now();
+    await putAll({ conversations: [this.record], messages });
+  }
+
+  /** Save the record alone. */
+  async saveRecord() {
+    if (this.started) await put("conversations", this.record);
+    else await put("settings", { id: NEW, value: this.record });
+  }
+
+  /**
+   * Save what is typed.
+   *
+   * @param {string} text
+   * @param {FileRecord[]} files
+   */
+  async saveDraft(text, files) {
+    this.record.draft = text || files.length ? { text, files: withoutBlobs(files) } : null;
+    rememberTyped({ id: this.id, started: this.started, text, at: Date.now() });
+    await this.saveRecord();
+  }
+
+  /** Delete the draft: the gateway has accepted its message. */
+  async clearDraft() {
+    this.record.draft = null;
+    rememberTyped(null);
+    await this.saveRecord();
+    const kept = (await find("settings", NEW))?.value;
+    if (kept?.id === this.id) await put("settings", { id: NEW, value: null });
+  }
+
+  /**
+   * Queue a message: behind the others, or `first`.
+   *
+   * @param {string} text
+   * @param {FileRecord[]} files
+   * @param {boolean} [first]
+   */
+  async enqueue(text, files, first = false) {
+    const message = { id: newId("w_"), text, files };
+    await this.#changeQueue(({ messages }) => void (first ? messages.unshift(message) : messages.push(message)));
+  }
+
+  /**
+   * Take a queued message; undefined when another tab has taken it.
+   *
+   * @param {QueuedMessage} message
+   */
+  dequeue({ id }) {
+    return this.#changeQueue(({ messages }) => {
+      const at = messages.findIndex((message) => message.id === id);
+      return at < 0 ? undefined : messages.splice(at, 1)[0];
+    });
+  }
+
+  /**
+   * Take the message whose turn it is after an answer; of all tabs only the first gets it.
+   *
+   * @param {Message} answer
+   */
+  takeNext(answer) {
+    return this.#changeQueue((record) => {
+      if (record.served === answer.id) return undefined;
+      record.served = answer.id;
+      return record.messages.shift();
+    });
+  }
+
+  /**
+   * @template T
+   * @param {(record: QueueRecord) => T} edit
+   */
+  async #changeQueue(edit) {
+    const known = this.queue;
+    /** @returns {QueueRecord} */
+    const initial = () => ({ id: queueId(this.id), messages: [...known], served: null });
+    /** @param {QueueRecord} record */
+    const edited = (record) => {
+      const returned = edit(record);
+      this.queue = [...record.messages];
+      return returned;
+    };
+    try {
+      return await changeQueue(initial(), edited);
+    } catch {
+      return edited(initial()); // nothing can be saved, so no other tab has it
+    }
+  }
+
+  /**
+   * Save files that were attached.
+   *
+   * @param {FileRecord[]} files
+   */
+  async saveFiles(files) {
+    await put("files", ...files.map((file) => ({ ...file, conversation: this.id })));
+  }
+
+  /**
+   * Read what another tab has written. Messages in `live` are newer here than in the database.
+   *
+   * @param {Set<string>} live ids of messages
+   */
+  async reload(live) {
+    const record = await find("conversations", this.id);
+    if (!record) return;
+    const queue = await find("settings", queueId(this.id));
+    const stored = await within("messages", this.id);
+    // No await from here on: a message sent meanwhile would be lost.
+    this.queue = queue?.messages ?? [];
+    const here = this.tree.messages;
+    const messages = stored.map((message) => {
+      const known = here.get(message.id);
+      return known && (live.has(message.id) || JSON.stringify(known) === JSON.stringify(message)) ? known : message;
+    });
+    // A question and its answer may not be in the database yet.
+    const read = new Set(messages.map((message) => message.id));
+    for (const id of live) {
+      const answer = here.get(id);
+      for (const message of answer ? this.tree.before(answer) : []) {
+        if (read.has(message.id)) continue;
+        messages.push(message);
+        read.add(message.id);
+      }
+    }
+    Object.assign(this.record, record, { draft: this.record.draft });
+    this.tree = new Tree(this.record, messages);
+  }
+
+  /** Return how many tokens of the context the shown messages take, counted where known, else estimated. */
+  usedTokens() {
+    const { path } = this;
+    const counts = path.map((message) => {
+      const stats = message.role === "assistant" ? message.stats : null;
+      return stats && stats.prompt !== null ? stats.prompt + (stats.completion ?? 0) : null;
+    });
+    const last = counts.findLastIndex((count) => count !== null);
+    return path.slice(last + 1).reduce((sum, message) => sum + tokensOf(message.text.length), counts[last] ?? 0);
+  }
+
+  /** Return the cost of all answers, in micro-dollars. */
+  cost() {
+    let sum = 0;
+    for (const message of this.tree.messages.values()) {
+      if (message.role === "assistant") sum += message.stats?.cost ?? 0;
+    }
+    return sum;
+  }
+}
+
+/**
+ * Return files with their contents; those that are gone are left out.
+ *
+ * @param {FileRecord[] | undefined} files
+ */
+export async function storedFiles(files = []) {
+  const found = await Promise.all(files.map((file) => find("files", file.id)));
+  return found.flatMap((file) => file ?? []);
+}
+
+/**
+ * @param {FileRecord[]} files
+ * @returns {FileRecord[]}
+ */
+const withoutBlobs = (files) => files.map(({ blob, ...file }) => file);
+
+/** @param {string} words */
+function titleOf(words) {
+  const title = words.replace(/\s+/g, " ").trim();
+  return title.length > TITLE_LETTERS ? `${title.slice(0, TITLE_LETTERS).trimEnd()}…` : title;
+}
+
+/**
+ * What was typed last in this tab. A page that follows another at once may read the database before the
+ * other page's last draft has been committed; the session storage has it already.
+ */
+const LAST_TYPED = "roxy-words";
+const RECENT_MS = 10_000;
+
+/** @typedef {{ id: string, started: boolean, text: string, at: number }} Typed */
+
+/** @param {Typed | null} typed */
+function rememberTyped(typed) {
+  try {
+    if (typed) sessionStorage.setItem(LAST_TYPED, JSON.stringify(typed));
+    else sessionStorage.removeItem(LAST_TYPED);
+  } catch {
+    // No session storage, or no room in it: the database has the draft in a moment.
+  }
+}
+
+/** @returns {Typed | null} */
+function recentlyTyped() {
+  try {
+    const typed = JSON.parse(sessionStorage.getItem(LAST_TYPED) ?? "null");
+    return typed && Date.now() - typed.at < RECENT_MS ? typed : null;
+  } catch {
+    return null;
+  }
+}

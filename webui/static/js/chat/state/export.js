@@ -1,0 +1,87 @@
+// Export of conversations: JSON with everything, which `import.js` reads, and Markdown for reading.
+
+import { Tree } from "./conversation.js";
+import { dataUrl } from "./request.js";
+import { all, find, within } from "./store.js";
+
+/** @import { ConversationRecord } from "./types.js" */
+
+export const FORMAT = "roxy-conversations";
+export const VERSION = 1;
+
+/**
+ * Return conversations with their messages, branches and files.
+ *
+ * @param {ConversationRecord[]} conversations
+ */
+export async function gather(conversations) {
+  const gathered = [];
+  for (const { id } of conversations) {
+    const one = await find("conversations", id);
+    if (!one) continue;
+    const messages = await within("messages", id);
+    const files = [];
+    for (const { blob, ...file } of await within("files", id)) {
+      if (blob) files.push({ ...file, data: await dataUrl(blob) });
+    }
+    const { draft, deleted, ...kept } = one;
+    gathered.push({ ...kept, messages, files });
+  }
+  return { format: FORMAT, version: VERSION, exported: new Date().toISOString(), conversations: gathered };
+}
+
+/**
+ * Return the shown messages of a conversation as Markdown.
+ *
+ * @param {ConversationRecord} conversation
+ * @param {(id: string) => string} modelName
+ */
+export async function asMarkdown(conversation, modelName) {
+  const tree = new Tree(conversation, await within("messages", conversation.id));
+  const parts = [`# ${conversation.title || "Conversation"}`];
+  if (conversation.system) parts.push(`**System prompt**\n\n${conversation.system}`);
+  for (const message of tree.path()) {
+    const files = message.role === "user" ? (message.files ?? []) : [];
+    const attached = files.map((file) => `*Attached: ${file.name}*`);
+    const who = message.role === "user" ? "You" : modelName(message.model);
+    parts.push([`## ${who}`, ...attached, message.text].filter(Boolean).join("\n\n"));
+  }
+  return `${parts.join("\n\n")}\n`;
+}
+
+/**
+ * Offer text as a download.
+ *
+ * @param {string} name
+ * @param {string} text
+ * @param {string} type
+ */
+export function download(name, text, type) {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/**
+ * Return a file name made of a title.
+ *
+ * @param {string} title
+ * @param {string} end
+ */
+export function fileName(title, end) {
+  const name = (title || "conversation").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "");
+  return `${name.slice(0, 60) || "conversation"}.${end}`;
+}
+
+/** Return the text of every conversation, for the search. */
+export async function allTexts() {
+  /** @type {Map<string, string>} */
+  const texts = new Map();
+  for (const message of await all("messages")) {
+    texts.set(message.conversation, `${texts.get(message.conversation) ?? ""}${message.text}\n`);
+  }
+  return new Map([...texts].map(([id, text]) => [id, { text, lower: text.toLowerCase() }]));
+}

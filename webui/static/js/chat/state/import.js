@@ -1,0 +1,224 @@
+// Import of exported conversations. Nothing is saved before the whole file has been checked, and records
+// are built here: only values of the expected kind get into them.
+
+import { newAnswer } from "./answer.js";
+import { FORMAT, VERSION } from "./export.js";
+import { all, newConversation, newId, putAll } from "./store.js";
+
+/** @import { AnswerRecord, ConversationRecord, FileRecord, Message, PlainError, Stats } from "./types.js" */
+
+/**
+ * An object read from a file.
+ *
+ * @typedef {Record<string, unknown>} Given
+ */
+
+/** @type {AnswerRecord["state"][]} */
+const STATES = ["open", "done", "stopped", "failed", "interrupted"];
+/** @type {FileRecord["kind"][]} */
+const KINDS = ["image", "text", "other"];
+
+/**
+ * @param {unknown} value
+ * @returns {value is Given}
+ */
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+
+/**
+ * @param {unknown} value
+ * @returns {unknown[]}
+ */
+const listOf = (value) => (Array.isArray(value) ? value : []);
+
+/** @param {unknown} value */
+const textOf = (value) => (typeof value === "string" ? value : "");
+
+/**
+ * @param {unknown} value
+ * @returns {number | null}
+ */
+const numberOf = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
+
+/**
+ * Import an export, all or nothing. Raises Error with a message for the visitor.
+ *
+ * @param {string} text
+ */
+export async function importText(text) {
+  /** @type {unknown} */
+  let file;
+  try {
+    file = JSON.parse(text);
+  } catch {
+    throw new Error("This file is not JSON.");
+  }
+  if (!isObject(file) || file.format !== FORMAT || !Array.isArray(file.conversations)) {
+    throw new Error("This is not an export of Roxy's conversations.");
+  }
+  if ((numberOf(file.version) ?? Infinity) > VERSION) throw new Error("This export is from a newer version of Roxy.");
+  const here = new Set((await all("conversations")).map((one) => one.id));
+  const made = file.conversations.map((one) => new Importer(one, here).records());
+  await putAll({
+    conversations: made.map((one) => one.conversation),
+    messages: made.flatMap((one) => one.messages),
+    files: made.flatMap((one) => one.files),
+  });
+}
+
+/** One conversation of a file; where it is in the browser already it becomes a copy with new ids. */
+class Importer {
+  #given;
+  #messages;
+  #isCopy;
+  #id;
+  /** @type {Map<string, string>} new ids by the file's */
+  #ids = new Map();
+
+  /**
+   * @param {unknown} given
+   * @param {Set<string>} here the ids of the conversations in the browser
+   */
+  constructor(given, here) {
+    if (!isObject(given) || !Array.isArray(given.messages)) throw damaged("A conversation");
+    this.#given = given;
+    this.#messages = given.messages;
+    this.#isCopy = here.has(textOf(given.id));
+    this.#id = this.#idFor(given.id, "c_");
+  }
+
+  /** Return the records of the conversation. */
+  records() {
+    const given = this.#given;
+    const choices = Object.entries(isObject(given.choices) ? given.choices : {}).map(([at, chosen]) => [
+      at === "root" ? at : this.#idFor(at, "m_"),
+      this.#idFor(chosen, "m_"),
+    ]);
+    const created = numberOf(given.created) ?? Date.now();
+    /** @type {ConversationRecord} */
+    const conversation = {
+      ...newConversation(textOf(given.model)),
+      id: this.#id,
+      title: textOf(given.title),
+      created,
+      updated: numberOf(given.updated) ?? created,
+      pinned: given.pinned === true,
+      system: textOf(given.system),
+      parameters: isObject(given.parameters) ? given.parameters : {},
+      choices: Object.fromEntries(choices),
+    };
+    const messages = this.#messages.map((one) => this.#message(one));
+    const files = listOf(given.files).map((one) => {
+      const { data, type } = isObject(one) ? one : {};
+      return { ...this.#file(one), conversation: this.#id, blob: blobOf(textOf(data), textOf(type)) };
+    });
+    return { conversation, messages, files };
+  }
+
+  /**
+   * @param {unknown} id
+   * @param {string} prefix of a new id
+   */
+  #idFor(id, prefix) {
+    if (typeof id !== "string" || !/^[\w-]{1,64}$/.test(id)) throw damaged("An id");
+    if (!this.#isCopy) return id;
+    const copy = this.#ids.get(id) ?? newId(prefix);
+    this.#ids.set(id, copy);
+    return copy;
+  }
+
+  /**
+   * @param {unknown} given
+   * @returns {Message}
+   */
+  #message(given) {
+    if (!isObject(given) || typeof given.text !== "string") throw damaged("A message");
+    const id = this.#idFor(given.id, "m_");
+    const parent = given.parent === null || given.parent === undefined ? null : this.#idFor(given.parent, "m_");
+    const created = numberOf(given.created) ?? Date.now();
+    if (given.role === "assistant") return { ...this.#answer(given, id, parent), text: given.text, created };
+    if (given.role !== "user") throw damaged("A message");
+    const files = listOf(given.files).map((file) => this.#file(file));
+    return { id, conversation: this.#id, parent, role: "user", text: given.text, files, created };
+  }
+
+  /**
+   * @param {Given} given
+   * @param {string} id
+   * @param {string | null} parent
+   * @returns {AnswerRecord}
+   */
+  #answer(given, id, parent) {
+    const state = STATES.find((one) => one === given.state) ?? "done";
+    return {
+      ...newAnswer(id, textOf(given.job), parent, this.#id, textOf(given.model)),
+      reasoning: textOf(given.reasoning),
+      seq: numberOf(given.seq) ?? 0,
+      state,
+      accepted: true,
+      error: isObject(given.error) || state === "failed" ? errorOf(given.error) : null,
+      finish: typeof given.finish === "string" ? given.finish : null,
+      thinkingMs: numberOf(given.thinkingMs),
+      stats: isObject(given.stats) ? statsOf(given.stats) : null,
+    };
+  }
+
+  /**
+   * @param {unknown} given
+   * @returns {FileRecord}
+   */
+  #file(given) {
+    if (!isObject(given) || typeof given.name !== "string") throw damaged("A file");
+    const kind = KINDS.find((one) => one === given.kind) ?? "other";
+    const id = this.#idFor(given.id, "f_");
+    return { id, name: given.name, type: textOf(given.type), size: numberOf(given.size) ?? 0, kind };
+  }
+}
+
+/** @param {string} what */
+const damaged = (what) => new Error(`${what} in this file is damaged.`);
+
+/**
+ * @param {unknown} given
+ * @returns {PlainError}
+ */
+function errorOf(given) {
+  const { message, code, status, retryAfter } = isObject(given) ? given : {};
+  return {
+    message: typeof message === "string" ? message : "The answer failed.",
+    code: textOf(code),
+    status: numberOf(status) ?? 0,
+    retryAfter: numberOf(retryAfter),
+  };
+}
+
+/**
+ * @param {Given} given
+ * @returns {Stats}
+ */
+const statsOf = (given) => ({
+  prompt: numberOf(given.prompt),
+  completion: numberOf(given.completion),
+  reasoning: numberOf(given.reasoning),
+  estimated: given.estimated === true,
+  cost: numberOf(given.cost),
+  ttft: numberOf(given.ttft),
+  duration: numberOf(given.duration),
+  queued: numberOf(given.queued),
+  speed: numberOf(given.speed),
+});
+
+/**
+ * Return the blob of a data URL; the page's policy forbids `fetch` to read those.
+ *
+ * @param {string} data
+ * @param {string} type
+ */
+function blobOf(data, type) {
+  let letters;
+  try {
+    letters = atob(data.slice(data.indexOf(",") + 1));
+  } catch {
+    throw damaged("A file");
+  }
+  return new Blob([Uint8Array.from(letters, (letter) => letter.charCodeAt(0))], { type });
+}

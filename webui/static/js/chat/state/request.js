@@ -1,0 +1,96 @@
+// From a conversation to the body of a chat request.
+
+import { find } from "./store.js";
+
+/** @import { ConversationRecord, FileRecord, Model } from "./types.js" */
+
+/**
+ * A message, as far as a request needs it.
+ *
+ * @typedef {{ role: "user" | "assistant", text: string, files?: FileRecord[] }} Turn
+ */
+
+/** @typedef {{ type: "text", text: string } | { type: "image_url", image_url: { url: string } }} Part */
+
+/**
+ * Return the request for the answer that follows the last of `turns`. What the model cannot take is named
+ * in place of being sent.
+ *
+ * @param {ConversationRecord} record
+ * @param {Turn[]} turns
+ * @param {Model} model
+ */
+export async function buildRequest(record, turns, model) {
+  /** @type {{ role: string, content: string | Part[] }[]} */
+  const messages = [];
+  if (record.system.trim()) messages.push({ role: "system", content: record.system });
+  for (const turn of turns) {
+    if (turn.role === "user") messages.push({ role: "user", content: await contentOf(turn, model) });
+    else if (turn.text) messages.push({ role: "assistant", content: turn.text });
+  }
+  return {
+    model: model.id,
+    messages,
+    stream: true,
+    stream_options: { include_usage: true },
+    ...setParameters(record.parameters),
+  };
+}
+
+/** @param {Record<string, unknown> | undefined} parameters */
+function setParameters(parameters) {
+  return Object.fromEntries(Object.entries(parameters ?? {}).filter(([, value]) => value !== null && value !== ""));
+}
+
+/**
+ * @param {Turn} turn
+ * @param {Model} model
+ */
+async function contentOf({ text, files }, model) {
+  if (!files?.length) return text;
+  /** @type {Part[]} */
+  const parts = [];
+  for (const file of files) parts.push(await partOf(file, model));
+  if (text) parts.push({ type: "text", text });
+  return parts;
+}
+
+/**
+ * @param {FileRecord} file
+ * @param {Model} model
+ * @returns {Promise<Part>}
+ */
+async function partOf(file, model) {
+  const blob = file.blob ?? (await find("files", file.id))?.blob;
+  if (!blob) return note(`The file “${file.name}” is not in this browser any more.`);
+  if (file.kind === "text") {
+    const text = await blob.text();
+    const fence = "`".repeat(Math.max(3, ...[...text.matchAll(/`{3,}/g)].map((found) => found[0].length + 1)));
+    return { type: "text", text: `File “${file.name}”:\n\n${fence}\n${text}\n${fence}` };
+  }
+  if (file.kind === "image" && model.modalities.input.includes("image")) {
+    return { type: "image_url", image_url: { url: await dataUrl(blob) } };
+  }
+  return note(`The user attached “${file.name}” (${file.type}, ${file.size} bytes), which cannot be read here.`);
+}
+
+/**
+ * @param {string} text
+ * @returns {Part}
+ */
+const note = (text) => ({ type: "text", text: `[${text}]` });
+
+/**
+ * Return a blob as a data URL.
+ *
+ * @param {Blob} blob
+ * @returns {Promise<string>}
+ */
+export function dataUrl(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(String(reader.result));
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
+}

@@ -1,0 +1,222 @@
+// What travels between the parts of the chat page, as types. No code: nothing loads this module.
+
+/** @import { QueuePlace, StreamState } from "../../shell/answer_stream.js" */
+/** @import { Answer } from "./answer.js" */
+
+// Records of the browser's database
+
+/**
+ * @typedef {object} FileRecord
+ * @property {string} id
+ * @property {string} name
+ * @property {string} type
+ * @property {number} size
+ * @property {"image" | "text" | "other"} kind
+ * @property {Blob} [blob] messages and drafts name files without their contents
+ * @property {string} [conversation]
+ */
+
+/**
+ * What is typed and not sent.
+ *
+ * @typedef {{ text: string, files: FileRecord[] }} Draft
+ */
+
+/**
+ * `choices`: which child of a message is shown, by the message's id; without a choice the newest.
+ *
+ * @typedef {object} ConversationRecord
+ * @property {string} id
+ * @property {string} title
+ * @property {number} created
+ * @property {number} updated
+ * @property {boolean} pinned
+ * @property {string} model
+ * @property {string} system
+ * @property {Record<string, unknown>} parameters
+ * @property {Record<string, string>} choices
+ * @property {Draft | null} draft
+ * @property {number | null} deleted
+ */
+
+/**
+ * @typedef {object} Question
+ * @property {"user"} role
+ * @property {string} id
+ * @property {string} conversation
+ * @property {string | null} parent
+ * @property {string} text
+ * @property {FileRecord[]} files
+ * @property {number} created
+ */
+
+/**
+ * An error as it is kept with a message. `retryAfter` is in seconds.
+ *
+ * @typedef {{ message: string, code: string, status: number, retryAfter: number | null }} PlainError
+ */
+
+/**
+ * What an answer used, as the gateway counted it: tokens, micro-dollars, seconds, tokens per second.
+ *
+ * @typedef {object} Stats
+ * @property {number | null} prompt
+ * @property {number | null} completion
+ * @property {number | null} reasoning
+ * @property {boolean} estimated
+ * @property {number | null} cost
+ * @property {number | null} ttft
+ * @property {number | null} duration
+ * @property {number | null} queued
+ * @property {number | null} speed
+ */
+
+/**
+ * `job` is the gateway's id of the request, `seq` the number of its events that were read. Before the
+ * answer is `accepted` the gateway may not know it.
+ *
+ * @typedef {object} AnswerRecord
+ * @property {"assistant"} role
+ * @property {string} id
+ * @property {string} job
+ * @property {string} conversation
+ * @property {string | null} parent
+ * @property {string} model
+ * @property {string} text
+ * @property {string} reasoning
+ * @property {number} created
+ * @property {number} seq
+ * @property {"open" | "done" | "stopped" | "failed" | "interrupted"} state
+ * @property {boolean} accepted
+ * @property {PlainError | null} error
+ * @property {string | null} finish
+ * @property {number | null} thinkingMs
+ * @property {Stats | null} stats
+ */
+
+/** @typedef {Question | AnswerRecord} Message */
+
+/** @typedef {{ id: string, text: string, files: FileRecord[] }} QueuedMessage */
+
+/**
+ * The messages of a conversation that wait for their turn; `served`: the answer after which the last one
+ * was taken.
+ *
+ * @typedef {{ id: string, messages: QueuedMessage[], served: string | null }} QueueRecord
+ */
+
+/**
+ * A record of the store "settings": `{ id, value }`, or the queue of a conversation.
+ *
+ * @typedef {{ id: string, value?: any, messages?: QueuedMessage[], served?: string | null }} SettingRecord
+ */
+
+/**
+ * The records of each store.
+ *
+ * @typedef {object} Records
+ * @property {ConversationRecord} conversations
+ * @property {Message} messages
+ * @property {FileRecord} files
+ * @property {SettingRecord} settings
+ */
+
+/** @typedef {keyof Records} StoreName */
+
+// Answers
+
+/**
+ * Where an answer is, and since when (`performance.now()`).
+ *
+ * @typedef {{ name: StreamState | "thinking" | "writing", since: number } & QueuePlace} Phase
+ */
+
+/**
+ * An action that the page offers, as a button with this label.
+ *
+ * @typedef {object} Action
+ * @property {"again" | "export" | "model" | "new" | "reload" | "signIn" | "switchModel"} name
+ * @property {string} label
+ * @property {string} [model] the model to switch to
+ */
+
+// The page
+
+/**
+ * A model of the catalog, as the page gets it (see `describe_card` in Python). Prices are in dollars per
+ * million tokens.
+ *
+ * @typedef {object} Model
+ * @property {string} id
+ * @property {string} name
+ * @property {string} description
+ * @property {string} owned_by
+ * @property {number} context_window
+ * @property {number} max_output_tokens
+ * @property {boolean} available
+ * @property {boolean} demo
+ * @property {{ input: string[], output: string[] }} modalities
+ * @property {{ prompt: number, completion: number } | null} prices
+ * @property {{ mark: string, words: string, about: string } | null} health
+ */
+
+/** @typedef {{ limit: number, remaining: number }} Quota */
+
+/**
+ * What is left of a visitor's limits; null: the limit is not set.
+ *
+ * @typedef {object} Remaining
+ * @property {Quota | null} [requests] per minute
+ * @property {Quota | null} [requests_day]
+ * @property {{ limit_microusd: number, spent_microusd: number } | null} [budget]
+ */
+
+/**
+ * Who uses the page; "nobody": sign-in is required.
+ *
+ * @typedef {object} Visitor
+ * @property {"owner" | "key" | "guest" | "nobody"} kind
+ * @property {string} name
+ * @property {Remaining | null} remaining
+ */
+
+/**
+ * What the server puts into the page.
+ *
+ * @typedef {{ models: Model[], visitor: Visitor, max_file_bytes: number }} Boot
+ */
+
+/**
+ * Something the visitor has to know. With `wait` seconds nothing can be sent until they have passed.
+ *
+ * @typedef {{ text: string, wait?: number | null, action?: Action | null }} Problem
+ */
+
+/** @typedef {"auto" | "send" | "newline"} EnterKey */
+
+/**
+ * The events, and what listeners get.
+ *
+ * @typedef {object} ChatEvents
+ * @property {null} leaving the open conversation is about to be replaced
+ * @property {{ path: string, push: boolean }} address the page's address has changed
+ * @property {{ text: string, files: FileRecord[], keepFocus: boolean }} opened another conversation is open, with
+ *   this draft
+ * @property {Message[]} messages the open conversation's shown messages have changed
+ * @property {null} status answers under way, the model, the queue or the totals have changed
+ * @property {AnswerRecord} asked the open conversation has a new answer
+ * @property {Answer} phase
+ * @property {Answer} text
+ * @property {Answer} stats
+ * @property {Answer} end
+ * @property {ConversationRecord} record a conversation's record has changed
+ * @property {ConversationRecord} removed a conversation is gone
+ * @property {null} records another tab has changed conversations
+ * @property {null} deletedElsewhere another tab has deleted the open conversation
+ * @property {null} visitor
+ * @property {{ text: string, files: FileRecord[] }} returned a message could not be sent
+ * @property {Problem} problem
+ * @property {null} modelNeeded the open conversation's model is not offered any more
+ */
+
+export {};

@@ -1,0 +1,297 @@
+// One turn of the conversation on the page: a question or an answer, with what stands below it.
+
+import { count, el, icon, iconButton, money, plural, seconds } from "../../shell/page.js";
+import { Blocks } from "../markdown/blocks.js";
+import { explain, paceWords, phaseWords } from "./words.js";
+
+/** @import { Answer } from "../state/answer.js" */
+/** @import { Answers } from "../state/answers.js" */
+/** @import { Chat } from "../state/chat.js" */
+/** @import { AnswerRecord, FileRecord, Message, Question, Stats } from "../state/types.js" */
+
+/** Answers shorter than this have no meaningful speed. */
+const SHORT_S = 0.2;
+
+/** @typedef {"usage" | "versions" | "buttons"} FootPart */
+
+/**
+ * What can stand below a turn, in this order.
+ *
+ * @type {FootPart[]}
+ */
+const PARTS = ["usage", "versions", "buttons"];
+
+/** What questions and answers have in common. */
+class Row {
+  /** @type {{ [P in FootPart]?: { key: string, node: Element | null } }} */
+  #parts = {};
+
+  /**
+   * @param {Message} message
+   * @param {Chat} chat
+   * @param {Answers} answers
+   * @param {string} label
+   * @param {string} heading
+   */
+  constructor(message, chat, answers, label, heading) {
+    this.id = message.id;
+    this.chat = chat;
+    this.answers = answers;
+    this.root = el(
+      "article",
+      { class: `turn ${message.role}`, "aria-label": label, "data-id": message.id },
+      el("h2", { class: "unseen" }, heading),
+    );
+    this.foot = el("footer");
+  }
+
+  /**
+   * Show a part of the foot; it is replaced only when `key` differs, so that a button about to be pressed
+   * stays where it is. A null key shows none.
+   *
+   * @param {FootPart} name
+   * @param {string | null} key
+   * @param {() => Element} make
+   */
+  showPart(name, key, make) {
+    const shown = this.#parts[name];
+    if (shown ? shown.key === key : key === null) return;
+    shown?.node?.remove();
+    delete this.#parts[name];
+    if (key === null) return;
+    const node = make();
+    this.#parts[name] = { key, node };
+    const later = PARTS.slice(PARTS.indexOf(name) + 1);
+    const next = later.map((other) => this.#parts[other]?.node).find(Boolean);
+    this.foot.insertBefore(node, next ?? null);
+  }
+
+  /**
+   * Show which of its versions a message is, where there are several.
+   *
+   * @param {Message} message
+   */
+  showVersions(message) {
+    const versions = this.answers.versions(message);
+    const isOpen = message.role === "assistant" && message.state === "open";
+    const at = versions.indexOf(message) + 1;
+    const key = !isOpen && versions.length > 1 ? `${at} / ${versions.length}` : null;
+    this.showPart("versions", key, () =>
+      el(
+        "span",
+        { class: "versions", role: "group", "aria-label": "Versions" },
+        iconButton("chevron-left", "Previous version", { "data-act": "previous", disabled: at === 1 }),
+        el("span", {}, key),
+        iconButton("chevron-right", "Next version", { "data-act": "next", disabled: at === versions.length }),
+      ),
+    );
+  }
+}
+
+/** @param {...HTMLElement} buttons */
+const buttonGroup = (...buttons) => el("span", { class: "acts" }, ...buttons);
+
+/** A question: its files and its text. */
+export class QuestionRow extends Row {
+  /**
+   * @param {Question} message
+   * @param {Chat} chat
+   * @param {Answers} answers
+   */
+  constructor(message, chat, answers) {
+    super(message, chat, answers, "You", "You said");
+    this.message = message;
+    if (message.files?.length) this.#showFiles(message.files);
+    if (message.text) this.root.append(el("div", { class: "said", dir: "auto" }, message.text));
+    this.root.append(this.foot);
+    this.refresh();
+  }
+
+  /** @param {FileRecord[]} files */
+  async #showFiles(files) {
+    const box = el("div", { class: "files" });
+    this.root.append(box);
+    const { storedCard } = await this.chat.load(() => import("../composer/files.js"));
+    box.append(...files.map(storedCard));
+  }
+
+  /** Show what stands below the text. */
+  refresh() {
+    this.showPart("buttons", "", () =>
+      buttonGroup(
+        iconButton("copy", "Copy message", { "data-act": "copy" }),
+        iconButton("pencil", "Edit message", { "data-act": "edit" }),
+      ),
+    );
+    this.refreshVersions();
+  }
+
+  /** Show which version it is; others may have come or gone. */
+  refreshVersions() {
+    this.showVersions(this.message);
+  }
+}
+
+/** An answer: where it is, its reasoning, its text, how it ended and what it used. */
+export class AnswerRow extends Row {
+  #body = el("div", { class: "md" });
+  #blocks = new Blocks(this.#body);
+  /** @type {HTMLDetailsElement | null} */
+  #thoughts = null;
+  /** @type {HTMLElement | null} */
+  #phase = null;
+  /** @type {HTMLElement | null} */
+  #problem = null;
+  #problemKey = "null";
+
+  /**
+   * @param {AnswerRecord} message
+   * @param {Chat} chat
+   * @param {Answers} answers
+   */
+  constructor(message, chat, answers) {
+    super(message, chat, answers, "Assistant", "The answer");
+    this.message = message;
+    this.root.append(this.#body);
+    if (message.state === "open") this.#showPhaseText("Sending");
+    else this.paint(true);
+    this.root.append(this.foot);
+    this.refresh();
+  }
+
+  /**
+   * Show the text as it is now; the last time it is `final`.
+   *
+   * @param {boolean} [final]
+   */
+  paint(final = false) {
+    const { message } = this;
+    if (message.reasoning) this.#paintThoughts(final);
+    if (final) this.#blocks.finish(message.text);
+    else this.#blocks.update(message.text);
+  }
+
+  /** @param {boolean} final */
+  #paintThoughts(final) {
+    if (!this.#thoughts) {
+      const text = el("div", { class: "thought", dir: "auto" }, document.createTextNode(""));
+      this.#thoughts = el("details", { class: "thoughts" }, el("summary"), text);
+      this.#body.before(this.#thoughts);
+    }
+    const { thinkingMs, reasoning, text } = this.message;
+    const duration = thinkingMs ? ` for ${seconds(thinkingMs / 1000)}` : "";
+    const summary = this.#thoughts.querySelector("summary");
+    if (summary) summary.textContent = final || text ? `Thought${duration}` : "Reasoning so far";
+    const shown = this.#thoughts.lastElementChild?.firstChild;
+    if (shown instanceof Text) shown.appendData(reasoning.slice(shown.length));
+  }
+
+  /**
+   * Show where the answer is and since when.
+   *
+   * @param {Answer} answer
+   */
+  showPhase(answer) {
+    this.root.setAttribute("aria-busy", "true");
+    this.root.dataset.phase = answer.phase.name;
+    const since = (performance.now() - answer.phase.since) / 1000;
+    const time = since >= 1 ? ` · ${seconds(Math.floor(since)).replace(".0", "")}` : "";
+    const words = `${phaseWords(answer)}${paceWords(answer)}${time}`;
+    if (this.#phase?.textContent !== words) this.#showPhaseText(words);
+  }
+
+  /** @param {string} words "" removes the line: a long conversation has no elements without content */
+  #showPhaseText(words) {
+    if (!words) {
+      this.#phase?.remove();
+      this.#phase = null;
+      return;
+    }
+    if (!this.#phase) {
+      this.#phase = el("p", { class: "state" });
+      this.#body.after(this.#phase);
+    }
+    this.#phase.textContent = words;
+  }
+
+  /** Show what stands around the text: how it ended, usage, versions and buttons. */
+  refresh() {
+    const { message } = this;
+    const open = message.state === "open";
+    if (!open) {
+      this.root.removeAttribute("aria-busy");
+      delete this.root.dataset.phase;
+      this.#showPhaseText("");
+    }
+    this.#showProblem();
+    this.showPart("usage", open ? null : JSON.stringify(message.stats ?? {}), () => this.#usage());
+    this.showPart("buttons", open ? null : "", () =>
+      buttonGroup(
+        iconButton("copy", "Copy answer", { "data-act": "copy" }),
+        iconButton("refresh-cw", "Regenerate", { "data-act": "regenerate" }),
+      ),
+    );
+    this.refreshVersions();
+  }
+
+  /** Show which version it is; others may have come or gone. */
+  refreshVersions() {
+    this.showVersions(this.message);
+  }
+
+  #showProblem() {
+    const problem = explain(this.message);
+    const key = JSON.stringify(problem);
+    if (this.#problemKey === key) return;
+    this.#problemKey = key;
+    this.#problem?.remove();
+    this.#problem = null;
+    if (!problem) return;
+    const { action, tone, text } = problem;
+    const role = tone === "calm" ? "note" : "alert";
+    this.#problem = el(
+      "div",
+      { class: `problem ${tone}`, role },
+      icon(problem.icon ?? "circle-alert"),
+      el("p", {}, text),
+    );
+    if (action) {
+      this.#problem.append(el("button", { type: "button", class: "button", "data-act": action.name }, action.label));
+    }
+    this.foot.before(this.#problem);
+  }
+
+  #usage() {
+    const { message, chat } = this;
+    const model = chat.modelName(message.model);
+    if (!message.stats) return el("span", { class: "usage" }, model);
+    const parts = [[model, model], ...usageWords(message.stats)];
+    const full = parts.map(([, long]) => long).join(", ");
+    const inside = [
+      el("span", { "aria-hidden": "true" }, parts.map(([brief]) => brief).join(" · ")),
+      el("span", { class: "unseen" }, full),
+    ];
+    if (!chat.isOwner) return el("span", { class: "usage", title: full }, ...inside);
+    const href = `/requests/${encodeURIComponent(message.job)}`;
+    return el("a", { class: "usage", href, title: `${full}. Opens the request's record.` }, ...inside);
+  }
+}
+
+/**
+ * Return what an answer used, each figure in a short and a full form.
+ *
+ * @param {Stats} stats
+ */
+function usageWords({ prompt, completion, cost, ttft, duration, speed, estimated }) {
+  const about = estimated ? "≈ " : "";
+  /** @type {[string, string][]} */
+  const words = [];
+  if (prompt !== null) words.push([`${about}${count(prompt)} in`, `${about}${plural(prompt, "token")} in`]);
+  if (completion !== null) words.push([`${count(completion)} out`, `${plural(completion, "token")} out`]);
+  if (cost !== null) words.push([money(cost), `cost ${money(cost)}`]);
+  if (ttft !== null) words.push([seconds(ttft), `first token after ${seconds(ttft)}`]);
+  if (speed && (duration ?? 0) - (ttft ?? 0) > SHORT_S) {
+    words.push([`${Math.round(speed)} t/s`, `${Math.round(speed)} tokens per second`]);
+  }
+  return words;
+}

@@ -1,0 +1,214 @@
+// The turns of the open conversation. Rows are plain DOM: while an answer streams only its open end is
+// painted, at most once per frame, and nothing above it is touched.
+
+import { announce, closest, copyFrom, part } from "../../shell/page.js";
+import { Follower } from "./follower.js";
+import { AnswerRow, QuestionRow } from "./row.js";
+import { endWords, phaseWords } from "./words.js";
+
+/** @import { Answer } from "../state/answer.js" */
+/** @import { Answers } from "../state/answers.js" */
+/** @import { Chat } from "../state/chat.js" */
+/** @import { Message } from "../state/types.js" */
+
+const TICK_MS = 1000;
+/** Between two paintings of new text: faster is not readable, and the page stays responsive. */
+const PAINT_MS = 50;
+
+/** Shows the messages of a chat, and handles the buttons of their rows. */
+export class Transcript {
+  #chat;
+  #answers;
+  #perform;
+  #root = part("#transcript", HTMLElement);
+  #follower;
+  /** @type {Map<string, QuestionRow | AnswerRow>} by the id of the message */
+  #rows = new Map();
+  /** @type {Set<AnswerRow>} rows with text that is not painted yet */
+  #dirty = new Set();
+  /** @type {Map<AnswerRow, number>} timers that show how long a phase lasts */
+  #timers = new Map();
+  #paintPlanned = false;
+  #painted = 0;
+
+  /**
+   * @param {Chat} chat
+   * @param {Answers} answers
+   * @param {(name: string) => void} perform performs the action of a name (see Action)
+   */
+  constructor(chat, answers, perform) {
+    this.#chat = chat;
+    this.#answers = answers;
+    this.#perform = perform;
+    this.#follower = new Follower(part("#scroller", HTMLElement), this.#root, part("#jump", HTMLElement));
+    this.#root.addEventListener("click", (event) => this.#clicked(event));
+    chat.on("messages", (path) => this.#show(path));
+    chat.on("opened", () => chat.current?.started && this.#follower.toEnd());
+    chat.on("asked", () => this.#follower.toEnd());
+    chat.on("phase", (answer) => this.#phaseChanged(answer));
+    chat.on("text", (answer) => this.#textAdded(answer));
+    chat.on("stats", (answer) => this.#rows.get(answer.message.id)?.refresh());
+    chat.on("end", (answer) => this.#ended(answer));
+  }
+
+  /** Edit the last question in its row. Returns false where there is none, or an answer is under way. */
+  editLast() {
+    const row = [...this.#rows.values()].findLast((one) => one instanceof QuestionRow);
+    if (!(row instanceof QuestionRow) || this.#chat.running) return false;
+    this.#edit(row);
+    return true;
+  }
+
+  /**
+   * Show these messages; rows that are there already stay.
+   *
+   * @param {Message[]} path
+   */
+  #show(path) {
+    const wanted = new Set(path.map((message) => message.id));
+    for (const [id, row] of this.#rows) {
+      if (wanted.has(id)) continue;
+      row.root.remove();
+      this.#rows.delete(id);
+      if (row instanceof AnswerRow) this.#dirty.delete(row);
+    }
+    /** @type {Element | null} */
+    let before = null;
+    for (const message of path) {
+      /** @type {QuestionRow | AnswerRow} */
+      const row = this.#shownRow(message) ?? this.#newRow(message, before);
+      before = row.root;
+    }
+    for (const message of path) {
+      const answer = this.#answers.of(message);
+      if (!answer) continue;
+      this.#showPhase(answer);
+      this.#textAdded(answer);
+    }
+  }
+
+  /** @param {Message} message */
+  #shownRow(message) {
+    const row = this.#rows.get(message.id);
+    if (row?.message !== message) {
+      row?.root.remove(); // another tab has changed the message
+      return null;
+    }
+    row.refreshVersions();
+    return row;
+  }
+
+  /**
+   * @param {Message} message
+   * @param {Element | null} before
+   */
+  #newRow(message, before) {
+    const chat = this.#chat;
+    const answers = this.#answers;
+    const row =
+      message.role === "user" ? new QuestionRow(message, chat, answers) : new AnswerRow(message, chat, answers);
+    this.#rows.set(message.id, row);
+    if (before) before.after(row.root);
+    else this.#root.prepend(row.root);
+    return row;
+  }
+
+  /** @param {Answer} answer */
+  #answerRow(answer) {
+    const row = this.#rows.get(answer.message.id);
+    return row instanceof AnswerRow ? row : null;
+  }
+
+  /** @param {Answer} answer */
+  #phaseChanged(answer) {
+    this.#showPhase(answer);
+    if (answer.message.conversation !== this.#chat.current?.id) return;
+    announce(answer.phase.name === "writing" ? "Generating" : phaseWords(answer));
+  }
+
+  /** @param {Answer} answer */
+  #showPhase(answer) {
+    const row = this.#answerRow(answer);
+    if (!row) return;
+    row.showPhase(answer);
+    if (!this.#timers.has(row))
+      this.#timers.set(
+        row,
+        setInterval(() => row.showPhase(answer), TICK_MS),
+      );
+  }
+
+  /** @param {Answer} answer */
+  #textAdded(answer) {
+    const row = this.#answerRow(answer);
+    if (!row) return;
+    this.#dirty.add(row);
+    if (this.#paintPlanned) return;
+    this.#paintPlanned = true;
+    const early = this.#painted + PAINT_MS - performance.now();
+    if (early > 0) setTimeout(() => requestAnimationFrame(() => this.#paint()), early);
+    else requestAnimationFrame(() => this.#paint());
+  }
+
+  /** Paint new text; the follower then keeps the end in view. */
+  #paint() {
+    this.#paintPlanned = false;
+    this.#painted = performance.now();
+    for (const row of this.#dirty) row.paint();
+    this.#dirty.clear();
+  }
+
+  /** @param {Answer} answer */
+  #ended(answer) {
+    for (const [row, timer] of this.#timers) {
+      if (row.message !== answer.message) continue;
+      clearInterval(timer);
+      this.#timers.delete(row);
+    }
+    const row = this.#answerRow(answer);
+    if (row) {
+      this.#dirty.delete(row);
+      row.paint(true);
+      row.refresh();
+    }
+    if (answer.message.conversation === this.#chat.current?.id) announce(endWords(answer.message));
+  }
+
+  /** @param {Event} event */
+  #clicked(event) {
+    const button = closest(event, "button");
+    const act = button?.dataset.act;
+    const row = this.#rows.get(button?.closest("article")?.dataset.id ?? "");
+    if (!button || !act || !row) return;
+    const { message } = row;
+    if (act === "copy") copyFrom(button, message.text);
+    else if (act === "previous") this.#showVersion(message, -1);
+    else if (act === "next") this.#showVersion(message, 1);
+    else if (row instanceof QuestionRow) this.#edit(row);
+    else if (message.role === "assistant" && (act === "regenerate" || act === "again"))
+      this.#answers.regenerate(message);
+    else this.#perform(act);
+  }
+
+  /**
+   * Show another version; the focus stays on the buttons.
+   *
+   * @param {Message} message
+   * @param {-1 | 1} step
+   */
+  #showVersion(message, step) {
+    const chosen = this.#answers.showVersion(message, step);
+    const root = chosen && this.#rows.get(chosen.id)?.root;
+    if (!root) return;
+    const same = root.querySelector(`[data-act="${step === 1 ? "next" : "previous"}"]:enabled`);
+    const button = same ?? root.querySelector(".versions button:enabled");
+    if (button instanceof HTMLElement) button.focus();
+  }
+
+  /** @param {QuestionRow} row */
+  async #edit(row) {
+    if (!this.#answers.canAsk()) return;
+    const { editInPlace } = await this.#chat.load(() => import("./edit.js"));
+    editInPlace(row, (text) => this.#answers.askEdited(row.message, text));
+  }
+}

@@ -1,0 +1,298 @@
+// The documentation: one language and one model for all examples, copying, and running two of them.
+
+import { AnswerStream } from "../shell/answer_stream.js";
+import { ApiError, callJson, isAbort, xsrfHeader } from "../shell/api.js";
+
+/** @import { Ending, QueuePlace, StreamState } from "../shell/answer_stream.js" */
+import { announce, closest, copyFrom, count, money, part, seconds } from "../shell/page.js";
+
+const YEAR_S = 365 * 24 * 3600;
+const USED_MS = [0, 100, 300, 800, 2000];
+const choose = part("#choose", HTMLSelectElement);
+
+/**
+ * Return all elements that match.
+ *
+ * @param {string} selector
+ * @param {ParentNode} [root]
+ * @returns {HTMLElement[]}
+ */
+const all = (selector, root = document) =>
+  [...root.querySelectorAll(selector)].filter((node) => node instanceof HTMLElement);
+
+// Languages and models
+
+/**
+ * Keep a control at its place in the window while examples above it change their heights.
+ *
+ * @param {HTMLElement} node
+ * @param {() => void} change
+ */
+function inPlace(node, change) {
+  const before = node.getBoundingClientRect().top;
+  change();
+  window.scrollBy({ top: node.getBoundingClientRect().top - before, behavior: "instant" });
+}
+
+/** @type {NodeListOf<HTMLInputElement>} */
+const tabs = document.querySelectorAll('.tabs input[type="radio"]');
+for (const radio of tabs) {
+  radio.addEventListener("change", () => {
+    inPlace(radio, () => {
+      for (const other of tabs) if (other.value === radio.value) other.checked = true;
+    });
+    const secure = location.protocol === "https:" ? "; Secure" : "";
+    document.cookie = `roxy_language=${radio.value}; Path=/; Max-Age=${YEAR_S}; SameSite=Lax${secure}`;
+  });
+}
+
+function useModel() {
+  const seeing = choose.selectedOptions[0]?.hasAttribute("data-image");
+  for (const mark of all(`[data-model="any"]${seeing ? ', [data-model="image"]' : ""}`))
+    mark.textContent = choose.value;
+  const address = new URL(location.href);
+  address.searchParams.set("model", choose.value);
+  history.replaceState(null, "", address);
+}
+choose.addEventListener("change", useModel);
+part("button", HTMLButtonElement, choose.form ?? document).hidden = true;
+
+// Copying
+
+for (const button of all("[data-copy]")) {
+  button.hidden = false;
+  button.addEventListener("click", () =>
+    copyFrom(button, document.getElementById(button.dataset.copy ?? "")?.textContent ?? ""),
+  );
+}
+for (const button of all("[data-copy-example]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const shown = all("pre", button.closest(".example") ?? document).find((pre) => pre.checkVisibility());
+    copyFrom(button, shown?.textContent ?? "");
+  });
+}
+const copyPage = part("[data-copy-page]", HTMLAnchorElement);
+copyPage.addEventListener("click", async (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const answer = await fetch(`/docs.md?model=${encodeURIComponent(choose.value)}`).catch(() => null);
+  if (answer?.ok) copyFrom(copyPage, await answer.text());
+  else location.assign(copyPage.href);
+});
+
+// The table of contents follows the reading
+
+/** @type {Map<string, Element>} */
+const links = new Map();
+for (const link of document.querySelectorAll(".toc a")) links.set(link.getAttribute("href")?.slice(1) ?? "", link);
+const seen = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      for (const link of links.values()) link.removeAttribute("aria-current");
+      links.get(target.id)?.setAttribute("aria-current", "true");
+    }
+  },
+  { rootMargin: "-10% 0px -80% 0px" },
+);
+for (const section of all(".topic")) seen.observe(section);
+
+const fold = part(".toc-fold", HTMLDetailsElement);
+fold.addEventListener("click", (event) => {
+  if (closest(event, "a")) fold.open = false;
+});
+
+/** Open what an address leads to. */
+function openTarget() {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (target instanceof HTMLDetailsElement) target.open = true;
+}
+addEventListener("hashchange", openTarget);
+openTarget();
+
+// Running
+
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return `docs-${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
+/**
+ * Return what went wrong, and when to try again.
+ *
+ * @param {ApiError} error
+ */
+function errorWords(error) {
+  const code = error.code ? ` (${error.status ? `${error.status} ` : ""}${error.code})` : "";
+  const wait = error.retryAfter ? ` Try again in ${seconds(error.retryAfter)}.` : "";
+  return `${error.message}${code}${wait}`;
+}
+
+/**
+ * @param {StreamState} name
+ * @param {QueuePlace} place
+ */
+function stateWords(name, { position, waiting, wait = 0 }) {
+  switch (name) {
+    case "queued":
+      return `Position ${position} of ${waiting} in the queue${wait >= 1 ? `, about ${seconds(wait)}` : ""}`;
+    case "connecting":
+      return "Contacting the provider";
+    case "retrying":
+      return "The provider failed, trying another one";
+    default:
+      return "Connection lost, reconnecting";
+  }
+}
+
+/**
+ * Return what an answer used, as the server has counted it.
+ *
+ * @param {string} job
+ */
+async function usedWords(job) {
+  for (const wait of USED_MS) {
+    if (wait) await new Promise((resolve) => setTimeout(resolve, wait));
+    const status = await callJson(`jobs/${job}`).catch(() => null);
+    if (!status) break;
+    if (status.state !== "done" || status.duration_s === null) continue;
+    const { usage, cost_microusd: cost, ttft_s: ttft, tokens_per_s: speed } = status;
+    const words = [];
+    if (usage) words.push(`${count(usage.prompt_tokens ?? 0)} tokens in, ${count(usage.completion_tokens ?? 0)} out`);
+    if (cost !== null) words.push(money(cost));
+    if (ttft !== null) words.push(`first text after ${seconds(ttft)}`);
+    if (speed) words.push(`${Math.round(speed)} tokens/s`);
+    return words.join(" · ");
+  }
+  return "";
+}
+
+/** @type {Record<Ending, string>} */
+const END_WORDS = { done: "Complete", stopped: "Stopped", failed: "Failed", interrupted: "Interrupted" };
+
+/** The frame below an example that can be run. */
+class Runner {
+  #frame;
+  #words;
+  #answer;
+  #run;
+  #stop;
+  /** @type {AnswerStream | null} */
+  #stream = null;
+
+  /** @param {HTMLElement} frame */
+  constructor(frame) {
+    this.#frame = frame;
+    this.#words = part('[data-part="words"]', HTMLElement, frame);
+    this.#answer = part('[data-part="answer"]', HTMLElement, frame);
+    this.#run = part('[data-part="run"]', HTMLButtonElement, frame);
+    this.#stop = part('[data-part="stop"]', HTMLButtonElement, frame);
+    this.#run.addEventListener("click", () => this.#start());
+    this.#stop.addEventListener("click", () => this.#stream?.stop());
+    addEventListener("pagehide", () => this.#leave());
+  }
+
+  /**
+   * @param {string} words
+   * @param {boolean} [aloud] for screen readers too
+   */
+  #show(words, aloud = true) {
+    this.#words.textContent = words;
+    if (aloud) announce(words);
+  }
+
+  /** @param {boolean} busy */
+  #setBusy(busy) {
+    const focused = document.activeElement === (busy ? this.#run : this.#stop);
+    this.#run.hidden = busy;
+    this.#stop.hidden = !busy;
+    if (focused) (busy ? this.#stop : this.#run).focus();
+  }
+
+  async #start() {
+    this.#answer.hidden = false;
+    this.#answer.textContent = "";
+    this.#answer.classList.remove("failed");
+    this.#show("Sending");
+    if (this.#frame.dataset.run === "models") await this.#listModels();
+    else await this.#chat();
+  }
+
+  async #listModels() {
+    try {
+      const models = await callJson("models");
+      this.#answer.textContent = JSON.stringify(models, null, 2);
+      this.#show(`200: ${count(models.data.length)} models`);
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  async #chat() {
+    this.#setBusy(true);
+    const request = { model: choose.value, ...JSON.parse(this.#frame.dataset.request ?? "{}") };
+    const stream = new AnswerStream(newId(), this);
+    this.#stream = stream;
+    try {
+      await stream.follow(await stream.ask(request));
+    } catch (error) {
+      if (!isAbort(error)) this.#failed(error);
+    }
+  }
+
+  /** Stop the answer when the page is left, with a call that outlives the page: it cannot be read later. */
+  #leave() {
+    if (this.#stop.hidden) return;
+    const options = { method: "DELETE", keepalive: true, headers: xsrfHeader() };
+    fetch(`/api/v1/jobs/${this.#stream?.job}`, options).catch(() => {});
+  }
+
+  /** @param {unknown} error */
+  #failed(error) {
+    const problem = error instanceof ApiError ? error : new ApiError(0, { message: String(error) });
+    this.#answer.classList.add("failed");
+    this.#answer.textContent = errorWords(problem);
+    this.#show(problem.status ? `Refused with ${problem.status}` : "Failed");
+    this.#setBusy(false);
+  }
+
+  // StreamListener
+
+  /**
+   * @param {StreamState} name
+   * @param {QueuePlace} place
+   */
+  state(name, place) {
+    this.#show(stateWords(name, place));
+  }
+
+  /** @param {string} text */
+  delta(text) {
+    const answer = this.#answer;
+    if (answer.textContent === "") this.#show("Writing");
+    const atEnd = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 40;
+    answer.append(text);
+    if (atEnd) answer.scrollTop = answer.scrollHeight;
+  }
+
+  /** @param {{ ending: Ending, error: ApiError | null }} end */
+  async end({ ending, error }) {
+    this.#setBusy(false);
+    const stream = this.#stream;
+    if (error && (ending === "failed" || ending === "interrupted")) {
+      this.#answer.append(`${this.#answer.textContent ? "\n\n" : ""}${errorWords(error)}`);
+      this.#answer.classList.add("failed");
+    }
+    const words = END_WORDS[ending];
+    this.#show(words);
+    const used = await usedWords(stream?.job ?? "");
+    if (used && stream === this.#stream && this.#stop.hidden) this.#show(`${words} · ${used}`, false);
+  }
+}
+
+for (const frame of all("[data-run]")) {
+  frame.hidden = false;
+  if (frame.querySelector('[data-part="run"]')) new Runner(frame);
+}
+document.documentElement.dataset.ready = "";

@@ -1,0 +1,85 @@
+// Calls of the gateway's API with the token of the page's session, and errors as exceptions.
+
+const API = "/api/v1/";
+
+/** Return the header that shows that a call comes from a page of this gateway. */
+export const xsrfHeader = () => ({
+  "X-Roxy-Xsrf": document.querySelector('meta[name="roxy-xsrf"]')?.getAttribute("content") ?? "",
+});
+
+/**
+ * The `error` object of an API answer.
+ *
+ * @typedef {{ message?: string, code?: string, type?: string }} ErrorBody
+ */
+
+/** An answer other than success. `retryAfter` is in seconds, null where the gateway gave none. */
+export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {ErrorBody} error
+   * @param {number | null} [retryAfter]
+   */
+  constructor(status, error, retryAfter = null) {
+    super(error.message ?? `The gateway answered with ${status}.`);
+    this.status = status;
+    this.code = error.code ?? error.type ?? "";
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** The gateway could not be reached. */
+export class Unreachable extends ApiError {
+  constructor() {
+    super(0, { message: "The gateway cannot be reached.", code: "unreachable" });
+  }
+}
+
+/** @param {Response} response */
+async function refusal(response) {
+  const body = await response.json().catch(() => ({}));
+  const wait = Number.parseFloat(response.headers.get("Retry-After") ?? "");
+  return new ApiError(response.status, body.error ?? {}, Number.isFinite(wait) ? wait : null);
+}
+
+/**
+ * Call the API. Raises ApiError for a refusal, Unreachable without an answer, and the AbortError of `signal`.
+ *
+ * @typedef {object} CallOptions
+ * @property {string} [method]
+ * @property {string} [body]
+ * @property {Record<string, string>} [headers]
+ * @property {AbortSignal} [signal]
+ *
+ * @param {string} path
+ * @param {CallOptions} [options]
+ */
+export async function call(path, { method = "GET", body, headers, signal } = {}) {
+  /** @type {Record<string, string>} */
+  const sent = { ...xsrfHeader(), ...headers };
+  if (body !== undefined) sent["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(API + path, { method, headers: sent, body, signal, cache: "no-store" });
+  } catch (error) {
+    if (isAbort(error)) throw error;
+    throw new Unreachable();
+  }
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+/**
+ * Call the API and return the JSON of its answer.
+ *
+ * @param {string} path
+ * @param {CallOptions} [options]
+ */
+export const callJson = async (path, options) => (await call(path, options)).json();
+
+/**
+ * True if an exception only says that a call was aborted.
+ *
+ * @param {unknown} error
+ */
+export const isAbort = (error) => error instanceof DOMException && error.name === "AbortError";

@@ -1,0 +1,63 @@
+"""Format the cells of the table on the usage page."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from server.store.rows import UsageDay
+from webui.shell.figures import NONE, count, duration, plural
+from webui.usage.usage_table import RankedRow
+from workers.money import exactly, rounded
+
+
+class Cells(NamedTuple):
+    """What a row, or the whole table, used. `estimated` says how many requests were estimated."""
+
+    requests: str
+    failed: str
+    estimated: str
+    tokens_in: str
+    tokens_out: str
+    cost: str
+    exact_cost: str
+    unpriced: str
+    mean_ttft: str
+    mean_duration: str
+
+
+class RowCells(NamedTuple):
+    """A row: its name and what it used; `note` is the state of a key."""
+
+    name: str
+    note: str
+    href: str
+    cells: Cells
+    value: int
+    share: str
+
+
+def row_cells(row: RankedRow) -> RowCells:
+    """Return the cells of a row."""
+    return RowCells(row.name, row.note, row.href, cells_of(row.sums), row.value, row.share)
+
+
+def cells_of(sums: UsageDay) -> Cells:
+    """Return sums as text."""
+    estimated, unpriced = sums.estimated_requests, sums.unpriced_requests
+    mark = "≈ " if estimated else ""
+    return Cells(
+        requests=count(sums.requests),
+        failed=count(sums.failed),
+        estimated=f"{plural(estimated, 'request')} estimated" if estimated else "",
+        tokens_in=mark + count(sums.prompt_tokens),
+        tokens_out=mark + count(sums.completion_tokens),
+        cost=rounded(sums.cost_microusd),
+        exact_cost=exactly(sums.cost_microusd),
+        unpriced=f"+ {count(unpriced)} unpriced" if unpriced else "",
+        mean_ttft=_duration(sums.mean_ttft_ms),
+        mean_duration=_duration(sums.mean_duration_ms),
+    )
+
+
+def _duration(ms: int | None) -> str:
+    return NONE if ms is None else duration(ms)
