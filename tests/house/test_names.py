@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from house import guards, names
-from house.guards import Module
+from house.guards import ROOT, Module
 
 Guard = Callable[[Module], Iterator[str]]
 
@@ -53,6 +53,16 @@ def test_the_product_and_the_tests_speak_plainly() -> None:
         if not module.name.startswith("tests.house."):  # their samples hold the phrases
             faults += names.old_voice(module)
     assert not faults, "\n".join(faults)
+
+
+def test_pages_and_documents_speak_plainly() -> None:
+    found: list[str] = []
+    for pattern in ("webui/templates/**/*.html", "docs/*.md", "*.md"):
+        for path in sorted(ROOT.glob(pattern)):
+            found += names.old_page_text(str(path.relative_to(ROOT)), path.read_text())
+    for path in sorted((ROOT / "webui" / "static").rglob("*.js")):
+        found += names.old_script_text(str(path.relative_to(ROOT)), path.read_text())
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(
