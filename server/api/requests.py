@@ -36,7 +36,7 @@ class RequestsHandler(BaseHandler):
         self.reply_json(RequestPage(object="list", data=rows, before=page.before))
 
     def _number(self, name: str, most: int) -> int | None:
-        return read_number(name, self.get_query_argument(name, ""), most)
+        return read_number(name, self.get_query_argument(name, None), most)
 
 
 class RequestHandler(BaseHandler):

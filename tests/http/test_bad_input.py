@@ -30,6 +30,7 @@ from support.inputs.bad_requests import (
     CHAT_BODIES,
     KEY_BODIES,
     KEY_CHANGES,
+    ODD_NUMBERS,
     ROTATIONS,
     UNKNOWN_MODELS,
     USAGE_QUERIES,
@@ -195,6 +196,20 @@ async def test_a_bad_query_is_refused_naming_the_parameter(gate: Gate) -> None:
         assert case[1] is None or error["param"] == case[1]
 
     await every(USAGE_QUERIES, check)
+
+
+async def test_an_odd_number_in_a_query_of_the_request_log_is_a_400(gate: Gate) -> None:
+    async def check(case: tuple[str, str]) -> None:
+        name, number = case
+        query = f"/api/v1/requests?{name}={number}"
+        error = (await gate.refuses(request("GET", query))).error
+        assert (error["type"], error["param"]) == ("invalid_request_error", name)
+        for page in ("requests", "keys") if name == "before" else ():
+            path = f"/{page}?{'page' if page == 'keys' else name}={number}"
+            answer = await gate.refuses(request("GET", path, None, "Accept: text/html"))
+            assert b"<h1>400</h1>" in answer.body
+
+    await every(itertools.product(("before", "limit"), ODD_NUMBERS), check)
 
 
 async def test_a_query_that_nobody_asked_for_is_ignored(gate: Gate) -> None:

@@ -52,7 +52,7 @@ class KeysPageHandler(PageHandler):
         keys = services.keys.list()[::-1]
         listed = [key for key in keys if (key.status == "revoked") == (shown == "revoked")]
         pages = max(1, -(-len(listed) // PER_PAGE))
-        page = read_number("page", self.get_query_argument("page", ""), pages) or 1
+        page = read_number("page", self.get_query_argument("page", None), pages) or 1
         days = key_rows.last_days(now)
         uses = key_rows.add_up_by_key(await services.store.usage_by(days[0], days[-1]))
         part = listed[(page - 1) * PER_PAGE : page * PER_PAGE]

@@ -18,7 +18,7 @@ from webui.shell.pages import PageHandler
 from workers.errors import InvalidRequest, NotFound
 
 ROWS_SHOWN = 50
-PARAMETERS = ("key", "model", "status", "before")
+FILTERS = ("key", "model", "status")
 
 
 class RequestsPageHandler(PageHandler):
@@ -29,13 +29,13 @@ class RequestsPageHandler(PageHandler):
 
     async def get(self) -> None:
         """Show one page of the list; all filters are in the URL."""
-        refuse_unknown(self.request.query_arguments, PARAMETERS)
-        wanted = {name: self.get_query_argument(name, "") for name in PARAMETERS}
+        refuse_unknown(self.request.query_arguments, (*FILTERS, "before"))
+        wanted = {name: self.get_query_argument(name, "") for name in FILTERS}
         people = People(self.services.keys.list())
         people.check(wanted["key"])
         if wanted["status"] and wanted["status"] not in ENDINGS:
             raise InvalidRequest(f"'status' must be one of {', '.join(ENDINGS)}.", param="status")
-        before = read_number("before", wanted.pop("before"), LARGEST)
+        before = read_number("before", self.get_query_argument("before", None), LARGEST)
         page = await self.services.store.usage_rows(
             key_id=wanted["key"] or None,
             model=wanted["model"] or None,

@@ -452,6 +452,39 @@ ROTATIONS: tuple[tuple[bytes, str | None], ...] = (
     (b'{"grace":1}', "grace"),
 )
 
+ODD_NUMBERS = (
+    "",
+    "0",
+    "00",
+    "-1",
+    "%2B1",
+    "1.0",
+    "1.5",
+    "1e3",
+    "0x10",
+    "1_000",
+    "x",
+    "nan",
+    "inf",
+    "null",
+    "1%002",
+    "1%202",
+    "1,2",
+    "%D9%A3",  # an Arabic-Indic 3
+    "%EF%BC%93",  # a full-width 3
+    "%C2%B3",  # a superscript 3: isdigit() is true, int() raises
+    "%E2%91%A2",  # a circled 3
+    str(2**63 - 1),
+    str(2**63),
+    str(2**64),
+    "9" * 40,
+    "9" * 5000,
+    "0" * 19 + "9" * 40,
+    "0" * 20 + str(2**64),
+    "0" * 5000 + "1",
+)
+"""Values of `before` and `limit`, as they stand in a URL; none of them is a row's number."""
+
 USAGE_QUERIES: tuple[tuple[str, str | None], ...] = (
     ("start=x", "start"),
     ("start=2026-13-01", "start"),
