@@ -296,7 +296,7 @@ def media(kind: str, data: str) -> list[dict[str, Any]]:
         ({"messages": media("input_audio", "QUJD" * 500_000)}, 1000, 1040),
         ({"messages": media("file", "QUJD" * 500_000)}, 1000, 1040),
         ({"messages": media("file", "QUJD" * 100)}, 100, 140),
-        ({"messages": media("video_url", "QUJD" * 100_000)}, 1000, 1040),
+        ({"messages": media("video_url", "data:video/mp4;base64," + "QUJD" * 100_000)}, 1000, 1040),
     ],
 )
 def test_the_prompt_estimate_counts_text_by_bytes_and_pictures_by_piece(

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from workers.errors import InvalidRequest
+from workers.request.media_urls import check_urls
 
 MEDIA_TOKENS = 1000
 """Estimated tokens of a picture, and of any other medium with more than 4096 characters."""
@@ -219,6 +220,8 @@ def _check_parts(content: Raw, path: str, media: Media) -> Media:
                 size_bytes += len(source)
                 tokens += MEDIA_TOKENS
                 largest_bytes = max(largest_bytes, _decoded_bytes(source))
+    if any(part.type != "text" for part in parts):
+        check_urls(content, path)
     return Media(size_bytes, tokens, largest_bytes)
 
 
@@ -261,7 +264,7 @@ _RULES = {
     "messages[].content[].type": "a string, such as text or image_url",
     "messages[].content[].text": "a string",
     "messages[].content[].image_url": "an object with a 'url'",
-    "messages[].content[].image_url.url": "a string: an https URL or a data URL",
+    "messages[].content[].image_url.url": "an https, http or data URL",
     "messages[].tool_call_id": "a string: the id of the tool call that this message answers",
     "messages[].tool_calls": "a list of the tool calls that the model made",
     "messages[].tool_calls[].function.arguments": "a string that holds the arguments as JSON",
