@@ -26,6 +26,7 @@ from support.front_door import MODEL, OWNER, Door, front_door, parse_events, tex
 from support.schemas import validate_error
 from support.waiting import soon
 
+LARGE_PAGE = b"<html>" + b"x" * 100_000
 FAST = "[stream]\nfirst_content_timeout_s = 0.3\ngap_timeout_s = 0.3\nheartbeat_s = 0.05\n"
 
 
@@ -185,6 +186,31 @@ async def test_before_the_first_content_the_next_deployment_is_tried(
             assert (error["type"], error["code"]) == ("timeout", "upstream_timeout")
         else:
             assert "boom" not in body.decode() and "scripted" not in body.decode()
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "code"),
+    [
+        (refusal(429, LARGE_PAGE, {"retry-after": "7"}), 429, "rate_limit_exceeded"),
+        (refusal(400, LARGE_PAGE), 400, None),
+        (refusal(401, LARGE_PAGE), 502, "upstream_unavailable"),
+        (refusal(503, LARGE_PAGE, {"retry-after": "7"}), 502, "upstream_unavailable"),
+        (refusal(429, b"slow", {"retry-after": "7"}, end="cut"), 429, "rate_limit_exceeded"),
+        (refusal(400, b"no", end="reset"), 400, None),
+    ],
+)
+async def test_a_refusal_with_a_page_that_is_large_or_cut_keeps_its_status_and_its_wait(
+    upstream: FakeUpstream, door: Door, first: Answer, status: int, code: str | None
+) -> None:
+    upstream.plan(first, completion())
+    answer = await door.chat()
+    error = answer.json()["error"]
+    assert answer.status_code == status
+    assert answer.headers.get("retry-after") == first.headers.get("retry-after")
+    assert "x" * 100 not in answer.text
+    assert code is None or error["code"] == code
+    # The rest of the page must not be read as the answer to the next request.
+    assert (await door.chat()).status_code == 200
 
 
 async def test_a_deployment_nobody_listens_on_is_passed_over(

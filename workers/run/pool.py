@@ -178,7 +178,8 @@ class ModelPool:
         try:
             head = await exchange.head()
             if head.status >= 300:
-                page = await exchange.read(REFUSAL_BYTES) if head.status >= 400 else b""
+                # Of larger pages (a proxy's HTML, a request echoed back) the status still counts.
+                page = await exchange.read_beginning(REFUSAL_BYTES) if head.status >= 400 else b""
                 raise translator.refusal(head.status, head.headers, page)
             translator.check_head(head.status, head.headers)
             if job.request.stream:

@@ -139,6 +139,22 @@ class UpstreamExchange(AnswerReceiver):
             pieces.append(data)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    async def read_beginning(self, max_bytes: int) -> bytes:
+        """Wait for the body and return its first `max_bytes`; the rest is left unread.
+
+        A body that ends early, by a cut or a timeout, is returned as far as it came. Raises only
+        errors that are not the upstream's: the caller has stopped the exchange.
+        """
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while size < max_bytes and (data := await self.pull()):
+                pieces.append(data)
+                size += len(data)
+        except UpstreamError:
+            pass  # the status has come, and says more than the end of its page
+        return b"".join(pieces)[:max_bytes]
+
     def pause(self) -> None:
         """Stop reading from the upstream's socket; idempotent."""
         self._paused = True
