@@ -60,7 +60,10 @@ class FarDoor(Door):
 
 
 class Roxy:
-    """A process. `door` is there once it is ready; `err` and `out` are what it wrote so far."""
+    """A process. `door` is there once it is ready; `err` and `out` are what it wrote so far.
+
+    While `reading` is not set, its output is not read, so that its pipes fill up.
+    """
 
     door: FarDoor
 
@@ -68,6 +71,8 @@ class Roxy:
         self.process = process
         self.pid = process.pid
         self.served = ""
+        self.reading = asyncio.Event()
+        self.reading.set()
         self._err = bytearray()
         self._out = bytearray()
         self._said = asyncio.Condition()
@@ -122,6 +127,7 @@ class Roxy:
 
     async def aclose(self) -> None:
         """Kill it if it still runs."""
+        self.reading.set()
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
@@ -131,6 +137,7 @@ class Roxy:
     async def _read(self, stream: asyncio.StreamReader | None, into: bytearray) -> None:
         assert stream is not None
         while data := await stream.read(65536):
+            await self.reading.wait()
             into += data
             async with self._said:
                 self._said.notify_all()
