@@ -15,7 +15,7 @@ from typing import ClassVar
 import msgspec
 from tornado.web import HTTPError, RequestHandler
 
-from server.http.answer_head import answer_head
+from server.http.answer_head import NO_STORE, answer_head
 from server.http.request_id import client_request_id, new_request_id
 from server.http.request_lifecycle import RequestLifecycle, RequestState
 from server.identity.authentication import GUEST_LANE, Principal, presented_key
@@ -263,7 +263,7 @@ class BaseHandler(RequestHandler):
 
     def _write_whole(self, status: int, body: bytes, extra: dict[str, str] | None) -> None:
         assert self.request.connection is not None
-        headers = {"Content-Type": JSON, "Content-Length": str(len(body))}
+        headers = {"Content-Type": JSON, "Content-Length": str(len(body))} | NO_STORE
         if extra:
             headers |= extra
         head = self.answer_head(status, headers) + b"\r\n"

@@ -17,9 +17,6 @@ from server.shapes.key_object import (
     key_with_secret,
 )
 
-NO_STORE = {"Cache-Control": "no-store"}
-"""For answers with a secret: neither the browser nor a proxy may keep them."""
-
 
 class KeysHandler(BaseHandler):
     """All keys."""
@@ -40,7 +37,7 @@ class KeysHandler(BaseHandler):
             catalog_models=self.services.catalog.models,
         )
         key, secret = await self.services.keys.create(new)
-        self.reply_json(key_with_secret(key, secret), 201, NO_STORE)
+        self.reply_json(key_with_secret(key, secret), 201)
 
 
 class KeyHandler(BaseHandler):
@@ -71,7 +68,7 @@ class RotateHandler(BaseHandler):
     async def post(self, key_id: str) -> None:
         """Replace the secret; the old one stays valid for the `grace_s` seconds of the body."""
         key, secret = await self.services.keys.rotate(key_id, parse_rotation(self.take_body()))
-        self.reply_json(key_with_secret(key, secret, key.previous_until), headers=NO_STORE)
+        self.reply_json(key_with_secret(key, secret, key.previous_until))
 
 
 class OwnKeyHandler(BaseHandler):

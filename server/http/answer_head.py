@@ -23,14 +23,23 @@ STREAM_HEAD = (
 `no-transform` keeps proxies from compressing, and so buffering, the stream; nginx buffers an answer
 unless it carries `X-Accel-Buffering: no`.
 """
+NO_STORE = {"Cache-Control": "no-store"}
+"""For whole answers, which may hold secrets or prompts: no cache may store them.
+
+RFC 9111, section 5.2.2.5. Event streams carry the `Cache-Control` of `STREAM_HEAD` instead.
+"""
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
 @lru_cache(maxsize=128)
 def _status_line(status: int) -> bytes:
-    """Return the status line and the header that every answer carries."""
+    """Return the status line and the headers that every answer carries."""
     reason = responses.get(status, "Unknown")
-    return f"HTTP/1.1 {status} {reason}\r\nX-Content-Type-Options: nosniff\r\n".encode("latin-1")
+    return (
+        f"HTTP/1.1 {status} {reason}\r\n"
+        "X-Content-Type-Options: nosniff\r\n"
+        "Referrer-Policy: no-referrer\r\n"
+    ).encode("latin-1")
 
 
 def answer_head(status: int, headers: Mapping[str, str], *, close: bool) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.http.answer_head import answer_head
+from server.http.answer_head import NO_STORE, answer_head
 from server.http.request_id import new_request_id
 from workers.errors import GatewayError, InvalidRequest
 
@@ -14,7 +14,7 @@ def error_answer(error: GatewayError) -> bytes:
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
         "X-Request-Id": new_request_id(),
-    }
+    } | NO_STORE
     return answer_head(error.status, headers, close=True) + b"\r\n" + body
 
 

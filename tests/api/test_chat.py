@@ -42,6 +42,7 @@ async def test_a_streamed_answer_arrives_chunk_by_chunk_with_the_catalog_id(
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert response.headers["cache-control"] == "no-cache, no-transform"
+    assert response.headers["referrer-policy"] == "no-referrer"
     assert response.headers["x-accel-buffering"] == "no"
     events = parse_events(text)
     assert events[-1] == "[DONE]"

@@ -117,6 +117,8 @@ async def test_a_secret_is_shown_when_it_is_made_and_never_again(door: Door) -> 
     assert rotated.status_code == 200 and rotated.headers["cache-control"] == "no-store"
     secrets.append(rotated.json()["key"])
     assert SECRET.fullmatch(secrets[1]) and secrets[1] != secrets[0]
+    for answer in (made, rotated):
+        assert answer.headers["referrer-policy"] == "no-referrer"
     answers = [
         await call(door, "GET", "keys"),
         await call(door, "GET", path),

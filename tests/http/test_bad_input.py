@@ -74,6 +74,7 @@ class Gate:
         answer = await ask(self.door.port, data, bodiless=bodiless, source=source)
         await self.is_unharmed()
         assert answer.status == status, answer
+        assert answer.headers["cache-control"] == "no-store", answer
         for word in self._unspeakable:
             assert word.encode() not in answer.head + answer.body, f"{word} in {answer}"
         return answer

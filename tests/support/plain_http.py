@@ -4,8 +4,8 @@
         await wire.send(request("GET", "/healthz"))
         answer = await wire.answer()
 
-Every answer read is checked for what all of them owe: an `x-request-id`, no `Server` header and a
-`Content-Type`.
+Every answer read is checked for what all of them owe: an `x-request-id`, no `Server` header, a
+`Content-Type`, a `Cache-Control` and a `Referrer-Policy`.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ class Wire:
         assert "x-request-id" in headers, lines
         assert "content-type" in headers, lines
         assert "server" not in headers, lines
+        assert headers["referrer-policy"] == "no-referrer", lines
+        assert "cache-control" in headers, lines
         return Answer(int(status), headers, body, head, version)
 
     async def _body(self, headers: Mapping[str, str]) -> bytes:

@@ -24,9 +24,7 @@ POLICY = "; ".join(f"{name} {value}" for name, value in DIRECTIVES.items())
 
 PAGE_HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
-    "Cache-Control": "no-store",
     "Content-Security-Policy": POLICY,
-    "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 SECURE_HEADERS = {"Cross-Origin-Opener-Policy": "same-origin"}
