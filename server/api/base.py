@@ -130,8 +130,11 @@ class BaseHandler(RequestHandler):
         self._body.append(piece)
 
     def call_method(self) -> Awaitable[None] | None:
-        """Call the handler's method with the variable parts of the path."""
-        method = getattr(self, self.method.lower())
+        """Call the handler's method with the variable parts of the path.
+
+        HEAD is answered as GET; what writes the answer omits the body (RFC 9110, section 9.3.2).
+        """
+        method = getattr(self, "get" if self.method == "HEAD" else self.method.lower())
         result: Awaitable[None] | None = method(*self.path_args)
         return result
 
@@ -221,9 +224,13 @@ class BaseHandler(RequestHandler):
     @classmethod
     @cache
     def allowed(cls) -> tuple[str, ...]:
-        """Return the methods that this path takes."""
-        unset = RequestHandler
-        return tuple(n for n in METHODS if getattr(cls, n.lower()) is not getattr(unset, n.lower()))
+        """Return the methods that this path takes; HEAD wherever GET is one."""
+        defined = {
+            n for n in METHODS if getattr(cls, n.lower()) is not getattr(RequestHandler, n.lower())
+        }
+        if "GET" in defined:
+            defined.add("HEAD")
+        return tuple(name for name in METHODS if name in defined)
 
     def is_secure(self) -> bool:
         """Return whether clients use TLS, to this server or to a proxy in front of it."""

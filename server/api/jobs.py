@@ -50,7 +50,11 @@ class JobStreamHandler(StreamHandler):
         if answer is None or answer.holder != self.principal.holder:  # the owner reads their own
             raise NotFound(NOT_KEPT)
         self.model_id = answer.model_id
-        place = answer.log.attach(self._after(), self.principal.credential)
+        after = self._after()
+        if self.method == "HEAD":
+            self.send_head()  # without an attachment, which would count as a reader
+            return
+        place = answer.log.attach(after, self.principal.credential)
         await self.follow(place, first=ATTACHED)
 
     def _after(self) -> int:

@@ -17,6 +17,9 @@ from server.api.openapi import OpenApiHandler
 from server.api.requests import RequestHandler, RequestsHandler
 from server.api.usage import UsageHandler
 
+PREFIXES = ("/api", "/api/v1", "/v1")
+"""The paths of the API: many clients append /v1 to the address of a host."""
+
 
 class Route(msgspec.Struct, frozen=True):
     """A path, in which `{id}` or `{model}` stands for a variable part, and its handler."""
@@ -27,9 +30,9 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def patterns(self) -> Iterable[str]:
-        """Return the regular expression that Tornado matches: under /api and under /api/v1."""
+        """Return the regular expression that Tornado matches: under each of `PREFIXES`."""
         path = self.path.replace("{model}", "(.+)").replace("{id}", "([^/]+)")
-        return (rf"/api(?:/v1)?/{path}",) if self.api else (path,)
+        return (rf"(?:{'|'.join(PREFIXES)})/{path}",) if self.api else (path,)
 
 
 ROUTES = (
@@ -53,10 +56,10 @@ ROUTES = (
 
 
 def api_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str, object]]]:
-    """Return Tornado's rules for all routes, and for unknown paths under /api."""
+    """Return Tornado's rules for all routes, and for unknown paths under /api and /v1."""
     given = {"services": services}
     rules = [(pattern, route.handler, given) for route in ROUTES for pattern in route.patterns]
-    return [*rules, (r"/api(?:/.*)?", NotFoundHandler, given)]
+    return [*rules, (r"/(?:api|v1)(?:/.*)?", NotFoundHandler, given)]
 
 
 def shortcuts(services: object) -> dict[str, tuple[type[BaseHandler], dict[str, object]]]:
@@ -66,5 +69,5 @@ def shortcuts(services: object) -> dict[str, tuple[type[BaseHandler], dict[str, 
         f"{prefix}/{route.path}": (route.handler, given)
         for route in ROUTES
         if route.api and "{" not in route.path
-        for prefix in ("/api", "/api/v1")
+        for prefix in PREFIXES
     }

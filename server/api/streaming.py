@@ -51,6 +51,12 @@ class StreamHandler(BaseHandler):
         attachment.begin(reply)
         await reply.done
 
+    def send_head(self) -> None:
+        """Answer HEAD: send the head of a stream and nothing else."""
+        assert self.request.connection is not None
+        self.request.connection.write(self._stream_head() + b"\r\n")
+        self.lifecycle.end_answer()
+
     def _end_stream(self) -> None:
         self.lifecycle.end_answer()
 

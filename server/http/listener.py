@@ -31,6 +31,7 @@ from server.http.client_connection import (
 )
 from server.http.client_exchange import ClientExchange
 from server.http.listening import BACKLOG
+from server.http.request_head import served_target
 from server.http.request_lifecycle import GatewayApplication
 
 CHECK_EVERY_S = 1.0
@@ -142,8 +143,10 @@ class GatewayServer:
 
         Raises HTTPInputError for a request that Tornado cannot represent, such as two Host headers.
         """
-        request = HTTPServerRequest(connection=exchange, start_line=start_line, headers=headers)
         rule = self._shortcuts.get(start_line.path)
+        if rule is None:
+            start_line = start_line._replace(path=served_target(start_line.path))
+        request = HTTPServerRequest(connection=exchange, start_line=start_line, headers=headers)
         if rule is not None:
             return self._application.get_handler_delegate(request, *rule)
         # The last rule takes every path, so a handler is always found.

@@ -17,6 +17,12 @@ PLAIN_HEAD = re.compile(  # RFC 9110, section 5; RFC 9112, section 3
     r"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)"
     r"\r\n"
 )
+ABSOLUTE_TARGET = re.compile(r"https?://[^/?#@]+(?=[/?]|\Z)", re.IGNORECASE)
+"""The start of a target in absolute form, which proxies send (RFC 9112, section 3.2.2).
+
+Its host is not used: clients must send the same one as Host, which is checked.
+"""
+SLASHES = re.compile(r"//+")
 PLAIN_LENGTH = re.compile(r"[0-9]{1,18}")
 CHUNKED = -1
 """The length of a chunked body, which is not known from the head."""
@@ -59,6 +65,23 @@ def parse_head(data: bytes) -> tuple[RequestStartLine, Headers, int]:
             values[name] = [value.strip(" \t")]
     del values[""]  # from the empty string after the last line end
     return RequestStartLine(method, target, version), Headers(values), _body_length(values)
+
+
+def served_target(target: str) -> str:
+    """Return the path and query that are served for a request target.
+
+    Many clients append a path to a base URL that ends with a slash, or a slash to a path: doubled
+    and trailing slashes count for nothing. The query stays as it is.
+    """
+    absolute = ABSOLUTE_TARGET.match(target)
+    if absolute is not None:
+        target = target[absolute.end() :]
+        if not target.startswith("/"):
+            target = "/" + target
+    path, mark, query = target.partition("?")
+    if path.startswith("/"):
+        path = "/" + SLASHES.sub("/", path).strip("/")
+    return path + mark + query
 
 
 def find_head_end(data: bytes, start: int) -> int:

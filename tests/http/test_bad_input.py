@@ -244,6 +244,7 @@ async def test_a_path_that_is_not_utf8_is_refused(gate: Gate) -> None:
 def test_the_list_of_routes_is_complete() -> None:
     for route in API_ROUTES:
         methods = {name for name in METHODS if name.lower() in vars(route.handler)} - {"get"}
+        methods |= {"HEAD"} if "GET" in methods else set()
         found = [
             ROUTES[path]
             for path in ROUTES
@@ -264,17 +265,23 @@ async def test_a_method_that_a_path_does_not_take_is_a_405(gate: Gate) -> None:
     await every(wrong, check)
 
 
-async def test_head_is_a_405_without_a_body(gate: Gate) -> None:
+async def test_head_is_answered_as_get_is_without_a_body(gate: Gate) -> None:
+    varying = {"x-request-id", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"}
+
     async def check(path: str) -> None:
         async with connect(gate.door.port) as wire:
             await wire.send(request("HEAD", path) + request("GET", "/healthz"))
             answer = await wire.answer(bodiless=True)
-            assert answer.status == 405 and answer.headers["content-type"] == "application/json"
-            assert set(answer.headers["allow"].split(", ")) == ROUTES[path]
             assert (await wire.answer()).json == {"status": "ok"}  # no body came between the two
+            await wire.send(request("GET", path))
+            got = await wire.answer()
+        assert answer.status == got.status == (405 if "GET" not in ROUTES[path] else got.status)
+        names = (set(answer.headers) | set(got.headers)) - varying
+        assert all(answer.headers.get(name) == got.headers.get(name) for name in names), answer
         await gate.is_unharmed()
 
     await every(ROUTES, check)
+    assert (await ask(gate.door.port, request("HEAD", "/healthz"), bodiless=True)).status == 200
 
 
 async def test_a_wrong_credential_is_a_401(gate: Gate) -> None:
@@ -350,10 +357,11 @@ async def test_no_header_of_a_stranger_makes_more_than_a_401(gate: Gate) -> None
 async def test_a_target_that_is_no_path_is_a_404(gate: Gate) -> None:
     async def check(target: str) -> None:
         for method in ("GET", "OPTIONS", "CONNECT"):
-            answer = await gate.refuses(head(method, target), 404)
+            assert (await gate.refuses(head(method, target), 404)).error["code"] == "not_found"
+            answer = await gate.refuses(head(method, target, "Accept: text/html"), 404)
             assert answer.headers["content-type"].startswith("text/html")
 
-    await every(["*", "http://gateway.test/api/v1/models", "gateway.test:443", "x"], check)
+    await every(["*", "gateway.test:443", "x", "ftp://gateway.test/healthz", "http://"], check)
 
 
 async def test_a_compressed_body_is_refused_in_words_that_help(gate: Gate) -> None:

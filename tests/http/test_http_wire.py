@@ -308,7 +308,7 @@ async def test_requests_sent_ahead_are_answered_in_order(door: Door) -> None:
         await wire.send(b"".join(sent))
         for number in range(30):
             answer = await wire.answer(bodiless=number % 5 == 4)
-            assert answer.status == (200, 404, 400, 200, 405)[number % 5]
+            assert answer.status == (200, 404, 400, 200, 200)[number % 5]
             assert answer.headers["x-request-id"] == f"in-order-{number:04d}"
         await goes_on(wire)
 

@@ -35,7 +35,8 @@ class Browser:
 
     async def open(self, path: str) -> httpx.Response:
         """Open a page by its address."""
-        answer = await self._send("GET", path, {"Sec-Fetch-Site": "none"})
+        browsing = {"Sec-Fetch-Site": "none", "Accept": "text/html,*/*;q=0.8"}
+        answer = await self._send("GET", path, browsing)
         token = re.search(r'<meta name="roxy-xsrf" content="(\w+)">', answer.text)
         if token:
             self.token = token[1]

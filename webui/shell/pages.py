@@ -107,10 +107,11 @@ def who(visitor: Principal | None) -> str:
 
 
 class NoSuchPageHandler(PageHandler):
-    """Any path outside /api that does not exist.
+    """Any path outside the API that does not exist.
 
-    API clients with a wrong base URL, mostly `/v1`, come here too; they get the error as JSON,
-    because they would not show a page to their users.
+    API clients with a wrong base URL come here too. They get the error as JSON, because they would
+    not show a page to their users. Only browsers name `text/html` in Accept: curl and most HTTP
+    libraries send `*/*`, or no Accept at all.
     """
 
     def check_head(self) -> None:
@@ -125,7 +126,10 @@ class NoSuchPageHandler(PageHandler):
             else super().render_error(error)
         )
 
+    def add_headers(self, headers: dict[str, str]) -> None:
+        """Add the headers of pages, but for the error that is sent as JSON."""
+        if not self._by_a_client():
+            super().add_headers(headers)
+
     def _by_a_client(self) -> bool:
-        accept = self.request.headers.get("Accept", "")
-        asks = self.method == "POST" or "application/json" in accept
-        return asks and "text/html" not in accept
+        return "text/html" not in self.request.headers.get("Accept", "").lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,13 +14,12 @@ from support.front_door import Door, front_door
 from support.plain_http import ask, connect, every, head, request
 
 FRONT = "/"
+BROWSER = "Accept: text/html,application/xhtml+xml,*/*;q=0.8"
 LOST = (
     "/nope",
     "/index.html",
     "/apis",
     "/apix/v1/models",
-    "//",
-    "//api/v1/models",
     "//evil.test/",
     "/%00",
     "/%2e%2e/%2e%2e/etc/passwd",
@@ -92,7 +92,8 @@ async def test_a_host_that_tries_to_be_markup_is_refused(door: Door) -> None:
 async def test_what_is_not_there_is_a_small_page(door: Door) -> None:
     async def check(path: str) -> None:
         for method, body in (("GET", None), ("PUT", b"{}"), ("OPTIONS", None), ("BREW", None)):
-            answer = await ask(door.port, request(method, path, body, key=None))
+            asks = request(method, path, body, BROWSER, key=None)
+            answer = await ask(door.port, asks)
             outline = is_page(answer, 404)
             assert "/" in outline.links and len(answer.body) < 8000
             assert answer.headers["x-request-id"].encode() in answer.body
@@ -100,6 +101,23 @@ async def test_what_is_not_there_is_a_small_page(door: Door) -> None:
             assert "set-cookie" not in answer.headers
 
     await every(LOST, check)
+
+
+async def test_a_wrong_url_of_a_program_is_answered_with_json(door: Door) -> None:
+    async def check(accept: str) -> None:
+        lines = [f"Accept: {accept}"] if accept else []
+        for method, path in itertools.product(
+            ("GET", "POST", "BREW"), ("/nope", "/models", "/x/y")
+        ):
+            body = b"{}" if method == "POST" else None
+            answer = await ask(door.port, request(method, path, body, *lines, key=None))
+            assert answer.status == 404 and answer.error["code"] == "not_found"
+            assert answer.headers["content-type"] == "application/json"
+            assert "/api/v1" in answer.error["message"]
+
+    await every(["", "*/*", "application/json", "text/*", "application/json, text/plain"], check)
+    for accept in (BROWSER, "Accept: application/json, TEXT/HTML"):
+        is_page(await ask(door.port, request("GET", "/nope", None, accept, key=None)), 404)
 
 
 async def test_a_method_that_a_page_does_not_take_is_a_405(door: Door) -> None:
@@ -111,8 +129,9 @@ async def test_a_method_that_a_page_does_not_take_is_a_405(door: Door) -> None:
 
 async def test_head_has_the_head_of_the_page_and_no_body(door: Door) -> None:
     async with connect(door.port) as wire:
-        await wire.send(head("HEAD", "/nope") + head("HEAD", FRONT) + head("GET", "/healthz"))
-        for status in (404, 405):
+        await wire.send(head("HEAD", "/nope", BROWSER) + head("HEAD", FRONT))
+        await wire.send(head("GET", "/healthz"))
+        for status in (404, 200):
             answer = await wire.answer(bodiless=True)
             assert answer.status == status and "content-security-policy" in answer.headers
         assert (await wire.answer()).json == {"status": "ok"}
@@ -148,7 +167,7 @@ async def test_a_page_needs_no_key_and_minds_no_wrong_one(door: Door) -> None:
 
 async def test_a_large_body_sent_to_a_page_is_refused_as_a_page(door: Door) -> None:
     async with connect(door.port) as wire:
-        await wire.send(request("POST", "/nope", b"x" * 1_000_000))
+        await wire.send(request("POST", "/nope", b"x" * 1_000_000, BROWSER))
         is_page(await wire.answer(), 404)
         await wire.send(request("GET", FRONT, b"x" * 1_000_000))
         is_page(await wire.answer(), 413)
