@@ -5,7 +5,8 @@ judged by the key alone: a cookie never makes up for a wrong one. A request with
 from a page of this server; its cookie names a session or a guest, and a request that changes
 something must also carry the page's XSRF token. All other requests get the same InvalidKey.
 
-`Authorization: Basic` is ignored: a proxy in front that asks for a password passes it on.
+`Authorization: Basic` is ignored: a proxy in front that asks for a password passes it on. So is a
+Bearer without a key beside an `x-api-key`: SDKs send one when their own setting is empty.
 """
 
 from __future__ import annotations
@@ -40,6 +41,14 @@ GUEST_LANE = "guests"
 
 BASIC = re.compile(r"basic +[A-Za-z0-9+/]+=*", re.IGNORECASE)
 """RFC 7617, and nothing after it: Tornado joins two headers by a comma; Bearer may be second."""
+
+
+PLACEHOLDERS = frozenset({"", "null", "undefined", "none"})
+"""What programs send in place of a key that is not set, as JavaScript and Python print it."""
+NO_KEY = (
+    "The API key is missing. Send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'; the"
+    " variable that should hold it may be empty."
+)
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -123,13 +132,19 @@ class GuestSessions:
 def presented_key(headers: Mapping[str, str]) -> str | None:
     """Return the key in a request's headers, or None if there is none.
 
-    A credential that cannot be a key is returned too, as "": it is wrong, not absent.
+    A credential that cannot be a key is returned too, as "": a cookie does not make up for it.
     """
     authorization = headers.get("Authorization")
+    key = headers.get("X-Api-Key")
     if authorization is not None and not BASIC.fullmatch(authorization):
         scheme, _, credential = authorization.partition(" ")
-        return credential.strip() if scheme.lower() == "bearer" else ""
-    return headers.get("X-Api-Key")
+        if scheme.lower() != "bearer":
+            return ""
+        credential = credential.strip()
+        if credential.lower() not in PLACEHOLDERS:
+            return credential
+        key = key or ""
+    return "" if key is not None and key.lower() in PLACEHOLDERS else key
 
 
 def from_own_page(headers: Mapping[str, str], *, safe: bool) -> bool:
@@ -200,6 +215,8 @@ class Authentication:
         """
         secret = presented_key(headers)
         if secret is not None:
+            if not secret:
+                raise InvalidKey(NO_KEY)
             return self.principal_of(secret, now)
         if not from_own_page(headers, safe=safe):
             raise InvalidKey

@@ -297,6 +297,29 @@ async def test_a_wrong_credential_is_a_401(gate: Gate) -> None:
     await every(WRONG_CREDENTIALS, check)
 
 
+async def test_a_bearer_without_a_key_is_no_credential(gate: Gate) -> None:
+    async def check(value: str) -> None:
+        bearer = f"Authorization: {value}"
+        for path in ("/api/v1/models", "/api/v1/key"):
+            good = request("GET", path, None, bearer, f"X-Api-Key: {OWNER}", key=None)
+            assert (await ask(gate.door.port, good)).status == 200
+            for lines in ([bearer], [bearer, "X-Api-Key: null"], [bearer, "X-Api-Key:"]):
+                alone = request("GET", path, None, *lines, key=None)
+                answer = await gate.refuses(alone, 401, source="127.0.1.200")
+                assert answer.error["code"] == "invalid_api_key"
+                assert "key is missing" in answer.error["message"]
+            wrong = request("GET", path, None, bearer, "X-Api-Key: wrong", key=None)
+            answer = await gate.refuses(wrong, 401, source=next(sources))
+            assert "incorrect" in answer.error["message"]
+
+    sources = (f"127.0.4.{number}" for number in itertools.count(1))
+    words = ("", " ", " null", " undefined", " none", " None", " NULL", "  null ")
+    await every([f"{scheme}{word}" for scheme in ("Bearer", "bearer") for word in words], check)
+    # A key whose text only begins like a placeholder is judged as a key.
+    near = request("GET", "/api/v1/key", None, f"X-Api-Key: {OWNER}", key="nullify")
+    await gate.refuses(near, 401, source=next(sources))
+
+
 async def test_too_many_wrong_keys_are_a_429_and_the_right_one_never_is(gate: Gate) -> None:
     for number in range(10):
         wrong = request("GET", "/api/v1/models", key=f"guess-{number}")
