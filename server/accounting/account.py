@@ -35,7 +35,8 @@ class Account:
     """All counts of one scope.
 
     Money is added up for all four periods, so that a budget or its period can be changed at any
-    time and still counts what was spent before.
+    time and still counts what was spent before. Guests have no budgets, so theirs is not added up:
+    an account with a sum is never idle, and would keep a guest's address for ever.
     """
 
     __slots__ = (
@@ -163,7 +164,9 @@ class Account:
             self.tokens.add(-tokens, now)
 
     def spend(self, cost_microusd: int, now: float, wall: float) -> None:
-        """Add a cost to the tally of every period."""
+        """Add a cost to the tally of every period; a guest's is added nowhere."""
+        if isinstance(self.limits, GuestLimits):
+            return
         for tally in self.all_tallies(now, wall).values():
             _, starts_at, ends_at = tally.period
             if not starts_at <= wall < ends_at:

@@ -12,8 +12,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from server.accounting.account import WINDOW_S, Account
+from server.accounting.account import BUDGET_KINDS, WINDOW_S, Account
 from server.accounting.counters import Shared, Standing, Taken
+from server.identity.client_addresses import GUEST_PREFIX
 from server.store.key import Limits
 from server.store.rows import CounterRow
 
@@ -129,11 +130,13 @@ class MemoryCounters:
         self._unsaved.update(row.scope for row in rows)
 
     def restore(self, rows: Iterable[CounterRow]) -> None:
-        """Continue from saved rows, without those whose window has passed."""
+        """Continue from saved rows, without those whose window has passed or that guests lack."""
         now, wall = self._clock(), self._wall()
         for row in rows:
             if wall - row.updated_at >= WINDOW_S.get(row.kind, float("inf")):
                 continue
+            if row.kind in BUDGET_KINDS and row.scope.startswith(GUEST_PREFIX):
+                continue  # older versions saved sums of guests, who have no budgets
             account = self._accounts.get(row.scope)
             if account is None:
                 account = self._accounts[row.scope] = Account()

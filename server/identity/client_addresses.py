@@ -24,6 +24,8 @@ Network = IPv4Network | IPv6Network
 UNKNOWN = IPv4Address(0)
 """The address of a peer that has none, as on a Unix socket."""
 
+GUEST_PREFIX = "guest:"
+"""Begins the scope of each guest."""
 MAX_HOPS = 32
 MAX_ADDRESS_CHARS = 64
 MAPPED_BITS = 96
@@ -63,8 +65,8 @@ def client_address(peer: str, headers: Mapping[str, str], proxies: TrustedProxie
 def guest_scope(address: Address) -> str:
     """Return a guest's scope: an IPv4 address or an IPv6 /64, the least that is assigned."""
     if isinstance(address, IPv4Address):
-        return f"guest:{address}"
-    return f"guest:{IPv6Network((int(address) >> 64 << 64, 64))}"
+        return f"{GUEST_PREFIX}{address}"
+    return f"{GUEST_PREFIX}{IPv6Network((int(address) >> 64 << 64, 64))}"
 
 
 def parse_network(text: str) -> Network:

@@ -193,9 +193,13 @@ class SqliteStore:
         return [CounterRow(*row) for row in rows]
 
     async def drop_counters(self, before: float) -> int:
-        """Delete counters not written since `before`, except budgets; return how many."""
-        # A total or monthly budget still counts when its key has not been used for weeks.
-        statement = "DELETE FROM counters WHERE kind NOT LIKE 'budget%' AND updated_at < ?"
+        """Delete counters not written since `before`, except keys' budgets; return how many."""
+        # A total or monthly budget still counts when its key has not been used for weeks. Guests
+        # have none, but older versions saved sums of theirs.
+        statement = (
+            "DELETE FROM counters WHERE updated_at < ?"
+            " AND (kind NOT LIKE 'budget%' OR scope LIKE 'guest:%')"
+        )
         return await self._write(statement, (before,))
 
     async def record(self, batch: Batch) -> None:

@@ -11,6 +11,7 @@ from support.fakes.clocks import NOON, Clocks
 from server.accounting.counters import Counters, GuestLimits, Shared, Standing, Taken
 from server.accounting.memory_counters import MemoryCounters
 from server.store.key import Limits
+from server.store.rows import CounterRow
 from workers.errors import BudgetExceeded, GatewayError, RateLimited
 from workers.units import DAY_S
 
@@ -504,14 +505,24 @@ async def test_rows_nobody_understands_are_no_obstacle(make: Make, counters: Cou
 # Memory only
 
 
-async def test_guests_are_forgotten_once_they_hold_nothing(clocks: Clocks) -> None:
+@pytest.mark.parametrize("cost_microusd", [0, 5])
+async def test_guests_are_forgotten_once_they_hold_nothing(
+    clocks: Clocks, cost_microusd: int
+) -> None:
     counters = MemoryCounters(clock=clocks.now, wall=clocks.wall)
     limits = GuestLimits(requests_per_minute=10, requests_per_day=100)
     for number in range(5_000):
         taken = await counters.take(f"guest:{number}", limits)
-        counters.settle(taken, 10, 0)
+        counters.settle(taken, 10, cost_microusd)
         clocks.pass_s(10)
     assert len(counters) < 200  # one request of a hundred a day is drained after 864 s
+    assert not [row for row in counters.take_unsaved() if row.kind.startswith("budget")]
+
+
+async def test_sums_that_older_versions_saved_for_guests_are_not_restored(clocks: Clocks) -> None:
+    counters = MemoryCounters(clock=clocks.now, wall=clocks.wall)
+    counters.restore([CounterRow("guest:192.0.2.1", "budget_total", 5, "", clocks.wall())])
+    assert len(counters) == 0
 
 
 async def test_past_the_cap_full_guests_go_first_and_running_ones_stay(clocks: Clocks) -> None:

@@ -121,18 +121,19 @@ async def test_counters_come_back_with_whole_money(backend: Backend) -> None:
     assert loaded["key_1", "requests"] == newer
 
 
-async def test_old_counters_are_dropped_but_never_a_budget(store: Store) -> None:
+async def test_old_counters_are_dropped_but_never_the_budget_of_a_key(store: Store) -> None:
     old, new = NOON - 3 * DAY_S, NOON
     await store.record(
         Batch(
             counters=[
                 CounterRow("guest:1.2.3.4", "requests_day", 7, "", old),
+                CounterRow("guest:1.2.3.4", "budget_total", 7, "", old),
                 CounterRow("guest:1.2.3.5", "requests_day", 7, "", new),
                 CounterRow("key_1", "budget_total", 8, "", old),
             ]
         )
     )
-    assert await store.drop_counters(NOON - DAY_S) == 1
+    assert await store.drop_counters(NOON - DAY_S) == 2
     assert {row.scope for row in await store.load_counters()} == {"guest:1.2.3.5", "key_1"}
 
 
