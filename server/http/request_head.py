@@ -8,7 +8,6 @@ accepted, so that an unknown one gets 405 like every other method that a path do
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from tornado.httputil import HTTPHeaders, HTTPInputError, RequestStartLine
 
@@ -40,10 +39,28 @@ class Headers(HTTPHeaders):
         self._combined_cache = {}
 
 
-@lru_cache(maxsize=1024)
 def normal_name(name: str) -> str:
     """Return a header's name in the form in which Tornado looks it up."""
     return "-".join([part.capitalize() for part in name.split("-")])
+
+
+_USUAL = (
+    "accept accept-encoding accept-language anthropic-beta anthropic-version authorization"
+    " cache-control connection content-length content-type cookie expect forwarded host"
+    " idempotency-key if-modified-since if-none-match keep-alive origin pragma priority range"
+    " referer sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode"
+    " sec-fetch-site sec-fetch-user te traceparent tracestate transfer-encoding"
+    " upgrade-insecure-requests user-agent via x-api-key x-forwarded-for x-forwarded-host"
+    " x-forwarded-proto x-real-ip x-request-id x-roxy-keep x-stainless-arch"
+    " x-stainless-async x-stainless-lang x-stainless-os x-stainless-package-version"
+    " x-stainless-read-timeout x-stainless-retry-count x-stainless-runtime"
+    " x-stainless-runtime-version x-stainless-timeout"
+)
+# Not a cache of names as they come: strangers could fill it with names as long as a head may be.
+USUAL_NAMES = {
+    spelled: normal_name(name) for name in _USUAL.split() for spelled in (name, normal_name(name))
+}
+"""The normal names of what clients and proxies usually send, by their two usual spellings."""
 
 
 def parse_head(data: bytes) -> tuple[RequestStartLine, Headers, int]:
@@ -58,7 +75,7 @@ def parse_head(data: bytes) -> tuple[RequestStartLine, Headers, int]:
     values: dict[str, list[str]] = {}
     for line in lines.split("\r\n"):
         name, _, value = line.partition(":")
-        name = normal_name(name)
+        name = USUAL_NAMES.get(name) or normal_name(name)
         if name in values:
             values[name].append(value.strip(" \t"))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -83,3 +84,15 @@ def test_no_head_is_read_another_way(pieces: list[bytes]) -> None:
     for start in (b"", b"GET / HTTP/1.1\r\nHost: a"):
         data = start + b"".join(pieces) + b"\r\n\r\n"
         assert read(short, data) in (read(tornados, data), None)
+
+
+def test_long_names_of_headers_are_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            name = b"X" * 30_000 + str(number).encode()
+            parse_head(b"GET / HTTP/1.1\r\n" + name + b": y\r\n\r\n")
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 1_000_000
