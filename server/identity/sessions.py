@@ -145,8 +145,9 @@ class Sessions:
             return
         try:
             await self._store.note_sessions(seen, ended)
-        except StoreUnavailable as error:
-            log.warning("cannot write sessions, trying again: %s", error)
+        except Exception as error:
+            bug = None if isinstance(error, StoreUnavailable) else error
+            log.warning("cannot write sessions, trying again: %s", error, exc_info=bug)
             self._seen = {**seen, **self._seen}  # what was noted during the write is newer
             self._ended |= ended
             self._write_soon()

@@ -223,6 +223,10 @@ class KeyExport:
             if not again:
                 log.error("%s cannot be written (%s); retrying", self.path, error.strerror)
             return False
+        except Exception:
+            if not again:
+                log.exception("%s cannot be written; retrying", self.path)
+            return False
         if again:
             log.warning("%s can be written again", self.path)
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from server.store.store import Store
@@ -21,9 +22,24 @@ log = logging.getLogger("roxy.retention")
 
 
 class Retention:
-    """A task that prunes the store every six hours, until `aclose`."""
+    """A task that prunes the store every six hours, until `aclose`.
 
-    def __init__(self, store: Store, days: int) -> None:
+    `wall` is Unix time. A clock that is far ahead must not delete everything, so ages count from
+    the newest request when that is earlier than now.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        days: int,
+        *,
+        wall: Callable[[], float] = time.time,
+        first_after_s: float = FIRST_AFTER_S,
+        every_s: float = EVERY_S,
+    ) -> None:
+        self._wall = wall
+        self._first_after_s = first_after_s
+        self._every_s = every_s
         self._store = store
         self._days = days
         self._task = asyncio.get_running_loop().create_task(self._run(), name="retention")
@@ -34,20 +50,23 @@ class Retention:
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        wait_s = FIRST_AFTER_S
+        wait_s = self._first_after_s
         while True:
             await asyncio.sleep(wait_s)
-            wait_s = EVERY_S
+            wait_s = self._every_s
             try:
                 await self.prune()
             except StoreUnavailable as error:
                 log.warning("cannot delete old usage rows: %s", error)
+            except Exception:
+                log.exception("cannot delete old usage rows")
 
     async def prune(self) -> None:
         """Prune the store once. Raises StoreUnavailable."""
-        now = time.time()
+        newest = (await self._store.usage_rows(limit=1)).rows
+        now = min([self._wall(), *(row.at for row in newest)])
         first_kept = datetime.fromtimestamp(now, UTC).date() - timedelta(days=self._days)
         deleted = await self._store.prune(first_kept.isoformat())
         if deleted:
             log.info("deleted %d usage rows older than %s", deleted, first_kept)
-        await self._store.drop_counters(now - COUNTERS_IDLE_AFTER_S)
+        await self._store.drop_counters(self._wall() - COUNTERS_IDLE_AFTER_S)

@@ -128,6 +128,17 @@ async def test_leaving_writes_what_is_due(tmp_path: Path) -> None:
     assert ids(tmp_path / "api-keys.json") == created
 
 
+async def test_an_unexpected_error_does_not_end_the_writing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with started(tmp_path) as run:
+        path, run.export.path = run.export.path, tmp_path / "zero\0byte"
+        await run.ring.create(NewKey("ci"))
+        await eventually(lambda: "ValueError" in caplog.text)
+        run.export.path = path
+        await eventually(lambda: len(ids(path)) == 1)
+
+
 async def test_a_file_that_cannot_be_written_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

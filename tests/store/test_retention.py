@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from support.front_door import Door
+from support.waiting import eventually
 
 from server.store.retention import Retention
 from server.store.rows import Batch, CounterRow, UsageRow
@@ -37,3 +39,31 @@ async def test_old_rows_and_full_counters_go_while_sums_and_budgets_stay(door: D
     assert {one.scope for one in await store.load_counters()} == {"key_x", "key_y"}
     days = await store.usage_by("2000-01-01", "2999-01-01")
     assert sum(day.requests for day in days) == 2
+
+
+async def test_a_clock_that_is_far_ahead_deletes_nothing_that_is_not_old(door: Door) -> None:
+    store, now = door.gateway.services.store, time.time()
+    await store.record(Batch([row("old", now - 91 * DAY_S), row("new", now)]))
+    retention = Retention(store, days=90, wall=lambda: now + 10_000 * DAY_S)
+    await retention.prune()
+    await retention.aclose()
+    assert [one.request_id for one in (await store.usage_rows()).rows] == ["new"]
+
+
+async def test_an_unexpected_error_does_not_end_the_task(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="roxy.retention")
+    store, now = door.gateway.services.store, time.time()
+    await store.record(Batch([row("old", now - 91 * DAY_S), row("new", now)]))
+    clock = iter([None])
+
+    def wall() -> float:
+        if next(clock, now) is None:
+            raise ArithmeticError("scripted")
+        return now
+
+    retention = Retention(store, days=90, wall=wall, first_after_s=0.0, every_s=0.01)
+    await eventually(lambda: "deleted 1 usage rows" in caplog.text)
+    await retention.aclose()
+    assert "ArithmeticError: scripted" in caplog.text
