@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from server.answers.kept_answers import KeptAnswers
 from server.keys.key_ring import KeyRing
-from server.store.key import Key
+from server.store.key import Key, current_status
 from workers.errors import InvalidKey
 from workers.run.pool import Engine
 
@@ -88,10 +88,11 @@ class KeyWatch:
 
 def why_refused(key: Key, credential: bytes, now: float) -> str | None:
     """Return why the secret with this SHA-256 is not valid for a key, or None if it is."""
-    if key.status != "active":
-        return "This key has been revoked or disabled."
-    if key.expires_at is not None and key.expires_at <= now:
+    status = current_status(key.status, key.expires_at, now)
+    if status == "expired":
         return "This key has expired."
+    if status != "active":
+        return "This key has been revoked or disabled."
     if credential == key.digest:
         return None
     if credential == key.previous_digest and (key.previous_until or 0) > now:

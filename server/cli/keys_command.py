@@ -25,6 +25,7 @@ from server.cli.key_administration import (
 from server.config.loading import Config
 from server.keys.export import read_export
 from server.store.data_directory import DataDirectory, DirectoryTaken
+from server.store.key import current_status
 from server.store.private_file import write_private
 from workers.errors import NotFound
 from workers.money import to_microusd
@@ -244,7 +245,10 @@ def _print_table(keys: list[dict[str, Any]]) -> None:
     if not keys:
         print("There are no keys. Create one with `roxy keys create NAME`.")
         return
-    rows = [("ID", "NAME", "KEY", "STATUS", "LAST USED"), *(_table_row(key) for key in keys)]
+    rows = [
+        ("ID", "NAME", "KEY", "STATUS", "EXPIRES", "LAST USED"),
+        *(_table_row(key) for key in keys),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print(
@@ -253,6 +257,13 @@ def _print_table(keys: list[dict[str, Any]]) -> None:
 
 
 def _table_row(key: dict[str, Any]) -> tuple[str, ...]:
-    used = key["last_used_at"]
-    stamp = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(used)) if used else "never"
-    return key["id"], key["name"], key["redacted"], key["status"], stamp
+    status = current_status(key["status"], key["expires_at"], time.time())
+    times = (_minute(key["expires_at"], "-"), _minute(key["last_used_at"], "never"))
+    return key["id"], key["name"], key["redacted"], status, *times
+
+
+def _minute(instant: int | None, none: str) -> str:
+    """Return Unix seconds as a UTC minute, or `none` for None."""
+    if instant is None:
+        return none
+    return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(instant))

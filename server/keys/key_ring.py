@@ -27,7 +27,7 @@ from server.keys.secret import (
     make_secret,
     redact,
 )
-from server.store.key import Key, KeyChanges, NewKey
+from server.store.key import Key, KeyChanges, NewKey, current_status
 from server.store.store import Store
 from workers.errors import Conflict, NotFound
 
@@ -92,9 +92,7 @@ class KeyRing:
             key = self._previous.get(digest)
             if key is None or (key.previous_until or 0) <= now:
                 return None
-        if key.expires_at is not None and key.expires_at <= now:
-            return None
-        return key
+        return key if current_status(key.status, key.expires_at, now) == "active" else None
 
     def is_owner(self, secret: str) -> bool:
         """Return whether this is the owner key."""

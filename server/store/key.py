@@ -18,6 +18,7 @@ Money = Annotated[int, Meta(ge=1, le=1_000_000_000_000_000)]
 Weight = Annotated[int, Meta(ge=1, le=100)]
 Instant = Annotated[int, Meta(ge=0, le=LAST_SECOND)]
 Status = Literal["active", "disabled", "revoked"]
+CurrentStatus = Literal["active", "disabled", "revoked", "expired"]
 BudgetPeriod = Literal["day", "week", "month", "total"]
 
 
@@ -68,6 +69,16 @@ class Key(Struct, frozen=True):
     weight: int = 1
     previous_digest: bytes | None = None
     previous_until: int | None = None
+
+
+def current_status(status: Status, expires_at: int | None, now: float) -> CurrentStatus:
+    """Return what a key is at `now` (Unix seconds): an active key past its expiry is "expired".
+
+    The stored status stays "active" then, so a key whose expiry is moved is valid again.
+    """
+    if status == "active" and expires_at is not None and expires_at <= now:
+        return "expired"
+    return status
 
 
 SECRET_FIELDS = ("digest", "previous_digest", "previous_until")

@@ -85,8 +85,25 @@ def test_a_new_key_is_alone_on_standard_output_and_listed_without_its_secret(
     header, row = listed.out.splitlines()
     assert header.split("  ")[0] == "ID"
     assert row.split()[0] == id_in(made)
-    assert row.split()[1:] == ["ci", f"{made.out[:9]}…{made.out[-5:-1]}", "active", "never"]
+    assert row.split()[1:] == [
+        "ci",
+        f"{made.out[:9]}…{made.out[-5:-1]}",
+        "active",
+        "-",
+        "never",
+    ]
     assert not SECRET.search(listed.out + listed.err)
+
+
+def test_an_expired_key_is_listed_as_expired(shell: CommandLine) -> None:
+    create(shell, "short", "--expires-in-days", "1")
+    export = json.loads(shell.run("keys", "export").out)
+    export["keys"][0]["expires_at"] = 86_400
+    (shell.path / "old.json").write_text(json.dumps(export))
+    assert shell.run("keys", "import", "old.json", "--data-dir", "other").code == 0
+    header, row = shell.run("keys", "list", "--data-dir", "other").out.splitlines()
+    assert header.split() == ["ID", "NAME", "KEY", "STATUS", "EXPIRES", "LAST", "USED"]
+    assert row.split()[3:] == ["expired", "1970-01-02", "00:00Z", "never"]
 
 
 def test_every_choice_of_a_new_key_is_kept(shell: CommandLine) -> None:

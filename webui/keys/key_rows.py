@@ -10,7 +10,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from server.accounting.counters import Budget, Counters
-from server.store.key import Key, Limits
+from server.store.key import Key, Limits, current_status
 from server.store.rows import UsageDay
 from webui.keys.key_form import PER
 from webui.shell.figures import plural
@@ -88,8 +88,7 @@ def rows_of(
 
 def state_of(key: Key, now: float | None = None) -> str:
     """Return a key's status for display: an active key past its expiry is "expired"."""
-    over = key.expires_at is not None and key.expires_at <= (time.time() if now is None else now)
-    return "expired" if over and key.status == "active" else key.status
+    return current_status(key.status, key.expires_at, time.time() if now is None else now)
 
 
 def add_up_by_key(days: Iterable[UsageDay]) -> dict[str, Use]:
