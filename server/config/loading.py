@@ -16,7 +16,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec.structs import replace
@@ -34,6 +34,7 @@ from workers.base_url import checked_base_url
 from workers.catalog.catalog_file import load_catalog, merged_entries, parse_entries
 from workers.catalog.entries import CatalogError, ModelEntry
 from workers.providers.formats import TRANSLATORS
+from workers.type_words import requirement, split_fault
 
 __all__ = ["Config", "ConfigError", "Setting", "describe_settings", "environment", "load_config"]
 
@@ -113,13 +114,13 @@ def _tables(document: dict[str, Any], where: str) -> Tables:
     for name, table in document.items():
         if name not in SECTIONS:
             known = [*SECTIONS, "models"]
-            raise ConfigError(f"{where}: unknown section `$.{name}`{_nearest(name, known)}")
+            raise ConfigError(f"{where}: unknown section `{name}`{_nearest(name, known)}")
         if not isinstance(table, dict):
-            raise ConfigError(f"{where}: `$.{name}` must be a table, as in [{name}]")
+            raise ConfigError(f"{where}: `{name}` must be a table, as in [{name}]")
         for setting in table:
             if setting not in SECTIONS[name].__struct_fields__:
                 nearest = _nearest(setting, SECTIONS[name].__struct_fields__)
-                raise ConfigError(f"{where}: unknown setting `$.{name}.{setting}`{nearest}")
+                raise ConfigError(f"{where}: unknown setting `{name}.{setting}`{nearest}")
     return {name: dict(document.get(name, {})) for name in SECTIONS}
 
 
@@ -176,7 +177,16 @@ def _checked(label: str, value: Any, wanted: Any, *, strict: bool) -> Any:
     try:
         return msgspec.convert(value, wanted, strict=strict)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{label}: {error}") from error
+        raise ConfigError(f"{label} {_requirement(split_fault(error)[0], wanted)}") from error
+
+
+def _requirement(what: str, wanted: Any) -> str:
+    """Return the broken rule of a setting; for one of a few words it lists them."""
+    if get_origin(wanted) is Annotated:
+        wanted = wanted.__origin__
+    if get_origin(wanted) is Literal:
+        return f"must be one of: {', '.join(get_args(wanted))}"
+    return requirement(what)
 
 
 def _apply_options(tables: Tables, overrides: Mapping[str, Any]) -> bool | None:
@@ -204,18 +214,21 @@ def _section(name: str, table: dict[str, Any], where: str) -> Any:
     try:
         return msgspec.convert(table, SECTIONS[name])
     except msgspec.ValidationError as error:
-        message = str(error).replace("`$", f"`$.{name}", 1)  # the path from the file's top level
-        raise ConfigError(f"{where or 'the configuration'}: {message}") from error
+        what, path = split_fault(error)
+        setting = path.partition("[")[0]
+        rule = _requirement(what, get_type_hints(SECTIONS[name], include_extras=True).get(setting))
+        raise ConfigError(f"{where or 'the configuration'}: {name}.{path} {rule}") from error
 
 
 def _models(entries: Any, where: str, environ: Mapping[str, str]) -> tuple[ModelEntry, ...]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ConfigError(f"{where}: `$.models` must be written as [[models]] tables")
+        raise ConfigError(f"{where}: `models` must be written as [[models]] tables")
     try:
         models = parse_entries(entries)
         load_catalog(models, environ, formats=TRANSLATORS)
     except CatalogError as error:
-        raise ConfigError(f"{where}: {error}" if where else str(error)) from error
+        message = str(error).replace("`$.", "`")
+        raise ConfigError(f"{where}: {message}" if where else message) from error
     return models
 
 
@@ -223,6 +236,8 @@ def _owner_key(environ: Mapping[str, str]) -> str:
     key = environ.get("ROXY_ADMIN_API_KEY")
     if key is None:
         return ""
+    if not key:
+        raise ConfigError("ROXY_ADMIN_API_KEY is set but empty: unset it or give it a key")
     if fault := find_fault(key):
         raise ConfigError(f"ROXY_ADMIN_API_KEY {fault}")
     return key

@@ -114,10 +114,10 @@ def test_wrong_usage_is_exit_code_two(shell: CommandLine, wrong: tuple[str, ...]
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ("[server]\nprot = 1", "`$.server.prot`; did you mean port?"),
-        ("[sever]\nport = 1", "`$.sever`; did you mean server?"),
-        ('[server]\nport = "1"', "`$.server.port`"),
-        ("[queue]\nmax_waiting = 0", "`$.queue.max_waiting`"),
+        ("[server]\nprot = 1", "`server.prot`; did you mean port?"),
+        ("[sever]\nport = 1", "`sever`; did you mean server?"),
+        ('[server]\nport = "1"', "server.port"),
+        ("[queue]\nmax_waiting = 0", "queue.max_waiting"),
         ("[server\n", "not valid TOML"),
         ('[[models]]\nid = "a/b"\ncolour = "red"', "colour"),
     ],
