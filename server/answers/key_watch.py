@@ -30,15 +30,15 @@ class KeyWatch:
         engine: Engine,
         answers: KeptAnswers,
         *,
-        clock: Callable[[], float] = time.time,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
         self._answers = answers
-        self._clock = clock
+        self._wall = wall
         self._due: dict[str, tuple[int, Key]] = {}
         self._timer: asyncio.TimerHandle | None = None
         for key in keys.list():
-            self._note(key, clock())
+            self._note(key, wall())
         self._set_timer()
         keys.on_change(self._changed)
 
@@ -48,7 +48,7 @@ class KeyWatch:
             self._timer.cancel()
 
     def _changed(self, key: Key) -> None:
-        self._review(key, self._clock())
+        self._review(key, self._wall())
         self._set_timer()
 
     def _review(self, key: Key, now: float) -> None:
@@ -75,12 +75,12 @@ class KeyWatch:
             self._timer.cancel()
             self._timer = None
         if self._due:
-            wait_s = min(at for at, _ in self._due.values()) - self._clock()
+            wait_s = min(at for at, _ in self._due.values()) - self._wall()
             wait_s = min(max(wait_s, 0.0), LONGEST_SLEEP_S)
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
 
     def _look(self) -> None:
-        now = self._clock()
+        now = self._wall()
         for key in [key for at, key in self._due.values() if at <= now]:
             self._review(key, now)
         self._set_timer()

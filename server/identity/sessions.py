@@ -47,10 +47,10 @@ class Sessions:
     """All sessions. `aclose` writes what is still unwritten."""
 
     def __init__(
-        self, store: Store, keys: KeyRing, *, clock: Callable[[], float] = time.time
+        self, store: Store, keys: KeyRing, *, wall: Callable[[], float] = time.time
     ) -> None:
         self._store = store
-        self._clock = clock
+        self._wall = wall
         self._rows: dict[bytes, SessionRow] = {}
         self._seen: dict[bytes, int] = {}
         self._ended: set[bytes] = set()
@@ -65,7 +65,7 @@ class Sessions:
         """Load all sessions from the store, once, at the start."""
         for row in await self._store.load_sessions():
             self._rows[row.digest] = row
-        self._end_old(self._clock())
+        self._end_old(self._wall())
 
     async def aclose(self) -> None:
         """Write what is still unwritten; a store that fails is not tried again."""
@@ -82,7 +82,7 @@ class Sessions:
 
         Raises StoreUnavailable.
         """
-        now = self._clock()
+        now = self._wall()
         self._end_old(now)
         session_id = secrets.token_urlsafe(ID_BYTES)
         at = int(now)

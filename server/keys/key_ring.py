@@ -46,9 +46,9 @@ class Imported(NamedTuple):
 class KeyRing:
     """All keys, in memory. `aclose` waits for changes under way."""
 
-    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, *, wall: Callable[[], float] = time.time) -> None:
         self._store = store
-        self._clock = clock
+        self._wall = wall
         self._keys: dict[str, Key] = {}
         self._current: dict[bytes, Key] = {}
         self._previous: dict[bytes, Key] = {}
@@ -143,7 +143,7 @@ class KeyRing:
             name=new.name,
             redacted=redact(secret),
             digest=digest_of(secret),
-            created_at=int(self._clock()),
+            created_at=int(self._wall()),
             expires_at=new.expires_at,
             models=new.models,
             limits=new.limits,
@@ -177,7 +177,7 @@ class KeyRing:
                 digest=digest_of(secret),
                 redacted=redact(secret),
                 previous_digest=key.digest if grace_s > 0 else None,
-                previous_until=int(self._clock()) + grace_s if grace_s > 0 else None,
+                previous_until=int(self._wall()) + grace_s if grace_s > 0 else None,
             )
 
         return await self._change(rotated), secret

@@ -74,7 +74,7 @@ class House:
         self.store = store
         self.disk = FlakyStore(store)
         self.clocks = clocks
-        self.keys = KeyRing(store, clock=clocks.wall)
+        self.keys = KeyRing(store, wall=clocks.wall)
         self.counters = MemoryCounters(clock=clocks.now, wall=clocks.wall)
         self.admission = Admission(self.counters, Guests())
         self.ledger = Ledger(

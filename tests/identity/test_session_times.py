@@ -39,7 +39,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 async def open_sessions(store: SqliteStore, now: Now) -> Sessions:
     """Load the sessions as a start does."""
-    sessions = Sessions(store, KeyRing(store), clock=now)
+    sessions = Sessions(store, KeyRing(store), wall=now)
     await sessions.load()
     return sessions
 

@@ -30,7 +30,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 @pytest.fixture
 async def ring(store: SqliteStore) -> AsyncIterator[KeyRing]:
-    ring = KeyRing(store, clock=lambda: NOW)
+    ring = KeyRing(store, wall=lambda: NOW)
     await ring.load()
     yield ring
     await ring.aclose()
@@ -38,7 +38,7 @@ async def ring(store: SqliteStore) -> AsyncIterator[KeyRing]:
 
 async def reloaded(store: SqliteStore) -> KeyRing:
     """Read the store as the next start will."""
-    ring = KeyRing(store, clock=lambda: NOW)
+    ring = KeyRing(store, wall=lambda: NOW)
     await ring.load()
     return ring
 
@@ -185,8 +185,8 @@ async def test_an_unknown_key_is_not_found_by_any_method(ring: KeyRing) -> None:
 
 
 async def test_keys_are_listed_oldest_first_with_revoked_ones(store: SqliteStore) -> None:
-    clock = iter(range(NOW, NOW + 9))
-    ring = KeyRing(store, clock=lambda: next(clock))
+    wall = iter(range(NOW, NOW + 9))
+    ring = KeyRing(store, wall=lambda: next(wall))
     keys = [(await ring.create(NewKey(name)))[0] for name in "zab"]
     await ring.revoke(keys[1].id)
     assert [key.name for key in ring.list()] == ["z", "a", "b"]
