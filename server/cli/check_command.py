@@ -16,8 +16,8 @@ from workers.transport.transport import Transport, UpstreamExchange
 
 REACH_S = 5.0
 """How long an upstream may take to answer its probe."""
-REFUSAL_BYTES = 64 * 1024
-"""How much of a refusal is read."""
+REJECTION_BYTES = 64 * 1024
+"""How much of a rejection is read."""
 
 
 class Reached(NamedTuple):
@@ -98,7 +98,7 @@ async def _reach(transport: Transport, deployment: Deployment) -> Reached:
     try:
         async with asyncio.timeout(REACH_S):
             status = (await exchange.head()).status
-            body = await _read_refusal(exchange) if status >= 400 else b""
+            body = await _read_rejection(exchange) if status >= 400 else b""
     except TimeoutError:
         return Reached(works=False, text="not reachable: no answer")
     except GatewayError as error:
@@ -108,18 +108,18 @@ async def _reach(transport: Transport, deployment: Deployment) -> Reached:
     return _described(probe.read(status, body), status, deployment)
 
 
-async def _read_refusal(exchange: UpstreamExchange) -> bytes:
-    """Return the body of a refusal, or b"" when it is cut or too large: the status is enough."""
+async def _read_rejection(exchange: UpstreamExchange) -> bytes:
+    """Return the body of a rejection, or b"" when it is cut or too large: the status is enough."""
     try:
-        return await exchange.read(REFUSAL_BYTES)
+        return await exchange.read(REJECTION_BYTES)
     except GatewayError:
         return b""
 
 
 def _described(result: ProbeResult, status: int, deployment: Deployment) -> Reached:
-    if result == "secret_refused" and deployment.secret_env:
+    if result == "secret_rejected" and deployment.secret_env:
         return Reached(works=False, text=f"the upstream refuses {deployment.secret_env}")
-    if result == "secret_refused":
+    if result == "secret_rejected":
         return Reached(works=False, text="the upstream requires a secret: set secret_env")
     if result == "failing":
         return Reached(works=False, text=f"failing: the upstream answers {status}")

@@ -239,10 +239,10 @@ def test_a_failure_after_content_follows_the_frames_at_hand(
         (500, UpstreamUnavailable, 502),
     ],
 )
-def test_a_refusal_becomes_one_of_our_errors_without_host_and_secret(
+def test_a_rejection_becomes_one_of_our_errors_without_host_and_secret(
     row: WireFormatRow, status: int, kind: type[UpstreamError], client_status: int
 ) -> None:
-    error = translator(row).refusal(status, {"retry-after": "7"}, row.refusals[status])
+    error = translator(row).rejection(status, {"retry-after": "7"}, row.rejections[status])
     assert type(error) is kind and error.status == client_status
     assert error.retryable == (status != 400), "the next deployment may answer, or not"
     if status == 429:
@@ -287,7 +287,7 @@ def test_a_whole_answer_that_is_cut_or_is_none_raises(row: WireFormatRow) -> Non
             translator(row, stream=False).whole(row.whole[:at])
     for status in (400, 500):
         with pytest.raises(UpstreamError):
-            translator(row, stream=False).whole(row.refusals[status])
+            translator(row, stream=False).whole(row.rejections[status])
 
 
 @rows
@@ -324,12 +324,12 @@ def test_the_probe_can_be_sent_and_shows_the_secret_in_one_header_only(row: Wire
 @rows
 @pytest.mark.parametrize(
     ("status", "result"),
-    [(200, "works"), (401, "secret_refused"), (404, "works"), (429, "works"), (500, "failing")],
+    [(200, "works"), (401, "secret_rejected"), (404, "works"), (429, "works"), (500, "failing")],
 )
-def test_the_probe_tells_a_refused_secret_and_a_failing_upstream_apart(
+def test_the_probe_tells_a_rejected_secret_and_a_failing_upstream_apart(
     row: WireFormatRow, status: int, result: ProbeResult
 ) -> None:
     read = PROBES[row.provider](row.deployment).read
-    body = row.refusals.get(status, b"")
+    body = row.rejections.get(status, b"")
     assert read(status, body) == result
     assert read(status, b"<html>") == result, "the status is enough"

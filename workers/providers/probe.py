@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
-ProbeResult: TypeAlias = Literal["works", "secret_refused", "failing"]
+ProbeResult: TypeAlias = Literal["works", "secret_rejected", "failing"]
 
 
 class Probe(NamedTuple):

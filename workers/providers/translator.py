@@ -57,5 +57,5 @@ class Translator(Protocol):
     def whole(self, body: bytes) -> bytes:
         """Check and translate a whole answer. Raises UpstreamError."""
 
-    def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+    def rejection(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """Return the error for an answer with a status other than 200."""

@@ -34,7 +34,7 @@ from workers.units import KIB, MIB
 
 log = logging.getLogger("roxy.workers")
 
-REFUSAL_BYTES = 64 * KIB
+REJECTION_BYTES = 64 * KIB
 """How much of an upstream's error answer is read to find its message."""
 WHOLE_BYTES = 64 * MIB
 """The largest answer that is not streamed."""
@@ -179,8 +179,8 @@ class ModelPool:
             head = await exchange.head()
             if head.status >= 300:
                 # Of larger pages (a proxy's HTML, a request echoed back) the status still counts.
-                page = await exchange.read_beginning(REFUSAL_BYTES) if head.status >= 400 else b""
-                raise translator.refusal(head.status, head.headers, page)
+                page = await exchange.read_beginning(REJECTION_BYTES) if head.status >= 400 else b""
+                raise translator.rejection(head.status, head.headers, page)
             translator.check_head(head.status, head.headers)
             if job.request.stream:
                 exchange.follow(relay.feed)

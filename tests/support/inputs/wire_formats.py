@@ -1,4 +1,4 @@
-"""One row for every wire format: an answer and the refusals as its upstreams write them.
+"""One row for every wire format: an answer and the rejections as its upstreams write them.
 
 `tests/providers/test_contract.py` runs the same rules over every row. A new translator needs a row
 here and nothing else to be held to them.
@@ -31,7 +31,7 @@ class WireFormatRow:
 
     `events` are a whole streamed answer that says `text`; the first `opening` of them carry no
     content. `whole` is the same answer unstreamed, with the same `usage`. `failures` are events
-    that report an error in the middle of a stream. `refusals` are the bodies of error answers by
+    that report an error in the middle of a stream. `rejections` are the bodies of error answers by
     status, each with HOST and SECRET in its message. `secret_header` is the header that carries
     SECRET.
     """
@@ -45,7 +45,7 @@ class WireFormatRow:
     usage: Usage
     whole: bytes
     failures: tuple[tuple[bytes, type[UpstreamError]], ...]
-    refusals: Mapping[int, bytes]
+    rejections: Mapping[int, bytes]
 
     @property
     def stream(self) -> bytes:
@@ -139,7 +139,7 @@ OPENAI = WireFormatRow(
         (_event("[DONE]"), UpstreamDisconnected),
         (_event('{"no": '), UpstreamError),
     ),
-    refusals={
+    rejections={
         status: json.dumps(_openai_error(f"{kind} {_QUOTING}", kind, code)).encode()
         for status, kind, code in (
             (400, "invalid_request_error", None),

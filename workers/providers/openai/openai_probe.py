@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from workers.catalog.catalog import Deployment
 from workers.providers.probe import Probe, ProbeResult
-from workers.providers.refusals import find_problem, secret_refused
+from workers.providers.rejections import find_problem, secret_rejected
 
 
 def openai_probe(deployment: Deployment) -> Probe:
@@ -17,8 +17,8 @@ def openai_probe(deployment: Deployment) -> Probe:
 def _read(status: int, body: bytes) -> ProbeResult:
     """Return what the answer shows.
 
-    Other refusals than these count as working: some upstreams serve completions and no list (404).
+    All other rejections count as working: some upstreams serve completions and no list (404).
     """
-    if secret_refused(status, find_problem(body)):
-        return "secret_refused"
+    if secret_rejected(status, find_problem(body)):
+        return "secret_rejected"
     return "failing" if status >= 500 else "works"

@@ -35,7 +35,7 @@ from workers.providers.openai.chunks import (
     mended,
     text_bytes,
 )
-from workers.providers.refusals import error_in_band, find_problem, refused
+from workers.providers.rejections import error_by_status, error_in_band, find_problem
 from workers.providers.translator import UpstreamRequest
 from workers.request.chat_request import ChatRequest
 from workers.request.token_usage import Usage, parse_usage
@@ -97,7 +97,7 @@ class OpenAITranslator:
     def check_head(self, status: int, headers: Mapping[str, str]) -> None:
         """Raise UpstreamError unless an answer of the right kind, or of no stated kind, follows."""
         if status != 200:
-            raise self.refusal(status, headers, b"")
+            raise self.rejection(status, headers, b"")
         if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
             raise UpstreamError(
                 "The upstream of this model sent compressed data although none was requested."
@@ -108,9 +108,9 @@ class OpenAITranslator:
         ):
             raise UpstreamError
 
-    def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+    def rejection(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """Return the error for an answer with a status other than 200."""
-        return refused(status, headers, body, self._deployment)
+        return error_by_status(status, headers, body, self._deployment)
 
     def feed(self, data: bytes) -> bytes:
         """Read bytes of a streamed answer; return whole events for the client, or b"".

@@ -1,4 +1,4 @@
-"""Map the refusals of upstreams to errors for the client: one mapping for all providers.
+"""Map the rejections of upstreams to errors for the client: one mapping for all providers.
 
 An error about the request keeps the upstream's message, without its host and the secret. All other
 errors have messages of their own: error pages, hosts and credentials never reach a client.
@@ -59,7 +59,7 @@ _NO_CREDIT = re.compile(
     r"credit balance is too low|insufficient (balance|credit|funds|quota)", re.IGNORECASE
 )
 
-CREDENTIALS_REFUSED = "The gateway's credentials for this model's upstream were refused."
+CREDENTIALS_REJECTED = "The gateway's credentials for this model's upstream were refused."
 NO_CREDIT = "The gateway's account with this model's upstream has no credit left."
 MODEL_UNKNOWN = (
     "This model's upstream does not know it under the name that the gateway is configured with."
@@ -132,10 +132,10 @@ def _status(code: Any) -> int | None:
     return code if type(code) is int and 400 <= code <= 599 else None
 
 
-def refused(
+def error_by_status(
     status: int, headers: Mapping[str, str], body: bytes, deployment: Deployment
 ) -> UpstreamError:
-    """Return the error for an HTTP answer that is not a completion.
+    """Return the error for an HTTP answer whose status is not that of a completion.
 
     `headers` have lower-case names.
     """
@@ -188,7 +188,7 @@ def _mapped(
     return UpstreamError()
 
 
-def secret_refused(status: int, problem: Problem | None) -> bool:
+def secret_rejected(status: int, problem: Problem | None) -> bool:
     """Return whether an upstream does not accept the deployment's secret.
 
     Google answers 400 to a wrong key, also at its OpenAI-compatible endpoint.
@@ -205,10 +205,10 @@ def secret_refused(status: int, problem: Problem | None) -> bool:
 def _our_fault(status: int, problem: Problem) -> str | None:
     """Return the message for a fault of our account or configuration, or None.
 
-    Anthropic reports an empty balance, and Google a wrong key, with status 400.
+    Anthropic reports an empty balance with status 400.
     """
-    if secret_refused(status, problem):
-        return CREDENTIALS_REFUSED
+    if secret_rejected(status, problem):
+        return CREDENTIALS_REJECTED
     if status == 402 or (status == 429 and problem.code in _NO_CREDIT_WORDS):
         return NO_CREDIT
     if status == 400 and _NO_CREDIT.search(problem.message):

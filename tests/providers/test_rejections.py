@@ -1,4 +1,4 @@
-"""A refusal about the request keeps the upstream's message; any other gets the gateway's own."""
+"""A rejection of the request keeps the upstream's message; others get the gateway's own."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from workers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from workers.providers.refusals import (
-    CREDENTIALS_REFUSED,
+from workers.providers.rejections import (
+    CREDENTIALS_REJECTED,
     MODEL_UNKNOWN,
     NO_CREDIT,
+    error_by_status,
     error_in_band,
     find_problem,
-    refused,
     retry_after_s,
 )
 
@@ -45,9 +45,11 @@ def err(message: str | None = None, **more: Any) -> dict[str, Any]:
     return {"error": more if message is None else {"message": message} | more}
 
 
-def refusal(status: int, told: Any = b"", **headers: str) -> UpstreamError:
+def rejection(status: int, told: Any = b"", **headers: str) -> UpstreamError:
     body = told if isinstance(told, bytes) else json.dumps(told).encode()
-    return refused(status, {k.replace("_", "-"): v for k, v in headers.items()}, body, DEPLOYMENT)
+    return error_by_status(
+        status, {k.replace("_", "-"): v for k, v in headers.items()}, body, DEPLOYMENT
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def refusal(status: int, told: Any = b"", **headers: str) -> UpstreamError:
 def test_an_error_about_the_request_keeps_its_words_and_becomes_a_400(
     status: int, told: Any, message: str, code: str | None, param: str | None
 ) -> None:
-    error = refusal(status, told)
+    error = rejection(status, told)
     assert isinstance(error, UpstreamRejected)
     assert (error.status, error.message, error.code, error.param) == (400, message, code, param)
     assert not error.retryable
@@ -100,21 +102,21 @@ def test_an_error_about_the_request_keeps_its_words_and_becomes_a_400(
 )  # fmt: skip
 def test_an_error_page_is_never_quoted(page: bytes) -> None:
     for status in (400, 401, 404, 422, 429, 500, 503):
-        error = refusal(status, page)
+        error = rejection(status, page)
         assert error.message in (
-            UpstreamRejected.summary, CREDENTIALS_REFUSED, MODEL_UNKNOWN,
+            UpstreamRejected.summary, CREDENTIALS_REJECTED, MODEL_UNKNOWN,
             UpstreamRateLimited.summary, UpstreamUnavailable.summary,
         )  # fmt: skip
-    assert isinstance(refusal(400, page), UpstreamRejected)
+    assert isinstance(rejection(400, page), UpstreamRejected)
 
 
 @pytest.mark.parametrize(
     ("status", "told", "kind", "message"),
     [
-        (401, err(f"Incorrect key {SECRET}"), UpstreamUnavailable, CREDENTIALS_REFUSED),
-        (403, err("Not you"), UpstreamUnavailable, CREDENTIALS_REFUSED),
-        (400, err("API key not valid. Please"), UpstreamUnavailable, CREDENTIALS_REFUSED),
-        (400, err("x", code="invalid_api_key"), UpstreamUnavailable, CREDENTIALS_REFUSED),
+        (401, err(f"Incorrect key {SECRET}"), UpstreamUnavailable, CREDENTIALS_REJECTED),
+        (403, err("Not you"), UpstreamUnavailable, CREDENTIALS_REJECTED),
+        (400, err("API key not valid. Please"), UpstreamUnavailable, CREDENTIALS_REJECTED),
+        (400, err("x", code="invalid_api_key"), UpstreamUnavailable, CREDENTIALS_REJECTED),
         (402, err("Pay"), UpstreamUnavailable, NO_CREDIT),
         (429, err("x", code="insufficient_quota"), UpstreamUnavailable, NO_CREDIT),
         (400, err("Your credit balance is too low"), UpstreamUnavailable, NO_CREDIT),
@@ -133,22 +135,22 @@ def test_an_error_page_is_never_quoted(page: bytes) -> None:
         (204, b"", UpstreamError, None),
     ],
 )  # fmt: skip
-def test_every_other_refusal_is_told_in_our_words_and_may_be_tried_elsewhere(
+def test_every_other_rejection_is_told_in_our_words_and_may_be_tried_elsewhere(
     status: int, told: Any, kind: type[UpstreamError], message: str | None
 ) -> None:
-    error = refusal(status, told)
+    error = rejection(status, told)
     assert type(error) is kind
     assert (error.message, error.retryable) == (message or kind.summary, True)
 
 
 def test_a_redirect_is_an_error_that_does_not_say_where() -> None:
-    error = refusal(302, b"", location="https://elsewhere.example/")
+    error = rejection(302, b"", location="https://elsewhere.example/")
     assert type(error) is UpstreamError
     assert "redirect" in error.message and "elsewhere" not in error.message
 
 
 def test_a_time_out_is_told_by_its_code() -> None:
-    assert refusal(408).code == "upstream_timeout"
+    assert rejection(408).code == "upstream_timeout"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_a_time_out_is_told_by_its_code() -> None:
     ],
 )
 def test_our_secret_and_the_host_are_taken_out_of_a_message(said: str, told: str) -> None:
-    assert refusal(400, {"error": {"message": said}}).message == told
+    assert rejection(400, {"error": {"message": said}}).message == told
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_the_wait_may_be_a_date() -> None:
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503, 504, 529])
 def test_the_wait_is_handed_on(status: int) -> None:
-    assert refusal(status, retry_after="7").retry_after_s == 7.0
+    assert rejection(status, retry_after="7").retry_after_s == 7.0
 
 
 @pytest.mark.parametrize(
@@ -210,12 +212,12 @@ def test_the_wait_is_handed_on(status: int) -> None:
         (err("No.", type="invalid_request_error"), UpstreamRejected, "No."),
         (
             err(SECRET, type="invalid_request_error", code="invalid_api_key"),
-            UpstreamUnavailable, CREDENTIALS_REFUSED,
+            UpstreamUnavailable, CREDENTIALS_REJECTED,
         ),
         (VLLM | {"type": "BadRequestError", "code": 400}, UpstreamRejected, "No."),
         (VLLM | {"type": "InternalServerError", "code": 500}, UpstreamUnavailable, None),
-        (err("x", code=401), UpstreamUnavailable, CREDENTIALS_REFUSED),
-        (err("x", type="authentication_error"), UpstreamUnavailable, CREDENTIALS_REFUSED),
+        (err("x", code=401), UpstreamUnavailable, CREDENTIALS_REJECTED),
+        (err("x", type="authentication_error"), UpstreamUnavailable, CREDENTIALS_REJECTED),
         (err("x", code=402), UpstreamUnavailable, NO_CREDIT),
         (err("x", type="insufficient_quota"), UpstreamUnavailable, NO_CREDIT),
         (err("x", type="overloaded_error"), UpstreamUnavailable, None),
