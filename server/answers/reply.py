@@ -33,7 +33,7 @@ class Followed(Protocol):
         """Return the state of the job."""
 
     @property
-    def attempts(self) -> int:
+    def attempt_count(self) -> int:
         """Return how many deployments were tried."""
 
     def place(self) -> Place | None:
@@ -156,7 +156,7 @@ class StreamReply:
             )
             self.write(text.encode())
         elif self._source.state == "connecting":
-            update = RETRYING if self._source.attempts > 1 else CONNECTING
+            update = RETRYING if self._source.attempt_count > 1 else CONNECTING
             if update != self._last_update:
                 self._last_update = update
                 self.write(update)

@@ -56,7 +56,7 @@ async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> i
 def _state(deployment: Deployment, reached: Reached) -> str:
     if not deployment.supported:
         return f"not available: this version has no translator for {deployment.provider}"
-    if not deployment.live:
+    if not deployment.has_secret:
         return f"off: set {deployment.secret_env}"
     return reached.text
 

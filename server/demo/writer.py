@@ -18,7 +18,7 @@ FINGERPRINT = "demo-upstream-no-model"
 
 
 class Writer:
-    """Encodes one answer; all chunks share id, time and model."""
+    """The encoder of one answer; all chunks share id, time and model."""
 
     def __init__(self, request: DemoRequest, answer: DemoAnswer) -> None:
         self._request = request

@@ -19,7 +19,7 @@ JOBS_SHOWN = 200
 
 
 class LiveJob(Struct, frozen=True, kw_only=True):
-    """A request that runs or waits; `tokens` is an estimate, `started_s` its age."""
+    """A request that runs or waits; `tokens` is an estimate, `started_s` its age in seconds."""
 
     id: str
     state: JobState
@@ -87,7 +87,7 @@ def _model(
     names: Mapping[str, str],
 ) -> LiveModel:
     running = sum(job.state != "queued" for job in jobs)
-    workers = sum(one.max_concurrency for one in model.live_deployments())
+    workers = model.max_concurrency
     wait_s = 0.0
     if pool is not None and running >= workers:
         wait_s = pool.queue.expected_wait_s(len(pool.queue))
@@ -103,7 +103,7 @@ def _model(
         deployments=[
             LiveDeployment(
                 id=one.id,
-                live=one.live and one.supported,
+                live=one.live,
                 demo=one.demo,
                 busy=services.engine.routing.busy(one),
                 max_concurrency=one.max_concurrency,
@@ -125,5 +125,5 @@ def _job(services: Services, job: Job, names: Mapping[str, str]) -> LiveJob:
         tokens=-(-job.output_bytes // BYTES_PER_TOKEN),  # rounded up
         kept=job.id in services.answers,
         deployment=job.deployment.id if job.deployment is not None else None,
-        attempts=job.attempts,
+        attempts=job.attempt_count,
     )

@@ -129,8 +129,10 @@ def test_a_new_model_is_filled_with_defaults_that_fit() -> None:
 def test_a_provider_without_a_translator_is_kept_but_never_tried() -> None:
     catalog = load_catalog(with_deployment(provider="google", secret_env="G"), {"G": "s"})
     model = catalog.find("local/qwen")
-    assert [each.supported for each in model.deployments] == [False]
+    [deployment] = model.deployments
+    assert (deployment.supported, deployment.has_secret, deployment.live) == (False, True, False)
     assert model.live_deployments() == ()
+    assert model.max_concurrency == 0
     assert model.missing_secrets() == ()
 
 

@@ -99,9 +99,14 @@ class Deployment(Struct, frozen=True):
     supported: bool = True
 
     @property
-    def live(self) -> bool:
+    def has_secret(self) -> bool:
         """True if its secret is set or none is needed."""
         return self.secret_env == "" or self.secret != ""
+
+    @property
+    def live(self) -> bool:
+        """True if it can be tried: its provider is supported and it has its secret."""
+        return self.supported and self.has_secret
 
     def __repr__(self) -> str:
         """Return a short form without the secret."""
@@ -136,12 +141,17 @@ class Model(Struct, frozen=True):
 
     def live_deployments(self) -> tuple[Deployment, ...]:
         """Return the deployments that can be tried, lowest `order` first, equals in file order."""
-        return tuple(sorted((d for d in self.deployments if d.supported and d.live), key=_order))
+        return tuple(sorted((d for d in self.deployments if d.live), key=_order))
 
     def missing_secrets(self) -> tuple[str, ...]:
         """Return the variables each of which would make another deployment live, best first."""
-        dark = sorted((d for d in self.deployments if d.supported and not d.live), key=_order)
+        dark = sorted((d for d in self.deployments if d.supported and not d.has_secret), key=_order)
         return tuple(dict.fromkeys(deployment.secret_env for deployment in dark))
+
+    @property
+    def max_concurrency(self) -> int:
+        """The number of requests that its live deployments carry at the same time."""
+        return sum(deployment.max_concurrency for deployment in self.live_deployments())
 
     @property
     def owner_only_fields(self) -> frozenset[str]:

@@ -209,9 +209,9 @@ class Attachment:
         return self._log.job.state if self._log.job is not None else "done"
 
     @property
-    def attempts(self) -> int:
+    def attempt_count(self) -> int:
         """How many deployments were tried."""
-        return self._log.job.attempts if self._log.job is not None else 0
+        return self._log.job.attempt_count if self._log.job is not None else 0
 
     def place(self) -> Place | None:
         """Return the job's place in the queue, or None when it does not wait."""

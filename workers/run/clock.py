@@ -20,10 +20,11 @@ WHOLE_FACTOR = 5
 
 
 class StreamSettings(msgspec.Struct, frozen=True):
-    """The clocks and caps of an answer, in seconds and bytes; `total_timeout_s` 0: none.
+    """The limits of an answer: its clocks in seconds (`total_timeout_s` 0: none), and a size.
 
     `first_content_timeout_s` runs from the request to the first content, `gap_timeout_s` between
-    two reads after that, `total_timeout_s` from the request to the end.
+    two reads after that, `total_timeout_s` from the request to the end. `max_event_bytes` is no
+    clock: it stands here because the worker gives it to the translator of the same answer.
     """
 
     first_content_timeout_s: float

@@ -61,7 +61,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class JobEnded(Exception):
-    """Aborts an exchange whose job has ended."""
+    """The reason for aborting the exchange of a job that has ended."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -104,7 +104,7 @@ class Job:
         self.max_wait_s = max_wait_s
         self.state: JobState = "new"
         self.channel = Channel()
-        self.attempts = 0
+        self.attempt_count = 0
         self.deployment: Deployment | None = None
         self._settle = settle
         self._loop = asyncio.get_running_loop()
@@ -156,13 +156,13 @@ class Job:
         self, deployment: Deployment, translator: Translator, exchange: UpstreamExchange
     ) -> None:
         """Record the attempt that carries the job; `close` aborts its exchange."""
-        self.attempts += 1
+        self.attempt_count += 1
         self._begun = self._loop.time()
         self.deployment = deployment
         self._translator = translator
         self._exchange = exchange
         self.channel.draw_from(exchange)
-        if self.attempts > 1 and self.on_progress is not None:
+        if self.attempt_count > 1 and self.on_progress is not None:
             self.on_progress()
 
     def note_failure(self, error: GatewayError) -> None:
@@ -202,7 +202,7 @@ class Job:
         # The worker releases a finished exchange, so that its connection is kept.
         if exchange is not None and ending != "finished":
             exchange.abort(JobEnded())
-        self.request.fields.clear()  # it holds the whole body
+        self._drop_body()
         self.on_leave_queue = self.find_place = self.on_progress = None
         # Even if settling raises, the engine must forget the job and the reader must get its end.
         try:
@@ -215,7 +215,11 @@ class Job:
     def _commit(self) -> None:
         self._first_frame = self._loop.time()
         self.state = "streaming"
-        self.request.fields.clear()  # it holds the whole body
+        self._drop_body()
+
+    def _drop_body(self) -> None:
+        """Free the memory of the request's body: no other attempt will need it."""
+        self.request.fields.clear()
 
     def _attempt(self, ending: str, now: float) -> Attempt:
         assert self.deployment is not None
@@ -228,7 +232,7 @@ class Job:
     ) -> tuple[Attempt, ...]:
         """Return the attempts; one that has not failed by itself ends with the job."""
         failures = self._failures
-        if len(failures) == self.attempts or (ending == "finished" and not failures):
+        if len(failures) == self.attempt_count or (ending == "finished" and not failures):
             return failures
         if ending == "finished":
             word = "answered"

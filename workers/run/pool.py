@@ -41,7 +41,7 @@ WHOLE_BYTES = 64 * MIB
 
 
 class Relay:
-    """Passes one streamed answer from its exchange through the translator to the job."""
+    """The sink of a streamed exchange: it passes the answer through the translator to the job."""
 
     __slots__ = ("_clock", "_exchange", "_job", "_translator")
 
@@ -84,7 +84,7 @@ class ModelPool:
         max_waiting: int,
     ) -> None:
         self.model = model
-        self.size = sum(one.max_concurrency for one in model.live_deployments())
+        self.size = model.max_concurrency
         self.queue = FairQueue(max_waiting, self.size)
         self._transport = transport
         self._routing = routing
