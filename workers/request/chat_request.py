@@ -20,8 +20,9 @@ class ChatRequest(Struct):
     """A checked chat completion request.
 
     `fields` holds every top-level member as sent, in order. `max_output_tokens` is the larger of
-    `max_completion_tokens` and `max_tokens` (None: neither was sent). `prompt_estimate` is in
-    tokens. `largest_file_bytes` is the size of its largest picture, recording or file.
+    `max_completion_tokens` and `max_tokens` (None: neither was sent, or one that is no limit).
+    `prompt_estimate` is in tokens. `largest_file_bytes` is the size of its largest picture,
+    recording or file.
     """
 
     model: str
@@ -62,8 +63,14 @@ def parse_chat(body: bytes) -> ChatRequest:
         stream=chat.stream is True,
         n=chat.n or 1,
         include_usage=chat.stream_options is not None and chat.stream_options.include_usage is True,
-        max_output_tokens=max(chat.max_completion_tokens or 0, chat.max_tokens or 0) or None,
+        max_output_tokens=_largest_cap(chat.max_completion_tokens, chat.max_tokens),
         fields=fields,
         prompt_estimate=math.ceil(text_bytes / 4) + media.tokens,
         largest_file_bytes=media.largest_bytes,
     )
+
+
+def _largest_cap(*caps: int | None) -> int | None:
+    """Return the larger cap, or None if one is not positive: upstreams may read it as no limit."""
+    sent = [cap for cap in caps if cap is not None]
+    return max(sent) if sent and min(sent) > 0 else None

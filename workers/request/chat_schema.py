@@ -24,8 +24,8 @@ _NULL = Raw(b"null")
 _STRING, _LIST, _NULL_KIND = b'"[n'  # how the JSON of each begins
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Cap = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+"""A limit of output tokens; llama.cpp reads -1 as no limit. Accounting needs the bounds."""
 Name = Annotated[str, Meta(min_length=1)]
 Object = dict[str, Raw]
 
@@ -117,23 +117,27 @@ class StreamOptions(Struct, gc=False):
 
 
 class Chat(Struct):
-    """The known fields of a chat completion request, decoded no further than needed."""
+    """The known fields of a chat completion request, decoded no further than needed.
+
+    Types are checked, ranges only where accounting depends on them: which values a model takes is
+    up to its upstream.
+    """
 
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     messages: Annotated[list[Message], Meta(min_length=1)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
-    max_tokens: Positive | None = None
-    max_completion_tokens: Positive | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
+    max_tokens: Cap | None = None
+    max_completion_tokens: Cap | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
-    stop: str | Annotated[list[str], Meta(max_length=4)] | None = None
+    top_logprobs: Int64 | None = None
+    logit_bias: dict[str, float] | None = None
+    stop: str | list[str] | None = None
     seed: Int64 | None = None
     tools: list[_Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | Object | None = None
@@ -147,7 +151,7 @@ class Chat(Struct):
     audio: Object | None = None
     prediction: Object | None = None
     web_search_options: Object | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Object | None = None
     store: bool | None = None
     service_tier: str | None = None
     user: str | None = None
@@ -272,16 +276,16 @@ _RULES = {
     "stream_options": 'an object, such as {"include_usage": true}',
     "stream_options.include_usage": "true or false",
     "n": "a whole number from 1 to 128",
-    "max_tokens": "a whole number of at least 1",
-    "max_completion_tokens": "a whole number of at least 1",
-    "temperature": "a number from 0 to 2",
-    "top_p": "a number from 0 to 1",
-    "presence_penalty": "a number from -2 to 2",
-    "frequency_penalty": "a number from -2 to 2",
+    "max_tokens": "a whole number of at most 31 bits",
+    "max_completion_tokens": "a whole number of at most 31 bits",
+    "temperature": "a number",
+    "top_p": "a number",
+    "presence_penalty": "a number",
+    "frequency_penalty": "a number",
     "logprobs": "true or false",
-    "top_logprobs": "a whole number from 0 to 20",
-    "logit_bias": "an object of token ids and numbers from -100 to 100",
-    "stop": "a string or a list of up to 4 strings",
+    "top_logprobs": "a whole number",
+    "logit_bias": "an object of token ids and numbers",
+    "stop": "a string or a list of strings",
     "seed": "a whole number of at most 64 bits",
     "tools": "a list of tools",
     "tools[]": "an object with a 'type'",
@@ -293,7 +297,7 @@ _RULES = {
     "parallel_tool_calls": "true or false",
     "response_format": "an object with a 'type'",
     "response_format.type": "a string: text, json_object or json_schema",
-    "metadata": "an object of strings",
+    "metadata": "an object",
     "user": "a string",
 }
 
