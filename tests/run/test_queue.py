@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.builders.jobs import drained, fill, lanes_of, make_job, rest, served_lanes, take
+from support.waiting import eventually
 
 from workers.errors import Overloaded
 from workers.run.job import Job
@@ -214,6 +215,19 @@ async def test_the_wait_told_follows_how_long_jobs_last() -> None:
     for _ in range(100):
         queue.note_service(10.0)
     assert queue.place(job).expected_wait_s == pytest.approx(5.0, rel=0.01)
+
+
+async def test_the_wait_grows_while_no_job_ends_and_not_while_workers_rest() -> None:
+    queue = FairQueue(10, 2)
+    queue.note_service(0.001)
+    job = make_job("a")
+    queue.put(job)
+    await eventually(lambda: queue.place(job).expected_wait_s > 1.0)
+    assert await queue.get() is job
+    second = make_job("b", max_wait_s=0.9)
+    queue.put(second)  # not refused: the worker has just begun
+    assert queue.place(second).expected_wait_s < 0.9
+    second.close("cancelled")
 
 
 # Overload

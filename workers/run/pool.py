@@ -107,6 +107,7 @@ class ModelPool:
             await asyncio.wait(self._workers)
 
     def _start_worker(self, job: Job) -> None:
+        self.queue.note_start()
         task = asyncio.get_running_loop().create_task(
             self._work(job), name=f"worker {self.model.id}"
         )

@@ -52,6 +52,7 @@ class FairQueue:
         self._timers: dict[Job, asyncio.TimerHandle] = {}
         self._service_s = FIRST_GUESS_S
         self._measured = False
+        self._moved_at: float | None = None
         self._closed = False
 
     def __len__(self) -> int:
@@ -85,6 +86,8 @@ class FairQueue:
             except asyncio.CancelledError:
                 self._forget_worker(idle)
                 raise
+        else:
+            self.note_start()
         return job
 
     def remove(self, job: Job) -> None:
@@ -107,11 +110,24 @@ class FairQueue:
         return Place(ahead + 1, waiting, self.expected_wait_s(ahead))
 
     def expected_wait_s(self, ahead: int) -> float:
-        """Estimate the wait behind `ahead` jobs from the durations of recent ones."""
-        return self._service_s * (ahead + 1) / max(self.workers, 1)
+        """Estimate the wait behind `ahead` jobs from the durations of recent ones.
+
+        While jobs run longer than those did, from the time since the last one began or ended: the
+        average learns of a slow upstream only when a job ends.
+        """
+        still_s = 0.0
+        if self._moved_at is not None:
+            still_s = asyncio.get_running_loop().time() - self._moved_at
+        service_s = max(self._service_s, still_s)
+        return max(service_s * (ahead + 1) / max(self.workers, 1), still_s)
+
+    def note_start(self) -> None:
+        """Record that a worker is given a job, at once: the next job may come before it runs."""
+        self._moved_at = asyncio.get_running_loop().time()
 
     def note_service(self, duration_s: float) -> None:
-        """Record how long a worker was busy with one job."""
+        """Record that a worker has ended a job, and how long it was busy with it."""
+        self._moved_at = asyncio.get_running_loop().time()
         if not self._measured:
             self._measured = True
             self._service_s = duration_s
@@ -131,6 +147,7 @@ class FairQueue:
             worker = self._idle.pop()
             if not worker.done():
                 worker.set_result(job)
+                self.note_start()
                 return True
         return False
 
