@@ -13,7 +13,7 @@
     ├─ PayloadTooLarge         413 request_too_large
     ├─ HeadTooLarge            431 headers_too_large
     ├─ Stopped                 499 stopped                  stopped through the API or a page
-    ├─ RateLimited             429 rate_limit_exceeded      always with Retry-After
+    ├─ RateLimited             429 rate_limit_exceeded      Retry-After unless it can never fit
     ├─ BudgetExceeded          429 insufficient_quota       do not retry
     ├─ Overloaded              503 server_is_overloaded     always with Retry-After
     │  ├─ Draining             503 server_is_draining
@@ -233,13 +233,19 @@ class RateLimited(GatewayError):
     """A limit of the key or guest is used up for now, or reserved by its running requests.
 
     `limit` is `requests`, `tokens`, `concurrency` or `budget`, or `attempts` for wrong keys.
+    `retry_after_s` is None for a request that can never fit.
     """
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
     summary = "Too many requests. Wait for the time in Retry-After."
 
     def __init__(
-        self, message: str, *, limit: str, retry_after_s: float, should_retry: bool | None = None
+        self,
+        message: str,
+        *,
+        limit: str,
+        retry_after_s: float | None,
+        should_retry: bool | None = None,
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s, should_retry=should_retry)
         if limit in ("requests", "tokens"):
@@ -273,7 +279,7 @@ class Draining(Overloaded):
     """The gateway is stopping and accepts no new requests."""
 
     code = "server_is_draining"
-    summary = "The gateway is restarting. Try again shortly."
+    summary = "The gateway is stopping. Try again shortly."
 
 
 class StoreUnavailable(Overloaded):

@@ -154,15 +154,13 @@ def too_many_tokens(limit: int, asked: int, wait_s: float) -> RateLimited:
 
 def never_fits(limit: int, asked: int) -> RateLimited:
     """Return the error for a request larger than the whole token limit: waiting cannot help."""
-    refusal = RateLimited(
+    return RateLimited(
         f"This request may use {asked} tokens, more than this key's whole limit of {limit} per"
         " minute, so it can never fit. Shorten the prompt or ask for a lower max_tokens.",
         limit="tokens",
-        retry_after_s=0.0,
+        retry_after_s=None,
+        should_retry=False,
     )
-    refusal.retry_after_s = None  # there is no time after which it would fit
-    refusal.should_retry = False
-    return refusal
 
 
 def too_many_at_once(limit: int) -> RateLimited:

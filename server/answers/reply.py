@@ -49,7 +49,8 @@ class StreamReply:
     The head is sent with the first frames, heartbeat or update. Before it, an error becomes an HTTP
     status (`done` raises it); after it, one error event. `stream_head` returns the head when it is
     needed. `finish` ends the answer in the same call as the last write, since a client that closes
-    as soon as it has read the end has not left early. Without `chunked`, the end of the connection
+    as soon as it has read the end has not left early; it gets the error that
+    was sent as an event, or None. Without `chunked`, the end of the connection
     ends the stream (HTTP/1.0). At most one write is outstanding; its future shows whether the
     client keeps up. With `updates`, comments report the job's place in the queue, then that it
     connects, then that it is retried.
@@ -60,7 +61,7 @@ class StreamReply:
         connection: HTTPConnection,
         source: Followed,
         stream_head: Callable[[], bytes],
-        finish: Callable[[], None],
+        finish: Callable[[GatewayError | None], None],
         *,
         chunked: bool,
         heartbeat_s: float,
@@ -106,7 +107,7 @@ class StreamReply:
             last = (chunk(last) if last else b"") + LAST_CHUNK
         if last:
             self._send(last)
-        self._finish()
+        self._finish(error)
         self.done.set_result(None)
 
     def _send(self, data: bytes) -> bool:

@@ -85,7 +85,7 @@ class BaseHandler(RequestHandler):
             has_body="Content-Length" in headers or "Transfer-Encoding" in headers,
             awaits_continue=headers.get("Expect", "").lower() == "100-continue",
         )
-        self._error_code: str | None = None
+        self.error_code: str | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._max_body = self.body_limit or services.bodies.max_body_bytes
@@ -153,7 +153,7 @@ class BaseHandler(RequestHandler):
 
     def write_failure(self, error: GatewayError) -> None:
         """Write an error in OpenAI's shape."""
-        self._error_code = error.code or error.type
+        self.error_code = error.code or error.type
         body, content_type = self.render_error(error)
         self._write_whole(error.status, body, {"Content-Type": content_type} | error.headers())
 
@@ -172,7 +172,7 @@ class BaseHandler(RequestHandler):
                 who=self.principal.log_name if self.principal is not None else "-",
                 model=self.model_id,
                 retry_count=loggable(retry_count) if retry_count else None,
-                error=self._error_code,
+                error=self.error_code,
             )
         )
 

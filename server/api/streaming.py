@@ -5,6 +5,7 @@ from __future__ import annotations
 from server.answers.reply import Followed, StreamReply
 from server.api.base import BaseHandler
 from server.http.answer_head import STREAM_HEAD
+from workers.errors import GatewayError
 from workers.run.answer_log import Attachment
 
 UPDATES_HEADER = "X-Roxy-Queue-Updates"
@@ -57,7 +58,9 @@ class StreamHandler(BaseHandler):
         self.request.connection.write(self._stream_head() + b"\r\n")
         self.lifecycle.end_answer()
 
-    def _end_stream(self) -> None:
+    def _end_stream(self, error: GatewayError | None) -> None:
+        if error is not None:  # sent as an event after a head with status 200: only the log tells
+            self.error_code = error.own_code
         self.lifecycle.end_answer()
 
     def _stream_head(self) -> bytes:

@@ -18,7 +18,7 @@ import uvloop
 
 from server.cli.check_command import check
 from server.cli.key_administration import CommandFailure
-from server.cli.keys_command import add_keys_commands, keys_command
+from server.cli.keys_command import add_keys_commands, check_usage, keys_command, whole_number
 from server.cli.serve_command import serve
 from server.config.loading import Config, ConfigError, environment, load_config
 from server.http.listening import ListenFailure
@@ -42,7 +42,9 @@ GROQ_API_KEY for the upstreams.
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return the exit code of the process."""
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    check_usage(parser, options)
     try:
         config = load_config(overrides(options), environment(), options.config)
         set_up_logging(config.log.level, config.log.format)
@@ -124,10 +126,16 @@ def _add_serve(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     command.add_argument(
-        "--port", type=int, help="port to listen on (default: 8080; 0: any free port)"
+        "--port",
+        type=whole_number(0, 65535),
+        metavar="N",
+        help="port to listen on (default: 8080; 0: any free port)",
     )
     command.add_argument(
-        "--processes", type=int, help="number of serving processes; this version supports only 1"
+        "--processes",
+        type=whole_number(1, 1, "must be 1: this version supports only one serving process"),
+        metavar="N",
+        help="number of serving processes; this version supports only 1",
     )
     command.add_argument("--tls-cert", metavar="FILE", help="PEM certificate chain; enables TLS")
     command.add_argument("--tls-key", metavar="FILE", help="PEM private key of the certificate")

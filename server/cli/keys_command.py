@@ -12,7 +12,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from server.cli.key_administration import (
 )
 from server.config.loading import Config
 from server.keys.export import read_export
+from server.keys.key_requests import LONGEST_GRACE_S
 from server.store.data_directory import DataDirectory, DirectoryTaken
 from server.store.key import current_status
 from server.store.private_file import write_private
@@ -73,7 +74,7 @@ def add_keys_commands(commands: Any, shared: argparse.ArgumentParser) -> argpars
     rotate.add_argument("id", help="id of the key, as shown by `roxy keys list`")
     rotate.add_argument(
         "--grace-s",
-        type=int,
+        type=whole_number(0, LONGEST_GRACE_S),
         default=0,
         metavar="N",
         help="accept the old secret for another N seconds; its running requests end with it"
@@ -93,7 +94,7 @@ def _describe_new_key(create: argparse.ArgumentParser) -> None:
     for name, what in LIMIT_OPTIONS.items():
         create.add_argument(
             f"--{name.replace('_', '-')}",
-            type=int,
+            type=_requests if name == "requests_per_minute" else whole_number(1, MOST_COUNT),
             metavar="N",
             help=f"limit to N {what}; 0: no limit (default: keys.requests_per_minute of roxy.toml)"
             if name == "requests_per_minute"
@@ -101,18 +102,18 @@ def _describe_new_key(create: argparse.ArgumentParser) -> None:
         )
     create.add_argument(
         "--budget-dollars",
-        type=_positive,
+        type=_dollars,
         metavar="D",
         help="limit the cost to D dollars per budget period (default: no limit)",
     )
     create.add_argument(
         "--budget-period",
         choices=("day", "week", "month", "total"),
-        default="month",
-        help="period after which the budget starts again, in UTC (default: month)",
+        help="period after which the budget starts again, in UTC (default: month); needs"
+        " --budget-dollars",
     )
     create.add_argument(
-        "--models", type=_text, metavar="ID,ID", help="allow only these models (default: all)"
+        "--models", type=_model_ids, metavar="ID,ID", help="allow only these models (default: all)"
     )
     create.add_argument(
         "--expires-in-days",
@@ -120,6 +121,35 @@ def _describe_new_key(create: argparse.ArgumentParser) -> None:
         metavar="N",
         help="let the key expire after N days (default: never)",
     )
+
+
+def check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the process with the usage if an option lacks the one that it needs."""
+    if getattr(options, "budget_period", None) and options.budget_dollars is None:
+        parser.error("argument --budget-period: needs --budget-dollars")
+
+
+def whole_number(least: int, most: int, words: str = "") -> Callable[[str], int]:
+    """Return the type of an option that takes a whole number from `least` to `most`."""
+    rule = words or f"must be a whole number from {least} to {most}"
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,20}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(rule)
+        return int(text)
+
+    return read
+
+
+MOST_COUNT = 1_000_000_000_000
+_requests = whole_number(0, MOST_COUNT, "must be a whole number, 0 or more (0: no limit)")
+
+
+def _dollars(text: str) -> float:
+    dollars = _positive(text)
+    if dollars < 0.000001:  # money is counted in micro-dollars, and a part of one is rounded up
+        raise argparse.ArgumentTypeError("must be at least 0.000001, one micro-dollar")
+    return dollars
 
 
 def _positive(text: str) -> float:
@@ -140,6 +170,13 @@ def _text(argument: str) -> str:
     ) as error:  # Python decodes invalid bytes in arguments to lone surrogates (PEP 383)
         raise argparse.ArgumentTypeError("must be valid UTF-8") from error
     return argument
+
+
+def _model_ids(text: str) -> list[str]:
+    ids = [part.strip() for part in _text(text).split(",") if part.strip()]
+    if not ids:
+        raise argparse.ArgumentTypeError("needs at least one model id")
+    return ids
 
 
 async def keys_command(
@@ -182,7 +219,7 @@ def _advise(error: CommandFailure, options: argparse.Namespace) -> str:
         return f"There is no key {options.id!r}: `roxy keys list` shows all keys."
     param = error.param or ""
     if one_model := re.fullmatch(r"models\[(\d+)\]", param):
-        model = _model_ids(options.models)[int(one_model[1])]
+        model = options.models[int(one_model[1])]
         return f"There is no model {model!r}: `roxy check --offline` lists the models."
     return f"{OPTIONS[param]}: {error}" if param in OPTIONS else str(error)
 
@@ -228,17 +265,13 @@ def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:
         limits["requests_per_minute"] = None
     if options.budget_dollars is not None:
         limits["budget_microusd"] = to_microusd(options.budget_dollars)
-        limits["budget_period"] = options.budget_period
+        limits["budget_period"] = options.budget_period or "month"
     body: dict[str, Any] = {"name": options.name, "limits": limits}
     if options.models is not None:
-        body["models"] = _model_ids(options.models)
+        body["models"] = options.models
     if options.expires_in_days is not None:
         body["expires_at"] = int(time.time() + options.expires_in_days * DAY_S)
     return body
-
-
-def _model_ids(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _print_table(keys: list[dict[str, Any]]) -> None:

@@ -32,6 +32,21 @@ NAME_LENGTH = 100
 LONGEST_GRACE_S = 30 * DAY_S
 
 
+COUNT_RULE = "a whole number, 1 or more, or null for no limit"
+RULES = {
+    "name": f"a string of 1 to {NAME_LENGTH} characters",
+    "status": "active or disabled",
+    "models": "a list of 1 to 1000 model ids, or null for all models",
+    "models[]": "the id of a model: a string of 1 to 200 characters",
+    "expires_at": "a time in Unix seconds, or null",
+    "weight": "a whole number from 1 to 100",
+    "limits": "an object, or null for no limits",
+    "limits.budget_period": "day, week, month or total",
+    "grace_s": f"a whole number of seconds from 0 to {LONGEST_GRACE_S}",
+}
+"""What the fields of a body must be, to follow "It must be"; counts have COUNT_RULE."""
+
+
 class _NewKey(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     models: ModelNames | None = None
@@ -142,8 +157,11 @@ def _invalid(message: str) -> InvalidRequest:
         return InvalidRequest(f"There is no field '{param}' here.", param=param)
     if "missing required" in what:
         return InvalidRequest(f"'{param}' is required.", param=param)
-    what = what[:1].lower() + what[1:]
-    return InvalidRequest(f"'{param or 'body'}': {what}.", param=param or None)
+    place = re.sub(r"\[\d+\]", "[]", param)
+    rule = RULES.get(place) or (COUNT_RULE if place.startswith("limits.") else "an object")
+    return InvalidRequest(
+        f"Invalid value for '{param or 'body'}'. It must be {rule}.", param=param or None
+    )
 
 
 def _name(sent: str) -> str:

@@ -29,15 +29,9 @@ MISTAKES = [
     (("create", "x" * 101), "'name'"),
     (("create", "a\nb"), "'name'"),
     (("create", "x", "--models", "zai/glm-4.5,no/such"), "'no/such': `roxy check --offline` lists"),
-    (("create", "x", "--models", ","), "--models: 'models'"),
-    (("create", "x", "--requests-per-minute", "-1"), "limits.requests_per_minute"),
-    (("create", "x", "--tokens-per-minute", "9" * 30), "limits.tokens_per_minute"),
-    (("create", "x", "--tokens-per-minute", "0"), "--tokens-per-minute: 'limits.tokens_per"),
-    (("create", "x", "--concurrent-requests", "0"), "limits.concurrent_requests"),
     (("revoke", "key_0000000000000000"), "no key 'key_0000000000000000': `roxy keys list` shows"),
     (("revoke", "../models"), "There is no key '../models'"),
     (("rotate", "key_0000000000000000"), "no key 'key_0000000000000000': `roxy keys list` shows"),
-    (("rotate", "key_0000000000000000", "--grace-s", "-1"), "--grace-s: 'grace_s'"),
     (("import", "missing.json"), "missing.json"),
     (("import", "roxy.toml"), "roxy.toml"),
     (("export", "no/such/place.json"), "no/such/place.json"),
@@ -151,10 +145,17 @@ async def test_a_mistake_is_one_line_with_and_without_a_gateway(shell: CommandLi
         ("--budget-dollars", "inf"),
         ("--budget-dollars", "-1"),
         ("--budget-dollars", "1e300"),
+        ("--budget-dollars", "0.0000009"),
         ("--expires-in-days", "nan"),
         ("--expires-in-days", "1e300"),
         ("--models", "\udcff"),
         ("--requests-per-minute", "1.5"),
+        ("--requests-per-minute", "-3"),
+        ("--tokens-per-minute", "9" * 30),
+        ("--tokens-per-minute", "0"),
+        ("--concurrent-requests", "0"),
+        ("--models", ","),
+        ("--budget-period", "day"),
         ("--budget-period", "year"),
     ],
 )
@@ -162,6 +163,25 @@ def test_what_no_key_can_have_is_wrong_usage(shell: CommandLine, options: tuple[
     ended = shell.run("keys", "create", "x", *options)
     assert ended.code == 2 and options[0] in ended.err
     assert shell.run("keys", "create", "\udcff").code == 2
+
+
+def test_wrong_usage_says_what_the_option_takes(shell: CommandLine) -> None:
+    def last_line(*command: str) -> str:
+        ended = shell.run(*command)
+        assert ended.code == 2
+        return ended.err.splitlines()[-1].partition("argument ")[2]
+
+    create = ("keys", "create", "x")
+    assert last_line(*create, "--requests-per-minute", "-3") == (
+        "--requests-per-minute: must be a whole number, 0 or more (0: no limit)"
+    )
+    assert last_line(*create, "--models", ",") == "--models: needs at least one model id"
+    assert last_line(*create, "--budget-period", "day") == (
+        "--budget-period: needs --budget-dollars"
+    )
+    rotate = ("keys", "rotate", "key_0000000000000000", "--grace-s", "-1")
+    assert last_line(*rotate) == "--grace-s: must be a whole number from 0 to 2592000"
+    assert last_line("serve", "--port", "99999") == "--port: must be a whole number from 0 to 65535"
 
 
 async def test_keys_made_revoked_and_rotated_offline_are_so_for_the_next_gateway(

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from support.fakes.upstream import FakeUpstream
+from support.fakes.upstream import FakeUpstream, events_of, streaming
 from support.front_door import OWNER, bearer, front_door, request_body
 
 STREAMS = 200
@@ -35,6 +35,16 @@ async def test_a_client_that_closes_at_the_end_of_a_stream_has_had_it_all(
     lines = [line for line in capsys.readouterr().out.splitlines() if "POST" in line]
     assert len(lines) == STREAMS
     assert [line for line in lines if " 200 POST " not in line] == []
+
+
+async def test_a_stream_that_ends_with_an_error_has_its_code_in_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as door:
+        upstream.plan(streaming(events_of(["partial"], finish=None, done=False), end="cut"))
+        assert "upstream_disconnected" in await door.stream_text()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "POST" in line]
+    assert " 200 POST " in line and line.endswith(" error=upstream_disconnected")
 
 
 def stream_request() -> bytes:

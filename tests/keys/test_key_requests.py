@@ -121,6 +121,24 @@ def test_a_wrong_body_is_refused_naming_the_field(body: bytes, param: str | None
     assert len(refusal.value.message) < 300
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"name": 1}', "Invalid value for 'name'. It must be a string of 1 to 100 characters."),
+        (
+            b'{"name": "a", "limits": {"tokens_per_minute": 0}}',
+            "Invalid value for 'limits.tokens_per_minute'."
+            " It must be a whole number, 1 or more, or null for no limit.",
+        ),
+        (b"[]", "Invalid value for 'body'. It must be an object."),
+    ],
+)
+def test_a_wrong_value_is_answered_with_what_it_must_be(body: bytes, message: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        parse_new_key(body, now=NOW)
+    assert refusal.value.message == message
+
+
 @given(
     st.binary()
     | st.recursive(
