@@ -52,6 +52,7 @@ class DataDirectory:
             self._tighten()
             self.announce()
         except (FileExistsError, NotADirectoryError) as error:
+            self.close()
             raise StoreFailure(
                 f"The data directory {self.path} cannot be created: it is a file, or a directory"
                 " above it is one. Choose another one with --data-dir."
