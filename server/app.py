@@ -146,6 +146,7 @@ async def _build_services(
     guests = GuestSessions(await _guest_secret(store))
     services = Services(
         config=config,
+        directory=directory,
         catalog=catalog,
         keys=keys,
         store=store,

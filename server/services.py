@@ -19,6 +19,7 @@ from server.identity.sessions import Sessions
 from server.identity.wrong_keys import WrongKeyLimit
 from server.keys.key_ring import KeyRing
 from server.log import AccessLog
+from server.store.data_directory import DataDirectory
 from server.store.store import Store
 from workers.catalog.catalog import Catalog
 from workers.run.pool import Engine
@@ -32,6 +33,7 @@ class Services(msgspec.Struct, frozen=True):
     """
 
     config: Config
+    directory: DataDirectory
     catalog: Catalog
     keys: KeyRing
     store: Store

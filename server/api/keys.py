@@ -56,7 +56,7 @@ class KeyHandler(BaseHandler):
         self.reply_json(key_object(await self.services.keys.change(key_id, changes)))
 
     async def delete(self, key_id: str) -> None:
-        """Revoke the key for good; it stays in the list, as revoked."""
+        """Revoke the key permanently; it stays in the list, as revoked."""
         self.reply_json(deleted_key(await self.services.keys.revoke(key_id)))
 
 

@@ -46,7 +46,7 @@ class KeyAdministration(Protocol):
         """Create a key and return it with its secret."""
 
     async def revoke(self, key_id: str) -> dict[str, Any]:
-        """Revoke a key for good."""
+        """Revoke a key permanently."""
 
     async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
         """Give a key a new secret and return it with that secret."""
@@ -107,7 +107,7 @@ class DatabaseKeys:
         return _shown(key_with_secret(key, secret))
 
     async def revoke(self, key_id: str) -> dict[str, Any]:
-        """Revoke a key for good."""
+        """Revoke a key permanently."""
         with _api_errors_as_failures():
             return _shown(key_object(await self._keys.revoke(key_id)))
 
@@ -150,7 +150,7 @@ class GatewayKeys:
         return await self._fetch("POST", "", body)
 
     async def revoke(self, key_id: str) -> dict[str, Any]:
-        """Revoke a key for good."""
+        """Revoke a key permanently."""
         return await self._fetch("DELETE", f"/{_path_segment(key_id)}")
 
     async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from workers.units import DAY_S
 LIMIT_OPTIONS = {
     "requests_per_minute": "requests per minute",
     "tokens_per_minute": "tokens per minute",
-    "concurrent_requests": "simultaneous requests",
+    "concurrent_requests": "concurrent requests",
 }
 OPTIONS = {
     "models": "--models",
@@ -165,9 +165,8 @@ def _positive(text: str) -> float:
 def _text(argument: str) -> str:
     try:
         argument.encode()
-    except (
-        UnicodeEncodeError
-    ) as error:  # Python decodes invalid bytes in arguments to lone surrogates (PEP 383)
+    # Python decodes invalid bytes in arguments to lone surrogates (PEP 383).
+    except UnicodeEncodeError as error:
         raise argparse.ArgumentTypeError("must be valid UTF-8") from error
     return argument
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from server.accounting.counters import Budget
 from server.store.key import Key
-from webui.keys.key_rows import PERIOD_WORDS, KeyRow, Moment, Sparkline
+from webui.keys.key_rows import PERIOD_NOW, KeyRow, Moment, Sparkline
 from webui.shell.figures import count, plural
 from workers.money import exactly, in_full, rounded
 
@@ -43,7 +43,7 @@ class KeyCells(NamedTuple):
     id: str
     name: str
     redacted: str
-    state: str
+    shown_status: str
     tone: str
     limits: str
     models: str
@@ -67,7 +67,7 @@ def key_cells(row: KeyRow) -> KeyCells:
         id=key.id,
         name=key.name,
         redacted=key.redacted,
-        state=row.state,
+        shown_status=row.shown_status,
         tone=row.tone,
         limits=row.limits,
         models=row.models,
@@ -98,5 +98,5 @@ def _moment(instant: float | None) -> Moment | None:
 
 def _budget_cell(budget: Budget) -> BudgetCell:
     limit, spent = budget.limit_microusd, budget.spent_microusd
-    words = f"{rounded(spent)} of {in_full(limit)} {PERIOD_WORDS[budget.period]}"
+    words = f"{rounded(spent)} of {in_full(limit)} {PERIOD_NOW[budget.period]}"
     return BudgetCell(words, spent, limit, limit * 4 // 5)

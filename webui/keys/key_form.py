@@ -24,7 +24,7 @@ from workers.units import DAY_S, HOUR_S
 MODEL = "model:"
 """A ticked model is a field of its own, `model:ID`. Browsers send nothing for boxes that are not
 ticked, so the hidden field `models` says that the boxes were shown."""
-PER: dict[BudgetPeriod, str] = {
+PERIOD_WORDS: dict[BudgetPeriod, str] = {
     "day": "a day",
     "week": "a week",
     "month": "a month",
@@ -68,7 +68,7 @@ NAME = Field(
 LIMITS = (
     Field("requests_per_minute", "Requests per minute", "Empty: no limit."),
     Field("tokens_per_minute", "Tokens per minute", "In and out. Empty: no limit."),
-    Field("concurrent_requests", "Requests at once", "Empty: no limit."),
+    Field("concurrent_requests", "Concurrent requests", "Empty: no limit."),
 )
 BUDGET = Field("budget", "Budget in dollars", "Empty: no budget.", "decimal")
 EXPIRES = Field(
@@ -79,7 +79,7 @@ GRACE = (
     (0, "at once"),
     (HOUR_S, "after an hour"),
     (DAY_S, "after 24 hours"),
-    (604_800, "after 7 days"),
+    (7 * DAY_S, "after 7 days"),
 )
 """When the old secret ends, in seconds after a rotation."""
 
@@ -150,19 +150,45 @@ def presets(today: date) -> tuple[tuple[str, str, dict[str, str]], ...]:
     """Return the presets of a new key: name, purpose and fields."""
     trial_ends = (today + timedelta(days=TRIAL_DAYS)).isoformat()
     return (
-        ("personal", "one person", _preset("30", "", "4", "20", "month", "")),
-        ("app", "a program in use", _preset("300", "500000", "20", "100", "month", "")),
-        ("trial", "a week, one dollar", _preset("5", "20000", "1", "1", "total", trial_ends)),
+        (
+            "personal",
+            "one person",
+            _preset(requests="30", concurrent="4", budget="20", period="month"),
+        ),
+        (
+            "app",
+            "a program in use",
+            _preset(requests="300", tokens="500000", concurrent="20", budget="100", period="month"),
+        ),
+        (
+            "trial",
+            "a week, one dollar",
+            _preset(
+                requests="5",
+                tokens="20000",
+                concurrent="1",
+                budget="1",
+                period="total",
+                expires=trial_ends,
+            ),
+        ),
     )
 
 
 def _preset(
-    requests: str, tokens: str, at_once: str, budget: str, period: BudgetPeriod, expires: str
+    *,
+    requests: str,
+    concurrent: str,
+    budget: str,
+    period: BudgetPeriod,
+    tokens: str = "",
+    expires: str = "",
 ) -> dict[str, str]:
+    """Return the texts of a preset's fields; "": no limit, or never."""
     return {
         "requests_per_minute": requests,
         "tokens_per_minute": tokens,
-        "concurrent_requests": at_once,
+        "concurrent_requests": concurrent,
         "budget": budget,
         "budget_period": period,
         "expires": expires,

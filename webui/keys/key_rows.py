@@ -12,7 +12,7 @@ from msgspec import Struct
 from server.accounting.counters import Budget, Counters
 from server.store.key import Key, Limits, current_status
 from server.store.rows import UsageDay
-from webui.keys.key_form import PER
+from webui.keys.key_form import PERIOD_WORDS
 from webui.shell.figures import plural
 from workers.money import in_full
 from workers.units import MILLION
@@ -20,10 +20,10 @@ from workers.units import MILLION
 DAYS = 30
 BAR_PX = 3
 SPARK_PX = 24
-STATES = {"active": "good", "disabled": "warn", "expired": "warn", "revoked": "bad"}
+TONES = {"active": "good", "disabled": "warn", "expired": "warn", "revoked": "bad"}
 """The tone of each status; the word is always shown too, as colours alone are not accessible."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
-PERIOD_WORDS = {"day": "today", "week": "this week", "month": "this month", "total": "in total"}
+PERIOD_NOW = {"day": "today", "week": "this week", "month": "this month", "total": "in total"}
 
 
 class Sparkline(NamedTuple):
@@ -47,7 +47,7 @@ class KeyRow(NamedTuple):
     """A key for display as a row."""
 
     key: Key
-    state: str
+    shown_status: str
     tone: str
     limits: str
     models: str
@@ -70,12 +70,12 @@ def rows_of(
     rows = []
     for key in keys:
         use = uses.get(key.id) or Use({})
-        state = state_of(key, now)
+        status = shown_status(key, now)
         rows.append(
             KeyRow(
                 key=key,
-                state=state,
-                tone=STATES[state],
+                shown_status=status,
+                tone=TONES[status],
                 limits=limits_in_words(key.limits),
                 models=models_in_words(key),
                 use=use,
@@ -86,7 +86,7 @@ def rows_of(
     return rows
 
 
-def state_of(key: Key, now: float | None = None) -> str:
+def shown_status(key: Key, now: float | None = None) -> str:
     """Return a key's status for display: an active key past its expiry is "expired"."""
     return current_status(key.status, key.expires_at, time.time() if now is None else now)
 
@@ -119,16 +119,16 @@ def sparkline(requests: Mapping[str, int], days: list[str]) -> Sparkline:
 
 
 def limits_in_words(limits: Limits) -> str:
-    """Return the limits in words that wrap only between limits: 60 req/min · 2 at once."""
+    """Return the limits in words that wrap only between limits: 60 req/min · 2 concurrent."""
     parts = []
     if limits.requests_per_minute is not None:
         parts.append(f"{limits.requests_per_minute:,} req/min")
     if limits.tokens_per_minute is not None:
         parts.append(f"{round_number(limits.tokens_per_minute)} tokens/min")
     if limits.concurrent_requests is not None:
-        parts.append(f"{limits.concurrent_requests:,} at once")
+        parts.append(f"{limits.concurrent_requests:,} concurrent")
     if limits.budget_microusd is not None:
-        parts.append(f"{in_full(limits.budget_microusd)} {PER[limits.budget_period]}")
+        parts.append(f"{in_full(limits.budget_microusd)} {PERIOD_WORDS[limits.budget_period]}")
     return " · ".join(part.replace(" ", NO_BREAK) for part in parts) or "no limits"
 
 

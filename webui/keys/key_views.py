@@ -45,11 +45,11 @@ def show_key(
     page: PageHandler, template: str, key: Key | None, status: int = 200, **values: object
 ) -> None:
     """Show a page about one key; `key` is None for a key that does not exist yet."""
-    state = key_rows.state_of(key) if key is not None else ""
+    status_text = key_rows.shown_status(key) if key is not None else ""
     about: dict[str, Any] = {
         "key": key,
-        "state": state,
-        "tone": key_rows.STATES.get(state, ""),
+        "shown_status": status_text,
+        "tone": key_rows.TONES.get(status_text, ""),
         "problems": {},
     }
     page.show(template, status, **(about | values))

@@ -14,7 +14,6 @@ from pathlib import Path
 from server.http.query import read_number
 from server.keys.export import encode_export
 from server.keys.key_requests import parse_rotation
-from server.store.data_directory import DataDirectory
 from server.store.key import KeyChanges
 from webui.keys import key_form, key_rows
 from webui.keys.key_cells import Tab, key_cells
@@ -37,11 +36,15 @@ PER_PAGE = 100
 SHOWN = ("", "revoked")
 
 
-class KeysPageHandler(PageHandler):
-    """The list of keys, and the target of a new key's form."""
+class KeysSectionHandler(PageHandler):
+    """A page about keys, which only the owner may see."""
 
     access = "owner"
     section = "Keys"
+
+
+class KeysPageHandler(KeysSectionHandler):
+    """The list of keys, and the target of a new key's form."""
 
     async def get(self) -> None:
         """List the keys, newest first: those in use, or the revoked ones."""
@@ -58,7 +61,7 @@ class KeysPageHandler(PageHandler):
         part = listed[(page - 1) * PER_PAGE : page * PER_PAGE]
         revoked = sum(key.status == "revoked" for key in keys)
         rows = key_rows.rows_of(part, uses, services.counters, now)
-        written_at = await asyncio.to_thread(_written_at, self._export_path())
+        written_at = await asyncio.to_thread(_written_at, services.directory.export)
         self.show(
             "keys/list.html",
             rows=[key_cells(row) for row in rows],
@@ -86,15 +89,9 @@ class KeysPageHandler(PageHandler):
         key, secret = await self.services.keys.create(new)
         show_secret(self, key, secret, 201)
 
-    def _export_path(self) -> Path:
-        return DataDirectory(Path(self.services.config.server.data_dir)).export
 
-
-class NewKeyPageHandler(PageHandler):
+class NewKeyPageHandler(KeysSectionHandler):
     """The form of a new key on a page of its own."""
-
-    access = "owner"
-    section = "Keys"
 
     def get(self) -> None:
         """Show the form, filled for the preset that the URL names."""
@@ -109,11 +106,8 @@ class NewKeyPageHandler(PageHandler):
         show_form(self, KeyForm(texts), preset=wanted)
 
 
-class KeyPageHandler(PageHandler):
+class KeyPageHandler(KeysSectionHandler):
     """One key: its form, and links to its other steps."""
-
-    access = "owner"
-    section = "Keys"
 
     def get(self, key_id: str) -> None:
         """Show the form of the key."""
@@ -132,11 +126,8 @@ class KeyPageHandler(PageHandler):
         self.redirect_to("/keys")
 
 
-class SwitchKeyHandler(PageHandler):
+class SwitchKeyHandler(KeysSectionHandler):
     """The buttons that disable and enable a key."""
-
-    access = "owner"
-    section = "Keys"
 
     async def post(self, key_id: str, step: str) -> None:
         """Disable a key, which stops its running requests, or enable it."""
@@ -147,11 +138,8 @@ class SwitchKeyHandler(PageHandler):
         self.redirect_to("/keys")
 
 
-class RotatePageHandler(PageHandler):
+class RotatePageHandler(KeysSectionHandler):
     """The page that rotates a key's secret."""
-
-    access = "owner"
-    section = "Keys"
 
     def get(self, key_id: str) -> None:
         """Ask when the old secret is to end."""
@@ -178,18 +166,15 @@ class RotatePageHandler(PageHandler):
         show_secret(self, key, secret, 200)
 
 
-class RevokePageHandler(PageHandler):
+class RevokePageHandler(KeysSectionHandler):
     """The page that revokes a key, confirmed by typing its name."""
-
-    access = "owner"
-    section = "Keys"
 
     def get(self, key_id: str) -> None:
         """Ask for the name."""
         show_key(self, "keys/revoke.html", find_key(self, key_id), typed="")
 
     async def post(self, key_id: str) -> None:
-        """Revoke the key for good, if the name is right."""
+        """Revoke the key permanently, if the name is right."""
         fields, key = self.take_form(), find_key(self, key_id)
         typed = fields.get("name", "")
         # HTML collapses spaces, so a name with two of them cannot be copied from the page.
@@ -201,11 +186,8 @@ class RevokePageHandler(PageHandler):
         self.redirect_to("/keys")
 
 
-class KeysExportHandler(PageHandler):
+class KeysExportHandler(KeysSectionHandler):
     """All keys as a file, in the format of `api-keys.json`."""
-
-    access = "owner"
-    section = "Keys"
 
     def get(self) -> None:
         """Send the current export: hashes of secrets, never a secret."""

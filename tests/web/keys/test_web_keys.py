@@ -117,7 +117,7 @@ async def test_the_list_tells_a_key_in_words(door: Door, owner: Browser) -> None
     )
     await door.mint_key("free", limits=None)
     said = text(await owner.open("/keys"))
-    assert "60 req/min · 20K tokens/min · 2 at once · $5.00 a month 2 models" in said
+    assert "60 req/min · 20K tokens/min · 2 concurrent · $5.00 a month 2 models" in said
     assert "no limits all models" in said
     assert "$0 of $5.00 this month" in said
     assert key_of(door, "app").redacted in said

@@ -72,7 +72,7 @@ async def test_a_secret_is_copied_from_the_dialog_and_gone_with_it(
         await dialog(page).get_by_role("link", name="Done").click()
         await expect(dialog(page)).to_be_hidden()
         await expect(row(page, "ci")).to_contain_text(f"{secret[:9]}…{secret[-4:]}")
-        await expect(row(page, "ci")).to_contain_text("5 req/min · 20K tokens/min · 1 at once")
+        await expect(row(page, "ci")).to_contain_text("5 req/min · 20K tokens/min · 1 concurrent")
         await expect(page.get_by_role("link", name="Create a key")).to_be_focused()
         assert await page.evaluate("() => window.stayed") is True
         assert secret not in await page.content()
@@ -90,9 +90,9 @@ async def test_a_refused_form_keeps_what_was_typed(chromium: Browser, door: Door
         await open_keys(page)
         await page.get_by_role("link", name="Create a key").click()
         await dialog(page).get_by_label("Name", exact=True).fill("ci")
-        await dialog(page).get_by_label("Requests at once").fill("two")
+        await dialog(page).get_by_label("Concurrent requests").fill("two")
         await dialog(page).get_by_role("button", name="Create the key").click()
-        field = dialog(page).get_by_label("Requests at once")
+        field = dialog(page).get_by_label("Concurrent requests")
         await expect(field).to_have_attribute("aria-invalid", "true")
         await expect(field).to_be_focused()
         await expect(field).to_have_accessible_description(re.compile("Enter a whole number"))
@@ -100,7 +100,7 @@ async def test_a_refused_form_keeps_what_was_typed(chromium: Browser, door: Door
         await field.fill("2")
         await page.keyboard.press("Enter")
         await expect(dialog(page)).to_contain_text("Shown once.")
-        await expect(dialog(page)).to_contain_text("2 at once")
+        await expect(dialog(page)).to_contain_text("2 concurrent")
 
 
 async def test_a_key_is_edited_disabled_and_enabled_in_place(chromium: Browser, door: Door) -> None:
@@ -138,7 +138,7 @@ async def test_a_key_is_rotated_and_revoked_by_its_name(chromium: Browser, door:
         await page.keyboard.press("Enter")
         await expect(dialog(page)).to_contain_text("Nothing was changed.")
         await name.fill("worker")
-        await dialog(page).get_by_role("button", name="Revoke for good").click()
+        await dialog(page).get_by_role("button", name="Revoke permanently").click()
         await expect(row(page, "worker")).to_have_count(0)
         for one in (old, secret):
             assert (await door.chat(key=one)).status_code == 401
@@ -169,7 +169,7 @@ async def test_a_key_is_made_by_keyboard_alone(chromium: Browser, door: Door) ->
         await page.keyboard.press("Enter")
         await expect(dialog(page).get_by_label("Name", exact=True)).to_be_focused()
         await page.keyboard.type("by keyboard")
-        await tab_to(page, "Requests at once")
+        await tab_to(page, "Concurrent requests")
         await page.keyboard.type("3")
         await page.keyboard.press("Enter")
         await expect(dialog(page)).to_contain_text("Shown once.")
@@ -177,7 +177,7 @@ async def test_a_key_is_made_by_keyboard_alone(chromium: Browser, door: Door) ->
         await tab_to(page, "Done")
         await page.keyboard.press("Enter")
         await expect(dialog(page)).to_be_hidden()
-        await expect(row(page, "by keyboard")).to_contain_text("3 at once")
+        await expect(row(page, "by keyboard")).to_contain_text("3 concurrent")
         await page.keyboard.press("Enter")
         await expect(dialog(page)).to_contain_text("New key")
 
@@ -333,5 +333,5 @@ async def test_all_is_done_without_the_script(chromium: Browser, door: Door) -> 
         await expect(row(page, "plain")).to_contain_text("disabled")
         await page.get_by_role("link", name="Revoke plain").click()
         await page.get_by_label("The name of the key, to confirm").fill("plain")
-        await page.get_by_role("button", name="Revoke for good").click()
+        await page.get_by_role("button", name="Revoke permanently").click()
         await expect(row(page, "plain")).to_have_count(0)
