@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import sys
+import textwrap
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,16 +29,13 @@ from server.store.sqlite_file import backup_database
 from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
 from server.version import version
+from workers.catalog.catalog_file import load_catalog
 from workers.errors import GatewayError
+from workers.providers.formats import TRANSLATORS
 
 T = TypeVar("T")
 
-EPILOG = """\
-Options override ROXY_* environment variables, which override roxy.toml, which overrides the
-built-in defaults. Secrets are read from the environment only: ROXY_ADMIN_API_KEY for the owner key;
-AI_GATEWAY_API_KEY, OPENROUTER_API_KEY, GEMINI_API_KEY, ANTHROPIC_API_KEY, ZAI_API_KEY and
-GROQ_API_KEY for the upstreams.
-"""
+EPILOG_COLUMNS = 100
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,6 +61,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
+def epilog() -> str:
+    """Return the end of the help, with the variables of the built-in catalog's secrets."""
+    deployments = (one for model in load_catalog(formats=TRANSLATORS) for one in model.deployments)
+    *names, last = dict.fromkeys(one.secret_env for one in deployments if one.secret_env)
+    return textwrap.fill(
+        "Options override ROXY_* environment variables, which override roxy.toml, which overrides"
+        " the built-in defaults. Secrets are read from the environment only: ROXY_ADMIN_API_KEY for"
+        f" the owner key; {', '.join(names)} and {last} for the upstreams.",
+        EPILOG_COLUMNS,
+        break_on_hyphens=False,
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands and options."""
     shared = argparse.ArgumentParser(add_help=False)
@@ -80,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="roxy",
         description="A self-hosted, OpenAI-compatible gateway for language models.",
-        epilog=EPILOG,
+        epilog=epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"roxy {version()}")
