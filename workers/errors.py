@@ -232,7 +232,7 @@ class Stopped(GatewayError):
 class RateLimited(GatewayError):
     """A limit of the key or guest is used up for now, or reserved by its running requests.
 
-    `limit` is `requests`, `tokens`, `concurrency` or `budget`, or `attempts` for wrong keys.
+    `limit` is `requests`, `tokens`, `concurrency`, `budget` or `wrong_keys`.
     `retry_after_s` is None for a request that can never fit.
     """
 

@@ -16,7 +16,7 @@ from server.accounting.counters import (
     never_affordable,
     never_fits,
     over_budget,
-    too_many_at_once,
+    too_many_concurrent,
     too_many_requests,
     too_many_tokens,
 )
@@ -37,6 +37,9 @@ class Account:
     Money is added up for all four periods, so that a budget or its period can be changed at any
     time and still counts what was spent before. Guests have no budgets, so theirs is not added up:
     an account with a sum is never idle, and would keep a guest's address for ever.
+
+    `restored` has the saved levels of buckets and the clock's time at which they were saved, by
+    kind, until the first limits are applied; then it is None.
     """
 
     __slots__ = (
@@ -79,6 +82,7 @@ class Account:
     def _bucket(
         self, kind: str, old: Bucket | None, limit: int | None, now: float
     ) -> Bucket | None:
+        """Return the bucket for a limit: the old one resized, or a new one with its saved level."""
         if limit is None:
             return None
         if old is not None:
@@ -136,7 +140,7 @@ class Account:
             return max(waits, key=lambda wait: wait[0])[1]
         if budget is not None:
             return held_by_others(budget, cost_microusd)
-        return too_many_at_once(self.limits.concurrent_requests or 0)
+        return too_many_concurrent(self.limits.concurrent_requests or 0)
 
     def take(self, tokens: int, cost_microusd: int, now: float) -> None:
         """Count a request that `admits` has just allowed."""

@@ -25,7 +25,7 @@ from workers.money import in_full
 RUNNING_WAIT_S = 1.0
 """When a running request will end is unknown; clients retry after a second."""
 
-PER: dict[BudgetPeriod, str] = {
+BUDGET_NAMES: dict[BudgetPeriod, str] = {
     "day": "daily budget",
     "week": "weekly budget",
     "month": "monthly budget",
@@ -47,7 +47,7 @@ class Shared(NamedTuple):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What one admitted request holds until it is settled or given back.
+    """What `Counters.take` counted on one scope, to be settled or given back; a Lease carries it.
 
     `tokens` is None when the scope had no token limit; `shared` is the second scope, or "".
     """
@@ -105,13 +105,13 @@ class Counters(Protocol):
         cost_microusd: int = 0,
         shared: Shared | None = None,
     ) -> Taken:
-        """Take one request, its tokens, its money and a place among the running, all or nothing.
+        """Take one request, its tokens, its money and a slot among the running, all or nothing.
 
         Raises RateLimited or BudgetExceeded, and then nothing was taken.
         """
 
     def settle(self, taken: Taken, tokens: int, cost_microusd: int) -> None:
-        """Replace what was taken by the true usage and free the place, once per take."""
+        """Replace what was taken by the true usage and free the slot, once per take."""
 
     def give_back(self, taken: Taken) -> None:
         """Return everything that was taken, once per take."""
@@ -163,10 +163,10 @@ def never_fits(limit: int, asked: int) -> RateLimited:
     )
 
 
-def too_many_at_once(limit: int) -> RateLimited:
+def too_many_concurrent(limit: int) -> RateLimited:
     """Return the error for too many running requests."""
     return RateLimited(
-        f"Too many requests at once: {limit} may run at the same time. Try again when one is done.",
+        f"Too many concurrent requests: the limit is {limit}. Try again when one is done.",
         limit="concurrency",
         retry_after_s=RUNNING_WAIT_S,
     )
@@ -176,7 +176,7 @@ def never_affordable(budget: Budget, cost_microusd: int) -> BudgetExceeded:
     """Return the error for a request that may cost more than the whole budget."""
     return BudgetExceeded(
         f"This request may cost up to {in_full(cost_microusd)}, more than this key's whole"
-        f" {PER[budget.period]} of {in_full(budget.limit_microusd)}, so it can never fit."
+        f" {BUDGET_NAMES[budget.period]} of {in_full(budget.limit_microusd)}, so it can never fit."
         " Ask for a lower max_tokens, fewer choices or a cheaper model, or shorten the prompt."
     )
 
@@ -185,8 +185,9 @@ def held_by_others(budget: Budget, cost_microusd: int) -> RateLimited:
     """Return the error while running requests have reserved the rest of the budget."""
     return RateLimited(
         f"For the moment other requests of this key hold {in_full(budget.reserved_microusd)} of its"
-        f" {PER[budget.period]} of {in_full(budget.limit_microusd)}, and this one may cost up to"
-        f" {in_full(cost_microusd)}. Try again when one is done. A lower max_tokens reserves less.",
+        f" {BUDGET_NAMES[budget.period]} of {in_full(budget.limit_microusd)}, and this one may cost"
+        f" up to {in_full(cost_microusd)}. Try again when one is done. A lower max_tokens reserves"
+        " less.",
         limit="budget",
         retry_after_s=RUNNING_WAIT_S,
     )
@@ -195,7 +196,7 @@ def held_by_others(budget: Budget, cost_microusd: int) -> RateLimited:
 def over_budget(budget: Budget, cost_microusd: int) -> BudgetExceeded:
     """Return the error for a budget whose rest cannot cover the request's highest cost."""
     return BudgetExceeded(
-        f"This key's {PER[budget.period]} cannot cover this request:"
+        f"This key's {BUDGET_NAMES[budget.period]} cannot cover this request:"
         f" {in_full(budget.spent_microusd)} spent, {in_full(budget.reserved_microusd)} reserved by"
         f" running requests, {in_full(budget.limit_microusd)} limit, and this request may cost up"
         f" to {in_full(cost_microusd)}. A lower max_tokens reserves less.",

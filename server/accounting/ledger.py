@@ -44,7 +44,7 @@ BYTES_PER_TOKEN = 4
 """OpenAI's rule of thumb for English text, for answers whose usage the upstream did not report."""
 NOTHING = Usage()
 CLIENT_LEFT = 499
-"""nginx's status for a client that closed the connection; RFC 9110 has none."""
+"""The status in rows and logs when a client has left: nginx's, since RFC 9110 has none."""
 
 
 class Ledger:

@@ -15,6 +15,7 @@ from typing import ClassVar
 import msgspec
 from tornado.web import HTTPError, RequestHandler
 
+from server.accounting.ledger import CLIENT_LEFT
 from server.http.answer_head import NO_STORE, answer_head
 from server.http.request_id import client_request_id, new_request_id
 from server.http.request_lifecycle import RequestLifecycle, RequestState
@@ -37,8 +38,6 @@ log = logging.getLogger("roxy.http")
 
 SMALL_BODY_BYTES = 256 * KIB
 LOGGED_CHARS = 200
-CLIENT_CLOSED = 499
-"""The status in the access log when a client has left: nginx's, since HTTP has none."""
 JSON = "application/json"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
@@ -167,7 +166,7 @@ class BaseHandler(RequestHandler):
                 request_id=self.request_id,
                 method=loggable(self.method),
                 path=loggable(self.request.path),
-                status=CLIENT_CLOSED if self.left else self.lifecycle.status,
+                status=CLIENT_LEFT if self.left else self.lifecycle.status,
                 duration_ms=(time.monotonic() - self.started) * 1000,
                 who=self.principal.log_name if self.principal is not None else "-",
                 model=self.model_id,
@@ -200,8 +199,8 @@ class BaseHandler(RequestHandler):
         """Return an error's body and content type; pages override this."""
         return error.encoded(), JSON
 
-    def answer_head(self, status: int, headers: dict[str, str]) -> bytes:
-        """Return the head of the answer up to its last header; it must be written next."""
+    def begin_answer(self, status: int, headers: dict[str, str]) -> bytes:
+        """Record the answer's status; return its head up to the last header, to be written next."""
         self.add_headers(headers)
         headers["X-Request-Id"] = self.request_id
         close = self.services.engine.draining or self._client_closes()
@@ -273,7 +272,7 @@ class BaseHandler(RequestHandler):
         headers = {"Content-Type": JSON, "Content-Length": str(len(body))} | NO_STORE
         if extra:
             headers |= extra
-        head = self.answer_head(status, headers) + b"\r\n"
+        head = self.begin_answer(status, headers) + b"\r\n"
         self.request.connection.write(head if self.method == "HEAD" else head + body)
 
     def _client_closes(self) -> bool:

@@ -64,4 +64,4 @@ class StreamHandler(BaseHandler):
         self.lifecycle.end_answer()
 
     def _stream_head(self) -> bytes:
-        return self.answer_head(200, {}) + STREAM_HEAD
+        return self.begin_answer(200, {}) + STREAM_HEAD

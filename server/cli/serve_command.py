@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,8 +34,9 @@ async def serve(config: Config, environ: Mapping[str, str]) -> None:
     raise_limit()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in STOP_SIGNALS:
-        signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop.set))
+    if in_main_thread():  # Python handles signals there only; a test may serve in another thread
+        for number in STOP_SIGNALS:
+            signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop.set))
     try:
         async with gateway(config, environ) as running:
             _greet(running, time.monotonic() - started)
@@ -42,8 +44,14 @@ async def serve(config: Config, environ: Mapping[str, str]) -> None:
             await stop.wait()
             log.info("stopping: %d requests are running", len(running.services.engine.jobs))
     finally:
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        if in_main_thread():
+            for number in STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+
+
+def in_main_thread() -> bool:
+    """Return whether this is the main thread, which alone may set handlers of signals."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _tune_collector() -> None:

@@ -48,7 +48,7 @@ class WrongKeyLimit:
         wait_s = max(oldest + WINDOW_S - now, 0.001)
         raise RateLimited(
             f"{message} Try again in {int(wait_s) + 1} s.",
-            limit="attempts",
+            limit="wrong_keys",
             retry_after_s=wait_s,
             should_retry=False,  # an SDK would wait and send the same wrong key again
         )

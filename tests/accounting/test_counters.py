@@ -199,7 +199,7 @@ async def test_a_request_larger_than_the_token_limit_is_not_told_to_wait(
 async def test_a_concurrency_refusal_asks_for_about_a_second(counters: Counters) -> None:
     limits = Limits(concurrent_requests=1)
     await counters.take(KEY, limits)
-    with pytest.raises(RateLimited, match="1 may run at the same time") as refusal:
+    with pytest.raises(RateLimited, match="the limit is 1") as refusal:
         await counters.take(KEY, limits)
     assert refusal.value.limit == "concurrency"
     assert refusal.value.headers() == {"Retry-After": "1", "Retry-After-Ms": "1000"}
@@ -328,7 +328,7 @@ async def test_limits_may_change_between_taking_and_settling(counters: Counters)
     old = Limits(requests_per_minute=10, tokens_per_minute=100, budget_microusd=100)
     new = Limits(requests_per_minute=4, tokens_per_minute=1_000, concurrent_requests=1)
     first = await counters.take(KEY, old, 40, 40)
-    with pytest.raises(RateLimited, match="at once"):
+    with pytest.raises(RateLimited, match="concurrent"):
         await counters.take(KEY, new, 40)
     counters.settle(first, 30, 30)
     second = await counters.take(KEY, new, 40)

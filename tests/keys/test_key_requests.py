@@ -127,8 +127,10 @@ def test_a_wrong_body_is_refused_naming_the_field(body: bytes, param: str | None
         (b'{"name": 1}', "Invalid value for 'name'. It must be a string of 1 to 100 characters."),
         (
             b'{"name": "a", "limits": {"tokens_per_minute": 0}}',
-            "Invalid value for 'limits.tokens_per_minute'."
-            " It must be a whole number, 1 or more, or null for no limit.",
+            (
+                "Invalid value for 'limits.tokens_per_minute'."
+                " It must be a whole number, 1 or more, or null for no limit."
+            ),
         ),
         (b"[]", "Invalid value for 'body'. It must be an object."),
     ],
