@@ -101,7 +101,7 @@ def test_help_shows_the_options_and_the_defaults_that_hold(
 def test_the_program_names_its_version_and_where_settings_come_from(shell: CommandLine) -> None:
     assert shell.run("--version").out.startswith("roxy ")
     shown = shell.run("--help").out
-    for name in ("ROXY_ADMIN_API_KEY", "roxy.toml", "OPENROUTER_API_KEY", "serve", "backup"):
+    for name in ("ROXY_ADMIN_API_KEY", "roxy.toml", "GROQ_API_KEY", "serve", "backup"):
         assert name in shown
 
 

@@ -1,4 +1,4 @@
-// A text that grows, as blocks on the page: finished blocks are left alone for good, only the open
+// A text that grows, as blocks on the page: finished blocks are never changed again, only the open
 // end is made anew. However the text was cut, the end result is that of the whole text at once.
 
 import { part } from "../../shell/page.js";
