@@ -161,7 +161,7 @@ class AccessLog:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
     def flush(self) -> None:
-        """Give the collected lines to the writer."""
+        """Pass the collected lines to the writer."""
         self._timer = None
         lines, self._lines = self._lines, []
         text = "".join(self._json_line(line) if self._json else text_line(line) for line in lines)
