@@ -6,14 +6,16 @@ completion".
 
 from __future__ import annotations
 
+import codecs
 import math
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
+from workers.errors import InvalidRequest
 from workers.request.chat_schema import check_chat
-from workers.request.json_body import read_object
+from workers.request.json_body import read_object, with_whole_characters
 
 
 class ChatRequest(Struct):
@@ -51,9 +53,19 @@ class ChatRequest(Struct):
 def parse_chat(body: bytes) -> ChatRequest:
     """Read and check the fields that the gateway must know.
 
-    Raises InvalidRequest for every malformed body, with the field in `param`.
+    Raises InvalidRequest for every malformed body, with the field in `param`. A byte order mark and
+    halves of surrogate pairs are mended: agents send the history of a conversation with each
+    request, so a refusal would end the conversation for good.
     """
-    fields = read_object(body)
+    body = body.removeprefix(codecs.BOM_UTF8)
+    try:
+        fields = read_object(body)
+    except InvalidRequest:
+        mended = with_whole_characters(body)
+        if mended == body:
+            raise
+        body = mended
+        fields = read_object(body)
     chat, media = check_chat(body)
     text_bytes = len(fields["messages"]) - media.size_bytes
     for name in ("tools", "functions"):

@@ -24,6 +24,11 @@ MAX_MEMBERS = 10_000
 
 _CUT_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}.{0,5}\Z", re.DOTALL)
 """Half a surrogate pair at the end of the body: msgspec reports it as truncated input."""
+_SURROGATE = re.compile(
+    rb"(?<!\\)((?:\\\\)*+)\\u[dD](?:([89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F])|[89a-fA-F])[0-9a-fA-F]{2}"
+)
+"""An escaped surrogate pair (with group 2), or half of one, that follows no odd backslash."""
+MOST_SURROGATES = 20_000
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SMALL_BYTES = MIB  # always cheap to build, whatever it contains
 _FEW_VALUES = 20_000
@@ -63,6 +68,19 @@ def read_object(body: bytes) -> dict[str, msgspec.Raw]:
             _check_depth(body)
     _check_keys(body, members)
     return members
+
+
+def with_whole_characters(body: bytes) -> bytes:
+    """Return JSON with U+FFFD for each escaped half of a surrogate pair.
+
+    Clients that cut texts by UTF-16 units send such halves. A body with more than 20,000 escaped
+    surrogates is returned as it is: mending it costs too much time.
+    """
+    if body.count(b"\\ud") + body.count(b"\\uD") > MOST_SURROGATES:
+        return body
+    return _SURROGATE.sub(
+        lambda found: found[0] if found[2] is not None else found[1] + rb"\ufffd", body
+    )
 
 
 def _check_utf8(body: bytes) -> None:
