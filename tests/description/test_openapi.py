@@ -120,7 +120,10 @@ async def test_answers_about_jobs_are_as_described(upstream: FakeUpstream, door:
     told.check("get", "/key", 200, visitor)
 
 
-@pytest.mark.parametrize("body", [{"temperature": 3}, {"messages": []}, {"n": 0}, {"model": 7}])
+@pytest.mark.parametrize(
+    "body",
+    [{"temperature": "3"}, {"max_tokens": 2**31}, {"messages": []}, {"n": 0}, {"model": 7}],
+)
 async def test_what_the_document_forbids_is_refused(door: Door, body: dict[str, Any]) -> None:
     schemas = (await described(door)).told["components"]["schemas"]
     schema = {"$ref": "#/components/schemas/ChatRequest", "components": {"schemas": schemas}}
