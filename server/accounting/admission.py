@@ -183,7 +183,7 @@ class Admission:
 def check_files(request: ChatRequest) -> None:
     """Raise PayloadTooLarge when a request of the web app carries too large a file."""
     if request.largest_file_bytes > MAX_FILE_BYTES:
-        raise PayloadTooLarge(f"A file may have {MAX_FILE_BYTES} bytes, which is 10 MB.")
+        raise PayloadTooLarge(f"A file may have at most {MAX_FILE_BYTES // MIB} MiB.")
 
 
 def cap_answer(request: ChatRequest, most_tokens: int) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from server.api.base import BaseHandler
 from server.http.query import LARGEST, read_number, refuse_unknown
 from server.shapes.request_object import RequestPage, request_object
-from workers.errors import NotFound
+from workers.errors import InvalidRequest, NotFound
+from workers.run.job import Ending
 
+ENDINGS: tuple[str, ...] = get_args(Ending)
 FILTERS = ("key", "model", "status", "before", "limit")
 MOST_ROWS = 1000
 ROWS_SHOWN = 100
@@ -27,13 +31,19 @@ class RequestsHandler(BaseHandler):
         page = await self.services.store.usage_rows(
             key_id=self.get_query_argument("key", None) or None,
             model=self.get_query_argument("model", None) or None,
-            status=self.get_query_argument("status", None) or None,
+            status=self._ending(),
             before=self._number("before", LARGEST),
             limit=self._number("limit", MOST_ROWS) or ROWS_SHOWN,
         )
         names = self.services.keys.names()
         rows = [request_object(row, names) for row in page.rows]
         self.reply_json(RequestPage(object="list", data=rows, before=page.before))
+
+    def _ending(self) -> str | None:
+        status = self.get_query_argument("status", None) or None
+        if status is not None and status not in ENDINGS:
+            raise InvalidRequest(f"'status' must be one of {', '.join(ENDINGS)}.", param="status")
+        return status
 
     def _number(self, name: str, most: int) -> int | None:
         return read_number(name, self.get_query_argument(name, None), most)

@@ -55,8 +55,8 @@ def add_keys_commands(commands: Any, shared: argparse.ArgumentParser) -> argpars
         help="list, create, revoke, rotate, export and import API keys",
         description="Manage API keys. While a gateway is running, the commands go through its API"
         " and take effect at once; ROXY_ADMIN_API_KEY must then hold its owner key. Otherwise they"
-        " open the database in the data directory, which `roxy serve` or `roxy keys import` must"
-        " have created.",
+        " open the database in the data directory, which `roxy serve`, `roxy migrate` or"
+        " `roxy keys import` must have created.",
     )
     inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="keys")
 
@@ -229,7 +229,9 @@ async def _import(config: Config, file: Path) -> None:
         async with open_keys(config, may_create=True) as keys:
             imported = await keys.import_keys(keys_to_add)
     except DirectoryTaken as error:
-        raise CommandFailure(f"{error} Stop it before an import.") from error
+        raise CommandFailure(
+            f"{error.holder} is running with {config.server.data_dir}: stop it before an import."
+        ) from error
     print(f"Keys added: {len(imported.added)}, already present: {len(imported.kept)}.")
 
 

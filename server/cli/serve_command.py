@@ -42,7 +42,7 @@ async def serve(config: Config, environ: Mapping[str, str]) -> None:
             _greet(running, time.monotonic() - started)
             _tune_collector()
             await stop.wait()
-            log.info("stopping: %d requests are running", len(running.services.engine.jobs))
+            log.info("stopping; running requests: %d", len(running.services.engine.jobs))
     finally:
         if in_main_thread():
             for number in STOP_SIGNALS:

@@ -276,7 +276,9 @@ SHORT_VARIABLES = (
     Variable("ROXY_CONFIG", "Path of the configuration file; default: ./roxy.toml, if it exists."),
     Variable("ROXY_DATA_DIR", "Short form of ROXY_SERVER_DATA_DIR."),
     Variable(
-        "ROXY_ADMIN_API_KEY", "The owner key, at least 16 characters; unset: a key is generated."
+        "ROXY_ADMIN_API_KEY",
+        "The owner key, at least 16 characters. Unset: the stored key stays valid; the first start"
+        " generates one. To replace a lost key, start once with this variable.",
     ),
     Variable("ROXY_DEMO", "Serve every model from the built-in demo upstream (true or false)."),
     Variable("ROXY_DATABASE_URL", "Reserved for a shared database; do not set it."),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
+from pathlib import Path
 
 from tornado.netutil import bind_sockets
 
@@ -23,9 +25,11 @@ def bind_port(host: str, port: int) -> list[socket.socket]:
     try:
         return bind_sockets(port, host, backlog=BACKLOG)
     except OSError as error:
+        in_use = error.errno == errno.EADDRINUSE
+        advice = "choose another --port, or stop the program that uses it"
         raise ListenFailure(
-            f"cannot listen on {host} port {port}: {error.strerror or error}."
-            " Choose another --port or --host, or stop the program that uses it."
+            f"cannot listen on {host} port {port} ({error.strerror or error}):"
+            f" {advice if in_use else 'check --host and --port'}"
         ) from error
 
 
@@ -33,6 +37,11 @@ def load_certificate(cert: str, key: str) -> ssl.SSLContext | None:
     """Load a certificate chain and its key; None when no chain is named. Raises ListenFailure."""
     if not cert:
         return None
+    for file in (cert, key):
+        try:  # OpenSSL's error does not name the file
+            Path(file or cert).open("rb").close()
+        except OSError as error:
+            raise ListenFailure(f"cannot read {file}: {error.strerror}") from error
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(cert, key or None)

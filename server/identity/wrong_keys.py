@@ -59,5 +59,7 @@ class WrongKeyLimit:
 
     def count(self, address: str) -> None:
         """Count a wrong key, or raise RateLimited if there were too many in the last minute."""
-        self.check(address, "This API key is incorrect, as were too many before it.")
+        self.check(
+            address, "This API key is incorrect, and too many wrong keys were sent before it."
+        )
         self.add(address)

@@ -95,12 +95,21 @@ def read_export(path: Path) -> list[Key]:
     except OSError as error:
         raise StoreFailure(f"{path} cannot be read ({error.strerror}).") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        if _begins_otherwise(path):
+            raise DamagedExport(f"{path} is not an export of keys.") from error
         raise DamagedExport(f"{path} is not a complete export of keys ({error}).") from error
     # Look-ups are by id and by hash; of two equal ones, one key could never be found.
     for what, distinct in (("id", {k.id for k in keys}), ("hash", {k.digest for k in keys})):
         if len(distinct) < len(keys):
             raise DamagedExport(f"{path} is damaged: two of its keys have the same {what}.")
     return keys
+
+
+def _begins_otherwise(path: Path) -> bool:
+    """Return whether a file has content, but not that of a JSON object."""
+    with path.open("rb") as file:
+        start = file.read(1000).lstrip()
+    return start != b"" and not start.startswith(b"{")
 
 
 @asynccontextmanager

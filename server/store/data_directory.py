@@ -23,12 +23,13 @@ log = logging.getLogger("roxy.data")
 
 
 class DirectoryTaken(StoreFailure):
-    """Another process holds the directory; `url` is its address, "" when it serves none."""
+    """Another process holds the directory; `holder` names it, `url` is its address or ""."""
 
     def __init__(self, path: Path, holder: list[str]) -> None:
         self.url = holder[1] if len(holder) > 1 else ""
         process = f" (process {holder[0]})" if holder else ""
         where = f" at {self.url}" if self.url else ""
+        self.holder = f"{'A gateway' if self.url else 'Another roxy'}{process}"
         super().__init__(
             f"Another roxy{process} is running{where} with the data directory {path}: use it, stop"
             " it, or choose another directory with --data-dir."
@@ -77,7 +78,7 @@ class DataDirectory:
         if not used:
             raise StoreFailure(
                 f"There is no database in {self.path}: set the gateway's data directory with"
-                " --data-dir, or create one with `roxy serve`."
+                " --data-dir, or create one with `roxy serve` or `roxy migrate`."
             )
 
     def __exit__(

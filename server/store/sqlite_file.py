@@ -97,6 +97,10 @@ def backup_database(source: Path, target: Path) -> None:
 
 def _copy(source: Path, target: Path, instead: str = OTHER_DIRECTORY) -> None:
     part = _beside(target, ".part")
+    # A read-only connection creates a -wal and a -shm file but cannot delete them when it closes
+    # (https://www.sqlite.org/wal.html, "Read-Only Databases"). If a -wal is there, it stays as it
+    # is: another process uses it, or it holds what a killed one has written.
+    mode = "ro" if _beside(source, "-wal").exists() else "rw"
     try:
         with _explained(target, instead):
             part.unlink(missing_ok=True)
@@ -104,7 +108,7 @@ def _copy(source: Path, target: Path, instead: str = OTHER_DIRECTORY) -> None:
         with (
             closing(connect(part, "rw")) as copy,
             _explained(source),
-            closing(connect(source, "ro")) as db,
+            closing(connect(source, mode)) as db,
         ):
             _check_pages(db, source)
             with _explained(target, instead):

@@ -153,7 +153,16 @@ async def test_the_log_is_filtered_and_read_page_by_page(
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "limit=x", "before=-1", "before=" + "9" * 40, "days=7"]
+    "query",
+    [
+        "status=bogus",
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "before=-1",
+        "before=" + "9" * 40,
+        "days=7",
+    ],
 )
 async def test_a_parameter_that_is_none_is_a_400(door: Door, query: str) -> None:
     answer = await door.get(f"/api/v1/requests?{query}")

@@ -163,7 +163,7 @@ def test_a_wrong_variable_stops_the_start_with_one_line_naming_it(
     [
         (("--config", "missing.toml"), "missing.toml"),
         (("--tls-cert", "cert.pem"), "tls_key"),
-        (("--tls-cert", "cert.pem", "--tls-key", "key.pem"), "cert.pem"),
+        (("--tls-cert", "cert.pem", "--tls-key", "key.pem"), "cannot read cert.pem: No such file"),
         (("--port", "0", "--host", "not a host"), "--host"),
     ],
 )

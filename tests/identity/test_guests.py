@@ -462,6 +462,6 @@ async def test_a_file_sent_by_a_page_has_ten_megabytes_at_most(tmp_path: Path) -
         assert (await guest.chat(messages=message(MAX_FILE_BYTES))).status == 200
         refused = await guest.chat(messages=message(MAX_FILE_BYTES + 1))
         assert refused.status == 413 and refused.error["code"] == "request_too_large"
-        assert "10 MB" in refused.error["message"]
+        assert "10 MiB" in refused.error["message"]
         larger = await door.chat(message(MAX_FILE_BYTES + 1)[0]["content"])
         assert larger.status_code == 200, "programs are bound by the size of the body alone"

@@ -259,6 +259,15 @@ def test_a_backup_of_a_database_in_use_is_whole_and_private(database: Path, tmp_
     assert not list(tmp_path.glob("*.part*"))
 
 
+def test_a_backup_of_an_unused_database_leaves_nothing_beside_it(
+    database: Path, tmp_path: Path
+) -> None:
+    open_database(database).close()
+    before = sorted(database.parent.iterdir())
+    backup_database(database, tmp_path / "backup.db")
+    assert sorted(set(database.parent.iterdir()) - {tmp_path / "backup.db"}) == before
+
+
 def test_a_backup_overwrites_nothing(database: Path, tmp_path: Path) -> None:
     before = snapshot(tmp_path)
     for target in (database, tmp_path):
