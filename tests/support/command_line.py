@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support.processes import Finished
 
 from server.cli.command_line import main
+from server.cli.serve_command import STOP_SIGNALS
 
 
 def exit_code(command: list[str]) -> int:
@@ -21,6 +24,17 @@ def exit_code(command: list[str]) -> int:
         return main(command)
     except SystemExit as ended_by_argparse:
         return int(ended_by_argparse.code or 0)
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Restore the handlers of the signals that stop a gateway."""
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 class CommandLine:
@@ -33,11 +47,16 @@ class CommandLine:
     def run(self, *command: str | Path, **environ: str) -> Finished:
         """Run a command to its end; keywords are further variables."""
         self._captured.readouterr()
+        parts = [str(part) for part in command]
         with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as thread:
             for name, value in environ.items():
                 patch.setenv(name, value)
-            # It runs a loop of its own, which cannot be inside that of an asynchronous test.
-            code = thread.submit(exit_code, [str(part) for part in command]).result()
+            if parts[:1] == ["serve"]:  # it sets signal handlers, which only the main thread may
+                with signals_kept():
+                    code = exit_code(parts)
+            else:
+                # It runs a loop of its own, which cannot be inside that of an asynchronous test.
+                code = thread.submit(exit_code, parts).result()
         said = self._captured.readouterr()
         return Finished(code, said.out, said.err)
 
