@@ -7,7 +7,6 @@ import gc
 import logging
 import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,9 +33,8 @@ async def serve(config: Config, environ: Mapping[str, str]) -> None:
     raise_limit()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    if in_main_thread():  # Python handles signals there only; a test may serve in another thread
-        for number in STOP_SIGNALS:
-            signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop.set))
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop.set))
     try:
         async with gateway(config, environ) as running:
             _greet(running, time.monotonic() - started)
@@ -44,14 +42,8 @@ async def serve(config: Config, environ: Mapping[str, str]) -> None:
             await stop.wait()
             log.info("stopping; running requests: %d", len(running.services.engine.jobs))
     finally:
-        if in_main_thread():
-            for number in STOP_SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
-
-
-def in_main_thread() -> bool:
-    """Return whether this is the main thread, which alone may set handlers of signals."""
-    return threading.current_thread() is threading.main_thread()
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _tune_collector() -> None:
