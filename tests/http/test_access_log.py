@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from pathlib import Path
 
 import pytest
 from support.fakes.upstream import FakeUpstream, events_of, streaming
 from support.front_door import OWNER, bearer, front_door, request_body
+
+from server.log import set_up_logging
 
 STREAMS = 200
 
@@ -81,3 +84,17 @@ async def test_not_even_the_beginning_of_a_key_is_in_the_log(
             answer = await door.client.get(path.format(said), headers=headers)
             assert answer.headers["x-request-id"] != secret
     assert secret[5:25] not in capsys.readouterr().out
+
+
+def test_the_log_has_its_times_in_utc() -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        set_up_logging("info", "text")
+        (handler,) = root.handlers
+        record = logging.LogRecord("roxy", logging.INFO, "", 0, "ready", None, None)
+        record.created = 86_400.5
+        assert handler.format(record) == "1970-01-02T00:00:00Z INFO roxy: ready"
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
