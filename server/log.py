@@ -162,7 +162,9 @@ class AccessLog:
 
     def flush(self) -> None:
         """Pass the collected lines to the writer."""
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         lines, self._lines = self._lines, []
         text = "".join(self._json_line(line) if self._json else text_line(line) for line in lines)
         dropped, self._dropped = self._dropped, 0
@@ -171,7 +173,6 @@ class AccessLog:
     def close(self) -> None:
         """Write the remaining lines, as far as the output takes them."""
         if self._timer is not None:
-            self._timer.cancel()
             self.flush()
         self._writer.drain(LAST_LINES_S)
 
