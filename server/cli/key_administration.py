@@ -49,7 +49,7 @@ class KeyAdministration(Protocol):
         """Revoke a key permanently."""
 
     async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
-        """Give a key a new secret and return it with that secret."""
+        """Replace the secret of a key and return the key with the new one."""
 
 
 @contextlib.asynccontextmanager
@@ -112,7 +112,7 @@ class DatabaseKeys:
             return _shown(key_object(await self._keys.revoke(key_id)))
 
     async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
-        """Give a key a new secret."""
+        """Replace the secret of a key."""
         with _api_errors_as_failures():
             grace_s = parse_rotation(msgspec.json.encode({"grace_s": grace_s}))
             key, secret = await self._keys.rotate(key_id, grace_s)
@@ -154,7 +154,7 @@ class GatewayKeys:
         return await self._fetch("DELETE", f"/{_path_segment(key_id)}")
 
     async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
-        """Give a key a new secret."""
+        """Replace the secret of a key."""
         return await self._fetch("POST", f"/{_path_segment(key_id)}/rotate", {"grace_s": grace_s})
 
     async def _fetch(
