@@ -164,7 +164,7 @@ class KeyRing:
         )
 
     async def rotate(self, key_id: str, grace_s: int = 0) -> tuple[Key, str]:
-        """Give a key a new secret; the old one is accepted for another `grace_s` seconds.
+        """Replace the secret of a key; the old one is accepted for another `grace_s` seconds.
 
         A secret from before that, still in its own grace period, ends now.
         """

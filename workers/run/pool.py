@@ -92,7 +92,7 @@ class ModelPool:
         self._workers: set[asyncio.Task[None]] = set()
 
     def submit(self, job: Job) -> None:
-        """Give a job to a worker or queue it. Raises Overloaded, NoDeployment."""
+        """Hand a job to a worker or queue it. Raises Overloaded, NoDeployment."""
         if self.size == 0:
             raise NoDeployment(no_deployment_message(self.model))
         if len(self._workers) < self.size and not self.queue.idle_workers:

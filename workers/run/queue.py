@@ -39,7 +39,7 @@ class Lane:
 
 
 class FairQueue:
-    """Give jobs to workers in fair order; `workers` is how many there can be."""
+    """Hand jobs to workers in fair order; `workers` is how many there can be."""
 
     def __init__(self, max_waiting: int, workers: int) -> None:
         self.max_waiting = max_waiting
@@ -64,7 +64,7 @@ class FairQueue:
         return len(self._idle)
 
     def put(self, job: Job) -> None:
-        """Give a job to an idle worker, or queue it.
+        """Hand a job to an idle worker, or queue it.
 
         Raises Overloaded when its lane has no room, or when the expected wait is longer than the
         job's `max_wait_s`.
