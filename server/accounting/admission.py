@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from server.accounting.counters import UNLIMITED, Counters, GuestLimits, Shared, Standing, Taken
+from server.accounting.reservation import reservation
 from workers.errors import Forbidden, InvalidKey, PayloadTooLarge
 from workers.units import MIB
 
@@ -28,8 +27,6 @@ MAX_FILE_BYTES = 10 * MIB
 """The largest file that the web app may attach; for keys, only the size of the body is limited."""
 ALL_GUESTS = "guests"
 """The scope that all guests share."""
-MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
-"""The first is older, and every OpenAI-compatible upstream accepts it."""
 
 
 class Lease:
@@ -159,16 +156,17 @@ class Admission:
             )
 
     async def _take_for_key(self, key: Key, model: Model, request: ChatRequest) -> Taken:
-        limits, prompt, answer = key.limits, request.prompt_estimate, request.max_output_tokens
-        cost_microusd = 0
-        if limits.budget_microusd is not None:
-            if model.prices is None:
-                raise _price_unknown(model)
-            most = request.n * (answer or model.max_output_tokens)
-            cost_microusd = model.prices.worst_case_microusd(prompt, most)
-        # Without a stated maximum only the prompt is reserved; the ledger counts the answer.
-        tokens = prompt + request.n * (answer or 0)
-        return await self._counters.take(key.id, limits, tokens, cost_microusd)
+        limits = key.limits
+        if limits.tokens_per_minute is None and limits.budget_microusd is None:
+            return await self._counters.take(key.id, limits)
+        prices = model.prices if limits.budget_microusd is not None else None
+        if prices is None and limits.budget_microusd is not None:
+            raise _price_unknown(model)
+        standing = self._counters.standing(key.id, limits)
+        most = reservation(request, model, prices, standing)
+        taken = await self._counters.take(key.id, limits, most.tokens, most.cost_microusd)
+        request.cap = most.cap
+        return taken
 
     async def _take_for_guest(self, principal: Principal, model: Model) -> Taken:
         guests = self._guests
@@ -189,12 +187,7 @@ def check_files(request: ChatRequest) -> None:
 def cap_answer(request: ChatRequest, most_tokens: int) -> None:
     """Cap the answer at `most_tokens`; a request without a maximum gets this one."""
     asked = request.max_output_tokens
-    if asked is not None and asked <= most_tokens:
-        return
-    request.max_output_tokens = most_tokens
-    stated = [name for name in MAX_TOKENS_FIELDS if name in request.fields]
-    for name in stated or MAX_TOKENS_FIELDS[:1]:
-        request.fields[name] = msgspec.Raw(b"%d" % most_tokens)
+    request.max_output_tokens = request.cap = min(asked or most_tokens, most_tokens)
 
 
 def _price_unknown(model: Model) -> Forbidden:

@@ -67,6 +67,11 @@ class Budget(msgspec.Struct, frozen=True):
     period: BudgetPeriod
     reset_s: float | None
 
+    @property
+    def left_microusd(self) -> int:
+        """What is neither spent nor reserved; negative after an overspend."""
+        return self.limit_microusd - self.spent_microusd - self.reserved_microusd
+
 
 class Standing(msgspec.Struct, frozen=True):
     """What remains of every limit of a scope at one moment; None: there is no such limit."""

@@ -15,7 +15,12 @@ from server.config.settings import description_of
 from workers.catalog.catalog_file import DEFAULT
 from workers.catalog.entries import ENTRY_TABLES
 
-SIMPLE = {msgspec.inspect.StrType: "text", msgspec.inspect.DateType: "date"}
+SIMPLE = {
+    msgspec.inspect.StrType: "text",
+    msgspec.inspect.DateType: "date",
+    msgspec.inspect.BoolType: "true or false",
+    msgspec.inspect.DictType: "table",
+}
 
 
 class EntryField(NamedTuple):
@@ -54,10 +59,11 @@ def _fields(struct: type[Struct]) -> list[EntryField]:
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
     """Return the default in Markdown, or "" where the field's description says it."""
-    if field.default is NODEFAULT:
+    if field.required:
         return "required"
-    default = getattr(DEFAULT, field.name) if field.default is UNSET else field.default
-    return "" if default in ("", (), None) else f"`{json.dumps(default)}`"
+    # Clocks have no default of their own, and a default_factory makes an empty table.
+    default = getattr(DEFAULT, field.name, None) if field.default is UNSET else field.default
+    return "" if default in ("", (), None, NODEFAULT) else f"`{json.dumps(default)}`"
 
 
 def _kind(inspected: msgspec.inspect.Type) -> str:

@@ -15,7 +15,9 @@ from server.config.settings import Guests
 from server.identity.authentication import OWNER, Principal
 from server.store.key import Key, Limits
 from workers.catalog.catalog import Deployment, Model, Prices
+from workers.catalog.quirks import NO_QUIRKS
 from workers.errors import Forbidden, GatewayError, InvalidKey, RateLimited
+from workers.providers.openai.request_body import request_body
 from workers.request.chat_request import ChatRequest, parse_chat
 
 GLM = Model("zai/glm-4.5", "GLM 4.5", max_output_tokens=1_000, prices=Prices(600_000, 2_200_000))
@@ -98,25 +100,27 @@ async def test_the_tokens_of_every_answer_that_is_asked_for_are_set_aside(
     admission: Admission,
 ) -> None:
     key = holder(Limits(tokens_per_minute=10_000))
-    prompt = ask().prompt_estimate
-    for fields, expected in (
-        ({}, prompt),
-        ({"max_tokens": 100}, prompt + 100),
-        ({"max_completion_tokens": 100, "n": 3}, prompt + 300),
+    for fields, answers in (
+        ({"max_tokens": 100}, 100),
+        ({}, GLM.max_output_tokens),
+        ({"max_completion_tokens": 100, "n": 3}, 300),
     ):
-        lease = await admission.admit(key, GLM, ask(**fields), "req_1")
+        request = ask(**fields)
+        lease = await admission.admit(key, GLM, request, "req_1")
         assert lease.taken is not None
-        assert lease.taken.tokens == expected
+        assert lease.taken.tokens == request.prompt_estimate + answers
 
 
 async def test_the_worst_case_is_reserved_from_a_budget(admission: Admission) -> None:
     key = holder(Limits(budget_microusd=1_000_000))
-    prices, prompt = GLM.prices, ask().prompt_estimate
+    prices = GLM.prices
     assert prices is not None
     for fields, answers in (({}, 1_000), ({"max_tokens": 10}, 10), ({"n": 2}, 2_000)):
-        lease = await admission.admit(key, GLM, ask(**fields), "req_1")
+        request = ask(**fields)
+        lease = await admission.admit(key, GLM, request, "req_1")
         assert lease.taken is not None
-        assert lease.taken.cost_microusd == prices.worst_case_microusd(prompt, answers)
+        most = prices.worst_case_microusd(request.prompt_bound, answers)
+        assert lease.taken.cost_microusd == most
 
 
 async def test_parallel_requests_cannot_overspend(admission: Admission) -> None:
@@ -169,33 +173,32 @@ async def test_guests_can_be_switched_off_or_kept_to_some_models(
 @pytest.mark.parametrize(
     ("asked", "sent"),
     [
-        ({}, {"max_tokens": 200}),
-        ({"max_tokens": 100}, {"max_tokens": 100}),
-        ({"max_tokens": 201}, {"max_tokens": 200}),
-        ({"max_completion_tokens": 9_999}, {"max_completion_tokens": 200}),
-        ({"n": 4, "max_tokens": 9_999}, {"max_tokens": 50}),
-        ({"n": 128}, {"max_tokens": 1}),
-        (
-            {"max_completion_tokens": 9_999, "max_tokens": 9_999},
-            {"max_completion_tokens": 200, "max_tokens": 200},
-        ),
+        ({}, 200),
+        ({"max_tokens": 100}, 100),
+        ({"max_tokens": 201}, 200),
+        ({"max_completion_tokens": 9_999}, 200),
+        ({"n": 4, "max_tokens": 9_999}, 50),
+        ({"n": 128}, 1),
+        ({"max_completion_tokens": 9_999, "max_tokens": 9_999}, 200),
+        ({"max_tokens": -1}, 200),
+        ({"max_tokens": 0}, 200),
     ],
 )
 async def test_a_guest_gets_no_longer_an_answer_than_guests_may(
-    counters: MemoryCounters, asked: dict[str, int], sent: dict[str, int]
+    counters: MemoryCounters, asked: dict[str, int], sent: int
 ) -> None:
     admission = Admission(counters, Guests(max_output_tokens=200))
     request = ask(**asked)
     await admission.admit(guest(), GLM, request, "req_1")
-    body = msgspec.json.decode(request.encode("m"))
-    assert {name: body[name] for name in body if name.startswith("max_")} == sent
-    assert request.max_output_tokens == min(sent.values())
+    body = msgspec.json.decode(request_body(request, "m", NO_QUIRKS))
+    assert (body["max_tokens"], body["max_completion_tokens"]) == (sent, sent)
+    assert request.max_output_tokens == sent
 
 
 async def test_a_key_holders_request_is_left_as_it_was_sent(admission: Admission) -> None:
     request = ask()
     await admission.admit(holder(), GLM, request, "req_1")
-    assert "max_tokens" not in msgspec.json.decode(request.encode("m"))
+    assert "max_tokens" not in msgspec.json.decode(request_body(request, "m", NO_QUIRKS))
 
 
 async def test_only_the_owner_sends_fields_by_which_an_upstream_uses_other_models(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from workers.catalog.quirks import NO_CLOCKS, NO_QUIRKS, Clocks, Quirks
 from workers.errors import ModelNotFound
 from workers.units import MILLION
 
@@ -64,10 +65,15 @@ class Prices(Struct, frozen=True):
         return _whole(total)
 
     def worst_case_microusd(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """Return the cost if every prompt token were of the most expensive kind."""
-        rates = self._rates(prompt_tokens)
-        highest = max(rates.prompt, rates.cached_prompt or 0, rates.cache_write_prompt or 0)
-        return _whole(prompt_tokens * highest + completion_tokens * rates.completion)
+        """Return the highest cost of up to this many tokens: the dearest tier, of each kind."""
+        reached = [tier for tier in self.tiers if prompt_tokens > tier.above_prompt_tokens]
+        rates: list[Prices | PriceTier] = [self, *reached]
+        prompt = max(
+            max(rate.prompt, rate.cached_prompt or 0, rate.cache_write_prompt or 0)
+            for rate in rates
+        )
+        completion = max(rate.completion for rate in rates)
+        return _whole(prompt_tokens * prompt + completion_tokens * completion)
 
     def _rates(self, prompt_tokens: int) -> Prices | PriceTier:
         for tier in reversed(self.tiers):
@@ -97,6 +103,7 @@ class Deployment(Struct, frozen=True):
     owner_only_fields: tuple[str, ...] = ()
     demo: bool = False
     supported: bool = True
+    quirks: Quirks = NO_QUIRKS
 
     @property
     def has_secret(self) -> bool:
@@ -138,6 +145,7 @@ class Model(Struct, frozen=True):
     endpoints: tuple[str, ...] = (CHAT_COMPLETIONS,)
     prices: Prices | None = None
     deployments: tuple[Deployment, ...] = ()
+    clocks: Clocks = NO_CLOCKS
 
     def live_deployments(self) -> tuple[Deployment, ...]:
         """Return the deployments that can be tried, lowest `order` first, equals in file order."""

@@ -32,6 +32,7 @@ from workers.catalog.deployment_checks import (
     host_label,
 )
 from workers.catalog.entries import CatalogError, ModelEntry, PricesEntry, check_names
+from workers.catalog.quirks import Clocks, Quirks
 from workers.money import to_microusd
 
 DEFAULT = Model(id="", name="")
@@ -149,6 +150,9 @@ def _model(entry: ModelEntry, environ: Mapping[str, str], formats: Container[str
         endpoints=_or(entry.endpoints, (CHAT_COMPLETIONS,)),
         prices=None if entry.prices is UNSET else _prices(entry.prices),
         deployments=tuple(_deployments(entry, environ, formats)),
+        clocks=Clocks(
+            *(_or(getattr(entry, name), None) for name in Clocks.__struct_fields__),
+        ),
     )
 
 
@@ -172,6 +176,7 @@ def _deployments(
             max_concurrency=each.max_concurrency,
             owner_only_fields=each.owner_only_fields,
             supported=each.provider in formats,
+            quirks=Quirks(**{name: getattr(each, name) for name in Quirks.__struct_fields__}),
         )
 
 

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from workers.catalog.quirks import Quirks
+
 # Patterns end in \Z: `$` would also match before a line break at the end.
 Provider = Literal["openai", "anthropic", "google"]
 Modality = Literal["text", "image", "audio", "video", "file"]
@@ -20,6 +22,7 @@ ModelId = Annotated[
 ]
 Line = Annotated[str, Meta(min_length=1, max_length=300, pattern=r"^[^\r\n]*\Z")]
 Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Dollars = Annotated[float, Meta(ge=0, le=1_000_000)]
 
 PromptPrice = Annotated[Dollars, Meta(description="Price of the prompt.")]
@@ -62,7 +65,7 @@ class PricesEntry(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
 
 
-class DeploymentEntry(Struct, frozen=True, forbid_unknown_fields=True):
+class DeploymentEntry(Quirks, frozen=True, forbid_unknown_fields=True):
     """One way to serve the model; several may be tried for one request."""
 
     provider: Annotated[
@@ -132,6 +135,18 @@ class ModelEntry(Struct, frozen=True, forbid_unknown_fields=True):
     prices: Annotated[
         PricesEntry | UnsetType,
         Meta(description="Prices; default: those of the release's price list, if any."),
+    ] = UNSET
+    first_content_timeout_s: Annotated[
+        Seconds | UnsetType,
+        Meta(description="Longest time to the first content; default: that of `[stream]`."),
+    ] = UNSET
+    gap_timeout_s: Annotated[
+        Seconds | UnsetType,
+        Meta(description="Longest silence within an answer; default: that of `[stream]`."),
+    ] = UNSET
+    total_timeout_s: Annotated[
+        Annotated[float, Meta(ge=0, le=86_400)] | UnsetType,
+        Meta(description="Longest time of an answer, 0: none; default: that of `[stream]`."),
     ] = UNSET
     deployments: Annotated[
         tuple[DeploymentEntry, ...] | UnsetType,

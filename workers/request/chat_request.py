@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import codecs
 import math
-from typing import Any
 
-import msgspec
 from msgspec import Raw, Struct
 
 from workers.errors import InvalidRequest
 from workers.request.chat_schema import check_chat
 from workers.request.json_body import read_object, with_whole_characters
+
+CAP_FIELDS = ("max_tokens", "max_completion_tokens")
+"""The members that cap an answer, the older one first."""
 
 
 class ChatRequest(Struct):
@@ -23,8 +24,10 @@ class ChatRequest(Struct):
 
     `fields` holds every top-level member as sent, in order. `max_output_tokens` is the larger of
     `max_completion_tokens` and `max_tokens` (None: neither was sent, or one that is no limit).
-    `prompt_estimate` is in tokens. `largest_file_bytes` is the size of its largest picture,
-    recording or file.
+    `prompt_estimate` is in tokens, `prompt_bound` the most tokens that the request can be.
+    `largest_file_bytes` is the size of its largest picture, recording or file. `cap` is set by
+    admission: the most tokens of each choice that the upstream must be given (None: no limit
+    depends on it, so the request passes as sent).
     """
 
     model: str
@@ -35,19 +38,8 @@ class ChatRequest(Struct):
     fields: dict[str, Raw]
     prompt_estimate: int
     largest_file_bytes: int = 0
-
-    def encode(self, model: str) -> bytes:
-        """Return the body for an OpenAI-shaped upstream that knows the model as `model`.
-
-        A stream always requests usage, whatever the client requested: the ledger needs it.
-        """
-        fields: dict[str, Any] = {**self.fields, "model": model}
-        if self.stream:
-            options = msgspec.json.decode(
-                self.fields.get("stream_options", b"null"), type=dict[str, Raw] | None
-            )
-            fields["stream_options"] = {**(options or {}), "include_usage": True}
-        return msgspec.json.encode(fields)
+    prompt_bound: int = 0
+    cap: int | None = None
 
 
 def parse_chat(body: bytes) -> ChatRequest:
@@ -67,9 +59,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         body = mended
         fields = read_object(body)
     chat, media = check_chat(body)
-    text_bytes = len(fields["messages"]) - media.size_bytes
-    for name in ("tools", "functions"):
-        text_bytes += len(fields.get(name, b""))
+    text_bytes = len(body) - media.size_bytes
     return ChatRequest(
         model=chat.model,
         stream=chat.stream is True,
@@ -79,6 +69,8 @@ def parse_chat(body: bytes) -> ChatRequest:
         fields=fields,
         prompt_estimate=math.ceil(text_bytes / 4) + media.tokens,
         largest_file_bytes=media.largest_bytes,
+        # No tokenizer makes more than one token of a byte.
+        prompt_bound=text_bytes + media.tokens,
     )
 
 

@@ -35,6 +35,7 @@ from workers.providers.openai.chunks import (
     mended,
     text_bytes,
 )
+from workers.providers.openai.request_body import request_body
 from workers.providers.rejections import error_by_status, error_in_band, find_problem
 from workers.providers.translator import UpstreamRequest
 from workers.request.chat_request import ChatRequest
@@ -91,7 +92,8 @@ class OpenAITranslator:
         headers = [("content-type", "application/json"), ("accept", accept)]
         if self._deployment.secret:
             headers.append(("authorization", f"Bearer {self._deployment.secret}"))
-        body = self._request.encode(self._deployment.upstream_model)
+        deployment = self._deployment
+        body = request_body(self._request, deployment.upstream_model, deployment.quirks)
         return UpstreamRequest("/chat/completions", tuple(headers), body)
 
     def check_head(self, status: int, headers: Mapping[str, str]) -> None:

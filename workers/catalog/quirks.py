@@ -1,0 +1,87 @@
+"""What one upstream wants differently from others, as data of its deployment.
+
+Without such data a request reaches the upstream as it came. The same Struct describes the keys of
+`[[models.deployments]]` in `roxy.toml`, so that the documentation is made of it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+MemberName = Annotated[str, Meta(min_length=1, max_length=300, pattern=r"^[^\r\n]*\Z")]
+
+
+class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The differences of one deployment; every default is what OpenAI's API does."""
+
+    max_tokens_field: Annotated[
+        Literal["", "max_tokens", "max_completion_tokens", "both"],
+        Meta(
+            description="The member by which this upstream caps an answer; that of the client is"
+            " renamed to it. Empty: sent as the client sent it, and in both members where a limit"
+            " of a key must hold."
+        ),
+    ] = ""
+    system_role: Annotated[
+        Literal["", "system", "developer"],
+        Meta(description="The role of instructions here; empty: sent as the client sent it."),
+    ] = ""
+    stream_options: Annotated[
+        bool,
+        Meta(description="Whether it takes `stream_options`, by which a stream reports its usage."),
+    ] = True
+    headers: Annotated[
+        dict[MemberName, str],
+        Meta(description='More request headers, such as `{ api-key = "$AZURE_KEY" }`.'),
+    ] = {}
+    add_fields: Annotated[
+        dict[MemberName, Any],
+        Meta(description="Members added to each request, in place of the client's."),
+    ] = {}
+    drop_fields: Annotated[
+        tuple[MemberName, ...],
+        Meta(description="Members of a request that are not passed on."),
+    ] = ()
+    owner_only_tools: Annotated[
+        tuple[MemberName, ...],
+        Meta(
+            description="Types of tools that only the owner may use here, because they cost more"
+            " than tokens; a `*` at the end stands for any ending, and alone for all types but"
+            " `function` and `custom`."
+        ),
+    ] = ()
+    cost_is_authoritative: Annotated[
+        bool,
+        Meta(description="Whether the cost in its usage (`usage.cost`, dollars) is what is paid."),
+    ] = False
+    max_event_bytes: Annotated[
+        int,
+        Meta(ge=0, description="The largest event of a stream; 0: `stream.max_event_bytes`."),
+    ] = 0
+    ca_file: Annotated[
+        str,
+        Meta(description="A file with the certificates of the authority that signed this host's."),
+    ] = ""
+    proxy: Annotated[
+        str,
+        Meta(
+            description="An HTTP proxy: its URL, or `environment` for `HTTPS_PROXY`, `HTTP_PROXY`"
+            " and `NO_PROXY`; empty: none."
+        ),
+    ] = ""
+
+
+NO_QUIRKS = Quirks()
+
+
+class Clocks(Struct, frozen=True):
+    """The clocks of one model in seconds, in place of the settings of `[stream]`; None: those."""
+
+    first_content_timeout_s: float | None = None
+    gap_timeout_s: float | None = None
+    total_timeout_s: float | None = None
+
+
+NO_CLOCKS = Clocks()
