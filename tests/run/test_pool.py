@@ -10,12 +10,31 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from support.builders.jobs import Client, make_deployment, make_job, stream_settings
-from support.fakes.upstream import FakeUpstream, Pause, chunk, event, silence, stream_of, streaming
+from support.builders.jobs import LONG, Client, Tap, make_deployment, make_job, stream_settings
+from support.fakes.upstream import (
+    Answer,
+    FakeUpstream,
+    Pause,
+    chunk,
+    event,
+    refusal,
+    refusing_url,
+    silence,
+    stream_of,
+    streaming,
+)
 from support.waiting import PATIENCE_S
 
 from workers.catalog.catalog import Model
-from workers.errors import Conflict, Draining, GatewayError, Overloaded, UpstreamError
+from workers.errors import (
+    Conflict,
+    Draining,
+    GatewayError,
+    Overloaded,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from workers.providers.formats import TRANSLATORS
 from workers.run.job import Job, Outcome
 from workers.run.pool import Engine
 from workers.transport.transport import Transport
@@ -167,6 +186,78 @@ async def test_an_error_told_behind_content_ends_the_answer_though_the_upstream_
         first_read.event.set()
         assert b"lo" in await client.end_of_answer()
         assert isinstance(client.told, UpstreamError)
+
+
+# What the outcome says of upstreams that were reached in vain
+
+
+async def failed_attempts(*urls: str, first_content_timeout_s: float = LONG) -> Outcome:
+    """Return the outcome of a job that no deployment at these URLs answers."""
+    deployments = tuple(make_deployment(url, order=n, base_url=url) for n, url in enumerate(urls))
+    model = Model(id="test/one", name="One", deployments=deployments)
+    transport, outcomes = Transport(), list[Outcome]()
+    engine = Engine(transport, stream_settings(first_content_timeout_s), 8)
+    job, client = make_job(model=model, settle=outcomes.append), Client()
+    job.channel.attach(client)
+    engine.submit(job)
+    await client.end_of_answer()
+    await engine.aclose()
+    await transport.aclose()
+    (outcome,) = outcomes
+    return outcome
+
+
+async def test_a_request_that_was_rejected_or_dropped_has_reached_an_upstream() -> None:
+    for answer in (refusal(500), Answer(raw=True, end="reset")):
+        async with FakeUpstream() as upstream:
+            upstream.plan(answer)
+            outcome = await failed_attempts(upstream.base_url)
+        assert (outcome.ending, outcome.reached_upstream) == ("failed", True)
+        assert outcome.timed_out_prompts == 0
+
+
+async def test_an_earlier_attempt_that_reached_its_upstream_counts() -> None:
+    async with FakeUpstream() as upstream:
+        upstream.plan(refusal(500))
+        with refusing_url() as nowhere:
+            outcome = await failed_attempts(upstream.base_url, nowhere)
+    assert (outcome.reached_upstream, outcome.prompt_sent) == (True, False)
+
+
+async def test_a_request_without_a_connection_has_reached_no_upstream() -> None:
+    with refusing_url() as nowhere:
+        outcome = await failed_attempts(nowhere)
+    assert (outcome.reached_upstream, outcome.timed_out_prompts) == (False, 0)
+
+
+async def test_every_prompt_that_a_silent_upstream_has_received_is_counted() -> None:
+    async with FakeUpstream() as first, FakeUpstream() as second:
+        first.plan(silence())
+        second.plan(silence())
+        outcome = await failed_attempts(
+            first.base_url, second.base_url, first_content_timeout_s=0.2
+        )
+    assert (outcome.ending, outcome.timed_out_prompts) == ("failed", 2)
+
+
+async def test_a_timeout_that_the_upstream_reports_itself_is_an_ordinary_rejection() -> None:
+    async with FakeUpstream() as upstream:
+        upstream.plan(refusal(504))
+        outcome = await failed_attempts(upstream.base_url)
+    assert (outcome.reached_upstream, outcome.timed_out_prompts) == (True, 0)
+
+
+async def test_a_prompt_whose_answer_stopped_after_content_is_not_counted_as_timed_out() -> None:
+    outcomes: list[Outcome] = []
+    job, tap = make_job(settle=outcomes.append), Tap()
+    translator = TRANSLATORS["openai"](job.request, job.model, make_deployment(), 1 << 20)
+    tap.connected_at = 1.0
+    job.begin(make_deployment(), translator, tap)
+    job.push(b"data: x\n\n")
+    gap = UpstreamTimeout("gap", 1.0)
+    job.note_failure(gap)
+    job.close("timed_out", gap)
+    assert (outcomes[0].reached_upstream, outcomes[0].timed_out_prompts) == (True, 0)
 
 
 # Draining

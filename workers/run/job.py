@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from workers.catalog.catalog import Deployment, Model
-from workers.errors import GatewayError
+from workers.errors import GatewayError, UpstreamTimeout
 from workers.providers.translator import Translator
 from workers.request.chat_request import ChatRequest
 from workers.request.token_usage import Usage
@@ -23,6 +23,8 @@ from workers.transport.transport import UpstreamExchange
 
 Ending = Literal["finished", "failed", "cut", "cancelled", "timed_out", "drained", "refused"]
 """How a job ended. Its usage row has the same word in the column and JSON member `status`."""
+OWN_CLOCKS = ("first_content", "gap", "total")
+"""The clocks of the gateway that run while an upstream works on a prompt."""
 JobState = Literal["new", "queued", "connecting", "streaming", "done"]
 """Where a job is on its way."""
 
@@ -44,14 +46,19 @@ class Outcome(msgspec.Struct, frozen=True):
     """How a job ended, as the ledger needs it.
 
     `usage` is what the upstream reported (None: nothing), `output_bytes` the size of the generated
-    text, for an estimate, `prompt_sent` whether an upstream has received the request. Times are in
-    seconds. `attempts` is empty when none was begun, or when the first one answered.
+    text, for an estimate, `prompt_sent` whether an upstream has received the request.
+    `reached_upstream`: an attempt has sent bytes of the request. `timed_out_prompts` counts the
+    attempts that a clock ended after the whole prompt was sent and before the first content: their
+    upstreams may charge for the prompt.
+    Times are in seconds. `attempts` is empty when none was begun, or when the first one answered.
     """
 
     ending: Ending
     usage: Usage | None = None
     output_bytes: int = 0
     prompt_sent: bool = False
+    reached_upstream: bool = False
+    timed_out_prompts: int = 0
     deployment: str | None = None
     error: GatewayError | None = None
     ttft_s: float | None = None
@@ -114,6 +121,8 @@ class Job:
         self._exchange: UpstreamExchange | None = None
         self._begun = 0.0
         self._failures: tuple[Attempt, ...] = ()
+        self._reached = False
+        self._timed_out_prompts = 0
         self._translator: Translator | None = None
         self.on_end: Callable[[Job], None] | None = None
         self.on_leave_queue: Callable[[Job], None] | None = None
@@ -167,6 +176,11 @@ class Job:
 
     def note_failure(self, error: GatewayError) -> None:
         """Record that the attempt has failed; another may begin."""
+        exchange = self._exchange
+        if exchange is not None and exchange.connected_at is not None:
+            self._reached = True
+            timed_out = isinstance(error, UpstreamTimeout) and error.clock in OWN_CLOCKS
+            self._timed_out_prompts += timed_out and exchange.sent and not self.committed
         self._failures = (*self._failures, self._attempt(error.own_code, self._loop.time()))
 
     def push(self, frames: bytes) -> None:
@@ -242,12 +256,16 @@ class Job:
 
     def _outcome(self, ending: Ending, error: GatewayError | None) -> Outcome:
         now = self._loop.time()
-        translator, first = self._translator, self._first_frame
+        translator, first, exchange = self._translator, self._first_frame, self._exchange
         return Outcome(
             ending=ending,
             usage=translator.usage if translator is not None else None,
             output_bytes=translator.output_bytes if translator is not None else 0,
-            prompt_sent=self.committed or (self._exchange is not None and self._exchange.sent),
+            prompt_sent=self.committed or (exchange is not None and exchange.sent),
+            reached_upstream=self._reached
+            or self.committed
+            or (exchange is not None and exchange.connected_at is not None),
+            timed_out_prompts=self._timed_out_prompts,
             deployment=self.deployment.id if self.deployment is not None else None,
             error=error,
             ttft_s=first - self.created if first is not None else None,
