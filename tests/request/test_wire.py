@@ -306,6 +306,42 @@ def test_the_prompt_estimate_counts_text_by_bytes_and_pictures_by_piece(
     assert low <= parse(**fields).prompt_estimate <= high
 
 
+@pytest.mark.parametrize(
+    ("fields", "low", "high"),
+    [
+        ({"messages": [{"role": "user", "content": "x" * 4000}]}, 4000, 4100),
+        ({"unknown": "x" * 4000}, 4000, 4100),
+        ({"messages": picture("data:image/png;base64," + "QUJD" * 500_000)}, 8192, 8400),
+        ({"messages": picture("DATA:IMAGE/png;base64," + "QUJD" * 500_000)}, 8192, 8400),
+        ({"messages": picture("https://example.com/a.png")}, 8192, 8400),
+        ({"messages": picture("https://example.com/a.png") * 3}, 3 * 8192, 3 * 8400),
+        ({"messages": picture("data:application/pdf;base64," + "QUJD" * 9_000)}, 36_000, 36_300),
+        ({"messages": media("input_audio", "QUJD" * 9_000)}, 36_000, 36_300),
+        ({"messages": media("file", "QUJD" * 9_000)}, 36_000, 36_300),
+        ({"messages": media("file", "QUJD" * 100)}, 400, 600),
+        (
+            {"messages": media("video_url", "data:video/mp4;base64," + "QUJD" * 9_000)},
+            36_000,
+            36_300,
+        ),
+        ({"messages": media("video_url", "https://example.com/a.mp4")}, 2**40, 2**40 + 300),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}
+                ]
+            },
+            2**40,
+            2**40 + 300,
+        ),
+    ],
+)
+def test_a_request_cannot_be_more_tokens_than_its_bound(
+    fields: dict[str, Any], low: int, high: int
+) -> None:
+    assert low <= parse(**fields).prompt_bound <= high
+
+
 DETAILED = (
     '{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14,'
     '"prompt_tokens_details":{"cached_tokens":4,"cache_write_tokens":2,"audio_tokens":0},'

@@ -19,6 +19,12 @@ from workers.request.media_urls import check_urls
 MEDIA_TOKENS = 1000
 """Estimated tokens of a picture, and of any other medium with more than 4096 characters."""
 
+MOST_PICTURE_TOKENS = 8192
+"""A ceiling for the price of one picture: Anthropic counts up to 4,784 tokens, Gemini 258 a tile of
+768 pixels. Only models that charge extra for pictures, such as gpt-4o-mini, exceed it."""
+MOST_LINKED_TOKENS = 2**40
+"""The bound of a film or file that the upstream fetches: its size is not known here."""
+
 _LONG_MEDIA_BYTES = 4096
 _NULL = Raw(b"null")
 _STRING, _LIST, _NULL_KIND = b'"[n'  # how the JSON of each begins
@@ -166,11 +172,13 @@ _MEDIA_TYPE_BYTES = 256
 class Media(NamedTuple):
     """The pictures, recordings and files of a request: their size, and their estimated tokens.
 
-    `largest_bytes` is the size of the largest one, decoded from base64.
+    `most_tokens` is an upper bound of their tokens. `largest_bytes` is the size of the largest one,
+    decoded from base64.
     """
 
     size_bytes: int = 0
     tokens: int = 0
+    most_tokens: int = 0
     largest_bytes: int = 0
 
 
@@ -211,7 +219,7 @@ def _check_parts(content: Raw, path: str, media: Media) -> Media:
         parts = _PARTS.decode(content)
     except msgspec.ValidationError as error:
         raise _explained(error, path) from error
-    size_bytes, tokens, largest_bytes = media
+    size_bytes, tokens, most_tokens, largest_bytes = media
     for index, part in enumerate(parts):
         if part.type == "text" and memoryview(part.text)[0] != _STRING:
             raise _wrong(f"{path}[{index}].text")
@@ -223,10 +231,37 @@ def _check_parts(content: Raw, path: str, media: Media) -> Media:
             if part.image_url is not None or len(source) > _LONG_MEDIA_BYTES:
                 size_bytes += len(source)
                 tokens += MEDIA_TOKENS
+                most_tokens += _most_tokens(part, source)
                 largest_bytes = max(largest_bytes, _decoded_bytes(source))
+        if _is_linked(part):
+            most_tokens += MOST_LINKED_TOKENS
     if any(part.type != "text" for part in parts):
         check_urls(content, path)
-    return Media(size_bytes, tokens, largest_bytes)
+    return Media(size_bytes, tokens, most_tokens, largest_bytes)
+
+
+def _most_tokens(part: _Part, source: Raw) -> int:
+    """Return the most tokens of one medium: of all but a picture, one a byte.
+
+    Some upstreams take documents as `image_url`, so the media type of a data URL decides.
+    """
+    start = _start(source)
+    is_picture = part.image_url is not None and (
+        start.startswith(b"data:image/") or not start.startswith(b"data:")
+    )
+    return MOST_PICTURE_TOKENS if is_picture else len(source)
+
+
+def _is_linked(part: _Part) -> bool:
+    """Return whether a part names a film or file that it does not contain."""
+    if part.video_url is not None:
+        return not _start(part.video_url.url).startswith(b"data:")
+    file = part.file
+    return file is not None and file.data == _NULL == file.file_data
+
+
+def _start(source: Raw) -> bytes:
+    return bytes(memoryview(source)[1:12]).lower()
 
 
 def _decoded_bytes(source: Raw) -> int:
