@@ -40,6 +40,7 @@ class Lease:
         "model",
         "on_settled",
         "principal",
+        "prompt_bound",
         "prompt_estimate",
         "request_id",
         "settled",
@@ -52,7 +53,7 @@ class Lease:
         principal: Principal,
         model: Model,
         request_id: str,
-        prompt_estimate: int,
+        request: ChatRequest,
         taken: Taken | None = None,
         *,
         streamed: bool = False,
@@ -60,7 +61,8 @@ class Lease:
         self.principal = principal
         self.model = model
         self.request_id = request_id
-        self.prompt_estimate = prompt_estimate
+        self.prompt_estimate = request.prompt_estimate
+        self.prompt_bound = request.prompt_bound
         self.taken = taken
         self.streamed = streamed
         self.on_settled: Callable[[UsageRow], None] | None = None
@@ -111,8 +113,7 @@ class Admission:
             taken = await self._take_for_guest(principal, model)
             most = min(self._guests.max_output_tokens, model.max_output_tokens)
             cap_answer(request, max(1, most // request.n))
-        prompt = request.prompt_estimate
-        return Lease(principal, model, request_id, prompt, taken, streamed=streamed)
+        return Lease(principal, model, request_id, request, taken, streamed=streamed)
 
     def may_use(self, principal: Principal, model_id: str) -> bool:
         """Return True if a principal's allow list, if it has one, names the model."""

@@ -119,7 +119,11 @@ class Counters(Protocol):
         """Replace what was taken by the true usage and free the slot, once per take."""
 
     def give_back(self, taken: Taken) -> None:
-        """Return everything that was taken, once per take."""
+        """Return everything that was taken, once per take.
+
+        Only for a request that reached no upstream: any other stays counted as a request, so it is
+        settled, with 0 tokens if it failed.
+        """
 
     def standing(self, scope: str, limits: Limits) -> Standing:
         """Return what remains, as far as it is known locally."""

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from server.accounting.charge import Charge, charge_for
 from server.store.rows import Batch, UsageRow
 from workers.errors import StoreUnavailable
 from workers.request.token_usage import Usage
@@ -40,8 +41,6 @@ MAX_ROWS = 100_000
 FIRST_RETRY_S = 0.25
 LONGEST_RETRY_S = 5.0
 
-BYTES_PER_TOKEN = 4
-"""OpenAI's rule of thumb for English text, for answers whose usage the upstream did not report."""
 NOTHING = Usage()
 CLIENT_LEFT = 499
 """The status in rows and logs when a client has left: nginx's, since RFC 9110 has none."""
@@ -87,18 +86,16 @@ class Ledger:
             log.warning("request %s was settled twice", lease.request_id)
             return
         lease.settled = True  # first of all: an error below must not settle the lease again
-        usage, estimated = find_usage(outcome, lease.prompt_estimate)
-        cost_microusd = _cost_microusd(lease, usage)
+        charge = charge_for(lease, outcome)
         if lease.taken is not None:
-            if usage is None:
+            if charge.usage is None and not outcome.reached_upstream:
                 self._counters.give_back(lease.taken)
             else:
-                tokens = usage.prompt_tokens + usage.completion_tokens
-                self._counters.settle(lease.taken, tokens, cost_microusd or 0)
+                self._counters.settle(lease.taken, charge.tokens, charge.cost_microusd or 0)
         wall = self._wall()
         if lease.principal.key is not None:
             self._keys.touch(lease.principal.key.id, wall)
-        row = make_row(lease, outcome, usage, estimated, cost_microusd, wall)
+        row = make_row(lease, outcome, charge, wall)
         self._add(row)
         if self._on_row is not None:
             self._on_row(row)
@@ -217,37 +214,14 @@ class Ledger:
         return True
 
 
-def find_usage(outcome: Outcome, prompt_estimate: int) -> tuple[Usage | None, bool]:
-    """Return what a request used and whether that is an estimate; None: nothing.
-
-    A refused or failed request is free, because its client got no content. Otherwise the usage that
-    the upstream reported counts. Without it, the prompt counts by its estimate once it was sent,
-    and generated text by its bytes.
-    """
-    begun = outcome.prompt_sent or outcome.output_bytes > 0 or outcome.usage is not None
-    if outcome.ending in ("refused", "failed") or not (begun or outcome.ending == "finished"):
-        return None, False
-    if outcome.usage is not None:
-        return outcome.usage, False
-    prompt = prompt_estimate if outcome.prompt_sent else 0
-    return Usage(prompt, -(-outcome.output_bytes // BYTES_PER_TOKEN)), True
-
-
-def make_row(
-    lease: Lease,
-    outcome: Outcome,
-    usage: Usage | None,
-    estimated: bool,
-    cost_microusd: int | None,
-    at: float,
-) -> UsageRow:
+def make_row(lease: Lease, outcome: Outcome, charge: Charge, at: float) -> UsageRow:
     """Return the usage row; `at` is the time of settling, which also decides the budget period."""
     error, ttft_s = outcome.error, outcome.ttft_s
     if error is not None:
         status = error.status
     else:
         status = CLIENT_LEFT if outcome.ending == "cancelled" else 200
-    reported = usage or NOTHING
+    usage = charge.usage or NOTHING
     return UsageRow(
         lease.request_id,
         at,
@@ -256,24 +230,16 @@ def make_row(
         outcome.deployment,
         outcome.ending,
         status,
-        prompt_tokens=reported.prompt_tokens if usage is not None else None,
-        completion_tokens=reported.completion_tokens if usage is not None else None,
-        cached_tokens=reported.cached_tokens,
-        cache_write_tokens=reported.cache_write_tokens,
-        reasoning_tokens=reported.reasoning_tokens,
-        estimated=estimated,
-        cost_microusd=cost_microusd,
+        prompt_tokens=usage.prompt_tokens if charge.usage is not None else None,
+        completion_tokens=usage.completion_tokens if charge.usage is not None else None,
+        cached_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        estimated=charge.estimated,
+        cost_microusd=charge.cost_microusd,
         ttft_ms=int(ttft_s * 1000) if ttft_s is not None else None,
         duration_ms=int(outcome.duration_s * 1000),
         queued_ms=int(outcome.queued_s * 1000),
         stream=lease.streamed,
         attempts=outcome.attempts or None,
     )
-
-
-def _cost_microusd(lease: Lease, usage: Usage | None) -> int | None:
-    """Return the price of the usage; None: unknown. No usage costs 0."""
-    if usage is None:
-        return 0
-    prices = lease.model.prices
-    return prices.cost_microusd(usage) if prices is not None else None

@@ -8,7 +8,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from server.accounting.ledger import BYTES_PER_TOKEN
+from server.accounting.charge import BYTES_PER_TOKEN
 from server.services import Services
 from workers.catalog.catalog import Model
 from workers.run.job import Job, JobState

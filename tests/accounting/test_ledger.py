@@ -14,7 +14,7 @@ from support.fakes.stores import FlakyStore
 from support.waiting import PATIENCE_S
 
 from server.accounting.admission import Admission, Lease
-from server.accounting.ledger import FLUSH_ROWS, Ledger, find_usage
+from server.accounting.ledger import FLUSH_ROWS, Ledger
 from server.accounting.memory_counters import MemoryCounters
 from server.config.settings import Guests
 from server.identity.authentication import OWNER, Principal
@@ -127,40 +127,6 @@ async def house(store: SqliteStore, clocks: Clocks) -> AsyncIterator[House]:
 
 def unavailable() -> StoreUnavailable:
     return StoreUnavailable("the disk is full")
-
-
-# What a request used
-
-ESTIMATE = Usage(40, 3)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "usage", "estimated"),
-    [
-        (DONE, USED, False),
-        (Outcome("finished", None, 9, prompt_sent=True), ESTIMATE, True),
-        (Outcome("finished", None, 0, prompt_sent=True), Usage(40, 0), True),
-        (Outcome("cut", USED, 9, prompt_sent=True), USED, False),
-        (Outcome("cut", None, 9, prompt_sent=True), ESTIMATE, True),
-        (Outcome("timed_out", None, 12, prompt_sent=True), ESTIMATE, True),
-        (Outcome("timed_out", None, 0, prompt_sent=False), None, False),
-        (Outcome("drained", None, 10, prompt_sent=True), ESTIMATE, True),
-        (Outcome("drained", None, 0, prompt_sent=False), None, False),
-        (Outcome("cancelled", None, 9, prompt_sent=True), ESTIMATE, True),
-        (Outcome("cancelled", None, 0, prompt_sent=True), Usage(40, 0), True),
-        (Outcome("cancelled", None, 0, prompt_sent=False), None, False),  # left the queue
-        (Outcome("failed", None, 0, prompt_sent=True), None, False),
-        (Outcome("failed", None, 0, prompt_sent=False), None, False),
-        (Outcome("failed", None, 9, prompt_sent=True), None, False),  # begun, none delivered
-        (Outcome("failed", USED, 9, prompt_sent=True), None, False),
-        (Outcome("refused", None, 0, prompt_sent=False), None, False),
-        (Outcome("refused", USED, 9, prompt_sent=True), None, False),
-    ],
-)
-def test_true_usage_counts_else_an_estimate_and_what_delivered_nothing_is_free(
-    outcome: Outcome, usage: Usage | None, estimated: bool
-) -> None:
-    assert find_usage(outcome, 40) == (usage, estimated)
 
 
 async def test_a_finished_request_is_recorded_with_its_true_use_and_cost(

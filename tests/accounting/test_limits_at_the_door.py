@@ -67,15 +67,19 @@ async def test_new_keys_get_sixty_requests_a_minute_unless_told_otherwise(door: 
     assert "x-ratelimit-limit-requests" not in (await door.chat(key=free)).headers
 
 
-async def test_a_failed_request_gives_back_what_it_took(upstream: FakeUpstream, door: Door) -> None:
-    key = await door.mint(limits={"requests_per_minute": 5, "budget_microusd": 1_000_000})
+async def test_a_failed_request_gives_back_its_tokens_and_money_but_stays_counted(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    limits = {"requests_per_minute": 5, "tokens_per_minute": 5_000, "budget_microusd": 1_000_000}
+    key = await door.mint(limits=limits)
     upstream.plan(refusal(500))
-    for _ in range(20):
+    for _ in range(4):
         assert (await door.chat(key=key)).status_code == 502
     upstream.plan(completion())
     answer = await door.chat(key=key)
     assert answer.status_code == 200
-    assert answer.headers["x-ratelimit-remaining-requests"] == "4"
+    assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+    assert (await door.chat(key=key)).status_code == 429
     left = (await door.get("/api/v1/key", key)).json()["remaining"]["budget"]
     assert left["reserved_microusd"] == 0
     assert left["spent_microusd"] == 11 * 1 + 7 * 2
@@ -92,7 +96,7 @@ async def test_a_request_that_delivered_nothing_is_free_though_the_upstream_had_
     refused = await door.chat(key=made["key"], stream=True)
     assert refused.status_code == 502
     told = await door.get("/api/v1/key", made["key"])
-    assert told.headers["x-ratelimit-remaining-requests"] == "5"
+    assert told.headers["x-ratelimit-remaining-requests"] == "4"
     assert told.headers["x-ratelimit-remaining-tokens"] == "5000"
     assert told.json()["remaining"]["budget"]["spent_microusd"] == 0
     (row,) = await door.usage_rows()

@@ -1,0 +1,96 @@
+"""Decide what a request is charged, from what it reserved and how it ended.
+
+Reported usage is charged as reported. What an upstream did not report is estimated: tokens from a
+quarter of the bytes; money from the same, but for a key with a budget at most what was reserved and
+at most one token a byte, so that a client cannot pass its budget by leaving before the report.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from workers.request.token_usage import Usage
+
+if TYPE_CHECKING:
+    from server.accounting.admission import Lease
+    from workers.run.job import Outcome
+
+BYTES_PER_TOKEN = 4
+"""OpenAI's rule of thumb for English text, for answers whose usage the upstream did not report."""
+
+
+class Charge(NamedTuple):
+    """What one request is charged; `usage` None: nothing, `cost_microusd` None: price unknown."""
+
+    usage: Usage | None = None
+    cost_microusd: int | None = 0
+    estimated: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """The tokens that count for a limit."""
+        usage = self.usage
+        return 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
+
+
+FREE = Charge()
+
+
+def charge_for(lease: Lease, outcome: Outcome) -> Charge:
+    """Return the charge for a request that has ended.
+
+    A request that failed or was refused got no content and is free, except for prompts on which an
+    upstream worked until the gateway's clock ran out. Of one that ended otherwise, the prompt
+    counts once it was sent, and all text that was generated.
+    """
+    answered = outcome.ending not in ("refused", "failed") and (
+        outcome.ending == "finished"
+        or outcome.prompt_sent
+        or outcome.output_bytes > 0
+        or outcome.usage is not None
+    )
+    lost = outcome.timed_out_prompts
+    if answered and outcome.usage is not None and not lost:
+        return Charge(outcome.usage, _cost_microusd(lease, outcome.usage))
+    if not answered and not lost:
+        return FREE
+    reported = outcome.usage if answered else None
+    prompts = lost + (answered and outcome.prompt_sent and reported is None)
+    text_bytes = outcome.output_bytes if answered and reported is None else 0
+    usage = _with(reported, prompts * lease.prompt_estimate, -(-text_bytes // BYTES_PER_TOKEN))
+    cost_microusd = _estimated_microusd(lease, reported, usage, prompts, text_bytes)
+    return Charge(usage, cost_microusd, estimated=True)
+
+
+def _with(reported: Usage | None, prompt_tokens: int, completion_tokens: int) -> Usage:
+    if reported is None:
+        return Usage(prompt_tokens, completion_tokens)
+    return Usage(
+        reported.prompt_tokens + prompt_tokens,
+        reported.completion_tokens + completion_tokens,
+        None,
+        reported.cached_tokens,
+        reported.cache_write_tokens,
+        reported.reasoning_tokens,
+    )
+
+
+def _estimated_microusd(
+    lease: Lease, reported: Usage | None, usage: Usage, prompts: int, text_bytes: int
+) -> int | None:
+    """Return the cost of a charge that is an estimate, in part at least."""
+    prices, taken = lease.model.prices, lease.taken
+    if prices is None:
+        return None
+    if taken is None or not taken.cost_microusd:
+        return prices.cost_microusd(usage)
+    known = prices.cost_microusd(reported) if reported is not None else 0
+    bound = min(lease.prompt_bound, lease.model.context_window)
+    most = known + prompts * prices.worst_case_microusd(bound, 0)
+    most += prices.worst_case_microusd(bound, text_bytes) - prices.worst_case_microusd(bound, 0)
+    return max(known, min(most, taken.cost_microusd))
+
+
+def _cost_microusd(lease: Lease, usage: Usage) -> int | None:
+    prices = lease.model.prices
+    return prices.cost_microusd(usage) if prices is not None else None

@@ -1,0 +1,120 @@
+"""What a request is charged, by how it ended and what its upstream reported."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from server.accounting.admission import Lease
+from server.accounting.charge import charge_for
+from server.accounting.counters import Taken
+from server.identity.authentication import OWNER
+from workers.catalog.catalog import Model, Prices, PriceTier
+from workers.request.chat_request import parse_chat
+from workers.request.token_usage import Usage
+from workers.run.job import Outcome
+
+MODEL = Model("zai/glm-4.5", "GLM 4.5", max_output_tokens=1_000, prices=Prices(600_000, 2_200_000))
+REQUEST = parse_chat(
+    msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "x" * 400}]})
+)
+PROMPT, BOUND = REQUEST.prompt_estimate, REQUEST.prompt_bound
+USED = Usage(1_000, 500, 1_500, cached_tokens=10, reasoning_tokens=20)
+PLENTY = 10**9
+
+
+def lease(reserved_microusd: int = 0, model: Model = MODEL) -> Lease:
+    """Make the lease of a key; `reserved_microusd` 0: it has no budget."""
+    return Lease(OWNER, model, "req_1", REQUEST, Taken("key_a", 0, reserved_microusd))
+
+
+ESTIMATE = Usage(PROMPT, 3)
+AND_ONE = Usage(1_000 + PROMPT, 500, cached_tokens=10, reasoning_tokens=20)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "usage", "estimated"),
+    [
+        (Outcome("finished", USED, 90, prompt_sent=True), USED, False),
+        (Outcome("finished", None, 9, prompt_sent=True), ESTIMATE, True),
+        (Outcome("finished", None, 0, prompt_sent=True), Usage(PROMPT, 0), True),
+        (Outcome("cut", USED, 9, prompt_sent=True), USED, False),
+        (Outcome("cut", None, 9, prompt_sent=True), ESTIMATE, True),
+        (Outcome("timed_out", None, 12, prompt_sent=True), ESTIMATE, True),
+        (Outcome("timed_out", None, 0, prompt_sent=False), None, False),
+        (Outcome("drained", None, 10, prompt_sent=True), ESTIMATE, True),
+        (Outcome("drained", None, 0, prompt_sent=False), None, False),
+        (Outcome("cancelled", None, 9, prompt_sent=True), ESTIMATE, True),
+        (Outcome("cancelled", None, 0, prompt_sent=True), Usage(PROMPT, 0), True),
+        (Outcome("cancelled", None, 0, prompt_sent=False), None, False),  # left the queue
+        (Outcome("failed", None, 0, prompt_sent=True), None, False),
+        (Outcome("failed", None, 0, prompt_sent=False), None, False),
+        (Outcome("failed", None, 9, prompt_sent=True), None, False),  # begun, none delivered
+        (Outcome("failed", USED, 9, prompt_sent=True), None, False),
+        (Outcome("failed", prompt_sent=True, timed_out_prompts=1), Usage(PROMPT, 0), True),
+        (Outcome("failed", prompt_sent=True, timed_out_prompts=2), Usage(2 * PROMPT, 0), True),
+        (Outcome("cancelled", timed_out_prompts=1), Usage(PROMPT, 0), True),
+        (Outcome("finished", USED, prompt_sent=True, timed_out_prompts=1), AND_ONE, True),
+        (Outcome("refused", None, 0, prompt_sent=False), None, False),
+        (Outcome("refused", USED, 9, prompt_sent=True), None, False),
+    ],
+)
+def test_true_usage_counts_else_an_estimate_and_what_delivered_nothing_is_free(
+    outcome: Outcome, usage: Usage | None, estimated: bool
+) -> None:
+    charge = charge_for(lease(), outcome)
+    assert (charge.usage, charge.estimated) == (usage, estimated)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "most_tokens"),
+    [
+        (Outcome("cancelled", prompt_sent=True), (BOUND, 0)),
+        (Outcome("cancelled", None, 90, prompt_sent=True), (BOUND, 90)),
+        (Outcome("cut", None, 90, prompt_sent=True), (BOUND, 90)),
+        (Outcome("failed", prompt_sent=True, timed_out_prompts=2), (2 * BOUND, 0)),
+        (Outcome("finished", None, 90, prompt_sent=True), (BOUND, 90)),
+    ],
+)
+def test_of_a_budget_an_estimate_takes_one_token_a_byte_but_no_more_than_was_reserved(
+    outcome: Outcome, most_tokens: tuple[int, int]
+) -> None:
+    assert MODEL.prices is not None
+    most = MODEL.prices.worst_case_microusd(*most_tokens)
+    assert charge_for(lease(PLENTY), outcome).cost_microusd == most
+    assert charge_for(lease(most - 1), outcome).cost_microusd == most - 1
+    unbound = charge_for(lease(), outcome)
+    assert unbound.usage is not None
+    assert unbound.cost_microusd == MODEL.prices.cost_microusd(unbound.usage)
+    assert 0 < unbound.cost_microusd < most
+
+
+def test_reported_usage_is_charged_as_reported_even_above_what_was_reserved() -> None:
+    assert MODEL.prices is not None
+    cost_microusd = MODEL.prices.cost_microusd(USED)
+    assert charge_for(lease(1), Outcome("finished", USED)).cost_microusd == cost_microusd
+    lost = Outcome("finished", USED, prompt_sent=True, timed_out_prompts=1)
+    assert charge_for(lease(1), lost).cost_microusd == cost_microusd
+    assert charge_for(lease(PLENTY), lost).cost_microusd == (
+        cost_microusd + MODEL.prices.worst_case_microusd(BOUND, 0)
+    )
+
+
+def test_an_estimate_of_a_prompt_counts_its_dearest_tier_and_kind() -> None:
+    tier = PriceTier(above_prompt_tokens=BOUND - 1, prompt=3_000_000, completion=9_000_000)
+    prices = Prices(600_000, 2_200_000, cache_write_prompt=4_000_000, tiers=(tier,))
+    model = msgspec.structs.replace(MODEL, prices=prices)
+    charge = charge_for(lease(PLENTY, model), Outcome("cancelled", None, 10, prompt_sent=True))
+    assert charge.cost_microusd == BOUND * 4 + 90
+
+
+def test_the_context_window_bounds_what_a_prompt_can_cost() -> None:
+    model = msgspec.structs.replace(MODEL, context_window=100)
+    charge = charge_for(lease(PLENTY, model), Outcome("cancelled", prompt_sent=True))
+    assert charge.cost_microusd == 60
+
+
+def test_without_a_price_the_cost_stays_unknown() -> None:
+    model = msgspec.structs.replace(MODEL, prices=None)
+    for outcome in (Outcome("finished", USED), Outcome("cut", None, 9, prompt_sent=True)):
+        assert charge_for(lease(0, model), outcome).cost_microusd is None
