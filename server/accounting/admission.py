@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from server.accounting.counters import UNLIMITED, Counters, GuestLimits, Shared, Standing, Taken
+from server.accounting.paid_extras import PaidExtras
 from server.accounting.reservation import reservation
 from workers.errors import Forbidden, InvalidKey, PayloadTooLarge
 from workers.units import MIB
@@ -75,7 +76,7 @@ class Admission:
     def __init__(self, counters: Counters, guests: Guests) -> None:
         self._counters = counters
         self._guests = guests
-        self._owner_only_fields: dict[str, frozenset[str]] = {}  # by model, which never changes
+        self._paid_extras: dict[str, PaidExtras] = {}  # by model, which never changes
         self._guest_limits = GuestLimits(
             requests_per_minute=guests.requests_per_minute,
             requests_per_day=guests.requests_per_day,
@@ -105,7 +106,7 @@ class Admission:
         """
         taken = None
         if not principal.is_owner:
-            self._check_fields(model, request)
+            self._check_paid_extras(model, request)
         if principal.key is not None:
             self._check_model(principal, model)
             taken = await self._take_for_key(principal.key, model, request)
@@ -144,16 +145,18 @@ class Admission:
             message = f"This key may not use {model.id}. It may use: {allowed}."
         raise Forbidden(message, param="model", code="model_not_allowed")
 
-    def _check_fields(self, model: Model, request: ChatRequest) -> None:
-        """Raise Forbidden for a field that could bypass the key's models or budget upstream."""
-        owners = self._owner_only_fields.get(model.id)
-        if owners is None:
-            owners = self._owner_only_fields[model.id] = model.owner_only_fields
-        for name in sorted(owners & request.fields.keys()) if owners else ():
+    def _check_paid_extras(self, model: Model, request: ChatRequest) -> None:
+        """Raise Forbidden for what could bypass the key's models or budget upstream."""
+        extras = self._paid_extras.get(model.id)
+        if extras is None:
+            extras = self._paid_extras[model.id] = PaidExtras(model)
+        found = extras.find(request)
+        if found is not None:
+            what, param = found
             raise Forbidden(
-                f"Only the owner may send {name!r} to {model.id}, because with it an upstream may"
+                f"Only the owner may send {what} to {model.id}, because with it an upstream may"
                 " use other models or cost more. Leave it out.",
-                param=name,
+                param=param,
             )
 
     async def _take_for_key(self, key: Key, model: Model, request: ChatRequest) -> Taken:

@@ -15,7 +15,7 @@ from server.config.settings import Guests
 from server.identity.authentication import OWNER, Principal
 from server.store.key import Key, Limits
 from workers.catalog.catalog import Deployment, Model, Prices
-from workers.catalog.quirks import NO_QUIRKS
+from workers.catalog.quirks import NO_QUIRKS, Quirks
 from workers.errors import Forbidden, GatewayError, InvalidKey, RateLimited
 from workers.providers.openai.request_body import request_body
 from workers.request.chat_request import ChatRequest, parse_chat
@@ -219,3 +219,35 @@ async def test_only_the_owner_sends_fields_by_which_an_upstream_uses_other_model
         await admission.admit(OWNER, model, ask(**{name: ["x"]}), "req")
     # What does not serve here guards nothing; and what was refused has cost nothing.
     await admission.admit(key, model, ask(user="me"), "req")
+
+
+@pytest.mark.parametrize(
+    ("paid", "kind", "refused"),
+    [
+        (("*",), "web_search", True),
+        (("*",), "function", False),
+        (("*",), "custom", False),
+        (("web_search*",), "web_search_20250305", True),
+        (("web_search*",), "web_fetch", False),
+        (("code_interpreter",), "code_interpreter", True),
+        (("code_interpreter",), "code_interpreter_2", False),
+        ((), "web_search", False),
+    ],
+)
+async def test_tools_that_cost_more_than_tokens_are_the_owners(
+    admission: Admission, paid: tuple[str, ...], kind: str, refused: bool
+) -> None:
+    quirks = Quirks(owner_only_tools=paid)
+    ways = (Deployment("a", "openai", "http://a", "glm", quirks=quirks),)
+    model = Model("zai/glm-4.5", "GLM 4.5", prices=GLM.prices, deployments=ways)
+    plain = {"type": "function", "function": {"name": "f"}}
+    tool = plain if kind == "function" else {"type": kind}
+    for principal in (holder(), guest()):
+        request = ask(tools=[plain, tool])
+        if refused:
+            with pytest.raises(Forbidden, match=kind) as no:
+                await admission.admit(principal, model, request, "req")
+            assert no.value.param == "tools[1].type"
+        else:
+            await admission.admit(principal, model, request, "req")
+    await admission.admit(OWNER, model, ask(tools=[tool]), "req")

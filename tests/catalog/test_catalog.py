@@ -16,6 +16,7 @@ from workers.catalog.deployment_checks import (
     looks_like_a_secret,
 )
 from workers.catalog.entries import CatalogError
+from workers.catalog.quirks import Clocks
 from workers.errors import ModelNotFound
 from workers.money import to_microusd
 from workers.request.token_usage import Usage
@@ -345,13 +346,51 @@ def test_a_model_is_served_by_the_demo_only_while_nothing_else_is_live() -> None
     assert not Model(id="m", name="m").served_by_demo
 
 
+@pytest.mark.parametrize("variable", ["OPENROUTER_API_KEY", "AI_GATEWAY_API_KEY", "ZAI_API_KEY"])
+def test_every_built_in_deployment_states_what_caps_an_answer_and_what_costs_extra(
+    variable: str,
+) -> None:
+    for model in load_catalog(environ={variable: "s"}):
+        for deployment in model.deployments:
+            assert deployment.quirks.max_tokens_field
+            assert deployment.quirks.owner_only_tools == ("*",)
+            if "openrouter" in deployment.base_url:
+                assert deployment.quirks.cost_is_authoritative
+
+
+def test_the_quirks_and_clocks_of_an_entry_reach_its_deployment_and_model() -> None:
+    deployment = {
+        "provider": "openai",
+        "base_url": "http://127.0.0.1:1/v1",
+        "upstream_model": "m",
+        "headers": {"api-key": "$KEY"},
+        "add_fields": {"think": False, "options": {"num_ctx": 8192}},
+        "drop_fields": ["store"],
+        "stream_options": False,
+    }
+    entry = {"id": "a/b", "deployments": [deployment], "gap_timeout_s": 900}
+    model = load_catalog([entry]).find("a/b")
+    quirks = model.deployments[0].quirks
+    assert quirks.headers == {"api-key": "$KEY"}
+    assert quirks.add_fields == {"think": False, "options": {"num_ctx": 8192}}
+    assert (quirks.drop_fields, quirks.stream_options) == (("store",), False)
+    assert model.clocks == Clocks(gap_timeout_s=900.0)
+
+
 @pytest.mark.parametrize(
-    ("variable", "guarded"),
+    ("field", "value"),
     [
-        ("OPENROUTER_API_KEY", {"models", "route", "provider", "plugins", "preset"}),
-        ("AI_GATEWAY_API_KEY", {"models", "providerOptions"}),
-        ("ZAI_API_KEY", set()),
+        ("max_tokens_field", "max_output_tokens"),
+        ("system_role", "user"),
+        ("headers", {"": "x"}),
+        ("headers", {"x": 1}),
+        ("drop_fields", "store"),
+        ("max_event_bytes", -1),
+        ("stream_options", "no"),
     ],
 )
-def test_gateways_are_told_other_models_by_the_owner_only(variable: str, guarded: set[str]) -> None:
-    assert load_catalog(environ={variable: "s"}).find("zai/glm-4.5").owner_only_fields == guarded
+def test_an_invalid_quirk_is_an_error_with_its_place(field: str, value: object) -> None:
+    deployment = {"provider": "openai", "base_url": "http://127.0.0.1:1/v1", "upstream_model": "m"}
+    entry = {"id": "a/b", "deployments": [deployment | {field: value}]}
+    with pytest.raises(CatalogError, match=field):
+        load_catalog([entry])

@@ -162,11 +162,6 @@ class Model(Struct, frozen=True):
         return sum(deployment.max_concurrency for deployment in self.live_deployments())
 
     @property
-    def owner_only_fields(self) -> frozenset[str]:
-        """Members of a request that only the owner may send, whichever deployment answers."""
-        return frozenset().union(*(one.owner_only_fields for one in self.live_deployments()))
-
-    @property
     def served_by_demo(self) -> bool:
         """True if only the scripted demo upstream would answer."""
         live = self.live_deployments()
