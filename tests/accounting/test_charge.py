@@ -72,7 +72,7 @@ def test_true_usage_counts_else_an_estimate_and_what_delivered_nothing_is_free(
         (Outcome("cancelled", prompt_sent=True), (BOUND, 0)),
         (Outcome("cancelled", None, 90, prompt_sent=True), (BOUND, 90)),
         (Outcome("cut", None, 90, prompt_sent=True), (BOUND, 90)),
-        (Outcome("failed", prompt_sent=True, timed_out_prompts=2), (2 * BOUND, 0)),
+        (Outcome("failed", prompt_sent=True, timed_out_prompts=1), (BOUND, 0)),
         (Outcome("finished", None, 90, prompt_sent=True), (BOUND, 90)),
     ],
 )
@@ -87,6 +87,14 @@ def test_of_a_budget_an_estimate_takes_one_token_a_byte_but_no_more_than_was_res
     assert unbound.usage is not None
     assert unbound.cost_microusd == MODEL.prices.cost_microusd(unbound.usage)
     assert 0 < unbound.cost_microusd < most
+
+
+def test_every_prompt_that_timed_out_is_charged() -> None:
+    twice = Outcome("failed", prompt_sent=True, timed_out_prompts=2)
+    once = Outcome("failed", prompt_sent=True, timed_out_prompts=1)
+    cost_microusd = charge_for(lease(PLENTY), once).cost_microusd
+    assert cost_microusd is not None
+    assert charge_for(lease(PLENTY), twice).cost_microusd == 2 * cost_microusd
 
 
 def test_reported_usage_is_charged_as_reported_even_above_what_was_reserved() -> None:

@@ -146,7 +146,11 @@ def text_of(events: list[Any]) -> str:
 
 
 def roxy_toml(
-    *base_urls: str, settings: str = "", max_concurrency: int = 64, prices: str = ""
+    *base_urls: str,
+    settings: str = "",
+    max_concurrency: int = 64,
+    prices: str = "",
+    quirks: str = "",
 ) -> str:
     """Write a configuration with the test model served by the given upstreams, in order."""
     lines = [
@@ -166,6 +170,7 @@ def roxy_toml(
             'secret_env = "TEST_UPSTREAM_KEY"',
             f"order = {order}",
             f"max_concurrency = {max_concurrency}",
+            quirks,
         ]
     return "\n".join(lines)
 
@@ -177,11 +182,14 @@ async def front_door(
     settings: str = "",
     prices: str = "prices = { prompt = 1.0, completion = 2.0 }",
     max_concurrency: int = 64,
+    quirks: str = "",
     environ: Mapping[str, str] | None = None,
     demo: bool = False,
     clock: Callable[[], float] = lambda: STOPPED,
 ) -> AsyncIterator[Door]:
     """Run a gateway in `path` in front of the upstreams; `settings` are further lines of TOML.
+
+    `prices` are lines for the model, `quirks` for each of its deployments.
 
     The clock of the limits stands still, so that nothing comes back to a limit while a slow machine
     runs the test. A test that waits for a limit passes `time.monotonic`.
@@ -190,7 +198,13 @@ async def front_door(
     file = path / "roxy.toml"
     if urls:
         file.write_text(
-            roxy_toml(*urls, settings=settings, max_concurrency=max_concurrency, prices=prices)
+            roxy_toml(
+                *urls,
+                settings=settings,
+                max_concurrency=max_concurrency,
+                prices=prices,
+                quirks=quirks,
+            )
         )
     else:
         file.write_text(settings)

@@ -18,6 +18,9 @@ from workers.request.json_body import read_object, with_whole_characters
 CAP_FIELDS = ("max_tokens", "max_completion_tokens")
 """The members that cap an answer, the older one first."""
 
+ADDED_TOKENS = 512
+"""The most that an upstream adds to a prompt: with tools, Anthropic adds up to 346 tokens."""
+
 
 class ChatRequest(Struct):
     """A checked chat completion request.
@@ -70,7 +73,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         prompt_estimate=math.ceil(text_bytes / 4) + media.tokens,
         largest_file_bytes=media.largest_bytes,
         # No tokenizer makes more than one token of a byte.
-        prompt_bound=text_bytes + media.most_tokens,
+        prompt_bound=text_bytes + ADDED_TOKENS + media.most_tokens,
     )
 
 
