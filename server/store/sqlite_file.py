@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -28,10 +30,13 @@ HEADER_BYTES = 100
 MAGIC = b"SQLite format 3\0"
 WHOLE_CHECK_BYTES = 8 * MIB
 """Up to this size all pages are checked at start (20 to 35 ms); beyond it the KEPT_TABLES only."""
+CHECK_S = 1.0
+"""The longest check at start: 1,000,000 keys alone would take 4 to 8 s. What is damaged beyond what
+was checked is found when it is read."""
 
 OTHER_DIRECTORY = "choose another one with --data-dir"
 OTHER_PLACE = "choose another place for the copy"
-KEPT_TABLES = ("migrations", "keys", "meta", "counters", "usage_daily")
+KEPT_TABLES = ("migrations", "meta", "keys", "counters", "usage_daily")
 """All tables but the usage rows, which are many and are deleted after the retention time."""
 PATIENCE_S = 1.5
 """How long a call waits for the file's lock; another program rarely holds it for longer."""
@@ -57,7 +62,9 @@ def open_database(path: Path, migrations: Sequence[Migration] | None = None) -> 
         return _open_for_service(path)
 
 
-def connect(path: Path, mode: str, *, immutable: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, mode: str, *, immutable: bool = False, patience_s: float = PATIENCE_S
+) -> sqlite3.Connection:
     """Connect in autocommit mode; `mode` is "ro" or "rw", which do not create a missing file.
 
     `immutable` ignores the -wal file and creates no -shm file beside a database that is only read
@@ -65,10 +72,12 @@ def connect(path: Path, mode: str, *, immutable: bool = False) -> sqlite3.Connec
     """
     uri = f"{path.absolute().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}"
     # isolation_level=None: Python begins no transactions of its own, so BEGIN stands in our code.
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=PATIENCE_S)
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=patience_s)
 
 
-def check_database(path: Path, known: Sequence[Migration]) -> Sequence[Migration]:
+def check_database(
+    path: Path, known: Sequence[Migration], *, longest_s: float = CHECK_S
+) -> Sequence[Migration]:
     """Check an existing file without changing it; return the migrations it still needs."""
     wal = _beside(path, "-wal")
     # The last connection deletes the -wal when it closes; a process that was killed leaves it.
@@ -76,7 +85,7 @@ def check_database(path: Path, known: Sequence[Migration]) -> Sequence[Migration
     with _explained(path):
         _check_header(path, may_grow=unfinished)
         with closing(connect(path, "ro", immutable=not unfinished)) as db:
-            _check_pages(db, path)
+            _check_pages(db, path, longest_s)
             try:
                 return find_pending(db, path, known)
             except sqlite3.OperationalError as error:
@@ -199,15 +208,31 @@ def _check_header(path: Path, *, may_grow: bool) -> None:
         raise _damaged(path, "it is shorter than its header says")
 
 
-def _check_pages(db: sqlite3.Connection, path: Path) -> None:
+def _check_pages(db: sqlite3.Connection, path: Path, longest_s: float | None = None) -> None:
+    """Check the pages of a database; after `longest_s` the rest counts as whole."""
     if path.stat().st_size <= WHOLE_CHECK_BYTES:
         checks = ["PRAGMA quick_check(1)"]
     else:
         checks = [f"PRAGMA quick_check({table})" for table in KEPT_TABLES]
-    for check in checks:
-        (found,) = db.execute(check).fetchone()
-        if found != "ok":
-            raise _damaged(path, " ".join(found.split()))
+    # interrupt() and not a progress handler, which this check calls only since SQLite 3.41.
+    longest_s = threading.TIMEOUT_MAX if longest_s is None else longest_s
+    ends_at = time.monotonic() + longest_s
+    timer = threading.Timer(longest_s, db.interrupt)
+    timer.start()
+    try:
+        for check in checks:
+            if time.monotonic() >= ends_at:
+                raise TimeoutError
+            (found,) = db.execute(check).fetchone()
+            if found != "ok":
+                raise _damaged(path, " ".join(found.split()))
+    except (sqlite3.OperationalError, TimeoutError) as error:
+        if isinstance(error, sqlite3.Error) and primary_code(error) != sqlite3.SQLITE_INTERRUPT:
+            raise
+        log.info("%s is large: it was checked for %g s, not as a whole", path, longest_s)
+    finally:
+        timer.cancel()
+        timer.join()  # the connection may be closed next
 
 
 @contextmanager

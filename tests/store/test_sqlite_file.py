@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 from support.ordinary_user import private_place
 
-from server.store.sqlite_file import WHOLE_CHECK_BYTES, backup_database, connect, open_database
+from server.store.migrate import released_migrations
+from server.store.sqlite_file import (
+    WHOLE_CHECK_BYTES,
+    backup_database,
+    check_database,
+    connect,
+    open_database,
+)
 from server.store.store import StoreFailure
 
 __all__ = ["private_place"]
@@ -180,6 +187,17 @@ def test_a_large_database_is_checked_where_it_matters(tmp_path: Path) -> None:
     open_database(path).close()
     spoil_last_page(path)
     assert "damaged" in refusal_of(path)
+
+
+def test_the_check_of_a_large_database_ends_in_time(tmp_path: Path) -> None:
+    path = tmp_path / "roxy.db"
+    with closing(open_database(path)) as db:
+        fill(db, 2000, b"v" * 9000)
+    spoil_last_page(path)
+    known = released_migrations()
+    assert check_database(path, known, longest_s=0.0) == ()
+    with pytest.raises(StoreFailure, match="damaged"):
+        check_database(path, known)
 
 
 def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
