@@ -68,7 +68,9 @@ class UsageDay(Struct, frozen=True):
     """The sums of one UTC day ("2026-11-22"), key and model.
 
     `failed` counts the endings outside NOT_FAILED, `unpriced_requests` the requests that used
-    tokens of unknown price. The mean TTFT is `ttft_ms_sum / ttft_count`.
+    tokens of unknown price. The mean TTFT is `ttft_ms_sum / ttft_count`. Tokens and cost include
+    those of requests whose usage was estimated, which are summed once more in `estimated_tokens`
+    (in and out) and `estimated_cost_microusd`. A mark that rows are not grouped by is "".
     """
 
     day: str
@@ -86,6 +88,8 @@ class UsageDay(Struct, frozen=True):
     ttft_ms_sum: int = 0
     ttft_count: int = 0
     duration_ms_sum: int = 0
+    estimated_tokens: int = 0
+    estimated_cost_microusd: int = 0
 
     @property
     def mean_ttft_ms(self) -> int | None:
@@ -96,6 +100,10 @@ class UsageDay(Struct, frozen=True):
     def mean_duration_ms(self) -> int | None:
         """Return the mean duration, or None when there were no requests."""
         return round(self.duration_ms_sum / self.requests) if self.requests else None
+
+
+DAY_MARKS = UsageDay.__struct_fields__[:3]
+"""The fields that daily sums can be grouped by."""
 
 
 class CounterRow(Struct, frozen=True):
@@ -117,6 +125,21 @@ class Batch(Struct, frozen=True):
     rows: Sequence[UsageRow] = ()
     counters: Sequence[CounterRow] = ()
     last_used: Mapping[str, int] = {}
+
+
+class KeyQuery(Struct, frozen=True):
+    """Which keys to list: those whose name, redacted secret or id contains `search`.
+
+    `revoked` None lists both kinds. `after` is the id of the last key of the page before, `offset`
+    the number of keys to skip.
+    """
+
+    search: str = ""
+    revoked: bool | None = None
+    newest_first: bool = False
+    after: str | None = None
+    offset: int = 0
+    limit: int | None = None
 
 
 class UsagePage(Struct, frozen=True):

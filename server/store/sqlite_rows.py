@@ -9,7 +9,7 @@ import msgspec
 from msgspec import structs
 
 from server.store.key import Key, Limits
-from server.store.rows import NOT_FAILED, UsageRow
+from server.store.rows import NOT_FAILED, CounterRow, UsageRow
 from workers.run.job import Attempt
 
 log = logging.getLogger("roxy.store")
@@ -19,6 +19,7 @@ Values = tuple[Any, ...]
 MAX_PER_REQUEST = 10**12
 """Upper bound for tokens, money or time of one request. Larger numbers are an upstream's error, and
 from 2**63 on they do not fit into SQLite's INTEGER."""
+LARGEST_INTEGER = 2**63 - 1
 
 KEY_COLUMNS = (
     "id, name, redacted, sha256, created_at, last_used_at, expires_at, status, models,"
@@ -40,8 +41,9 @@ def usable(row: UsageRow) -> tuple[UsageRow, tuple[int, ...]]:
 
 
 def _day_amounts(row: UsageRow) -> tuple[int, ...]:
-    """Return what a row adds to its day, in the order of `sqlite_store.DAY_SUMS`."""
+    """Return what a row adds to its day, in the order of `sqlite_usage.DAY_SUMS`."""
     used_tokens = row.prompt_tokens is not None or row.completion_tokens is not None
+    tokens = (row.prompt_tokens or 0) + (row.completion_tokens or 0)
     return (
         1,
         row.status not in NOT_FAILED,
@@ -55,6 +57,8 @@ def _day_amounts(row: UsageRow) -> tuple[int, ...]:
         row.ttft_ms or 0,
         row.ttft_ms is not None,
         row.duration_ms,
+        tokens if row.estimated else 0,
+        (row.cost_microusd or 0) if row.estimated else 0,
     )
 
 
@@ -67,6 +71,17 @@ def _capped(row: UsageRow) -> UsageRow:
         if type(value) is int
     }
     return structs.replace(row, **numbers)
+
+
+def counter_values(row: CounterRow) -> Values:
+    """Return the values of a counter; an integer that no column can hold is capped.
+
+    A counter is a limit's state: without its row, a restart would forget what was spent.
+    """
+    value = row.value
+    if isinstance(value, int):
+        value = max(min(value, LARGEST_INTEGER), -LARGEST_INTEGER)
+    return (row.scope, row.kind, value, row.period, row.updated_at)
 
 
 def key_values(key: Key) -> Values:

@@ -1,16 +1,21 @@
 """Keep all data in one SQLite file.
 
-Each call is one transaction in the database's thread. Key changes are synced to the disk before
+Each write is one transaction in the database's thread. Key changes are synced to the disk before
 they return (synchronous FULL), usage is not (NORMAL): a killed process loses no committed usage, a
 power failure may lose that of the last moments, and neither damages the file.
+
+The owner's pages read on a second connection with a thread of its own, so that writes never wait
+for them; each read sees what was committed when it began (https://www.sqlite.org/wal.html). A third
+connection finds single keys on the caller's thread.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 import sqlite3
 import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,45 +26,58 @@ from msgspec import structs
 from server.store.key import Key
 from server.store.migrate import Migration
 from server.store.rows import (
+    DAY_MARKS,
     Batch,
     CounterRow,
+    KeyQuery,
     Percentile,
     SessionRow,
     UsageDay,
     UsagePage,
     UsageRow,
 )
-from server.store.sqlite_file import PATIENCE_S, open_database
-from server.store.sqlite_rows import (
-    KEY_COLUMNS,
-    Values,
-    key_of,
-    key_values,
-    usable,
-    usage_row,
-    usage_values,
+from server.store.sqlite_file import PATIENCE_S, connect, open_database
+from server.store.sqlite_rows import KEY_COLUMNS, Values, key_of, key_values, usage_row
+from server.store.sqlite_thread import UNREADABLE, SqliteThread, transaction
+from server.store.sqlite_usage import (
+    USAGE_COLUMNS,
+    marks,
+    midnight,
+    pieces,
+    read_page,
+    read_percentile,
+    read_sums,
+    record,
 )
-from server.store.sqlite_thread import SqliteThread, transaction
 from server.store.store import StoreFailure
-from workers.units import DAY_S
+from workers.errors import StoreUnavailable
+from workers.units import KIB
+
+log = logging.getLogger("roxy.store")
 
 PRUNE_ROWS = 2000
-"""Rows deleted in one call: about 10 ms, so that key changes in between do not wait for long."""
+"""Rows deleted in one call: about 20 ms, so that key changes in between do not wait for long."""
+READ_LIMIT_S = 5.0
+"""The longest read of the owner; a longer one would keep the other reads waiting."""
+READ_CACHE_BYTES = 16_384 * KIB
+LOOKUP_PATIENCE_S = 0.05
+"""Reads wait for a lock only while another program recovers the file; the event loop waits here."""
+PREFIX_BYTES = 8
+PREFIX_ROWS = 10_000
+WILDCARDS = re.compile("(?=[%_!])")
+"""The places where LIKE needs its escape character."""
+NAMED = 20
+"""The names of rows that a log line has at most."""
 
-EPOCH = date(1970, 1, 1)
-
-USAGE_COLUMNS = ", ".join(UsageRow.__struct_fields__)
-DAY_COLUMNS = ", ".join(UsageDay.__struct_fields__)
-DAY_SUMS = UsageDay.__struct_fields__[3:]
-
-
-def _marks(columns: str) -> str:
-    return ", ".join("?" * (columns.count(",") + 1))
-
-
+KEY_COUNT = KEY_COLUMNS.count(",") + 1
 LOAD_KEYS = f"SELECT {KEY_COLUMNS} FROM keys"
+KEY_PREFIXES = (
+    f"SELECT substr(sha256, 1, {PREFIX_BYTES}) FROM keys"
+    f" UNION ALL SELECT substr(previous_sha256, 1, {PREFIX_BYTES}) FROM keys"
+    " WHERE previous_sha256 IS NOT NULL"
+)
 PUT_KEY = (
-    f"INSERT INTO keys ({KEY_COLUMNS}) VALUES ({_marks(KEY_COLUMNS)})"
+    f"INSERT INTO keys ({KEY_COLUMNS}) VALUES ({marks(KEY_COUNT)})"
     " ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(
         f"{name} = excluded.{name}"
@@ -75,22 +93,10 @@ PUT_META = (
 )
 SESSION_COLUMNS = "sha256, principal, credential_sha256, created_at, seen_at"
 # Digests, not secrets: whoever reads the file cannot sign in with them.
-ADD_SESSION = f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({_marks(SESSION_COLUMNS)})"
+ADD_SESSION = f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({marks(5)})"
 # max(): a repeated write must not set the time back.
 SEEN_SESSION = "UPDATE sessions SET seen_at = max(seen_at, ?) WHERE sha256 = ?"
 END_SESSION = "DELETE FROM sessions WHERE sha256 = ?"
-ADD_USAGE = f"INSERT INTO usage ({USAGE_COLUMNS}) VALUES ({_marks(USAGE_COLUMNS)})"
-ADD_DAY = (
-    f"INSERT INTO usage_daily ({DAY_COLUMNS}) VALUES ({_marks(DAY_COLUMNS)})"
-    " ON CONFLICT (day, key_id, model) DO UPDATE SET "
-    + ", ".join(f"{name} = {name} + excluded.{name}" for name in DAY_SUMS)
-)
-PUT_COUNTER = (
-    "INSERT INTO counters (scope, kind, value, period, updated_at) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT (scope, kind) DO UPDATE SET"
-    " value = excluded.value, period = excluded.period, updated_at = excluded.updated_at"
-)
-PUT_LAST_USE = "UPDATE keys SET last_used_at = max(ifnull(last_used_at, 0), ?) WHERE id = ?"
 PRUNE = (
     "DELETE FROM usage WHERE seq IN"
     f" (SELECT seq FROM usage WHERE at < ? ORDER BY at LIMIT {PRUNE_ROWS})"
@@ -100,7 +106,8 @@ PRUNE = (
 class SqliteStore:
     """A `Store` in one file; an async context manager. Entering raises StoreFailure.
 
-    `patience_s` is how long a call waits to start, locks of other programs included.
+    `patience_s` is how long a call waits to start, locks of other programs included, and
+    `read_limit_s` how long a read of the owner may take.
     """
 
     def __init__(
@@ -108,13 +115,26 @@ class SqliteStore:
         path: Path,
         *,
         patience_s: float = PATIENCE_S,
+        read_limit_s: float = READ_LIMIT_S,
         migrations: Sequence[Migration] | None = None,
     ) -> None:
         self.path = path
         self._db = SqliteThread(path, partial(open_database, path, migrations), patience_s)
+        self._reads = SqliteThread(
+            path, self._open_for_reads, max(patience_s, READ_LIMIT_S), limit_s=read_limit_s
+        )
+        self._lookup: sqlite3.Connection | None = None
+        self.left_out = 0
+        """How many rows could not be stored and were left out."""
 
     async def __aenter__(self) -> SqliteStore:
         await self._db.start()
+        try:
+            await self._reads.start()
+            self._lookup = connect(self.path, "ro", patience_s=LOOKUP_PATIENCE_S)
+        except BaseException:
+            await self._close()
+            raise
         return self
 
     async def __aexit__(
@@ -123,7 +143,22 @@ class SqliteStore:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._db.close()
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._lookup is not None:
+            self._lookup.close()
+            self._lookup = None
+        try:
+            await self._reads.close()
+        finally:
+            # Last: only a connection that may write can delete the -wal when it closes.
+            await self._db.close()
+
+    def _open_for_reads(self) -> sqlite3.Connection:
+        db = connect(self.path, "ro")
+        db.execute(f"PRAGMA cache_size = -{READ_CACHE_BYTES // KIB}")
+        return db
 
     @property
     def trouble(self) -> str | None:
@@ -134,14 +169,66 @@ class SqliteStore:
 
     async def load_keys(self) -> list[Key]:
         """Read every key. Raises StoreFailure when one cannot be read."""
-        rows = await self._read(LOAD_KEYS)
-        try:
-            return [key_of(row) for row in rows]
-        except msgspec.MsgspecError as error:
-            raise StoreFailure(
-                f"{self.path} holds a key that cannot be read ({error}): restore a backup in its"
-                " place."
-            ) from error
+        rows = await self._db.run(lambda db: db.execute(LOAD_KEYS).fetchall(), reads=True)
+        return [self._key(row) for row in rows]
+
+    async def key_prefixes(self) -> bytes:
+        """Read the first 8 bytes of every digest, those of secrets in their grace included."""
+        return await self._db.run(_read_prefixes, reads=True)
+
+    def find_key(self, key_id: str) -> Key | None:
+        """Find a key by its id, on the caller's thread: some microseconds."""
+        return self._look_up(f"{LOAD_KEYS} WHERE id = ?", key_id)
+
+    def find_key_by_digest(self, digest: bytes) -> Key | None:
+        """Find the key with this digest, or with a secret in its grace that has it."""
+        return self._look_up(f"{LOAD_KEYS} WHERE sha256 = ?", digest) or self._look_up(
+            f"{LOAD_KEYS} WHERE previous_sha256 = ?", digest
+        )
+
+    async def list_keys(self, query: KeyQuery) -> list[Key]:
+        """Read the keys of a query by their creation."""
+        where, values = _matching(query)
+        order = "created_at DESC, id DESC" if query.newest_first else "created_at, id"
+        if query.after is not None:
+            where += f" AND (created_at, id) {'<' if query.newest_first else '>'}"
+            where += " (SELECT created_at, id FROM keys WHERE id = ?)"
+            values = (*values, query.after)
+        limit = -1 if query.limit is None else query.limit
+        # The inner statement reads the index alone, however many keys are skipped or searched.
+        inner = f"SELECT id FROM keys WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
+        statement = f"{LOAD_KEYS} WHERE id IN ({inner}) ORDER BY {order}"
+        return [
+            self._key(row) for row in await self._read(statement, (*values, limit, query.offset))
+        ]
+
+    async def count_keys(self, query: KeyQuery | None = None) -> int:
+        """Count the keys of a query, of all its pages."""
+        where, values = _matching(query or KeyQuery())
+        statement = f"SELECT count(*) FROM keys WHERE {where}"
+        return int((await self._read(statement, values))[0][0])
+
+    async def find_keys(self, key_ids: Sequence[str]) -> list[Key]:
+        """Read the keys with these ids, in any order; unknown ids are left out."""
+        return [
+            self._key(row)
+            for piece in pieces(key_ids)
+            for row in await self._read(
+                f"{LOAD_KEYS} WHERE id IN ({marks(len(piece))})", tuple(piece)
+            )
+        ]
+
+    async def shared_names(self, names: Sequence[str]) -> set[str]:
+        """Return those of the names that several keys have."""
+        return {
+            row[0]
+            for piece in pieces(names)
+            for row in await self._read(
+                f"SELECT name FROM keys WHERE name IN ({marks(len(piece))})"
+                " GROUP BY name HAVING count(*) > 1",
+                tuple(piece),
+            )
+        }
 
     async def put_keys(self, keys: Sequence[Key]) -> None:
         """Insert or update keys, all or none; durable on return."""
@@ -155,7 +242,8 @@ class SqliteStore:
 
     async def load_meta(self, name: str) -> bytes | None:
         """Read a named value; None: it is not set."""
-        rows = await self._read("SELECT value FROM meta WHERE name = ?", (name,))
+        statement = "SELECT value FROM meta WHERE name = ?"
+        rows = await self._db.run(lambda db: db.execute(statement, (name,)).fetchall(), reads=True)
         return bytes(rows[0][0]) if rows else None
 
     async def put_meta(self, name: str, value: bytes) -> None:
@@ -196,25 +284,75 @@ class SqliteStore:
         """Delete counters not written since `before`, except keys' budgets; return how many."""
         # A total or monthly budget still counts when its key has not been used for weeks. Guests
         # have none, but older versions saved sums of theirs.
-        statement = (
-            "DELETE FROM counters WHERE updated_at < ?"
-            " AND (kind NOT LIKE 'budget%' OR scope LIKE 'guest:%')"
+        find = (
+            "SELECT scope, kind FROM counters WHERE updated_at < ?"
+            " AND (kind NOT LIKE 'budget%' OR scope LIKE 'guest:%') AND (scope, kind) > (?, ?)"
+            f" ORDER BY scope, kind LIMIT {PRUNE_ROWS}"
         )
-        return await self._write(statement, (before,))
+        dropped, last = 0, ("", "")
+        while found := await self._read(find, (before, *last)):
+            dropped += await self._db.run(partial(_drop_counters, found=found, before=before))
+            last = (found[-1][0], found[-1][1])
+        return dropped
 
     async def record(self, batch: Batch) -> None:
-        """Write usage rows, their daily sums, counters and last uses, all or none."""
-        await self._db.run(partial(_record, batch=batch))
+        """Write usage rows, their daily sums, counters and last uses, all or none.
+
+        What no column can hold is left out, counted in `left_out` and logged.
+        """
+        left_out = await self._db.run(partial(record, batch=batch))
+        if left_out:
+            self.left_out += len(left_out)
+            log.error(
+                "%d rows could not be stored and were left out (%d since the start): %s",
+                len(left_out),
+                self.left_out,
+                ascii(", ".join(left_out[:NAMED])),
+            )
 
     async def usage_by(
-        self, first_day: str, last_day: str, *, key_id: str | None = None, model: str | None = None
+        self,
+        first_day: str,
+        last_day: str,
+        groups: Collection[str] = DAY_MARKS,
+        *,
+        key_id: str | Sequence[str] | None = None,
+        model: str | None = None,
+        after: Sequence[str] | None = None,
+        limit: int | None = None,
     ) -> list[UsageDay]:
-        """Read daily sums, both days included, ordered by day, key and model."""
-        where, values = _where({"day >=": first_day, "day <=": last_day}, key_id, model)
-        rows = await self._read(
-            f"SELECT {DAY_COLUMNS} FROM usage_daily{where} ORDER BY day, key_id, model", values
+        """Read sums by some of DAY_MARKS; see the protocol."""
+        read = partial(
+            read_sums,
+            span=(first_day, last_day),
+            groups=groups,
+            filters={"key_id": key_id, "model": model},
+            after=after,
+            limit=limit,
         )
-        return [UsageDay(*row) for row in rows]
+        return await self._reads.run(read, reads=True)
+
+    async def usage_ranking(
+        self,
+        first_day: str,
+        last_day: str,
+        group: str,
+        by: Sequence[str],
+        *,
+        key_id: str | None = None,
+        model: str | None = None,
+        limit: int,
+    ) -> list[UsageDay]:
+        """Read the groups with the largest sums; see the protocol."""
+        read = partial(
+            read_sums,
+            span=(first_day, last_day),
+            groups=(group,),
+            filters={"key_id": key_id, "model": model},
+            ranked_by=by,
+            limit=limit,
+        )
+        return await self._reads.run(read, reads=True)
 
     async def usage_rows(
         self,
@@ -226,15 +364,9 @@ class SqliteStore:
         limit: int = 100,
     ) -> UsagePage:
         """Read single requests, newest first."""
-        where, values = _where({"seq <": before, "status =": status}, key_id, model)
-        rows = await self._read(
-            f"SELECT {USAGE_COLUMNS}, seq FROM usage{where} ORDER BY seq DESC LIMIT ?",
-            (*values, limit + 1),  # one more tells whether there is a next page
-        )
-        page = rows[:limit]
-        return UsagePage(
-            [usage_row(row[:-1]) for row in page], page[-1][-1] if len(rows) > limit else None
-        )
+        filters = {"key_id": key_id, "model": model, "status": status}
+        read = partial(read_page, filters=filters, before=before, limit=limit)
+        return await self._reads.run(read, reads=True)
 
     async def ttft_percentile(
         self,
@@ -246,19 +378,10 @@ class SqliteStore:
         model: str | None = None,
     ) -> Percentile:
         """Compute a percentile of the TTFT in milliseconds over the usage rows still kept."""
-        span = {"at >=": _midnight(first_day), "at <": _midnight(last_day) + DAY_S}
-        where, values = _where({**span, "ttft_ms >=": 0}, key_id, model)
-
-        def read(db: sqlite3.Connection) -> Percentile:
-            (count,) = db.execute(f"SELECT count(*) FROM usage{where}", values).fetchone()
-            rank = max(-(-count * percent // 100), 1)  # nearest rank: rounded up, from 1
-            found = db.execute(
-                f"SELECT ttft_ms FROM usage{where} ORDER BY ttft_ms LIMIT 1 OFFSET ?",
-                (*values, rank - 1),
-            ).fetchone()
-            return Percentile(found[0] if found else None, count)
-
-        return await self._db.run(read, reads=True)
+        filters = {"key_id": key_id, "model": model}
+        span = (first_day, last_day)
+        read = partial(read_percentile, percent=percent, span=span, filters=filters)
+        return await self._reads.run(read, reads=True)
 
     async def find_usage_row(self, request_id: str) -> UsageRow | None:
         """Find one request by its id, the newest if there are several; None: there is none."""
@@ -270,7 +393,7 @@ class SqliteStore:
 
     async def prune(self, before_day: str) -> int:
         """Delete usage rows older than a UTC day; daily sums stay. Return how many were deleted."""
-        before = _midnight(before_day)
+        before = midnight(before_day)
         deleted = 0
         while True:
             batch = await self._write(PRUNE, (before,))
@@ -285,7 +408,29 @@ class SqliteStore:
     # The thread
 
     async def _read(self, statement: str, values: Values = ()) -> list[Values]:
-        return await self._db.run(lambda db: db.execute(statement, values).fetchall(), reads=True)
+        def read(db: sqlite3.Connection) -> list[Values]:
+            return db.execute(statement, values).fetchall()
+
+        return await self._reads.run(read, reads=True)
+
+    def _look_up(self, statement: str, value: str | bytes) -> Key | None:
+        if self._lookup is None:
+            raise StoreUnavailable(UNREADABLE)
+        try:
+            row = self._lookup.execute(statement, (value,)).fetchone()
+        except sqlite3.Error as error:
+            log.warning("%s cannot be read: %s", self.path, error)
+            raise StoreUnavailable(UNREADABLE) from error
+        return None if row is None else self._key(row)
+
+    def _key(self, row: Values) -> Key:
+        try:
+            return key_of(row)
+        except msgspec.MsgspecError as error:
+            raise StoreFailure(
+                f"{self.path} holds a key that cannot be read ({error}): restore a backup in its"
+                " place."
+            ) from error
 
     async def _write(self, statement: str, values: Values, *, durable: bool = False) -> int:
         def write(db: sqlite3.Connection) -> int:
@@ -295,41 +440,32 @@ class SqliteStore:
         return await self._db.run(write)
 
 
-def _record(db: sqlite3.Connection, batch: Batch) -> None:
-    rows: list[Values] = []
-    days: dict[tuple[int, str, str], list[int]] = {}
-    for sent in batch.rows:
-        row, amounts = usable(sent)
-        rows.append(usage_values(row))
-        sums = days.setdefault((int(row.at // DAY_S), row.key_id, row.model), [0] * len(DAY_SUMS))
-        for place, amount in enumerate(amounts):
-            sums[place] += amount
+def _read_prefixes(db: sqlite3.Connection) -> bytes:
+    prefixes = bytearray()
+    cursor = db.execute(KEY_PREFIXES)
+    while rows := cursor.fetchmany(PREFIX_ROWS):
+        prefixes += b"".join([row[0] for row in rows])
+    return bytes(prefixes)
+
+
+def _drop_counters(db: sqlite3.Connection, found: Sequence[Values], before: float) -> int:
+    """Delete counters that a read has found, unless they were written since then."""
+    values = [(scope, kind, before) for scope, kind in found]
     with transaction(db):
-        db.executemany(ADD_USAGE, rows)
-        db.executemany(
-            ADD_DAY,
-            [(_day(day), key_id, model, *sums) for (day, key_id, model), sums in days.items()],
-        )
-        db.executemany(PUT_COUNTER, [structs.astuple(row) for row in batch.counters])
-        db.executemany(PUT_LAST_USE, [(at, key_id) for key_id, at in batch.last_used.items()])
+        statement = "DELETE FROM counters WHERE scope = ? AND kind = ? AND updated_at < ?"
+        return db.executemany(statement, values).rowcount
 
 
-def _midnight(day: str) -> float:
-    """Return the Unix time at which a UTC day begins."""
-    return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
-
-
-def _day(number: int) -> str:
-    return (EPOCH + timedelta(days=number)).isoformat()
-
-
-def _where(
-    conditions: Mapping[str, str | float | None], key_id: str | None, model: str | None
-) -> tuple[str, Values]:
-    stated = {
-        condition: value
-        for condition, value in {**conditions, "key_id =": key_id, "model =": model}.items()
-        if value is not None
-    }
-    clause = " AND ".join(f"{condition} ?" for condition in stated)
-    return (f" WHERE {clause}" if clause else ""), tuple(stated.values())
+def _matching(query: KeyQuery) -> tuple[str, Values]:
+    """Return the conditions of a query and their values."""
+    # The status is written out, so that SQLite can use the index of the revoked keys.
+    where = {None: "1", True: "status = 'revoked'", False: "status <> 'revoked'"}[query.revoked]
+    if not query.search:
+        return where, ()
+    # LIKE ignores the case of ASCII letters only, so other letters are tried in both cases.
+    text = query.search.replace("...", "…")
+    cases = (text,) if text.isascii() else (text, text.lower(), text.upper(), text.title())
+    patterns = [f"%{WILDCARDS.sub('!', word)}%" for word in dict.fromkeys(cases)]
+    one = " OR ".join(f"{column} LIKE ? ESCAPE '!'" for column in ("name", "redacted", "id"))
+    tests = " OR ".join([one] * len(patterns))
+    return f"{where} AND ({tests})", tuple(each for pattern in patterns for each in [pattern] * 3)

@@ -2,7 +2,8 @@
 
 Each call runs in the thread as one whole function: calls do not interleave, and a cancelled caller
 interrupts nothing half-way. A call that cannot start in time, because the file is locked or the
-thread is busy, fails without having begun, so no caller waits longer than `patience_s`.
+thread is busy, fails without having begun, so no caller waits longer than `patience_s`. A thread
+for reads can have a limit: a call that reads for longer is interrupted and fails.
 """
 
 from __future__ import annotations
@@ -26,23 +27,37 @@ Result = TypeVar("Result")
 
 FETCH_ROWS = 64
 """Rows per step of aiosqlite's cursors. None is used here: each function reads all its rows."""
+CHECK_EVERY = 20_000
+"""Steps of SQLite's virtual machine between two looks at the clock: about a millisecond."""
+
+UNREADABLE = "The gateway cannot read its database at the moment. Try again shortly."
+TOO_SLOW = (
+    "Reading this from the database takes too long. Ask for a shorter span of days, or for one key"
+    " or model."
+)
 
 
 class SqliteThread(aiosqlite.Connection):
     """An aiosqlite connection that runs whole functions, and ends together with its thread.
 
-    `patience_s` is how long a call waits to start, locks of other programs included. `trouble` is
-    the current error; None: no call has failed since the last successful write. A successful read
-    does not clear it, because reads often work while writes fail.
+    `patience_s` is how long a call waits to start, locks of other programs included; `limit_s` is
+    how long it may run, None: without limit. `trouble` is the error of the last write; None: it
+    succeeded. Reads do not change it: they often work while writes fail, and the other way round.
     """
 
     def __init__(
-        self, path: Path, opener: Callable[[], sqlite3.Connection], patience_s: float
+        self,
+        path: Path,
+        opener: Callable[[], sqlite3.Connection],
+        patience_s: float,
+        *,
+        limit_s: float | None = None,
     ) -> None:
         super().__init__(opener, FETCH_ROWS)
         self.trouble: str | None = None
         self._path = path
         self._patience_s = patience_s
+        self._limit_s = limit_s
         self._serving = False
 
     async def start(self) -> None:
@@ -80,13 +95,23 @@ class SqliteThread(aiosqlite.Connection):
                 raise TimeoutError("it was busy for too long")
             # The wait in the thread's queue and the wait for the file's lock share one patience.
             db.execute(f"PRAGMA busy_timeout = {int(left_s * 1000)}")
+            if self._limit_s is None:
+                return work(db)
+            ends_at = time.monotonic() + self._limit_s
+            db.set_progress_handler(lambda: time.monotonic() > ends_at, CHECK_EVERY)
             return work(db)
 
         try:
             result: Result = await self._execute(turn, self._conn)  # type: ignore[no-untyped-call]
         except (sqlite3.Error, TimeoutError) as error:
-            if isinstance(error, sqlite3.Error) and primary_code(error) not in ENVIRONMENT:
+            code = primary_code(error) if isinstance(error, sqlite3.Error) else None
+            if code == sqlite3.SQLITE_INTERRUPT:
+                raise StoreUnavailable(TOO_SLOW) from error
+            if isinstance(error, sqlite3.Error) and code not in ENVIRONMENT:
                 raise  # a bug in the gateway, such as a wrong statement
+            if reads:
+                log.warning("%s cannot be read: %s", self._path, error)
+                raise StoreUnavailable(UNREADABLE) from error
             self._note(str(error))
             raise StoreUnavailable from error
         if not reads:

@@ -12,8 +12,10 @@ from typing import Protocol
 
 from server.store.key import Key
 from server.store.rows import (
+    DAY_MARKS,
     Batch,
     CounterRow,
+    KeyQuery,
     Percentile,
     SessionRow,
     UsageDay,
@@ -34,6 +36,27 @@ class Store(Protocol):
 
     async def load_keys(self) -> list[Key]:
         """Read every key."""
+
+    async def key_prefixes(self) -> bytes:
+        """Read the first 8 bytes of every digest, of previous ones too, one after another."""
+
+    def find_key(self, key_id: str) -> Key | None:
+        """Find a key by its id at once, on the caller's thread; None: there is none."""
+
+    def find_key_by_digest(self, digest: bytes) -> Key | None:
+        """Find the key whose current or previous digest this is, as `find_key` does."""
+
+    async def list_keys(self, query: KeyQuery) -> list[Key]:
+        """Read the keys of a query, by `created_at` and id."""
+
+    async def count_keys(self, query: KeyQuery | None = None) -> int:
+        """Count the keys of a query, whatever its limit; None: all keys."""
+
+    async def find_keys(self, key_ids: Sequence[str]) -> list[Key]:
+        """Read the keys with these ids, in any order; unknown ids are left out."""
+
+    async def shared_names(self, names: Sequence[str]) -> set[str]:
+        """Return those of the names that several keys have."""
 
     async def put_keys(self, keys: Sequence[Key]) -> None:
         """Insert or update keys, all or none; durable on return."""
@@ -60,12 +83,39 @@ class Store(Protocol):
         """Delete counters not written since `before`, except budgets; return how many."""
 
     async def record(self, batch: Batch) -> None:
-        """Write usage rows, their daily sums, counters and last uses, all or none."""
+        """Write usage rows, their daily sums, counters and last uses, all or none.
+
+        Rows that cannot be stored whatever happens are left out and logged; the rest is written.
+        """
 
     async def usage_by(
-        self, first_day: str, last_day: str, *, key_id: str | None = None, model: str | None = None
+        self,
+        first_day: str,
+        last_day: str,
+        groups: Collection[str] = DAY_MARKS,
+        *,
+        key_id: str | Sequence[str] | None = None,
+        model: str | None = None,
+        after: Sequence[str] | None = None,
+        limit: int | None = None,
     ) -> list[UsageDay]:
-        """Read daily sums, both days included, ordered by day, key and model."""
+        """Read sums over days, both included, by some of DAY_MARKS, ordered by them.
+
+        `key_id` may be several ids. `after` holds the marks of the last group of the page before.
+        """
+
+    async def usage_ranking(
+        self,
+        first_day: str,
+        last_day: str,
+        group: str,
+        by: Sequence[str],
+        *,
+        key_id: str | None = None,
+        model: str | None = None,
+        limit: int,
+    ) -> list[UsageDay]:
+        """Read the groups of one of DAY_MARKS whose sums of the fields `by` are the largest."""
 
     async def usage_rows(
         self,

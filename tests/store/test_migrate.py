@@ -76,6 +76,31 @@ async def test_requests_from_before_attempts_were_recorded_are_still_read(tmp_pa
         assert "attempts" not in {name for _, name, *_ in db.execute("PRAGMA table_info(usage)")}
 
 
+OLD_DAY = """
+INSERT INTO usage_daily VALUES ('1970-01-01', {!r}, 'a/b', 2, 0, 10, 20, 0, 0, 1, 0, {}, 0, 0, 5)
+"""
+
+
+async def test_sums_from_before_gain_their_estimated_share_and_those_of_all_keys(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "roxy.db"
+    with closing(open_database(path, released_migrations()[:3])) as db:
+        db.execute(OLD_ROW)
+        db.execute(OLD_ROW.replace("req_old", "req_guess").replace("10, 20, 0, 50", "3, 4, 1, 7"))
+        db.execute(OLD_DAY.format("owner", 60))
+        db.execute(OLD_DAY.format("key_1", 2**62))
+        db.execute(OLD_DAY.format("key_2", 2**62))
+    async with SqliteStore(path) as store:
+        days = await store.usage_by("1970-01-01", "1970-01-01")
+        assert [day.estimated_tokens for day in days] == [0, 0, 7]
+        assert [day.estimated_cost_microusd for day in days] == [0, 0, 7]
+        (together,) = await store.usage_by("1970-01-01", "1970-01-01", ("day", "model"))
+        assert (together.requests, together.prompt_tokens) == (6, 30)
+        assert (together.estimated_tokens, together.estimated_cost_microusd) == (7, 7)
+        assert type(together.cost_microusd) is int
+
+
 def test_a_gap_or_a_doubled_number_is_a_mistake(tmp_path: Path) -> None:
     for name in ("0001_a.sql", "0003_c.sql", "notes.txt"):
         (tmp_path / name).write_text("SELECT 1;")

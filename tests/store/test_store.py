@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
+from itertools import combinations, product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 from msgspec import structs
@@ -15,7 +16,16 @@ from support.builders.rows import NOON, a_key, a_row
 from support.waiting import PATIENCE_S
 
 from server.store.key import Limits
-from server.store.rows import Batch, CounterRow, Percentile, SessionRow, UsageDay, UsageRow
+from server.store.rows import (
+    DAY_MARKS,
+    Batch,
+    CounterRow,
+    KeyQuery,
+    Percentile,
+    SessionRow,
+    UsageDay,
+    UsageRow,
+)
 from server.store.sqlite_store import SqliteStore
 from server.store.store import Store
 from workers.run.job import Attempt
@@ -89,6 +99,82 @@ async def test_a_last_use_never_goes_back(store: Store) -> None:
     await store.put_keys([a_key(last_used_at=100, name="changed meanwhile")])
     await store.record(Batch(last_used={a_key().id: 200}))
     assert await store.load_keys() == [a_key(last_used_at=300, name="changed meanwhile")]
+
+
+# Lists of keys
+
+LISTED = [
+    a_key(1, name="Zoë's laptop", created_at=100),
+    a_key(2, name="100% tests_x", created_at=100, status="revoked"),
+    a_key(3, name="ci", redacted="roxy_zzzz…QRST", created_at=50, previous_digest=b"p" * 32),
+    a_key(4, name="ci", created_at=200, status="disabled"),
+    a_key(5, name="100 testsyx", created_at=150, expires_at=1),
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        (KeyQuery(), "31254"),
+        (KeyQuery(newest_first=True), "45213"),
+        (KeyQuery(revoked=True), "2"),
+        (KeyQuery(revoked=False, newest_first=True), "4513"),
+        (KeyQuery(limit=2, offset=1), "12"),
+        (KeyQuery(after=a_key(1).id), "254"),
+        (KeyQuery(after=a_key(2).id, newest_first=True), "13"),
+        (KeyQuery(after="key_unknown"), ""),
+        (KeyQuery(search="CI"), "34"),
+        (KeyQuery(search="CI", revoked=False, limit=1), "3"),
+        (KeyQuery(search="ZOË"), "1"),
+        (KeyQuery(search="0%"), "2"),
+        (KeyQuery(search="s_x"), "2"),
+        (KeyQuery(search="!"), ""),
+        (KeyQuery(search="zzzz...qrst"), "3"),
+        (KeyQuery(search="000005"), "5"),
+        (KeyQuery(search="'; --"), ""),
+    ],
+)
+async def test_keys_are_listed_and_searched(store: Store, query: KeyQuery, found: str) -> None:
+    await store.put_keys(LISTED)
+    keys = [LISTED[int(number) - 1] for number in found]
+    assert await store.list_keys(query) == keys
+    if query == KeyQuery(search=query.search, revoked=query.revoked):
+        assert await store.count_keys(query) == len(keys)
+
+
+async def test_a_key_is_found_by_its_id_and_by_both_digests(store: Store) -> None:
+    await store.put_keys(LISTED)
+    key = LISTED[2]
+    assert store.find_key(key.id) == key
+    assert store.find_key("key_unknown") is None
+    assert store.find_key_by_digest(key.digest) == key
+    assert store.find_key_by_digest(b"p" * 32) == key
+    assert store.find_key_by_digest(b"q" * 32) is None
+    await store.put_keys([structs.replace(key, status="revoked", previous_digest=None)])
+    found = store.find_key(key.id)
+    assert found is not None and found.status == "revoked"
+    assert store.find_key_by_digest(b"p" * 32) is None
+
+
+async def test_the_prefixes_are_those_of_every_digest(store: Store) -> None:
+    keys = [a_key(n, digest=bytes([n % 256] * 16 + [n // 256] * 16)) for n in range(1, 12_000, 57)]
+    await store.put_keys([*keys, a_key(99_999, previous_digest=b"previous" * 4)])
+    prefixes = await store.key_prefixes()
+    found = sorted(prefixes[at : at + 8] for at in range(0, len(prefixes), 8))
+    digests = [key.digest for key in keys] + [a_key(99_999).digest, b"previous" * 4]
+    assert found == sorted(digest[:8] for digest in digests)
+
+
+async def test_several_keys_are_found_by_their_ids_and_shared_names_are_known(
+    store: Store,
+) -> None:
+    many = [a_key(n, name=f"name {n // 2}") for n in range(2, 1203)]
+    await store.put_keys(many)
+    ids = [key.id for key in many[::2]]
+    found = await store.find_keys([*ids, "key_unknown"])
+    assert sorted(found, key=lambda key: key.id) == many[::2]
+    assert await store.shared_names(["name 1", "name 601", "none"]) == {"name 1"}
+    assert await store.find_keys([]) == []
 
 
 async def test_a_fact_is_kept_until_it_is_replaced(backend: Backend) -> None:
@@ -216,9 +302,97 @@ def added_up(rows: list[UsageRow]) -> list[UsageDay]:
             ttft_ms_sum=sum(row.ttft_ms or 0 for row in group),
             ttft_count=sum(row.ttft_ms is not None for row in group),
             duration_ms_sum=sum(row.duration_ms for row in group),
+            estimated_tokens=sum(
+                (row.prompt_tokens or 0) + (row.completion_tokens or 0)
+                for row in group
+                if row.estimated
+            ),
+            estimated_cost_microusd=sum(row.cost_microusd or 0 for row in group if row.estimated),
         )
         for (day, key_id, model), group in sorted(groups.items())
     ]
+
+
+def grouped(rows: list[UsageRow], groups: Sequence[str]) -> list[UsageDay]:
+    """Add rows up by some of the marks, the slow and plain way."""
+    sums: dict[tuple[str, ...], list[int]] = {}
+    for day in added_up(rows):
+        mark = tuple(getattr(day, one) if one in groups else "" for one in DAY_MARKS)
+        amounts = structs.astuple(day)[len(DAY_MARKS) :]
+        known = sums.setdefault(mark, [0] * len(amounts))
+        sums[mark] = [one + other for one, other in zip(known, amounts, strict=True)]
+    return [UsageDay(mark[0], mark[1], mark[2], *sums[mark]) for mark in sorted(sums)]
+
+
+MANY = [
+    a_row(
+        number,
+        at=NOON + (number % 3) * DAY_S,
+        key_id=f"key_{number % 7}",
+        model=("a/b", "c/d")[number % 2],
+        estimated=number % 6 == 0,
+        cost_microusd=number,
+    )
+    for number in range(300)
+]
+GROUPINGS = [
+    groups for size in range(len(DAY_MARKS) + 1) for groups in combinations(DAY_MARKS, size)
+]
+
+
+@pytest.mark.parametrize("groups", GROUPINGS)
+async def test_sums_by_any_marks_equal_the_rows_page_by_page(
+    store: Store, groups: tuple[str, ...]
+) -> None:
+    await store.record(Batch(rows=MANY))
+    span = ("2026-11-22", "2026-11-24")
+    assert await store.usage_by(*span, groups) == grouped(MANY, groups)
+    some = [row for row in MANY if row.key_id == "key_3"]
+    assert await store.usage_by(*span, groups, key_id="key_3") == grouped(some, groups)
+    few = [row for row in MANY if row.key_id in ("key_3", "key_5")]
+    found = await store.usage_by(*span, groups, key_id=("key_3", "key_5"))
+    assert found == grouped(few, groups)
+    one = [row for row in MANY if row.model == "a/b"]
+    assert await store.usage_by(*span, groups, model="a/b") == grouped(one, groups)
+    paged: list[UsageDay] = []
+    while groups:
+        after = [getattr(paged[-1], mark) for mark in groups] if paged else None
+        page = await store.usage_by(*span, groups, after=after, limit=3)
+        paged += page
+        if len(page) < 3:
+            assert paged == grouped(MANY, groups)
+            break
+
+
+async def test_a_ranking_begins_with_the_largest_sums(store: Store) -> None:
+    await store.record(Batch(rows=MANY))
+    span = ("2026-11-22", "2026-11-24")
+    for group in DAY_MARKS:
+        for by in (["cost_microusd"], ["prompt_tokens", "completion_tokens"]):
+            expected = sorted(
+                grouped(MANY, (group,)),
+                key=lambda day: (-sum(getattr(day, one) for one in by), getattr(day, group)),
+            )
+            found = await store.usage_ranking(*span, group, by, limit=4)
+            assert found == expected[:4]
+    (most,) = await store.usage_ranking(
+        *span, "key_id", ["requests"], key_id="key_2", model="a/b", limit=9
+    )
+    assert most.key_id == "key_2"
+
+
+async def test_no_usage_has_no_sums(store: Store) -> None:
+    for groups in GROUPINGS:
+        assert await store.usage_by("2026-11-22", "2026-11-24", groups) == []
+
+
+async def test_sums_beyond_64_bits_stay_whole_numbers(store: Store) -> None:
+    most = 10**12
+    rows = [a_row(n, prompt_tokens=most, key_id=f"key_{n}", cost_microusd=3) for n in range(5)]
+    for _ in range(3):
+        await store.record(Batch(rows=rows))
+    (day,) = await store.usage_by("2026-11-22", "2026-11-22", ())
+    assert (day.prompt_tokens, day.cost_microusd) == (15 * most, 45)
 
 
 async def test_a_day_ends_at_midnight_utc(store: Store) -> None:
@@ -294,14 +468,6 @@ async def test_absurd_numbers_hold_nothing_up(store: Store) -> None:
     assert day.completion_tokens == 20
 
 
-async def test_a_batch_is_recorded_whole_or_not_at_all(store: Store) -> None:
-    bad: Any = CounterRow("key_1", "requests", {}, "", NOON)  # type: ignore[arg-type]
-    with pytest.raises(Exception, match=r"."):
-        await store.record(Batch(rows=[a_row()], counters=[bad]))
-    assert (await store.usage_rows()).rows == []
-    assert await store.usage_by("2026-01-01", "2026-12-31") == []
-
-
 async def test_an_empty_batch_is_nothing(store: Store) -> None:
     await store.record(Batch())
     await store.check_writable()
@@ -332,6 +498,49 @@ async def test_a_request_is_found_by_its_id_the_newest_of_several(store: Store) 
     assert await store.find_usage_row("req_1") == rows[2]
     assert await store.find_usage_row("req_2") == rows[1]
     assert await store.find_usage_row("req_3") is None
+
+
+async def test_requests_are_listed_by_time_under_every_filter(store: Store) -> None:
+    rows = [
+        a_row(
+            number,
+            at=NOON + (number * 37 % 50) // 2,  # out of order, and two at each instant
+            key_id=f"key_{number % 3}",
+            model="ab"[number % 2],
+            status=("finished", "failed", "cut")[number % 5 % 3],
+        )
+        for number in range(50)
+    ]
+    await store.record(Batch(rows))
+    newest_first = sorted(rows, key=lambda row: (row.at, int(row.request_id[4:])), reverse=True)
+    for key_id, model, status in product(
+        (None, "key_1"), (None, "a"), (None, "finished", "failed", "none")
+    ):
+        wanted = [
+            row.request_id
+            for row in newest_first
+            if key_id in (None, row.key_id)
+            and model in (None, row.model)
+            and status in (None, row.status)
+        ]
+        seen: list[str] = []
+        before = None
+        while True:
+            page = await store.usage_rows(
+                key_id=key_id, model=model, status=status, before=before, limit=4
+            )
+            seen += [row.request_id for row in page.rows]
+            if (before := page.before) is None:
+                break
+        assert seen == wanted
+
+
+async def test_a_page_after_a_row_that_was_deleted_is_the_last(store: Store) -> None:
+    await store.record(Batch([a_row(n, at=NOON - n * DAY_S) for n in range(10)]))
+    page = await store.usage_rows(limit=4)
+    await store.prune("2026-11-22")
+    rest = await store.usage_rows(before=page.before)
+    assert (rest.rows, rest.before) == ([], None)
 
 
 async def test_requests_are_found_by_how_they_ended(store: Store) -> None:

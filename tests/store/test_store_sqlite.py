@@ -135,6 +135,68 @@ async def test_a_lock_that_is_let_go_in_time_is_not_noticed(tmp_path: Path) -> N
         assert await store.load_keys() == [a_key()]
 
 
+# Slow reads
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+async def test_a_read_without_end_delays_no_write_and_is_ended_with_a_503(tmp_path: Path) -> None:
+    path = tmp_path / "roxy.db"
+    async with SqliteStore(path, patience_s=PATIENCE_S, read_limit_s=2.0) as store:
+        reading = asyncio.create_task(store._read(ENDLESS))
+        waiting = asyncio.create_task(store.usage_rows())
+        await store.put_keys([a_key()])
+        await store.record(Batch(rows=[a_row()]))
+        await store.check_writable()
+        assert store.find_key(a_key().id) == a_key()
+        assert not reading.done(), "the writes did not wait for the read"
+        with pytest.raises(StoreUnavailable, match="takes too long") as refusal:
+            await reading
+        assert refusal.value.status == 503
+        assert store.trouble is None, "a slow read says nothing about writes"
+        assert [row.request_id for row in (await waiting).rows] == ["req_1"]
+
+
+async def test_reads_that_fail_do_not_make_the_gateway_unready(store: SqliteStore) -> None:
+    await store.put_keys([a_key(number) for number in range(1, 200)])
+    await store._db.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    whole = store.path.read_bytes()
+    store.path.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
+    with pytest.raises(StoreUnavailable, match="cannot read"):
+        await store.count_keys()
+    with pytest.raises(StoreUnavailable, match="cannot read"):
+        store.find_key("key_unknown")
+    assert store.trouble is None
+    store.path.write_bytes(whole)
+
+
+# Sums at the end of the range
+
+
+async def test_sums_that_reach_the_end_stay_whole_and_are_added_up_exactly(
+    store: SqliteStore,
+) -> None:
+    rows = [a_row(1), a_row(2, key_id="key_2"), a_row(3, key_id="key_3")]
+    await store.record(Batch(rows))
+    most = 2**62
+    fill = f"UPDATE usage_daily SET prompt_tokens = {most - 1}, cost_microusd = {most - 1}"
+    await store._db.run(lambda db: db.execute(fill).rowcount)
+    await store.record(Batch([a_row(4, prompt_tokens=500, cost_microusd=None)]))
+    days = await store.usage_by("2026-11-22", "2026-11-22")
+    assert [day.prompt_tokens for day in days] == [most, most - 1, most - 1]
+    assert all(type(day.prompt_tokens) is int for day in days)
+    (together,) = await store.usage_by(
+        "2026-11-22", "2026-11-22", ("model",), key_id=("key_1", "key_2", "key_3")
+    )
+    assert together.prompt_tokens == 3 * most - 2
+    assert together.cost_microusd == 3 * most - 3
+    assert together.requests == 4
+    (first, *_) = await store.usage_ranking(
+        "2026-11-22", "2026-11-22", "model", ["cost_microusd"], key_id="key_2", limit=3
+    )
+    assert first.cost_microusd == most - 1
+
+
 # Full
 
 
@@ -227,7 +289,7 @@ async def test_a_key_that_makes_no_sense_stops_the_start(tmp_path: Path) -> None
 async def test_closing_ends_the_thread_and_later_calls_are_refused(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     async with SqliteStore(tmp_path / "roxy.db") as store:
-        assert len(set(threading.enumerate()) - before) == 1
+        assert len(set(threading.enumerate()) - before) == 2, "one writes and one reads"
     assert set(threading.enumerate()) == before
     with pytest.raises(StoreUnavailable):
         await store.load_keys()

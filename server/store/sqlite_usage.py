@@ -1,0 +1,292 @@
+"""Write and read usage in SQLite: single requests, and their sums by day.
+
+There are two tables of sums: by day, key and model, and by day and model for all keys together,
+which is small even when there are many keys. Both are written in the transaction of the rows.
+
+A row that no column can hold (a number beyond 64 bits, text that is not valid) must not keep the
+others out for ever: then each row is written by itself, and those that fail are left out. Sums stop
+at LARGEST_SUM instead of becoming floating-point numbers, as SQLite's do when they overflow.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from itertools import islice
+
+from server.store.rows import (
+    DAY_MARKS,
+    Batch,
+    Percentile,
+    UsageDay,
+    UsagePage,
+    UsageRow,
+)
+from server.store.sqlite_rows import (
+    Values,
+    counter_values,
+    usable,
+    usage_row,
+    usage_values,
+)
+from server.store.sqlite_thread import transaction
+from workers.units import DAY_S
+
+EPOCH = date(1970, 1, 1)
+LARGEST_SUM = 2**62
+HALF_BITS = 32
+"""Where sums are split that could overflow: each half is added up by itself."""
+MOST_IDS = 500
+"""Values in one IN (...); SQLite before 3.32 takes 999 parameters in a statement."""
+
+USAGE_COLUMNS = ", ".join(UsageRow.__struct_fields__)
+DAY_SUMS = UsageDay.__struct_fields__[len(DAY_MARKS) :]
+DATA_ERRORS = (
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+"""What Python and SQLite raise for a value that a column cannot hold. UnicodeError is a
+ValueError; a type that cannot be bound is a ProgrammingError since Python 3.11."""
+
+
+def marks(count: int) -> str:
+    """Return the placeholders of so many values."""
+    return ", ".join("?" * count)
+
+
+def _add_sums(table: str, columns: Sequence[str]) -> str:
+    names = (*columns, *DAY_SUMS)
+    return (
+        f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks(len(names))})"
+        f" ON CONFLICT ({', '.join(columns)}) DO UPDATE SET "
+        # An integer that overflows becomes REAL; min() then takes the integer
+        # (https://www.sqlite.org/lang_expr.html, "Operators").
+        + ", ".join(f"{name} = min({name} + excluded.{name}, {LARGEST_SUM})" for name in DAY_SUMS)
+    )
+
+
+ADD_USAGE = f"INSERT INTO usage ({USAGE_COLUMNS}) VALUES ({marks(len(UsageRow.__struct_fields__))})"
+ADD_DAY = _add_sums("usage_daily", DAY_MARKS)
+ADD_MODEL_DAY = _add_sums("usage_daily_models", ("day", "model"))
+PUT_COUNTER = (
+    "INSERT INTO counters (scope, kind, value, period, updated_at) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (scope, kind) DO UPDATE SET"
+    " value = excluded.value, period = excluded.period, updated_at = excluded.updated_at"
+)
+PUT_LAST_USE = "UPDATE keys SET last_used_at = max(ifnull(last_used_at, 0), ?) WHERE id = ?"
+
+
+# Writing
+
+
+def record(db: sqlite3.Connection, batch: Batch) -> list[str]:
+    """Write a batch in one transaction; return what could not be stored and was left out.
+
+    Requests are named by their ids. Raises the errors of a database that cannot be written; nothing
+    was changed then.
+    """
+    try:
+        with transaction(db):
+            _record_rows(db, batch.rows)
+            db.executemany(PUT_COUNTER, map(counter_values, batch.counters))
+            db.executemany(PUT_LAST_USE, [(at, key) for key, at in batch.last_used.items()])
+        return []
+    except DATA_ERRORS:
+        with transaction(db):
+            return _record_singly(db, batch)
+
+
+def _record_rows(db: sqlite3.Connection, rows: Sequence[UsageRow]) -> None:
+    values: list[Values] = []
+    days: dict[tuple[int, str, str], list[int]] = {}
+    for sent in rows:
+        row, amounts = usable(sent)
+        values.append(usage_values(row))
+        _add(days.setdefault((int(row.at // DAY_S), row.key_id, row.model), []), amounts)
+    models: dict[tuple[int, str], list[int]] = {}
+    for (day, _, model), sums in days.items():
+        _add(models.setdefault((day, model), []), sums)
+    db.executemany(ADD_USAGE, values)
+    db.executemany(
+        ADD_DAY, [(_day(day), key_id, model, *sums) for (day, key_id, model), sums in days.items()]
+    )
+    db.executemany(
+        ADD_MODEL_DAY, [(_day(day), model, *sums) for (day, model), sums in models.items()]
+    )
+
+
+def _add(sums: list[int], amounts: Sequence[int]) -> None:
+    if not sums:
+        sums[:] = [0] * len(amounts)
+    for place, amount in enumerate(amounts):
+        sums[place] += amount
+
+
+def _record_singly(db: sqlite3.Connection, batch: Batch) -> list[str]:
+    """Write each row of a batch by itself, and return the names of those that cannot be stored."""
+    writes: list[tuple[str, Callable[[], object]]] = [
+        *((f"request {row.request_id}", partial(_record_rows, db, (row,))) for row in batch.rows),
+        *(
+            (f"{row.kind} of {row.scope}", partial(db.execute, PUT_COUNTER, counter_values(row)))
+            for row in batch.counters
+        ),
+        *(
+            (f"last use of {key_id}", partial(db.execute, PUT_LAST_USE, (at, key_id)))
+            for key_id, at in batch.last_used.items()
+        ),
+    ]
+    return [name for name, write in writes if not _stored(db, write)]
+
+
+def _stored(db: sqlite3.Connection, write: Callable[[], object]) -> bool:
+    """Return whether a write inside the open transaction succeeded; undo a part of it."""
+    db.execute("SAVEPOINT one")
+    try:
+        write()
+    except DATA_ERRORS:
+        db.execute("ROLLBACK TO one")
+        return False
+    finally:
+        with suppress(sqlite3.Error):  # a failed disk may have ended the whole transaction
+            db.execute("RELEASE one")
+    return True
+
+
+# Reading sums
+
+
+def read_sums(
+    db: sqlite3.Connection,
+    span: tuple[str, str],
+    groups: Collection[str],
+    *,
+    filters: Mapping[str, str | Sequence[str] | None],
+    after: Sequence[str] | None = None,
+    ranked_by: Sequence[str] = (),
+    limit: int | None = None,
+) -> list[UsageDay]:
+    """Read sums of a span of days, by some of DAY_MARKS in their order.
+
+    `filters` are by column; a column may have several values. `after` are the marks of the last
+    group of the page before. `ranked_by` names the sums that put the largest groups first.
+    """
+    columns = [mark for mark in DAY_MARKS if mark in groups]
+    by_key = "key_id" in columns or filters.get("key_id") is not None
+    where, values = _where({"day >=": span[0], "day <=": span[1]}, filters)
+    if after is not None:
+        where += f" AND ({', '.join(columns)}) > ({marks(len(columns))})"
+        values = (*values, *after)
+    shown = [mark if mark in columns else "''" for mark in DAY_MARKS]
+    rest = f" FROM {'usage_daily' if by_key else 'usage_daily_models'}{where}"
+    rest += f" GROUP BY {', '.join(columns)}" if columns else ""
+    order = [f"{' + '.join(f'sum({name})' for name in ranked_by)} DESC"] if ranked_by else []
+    if order or columns:
+        rest += f" ORDER BY {', '.join([*order, *columns])}"
+    rest += f" LIMIT {limit}" if limit is not None else ""
+    sums = ", ".join(f"sum({name})" for name in DAY_SUMS)
+    try:
+        rows = db.execute(f"SELECT {', '.join(shown)}, {sums}{rest}", values).fetchall()
+    except sqlite3.OperationalError as error:
+        if "integer overflow" not in str(error):
+            raise
+        return _read_halves(db, shown, rest.replace("sum(", "total("), values)
+    # Without groups there is one row, of NULLs where there is nothing to add up.
+    return [UsageDay(*row) for row in rows if row[-1] is not None]
+
+
+def _read_halves(
+    db: sqlite3.Connection, shown: Sequence[str], rest: str, values: Values
+) -> list[UsageDay]:
+    """Read sums beyond 64 bits: the upper and the lower half of each number by itself."""
+    halves = ", ".join(
+        f"sum({name} >> {HALF_BITS}), sum({name} & {2**HALF_BITS - 1})" for name in DAY_SUMS
+    )
+    days = []
+    for row in db.execute(f"SELECT {', '.join(shown)}, {halves}{rest}", values):
+        numbers = iter(row[len(shown) :])
+        whole = [(high << HALF_BITS) + low for high, low in zip(numbers, numbers, strict=True)]
+        days.append(UsageDay(*row[: len(shown)], *whole))
+    return days
+
+
+# Reading requests
+
+
+def read_page(
+    db: sqlite3.Connection,
+    filters: Mapping[str, str | None],
+    before: int | None,
+    limit: int,
+) -> UsagePage:
+    """Read single requests by time, newest first; `before` is the row that ended the last page."""
+    where, values = _where({}, filters)
+    if filters.get("status") not in (None, "finished"):
+        # In these words, so that SQLite may use the indexes of the requests that did not finish
+        # (https://www.sqlite.org/partialindex.html, section 3).
+        where += " AND status <> 'finished'"
+    if before is not None:
+        found = db.execute("SELECT at FROM usage WHERE seq = ?", (before,)).fetchone()
+        # A row that was deleted meanwhile was the oldest: all rows before it are deleted too.
+        at = found[0] if found is not None else float("-inf")
+        where += f"{' AND' if where else ' WHERE'} at <= ? AND (at < ? OR seq < ?)"
+        values = (*values, at, at, before)
+    rows = db.execute(
+        f"SELECT {USAGE_COLUMNS}, seq FROM usage{where} ORDER BY at DESC, seq DESC LIMIT ?",
+        (*values, limit + 1),  # one more tells whether there is a next page
+    ).fetchall()
+    page = rows[:limit]
+    return UsagePage(
+        [usage_row(row[:-1]) for row in page], page[-1][-1] if len(rows) > limit else None
+    )
+
+
+def read_percentile(
+    db: sqlite3.Connection, percent: int, span: tuple[str, str], filters: Mapping[str, str | None]
+) -> Percentile:
+    """Compute a percentile of the TTFT over the requests of a span of days."""
+    days = {"at >=": midnight(span[0]), "at <": midnight(span[1]) + DAY_S, "ttft_ms >=": 0}
+    where, values = _where(days, filters)
+    (count,) = db.execute(f"SELECT count(*) FROM usage{where}", values).fetchone()
+    rank = max(-(-count * percent // 100), 1)  # nearest rank: rounded up, from 1
+    found = db.execute(
+        f"SELECT ttft_ms FROM usage{where} ORDER BY ttft_ms LIMIT 1 OFFSET ?", (*values, rank - 1)
+    ).fetchone()
+    return Percentile(found[0] if found else None, count)
+
+
+def pieces(values: Sequence[str]) -> list[Sequence[str]]:
+    """Split values into pieces that fit into one IN (...)."""
+    rest = iter(values)
+    return list(iter(lambda: list(islice(rest, MOST_IDS)), []))
+
+
+def midnight(day: str) -> float:
+    """Return the Unix time at which a UTC day begins."""
+    return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+
+
+def _day(number: int) -> str:
+    return (EPOCH + timedelta(days=number)).isoformat()
+
+
+def _where(
+    conditions: Mapping[str, str | float],
+    filters: Mapping[str, str | Sequence[str] | None],
+) -> tuple[str, Values]:
+    clauses, values = [f"{condition} ?" for condition in conditions], [*conditions.values()]
+    for column, wanted in filters.items():
+        if isinstance(wanted, str):
+            clauses.append(f"{column} = ?")
+            values.append(wanted)
+        elif wanted is not None:
+            clauses.append(f"{column} IN ({marks(len(wanted))})")
+            values.extend(wanted)
+    return (f" WHERE {' AND '.join(clauses)}" if clauses else ""), tuple(values)
