@@ -155,6 +155,15 @@ class Stream(Struct, frozen=True, forbid_unknown_fields=True):
     total_timeout_s: Annotated[
         float, Meta(ge=0, le=DAY_S, description="Maximum time for a whole answer; 0: no limit.")
     ] = 0.0
+    usage_wait_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="Time that a finished answer waits for its usage after its client has"
+            " left; 0: not at all.",
+        ),
+    ] = 5.0
     write_timeout_s: Annotated[
         float, Meta(gt=0, le=DAY_S, description="Maximum time that a client may read nothing.")
     ] = 60.0

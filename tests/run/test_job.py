@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
-from support.builders.jobs import MODEL, Client, Tap, make_deployment, make_job, take
-from support.fakes.answers import USAGE, events_of
+from support.builders.jobs import LONG, MODEL, Client, Tap, make_deployment, make_job, take
+from support.fakes.answers import USAGE, chunk, event, events_of
 
 from workers.errors import (
     Draining,
@@ -357,3 +357,73 @@ async def test_states_follow_a_job_through() -> None:
     job.close("finished")
     states.append(job.state)
     assert states == ["new", "queued", "connecting", "streaming", "done"]
+
+
+# Usage that is still to come
+
+
+def finished(*, usage_wait_s: float = LONG) -> tuple[Job, Translator, Tap, list[Outcome]]:
+    """Return a job whose only choice has finished, before its usage."""
+    outcomes: list[Outcome] = []
+    job, tap = make_job(settle=outcomes.append), Tap()
+    translator = translator_of(job)
+    job.pick_up()
+    job.begin(DEPLOYMENT, translator, tap, usage_wait_s=usage_wait_s)
+    for each in events_of(["Hello"], done=False):
+        job.push(translator.feed(each))
+    return job, translator, tap, outcomes
+
+
+async def test_a_reader_that_paused_the_upstream_and_left_does_not_keep_it_paused() -> None:
+    job, _, tap, _ = finished()
+    tap.calls.clear()
+    job.cancel()
+    assert tap.calls == ["resume"]
+    job.settle_owed()
+
+
+@pytest.mark.parametrize("ending", [one for one in ENDINGS if one != "cancelled"])
+async def test_any_later_ending_settles_what_waits_for_its_usage_once_and_as_cancelled(
+    ending: Ending,
+) -> None:
+    job, _, tap, outcomes = finished()
+    ends: list[Job] = []
+    job.on_end = ends.append
+    job.cancel()
+    job.cancel()
+    assert (job.ended, job.owes_usage, outcomes, ends) == (True, True, [], [])
+    job.close(ending, Draining())
+    job.close(ending, Draining())
+    assert [(one.ending, one.error) for one in outcomes] == [("cancelled", None)]
+    assert ends == [job]
+    assert ("abort" in tap.calls) is (ending != "finished")
+    assert not job.owes_usage
+
+
+async def test_usage_that_was_known_before_does_not_end_the_wait_for_the_last_one() -> None:
+    job, translator, _, outcomes = finished()
+    early = event(chunk(choices=[], usage=USAGE | {"completion_tokens": 1}))
+    job.push(translator.feed(early))
+    job.cancel()
+    job.note_usage()
+    assert outcomes == []
+    translator.feed(event(chunk(choices=[], usage=USAGE)))
+    job.note_usage()
+    (outcome,) = outcomes
+    assert outcome.usage == Usage(11, 7, 18)
+
+
+async def test_an_answer_that_ends_in_time_needs_no_wait() -> None:
+    job, translator, tap, outcomes = finished()
+    job.finish(translator.feed(event("[DONE]")))
+    job.cancel()
+    assert [outcome.ending for outcome in outcomes] == ["finished"]
+    assert "abort" not in tap.calls
+
+
+async def test_an_ending_other_than_leaving_waits_for_no_usage() -> None:
+    for ending in ("cut", "timed_out", "drained", "failed"):
+        job, _, tap, outcomes = finished()
+        job.close(ending, GatewayError())
+        assert [outcome.ending for outcome in outcomes] == [ending]
+        assert "abort" in tap.calls

@@ -147,6 +147,8 @@ def state_of(job: LiveJob) -> tuple[str, str]:
         return "writing", "good"
     if job.state == "queued":
         return "waiting", "warn"
+    if job.state == "done":
+        return "waiting for its usage", ""
     if job.attempts > 1:
         return f"contacting, attempt {job.attempts}", "warn"
     return "contacting", ""

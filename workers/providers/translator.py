@@ -23,6 +23,7 @@ class Translator(Protocol):
     `tests/providers/test_contract.py` holds every implementation to these rules.
 
     `committed`: `feed` has returned content, so no other deployment can be tried.
+    `finished`: every choice seen has its finish reason; only usage and the end mark can follow.
     `done`: the answer is complete; further bytes are ignored.
     `failure`: the answer has failed, but `feed` returned frames first. The next call raises it; the
     caller can raise it at once.
@@ -30,6 +31,7 @@ class Translator(Protocol):
     """
 
     committed: bool
+    finished: bool
     done: bool
     failure: UpstreamError | None
     usage: Usage | None

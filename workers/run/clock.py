@@ -23,13 +23,15 @@ class StreamSettings(msgspec.Struct, frozen=True):
     """The limits of an answer: its clocks in seconds (`total_timeout_s` 0: none), and a size.
 
     `first_content_timeout_s` runs from the request to the first content, `gap_timeout_s` between
-    two reads after that, `total_timeout_s` from the request to the end. `max_event_bytes` is no
-    clock: it stands here because the worker gives it to the translator of the same answer.
+    two reads after that, `total_timeout_s` from the request to the end. `usage_wait_s` is how long
+    the usage of a finished answer is waited for without a reader. `max_event_bytes` is no clock: it
+    stands here because the worker gives it to the translator of the same answer.
     """
 
     first_content_timeout_s: float
     gap_timeout_s: float
     total_timeout_s: float
+    usage_wait_s: float
     max_event_bytes: int
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from workers.catalog.catalog import Deployment, Model
 from workers.errors import GatewayError, UpstreamTimeout
@@ -65,6 +66,14 @@ class Outcome(msgspec.Struct, frozen=True):
     duration_s: float = 0.0
     queued_s: float = 0.0
     attempts: tuple[Attempt, ...] = ()
+
+
+class OwedUsage(NamedTuple):
+    """The outcome of a job whose usage is waited for, and the usage that was known before."""
+
+    outcome: Outcome
+    known: Usage | None
+    timer: asyncio.TimerHandle
 
 
 class JobEnded(Exception):
@@ -122,6 +131,8 @@ class Job:
         self._begun = 0.0
         self._failures: tuple[Attempt, ...] = ()
         self._reached = False
+        self._usage_wait_s = 0.0
+        self._owed: OwedUsage | None = None
         self._timed_out_prompts = 0
         self._translator: Translator | None = None
         self.on_end: Callable[[Job], None] | None = None
@@ -162,14 +173,23 @@ class Job:
         self.channel.resume()
 
     def begin(
-        self, deployment: Deployment, translator: Translator, exchange: UpstreamExchange
+        self,
+        deployment: Deployment,
+        translator: Translator,
+        exchange: UpstreamExchange,
+        *,
+        usage_wait_s: float = 0.0,
     ) -> None:
-        """Record the attempt that carries the job; `close` aborts its exchange."""
+        """Record the attempt that carries the job; `close` aborts its exchange.
+
+        `usage_wait_s` is how long a finished answer without its usage may outlast its reader.
+        """
         self.attempt_count += 1
         self._begun = self._loop.time()
         self.deployment = deployment
         self._translator = translator
         self._exchange = exchange
+        self._usage_wait_s = usage_wait_s
         self.channel.draw_from(exchange)
         if self.attempt_count > 1 and self.on_progress is not None:
             self.on_progress()
@@ -205,26 +225,89 @@ class Job:
     def close(
         self, ending: Ending, error: GatewayError | None = None, *, last: bytes = b""
     ) -> None:
-        """End the job; later calls do nothing. The reader gets `error`."""
+        """End the job; later calls do nothing. The reader gets `error`.
+
+        A job that is cancelled after its last choice has finished is settled later, with the usage
+        that its upstream still has to send: leaving early must not be cheaper than staying. A later
+        ending settles it at once.
+        """
         if self.state == "done":
+            if ending != "cancelled":
+                self.settle_owed(keep_connection=ending == "finished")
             return
         if self.state == "queued" and self.on_leave_queue is not None:
             self.on_leave_queue(self)
         self.state = "done"
         outcome = self._outcome(ending, error)  # reads the exchange, so before it is dropped
+        if ending == "cancelled" and self._lacks_usage:
+            self._wait_for_usage(outcome)
+            self.channel.end(error, last)
+            return
         exchange, self._exchange = self._exchange, None
         # The worker releases a finished exchange, so that its connection is kept.
         if exchange is not None and ending != "finished":
             exchange.abort(JobEnded())
-        self._drop_body()
-        self.on_leave_queue = self.find_place = self.on_progress = None
         # Even if settling raises, the engine must forget the job and the reader must get its end.
         try:
+            self._forget_callers()
             self._settle(outcome)
         finally:
             if self.on_end is not None:
                 self.on_end(self)
             self.channel.end(error, last)
+
+    def note_usage(self) -> None:
+        """Settle a job that has waited for nothing but its usage, if this has come."""
+        owed, translator = self._owed, self._translator
+        if owed is not None and translator is not None and translator.usage is not owed.known:
+            self.settle_owed(keep_connection=True)
+
+    def settle_owed(self, *, keep_connection: bool = False) -> None:
+        """Settle a job whose usage was waited for, with what has come; idempotent."""
+        owed, self._owed = self._owed, None
+        if owed is None:
+            return
+        owed.timer.cancel()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and not keep_connection:
+            exchange.abort(JobEnded())
+        assert self._translator is not None
+        usage, output_bytes = self._translator.usage, self._translator.output_bytes
+        try:
+            self._settle(replace(owed.outcome, usage=usage, output_bytes=output_bytes))
+        finally:
+            if self.on_end is not None:
+                self.on_end(self)
+
+    @property
+    def owes_usage(self) -> bool:
+        """True if the job has ended for its reader and is settled when its usage has come."""
+        return self._owed is not None
+
+    @property
+    def _lacks_usage(self) -> bool:
+        """True if every choice has finished, and only usage and the end mark have not come."""
+        translator = self._translator
+        return (
+            self._usage_wait_s > 0
+            and self._exchange is not None
+            and translator is not None
+            and translator.finished
+            and not translator.done
+        )
+
+    def _wait_for_usage(self, outcome: Outcome) -> None:
+        """Keep the exchange for some seconds, without a reader."""
+        assert self._translator is not None
+        assert self._exchange is not None
+        self._forget_callers()
+        timer = self._loop.call_later(self._usage_wait_s, self.settle_owed)
+        self._owed = OwedUsage(outcome, self._translator.usage, timer)
+        self._exchange.resume()  # a reader that fell behind may have paused it
+
+    def _forget_callers(self) -> None:
+        self._drop_body()
+        self.on_leave_queue = self.find_place = self.on_progress = None
 
     def _commit(self) -> None:
         self._first_frame = self._loop.time()

@@ -68,8 +68,17 @@ class Relay:
         if frames:
             self._clock.note_content()
             self._job.push(frames)
+        if self._translator.finished:
+            self._note_finished()
         if self._translator.failure is not None:
             raise self._translator.failure
+
+    def _note_finished(self) -> None:
+        """Handle that only the usage and the end mark can follow."""
+        if self._job.ended:
+            self._job.note_usage()
+            if not self._job.owes_usage:
+                self._exchange.release()
 
 
 class ModelPool:
@@ -175,7 +184,7 @@ class ModelPool:
         exchange = self._open(deployment, translator.request())
         clock = Clock(self._stream, job.channel, exchange, streamed=job.request.stream)
         relay = Relay(job, translator, clock, exchange)
-        job.begin(deployment, translator, exchange)
+        job.begin(deployment, translator, exchange, usage_wait_s=self._stream.usage_wait_s)
         try:
             head = await exchange.head()
             if head.status >= 300:
@@ -186,7 +195,7 @@ class ModelPool:
             if job.request.stream:
                 exchange.follow(relay.feed)
                 await exchange.end()
-                if not job.ended:  # the relay finishes a job whose answer has an end mark
+                if not translator.done:  # the relay finishes a job whose answer has an end mark
                     job.finish(translator.finish())
             else:
                 job.finish(translator.whole(await exchange.read(WHOLE_BYTES)))

@@ -67,6 +67,7 @@ class OpenAITranslator:
         max_event_bytes: int,
     ) -> None:
         self.committed = False
+        self.finished = False
         self.done = False
         self.failure: UpstreamError | None = None
         self.usage: Usage | None = None
@@ -151,7 +152,7 @@ class OpenAITranslator:
         if tail and (tail.strip() == _DONE or is_json(tail)):
             self._take(tail)
         if not self.done:
-            if not self._finished or not all(self._finished.values()):
+            if not self.finished:
                 raise UpstreamDisconnected
             self._close()
         return self._release_held()
@@ -175,7 +176,7 @@ class OpenAITranslator:
             )
             self.output_bytes += text_bytes(choice.message)
         self.usage = parse_usage(answer.usage)
-        self.committed = self.done = True
+        self.committed = self.finished = self.done = True
         return self._with_our_model(body, answer.model if isinstance(answer.model, str) else None)
 
     def _take_all(self, data: bytes) -> None:
@@ -223,7 +224,7 @@ class OpenAITranslator:
             if reason:
                 self._note_finish(choice.index, reason)
             elif choice.index not in self._finished:
-                self._finished[choice.index] = False
+                self._finished[choice.index] = self.finished = False
             if text is None or reason is UNSET:
                 complete = False
         return complete
@@ -232,6 +233,7 @@ class OpenAITranslator:
         if reason == "error":  # how OpenRouter reports a failure in the middle of a stream
             raise UpstreamError("The upstream of this model failed while it was answering.")
         self._finished[index] = True
+        self.finished = all(self._finished.values())
         self.finish_reason = reason
 
     def _take_without_choices(self, payload: bytes, chunk: Chunk) -> None:
