@@ -177,6 +177,7 @@ def _stream_settings(config: Config) -> StreamSettings:
     return StreamSettings(
         first_content_timeout_s=stream.first_content_timeout_s,
         gap_timeout_s=stream.gap_timeout_s,
+        tools_gap_timeout_s=stream.tools_gap_timeout_s,
         total_timeout_s=stream.total_timeout_s,
         usage_wait_s=stream.usage_wait_s,
         max_event_bytes=stream.max_event_bytes,

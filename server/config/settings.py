@@ -144,14 +144,24 @@ class Stream(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             gt=0,
             le=DAY_S,
-            description="Maximum time to the first content of a stream; for an answer that is not"
-            " streamed, five times as long.",
+            description="Maximum silence of the upstream before the first content of a stream;"
+            " while bytes come, three times as long in all. For an answer that is not streamed,"
+            " five times as long.",
         ),
-    ] = 120.0
+    ] = 300.0
     gap_timeout_s: Annotated[
         float,
         Meta(gt=0, le=DAY_S, description="Maximum time between two reads after the first content."),
-    ] = 60.0
+    ] = 120.0
+    tools_gap_timeout_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=DAY_S,
+            description="The same for requests that offer tools, whose arguments may come in one"
+            " piece; the longer of both counts.",
+        ),
+    ] = 600.0
     total_timeout_s: Annotated[
         float, Meta(ge=0, le=DAY_S, description="Maximum time for a whole answer; 0: no limit.")
     ] = 0.0

@@ -141,6 +141,74 @@ async def test_silence_in_the_middle_ends_with_the_gap_clock(
     assert row.status == "timed_out"
 
 
+@pytest.mark.gateway(settings="[stream]\ngap_timeout_s = 0.3\ntools_gap_timeout_s = 60\n")
+@pytest.mark.parametrize("member", ["tools", "functions"])
+async def test_with_tools_silence_longer_than_the_gap_is_normal(
+    upstream: FakeUpstream, door: Door, member: str
+) -> None:
+    go_on = asyncio.Event()
+    function = {"name": "write", "parameters": {"type": "object"}}
+    tools = [{"type": "function", "function": function}] if member == "tools" else [function]
+    pieces = events_of(["one", "two"])
+    upstream.plan(streaming([*pieces[:2], Pause(go_on), *pieces[2:]]))
+    asyncio.get_running_loop().call_later(0.9, go_on.set)  # the pause is what is tested
+    text = await door.stream_text(**{member: tools})
+    assert text.endswith("data: [DONE]\n\n")
+    upstream.plan(streaming(events_of(["partial"], finish=None, done=False), end="hang"))
+    assert last_error(await door.stream_text(**{member: []}))["code"] == "upstream_gap_timeout"
+
+
+@pytest.mark.gateway(settings="[stream]\nfirst_content_timeout_s = 0.6\n")
+@pytest.mark.parametrize(
+    "progress",
+    [
+        b": processing\n\n",
+        event(chunk({"role": "assistant"})),
+        event(chunk({"content": ""})),
+        b"event: ping\ndata: {}\n\n",
+    ],
+    ids=["comment", "role", "empty", "ping"],
+)
+async def test_an_upstream_that_shows_that_it_works_has_longer_for_its_first_content(
+    upstream: FakeUpstream, door: Door, progress: bytes
+) -> None:
+    upstream.plan(streaming([*[progress] * 4, *events_of(["late"])], gap_s=0.3))
+    assert text_of(parse_events(await door.stream_text())) == "late"
+
+
+@pytest.mark.gateway(settings="[stream]\nfirst_content_timeout_s = 0.12\n")
+async def test_a_whole_answer_padded_with_white_space_has_longer_too(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    (body,) = completion("late").pieces
+    assert isinstance(body, bytes)
+    headers = {"content-type": "application/json"}
+    upstream.plan(Answer(headers=headers, pieces=[b"\n", b"\n", b"\n", body], gap_s=0.4))
+    answer = await door.chat()
+    assert answer.json()["choices"][0]["message"]["content"] == "late"
+
+
+@pytest.mark.gateway(settings="[stream]\ngap_timeout_s = 0.3\n")
+@pytest.mark.parametrize("end", ["comments", "silence", "reset"])
+async def test_a_finished_answer_ends_well_whatever_its_upstream_does_then(
+    upstream: FakeUpstream, door: Door, end: str
+) -> None:
+    def comments() -> Any:
+        yield from events_of(["all"], done=False)
+        while True:
+            yield b": still here\n\n"
+
+    if end == "comments":
+        upstream.plan(streaming(comments(), gap_s=0.05))
+    else:
+        last: Any = "hang" if end == "silence" else "reset"
+        upstream.plan(streaming(events_of(["all"], done=False), end=last))
+    text = await door.stream_text()
+    assert (text_of(parse_events(text)), parse_events(text)[-1]) == ("all", "[DONE]")
+    (row,) = await door.usage_rows()
+    assert (row.status, row.estimated) == ("finished", True)
+
+
 @pytest.mark.gateway(settings="[stream]\ntotal_timeout_s = 0.3\n")
 async def test_the_total_clock_ends_an_answer_that_never_stops(
     upstream: FakeUpstream, door: Door

@@ -12,16 +12,21 @@ from support.waiting import PATIENCE_S
 
 from workers.errors import UpstreamTimeout
 from workers.run.channel import HIGH_WATER, Channel
-from workers.run.clock import WHOLE_FACTOR, Clock, StreamSettings
+from workers.run.clock import REARM_FACTOR, WHOLE_FACTOR, Clock, StreamSettings
 
 
 @contextmanager
 def running(
-    settings: StreamSettings, channel: Channel | None = None, *, streamed: bool = True
+    settings: StreamSettings,
+    channel: Channel | None = None,
+    *,
+    streamed: bool = True,
+    tools: bool = False,
 ) -> Iterator[tuple[Clock, Tap]]:
     """Start a clock on an exchange."""
     tap = Tap()
-    clock = Clock(settings, channel if channel is not None else Channel(), tap, streamed=streamed)
+    channel = channel if channel is not None else Channel()
+    clock = Clock(settings, channel, tap, streamed=streamed, tools=tools)
     try:
         yield clock, tap
     finally:
@@ -90,11 +95,93 @@ async def test_the_clock_that_runs_out_first_says_which_it_was(
     assert tap.calls == ["abort"]
 
 
-async def test_bytes_without_content_do_not_stop_the_first_content_clock() -> None:
-    with running(stream_settings(first_content_timeout_s=0.03)) as (clock, tap):
-        rang, _ = await keep_touching(clock, tap, 500)
-        assert rang
+async def test_bytes_without_content_start_the_first_content_clock_again() -> None:
+    with running(stream_settings(first_content_timeout_s=0.1)) as (clock, tap):
+        rang, last = await keep_touching(clock, tap, 20)
+        assert not rang
         assert (await rung(tap)).clock == "first_content"
+        assert now() >= last + 0.1
+
+
+async def test_bytes_without_content_do_not_hold_an_answer_open_for_ever() -> None:
+    began = now()
+    with running(stream_settings(first_content_timeout_s=0.03)) as (clock, tap):
+        rang, _ = await keep_touching(clock, tap, 5000)
+        assert rang
+        error = await rung(tap)
+    assert error.clock == "first_content"
+    assert f"{0.03 * REARM_FACTOR:g} s" in error.message
+    assert now() >= began + 0.03 * REARM_FACTOR
+
+
+async def test_after_tools_were_offered_the_gap_is_longer() -> None:
+    settings = stream_settings(gap_timeout_s=0.02, tools_gap_timeout_s=0.06)
+    with running(settings, tools=True) as (clock, tap):
+        clock.touch()
+        clock.note_content()
+        began = now()
+        error = await rung(tap)
+        assert now() >= began + 0.06
+    assert (error.clock, "0.06 s" in error.message) == ("gap", True)
+
+
+async def test_a_gap_that_is_longer_than_that_for_tools_holds_with_tools_too() -> None:
+    settings = stream_settings(gap_timeout_s=0.06, tools_gap_timeout_s=0.02)
+    with running(settings, tools=True) as (clock, tap):
+        clock.note_content()
+        began = now()
+        await rung(tap)
+        assert now() >= began + 0.06
+
+
+async def test_a_whole_answer_with_tools_may_take_as_long_as_their_gap() -> None:
+    settings = stream_settings(0.001, 0.001, tools_gap_timeout_s=0.06)
+    began = now()
+    with running(settings, streamed=False, tools=True) as (_, tap):
+        error = await rung(tap)
+    assert (error.clock, now() >= began + 0.06) == ("first_content", True)
+
+
+async def test_after_the_last_choice_has_finished_bytes_start_nothing_again() -> None:
+    settings = stream_settings(gap_timeout_s=0.05, tools_gap_timeout_s=LONG)
+    with running(settings, tools=True) as (clock, tap):
+        clock.note_content()
+        clock.note_finished()
+        rang, _ = await keep_touching(clock, tap, 5000)
+        assert rang
+        assert (await rung(tap)).clock == "gap"
+
+
+async def test_only_the_first_end_of_the_last_choice_starts_its_clock() -> None:
+    with running(stream_settings(gap_timeout_s=0.05)) as (clock, tap):
+        clock.note_finished()
+        for _ in range(1000):
+            clock.note_finished()
+            await asyncio.sleep(0)
+        began = now()
+        while not tap.aborted.is_set():
+            clock.note_finished()
+            await aside(0.005)
+            assert now() < began + PATIENCE_S
+
+
+async def test_a_finished_answer_that_its_reader_holds_back_is_not_ended() -> None:
+    channel = Channel()
+    with running(stream_settings(gap_timeout_s=0.02), channel) as (clock, tap):
+        clock.note_content()
+        stalled(channel)
+        clock.note_finished()
+        await aside(0.08)
+        assert not tap.aborted.is_set()
+
+
+def test_a_models_own_clocks_replace_those_of_the_settings() -> None:
+    settings = stream_settings(1.0, 2.0, 3.0, tools_gap_timeout_s=4.0)
+    assert settings.with_clocks(None, None, None) is settings
+    own = settings.with_clocks(10.0, 20.0, 30.0)
+    assert own == stream_settings(10.0, 20.0, 30.0, tools_gap_timeout_s=20.0)
+    assert settings.with_clocks(None, None, 0.0).total_timeout_s == 0.0
+    assert settings.with_clocks(None, 20.0, None).first_content_timeout_s == 1.0
 
 
 async def test_content_ends_the_first_content_clock() -> None:

@@ -10,6 +10,7 @@ from server.config.loading import Config
 from webui.docs import chat_examples as chat
 from webui.docs import examples as basic
 from webui.docs.parts import Section, Table
+from workers.run.clock import REARM_FACTOR, WHOLE_FACTOR
 from workers.units import MIB
 
 STREAMING = Section(
@@ -196,9 +197,14 @@ def _queue(config: Config) -> Section:
         runs. `DELETE /api/v1/jobs/{{id}}` stops it.
 
         A stream sends something at least every {stream.heartbeat_s:g} seconds. After the upstream
-        was called, the first content must arrive within {stream.first_content_timeout_s:g} seconds,
-        and later pauses must not exceed {stream.gap_timeout_s:g} seconds. Otherwise the answer ends
-        with one of the 504 [errors](#errors).
+        was called, it may be silent for {stream.first_content_timeout_s:g} seconds before the first
+        content; each byte from it starts that time again, up to
+        {stream.first_content_timeout_s * REARM_FACTOR:g} seconds in all. Later pauses must not
+        exceed {stream.gap_timeout_s:g} seconds, or {stream.tools_gap_timeout_s:g} seconds if the
+        request offers tools. An answer that is not streamed may take
+        {stream.first_content_timeout_s * WHOLE_FACTOR:g} seconds, longer while bytes come.
+        Otherwise the answer ends with one of the 504 [errors](#errors). The owner can set these
+        times for each model.
         """,
         (chat.QUEUE,),
     )

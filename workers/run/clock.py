@@ -1,5 +1,10 @@
 """The clocks of one attempt: first content, gap and total, with a single timer.
 
+Silence of a model is not the death of its upstream. Before the first content, every byte (a
+comment, a role, a progress event) starts the first-content clock again, up to `REARM_FACTOR` times
+its length in all. Once every choice has finished, bytes start nothing again: only the usage and the
+end mark can follow, and comments alone must not keep the answer open.
+
 A read only records the time: re-arming a timer per read would cost more than the read. When the
 timer fires, it compares the record and is set again for the rest. While a slow reader keeps the
 upstream paused, the gap clock stands still; it starts again when the upstream is resumed.
@@ -10,11 +15,14 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+from msgspec.structs import replace
 
 from workers.errors import UpstreamTimeout
 from workers.run.channel import Channel
 from workers.transport.transport import UpstreamExchange
 
+REARM_FACTOR = 3
+"""How many times its length the first-content clock may last while bytes come."""
 WHOLE_FACTOR = 5
 """A whole answer comes in one piece, so its first content may take this many times longer."""
 
@@ -22,17 +30,35 @@ WHOLE_FACTOR = 5
 class StreamSettings(msgspec.Struct, frozen=True):
     """The limits of an answer: its clocks in seconds (`total_timeout_s` 0: none), and a size.
 
-    `first_content_timeout_s` runs from the request to the first content, `gap_timeout_s` between
-    two reads after that, `total_timeout_s` from the request to the end. `usage_wait_s` is how long
+    `first_content_timeout_s` runs from the request or the last byte to the first content,
+    `gap_timeout_s` between two reads after that (`tools_gap_timeout_s` if that is longer and the
+    request offers tools), `total_timeout_s` from the request to the end. `usage_wait_s` is how long
     the usage of a finished answer is waited for without a reader. `max_event_bytes` is no clock: it
     stands here because the worker gives it to the translator of the same answer.
     """
 
     first_content_timeout_s: float
     gap_timeout_s: float
+    tools_gap_timeout_s: float
     total_timeout_s: float
     usage_wait_s: float
     max_event_bytes: int
+
+    def with_clocks(
+        self, first_content_s: float | None, gap_s: float | None, total_s: float | None
+    ) -> StreamSettings:
+        """Return the settings with a model's own clocks; None keeps one.
+
+        A model's own gap holds with and without tools.
+        """
+        own: dict[str, float] = {}
+        if first_content_s is not None:
+            own["first_content_timeout_s"] = first_content_s
+        if gap_s is not None:
+            own["gap_timeout_s"] = own["tools_gap_timeout_s"] = gap_s
+        if total_s is not None:
+            own["total_timeout_s"] = total_s
+        return replace(self, **own) if own else self
 
 
 class Clock:
@@ -42,7 +68,10 @@ class Clock:
         "_channel",
         "_content",
         "_exchange",
+        "_finished_at",
+        "_first_most_s",
         "_first_s",
+        "_gap_s",
         "_last",
         "_loop",
         "_settings",
@@ -57,12 +86,19 @@ class Clock:
         exchange: UpstreamExchange,
         *,
         streamed: bool,
+        tools: bool = False,
     ) -> None:
         self._content = False
+        self._finished_at: float | None = None
         self._settings = settings
         self._channel = channel
         self._exchange = exchange
-        self._first_s = settings.first_content_timeout_s * (1 if streamed else WHOLE_FACTOR)
+        tools_s = settings.tools_gap_timeout_s if tools else 0.0
+        self._gap_s = max(settings.gap_timeout_s, tools_s)
+        self._first_s = settings.first_content_timeout_s
+        if not streamed:
+            self._first_s = max(self._first_s * WHOLE_FACTOR, tools_s)
+        self._first_most_s = self._first_s * REARM_FACTOR
         self._loop = asyncio.get_running_loop()
         self._started = self._last = self._loop.time()
         self._timer = self._loop.call_at(self._due()[0], self._fire)
@@ -75,20 +111,33 @@ class Clock:
         """Record that the client was sent content: from now on the gap clock counts."""
         if not self._content:
             self._content = True
-            self._timer.cancel()
-            self._timer = self._loop.call_at(self._due()[0], self._fire)
+            self._set_timer()
+
+    def note_finished(self) -> None:
+        """Record that every choice has finished: from now on no byte starts a clock again."""
+        if self._finished_at is None:
+            self._finished_at = self._loop.time()
+            self._set_timer()
 
     def stop(self) -> None:
         """Stop watching."""
         self._timer.cancel()
 
+    def _set_timer(self) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_at(self._due()[0], self._fire)
+
     def _due(self) -> tuple[float, str, float]:
         """Return when the next clock runs out, its name and its length in seconds."""
-        if self._content:
-            last = max(self._last, self._channel.resumed_at)
-            due = (last + self._settings.gap_timeout_s, "gap", self._settings.gap_timeout_s)
+        if self._finished_at is not None:
+            gap_s = self._settings.gap_timeout_s
+            due = (max(self._finished_at, self._channel.resumed_at) + gap_s, "gap", gap_s)
+        elif self._content:
+            due = (max(self._last, self._channel.resumed_at) + self._gap_s, "gap", self._gap_s)
         else:
-            due = (self._started + self._first_s, "first_content", self._first_s)
+            first = (self._last + self._first_s, "first_content", self._first_s)
+            most_s = self._first_most_s
+            due = min(first, (self._started + most_s, "first_content", most_s))
         total_s = self._settings.total_timeout_s
         # Tuples compare by their first member, the loop time.
         return min(due, (self._started + total_s, "total", total_s)) if total_s else due
@@ -97,6 +146,8 @@ class Clock:
         now = self._loop.time()
         if self._channel.held_back:
             self._last = now  # the upstream is silent because it is paused
+            if self._finished_at is not None:
+                self._finished_at = now
         at, name, length_s = self._due()
         if at <= now:
             self._exchange.abort(UpstreamTimeout(name, length_s))

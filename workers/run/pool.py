@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from workers.catalog.catalog import Deployment, Model
 from workers.errors import (
@@ -38,6 +38,11 @@ REJECTION_BYTES = 64 * KIB
 """How much of an upstream's error answer is read to find its message."""
 WHOLE_BYTES = 64 * MIB
 """The largest answer that is not streamed."""
+
+
+TOOL_FIELDS = ("tools", "functions")
+"""Members of a request that offer tools; the second is OpenAI's older one."""
+NO_TOOLS = (b"null", b"[]")
 
 
 class Relay:
@@ -75,6 +80,7 @@ class Relay:
 
     def _note_finished(self) -> None:
         """Handle that only the usage and the end mark can follow."""
+        self._clock.note_finished()
         if self._job.ended:
             self._job.note_usage()
             if not self._job.owes_usage:
@@ -182,7 +188,13 @@ class ModelPool:
             job.request, job.model, deployment, self._stream.max_event_bytes
         )
         exchange = self._open(deployment, translator.request())
-        clock = Clock(self._stream, job.channel, exchange, streamed=job.request.stream)
+        clock = Clock(
+            self._stream,
+            job.channel,
+            exchange,
+            streamed=job.request.stream,
+            tools=offers_tools(job.request.fields),
+        )
         relay = Relay(job, translator, clock, exchange)
         job.begin(deployment, translator, exchange, usage_wait_s=self._stream.usage_wait_s)
         try:
@@ -194,11 +206,11 @@ class ModelPool:
             translator.check_head(head.status, head.headers)
             if job.request.stream:
                 exchange.follow(relay.feed)
-                await exchange.end()
+                await self._end_of_stream(exchange, translator)
                 if not translator.done:  # the relay finishes a job whose answer has an end mark
                     job.finish(translator.finish())
             else:
-                job.finish(translator.whole(await exchange.read(WHOLE_BYTES)))
+                job.finish(translator.whole(await self._whole_body(exchange, clock)))
         except GatewayError as error:
             exchange.abort(error)
             job.note_failure(error)
@@ -208,10 +220,42 @@ class ModelPool:
             exchange.release()
             relay.release()
 
+    async def _end_of_stream(self, exchange: UpstreamExchange, translator: Translator) -> None:
+        """Wait for the end of a stream. Raises UpstreamError, or JobEnded.
+
+        An answer whose every choice has finished is complete, however its connection ends.
+        """
+        try:
+            await exchange.end()
+        except UpstreamError as error:
+            if not translator.finished or translator.failure is not None:
+                raise
+            error.with_traceback(None)
+
+    async def _whole_body(self, exchange: UpstreamExchange, clock: Clock) -> bytes:
+        """Read the body of a whole answer; each read starts the first-content clock again.
+
+        Slow upstreams pad it with white space meanwhile. Raises UpstreamError, or JobEnded.
+        """
+        pieces: list[bytes] = []
+        room = WHOLE_BYTES
+        while data := await exchange.pull():
+            clock.touch()
+            room -= len(data)
+            if room < 0:
+                exchange.abort(UpstreamError("The upstream's answer is too large."))
+            pieces.append(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     def _open(self, deployment: Deployment, request: UpstreamRequest) -> UpstreamExchange:
         url = deployment.base_url.rstrip("/") + request.path
         head = self._transport.request_head("POST", url, request.headers)
         return self._transport.exchange(url, head, request.body)
+
+
+def offers_tools(fields: Mapping[str, bytes]) -> bool:
+    """Return whether a request lets the model call tools, whose arguments may come in one piece."""
+    return any(bytes(fields.get(name, b"null")) not in NO_TOOLS for name in TOOL_FIELDS)
 
 
 class Engine:

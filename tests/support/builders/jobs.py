@@ -47,11 +47,13 @@ def stream_settings(
     gap_timeout_s: float = LONG,
     total_timeout_s: float = 0.0,
     usage_wait_s: float = 0.0,
+    tools_gap_timeout_s: float = 0.001,
 ) -> StreamSettings:
     """Return settings with clocks that are long where nothing else is given, in seconds."""
     return StreamSettings(
         first_content_timeout_s=first_content_timeout_s,
         gap_timeout_s=gap_timeout_s,
+        tools_gap_timeout_s=tools_gap_timeout_s,
         total_timeout_s=total_timeout_s,
         usage_wait_s=usage_wait_s,
         max_event_bytes=1 << 20,
