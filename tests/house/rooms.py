@@ -17,6 +17,7 @@ ROOMS = (
     "workers.errors",
     "workers.money",
     "workers.base_url",
+    "workers.proxy",
     "workers.type_words",
     "workers.request",
     "workers.catalog",

@@ -27,7 +27,7 @@ from workers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from workers.transport.origin import in_turn
+from workers.transport.resolver import in_turn
 from workers.transport.transport import Stats, Transport, UpstreamExchange
 
 

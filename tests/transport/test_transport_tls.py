@@ -113,7 +113,7 @@ async def test_an_expired_certificate_is_refused(
 
 
 async def test_the_default_context_verifies(transport: Transport) -> None:
-    context = await Transport()._find_tls()
+    context = await Transport()._find_tls("")
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2

@@ -8,45 +8,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import zip_longest
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from workers.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from workers.proxy import parse_proxy
+from workers.transport.dialer import Dialer, begin_protocol
 from workers.transport.upstream_connection import ConnectionEvents, UpstreamConnection
 from workers.transport.upstream_exchange import UpstreamExchange
+from workers.transport.upstream_route import DIRECT, UpstreamRoute
 
 log = logging.getLogger("roxy.transport")
 
 
 class OriginAddress(NamedTuple):
-    """Where to connect to; with `tls` under TLS, always verified."""
+    """Where to connect to, and how to get there; with `tls` under TLS, always verified."""
 
     host: str
     port: int
     tls: bool
+    route: UpstreamRoute = DIRECT
 
 
 class ConnectionSettings(NamedTuple):
-    """What all origins of a transport share; `tls` returns the context, made when first needed."""
+    """What all origins of a transport share.
+
+    `tls` returns the context for a CA file, or the usual one for ""; made when first needed.
+    """
 
     connect_timeout_s: float
     max_head_bytes: int
     idle_s: float
-    tls: Callable[[], Awaitable[ssl.SSLContext]]
-
-
-def in_turn(found: Sequence[tuple[int, object]]) -> list[str]:
-    """Return each address once, alternating between families, otherwise in the order found.
-
-    So that a host without a working IPv6 route costs one share of the time (RFC 8305, section 4).
-    """
-    families: dict[int, dict[str, None]] = {}
-    for family, address in found:
-        families.setdefault(family, {})[str(address)] = None
-    return [one for row in zip_longest(*families.values()) for one in row if one is not None]
+    tls: Callable[[str], Awaitable[ssl.SSLContext]]
+    dialer: Dialer
 
 
 class Origin:
@@ -60,6 +55,7 @@ class Origin:
         self.idle: dict[UpstreamConnection, float] = {}
         self.connecting: dict[asyncio.Task[None], UpstreamExchange] = {}
         self._settings = settings
+        self._proxy = parse_proxy(address.route.proxy) if address.route.proxy else None
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = closed
         self._emptied: asyncio.Event | None = None
@@ -67,6 +63,8 @@ class Origin:
 
     def exchange(self, head: bytes, body: bytes) -> UpstreamExchange:
         """Begin an exchange on the connection that became idle last, or on a fresh one."""
+        if self._proxy is not None and not self.address.tls:
+            head = self._absolute(head)
         exchange = UpstreamExchange(self._connect_for, head, body)
         if self._closed:
             exchange.fail(UpstreamUnavailable("The gateway is stopping."))
@@ -121,8 +119,12 @@ class Origin:
         """Open a fresh connection for `exchange` in the background."""
         task = asyncio.get_running_loop().create_task(self._connect(exchange))
         self.connecting[task] = exchange
-        task.add_done_callback(self.connecting.pop)
+        task.add_done_callback(self._forget_task)
         return task
+
+    def _forget_task(self, task: asyncio.Task[None] | None) -> None:
+        if task is not None:
+            self.connecting.pop(task, None)
 
     def _take(self) -> UpstreamConnection | None:
         while self.idle:
@@ -148,6 +150,7 @@ class Origin:
         error: UpstreamError
         try:
             await self._open(connection)
+            self._forget_task(asyncio.current_task())  # who is woken next sees it connected
             exchange.attach(connection)
             return
         except asyncio.CancelledError:
@@ -162,36 +165,46 @@ class Origin:
             log.exception("connecting to %s failed", self.address.host)
             error = UpstreamUnavailable()
         self._discard(connection)
+        self._forget_task(asyncio.current_task())
         exchange.fail(error)
 
     async def _open(self, connection: UpstreamConnection) -> None:
-        """Try the host's addresses one after another, each with an equal share of the time.
+        """Connect, then make the TLS handshake with the address that was reached first."""
+        host, port, tls, route = self.address
+        dialer = self._settings.dialer
+        async with asyncio.timeout(self._settings.connect_timeout_s):
+            context = await self._settings.tls(route.ca_file) if tls else None
+            if self._proxy is None:
+                transport = await dialer.open(host, port)
+            elif tls:
+                transport = await dialer.open_tunnel(self._proxy, host, port)
+            else:
+                transport = await dialer.open(self._proxy.host, self._proxy.port)
+            try:
+                await begin_protocol(transport, connection, context, host)
+            except BaseException as error:
+                transport.abort()
+                if not isinstance(error, ssl.SSLCertVerificationError):  # the same at each address
+                    dialer.note_broken(transport)
+                raise
 
-        The name is looked up in a step of its own: a cancelled create_connection leaves the future
-        of a failed look-up behind, which is logged as an exception that was never retrieved.
+    def _absolute(self, head: bytes) -> bytes:
+        """Return a head as a proxy needs it (RFC 9112, section 3.2.2), with its credentials.
+
+        Through a tunnel under TLS the head stays as it is, and the proxy never sees it.
         """
-        host, port, tls = self.address
-        loop = asyncio.get_running_loop()
-        limit_s = self._settings.connect_timeout_s
-        failure = OSError("the name has no address")
-        async with asyncio.timeout(limit_s):
-            context = await self._settings.tls() if tls else None
-            name = host if tls else None
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            addresses = in_turn([(family, sockaddr[0]) for family, *_, sockaddr in found])
-            for address in addresses:
-                try:
-                    async with asyncio.timeout(limit_s / len(addresses)):
-                        await loop.create_connection(
-                            lambda: connection, address, port, ssl=context, server_hostname=name
-                        )
-                except ssl.SSLError:  # an OSError, but a bad certificate is the same everywhere
-                    raise
-                except OSError as error:
-                    failure = error
-                else:
-                    return
-            raise failure
+        assert self._proxy is not None
+        method, _, rest = head.partition(b" ")
+        target, _, fields = rest.partition(b"\r\n")
+        host, port = self.address.host, self.address.port
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return b"%b http://%b%b\r\n%b%b" % (
+            method,
+            authority.encode("ascii"),
+            target,
+            self._proxy.authorization,
+            fields,
+        )
 
     def _discard(self, connection: UpstreamConnection) -> None:
         """Forget a connection that failed to open: the loop may not call `connection_lost`."""

@@ -2,7 +2,8 @@
 
 Workers use `Transport.exchange`, which pushes body bytes to a sink. Other code uses the same
 connections through `httpx.AsyncClient(transport=...)`. TLS is verified; redirects are not followed,
-proxy variables are not read and no content encoding is requested. Only this module imports httpx.
+variables of the environment are not read and no content encoding is requested. An `UpstreamRoute`
+names the proxy and the CA file of an upstream. Only this module imports httpx.
 """
 
 from __future__ import annotations
@@ -10,19 +11,31 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Iterable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import httpx
 
 from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamTimeout
+from workers.transport.dialer import Dialer
 from workers.transport.origin import ConnectionSettings, Origin, OriginAddress
+from workers.transport.resolver import LookUp, Resolver, system_look_up
 from workers.transport.upstream_connection import UpstreamHead
 from workers.transport.upstream_exchange import UpstreamExchange
+from workers.transport.upstream_route import DIRECT, UpstreamRoute
 from workers.units import KIB
 
-__all__ = ["Stats", "Transport", "UpstreamExchange", "UpstreamHead", "request_head"]
+__all__ = [
+    "DIRECT",
+    "Stats",
+    "Transport",
+    "UpstreamExchange",
+    "UpstreamHead",
+    "UpstreamRoute",
+    "request_head",
+]
 
 PORTS = {"http": 80, "https": 443}
 T = TypeVar("T")
@@ -92,6 +105,7 @@ class Transport(httpx.AsyncBaseTransport):
     """All connections of this process to upstreams. `aclose` leaves none open.
 
     Times are in seconds. `ssl_context` replaces the default one, which trusts certifi's bundle.
+    `look_up` finds the addresses of a host; `clock` measures how long results are used.
     """
 
     request_head = staticmethod(request_head)
@@ -103,16 +117,20 @@ class Transport(httpx.AsyncBaseTransport):
         max_head_bytes: int = 64 * KIB,
         idle_s: float = 60.0,
         ssl_context: ssl.SSLContext | None = None,
+        look_up: LookUp = system_look_up,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._resolver = Resolver(look_up, clock)
         self._settings = ConnectionSettings(
-            connect_timeout_s, max_head_bytes, idle_s, self._find_tls
+            connect_timeout_s, max_head_bytes, idle_s, self._find_tls, Dialer(self._resolver, clock)
         )
-        self._tls = ssl_context
+        self._tls: dict[str, ssl.SSLContext] = {}
         self._tls_lock = asyncio.Lock()
         if ssl_context is not None:
             ssl_context.set_alpn_protocols(["http/1.1"])
+            self._tls[""] = ssl_context
         self._origins: dict[OriginAddress, Origin] = {}
-        self._by_url: dict[str, Origin] = {}
+        self._by_url: dict[tuple[str, UpstreamRoute], Origin] = {}
         self._closed = False
 
     @property
@@ -125,13 +143,15 @@ class Transport(httpx.AsyncBaseTransport):
             connecting=sum(len(origin.connecting) for origin in origins),
         )
 
-    def exchange(self, url_base: str, head: bytes, body: bytes = b"") -> UpstreamExchange:
+    def exchange(
+        self, url_base: str, head: bytes, body: bytes = b"", route: UpstreamRoute = DIRECT
+    ) -> UpstreamExchange:
         """Begin an exchange with the origin of `url_base`; it connects in the background.
 
         `head` comes from `request_head`; Content-Length is added here. The caller must `release`
         or `abort` the exchange. Raises ValueError when `url_base` is not an http(s) URL.
         """
-        origin = self._by_url.get(url_base) or self._find_origin(url_base)
+        origin = self._by_url.get((url_base, route)) or self._find_origin(url_base, route)
         if body or not head.startswith((b"GET ", b"HEAD ")):
             return origin.exchange(b"%bcontent-length: %d\r\n\r\n" % (head, len(body)), body)
         return origin.exchange(head + b"\r\n", body)
@@ -155,31 +175,45 @@ class Transport(httpx.AsyncBaseTransport):
         self._closed = True
         for origin in tuple(self._origins.values()):
             await origin.aclose()
+        self._resolver.close()
         await asyncio.sleep(0)  # the loop closes the socket of a cut TLS handshake one turn later
 
-    def _find_origin(self, url: str) -> Origin:
+    def _find_origin(self, url: str, route: UpstreamRoute) -> Origin:
         parsed = _parse(url)
         tls = parsed.scheme == "https"
         address = OriginAddress(
-            parsed.raw_host.decode("ascii"), parsed.port or PORTS[parsed.scheme], tls
+            parsed.raw_host.decode("ascii"), parsed.port or PORTS[parsed.scheme], tls, route
         )
         origin = self._origins.get(address)
         if origin is None:
             origin = self._origins[address] = Origin(address, self._settings, closed=self._closed)
         if len(self._by_url) >= KNOWN_URLS:
             self._by_url.clear()
-        self._by_url[url] = origin
+        self._by_url[url, route] = origin
         return origin
 
-    async def _find_tls(self) -> ssl.SSLContext:
-        """Return the TLS context. Loading the certificates takes 40 ms, once, in a thread."""
-        if self._tls is None:
+    async def _find_tls(self, ca_file: str) -> ssl.SSLContext:
+        """Return the TLS context for a CA file, or the usual one for "".
+
+        Loading the usual certificates takes 40 ms, once, in a thread. Raises OSError when a CA file
+        cannot be read.
+        """
+        context = self._tls.get(ca_file)
+        if context is None:
             async with self._tls_lock:
-                if self._tls is None:
-                    context = await asyncio.to_thread(httpx.create_ssl_context, trust_env=False)
-                    context.set_alpn_protocols(["http/1.1"])
-                    self._tls = context
-        return self._tls
+                context = self._tls.get(ca_file)
+                if context is None:
+                    context = self._tls[ca_file] = await asyncio.to_thread(_make_tls, ca_file)
+        return context
+
+
+def _make_tls(ca_file: str) -> ssl.SSLContext:
+    if ca_file:
+        context = ssl.create_default_context(cafile=ca_file)
+    else:
+        context = httpx.create_ssl_context(trust_env=False)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 class _Answer(httpx.AsyncByteStream):

@@ -89,12 +89,23 @@ class Peer:
 
 
 class RawUpstream:
-    """A server on an unused loopback port that runs `script` for every connection."""
+    """A server on an unused loopback port that runs `script` for every connection.
 
-    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
+    `host` and `port` are given to listen on another loopback address, on the port of another one.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self.peers: list[Peer] = []
         self.url = ""
-        self.port = 0
+        self.host = host
+        self.port = port
         self._script = script
         self._tls = tls
         self._scripts: set[asyncio.Task[None]] = set()
@@ -113,10 +124,10 @@ class RawUpstream:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
-            self._accept, "127.0.0.1", 0, ssl=self._tls, limit=READ_AHEAD, backlog=1024
+            self._accept, self.host, self.port, ssl=self._tls, limit=READ_AHEAD, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
-        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        self.url = f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -179,15 +190,16 @@ def once(*pieces: bytes, then: str = "close") -> Script:
 
 
 @contextmanager
-def deaf_upstream() -> Iterator[str]:
+def deaf_upstream(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Return the URL of a socket that listens with a full backlog: connecting to it hangs."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
         listener.listen(0)
         for filler in (first, second):
             filler.settimeout(0)
             filler.connect_ex(listener.getsockname())
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://{host}:{listener.getsockname()[1]}"
 
 
 def answer(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> bytes:
