@@ -1,12 +1,13 @@
 """Decide what a request is charged, from what it reserved and how it ended.
 
 Reported usage is charged as reported. What an upstream did not report is estimated: tokens from a
-quarter of the bytes; money from the same, but for a key with a budget at most what was reserved and
-at most one token a byte, so that a client cannot pass its budget by leaving before the report.
+quarter of the bytes; money from the same, but for a key with a budget from one token a byte, within
+what was reserved, so that a client cannot pass its budget by leaving before the report.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from workers.request.token_usage import Usage
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from server.accounting.admission import Lease
     from workers.run.job import Outcome
 
+UNSEEN_TOKENS_PER_S = 200
+"""How fast a model is taken to think, or to write an answer that comes in one piece, by the second:
+faster than most. It counts only where a client leaves before it has seen any text."""
 BYTES_PER_TOKEN = 4
 """OpenAI's rule of thumb for English text, for answers whose usage the upstream did not report."""
 
@@ -58,7 +62,11 @@ def charge_for(lease: Lease, outcome: Outcome) -> Charge:
     prompts = lost + (answered and outcome.prompt_sent and reported is None)
     text_bytes = outcome.output_bytes if answered and reported is None else 0
     usage = _with(reported, prompts * lease.prompt_estimate, -(-text_bytes // BYTES_PER_TOKEN))
-    cost_microusd = _estimated_microusd(lease, reported, usage, prompts, text_bytes)
+    unseen = 0
+    if answered and reported is None and not outcome.output_bytes:
+        unseen = math.ceil((outcome.duration_s - outcome.queued_s) * UNSEEN_TOKENS_PER_S)
+    most_tokens = max(text_bytes, unseen)
+    cost_microusd = _estimated_microusd(lease, reported, usage, prompts, most_tokens)
     return Charge(usage, cost_microusd, estimated=True)
 
 
@@ -76,7 +84,7 @@ def _with(reported: Usage | None, prompt_tokens: int, completion_tokens: int) ->
 
 
 def _estimated_microusd(
-    lease: Lease, reported: Usage | None, usage: Usage, prompts: int, text_bytes: int
+    lease: Lease, reported: Usage | None, usage: Usage, prompts: int, most_tokens: int
 ) -> int | None:
     """Return the cost of a charge that is an estimate, in part at least."""
     prices, taken = lease.model.prices, lease.taken
@@ -87,7 +95,7 @@ def _estimated_microusd(
     known = prices.cost_microusd(reported) if reported is not None else 0
     bound = min(lease.prompt_bound, lease.model.context_window)
     most = known + prompts * prices.worst_case_microusd(bound, 0)
-    most += prices.worst_case_microusd(bound, text_bytes) - prices.worst_case_microusd(bound, 0)
+    most += prices.worst_case_microusd(bound, most_tokens) - prices.worst_case_microusd(bound, 0)
     return max(known, min(most, taken.cost_microusd))
 
 

@@ -89,6 +89,19 @@ def test_of_a_budget_an_estimate_takes_one_token_a_byte_but_no_more_than_was_res
     assert 0 < unbound.cost_microusd < most
 
 
+def test_what_a_model_did_before_its_client_saw_text_is_estimated_by_the_time_it_took() -> None:
+    assert MODEL.prices is not None
+    prompt = MODEL.prices.worst_case_microusd(BOUND, 0)
+    left = Outcome("cancelled", prompt_sent=True, duration_s=12.0, queued_s=2.0)
+    charge = charge_for(lease(PLENTY), left)
+    assert charge.cost_microusd == pytest.approx(prompt + 10 * 200 * 2.2, abs=1)
+    seen = msgspec.structs.replace(left, output_bytes=8)
+    assert charge_for(lease(PLENTY), seen).cost_microusd == pytest.approx(prompt + 8 * 2.2, abs=1)
+    assert charge_for(lease(prompt + 50), left).cost_microusd == prompt + 50
+    reported = msgspec.structs.replace(left, usage=Usage(10, 0))
+    assert charge_for(lease(PLENTY), reported).cost_microusd == 6
+
+
 def test_every_prompt_that_timed_out_is_charged() -> None:
     twice = Outcome("failed", prompt_sent=True, timed_out_prompts=2)
     once = Outcome("failed", prompt_sent=True, timed_out_prompts=1)
