@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support.fakes.answers import Pause
 from support.fakes.billing import Bill, dense
 from support.fakes.upstream import FakeUpstream
 from support.front_door import Door, front_door
@@ -131,6 +132,43 @@ async def test_without_a_report_the_charge_is_no_less_than_the_bill_of_the_promp
         await ask_at_once(door, key["key"], **BODIES[name])
         assert 0 < bill.total_microusd <= BUDGET
         assert await spent(door, key["key"]) >= bill.total_microusd
+
+
+async def leave_at(door: Door, key: str, mark: str) -> bool:
+    """Read a stream until it contains `mark`, then hang up; return whether it was admitted."""
+    async with door.stream(key=key, max_tokens=400) as response:
+        text = ""
+        async for piece in response.aiter_text():
+            text += piece
+            if mark in text:
+                break
+        return response.status_code == 200
+
+
+async def test_clients_that_leave_at_the_finish_reason_pay_what_the_upstream_bills(
+    tmp_path: Path,
+) -> None:
+    left = asyncio.Event()
+    bill = Bill(usage_after=Pause(left))
+    settings = "[stream]\nusage_wait_s = 60"
+    async with billed(tmp_path, bill, {"budget_microusd": BUDGET}, settings=settings) as opened:
+        door, key = opened
+        reads = [leave_at(door, key["key"], '"finish_reason":"stop"') for _ in range(MANY)]
+        admitted = sum(await asyncio.gather(*reads))
+        left.set()
+        assert admitted == len(bill.requests)
+        await door.usage_rows(admitted)
+        assert 0 < bill.total_microusd <= BUDGET
+        assert await spent(door, key["key"]) == bill.total_microusd
+
+
+async def test_clients_that_leave_at_the_first_text_cannot_pass_the_budget(tmp_path: Path) -> None:
+    bill = Bill(usage_after=Pause(asyncio.Event()), completion_microusd=0.0)
+    async with billed(tmp_path, bill, {"budget_microusd": BUDGET}) as (door, key):
+        for _ in range(3):  # what the first have reserved comes back, and must have been charged
+            reads = [leave_at(door, key["key"], '"content":"x"') for _ in range(MANY)]
+            await asyncio.gather(*reads)
+        assert 0 < bill.total_microusd <= BUDGET
 
 
 async def test_a_token_limit_admits_no_more_than_it_says(tmp_path: Path) -> None:

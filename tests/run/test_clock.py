@@ -61,11 +61,12 @@ def keep_touching(clock: Clock, tap: Tap, times: int) -> asyncio.Future[tuple[bo
     over: asyncio.Future[tuple[bool, float]] = asyncio.get_running_loop().create_future()
 
     def touch(left: int) -> None:
+        touched_at = now()
         clock.touch()
         if left and not tap.aborted.is_set():
             asyncio.get_running_loop().call_later(0.005, touch, left - 1)
         else:
-            over.set_result((tap.aborted.is_set(), now()))
+            over.set_result((tap.aborted.is_set(), touched_at))
 
     touch(times)
     return over
