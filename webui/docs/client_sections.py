@@ -99,14 +99,19 @@ LIMITS = Section(
     than a minute, `X-Should-Retry: false` stops the official clients from retrying too
     early.
 
-    When a request is accepted, tokens are reserved: an estimate of the prompt plus `max_tokens`, if
-    set. When it ends, the reservation is replaced by the actual usage. A request that is refused,
-    or that fails before any of its answer was sent, uses nothing.
+    When a request is accepted, its prompt and the longest answer are reserved: `n` times your
+    `max_tokens`, or else the model's maximum, or else half of what the limit still allows. The
+    upstream gets the same number as its cap, so an answer without `max_tokens` may end with the
+    `finish_reason` `length` when the limit is low. When the request ends, the reservation is
+    replaced by the actual usage. A request that failed before any of its answer was sent gets its
+    tokens and money back; it stays counted as a request once it reached an upstream. A prompt on
+    which an upstream worked until a time limit is charged.
 
     A budget reserves the highest possible cost, so a lower `max_tokens` leaves more for other
     requests. While running requests reserve the rest of the budget, 429 asks you to retry after one
     second. A 429 with the code `insufficient_quota` means that the budget is used up or smaller
-    than the request may cost: do not retry.
+    than the request may cost: do not retry. What an upstream does not report is estimated, for a
+    budget at one token a byte.
 
     `GET /api/v1/key` returns all of these values at any time.
     """,
