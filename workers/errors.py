@@ -21,6 +21,7 @@
     ├─ NoDeployment            503 no_upstream_configured   lists the missing variables
     └─ UpstreamError           502 upstream_error
        ├─ UpstreamUnavailable  502 upstream_unavailable     refused, reset, 5xx, bad secret
+       │  └─ UpstreamOverloaded 503 upstream_overloaded     its 503 and 529, with their wait
        ├─ UpstreamDisconnected 502 upstream_disconnected    the answer is incomplete
        ├─ UpstreamRejected     4xx (the upstream's code)    the upstream's own message
        ├─ UpstreamRateLimited  429 rate_limit_exceeded
@@ -34,9 +35,13 @@ renders all of them. `message` says what the caller can do next.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 import msgspec
+
+OwnFault: TypeAlias = Literal["", "credentials", "credit", "model"]
+"""What of a deployment's own configuration an upstream refuses: its secret, its account's credit or
+its model id; "": none of them."""
 
 LONG_WAIT_S = 60.0
 """Longer waits carry `x-should-retry: false`.
@@ -65,14 +70,16 @@ class GatewayError(Exception):
     """An error answer. `message` goes to the caller: it holds no secrets, hosts or prompts.
 
     `retry_after_s` is the estimated wait in seconds. `should_retry` sets `x-should-retry` for SDKs
-    (None: no header, the SDK decides). `retryable` is true if routing may try another deployment
-    before the first frame was sent.
+    (None: no header, the SDK decides); it is False for errors that are `permanent`, which the same
+    request would meet again. `retryable` is true if routing may try another deployment before the
+    first frame was sent.
     """
 
     status: int = 500
     type: str = "server_error"
     code: str | None = None
     retryable: bool = False
+    permanent: ClassVar[bool] = False
     summary: ClassVar[str] = (
         "Internal error. Try again; if it persists, send the request id to the owner."
     )
@@ -92,7 +99,7 @@ class GatewayError(Exception):
         if code is not None:
             self.code = code
         self.retry_after_s = retry_after_s
-        self.should_retry = should_retry
+        self.should_retry = False if should_retry is None and self.permanent else should_retry
 
     def body(self) -> Error:
         """Return the error in OpenAI's shape."""
@@ -136,6 +143,7 @@ class InvalidRequest(GatewayError):
     """The request is not valid; `param` is the path of the field, such as `messages[0].role`."""
 
     status, type, code = 400, "invalid_request_error", None
+    permanent = True
     summary = "The request is not valid. Correct it and send it again."
 
 
@@ -143,6 +151,7 @@ class InvalidKey(GatewayError):
     """The key is missing, unknown, expired or revoked; the answer does not say which."""
 
     status, type, code = 401, "invalid_request_error", "invalid_api_key"
+    permanent = True
     summary = (
         "Missing or incorrect API key. Send a valid key as 'Authorization: Bearer KEY' or"
         " 'x-api-key: KEY'."
@@ -153,6 +162,7 @@ class Forbidden(GatewayError):
     """The key is valid but lacks the permission."""
 
     status, type, code = 403, "permission_error", "permission_denied"
+    permanent = True
     summary = (
         "This key does not have permission for this request. Use another key or ask the owner."
     )
@@ -162,6 +172,7 @@ class NotFound(GatewayError):
     """No such route, key or job."""
 
     status, type, code = 404, "invalid_request_error", "not_found"
+    permanent = True
     summary = "Not found. GET /api/v1/openapi.json lists every route."
 
 
@@ -176,6 +187,7 @@ class MethodNotAllowed(GatewayError):
     """The route exists but does not support the method."""
 
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
+    permanent = True
     summary = "This path does not support the method. The Allow header lists those it supports."
 
     def __init__(self, allow: tuple[str, ...]) -> None:
@@ -205,6 +217,7 @@ class AnswerGone(GatewayError):
     """The requested events were dropped because the answer exceeded the size kept."""
 
     status, type, code = 410, "invalid_request_error", "answer_gone"
+    permanent = True
     summary = "These events are no longer kept. Read from a later event or send the request again."
 
 
@@ -212,6 +225,7 @@ class PayloadTooLarge(GatewayError):
     """The body exceeds the limit, or a file from the web app exceeds 10 MB."""
 
     status, type, code = 413, "invalid_request_error", "request_too_large"
+    permanent = True
     summary = "The request body is too large. Shorten the conversation or send smaller files."
 
 
@@ -219,6 +233,7 @@ class HeadTooLarge(GatewayError):
     """The request line and headers exceed the limit."""
 
     status, type, code = 431, "invalid_request_error", "headers_too_large"
+    permanent = True
     summary = "The request line and headers are too large. Shorten the URL or send fewer headers."
 
 
@@ -226,6 +241,7 @@ class Stopped(GatewayError):
     """The request was stopped on purpose, or a kept answer lost its last reader."""
 
     status, type, code = 499, "request_stopped", "stopped"
+    permanent = True
     summary = "The request was stopped."
 
 
@@ -247,6 +263,8 @@ class RateLimited(GatewayError):
         retry_after_s: float | None,
         should_retry: bool | None = None,
     ) -> None:
+        if retry_after_s is None and should_retry is None:
+            should_retry = False  # the request can never fit
         super().__init__(message, retry_after_s=retry_after_s, should_retry=should_retry)
         if limit in ("requests", "tokens"):
             self.type = limit
@@ -257,12 +275,13 @@ class BudgetExceeded(GatewayError):
     """The key's budget cannot cover the request; waiting a moment does not help."""
 
     status, type, code = 429, "insufficient_quota", "insufficient_quota"
+    permanent = True
     summary = (
         "The budget of this key is used up or smaller than the request may cost. Do not retry."
     )
 
     def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
-        super().__init__(message, retry_after_s=retry_after_s, should_retry=False)
+        super().__init__(message, retry_after_s=retry_after_s)
 
 
 class Overloaded(GatewayError):
@@ -293,18 +312,24 @@ class NoDeployment(GatewayError):
     """The model is in the catalog but has no deployment with a secret."""
 
     status, type, code = 503, "service_unavailable_error", "no_upstream_configured"
+    permanent = True
     summary = "No upstream is configured for this model. Choose another model or ask the owner."
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message, should_retry=False)
 
 
 class UpstreamError(GatewayError):
-    """The upstream failed. Its host, secret and error page are never sent to the client."""
+    """The upstream failed. Its host, secret and error page are never sent to the client.
+
+    `own_fault` names a fault of the deployment's configuration, which each of its requests would
+    meet: such an error is final for clients, and routing may put the deployment aside.
+    `refused_member` is the member of the request, added by the gateway, that the upstream does not
+    know.
+    """
 
     status, type = 502, "upstream_error"
     code: str | None = "upstream_error"
     retryable = True
+    own_fault: OwnFault = ""
+    refused_member: str = ""
     summary = "The upstream sent an invalid answer. Try again or choose another model."
 
 
@@ -313,6 +338,26 @@ class UpstreamUnavailable(UpstreamError):
 
     code = "upstream_unavailable"
     summary = "The upstream of this model is unavailable. Try again later or choose another model."
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        own_fault: OwnFault = "",
+        retry_after_s: float | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        if own_fault and should_retry is None:
+            should_retry = False
+        super().__init__(message, retry_after_s=retry_after_s, should_retry=should_retry)
+        self.own_fault = own_fault
+
+
+class UpstreamOverloaded(UpstreamUnavailable):
+    """The upstream has no capacity now (its status 503 or 529); its wait is passed on."""
+
+    status, type, code = 503, "service_unavailable_error", "upstream_overloaded"
+    summary = "The upstream of this model is overloaded. Try again later or choose another model."
 
 
 class UpstreamDisconnected(UpstreamError):
@@ -323,11 +368,15 @@ class UpstreamDisconnected(UpstreamError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The upstream's own 4xx about the request; other upstreams would reject it too."""
+    """The upstream's own 4xx about the request; other upstreams would reject it too.
+
+    With `retryable` another deployment may accept it: what is missing is a feature of this one.
+    """
 
     type = "invalid_request_error"
     code: str | None = None
     retryable = False
+    permanent = True
     summary = "The upstream rejected the request. Correct it or choose another model."
 
     def __init__(
@@ -337,10 +386,12 @@ class UpstreamRejected(UpstreamError):
         status: int = 400,
         code: str | None = None,
         param: str | None = None,
+        retryable: bool = False,
     ) -> None:
         super().__init__(message, param=param)
         self.status = status
         self.code = code
+        self.retryable = retryable
 
     @property
     def own_code(self) -> str:

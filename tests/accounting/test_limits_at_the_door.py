@@ -94,7 +94,7 @@ async def test_a_request_that_delivered_nothing_is_free_though_the_upstream_had_
     made = await door.mint_key(limits=limits)
     upstream.plan(streaming([begun + failing]))
     refused = await door.chat(key=made["key"], stream=True)
-    assert refused.status_code == 502
+    assert refused.status_code == 503
     told = await door.get("/api/v1/key", made["key"])
     assert told.headers["x-ratelimit-remaining-requests"] == "4"
     assert told.headers["x-ratelimit-remaining-tokens"] == "5000"

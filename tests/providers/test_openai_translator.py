@@ -26,6 +26,7 @@ from support.fakes.openai_wire import (
 from workers.errors import (
     UpstreamDisconnected,
     UpstreamError,
+    UpstreamOverloaded,
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamUnavailable,
@@ -378,7 +379,7 @@ def test_what_comes_after_the_end_is_ignored() -> None:
         (event({"error": "exploded"}), UpstreamError),
         (event({"object": "error", "message": "No.", "code": 400}), UpstreamRejected),
         (event({"detail": "exploded"}), UpstreamError),
-        (event([{"error": {"code": 503, "message": "x"}}]), UpstreamUnavailable),
+        (event([{"error": {"code": 503, "message": "x"}}]), UpstreamOverloaded),
         (b"event: error\n" + event({"error": {"message": "x", "code": 500}}), UpstreamUnavailable),
         (chunk({"content": ""}, "error", error={"code": 502, "message": "x"}), UpstreamUnavailable),
         (chunk({"content": ""}, "error"), UpstreamError),

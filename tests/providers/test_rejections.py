@@ -12,20 +12,21 @@ import pytest
 from workers.catalog.catalog import Deployment
 from workers.errors import (
     UpstreamError,
+    UpstreamOverloaded,
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from workers.providers.problem import find_problem
 from workers.providers.rejections import (
     CREDENTIALS_REJECTED,
     MODEL_UNKNOWN,
     NO_CREDIT,
     error_by_status,
     error_in_band,
-    find_problem,
-    retry_after_s,
 )
+from workers.providers.stated_wait import retry_after_s
 
 SECRET = "sk-live-0123456789"
 DEPLOYMENT = Deployment(
@@ -105,7 +106,7 @@ def test_an_error_page_is_never_quoted(page: bytes) -> None:
         error = rejection(status, page)
         assert error.message in (
             UpstreamRejected.summary, CREDENTIALS_REJECTED, MODEL_UNKNOWN,
-            UpstreamRateLimited.summary, UpstreamUnavailable.summary,
+            UpstreamRateLimited.summary, UpstreamUnavailable.summary, UpstreamOverloaded.summary,
         )  # fmt: skip
     assert isinstance(rejection(400, page), UpstreamRejected)
 
@@ -128,8 +129,8 @@ def test_an_error_page_is_never_quoted(page: bytes) -> None:
         (429, err("Org org-1 is limited"), UpstreamRateLimited, None),
         (500, err("Traceback"), UpstreamUnavailable, None),
         (502, HTML, UpstreamUnavailable, None),
-        (503, HTML, UpstreamUnavailable, None),
-        (529, err(type="overloaded_error"), UpstreamUnavailable, None),
+        (503, HTML, UpstreamOverloaded, None),
+        (529, err(type="overloaded_error"), UpstreamOverloaded, None),
         (405, b"", UpstreamError, None),
         (418, b"", UpstreamError, None),
         (204, b"", UpstreamError, None),
@@ -160,7 +161,7 @@ def test_a_time_out_is_told_by_its_code() -> None:
         ("See https://api.up.example:8443/v1/help", "See [upstream]/help"),
         ("POST api.up.example:8443 failed", "POST [upstream] failed"),
         ("at API.Up.Example.", "at [upstream]."),
-        ("xapi.up.example stays", "xapi.up.example stays"),
+        ("xapi.up.example too", "[host] too"),
         ("x" * 5000, "x" * 999 + "…"),
     ],
 )
@@ -220,7 +221,7 @@ def test_the_wait_is_handed_on(status: int) -> None:
         (err("x", type="authentication_error"), UpstreamUnavailable, CREDENTIALS_REJECTED),
         (err("x", code=402), UpstreamUnavailable, NO_CREDIT),
         (err("x", type="insufficient_quota"), UpstreamUnavailable, NO_CREDIT),
-        (err("x", type="overloaded_error"), UpstreamUnavailable, None),
+        (err("x", type="overloaded_error"), UpstreamOverloaded, None),
         (err("x", code="server_error"), UpstreamUnavailable, None),
         (err("x", code=502, metadata={}), UpstreamUnavailable, None),
         (err("x", code=504, status="DEADLINE_EXCEEDED"), UpstreamTimeout, TIMED_OUT),

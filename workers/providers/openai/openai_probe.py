@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from workers.catalog.catalog import Deployment
 from workers.providers.probe import Probe, ProbeResult
-from workers.providers.rejections import find_problem, secret_rejected
+from workers.providers.problem import find_problem
+from workers.providers.rejections import secret_rejected
 
 
 def openai_probe(deployment: Deployment) -> Probe:

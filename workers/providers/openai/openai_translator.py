@@ -36,7 +36,8 @@ from workers.providers.openai.chunks import (
     text_bytes,
 )
 from workers.providers.openai.request_body import request_body
-from workers.providers.rejections import error_by_status, error_in_band, find_problem
+from workers.providers.problem import find_problem
+from workers.providers.rejections import error_by_status, error_in_band
 from workers.providers.translator import UpstreamRequest
 from workers.request.chat_request import ChatRequest
 from workers.request.token_usage import Usage, parse_usage
