@@ -427,6 +427,15 @@ class UpstreamTimeout(UpstreamError):
         "total": "upstream_total_timeout",
         "upstream": "upstream_timeout",
     }
+    CAUSES: ClassVar[dict[str | None, str]] = {
+        "upstream_connect_timeout": "Connecting to the upstream took too long. Try again later.",
+        "upstream_timeout": "The upstream sent no content in time, or reported a timeout of its own."
+        " Try again or choose another model.",
+        "upstream_gap_timeout": "The upstream sent nothing for too long in the middle of an answer."
+        " The answer is incomplete; try again.",
+        "upstream_total_timeout": "The whole answer took too long. Ask for a shorter one.",
+    }
+    """What each code means, for the documentation."""
 
     def __init__(
         self, clock: str, after_s: float = 0.0, *, retry_after_s: float | None = None

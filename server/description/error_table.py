@@ -11,12 +11,16 @@ from workers.errors import GatewayError, UpstreamRejected, UpstreamTimeout
 
 
 class ErrorRow(Struct, frozen=True):
-    """One code and its cause, in words for the caller. `code` is None for an error without one."""
+    """One code and its cause, in words for the caller. `code` is None for an error without one.
+
+    `permanent`: the same request would meet the error again, so it carries `x-should-retry: false`.
+    """
 
     status: int
     type: str
     code: str | None
     cause: str
+    permanent: bool
 
 
 FURTHER = {
@@ -51,12 +55,12 @@ def tree(kind: type[GatewayError]) -> Iterator[type[GatewayError]]:
 def _rows(kind: type[GatewayError]) -> Iterator[ErrorRow]:
     if issubclass(kind, UpstreamRejected):
         return  # its status and code are those of the upstream
-    codes = kind.CODES.values() if issubclass(kind, UpstreamTimeout) else (kind.code,)
-    for code in dict.fromkeys(codes):
-        yield ErrorRow(kind.status, kind.type, code, kind.summary)
-    for code, (raised, why) in FURTHER.items():
-        if raised is kind:
-            yield ErrorRow(kind.status, kind.type, code, why)
+    causes: dict[str | None, str] = {kind.code: kind.summary}
+    if issubclass(kind, UpstreamTimeout):
+        causes = dict(kind.CAUSES)
+    causes |= {code: why for code, (raised, why) in FURTHER.items() if raised is kind}
+    for code, cause in causes.items():
+        yield ErrorRow(kind.status, kind.type, code, cause, kind.permanent)
 
 
 def _order(row: ErrorRow) -> tuple[int, str, str]:

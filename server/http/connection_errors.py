@@ -14,7 +14,8 @@ def error_answer(error: GatewayError) -> bytes:
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
         "X-Request-Id": new_request_id(),
-    } | NO_STORE
+    }
+    headers |= NO_STORE | error.headers()
     return answer_head(error.status, headers, close=True) + b"\r\n" + body
 
 

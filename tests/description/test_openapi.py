@@ -53,6 +53,26 @@ def test_every_error_code_is_listed_with_its_cause() -> None:
     assert all(row.cause and 400 <= row.status < 600 for row in rows)
 
 
+def test_every_cause_is_of_one_code() -> None:
+    causes = [row.cause for row in error_rows()]
+    assert len(set(causes)) == len(causes)
+
+
+PASSING = {
+    "request_timeout", "conflict", "rate_limit_exceeded", None, "upstream_error",
+    "upstream_unavailable", "upstream_disconnected", "upstream_overloaded", "server_is_overloaded",
+    "server_is_draining", "store_unavailable", "upstream_connect_timeout", "upstream_timeout",
+    "upstream_gap_timeout", "upstream_total_timeout",
+}  # fmt: skip
+"""Codes of errors that a later try of the same request may not meet. None: a bug (500)."""
+
+
+def test_every_other_code_says_that_a_retry_is_of_no_use() -> None:
+    rows = error_rows()
+    assert {row.code for row in rows if not row.permanent} == PASSING
+    assert all(row.permanent for row in rows if row.status in (400, 401, 403, 404, 405, 410))
+
+
 async def test_answers_about_keys_are_as_described(door: Door) -> None:
     told = await described(door)
     full = {

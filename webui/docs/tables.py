@@ -186,12 +186,18 @@ def _bounds(schema: Schema) -> str:
 
 @cache
 def errors() -> Table:
-    """Return every error code with its cause."""
+    """Return every error code with its cause, and whether a later try can help."""
     rows = [
-        (str(row.status), f"`{row.type}`", f"`{row.code}`" if row.code else "null", row.cause)
+        (
+            str(row.status),
+            f"`{row.type}`",
+            f"`{row.code}`" if row.code else "null",
+            "no" if row.permanent else "yes",
+            row.cause,
+        )
         for row in error_rows()
     ]
-    return Table("Error codes", ("Status", "type", "code", "Cause"), rows)
+    return Table("Error codes", ("Status", "type", "code", "Retry", "Cause"), rows)
 
 
 @cache

@@ -1,0 +1,42 @@
+"""Official SDKs retry some errors by themselves; `x-should-retry: false` keeps them from it."""
+
+from __future__ import annotations
+
+import pytest
+from support.fakes.upstream import FakeUpstream
+from support.front_door import Door, bearer
+
+CHAT = b"POST /api/v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+PERMANENT = {
+    "no key": (CHAT + b"Content-Length: 2\r\n\r\n{}", 401),
+    "wrong key": (CHAT + b"Authorization: Bearer x\r\nContent-Length: 2\r\n\r\n{}", 401),
+    "no method": (b"PUT /api/v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405),
+    "no path": (b"GET /api/v1/nope HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
+    "not HTTP": (b"\x16\x03\x01 what\r\n\r\n", 400),
+    "large head": (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431),
+}
+
+
+@pytest.mark.parametrize("name", PERMANENT)
+async def test_an_error_that_a_retry_meets_again_says_so(door: Door, name: str) -> None:
+    request, status = PERMANENT[name]
+    head = (await door.raw(request)).partition(b"\r\n\r\n")[0].lower()
+    assert head.startswith(b"http/1.1 %d " % status)
+    assert b"\r\nx-should-retry: false" in head
+
+
+async def test_a_bad_request_an_unknown_model_and_a_forbidden_route_say_so(door: Door) -> None:
+    secret = await door.mint()
+    for answer in (
+        await door.chat(temperature="hot"),
+        await door.chat(model="no/such"),
+        await door.client.get("/api/v1/keys", headers=bearer(secret)),
+    ):
+        assert answer.status_code in (400, 403, 404)
+        assert answer.headers["x-should-retry"] == "false"
+
+
+async def test_an_answer_carries_no_such_advice(upstream: FakeUpstream, door: Door) -> None:
+    answer = await door.chat()
+    assert answer.status_code == 200
+    assert "x-should-retry" not in answer.headers
