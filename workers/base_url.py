@@ -13,6 +13,14 @@ SAFE_IN_A_SHELL = re.compile(r"https?://[A-Za-z0-9._~:/@+\[\]-]+", re.ASCII)
 
 def checked_base_url(url: str) -> str:
     """Return the URL without a trailing slash; raise ValueError unless it is plain http(s)."""
+    checked = checked_upstream_url(url)
+    if "?" in url:
+        raise ValueError("the URL must not have a query")
+    return checked
+
+
+def checked_upstream_url(url: str) -> str:
+    """Return the same for an upstream, whose URL may have a query: `?api-version=2024-10-21`."""
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("the URL must be plain ASCII without spaces")
     try:
@@ -24,9 +32,18 @@ def checked_base_url(url: str) -> str:
         raise ValueError("the URL must begin with http:// or https:// and name a host")
     if "@" in parts.netloc:
         raise ValueError("the URL must not hold credentials; name their variable in secret_env")
-    if "?" in url or "#" in url:
-        raise ValueError("the URL must not have a query or a fragment")
-    return url.rstrip("/")
+    if "#" in url:
+        raise ValueError("the URL must not have a fragment")
+    path, mark, query = url.partition("?")
+    return path.rstrip("/") + (mark + query if query else "")
+
+
+def joined_url(base_url: str, path: str) -> str:
+    """Return the URL of a path below a checked base URL: the path comes before the query."""
+    if "?" not in base_url:
+        return base_url + path
+    base, _, query = base_url.partition("?")
+    return f"{base}{path}?{query}"
 
 
 def is_safe_in_a_shell(url: str) -> bool:

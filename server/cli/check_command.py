@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
 
 from server.config.loading import Config
+from workers.base_url import joined_url
 from workers.catalog.catalog import Catalog, Deployment
 from workers.catalog.catalog_file import load_catalog
+from workers.catalog.deployment_access import ENVIRONMENT
+from workers.catalog.quirks import NO_QUIRKS, Quirks
 from workers.errors import GatewayError
 from workers.providers.formats import PROBES, TRANSLATORS
 from workers.providers.probe import ProbeResult
 from workers.transport.transport import Transport, UpstreamExchange
+from workers.upstream_route import UpstreamRoute
 
 REACH_S = 5.0
 """How long an upstream may take to answer its probe."""
 REJECTION_BYTES = 64 * 1024
 """How much of a rejection is read."""
+
+
+Upstream: TypeAlias = tuple[str, str, str, tuple[tuple[str, str], ...], UpstreamRoute]
 
 
 class Reached(NamedTuple):
@@ -46,6 +54,8 @@ async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> i
         for deployment in model.deployments:
             state = _state(deployment, found.get(_upstream(deployment), NOT_PROBED))
             print(f"    {deployment.id:<44} {state}")
+            for line in _differences(deployment):
+                print(f"        {line}")
     works = {one.id for one in live if found.get(_upstream(one), NOT_PROBED).works}
     print("\n" + _summary(catalog, works))
     if config.demo:
@@ -57,8 +67,37 @@ def _state(deployment: Deployment, reached: Reached) -> str:
     if not deployment.supported:
         return f"not available: this version has no translator for {deployment.provider}"
     if not deployment.has_secret:
-        return f"off: set {deployment.secret_env}"
+        return f"off: set {' and '.join(deployment.missing_variables)}"
     return reached.text
+
+
+def _differences(deployment: Deployment) -> list[str]:
+    """Describe the quirks that differ from the default; values that may be secret are left out."""
+    lines = []
+    for name in Quirks.__struct_fields__:
+        value = getattr(deployment.quirks, name)
+        if value == getattr(NO_QUIRKS, name):
+            continue
+        if name == "proxy":
+            value = _without_credentials(value)
+        elif isinstance(value, dict | tuple):  # of headers and added members only the names
+            value = ", ".join(value)
+        elif isinstance(value, bool):
+            value = str(value).lower()  # as in TOML
+        lines.append(f"{name}: {value}")
+    if deployment.quirks.proxy == ENVIRONMENT:
+        lines.append(f"proxy here: {_without_credentials(deployment.route.proxy) or 'none'}")
+    if deployment.quirks.ca_file == ENVIRONMENT:
+        lines.append(f"ca_file here: {deployment.route.ca_file or 'the usual authorities'}")
+    query = parse_qsl(urlsplit(deployment.base_url).query, keep_blank_values=True)
+    if query:
+        lines.append(f"query: {', '.join(name for name, _ in query)}")
+    return lines
+
+
+def _without_credentials(proxy: str) -> str:
+    scheme, mark, rest = proxy.rpartition("://")
+    return scheme + mark + rest.rpartition("@")[2]
 
 
 def _summary(catalog: Catalog, works: set[str]) -> str:
@@ -72,14 +111,18 @@ def _summary(catalog: Catalog, works: set[str]) -> str:
     return f"No model can be served. {wanted} a deployment to roxy.toml, or start with --demo."
 
 
-def _upstream(deployment: Deployment) -> tuple[str, str, str]:
+def _upstream(deployment: Deployment) -> Upstream:
     """Return what makes an upstream distinct: the same probe would get the same answer."""
-    return deployment.provider, deployment.base_url.rstrip("/"), deployment.secret
+    return (
+        deployment.provider,
+        deployment.base_url,
+        deployment.secret,
+        deployment.headers,
+        deployment.route,
+    )
 
 
-async def _reach_all(
-    deployments: list[Deployment], config: Config
-) -> dict[tuple[str, str, str], Reached]:
+async def _reach_all(deployments: list[Deployment], config: Config) -> dict[Upstream, Reached]:
     """Probe each distinct upstream once."""
     upstreams = {_upstream(one): one for one in deployments}
     transport = Transport(connect_timeout_s=min(REACH_S, config.stream.connect_timeout_s))
@@ -93,8 +136,9 @@ async def _reach_all(
 async def _reach(transport: Transport, deployment: Deployment) -> Reached:
     """Send the probe of the deployment's wire format to its upstream."""
     probe = PROBES[deployment.provider](deployment)
-    url = deployment.base_url.rstrip("/") + probe.path
-    exchange = transport.exchange(url, transport.request_head(probe.method, url, probe.headers))
+    url = joined_url(deployment.base_url, probe.path)
+    head = transport.request_head(probe.method, url, probe.headers)
+    exchange = transport.exchange(url, head, route=deployment.route)
     try:
         async with asyncio.timeout(REACH_S):
             status = (await exchange.head()).status
@@ -117,8 +161,10 @@ async def _read_rejection(exchange: UpstreamExchange) -> bytes:
 
 
 def _described(result: ProbeResult, status: int, deployment: Deployment) -> Reached:
-    if result == "secret_rejected" and deployment.secret_env:
-        return Reached(works=False, text=f"the upstream refuses {deployment.secret_env}")
+    given = [deployment.secret_env] if deployment.secret_env else []
+    given += [f"the header {name}" for name, _ in deployment.headers]
+    if result == "secret_rejected" and given:
+        return Reached(works=False, text=f"the upstream refuses {' and '.join(given)}")
     if result == "secret_rejected":
         return Reached(works=False, text="the upstream requires a secret: set secret_env")
     if result == "failing":

@@ -17,7 +17,7 @@ ROOMS = (
     "workers.errors",
     "workers.money",
     "workers.base_url",
-    "workers.proxy",
+    "workers.upstream_route",
     "workers.type_words",
     "workers.request",
     "workers.catalog",

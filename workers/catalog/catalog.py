@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from workers.catalog.quirks import NO_CLOCKS, NO_QUIRKS, Clocks, Quirks
 from workers.errors import ModelNotFound
 from workers.units import MILLION
+from workers.upstream_route import DIRECT, UpstreamRoute
 
 if TYPE_CHECKING:
     from workers.request.token_usage import Usage
@@ -104,11 +105,21 @@ class Deployment(Struct, frozen=True):
     demo: bool = False
     supported: bool = True
     quirks: Quirks = NO_QUIRKS
+    headers: tuple[tuple[str, str], ...] = ()
+    route: UpstreamRoute = DIRECT
+    unset_variables: tuple[str, ...] = ()
 
     @property
     def has_secret(self) -> bool:
-        """True if its secret is set or none is needed."""
-        return self.secret_env == "" or self.secret != ""
+        """True if its secret and the variables of its headers are set, or none are needed."""
+        return not self.missing_variables
+
+    @property
+    def missing_variables(self) -> tuple[str, ...]:
+        """The environment variables that must be set before it can be used."""
+        if self.secret_env and not self.secret:
+            return (self.secret_env, *self.unset_variables)
+        return self.unset_variables
 
     @property
     def live(self) -> bool:
@@ -124,7 +135,7 @@ class Deployment(Struct, frozen=True):
         """Return the same for pretty printers, which would otherwise read all fields."""
         return [
             ("id", self.id),
-            ("base_url", self.base_url),
+            ("base_url", self.base_url.partition("?")[0]),
             ("live", self.live),
             ("order", self.order),
         ]
@@ -152,9 +163,9 @@ class Model(Struct, frozen=True):
         return tuple(sorted((d for d in self.deployments if d.live), key=_order))
 
     def missing_secrets(self) -> tuple[str, ...]:
-        """Return the variables each of which would make another deployment live, best first."""
+        """Return the variables that would make another deployment live, best first."""
         dark = sorted((d for d in self.deployments if d.supported and not d.has_secret), key=_order)
-        return tuple(dict.fromkeys(deployment.secret_env for deployment in dark))
+        return tuple(dict.fromkeys(name for each in dark for name in each.missing_variables))
 
     @property
     def max_concurrency(self) -> int:

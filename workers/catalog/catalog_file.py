@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from workers.base_url import checked_base_url
+from workers.base_url import checked_upstream_url
 from workers.catalog.catalog import (
     CHAT_COMPLETIONS,
     Catalog,
@@ -25,6 +25,13 @@ from workers.catalog.catalog import (
     Model,
     Prices,
     PriceTier,
+)
+from workers.catalog.deployment_access import (
+    Access,
+    check_headers,
+    check_proxy,
+    check_upstream_url,
+    find_access,
 )
 from workers.catalog.deployment_checks import (
     checked_secret,
@@ -104,8 +111,10 @@ def _parse_entry(entry: Entry, path: str) -> ModelEntry:
         raise CatalogError(_at(str(error), path)) from error
     for number, deployment in enumerate(_or(parsed.deployments, ())):
         where = f"{path}.deployments[{number}]"
-        _check(checked_base_url, deployment.base_url, f"{where}.base_url")
+        _check(check_upstream_url, deployment.base_url, f"{where}.base_url")
         _check(checked_secret_env, deployment.secret_env, f"{where}.secret_env")
+        _check(check_headers, deployment.headers, f"{where}.headers")
+        _check(check_proxy, deployment.proxy, f"{where}.proxy")
     return parsed
 
 
@@ -116,7 +125,7 @@ def _at(message: str, path: str) -> str:
     return f"{message} - at `{path}`"
 
 
-def _check(check: Any, value: str, path: str) -> None:
+def _check(check: Any, value: Any, path: str) -> None:
     try:
         check(value)
     except ValueError as error:
@@ -161,9 +170,11 @@ def _deployments(
 ) -> Iterable[Deployment]:
     labels: dict[str, int] = {}
     for each in _or(entry.deployments, ()):
-        base_url = checked_base_url(each.base_url)
+        base_url = checked_upstream_url(each.base_url)
         label = host_label(base_url)
         labels[label] = labels.get(label, 0) + 1
+        quirks = Quirks(**{name: getattr(each, name) for name in Quirks.__struct_fields__})
+        access = _access(entry, quirks, base_url, environ)
         yield Deployment(
             id=f"{entry.id}@{label}" + (f"#{labels[label]}" if labels[label] > 1 else ""),
             provider=each.provider,
@@ -176,8 +187,18 @@ def _deployments(
             max_concurrency=each.max_concurrency,
             owner_only_fields=each.owner_only_fields,
             supported=each.provider in formats,
-            quirks=Quirks(**{name: getattr(each, name) for name in Quirks.__struct_fields__}),
+            quirks=quirks,
+            headers=access.headers,
+            route=access.route,
+            unset_variables=access.unset,
         )
+
+
+def _access(entry: ModelEntry, quirks: Quirks, base_url: str, environ: Mapping[str, str]) -> Access:
+    try:
+        return find_access(quirks, base_url, environ)
+    except ValueError as error:
+        raise CatalogError(f"the model {entry.id}: {error}") from error
 
 
 def _secret(name: str, environ: Mapping[str, str]) -> str:

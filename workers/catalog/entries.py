@@ -74,7 +74,10 @@ class DeploymentEntry(Quirks, frozen=True, forbid_unknown_fields=True):
     ]
     base_url: Annotated[
         str,
-        Meta(description="Base URL, such as `https://api.openai.com/v1`, without credentials."),
+        Meta(
+            description="Base URL, such as `https://api.openai.com/v1`, without credentials; a"
+            " query, such as `?api-version=2024-10-21`, goes behind the path of each request."
+        ),
     ]
     upstream_model: Annotated[Line, Meta(description="The model's id at the upstream.")]
     secret_env: Annotated[

@@ -34,7 +34,10 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = True
     headers: Annotated[
         dict[MemberName, str],
-        Meta(description='More request headers, such as `{ api-key = "$AZURE_KEY" }`.'),
+        Meta(
+            description='More request headers, such as `{ api-key = "$AZURE_KEY" }`; `$NAME` and'
+            " `${NAME}` stand for an environment variable, `$$` for a `$`."
+        ),
     ] = {}
     add_fields: Annotated[
         dict[MemberName, Any],
@@ -62,13 +65,16 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0
     ca_file: Annotated[
         str,
-        Meta(description="A file with the certificates of the authority that signed this host's."),
+        Meta(
+            description="A PEM file with the authorities that may sign this host's certificate, in"
+            " place of the usual ones; `environment`: the file of `SSL_CERT_FILE`, if it is set."
+        ),
     ] = ""
     proxy: Annotated[
         str,
         Meta(
-            description="An HTTP proxy: its URL, or `environment` for `HTTPS_PROXY`, `HTTP_PROXY`"
-            " and `NO_PROXY`; empty: none."
+            description="An HTTP proxy: its URL, or `environment` for `HTTPS_PROXY`, `HTTP_PROXY`,"
+            " `ALL_PROXY` and `NO_PROXY`; empty: none."
         ),
     ] = ""
 

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 
+from workers.base_url import joined_url
 from workers.catalog.catalog import Deployment, Model
 from workers.errors import (
     Conflict,
@@ -248,9 +249,9 @@ class ModelPool:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _open(self, deployment: Deployment, request: UpstreamRequest) -> UpstreamExchange:
-        url = deployment.base_url.rstrip("/") + request.path
+        url = joined_url(deployment.base_url, request.path)
         head = self._transport.request_head("POST", url, request.headers)
-        return self._transport.exchange(url, head, request.body)
+        return self._transport.exchange(url, head, request.body, deployment.route)
 
 
 def offers_tools(fields: Mapping[str, bytes]) -> bool:

@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import cast
 
-from workers.proxy import Proxy
 from workers.transport.resolver import Resolver
 from workers.units import KIB
+from workers.upstream_route import Proxy
 
 ATTEMPT_DELAY_S = 0.25
 """The "Connection Attempt Delay" that RFC 8305, section 5, recommends."""

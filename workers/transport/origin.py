@@ -13,11 +13,10 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from workers.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
-from workers.proxy import parse_proxy
 from workers.transport.dialer import Dialer, begin_protocol
 from workers.transport.upstream_connection import ConnectionEvents, UpstreamConnection
 from workers.transport.upstream_exchange import UpstreamExchange
-from workers.transport.upstream_route import DIRECT, UpstreamRoute
+from workers.upstream_route import DIRECT, UpstreamRoute, parse_proxy
 
 log = logging.getLogger("roxy.transport")
 

@@ -24,8 +24,8 @@ from workers.transport.origin import ConnectionSettings, Origin, OriginAddress
 from workers.transport.resolver import LookUp, Resolver, system_look_up
 from workers.transport.upstream_connection import UpstreamHead
 from workers.transport.upstream_exchange import UpstreamExchange
-from workers.transport.upstream_route import DIRECT, UpstreamRoute
 from workers.units import KIB
+from workers.upstream_route import DIRECT, FRAMING_HEADERS, PORTS, UpstreamRoute
 
 __all__ = [
     "DIRECT",
@@ -37,7 +37,6 @@ __all__ = [
     "request_head",
 ]
 
-PORTS = {"http": 80, "https": 443}
 T = TypeVar("T")
 
 KNOWN_URLS = 1024
@@ -45,12 +44,6 @@ KNOWN_URLS = 1024
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_FRAMING = (
-    "accept-encoding connection content-length expect host keep-alive proxy-connection te trailer "
-    "transfer-encoding upgrade"
-)
-_FRAMING_HEADERS = frozenset(_FRAMING.split())
-"""Headers about the connection and the framing: only this module sets them."""
 
 
 class Stats(NamedTuple):
@@ -84,7 +77,7 @@ def _request_head(method: str, url: httpx.URL, headers: Iterable[tuple[str, str]
         if not (_TOKEN.fullmatch(name) and _VALUE.fullmatch(value)):
             raise ValueError(f"the header {name!r} cannot be sent: check it for line breaks")
         named = named or key == "user-agent"
-        if key not in _FRAMING_HEADERS:
+        if key not in FRAMING_HEADERS:
             lines.append(f"{name}: {value}\r\n".encode("latin-1"))
     if not named:
         lines.append(b"user-agent: roxy-ai\r\n")  # some CDNs refuse requests without one

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeAlias
 
-from workers.errors import UpstreamDisconnected, UpstreamError
+from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamUnavailable
 from workers.transport.upstream_connection import AnswerReceiver, UpstreamConnection, UpstreamHead
 from workers.units import KIB
 
@@ -25,6 +25,9 @@ The upstream closed it for being idle, at the same moment as the request was wri
 may be its reaction to the request, which must not be sent twice (RFC 9110, section 9.2.2).
 """
 
+
+PROXY_REFUSED = 407
+"""Proxy Authentication Required, which only proxies send (RFC 9110, section 15.5.8)."""
 
 Sink: TypeAlias = Callable[[bytes], None]
 """Takes the body bytes of one read. An exception from it aborts the exchange."""
@@ -235,7 +238,12 @@ class UpstreamExchange(AnswerReceiver):
         self._request = None
 
     def on_head(self, head: UpstreamHead) -> None:
-        """Keep the head for `head`."""
+        """Keep the head for `head`. A 407 is not the upstream's: its proxy refuses the gateway."""
+        if head.status == PROXY_REFUSED:
+            error = UpstreamUnavailable()
+            error.__cause__ = OSError("the proxy answered 407")
+            self.abort(error)
+            return
         self._head = head
         self._wake()
 

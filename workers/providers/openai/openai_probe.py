@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workers.catalog.catalog import Deployment
+from workers.providers.openai.request_headers import access_headers
 from workers.providers.probe import Probe, ProbeResult
 from workers.providers.problem import find_problem
 from workers.providers.rejections import secret_rejected
@@ -10,9 +11,7 @@ from workers.providers.rejections import secret_rejected
 
 def openai_probe(deployment: Deployment) -> Probe:
     """Return the request for the list of models."""
-    secret = deployment.secret
-    headers = (("authorization", f"Bearer {secret}"),) if secret else ()
-    return Probe("GET", "/models", headers, _read)
+    return Probe("GET", "/models", access_headers(deployment), _read)
 
 
 def _read(status: int, body: bytes) -> ProbeResult:

@@ -36,6 +36,7 @@ from workers.providers.openai.chunks import (
     text_bytes,
 )
 from workers.providers.openai.request_body import request_body
+from workers.providers.openai.request_headers import access_headers
 from workers.providers.problem import find_problem
 from workers.providers.rejections import error_by_status, error_in_band
 from workers.providers.translator import UpstreamRequest
@@ -91,12 +92,14 @@ class OpenAITranslator:
     def request(self) -> UpstreamRequest:
         """Return the client's request with the upstream's model name and a request for usage."""
         accept = "text/event-stream" if self._request.stream else "application/json"
-        headers = [("content-type", "application/json"), ("accept", accept)]
-        if self._deployment.secret:
-            headers.append(("authorization", f"Bearer {self._deployment.secret}"))
         deployment = self._deployment
+        headers = (
+            ("content-type", "application/json"),
+            ("accept", accept),
+            *access_headers(deployment),
+        )
         body = request_body(self._request, deployment.upstream_model, deployment.quirks)
-        return UpstreamRequest("/chat/completions", tuple(headers), body)
+        return UpstreamRequest("/chat/completions", headers, body)
 
     def check_head(self, status: int, headers: Mapping[str, str]) -> None:
         """Raise UpstreamError unless an answer of the right kind, or of no stated kind, follows."""

@@ -1,4 +1,4 @@
-"""HTTP proxies on the way to upstreams: their URLs, and the variables that name them.
+"""How to reach an upstream: its proxy, its certificate authorities and the headers it may get.
 
 A proxy's URL may hold credentials, so messages never repeat it.
 """
@@ -13,6 +13,32 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
 PORTS = {"http": 80, "https": 443}
+
+_FRAMING = (
+    "accept-encoding connection content-length expect host keep-alive proxy-authorization"
+    " proxy-connection te trailer transfer-encoding upgrade"
+)
+FRAMING_HEADERS = frozenset(_FRAMING.split())
+"""Headers about the connection and the framing: only the transport sets them."""
+
+
+class UpstreamRoute(NamedTuple):
+    """The way to an upstream; origins with different routes share no connections.
+
+    `ca_file`: a PEM file whose certificates replace the usual authorities ("": the usual ones).
+    `proxy`: the URL of an HTTP proxy, which may hold credentials ("": none).
+    """
+
+    ca_file: str = ""
+    proxy: str = ""
+
+    def __repr__(self) -> str:
+        """Return a short form without the proxy's credentials."""
+        return f"UpstreamRoute(ca_file={self.ca_file!r}, proxied={bool(self.proxy)})"
+
+
+DIRECT = UpstreamRoute()
+"""No proxy, and the usual authorities."""
 
 
 class Proxy(NamedTuple):
@@ -77,13 +103,20 @@ def _excluded(host: str, port: int, environ: Mapping[str, str]) -> bool:
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
-    try:
-        return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
-    except ValueError:
-        pass  # one of the two is a name, or has a port
     name, colon, number = entry.rpartition(":")
-    if colon and number.isdigit():
+    if colon and number.isdigit() and _port_free(name):
         return int(number) == port and _matches(name, host, port)
-    domain = entry.removeprefix("*").lstrip(".").rstrip(".")
-    host = host.rstrip(".")
-    return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        domain, host = entry.removeprefix("*").strip("."), host.rstrip(".")
+        return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+    try:
+        return address in ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:  # the entry is a name
+        return False
+
+
+def _port_free(name: str) -> bool:
+    """Return whether what stands before the last colon is a whole host, not part of an IPv6 one."""
+    return ":" not in name or name.endswith("]")
