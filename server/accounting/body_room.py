@@ -1,7 +1,8 @@
 """Limit the memory for request bodies: each one, and all that are in memory together.
 
-Bytes count when they arrive, not when Content-Length announces them. One lane (a key, or all guests
-and unknown clients together) may hold at most half of the room; the last quarter is the owner's.
+Bytes count when they arrive, not when Content-Length announces them, and until the body is dropped:
+that of a job which retries may outlive its client. One lane (a key, or all guests and unknown
+clients together) may hold at most half of the room; the last quarter is the owner's.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ class BodyRoom:
                 f"The request body is larger than {limit} bytes, the most this path takes."
             )
 
+    def share(self, lane: str) -> BodyShare:
+        """Return the room of one body, which has taken nothing yet."""
+        return BodyShare(self, lane)
+
     def take(self, size: int, lane: str) -> None:
         """Take room. Raises Overloaded when the bodies in memory leave too little."""
         taken = self._taken.get(lane, 0)
@@ -46,3 +51,25 @@ class BodyRoom:
             self._taken[lane] = left
         else:
             del self._taken[lane]
+
+
+class BodyShare:
+    """The room that one body holds, from its first byte until whoever holds the body drops it."""
+
+    __slots__ = ("_lane", "_room", "size")
+
+    def __init__(self, room: BodyRoom, lane: str) -> None:
+        self.size = 0
+        self._room = room
+        self._lane = lane
+
+    def grow(self, size: int) -> None:
+        """Take room for the next piece. Raises Overloaded."""
+        self._room.take(size, self._lane)
+        self.size += size
+
+    def release(self) -> None:
+        """Return all of it; idempotent."""
+        size, self.size = self.size, 0
+        if size:
+            self._room.give_back(size, self._lane)

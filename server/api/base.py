@@ -15,6 +15,7 @@ from typing import ClassVar
 import msgspec
 from tornado.web import HTTPError, RequestHandler
 
+from server.accounting.body_room import BodyShare
 from server.accounting.ledger import CLIENT_LEFT
 from server.http.answer_head import NO_STORE, answer_head
 from server.http.request_id import client_request_id, new_request_id
@@ -86,7 +87,7 @@ class BaseHandler(RequestHandler):
         )
         self.error_code: str | None = None
         self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._share: BodyShare | None = None
         self._max_body = self.body_limit or services.bodies.max_body_bytes
 
     @property
@@ -118,14 +119,16 @@ class BaseHandler(RequestHandler):
     def keep_body(self, piece: bytes) -> None:
         """Keep a piece of the body, within its limit and the room for all bodies."""
         bodies = self.services.bodies
+        share = self._share
+        if share is None:
+            share = self._share = bodies.share(self._lane)
         try:
-            bodies.check(self._body_bytes + len(piece), self._max_body)
-            bodies.take(len(piece), self._lane)
+            bodies.check(share.size + len(piece), self._max_body)
+            share.grow(len(piece))
         except GatewayError:
             self._body = []
-            self._release_room()
+            share.release()
             raise
-        self._body_bytes += len(piece)
         self._body.append(piece)
 
     def call_method(self) -> Awaitable[None] | None:
@@ -157,8 +160,9 @@ class BaseHandler(RequestHandler):
         self._write_whole(error.status, body, {"Content-Type": content_type} | error.headers())
 
     def on_end(self) -> None:
-        """Release the body's room and log the request."""
-        self._release_room()
+        """Release the body's room, unless the body was handed on, and log the request."""
+        if self._share is not None:
+            self._share.release()
         retry_count = self.request.headers.get("X-Stainless-Retry-Count")
         self.services.access_log.add(
             AccessLine(
@@ -182,6 +186,11 @@ class BaseHandler(RequestHandler):
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         return body
+
+    def take_room(self) -> BodyShare:
+        """Return the body's room and forget it: whoever drops the body releases it."""
+        share, self._share = self._share, None
+        return share if share is not None else self.services.bodies.share(self._lane)
 
     def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         """Send a whole answer; JSON unless `headers` name another type."""
@@ -261,11 +270,6 @@ class BaseHandler(RequestHandler):
     def _lane(self) -> str:
         """Return the lane on which the body's room is counted; callers without a key share one."""
         return self.principal.lane if self.principal is not None else GUEST_LANE
-
-    def _release_room(self) -> None:
-        if self._body_bytes:
-            self.services.bodies.give_back(self._body_bytes, self._lane)
-            self._body_bytes = 0
 
     def _write_whole(self, status: int, body: bytes, extra: dict[str, str] | None) -> None:
         assert self.request.connection is not None

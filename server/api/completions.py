@@ -95,6 +95,7 @@ class ChatHandler(StreamHandler):
             weight=principal.weight,
             max_wait_s=max_wait_s,
             settle=settle,
+            free_body=self.take_room().release,
         )
         return self.job, lease
 

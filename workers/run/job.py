@@ -94,7 +94,8 @@ class Job:
     `lane` is the queue's lane ("owner", a key id, "guests"), `weight` the lane's share, `holder`
     whose job it is (default: the lane), `credential` what the holder presented (opaque here).
     `max_wait_s` is how long it may wait in the queue. `settle` is called once with the outcome,
-    `on_progress` when the state changes before the first content.
+    `free_body` each time when the request's body is dropped (at least once), `on_progress` when the
+    state changes before the first content.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Job:
         weight: int = 1,
         max_wait_s: float = 120.0,
         settle: Callable[[Outcome], None],
+        free_body: Callable[[], None] = lambda: None,
     ) -> None:
         self.id = job_id
         self.request = request
@@ -123,6 +125,7 @@ class Job:
         self.attempt_count = 0
         self.deployment: Deployment | None = None
         self._settle = settle
+        self._free_body = free_body
         self._loop = asyncio.get_running_loop()
         self.created = self._loop.time()
         self._picked_up: float | None = None
@@ -317,6 +320,7 @@ class Job:
     def _drop_body(self) -> None:
         """Free the memory of the request's body: no other attempt will need it."""
         self.request.fields.clear()
+        self._free_body()
 
     def _attempt(self, ending: str, now: float) -> Attempt:
         assert self.deployment is not None
