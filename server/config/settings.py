@@ -189,7 +189,9 @@ class Answers(Struct, frozen=True, forbid_unknown_fields=True):
     max_answer_bytes: Annotated[
         int,
         Meta(
-            ge=128 * KIB, le=KIB * MIB, description="Maximum size of one kept answer, compressed."
+            ge=128 * KIB,
+            le=KIB * MIB,
+            description="Maximum size of one kept answer in memory, most of it compressed.",
         ),
     ] = 4 * MIB
     max_total_bytes: Annotated[

@@ -38,7 +38,11 @@ async def test_the_body_of_a_kept_answer_counts_when_its_client_has_left(
     upstream.plan(silence())
     key = await door.mint()
     async with connect(door.port) as wire:
-        asked = (f"Content-Length: {len(STREAMED)}", "X-Roxy-Keep: true", "X-Request-Id: kept-answer")
+        asked = (
+            f"Content-Length: {len(STREAMED)}",
+            "X-Roxy-Keep: true",
+            "X-Request-Id: kept-answer",
+        )
         await wire.send(head("POST", CHAT, *asked, key=key) + STREAMED)
         await upstream.request()
     kept = door.gateway.services.answers.find("kept-answer")

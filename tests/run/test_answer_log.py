@@ -58,6 +58,48 @@ async def test_a_reader_that_comes_at_any_time_gets_the_rest_once(size: int, com
         assert reader.ends == [None]
 
 
+def picture(number: int) -> bytes:
+    """Make an event of 2 MB, which would compress to next to nothing."""
+    return b"data: %d %b\n\n" % (number, b"A" * 2_000_000)
+
+
+async def test_a_large_event_is_kept_as_it_is_because_compressing_it_would_stop_the_loop() -> None:
+    log, grown = a_log(1 << 30)
+    log.carry(make_job())
+    log.write(event(1))
+    before = log.size_bytes
+    log.write(picture(2))
+    assert log.size_bytes - before > 1_900_000
+    log.write(event(3))
+    log.end(None)
+    assert log.size_bytes == sum(grown) > 2_000_000
+
+
+@pytest.mark.parametrize("after", range(9))
+async def test_large_events_between_small_ones_keep_their_order(after: int) -> None:
+    log, grown = a_log(1 << 30)
+    log.carry(make_job())
+    live = follow(log)
+    for frames in (
+        picture(1),
+        event(2) + event(3),
+        picture(4),
+        picture(5),
+        event(6, 30_000),
+        event(7, 60_000),
+    ):
+        log.write(frames)
+    early = follow(log, min(after, 7))
+    log.end(None, event(8))
+    assert numbers(live) == list(range(1, 9))
+    assert numbers(early) == list(range(min(after, 7) + 1, 9))
+    assert numbers(follow(log, after)) == list(range(after + 1, 9))
+    assert log.size_bytes == sum(grown)
+    while log.drop_oldest():
+        pass
+    assert sum(grown) == 0
+
+
 async def test_readers_follow_from_where_they_came_in_to_the_end() -> None:
     log, _ = a_log()
     log.carry(make_job())

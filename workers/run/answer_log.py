@@ -4,8 +4,9 @@ An `AnswerLog` is the reader of a job's channel. It numbers the answer's events 
 them on to the attached readers. A reader that attaches later gets the events after the number it
 names, then follows. A slow reader never pauses the upstream: it reads from the log.
 
-Full segments are compressed (about ten to one, because chunks repeat each other). Above `max_bytes`
-the oldest events are dropped.
+Full segments are compressed (about ten to one, because chunks repeat each other), except large
+events, which are mostly pictures in base64: compressing 7 MB of it would stop the loop for a second
+and save a quarter. Above `max_bytes` the oldest events are dropped.
 """
 
 from __future__ import annotations
@@ -23,16 +24,23 @@ from workers.units import KIB
 
 SEGMENT_BYTES = 64 * KIB
 """Size of a segment: zlib compresses it at level 1 in less than a millisecond."""
+LARGE_BYTES = 256 * KIB
+"""Frames of one write above this size become a segment of their own, which is not compressed."""
 MAX_READERS = 16
 EVENT_END = b"\n\n"
 
 
 class Segment(NamedTuple):
-    """Compressed events, with the numbers of the first and the last."""
+    """Events, compressed or not, with the numbers of the first and the last."""
 
     first: int
     last: int
-    packed: bytes
+    held: bytes
+    compressed: bool
+
+    def events(self) -> bytes:
+        """Return the events as they were written."""
+        return zlib.decompress(self.held) if self.compressed else self.held
 
 
 class AnswerLog:
@@ -113,6 +121,9 @@ class AnswerLog:
 
     def write(self, frames: bytes) -> bool:
         """Append events of the job and pass them on; True, because there is always room."""
+        large = len(frames) > LARGE_BYTES
+        if large and self._open:
+            self._seal()
         self.last += frames.count(EVENT_END)
         self._open.append(frames)
         self._open_bytes += len(frames)
@@ -120,7 +131,7 @@ class AnswerLog:
         for attachment in tuple(self._attached):  # a copy: a reader may detach meanwhile
             attachment.pass_on(frames)
         if self._open_bytes >= SEGMENT_BYTES:
-            self._seal()
+            self._seal(compressed=not large)
             # The newest segment stays: a reader that keeps up must be able to continue.
             while self.size_bytes > self._max_bytes and len(self._sealed) > 1:
                 self.drop_oldest()
@@ -144,10 +155,10 @@ class AnswerLog:
         self._stop_grace()
 
     def drop_oldest(self) -> bool:
-        """Drop the oldest compressed segment; return False when there is none."""
+        """Drop the oldest full segment; return False when there is none."""
         if not self._sealed:
             return False
-        self._grow(-len(self._sealed.pop(0).packed))
+        self._grow(-len(self._sealed.pop(0).held))
         return True
 
     def after(self, seen: int) -> tuple[int, bytes]:
@@ -160,14 +171,14 @@ class AnswerLog:
         index = bisect_right(self._sealed, seen, key=lambda segment: segment.last)
         if index < len(self._sealed):
             segment = self._sealed[index]
-            events = zlib.decompress(segment.packed)
-            return segment.last, _without(events, seen - segment.first + 1)
+            return segment.last, _without(segment.events(), seen - segment.first + 1)
         return self.last, _without(b"".join(self._open), seen - self._open_first + 1)
 
-    def _seal(self) -> None:
-        packed = zlib.compress(b"".join(self._open), 1)
-        self._sealed.append(Segment(self._open_first, self.last, packed))
-        self._grow(len(packed) - self._open_bytes)
+    def _seal(self, *, compressed: bool = True) -> None:
+        events = self._open[0] if len(self._open) == 1 else b"".join(self._open)
+        held = zlib.compress(events, 1) if compressed else events
+        self._sealed.append(Segment(self._open_first, self.last, held, compressed))
+        self._grow(len(held) - self._open_bytes)
         self._open.clear()
         self._open_bytes = 0
         self._open_first = self.last + 1
