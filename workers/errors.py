@@ -429,7 +429,7 @@ class UpstreamTimeout(UpstreamError):
     }
     CAUSES: ClassVar[dict[str | None, str]] = {
         "upstream_connect_timeout": "Connecting to the upstream took too long. Try again later.",
-        "upstream_timeout": "The upstream sent no content in time, or reported a timeout of its own."
+        "upstream_timeout": "The upstream sent no content in time, or reported its own timeout."
         " Try again or choose another model.",
         "upstream_gap_timeout": "The upstream sent nothing for too long in the middle of an answer."
         " The answer is incomplete; try again.",
