@@ -123,6 +123,44 @@ async def test_the_worst_case_is_reserved_from_a_budget(admission: Admission) ->
         assert lease.taken.cost_microusd == most
 
 
+async def test_a_prompt_reserves_no_more_than_the_context_window(admission: Admission) -> None:
+    narrow = msgspec.structs.replace(GLM, context_window=100)
+    lease = await admission.admit(
+        holder(Limits(budget_microusd=1_000_000)), narrow, ask(max_tokens=10), "req_1"
+    )
+    assert GLM.prices is not None
+    assert lease.taken is not None
+    assert lease.taken.cost_microusd == GLM.prices.worst_case_microusd(100, 10)
+
+
+@pytest.mark.parametrize(
+    ("left_for_answers", "n", "cap"),
+    [
+        (50_000, 1, 5_000),  # the model's maximum
+        (8_000, 1, 4_000),  # half, so that others find room
+        (8_000, 4, 1_024),
+        (1_500, 1, 1_024),  # little may be used up
+        (700, 1, 700),
+        (700, 7, 100),
+    ],
+)
+async def test_an_answer_without_a_cap_gets_a_share_of_what_the_limit_still_allows(
+    counters: MemoryCounters, left_for_answers: int, n: int, cap: int
+) -> None:
+    admission = Admission(counters, Guests())
+    request, model = ask(n=n), msgspec.structs.replace(GLM, max_output_tokens=5_000)
+    prompt = request.prompt_estimate
+    limits = Limits(tokens_per_minute=100_000)
+    await counters.take("key_a", limits, 100_000 - prompt - left_for_answers)
+    await admission.admit(holder(limits), model, request, "req_1")
+    assert request.cap == cap
+    cost = GLM.prices.worst_case_microusd(request.prompt_bound, 0) if GLM.prices else 0
+    budget = Limits(budget_microusd=cost + left_for_answers * 22 // 10 + 1)
+    request = ask(n=n)
+    await Admission(MemoryCounters(), Guests()).admit(holder(budget), model, request, "req_1")
+    assert request.cap == cap
+
+
 async def test_parallel_requests_cannot_overspend(admission: Admission) -> None:
     one = await admission.admit(holder(Limits(budget_microusd=10**9)), GLM, ask(), "req_0")
     assert one.taken is not None
