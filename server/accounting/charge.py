@@ -1,6 +1,6 @@
 """Decide what a request is charged, from what it reserved and how it ended.
 
-Reported usage is charged as reported. What an upstream did not report is estimated: tokens from a
+Reported usage is charged as reported. A count that an upstream did not report is estimated: from a
 quarter of the bytes; money from the same, but for a key with a budget from one token a byte, within
 what was reserved, so that a client cannot pass its budget by leaving before the report.
 """
@@ -34,10 +34,11 @@ class Charge(NamedTuple):
     def tokens(self) -> int:
         """The tokens that count for a limit."""
         usage = self.usage
-        return 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
+        return (usage.prompt_tokens or 0) + (usage.completion_tokens or 0) if usage else 0
 
 
 FREE = Charge()
+NOTHING = Usage()
 
 
 def charge_for(lease: Lease, outcome: Outcome) -> Charge:
@@ -54,28 +55,35 @@ def charge_for(lease: Lease, outcome: Outcome) -> Charge:
         or outcome.usage is not None
     )
     lost = outcome.timed_out_prompts
-    if answered and outcome.usage is not None and not lost:
-        return Charge(outcome.usage, _cost_microusd(lease, outcome.usage))
+    reported = outcome.usage if answered else None
+    has_text = answered and outcome.output_bytes > 0
+    if reported is not None and not lost and not reported.is_missing_any(has_text):
+        return Charge(reported, _cost_microusd(lease, reported))
     if not answered and not lost:
         return FREE
-    reported = outcome.usage if answered else None
-    prompts = lost + (answered and outcome.prompt_sent and reported is None)
-    text_bytes = outcome.output_bytes if answered and reported is None else 0
-    usage = _with(reported, prompts * lease.prompt_estimate, -(-text_bytes // BYTES_PER_TOKEN))
+    if reported is not None and reported.prompt_tokens is None and reported.total_tokens:
+        reported = reported.filled(lease.prompt_estimate, _tokens(outcome.output_bytes))
+    prompt_is_missing = reported is None or reported.prompt_tokens is None
+    prompts = lost + (answered and outcome.prompt_sent and prompt_is_missing)
+    text_is_missing = reported is None or not reported.completion_tokens
+    text_bytes = outcome.output_bytes if answered and text_is_missing else 0
+    usage = _with(reported or NOTHING, prompts * lease.prompt_estimate, _tokens(text_bytes))
     unseen = 0
-    if answered and reported is None and not outcome.output_bytes:
+    if answered and text_is_missing and not has_text and outcome.ending != "finished":
         unseen = math.ceil((outcome.duration_s - outcome.queued_s) * UNSEEN_TOKENS_PER_S)
     most_tokens = max(text_bytes, unseen)
     cost_microusd = _estimated_microusd(lease, reported, usage, prompts, most_tokens)
     return Charge(usage, cost_microusd, estimated=True)
 
 
-def _with(reported: Usage | None, prompt_tokens: int, completion_tokens: int) -> Usage:
-    if reported is None:
-        return Usage(prompt_tokens, completion_tokens)
+def _tokens(text_bytes: int) -> int:
+    return -(-text_bytes // BYTES_PER_TOKEN)
+
+
+def _with(reported: Usage, prompt_tokens: int, completion_tokens: int) -> Usage:
     return Usage(
-        reported.prompt_tokens + prompt_tokens,
-        reported.completion_tokens + completion_tokens,
+        (reported.prompt_tokens or 0) + prompt_tokens,
+        (reported.completion_tokens or 0) + completion_tokens,
         None,
         reported.cached_tokens,
         reported.cache_write_tokens,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -75,10 +76,27 @@ def test_what_comes_out_is_what_clients_expect(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_that_was_sent_arrives(name: str) -> None:
-    def deltas(stream: bytes) -> list[object]:
+    def deltas(stream: bytes) -> list[dict[str, Any]]:
         one_line = stream.replace(b"\r\n", b"\n").replace(b",\ndata: ", b", ")
         lines = [line[5:] for line in one_line.split(b"\n") if line.startswith(b"data:")]
         chunks = [json.loads(line) for line in lines if line.strip() not in (b"", b"[DONE]")]
-        return [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+        deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+        for delta in deltas:
+            delta.pop("role", None)  # is sent once, however often it came
+            thinking = delta.pop("reasoning", None) or delta.pop("reasoning_content", None)
+            delta["thinking"] = thinking  # is sent under both names
+            delta.pop("reasoning_content", None)
+        return deltas
 
     assert deltas(expected(name, usage=False)) == deltas(RECORDINGS[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_choice_gets_its_role_once_and_thinking_gets_both_names(name: str) -> None:
+    roles: dict[int, int] = {}
+    for event in expected(name, usage=False).split(b"\n\n")[:-2]:
+        for choice in json.loads(event.removeprefix(b"data: "))["choices"]:
+            delta, index = choice["delta"], choice["index"]
+            roles[index] = roles.get(index, 0) + ("role" in delta)
+            assert (delta.get("reasoning") or "") == (delta.get("reasoning_content") or "")
+    assert set(roles.values()) == {1}

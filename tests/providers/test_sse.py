@@ -40,8 +40,7 @@ def split(pieces: list[bytes], limit: int = 1000) -> list[bytes]:
     splitter = EventSplitter(limit)
     payloads = [payload for piece in pieces for payload in splitter.feed(piece)]
     assert not splitter.overlong
-    tail = splitter.finish()
-    return [*payloads, tail] if tail else payloads
+    return payloads + splitter.finish()
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_events_before_an_overlong_one_come_out_and_none_after_it() -> None:
     assert splitter.feed(b"data: a\n\ndata: " + b"x" * 30 + b"\n\ndata: b\n\n") == [b"a"]
     assert splitter.overlong
     assert splitter.feed(b"data: c\n\n") == []
-    assert splitter.finish() == b""
+    assert splitter.finish() == []
 
 
 def test_an_event_of_many_megabytes_is_put_together_once() -> None:

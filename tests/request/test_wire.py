@@ -13,7 +13,6 @@ from workers.catalog.quirks import NO_QUIRKS
 from workers.errors import InvalidRequest
 from workers.providers.openai.request_body import request_body
 from workers.request.chat_request import ADDED_TOKENS, ChatRequest, parse_chat
-from workers.request.token_usage import Usage, parse_usage
 
 HELLO = {"role": "user", "content": "Hello"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -340,44 +339,6 @@ def test_a_request_cannot_be_more_tokens_than_its_bound(
     fields: dict[str, Any], low: int, high: int
 ) -> None:
     assert low <= parse(**fields).prompt_bound - ADDED_TOKENS <= high
-
-
-DETAILED = (
-    '{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14,'
-    '"prompt_tokens_details":{"cached_tokens":4,"cache_write_tokens":2,"audio_tokens":0},'
-    '"completion_tokens_details":{"reasoning_tokens":3}}'
-)
-
-
-@pytest.mark.parametrize(
-    ("raw", "usage"),
-    [
-        ('{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}', Usage(3, 2, 5)),
-        ('{"prompt_tokens":3,"completion_tokens":2}', Usage(3, 2)),
-        ('{"prompt_tokens":3}', Usage(3, 0)),
-        ('{"completion_tokens":0}', Usage(0, 0)),
-        (DETAILED, Usage(9, 5, 14, cached_tokens=4, cache_write_tokens=2, reasoning_tokens=3)),
-        ('{"prompt_tokens":9,"prompt_tokens_details":{"cached_tokens":0}}', Usage(9, 0, None, 0)),
-        ('{"prompt_tokens":9,"completion_tokens_details":null}', Usage(9)),
-        ('{"prompt_tokens":9,"prompt_cache_hit_tokens":4}', Usage(9, 0, cached_tokens=4)),
-        ('{"prompt_tokens":9,"cached_tokens":4}', Usage(9, 0, cached_tokens=4)),
-        ('{"prompt_tokens":9,"prompt_tokens_details":[1]}', Usage(9)),
-        ('{"prompt_tokens":9,"completion_tokens":"x"}', Usage(9)),
-        ("null", None),
-        ("{}", None),
-        ("[]", None),
-        ("5", None),
-        ('"x"', None),
-        ("{", None),
-        ('{"prompt_tokens":-1,"completion_tokens":true}', None),
-        ('{"prompt_tokens":1.5}', None),
-        ('{"prompt_tokens":1e999}', None),
-        ('{"prompt_tokens":' + "9" * 30 + "}", None),
-        ("[" * 5000 + "]" * 5000, None),
-    ],
-)
-def test_usage_is_read_and_garbage_is_none(raw: str, usage: Usage | None) -> None:
-    assert parse_usage(raw.encode()) == usage
 
 
 ODD: st.SearchStrategy[Any] = st.sampled_from(

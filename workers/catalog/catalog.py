@@ -55,12 +55,13 @@ class Prices(Struct, frozen=True):
 
     def cost_microusd(self, usage: Usage) -> int:
         """Return the cost of the usage, rounded up to a whole micro-dollar."""
-        rates = self._rates(usage.prompt_tokens)
+        prompt = usage.prompt_tokens or 0
+        rates = self._rates(prompt)
         # Counts come from the upstream and may contradict each other: cap the parts.
-        cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
-        written = min(usage.cache_write_tokens or 0, usage.prompt_tokens - cached)
-        plain = usage.prompt_tokens - cached - written
-        total = plain * rates.prompt + usage.completion_tokens * rates.completion
+        cached = min(usage.cached_tokens or 0, prompt)
+        written = min(usage.cache_write_tokens or 0, prompt - cached)
+        plain = prompt - cached - written
+        total = plain * rates.prompt + (usage.completion_tokens or 0) * rates.completion
         total += cached * _either(rates.cached_prompt, rates.prompt)
         total += written * _either(rates.cache_write_prompt, rates.prompt)
         return _whole(total)

@@ -23,20 +23,27 @@ class Translator(Protocol):
     `tests/providers/test_contract.py` holds every implementation to these rules.
 
     `committed`: `feed` has returned content, so no other deployment can be tried.
-    `finished`: every choice seen has its finish reason; only usage and the end mark can follow.
+    `finished`: every choice requested has its finish reason; only usage and the end mark follow.
     `done`: the answer is complete; further bytes are ignored.
     `failure`: the answer has failed, but `feed` returned frames first. The next call raises it; the
     caller can raise it at once.
-    `usage` is as reported upstream. `output_bytes` counts generated text as UTF-8, for an estimate.
+    `output_bytes` counts generated text as UTF-8, for an estimate.
     """
 
     committed: bool
     finished: bool
     done: bool
     failure: UpstreamError | None
-    usage: Usage | None
     finish_reason: str | None
     output_bytes: int
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage as reported upstream so far; of several reports the larger counts."""
+
+    @property
+    def stated_cost_microusd(self) -> int | None:
+        """The cost that the upstream states, if its deployment says that this is what is paid."""
 
     def request(self) -> UpstreamRequest:
         """Return the request for the upstream."""

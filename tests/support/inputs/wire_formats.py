@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from workers.catalog.catalog import Deployment, Model
 from workers.errors import (
-    UpstreamDisconnected,
     UpstreamError,
     UpstreamRateLimited,
     UpstreamUnavailable,
@@ -136,7 +135,6 @@ OPENAI = WireFormatRow(
         (_event(_openai_error("overloaded", "server_error")), UpstreamUnavailable),
         (_event(_openai_error("slow down", "rate_limit_error")), UpstreamRateLimited),
         (_openai_chunk({"content": ""}, "error"), UpstreamError),
-        (_event("[DONE]"), UpstreamDisconnected),
         (_event('{"no": '), UpstreamError),
     ),
     rejections={

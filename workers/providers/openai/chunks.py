@@ -7,34 +7,41 @@ them. `gc=False` keeps the collector from tracking objects that live for one eve
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 _EMPTY = (b"null", b'""', b"[]", b"{}")
 NULL = Raw(b"null")
+_MAX_SWAPS = 8
+"""How many occurrences of the model's name are tried before the chunk is encoded again."""
 
 
 class FunctionText(Struct, gc=False):
     """The text of a function call, or of a piece of one."""
 
-    name: str | None = None
-    arguments: str | None = None
+    name: str | UnsetType | None = UNSET
+    arguments: str | UnsetType | None = UNSET
 
 
 class ToolCallText(Struct, gc=False):
     """The text of a tool call, or of a piece of one."""
 
+    index: int | UnsetType = UNSET
+    id: str | UnsetType | None = UNSET
+    type: str | UnsetType | None = UNSET
     function: FunctionText | None = None
 
 
 class GeneratedText(Struct, gc=False):
     """The generated text in a delta or message."""
 
+    role: str | None = None
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    thinking: str | None = None
     refusal: str | None = None
     tool_calls: list[ToolCallText] | None = None
     function_call: FunctionText | None = None
@@ -42,7 +49,7 @@ class GeneratedText(Struct, gc=False):
     def size_bytes(self) -> int:
         """Return its size as UTF-8."""
         size = _size(self.content) if self.content else 0
-        reasoning = self.reasoning_content or self.reasoning  # some upstreams send both, equal
+        reasoning = self.reasoning_content or self.reasoning or self.thinking  # both are equal
         if reasoning:
             size += _size(reasoning)
         if self.refusal:
@@ -57,7 +64,7 @@ class GeneratedText(Struct, gc=False):
 class StreamedChoice(Struct, gc=False):
     """One of the `n` answers in a chunk."""
 
-    index: int = 0
+    index: int | UnsetType = UNSET
     delta: GeneratedText | None = None
     finish_reason: str | UnsetType | None = UNSET
 
@@ -66,28 +73,93 @@ class UsagePresent(Struct, gc=False):
     """A usage object. Only its presence matters here; `token_usage` reads it."""
 
 
-class Chunk(Struct, gc=False):
-    """One streamed event."""
+class ChunkRest(Struct, gc=False):
+    """What follows the beginning that all chunks of an answer share."""
 
-    model: str | None = None
     choices: list[StreamedChoice] | None = None
     usage: UsagePresent | UnsetType | None = UNSET
     error: Any = None
 
 
-class OddChoice(Struct):
-    """A choice with an unusual delta, such as Mistral's lists of parts in `content`."""
+class Chunk(ChunkRest, gc=False):
+    """One streamed event."""
 
-    index: int = 0
-    delta: Raw = NULL
-    finish_reason: str | UnsetType | None = UNSET
+    id: str | None = None
+    object: str | None = None
+    created: int | None = None
+    model: str | None = None
+
+
+class PlainArguments(Struct, gc=False, forbid_unknown_fields=True):
+    """The next piece of a call's arguments."""
+
+    arguments: str
+
+
+class PlainPiece(Struct, gc=False, forbid_unknown_fields=True):
+    """A fragment that continues a tool call."""
+
+    index: int
+    function: PlainArguments
+
+
+class PlainDelta(Struct, gc=False):
+    """A delta that continues text or tool calls and says nothing else that is read."""
+
+    content: str | None = None
+    tool_calls: list[PlainPiece] | None = None
+    role: None = None
+    reasoning_content: None = None
+    reasoning: None = None
+    thinking: None = None
+    refusal: None = None
+    function_call: None = None
+
+
+class MendableDelta(PlainDelta, gc=False):
+    """The same with what is mended fast: a repeated role, thinking under one name."""
+
+    role: Literal["assistant"] | None = None  # type: ignore[assignment]
+    reasoning_content: str | None = None  # type: ignore[assignment]
+    reasoning: str | None = None  # type: ignore[assignment]
+
+
+class PlainChoice(Struct, gc=False):
+    """A choice that goes on."""
+
+    index: int
+    delta: PlainDelta
+    finish_reason: None
+
+
+class MendableChoice(PlainChoice, gc=False):
+    """A choice that goes on, with what is mended fast."""
+
+    delta: MendableDelta
+
+
+class PlainRest(Struct, gc=False):
+    """A chunk without its shared parts that needs no further check."""
+
+    choices: tuple[PlainChoice]
+    usage: UnsetType | None = UNSET
+    error: None = None
+
+
+class MendableRest(PlainRest, gc=False):
+    """A chunk without its shared parts that may need to be mended fast."""
+
+    choices: tuple[MendableChoice]
 
 
 class OddChunk(Struct):
-    """A chunk whose delta, model or usage has an unusual type."""
+    """A chunk in which some member has an unusual type."""
 
+    id: Any = None
+    object: Any = None
+    created: Any = None
     model: Any = None
-    choices: list[OddChoice] | None = None
+    choices: list[dict[str, Any]] | None = None
     usage: Any = UNSET
     error: Any = None
 
@@ -104,30 +176,43 @@ class _Deltas(Struct):
     choices: list[_DeltaChoice]
 
 
+class WholeMessage(GeneratedText):
+    """The message of a whole answer."""
+
+    content: str | UnsetType | None = UNSET  # type: ignore[assignment]
+
+
 class WholeChoice(Struct):
     """One of the `n` answers of a whole answer."""
 
-    finish_reason: Any = None
-    message: Raw = NULL
+    index: int | UnsetType = UNSET
+    finish_reason: str | None = None
+    message: WholeMessage | None = None
 
 
 class WholeAnswer(Struct):
     """An answer that is not streamed."""
 
     choices: list[WholeChoice]
-    model: Any = None
+    id: str = ""
+    object: str = ""
+    created: int = 0
+    model: str | None = None
     usage: Raw = NULL
     error: Any = None
 
 
 CHUNK = msgspec.json.Decoder(Chunk)
+PLAIN_REST = msgspec.json.Decoder(PlainRest)
+MENDABLE_REST = msgspec.json.Decoder(MendableRest)
+PlainDecoder = msgspec.json.Decoder[PlainRest] | msgspec.json.Decoder[MendableRest]
+CHUNK_REST = msgspec.json.Decoder(ChunkRest)
 ODD_CHUNK = msgspec.json.Decoder(OddChunk)
-MODEL_NAME = msgspec.json.Decoder(_ModelName)
+_MODEL_NAME = msgspec.json.Decoder(_ModelName)
 _DELTAS = msgspec.json.Decoder(_Deltas)
 WHOLE_ANSWER = msgspec.json.Decoder(WholeAnswer)
 _GENERATED_TEXT = msgspec.json.Decoder(GeneratedText)
 MEMBERS = msgspec.json.Decoder(dict[str, Raw])
-_CHOICES = msgspec.json.Decoder(list[dict[str, Raw]])
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -141,14 +226,13 @@ def _called_size(call: FunctionText | None) -> int:
     return _size(call.name or "") + _size(call.arguments or "")
 
 
-def text_bytes(raw: Raw) -> int:
-    """Return the size of the text in a delta or message; of an unknown type, its whole size."""
-    if bytes(raw) == b"null":
-        return 0
+def text_bytes(text: Any) -> int:
+    """Return the size of the text in a decoded delta or message; of an unknown type, its size."""
+    encoded = msgspec.json.encode(text)
     try:
-        return _GENERATED_TEXT.decode(raw).size_bytes()
+        return _GENERATED_TEXT.decode(encoded).size_bytes()
     except UNREADABLE:
-        return len(raw)
+        return len(encoded)
 
 
 def has_content(payload: bytes) -> bool:
@@ -164,29 +248,49 @@ def _is_empty(value: bytes) -> bool:
     return (value.replace(b" ", b"") if value[:1] in (b"[", b"{") else value) in _EMPTY
 
 
-def complete_choices(choices: Raw) -> Raw:
-    """Add the members that every choice must have.
-
-    OpenAI's schema requires `finish_reason`; Gemini's compatible endpoint sends it at the end only.
-    """
-    if bytes(choices) == b"null":
-        return Raw(b"[]")
-    completed = _CHOICES.decode(choices)
-    for choice in completed:
-        if bytes(choice.get("delta", NULL)) == b"null":
-            choice["delta"] = Raw(b"{}")
-        choice.setdefault("index", Raw(b"0"))
-        choice.setdefault("finish_reason", NULL)
-    return Raw(msgspec.json.encode(completed))
-
-
-def is_json(text: bytes) -> bool:
-    """Return whether this is one complete JSON text."""
+def is_object(text: bytes) -> bool:
+    """Return whether this is one JSON object."""
     try:
-        msgspec.json.decode(text, type=Raw)
+        _MODEL_NAME.decode(text)
     except UNREADABLE:
         return False
     return True
+
+
+class ModelName:
+    """Replaces the upstream's model name by the catalog's id; every other byte stays."""
+
+    def __init__(self, model_id: str) -> None:
+        self.id = model_id
+        self._json = msgspec.json.encode(model_id)
+
+    def replaced(self, payload: bytes, theirs: str | None) -> bytes:
+        """Return a chunk or answer with our id in place of `theirs` (None: it has no name)."""
+        if theirs == self.id:
+            return payload
+        # From cheap to expensive: search and replace, encoding.
+        if theirs is not None:
+            name = msgspec.json.encode(theirs)
+            for key in (b'"model":', b'"model": '):
+                swapped = self._swapped(payload, key + name, key + self._json)
+                if swapped is not None:
+                    return swapped
+        return msgspec.json.encode({**MEMBERS.decode(payload), "model": Raw(self._json)})
+
+    def _swapped(self, payload: bytes, old: bytes, new: bytes) -> bytes | None:
+        """Replace the occurrence of `old` that is the top-level member; return None without one."""
+        at = payload.find(old)
+        for _ in range(_MAX_SWAPS):
+            if at < 0:
+                break
+            start = payload[:at] + new
+            swapped = start + payload[at + len(old) :]
+            # The same bytes may also be nested or text in a string: decode to find out, first
+            # what comes before them, which is less.
+            if is_object(start + b"}") or _MODEL_NAME.decode(swapped).model == self.id:
+                return swapped
+            at = payload.find(old, at + 1)
+        return None
 
 
 _ESCAPE = re.compile(

@@ -1,47 +1,68 @@
 """OpenAI-shaped upstreams: chunks pass unchanged except for the model's name and the usage.
 
 Every event is decoded once, into the few fields that are read; the decoder also checks that the
-rest is JSON. The client gets the upstream's own bytes in canonical framing. The quirks were seen at
-OpenAI, OpenRouter, Groq, Gemini's compatible endpoint, vLLM, llama.cpp and Ollama.
+rest is JSON. A chunk that is what OpenAI's schema promises leaves as the upstream's own bytes in
+canonical framing; all others are mended (`chunk_mender`). The quirks were seen at OpenAI, Azure,
+OpenRouter, Groq, Mistral, MiniMax, Gemini's compatible endpoint, vLLM, llama.cpp and Ollama.
 """
 
 from __future__ import annotations
 
-import time
+import codecs
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
-from workers.errors import UpstreamDisconnected, UpstreamError
-from workers.providers.event_splitter import EventSplitter
+from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamRejected
+from workers.providers.event_splitter import DONE, EventSplitter
+from workers.providers.openai.chunk_mender import (
+    ChoiceState,
+    ChunkMender,
+    has_message,
+)
 from workers.providers.openai.chunks import (
     CHUNK,
+    CHUNK_REST,
     MEMBERS,
-    MODEL_NAME,
+    MENDABLE_REST,
     NULL,
     ODD_CHUNK,
     UNREADABLE,
     WHOLE_ANSWER,
     Chunk,
+    ChunkRest,
     GeneratedText,
-    OddChoice,
+    ModelName,
+    PlainDecoder,
     StreamedChoice,
     UsagePresent,
-    complete_choices,
     has_content,
-    is_json,
     mended,
     text_bytes,
 )
+from workers.providers.openai.finish_reasons import CONTENT_FILTER, forces_function
+from workers.providers.openai.regular import (
+    faults_in,
+    is_regular_answer,
+    mended_thinking,
+    quickly_mended,
+)
 from workers.providers.openai.request_body import request_body
 from workers.providers.openai.request_headers import access_headers
+from workers.providers.openai.shared_parts import SharedParts, fitting_decoder
+from workers.providers.openai.usage_places import (
+    UsageSeen,
+    decoded,
+    is_blocked,
+)
+from workers.providers.openai.whole_answers import collected
 from workers.providers.problem import find_problem
 from workers.providers.rejections import error_by_status, error_in_band
 from workers.providers.translator import UpstreamRequest
 from workers.request.chat_request import ChatRequest
-from workers.request.token_usage import Usage, parse_usage
+from workers.request.token_usage import Usage
 from workers.units import MIB
 
 if TYPE_CHECKING:
@@ -50,12 +71,12 @@ if TYPE_CHECKING:
 MAX_HELD_BYTES = MIB
 MAX_HELD_EVENTS = 1000
 """How much is held back before the first content; above either the answer is committed anyway."""
+MOST_WINDOWS = 10
+"""Counts of tokens above this many context windows are refused."""
 
-_DONE = b"[DONE]"
-_MAX_SWAPS = 8
-"""How many occurrences of the model's name are tried before the chunk is encoded again."""
-_MAX_START_BYTES = 1024
-"""How long the remembered beginning of a chunk may be."""
+_NOT_AN_ANSWER: Final = ("text/html", "application/xhtml+xml")
+EMPTY = "The upstream of this model ended its answer without any content."
+BLOCKED = "The upstream of this model blocked the request: its content filter found something."
 
 
 class OpenAITranslator:
@@ -69,25 +90,39 @@ class OpenAITranslator:
         max_event_bytes: int,
     ) -> None:
         self.committed = False
-        self.finished = False
         self.done = False
+        self.finished = False
         self.failure: UpstreamError | None = None
-        self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.output_bytes = 0
         self._request = request
         self._deployment = deployment
-        self._model_id = model.id
-        self._model_json = msgspec.json.encode(model.id)
-        # The beginning of a chunk up to and including the model's name, as sent and as passed on.
-        self._their_start = self._our_start = b""
-        self._splitter = EventSplitter(max_event_bytes)
+        self._shows_usage = request.stream and request.include_usage
+        self._model = ModelName(model.id)
+        self._mender = ChunkMender(forced=forces_function(request.fields), source=deployment.id)
+        self._states = self._mender.states
+        self._shared = SharedParts()
+        self._plain: PlainDecoder | None = None  # what the next chunk probably fits
+        self._splitter = EventSplitter(deployment.quirks.max_event_bytes or max_event_bytes)
         self._held: list[bytes] = []  # payloads for the client
         self._held_bytes = 0
-        self._finished: dict[int, bool] = {}  # by choice index
-        self._last = b""
-        self._usage_json = b""
+        self._nameless: list[int] = []  # those of them that lack the id or time of the answer
+        self._answered = False  # content or a finish reason has come
+        self._blocked = False
+        self._seen = UsageSeen(
+            MOST_WINDOWS * model.context_window, deployment.quirks.cost_is_authoritative
+        )
         self._usage_chunk = b""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage as reported so far, of several reports the larger counts."""
+        return self._seen.usage
+
+    @property
+    def stated_cost_microusd(self) -> int | None:
+        """The cost that the upstream states, where its word counts."""
+        return self._seen.stated_cost_microusd
 
     def request(self) -> UpstreamRequest:
         """Return the client's request with the upstream's model name and a request for usage."""
@@ -102,7 +137,11 @@ class OpenAITranslator:
         return UpstreamRequest("/chat/completions", headers, body)
 
     def check_head(self, status: int, headers: Mapping[str, str]) -> None:
-        """Raise UpstreamError unless an answer of the right kind, or of no stated kind, follows."""
+        """Raise UpstreamError for an answer that cannot be read, or that is a page for people.
+
+        The content decides, not its label: upstreams send events as `text/plain` or
+        `application/octet-stream`, and whole answers where a stream was requested.
+        """
         if status != 200:
             raise self.rejection(status, headers, b"")
         if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
@@ -110,9 +149,7 @@ class OpenAITranslator:
                 "The upstream of this model sent compressed data although none was requested."
             )
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind and not (
-            kind == "text/event-stream" if self._request.stream else kind.endswith("json")
-        ):
+        if kind in _NOT_AN_ANSWER:
             raise UpstreamError
 
     def rejection(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
@@ -146,19 +183,13 @@ class OpenAITranslator:
         return self._release_held()
 
     def finish(self) -> bytes:
-        """Handle the end of the body. Raises UpstreamDisconnected when the answer was cut.
+        """Handle the end of the body. Raises UpstreamError when the answer was cut or empty.
 
         Some servers close without `[DONE]`: a finish reason for every choice is enough.
         """
         if self.failure is not None:
             raise self.failure
-        tail = self._splitter.finish()
-        if tail and (tail.strip() == _DONE or is_json(tail)):
-            self._take(tail)
-        if not self.done:
-            if not self.finished:
-                raise UpstreamDisconnected
-            self._close()
+        self._take_tail()
         return self._release_held()
 
     def whole(self, body: bytes) -> bytes:
@@ -169,222 +200,395 @@ class OpenAITranslator:
             if not body.isascii():
                 body.decode()
         except UNREADABLE as error:
-            raise self._failed(body) from error
+            return self._whole_odd(body, error)
         if answer.error:
             raise self._failed(body)
+        if not answer.choices or not is_regular_answer(answer, self._mender):
+            return self._whole_mended(msgspec.json.decode(body))
+        if self._seen.note(bytes(answer.usage)):
+            if not self._seen.is_exact:
+                return self._whole_mended(msgspec.json.decode(body))
+        elif b"oken" in body and self._seen.search(msgspec.json.decode(body)):
+            return self._whole_mended(msgspec.json.decode(body))
         for choice in answer.choices:
-            if choice.finish_reason == "error":
-                raise UpstreamError("The upstream of this model failed while it was answering.")
-            self.finish_reason = (
-                choice.finish_reason if isinstance(choice.finish_reason, str) else None
-            )
-            self.output_bytes += text_bytes(choice.message)
-        self.usage = parse_usage(answer.usage)
-        self.committed = self.finished = self.done = True
-        return self._with_our_model(body, answer.model if isinstance(answer.model, str) else None)
+            self.finish_reason = choice.finish_reason
+            self.output_bytes += choice.message.size_bytes() if choice.message is not None else 0
+        self._end_well()
+        return self._model.replaced(body, answer.model)
+
+    # Streams
 
     def _take_all(self, data: bytes) -> None:
-        for payload in self._splitter.feed(data):
+        payloads = self._splitter.feed(data)
+        if len(payloads) > 1 and DONE in payloads[:-1]:
+            for trailer in payloads[payloads.index(DONE) + 1 :]:  # usage may follow the end mark
+                self._seen.search(decoded(trailer))
+        for payload in payloads:
             self._take(payload)
             if self.done:
                 return
         if self._splitter.overlong:
             raise UpstreamError("The upstream of this model sent an event that is too large.")
 
-    def _release_held(self) -> bytes:
-        if not self._held:
-            return b""
-        frames = b"data: " + b"\n\ndata: ".join(self._held) + b"\n\n"
-        self._held.clear()
-        return frames
+    def _take_tail(self) -> None:
+        """Read what the end of the body completes, and end the answer if it is complete."""
+        for payload in self._splitter.finish():
+            if not self.done and (payload.strip() == DONE or decoded(payload) is not None):
+                self._take(payload)
+        if self._splitter.overlong:
+            raise UpstreamError("The upstream of this model sent an event that is too large.")
+        if self.done:
+            return
+        if not self._answered and self._is_blocked():
+            raise _blocked()
+        if not self._states or not all(state.finished for state in self._states.values()):
+            raise UpstreamDisconnected
+        self._close()
 
     def _take(self, payload: bytes) -> None:
         """Read one event and keep what goes to the client."""
+        rest = self._shared.rest(payload)
+        if rest is None:
+            self._take_unlike(payload)
+            return
+        try:
+            if not rest.isascii():
+                rest.decode()  # msgspec skips unread strings without checking their UTF-8
+            if self._plain is not None and self._take_plain(rest):
+                return
+            chunk = CHUNK_REST.decode(b"{%b}" % rest)
+        except UNREADABLE:
+            self._take_unlike(payload)
+            return
+        choices = chunk.choices
+        if not choices or chunk.error:
+            self._take_unlike(payload)
+            return
+        self._take_choices(self._shared.ours(rest), choices, chunk)
+        if self._answered and not self.finished:
+            self._plain = fitting_decoder(choices)
+
+    def _take_plain(self, rest: bytes) -> bool:
+        """Take a chunk that only continues text or tool calls; return whether it is one."""
+        decoder, self._plain = self._plain, None  # a failed try costs as much as a chunk
+        assert decoder is not None
+        try:
+            chunk = decoder.decode(b"{%b}" % rest)
+        except msgspec.ValidationError:
+            return False
+        choice = chunk.choices[0]
+        text, state = choice.delta, self._states.get(choice.index)
+        size = 0
+        if decoder is MENDABLE_REST:
+            mended_rest, size = mended_thinking(rest, text)
+            if mended_rest is None:
+                return False
+            rest = mended_rest
+        if text.tool_calls is not None:
+            size = state.places.continued(text.tool_calls) if state is not None else -1
+        if state is None or size < 0:
+            return False
+        content = text.content
+        if content:
+            size += len(content) if content.isascii() else len(content.encode())
+        self.output_bytes += size
+        state.by_delta = not state.by_message
+        shared = self._shared
+        end = shared.our_end
+        if self._shows_usage and chunk.usage is UNSET:
+            end = end[:-1] + b',"usage":null}'
+        self._held.append(shared.our_start + rest + end)
+        self._plain = decoder
+        return True
+
+    def _take_unlike(self, payload: bytes) -> None:
+        """Read an event that does not begin as those before it."""
         try:
             chunk = CHUNK.decode(payload)
             if not payload.isascii():
-                payload.decode()  # msgspec skips unread strings without checking their UTF-8
+                payload.decode()
         except UNREADABLE as error:
-            odd = self._read_odd(payload, error)
-            if odd is None:
-                return
-            payload, chunk = odd
+            self._take_odd(payload, error)
+            return
         if not chunk.choices or chunk.error:
             self._take_without_choices(payload, chunk)
             return
-        complete = self._note_choices(chunk.choices)
-        if not self.committed:  # the second decoding ends with the first content
-            self.committed = self.finish_reason is not None or has_content(payload)
-        self._last = payload
-        self._keep(payload, chunk, complete=complete)
+        if not self._mender.is_named(chunk.id, chunk.created, chunk.object):
+            self._take_mended(msgspec.json.decode(payload))
+            return
+        ours = self._model.replaced(payload, chunk.model)
+        self._shared.learn(payload, ours, self._mender)
+        self._take_choices(ours, chunk.choices, chunk)
 
-    def _note_choices(self, choices: list[StreamedChoice]) -> bool:
-        """Record text and finish reasons; return whether every choice has its required members."""
-        complete = True
+    def _take_choices(
+        self, payload: bytes, choices: list[StreamedChoice], chunk: ChunkRest
+    ) -> None:
+        """Keep a chunk with choices, mended if need be; it has our model's id."""
+        faults = faults_in(choices, self._mender)
+        if faults and len(choices) == 1 and choices[0].delta is not None:
+            quick = quickly_mended(payload, faults, choices[0].delta)
+            if quick is not None:
+                payload, faults = quick, 0
+        if faults:
+            self._take_mended(msgspec.json.decode(payload))
+        else:
+            self._keep(payload, choices, chunk)
+
+    def _take_mended(self, sent: dict[str, Any]) -> None:
+        """Keep a chunk with everything that OpenAI's schema promises."""
+        self._mender.learn_name(sent.get("id"), sent.get("created"))
+        usage = sent.get("usage", UNSET)
+        reported = usage if usage is UNSET or usage is None else UsagePresent()
+        for made in self._mender.mended(sent):
+            made["model"] = self._model.id
+            payload = msgspec.json.encode(made)
+            if not self._mender.named:
+                self._nameless.append(len(self._held))
+            try:
+                choices = CHUNK_REST.decode(payload).choices or []
+            except UNREADABLE:
+                choices = [self._evened(choice) for choice in made["choices"]]
+            present = reported if "usage" in made else UNSET
+            self._keep(payload, choices, ChunkRest(choices, present))
+
+    def _evened(self, choice: dict[str, Any]) -> StreamedChoice:
+        """Return a choice with members of unknown types as a usual one, and count its text."""
+        self.output_bytes += text_bytes(choice["delta"])
+        return StreamedChoice(choice["index"], GeneratedText(), choice["finish_reason"])
+
+    def _keep(self, payload: bytes, choices: list[StreamedChoice], chunk: ChunkRest) -> None:
+        """Record a chunk with choices and add it for the client; it has our model's id."""
+        ended = self._note(choices)
+        if not self._answered:  # the second decoding ends with the first content
+            self._answered = self.finish_reason is not None or has_content(payload)
+            self.committed = self.committed or self._answered
+        if chunk.usage:
+            payload = self._without_usage(payload)
+        else:
+            if (ended or self.finished) and b"oken" in payload:
+                self._seen.search(decoded(payload))
+            if chunk.usage is UNSET and self._shows_usage:
+                # OpenAI sends "usage": null in every chunk but the last when usage is requested.
+                payload = payload.rstrip()[:-1] + b',"usage":null}'
+        self._held.append(payload)
+
+    def _note(self, choices: list[StreamedChoice]) -> bool:
+        """Record text, calls and finish reasons; return whether a choice has finished."""
+        ended = False
         for choice in choices:
-            text, reason = choice.delta, choice.finish_reason
+            index, text = choice.index, choice.delta
+            state = self._states.get(index)
+            if state is None:
+                state = self._states[index] = ChoiceState()
             if text is not None:
-                self.output_bytes += text.size_bytes()
-            if reason:
-                self._note_finish(choice.index, reason)
-            elif choice.index not in self._finished:
-                self._finished[choice.index] = self.finished = False
-            if text is None or reason is UNSET:
-                complete = False
-        return complete
-
-    def _note_finish(self, index: int, reason: str) -> None:
-        if reason == "error":  # how OpenRouter reports a failure in the middle of a stream
-            raise UpstreamError("The upstream of this model failed while it was answering.")
-        self._finished[index] = True
-        self.finished = all(self._finished.values())
-        self.finish_reason = reason
+                size = text.size_bytes()
+                if size:
+                    self.output_bytes += size
+                    state.by_delta = not state.by_message
+                if text.tool_calls:
+                    state.called = True
+                    state.places.note_all(text.tool_calls)
+                if text.function_call is not None:
+                    state.function_called = True
+            if choice.finish_reason:
+                self.finish_reason = choice.finish_reason
+                state.finished = ended = True
+        if ended:
+            states = self._states.values()
+            self.finished = len(states) >= self._request.n and all(s.finished for s in states)
+        return ended
 
     def _take_without_choices(self, payload: bytes, chunk: Chunk) -> None:
         """Read an event without choices: an error, usage, or a chunk with other members."""
-        if chunk.error:
+        told = msgspec.json.decode(payload)
+        if chunk.error or not isinstance(told, dict):
             raise self._failed(payload)
+        if not self._answered and is_blocked(told):
+            self._blocked = True
+        if self._seen.search(told):
+            self._mender.learn_name(told.get("id"), told.get("created"))
+            self._usage_chunk = payload
+            return
         if chunk.usage:
-            self._hold_usage_chunk(payload, chunk)
-            return
-        if chunk.choices is None:
-            members = MEMBERS.decode(payload)
-            if "choices" not in members:
-                problem = find_problem(payload)  # vLLM's errors have no member `error`
-                if problem is not None:
-                    raise error_in_band(problem, self._deployment)
-                if "object" not in members:
-                    return  # no chunk at all, such as a ping
-        self._keep(payload, chunk, complete=chunk.choices is not None)
+            return  # a usage without counts
+        if "choices" not in told:
+            problem = find_problem(payload)  # vLLM's errors have no member `error`
+            if problem is not None:
+                raise error_in_band(problem, self._deployment)
+            if "object" not in told:
+                return  # no chunk at all, such as a ping
+        self._keep_without_choices(payload, told, chunk)
 
-    def _hold_usage_chunk(self, payload: bytes, chunk: Chunk) -> None:
-        """Keep the usage chunk for the end; only a client that requested usage gets it."""
-        members = MEMBERS.decode(payload)
-        if not self._note_usage(members["usage"]):
-            return
-        if chunk.choices is None:  # OpenAI's usage chunk has an empty list
-            payload = msgspec.json.encode({**members, "choices": []})
-        self._usage_chunk = self._with_our_model(payload, chunk.model)
+    def _keep_without_choices(self, payload: bytes, told: dict[str, Any], chunk: Chunk) -> None:
+        if chunk.choices is not None and self._mender.is_named(
+            chunk.id, chunk.created, chunk.object
+        ):
+            payload = self._model.replaced(payload, chunk.model)
+        else:
+            self._mender.learn_name(told.get("id"), told.get("created"))
+            if not self._mender.named:
+                self._nameless.append(len(self._held))
+            made = self._mender.with_name(told) | {"model": self._model.id, "choices": []}
+            payload = msgspec.json.encode(made)
+        if "usage" not in told and self._shows_usage:
+            payload = payload.rstrip()[:-1] + b',"usage":null}'
+        self._held.append(payload)
 
-    def _read_odd(self, payload: bytes, error: Exception) -> tuple[bytes, Chunk] | None:
+    def _take_odd(self, payload: bytes, error: Exception) -> None:
         """Read what the first decoder refused: `[DONE]`, nothing, unusual types, or no JSON.
 
         Half a surrogate pair (an upstream that cuts strings inside an emoji) becomes U+FFFD.
         """
         text = payload.strip()
-        if text == _DONE:
-            if not any(self._finished.values()):
-                raise UpstreamDisconnected  # an end mark without a finish reason: it was cut
-            self._close()
+        if text == DONE:
+            self._end()
         if not text or self.done:
-            return None
-        payload = mended(payload)
+            return
+        whole = mended(payload)
         try:
-            payload.decode()
-            odd = ODD_CHUNK.decode(payload)
+            whole.decode()
+            odd = ODD_CHUNK.decode(whole)
         except UNREADABLE:
-            raise self._failed(payload) from error
-        choices = [self._even(choice) for choice in odd.choices or ()]
-        usage = odd.usage if odd.usage is UNSET or odd.usage is None else UsagePresent()
-        model = odd.model if isinstance(odd.model, str) else None
-        return payload, Chunk(model, choices if odd.choices is not None else None, usage, odd.error)
+            raise self._failed(whole) from error
+        if odd.error:
+            raise self._failed(whole)
+        if whole != payload:
+            self._take_unlike(whole)
+        elif odd.choices:
+            self._take_mended(msgspec.json.decode(whole))
+        else:
+            usage = odd.usage if odd.usage is UNSET or odd.usage is None else UsagePresent()
+            self._take_without_choices(whole, Chunk(usage=usage))
 
-    def _even(self, odd: OddChoice) -> StreamedChoice:
-        """Return an odd choice as a usual one, and count its text."""
-        if bytes(odd.delta) == b"null":
-            return StreamedChoice(odd.index, None, odd.finish_reason)
-        if memoryview(odd.delta)[0] != ord("{"):
-            raise UpstreamError
-        self.output_bytes += text_bytes(odd.delta)
-        return StreamedChoice(odd.index, GeneratedText(), odd.finish_reason)
+    def _end(self) -> None:
+        """Handle the end mark: add the finish reasons that have not come, and close."""
+        if not self._answered:
+            raise _blocked() if self._is_blocked() else UpstreamError(EMPTY)
+        for made in self._mender.missing_ends():
+            made["model"] = self._model.id
+            if not self._mender.named:
+                self._nameless.append(len(self._held))
+            (choice,) = made["choices"]
+            ended = [StreamedChoice(choice["index"], None, choice["finish_reason"])]
+            self._keep(msgspec.json.encode(made), ended, ChunkRest(ended))
+        self._close()
 
     def _close(self) -> None:
         """Add the end of the stream: the usage if requested, and `[DONE]`."""
-        if self._request.include_usage and self._usage_json:
-            self._held.append(self._usage_chunk or self._made_usage_chunk())
-        self._held.append(_DONE)
-        self.done = self.committed = True
+        if self._shows_usage and self._seen.usage is not None:
+            self._held.append(self._shown_usage_chunk())
+        self._held.append(DONE)
+        self._end_well()
+
+    def _end_well(self) -> None:
+        self.done = self.committed = self.finished = True
+
+    def _release_held(self) -> bytes:
+        if not self._held:
+            return b""
+        self._name_held()
+        frames = b"data: " + b"\n\ndata: ".join(self._held) + b"\n\n"
+        self._held.clear()
+        return frames
+
+    def _name_held(self) -> None:
+        """Add id and time to the chunks that came before they were known."""
+        if self._nameless:
+            self._mender.make_name()
+        for place in self._nameless:
+            named = self._mender.with_name(msgspec.json.decode(self._held[place]))
+            self._held[place] = msgspec.json.encode(named)
+        self._nameless.clear()
+
+    # Whole answers
+
+    def _whole_odd(self, body: bytes, error: Exception) -> bytes:
+        """Read a whole answer with members of unusual types, or a stream in its place."""
+        body = mended(body.removeprefix(codecs.BOM_UTF8).strip())
+        told = decoded(body)
+        if isinstance(told, dict) and isinstance(told.get("choices"), list) and told["choices"]:
+            if told.get("error"):
+                raise self._failed(body)
+            return self._whole_mended(told)
+        if told is None:
+            return self._whole_collected(body, error)
+        if find_problem(body) is None and is_blocked(told):
+            raise _blocked()
+        raise self._failed(body) from error
+
+    def _whole_mended(self, told: dict[str, Any]) -> bytes:
+        """Return a whole answer with everything that OpenAI's schema promises."""
+        choices = told["choices"]
+        if not any(map(has_message, choices)):
+            raise _blocked() if is_blocked(told) else UpstreamError(EMPTY)
+        self._seen.search(told)
+        made = self._mender.mended_answer(told, choices)
+        for choice in made["choices"]:
+            self.output_bytes += text_bytes(choice["message"])
+            self.finish_reason = choice["finish_reason"]
+        self._end_well()
+        return self._encoded_whole(made)
+
+    def _whole_collected(self, body: bytes, error: Exception) -> bytes:
+        """Return the whole answer that an unrequested stream makes together."""
+        payloads = self._splitter.feed(body)
+        tail = self._splitter.finish()
+        if not payloads and not tail:
+            raise self._failed(body) from error
+        for payload in payloads + tail:
+            if not self.done:
+                self._take(payload)
+        if not self.done:
+            self._take_tail()
+        self._name_held()
+        chunks = [msgspec.json.decode(payload) for payload in self._held if payload != DONE]
+        self._held.clear()
+        answer = collected(chunks)
+        return self._encoded_whole(self._mender.mended_answer(answer, answer["choices"]))
+
+    def _encoded_whole(self, made: dict[str, Any]) -> bytes:
+        made["model"] = self._model.id
+        if self._seen.usage is not None:
+            made["usage"] = self._seen.shown()
+        return msgspec.json.encode(made)
+
+    # Usage
+
+    def _without_usage(self, payload: bytes) -> bytes:
+        """Read the usage beside content, and encode the chunk again without it."""
+        members = MEMBERS.decode(payload)
+        raw = members["usage"]
+        if not self._seen.note(bytes(raw)) and self.finished:
+            self._seen.search(decoded(payload))
+        self._usage_chunk = b""
+        if self._shows_usage:
+            members["usage"] = NULL
+        else:
+            del members["usage"]
+        return msgspec.json.encode(members)
+
+    def _shown_usage_chunk(self) -> bytes:
+        """Return the usage chunk for the client: the upstream's own one if it is right."""
+        self._mender.make_name()
+        usage = self._seen.shown()
+        told = decoded(self._usage_chunk) if self._usage_chunk else {}
+        changed = {"model": self._model.id, "choices": [], "usage": usage}
+        made = self._mender.with_name(told | changed)
+        theirs = told.get("model")
+        if made == told | {"model": self._model.id} and isinstance(theirs, str):
+            return self._model.replaced(self._usage_chunk, theirs)
+        return msgspec.json.encode(made)
+
+    # Errors and names
+
+    def _is_blocked(self) -> bool:
+        return self._blocked or any(is_blocked(decoded(payload)) for payload in self._held)
 
     def _failed(self, body: bytes) -> UpstreamError:
         """Return the error that a body or event reports, or the one for an invalid completion."""
         problem = find_problem(body)
         return UpstreamError() if problem is None else error_in_band(problem, self._deployment)
 
-    def _with_our_model(self, payload: bytes, theirs: str | None) -> bytes:
-        """Replace the upstream's model name by the catalog id; every other byte stays."""
-        if theirs == self._model_id:
-            return payload
-        # From cheap to expensive: the remembered beginning, search and replace, encoding.
-        if self._their_start and payload.startswith(self._their_start):
-            return self._our_start + payload[len(self._their_start) :]
-        if theirs is not None:
-            name = msgspec.json.encode(theirs)
-            for key in (b'"model":', b'"model": '):
-                swapped = self._swapped(payload, key + name, key + self._model_json)
-                if swapped is not None:
-                    return swapped
-        return msgspec.json.encode({**MEMBERS.decode(payload), "model": Raw(self._model_json)})
 
-    def _swapped(self, payload: bytes, old: bytes, new: bytes) -> bytes | None:
-        """Replace the occurrence of `old` that is the top-level member; return None without one.
-
-        All chunks of an answer usually begin with the same bytes, so that beginning is remembered:
-        the next chunk needs no search and no decoding.
-        """
-        at = payload.find(old)
-        for _ in range(_MAX_SWAPS):
-            if at < 0:
-                break
-            start, rest = payload[:at] + new, payload[at + len(old) :]
-            # The same bytes may also be nested or text in a string: decode to find out.
-            if MODEL_NAME.decode(start + rest).model == self._model_id:
-                if at < _MAX_START_BYTES:
-                    self._their_start, self._our_start = payload[: at + len(old)], start
-                return start + rest
-            at = payload.find(old, at + 1)
-        return None
-
-    def _keep(self, payload: bytes, chunk: Chunk, *, complete: bool) -> None:
-        """Add an event for the client; `complete`: its choices have their required members."""
-        if not complete or chunk.usage:
-            payload = self._rewritten(payload, chunk, complete=complete)
-        else:
-            payload = self._with_our_model(payload, chunk.model)
-            if chunk.usage is UNSET and self._request.include_usage:
-                # OpenAI sends "usage": null in every chunk but the last when usage is requested.
-                payload = payload.rstrip()[:-1] + b',"usage":null}'
-        self._held.append(payload)
-
-    def _rewritten(self, payload: bytes, chunk: Chunk, *, complete: bool) -> bytes:
-        """Encode a chunk again: with our model id, complete choices, and without its usage."""
-        members = MEMBERS.decode(payload)
-        members["model"] = Raw(self._model_json)
-        if not complete:
-            members["choices"] = complete_choices(members.get("choices", NULL))
-        if chunk.usage:
-            self._note_usage(members["usage"])
-        if self._request.include_usage:
-            members["usage"] = NULL
-        elif chunk.usage:
-            del members["usage"]
-        return msgspec.json.encode(members)
-
-    def _note_usage(self, raw: Raw) -> bool:
-        usage = parse_usage(raw)
-        if usage is None:
-            return False
-        self.usage = usage
-        self._usage_json, self._usage_chunk = bytes(raw), b""
-        return True
-
-    def _made_usage_chunk(self) -> bytes:
-        """Return a usage chunk for an upstream that reported its usage in a chunk with content."""
-        last = MEMBERS.decode(self._last)
-        head = {
-            "id": f"chatcmpl-{time.time_ns():x}",
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            **{name: last[name] for name in ("id", "object", "created") if name in last},
-        }
-        body = {"model": Raw(self._model_json), "choices": [], "usage": Raw(self._usage_json)}
-        return msgspec.json.encode(head | body)
+def _blocked() -> UpstreamError:
+    return UpstreamRejected(BLOCKED, code=CONTENT_FILTER)

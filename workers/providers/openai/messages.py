@@ -1,0 +1,100 @@
+"""Mend the text members of a message or delta, whole or streamed.
+
+Content may come as a list of parts (Mistral, Anthropic-shaped servers), thinking under one of
+several names. Clients read `reasoning_content` (DeepSeek's name: LangChain, LiteLLM) or `reasoning`
+(OpenRouter's: the agents Cline and Roo), rarely both, so both are sent with the same text.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from workers.providers.openai.tool_calls import with_text_arguments
+
+THINKING_NAMES = ("reasoning_content", "reasoning")
+"""The names that clients get."""
+_OTHER_THINKING_NAMES = ("thinking", "reasoning_text", "thoughts")
+_PICTURES = ("image_url", "image")
+
+
+class Parts(NamedTuple):
+    """What a list of content parts says."""
+
+    text: str
+    thinking: str
+    refusal: str
+    pictures: list[Any]
+
+
+def with_plain_text(sent: dict[str, Any]) -> dict[str, Any]:
+    """Return a message or delta whose texts are strings under the names that clients read."""
+    made = dict(sent)
+    thinking = ""
+    content = made.get("content")
+    if isinstance(content, (list, dict)):
+        parts = read_parts(content)
+        made["content"], thinking = parts.text, parts.thinking
+        if parts.pictures:
+            made.setdefault("images", parts.pictures)  # where OpenRouter puts them
+        if parts.refusal and not made.get("refusal"):
+            made["refusal"] = parts.refusal
+    elif content is not None and not isinstance(content, str):
+        made["content"] = msgspec.json.encode(content).decode()
+    _set_thinking(made, thinking)
+    call = made.get("function_call")
+    if isinstance(call, dict):
+        made["function_call"] = _without_empty_name(with_text_arguments(dict(call), first=False))
+    return made
+
+
+def _set_thinking(made: dict[str, Any], from_parts: str) -> None:
+    told = [_text_of(made[name]) for name in THINKING_NAMES if made.get(name)]
+    if not told:
+        told = [_text_of(made[name]) for name in _OTHER_THINKING_NAMES if made.get(name)]
+    thinking = from_parts or (told[0] if told else "")
+    if len(told) > 1 and told[0] != told[1]:
+        return  # two texts that differ: neither is lost
+    if thinking:
+        made.update(dict.fromkeys(THINKING_NAMES, thinking))
+
+
+def read_parts(content: Any) -> Parts:
+    """Return the texts of content parts, each kind joined, and the pictures among them."""
+    text: list[str] = []
+    thinking: list[str] = []
+    refusal: list[str] = []
+    pictures: list[Any] = []
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            text.append(part)
+        elif isinstance(part, dict):
+            kind = part.get("type")
+            if kind in _PICTURES:
+                pictures.append(part)
+            elif isinstance(part.get("refusal"), str):
+                refusal.append(part["refusal"])
+            elif kind in ("thinking", "reasoning") or "thinking" in part:
+                thinking.append(_text_of(part.get("thinking") or part.get("text")))
+            else:
+                text.append(_text_of(part.get("text")))
+    return Parts("".join(text), "".join(thinking), "".join(refusal), pictures)
+
+
+def _text_of(value: Any) -> str:
+    """Return the text in a string, a part or a list of parts."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(map(_text_of, value))
+    if isinstance(value, dict):
+        names = ("text", "content", "thinking", "value", "summary")
+        return "".join(_text_of(value[name]) for name in names if value.get(name))
+    return ""
+
+
+def _without_empty_name(function: dict[str, Any]) -> dict[str, Any]:
+    if not function.get("name"):
+        function.pop("name", None)
+    return function

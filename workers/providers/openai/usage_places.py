@@ -1,0 +1,192 @@
+"""Find the usage, the stated cost and the block reason wherever an upstream puts them.
+
+The usage may lie inside a choice (Moonshot), under a vendor's member (`x_groq.usage`), in a member
+of another name (Gemini's `usageMetadata`) or directly in a vendor's member (Bedrock).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from workers.money import to_microusd
+from workers.providers.openai.finish_reasons import CONTENT_FILTER, translated
+from workers.request.token_usage import Usage, openai_usage, parse_usage, read_usage
+
+_USAGE_NAMES = ("usage", "usagemetadata", "tokenusage", "usagestats", "tokens")
+_NO_PLACES = ("error", "logprobs", "prompt_filter_results")
+_COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd")
+_MOST_COST = 10_000.0
+"""A stated cost in dollars above this is refused: no completion costs as much."""
+_MAX_DEPTH = 6
+
+
+class UsageSeen:
+    """The usage that the events of one answer report: of each count the largest.
+
+    Counts above `most_tokens` are refused. The stated cost counts only where it is authoritative.
+    """
+
+    def __init__(self, most_tokens: int, cost_is_authoritative: bool) -> None:
+        self.usage: Usage | None = None
+        self.stated_cost_microusd: int | None = None
+        self._most_tokens = most_tokens
+        self._cost_counts = cost_is_authoritative
+        self._raw = b""  # the report that is shown to the client
+        self._exact = False  # it is what OpenAI's schema promises
+
+    def note(self, raw: bytes) -> bool:
+        """Read a usage object; return whether it is one."""
+        usage = openai_usage(raw, self._most_tokens)
+        exact = usage is not None
+        usage = usage or parse_usage(raw, self._most_tokens)
+        if usage is not None:
+            self._add(raw, usage, exact)
+        return usage is not None
+
+    def search(self, told: Any) -> bool:
+        """Read the usage wherever a decoded event has it; return whether it was found."""
+        found = find_usage(told, self._most_tokens)
+        if found is None:
+            return False
+        reported, usage = found
+        self._add(msgspec.json.encode(reported), usage)
+        return True
+
+    def _add(self, raw: bytes, usage: Usage, exact: bool = False) -> None:
+        old = self.usage
+        self.usage = usage if old is None else old.merged(usage)
+        if self.usage != old or usage == old:
+            self._raw = raw
+            self._exact = exact and self.usage == usage
+        if self._cost_counts:
+            cost = stated_cost_microusd(decoded(raw))
+            if cost is not None:
+                self.stated_cost_microusd = max(cost, self.stated_cost_microusd or 0)
+
+    @property
+    def is_exact(self) -> bool:
+        """True if the upstream's own report is what `shown` returns."""
+        return self._exact or bool(decoded(self._raw) == self.shown())
+
+    def shown(self) -> dict[str, Any]:
+        """Return the usage for the client."""
+        assert self.usage is not None
+        return for_clients(decoded(self._raw), self.usage)
+
+
+def find_usage(told: Any, most_tokens: int) -> tuple[dict[str, Any], Usage] | None:
+    """Return the usage object in a decoded chunk or answer, and what it says, or None."""
+    if not isinstance(told, dict):
+        return None
+    for place in _places(told):
+        usage = read_usage(place, most_tokens)
+        if usage is not None:
+            return place, usage
+    return None
+
+
+def _places(told: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the objects that may be a usage, the likely ones first."""
+    yield from _named_usage(told)
+    choices = told.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            yield from _named_usage(choice)
+            for name in ("delta", "message"):
+                if isinstance(choice.get(name), dict):
+                    yield from _named_usage(choice[name])
+    vendors = [value for name, value in told.items() if name not in _NO_PLACES]
+    for vendor in vendors:
+        if isinstance(vendor, dict):
+            yield from _named_usage(vendor)
+    yield from (vendor for vendor in vendors if isinstance(vendor, dict))
+
+
+def _named_usage(members: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, value in members.items():
+        if isinstance(value, dict) and re.sub(r"[^a-z]", "", name.lower()) in _USAGE_NAMES:
+            yield value
+
+
+def for_clients(reported: dict[str, Any], usage: Usage) -> dict[str, Any]:
+    """Return a usage object with OpenAI's members, which are exact where the upstream's are not."""
+    made = dict(reported)
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    if prompt is not None and made.get("prompt_tokens") != prompt:
+        made["prompt_tokens"] = prompt
+    if completion is not None and made.get("completion_tokens") != completion:
+        made["completion_tokens"] = completion
+    if prompt is not None and completion is not None:
+        total = made.get("total_tokens")
+        if type(total) is not int or total < prompt + completion:
+            made["total_tokens"] = prompt + completion
+    return made
+
+
+def stated_cost_microusd(reported: Any) -> int | None:
+    """Return what an upstream says that the answer costs, in `cost` of its usage, or None.
+
+    OpenRouter states dollars; with a key of the owner's own (`is_byok`) it adds what the provider
+    behind it charges. Perplexity states an object with a total.
+    """
+    if not isinstance(reported, dict):
+        return None
+    for name in _COST_NAMES:
+        value = reported.get(name)
+        if isinstance(value, dict):
+            value = value.get("total_cost", value.get("total"))
+        dollars = _dollars(value)
+        if dollars is not None:
+            if reported.get("is_byok") is True:
+                details = reported.get("cost_details")
+                details = details if isinstance(details, dict) else {}
+                dollars += _dollars(details.get("upstream_inference_cost")) or 0.0
+            return to_microusd(dollars)
+    return None
+
+
+def _dollars(value: Any) -> float | None:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if 0 <= value <= _MOST_COST else None
+
+
+def is_blocked(told: Any, depth: int = 0) -> bool:
+    """Return whether an answer says anywhere that the prompt or the answer was blocked.
+
+    Gemini: `promptFeedback.blockReason`; Azure: `filtered` in `prompt_filter_results`.
+    """
+    if depth > _MAX_DEPTH:
+        return False
+    if isinstance(told, list):
+        return any(is_blocked(item, depth + 1) for item in told)
+    if not isinstance(told, dict):
+        return False
+    return any(_says_blocked(name, value) or is_blocked(value, depth + 1)
+               for name, value in told.items())  # fmt: skip
+
+
+def _says_blocked(name: str, value: Any) -> bool:
+    plain = re.sub(r"[^a-z]", "", name.lower())
+    if plain in ("filtered", "blocked", "flagged"):
+        return value is True
+    if plain == "blockreason":
+        return isinstance(value, str) and value != "" and "unspecified" not in value.lower()
+    return plain in ("finishreason", "stopreason") and translated(value) == CONTENT_FILTER
+
+
+def decoded(payload: bytes) -> Any:
+    """Decode JSON, or return None for what is none."""
+    try:
+        return msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
