@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from workers.request.token_usage import Usage
+from workers.request.token_usage import BYTES_PER_TOKEN, Usage
 
 if TYPE_CHECKING:
     from server.accounting.admission import Lease
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 UNSEEN_TOKENS_PER_S = 200
 """How fast a model is taken to think, or to write an answer that comes in one piece, by the second:
 faster than most. It counts only where a client leaves before it has seen any text."""
-BYTES_PER_TOKEN = 4
-"""OpenAI's rule of thumb for English text, for answers whose usage the upstream did not report."""
 
 
 class Charge(NamedTuple):

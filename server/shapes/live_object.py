@@ -8,9 +8,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from server.accounting.charge import BYTES_PER_TOKEN
 from server.services import Services
 from workers.catalog.catalog import Model
+from workers.request.token_usage import BYTES_PER_TOKEN
 from workers.run.job import Job, JobState
 from workers.run.pool import ModelPool
 

@@ -42,9 +42,10 @@ def _is_whole(text: bytes) -> bool:
 class EventSplitter:
     """Turn bytes into event payloads.
 
-    `overlong` becomes true when one event, or one line, is larger than `max_event_bytes`; after
-    that there are no more payloads. Pieces of a line wait in a list and are joined once, so that
-    many small reads cost no quadratic time.
+    `is_bare` is true while the only payload is one JSON text without a field name. `overlong`
+    becomes true when one event, or one line, is larger than `max_event_bytes`; after that there are
+    no more payloads. Pieces of a line wait in a list and are joined once, so that many small reads
+    cost no quadratic time.
     """
 
     __slots__ = (
@@ -54,15 +55,19 @@ class EventSplitter:
         "_cr_ends",
         "_event",
         "_event_bytes",
+        "_first",
         "_max_bytes",
         "_one_newline",
         "_partial",
         "_partial_bytes",
+        "is_bare",
         "overlong",
     )
 
     def __init__(self, max_event_bytes: int) -> None:
         self.overlong = False
+        self.is_bare = False
+        self._first = True  # no payload has come
         self._max_bytes = max_event_bytes
         self._at_start = True
         self._between = True  # no event and no line has begun
@@ -89,7 +94,7 @@ class EventSplitter:
                 return self._feed_lines(data)
         else:
             return self._feed_lines(data)
-        self._at_start = False
+        self._at_start = self._first = False
         return payloads
 
     def finish(self) -> list[bytes]:
@@ -171,6 +176,9 @@ class EventSplitter:
         """Return the payload of the event, or b"" for lines that are neither fields nor JSON."""
         payload = self._event[0] if len(self._event) == 1 else b" ".join(self._event)
         dropped = self._bare and not _is_whole(payload)
+        if payload and not dropped:
+            self.is_bare = self._bare and self._first
+            self._first = False
         self._drop_event()
         return b"" if dropped else payload.replace(b"\r", b" ")
 

@@ -15,6 +15,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+BYTES_PER_TOKEN = 4
+"""OpenAI's rule of thumb for English text, for answers whose usage the upstream did not report."""
+
 
 class Usage(Struct, frozen=True):
     """Tokens as counted upstream. None means not reported, which is not the same as 0.

@@ -29,6 +29,9 @@ CHUNK_OBJECT: Final = "chat.completion.chunk"
 WHOLE_OBJECT: Final = "chat.completion"
 ASSISTANT: Final = "assistant"
 FAILED_INSIDE = "The upstream of this model failed while it was answering."
+EMPTY = "The upstream of this model ended its answer without any content."
+NO_MESSAGE = {"role": ASSISTANT, "content": None, "refusal": None}
+"""The members that OpenAI's schema requires."""
 _SHOWN = 60
 """How much of an unknown reason is logged."""
 
@@ -122,6 +125,8 @@ class ChunkMender:
         choice = dict(sent)
         index = choice["index"] = read_index(choice.get("index"), position)
         first = index not in self.states
+        if first and choice.get("message", choice) is None and not choice.get("delta"):
+            raise UpstreamError(EMPTY)
         state = self.states.setdefault(index, ChoiceState())
         delta, whole = _delta_of(choice, state)
         delta = self._delta(delta, state, first=first)
@@ -206,14 +211,16 @@ class ChunkMender:
         choice = dict(sent)
         choice["index"] = read_index(choice.get("index"), position)
         message = _message_of(choice) or {}
-        message = {"role": ASSISTANT} | with_plain_text(message) | {"role": ASSISTANT}
-        message.setdefault("content", None)
+        message = NO_MESSAGE | with_plain_text(message) | {"role": ASSISTANT}
+        if not message.get("content") and message.get("tool_calls"):
+            message["content"] = None
         calls = message.get("tool_calls")
         if isinstance(calls, dict):
             calls = [calls]
         if isinstance(calls, list):
             message["tool_calls"] = [whole_call(call) for call in calls]
         choice["message"] = message
+        choice.setdefault("logprobs", None)
         reason = choice.pop("finishReason", None)
         reason = self._reason(message, ChoiceState(), choice.get("finish_reason") or reason)
         choice["finish_reason"] = reason or self._reason(message, ChoiceState(), STOP)

@@ -16,8 +16,9 @@ import msgspec
 from msgspec import UNSET
 
 from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamRejected
-from workers.providers.event_splitter import DONE, EventSplitter
+from workers.providers.event_splitter import DONE, EventSplitter, is_json
 from workers.providers.openai.chunk_mender import (
+    EMPTY,
     ChoiceState,
     ChunkMender,
     has_message,
@@ -38,6 +39,7 @@ from workers.providers.openai.chunks import (
     PlainDecoder,
     StreamedChoice,
     UsagePresent,
+    WholeChoice,
     has_content,
     mended,
     text_bytes,
@@ -75,7 +77,6 @@ MOST_WINDOWS = 10
 """Counts of tokens above this many context windows are refused."""
 
 _NOT_AN_ANSWER: Final = ("text/html", "application/xhtml+xml")
-EMPTY = "The upstream of this model ended its answer without any content."
 BLOCKED = "The upstream of this model blocked the request: its content filter found something."
 
 
@@ -110,7 +111,9 @@ class OpenAITranslator:
         self._answered = False  # content or a finish reason has come
         self._blocked = False
         self._seen = UsageSeen(
-            MOST_WINDOWS * model.context_window, deployment.quirks.cost_is_authoritative
+            MOST_WINDOWS * model.context_window,
+            request.prompt_estimate,
+            deployment.quirks.cost_is_authoritative,
         )
         self._usage_chunk = b""
 
@@ -168,7 +171,7 @@ class OpenAITranslator:
             return b""
         was_committed, held = self.committed, len(self._held)
         try:
-            self._take_all(data)
+            self._take_all(self._splitter.feed(data))
         except UpstreamError as error:
             self.failure = error
             if not was_committed or not self._held:
@@ -205,21 +208,20 @@ class OpenAITranslator:
             raise self._failed(body)
         if not answer.choices or not is_regular_answer(answer, self._mender):
             return self._whole_mended(msgspec.json.decode(body))
+        text_size = sum(map(_text_size, answer.choices))
         if self._seen.note(bytes(answer.usage)):
-            if not self._seen.is_exact:
-                return self._whole_mended(msgspec.json.decode(body))
-        elif b"oken" in body and self._seen.search(msgspec.json.decode(body)):
+            exact = self._seen.is_exact(text_size)
+        else:
+            exact = not (b"oken" in body and self._seen.search(msgspec.json.decode(body)))
+        if not exact:
             return self._whole_mended(msgspec.json.decode(body))
-        for choice in answer.choices:
-            self.finish_reason = choice.finish_reason
-            self.output_bytes += choice.message.size_bytes() if choice.message is not None else 0
+        self.output_bytes, self.finish_reason = text_size, answer.choices[-1].finish_reason
         self._end_well()
         return self._model.replaced(body, answer.model)
 
     # Streams
 
-    def _take_all(self, data: bytes) -> None:
-        payloads = self._splitter.feed(data)
+    def _take_all(self, payloads: list[bytes]) -> None:
         if len(payloads) > 1 and DONE in payloads[:-1]:
             for trailer in payloads[payloads.index(DONE) + 1 :]:  # usage may follow the end mark
                 self._seen.search(decoded(trailer))
@@ -232,18 +234,17 @@ class OpenAITranslator:
 
     def _take_tail(self) -> None:
         """Read what the end of the body completes, and end the answer if it is complete."""
-        for payload in self._splitter.finish():
-            if not self.done and (payload.strip() == DONE or decoded(payload) is not None):
-                self._take(payload)
-        if self._splitter.overlong:
-            raise UpstreamError("The upstream of this model sent an event that is too large.")
+        tail = self._splitter.finish()
+        self._take_all([each for each in tail if each.strip() == DONE or is_json(each)])
         if self.done:
             return
-        if not self._answered and self._is_blocked():
-            raise _blocked()
-        if not self._states or not all(state.finished for state in self._states.values()):
+        states = self._states.values()
+        if states and all(state.finished for state in states):
+            self._close()
+        elif self._splitter.is_bare or (not self._answered and self._is_blocked()):
+            self._end()  # JSON without framing is whole
+        else:
             raise UpstreamDisconnected
-        self._close()
 
     def _take(self, payload: bytes) -> None:
         """Read one event and keep what goes to the client."""
@@ -531,13 +532,10 @@ class OpenAITranslator:
 
     def _whole_collected(self, body: bytes, error: Exception) -> bytes:
         """Return the whole answer that an unrequested stream makes together."""
-        payloads = self._splitter.feed(body)
-        tail = self._splitter.finish()
-        if not payloads and not tail:
+        payloads = self._splitter.feed(body) + self._splitter.finish()
+        if not payloads:
             raise self._failed(body) from error
-        for payload in payloads + tail:
-            if not self.done:
-                self._take(payload)
+        self._take_all(payloads)
         if not self.done:
             self._take_tail()
         self._name_held()
@@ -549,7 +547,7 @@ class OpenAITranslator:
     def _encoded_whole(self, made: dict[str, Any]) -> bytes:
         made["model"] = self._model.id
         if self._seen.usage is not None:
-            made["usage"] = self._seen.shown()
+            made["usage"] = self._seen.shown(self.output_bytes)
         return msgspec.json.encode(made)
 
     # Usage
@@ -570,7 +568,7 @@ class OpenAITranslator:
     def _shown_usage_chunk(self) -> bytes:
         """Return the usage chunk for the client: the upstream's own one if it is right."""
         self._mender.make_name()
-        usage = self._seen.shown()
+        usage = self._seen.shown(self.output_bytes)
         told = decoded(self._usage_chunk) if self._usage_chunk else {}
         changed = {"model": self._model.id, "choices": [], "usage": usage}
         made = self._mender.with_name(told | changed)
@@ -588,6 +586,10 @@ class OpenAITranslator:
         """Return the error that a body or event reports, or the one for an invalid completion."""
         problem = find_problem(body)
         return UpstreamError() if problem is None else error_in_band(problem, self._deployment)
+
+
+def _text_size(choice: WholeChoice) -> int:
+    return choice.message.size_bytes() if choice.message is not None else 0
 
 
 def _blocked() -> UpstreamError:

@@ -14,7 +14,13 @@ import msgspec
 
 from workers.money import to_microusd
 from workers.providers.openai.finish_reasons import CONTENT_FILTER, translated
-from workers.request.token_usage import Usage, openai_usage, parse_usage, read_usage
+from workers.request.token_usage import (
+    BYTES_PER_TOKEN,
+    Usage,
+    openai_usage,
+    parse_usage,
+    read_usage,
+)
 
 _USAGE_NAMES = ("usage", "usagemetadata", "tokenusage", "usagestats", "tokens")
 _NO_PLACES = ("error", "logprobs", "prompt_filter_results")
@@ -28,12 +34,14 @@ class UsageSeen:
     """The usage that the events of one answer report: of each count the largest.
 
     Counts above `most_tokens` are refused. The stated cost counts only where it is authoritative.
+    A count that is missing is shown to clients as the estimate that is booked for it.
     """
 
-    def __init__(self, most_tokens: int, cost_is_authoritative: bool) -> None:
+    def __init__(self, most_tokens: int, prompt_estimate: int, cost_is_authoritative: bool) -> None:
         self.usage: Usage | None = None
         self.stated_cost_microusd: int | None = None
         self._most_tokens = most_tokens
+        self._prompt_estimate = prompt_estimate
         self._cost_counts = cost_is_authoritative
         self._raw = b""  # the report that is shown to the client
         self._exact = False  # it is what OpenAI's schema promises
@@ -67,15 +75,17 @@ class UsageSeen:
             if cost is not None:
                 self.stated_cost_microusd = max(cost, self.stated_cost_microusd or 0)
 
-    @property
-    def is_exact(self) -> bool:
-        """True if the upstream's own report is what `shown` returns."""
-        return self._exact or bool(decoded(self._raw) == self.shown())
+    def is_exact(self, output_bytes: int) -> bool:
+        """Return whether the upstream's own report is what `shown` returns."""
+        return self._exact or bool(decoded(self._raw) == self.shown(output_bytes))
 
-    def shown(self) -> dict[str, Any]:
-        """Return the usage for the client."""
+    def shown(self, output_bytes: int) -> dict[str, Any]:
+        """Return the usage for the client; `output_bytes` is the size of the generated text."""
         assert self.usage is not None
-        return for_clients(decoded(self._raw), self.usage)
+        usage = self.usage
+        if usage.is_missing_any(has_text=output_bytes > 0):
+            usage = usage.filled(self._prompt_estimate, -(-output_bytes // BYTES_PER_TOKEN))
+        return for_clients(decoded(self._raw), usage)
 
 
 def find_usage(told: Any, most_tokens: int) -> tuple[dict[str, Any], Usage] | None:
@@ -116,10 +126,9 @@ def for_clients(reported: dict[str, Any], usage: Usage) -> dict[str, Any]:
     """Return a usage object with OpenAI's members, which are exact where the upstream's are not."""
     made = dict(reported)
     prompt, completion = usage.prompt_tokens, usage.completion_tokens
-    if prompt is not None and made.get("prompt_tokens") != prompt:
-        made["prompt_tokens"] = prompt
-    if completion is not None and made.get("completion_tokens") != completion:
-        made["completion_tokens"] = completion
+    for name, count in (("prompt_tokens", prompt), ("completion_tokens", completion)):
+        if count is not None and (made.get(name) != count or type(made.get(name)) is not int):
+            made[name] = count
     if prompt is not None and completion is not None:
         total = made.get("total_tokens")
         if type(total) is not int or total < prompt + completion:
