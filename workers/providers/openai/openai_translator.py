@@ -17,12 +17,6 @@ from msgspec import UNSET
 
 from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamRejected
 from workers.providers.event_splitter import DONE, EventSplitter, is_json
-from workers.providers.openai.chunk_mender import (
-    EMPTY,
-    ChoiceState,
-    ChunkMender,
-    has_message,
-)
 from workers.providers.openai.chunks import (
     CHUNK,
     CHUNK_REST,
@@ -44,7 +38,19 @@ from workers.providers.openai.chunks import (
     mended,
     text_bytes,
 )
-from workers.providers.openai.finish_reasons import CONTENT_FILTER, forces_function
+from workers.providers.openai.mending.chunk_mender import (
+    EMPTY,
+    ChoiceState,
+    ChunkMender,
+    has_message,
+)
+from workers.providers.openai.mending.finish_reasons import CONTENT_FILTER, forces_function
+from workers.providers.openai.mending.usage_places import (
+    UsageSeen,
+    decoded,
+    is_blocked,
+)
+from workers.providers.openai.mending.whole_answers import collected
 from workers.providers.openai.regular import (
     faults_in,
     is_regular_answer,
@@ -54,12 +60,6 @@ from workers.providers.openai.regular import (
 from workers.providers.openai.request_body import request_body
 from workers.providers.openai.request_headers import access_headers
 from workers.providers.openai.shared_parts import SharedParts, fitting_decoder
-from workers.providers.openai.usage_places import (
-    UsageSeen,
-    decoded,
-    is_blocked,
-)
-from workers.providers.openai.whole_answers import collected
 from workers.providers.problem import find_problem
 from workers.providers.rejections import error_by_status, error_in_band
 from workers.providers.translator import UpstreamRequest

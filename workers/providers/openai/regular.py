@@ -8,12 +8,6 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from workers.providers.openai.chunk_mender import (
-    ASSISTANT,
-    WHOLE_OBJECT,
-    ChoiceState,
-    ChunkMender,
-)
 from workers.providers.openai.chunks import (
     FunctionText,
     GeneratedText,
@@ -23,7 +17,13 @@ from workers.providers.openai.chunks import (
     ToolCallText,
     WholeAnswer,
 )
-from workers.providers.openai.finish_reasons import REASONS
+from workers.providers.openai.mending.chunk_mender import (
+    ASSISTANT,
+    WHOLE_OBJECT,
+    ChoiceState,
+    ChunkMender,
+)
+from workers.providers.openai.mending.finish_reasons import REASONS
 
 REPEATED_ROLE: Final = 1
 """The role comes again (OpenRouter, Gemini): openai-python adds it up to "assistantassistant"."""

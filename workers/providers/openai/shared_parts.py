@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from workers.providers.openai.chunk_mender import CHUNK_OBJECT, ChunkMender
 from workers.providers.openai.chunks import (
     MENDABLE_REST,
     PLAIN_REST,
     PlainDecoder,
     StreamedChoice,
 )
-from workers.providers.openai.usage_places import decoded
+from workers.providers.openai.mending.chunk_mender import CHUNK_OBJECT, ChunkMender
+from workers.providers.openai.mending.usage_places import decoded
 
 _MAX_BYTES = 1024
 """How long the shared part of a chunk may be."""

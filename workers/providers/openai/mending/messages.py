@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from workers.providers.openai.tool_calls import with_text_arguments
+from workers.providers.openai.mending.tool_calls import with_text_arguments
 
 THINKING_NAMES = ("reasoning_content", "reasoning")
 """The names that clients get."""

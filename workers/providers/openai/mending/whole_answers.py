@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from workers.providers.openai.chunk_mender import ASSISTANT
+from workers.providers.openai.mending.chunk_mender import ASSISTANT
 
 _NOT_TEXT = ("role", "id", "type", "index")
 

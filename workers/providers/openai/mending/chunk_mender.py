@@ -12,7 +12,7 @@ import time
 from typing import Any, Final
 
 from workers.errors import UpstreamError
-from workers.providers.openai.finish_reasons import (
+from workers.providers.openai.mending.finish_reasons import (
     FAILED,
     FUNCTION_CALL,
     REASONS,
@@ -20,8 +20,8 @@ from workers.providers.openai.finish_reasons import (
     TOOL_CALLS,
     translated,
 )
-from workers.providers.openai.messages import with_plain_text
-from workers.providers.openai.tool_calls import CallPlaces, whole_call
+from workers.providers.openai.mending.messages import with_plain_text
+from workers.providers.openai.mending.tool_calls import CallPlaces, whole_call
 
 log = logging.getLogger("roxy.workers")
 

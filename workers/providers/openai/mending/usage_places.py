@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from workers.money import to_microusd
-from workers.providers.openai.finish_reasons import CONTENT_FILTER, translated
+from workers.providers.openai.mending.finish_reasons import CONTENT_FILTER, translated
 from workers.request.token_usage import (
     BYTES_PER_TOKEN,
     Usage,
