@@ -180,7 +180,7 @@ class Stream(Struct, frozen=True, forbid_unknown_fields=True):
     max_event_bytes: Annotated[
         int,
         Meta(ge=4 * KIB, le=KIB * MIB, description="Maximum size of one event from an upstream."),
-    ] = 8 * MIB
+    ] = 32 * MIB
 
 
 class Answers(Struct, frozen=True, forbid_unknown_fields=True):

@@ -131,6 +131,10 @@ class DemoConnection(asyncio.Protocol):
         self._write_whole_head(status, len(body), headers or {})
         self._transport.write(body)
 
+    def raw(self, answer: bytes) -> None:
+        """Send a complete answer, head and body, as it is."""
+        self._transport.write(answer)
+
     async def send(self, event: bytes) -> None:
         """Send an event of a stream, the first one with the head; wait while the client is slow."""
         if not self._streaming:

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from server.demo.images import data_url_bytes, read_picture
 
-COMMAND = re.compile(r"\s*demo:\s*([a-z]+)(?:\s+(\d{3}))?", re.IGNORECASE)
+COMMAND = re.compile(r"\s*demo:\s*([a-z]+)(?:\s+(?:(\d{3})|(\w+)))?", re.IGNORECASE)
 SHOWN = 200
 """How much of a message is quoted in the answer."""
 
@@ -73,10 +73,14 @@ class ResponseFormat(Struct):
 
 
 class Command(NamedTuple):
-    """A command in a prompt, such as `demo: error 429`; ordinary prompts have an empty name."""
+    """A command in a prompt, such as `demo: error 429` or `demo: shape cut`.
+
+    Ordinary prompts have an empty name.
+    """
 
     name: str = ""
     status: int = 0
+    word: str = ""
 
 
 class DemoRequest(Struct):
@@ -132,7 +136,9 @@ class DemoRequest(Struct):
     def command(self) -> Command:
         """The command in the last user message."""
         found = COMMAND.match(self.said)
-        return Command(found[1].lower(), int(found[2] or 0)) if found else Command()
+        if found is None:
+            return Command()
+        return Command(found[1].lower(), int(found[2] or 0), (found[3] or "").lower())
 
     @property
     def tool_results(self) -> list[str]:

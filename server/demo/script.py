@@ -10,6 +10,7 @@ COMMANDS = {
     "fail": "reports an error in the middle of the answer",
     "hang": "stops sending in the middle of the answer",
     "error 429": "refuses with that HTTP status (any from 400 to 599)",
+    "shape NAME": "answers like a real upstream that does not keep to the schema; see /docs",
     "help": "lists these",
 }
 

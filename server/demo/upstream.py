@@ -16,6 +16,7 @@ from typing import Self
 from server.demo.answer import compose
 from server.demo.loopback_http import DemoConnection
 from server.demo.request import DemoRefusal, DemoRequest, invalid, read_request
+from server.demo.upstream_shapes import find_shape, upstream_shapes
 from server.demo.writer import Writer, error_event
 
 TOKENS_PER_S = 50.0
@@ -94,6 +95,9 @@ class DemoUpstream:
         if request.command.name == "error":
             _refuse(connection, request.command.status)
             return
+        if request.command.name == "shape":
+            _play(connection, request.command.word)
+            return
         writer = Writer(request, compose(request))
         await self._pause(SLOW_THINKING_TOKENS if _slow(request) else THINKING_TOKENS)
         await (self._stream if request.stream else self._whole)(connection, request, writer)
@@ -145,6 +149,15 @@ async def _fail(connection: DemoConnection, how: str) -> None:
 
 def _slow(request: DemoRequest) -> bool:
     return request.command.name == "slow"
+
+
+def _play(connection: DemoConnection, name: str) -> None:
+    """Answer with the bytes of a shape, whether a stream was requested or not."""
+    shape = find_shape(name)
+    if shape is None:
+        names = ", ".join(each.name for each in upstream_shapes())
+        raise invalid(f"Name a shape, as in `demo: shape cut`: {names}.")
+    connection.raw(shape.head + shape.body)
 
 
 def _refuse(connection: DemoConnection, status: int) -> None:

@@ -50,13 +50,15 @@ async def test_a_cut_stream_ends_with_an_error_event_and_no_done(
     assert row.status == "cut" and row.estimated and row.completion_tokens == 2
 
 
-async def test_a_stream_that_ends_properly_but_without_finish_reason_is_cut_too(
+async def test_a_stream_without_finish_reason_is_cut_unless_it_has_an_end_mark(
     upstream: FakeUpstream, door: Door
 ) -> None:
-    for done in (False, True):
-        pieces = events_of(["partial"], finish=None, done=done)
-        upstream.plan(streaming(pieces, gap_s=0.05))
-        assert last_error(await door.stream_text())["code"] == "upstream_disconnected"
+    upstream.plan(streaming(events_of(["partial"], finish=None, done=False)))
+    assert last_error(await door.stream_text())["code"] == "upstream_disconnected"
+    upstream.plan(streaming(events_of(["partial"], finish=None, done=True)))
+    *_, last, end = parse_events(await door.stream_text())
+    assert end == "[DONE]"
+    assert [choice["finish_reason"] for choice in last["choices"]] == ["stop"]
 
 
 async def test_a_missing_done_after_the_finish_reason_is_fine(

@@ -15,6 +15,7 @@ from support.waiting import PATIENCE_S, eventually
 from server.demo.answer import pieces
 from server.demo.script import COMMANDS
 from server.demo.upstream import DemoUpstream
+from server.demo.upstream_shapes import upstream_shapes
 
 
 @pytest.fixture
@@ -151,9 +152,28 @@ async def test_the_other_commands_answer_to_their_end(
     assert ("`demo: cut`" in content_of(chunks)) == (command != "long")
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_shape_of_the_catalogue_is_played_byte_for_byte(
+    http: httpx.AsyncClient, stream: bool
+) -> None:
+    for shape in upstream_shapes():
+        answer = await http.post(
+            "/chat/completions", json=asking(f"demo: shape {shape.name}", stream=stream)
+        )
+        assert answer.headers["content-type"] == shape.type
+        assert answer.content == shape.body, shape.name
+
+
+async def test_an_unknown_shape_is_refused_with_the_names(http: httpx.AsyncClient) -> None:
+    for said in ("demo: shape", "demo: shape moon"):
+        answer = await http.post("/chat/completions", json=asking(said))
+        assert answer.status_code == 400
+        assert "reason_of_gemini" in answer.json()["error"]["message"]
+
+
 def test_every_command_is_listed_for_the_visitor() -> None:
     assert COMMANDS.keys() == {
-        "think", "slow", "long", "cut", "fail", "hang", "error 429", "help",
+        "think", "slow", "long", "cut", "fail", "hang", "error 429", "shape NAME", "help",
     }  # fmt: skip
 
 

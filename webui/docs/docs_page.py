@@ -38,7 +38,7 @@ GROUPS = (
     ("Chat", ("chat", "tools", "images", "queue", "kept")),
     ("Limits and errors", ("limits", "guests", "errors")),
     ("Owner", ("keys", "usage", "settings")),
-    ("Reference", ("routes", "openapi", "notes")),
+    ("Reference", ("routes", "openapi", "answers", "notes")),
 )
 """The table of contents: the title of a group and the ids of its sections."""
 
@@ -87,7 +87,7 @@ class DocumentedHandler(PageHandler):
             *completions(fields, config),
             *limits_and_errors(config, docs_tables.errors()),
             *for_the_owner(docs_tables.settings()),
-            *reference(routes),
+            *reference(routes, docs_tables.upstream_shapes_tables()),
         ]
 
 

@@ -67,8 +67,8 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
     ]
 
 
-def reference(routes: Sequence[RouteDetails]) -> list[Section]:
-    """Return the sections with every route, the OpenAPI document and notes."""
+def reference(routes: Sequence[RouteDetails], shapes: Sequence[Table]) -> list[Section]:
+    """Return the sections with every route, the OpenAPI document, answers and notes."""
     return [
         Section(
             "routes",
@@ -87,6 +87,24 @@ def reference(routes: Sequence[RouteDetails]) -> list[Section]:
             available [as Markdown](/docs.md), for example to give to a model.
             """,
             (OPENAPI,),
+        ),
+        Section(
+            "answers",
+            "Answers of upstreams",
+            """
+            An answer that is what OpenAI's schema promises passes byte for byte, except for the
+            model's name. What upstreams send otherwise is mended, so that clients of OpenAI's API
+            can read it: required members are added, empty ones are left out, and an answer has one
+            id, one time and one role. Thinking has two names, `reasoning_content` and `reasoning`,
+            with the same text, because clients read one of them. Parts of content that are neither
+            text, thinking, refusals nor pictures are left out.
+
+            The content decides, not the content type or what was requested: a stream is made of a
+            whole answer and the other way round. An answer that failed before its first content is
+            requested from the next deployment. `demo: shape NAME` makes the demo send one of these
+            answers.
+            """,
+            wide=shapes,
         ),
         Section(
             "notes",

@@ -1,7 +1,7 @@
 """The tables of the documentation that are generated: routes, fields, errors, settings.
 
-Sources are the OpenAPI document (routes, types, docstrings of the handlers), the tree of errors and
-the settings, so the tables match what the gateway does.
+Sources are the OpenAPI document (routes, types, docstrings of the handlers), the tree of errors,
+the settings and the shapes that the tests are made of, so the tables match what the gateway does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from server.api.routes import ROUTES
 from server.config.settings import SECTIONS, SHORT_VARIABLES, describe_settings
+from server.demo.upstream_shapes import upstream_shapes
 from server.description.error_table import error_rows
 from server.description.model_fields import describe_entries
 from webui.docs.parts import RouteDetails, Table
@@ -223,3 +224,20 @@ def settings() -> list[Table]:
         tables.append(Table(entry.heading, headers, fields))
     names = [(f"`{one.env}`", one.doc) for one in SHORT_VARIABLES]
     return [*tables, Table("Other environment variables", ("Variable", "Meaning"), names)]
+
+
+def upstream_shapes_tables() -> list[Table]:
+    """Return what upstreams send and what clients get of it, a table for each subject."""
+    shapes = upstream_shapes()
+    return [
+        Table(
+            about,
+            ("Shape", "The upstream sends", "Seen at", "The client gets"),
+            [
+                (f"`{shape.name}`", shape.sends, shape.who, shape.gets)
+                for shape in shapes
+                if shape.about == about
+            ],
+        )
+        for about in dict.fromkeys(shape.about for shape in shapes)
+    ]
