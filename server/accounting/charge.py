@@ -35,6 +35,14 @@ class Charge(NamedTuple):
         return (usage.prompt_tokens or 0) + (usage.completion_tokens or 0) if usage else 0
 
 
+class Guessed(NamedTuple):
+    """What no upstream has reported: whole prompts, bytes of text, and the most tokens of these."""
+
+    prompts: int
+    text_bytes: int
+    most_tokens: int
+
+
 FREE = Charge()
 NOTHING = Usage()
 
@@ -56,7 +64,7 @@ def charge_for(lease: Lease, outcome: Outcome) -> Charge:
     reported = outcome.usage if answered else None
     has_text = answered and outcome.output_bytes > 0
     if reported is not None and not lost and not reported.is_missing_any(has_text):
-        return Charge(reported, _cost_microusd(lease, reported))
+        return Charge(reported, _cost_microusd(lease, reported, outcome.stated_cost_microusd))
     if not answered and not lost:
         return FREE
     if reported is not None and reported.prompt_tokens is None and reported.total_tokens:
@@ -69,9 +77,15 @@ def charge_for(lease: Lease, outcome: Outcome) -> Charge:
     unseen = 0
     if answered and text_is_missing and not has_text and outcome.ending != "finished":
         unseen = math.ceil((outcome.duration_s - outcome.queued_s) * UNSEEN_TOKENS_PER_S)
-    most_tokens = max(text_bytes, unseen)
-    cost_microusd = _estimated_microusd(lease, reported, usage, prompts, most_tokens)
-    return Charge(usage, cost_microusd, estimated=True)
+    stated = outcome.stated_cost_microusd
+    if stated is not None:  # it covers all but the attempts that timed out before
+        reported, prompts, text_bytes, unseen = NOTHING, lost, 0, 0
+    guessed = Guessed(prompts, text_bytes, max(text_bytes, unseen))
+    cost_microusd = _guessed_microusd(lease, guessed)
+    known = _cost_microusd(lease, reported or NOTHING, stated)
+    if known is not None and cost_microusd is not None:
+        cost_microusd = max(known, _within_reserve(lease, known + cost_microusd))
+    return Charge(usage, known if cost_microusd is None else cost_microusd, estimated=True)
 
 
 def _tokens(text_bytes: int) -> int:
@@ -89,22 +103,33 @@ def _with(reported: Usage, prompt_tokens: int, completion_tokens: int) -> Usage:
     )
 
 
-def _estimated_microusd(
-    lease: Lease, reported: Usage | None, usage: Usage, prompts: int, most_tokens: int
-) -> int | None:
-    """Return the cost of a charge that is an estimate, in part at least."""
-    prices, taken = lease.model.prices, lease.taken
+def _guessed_microusd(lease: Lease, guessed: Guessed) -> int | None:
+    """Return the cost of what no upstream has reported; None: the price is unknown."""
+    prices = lease.model.prices
     if prices is None:
         return None
-    if taken is None or not taken.cost_microusd:
-        return prices.cost_microusd(usage)
-    known = prices.cost_microusd(reported) if reported is not None else 0
+    if not _has_budget(lease):
+        tokens = guessed.prompts * lease.prompt_estimate
+        return prices.cost_microusd(Usage(tokens, _tokens(guessed.text_bytes)))
     bound = min(lease.prompt_bound, lease.model.context_window)
-    most = known + prompts * prices.worst_case_microusd(bound, 0)
-    most += prices.worst_case_microusd(bound, most_tokens) - prices.worst_case_microusd(bound, 0)
-    return max(known, min(most, taken.cost_microusd))
+    prompt = prices.worst_case_microusd(bound, 0)
+    answer = prices.worst_case_microusd(bound, guessed.most_tokens) - prompt
+    return guessed.prompts * prompt + answer
 
 
-def _cost_microusd(lease: Lease, usage: Usage) -> int | None:
+def _within_reserve(lease: Lease, cost_microusd: int) -> int:
+    taken = lease.taken
+    return (
+        min(cost_microusd, taken.cost_microusd) if taken and _has_budget(lease) else cost_microusd
+    )
+
+
+def _has_budget(lease: Lease) -> bool:
+    return lease.taken is not None and lease.taken.cost_microusd > 0
+
+
+def _cost_microusd(lease: Lease, usage: Usage, stated_microusd: int | None) -> int | None:
+    if stated_microusd is not None:
+        return stated_microusd
     prices = lease.model.prices
     return prices.cost_microusd(usage) if prices is not None else None

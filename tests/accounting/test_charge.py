@@ -135,6 +135,17 @@ def test_the_context_window_bounds_what_a_prompt_can_cost() -> None:
     assert charge.cost_microusd == 60
 
 
+@pytest.mark.parametrize("usage", [USED, None, Usage(10, None)])
+@pytest.mark.parametrize("model", [MODEL, msgspec.structs.replace(MODEL, prices=None)])
+def test_an_authoritative_cost_is_charged_in_place_of_the_prices(
+    usage: Usage | None, model: Model
+) -> None:
+    outcome = Outcome("finished", usage, 9, prompt_sent=True, stated_cost_microusd=77)
+    charge = charge_for(lease(0, model), outcome)
+    assert charge.cost_microusd == 77
+    assert charge.estimated is (usage is not USED)
+
+
 def test_without_a_price_the_cost_stays_unknown() -> None:
     model = msgspec.structs.replace(MODEL, prices=None)
     for outcome in (Outcome("finished", USED), Outcome("cut", None, 9, prompt_sent=True)):

@@ -52,6 +52,7 @@ class Outcome(msgspec.Struct, frozen=True):
     attempts that a clock ended after the whole prompt was sent and before the first content: their
     upstreams may charge for the prompt.
     Times are in seconds. `attempts` is empty when none was begun, or when the first one answered.
+    `stated_cost_microusd` is what the upstream says that the answer costs, where that counts.
     """
 
     ending: Ending
@@ -66,6 +67,7 @@ class Outcome(msgspec.Struct, frozen=True):
     duration_s: float = 0.0
     queued_s: float = 0.0
     attempts: tuple[Attempt, ...] = ()
+    stated_cost_microusd: int | None = None
 
 
 class OwedUsage(NamedTuple):
@@ -275,9 +277,15 @@ class Job:
         if exchange is not None and not keep_connection:
             exchange.abort(JobEnded())
         assert self._translator is not None
-        usage, output_bytes = self._translator.usage, self._translator.output_bytes
+        translator = self._translator
+        outcome = replace(
+            owed.outcome,
+            usage=translator.usage,
+            stated_cost_microusd=translator.stated_cost_microusd,
+            output_bytes=translator.output_bytes,
+        )
         try:
-            self._settle(replace(owed.outcome, usage=usage, output_bytes=output_bytes))
+            self._settle(outcome)
         finally:
             if self.on_end is not None:
                 self.on_end(self)
@@ -347,6 +355,9 @@ class Job:
         return Outcome(
             ending=ending,
             usage=translator.usage if translator is not None else None,
+            stated_cost_microusd=(
+                translator.stated_cost_microusd if translator is not None else None
+            ),
             output_bytes=translator.output_bytes if translator is not None else 0,
             prompt_sent=self.committed or (exchange is not None and exchange.sent),
             reached_upstream=self._reached
