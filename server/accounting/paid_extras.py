@@ -13,6 +13,7 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from workers.catalog.catalog import Model
     from workers.request.chat_request import ChatRequest
+from workers.request.member_names import folded
 
 PLAIN_TOOLS = ("function", "custom")
 """The types of tools that the client runs itself."""
@@ -31,15 +32,17 @@ class PaidExtras:
     def __init__(self, model: Model) -> None:
         live = model.live_deployments()
         types = {name for one in live for name in one.quirks.owner_only_tools}
-        self._fields = frozenset().union(*(one.owner_only_fields for one in live))
+        self._fields = {folded(name) for one in live for name in one.owner_only_fields}
         self._types = frozenset(types)
         self._beginnings = tuple(name[:-1] for name in types if name.endswith("*") and name != "*")
         self._only_plain = "*" in types
 
     def find(self, request: ChatRequest) -> tuple[str, str] | None:
         """Return a member or tool that only the owner may send, in words, and its `param`."""
-        for name in sorted(self._fields & request.fields.keys()):
-            return repr(name), name
+        if self._fields:
+            for name in request.fields:
+                if folded(name) in self._fields:  # as servers in Go compare names
+                    return repr(name[:100]), name[:100]
         if self._types and "tools" in request.fields:
             for index, tool in enumerate(_TOOLS.decode(request.fields["tools"]) or ()):
                 if self._is_paid(tool.type):

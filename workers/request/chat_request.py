@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 
 from workers.errors import InvalidRequest
 from workers.request.chat_schema import check_chat
+from workers.request.history import mended_history
 from workers.request.json_body import read_object, with_whole_characters
 
 CAP_FIELDS = ("max_tokens", "max_completion_tokens")
@@ -48,9 +49,9 @@ class ChatRequest(Struct):
 def parse_chat(body: bytes) -> ChatRequest:
     """Read and check the fields that the gateway must know.
 
-    Raises InvalidRequest for every malformed body, with the field in `param`. A byte order mark and
-    halves of surrogate pairs are mended: agents send the history of a conversation with each
-    request, so a refusal would end the conversation for good.
+    Raises InvalidRequest for every malformed body, with the field in `param`. A byte order mark,
+    halves of surrogate pairs and faults of the history are mended: agents send the history of a
+    conversation with each request, so a refusal would end the conversation for good.
     """
     body = body.removeprefix(codecs.BOM_UTF8)
     try:
@@ -61,8 +62,12 @@ def parse_chat(body: bytes) -> ChatRequest:
             raise
         body = mended
         fields = read_object(body)
-    chat, media = check_chat(body)
+    chat, media, is_mendable = check_chat(body, fields)
     text_bytes = len(body) - media.size_bytes
+    if is_mendable:
+        sent_bytes = len(fields["messages"])
+        fields["messages"] = mended_history(fields["messages"])
+        text_bytes += max(0, len(fields["messages"]) - sent_bytes)
     return ChatRequest(
         model=chat.model,
         stream=chat.stream is True,

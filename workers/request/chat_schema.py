@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from workers.errors import InvalidRequest
-from workers.request.media_urls import check_urls
+from workers.request.history import URL_PARTS
+from workers.request.json_body import read_objects
+from workers.request.media_urls import check_urls, media_beside_content
+from workers.request.member_names import refuse_lookalikes
 
 MEDIA_TOKENS = 1000
 """Estimated tokens of a picture, and of any other medium with more than 4096 characters."""
@@ -54,12 +57,12 @@ class _Tool(Struct, gc=False):
 
 class _Called(Struct, gc=False):
     name: str
-    arguments: str
+    arguments: Raw = _NULL
 
 
 class _ToolCall(Struct, gc=False):
-    id: str
-    type: str = "function"
+    id: str | None = None
+    type: str | None = None
     function: _Called | None = None
 
 
@@ -76,8 +79,9 @@ class _Data(Struct, gc=False):
 class _Part(Struct, gc=False):
     type: Name
     text: Raw = _NULL
-    image_url: _ImageUrl | None = None
-    video_url: _ImageUrl | None = None
+    image_url: _ImageUrl | str | None = None
+    video_url: _ImageUrl | str | None = None
+    audio_url: _ImageUrl | str | None = None
     input_audio: _Data | None = None
     file: _Data | None = None
 
@@ -95,8 +99,8 @@ class _User(Struct, tag_field="role", tag="user", gc=False):
 
 
 class _ToolAnswer(Struct, tag_field="role", tag="tool", gc=False):
-    tool_call_id: str
     content: Raw
+    tool_call_id: str | None = None
 
 
 class _Assistant(Struct, tag_field="role", tag="assistant", gc=False):
@@ -111,6 +115,7 @@ class _FunctionAnswer(Struct, tag_field="role", tag="function", gc=False):
     content: Raw = _NULL
 
 
+_MESSAGES = (_System, _Developer, _User, _ToolAnswer, _Assistant, _FunctionAnswer)
 Message = _System | _Developer | _User | _ToolAnswer | _Assistant | _FunctionAnswer
 _NULLABLE = (_Assistant, _FunctionAnswer)
 
@@ -146,7 +151,7 @@ class Chat(Struct):
     stop: str | list[str] | None = None
     seed: Int64 | None = None
     tools: list[_Tool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | Object | None = None
+    tool_choice: str | Object | None = None
     parallel_tool_calls: bool | None = None
     functions: list[_Function] | None = None
     function_call: str | Object | None = None
@@ -182,15 +187,34 @@ class Media(NamedTuple):
     largest_bytes: int = 0
 
 
+_NO_MEDIA = Media()
+
+
+class Checked(NamedTuple):
+    """A checked request; `is_mendable`: `history.mended_history` has something to mend."""
+
+    chat: Chat
+    media: Media
+    is_mendable: bool
+
+
 _CHAT = msgspec.json.Decoder(Chat)
 _PARTS = msgspec.json.Decoder(list[_Part])
+_KNOWN = frozenset(Chat.__struct_fields__)
+_OF_MESSAGE = frozenset({"role", *(name for one in _MESSAGES for name in one.__struct_fields__)})
+_OF_TEXT = frozenset({"type", "text", "cache_control"})
+_OBJECT_KIND = b"{"[0]
+_TEXT_PART_BYTES = len('{"type":"text","text":},')
+"""The size of a text part beside its text, in compact JSON: a list of only such needs no check."""
 
 
-def check_chat(body: bytes) -> tuple[Chat, Media]:
-    """Decode the known fields of a request that `json_body.read_object` has checked.
+def check_chat(body: bytes, fields: Object) -> Checked:
+    """Decode the known fields of a request that `json_body.read_object` has read as `fields`.
 
     Raises InvalidRequest with the path of the field, in OpenAI's form, in `param`.
     """
+    if not _KNOWN.issuperset(fields):
+        refuse_lookalikes(fields.keys() - _KNOWN, _KNOWN)
     try:
         chat = _CHAT.decode(body)
     except msgspec.ValidationError as error:
@@ -203,30 +227,104 @@ def check_chat(body: bytes) -> tuple[Chat, Media]:
     for index, tool in enumerate(chat.tools or ()):
         if tool.type == "function" and tool.function is None:
             raise _missing(f"tools[{index}].function")
-    media = Media()
+    if chat.tools:
+        read_objects(fields["tools"], "tools")
+    media, is_mendable = _check_messages(chat, _check_members(fields["messages"]))
+    return Checked(chat, media, is_mendable)
+
+
+def _check_messages(chat: Chat, media: Media) -> tuple[Media, bool]:
+    """Check content and calls; return `media` with those of parts, and what `Checked` tells."""
+    is_mendable, calls = False, 0
     for index, message in enumerate(chat.messages):
         kind = memoryview(message.content)[0]
         if kind == _LIST:
-            media = _check_parts(message.content, f"messages[{index}].content", media)
+            media, has_string = _check_parts(message.content, f"messages[{index}].content", media)
+            is_mendable |= has_string
         elif kind != _STRING and not (kind == _NULL_KIND and isinstance(message, _NULLABLE)):
             raise _wrong(f"messages[{index}].content")
-    return chat, media
+        if isinstance(message, _Assistant):
+            calls = len(message.tool_calls or ())
+            is_mendable |= _has_mendable_calls(message, index)
+        elif isinstance(message, _ToolAnswer) and not message.tool_call_id:
+            if not calls and message.tool_call_id is None:
+                raise _missing(f"messages[{index}].tool_call_id")
+            is_mendable = True
+    return media, is_mendable
 
 
-def _check_parts(content: Raw, path: str, media: Media) -> Media:
-    """Check one list of content parts; return `media` with theirs added."""
+def _has_mendable_calls(message: _Assistant, index: int) -> bool:
+    """Return whether the calls of a message lack something that `history` adds."""
+    mendable = False
+    for position, call in enumerate(message.tool_calls or ()):
+        if call.function is None:
+            if call.type is None or call.type == "function":
+                raise _missing(f"messages[{index}].tool_calls[{position}].function")
+        elif memoryview(call.function.arguments)[0] != _STRING:
+            if not _may_be_arguments(call.function.arguments):
+                place = f"messages[{index}].tool_calls[{position}]"
+                raise _wrong(f"{place}.function.arguments")
+            mendable = True
+        if not call.id or call.type is None:
+            mendable = True
+    called = message.function_call
+    if called is not None and memoryview(called.arguments)[0] != _STRING:
+        if not _may_be_arguments(called.arguments):
+            raise _wrong(f"messages[{index}].function_call.arguments")
+        mendable = True
+    return mendable or bool(message.tool_calls and _is_empty_list(message.content))
+
+
+def _may_be_arguments(value: Raw) -> bool:
+    """Return whether a value can be written as the string that arguments are."""
+    return memoryview(value)[0] in (_OBJECT_KIND, _NULL_KIND) or _is_empty_list(value)
+
+
+def _is_empty_list(value: Raw) -> bool:
+    return memoryview(value)[0] == _LIST and not bytes(value)[1:-1].strip()
+
+
+def _check_members(messages: Raw) -> Media:
+    """Check the members of each message that stand beside its content; return their media."""
+    objects = read_objects(messages, "messages")
+    if all(map(_OF_MESSAGE.issuperset, objects)):
+        return _NO_MEDIA
+    size_bytes = tokens = most_tokens = largest_bytes = 0
+    for index, members in enumerate(objects):
+        if _OF_MESSAGE.issuperset(members):
+            continue
+        path = f"messages[{index}]."
+        others = members.keys() - _OF_MESSAGE
+        refuse_lookalikes(others, _OF_MESSAGE, path)
+        for name in others:
+            for source in media_beside_content(name, members[name], path + name[:100]):
+                size_bytes += len(source)
+                tokens += MEDIA_TOKENS
+                is_picture = name.casefold().startswith("image")
+                most_tokens += MOST_PICTURE_TOKENS if is_picture else len(source)
+                most_tokens += 0 if is_picture or _holds_data(source) else MOST_LINKED_TOKENS
+                largest_bytes = max(largest_bytes, _decoded_bytes(source))
+    return Media(size_bytes, tokens, most_tokens, largest_bytes)
+
+
+def _holds_data(source: Raw) -> bool:
+    """Return whether a string is the medium itself and not a link to it."""
+    return not _start(source).startswith(b"http") and memoryview(source)[0] == _STRING
+
+
+def _check_parts(content: Raw, path: str, media: Media) -> tuple[Media, bool]:
+    """Check one list of content parts; return `media` with theirs added.
+
+    Also whether a part holds a URL where OpenAI's API has an object with it.
+    """
     try:
         parts = _PARTS.decode(content)
     except msgspec.ValidationError as error:
         raise _explained(error, path) from error
+    has_string = _with_url_objects(parts)
     size_bytes, tokens, most_tokens, largest_bytes = media
     for index, part in enumerate(parts):
-        if part.type == "text" and memoryview(part.text)[0] != _STRING:
-            raise _wrong(f"{path}[{index}].text")
-        if part.type == "image_url" and part.image_url is None:
-            raise _missing(f"{path}[{index}].image_url")
-        if part.image_url is not None and memoryview(part.image_url.url)[0] != _STRING:
-            raise _wrong(f"{path}[{index}].image_url.url")
+        _check_part(part, f"{path}[{index}]")
         for source in _sources(part):
             if part.image_url is not None or len(source) > _LONG_MEDIA_BYTES:
                 size_bytes += len(source)
@@ -235,9 +333,44 @@ def _check_parts(content: Raw, path: str, media: Media) -> Media:
                 largest_bytes = max(largest_bytes, _decoded_bytes(source))
         if _is_linked(part):
             most_tokens += MOST_LINKED_TOKENS
+    if not _is_plain_text(parts, content):
+        objects = read_objects(content, path)
+        if not all(map(_OF_TEXT.issuperset, objects)):
+            check_urls(objects, path)
+    return Media(size_bytes, tokens, most_tokens, largest_bytes), has_string
+
+
+def _is_plain_text(parts: list[_Part], content: Raw) -> bool:
+    """Return whether nothing but the type and text of text parts is in the list."""
     if any(part.type != "text" for part in parts):
-        check_urls(content, path)
-    return Media(size_bytes, tokens, most_tokens, largest_bytes)
+        return False
+    return len(content) == len(parts) * _TEXT_PART_BYTES + 1 + sum(len(part.text) for part in parts)
+
+
+def _check_part(part: _Part, path: str) -> None:
+    if part.type == "text" and memoryview(part.text)[0] != _STRING:
+        raise _wrong(f"{path}.text")
+    if part.type == "image_url" and part.image_url is None:
+        raise _missing(f"{path}.image_url")
+    if isinstance(part.image_url, _ImageUrl) and memoryview(part.image_url.url)[0] != _STRING:
+        raise _wrong(f"{path}.image_url.url")
+
+
+def _with_url_objects(parts: list[_Part]) -> bool:
+    """Write URLs that are strings as objects; return whether the request must be mended so.
+
+    Of other types, such as `input_image`, the string is what their API has.
+    """
+    mendable = False
+    for part in parts:
+        if part.type == "text":
+            continue
+        for name in URL_PARTS:
+            url = getattr(part, name)
+            if type(url) is str:
+                setattr(part, name, _ImageUrl(Raw(msgspec.json.encode(url))))
+                mendable |= part.type == name
+    return mendable
 
 
 def _most_tokens(part: _Part, source: Raw) -> int:
@@ -254,8 +387,9 @@ def _most_tokens(part: _Part, source: Raw) -> int:
 
 def _is_linked(part: _Part) -> bool:
     """Return whether a part names a film or file that it does not contain."""
-    if part.video_url is not None:
-        return not _start(part.video_url.url).startswith(b"data:")
+    for link in (part.video_url, part.audio_url):
+        if isinstance(link, _ImageUrl):
+            return not _start(link.url).startswith(b"data:")
     file = part.file
     return file is not None and file.data == _NULL == file.file_data
 
@@ -272,13 +406,12 @@ def _decoded_bytes(source: Raw) -> int:
 
 
 def _sources(part: _Part) -> Iterator[Raw]:
-    if part.image_url is not None:
-        yield part.image_url.url
-    if part.video_url is not None:
-        yield part.video_url.url
-    for holder in (part.input_audio, part.file):
-        if holder is not None:
-            yield from (holder.data, holder.file_data)
+    for holder in (part.image_url, part.video_url, part.audio_url):
+        if isinstance(holder, _ImageUrl):
+            yield holder.url
+    for data in (part.input_audio, part.file):
+        if data is not None:
+            yield from (data.data, data.file_data)
 
 
 _PLACE = re.compile(r"(?P<what>.*?)(?: - at (?:key in )?`\$(?P<path>[^`]*)`)?", re.DOTALL)
@@ -328,7 +461,7 @@ _RULES = {
     "tools[].function": "an object with a 'name'",
     "tools[].function.name": "a string of at least one character",
     "tools[].function.parameters": "a JSON Schema object",
-    "tool_choice": "none, auto, required, or an object that names a tool",
+    "tool_choice": "a string, such as auto, or an object that names a tool",
     "parallel_tool_calls": "true or false",
     "response_format": "an object with a 'type'",
     "response_format.type": "a string: text, json_object or json_schema",

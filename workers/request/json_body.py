@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -30,6 +31,8 @@ _SURROGATE = re.compile(
 """An escaped surrogate pair (with group 2), or half of one, that follows no odd backslash."""
 MOST_SURROGATES = 20_000
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OBJECTS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _SMALL_BYTES = MIB  # always cheap to build, whatever it contains
 _FEW_VALUES = 20_000
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
@@ -66,7 +69,7 @@ def read_object(body: bytes) -> dict[str, msgspec.Raw]:
             _check_built_depth(body)
         else:
             _check_depth(body)
-    _check_keys(body, members)
+    refuse_repeated_keys(body, members)
     return members
 
 
@@ -134,15 +137,44 @@ def _check_depth(body: bytes) -> None:
         raise _too_deep()
 
 
-def _check_keys(body: bytes, members: dict[str, msgspec.Raw]) -> None:
-    """Refuse a repeated top-level key.
+def read_objects(items: msgspec.Raw, path: str) -> list[dict[str, msgspec.Raw]]:
+    """Return the members of each object in a list. Raises InvalidRequest for a repeated key.
+
+    `path` is the place of the list. Anything but a list of objects is returned as an empty list.
+    """
+    try:
+        objects = _OBJECTS.decode(items)
+    except msgspec.ValidationError:
+        return []
+    members = sum(map(len, objects))
+    keys = len("".join(chain.from_iterable(objects)))
+    values = sum(map(len, chain.from_iterable(map(dict.values, objects))))
+    # `_compact_bytes` of each object, the commas between them and the brackets of the list.
+    if len(items) != 2 * len(objects) + members * 4 + keys + values + 1:
+        for index, text in enumerate(_ITEMS.decode(items)):
+            refuse_repeated_keys(text, objects[index], f"{path}[{index}].")
+    return objects
+
+
+def _compact_bytes(members: dict[str, msgspec.Raw]) -> int:
+    """Return the size of an object in compact JSON, if its keys need no escapes."""
+    return 1 + len(members) * 4 + len("".join(members)) + sum(map(len, members.values()))
+
+
+def refuse_repeated_keys(
+    text: bytes | msgspec.Raw, members: dict[str, msgspec.Raw], path: str = ""
+) -> None:
+    """Raise InvalidRequest for a key that occurs twice in an object; `path` is its place.
 
     RFC 8259, section 4: parsers differ in which value they keep, so an upstream could use another
-    model or limit than the one that was checked here.
+    model, limit or URL than the one that was checked here. `members` are what msgspec has read.
     """
-    compact = 1 + len(members) * 4 + sum(map(len, members)) + sum(map(len, members.values()))
-    if len(body) == compact:
-        return  # compact JSON: distinct keys and their values account for every byte
+    spare = len(text) - _compact_bytes(members)
+    # In compact JSON distinct keys and their values account for every byte. A repeated key takes
+    # five more and its name: what Python's json.dumps adds to small objects is less.
+    if not spare or not members or spare < 5 + min(map(len, members)):
+        return
+    body = bytes(text)
     spaced = b", ".join([b'"%b": %b' % (key.encode(), value) for key, value in members.items()])
     if (
         len(body) == len(spaced) + 2 and body == b"{%b}" % spaced
@@ -152,7 +184,8 @@ def _check_keys(body: bytes, members: dict[str, msgspec.Raw]) -> None:
         raise InvalidRequest(f"The JSON object has more than {MAX_MEMBERS} members. Send fewer.")
     key = _repeated_key(body, members)
     if key is not None:
-        raise InvalidRequest(f"'{key[:100]}' occurs more than once. Send it once.", param=key[:100])
+        name = f"{path}{key[:100]}"
+        raise InvalidRequest(f"'{name}' occurs more than once. Send it once.", param=name)
 
 
 def _repeated_key(body: bytes, members: dict[str, msgspec.Raw]) -> str | None:

@@ -8,11 +8,14 @@ transformers expect media, not arguments of tools, which may hold any URL.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Raw
 
 from workers.errors import InvalidRequest
+from workers.request.json_body import refuse_repeated_keys
+from workers.request.member_names import folded
 
 URL_NAMES = frozenset(
     {"url", "uri", "image_url", "video_url", "audio_url", "file_url", "file_uri", "document_url"}
@@ -25,6 +28,11 @@ DATA_NAMES = frozenset(
 """Members that hold base64 or a URL. Base64 contains no colon (RFC 4648, section 4)."""
 NESTED = frozenset({"content"})
 """The parts of a tool result or a document."""
+BESIDE_CONTENT = frozenset(
+    {"images", "image", "videos", "video", "audios", "audio", "files", "file", "documents"}
+    | {"attachments", "media", *URL_NAMES}
+)
+"""Members of a message, beside its content, in which some servers take media: Ollama's `images`."""
 MOST_LEVELS = 8
 """Objects and lists inside a part: each level of media is scanned once more."""
 
@@ -37,12 +45,25 @@ _OBJECTS = msgspec.json.Decoder(dict[str, Raw])
 _LISTS = msgspec.json.Decoder(list[Raw])
 
 
-def check_urls(content: Raw, path: str) -> None:
+def check_urls(parts: Iterable[dict[str, Raw]], path: str) -> None:
     """Raise InvalidRequest, with the path of the field, for a URL that must not be passed on.
 
-    `content` is the checked JSON of a list of parts, `path` its place in the request.
+    `parts` are the members of each content part, `path` the place of their list.
     """
-    _check("content", content, path, 0)
+    for index, members in enumerate(parts):
+        _check_members(members, f"{path}[{index}]", 1)
+
+
+def media_beside_content(name: str, value: Raw, path: str) -> list[Raw]:
+    """Check a member of a message that may hold media, and return the media in it.
+
+    Raises InvalidRequest as `check_urls` does.
+    """
+    plain = folded(name)
+    if plain not in BESIDE_CONTENT or memoryview(value)[0] not in (_STRING, _OBJECT, _LIST):
+        return []
+    _check(plain if plain in URL_NAMES else "data", value, path, 0)
+    return _LISTS.decode(value) if memoryview(value)[0] == _LIST else [value]
 
 
 def _check(name: str, value: Raw, path: str, level: int) -> None:
@@ -61,12 +82,18 @@ def _check(name: str, value: Raw, path: str, level: int) -> None:
             _check(name, item, f"{path}[{index}]", level + 1)
     elif kind == _OBJECT:
         members = _OBJECTS.decode(value)
-        is_text = bytes(members.get("type", b"")) == b'"text"'
-        for member, inner in members.items():
-            if member == "data" and is_text:
-                continue  # the plain text of a document (Anthropic, "PDF support")
-            if member in URL_NAMES or member in DATA_NAMES or member in NESTED:
-                _check(member, inner, f"{path}.{member}", level + 1)
+        refuse_repeated_keys(value, members, f"{path}.")
+        _check_members(members, path, level)
+
+
+def _check_members(members: dict[str, Raw], path: str, level: int) -> None:
+    is_text = bytes(members.get("type", b"")) == b'"text"'
+    for member, inner in members.items():
+        plain = folded(member)
+        if plain == "data" and is_text:
+            continue  # the plain text of a document (Anthropic, "PDF support")
+        if plain in URL_NAMES or plain in DATA_NAMES or plain in NESTED:
+            _check(plain, inner, f"{path}.{member}", level + 1)
 
 
 def _may_pass(name: str, start: str) -> bool:
