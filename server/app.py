@@ -33,8 +33,7 @@ from server.config.loading import Config
 from server.demo.upstream import DemoUpstream
 from server.http.client_connection import HttpLimits
 from server.http.listener import GatewayServer
-from server.http.listening import bind_port, load_certificate
-from server.http.open_files import connections_within_limit
+from server.http.listening import bind_port, connections_within_limit, load_certificate
 from server.http.request_lifecycle import GatewayApplication
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
@@ -258,5 +257,6 @@ def _make_server(config: Config, services: Services, tls: ssl.SSLContext | None)
         write_timeout_s=config.stream.write_timeout_s,
         max_header_bytes=settings.max_header_bytes,
         max_connections=connections_within_limit(settings.max_connections),
+        min_read_bytes_per_s=config.stream.min_read_bytes_per_s,
     )
     return GatewayServer(application, limits, shortcuts(services), tls)

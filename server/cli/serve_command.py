@@ -14,7 +14,7 @@ from pathlib import Path
 from server.app import Gateway, gateway
 from server.config.loading import Config
 from server.config.settings import Server
-from server.http.open_files import raise_limit
+from server.http.listening import raise_limit
 from server.identity.client_addresses import parse_address
 
 log = logging.getLogger("roxy")

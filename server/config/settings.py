@@ -177,6 +177,14 @@ class Stream(Struct, frozen=True, forbid_unknown_fields=True):
     write_timeout_s: Annotated[
         float, Meta(gt=0, le=DAY_S, description="Maximum time that a client may read nothing.")
     ] = 60.0
+    min_read_bytes_per_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MIB,
+            description="Minimum rate at which a client must read while bytes wait for it; 0: any.",
+        ),
+    ] = 256
     max_event_bytes: Annotated[
         int,
         Meta(ge=4 * KIB, le=KIB * MIB, description="Maximum size of one event from an upstream."),

@@ -14,7 +14,6 @@ It acts on events of its transport, and on `check`, which its server calls once 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import logging
 import socket
@@ -27,6 +26,13 @@ from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, R
 
 from server.http.chunked_body import ChunkedBody
 from server.http.client_exchange import ClientExchange, Peer
+from server.http.client_reading import (
+    Pace,
+    ReadingClient,
+    acknowledged_bytes,
+    peer_has_left,
+    prepare_socket,
+)
 from server.http.connection_errors import error_answer, invalid_http
 from server.http.request_head import CHUNKED, find_head_end, parse_head, without_blank_lines
 from workers.errors import GatewayError, HeadTooLarge, RequestTimeout
@@ -43,8 +49,6 @@ LINGER_S = 2.0
 """How long a client may take to read the last answer; nginx's `lingering_timeout` is 5 s."""
 AHEAD_BYTES = 64 * KIB
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-PEER_CLOSED = (7, 8)
-"""TCP_CLOSE and TCP_CLOSE_WAIT (linux/include/net/tcp_states.h): after the peer's reset or FIN."""
 
 
 class HttpLimits(msgspec.Struct, frozen=True):
@@ -56,6 +60,7 @@ class HttpLimits(msgspec.Struct, frozen=True):
     write_timeout_s: float
     max_header_bytes: int
     max_connections: int
+    min_read_bytes_per_s: int = 0
 
 
 class ConnectionState(enum.Enum):
@@ -89,6 +94,7 @@ class ClientConnections:
         self, limits: HttpLimits, find_delegate: FindDelegate, *, counts_here: bool
     ) -> None:
         self.limits = limits
+        self.pace = Pace(limits.write_timeout_s, limits.min_read_bytes_per_s)
         self.find_delegate = find_delegate
         self.stopping = False
         self._counts_here = counts_here
@@ -144,7 +150,8 @@ class ClientConnection(asyncio.Protocol):
         self._writable = self._reading = True
         self._drained: asyncio.Future[None] | None = None
         self._unsent = 0
-        self._progress = 0.0
+        self._drained_bytes = 0
+        self._client = ReadingClient(connections.pace)
 
     # Calls of the server
 
@@ -177,7 +184,7 @@ class ClientConnection(asyncio.Protocol):
         elif (
             self.state is not ConnectionState.CLOSING
             and not self._reading
-            and self._peer_has_left()
+            and peer_has_left(self.socket)
         ):
             self.abort()
 
@@ -206,7 +213,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if isinstance(address, tuple):
             self._peer = Peer(address[0], self._scheme)
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            prepare_socket(self.socket)
         # With these limits, pause_writing is called as soon as the socket does not take a write
         # whole: the client does not keep up, and the upstream has to pause.
         self._transport.set_write_buffer_limits(high=1, low=0)
@@ -249,10 +256,11 @@ class ClientConnection(asyncio.Protocol):
         """Note that the client does not keep up, and from when on."""
         self._writable = False
         self._unsent = 0
-        self._note_progress()
+        self._client.begin(self._connections.pace, self._taken_bytes(), monotonic())
 
     def resume_writing(self) -> None:
         """Resume the writer: everything has left."""
+        self._client.waits(self._connections.pace, self._taken_bytes(), monotonic())
         self._writable = True
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
@@ -405,23 +413,23 @@ class ClientConnection(asyncio.Protocol):
             exchange.leave()
 
     def _check_progress(self, now: float) -> None:
-        limit_s = self._connections.limits.write_timeout_s
-        if self._note_progress():
-            return
-        if now - self._progress > limit_s:
-            log.info("a client read nothing for %g s: connection closed", limit_s)
+        if not self._client.waits(self._connections.pace, self._taken_bytes(), now):
+            log.info("a client read too slowly: connection closed")
             self.abort()
-        elif not self._reading and self._peer_has_left():
+        elif not self._reading and peer_has_left(self.socket):
             self.abort()
 
-    def _note_progress(self) -> bool:
-        """Return whether bytes have left since the last call."""
-        size = self._transport.get_write_buffer_size() if self._transport is not None else 0
-        if size == self._unsent:
-            return False
+    def _taken_bytes(self) -> int:
+        """Return how much the client has taken, in all or, where that is not known, lately."""
+        if self._transport is None:
+            return 0
+        acknowledged = acknowledged_bytes(self.socket)
+        if acknowledged is not None:
+            return acknowledged
+        size = self._transport.get_write_buffer_size()
+        self._drained_bytes += max(self._unsent - size, 0)
         self._unsent = size
-        self._progress = monotonic()
-        return True
+        return self._drained_bytes
 
     def _body_is_slow(self, lasted: float, limits: HttpLimits) -> bool:
         rate = self._received / max(lasted, 0.001)
@@ -429,11 +437,3 @@ class ClientConnection(asyncio.Protocol):
             1 if lasted <= limits.body_timeout_s else LATE_BODY_FACTOR
         )
         return lasted > min(BODY_GRACE_S, limits.body_timeout_s) and rate < slowest
-
-    def _peer_has_left(self) -> bool:
-        """Return whether the peer has closed: while reading is paused, only the kernel knows."""
-        if not hasattr(socket, "TCP_INFO"):
-            return False
-        with contextlib.suppress(OSError):
-            return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in PEER_CLOSED
-        return False

@@ -1,19 +1,29 @@
-"""Take what a server needs before it can accept connections: its port and its certificate."""
+"""Take what a server needs to accept connections: its port, its certificate and open files."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
+import resource
 import socket
 import ssl
 from pathlib import Path
 
 from tornado.netutil import bind_sockets
 
+log = logging.getLogger("roxy")
+
 BACKLOG = 2048
 """Connections that the kernel holds until they are accepted (`net.core.somaxconn` may be lower).
 
 Clients that connect while the gateway starts wait there.
 """
+
+MOST_FILES = 1 << 16
+"""Hard limits can be a billion; some systems reserve memory for each file that is allowed."""
+SPARE_FILES = 64
+"""Open files that are no connections: the database, the export, the log, the event loop's own."""
 
 
 class ListenFailure(Exception):
@@ -48,3 +58,23 @@ def load_certificate(cert: str, key: str) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise ListenFailure(f"cannot use the TLS certificate {cert}: {error}") from error
     return context
+
+
+def raise_limit() -> None:
+    """Raise the soft limit of this process towards the hard one, where that is permitted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_FILES)), hard))
+
+
+def connections_within_limit(wanted: int) -> int:
+    """Return how many client connections fit into the limit of open files, at most `wanted`.
+
+    Each may need a second one to an upstream; without a file for that it could not be answered.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fitting = (files - SPARE_FILES) // 2
+    if files == resource.RLIM_INFINITY or fitting >= wanted:
+        return wanted
+    log.info("at most %d client connections: the system allows %d open files", fitting, files)
+    return max(fitting, 1)
