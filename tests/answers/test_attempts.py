@@ -86,7 +86,8 @@ async def test_every_deployment_that_was_tried_is_on_record(tmp_path: Path) -> N
 
 async def test_a_request_that_nobody_answered_tells_how_each_failed(tmp_path: Path) -> None:
     waits = refusal(429, headers={"retry-after": "7"})
-    async with tried(tmp_path, waits, refusal(503), None) as (door, _):
+    impatient = IMPATIENT + "[queue]\nmax_wait_s = 0.1\n"
+    async with tried(tmp_path, waits, refusal(503), None, settings=impatient) as (door, _):
         assert (await door.chat()).status_code == 429
         record = await recorded(door)
         assert endings(record) == [

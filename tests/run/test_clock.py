@@ -10,6 +10,7 @@ import pytest
 from support.builders.jobs import LONG, Client, Tap, stream_settings
 from support.waiting import PATIENCE_S
 
+from workers.catalog.quirks import NO_CLOCKS, Clocks
 from workers.errors import UpstreamTimeout
 from workers.run.channel import HIGH_WATER, Channel
 from workers.run.clock import REARM_FACTOR, WHOLE_FACTOR, Clock, StreamSettings
@@ -178,11 +179,11 @@ async def test_a_finished_answer_that_its_reader_holds_back_is_not_ended() -> No
 
 def test_a_models_own_clocks_replace_those_of_the_settings() -> None:
     settings = stream_settings(1.0, 2.0, 3.0, tools_gap_timeout_s=4.0)
-    assert settings.with_clocks(None, None, None) is settings
-    own = settings.with_clocks(10.0, 20.0, 30.0)
+    assert settings.with_clocks(NO_CLOCKS) is settings
+    own = settings.with_clocks(Clocks(10.0, 20.0, 30.0))
     assert own == stream_settings(10.0, 20.0, 30.0, tools_gap_timeout_s=20.0)
-    assert settings.with_clocks(None, None, 0.0).total_timeout_s == 0.0
-    assert settings.with_clocks(None, 20.0, None).first_content_timeout_s == 1.0
+    assert settings.with_clocks(Clocks(total_timeout_s=0.0)).total_timeout_s == 0.0
+    assert settings.with_clocks(Clocks(gap_timeout_s=20.0)).first_content_timeout_s == 1.0
 
 
 async def test_content_ends_the_first_content_clock() -> None:

@@ -18,6 +18,7 @@ from workers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from workers.run.deployment_state import Slot
 from workers.run.routing import Routing, worse
 
 
@@ -58,34 +59,23 @@ def test_among_equals_chance_decides_by_weight() -> None:
     assert orders["cbaz"] / 20_000 == pytest.approx(0.7 * 2 / 3, abs=0.015)
 
 
+def taken(slot: Slot | None) -> str:
+    """Spell the deployment of a slot."""
+    return slot.deployment.id.partition("@")[2] if slot is not None else ""
+
+
 def test_a_deployment_whose_slots_are_taken_is_passed_over_until_one_is_free() -> None:
-    first, second = make_deployment("a", order=1, room=2), make_deployment("b", order=2)
+    first, second = make_deployment("a", order=1, room=2), make_deployment("b", order=2, room=1)
     routing, model = Routing(), model_of(first, second)
-    routing.take(first)
-    assert names(routing, model) == "ab"
-    routing.take(first)
-    assert routing.busy(first) == 2
-    assert names(routing, model) == "b"
-    routing.give_back(first)
-    assert names(routing, model) == "ab"
-    routing.give_back(first)
-    assert routing.busy(first) == 0
-
-
-def test_a_deployment_that_fills_up_while_others_are_tried_is_passed_over() -> None:
-    first, second = make_deployment("a", order=1), make_deployment("b", order=2, room=1)
-    routing = Routing()
-    candidates = routing.candidates(model_of(first, second))
-    assert next(candidates) is first
-    routing.take(second)
-    assert list(candidates) == []
-
-
-def test_a_model_whose_slots_are_all_taken_has_no_candidates_but_is_no_mistake() -> None:
-    only = make_deployment(room=1)
-    routing = Routing()
-    routing.take(only)
-    assert list(routing.candidates(model_of(only))) == []
+    slots = [routing.take(model) for _ in range(4)]
+    assert [taken(slot) for slot in slots] == ["a", "a", "b", ""]
+    assert (routing.busy(first), routing.busy(second)) == (2, 1)
+    assert slots[1] is not None
+    slots[1].free()
+    slots[1].free()
+    assert routing.busy(first) == 1
+    assert taken(routing.take(model)) == "a"
+    assert routing.take(model) is None
 
 
 def test_deployments_without_their_secret_or_translator_are_not_candidates() -> None:

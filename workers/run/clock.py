@@ -17,6 +17,7 @@ import asyncio
 import msgspec
 from msgspec.structs import replace
 
+from workers.catalog.quirks import Clocks
 from workers.errors import UpstreamTimeout
 from workers.run.channel import Channel
 from workers.transport.transport import UpstreamExchange
@@ -44,20 +45,15 @@ class StreamSettings(msgspec.Struct, frozen=True):
     usage_wait_s: float
     max_event_bytes: int
 
-    def with_clocks(
-        self, first_content_s: float | None, gap_s: float | None, total_s: float | None
-    ) -> StreamSettings:
-        """Return the settings with a model's own clocks; None keeps one.
-
-        A model's own gap holds with and without tools.
-        """
+    def with_clocks(self, clocks: Clocks) -> StreamSettings:
+        """Return the settings with a model's own clocks; its own gap holds with tools too."""
         own: dict[str, float] = {}
-        if first_content_s is not None:
-            own["first_content_timeout_s"] = first_content_s
-        if gap_s is not None:
-            own["gap_timeout_s"] = own["tools_gap_timeout_s"] = gap_s
-        if total_s is not None:
-            own["total_timeout_s"] = total_s
+        if clocks.first_content_timeout_s is not None:
+            own["first_content_timeout_s"] = clocks.first_content_timeout_s
+        if clocks.gap_timeout_s is not None:
+            own["gap_timeout_s"] = own["tools_gap_timeout_s"] = clocks.gap_timeout_s
+        if clocks.total_timeout_s is not None:
+            own["total_timeout_s"] = clocks.total_timeout_s
         return replace(self, **own) if own else self
 
 

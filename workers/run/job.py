@@ -15,11 +15,13 @@ import msgspec
 from msgspec.structs import replace
 
 from workers.catalog.catalog import Deployment, Model
-from workers.errors import GatewayError, UpstreamTimeout
+from workers.errors import GatewayError, UpstreamError, UpstreamTimeout
 from workers.providers.translator import Translator
 from workers.request.chat_request import ChatRequest
 from workers.request.token_usage import Usage
 from workers.run.channel import Channel
+from workers.run.deployment_state import Slot
+from workers.run.retries import Tries
 from workers.transport.transport import UpstreamExchange
 
 Ending = Literal["finished", "failed", "cut", "cancelled", "timed_out", "drained", "refused"]
@@ -131,6 +133,11 @@ class Job:
         self._loop = asyncio.get_running_loop()
         self.created = self._loop.time()
         self._picked_up: float | None = None
+        self._returned_at: float | None = None
+        self._waited_again_s = 0.0
+        self.slot: Slot | None = None
+        self.tries: Tries | None = None
+        self.failure: UpstreamError | None = None
         self._first_frame: float | None = None
         self._exchange: UpstreamExchange | None = None
         self._begun = 0.0
@@ -166,9 +173,44 @@ class Job:
             return self.find_place(self)
         return None
 
+    @property
+    def waited_s(self) -> float:
+        """How long the job has waited for a worker or a deployment, in seconds."""
+        now = self._loop.time()
+        waited_s = (now if self._picked_up is None else self._picked_up) - self.created
+        if self._returned_at is not None:
+            waited_s += now - self._returned_at
+        return waited_s + self._waited_again_s
+
+    @property
+    def patience_s(self) -> float:
+        """How long the job may still wait, in seconds."""
+        return max(self.max_wait_s - self.waited_s, 0.0)
+
+    @property
+    def attempt_reached(self) -> bool:
+        """True if the last attempt has sent bytes of the request."""
+        return self._exchange is not None and self._exchange.connected_at is not None
+
+    def wait_again(self) -> None:
+        """Record that the job waits for another deployment, or for the same one to recover."""
+        self._returned_at = self._loop.time()
+        self._exchange = None  # its failed attempt has sent nothing that counts
+
+    def leave_slot(self) -> None:
+        """Free the slot of its deployment; idempotent."""
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            slot.free()
+
     def pick_up(self) -> None:
         """Record that a worker has taken the job."""
-        self._picked_up = self._loop.time()
+        now = self._loop.time()
+        if self._picked_up is None:
+            self._picked_up = now
+        elif self._returned_at is not None:
+            self._waited_again_s += now - self._returned_at
+            self._returned_at = None
         self.state = "connecting"
         if self.on_progress is not None:
             self.on_progress()
@@ -368,6 +410,6 @@ class Job:
             error=error,
             ttft_s=first - self.created if first is not None else None,
             duration_s=now - self.created,
-            queued_s=(self._picked_up or now) - self.created,
+            queued_s=self.waited_s,
             attempts=self._attempts(ending, error, now),
         )

@@ -2,90 +2,39 @@
 
 Every model has its own fair queue and its own workers, started when needed and as many as its
 deployments' `max_concurrency`, so that a slow model cannot occupy the workers of another. A worker
-opens an exchange, attaches the job's channel and is woken once, at the end; the bytes pass in the
-callback of the upstream's socket.
+gets a job together with a slot of a deployment. When the deployment fails and another one is full
+or cools down for less time than the job may wait, the job goes back to the queue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 
-from workers.base_url import joined_url
-from workers.catalog.catalog import Deployment, Model
+from workers.catalog.catalog import Model
 from workers.errors import (
     Conflict,
     Draining,
     GatewayError,
     NoDeployment,
     UpstreamError,
+    UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from workers.providers.formats import TRANSLATORS
-from workers.providers.translator import Translator, UpstreamRequest
-from workers.run.clock import Clock, StreamSettings
+from workers.run.attempt import Attempts
+from workers.run.clock import StreamSettings
+from workers.run.deployment_state import DeploymentState, Slot
 from workers.run.job import Job, JobEnded
 from workers.run.queue import FairQueue
+from workers.run.retries import RetryBudget, Tries, is_repeatable
 from workers.run.routing import Routing, no_deployment_message, worse
-from workers.transport.transport import Transport, UpstreamExchange
-from workers.units import KIB, MIB
+from workers.transport.transport import Transport
 
 log = logging.getLogger("roxy.workers")
-
-REJECTION_BYTES = 64 * KIB
-"""How much of an upstream's error answer is read to find its message."""
-WHOLE_BYTES = 64 * MIB
-"""The largest answer that is not streamed."""
-
-
-TOOL_FIELDS = ("tools", "functions")
-"""Members of a request that offer tools; the second is OpenAI's older one."""
-NO_TOOLS = (b"null", b"[]")
-
-
-class Relay:
-    """The sink of a streamed exchange: it passes the answer through the translator to the job."""
-
-    __slots__ = ("_clock", "_exchange", "_job", "_translator")
-
-    def __init__(
-        self, job: Job, translator: Translator, clock: Clock, exchange: UpstreamExchange
-    ) -> None:
-        self._job = job
-        self._translator = translator
-        self._clock = clock
-        self._exchange = exchange
-
-    def release(self) -> None:
-        """Drop the exchange, which may hold this relay: a cycle would wait for the collector."""
-        del self._exchange, self._clock
-
-    def feed(self, data: bytes) -> None:
-        """Translate the bytes of one read and pass them on; the exchange's sink."""
-        self._clock.touch()
-        frames = self._translator.feed(data)
-        if self._translator.done:
-            self._job.finish(frames)
-            self._exchange.release()  # the client does not wait for the end of the framing
-            return
-        if frames:
-            self._clock.note_content()
-            self._job.push(frames)
-        if self._translator.finished:
-            self._note_finished()
-        if self._translator.failure is not None:
-            raise self._translator.failure
-
-    def _note_finished(self) -> None:
-        """Handle that only the usage and the end mark can follow."""
-        self._clock.note_finished()
-        if self._job.ended:
-            self._job.note_usage()
-            if not self._job.owes_usage:
-                self._exchange.release()
 
 
 class ModelPool:
@@ -101,23 +50,59 @@ class ModelPool:
     ) -> None:
         self.model = model
         self.size = model.max_concurrency
-        self.queue = FairQueue(max_waiting, self.size)
-        self._transport = transport
+        self.queue = FairQueue(max_waiting, self.size, seat=self._seat, excuse=self._excuse)
         self._routing = routing
-        self._stream = stream
+        self._attempts = Attempts(transport, routing, stream.with_clocks(model.clocks))
+        self._budget = RetryBudget()
         self._workers: set[asyncio.Task[None]] = set()
+        self._pauses: set[asyncio.TimerHandle] = set()
 
     def submit(self, job: Job) -> None:
-        """Hand a job to a worker or queue it. Raises Overloaded, NoDeployment."""
+        """Hand a job to a worker or queue it.
+
+        Raises NoDeployment, Overloaded, and while all deployments cool for longer than the job may
+        wait, the error that they cool for.
+        """
         if self.size == 0:
             raise NoDeployment(no_deployment_message(self.model))
-        if len(self._workers) < self.size and not self.queue.idle_workers:
+        if len(self._workers) < self.size and not self.queue.idle_workers and self._seat(job):
             self._start_worker(job)  # with the job: a new worker first runs in the next loop turn
-        else:
-            self.queue.put(job)
+            return
+        if self.queue.opens_at:
+            refusal = self._excuse(job)
+            if refusal is not None:
+                raise refusal
+        self.queue.put(job)
+
+    def pump(self) -> None:
+        """Serve waiting jobs while there is room: a slot was freed, or a state has changed."""
+        while len(self.queue):
+            if self.queue.idle_workers:
+                if not self.queue.serve():
+                    return
+            elif len(self._workers) < self.size:
+                job = self.queue.take()
+                if job is None:
+                    return
+                self._start_worker(job)
+            else:
+                return
+
+    def note_change(self) -> None:
+        """Handle that a deployment cools, may be probed, or is ready: end hopeless waits, serve."""
+        self.queue.workers = self._routing.capacity(self.model)
+        wait_s = self._routing.wait_s(self.model) or 0.0
+        self.queue.opens_at = asyncio.get_running_loop().time() + wait_s if wait_s else 0.0
+        for job in list(self.queue):
+            error = self._excuse(job)
+            if error is not None:
+                job.close("failed" if job.attempt_count else "refused", error)
+        self.pump()
 
     async def close(self) -> None:
         """Close the queue and wait until the workers have finished their jobs."""
+        for timer in self._pauses:
+            timer.cancel()
         self.queue.close()
         if self._workers:
             await asyncio.wait(self._workers)
@@ -138,125 +123,123 @@ class ModelPool:
             except Exception:
                 log.exception("job %s failed in the gateway", job.id)
                 job.close("cut" if job.committed else "failed", GatewayError())
+                self._leave_slot(job)
             del job  # an idle worker must not keep the last request's body alive
             job = await self.queue.get()
 
     async def _carry(self, job: Job) -> None:
-        """Try deployments in order until one answers, and close the job if none does."""
-        if job.ended:
-            return
-        job.pick_up()
+        """Try deployments until one answers, the job has to wait again, or none is left."""
         started = asyncio.get_running_loop().time()
-        try:
-            failure = await self._try_deployments(job)
-        except GatewayError as error:  # not an upstream's: no deployment, or not translatable
-            failure = error
-        if failure is not None:
-            if not job.committed:
-                job.close("failed", failure)
-            else:
-                job.close("timed_out" if isinstance(failure, UpstreamTimeout) else "cut", failure)
+        if job.tries is None:
+            self._budget.note_request()
+        if not job.ended:
+            job.pick_up()
+        while (slot := job.slot) is not None and not job.ended:
+            failure = await self._try(job, slot)
+            self._leave_slot(job)
+            if failure is not None and self._waits_after(job, failure):
+                return
+        self._leave_slot(job)
         self.queue.note_service(asyncio.get_running_loop().time() - started)
 
-    async def _try_deployments(self, job: Job) -> GatewayError | None:
-        failure: UpstreamError | None = None
-        for deployment in self._routing.candidates(self.model):
-            if job.ended:
-                return None
-            self._routing.take(deployment)
-            try:
-                await self._attempt(job, deployment)
-                return None
-            except JobEnded as ended:
-                ended.with_traceback(None)  # breaks a cycle: its frames hold the exchange
-                return None
-            except UpstreamError as error:
-                error.with_traceback(None)
+    async def _try(self, job: Job, slot: Slot) -> GatewayError | None:
+        """Have one attempt made; return its error, or None if the job has ended."""
+        try:
+            await self._attempts.run(job, slot)
+        except JobEnded as ended:
+            ended.with_traceback(None)  # breaks a cycle: its frames hold the exchange
+        except GatewayError as error:
+            error.with_traceback(None)
+            self._routing.note_error(slot, error)
+            if isinstance(error, UpstreamError):
                 # The upstream's message about the request may quote it, so it is not logged.
                 why = "rejected" if isinstance(error, UpstreamRejected) else error.reason
-                code = error.own_code
-                log.info("job %s: %s failed: %s (%s)", job.id, deployment.id, code, why)
-                failure = worse(failure, error)
-                if job.committed or not error.retryable:
-                    return error
-            finally:
-                self._routing.give_back(deployment)
-        return failure or UpstreamUnavailable()  # no failure: no deployment had room
+                name, code = slot.deployment.id, error.own_code
+                log.info("job %s: %s failed: %s (%s)", job.id, name, code, why)
+            return error
+        else:
+            self._routing.note_success(slot)
+        return None
 
-    async def _attempt(self, job: Job, deployment: Deployment) -> None:
-        """Have the job answered by one deployment. Raises UpstreamError, or JobEnded."""
-        translator = TRANSLATORS[deployment.provider](
-            job.request, job.model, deployment, self._stream.max_event_bytes
-        )
-        exchange = self._open(deployment, translator.request())
-        clock = Clock(
-            self._stream,
-            job.channel,
-            exchange,
-            streamed=job.request.stream,
-            tools=offers_tools(job.request.fields),
-        )
-        relay = Relay(job, translator, clock, exchange)
-        job.begin(deployment, translator, exchange, usage_wait_s=self._stream.usage_wait_s)
-        try:
-            head = await exchange.head()
-            if head.status >= 300:
-                # Of larger pages (a proxy's HTML, a request echoed back) the status still counts.
-                page = await exchange.read_beginning(REJECTION_BYTES) if head.status >= 400 else b""
-                raise translator.rejection(head.status, head.headers, page)
-            translator.check_head(head.status, head.headers)
-            if job.request.stream:
-                exchange.follow(relay.feed)
-                await self._end_of_stream(exchange, translator)
-                if not translator.done:  # the relay finishes a job whose answer has an end mark
-                    job.finish(translator.finish())
-            else:
-                job.finish(translator.whole(await self._whole_body(exchange, clock)))
-        except GatewayError as error:
-            exchange.abort(error)
-            job.note_failure(error)
-            raise
-        finally:
-            clock.stop()
-            exchange.release()
-            relay.release()
+    def _waits_after(self, job: Job, error: GatewayError) -> bool:
+        """Decide what follows a failed attempt; return whether the job waits in the queue again.
 
-    async def _end_of_stream(self, exchange: UpstreamExchange, translator: Translator) -> None:
-        """Wait for the end of a stream. Raises UpstreamError, or JobEnded.
-
-        An answer whose every choice has finished is complete, however its connection ends.
+        Otherwise it has a slot of another deployment, or it is closed.
         """
-        try:
-            await exchange.end()
-        except UpstreamError as error:
-            if not translator.finished or translator.failure is not None:
-                raise
-            error.with_traceback(None)
+        if job.ended:
+            return False
+        if job.committed:
+            job.close("timed_out" if isinstance(error, UpstreamTimeout) else "cut", error)
+            return False
+        if not isinstance(error, UpstreamError) or not error.retryable:
+            job.close("failed", error)
+            return False
+        tries = job.tries = job.tries or Tries()
+        assert job.deployment is not None
+        repeatable = is_repeatable(error, reached=job.attempt_reached)
+        tries.note_failure(job.deployment.id, repeatable=repeatable)
+        job.failure = worse(job.failure, error)
+        if self._seat(job):
+            return False
+        if self._may_wait(job, tries):
+            self.queue.put_back(job)
+            self.pump()
+            return True
+        job.close("failed", self._last_error(job))
+        return False
 
-    async def _whole_body(self, exchange: UpstreamExchange, clock: Clock) -> bytes:
-        """Read the body of a whole answer; each read starts the first-content clock again.
+    def _may_wait(self, job: Job, tries: Tries) -> bool:
+        """Return whether a deployment can be tried within the job's patience.
 
-        Slow upstreams pad it with white space meanwhile. Raises UpstreamError, or JobEnded.
+        Another one first; the same one again only if the retry budget allows it.
         """
-        pieces: list[bytes] = []
-        room = WHOLE_BYTES
-        while data := await exchange.pull():
-            clock.touch()
-            room -= len(data)
-            if room < 0:
-                exchange.abort(UpstreamError("The upstream's answer is too large."))
-            pieces.append(data)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        patience_s = job.patience_s
+        wait_s = self._routing.wait_s(self.model, tries)
+        if wait_s is not None and wait_s < patience_s:
+            return True
+        if not tries.repeatable:
+            return False
+        tries.grant(self._routing.now())
+        wait_s = self._routing.wait_s(self.model, tries)
+        if wait_s is None or wait_s >= patience_s or not self._budget.take():
+            tries.again = False
+            return False
+        self._pump_after(tries.not_before - self._routing.now())
+        return True
 
-    def _open(self, deployment: Deployment, request: UpstreamRequest) -> UpstreamExchange:
-        url = joined_url(deployment.base_url, request.path)
-        head = self._transport.request_head("POST", url, request.headers)
-        return self._transport.exchange(url, head, request.body, deployment.route)
+    def _seat(self, job: Job) -> bool:
+        """Reserve a slot for a job; False: nothing that it may use has room."""
+        job.slot = self._routing.take(self.model, job.tries)
+        return job.slot is not None
 
+    def _leave_slot(self, job: Job) -> None:
+        if job.slot is not None:
+            job.leave_slot()
+            self.pump()
 
-def offers_tools(fields: Mapping[str, bytes]) -> bool:
-    """Return whether a request lets the model call tools, whose arguments may come in one piece."""
-    return any(bytes(fields.get(name, b"null")) not in NO_TOOLS for name in TOOL_FIELDS)
+    def _pump_after(self, wait_s: float) -> None:
+        def pump() -> None:
+            self._pauses.discard(timer)
+            self.pump()
+
+        # A little later: the clock of the routing and that of the loop are read at other times.
+        timer = asyncio.get_running_loop().call_later(wait_s + 0.01, pump)
+        self._pauses.add(timer)
+
+    def _excuse(self, job: Job) -> GatewayError | None:
+        """Return the error of a job whose deployments cool for longer than it may wait, or None."""
+        wait_s = self._routing.wait_s(self.model, job.tries)
+        hopeless = wait_s is None or 0 < wait_s >= job.patience_s
+        return self._last_error(job) if hopeless else None
+
+    def _last_error(self, job: Job) -> GatewayError:
+        """Return the error for the client when no deployment is left: the one with a wait first."""
+        refusal, failure = self._routing.refusal(self.model), job.failure
+        if refusal is None:
+            return failure or UpstreamUnavailable()
+        if isinstance(failure, UpstreamRateLimited) and failure.retry_after_s is not None:
+            return min(failure, refusal, key=lambda error: error.retry_after_s or math.inf)
+        return refusal
 
 
 class Engine:
@@ -264,6 +247,7 @@ class Engine:
 
     def __init__(self, transport: Transport, stream: StreamSettings, max_waiting: int) -> None:
         self.routing = Routing()
+        self.routing.on_change = self._note_change
         self.jobs: dict[str, Job] = {}
         self.draining = False
         self._transport = transport
@@ -285,7 +269,7 @@ class Engine:
         return pool
 
     def submit(self, job: Job) -> None:
-        """Accept a job. Raises Overloaded, Draining, NoDeployment, Conflict."""
+        """Accept a job. Raises Overloaded, Draining, NoDeployment, Conflict, UpstreamError."""
         if self.draining:
             raise Draining
         if job.id in self.jobs:
@@ -293,6 +277,12 @@ class Engine:
         self.pool(job.model).submit(job)
         self.jobs[job.id] = job
         job.on_end = self._forget
+
+    def _note_change(self, state: DeploymentState) -> None:
+        """Have the pool of a deployment whose state has changed look at its waiting jobs."""
+        for pool in self._pools.values():
+            if state.deployment in pool.model.deployments:
+                pool.note_change()
 
     def _forget(self, job: Job) -> None:
         self.jobs.pop(job.id, None)
@@ -316,5 +306,6 @@ class Engine:
     async def aclose(self) -> None:
         """End all jobs and wait for the workers."""
         await self.drain(0.0)
+        self.routing.close()
         for pool in self._pools.values():
             await pool.close()

@@ -6,6 +6,9 @@ lane's stride (1/weight), and the lane with the smallest `passed` is next. A bur
 that key only. Strides are integers, because the places shown to clients must be exact. When
 the queue is full, the newest job of the longest lane is refused in favour of a lane that is shorter
 by two or more.
+
+A job is given to a worker only when a slot of a deployment could be reserved for it (`seat`). A job
+whose deployment has failed comes back to the front of its lane and keeps the rest of its patience.
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ import asyncio
 import math
 import random
 from collections import deque
+from collections.abc import Callable, Iterator
 
-from workers.errors import Overloaded
-from workers.run.job import Job, Place
+from workers.errors import GatewayError, Overloaded
+from workers.run.job import Ending, Job, Place
 
 OWNER_LANE = "owner"
 FIRST_GUESS_S = 5.0
@@ -38,12 +42,33 @@ class Lane:
         self.passed = passed
 
 
-class FairQueue:
-    """Hand jobs to workers in fair order; `workers` is how many there can be."""
+def _passed(lane: Lane) -> int:
+    return lane.passed
 
-    def __init__(self, max_waiting: int, workers: int) -> None:
+
+class FairQueue:
+    """Hand jobs to workers in fair order.
+
+    `workers` is how many jobs can run at the same time, `opens_at` the loop time before which none
+    is served because every deployment cools down; both serve the estimate of the wait. `seat`
+    reserves a slot for a job, or returns False. `excuse` returns the error for a job that has
+    waited too long, or None if the queue itself was the cause.
+    """
+
+    def __init__(
+        self,
+        max_waiting: int,
+        workers: int,
+        *,
+        seat: Callable[[Job], bool] = lambda _job: True,
+        excuse: Callable[[Job], GatewayError | None] = lambda _job: None,
+    ) -> None:
         self.max_waiting = max_waiting
         self.workers = workers
+        self.opens_at = 0.0
+        self._seat = seat
+        self._excuse = excuse
+        self._returned = 0
         self._lanes: dict[str, Lane] = {}
         self._owner: deque[Job] = deque()
         self._waiting = 0
@@ -57,6 +82,12 @@ class FairQueue:
 
     def __len__(self) -> int:
         return self._waiting + len(self._owner)
+
+    def __iter__(self) -> Iterator[Job]:
+        """Iterate over the waiting jobs: the owner's, then lane by lane."""
+        yield from self._owner
+        for lane in sorted(self._lanes.values(), key=_passed):
+            yield from lane.jobs
 
     @property
     def idle_workers(self) -> int:
@@ -73,11 +104,35 @@ class FairQueue:
             self._check_room(job)
             self._append(job)
 
+    def put_back(self, job: Job) -> None:
+        """Queue a job that was served before, at the front of its lane and whatever the room."""
+        job.wait_again()
+        self._append(job, front=True)
+
+    def serve(self) -> bool:
+        """Hand the next job that can be seated to an idle worker; False: none can be."""
+        self._idle = [worker for worker in self._idle if not worker.done()]
+        job = self.take() if self._idle else None
+        return job is not None and self._give(job)
+
+    def take(self) -> Job | None:
+        """Take the next job that can be seated out of the queue, with its slot."""
+        job = self._first()
+        if job is None:
+            return None
+        if not self._seat(job):
+            # What the first cannot use, no other can, except for one that has other needs.
+            others = self if self._returned else ()
+            job = next((one for one in others if one is not job and self._seat(one)), None)
+        if job is not None:
+            self._take_out(job)
+        return job
+
     async def get(self) -> Job | None:
         """Wait for the next job; return None when the queue is closed."""
         if self._closed:
             return None
-        job = self._pop()
+        job = self.take()
         if job is None:
             idle: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
             self._idle.append(idle)
@@ -93,6 +148,7 @@ class FairQueue:
     def remove(self, job: Job) -> None:
         """Remove a job that ended while it waited."""
         self._stop_timer(job)
+        self._returned -= job.tries is not None
         jobs = self._owner if job.lane == OWNER_LANE else self._lanes[job.lane].jobs
         jobs.remove(job)
         if job.lane != OWNER_LANE:
@@ -119,7 +175,10 @@ class FairQueue:
         if self._moved_at is not None:
             still_s = asyncio.get_running_loop().time() - self._moved_at
         service_s = max(self._service_s, still_s)
-        return max(service_s * (ahead + 1) / max(self.workers, 1), still_s)
+        wait_s = max(service_s * (ahead + 1) / max(self.workers, 1), still_s)
+        if self.opens_at:
+            wait_s += max(self.opens_at - asyncio.get_running_loop().time(), 0.0)
+        return wait_s
 
     def note_start(self) -> None:
         """Record that a worker is given a job, at once: the next job may come before it runs."""
@@ -143,12 +202,18 @@ class FairQueue:
         self._idle.clear()
 
     def _hand_over(self, job: Job) -> bool:
+        """Give a job to an idle worker if both a worker and a slot are free."""
+        return bool(self._idle) and self._seat(job) and self._give(job)
+
+    def _give(self, job: Job) -> bool:
+        """Hand a job that has its slot to an idle worker; without one, free the slot."""
         while self._idle:
             worker = self._idle.pop()
             if not worker.done():
                 worker.set_result(job)
                 self.note_start()
                 return True
+        job.leave_slot()
         return False
 
     def _forget_worker(self, idle: asyncio.Future[Job | None]) -> None:
@@ -157,7 +222,9 @@ class FairQueue:
             self._idle.remove(idle)
             return
         job = None if idle.cancelled() else idle.result()
-        if job is not None and not job.ended and not self._hand_over(job):
+        if job is not None and job.ended:
+            job.leave_slot()
+        elif job is not None and not self._give(job):
             self._append(job)
 
     def _check_room(self, job: Job) -> None:
@@ -196,15 +263,16 @@ class FairQueue:
             retry_after_s=wait_s,
         )
 
-    def _append(self, job: Job) -> None:
+    def _append(self, job: Job, *, front: bool = False) -> None:
         job.state = "queued"
+        self._returned += job.tries is not None
         job.on_leave_queue = self.remove
         job.find_place = self.place
         self._timers[job] = asyncio.get_running_loop().call_later(
-            job.max_wait_s, self._waited_too_long, job
+            job.patience_s, self._waited_too_long, job
         )
         if job.lane == OWNER_LANE:
-            self._owner.append(job)
+            (self._owner.appendleft if front else self._owner.append)(job)
             return
         stride = ONE_TURN // job.weight
         lane = self._lanes.get(job.lane)
@@ -212,25 +280,23 @@ class FairQueue:
             # From the present turn on: a lane that was away must not have saved turns up.
             lane = self._lanes[job.lane] = Lane(stride, self._turn + stride)
         lane.stride = stride
-        lane.jobs.append(job)
+        (lane.jobs.appendleft if front else lane.jobs.append)(job)
         self._waiting += 1
 
-    def _pop(self) -> Job | None:
+    def _first(self) -> Job | None:
+        """Return the job whose turn it is."""
         if self._owner:
-            job = self._owner.popleft()
-        elif self._lanes:
-            name, lane = min(self._lanes.items(), key=lambda item: item[1].passed)
-            job = lane.jobs.popleft()
-            self._waiting -= 1
-            self._turn = lane.passed
+            return self._owner[0]
+        return min(self._lanes.values(), key=_passed).jobs[0] if self._lanes else None
+
+    def _take_out(self, job: Job) -> None:
+        """Remove a job that is served, and count its lane's turn."""
+        if job.lane != OWNER_LANE:
+            lane = self._lanes[job.lane]
+            self._turn = max(self._turn, lane.passed)
             lane.passed += lane.stride
-            if not lane.jobs:
-                del self._lanes[name]
-        else:
-            return None
-        self._stop_timer(job)
+        self.remove(job)
         job.on_leave_queue = job.find_place = None
-        return job
 
     def _ahead_in_turns(self, job: Job) -> int:
         lane = self._lanes[job.lane]
@@ -255,7 +321,9 @@ class FairQueue:
 
     def _waited_too_long(self, job: Job) -> None:
         if job.state == "queued":
-            job.close("refused", self._no_room(self.place(job).position - 1))
+            error = self._excuse(job)
+            ending: Ending = "failed" if error is not None and job.attempt_count else "refused"
+            job.close(ending, error or self._no_room(self.place(job).position - 1))
 
     def _stop_timer(self, job: Job) -> None:
         timer = self._timers.pop(job, None)

@@ -1,51 +1,184 @@
-"""Which deployments are tried for a job, and in which order.
+"""Which deployments are tried for a job, in which order, and which are left alone for a while.
 
-Lower `order` first; among equals a random draw by `weight`. A deployment without a free slot is
-skipped.
+Lower `order` first; among equals a random draw by `weight`. A deployment that cools down or has no
+free slot is skipped; see `workers.run.deployment_state`. Each change of a deployment's state is
+logged once.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import random
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from workers.catalog.catalog import Deployment, Model
-from workers.errors import NoDeployment, UpstreamError, UpstreamRateLimited
+from workers.errors import (
+    GatewayError,
+    NoDeployment,
+    UpstreamError,
+    UpstreamOverloaded,
+    UpstreamRateLimited,
+    UpstreamUnavailable,
+)
+from workers.run.deployment_state import DeploymentState, DeploymentWord, Slot, fault_of
+from workers.run.retries import Tries
+
+log = logging.getLogger("roxy.workers")
+
+COOLING = (
+    "The upstreams of this model are failing and are not used for a moment. Try again later or"
+    " choose another model."
+)
+NO_TRIES = Tries()
+WORDS = {"ready": "used again", "probing": "tried with one request"}
 
 
 class Routing:
-    """Choose deployments and count the slots in use of each."""
+    """Choose deployments, and keep the state of each. `close` stops its timers.
 
-    def __init__(self) -> None:
-        self._busy: Counter[str] = Counter()
+    `on_change` is called when a deployment begins to cool, may be probed, or is ready again.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._states: dict[str, DeploymentState] = {}
         self._live: dict[str, tuple[Deployment, ...]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self.on_change: Callable[[DeploymentState], None] = lambda _state: None
+
+    def now(self) -> float:
+        """Return the time by which deployments cool, in seconds."""
+        return self._clock()
+
+    def state(self, deployment: Deployment) -> DeploymentState:
+        """Return the state of a deployment."""
+        state = self._states.get(deployment.id)
+        if state is None:
+            state = self._states[deployment.id] = DeploymentState(deployment)
+        return state
 
     def busy(self, deployment: Deployment) -> int:
         """Return how many exchanges a deployment carries now."""
-        return self._busy[deployment.id]
+        return self.state(deployment).busy
+
+    def cooling_s(self, deployment: Deployment) -> float:
+        """Return how long a deployment still cools, in seconds."""
+        return self.state(deployment).wait_s(self._clock())
+
+    def capacity(self, model: Model) -> int:
+        """Return how many attempts may run at the same time on what does not cool now."""
+        states = map(self.state, self._live_of(model))
+        return sum(
+            state.deployment.max_concurrency if state.word == "ready" else state.limit
+            for state in states
+            if state.word != "cooling"
+        )
+
+    def take(self, model: Model, tries: Tries | None = None) -> Slot | None:
+        """Occupy a slot of the first deployment that has room and may be tried; None: none has."""
+        for deployment in self.candidates(model):
+            state = self.state(deployment)
+            if not state.has_room:
+                continue
+            if tries is not None:
+                if tries.wait_s(deployment.id, self._clock()) != 0.0:
+                    continue
+                tries.note_attempt(deployment.id)
+            return Slot(state)
+        return None
 
     def candidates(self, model: Model) -> Iterator[Deployment]:
-        """Yield the live deployments of a model that have room, in the order to try them.
+        """Yield the live deployments of a model in the order to try them."""
+        live = self._live_of(model)
+        yield from _ranked(live) if len(live) > 1 else live
 
-        Raises NoDeployment when the model has none that is live.
-        """
+    def wait_s(self, model: Model, tries: Tries | None = None) -> float | None:
+        """Return how long every deployment that may still be tried cools; None: there is none."""
+        now = self._clock()
+        waits = []
+        for deployment in self._live_of(model):
+            wait_s = (tries or NO_TRIES).wait_s(deployment.id, now)
+            if wait_s is not None:
+                waits.append(max(wait_s, self.state(deployment).wait_s(now)))
+        return min(waits, default=None)
+
+    def refusal(self, model: Model) -> GatewayError | None:
+        """Return the error for a request while all deployments cool; None: one does not."""
+        now = self._clock()
+        states = [self.state(one) for one in self._live_of(model)]
+        first = min(states, key=lambda state: state.cooling_until, default=None)
+        if first is None or any(state.word != "cooling" for state in states):
+            return None
+        cause, wait_s = first.cause, max(first.wait_s(now), 0.001)
+        if cause is not None and cause.own_fault:
+            return UpstreamUnavailable(cause.message, own_fault=cause.own_fault)
+        if cause is not None and cause.rate_limited:
+            return UpstreamRateLimited(retry_after_s=wait_s)
+        return UpstreamOverloaded(COOLING, retry_after_s=wait_s)
+
+    def note_content(self, slot: Slot) -> None:
+        """Record that an attempt is being answered: its first content has come; idempotent."""
+        state, before = slot.state, slot.state.word
+        if before == "probing" and not slot.content_noted:
+            slot.content_noted = True
+            if state.note_content(slot.epoch):
+                self._changed(state, before)
+
+    def note_success(self, slot: Slot) -> None:
+        """Record that an attempt was answered to its end."""
+        self.note_content(slot)
+        slot.state.note_success(slot.epoch)
+
+    def note_error(self, slot: Slot, error: GatewayError) -> None:
+        """Record how an attempt has failed."""
+        state, before = slot.state, slot.state.word
+        if fault_of(error) == "none":
+            self.note_content(slot)
+        if state.note_error(error, slot.epoch, self._clock()):
+            self._changed(state, before)
+
+    def close(self) -> None:
+        """Stop the timers."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _live_of(self, model: Model) -> tuple[Deployment, ...]:
+        """Return the live deployments. Raises NoDeployment when the model has none."""
         live = self._live.get(model.id)
         if live is None:
             live = self._live[model.id] = model.live_deployments()
         if not live:
             raise NoDeployment(no_deployment_message(model))
-        for deployment in _ranked(live) if len(live) > 1 else live:
-            if self._busy[deployment.id] < deployment.max_concurrency:
-                yield deployment
+        return live
 
-    def take(self, deployment: Deployment) -> None:
-        """Occupy a slot."""
-        self._busy[deployment.id] += 1
+    def _changed(self, state: DeploymentState, before: DeploymentWord) -> None:
+        """Handle another word, or more probes at the same time."""
+        name = state.deployment.id
+        if state.word == "cooling":
+            wait_s = state.wait_s(self._clock())
+            code = state.cause.code if state.cause is not None else ""
+            log.warning("%s is not used for %.1f s: %s", name, wait_s, code)
+            self._warm_after(state, wait_s)
+        elif state.word != before:
+            log.info("%s is %s", name, WORDS[state.word])
+        self.on_change(state)
 
-    def give_back(self, deployment: Deployment) -> None:
-        """Free a slot."""
-        self._busy[deployment.id] -= 1
+    def _warm_after(self, state: DeploymentState, wait_s: float) -> None:
+        timer = asyncio.get_running_loop().call_later(wait_s, self._warm, state)
+        self._timers[state.deployment.id] = timer
+
+    def _warm(self, state: DeploymentState) -> None:
+        """Begin to probe, unless the time to cool was extended."""
+        wait_s = state.wait_s(self._clock())
+        if wait_s > 0:
+            self._warm_after(state, wait_s)
+            return
+        del self._timers[state.deployment.id]
+        state.probe()
+        self._changed(state, "cooling")
 
 
 def _ranked(live: Sequence[Deployment]) -> list[Deployment]:

@@ -476,6 +476,7 @@ async def test_leaving_the_page_stops_what_it_runs(
             await upstream.requests[0].left.wait()
 
 
+@pytest.mark.gateway(settings="[queue]\nmax_wait_s = 1\n")
 async def test_a_refusal_is_told_in_words(
     chromium: Browser, upstream: FakeUpstream, door: Door
 ) -> None:

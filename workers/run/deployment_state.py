@@ -1,0 +1,245 @@
+"""Whether a deployment may be used now: it is ready, cools down, or is probed after that.
+
+    ready ── a stated wait, or repeated failures ──> cooling ── its time is over ──> probing
+      ^                                                 ^                              │
+      └──────── successes have doubled the probes ──────┼────────── a failure ─────────┘
+
+- A rejection with a wait (429, 503 with Retry-After) cools the deployment for that wait, a 429
+  without one for `FIRST_LIMITED_S`, doubled each time. A wait extends the time and never shortens
+  it.
+- `FAILURES_IN_A_ROW` failures, or failures in half of the last `NEWEST` attempts, cool it for
+  `FIRST_COOLDOWN_S`, doubled each time it fails again while it is probed.
+- A refused secret and an empty account put it aside for `ASIDE_S`.
+- Afterwards one request is let through; each success doubles how many may run at the same time.
+
+The upstream's judgement of one request (an invalid or moderated prompt) is no failure: it shows
+that the upstream works. The end of an attempt that began before the last change says nothing new,
+except for a wait that it states.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Literal, NamedTuple
+
+from workers.catalog.catalog import Deployment
+from workers.errors import (
+    GatewayError,
+    OwnFault,
+    UpstreamError,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
+from workers.units import HOUR_S
+
+DeploymentWord = Literal["ready", "cooling", "probing"]
+Fault = Literal["none", "unknown", "failure", "limited", "aside"]
+
+FAILURES_IN_A_ROW = 5
+NEWEST = 20
+"""How many of the newest attempts count for the share of failures."""
+FEWEST = 10
+"""With fewer attempts than this, no share of failures cools a deployment."""
+FIRST_COOLDOWN_S = 5.0
+LONGEST_COOLDOWN_S = 120.0
+FIRST_LIMITED_S = 1.0
+LONGEST_LIMITED_S = 60.0
+ASIDE_S = 600.0
+ASIDE_FAULTS = ("credentials", "credit")
+"""Faults with which no request can succeed before the owner acts: the secret, and the account."""
+LONGEST_WAIT_S = float(HOUR_S)
+"""The longest wait that an upstream can ask for."""
+JITTER = 0.2
+"""Up to this share is added to a cooldown, so that gateways do not come back together."""
+
+FAULTS: tuple[tuple[type[GatewayError], Fault], ...] = (
+    (UpstreamRejected, "none"),
+    (UpstreamRateLimited, "limited"),
+    (UpstreamError, "failure"),
+    (GatewayError, "unknown"),
+)
+"""What an attempt's error says about its deployment; the first row that fits counts."""
+
+
+def fault_of(error: GatewayError) -> Fault:
+    """Return what an attempt's error says about its deployment."""
+    fault = next(fault for kind, fault in FAULTS if isinstance(error, kind))
+    if fault == "failure":
+        if isinstance(error, UpstreamError) and error.own_fault in ASIDE_FAULTS:
+            return "aside"
+        if error.retry_after_s is not None:
+            return "limited"
+        if isinstance(error, UpstreamTimeout) and error.clock == "total":
+            return "unknown"  # a long answer, which the upstream was still sending
+    return fault
+
+
+class Cause(NamedTuple):
+    """Why a deployment cools: what an error said, without the error and what hangs on it."""
+
+    code: str
+    message: str
+    own_fault: OwnFault
+    rate_limited: bool
+
+
+def cause_of(error: GatewayError) -> Cause:
+    """Return what is kept of the error that a deployment cools for."""
+    own_fault: OwnFault = error.own_fault if isinstance(error, UpstreamError) else ""
+    limited = isinstance(error, UpstreamRateLimited)
+    return Cause(error.own_code, error.message, own_fault, limited)
+
+
+class DeploymentState:
+    """The state of one deployment. Times are those of the caller's clock, in seconds.
+
+    `busy` is how many attempts it carries now, `limit` how many it may. `cause` is why it cools, or
+    cooled last, and None while it is ready.
+    """
+
+    __slots__ = (
+        "_newest",
+        "_probes",
+        "_strikes",
+        "busy",
+        "cause",
+        "cooling_until",
+        "deployment",
+        "epoch",
+        "failures",
+        "limit",
+        "word",
+    )
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.word: DeploymentWord = "ready"
+        self.busy = 0
+        self.cooling_until = 0.0
+        self.cause: Cause | None = None
+        self.failures = 0
+        self.limit = deployment.max_concurrency
+        self.epoch = 0
+        self._probes = 0
+        self._strikes = 0
+        self._newest: deque[bool] = deque(maxlen=NEWEST)
+
+    @property
+    def has_room(self) -> bool:
+        """True if an attempt may begin now."""
+        if self.busy >= self.deployment.max_concurrency:
+            return False
+        return self.word == "ready" or (self.word == "probing" and self._probes < self.limit)
+
+    def wait_s(self, now: float) -> float:
+        """Return how long it still cools; 0: it may be used as soon as it has room."""
+        return max(self.cooling_until - now, 0.0) if self.word == "cooling" else 0.0
+
+    def take(self) -> int:
+        """Occupy a slot; return the epoch, which `give_back` and the notes get again."""
+        self.busy += 1
+        self._probes += 1
+        return self.epoch
+
+    def give_back(self, epoch: int) -> None:
+        """Free a slot."""
+        self.busy -= 1
+        if epoch == self.epoch:
+            self._probes -= 1
+
+    def note_content(self, epoch: int) -> bool:
+        """Record that an attempt is being answered; return whether more may begin now."""
+        if epoch != self.epoch or self.word != "probing":
+            return False
+        self.limit *= 2
+        if self.limit >= self.deployment.max_concurrency:
+            self.limit = self.deployment.max_concurrency
+            self.word, self.cause = "ready", None
+            self._strikes = self.failures = 0
+            self._newest.clear()
+        return True
+
+    def note_success(self, epoch: int) -> None:
+        """Record that an attempt was answered to its end."""
+        if epoch == self.epoch:
+            self.failures = 0
+            self._newest.append(True)
+
+    def note_error(self, error: GatewayError, epoch: int, now: float) -> bool:
+        """Record how an attempt has failed; return whether it begins to cool."""
+        fault = fault_of(error)
+        if fault == "none":
+            self.note_success(epoch)
+            return False
+        stale = epoch != self.epoch and error.retry_after_s is None and fault != "aside"
+        if fault == "unknown" or stale:
+            return False
+        if fault == "failure":
+            self.failures += 1
+            self._newest.append(False)
+            if not self._trips():
+                return False
+        wait_s = self._cooldown_s(error, fault)
+        if self.word == "cooling":
+            if now + wait_s > self.cooling_until and (error.retry_after_s or fault == "aside"):
+                self.cooling_until, self.cause = now + wait_s, cause_of(error)
+            return False
+        self._strikes += 1
+        self.word, self.cause, self.cooling_until = "cooling", cause_of(error), now + wait_s
+        self.epoch += 1
+        self._probes = 0
+        return True
+
+    def probe(self) -> None:
+        """Allow one attempt at a time: the time to cool is over."""
+        self.word = "probing"
+        self.limit = 1
+        self.epoch += 1
+        self._probes = 0
+
+    def _trips(self) -> bool:
+        if self.word == "probing" or self.failures >= FAILURES_IN_A_ROW:
+            return True
+        newest = self._newest
+        return len(newest) >= FEWEST and newest.count(False) * 2 >= len(newest)
+
+    def _cooldown_s(self, error: GatewayError, fault: Fault) -> float:
+        if fault == "aside":
+            return max(ASIDE_S, error.retry_after_s or 0.0)
+        if error.retry_after_s is not None:
+            return min(error.retry_after_s, LONGEST_WAIT_S)
+        limited = fault == "limited"
+        first_s = FIRST_LIMITED_S if limited else FIRST_COOLDOWN_S
+        longest_s = LONGEST_LIMITED_S if limited else LONGEST_COOLDOWN_S
+        wait_s: float = min(first_s * 2 ** min(self._strikes, 16), longest_s)
+        return wait_s * random.uniform(1.0, 1.0 + JITTER)
+
+
+class Slot:
+    """A slot of one deployment that one attempt occupies; `free` gives it back."""
+
+    __slots__ = ("_epoch", "_free", "content_noted", "state")
+
+    def __init__(self, state: DeploymentState) -> None:
+        self.state = state
+        self._epoch = state.take()
+        self._free = False
+        self.content_noted = False
+
+    @property
+    def deployment(self) -> Deployment:
+        """Return the deployment."""
+        return self.state.deployment
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the state in which the attempt began."""
+        return self._epoch
+
+    def free(self) -> None:
+        """Free the slot; idempotent."""
+        if not self._free:
+            self._free = True
+            self.state.give_back(self._epoch)
