@@ -1,11 +1,11 @@
-"""/healthz and /readyz: whether the process is alive, and whether it can take work."""
+"""/healthz, /readyz and health: whether the process, the gateway and its upstreams work."""
 
 from __future__ import annotations
 
 import contextlib
 
 from server.api.base import BaseHandler
-from server.shapes.health_object import HealthObject
+from server.shapes.health_object import HealthObject, health_report
 from workers.errors import StoreUnavailable
 
 
@@ -35,3 +35,13 @@ class ReadyHandler(BaseHandler):
             self.reply_json(HealthObject("unavailable", reasons), 503, {"Retry-After": "1"})
         else:
             self.reply_json(HealthObject("ok"))
+
+
+class UpstreamHealthHandler(BaseHandler):
+    """How the models have answered lately, and which deployments are used."""
+
+    access = "owner"
+
+    def get(self) -> None:
+        """List every model of the catalog with its last hour and the state of its deployments."""
+        self.reply_json(health_report(self.services))

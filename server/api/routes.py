@@ -8,7 +8,7 @@ import msgspec
 
 from server.api.base import BaseHandler, NotFoundHandler
 from server.api.completions import ChatHandler
-from server.api.health import HealthHandler, ReadyHandler
+from server.api.health import HealthHandler, ReadyHandler, UpstreamHealthHandler
 from server.api.jobs import JobHandler, JobStreamHandler
 from server.api.keys import KeyHandler, KeysHandler, OwnKeyHandler, RotateHandler
 from server.api.live import LiveHandler
@@ -47,6 +47,7 @@ ROUTES = (
     Route("requests", RequestsHandler),
     Route("requests/{id}", RequestHandler),
     Route("live", LiveHandler),
+    Route("health", UpstreamHealthHandler),
     Route("jobs/{id}", JobHandler),
     Route("jobs/{id}/stream", JobStreamHandler),
     Route("openapi.json", OpenApiHandler),

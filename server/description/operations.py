@@ -11,7 +11,7 @@ from server.api.requests import MOST_ROWS
 from server.description.chat_types import ChatCompletion, ChatCompletionChunk, ChatRequest
 from server.description.error_table import tree
 from server.keys.key_requests import KEY_CHANGES, NEW_KEY, ROTATION
-from server.shapes.health_object import HealthObject
+from server.shapes.health_object import HealthObject, HealthReport
 from server.shapes.job_object import JobObject
 from server.shapes.key_object import Caller, DeletedKey, KeyList, KeyObject, KeyWithSecret
 from server.shapes.live_object import Live
@@ -151,6 +151,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("get", "requests"): REQUESTS,
     ("get", "requests/{id}"): Operation({200: RequestObject}, errors=(NotFound, StoreUnavailable)),
     ("get", "live"): Operation({200: Live}),
+    ("get", "health"): Operation({200: HealthReport}),
     ("get", "jobs/{id}"): Operation({200: JobObject}, errors=(NotFound,)),
     ("delete", "jobs/{id}"): Operation({200: JobObject}, errors=(NotFound,)),
     ("get", "jobs/{id}/stream"): STREAM,

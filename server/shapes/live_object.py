@@ -9,7 +9,8 @@ from typing import Literal
 from msgspec import Struct
 
 from server.services import Services
-from workers.catalog.catalog import Model
+from server.shapes.health_object import DeploymentWords, deployment_health
+from workers.catalog.catalog import Deployment, Model
 from workers.request.token_usage import BYTES_PER_TOKEN
 from workers.run.job import Job, JobState
 from workers.run.pool import ModelPool
@@ -34,13 +35,19 @@ class LiveJob(Struct, frozen=True, kw_only=True):
 
 
 class LiveDeployment(Struct, frozen=True, kw_only=True):
-    """One way to serve a model, and how many requests it carries."""
+    """One way to serve a model, how many requests it carries, and whether it is used.
+
+    `state`, `reason` and `cooling_s` are those of the health API.
+    """
 
     id: str
     live: bool
     demo: bool
     busy: int
     max_concurrency: int
+    state: DeploymentWords
+    reason: str | None
+    cooling_s: float | None
 
 
 class LiveModel(Struct, frozen=True, kw_only=True):
@@ -89,7 +96,7 @@ def _model(
     running = sum(job.state != "queued" for job in jobs)
     workers = model.max_concurrency
     wait_s = 0.0
-    if pool is not None and running >= workers:
+    if pool is not None and (running >= workers or len(pool.queue)):
         wait_s = pool.queue.expected_wait_s(len(pool.queue))
     shown = [_job(services, job, names) for job in jobs[:JOBS_SHOWN]]
     return LiveModel(
@@ -100,16 +107,21 @@ def _model(
         expected_wait_s=round(wait_s, 1),
         jobs=sorted(shown, key=lambda one: one.position or 0),
         jobs_left_out=len(jobs) - len(shown),
-        deployments=[
-            LiveDeployment(
-                id=one.id,
-                live=one.live,
-                demo=one.demo,
-                busy=services.engine.routing.busy(one),
-                max_concurrency=one.max_concurrency,
-            )
-            for one in model.deployments
-        ],
+        deployments=[_deployment(services, one) for one in model.deployments],
+    )
+
+
+def _deployment(services: Services, deployment: Deployment) -> LiveDeployment:
+    health = deployment_health(services.engine.routing, deployment)
+    return LiveDeployment(
+        id=deployment.id,
+        live=deployment.live,
+        demo=deployment.demo,
+        busy=health.busy,
+        max_concurrency=deployment.max_concurrency,
+        state=health.state,
+        reason=health.reason,
+        cooling_s=health.cooling_s,
     )
 
 

@@ -87,20 +87,20 @@ def held(hold: asyncio.Event) -> Any:
     return streaming([first, Pause(hold), last, event("[DONE]")])
 
 
-async def test_only_the_owner_may_call_it(door: Door) -> None:
+@pytest.mark.parametrize(("method", "route"), OWNER_ROUTES)
+async def test_only_the_owner_may_call_it(door: Door, method: str, route: str) -> None:
     made = await door.mint_key()
-    for method, route in OWNER_ROUTES:
-        path = route.replace("{id}", made["id"])
-        for headers, status, code in (
-            ({}, 401, "invalid_api_key"),
-            (bearer("roxy_wrong"), 401, "invalid_api_key"),
-            (bearer(made["key"]), 403, "permission_denied"),
-            ({"x-api-key": made["key"]}, 403, "permission_denied"),
-        ):
-            answer = await call(door, method, path, headers=headers)
-            assert answer.status_code == status
-            validate_error(answer.json())
-            assert answer.json()["error"]["code"] == code
+    path = route.replace("{id}", made["id"])
+    for headers, status, code in (
+        ({}, 401, "invalid_api_key"),
+        (bearer("roxy_wrong"), 401, "invalid_api_key"),
+        (bearer(made["key"]), 403, "permission_denied"),
+        ({"x-api-key": made["key"]}, 403, "permission_denied"),
+    ):
+        answer = await call(door, method, path, headers=headers)
+        assert answer.status_code == status
+        validate_error(answer.json())
+        assert answer.json()["error"]["code"] == code
     assert len((await call(door, "GET", "keys")).json()["data"]) == 1
     assert (await call(door, "GET", "keys", headers={"x-api-key": OWNER})).status_code == 200
     assert (await door.client.get("/api/keys", headers=bearer(OWNER))).status_code == 200

@@ -46,6 +46,9 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
             - `GET /api/v1/requests` returns the log, newest first. To get the next page, pass the
             `before` of the previous one.
             - `GET /api/v1/live` returns the waiting and running requests, by model.
+            - `GET /api/v1/health` returns how each model has answered in the last hour, and the
+            state of its deployments: `ready`, `cooling` (with the reason and the seconds left),
+            `probing` (a few requests try it again) or `off`.
 
             Amounts are in micro-dollars. If `cost_microusd` is null, the model's price is unknown.
             """,

@@ -170,10 +170,21 @@ def model_row(model: LiveModel) -> ModelRow:
 def deployment_row(model_id: str, one: LiveDeployment) -> DeploymentRow:
     """Return a deployment for display."""
     busy, most = one.busy, one.max_concurrency
-    state, mark = load_of(busy, most if one.live else 0)
+    if one.state == "cooling":
+        wait = seconds(math.ceil(one.cooling_s or 0.0))
+        state, mark = f"cooling for {wait}: {reason_of(one)}", "bad"
+    elif one.state == "probing":
+        state, mark = f"trying again after {reason_of(one)}", "warn"
+    else:
+        state, mark = load_of(busy, most if one.live else 0)
     name = one.id.removeprefix(f"{model_id}@")
     shown = min(busy, most) if one.live else 0
     return DeploymentRow(one.id, name, state, mark, shown, most)
+
+
+def reason_of(one: LiveDeployment) -> str:
+    """Return the error code for which a deployment cools, in words."""
+    return (one.reason or "an error").removeprefix("upstream_").replace("_", " ")
 
 
 def load_of(busy: int, most: int) -> tuple[str, str]:

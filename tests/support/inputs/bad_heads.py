@@ -54,6 +54,7 @@ ROUTES = {
     "/api/v1/requests": {"GET", "HEAD"},
     "/api/v1/requests/x": {"GET", "HEAD"},
     "/api/v1/live": {"GET", "HEAD"},
+    "/api/v1/health": {"GET", "HEAD"},
     "/api/v1/jobs/x": {"GET", "HEAD", "DELETE"},
     "/api/v1/jobs/x/stream": {"GET", "HEAD"},
     "/api/v1/openapi.json": {"GET", "HEAD"},
