@@ -91,7 +91,7 @@ async def test_a_request_that_nobody_answered_tells_how_each_failed(tmp_path: Pa
         assert (await door.chat()).status_code == 429
         record = await recorded(door)
         assert endings(record) == [
-            *("upstream_rate_limited", "upstream_unavailable", "upstream_unavailable")
+            *("upstream_rate_limited", "upstream_overloaded", "upstream_unavailable")
         ]
 
 

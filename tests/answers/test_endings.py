@@ -228,7 +228,7 @@ async def test_the_total_clock_ends_an_answer_that_never_stops(
     [
         (refusal(429, headers={"retry-after": "7"}), 429),
         (refusal(500), 502),
-        (refusal(503), 502),
+        (refusal(503), 503),
         (refusal(408), 504),
         (refusal(504), 504),
         (refusal(401), 502),

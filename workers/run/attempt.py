@@ -6,13 +6,18 @@ in the callback of the upstream's socket.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from typing import Literal
+
+from msgspec.structs import replace
 
 from workers.base_url import joined_url
 from workers.catalog.catalog import Deployment
-from workers.errors import GatewayError, UpstreamError
+from workers.errors import GatewayError, UpstreamError, UpstreamRejected
 from workers.providers.formats import TRANSLATORS
 from workers.providers.translator import Translator, UpstreamRequest
+from workers.request.chat_request import ChatRequest
 from workers.run.clock import Clock, StreamSettings
 from workers.run.deployment_state import Slot
 from workers.run.job import Job
@@ -27,6 +32,13 @@ WHOLE_BYTES = 64 * MIB
 TOOL_FIELDS = ("tools", "functions")
 """Members of a request that offer tools; the second is OpenAI's older one."""
 NO_TOOLS = (b"null", b"[]")
+OTHER_CAP: dict[str, Literal["max_tokens", "max_completion_tokens"]] = {
+    "max_tokens": "max_completion_tokens",
+    "max_completion_tokens": "max_tokens",
+}
+"""The member that still caps an answer where the upstream does not take the other one."""
+
+log = logging.getLogger("roxy.workers")
 
 
 class Relay:
@@ -93,8 +105,28 @@ class Attempts:
         self._stream = stream
 
     async def run(self, job: Job, slot: Slot) -> None:
-        """Have the job answered by the deployment of a slot. Raises UpstreamError, or JobEnded."""
-        deployment, stream = slot.deployment, self._stream
+        """Have the job answered by the deployment of a slot. Raises UpstreamError, or JobEnded.
+
+        An upstream that refuses a member which the gateway has added gets the request once more
+        without it. That is remembered for the deployment once it has answered.
+        """
+        deployment = slot.state.serving
+        while True:
+            try:
+                await self._attempt(job, slot, deployment)
+                break
+            except UpstreamRejected as error:
+                adapted = without_member(deployment, job.request, error.refused_member)
+                if adapted is None or job.ended:
+                    raise
+                error.with_traceback(None)
+                deployment = adapted
+        if deployment is not slot.state.serving:
+            log.warning("%s does not take all that is added; it is left out now", deployment.id)
+            slot.state.serving = deployment
+
+    async def _attempt(self, job: Job, slot: Slot, deployment: Deployment) -> None:
+        stream = self._stream
         translator = TRANSLATORS[deployment.provider](
             job.request, job.model, deployment, stream.max_event_bytes
         )
@@ -162,6 +194,17 @@ class Attempts:
         url = joined_url(deployment.base_url, request.path)
         head = self._transport.request_head("POST", url, request.headers)
         return self._transport.exchange(url, head, request.body, deployment.route)
+
+
+def without_member(deployment: Deployment, request: ChatRequest, member: str) -> Deployment | None:
+    """Return the deployment with quirks that leave out a member; None: it was not added here."""
+    quirks = deployment.quirks
+    if member == "stream_options" and request.stream and quirks.stream_options:
+        return replace(deployment, quirks=replace(quirks, stream_options=False))
+    obeyed = OTHER_CAP.get(member)
+    if obeyed and request.cap is not None and quirks.max_tokens_field in ("", "both"):
+        return replace(deployment, quirks=replace(quirks, max_tokens_field=obeyed))
+    return None
 
 
 def offers_tools(fields: Mapping[str, bytes]) -> bool:

@@ -95,6 +95,7 @@ def cause_of(error: GatewayError) -> Cause:
 class DeploymentState:
     """The state of one deployment. Times are those of the caller's clock, in seconds.
 
+    `serving` is the deployment with what was learnt about it: members that it does not take.
     `busy` is how many attempts it carries now, `limit` how many it may. `cause` is why it cools, or
     cooled last, and None while it is ready.
     """
@@ -110,11 +111,12 @@ class DeploymentState:
         "epoch",
         "failures",
         "limit",
+        "serving",
         "word",
     )
 
     def __init__(self, deployment: Deployment) -> None:
-        self.deployment = deployment
+        self.deployment = self.serving = deployment
         self.word: DeploymentWord = "ready"
         self.busy = 0
         self.cooling_until = 0.0
