@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from server.accounting.counters import UNLIMITED, Counters, GuestLimits, Shared, Standing, Taken
 from server.accounting.paid_extras import PaidExtras
-from server.accounting.reservation import reservation
+from server.accounting.reserve import reserve_for
 from workers.errors import Forbidden, InvalidKey, PayloadTooLarge
 from workers.units import MIB
 
@@ -167,7 +167,7 @@ class Admission:
         if prices is None and limits.budget_microusd is not None:
             raise _price_unknown(model)
         standing = self._counters.standing(key.id, limits)
-        most = reservation(request, model, prices, standing)
+        most = reserve_for(request, model, prices, standing)
         taken = await self._counters.take(key.id, limits, most.tokens, most.cost_microusd)
         request.cap = most.cap
         return taken

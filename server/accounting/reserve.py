@@ -20,7 +20,7 @@ SMALL_ANSWER_TOKENS = 1024
 """Up to this many tokens, one answer may take all that a limit still allows."""
 
 
-class Reservation(NamedTuple):
+class Reserve(NamedTuple):
     """Tokens and micro-dollars that one request may use at most, with `cap` tokens per choice."""
 
     tokens: int
@@ -28,9 +28,9 @@ class Reservation(NamedTuple):
     cap: int
 
 
-def reservation(
+def reserve_for(
     request: ChatRequest, model: Model, prices: Prices | None, standing: Standing
-) -> Reservation:
+) -> Reserve:
     """Return what to reserve for a request of a key whose limits stand at `standing`.
 
     `prices` is None where no budget depends on them. Money is bounded by one token a byte within
@@ -56,7 +56,7 @@ def reservation(
     cost_microusd = 0
     if prices is not None:
         cost_microusd = prices.worst_case_microusd(prompt_bound, n * cap)
-    return Reservation(request.prompt_estimate + n * cap, cost_microusd, cap)
+    return Reserve(request.prompt_estimate + n * cap, cost_microusd, cap)
 
 
 def _share(left: int) -> int:
