@@ -102,7 +102,7 @@ LIMITS = Section(
     When a request is accepted, its prompt and the longest answer are reserved: `n` times your
     `max_tokens`, or else the model's maximum, or else half of what the limit still allows. The
     upstream gets the same number as its cap, so an answer without `max_tokens` may end with the
-    `finish_reason` `length` when the limit is low. When the request ends, the reservation is
+    `finish_reason` `length` when the limit is low. When the request ends, the reserve is
     replaced by the actual usage. A request that failed before any of its answer was sent gets its
     tokens and money back; it stays counted as a request once it reached an upstream. A prompt on
     which an upstream worked until a time limit is charged.
