@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 from support.inputs.wire_formats import (
     HOST,
@@ -21,6 +22,7 @@ from support.inputs.wire_formats import (
 )
 from support.schemas import validate_chunk, validate_completion
 
+from workers.catalog.quirks import Quirks
 from workers.errors import (
     UpstreamDisconnected,
     UpstreamError,
@@ -41,15 +43,17 @@ WHOLE_HEAD = {"content-type": "application/json"}
 rows = pytest.mark.parametrize("row", WIRE_FORMATS, ids=lambda row: row.provider)
 
 
+def request_body(*, stream: bool) -> dict[str, Any]:
+    """Return a request of a client."""
+    messages = [{"role": "user", "content": "Hi"}]
+    return {"model": MODEL.id, "messages": messages, "stream": stream}
+
+
 def translator(
     row: WireFormatRow, *, stream: bool = True, usage: bool = False, max_event_bytes: int = 1 << 20
 ) -> Translator:
     """Make the translator of one attempt; `usage`: the client asks for it."""
-    body: dict[str, Any] = {
-        "model": MODEL.id,
-        "messages": [{"role": "user", "content": "Hi"}],
-        "stream": stream,
-    }
+    body = request_body(stream=stream)
     if usage:
         body["stream_options"] = {"include_usage": True}
     request = parse_chat(json.dumps(body).encode())
@@ -308,6 +312,34 @@ def test_translators_share_no_state(row: WireFormatRow) -> None:
     assert comparable(outs[1]) == comparable(relayed(row, row.events))
     fresh = translator(row)
     assert (fresh.done, fresh.committed, fresh.usage, fresh.output_bytes) == (False, False, None, 0)
+
+
+@rows
+def test_an_answer_has_finished_with_its_reason_and_before_its_usage(row: WireFormatRow) -> None:
+    one, finished = translator(row), []
+    for event in row.events:
+        one.feed(event)
+        finished.append((one.finished, one.finish_reason is not None, one.done))
+    assert all(is_finished is has_reason for is_finished, has_reason, _ in finished)
+    assert (True, True, False) in finished and not finished[0][0] and finished[-1][2]
+
+
+@rows
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_cost_counts_only_where_the_deployment_says_that_it_is_paid(
+    row: WireFormatRow, stream: bool
+) -> None:
+    for believed, cost in ((True, 500_000), (False, None)):
+        quirks = Quirks(cost_is_authoritative=believed)
+        deployment = msgspec.structs.replace(row.deployment, quirks=quirks)
+        request = parse_chat(json.dumps(request_body(stream=stream)).encode())
+        one = TRANSLATORS[row.provider](request, MODEL, deployment, 1 << 20)
+        if stream:
+            one.feed(row.with_cost(row.stream, 0.5))
+        else:
+            one.whole(row.with_cost(row.whole, 0.5))
+        assert one.stated_cost_microusd == cost
+        assert one.usage == row.usage
 
 
 @rows

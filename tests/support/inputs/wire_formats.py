@@ -30,9 +30,9 @@ class WireFormatRow:
 
     `events` are a whole streamed answer that says `text`; the first `opening` of them carry no
     content. `whole` is the same answer unstreamed, with the same `usage`. `failures` are events
-    that report an error in the middle of a stream. `rejections` are the bodies of error answers by
-    status, each with HOST and SECRET in its message. `secret_header` is the header that carries
-    SECRET.
+    that report an error in the middle of a stream. `counts` are the bytes of the usage before which
+    a stated cost can be inserted. `rejections` are the bodies of error answers by status, each with
+    HOST and SECRET in its message. `secret_header` is the header that carries SECRET.
     """
 
     provider: str
@@ -42,6 +42,7 @@ class WireFormatRow:
     text: str
     finish_reason: str
     usage: Usage
+    counts: bytes
     whole: bytes
     failures: tuple[tuple[bytes, type[UpstreamError]], ...]
     rejections: Mapping[int, bytes]
@@ -50,6 +51,12 @@ class WireFormatRow:
     def stream(self) -> bytes:
         """The whole streamed answer."""
         return b"".join(self.events)
+
+    def with_cost(self, answer: bytes, dollars: float) -> bytes:
+        """Return an answer whose usage states what it costs."""
+        counts, cost = self.counts, b'"cost": %r, ' % dollars
+        assert answer.count(counts) == 1
+        return answer.replace(counts, cost + counts)
 
     @property
     def deployment(self) -> Deployment:
@@ -109,6 +116,7 @@ OPENAI = WireFormatRow(
     text='Grüße, 🌍 "world"\n',
     finish_reason="stop",
     usage=Usage(11, 7, 18, cached_tokens=5, reasoning_tokens=2),
+    counts=b'"prompt_tokens": 11',
     whole=json.dumps(
         {
             "id": "chatcmpl-1",

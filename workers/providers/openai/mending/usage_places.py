@@ -150,11 +150,9 @@ def stated_cost_microusd(reported: Any) -> int | None:
             value = value.get("total_cost", value.get("total"))
         dollars = _dollars(value)
         if dollars is not None:
-            if reported.get("is_byok") is True:
-                details = reported.get("cost_details")
-                details = details if isinstance(details, dict) else {}
-                dollars += _dollars(details.get("upstream_inference_cost")) or 0.0
-            return to_microusd(dollars)
+            details = reported.get("cost_details") if reported.get("is_byok") is True else None
+            extra = details.get("upstream_inference_cost") if isinstance(details, dict) else None
+            return to_microusd(dollars) + to_microusd(_dollars(extra) or 0.0)
     return None
 
 
