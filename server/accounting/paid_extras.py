@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from workers.request.member_names import folded
+
 if TYPE_CHECKING:
     from workers.catalog.catalog import Model
     from workers.request.chat_request import ChatRequest
-from workers.request.member_names import folded
 
 PLAIN_TOOLS = ("function", "custom")
 """The types of tools that the client runs itself."""

@@ -249,7 +249,7 @@ async def test_only_the_owner_sends_fields_by_which_an_upstream_uses_other_model
     )
     model = Model("zai/glm-4.5", "GLM 4.5", prices=GLM.prices, deployments=ways)
     key = holder(Limits(requests_per_minute=1))
-    for name in ("models", "route", "plugins"):
+    for name in ("models", "route", "plugins", "Models", "ROUTE", "plugin\u017f"):
         for principal in (key, guest()):
             with pytest.raises(Forbidden) as refused:
                 await admission.admit(principal, model, ask(**{name: ["x"]}), "req")
