@@ -23,9 +23,10 @@ class HealthObject(Struct, frozen=True):
 class DeploymentHealth(Struct, frozen=True, kw_only=True):
     """Whether a deployment is used now.
 
-    `state`: `ready`; `cooling`, for `cooling_s` more seconds because of `reason`, an error code;
-    `probing`, with at most `limit` requests at the same time since it has cooled; `off`, because
-    its secret is not set or its provider is not supported. `failures` counts those in a row.
+    `state`: `ready`; `cooling`, for `cooling_s` more seconds because of `reason`: an error code, or
+    what of its configuration was refused (`credentials`, `credit`, `model`); `probing`, with at
+    most `limit` requests at the same time since it has cooled; `off`, because its secret is not set
+    or its provider is not supported. `failures` counts those in a row.
     """
 
     id: str
@@ -87,7 +88,7 @@ def deployment_health(routing: Routing, deployment: Deployment) -> DeploymentHea
     return DeploymentHealth(
         id=deployment.id,
         state=state.word if deployment.live else "off",
-        reason=cause.code if cause is not None else None,
+        reason=cause.reason if cause is not None else None,
         cooling_s=round(cooling_s, 1) if cooling_s else None,
         failures=state.failures,
         busy=state.busy,

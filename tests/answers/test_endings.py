@@ -160,6 +160,27 @@ async def test_with_tools_silence_longer_than_the_gap_is_normal(
     assert last_error(await door.stream_text(**{member: []}))["code"] == "upstream_gap_timeout"
 
 
+CLOCKS = {
+    "first_content_timeout_s": ([], "upstream_timeout"),
+    "gap_timeout_s": (events_of(["Hi"], finish=None, done=False), "upstream_gap_timeout"),
+    "total_timeout_s": (events_of(["Hi"], finish=None, done=False), "upstream_total_timeout"),
+}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+async def test_a_model_has_clocks_of_its_own(
+    tmp_path: Path, upstream: FakeUpstream, clock: str
+) -> None:
+    pieces, code = CLOCKS[clock]
+    upstream.plan(streaming(pieces, end="hang"))
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    async with (
+        front_door(tmp_path, upstream, prices=f"{clock} = 0.2") as door,
+        door.stream(tools=tools) as answer,
+    ):
+        assert code in (await answer.aread()).decode()
+
+
 @pytest.mark.gateway(settings="[stream]\nfirst_content_timeout_s = 0.6\n")
 @pytest.mark.parametrize(
     "progress",

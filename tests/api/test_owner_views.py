@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from support.described import described
 from support.fakes.upstream import FakeUpstream, refusal, stream_of
 from support.front_door import MODEL, OWNER, Door, bearer
 from support.kept import ask, code_of, held_after, stop
@@ -20,6 +21,45 @@ async def look(door: Door) -> dict[str, Any]:
     (model,) = [one for one in answer.json()["models"] if one["id"] == MODEL]
     shown: dict[str, Any] = model
     return shown
+
+
+async def health(door: Door) -> dict[str, Any]:
+    """See the health of the test model, as it is described."""
+    report = await (await described(door)).call(door, "get", "/health")
+    (model,) = [one for one in report["models"] if one["id"] == MODEL]
+    shown: dict[str, Any] = model
+    return shown
+
+
+async def test_the_health_of_a_model_and_of_its_deployments(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    shown = await health(door)
+    (deployment,) = shown.pop("deployments")
+    nothing = {"requests": 0, "failures": 0, "ttft_ms": None, "failing": False}
+    assert shown == {"id": MODEL} | nothing
+    name = f"{MODEL}@127.0.0.1"
+    unused = {"reason": None, "cooling_s": None, "failures": 0, "busy": 0, "limit": 64}
+    assert deployment == {"id": name, "state": "ready"} | unused
+
+    upstream.plan(refusal(500), refusal(500), refusal(429, headers={"retry-after": "900"}))
+    for _ in range(3):
+        await door.chat()
+    await door.usage_rows(3)
+    shown = await health(door)
+    assert (shown["requests"], shown["failures"], shown["failing"]) == (3, 3, True)
+    (deployment,) = shown["deployments"]
+    assert (deployment["state"], deployment["reason"]) == ("cooling", "upstream_rate_limited")
+    assert (deployment["failures"], deployment["limit"]) == (2, 0)
+    assert 800 < deployment["cooling_s"] <= 900
+    (live,) = (await look(door))["deployments"]
+    assert [live[name] for name in ("state", "reason")] == ["cooling", "upstream_rate_limited"]
+
+
+async def test_a_deployment_without_its_secret_is_off(door: Door) -> None:
+    report = (await door.get("/api/v1/health")).json()
+    states = {one["state"] for model in report["models"] for one in model["deployments"]}
+    assert states == {"ready", "off"}
 
 
 async def page(door: Door, query: str = "") -> dict[str, Any]:

@@ -260,6 +260,47 @@ async def test_a_prompt_whose_answer_stopped_after_content_is_not_counted_as_tim
     assert (outcomes[0].reached_upstream, outcomes[0].timed_out_prompts) == (True, 0)
 
 
+async def test_a_burst_whose_deployment_dies_delays_its_own_key_only() -> None:
+    """Jobs that come back wait in their lanes: a key that comes later has its turn."""
+    async with FakeUpstream() as dying, FakeUpstream() as small:
+        first = make_deployment("a", order=1, room=4, base_url=dying.base_url)
+        second = make_deployment("b", order=2, room=1, base_url=small.base_url)
+        model = Model(id="test/one", name="One", deployments=(first, second))
+        transport = Transport()
+        engine = Engine(transport, stream_settings(), 64)
+        die, go_on = Pause(asyncio.Event()), Pause(asyncio.Event())
+        dying.plan(Answer(raw=True, pieces=[die], end="reset"))
+        text = [event(chunk("Hi")), event(chunk(finish="stop")), event("[DONE]")]
+        small.plan(streaming([go_on, *text]), streaming(text))
+        served: list[str] = []
+        clients = []
+
+        def submit(lane: str) -> None:
+            job, client = make_job(lane, model=model), Client()
+            job.channel.attach(client)
+            job.on_progress = lambda: served.append(lane)
+            engine.submit(job)
+            clients.append(client)
+
+        for _ in range(4):
+            submit("burst")
+        await dying.request(3)
+        served.clear()
+        die.event.set()
+        await small.request()
+        while [job.state for job in engine.jobs.values()].count("queued") < 3:
+            await asyncio.sleep(0)
+        submit("late")
+        served.clear()
+        go_on.event.set()
+        for client in clients:
+            assert (await client.end_of_answer()).endswith(b"data: [DONE]\n\n")
+        await engine.aclose()
+        await transport.aclose()
+    assert [lane for lane in served if lane][:4].index("late") <= 2
+    assert len(small.requests) == 5
+
+
 # Draining
 
 

@@ -8,9 +8,10 @@ import pytest
 from support.builders.jobs import Client, drained, fill, make_job, rest, served_lanes, take
 from support.waiting import PATIENCE_S
 
-from workers.errors import Overloaded
+from workers.errors import Overloaded, UpstreamOverloaded
 from workers.run.job import Job, Outcome
 from workers.run.queue import FairQueue
+from workers.run.retries import Tries
 
 # Room
 
@@ -242,3 +243,111 @@ async def test_a_closed_queue_lets_every_worker_go() -> None:
     assert await asyncio.gather(*workers) == [None, None]
     assert await queue.get() is None
     assert queue.idle_workers == 0
+
+
+# Slots of deployments
+
+
+class Seats:
+    """Slots as a test hands them out: jobs of these lanes can be seated, others cannot."""
+
+    def __init__(self, lanes: str = "") -> None:
+        self.lanes = lanes
+        self.asked: list[Job] = []
+
+    def __call__(self, job: Job) -> bool:
+        """Return whether a job can be seated."""
+        self.asked.append(job)
+        return job.lane in self.lanes
+
+
+async def test_without_a_slot_a_job_waits_though_a_worker_is_idle() -> None:
+    seats = Seats()
+    queue = FairQueue(8, 1, seat=seats)
+    worker = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    job = make_job("a")
+    queue.put(job)
+    assert (job.state, len(queue), queue.serve()) == ("queued", 1, False)
+    seats.lanes = "a"
+    assert queue.serve()
+    assert await worker is job
+    assert rest(queue) == (0, 0, 0)
+
+
+async def test_a_job_without_a_slot_holds_up_those_behind_it() -> None:
+    seats = Seats("b")
+    queue = FairQueue(8, 1, seat=seats)
+    first, _ = fill(queue, "ab")
+    assert queue.take() is None
+    assert seats.asked == [first], "the others have the same needs: one question is enough"
+    seats.lanes = "ab"
+    assert await served_lanes(queue) == "ab"
+
+
+async def test_a_job_that_came_back_is_first_in_its_lane_and_has_other_needs() -> None:
+    seats = Seats()
+    queue = FairQueue(2, 1, seat=seats)
+    fill(queue, "ab")
+    back = make_job("c")
+    back.pick_up()
+    back.tries = Tries()
+    queue.put_back(back)
+    assert (back.state, len(queue)) == ("queued", 3), "the bound of the queue is for new jobs"
+    seats.lanes = "c"
+    assert queue.take() is back
+    seats.lanes = "b"
+    assert queue.take() is None, "the first cannot be seated, and no other has other needs"
+    seats.lanes = "ab"
+    assert await served_lanes(queue) == "ab"
+    assert rest(queue) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("lane", ["owner", "a"])
+async def test_a_job_that_came_back_goes_before_the_others_of_its_lane(lane: str) -> None:
+    queue = FairQueue(8, 1)
+    waiting = [make_job(lane), make_job(lane)]
+    for job in waiting:
+        queue.put(job)
+    back = make_job(lane)
+    back.pick_up()
+    back.tries = Tries()
+    queue.put_back(back)
+    assert await drained(queue) == [back, *waiting]
+
+
+async def test_a_job_that_came_back_keeps_the_rest_of_its_patience() -> None:
+    queue = FairQueue(8, 1)
+    job, client = make_job("a", max_wait_s=30.0), Client()
+    job.channel.attach(client)
+    job.created -= 20
+    job.pick_up()
+    assert job.patience_s == pytest.approx(10.0, abs=1.0)
+    job.created -= 10
+    job.tries = Tries()
+    queue.put_back(job)
+    await end_of(job)
+    assert isinstance(client.told, Overloaded)
+
+
+async def test_a_job_whose_deployments_cool_is_ended_with_the_reason() -> None:
+    reason = UpstreamOverloaded("cooling", retry_after_s=60.0)
+    queue = FairQueue(8, 1, seat=Seats(), excuse=lambda _job: reason)
+    outcomes: list[Outcome] = []
+    job, client = make_job("a", max_wait_s=0.01, settle=outcomes.append), Client()
+    job.channel.attach(client)
+    queue.put(job)
+    await end_of(job)
+    assert client.told is reason
+    assert [outcome.ending for outcome in outcomes] == ["refused"]
+
+
+async def test_while_nothing_is_served_the_expected_wait_counts_that_time_too() -> None:
+    queue = FairQueue(8, 2)
+    queue.note_service(4.0)
+    (job,) = fill(queue, "a")
+    queue.opens_at = asyncio.get_running_loop().time() + 60.0
+    place = queue.place(job)
+    assert 59.0 <= place.expected_wait_s <= 62.0
+    with pytest.raises(Overloaded):
+        queue.put(make_job("a", max_wait_s=50.0))

@@ -192,7 +192,11 @@ def _queue(config: Config) -> Section:
         model, and at most {queue.max_wait_s:g} seconds. A request that cannot be served in time is
         refused immediately, with 503 and an estimated `Retry-After`.
 
-        - `X-Roxy-Max-Wait: 30` sets a shorter maximum wait, in seconds.
+        A request also waits while every upstream of its model is full, or asks for a pause that is
+        shorter than the rest of its maximum wait. If the pause is longer, it is refused immediately
+        with that pause as `Retry-After`: 429 after a rate limit, else 503.
+
+        - `X-Roxy-Max-Wait: 30` sets a shorter maximum wait, in seconds; 0: do not wait.
         - `X-Roxy-Queue-Updates: true` adds progress comments to a stream:
         `: queued position=3 waiting=12 expected_wait_s=4.0`, `: connecting`, `: retrying`.
         - `X-Request-Id: my-own-id-1` sets the request's id: 8 to 64 characters of

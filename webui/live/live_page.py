@@ -17,6 +17,13 @@ from webui.shell.pages import SMALL_FORM_BYTES, PageHandler
 from workers.errors import NotFound, Stopped
 from workers.units import HOUR_S, MIB
 
+OWN_FAULTS = {
+    "credentials": "its secret was refused",
+    "credit": "its account has no credit",
+    "model": "it does not know the model",
+}
+"""What of a deployment's own configuration its upstream refuses, in words."""
+
 
 class LiveRow(NamedTuple):
     """A request for display. `state` is in words, `mark` the colour of its dot."""
@@ -157,6 +164,8 @@ def state_of(job: LiveJob) -> tuple[str, str]:
 def model_row(model: LiveModel) -> ModelRow:
     """Return a model and its deployments for display."""
     state, mark = load_of(model.running, model.workers)
+    if model.workers and all(one.state in ("cooling", "off") for one in model.deployments):
+        state, mark = "not used: every deployment cools", "bad"
     return ModelRow(
         id=model.id,
         state=state,
@@ -183,8 +192,9 @@ def deployment_row(model_id: str, one: LiveDeployment) -> DeploymentRow:
 
 
 def reason_of(one: LiveDeployment) -> str:
-    """Return the error code for which a deployment cools, in words."""
-    return (one.reason or "an error").removeprefix("upstream_").replace("_", " ")
+    """Return in words for which reason a deployment cools."""
+    reason = one.reason or "an error"
+    return OWN_FAULTS.get(reason) or reason.removeprefix("upstream_").replace("_", " ")
 
 
 def load_of(busy: int, most: int) -> tuple[str, str]:

@@ -84,6 +84,11 @@ class Cause(NamedTuple):
     own_fault: OwnFault
     rate_limited: bool
 
+    @property
+    def reason(self) -> str:
+        """Return the deployment's own fault, else the error code."""
+        return self.own_fault or self.code
+
 
 def cause_of(error: GatewayError) -> Cause:
     """Return what is kept of the error that a deployment cools for."""

@@ -159,8 +159,8 @@ class Routing:
         name = state.deployment.id
         if state.word == "cooling":
             wait_s = state.wait_s(self._clock())
-            code = state.cause.code if state.cause is not None else ""
-            log.warning("%s is not used for %.1f s: %s", name, wait_s, code)
+            reason = state.cause.reason if state.cause is not None else ""
+            log.warning("%s is not used for %.1f s: %s", name, wait_s, reason)
             self._warm_after(state, wait_s)
         elif state.word != before:
             log.info("%s is %s", name, WORDS[state.word])

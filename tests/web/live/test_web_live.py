@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,11 +15,20 @@ from support.browsing.axe import violations
 from support.browsing.browser import visiting
 from support.browsing.owner_pages import OUTSIDE
 from support.browsing.page_tables import PageTables
-from support.fakes.upstream import FakeUpstream
+from support.fakes.upstream import (
+    Answer,
+    FakeUpstream,
+    Pause,
+    completion,
+    event,
+    events_of,
+    refusal,
+    streaming,
+)
 from support.front_door import OWNER, Door, bearer, front_door
 from support.kept import Reading, ask, code_of, held_after
 from support.visitors import Browser as PlainBrowser
-from support.waiting import soon
+from support.waiting import eventually, soon
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
 UPDATES = {"X-Roxy-Queue-Updates": "true"}
@@ -106,6 +117,60 @@ async def test_an_idle_gateway_says_so_and_the_demo_is_labelled(demo_door: Door)
     (models,) = PageTables(page.text).tables
     assert models[1] == ["zai/glm-4.5", "idle, room for 64", "0", "none"]
     assert ["demo", "idle, room for 64", "", ""] in models[2:]
+
+
+async def shown_models(door: Door) -> list[list[str]]:
+    """Return the rows of models and deployments that the owner sees."""
+    browser = PlainBrowser(door)
+    await browser.sign_in(OWNER)
+    return PageTables((await browser.open("/live")).text).tables[-1][1:3]
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (refusal(429, headers={"retry-after": "900"}), "rate limited"),
+        (refusal(503, headers={"retry-after": "900"}), "overloaded"),
+        (refusal(401), "its secret was refused"),
+        (refusal(402), "its account has no credit"),
+    ],
+    ids=["429", "503", "401", "402"],
+)
+async def test_a_deployment_that_cools_is_shown_with_the_reason_and_the_time(
+    upstream: FakeUpstream, door: Door, failure: Answer, words: str
+) -> None:
+    upstream.plan(failure)
+    await door.chat()
+    model, deployment = await shown_models(door)
+    assert model[:2] == ["test/one", "not used: every deployment cools"]
+    assert re.fullmatch(rf"cooling for \d+ min \d+ s: {words}", deployment[1]), deployment
+
+
+async def test_a_deployment_that_is_tried_again_is_shown(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    upstream.plan(refusal(429, headers={"retry-after-ms": "50"}), completion())
+    assert (await door.chat()).status_code == 200
+    _, deployment = await shown_models(door)
+    assert deployment[1] == "trying again after rate limited"
+
+
+async def test_an_answer_that_waits_for_its_usage_is_shown_as_that(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    hold = asyncio.Event()
+    upstream.plan(streaming([*events_of(["Hi"], done=False), Pause(hold), event("[DONE]")]))
+    async with door.stream() as response:
+        async for piece in response.aiter_text():
+            if '"finish_reason":"stop"' in piece:
+                break
+    engine = door.gateway.services.engine
+    await eventually(lambda: [job.state for job in engine.jobs.values()] == ["done"])
+    browser = PlainBrowser(door)
+    await browser.sign_in(OWNER)
+    assert "waiting for its usage" in (await browser.open("/live")).text
+    hold.set()
+    await door.usage_rows()
 
 
 async def test_only_the_owner_sees_it_and_stops(tmp_path: Path) -> None:
