@@ -29,6 +29,7 @@ from workers.errors import (
 )
 from workers.transport.resolver import in_turn
 from workers.transport.transport import Stats, Transport, UpstreamExchange
+from workers.transport.upstream_exchange import STALE_S
 
 
 @pytest.fixture
@@ -235,6 +236,49 @@ async def test_nothing_is_retried_after_the_first_byte_of_an_answer(
         with pytest.raises(UpstreamDisconnected):
             await send(transport, upstream.url).head()
         assert len(upstream.peers) == 1
+
+
+@pytest.mark.parametrize("how", ["close", "cut"])
+async def test_a_request_on_a_fresh_connection_is_never_sent_twice(
+    transport: Transport, how: str
+) -> None:
+    """The upstream has read it, so it may have begun to answer, and to count."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        if how == "cut":
+            peer.cut()
+
+    async with RawUpstream(script) as upstream:
+        for number in range(1, 4):
+            assert await outcome(send(transport, upstream.url)) is UpstreamUnavailable
+            assert len(upstream.requests) == number
+
+
+@pytest.mark.parametrize(("waited_s", "sent"), [(STALE_S - 1, 3), (STALE_S + 1, 2)])
+async def test_a_request_is_not_sent_again_when_the_close_comes_late(
+    transport: Transport, waited_s: float, sent: int
+) -> None:
+    """A close after some seconds may be the upstream's reaction to the request."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(b"ok"))
+        await peer.request()
+        await late.wait()
+        peer.cut()
+
+    late = asyncio.Event()
+    async with RawUpstream(script) as upstream:
+        await fetch(transport, upstream.url)
+        exchange = send(transport, upstream.url)
+        await eventually(lambda: len(upstream.requests) == 2)
+        assert exchange.connected_at is not None
+        exchange.connected_at -= waited_s
+        late.set()
+        result = await outcome(exchange)
+        assert result == ((200, b"ok") if sent == 3 else UpstreamUnavailable)
+        assert len(upstream.requests) == sent
 
 
 @pytest.mark.parametrize("stray", [b"", b"x", answer(b"evil")])
