@@ -137,21 +137,23 @@ async def test_unknown_and_known_request_fields_reach_the_upstream_untouched(
             ]
         },
         {"content": "x", "vendor": {"model": "upstream-model-else"}},
-        {"reasoning_content": "hmm", "content": None},
+        {"reasoning_content": "hmm", "reasoning": "hmm", "content": None},
         {"content": 'quoted \\"model\\":\\"upstream-model\\" \u2028 ü'},
     ],
 )
 async def test_chunks_pass_byte_exact_but_for_the_model(
     upstream: FakeUpstream, door: Door, delta: dict[str, Any]
 ) -> None:
-    raw = json.dumps(
-        chunk(delta, system_fingerprint="fp", extra=[1.50, 2]), separators=(", ", ": ")
+    deltas = [{"role": "assistant"}, delta]
+    first, raw = (
+        json.dumps(chunk(each, system_fingerprint="fp", extra=[1.50, 2]), separators=(", ", ": "))
+        for each in deltas
     )
     ending = event(chunk(finish="stop")) + event("[DONE]")
-    upstream.plan(streaming([f"data: {raw}\n\n".encode(), ending]))
+    upstream.plan(streaming([f"data: {first}\n\ndata: {raw}\n\n".encode(), ending]))
     text = await door.stream_text()
-    expected = raw.replace('"model": "upstream-model"', f'"model": "{MODEL}"')
-    assert text.split("\n\n")[0] == f"data: {expected}"
+    for got, sent in zip(text.split("\n\n"), (first, raw), strict=False):
+        assert got == "data: " + sent.replace('"model": "upstream-model"', f'"model": "{MODEL}"')
 
 
 async def test_usage_is_always_asked_for_upstream_and_hidden_unless_the_client_asked(
