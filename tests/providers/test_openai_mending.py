@@ -183,6 +183,8 @@ def call(arguments: Any = ..., name: Any = ..., **members: Any) -> dict[str, Any
         ([[call("{", "f", index=0, id="x", type="function")], [call(None, index=0)],
           [call("}", index=0)]], [("f", "{}")]),
         # The same id for two calls
+        ([[call("{}", "f", index=0, id="c", type="function")],
+          [call("{}", "g", index=1, id="c", type="function")]], [("f", "{}"), ("g", "{}")]),
         ([[call("{}", "f", index=0, id="c")], [call("{}", "g", index=1, id="c")]],
          [("f", "{}"), ("g", "{}")]),
         # Arguments that are no text, members beside the function, one call in place of a list
@@ -369,6 +371,7 @@ def test_a_regular_stream_passes_byte_for_byte(last: bool, usage: bool) -> None:
         chunk({"content": "x"}, "network_error"),
         TEXT.replace(b"Hi", b"\x01"),
         TEXT[:40] + b"\n\n",
+        TEXT.replace(b'"finish_reason"', b'"unread":"\xff","finish_reason"'),
     ],
 )
 def test_a_failure_is_noticed_in_the_middle_of_an_ordinary_stream(odd: bytes) -> None:
@@ -376,6 +379,20 @@ def test_a_failure_is_noticed_in_the_middle_of_an_ordinary_stream(odd: bytes) ->
     one.feed(ROLE + TEXT * 5)
     with pytest.raises(UpstreamError):
         one.feed(odd)
+
+
+def test_a_message_repeated_after_many_deltas_adds_nothing() -> None:
+    choice = {"index": 0, "message": {"content": "Hi" * 5}, "finish_reason": "stop"}
+    got = read_chunks(chunks(ROLE, TEXT * 5, event({"id": "c1", "choices": [choice]}), DONE))
+    assert (got.text, got.reason) == ("Hi" * 5, "stop")
+
+
+def test_the_details_of_the_larger_report_are_shown() -> None:
+    details = {"prompt_tokens_details": {"cached_tokens": 1, "audio_tokens": 0}}
+    smaller = {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
+    reports = chunk(usage=USAGE | details) + chunk(usage=smaller)
+    fields = {"stream_options": {"include_usage": True}}
+    assert chunks(ROLE, TEXT, STOP, reports, DONE, **fields)[-1]["usage"] == USAGE | details
 
 
 def test_ordinary_and_odd_chunks_may_alternate() -> None:

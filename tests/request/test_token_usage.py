@@ -77,6 +77,9 @@ def test_usage_is_read_and_garbage_is_none(raw: str, usage: Usage | None) -> Non
         # Absurd numbers, each refused alone
         ({"prompt_tokens": MOST, "completion_tokens": MOST + 1}, Usage(MOST)),
         ({"prompt_tokens": 2**53 - 1, "completion_tokens": 5}, Usage(None, 5)),
+        ({"prompt_tokens": MOST + 1, "completion_tokens": 5, "total_tokens": MOST + 6},
+         Usage(None, 5)),
+        ({"prompt_tokens": 9, "completion_tokens": MOST + 1, "total_tokens": MOST + 10}, Usage(9)),
         ({"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 2**62}, Usage(9, 5)),
         ({"prompt_tokens": 9, "completion_tokens": 5, "cached_tokens": 1e300}, Usage(9, 5)),
         ({"prompt_tokens": "9" * 40, "completion_tokens": 5}, Usage(None, 5)),
