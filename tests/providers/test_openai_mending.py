@@ -25,7 +25,7 @@ from support.fakes.openai_wire import (
 )
 
 from workers.catalog.quirks import Quirks
-from workers.errors import UpstreamError, UpstreamRejected
+from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamRejected
 from workers.providers.openai.mending.finish_reasons import FAILED, translated
 from workers.providers.openai.mending.usage_places import is_blocked, stated_cost_microusd
 from workers.providers.openai.openai_translator import OpenAITranslator
@@ -379,6 +379,20 @@ def test_a_failure_is_noticed_in_the_middle_of_an_ordinary_stream(odd: bytes) ->
     one.feed(ROLE + TEXT * 5)
     with pytest.raises(UpstreamError):
         one.feed(odd)
+
+
+def test_only_the_role_of_the_delta_is_dropped() -> None:
+    nested = {"role": "assistant", "a": 1}
+    got = chunks(ROLE, chunk({"role": "assistant", "content": "x", "extra": nested}), STOP, DONE)
+    assert got[1]["choices"][0]["delta"] == {"content": "x", "extra": nested}
+
+
+def test_lines_of_json_without_an_end_are_cut() -> None:
+    for lines in (TEXT[6:-1] * 2, ROLE + TEXT[6:-1]):
+        one = translator()
+        one.feed(lines)
+        with pytest.raises(UpstreamDisconnected):
+            one.finish()
 
 
 def test_a_message_repeated_after_many_deltas_adds_nothing() -> None:

@@ -32,6 +32,16 @@ CASES = [
     ("an end without blank line", b"data: a\n\ndata: b\n", [b"a", b"b"]),
     ("an end without line end", b"data: a\n\ndata: b", [b"a", b"b"]),
     ("an end within CRLF", b"data: a\r\n\r\ndata: b\r", [b"a", b"b"]),
+    ("CR alone", b": x\rdata: {}\r\rid: 1\rdata: [DONE]\r\r", [b"{}", b"[DONE]"]),
+    ("CR alone, then an end", b"data: {}\rdata: [1]", [b"{}", b"[1]"]),
+    ("one newline", b'data: {"a":1}\ndata: {"a":2}\ndata: [DONE]\n',
+     [b'{"a":1}', b'{"a":2}', b"[DONE]"]),
+    ("an object over two lines", b'data: {"a":\ndata: {}}\n\n', [b'{"a": {}}']),
+    ("JSON without a field name", b'\n{"a":\n 1\n}\n\n', [b'{"a":  1 }']),
+    ("JSON in CRLF", b'{\r\n"a": 1\r\n}\r\n', [b'{  "a": 1  } ']),
+    ("JSON lines", b'{"a":1}\n{"a":2}\n\n[DONE]', [b'{"a":1}', b'{"a":2}', b"[DONE]"]),
+    ("JSON after events", b'data: a\n\n{"a":1}', [b"a", b'{"a":1}']),
+    ("text that begins like JSON", b"[info] x\n\ndata: a\n\n[warn", [b"a"]),
     ("nothing", b"", []),
 ]  # fmt: skip
 
@@ -114,3 +124,26 @@ def test_an_event_of_many_megabytes_is_put_together_once() -> None:
         splitter.feed(b"x" * 1024)
     (payload,) = splitter.feed(b"\n\n")
     assert len(payload) == 32 * 1024 * 1024
+
+
+def test_events_parted_by_one_newline_come_out_with_their_own_line() -> None:
+    splitter = EventSplitter(1000)
+    assert splitter.feed(b'data: {"a":1}\n') == [], "the event may have another line"
+    assert splitter.feed(b'data: {"a":2}\n') == [b'{"a":1}', b'{"a":2}']
+    assert splitter.feed(b'data: {"a":3}\n') == [b'{"a":3}']
+
+
+def test_only_a_text_that_is_the_whole_body_is_bare() -> None:
+    for body, bare in (
+        (b'{"a":1}', True),
+        (b': x\n\n{"a":\n1}\n', True),
+        (b'{"a":1}\n{"a":2}\n', False),
+        (b'data: {"a":1}\n\n', False),
+        (b'data: {"a":1}\n\n{"a":2}', False),
+        (b'data: {"a":1}\ndata: {"a":2}\n{"a":2}', False),
+        (b"[info]\n", False),
+    ):
+        splitter = EventSplitter(1000)
+        splitter.feed(body)
+        splitter.finish()
+        assert splitter.is_bare is bare, body
