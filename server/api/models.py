@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from server.api.base import BaseHandler
 from server.shapes.model_object import ModelList, model_object
-from workers.errors import ModelNotFound
+from workers.errors import Forbidden, InvalidRequest, ModelNotFound
 
 
 class ModelsHandler(BaseHandler):
-    """The list of models the caller may use."""
+    """The list of models the caller may use.
+
+    Clients offer all of them to their users, so models without a live deployment are left out.
+    """
 
     def get(self) -> None:
-        """List the models in the catalog's order."""
+        """List the usable models in the catalog's order; with `all`, the owner gets every model."""
         assert self.principal is not None
+        every = self._asks_for_all()
+        if every and not self.principal.is_owner:
+            raise Forbidden("Only the owner can list the models that cannot be used now.")
         may_use = self.services.admission.may_use
         self.reply_json(
             ModelList(
@@ -20,10 +26,16 @@ class ModelsHandler(BaseHandler):
                 data=[
                     model_object(model)
                     for model in self.services.catalog
-                    if may_use(self.principal, model.id)
+                    if may_use(self.principal, model.id) and (every or model.live_deployments())
                 ],
             )
         )
+
+    def _asks_for_all(self) -> bool:
+        text = self.get_query_argument("all", "false")
+        if text not in ("true", "false"):
+            raise InvalidRequest("'all' must be true or false.", param="all")
+        return text == "true"
 
 
 class ModelHandler(BaseHandler):

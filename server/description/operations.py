@@ -22,6 +22,7 @@ from workers.errors import (
     AnswerGone,
     BudgetExceeded,
     Conflict,
+    Forbidden,
     GatewayError,
     ModelNotFound,
     NoDeployment,
@@ -134,7 +135,17 @@ STREAM = Operation(
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("post", "chat/completions"): CHAT,
-    ("get", "models"): Operation({200: ModelList}),
+    ("get", "models"): Operation(
+        {200: ModelList},
+        parameters=(
+            Parameter(
+                "all",
+                Literal["true", "false"],
+                "`true`: also the models that cannot be used now. For the owner only.",
+            ),
+        ),
+        errors=(Forbidden,),
+    ),
     ("get", "models/{model}"): Operation({200: ModelObject}, errors=(ModelNotFound,)),
     ("get", "key"): Operation({200: Caller}),
     ("get", "keys"): Operation({200: KeyList}),

@@ -41,7 +41,11 @@ class Modalities(Struct, frozen=True):
 
 
 class ModelObject(Struct, frozen=True, kw_only=True):
-    """A model of the catalog; the first four members are OpenAI's."""
+    """A model of the catalog; the first four members are OpenAI's.
+
+    The context window has three names: clients look for `context_length` (as at OpenRouter) or
+    `max_model_len` (as at vLLM).
+    """
 
     id: str
     object: Literal["model"]
@@ -50,6 +54,8 @@ class ModelObject(Struct, frozen=True, kw_only=True):
     name: str
     description: str
     context_window: int
+    context_length: int
+    max_model_len: int
     max_output_tokens: int
     modalities: Modalities
     prices: PricesObject | None
@@ -82,6 +88,8 @@ def model_object(model: Model) -> ModelObject:
         name=model.name,
         description=model.description,
         context_window=model.context_window,
+        context_length=model.context_window,
+        max_model_len=model.context_window,
         max_output_tokens=model.max_output_tokens,
         modalities=Modalities(model.input_modalities, model.output_modalities),
         prices=prices_object(model.prices) if model.prices is not None else None,

@@ -27,6 +27,8 @@ FIELDS = {
     "name",
     "description",
     "context_window",
+    "context_length",
+    "max_model_len",
     "max_output_tokens",
     "modalities",
     "prices",
@@ -44,7 +46,7 @@ LISTED = {
 
 
 async def test_the_list_is_openais_with_the_catalog_in_its_order(bare_door: Door) -> None:
-    answer = await bare_door.get("/api/v1/models")
+    answer = await bare_door.get("/api/v1/models?all=true")
     assert answer.status_code == 200
     validate_model_list(answer.json())
     models = answer.json()["data"]
@@ -54,18 +56,19 @@ async def test_the_list_is_openais_with_the_catalog_in_its_order(bare_door: Door
         validate_model({name: model[name] for name in ("id", "object", "created", "owned_by")})
         name, context_window, inputs = FOUR[model["id"]]
         assert (model["name"], model["context_window"]) == (name, context_window)
+        assert model["context_length"] == model["max_model_len"] == context_window
         assert 0 < model["max_output_tokens"] <= context_window
         assert model["modalities"] == {"input": inputs, "output": ["text"]}
         assert model["description"] and "\n" not in model["description"]
         assert model["endpoints"] == ["chat.completions"]
         assert 1_700_000_000 < model["created"] < 1_800_000_000
-    assert (await bare_door.get("/api/models")).json() == answer.json()
+    assert (await bare_door.get("/api/models?all=true")).json() == answer.json()
     assert (await bare_door.get("/api/v1/models", None)).status_code == 401
 
 
 async def test_the_built_in_four_have_the_prices_of_genai_prices(bare_door: Door) -> None:
     tokens = 100_000  # below the threshold of any tier
-    for model in (await bare_door.get("/api/v1/models")).json()["data"]:
+    for model in (await bare_door.get("/api/v1/models?all=true")).json()["data"]:
         prices = model["prices"]
         assert (prices["currency"], prices["per_tokens"]) == ("USD", 1_000_000)
         provider, name = LISTED[model["id"]]
@@ -101,16 +104,16 @@ async def test_prices_stated_in_the_configuration_win_and_unknown_ones_are_null(
 async def test_a_single_model_is_found_however_its_slash_is_written(
     door: Door, written: str
 ) -> None:
-    listed = (await door.get("/api/v1/models")).json()["data"]
+    listed = (await door.get("/api/v1/models?all=true")).json()["data"]
     for prefix in ("/api", "/api/v1"):
         answer = await door.get(f"{prefix}/models/{written}")
         assert answer.status_code == 200
         assert answer.json() == listed[0]
 
 
-async def test_the_openai_client_lists_and_retrieves(bare_door: Door) -> None:
+async def test_the_openai_client_lists_and_retrieves(demo_door: Door) -> None:
     async with openai.AsyncOpenAI(
-        base_url=f"{bare_door.url}/api/v1", api_key=OWNER, max_retries=0
+        base_url=f"{demo_door.url}/api/v1", api_key=OWNER, max_retries=0
     ) as client:
         assert [model.id async for model in client.models.list()] == list(FOUR)
         model: Any = await client.models.retrieve("google/gemini-2.5-pro")
@@ -141,7 +144,9 @@ async def test_a_model_that_is_not_there_is_a_404_whatever_its_name(door: Door) 
 async def test_what_can_be_served_now_is_told_and_what_is_only_a_demo(tmp_path: Path) -> None:
     async def flags(**options: Any) -> dict[str, tuple[bool, bool]]:
         async with front_door(tmp_path, **options) as door:
-            models = (await door.get("/api/v1/models")).json()["data"]
+            models = (await door.get("/api/v1/models?all=true")).json()["data"]
+            listed = (await door.get("/api/v1/models")).json()["data"]
+            assert listed == [model for model in models if model["available"]]
             return {model["id"]: (model["available"], model["demo"]) for model in models}
 
     llama = "meta/llama-3.3-70b"
@@ -161,10 +166,24 @@ async def test_no_model_tells_where_it_is_served_or_with_which_secret(demo_door:
 
 
 @pytest.mark.gateway(settings='[guests]\nmodels = ["zai/glm-4.5"]\n')
-async def test_guests_see_the_models_they_may_use(door: Door) -> None:
+async def test_guests_see_the_models_they_may_use(demo_door: Door) -> None:
+    door = demo_door
     browser = guest(door)
     listed = await door.client.get("/api/v1/models", headers=browser)
     assert [model["id"] for model in listed.json()["data"]] == ["zai/glm-4.5"]
     for model_id, status in (("zai/glm-4.5", 200), ("meta/llama-3.3-70b", 404)):
         answer = await door.client.get(f"/api/v1/models/{model_id}", headers=browser)
         assert answer.status_code == status
+
+
+async def test_only_the_owner_lists_what_cannot_be_used_now(door: Door) -> None:
+    secret = await door.mint()
+    listed = await door.get("/api/v1/models", secret)
+    assert [model["id"] for model in listed.json()["data"]] == [MODEL]
+    assert (await door.get("/api/v1/models?all=false", secret)).json() == listed.json()
+    for key, query, status in (
+        (secret, "all=true", 403),
+        (OWNER, "all=1", 400),
+        (OWNER, "x=1", 200),
+    ):
+        assert (await door.get(f"/api/v1/models?{query}", key)).status_code == status

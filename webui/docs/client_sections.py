@@ -61,10 +61,11 @@ MODELS = Section(
     "models",
     "Models",
     """
-    `GET /api/v1/models` lists the models you may use. It extends OpenAI's format with the context
-    window, the maximum answer length, the inputs a model accepts, prices in dollars per million
-    tokens, and whether the model can be used now (`available`). `"demo": true` means that a script
-    answers instead of the model.
+    `GET /api/v1/models` lists the models you may use and that can be used now; with `?all=true` the
+    owner also gets those without a configured upstream (`"available": false`). It extends OpenAI's
+    format with the context window (also as `context_length` and `max_model_len`), the maximum
+    answer length, the inputs a model accepts, and prices in dollars per million tokens.
+    `"demo": true` means that a script answers instead of the model.
     """,
     (basic.MODELS,),
     models=True,
