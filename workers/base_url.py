@@ -1,6 +1,6 @@
 """Check base URLs: those of upstreams, the gateway's own, and those shown in shell examples.
 
-Messages never repeat the URL: it may hold a secret.
+Also origins of pages. Messages never repeat the URL of an upstream: it may hold a secret.
 """
 
 from __future__ import annotations
@@ -52,3 +52,17 @@ def is_safe_in_a_shell(url: str) -> bool:
     The gateway's own URL may come from a client's Host header.
     """
     return SAFE_IN_A_SHELL.fullmatch(url) is not None
+
+
+def checked_origin(origin: str) -> str:
+    """Return an origin as browsers send it. Raises ValueError."""
+    url = urlsplit(origin)
+    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
+        raise ValueError(f"{origin!r} is not an origin, such as https://app.example")
+    if f"{url.scheme}://{url.netloc}" != origin or origin != origin.lower():
+        raise ValueError(f"{origin!r} must be in lower case and without a path")
+    if "*" in origin or not origin.isascii():
+        raise ValueError(f"{origin!r} must be one origin, with an international name as xn--")
+    if url.port == {"http": 80, "https": 443}[url.scheme]:
+        raise ValueError(f"{origin!r}: leave the port out, as browsers do")
+    return origin

@@ -20,6 +20,7 @@ from server.accounting.ledger import CLIENT_LEFT
 from server.http.answer_head import NO_STORE, answer_head
 from server.http.request_id import client_request_id, new_request_id
 from server.http.request_lifecycle import RequestLifecycle, RequestState
+from server.identity.allowed_origins import is_preflight, origin_headers, preflight_headers
 from server.identity.authentication import GUEST_LANE, Principal, presented_key
 from server.identity.client_addresses import client_address, guest_scope
 from server.keys.secret import without_secrets
@@ -57,6 +58,8 @@ class BaseHandler(RequestHandler):
     """Who may call: "anyone", "key" (any principal) or "owner"."""
     body_limit: ClassVar[int | None] = SMALL_BODY_BYTES
     """The largest body in bytes; None: `server.max_body_bytes`."""
+    cross_origin: ClassVar[bool] = True
+    """Whether pages of `server.allowed_origins` may call it; pages and their forms: never."""
     encoded_path_args: Sequence[bytes] = ()
     """The variable parts of the path, as `GatewayApplication` sets them."""
 
@@ -100,6 +103,8 @@ class BaseHandler(RequestHandler):
     def check_head(self) -> None:
         """Check method, principal and announced size, in this order."""
         self.path_args = [self.decode_argument(part) for part in self.encoded_path_args]
+        if self._is_preflight():
+            return
         if self.method not in self.allowed():
             raise MethodNotAllowed(self.allowed())
         if self.access != "anyone":
@@ -136,6 +141,9 @@ class BaseHandler(RequestHandler):
 
         HEAD is answered as GET; what writes the answer omits the body (RFC 9110, section 9.3.2).
         """
+        if self._is_preflight():
+            self.reply(200, b"", preflight_headers(self.request.headers, self.allowed()))
+            return None
         method = getattr(self, "get" if self.method == "HEAD" else self.method.lower())
         result: Awaitable[None] | None = method(*self.path_args)
         return result
@@ -211,6 +219,8 @@ class BaseHandler(RequestHandler):
     def begin_answer(self, status: int, headers: dict[str, str]) -> bytes:
         """Record the answer's status; return its head up to the last header, to be written next."""
         self.add_headers(headers)
+        if self._origins:
+            headers |= origin_headers(self.request.headers, self._origins)
         headers["X-Request-Id"] = self.request_id
         close = self.services.engine.draining or self._client_closes()
         head = answer_head(status, headers | self.limit_headers(), close=close)
@@ -244,6 +254,15 @@ class BaseHandler(RequestHandler):
         """Return whether clients use TLS, to this server or to a proxy in front of it."""
         base_url = self.services.config.server.base_url
         return self.request.protocol == "https" or base_url.startswith("https://")
+
+    @property
+    def _origins(self) -> tuple[str, ...]:
+        return self.services.config.server.allowed_origins if self.cross_origin else ()
+
+    def _is_preflight(self) -> bool:
+        return self.method == "OPTIONS" and is_preflight(
+            self.method, self.request.headers, self._origins
+        )
 
     def _authenticate(self) -> Principal:
         headers = self.request.headers

@@ -30,7 +30,7 @@ from server.config.settings import (
     describe_settings,
     variable_of,
 )
-from workers.base_url import checked_base_url
+from workers.base_url import checked_base_url, checked_origin
 from workers.catalog.catalog_file import load_catalog, merged_entries, parse_entries
 from workers.catalog.entries import CatalogError, ModelEntry
 from workers.providers.formats import TRANSLATORS
@@ -259,6 +259,11 @@ def _checked_whole(config: Config) -> Config:
             ipaddress.ip_network(network)
         except ValueError as error:
             raise ConfigError(f"server.trusted_proxies: {error}") from error
+    for origin in server.allowed_origins:
+        try:
+            checked_origin(origin)
+        except ValueError as error:
+            raise ConfigError(f"server.allowed_origins: {error}") from error
     _check_guest_models(config)
     if not server.base_url:
         return config

@@ -36,6 +36,13 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
         tuple[str, ...],
         Meta(description="Networks (CIDR) of reverse proxies whose X-Forwarded-For is trusted."),
     ] = ()
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Origins (https://app.example) whose pages may call the API with a key;"
+            " empty: none."
+        ),
+    ] = ()
     max_body_bytes: Annotated[
         int, Meta(ge=KIB, le=KIB * MIB, description="Maximum size of a request body.")
     ] = 32 * MIB

@@ -50,9 +50,9 @@ AUTHENTICATION = Section(
     - **Guests** are browsers that have opened a page of this server. They need no key and have
     [their own limits](#guests).
 
-    Every route is available under `/api/v1` and under `/api`. Keep keys on servers: the API sends
-    no CORS headers, so pages of other sites cannot call it from a browser. Call it from the site's
-    server, or put both behind one proxy.
+    Every route is available under `/api/v1` and under `/api`. Keep keys on servers:
+    pages of other sites cannot call the API from a browser, unless the owner has allowed their
+    origin (`server.allowed_origins`). Call it from the site's server, or put both behind one proxy.
     """,
     (basic.OWN_KEY,),
 )

@@ -130,6 +130,7 @@ class AssetHandler(BaseHandler):
     """One static file."""
 
     access = "anyone"
+    cross_origin = False
 
     def get(self, build: str, name: str) -> None:
         """Send the file from memory, compressed if the client accepts gzip."""

@@ -39,6 +39,7 @@ class SignInFirst(Forbidden):
 class VisitorHandler(BaseHandler):
     """A page or a form. `access` "owner" sends guests to sign in and refuses key holders."""
 
+    cross_origin = False
     _visit: Visit | None = None
     _looked = False
     _mark = ""
