@@ -6,6 +6,8 @@ import pytest
 from support.fakes.upstream import FakeUpstream
 from support.front_door import Door, bearer
 
+from workers.errors import RateLimited
+
 CHAT = b"POST /api/v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
 PERMANENT = {
     "no key": (CHAT + b"Content-Length: 2\r\n\r\n{}", 401),
@@ -34,6 +36,16 @@ async def test_a_bad_request_an_unknown_model_and_a_forbidden_route_say_so(door:
     ):
         assert answer.status_code in (400, 403, 404)
         assert answer.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "advice"), [(None, "false"), (5.0, None), (60.0, None), (61.0, "false")]
+)
+def test_a_limit_says_so_when_no_wait_or_only_a_long_one_helps(
+    wait_s: float | None, advice: str | None
+) -> None:
+    headers = RateLimited("x", limit="tokens", retry_after_s=wait_s).headers()
+    assert headers.get("X-Should-Retry") == advice
 
 
 async def test_an_answer_carries_no_such_advice(upstream: FakeUpstream, door: Door) -> None:

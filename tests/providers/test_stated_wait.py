@@ -112,6 +112,15 @@ def test_a_wait_is_read_in_every_form(value: Any, wait_s: float | None) -> None:
             },
             360.0,
         ),
+        (
+            {
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "6m0s",
+            },
+            360.0,
+        ),
         ({"x-ratelimit-reset": "4102444800000"}, 3600.0),
         ({"x-ratelimit-reset": "4102444800"}, 3600.0),
         ({"ratelimit-reset": "40"}, 40.0),

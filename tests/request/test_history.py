@@ -61,6 +61,12 @@ def test_a_call_without_an_id_gets_that_of_its_answer() -> None:
     assert [one["tool_call_id"] for one in answers] == ["a", "b"]
 
 
+def test_an_id_of_another_call_is_not_taken_again() -> None:
+    asked, *_ = sent(calls(call(), call("a")), answer("a"), answer("b"))
+    first, second = [one["id"] for one in asked["tool_calls"]]
+    assert second == "a" and first != "a"
+
+
 def test_an_answer_without_an_id_answers_the_next_open_call() -> None:
     _, *answers = sent(calls(call("a"), call("b"), call("c")), answer("b"), answer(), answer())
     assert [one["tool_call_id"] for one in answers] == ["b", "a", "c"]
@@ -162,6 +168,20 @@ def test_a_picture_counts_as_one_wherever_it_stands(message: dict[str, Any]) -> 
     assert 1000 <= request.prompt_estimate < 1100
     assert request.prompt_bound < 10_000
     assert 149_000 < request.largest_file_bytes < 151_000
+
+
+@pytest.mark.parametrize(
+    ("member", "known"),
+    [
+        ({"videos": ["https://host/a.mp4"]}, False),
+        ({"files": [{"file_id": "file-1"}]}, False),
+        ({"videos": ["AAAA"]}, True),
+        ({"images": ["https://host/a.png"]}, True),
+    ],
+)
+def test_what_an_upstream_fetches_has_no_known_bound(member: dict[str, Any], known: bool) -> None:
+    bound = parse({"role": "user", "content": "Hi"} | member).prompt_bound
+    assert (bound < 10_000) is known and (bound < 2**40) is known
 
 
 def test_arguments_that_grow_by_their_escapes_count_as_sent() -> None:

@@ -130,6 +130,13 @@ def test_urls_are_checked_in_every_case(part: str) -> None:
     assert "URL" in refusal(body).message
 
 
+def test_a_part_of_the_length_of_a_text_is_checked_all_the_same() -> None:
+    part = '{"type":"a","url":"file:x"}'
+    assert len(part) == len('{"type":"text","text":null}')
+    error = refusal(f'{{"model":"m","messages":[{{"role":"user","content":[{part}]}}]}}')
+    assert error.param == "messages[0].content[0].url"
+
+
 async def test_no_lookalike_reaches_an_upstream(upstream: FakeUpstream, door: Door) -> None:
     for member in ("Max_Tokens", "N", "tool\u017f"):
         answer = await door.client.post(
