@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import get_args
 
 import pytest
@@ -359,6 +361,18 @@ async def test_states_follow_a_job_through() -> None:
     assert states == ["new", "queued", "connecting", "streaming", "done"]
 
 
+@pytest.mark.parametrize("sent", [False, True])
+async def test_a_prompt_counts_as_timed_out_only_if_the_upstream_has_all_of_it(sent: bool) -> None:
+    outcomes: list[Outcome] = []
+    job = make_job(settle=outcomes.append)
+    _, tap = begun(job, sent=sent)
+    tap.connected_at = 1.0
+    late = UpstreamTimeout("first_content", 1.0)
+    job.note_failure(late)
+    job.close("failed", late)
+    assert (outcomes[0].reached_upstream, outcomes[0].timed_out_prompts) == (True, int(sent))
+
+
 # Usage that is still to come
 
 
@@ -427,3 +441,15 @@ async def test_an_ending_other_than_leaving_waits_for_no_usage() -> None:
         job.close(ending, GatewayError())
         assert [outcome.ending for outcome in outcomes] == [ending]
         assert "abort" in tap.calls
+
+
+async def test_a_job_whose_usage_has_come_is_not_kept_in_memory_until_the_wait_ends() -> None:
+    job, translator, _, outcomes = finished(usage_wait_s=LONG)
+    job.cancel()
+    translator.feed(event(chunk(choices=[], usage=USAGE)))
+    job.note_usage()
+    assert len(outcomes) == 1
+    seen = weakref.ref(job)
+    del job, translator
+    gc.collect()
+    assert seen() is None
