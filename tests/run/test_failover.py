@@ -303,7 +303,10 @@ async def test_a_stream_that_has_begun_is_a_good_probe_though_it_lasts(
     end = [event(chunk(finish="stop")), event("[DONE]")]
     said: list[bytes | Pause] = [event(chunk("Hi")), Pause(release), *end]
     upstream.plan(refusal(503, headers={"retry-after": "0.2"}), streaming(said))
-    asked = [asyncio.ensure_future(door.stream_text()) for _ in range(3)]
+    asked = [asyncio.ensure_future(door.stream_text())]
+    await upstream.request()
+    await eventually(lambda: jobs(door) == ["queued"])
+    asked += [asyncio.ensure_future(door.stream_text()) for _ in range(2)]
     await upstream.request(3)
     release.set()
     for text in await soon(asyncio.gather(*asked)):
