@@ -188,6 +188,27 @@ async def test_every_deployment_is_tried_once_and_then_the_error_is_told(tmp_pat
         assert [attempt.ending for attempt in failed.attempts] == ["upstream_unavailable"] * 2
 
 
+async def test_a_slot_that_a_failed_attempt_leaves_is_used_at_once(tmp_path: Path) -> None:
+    async with two(tmp_path) as (door, first, second):
+        fail, release = asyncio.Event(), asyncio.Event()
+        broken = refusal(500)
+        first.plan(
+            Answer(status=500, headers=broken.headers, pieces=[Pause(fail), *broken.pieces]),
+            completion("waited"),
+        )
+        second.plan(refusal(500), held("moved on", release))
+        moving = asyncio.ensure_future(door.chat())
+        await first.request()
+        waiting = asyncio.ensure_future(door.chat())
+        await eventually(lambda: jobs(door) == ["connecting", "queued"])
+        fail.set()
+        await second.request(1)
+        assert "waited" in (await soon(waiting)).text
+        assert not moving.done()
+        release.set()
+        assert "moved on" in (await soon(moving)).text
+
+
 # Cooling
 
 
