@@ -76,6 +76,12 @@ class ConnectionState(enum.Enum):
     """What is written has yet to leave."""
 
 
+def body_is_slow(received: int, lasted_s: float, timeout_s: float) -> bool:
+    """Return whether a body has arrived too slowly so far: dripped, or late and not fast."""
+    slowest = SLOWEST_BODY_BYTES_PER_S * (1 if lasted_s <= timeout_s else LATE_BODY_FACTOR)
+    return lasted_s > min(BODY_GRACE_S, timeout_s) and received < slowest * lasted_s
+
+
 FindDelegate = Callable[
     ["ClientExchange", RequestStartLine, HTTPHeaders],
     HTTPMessageDelegate,
@@ -176,7 +182,9 @@ class ClientConnection(asyncio.Protocol):
         elif self.state is ConnectionState.HEAD:
             if lasted > limits.head_timeout_s:
                 self._refuse(RequestTimeout())
-        elif self.state is ConnectionState.BODY and self._body_is_slow(lasted, limits):
+        elif self.state is ConnectionState.BODY and body_is_slow(
+            self._received, lasted, limits.body_timeout_s
+        ):
             self._refuse(RequestTimeout())
         elif self.state is ConnectionState.LINGER:
             if lasted > LINGER_S:
@@ -430,10 +438,3 @@ class ClientConnection(asyncio.Protocol):
         self._drained_bytes += max(self._unsent - size, 0)
         self._unsent = size
         return self._drained_bytes
-
-    def _body_is_slow(self, lasted: float, limits: HttpLimits) -> bool:
-        rate = self._received / max(lasted, 0.001)
-        slowest = SLOWEST_BODY_BYTES_PER_S * (
-            1 if lasted <= limits.body_timeout_s else LATE_BODY_FACTOR
-        )
-        return lasted > min(BODY_GRACE_S, limits.body_timeout_s) and rate < slowest

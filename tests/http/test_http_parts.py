@@ -9,6 +9,7 @@ from tornado.httputil import HTTPInputError
 
 from server.http.answer_head import answer_head
 from server.http.chunked_body import ChunkedBody
+from server.http.client_connection import body_is_slow
 from server.http.client_exchange import ClientExchange, Peer
 from server.http.connection_errors import error_answer, invalid_http
 from server.http.request_head import CHUNKED, find_head_end, parse_head, without_blank_lines
@@ -104,3 +105,25 @@ def test_every_head_forbids_sniffing() -> None:
 def test_a_header_that_holds_a_line_break_is_not_written(value: str) -> None:
     with pytest.raises(ValueError, match="line break"):
         answer_head(200, {"X": value}, close=False)
+
+
+@pytest.mark.parametrize(
+    ("received", "lasted_s", "timeout_s", "slow"),
+    [
+        (0, 9.9, 60.0, False),  # a pause at its start
+        (0, 10.1, 60.0, True),
+        (500, 10.1, 60.0, True),  # dripped, long before the time is over
+        (1024 * 11, 10.1, 60.0, False),
+        (1024 * 30, 59.0, 60.0, True),
+        (1024 * 59 + 1, 59.0, 60.0, False),
+        (1024 * 61, 61.0, 60.0, True),  # past the time only a fast one goes on
+        (1024 * 64 * 60, 61.0, 60.0, True),
+        (1024 * 64 * 61, 61.0, 60.0, False),
+        (0, 0.2, 0.3, False),
+        (100, 0.31, 0.3, True),
+    ],
+)
+def test_a_body_may_be_late_or_slow_but_not_dripped(
+    received: int, lasted_s: float, timeout_s: float, slow: bool
+) -> None:
+    assert body_is_slow(received, lasted_s, timeout_s) is slow

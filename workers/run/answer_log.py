@@ -25,7 +25,7 @@ from workers.units import KIB
 SEGMENT_BYTES = 64 * KIB
 """Size of a segment: zlib compresses it at level 1 in less than a millisecond."""
 LARGE_BYTES = 256 * KIB
-"""Frames of one write above this size become a segment of their own, which is not compressed."""
+"""A segment that ends with frames of one write above this size is not compressed."""
 MAX_READERS = 16
 EVENT_END = b"\n\n"
 
@@ -122,8 +122,6 @@ class AnswerLog:
     def write(self, frames: bytes) -> bool:
         """Append events of the job and pass them on; True, because there is always room."""
         large = len(frames) > LARGE_BYTES
-        if large and self._open:
-            self._seal()
         self.last += frames.count(EVENT_END)
         self._open.append(frames)
         self._open_bytes += len(frames)
