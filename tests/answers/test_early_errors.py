@@ -1,0 +1,50 @@
+"""An error before the first byte of a stream is a status, also for clients that get updates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.fakes.answers import refusal, stream_of
+from support.fakes.upstream import FakeUpstream
+from support.front_door import Door, front_door, parse_events, text_of
+from support.kept import KEEP, UPDATES
+
+
+@pytest.mark.parametrize("kept", [{}, KEEP])
+@pytest.mark.parametrize(
+    ("plan", "status"),
+    [
+        (refusal(400), 400),
+        (refusal(429, headers={"retry-after": "3000"}), 429),
+        (refusal(401), 502),
+    ],
+)
+async def test_an_early_error_keeps_its_status_with_queue_updates(
+    upstream: FakeUpstream, door: Door, plan: Any, status: int, kept: dict[str, str]
+) -> None:
+    upstream.plan(plan)
+    async with door.stream(headers=UPDATES | kept) as response:
+        body = await response.aread()
+    assert response.status_code == status, body
+    assert response.headers["content-type"].startswith("application/json")
+    assert response.json()["error"]["message"]
+
+
+async def test_a_second_attempt_begins_no_stream_either(tmp_path: Any) -> None:
+    async with (
+        FakeUpstream() as one,
+        FakeUpstream() as two,
+        front_door(tmp_path, one, two) as door,
+    ):
+        one.plan(refusal(500))
+        two.plan(refusal(400))
+        async with door.stream(headers=UPDATES) as response:
+            await response.aread()
+        assert response.status_code == 400
+        two.plan(stream_of(["fine"]))
+        async with door.stream(headers=UPDATES) as response:
+            text = (await response.aread()).decode()
+        assert response.status_code == 200
+        events = [part for part in text.split("\n\n") if not part.startswith(":")]
+        assert text_of(parse_events("\n\n".join(events))) == "fine"
