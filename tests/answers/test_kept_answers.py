@@ -314,7 +314,7 @@ async def test_a_wait_that_would_cure_is_told_before_a_late_error(
 ) -> None:
     hold = asyncio.Event()
     upstream.plan(lambda _request: refusal_after(hold))
-    async with ask(door, UPDATES) as reading:
+    async with ask(door, UPDATES | {"X-Roxy-Max-Wait": "10"}) as reading:
         await reading.read_comment("connecting")
         hold.set()
         events = await reading.finish()

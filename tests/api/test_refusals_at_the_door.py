@@ -32,9 +32,12 @@ def answer_of(row: RefusalRow) -> Answer:
 
 
 async def check(row: RefusalRow, upstream: FakeUpstream, door: Door, *, stream: bool) -> None:
-    """Send a request that the upstream refuses, and check the whole answer."""
+    """Send a request that the upstream refuses, and check the whole answer.
+
+    It does not wait until the upstream may be asked again.
+    """
     upstream.plan(answer_of(row))
-    answer = await door.chat(stream=stream)
+    answer = await door.chat(stream=stream, max_wait_s=0.1)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (row.becomes, row.code), row.name
     assert row.says in error["message"]

@@ -43,10 +43,13 @@ class Door:
         self.url = running.url
         self.port = running.port
 
-    async def chat(self, content: Any = "Hi", *, key: str = OWNER, **body: Any) -> httpx.Response:
+    async def chat(
+        self, content: Any = "Hi", *, key: str = OWNER, max_wait_s: float = 120.0, **body: Any
+    ) -> httpx.Response:
         """Ask for a completion; `body` adds or replaces members of the request."""
+        headers = bearer(key) | {"X-Roxy-Max-Wait": str(max_wait_s)}
         return await self.client.post(
-            "/api/v1/chat/completions", json=request_body(content, **body), headers=bearer(key)
+            "/api/v1/chat/completions", json=request_body(content, **body), headers=headers
         )
 
     @contextlib.asynccontextmanager
