@@ -295,9 +295,8 @@ class OpenAITranslator:
         self.output_bytes += size
         state.by_delta = not state.by_message
         shared = self._shared
-        end = shared.our_end
-        if self._shows_usage and chunk.usage is UNSET:
-            end = end[:-1] + b',"usage":null}'
+        adds_usage = self._shows_usage and chunk.usage is UNSET
+        end = shared.our_end_with_usage if adds_usage else shared.our_end
         self._held.append(shared.our_start + rest + end)
         self._plain = decoder
         return True

@@ -41,11 +41,18 @@ class SharedParts:
     One of the two parts is only a brace. `their_start` is "" until they are known.
     """
 
-    __slots__ = ("_tries_left", "our_end", "our_start", "their_end", "their_start")
+    __slots__ = (
+        "_tries_left",
+        "our_end",
+        "our_end_with_usage",
+        "our_start",
+        "their_end",
+        "their_start",
+    )
 
     def __init__(self) -> None:
         self.their_start = self.our_start = b""
-        self.their_end = self.our_end = b""
+        self.their_end = self.our_end = self.our_end_with_usage = b""
         self._tries_left = _MAX_TRIES
 
     def rest(self, payload: bytes) -> bytes | None:
@@ -67,12 +74,17 @@ class SharedParts:
         start, found, _ = payload.partition(b'"choices":')
         if found and _is_name(start.rstrip().removesuffix(b",") + b"}", mender):
             self.their_start, self.their_end = start, b"}"
-            self.our_start, self.our_end = ours[: len(ours) - len(payload) + len(start)], b"}"
+            self._set_ours(ours[: len(ours) - len(payload) + len(start)], b"}")
             return
         end = payload[payload.rfind(b"],") + 1 :]
         if end.startswith(b",") and _is_name(b"{" + end[1:], mender):
             self.their_start, self.their_end = b"{", end
-            self.our_start, self.our_end = b"{", ours[len(payload) - len(end) :]
+            self._set_ours(b"{", ours[len(payload) - len(end) :])
+
+    def _set_ours(self, start: bytes, end: bytes) -> None:
+        self.our_start, self.our_end = start, end
+        # OpenAI sends "usage": null in every chunk but the last when usage is requested.
+        self.our_end_with_usage = end[:-1] + b',"usage":null}'
 
 
 def _is_name(part: bytes, mender: ChunkMender) -> bool:
