@@ -67,7 +67,7 @@ OWN_WORDS = (
 @pytest.mark.parametrize("words", OWN_WORDS)
 @pytest.mark.parametrize("status", [400, 422])
 @pytest.mark.parametrize(
-    "quoting", ["Invalid value: '{}'.", 'Cannot read "{}" here.', "Bad text `{}`", "{:>400}"]
+    "quoting", ["Invalid value: '{}'.", 'Cannot read "{}" here.', "Bad text `{}`", "{:>300}"]
 )
 def test_a_prompt_that_is_quoted_puts_no_deployment_aside(
     words: str, status: int, quoting: str

@@ -43,6 +43,10 @@ _INNER = ("error", "detail", "errors", "Error", "fault", "base_resp", "innererro
 """Members that hold an error, or a list of them."""
 _EMBEDDED = ("message", "raw", "body")
 """Members that may hold an error as text."""
+_CLASS = re.compile(
+    r"(?:[\w.]+\.)?((?:ContextWindow|ContentPolicy|RateLimit|Throttling|Authentication)\w*)\b"
+)
+"""The class of an exception at the start of a message; elsewhere the prompt may contain it."""
 _GENERIC = re.compile(r"provider returned error|upstream error|bad request|error", re.IGNORECASE)
 
 
@@ -87,6 +91,9 @@ def read_problem(reported: Any) -> Problem | None:
     for error in _levels(reported):
         text = _message_of(error)
         if text:
+            named = _CLASS.match(text)
+            if named:
+                marks.append(named[1])
             words = f"{text}\n{words}" if words else text
             if not message or not _GENERIC.fullmatch(text.strip(" .")):
                 message = text

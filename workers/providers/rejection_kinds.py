@@ -32,7 +32,7 @@ KindName: TypeAlias = Literal[
 
 IN_BAND = 0
 """The status of an error that came with 200 and states none."""
-_LEAD_CHARS = 240
+_LEAD_CHARS = 160
 """How much of a message about a request is read for faults of the deployment: later parts may
 quote the prompt, and no prompt may put a deployment aside."""
 _QUOTED = re.compile(
@@ -73,7 +73,7 @@ KINDS: tuple[Kind, ...] = (
         "too_long",
         marks=_words(
             r"context(length|window|size)|exceedcontext|prompttoo(long|large)|inputtoo(long|large)",
-            r"tokenlimitexceeded|maxpromptlength|promptexceeds",
+            r"tokens?limit(exceeded|reached)|maxprompt(length|tokens)|promptexceeds",
         ),
     ),
     Kind(
@@ -168,6 +168,8 @@ KINDS: tuple[Kind, ...] = (
             r"(input|prompt)( token count| length| tokens)?\b.{0,80}exceed.{0,60}(max|limit"
             r"|length)",
             r"reduce the (length|size|number of tokens) (of|in) (the|your) (messages|prompt|input)",
+            r"too many (input |prompt )?tokens(?!.{0,20}\b(wait|per)\b)",
+            r"(total|number of) (input |prompt )?tokens\b.{0,60}(exceed|greater|larger|more than)",
             r"`?inputs`? tokens \+ `?max_new_tokens`? must be|range of input length",
             r"max_(completion_)?tokens`?'? must be at least 1, got -",
             r"(prompt|input|messages?|conversation|request)\b.{0,40}\b(fits?"
