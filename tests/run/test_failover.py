@@ -188,6 +188,15 @@ async def test_every_deployment_is_tried_once_and_then_the_error_is_told(tmp_pat
         assert [attempt.ending for attempt in failed.attempts] == ["upstream_unavailable"] * 2
 
 
+async def test_a_deployment_that_cools_for_too_long_is_not_waited_for(tmp_path: Path) -> None:
+    async with two(tmp_path, room=8) as (door, first, second):
+        first.plan(refusal(500))
+        second.plan(refusal(429, headers={"retry-after": "3600"}))
+        assert (await door.chat()).status_code == 429
+        assert (await soon(door.chat())).status_code == 502
+        assert (len(first.requests), len(second.requests)) == (2, 1)
+
+
 async def test_a_slot_that_a_failed_attempt_leaves_is_used_at_once(tmp_path: Path) -> None:
     async with two(tmp_path) as (door, first, second):
         fail, release = asyncio.Event(), asyncio.Event()
