@@ -206,6 +206,31 @@ async def test_whatever_a_proxy_says_instead_of_yes_is_unavailable(
         await eventually(lambda: transport.stats == Stats(0, 0, 0))
 
 
+@pytest.mark.parametrize(
+    ("established", "works"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", True),
+        (b"HTTP/1.0 200\r\n\r\n", True),
+        (b"HTTP/1.1 204 No Content\r\nvia: 1.1 proxy\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\n\r\nand more", False),
+        (b"HTTP/1.1 302 Found\r\nlocation: http://login\r\n\r\n", False),
+        (b"HTTP/2 200\r\n\r\n", False),
+    ],
+)
+async def test_a_tunnel_is_open_after_any_2xx_and_nothing_behind_it(
+    transport: Transport, tls: ssl.SSLContext, ca_file: str, established: bytes, works: bool
+) -> None:
+    async with (
+        RawUpstream(always(answer(b"ok")), tls=tls) as upstream,
+        ForwardProxy(established=established) as proxy,
+    ):
+        route = UpstreamRoute(ca_file, proxy.url)
+        expected = (200, b"ok") if works else UpstreamUnavailable
+        assert await ask(transport, upstream.url, route) == expected
+
+
 async def test_a_proxy_that_is_silent_runs_into_the_time_to_connect() -> None:
     transport = Transport(connect_timeout_s=0.1)
     with deaf_upstream() as url:
