@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from time import monotonic
 
 import pytest
 from support.fakes.answers import completion, streaming
@@ -13,7 +14,9 @@ from support.fakes.upstream import FakeUpstream, Pause, answer_as_asked, chunk, 
 from support.front_door import OWNER, Door, bearer
 from support.plain_http import CHAT, head, request
 from support.waiting import PATIENCE_S, eventually, soon
+from tornado.httputil import HTTPMessageDelegate
 
+from server.http.client_connection import ClientConnection, ClientConnections, HttpLimits
 from server.http.client_reading import UNSENT_BYTES, Pace, ReadingClient
 
 STREAM = b'{"model":"test/one","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
@@ -172,6 +175,42 @@ async def test_heartbeats_go_on_after_a_slow_moment(door: Door, upstream: FakeUp
         for _ in range(3):
             await slow.read_past(b": hb\n\n")
         hold.set()
+
+
+class StalledTransport(asyncio.Transport):
+    """A client's transport whose buffer does not drain."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__({"peername": "client", "socket": sock})
+        self.aborted = False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Do nothing."""
+
+    def get_write_buffer_size(self) -> int:
+        """Return what still waits."""
+        return 1000
+
+    def abort(self) -> None:
+        """Note it."""
+        self.aborted = True
+
+
+async def test_short_waits_add_up_even_if_no_check_falls_into_them() -> None:
+    limits = HttpLimits(60.0, 60.0, 60.0, 0.2, 4096, 10, 1_000_000)
+    connections = ClientConnections(limits, lambda *_: HTTPMessageDelegate(), counts_here=True)
+    near, far = socket.socketpair()
+    with near, far:
+        transport = StalledTransport(near)
+        connection = ClientConnection(connections, "http")
+        connection.connection_made(transport)
+        for _ in range(5):
+            connection.pause_writing()
+            await asyncio.sleep(0.06)
+            connection.resume_writing()
+        connection.pause_writing()
+        connection.check(monotonic())
+        assert transport.aborted
 
 
 # The patience with a reader, by numbers
