@@ -542,6 +542,21 @@ async def test_a_deployment_that_recovers_is_logged_as_used_again(
     ]
 
 
+async def test_wider_probes_are_not_logged(
+    tmp_path: Path, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "roxy.workers")
+    async with front_door(tmp_path, upstream, max_concurrency=8) as door:
+        upstream.plan(refusal(429, headers={"retry-after-ms": "100"}), completion())
+        for _ in range(4):
+            assert (await door.chat()).status_code == 200
+        assert await states(door) == ["ready"]
+    lines = [record.message for record in caplog.records if record.message.startswith(MODEL)]
+    assert len(lines) == 3, lines
+    assert lines[1].endswith("is tried with one request")
+    assert lines[2].endswith("is used again")
+
+
 async def test_a_stop_does_not_wait_for_what_cools(tmp_path: Path, upstream: FakeUpstream) -> None:
     upstream.plan(refusal(429, headers={"retry-after": "60"}))
     settings = "[server]\ndrain_timeout_s = 0.1\n"
