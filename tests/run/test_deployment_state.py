@@ -260,3 +260,23 @@ def test_attempts_from_before_hold_slots_but_no_places_of_probes() -> None:
     assert room == [True, False, False], "the probe is still out"
     it.give_back(probe)
     assert it.busy == 0
+
+
+def test_only_one_that_failed_again_when_it_was_probed_is_not_worth_waiting_for() -> None:
+    it = cooled(state())
+    seen = [it.is_failing]
+    it.probe()
+    fail(it)
+    seen.append(it.is_failing)
+    it.probe()
+    seen.append(it.is_failing)  # somebody has to try it
+    fail(it, UpstreamRateLimited(retry_after_s=3.0))
+    seen.append(it.is_failing)  # a stated wait ends
+    assert seen == [False, True, False, False]
+
+
+def test_an_answer_ends_the_count_of_failed_probes() -> None:
+    it = cooled(state(room=1))
+    it.probe()
+    answer(it)
+    assert not cooled(it).is_failing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 
@@ -142,3 +143,24 @@ def test_when_all_failed_a_wait_that_cures_is_told_before_a_failure(
     for each in failures:
         failure = worse(failure, each)
     assert failure is told
+
+
+def test_a_deployment_that_fails_whenever_it_is_probed_is_waited_for_in_vain() -> None:
+    routing = Routing(clock=lambda: 0.0)
+    dead, other = make_deployment("a"), make_deployment("b", order=2)
+    state = routing.state(dead)
+
+    def fail_until_it_cools() -> None:
+        while state.word != "cooling":
+            state.note_error(UpstreamDisconnected(), state.epoch, 0.0)
+        state.cooling_until = 5.0  # without the jitter
+
+    fail_until_it_cools()
+    assert routing.wait_s(model_of(dead)) == 5.0
+    state.probe()
+    fail_until_it_cools()
+    assert routing.wait_s(model_of(dead)) == math.inf
+    assert routing.wait_s(replace(model_of(dead, other), id="test/two")) == 0.0
+    refusal = routing.refusal(model_of(dead))
+    assert refusal is not None
+    assert refusal.retry_after_s == 5.0

@@ -77,12 +77,16 @@ def fault_of(error: GatewayError) -> Fault:
 
 
 class Cause(NamedTuple):
-    """Why a deployment cools: what an error said, without the error and what hangs on it."""
+    """Why a deployment cools: what an error said, without the error and what hangs on it.
+
+    `limited`: it is a stated wait or a rate limit, not a failure.
+    """
 
     code: str
     message: str
     own_fault: OwnFault
     rate_limited: bool
+    limited: bool
 
     @property
     def reason(self) -> str:
@@ -93,8 +97,9 @@ class Cause(NamedTuple):
 def cause_of(error: GatewayError) -> Cause:
     """Return what is kept of the error that a deployment cools for."""
     own_fault: OwnFault = error.own_fault if isinstance(error, UpstreamError) else ""
-    limited = isinstance(error, UpstreamRateLimited)
-    return Cause(error.own_code, error.message, own_fault, limited)
+    rate_limited = isinstance(error, UpstreamRateLimited)
+    limited = fault_of(error) == "limited"
+    return Cause(error.own_code, error.message, own_fault, rate_limited, limited)
 
 
 class DeploymentState:
@@ -143,6 +148,12 @@ class DeploymentState:
     def wait_s(self, now: float) -> float:
         """Return how long it still cools; 0: it may be used as soon as it has room."""
         return max(self.cooling_until - now, 0.0) if self.word == "cooling" else 0.0
+
+    @property
+    def is_failing(self) -> bool:
+        """True if it cools although it was probed: requests that wait for it wait in vain."""
+        limited = self.cause is not None and self.cause.limited
+        return self.word == "cooling" and self._strikes > 1 and not limited
 
     def take(self) -> int:
         """Occupy a slot; return the epoch, which `give_back` and the notes get again."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -95,13 +96,19 @@ class Routing:
         yield from _ranked(live) if len(live) > 1 else live
 
     def wait_s(self, model: Model, tries: Tries | None = None) -> float | None:
-        """Return how long every deployment that may still be tried cools; None: there is none."""
+        """Return how long every deployment that may still be tried cools; None: there is none.
+
+        Infinite if each of them has failed again when it was probed: waiting for a deployment that
+        stays away would only make its errors late.
+        """
         now = self._clock()
         waits = []
         for deployment in self._live_of(model):
             wait_s = (tries or NO_TRIES).wait_s(deployment.id, now)
             if wait_s is not None:
-                waits.append(max(wait_s, self.state(deployment).wait_s(now)))
+                state = self.state(deployment)
+                cooling_s = math.inf if state.is_failing else state.wait_s(now)
+                waits.append(max(wait_s, cooling_s))
         return min(waits, default=None)
 
     def refusal(self, model: Model) -> GatewayError | None:
