@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
 
 from server.store.store import Store
 from workers.errors import StoreUnavailable
@@ -18,14 +19,20 @@ EVERY_S = 6 * HOUR_S
 COUNTERS_IDLE_AFTER_S = 2 * DAY_S
 """Longer than the window of any limit but budgets. Guests' counters contain their addresses."""
 
+CONFIRMED_BY = 3
+FIRST_DAY, LAST_DAY = "0001-01-01", "9999-12-31"
+EARLIEST = date(1970, 1, 1)
+
 log = logging.getLogger("roxy.retention")
 
 
 class Retention:
     """A task that prunes the store every six hours, until `aclose`.
 
-    `wall` is Unix time. A clock that is far ahead must not delete everything, so ages count from
-    the newest request when that is earlier than now.
+    `wall` is Unix time. A clock that is far ahead must not delete everything: ages count from the
+    newest day with requests when that is earlier than now, and such a day must be confirmed by
+    CONFIRMED_BY days with requests within the retention time, since the clock may have been wrong
+    when requests were recorded, too.
     """
 
     def __init__(
@@ -61,11 +68,21 @@ class Retention:
             except Exception:
                 log.exception("cannot delete old usage rows")
 
+    def _last_sure(self, active: Sequence[date]) -> date:
+        """Return the newest of the days with requests that others confirm, or the oldest day."""
+        for place in range(len(active) - 1, -1, -1):
+            since = active[place] - timedelta(days=self._days)
+            first = bisect_right(active, since)
+            if place - first + 1 >= CONFIRMED_BY:
+                return active[place]
+        return active[0] if active else EARLIEST
+
     async def prune(self) -> None:
         """Prune the store once. Raises StoreUnavailable."""
-        newest = (await self._store.usage_rows(limit=1)).rows
-        now = min([self._wall(), *(row.at for row in newest)])
-        first_kept = datetime.fromtimestamp(now, UTC).date() - timedelta(days=self._days)
+        sums = await self._store.usage_by(FIRST_DAY, LAST_DAY, ("day",))
+        active = [date.fromisoformat(one.day) for one in sums]
+        today = min(datetime.fromtimestamp(self._wall(), UTC).date(), self._last_sure(active))
+        first_kept = today - timedelta(days=self._days)
         deleted = await self._store.prune(first_kept.isoformat())
         if deleted:
             log.info("deleted %d usage rows older than %s", deleted, first_kept)

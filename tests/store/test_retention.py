@@ -10,6 +10,7 @@ from support.waiting import eventually
 
 from server.store.retention import Retention
 from server.store.rows import Batch, CounterRow, UsageRow
+from server.store.store import Store
 
 DAY_S = 86_400
 
@@ -23,6 +24,23 @@ def row(request_id: str, at: float) -> UsageRow:
     )  # fmt: skip
 
 
+def busy(now: float) -> list[UsageRow]:
+    """Return the rows of three days, so that the newest counts as certain."""
+    return [row("new", now), *(row(f"day {n}", now - n * DAY_S) for n in (1, 2))]
+
+
+async def kept(store: Store) -> set[str]:
+    """Return the ids of the requests on record."""
+    return {one.request_id for one in (await store.usage_rows()).rows}
+
+
+async def prune(store: Store, wall: float) -> None:
+    """Prune once, with a clock that stands at `wall`."""
+    retention = Retention(store, days=90, wall=lambda: wall)
+    await retention.prune()
+    await retention.aclose()
+
+
 async def test_old_rows_and_full_counters_go_while_sums_and_budgets_stay(door: Door) -> None:
     store, now = door.gateway.services.store, time.time()
     old = now - 91 * DAY_S
@@ -31,23 +49,43 @@ async def test_old_rows_and_full_counters_go_while_sums_and_budgets_stay(door: D
         CounterRow("key_x", "budget_month", 5, "2026-01", now - 3 * DAY_S),
         CounterRow("key_y", "requests", 1.0, "", now),
     ]
-    await store.record(Batch([row("old", old), row("new", now)], counters))
-    retention = Retention(store, days=90)
-    await retention.prune()
-    await retention.aclose()
-    assert [one.request_id for one in (await store.usage_rows()).rows] == ["new"]
+    await store.record(Batch([row("old", old), *busy(now)], counters))
+    await prune(store, now)
+    assert await kept(store) == {"new", "day 1", "day 2"}
     assert {one.scope for one in await store.load_counters()} == {"key_x", "key_y"}
     days = await store.usage_by("2000-01-01", "2999-01-01")
-    assert sum(day.requests for day in days) == 2
+    assert sum(day.requests for day in days) == 4
 
 
 async def test_a_clock_that_is_far_ahead_deletes_nothing_that_is_not_old(door: Door) -> None:
     store, now = door.gateway.services.store, time.time()
-    await store.record(Batch([row("old", now - 91 * DAY_S), row("new", now)]))
-    retention = Retention(store, days=90, wall=lambda: now + 10_000 * DAY_S)
-    await retention.prune()
-    await retention.aclose()
-    assert [one.request_id for one in (await store.usage_rows()).rows] == ["new"]
+    await store.record(Batch([row("old", now - 91 * DAY_S), *busy(now)]))
+    await prune(store, now + 10_000 * DAY_S)
+    assert await kept(store) == {"new", "day 1", "day 2"}
+
+
+async def test_requests_recorded_by_a_clock_that_was_far_ahead_delete_nothing(door: Door) -> None:
+    store, now = door.gateway.services.store, time.time()
+    ahead = now + 10_000 * DAY_S
+    rows = [row("ahead", ahead), row("the next day", ahead + DAY_S)]
+    await store.record(Batch([row("old", now - 91 * DAY_S), *busy(now), *rows]))
+    everything = {"new", "day 1", "day 2", "ahead", "the next day"}
+    for wall in (ahead, ahead + 2 * DAY_S, now):
+        await prune(store, wall)
+        assert await kept(store) == everything
+    await store.record(Batch([row("it was right", ahead + 2 * DAY_S)]))
+    await prune(store, ahead + 2 * DAY_S)
+    assert await kept(store) == {"ahead", "the next day", "it was right"}
+
+
+async def test_a_gateway_that_was_hardly_used_deletes_nothing_it_is_not_sure_of(
+    door: Door,
+) -> None:
+    store, now = door.gateway.services.store, time.time()
+    await prune(store, now)
+    await store.record(Batch([row("old", now - 1000 * DAY_S), row("new", now)]))
+    await prune(store, now)
+    assert await kept(store) == {"old", "new"}
 
 
 async def test_an_unexpected_error_does_not_end_the_task(
@@ -55,7 +93,7 @@ async def test_an_unexpected_error_does_not_end_the_task(
 ) -> None:
     caplog.set_level("INFO", logger="roxy.retention")
     store, now = door.gateway.services.store, time.time()
-    await store.record(Batch([row("old", now - 91 * DAY_S), row("new", now)]))
+    await store.record(Batch([row("old", now - 91 * DAY_S), *busy(now)]))
     clock = iter([None])
 
     def wall() -> float:
