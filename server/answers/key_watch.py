@@ -2,27 +2,32 @@
 
 The key ring refuses new requests. Those admitted before are ended here: at once when their key is
 disabled, revoked or given a new secret, and by one timer when the key expires or the grace period
-of a rotated secret ends.
+of a rotated secret ends. Keys that no request has used since the start are not watched: the ring
+reports each key that it reads.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import time
 from collections.abc import Callable
 
 from server.answers.kept_answers import KeptAnswers
 from server.keys.key_ring import KeyRing
 from server.store.key import Key, current_status
-from workers.errors import InvalidKey
+from workers.errors import InvalidKey, StoreUnavailable
 from workers.run.pool import Engine
 
 LONGEST_SLEEP_S = 60.0
 """The longest sleep of the timer: the wall clock may be set meanwhile, and keys expire by it."""
 
 
+RETRY_S = 1
+
+
 class KeyWatch:
-    """Watch all keys of the ring; `close` stops it."""
+    """Watch the keys that the ring has read; `close` stops it."""
 
     def __init__(
         self,
@@ -35,17 +40,23 @@ class KeyWatch:
         self._engine = engine
         self._answers = answers
         self._wall = wall
-        self._due: dict[str, tuple[int, Key]] = {}
+        self._keys = keys
+        self._due: dict[str, int] = {}
+        self._order: list[tuple[int, str]] = []
+        """A heap of what `_due` has, and of what it had before."""
         self._timer: asyncio.TimerHandle | None = None
-        for key in keys.list():
-            self._note(key, wall())
-        self._set_timer()
+        keys.on_read(self._read)
         keys.on_change(self._changed)
 
     def close(self) -> None:
         """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
+
+    def _read(self, key: Key) -> None:
+        if key.id not in self._due:
+            self._note(key, self._wall())
+            self._set_timer()
 
     def _changed(self, key: Key) -> None:
         self._review(key, self._wall())
@@ -66,7 +77,8 @@ class KeyWatch:
     def _note(self, key: Key, now: float) -> None:
         ends = [at for at in (key.expires_at, key.previous_until) if at is not None and at > now]
         if ends and key.status == "active":
-            self._due[key.id] = (min(ends), key)
+            self._due[key.id] = min(ends)
+            heapq.heappush(self._order, (min(ends), key.id))
         else:
             self._due.pop(key.id, None)
 
@@ -74,15 +86,23 @@ class KeyWatch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._due:
-            wait_s = min(at for at, _ in self._due.values()) - self._wall()
-            wait_s = min(max(wait_s, 0.0), LONGEST_SLEEP_S)
+        while self._order and self._due.get(self._order[0][1]) != self._order[0][0]:
+            heapq.heappop(self._order)
+        if self._order:
+            wait_s = min(max(self._order[0][0] - self._wall(), 0.0), LONGEST_SLEEP_S)
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
 
     def _look(self) -> None:
         now = self._wall()
-        for key in [key for at, key in self._due.values() if at <= now]:
-            self._review(key, now)
+        while self._order and self._order[0][0] <= now:
+            at, key_id = heapq.heappop(self._order)
+            if self._due.get(key_id) != at:
+                continue
+            try:
+                self._review(self._keys.get(key_id), now)
+            except StoreUnavailable:  # the key is no longer in memory: look again shortly
+                self._due[key_id] = int(now) + RETRY_S
+                heapq.heappush(self._order, (self._due[key_id], key_id))
         self._set_timer()
 
 

@@ -6,9 +6,10 @@ order and ends the answer; this class only says what each step does.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import cache
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from server.accounting.body_room import BodyShare
 from server.accounting.ledger import CLIENT_LEFT
-from server.http.answer_head import NO_STORE, answer_head
+from server.http.answer_head import CHUNKED, LAST_CHUNK, NO_STORE, answer_head, chunk
 from server.http.request_id import client_request_id, new_request_id
 from server.http.request_lifecycle import RequestLifecycle, RequestState
 from server.identity.allowed_origins import is_preflight, origin_headers, preflight_headers
@@ -38,6 +39,8 @@ from workers.units import KIB
 
 log = logging.getLogger("roxy.http")
 
+CUT = b"cut\r\n"
+"""No size of a chunk (RFC 9112, section 7.1): the client sees that the answer is not whole."""
 SMALL_BODY_BYTES = 256 * KIB
 LOGGED_CHARS = 200
 JSON = "application/json"
@@ -211,6 +214,38 @@ class BaseHandler(RequestHandler):
     ) -> None:
         """Send a value as JSON."""
         self.reply(status, msgspec.json.encode(value), headers)
+
+    async def reply_in_pieces(self, pieces: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+        """Send a long answer with status 200, each piece when the client has taken the one before.
+
+        An error before the first piece is raised before anything is sent; a later one cuts the
+        answer.
+        """
+        first = await anext(pieces)
+        if self.lifecycle.ended:
+            return
+        connection, chunked = self.request.connection, self.request.version == "HTTP/1.1"
+        assert connection is not None
+        framing = CHUNKED if chunked else b""
+        head = self.begin_answer(200, NO_STORE | headers) + framing + b"\r\n"
+        if self.method == "HEAD":
+            connection.write(head)
+            self.lifecycle.end_answer()
+            return
+        try:
+            await connection.write(head + (chunk(first) if chunked else first))
+            async for piece in pieces:
+                if piece:
+                    await connection.write(chunk(piece) if chunked else piece)
+        except asyncio.CancelledError:
+            if not self.left:  # a client that leaves cancels what waits for its socket
+                raise
+            return
+        except Exception:
+            connection.write(CUT if chunked else b"")
+            raise
+        connection.write(LAST_CHUNK if chunked else b"")
+        self.lifecycle.end_answer()
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
         """Return an error's body and content type; pages override this."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
 from server.api.base import BaseHandler
+from server.http.query import read_number, refuse_unknown
 from server.keys.key_requests import (
     default_limits,
     parse_key_changes,
@@ -10,24 +16,46 @@ from server.keys.key_requests import (
     parse_rotation,
 )
 from server.shapes.key_object import (
-    KeyList,
     caller,
     deleted_key,
+    key_list,
     key_object,
     key_with_secret,
 )
+from server.store.key import Key
+from server.store.rows import KeyQuery
+from workers.errors import InvalidRequest
+
+PARAMETERS = ("limit", "after", "search")
+MOST_KEYS = 1000
 
 
 class KeysHandler(BaseHandler):
-    """All keys."""
+    """All keys.
+
+    Parameters of GET: `limit` (1000 by default and at most), `after` (the id of a key), `search`.
+    """
 
     access = "owner"
 
-    def get(self) -> None:
-        """List the keys, revoked ones too, without their secrets."""
-        self.reply_json(
-            KeyList(object="list", data=[key_object(key) for key in self.services.keys.list()])
-        )
+    async def get(self) -> None:
+        """List keys, revoked ones too, oldest first, without their secrets.
+
+        A page has up to `limit` keys; while `has_more` is true, `after` with `last_id` gets the
+        next one. `search` lists the keys whose name, redacted secret or id contains a text.
+        """
+        refuse_unknown(self.request.query_arguments, PARAMETERS)
+        limit = read_number("limit", self._argument("limit"), MOST_KEYS) or MOST_KEYS
+        after = self._argument("after")
+        if after is not None and not (await self.services.keys.find_all((after,))):
+            raise InvalidRequest("There is no key with this id.", param="after")
+        query = KeyQuery(search=self._argument("search") or "", after=after, limit=limit + 1)
+        keys = await self.services.keys.list(query)
+        # In a thread: encoding a thousand keys would hold up the answers that are streaming.
+        self.reply(200, await asyncio.to_thread(_encode, keys, limit))
+
+    def _argument(self, name: str) -> str | None:
+        return self.get_query_argument(name, None) or None
 
     async def post(self) -> None:
         """Create a key and return its secret, which no later answer shows again."""
@@ -38,6 +66,11 @@ class KeysHandler(BaseHandler):
         )
         key, secret = await self.services.keys.create(new)
         self.reply_json(key_with_secret(key, secret), 201)
+
+
+def _encode(keys: Sequence[Key], limit: int) -> bytes:
+    """Encode one page; a key beyond `limit` tells that there is another."""
+    return msgspec.json.encode(key_list(keys[:limit], has_more=len(keys) > limit))
 
 
 class KeyHandler(BaseHandler):

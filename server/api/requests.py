@@ -35,7 +35,7 @@ class RequestsHandler(BaseHandler):
             before=self._number("before", LARGEST),
             limit=self._number("limit", MOST_ROWS) or ROWS_SHOWN,
         )
-        names = self.services.keys.names()
+        names = await self.services.keys.names({row.key_id for row in page.rows})
         rows = [request_object(row, names) for row in page.rows]
         self.reply_json(RequestPage(object="list", data=rows, before=page.before))
 
@@ -59,4 +59,5 @@ class RequestHandler(BaseHandler):
         row = await self.services.store.find_usage_row(request_id)
         if row is None:
             raise NotFound("There is no such request on record.")
-        self.reply_json(request_object(row, self.services.keys.names()))
+        names = await self.services.keys.names((row.key_id,))
+        self.reply_json(request_object(row, names))

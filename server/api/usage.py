@@ -2,58 +2,107 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import cast
 
-from server.accounting.usage_sums import FIELD_OF, Grouping, add_up, read_span
+import msgspec
+from msgspec import Struct
+
+from server.accounting.usage_sums import FIELD_OF, Grouping, Span, read_span
 from server.api.base import BaseHandler
-from server.http.query import refuse_unknown
+from server.http.query import read_number, refuse_unknown
 from server.shapes.usage_object import UsageGroup, UsageObject, columns, usage_group
+from server.store.rows import UsageDay
 from workers.errors import InvalidRequest
 
 FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 """Spreadsheets run cells that begin so as formulas (OWASP, "CSV Injection")."""
-PARAMETERS = ("start", "end", "group_by", "key", "model", "format")
+PARAMETERS = ("start", "end", "group_by", "key", "model", "format", "limit", "after")
+MOST_ROWS = 10_000
+CSV_ROWS = 5_000
+"""Rows of one piece of a CSV file."""
+MARKS = msgspec.json.Decoder(list[str])
+
+
+class Asked(Struct, frozen=True):
+    """Which sums a request asks for; `groups` in the order of FIELD_OF."""
+
+    span: Span
+    groups: tuple[Grouping, ...]
+    key: str | None
+    model: str | None
+
+    @property
+    def fields(self) -> list[str]:
+        """Return the fields that rows are grouped by, in the order in which they are sorted."""
+        return [field for group, field in FIELD_OF.items() if group in self.groups]
 
 
 class UsageHandler(BaseHandler):
     """Sums of requests, tokens, money and times.
 
     Parameters: `start` and `end` (UTC days, both included; the last 30 by default), `group_by` (any
-    of day, key, model; all three by default), `key`, `model`, `format` (json or csv).
+    of day, key, model; all three by default), `key`, `model`, `format` (json or csv), and for JSON
+    `limit` (10000 by default and at most) and `after` (`next` of the page before).
     """
 
     access = "owner"
 
     async def get(self) -> None:
-        """Return one row per group that had requests."""
+        """Return one row per group that had requests, sorted by day, key id and model.
+
+        JSON comes in pages: `has_more` is true and `next` leads on until the last one.
+        """
         refuse_unknown(self.request.query_arguments, PARAMETERS)
         span = read_span(self._argument("start"), self._argument("end"))
-        first, last = span.first.isoformat(), span.last.isoformat()
-        groups = self._groups()
+        asked = Asked(span, self._groups(), self._argument("key"), self._argument("model"))
+        limit = read_number("limit", self._argument("limit"), MOST_ROWS) or MOST_ROWS
+        after = self._after(asked)
         style = self._argument("format") or "json"
         if style not in ("json", "csv"):
             raise InvalidRequest("'format' must be json or csv.", param="format")
-        days = await self.services.store.usage_by(
-            first, last, key_id=self._argument("key"), model=self._argument("model")
-        )
-        names = self.services.keys.names()
-        rows = [usage_group(sums, groups, names) for sums in add_up(days, groups)]
         if style == "csv":
-            self.reply(
-                200,
-                as_csv(rows, columns(groups)),
-                {
-                    "Content-Type": "text/csv; charset=utf-8",
-                    "Content-Disposition": f'attachment; filename="usage-{first}-{last}.csv"',
-                },
-            )
-        else:
-            self.reply_json(
-                UsageObject(object="list", start=first, end=last, group_by=groups, data=rows)
-            )
+            name = f"usage-{span.first}-{span.last}.csv"
+            headers = {
+                "Content-Type": "text/csv; charset=utf-8",
+                "Content-Disposition": f'attachment; filename="{name}"',
+            }
+            await self.reply_in_pieces(self._csv(asked), headers)
+            return
+        rows = await self._read(asked, after, limit + 1)  # one more tells whether there is another
+        names = await self._names(rows)
+        # In a thread: encoding thousands of rows would hold up the answers that are streaming.
+        self.reply(200, await asyncio.to_thread(_encode, asked, rows, limit, names))
+
+    async def _read(
+        self, asked: Asked, after: Sequence[str] | None, limit: int
+    ) -> Sequence[UsageDay]:
+        return await self.services.store.usage_by(
+            asked.span.first.isoformat(),
+            asked.span.last.isoformat(),
+            asked.fields,
+            key_id=asked.key,
+            model=asked.model,
+            after=after,
+            limit=limit,
+        )
+
+    async def _names(self, rows: Sequence[UsageDay]) -> Mapping[str, str]:
+        return await self.services.keys.names({row.key_id for row in rows if row.key_id})
+
+    async def _csv(self, asked: Asked) -> AsyncIterator[bytes]:
+        after: Sequence[str] | None = None
+        while True:
+            rows = await self._read(asked, after, CSV_ROWS)
+            names = await self._names(rows)
+            yield await asyncio.to_thread(_encode_csv, asked, rows, names, first=after is None)
+            if len(rows) < CSV_ROWS or not asked.fields:
+                return
+            after = _marks(rows[-1], asked)
 
     def _argument(self, name: str) -> str | None:
         value = self.get_query_argument(name, None)
@@ -69,17 +118,61 @@ class UsageHandler(BaseHandler):
                 )
         return cast(tuple[Grouping, ...], groups)
 
+    def _after(self, asked: Asked) -> list[str] | None:
+        text = self._argument("after")
+        if text is None:
+            return None
+        try:
+            marks = MARKS.decode(base64.b64decode(text, altchars=b"-_", validate=True))
+        except (ValueError, msgspec.MsgspecError):
+            marks = []
+        if len(marks) != len(asked.fields):
+            raise InvalidRequest(
+                "'after' must be `next` of the page before, with the same `group_by`.",
+                param="after",
+            )
+        return marks
 
-def as_csv(rows: Sequence[UsageGroup], names: Sequence[str]) -> bytes:
+
+def _marks(row: UsageDay, asked: Asked) -> list[str]:
+    return [getattr(row, field) for field in asked.fields]
+
+
+def _encode(asked: Asked, rows: Sequence[UsageDay], limit: int, names: Mapping[str, str]) -> bytes:
+    """Encode one page as JSON; a row beyond `limit` tells that there is another."""
+    shown, more = rows[:limit], len(rows) > limit
+    marks = msgspec.json.encode(_marks(shown[-1], asked)) if more else b""
+    return msgspec.json.encode(
+        UsageObject(
+            object="list",
+            start=asked.span.first.isoformat(),
+            end=asked.span.last.isoformat(),
+            group_by=asked.groups,
+            data=[usage_group(sums, asked.groups, names) for sums in shown],
+            has_more=more,
+            next=base64.urlsafe_b64encode(marks).decode() if more else None,
+        )
+    )
+
+
+def _encode_csv(
+    asked: Asked, rows: Sequence[UsageDay], names: Mapping[str, str], *, first: bool
+) -> bytes:
+    groups = [usage_group(sums, asked.groups, names) for sums in rows]
+    return as_csv(groups, columns(asked.groups), header=first)
+
+
+def as_csv(rows: Sequence[UsageGroup], names: Sequence[str], *, header: bool = True) -> bytes:
     """Return rows as CSV with a header line of the members' names.
 
     Text that a spreadsheet would run as a formula gets an apostrophe in front.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(names)
+    if header:
+        writer.writerow(names)
     writer.writerows([_harmless(getattr(row, name)) for name in names] for row in rows)
-    return out.getvalue().encode()
+    return out.getvalue().encode("utf-8", "replace")
 
 
 def _harmless(value: object) -> object:

@@ -21,10 +21,13 @@ from server.keys.key_requests import default_limits, parse_new_key, parse_rotati
 from server.keys.key_ring import KeyRing
 from server.shapes.key_object import KeyObject, key_object, key_with_secret
 from server.store.data_directory import DataDirectory, DirectoryTaken
+from server.store.rows import KeyQuery
 from server.store.sqlite_store import SqliteStore
 from workers.catalog.catalog_file import load_catalog
 from workers.errors import GatewayError
 from workers.providers.formats import TRANSLATORS
+
+PAGE_KEYS = 1000
 
 
 class CommandFailure(Exception):
@@ -39,8 +42,8 @@ class CommandFailure(Exception):
 class KeyAdministration(Protocol):
     """The requests that `roxy keys` makes. Every method raises CommandFailure."""
 
-    async def list(self) -> list[dict[str, Any]]:
-        """Return every key."""
+    def list(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """Return every key, a page at a time."""
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a key and return it with its secret."""
@@ -90,9 +93,12 @@ class DatabaseKeys:
         self._keys = keys
         self._config = config
 
-    async def list(self) -> list[dict[str, Any]]:
-        """Return every key."""
-        return [_shown(key_object(key)) for key in self._keys.list()]
+    async def list(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """Return every key, a page at a time."""
+        last: str | None = None
+        while keys := await self._keys.list(KeyQuery(after=last, limit=PAGE_KEYS)):
+            yield [_shown(key_object(key)) for key in keys]
+            last = keys[-1].id
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a key with the same checks and defaults as the API."""
@@ -140,10 +146,15 @@ class GatewayKeys:
         self._url = f"{url}/api/v1/keys"
         self._headers = {"Authorization": f"Bearer {owner_key}", "Content-Type": "application/json"}
 
-    async def list(self) -> list[dict[str, Any]]:
-        """Return every key."""
-        keys: list[dict[str, Any]] = (await self._fetch("GET", ""))["data"]
-        return keys
+    async def list(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """Return every key, a page at a time."""
+        query, more = f"?limit={PAGE_KEYS}", True
+        while more:
+            page = await self._fetch("GET", query)
+            if page["data"]:
+                yield page["data"]
+            more = page["has_more"]
+            query = f"?limit={PAGE_KEYS}&after={page['last_id']}"
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a key."""

@@ -12,8 +12,10 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from itertools import chain, islice
 from pathlib import Path
+from shutil import copyfileobj
 from typing import Any
 
 from server.cli.key_administration import (
@@ -23,11 +25,11 @@ from server.cli.key_administration import (
     open_keys,
 )
 from server.config.loading import Config
-from server.keys.export import read_export
+from server.keys.export_file import iterate_export
 from server.keys.key_requests import LONGEST_GRACE_S
 from server.store.data_directory import DataDirectory, DirectoryTaken
 from server.store.key import current_status
-from server.store.private_file import write_private
+from server.store.private_file import replacing
 from workers.errors import NotFound
 from workers.money import to_microusd
 from workers.units import DAY_S
@@ -196,7 +198,7 @@ async def keys_command(
 
 async def _administer(keys: KeyAdministration, options: argparse.Namespace) -> None:
     if options.keys == "list":
-        _print_table(await keys.list())
+        await _print_table(keys.list())
     elif options.keys == "create":
         key = await keys.create(_new_key_body(options))
         # Only the secret goes to standard output, so that KEY=$(roxy keys create NAME) holds it.
@@ -224,39 +226,42 @@ def _advise(error: CommandFailure, options: argparse.Namespace) -> str:
 
 
 async def _import(config: Config, file: Path) -> None:
-    keys_to_add = read_export(file)
+    found = iterate_export(file)
+    first = list(islice(found, 1))  # before a database is created for a file that is no export
     try:
         async with open_keys(config, may_create=True) as keys:
-            imported = await keys.import_keys(keys_to_add)
+            imported = await keys.import_keys(chain(first, found))
     except DirectoryTaken as error:
         raise CommandFailure(
             f"{error.holder} is running with {config.server.data_dir}: stop it before an import."
         ) from error
-    print(f"Keys added: {len(imported.added)}, already present: {len(imported.kept)}.")
+    print(f"Keys added: {imported.added}, already present: {imported.kept}.")
 
 
 def _export(config: Config, file: Path | None) -> None:
     """Copy the export that the gateway keeps up to date; hashes only, so no owner key is needed."""
     directory = DataDirectory(Path(config.server.data_dir))
     directory.check_used()
-    source = directory.export
+    path = directory.export
     try:
-        data = source.read_bytes()
+        source = path.open("rb")
     except FileNotFoundError as error:
         raise CommandFailure(
-            f"{source} is missing: `roxy keys list` writes it again from the database."
+            f"{path} is missing: `roxy keys list` writes it again from the database."
         ) from error
     except OSError as error:
         raise CommandFailure(
-            f"{source} cannot be read ({error.strerror}): give this user read access to it."
+            f"{path} cannot be read ({error.strerror}): give this user read access to it."
         ) from error
-    if file is None:
-        print(data.decode(), end="")
-        return
-    try:
-        write_private(file, data)
-    except OSError as error:
-        raise CommandFailure(f"{file} cannot be written ({error.strerror}).") from error
+    with source:
+        if file is None:
+            copyfileobj(source, sys.stdout.buffer)
+            return
+        try:
+            with replacing(file) as copy:
+                copyfileobj(source, copy)
+        except OSError as error:
+            raise CommandFailure(f"{file} cannot be written ({error.strerror}).") from error
 
 
 def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:
@@ -275,19 +280,19 @@ def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:
     return body
 
 
-def _print_table(keys: list[dict[str, Any]]) -> None:
-    if not keys:
+async def _print_table(pages: AsyncIterator[list[dict[str, Any]]]) -> None:
+    """Print keys as they come; the first page decides how wide the columns are."""
+    widths: list[int] = []
+    async for keys in pages:
+        rows = [_table_row(key) for key in keys]
+        if not widths:
+            rows.insert(0, ("ID", "NAME", "KEY", "STATUS", "EXPIRES", "LAST USED"))
+            widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for row in rows:
+            cells = zip(row, widths, strict=True)
+            print("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+    if not widths:
         print("There are no keys. Create one with `roxy keys create NAME`.")
-        return
-    rows = [
-        ("ID", "NAME", "KEY", "STATUS", "EXPIRES", "LAST USED"),
-        *(_table_row(key) for key in keys),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
 
 
 def _table_row(key: dict[str, Any]) -> tuple[str, ...]:

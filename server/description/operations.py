@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from server.api.keys import MOST_KEYS
 from server.api.requests import MOST_ROWS
+from server.api.usage import MOST_ROWS as MOST_GROUPS
 from server.description.chat_types import ChatCompletion, ChatCompletionChunk, ChatRequest
 from server.description.error_table import tree
 from server.keys.key_requests import KEY_CHANGES, NEW_KEY, ROTATION
@@ -108,9 +110,20 @@ USAGE = Operation(
         Parameter("key", str, "Only this key: its id, `owner` or `guest`."),
         Parameter("model", str, "Only this model."),
         Parameter("format", Literal["json", "csv"], "The format of the answer."),
+        Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_GROUPS)], "Rows per page of JSON."),
+        Parameter("after", str, "The `next` of the previous page."),
     ),
     errors=(StoreUnavailable,),
     others={"text/csv": str},
+)
+KEYS = Operation(
+    {200: KeyList},
+    parameters=(
+        Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_KEYS)], "Keys per page."),
+        Parameter("after", str, "The `last_id` of the previous page."),
+        Parameter("search", str, "Only keys whose name, redacted secret or id contains this."),
+    ),
+    errors=(StoreUnavailable,),
 )
 REQUESTS = Operation(
     {200: RequestPage},
@@ -148,7 +161,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("get", "models/{model}"): Operation({200: ModelObject}, errors=(ModelNotFound,)),
     ("get", "key"): Operation({200: Caller}),
-    ("get", "keys"): Operation({200: KeyList}),
+    ("get", "keys"): KEYS,
     ("post", "keys"): Operation({201: KeyWithSecret}, NEW_KEY.type, errors=(StoreUnavailable,)),
     ("get", "keys/{id}"): Operation({200: KeyObject}, errors=(NotFound,)),
     ("patch", "keys/{id}"): Operation(

@@ -1,9 +1,16 @@
-"""Write `api-keys.json`, the readable copy of all keys, and read it.
+"""Keep `api-keys.json`, the readable copy of all keys, equal to the database.
 
-It holds hashes, never a secret. It is written in a thread after each key change (changes during a
-write share the next one) and replaced in one step, so it is complete at any moment. The database
-takes precedence: at start the file is rewritten where it differs. Keys that only the file has are
-imported when the database is empty; otherwise a copy of the file is kept.
+It holds hashes, never a secret. It is written after a key change, in steps in a thread, and
+replaced at the end, so it is complete at any moment. The database takes precedence: at start the
+file is rewritten where it differs. Keys that only the file has are imported when the database is
+empty; otherwise a copy of the file is kept.
+
+Changes during a write share the next one. It begins at once with up to AT_ONCE_KEYS keys, else
+after RESTS times the duration of the last: some minutes later with 1,000,000 keys. With more than
+AT_CLOSE_KEYS keys a stop does not wait for a write: the next start sees that the file is behind.
+The store says whether it is: it holds the name of the state that was written, and the size and time
+of the file. Only a file that is not as it was left is read, before the start goes on if it is small
+or there are no keys.
 """
 
 from __future__ import annotations
@@ -11,105 +18,57 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+from shutil import copyfileobj
 from types import TracebackType
-from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
 
+from server.keys.export_file import (
+    WHOLE_BYTES,
+    DamagedExport,
+    encode_keys,
+    export_end,
+    export_start,
+    iterate_export,
+)
 from server.keys.key_ring import KeyRing
-from server.store.key import PUBLIC_FIELDS, Instant, Key, Limits, Status, Weight, public_fields
-from server.store.private_file import write_private
-from server.store.store import Store, StoreFailure
+from server.store.key import Key
+from server.store.private_file import replacing
+from server.store.rows import KeyQuery
+from server.store.store import KEYS_STATE_META, Store, StoreFailure
 
 log = logging.getLogger("roxy.export")
 
+EXPORT_META = "keys_export"
+"""The named value with the state that the file has, and the file's marks."""
 RETRY_S = 1.0
-
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-
-
-class ExportedKey(Struct, frozen=True, forbid_unknown_fields=True):
-    """A key as written in the file; `sha256` is the hash of its secret."""
-
-    id: Annotated[str, Meta(pattern=r"^key_[0-9A-Za-z]{16}$")]
-    name: Annotated[str, Meta(min_length=1, max_length=100)]
-    redacted: Annotated[str, Meta(max_length=30)]
-    sha256: Sha256
-    created_at: Instant
-    last_used_at: Instant | None
-    expires_at: Instant | None
-    status: Status
-    models: tuple[str, ...] | None
-    limits: Limits
-    weight: Weight
-    previous_sha256: Sha256 | None = None
-    previous_until: Instant | None = None
-
-    @classmethod
-    def of(cls, key: Key) -> ExportedKey:
-        """Convert a key for the file."""
-        return cls(
-            **public_fields(key),
-            sha256=key.digest.hex(),
-            previous_sha256=key.previous_digest.hex() if key.previous_digest else None,
-            previous_until=key.previous_until,
-        )
-
-    def key(self) -> Key:
-        """Convert back to a key."""
-        return Key(
-            **{name: getattr(self, name) for name in PUBLIC_FIELDS},
-            digest=bytes.fromhex(self.sha256),
-            previous_digest=bytes.fromhex(self.previous_sha256) if self.previous_sha256 else None,
-            previous_until=self.previous_until,
-        )
+STEP_KEYS = 250
+"""Keys in one step: 2 ms of work in a thread, which hold up the event loop no longer than that."""
+RESTS = 4
+"""How much longer than a write the rest after it is, and a step's rest than the step."""
+STEP_RESTS = 3
+AT_ONCE_KEYS = 1_000
+AT_CLOSE_KEYS = 20_000
 
 
-class Export(Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file; `exported_at` is in Unix seconds."""
-
-    version: Literal[1]
-    exported_at: Instant
-    keys: tuple[ExportedKey, ...]
-
-
-class DamagedExport(StoreFailure):
-    """The file is not a complete export."""
-
-
-def encode_export(keys: Sequence[Key], exported_at: int) -> bytes:
-    """Encode keys as the file's content, indented for people."""
-    export = Export(1, exported_at, tuple(ExportedKey.of(key) for key in keys))
-    return msgspec.json.format(msgspec.json.encode(export), indent=2) + b"\n"
-
-
-def read_export(path: Path) -> list[Key]:
-    """Read the keys of an export. Blocks on the disk. Raises DamagedExport and StoreFailure."""
-    try:
-        keys = [key.key() for key in msgspec.json.decode(path.read_bytes(), type=Export).keys]
-    except OSError as error:
-        raise StoreFailure(f"{path} cannot be read ({error.strerror}).") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        if _begins_otherwise(path):
-            raise DamagedExport(f"{path} is not an export of keys.") from error
-        raise DamagedExport(f"{path} is not a complete export of keys ({error}).") from error
-    # Look-ups are by id and by hash; of two equal ones, one key could never be found.
-    for what, distinct in (("id", {k.id for k in keys}), ("hash", {k.digest for k in keys})):
-        if len(distinct) < len(keys):
-            raise DamagedExport(f"{path} is damaged: two of its keys have the same {what}.")
-    return keys
-
-
-def _begins_otherwise(path: Path) -> bool:
-    """Return whether a file has content, but not that of a JSON object."""
-    with path.open("rb") as file:
-        start = file.read(1000).lstrip()
-    return start != b"" and not start.startswith(b"{")
+async def encode_in_steps(ring: KeyRing, exported_at: int) -> AsyncIterator[bytes]:
+    """Encode all keys as the file's content, a piece at a time, off the event loop."""
+    yield export_start(exported_at)
+    last: Key | None = None
+    while True:
+        query = KeyQuery(after=last.id if last is not None else None, limit=STEP_KEYS)
+        keys = await ring.store.list_keys(query)
+        if keys:
+            yield await asyncio.to_thread(encode_keys, keys, first=last is None)
+            last = keys[-1]
+        if len(keys) < STEP_KEYS:
+            break
+    yield export_end(empty=last is None)
 
 
 @asynccontextmanager
@@ -131,29 +90,41 @@ class KeyExport:
     """Keep the file equal to the key ring. An async context manager; leaving writes what is due.
 
     Entering reconciles the two. Raises StoreFailure when the file is damaged and the only source of
-    keys.
+    keys. `whole_bytes` is the size from which a file is compared after the start, `at_close_keys`
+    the number of keys from which leaving does not wait for a write.
     """
 
-    def __init__(self, path: Path, ring: KeyRing) -> None:
+    def __init__(
+        self,
+        path: Path,
+        ring: KeyRing,
+        *,
+        whole_bytes: int = WHOLE_BYTES,
+        at_close_keys: int = AT_CLOSE_KEYS,
+    ) -> None:
         self.path = path
         self._ring = ring
+        self._whole_bytes = whole_bytes
+        self._at_close_keys = at_close_keys
         self._due = False
+        self._unread = False
+        self._count = 0
         self._woken = asyncio.Event()
-        self._closing = False
+        self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> KeyExport:
         self._ring.on_change(lambda _: self._mark_due())
+        self._ring.on_import(self._mark_due)
         try:
-            if await self._settle():
-                self._mark_due()
+            await self._prepare()
         except OSError as error:
             raise StoreFailure(
                 f"{self.path} cannot be updated ({error.strerror}): check that its directory is"
                 " writable and its disk is not full."
             ) from error
         # One task writes, so that an older state can never replace a newer one.
-        self._task = asyncio.create_task(self._keep_writing())
+        self._task = asyncio.create_task(self._keep_writing(), name="key export")
         return self
 
     async def __aexit__(
@@ -162,7 +133,7 @@ class KeyExport:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._closing = True
+        self._closing.set()
         self._woken.set()
         if self._task is not None:
             await self._task
@@ -171,13 +142,49 @@ class KeyExport:
         self._due = True
         self._woken.set()
 
-    async def _settle(self) -> bool:
-        """Reconcile the ring and the file; return whether the file must be written."""
-        known = {key.id: _without_use(key) for key in self._ring.list()}
+    # At start
+
+    async def _prepare(self) -> None:
+        """Find out whether the file must be written; compare it with the store if need be."""
+        marks = await asyncio.to_thread(_clean_up, self.path)
+        if marks is None:
+            self._mark_due()
+        elif await self._is_true(marks):
+            return
+        elif await self._ring.store.count_keys() and marks[0] > self._whole_bytes:
+            self._unread = True  # it is compared after the start
+            self._mark_due()
+        elif await self._differs():
+            self._mark_due()
+        else:
+            await self._note_state(await self._state())
+
+    async def _state(self) -> bytes:
+        return await self._ring.store.load_meta(KEYS_STATE_META) or b""
+
+    async def _is_true(self, marks: tuple[int, int]) -> bool:
+        """Return whether the file is as it was left, and the keys are as they were then."""
+        noted = await self._ring.store.load_meta(EXPORT_META)
+        return noted == msgspec.json.encode((*marks, (await self._state()).hex()))
+
+    async def _note_state(self, state: bytes) -> None:
+        marks = await asyncio.to_thread(_marks_of, self.path)
+        if marks is not None:
+            noted = msgspec.json.encode((*marks, state.hex()))
+            await self._ring.store.put_meta(EXPORT_META, noted)
+
+    async def _differs(self) -> bool:
+        """Reconcile the keys and the file; return whether the file must be written."""
+        count = await self._ring.store.count_keys()
+        keys = iterate_export(self.path, self._whole_bytes)
         try:
-            found = await asyncio.to_thread(_find_export, self.path)
+            if not count:
+                imported = await self._ring.import_keys(keys)
+                log.info("imported %d keys from %s", imported.added, self.path)
+                return False
+            found, unknown, differ = await self._compare(keys)
         except DamagedExport as error:
-            if not known and not self._ring.has_owner:
+            if not count and not self._ring.has_owner:
                 raise StoreFailure(
                     f"{error} It is the only source of keys: repair it, or move it away to start"
                     " without keys."
@@ -185,13 +192,6 @@ class KeyExport:
             log.warning("%s It is written again from the database.", error)
             await self._keep_copy()
             return True
-        if found is None:
-            return True
-        if found and not known:
-            imported = await self._ring.import_keys(found)
-            log.info("imported %d keys from %s", len(imported.added), self.path)
-            return False
-        unknown = sum(key.id not in known for key in found)
         if unknown:
             aside = await self._keep_copy()
             log.warning(
@@ -201,7 +201,21 @@ class KeyExport:
                 unknown,
                 aside,
             )
-        return known != {key.id: _without_use(key) for key in found}
+        return differ or found != count
+
+    async def _compare(self, keys: Iterator[Key]) -> tuple[int, int, bool]:
+        """Return how many keys the file has, how many are unknown, and whether any differs."""
+        found = unknown = 0
+        differ = False
+        while piece := await asyncio.to_thread(lambda: list(islice(keys, STEP_KEYS))):
+            known = {key.id: key for key in await self._ring.store.find_keys([k.id for k in piece])}
+            found += len(piece)
+            unknown += sum(key.id not in known for key in piece)
+            differ |= any(
+                key.id not in known or _without_use(key) != _without_use(known[key.id])
+                for key in piece
+            )
+        return found, unknown, differ
 
     async def _keep_copy(self) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -209,25 +223,41 @@ class KeyExport:
         await asyncio.to_thread(_copy, self.path, aside)
         return aside
 
+    # Afterwards
+
     async def _keep_writing(self) -> None:
         """Write after each change; after a failure, retry every RETRY_S."""
-        failed = False
+        failed, rest_s = False, 0.0
         while True:
-            if not self._closing:
-                await _wait(self._woken, RETRY_S if failed else None)
+            if failed:
+                await _wait(self._closing, RETRY_S)
+            else:
+                await self._woken.wait()
+                if rest_s:
+                    await _wait(self._closing, rest_s)
             self._woken.clear()
-            closing = self._closing
+            closing = self._closing.is_set()
             if self._due:
                 self._due = False  # before the write, so that a change during it is due again
+                began = time.monotonic()
                 failed = not await self._write(again=failed)
+                rest_s = (time.monotonic() - began) * RESTS if self._count > AT_ONCE_KEYS else 0.0
                 self._due |= failed
             if closing:
                 return
 
     async def _write(self, *, again: bool) -> bool:
-        now = int(time.time())
         try:
-            await asyncio.to_thread(_write_export, self.path, self._ring.list(), now)
+            if self._unread:
+                self._unread = False
+                if not await self._differs():
+                    await self._note_state(await self._state())
+                    return True
+            state = await self._state()
+            await self._write_in_steps()
+            await self._note_state(state)
+        except _LeftToNextStart:
+            log.info("%s is behind the database; the next start writes it", self.path)
         except OSError as error:
             if not again:
                 log.error("%s cannot be written (%s); retrying", self.path, error.strerror)
@@ -240,25 +270,58 @@ class KeyExport:
             log.warning("%s can be written again", self.path)
         return True
 
+    async def _write_in_steps(self) -> None:
+        """Write the file; rest after each step, so that requests have the processor."""
+        self._count = await self._ring.store.count_keys()
+        step_rests = STEP_RESTS if self._count > AT_ONCE_KEYS else 0
+        # Both ends of the block wait for the disk, so they run in threads too.
+        new = replacing(self.path)
+        file = await asyncio.to_thread(new.__enter__)
+        try:
+            began = time.monotonic()
+            async for piece in encode_in_steps(self._ring, int(time.time())):
+                await asyncio.to_thread(file.write, piece)
+                if self._closing.is_set():
+                    if self._count > self._at_close_keys:
+                        raise _LeftToNextStart
+                elif step_rests:
+                    await _wait(self._closing, (time.monotonic() - began) * step_rests)
+                began = time.monotonic()
+        except BaseException as error:
+            with suppress(type(error)):
+                await asyncio.to_thread(new.__exit__, type(error), error, error.__traceback__)
+            raise
+        await asyncio.to_thread(new.__exit__, None, None, None)
 
-async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:
+
+class _LeftToNextStart(Exception):
+    """A stop does not wait until a large file is written."""
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), timeout_s)
 
 
-def _find_export(path: Path) -> list[Key] | None:
-    """Read the export if there is one, and delete the partial files of killed processes."""
+def _clean_up(path: Path) -> tuple[int, int] | None:
+    """Delete the partial files of killed processes; return the marks of the file, if any."""
     for leftover in path.parent.glob(f"{path.name}.*.part"):
         leftover.unlink(missing_ok=True)
-    return read_export(path) if path.exists() else None
+    return _marks_of(path)
 
 
-def _write_export(path: Path, keys: Sequence[Key], now: int) -> None:
-    write_private(path, encode_export(keys, now))
+def _marks_of(path: Path) -> tuple[int, int] | None:
+    """Return the size and the time of a file, by which a change of it is noticed."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _copy(path: Path, target: Path) -> None:
-    write_private(target, path.read_bytes())
+    with path.open("rb") as source, replacing(target) as copy:
+        copyfileobj(source, copy)
 
 
 def _without_use(key: Key) -> Key:

@@ -1,11 +1,19 @@
-"""Hold all keys in memory for look-ups, and make every change to them.
+"""Find keys by their secrets, and make every change to keys.
 
     key, secret = await ring.create(NewKey(name="ci", limits=Limits(requests_per_minute=60)))
-    ring.find(secret, time.time())      # the key, or None: no I/O, about a microsecond
+    ring.find(secret, time.time())      # the key, or None
     await ring.revoke(key.id)           # refused from now on
 
+The store holds all keys; the ring holds in memory the eight bytes by which it knows a digest, and
+the keys that were used last (CACHED_KEYS, all of them where there are not more). So the start, the
+memory and the cost of a request do not grow with the number of keys: a key that is not in memory is
+read from the store when it is used, in some 20 microseconds, on the caller's thread. Unknown
+secrets are refused from memory.
+
 A change is written to the store (durably), then to memory, then passed to the listeners, all before
-its method returns. A secret exists only in the results of `create` and `rotate`.
+its method returns. Memory never holds an older state than the store: what is read from the store is
+put into memory without suspending, and every change replaces it. A secret exists only in the
+results of `create` and `rotate`.
 """
 
 from __future__ import annotations
@@ -14,11 +22,13 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import structs
 
+from server.keys.digest_set import DigestSet
 from server.keys.secret import (
     PREFIX,
     SECRET_LENGTH,
@@ -28,42 +38,62 @@ from server.keys.secret import (
     redact,
 )
 from server.store.key import Key, KeyChanges, NewKey, current_status
+from server.store.rows import KeyQuery
 from server.store.store import Store
 from workers.errors import Conflict, NotFound
 
 log = logging.getLogger("roxy.keys")
 
+Result = TypeVar("Result")
+
 OWNER_META = "owner_sha256"
+CACHED_KEYS = 20_000
+"""Keys in memory: about 700 bytes each."""
 
 
 class Imported(NamedTuple):
-    """The result of an import: ids that were added, and known ids that were not changed."""
+    """How many keys an import has added, and how many were known and not changed."""
 
-    added: tuple[str, ...]
-    kept: tuple[str, ...]
+    added: int
+    kept: int
 
 
 class KeyRing:
-    """All keys, in memory. `aclose` waits for changes under way."""
+    """All keys of a store. `aclose` waits for changes under way.
 
-    def __init__(self, store: Store, *, wall: Callable[[], float] = time.time) -> None:
-        self._store = store
+    `cached` is how many keys are in memory at most.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        wall: Callable[[], float] = time.time,
+        cached: int = CACHED_KEYS,
+    ) -> None:
+        self.store = store
         self._wall = wall
-        self._keys: dict[str, Key] = {}
+        self._cached = cached
+        self._known = DigestSet()
+        self._keys: OrderedDict[str, Key] = OrderedDict()
         self._current: dict[bytes, Key] = {}
         self._previous: dict[bytes, Key] = {}
         self._owner = b""
         self._last_used: dict[str, int] = {}
         self._touched: dict[str, int] = {}
         self._listeners: list[Callable[[Key], None]] = []
+        self._read_listeners: list[Callable[[Key], None]] = []
+        self._import_listeners: list[Callable[[], None]] = []
         self._change_lock = asyncio.Lock()
-        self._changes: set[asyncio.Task[Sequence[Key]]] = set()
+        self._changes: set[asyncio.Task[Any]] = set()
 
     async def load(self) -> None:
-        """Read all keys and the owner key from the store, once, at start."""
-        for key in await self._store.load_keys():
-            self._index(key)
-        self._owner = await self._store.load_meta(OWNER_META) or b""
+        """Read the owner key and what must be in memory from the store, once, at start."""
+        self._known = DigestSet(await self.store.key_prefixes())
+        if len(self._known) <= self._cached:
+            for key in await self.store.load_keys():
+                self._index(key)
+        self._owner = await self.store.load_meta(OWNER_META) or b""
 
     async def aclose(self) -> None:
         """Wait until changes under way are in the store and in memory."""
@@ -74,12 +104,23 @@ class KeyRing:
         """Call `listener` with each created or changed key, before the change returns."""
         self._listeners.append(listener)
 
+    def on_read(self, listener: Callable[[Key], None]) -> None:
+        """Call `listener` with each key in memory: those of now, and each that is read later."""
+        for key in self._keys.values():
+            listener(key)
+        self._read_listeners.append(listener)
+
+    def on_import(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after keys were imported; `on_change` is not called for them."""
+        self._import_listeners.append(listener)
+
     # Looking up
 
     def find(self, secret: str, now: float) -> Key | None:
         """Return the active key of a secret; None if it is unknown, expired, disabled or revoked.
 
-        `now` is in Unix seconds. Only memory is read, so guessed keys cause no I/O.
+        `now` is in Unix seconds. Raises StoreUnavailable when a key that is not in memory cannot be
+        read.
         """
         if len(secret) != SECRET_LENGTH or not secret.startswith(PREFIX):
             return None
@@ -89,8 +130,10 @@ class KeyRing:
         """Return the active key of a secret's digest, as `find` does."""
         key = self._current.get(digest)
         if key is None:
-            key = self._previous.get(digest)
-            if key is None or (key.previous_until or 0) <= now:
+            key = self._previous.get(digest) or self._read(digest)
+            if key is None:
+                return None
+            if key.digest != digest and (key.previous_until or 0) <= now:
                 return None
         return key if current_status(key.status, key.expires_at, now) == "active" else None
 
@@ -109,24 +152,39 @@ class KeyRing:
 
     def get(self, key_id: str) -> Key:
         """Return the key with this id, whatever its status. Raises NotFound."""
-        key = self._keys.get(key_id)
+        key = self._keys.get(key_id) or self.store.find_key(key_id)
         if key is None:
             raise NotFound("No such key. GET /api/v1/keys lists the keys.")
-        used = self._last_used.get(key_id)
-        return key if used is None else structs.replace(key, last_used_at=used)
+        return self._with_use(key)
 
-    def list(self) -> tuple[Key, ...]:
-        """Return all keys, revoked ones too, oldest first."""
-        keys = sorted(self._keys.values(), key=lambda key: (key.created_at, key.id))
-        return tuple(self.get(key.id) for key in keys)
+    def name_of(self, key_id: str) -> str:
+        """Return the name of a key, or the id itself where it is none: "owner", "guest"."""
+        key = self._keys.get(key_id) or self.store.find_key(key_id)
+        return key.name if key is not None else key_id
 
-    def names(self) -> dict[str, str]:
-        """Return every key's name by its id."""
-        return {key.id: key.name for key in self._keys.values()}
+    async def list(self, query: KeyQuery | None = None) -> tuple[Key, ...]:
+        """Return the keys of a query; None: all, revoked ones too, oldest first."""
+        return tuple(map(self._with_use, await self.store.list_keys(query or KeyQuery())))
+
+    async def find_all(self, key_ids: Iterable[str]) -> dict[str, Key]:
+        """Return those of the keys that exist, by their ids."""
+        wanted = set(key_ids)
+        found = {key_id: key for key_id in wanted if (key := self._keys.get(key_id)) is not None}
+        missing = sorted(wanted - found.keys())
+        if missing:
+            found |= {key.id: key for key in await self.store.find_keys(missing)}
+        return found
+
+    async def names(self, key_ids: Iterable[str]) -> dict[str, str]:
+        """Return the names of those of the keys that exist, by their ids."""
+        return {key.id: key.name for key in (await self.find_all(key_ids)).values()}
 
     def touch(self, key_id: str, now: float) -> None:
         """Record that a key was used; `take_touched` passes it on to the store."""
-        self._last_used[key_id] = self._touched[key_id] = int(now)
+        self._touched[key_id] = int(now)
+        if key_id in self._keys:
+            self._last_used[key_id] = int(now)
+            self._keys.move_to_end(key_id)
 
     def take_touched(self) -> Mapping[str, int]:
         """Return the last uses since the previous call, for the ledger to write."""
@@ -182,21 +240,13 @@ class KeyRing:
 
         return await self._change(rotated), secret
 
-    async def import_keys(self, keys: Sequence[Key]) -> Imported:
-        """Add the keys whose id is unknown, all or none; known ones are not changed.
+    async def import_keys(self, keys: Iterable[Key]) -> Imported:
+        """Add the keys whose id and digest are unknown, all or none; known ones are not changed.
 
-        The store takes precedence, so that an old export cannot restore a revoked key.
+        The store takes precedence, so that an old export cannot restore a revoked key. `keys` is
+        consumed in the store's thread, so it may read a file of any size.
         """
-
-        def unknown() -> Sequence[Key]:
-            digests = {key.digest for key in self._keys.values()}
-            return [k for k in keys if k.id not in self._keys and k.digest not in digests]
-
-        added = {key.id for key in await self._write(unknown)}
-        return Imported(
-            tuple(key.id for key in keys if key.id in added),
-            tuple(key.id for key in keys if key.id not in added),
-        )
+        return await self._in_turn(self._import(keys))
 
     async def set_owner(self, secret: str | None) -> str | None:
         """Store the owner key at start; None keeps the stored one, or makes one when there is none.
@@ -211,7 +261,7 @@ class KeyRing:
             secret = made = make_secret()
         digest = digest_of(secret)
         if digest != self._owner:
-            await self._store.put_meta(OWNER_META, digest)
+            await self.store.put_meta(OWNER_META, digest)
             self._owner = digest
         return made
 
@@ -223,47 +273,73 @@ class KeyRing:
             raise Conflict("This key is revoked permanently. Create a new key instead.")
         return key
 
-    async def _change(self, make: Callable[[], Key]) -> Key:
-        (key,) = await self._write(lambda: (make(),))
+    def _with_use(self, key: Key) -> Key:
+        used = self._last_used.get(key.id)
+        return key if used is None else structs.replace(key, last_used_at=used)
+
+    def _read(self, digest: bytes) -> Key | None:
+        """Read a key into memory by one of its digests. Raises StoreUnavailable."""
+        if digest not in self._known:
+            return None
+        key = self.store.find_key_by_digest(digest)
+        if key is not None:
+            self._index(key)
+            self._notify(self._read_listeners, key)
         return key
 
-    async def _write(self, make: Callable[[], Sequence[Key]]) -> Sequence[Key]:
+    async def _change(self, make: Callable[[], Key]) -> Key:
+        return await self._in_turn(self._commit(make))
+
+    async def _in_turn(self, change: Coroutine[Any, Any, Result]) -> Result:
         # A task of its own: when the client disconnects, its handler is cancelled, and a change in
         # the store but not in memory would leave a revoked key in use.
-        task = asyncio.create_task(self._commit(make))
+        task = asyncio.create_task(change)
         self._changes.add(task)
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
 
-    def _forget(self, task: asyncio.Task[Sequence[Key]]) -> None:
+    def _forget(self, task: asyncio.Task[Result]) -> None:
         self._changes.discard(task)
         if not task.cancelled():
             task.exception()  # a cancelled caller does not retrieve it, and asyncio would warn
 
-    async def _commit(self, make: Callable[[], Sequence[Key]]) -> Sequence[Key]:
+    async def _commit(self, make: Callable[[], Key]) -> Key:
         async with self._change_lock:
-            keys = make()  # inside the lock, so that it sees every earlier change
-            if keys:
-                await self._store.put_keys(keys)
-            for key in keys:
-                self._index(key)
-            for key in keys:
-                self._notify(key)
-        return keys
+            key = make()  # inside the lock, so that it sees every earlier change
+            await self.store.put_keys((key,))
+            self._index(key)
+            self._notify(self._listeners, key)
+        return key
+
+    async def _import(self, keys: Iterable[Key]) -> Imported:
+        async with self._change_lock:
+            imported = Imported(*await self.store.add_keys(keys))
+            self._known = DigestSet(await self.store.key_prefixes())
+            for listener in self._import_listeners:
+                listener()
+        return imported
 
     def _index(self, key: Key) -> None:
-        old = self._keys.get(key.id)
+        """Put a key into memory in place of its older state, and another out of it if need be."""
+        self._drop(key.id)
+        self._keys[key.id] = key
+        self._current[key.digest] = key
+        self._known.add(key.digest)
+        if key.previous_digest is not None:
+            self._previous[key.previous_digest] = key
+        while len(self._keys) > self._cached:
+            oldest = next(iter(self._keys))
+            self._drop(oldest)
+            self._last_used.pop(oldest, None)
+
+    def _drop(self, key_id: str) -> None:
+        old = self._keys.pop(key_id, None)
         if old is not None:
             self._current.pop(old.digest, None)
             self._previous.pop(old.previous_digest or b"", None)
-        self._keys[key.id] = key
-        if key.status == "active":
-            self._current[key.digest] = key
-            if key.previous_digest is not None:
-                self._previous[key.previous_digest] = key
 
-    def _notify(self, key: Key) -> None:
-        for listener in self._listeners:
+    def _notify(self, listeners: Sequence[Callable[[Key], None]], key: Key) -> None:
+        for listener in listeners:
             try:
                 listener(key)
             except Exception:  # the change is made; the other listeners must still be called

@@ -6,6 +6,7 @@ class has the plain name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
@@ -46,10 +47,13 @@ class DeletedKey(KeyObject, frozen=True, kw_only=True):
 
 
 class KeyList(Struct, frozen=True, kw_only=True):
-    """All keys."""
+    """A page of the keys; the ids are null where there are none."""
 
     object: Literal["list"]
     data: list[KeyObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 class MeterObject(Struct, frozen=True):
@@ -98,6 +102,17 @@ class Caller(Struct, frozen=True, kw_only=True):
 def key_object(key: Key) -> KeyObject:
     """Return a key as the API shows it."""
     return KeyObject(object="key", **public_fields(key))
+
+
+def key_list(keys: Sequence[Key], *, has_more: bool) -> KeyList:
+    """Return a page of keys as the API shows it."""
+    return KeyList(
+        object="list",
+        data=[key_object(key) for key in keys],
+        first_id=keys[0].id if keys else None,
+        last_id=keys[-1].id if keys else None,
+        has_more=has_more,
+    )
 
 
 def key_with_secret(

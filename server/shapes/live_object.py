@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -76,11 +76,10 @@ def live_object(services: Services) -> Live:
     for job in services.engine.jobs.values():
         jobs.setdefault(job.model.id, []).append(job)
     pools = {pool.model.id: pool for pool in services.engine}
-    names = services.keys.names()
     return Live(
         object="live",
         models=[
-            _model(services, model, jobs.get(model.id, []), pools.get(model.id), names)
+            _model(services, model, jobs.get(model.id, []), pools.get(model.id))
             for model in services.catalog
         ],
     )
@@ -91,14 +90,13 @@ def _model(
     model: Model,
     jobs: Sequence[Job],
     pool: ModelPool | None,
-    names: Mapping[str, str],
 ) -> LiveModel:
     running = sum(job.state != "queued" for job in jobs)
     workers = model.max_concurrency
     wait_s = 0.0
     if pool is not None and (running >= workers or len(pool.queue)):
         wait_s = pool.queue.expected_wait_s(len(pool.queue))
-    shown = [_job(services, job, names) for job in jobs[:JOBS_SHOWN]]
+    shown = [_job(services, job) for job in jobs[:JOBS_SHOWN]]
     return LiveModel(
         id=model.id,
         queued=len(jobs) - running,
@@ -125,13 +123,13 @@ def _deployment(services: Services, deployment: Deployment) -> LiveDeployment:
     )
 
 
-def _job(services: Services, job: Job, names: Mapping[str, str]) -> LiveJob:
+def _job(services: Services, job: Job) -> LiveJob:
     place = job.place()
     return LiveJob(
         id=job.id,
         state=job.state,
         who=job.lane,
-        who_name=names.get(job.lane, job.lane),
+        who_name=services.keys.name_of(job.lane),
         position=place.position if place is not None else None,
         started_s=round(asyncio.get_running_loop().time() - job.created, 1),
         tokens=-(-job.output_bytes // BYTES_PER_TOKEN),  # rounded up

@@ -12,7 +12,11 @@ from server.store.rows import UsageDay
 
 
 class UsageGroup(Struct, frozen=True, kw_only=True):
-    """Sums of one group, with the members it is grouped by. Means are null without data."""
+    """Sums of one group, with the members it is grouped by. Means are null without data.
+
+    Tokens and cost include those of requests whose usage was estimated because the upstream did not
+    report it; `estimated_tokens` (in and out) and `estimated_cost_microusd` are their share.
+    """
 
     day: str | UnsetType = UNSET
     key_id: str | UnsetType = UNSET
@@ -29,16 +33,20 @@ class UsageGroup(Struct, frozen=True, kw_only=True):
     key_name: str | UnsetType = UNSET
     mean_ttft_ms: int | None
     mean_duration_ms: int | None
+    estimated_tokens: int
+    estimated_cost_microusd: int
 
 
 class UsageObject(Struct, frozen=True, kw_only=True):
-    """Usage from `start` to `end`, both included."""
+    """Usage from `start` to `end`, both included; `next` is null on the last page."""
 
     object: Literal["list"]
     start: str
     end: str
     group_by: tuple[Grouping, ...]
     data: list[UsageGroup]
+    has_more: bool
+    next: str | None
 
 
 SUMMED = UsageGroup.__struct_fields__[len(FIELD_OF) :]

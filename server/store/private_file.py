@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
@@ -22,14 +25,25 @@ def write_private(path: Path, data: bytes) -> None:
 
     Blocks on the disk: call it in a thread. Raises OSError and keeps the old content.
     """
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for the new content of another; leaving puts it in place, as `write_private`.
+
+    An error in the block keeps the old content.
+    """
     # In the same directory: a rename is atomic within one file system only (rename(2)).
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     try:
         create_private(part)
-        part.write_bytes(data)
+        with part.open("wb") as file:
+            yield file
         put_in_place(part, path)
-    except OSError:
+    except BaseException:
         part.unlink(missing_ok=True)
         raise
 

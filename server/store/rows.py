@@ -130,11 +130,12 @@ class Batch(Struct, frozen=True):
 class KeyQuery(Struct, frozen=True):
     """Which keys to list: those whose name, redacted secret or id contains `search`.
 
-    `revoked` None lists both kinds. `after` is the id of the last key of the page before, `offset`
-    the number of keys to skip.
+    `name` lists the keys with exactly this name. `revoked` None lists both kinds. `after` is the id
+    of the last key of the page before, `offset` the number of keys to skip.
     """
 
     search: str = ""
+    name: str = ""
     revoked: bool | None = None
     newest_first: bool = False
     after: str | None = None

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import sqlite3
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -49,7 +50,7 @@ from server.store.sqlite_usage import (
     read_sums,
     record,
 )
-from server.store.store import StoreFailure
+from server.store.store import KEYS_STATE_META, StoreFailure
 from workers.errors import StoreUnavailable
 from workers.units import KIB
 
@@ -87,6 +88,7 @@ PUT_KEY = (
     # `record` may have written a later last use since the caller read the key.
     + ", last_used_at = nullif(max(ifnull(last_used_at, 0), ifnull(excluded.last_used_at, 0)), 0)"
 )
+ADD_KEY = f"INSERT INTO keys ({KEY_COLUMNS}) VALUES ({marks(KEY_COUNT)}) ON CONFLICT DO NOTHING"
 PUT_META = (
     "INSERT INTO meta (name, value) VALUES (?, ?)"
     " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
@@ -237,8 +239,23 @@ class SqliteStore:
         def put(db: sqlite3.Connection) -> None:
             with transaction(db, durable=True):
                 db.executemany(PUT_KEY, values)
+                _mark_keys_changed(db)
 
         await self._db.run(put)
+
+    async def add_keys(self, keys: Iterable[Key]) -> tuple[int, int]:
+        """Insert the keys whose id and digest are unknown, all or none; see the protocol."""
+
+        def add(db: sqlite3.Connection) -> tuple[int, int]:
+            added = given = 0
+            with transaction(db, durable=True):
+                for key in keys:
+                    added += db.execute(ADD_KEY, key_values(key)).rowcount
+                    given += 1
+                _mark_keys_changed(db)
+            return added, given - added
+
+        return await self._db.run(add)
 
     async def load_meta(self, name: str) -> bytes | None:
         """Read a named value; None: it is not set."""
@@ -448,6 +465,11 @@ def _read_prefixes(db: sqlite3.Connection) -> bytes:
     return bytes(prefixes)
 
 
+def _mark_keys_changed(db: sqlite3.Connection) -> None:
+    """Replace the name of the state of the keys, by which the export knows whether it is true."""
+    db.execute(PUT_META, (KEYS_STATE_META, secrets.token_bytes(8)))
+
+
 def _drop_counters(db: sqlite3.Connection, found: Sequence[Values], before: float) -> int:
     """Delete counters that a read has found, unless they were written since then."""
     values = [(scope, kind, before) for scope, kind in found]
@@ -460,12 +482,15 @@ def _matching(query: KeyQuery) -> tuple[str, Values]:
     """Return the conditions of a query and their values."""
     # The status is written out, so that SQLite can use the index of the revoked keys.
     where = {None: "1", True: "status = 'revoked'", False: "status <> 'revoked'"}[query.revoked]
+    named: Values = (query.name,) if query.name else ()
+    where += " AND name = ?" if query.name else ""
     if not query.search:
-        return where, ()
+        return where, named
     # LIKE ignores the case of ASCII letters only, so other letters are tried in both cases.
     text = query.search.replace("...", "…")
     cases = (text,) if text.isascii() else (text, text.lower(), text.upper(), text.title())
     patterns = [f"%{WILDCARDS.sub('!', word)}%" for word in dict.fromkeys(cases)]
     one = " OR ".join(f"{column} LIKE ? ESCAPE '!'" for column in ("name", "redacted", "id"))
     tests = " OR ".join([one] * len(patterns))
-    return f"{where} AND ({tests})", tuple(each for pattern in patterns for each in [pattern] * 3)
+    matching = tuple(each for pattern in patterns for each in [pattern] * 3)
+    return f"{where} AND ({tests})", (*named, *matching)

@@ -7,7 +7,7 @@ Nothing was changed then, the call can be repeated, and the store recovers by it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from server.store.key import Key
@@ -22,6 +22,9 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
+
+KEYS_STATE_META = "keys_state"
+"""The named value that every change of a key replaces by another, in the same transaction."""
 
 
 class StoreFailure(Exception):
@@ -60,6 +63,13 @@ class Store(Protocol):
 
     async def put_keys(self, keys: Sequence[Key]) -> None:
         """Insert or update keys, all or none; durable on return."""
+
+    async def add_keys(self, keys: Iterable[Key]) -> tuple[int, int]:
+        """Insert the keys whose id and digest are unknown, all or none; durable on return.
+
+        Return how many were added, and how many were known and not changed. `keys` is consumed in
+        the store's own thread; an error that it raises is passed on, and then nothing was added.
+        """
 
     async def load_meta(self, name: str) -> bytes | None:
         """Read a named value; None: it is not set."""

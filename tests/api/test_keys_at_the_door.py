@@ -18,7 +18,7 @@ from support.schemas import validate_error
 from support.waiting import PATIENCE_S, eventually, soon
 
 from server.api.routes import ROUTES
-from server.keys.export import read_export
+from server.keys.export_file import read_export
 
 OTHER = "zai/glm-4.5"
 SECRET = re.compile(r"roxy_[0-9A-Za-z]{38}")
@@ -156,7 +156,8 @@ async def test_a_key_has_all_its_fields_and_keeps_them(tmp_path: Path) -> None:
         del made["key"]
         assert (await call(door, "GET", f"keys/{made['id']}")).json() == made
         listed = (await call(door, "GET", "keys")).json()
-        assert listed == {"object": "list", "data": [made]}
+        ends = {"first_id": made["id"], "last_id": made["id"], "has_more": False}
+        assert listed == {"object": "list", "data": [made], **ends}
     async with front_door(tmp_path) as door:
         assert (await call(door, "GET", f"keys/{made['id']}")).json() == made
 

@@ -16,7 +16,7 @@ from support.fakes.upstream import FakeUpstream
 from support.front_door import MODEL, OWNER, Door, bearer, front_door
 from support.processes import Finished
 
-from server.keys.export import read_export
+from server.keys.export_file import read_export
 from server.store.data_directory import DataDirectory
 
 __all__ = ["new_shell"]

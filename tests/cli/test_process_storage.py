@@ -24,7 +24,8 @@ from support.ordinary_user import NOBODY, private_place
 from support.processes import ROOT, Finished, Roxy, run, serving, surroundings
 from support.waiting import PATIENCE_S
 
-from server.keys.export import KeyExport, read_export
+from server.keys.export import KeyExport
+from server.keys.export_file import read_export
 from server.keys.key_ring import KeyRing
 from server.store.data_directory import DataDirectory
 from server.store.key import NewKey

@@ -98,7 +98,7 @@ class Gate:
         assert services.engine.jobs == {}
         assert services.bodies._free == self._room
         assert self._upstream.connections == 0
-        assert len(services.keys.list()) == 1
+        assert len(await services.keys.list()) == 1
         assert self.caplog is not None
         errors = [one for one in self.caplog.records if one.levelno >= logging.ERROR]
         self.caplog.clear()

@@ -14,7 +14,8 @@ from msgspec import structs
 from support.builders.rows import a_key
 from support.waiting import PATIENCE_S, eventually
 
-from server.keys.export import DamagedExport, KeyExport, encode_export, read_export
+from server.keys.export import KeyExport
+from server.keys.export_file import DamagedExport, encode_export, read_export
 from server.keys.key_ring import KeyRing
 from server.store.key import KeyChanges, LimitChanges, Limits, NewKey
 from server.store.sqlite_store import SqliteStore
@@ -202,7 +203,7 @@ async def test_a_lost_database_is_rebuilt_from_the_export(tmp_path: Path) -> Non
         assert run.ring.find(revoked_secret, 0) is None
         assert run.ring.get(revoked.id).status == "revoked"
     async with started(tmp_path) as run:
-        assert len(run.ring.list()) == 2
+        assert len(await run.ring.list()) == 2
 
 
 async def test_a_damaged_export_without_a_database_stops_the_start_every_time(
@@ -219,7 +220,7 @@ async def test_a_damaged_export_without_a_database_stops_the_start_every_time(
     assert path.read_bytes().endswith(b'{"id"')
     path.unlink()
     async with started(tmp_path) as run:
-        assert run.ring.list() == ()
+        assert (await run.ring.list()) == ()
 
 
 @pytest.mark.parametrize("keys", [0, 2])
@@ -244,14 +245,16 @@ async def test_keys_the_database_does_not_know_are_kept_aside(
 ) -> None:
     async with started(tmp_path) as run:
         known, _ = await run.ring.create(NewKey("known"))
-    newer = encode_export([*run.ring.list(), a_key(7)], 5)
+        newer = encode_export([*await run.ring.list(), a_key(7)], 5)
     (tmp_path / "api-keys.json").write_bytes(newer)
     async with started(tmp_path) as run:
-        assert run.ring.list() == (known,), "a file may not add keys behind the owner's back"
+        assert (await run.ring.list()) == (known,), (
+            "a file may not add keys behind the owner's back"
+        )
     (aside,) = kept(tmp_path)
     assert f"roxy keys import {aside}" in caplog.text
     async with started(tmp_path) as run:
-        assert (await run.ring.import_keys(read_export(aside))).added == (a_key(7).id,)
+        assert (await run.ring.import_keys(read_export(aside))).added == 1
     assert ids(tmp_path / "api-keys.json") == {known.id, a_key(7).id}
     assert len(kept(tmp_path)) == 1
 
@@ -317,6 +320,6 @@ async def test_an_import_is_exported_and_merged_by_id(tmp_path: Path) -> None:
         changed = structs.replace(known, name="another name")
         (tmp_path / "in.json").write_bytes(encode_export([changed, other], 5))
         imported = await run.ring.import_keys(read_export(tmp_path / "in.json"))
-        assert imported == ((other.id,), (known.id,))
+        assert imported == (1, 1)
         assert run.ring.get(known.id).name == "known"
     assert ids(tmp_path / "api-keys.json") == {known.id, other.id}

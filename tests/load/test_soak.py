@@ -180,7 +180,7 @@ async def test_thousands_of_streams_half_of_them_abandoned_leave_nothing_behind(
         assert memory[-1] - memory[0] < ROOM_BYTES, memory
         assert min(later - before for before, later in pairwise(memory)) < LEAK_BYTES, memory
         services = door.gateway.services
-        for key in services.keys.list():
+        for key in await services.keys.list():
             assert services.counters.standing(key.id, key.limits).running == 0
 
 

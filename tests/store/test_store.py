@@ -132,6 +132,9 @@ LISTED = [
         (KeyQuery(search="zzzz...qrst"), "3"),
         (KeyQuery(search="000005"), "5"),
         (KeyQuery(search="'; --"), ""),
+        (KeyQuery(name="ci"), "34"),
+        (KeyQuery(name="ci", search="zzzz"), "3"),
+        (KeyQuery(name="c"), ""),
     ],
 )
 async def test_keys_are_listed_and_searched(store: Store, query: KeyQuery, found: str) -> None:
@@ -514,7 +517,7 @@ async def test_requests_are_listed_by_time_under_every_filter(store: Store) -> N
     await store.record(Batch(rows))
     newest_first = sorted(rows, key=lambda row: (row.at, int(row.request_id[4:])), reverse=True)
     for key_id, model, status in product(
-        (None, "key_1"), (None, "a"), (None, "finished", "failed", "none")
+        (None, "key_1"), (None, "a"), (None, "finished", "failed", "cut", "none")
     ):
         wanted = [
             row.request_id

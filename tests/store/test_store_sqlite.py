@@ -9,18 +9,20 @@ import random
 import stat
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.builders.rows import a_key, a_row
 from support.waiting import PATIENCE_S
 
-from server.keys.export import KeyExport, read_export
+from server.keys.export import KeyExport
+from server.keys.export_file import read_export
 from server.keys.key_ring import KeyRing
 from server.store.key import NewKey
-from server.store.rows import Batch
+from server.store.rows import Batch, KeyQuery
 from server.store.sqlite_file import open_database
 from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
@@ -170,6 +172,64 @@ async def test_reads_that_fail_do_not_make_the_gateway_unready(store: SqliteStor
     store.path.write_bytes(whole)
 
 
+# Indexes
+
+
+async def plans(store: SqliteStore, read: Callable[[], Awaitable[object]]) -> list[str]:
+    """Return how SQLite answers the statements of a read."""
+    seen: list[str] = []
+    await store._reads.run(lambda db: db.set_trace_callback(seen.append), reads=True)
+    await read()
+    await store._reads.run(lambda db: db.set_trace_callback(None), reads=True)
+    statements = [one for one in seen if one.startswith("SELECT")]
+    assert statements
+    found: list[str] = []
+    for statement in statements:
+        found += [row[-1] for row in await store._read(f"EXPLAIN QUERY PLAN {statement}")]
+    return found
+
+
+@pytest.mark.parametrize("status", [None, "finished", "failed"])
+@pytest.mark.parametrize("model", [None, "a"])
+@pytest.mark.parametrize("key_id", [None, "key_1"])
+async def test_a_page_of_requests_is_read_in_the_order_of_an_index(
+    store: SqliteStore, key_id: str | None, model: str | None, status: str | None
+) -> None:
+    await store.record(Batch([a_row(number, model="a", status="failed") for number in range(9)]))
+    for before in (None, 5):
+        steps = await plans(
+            store,
+            partial(store.usage_rows, key_id=key_id, model=model, status=status, before=before),
+        )
+        assert not any("TEMP B-TREE" in step for step in steps), steps
+        wanted = [name for name, value in (("key_id", key_id), ("model", model)) if value]
+        indexed = "".join(step for step in steps if "INDEX usage_" in step)
+        assert all(f"{name}=?" in indexed for name in wanted if status != "failed"), steps
+        assert ("status=?" in indexed) == (status == "failed"), steps
+
+
+async def test_lists_and_sums_read_no_table_as_a_whole(store: SqliteStore) -> None:
+    await store.put_keys([a_key(number) for number in range(1, 50)])
+    await store.record(Batch([a_row(number) for number in range(9)]))
+    span = ("2026-11-01", "2026-11-30")
+    for read in (
+        partial(store.list_keys, KeyQuery(limit=5, newest_first=True)),
+        partial(store.list_keys, KeyQuery(limit=5, revoked=True)),
+        partial(store.list_keys, KeyQuery(limit=5, search="x", revoked=False)),
+        partial(store.list_keys, KeyQuery(limit=5, after=a_key(7).id)),
+        partial(store.list_keys, KeyQuery(name="key 7")),
+        partial(store.shared_names, ["key 7"]),
+        partial(store.usage_by, *span, ("day", "model")),
+        partial(store.usage_by, *span, key_id="key_1"),
+        partial(store.usage_by, *span, ("day", "key_id"), key_id=["key_1", "key_2"]),
+        partial(store.find_usage_row, "req_1"),
+        partial(store.ttft_percentile, 95, *span, key_id="key_1", model="a"),
+    ):
+        steps = await plans(store, read)
+        for step in steps:
+            assert not step.startswith("SCAN") or "INDEX keys_" in step, steps
+
+
 # Sums at the end of the range
 
 
@@ -238,10 +298,10 @@ async def main():
             except StoreUnavailable:
                 refused += 1
         assert 0 < refused < 200, refused
-        assert set(ring.list()) == set(await store.load_keys())
+        assert set(await ring.list()) == set(await store.load_keys())
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         await ring.create(NewKey("after"))
-        print(len(ring.list()), 200 - refused + 2)
+        print(len(await ring.list()), 200 - refused + 2)
 
 asyncio.run(main())
 """

@@ -8,6 +8,14 @@ from webui.docs import owner_examples as owner
 from webui.docs.examples import OPENAPI
 from webui.docs.parts import RouteDetails, Section, Table
 
+SETTINGS = """
+Sources, each overriding the one before: built-in defaults, `roxy.toml`, environment
+variables, command-line options. An unknown name or a wrong type stops the start with a
+message that names it; only the variables that Kubernetes sets for a Service named
+`roxy` are ignored. Durations are in seconds, sizes in bytes. The values below are the
+defaults.
+"""
+
 
 def for_the_owner(settings: Sequence[Table]) -> list[Section]:
     """Return the sections about keys, usage and settings."""
@@ -30,6 +38,9 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
             and can be undone. `rotate` creates a new secret; the old one stays valid for `grace_s`
             more seconds, then the requests that use it end. `DELETE` revokes the key permanently;
             the key stays in the list.
+
+            `GET /api/v1/keys` returns up to 1000 keys, the oldest first. While `has_more` is true,
+            pass `last_id` as `after`. `search` finds keys by name, redacted secret or id.
             """,
             (owner.KEYS, owner.KEY_LIFE),
             owner=True,
@@ -42,7 +53,8 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
 
             - `GET /api/v1/usage` sums by `group_by`: any of day, key and model. It covers the last
             30 days unless you set `start` and `end` (UTC days). `format=csv` returns a table for
-            spreadsheets.
+            spreadsheets. JSON comes in pages: while `has_more` is true, pass `next` as `after`.
+            Sums include what was estimated; `estimated_cost_microusd` is that part of them.
             - `GET /api/v1/requests` returns the log, newest first. To get the next page, pass the
             `before` of the previous one.
             - `GET /api/v1/live` returns the waiting and running requests, by model.
@@ -58,13 +70,7 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
         Section(
             "settings",
             "Settings",
-            """
-            Sources, each overriding the one before: built-in defaults, `roxy.toml`, environment
-            variables, command-line options. An unknown name or a wrong type stops the start with a
-            message that names it; only the variables that Kubernetes sets for a Service named
-            `roxy` are ignored. Durations are in seconds, sizes in bytes. The values below are the
-            defaults.
-            """,
+            SETTINGS,
             wide=settings,
         ),
     ]

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import structs
+
 from server.http.query import read_number
-from server.keys.export import encode_export
+from server.keys.export import encode_in_steps
 from server.keys.key_requests import parse_rotation
-from server.store.key import KeyChanges
+from server.store.key import Key, KeyChanges
+from server.store.rows import KeyQuery
 from webui.keys import key_form, key_rows
 from webui.keys.key_cells import Tab, key_cells
 from webui.keys.key_form import KeyForm, RefusedForm, checked
-from webui.keys.key_rows import Moment
+from webui.keys.key_rows import Moment, Use
 from webui.keys.key_views import (
     find_key,
     read_changes,
@@ -32,7 +36,8 @@ from webui.shell.filters import link
 from webui.shell.pages import PageHandler
 from workers.errors import InvalidRequest
 
-PER_PAGE = 100
+PER_PAGE = 50
+"""Rows of names that are as long as names can be make a page of 250 kB."""
 SHOWN = ("", "revoked")
 
 
@@ -47,35 +52,59 @@ class KeysPageHandler(KeysSectionHandler):
     """The list of keys, and the target of a new key's form."""
 
     async def get(self) -> None:
-        """List the keys, newest first: those in use, or the revoked ones."""
+        """List the keys, newest first: those in use, or the revoked ones; search among them."""
         shown = self.get_query_argument("show", "")
+        search = self.get_query_argument("search", "").strip()
         if shown not in SHOWN:
             raise InvalidRequest("'show' must be 'revoked', or left out.", param="show")
         services, now = self.services, time.time()
-        keys = services.keys.list()[::-1]
-        listed = [key for key in keys if (key.status == "revoked") == (shown == "revoked")]
-        pages = max(1, -(-len(listed) // PER_PAGE))
+        store = services.store
+        query = KeyQuery(search=search, revoked=shown == "revoked", newest_first=True)
+        total = await store.count_keys()
+        revoked = await store.count_keys(KeyQuery(revoked=True))
+        listed = revoked if shown else total - revoked
+        if search:
+            listed = await store.count_keys(query)
+        pages = max(1, -(-listed // PER_PAGE))
         page = read_number("page", self.get_query_argument("page", None), pages) or 1
-        days = key_rows.last_days(now)
-        uses = key_rows.add_up_by_key(await services.store.usage_by(days[0], days[-1]))
-        part = listed[(page - 1) * PER_PAGE : page * PER_PAGE]
-        revoked = sum(key.status == "revoked" for key in keys)
-        rows = key_rows.rows_of(part, uses, services.counters, now)
+        part = await services.keys.list(
+            structs.replace(query, offset=(page - 1) * PER_PAGE, limit=PER_PAGE)
+        )
+        rows = key_rows.rows_of(part, await self._uses(part, now), services.counters, now)
         written_at = await asyncio.to_thread(_written_at, services.directory.export)
+        links = {"show": shown, "search": search}
         self.show(
             "keys/list.html",
             rows=[key_cells(row) for row in rows],
             tabs=(
-                Tab("In use", "/keys", count(len(keys) - revoked), not shown),
-                Tab("Revoked", "/keys?show=revoked", count(revoked), bool(shown)),
+                Tab("In use", link("/keys", search=search), count(total - revoked), not shown),
+                Tab(
+                    "Revoked",
+                    link("/keys", show="revoked", search=search),
+                    count(revoked),
+                    bool(shown),
+                ),
             ),
             shown=shown,
+            search=search,
+            listed=listed,
+            has_search=bool(search) or listed > PER_PAGE,
             page=page,
             pages=pages,
-            newer=link("/keys", page=page - 1, show=shown) if page > 1 else "",
-            older=link("/keys", page=page + 1, show=shown) if page < pages else "",
+            newer=link("/keys", page=page - 1, **links) if page > 1 else "",
+            older=link("/keys", page=page + 1, **links) if page < pages else "",
             days=key_rows.DAYS,
             written=Moment.of(written_at) if written_at is not None else None,
+        )
+
+    async def _uses(self, keys: Sequence[Key], now: float) -> dict[str, Use]:
+        """Return what keys used on the days shown."""
+        days, ids = key_rows.last_days(now), [key.id for key in keys]
+        if not ids:
+            return {}
+        groups = ("day", "key_id")
+        return key_rows.add_up_by_key(
+            await self.services.store.usage_by(days[0], days[-1], groups, key_id=ids)
         )
 
     async def post(self) -> None:
@@ -189,10 +218,11 @@ class RevokePageHandler(KeysSectionHandler):
 class KeysExportHandler(KeysSectionHandler):
     """All keys as a file, in the format of `api-keys.json`."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """Send the current export: hashes of secrets, never a secret."""
-        content = encode_export(self.services.keys.list(), int(time.time()))
-        self.reply(200, content, {"Content-Disposition": 'attachment; filename="api-keys.json"'})
+        pieces = encode_in_steps(self.services.keys, int(time.time()))
+        headers = {"Content-Disposition": 'attachment; filename="api-keys.json"'}
+        await self.reply_in_pieces(pieces, headers)
 
     def add_headers(self, headers: dict[str, str]) -> None:
         """Add the headers of a page, with the content type of the file."""

@@ -13,7 +13,7 @@ from webui.requests.request_rows import (
 )
 from webui.shell.charts import phases
 from webui.shell.figures import duration
-from webui.shell.filters import People, SelectOption, link, model_choices
+from webui.shell.filters import People, SelectOption, link, model_choices, read_key_filter
 from webui.shell.pages import PageHandler
 from workers.errors import InvalidRequest, NotFound
 
@@ -31,11 +31,15 @@ class RequestsPageHandler(PageHandler):
         """Show one page of the list; all filters are in the URL."""
         refuse_unknown(self.request.query_arguments, (*FILTERS, "before"))
         wanted = {name: self.get_query_argument(name, "") for name in FILTERS}
-        people = People(self.services.keys.list())
-        people.check(wanted["key"])
         if wanted["status"] and wanted["status"] not in ENDINGS:
             raise InvalidRequest(f"'status' must be one of {', '.join(ENDINGS)}.", param="status")
         before = read_number("before", self.get_query_argument("before", None), LARGEST)
+        key_filter = await read_key_filter(
+            self, wanted["key"], lambda key: link("/requests", **(wanted | {"key": key}))
+        )
+        if key_filter is None:
+            return
+        wanted["key"] = key_filter.chosen
         page = await self.services.store.usage_rows(
             key_id=wanted["key"] or None,
             model=wanted["model"] or None,
@@ -43,10 +47,11 @@ class RequestsPageHandler(PageHandler):
             before=before,
             limit=ROWS_SHOWN,
         )
+        people = await People.find(self.services.keys, {row.key_id for row in page.rows})
         self.show(
             "requests/list.html",
             rows=[request_row(row, people) for row in page.rows],
-            keys=people.choices(wanted["key"]),
+            key_filter=key_filter,
             models=model_choices(self.services.catalog.models, wanted["model"]),
             statuses=[
                 SelectOption(status, ending.word, status == wanted["status"])
@@ -70,7 +75,7 @@ class RequestPageHandler(PageHandler):
         row = await self.services.store.find_usage_row(request_id)
         if row is None:
             raise NotFound(self._why_not(request_id))
-        people = People(self.services.keys.list())
+        people = await People.find(self.services.keys, (row.key_id,))
         parts = phases(row.queued_ms, row.ttft_ms, row.duration_ms)
         whole_ms = parts[-1].end_ms
         self.show(

@@ -1,17 +1,30 @@
-"""Return the names of the keys and models in the owner's lists, as filters."""
+"""Return the names of keys and models on the owner's pages, and the filters made of them.
+
+Where there are at most MOST_OPTIONS keys, the filter lists them. Beyond that it is a text field
+that completes as one types; the server finds the key of the text that was sent, or offers those
+that match. Only the keys that a page shows are read.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlencode
 
+from msgspec import structs
+
+from server.keys.key_ring import KeyRing
 from server.store.key import Key
+from server.store.rows import KeyQuery
+from webui.shell.pages import PageHandler
 from workers.errors import InvalidRequest
 
 NOT_KEYS = {"owner": "Owner", "guest": "Guests"}
 """Callers without a key of their own, by the key id of their rows."""
+MOST_OPTIONS = 100
+MOST_MATCHES = 20
+BETWEEN = " · "
+"""Between the name and the redacted secret of a key, in a text field."""
 
 
 class SelectOption(NamedTuple):
@@ -22,44 +35,127 @@ class SelectOption(NamedTuple):
     chosen: bool
 
 
-class People:
-    """All callers whose requests may be on record, by the key id of their rows."""
+class Match(NamedTuple):
+    """A key that a typed text may mean: its label, and the page with this key as the filter."""
 
-    def __init__(self, keys: Sequence[Key]) -> None:
-        taken = Counter([*NOT_KEYS.values(), *(key.name for key in keys)])
-        self._names = dict(NOT_KEYS)
-        self._gone = {key.id for key in keys if key.status == "revoked"}
-        for key in keys:
-            several = taken[key.name] > 1
-            self._names[key.id] = f"{key.name} ({key.redacted})" if several else key.name
+    label: str
+    href: str
+
+
+class People:
+    """The callers of the rows on a page, by the key id of their rows.
+
+    `shared` are the names that several keys have.
+    """
+
+    def __init__(self, keys: Mapping[str, Key], shared: Collection[str] = ()) -> None:
+        self._keys = keys
+        self._shared = {*shared, *NOT_KEYS.values()}
+
+    @classmethod
+    async def find(cls, ring: KeyRing, key_ids: Iterable[str]) -> People:
+        """Read the callers with these key ids."""
+        keys = await ring.find_all(set(key_ids) - NOT_KEYS.keys())
+        names = sorted({key.name for key in keys.values()})
+        return cls(keys, await ring.store.shared_names(names) if names else ())
 
     def __contains__(self, key_id: str) -> bool:
-        return key_id in self._names
+        return key_id in NOT_KEYS or key_id in self._keys
 
     def name(self, key_id: str) -> str:
         """Return the name; keys that share a name get their redacted secret added."""
-        return self._names.get(key_id, key_id)
+        key = self._keys.get(key_id)
+        if key is None:
+            return NOT_KEYS.get(key_id, key_id)
+        return f"{key.name} ({key.redacted})" if key.name in self._shared else key.name
 
     def state(self, key_id: str) -> str:
         """Return "revoked" for a revoked key, else ""."""
-        return "revoked" if key_id in self._gone else ""
+        key = self._keys.get(key_id)
+        return "revoked" if key is not None and key.status == "revoked" else ""
 
     def label(self, key_id: str) -> str:
         """Return the name and the state."""
         return ", ".join(part for part in (self.name(key_id), self.state(key_id)) if part)
 
-    def check(self, key_id: str) -> None:
-        """Raise InvalidRequest for a filter with an unknown key id."""
-        if key_id and key_id not in self:
+    def options(self, chosen: str) -> list[SelectOption]:
+        """Return the options of a select element, those without a key first."""
+        keys = sorted(self._keys, key=lambda one: self.name(one).casefold())
+        return [SelectOption(one, self.label(one), one == chosen) for one in (*NOT_KEYS, *keys)]
+
+
+class KeyFilter(NamedTuple):
+    """The filter of a page by key: `options` of a select element, or the text of a field.
+
+    `chosen` is the key id of the filter, "" for none.
+    """
+
+    chosen: str
+    options: Sequence[SelectOption]
+    text: str
+
+    @property
+    def is_typed(self) -> bool:
+        """True where there are too many keys for a list of options."""
+        return not self.options
+
+
+async def read_key_filter(
+    page: PageHandler, sent: str, link_to: Callable[[str], str]
+) -> KeyFilter | None:
+    """Return the filter that the parameter `key` states; None: the page is answered already.
+
+    A text that means one key redirects to the page of its id, which `link_to` returns; one that
+    means several is answered with the list of them. Raises InvalidRequest for a text that means
+    none.
+    """
+    ring, sent = page.services.keys, sent.strip()
+    if sent and sent not in NOT_KEYS and not await ring.find_all((sent,)):
+        found = await _search(ring, sent)
+        if len(found) == 1:
+            page.redirect_to(link_to(found[0].id))
+        elif found:
+            matches = [
+                Match(f"{key.name}{BETWEEN}{key.redacted}", link_to(key.id)) for key in found
+            ]
+            page.show(
+                "shell/matches.html",
+                text=sent,
+                matches=matches,
+                most=MOST_MATCHES,
+                back=link_to(""),
+            )
+        else:
             raise InvalidRequest(
-                "There is no key with this id. Use 'owner' or 'guest' for requests without a key.",
+                "There is no key with this id, name or redacted secret. Use 'owner' or 'guest' for"
+                " requests without a key.",
                 param="key",
             )
+        return None
+    if await ring.store.count_keys() <= MOST_OPTIONS:
+        every = {key.id: key for key in await ring.list()}
+        names = [key.name for key in every.values()]
+        shared = {name for name in names if names.count(name) > 1}
+        return KeyFilter(sent, People(every, shared).options(sent), "")
+    key = (await ring.find_all((sent,))).get(sent)
+    text = f"{key.name}{BETWEEN}{key.redacted}" if key is not None else NOT_KEYS.get(sent, "")
+    return KeyFilter(sent, (), text)
 
-    def choices(self, chosen: str) -> list[SelectOption]:
-        """Return the options of a select element, those without a key first."""
-        keys = sorted(set(self._names) - set(NOT_KEYS), key=lambda one: self.name(one).casefold())
-        return [SelectOption(one, self.label(one), one == chosen) for one in (*NOT_KEYS, *keys)]
+
+async def _search(ring: KeyRing, text: str) -> Sequence[Key]:
+    """Return the keys that a typed text may mean, the newest first."""
+    for key_id, name in NOT_KEYS.items():
+        if text.casefold() == name.casefold():
+            return [Key(key_id, name, "", b"", 0)]
+    name, between, redacted = text.rpartition(BETWEEN)
+    for query in (
+        KeyQuery(name=name, search=redacted) if between else KeyQuery(name=text),
+        KeyQuery(search=text),
+    ):
+        newest = structs.replace(query, newest_first=True, limit=MOST_MATCHES)
+        if found := await ring.list(newest):
+            return found
+    return ()
 
 
 def model_choices(known: Iterable[str], chosen: str) -> list[SelectOption]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from server.store.rows import UsageDay
-from webui.shell.figures import NONE, count, duration, plural
+from webui.shell.figures import NONE, count, duration, plural, share
 from webui.usage.usage_table import RankedRow
 from workers.money import exactly, rounded
 
 
 class Cells(NamedTuple):
-    """What a row, or the whole table, used. `estimated` says how many requests were estimated."""
+    """What a row, or the whole table, used; `estimated` says how much of it is an estimate."""
 
     requests: str
     failed: str
@@ -20,6 +20,7 @@ class Cells(NamedTuple):
     tokens_out: str
     cost: str
     exact_cost: str
+    estimated_cost: str
     unpriced: str
     mean_ttft: str
     mean_duration: str
@@ -44,15 +45,20 @@ def row_cells(row: RankedRow) -> RowCells:
 def cells_of(sums: UsageDay) -> Cells:
     """Return sums as text."""
     estimated, unpriced = sums.estimated_requests, sums.unpriced_requests
+    tokens = plural(sums.estimated_tokens, "token")
+    estimated_cost = sums.estimated_cost_microusd
     mark = "≈ " if estimated else ""
     return Cells(
         requests=count(sums.requests),
         failed=count(sums.failed),
-        estimated=f"{plural(estimated, 'request')} estimated" if estimated else "",
+        estimated=f"{plural(estimated, 'request')} estimated: {tokens}" if estimated else "",
         tokens_in=mark + count(sums.prompt_tokens),
         tokens_out=mark + count(sums.completion_tokens),
         cost=rounded(sums.cost_microusd),
         exact_cost=exactly(sums.cost_microusd),
+        estimated_cost=f"≈ {share(estimated_cost, sums.cost_microusd)} estimated"
+        if estimated_cost
+        else "",
         unpriced=f"+ {count(unpriced)} unpriced" if unpriced else "",
         mean_ttft=_duration(sums.mean_ttft_ms),
         mean_duration=_duration(sums.mean_duration_ms),

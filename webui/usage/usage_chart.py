@@ -43,11 +43,17 @@ class Drawing(NamedTuple):
         return self.chart.write(sum(self.chart.totals()))
 
 
+FIELDS_OF: dict[Metric, tuple[str, ...]] = {
+    "requests": ("requests",),
+    "tokens": ("prompt_tokens", "completion_tokens"),
+    "cost": ("cost_microusd",),
+}
+"""The sums that make up each metric."""
+
+
 def value_of(sums: UsageDay, metric: Metric) -> int:
     """Return the value of a metric in sums of `add_up`."""
-    if metric == "tokens":
-        return sums.prompt_tokens + sums.completion_tokens
-    return sums.cost_microusd if metric == "cost" else sums.requests
+    return sum(getattr(sums, field) for field in FIELDS_OF[metric])
 
 
 def writer(metric: Metric) -> Callable[[int], str]:

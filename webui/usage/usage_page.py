@@ -14,11 +14,11 @@ from msgspec import Struct, structs
 from server.accounting.usage_sums import DAYS_SHOWN, Grouping, Span, add_up, read_span
 from server.http.query import refuse_unknown
 from server.store.rows import UsageDay
-from webui.shell.filters import People, link, model_choices
+from webui.shell.filters import People, link, model_choices, read_key_filter
 from webui.shell.pages import PageHandler
 from webui.usage.usage_cells import cells_of, row_cells
-from webui.usage.usage_chart import METRICS, Metric, draw
-from webui.usage.usage_table import Ranking, rank
+from webui.usage.usage_chart import FIELDS_OF, METRICS, Metric, draw
+from webui.usage.usage_table import MOST_ROWS, Ranking, rank
 from webui.usage.usage_tiles import Sums, Tile, tiles
 from workers.errors import InvalidRequest
 
@@ -91,10 +91,16 @@ class UsagePageHandler(PageHandler):
         """Show tiles, a chart and a table of one view."""
         view = self._view()
         span = view.span()
-        people = People(self.services.keys.list())
-        people.check(view.key)
+        sent = view
+        key_filter = await read_key_filter(self, sent.key, lambda key: sent.link(key=key))
+        if key_filter is None:
+            return
+        view = structs.replace(view, key=key_filter.chosen)
         found = await self._find(view, span)
+        people = await People.find(self.services.keys, {group.key_id for group in found.groups})
         table = self._table(found, view, people)
+        # In a thread: years of many models would hold up the answers that are streaming.
+        chart = await asyncio.to_thread(draw, found.days, span, view.metric) if table else None
         self.show(
             "usage/page.html",
             view=view,
@@ -102,11 +108,11 @@ class UsagePageHandler(PageHandler):
             presets=PRESETS,
             metrics=METRICS,
             groups=GROUPS,
-            keys=people.choices(view.key),
+            key_filter=key_filter,
             models=model_choices(self._models(found.days), view.model),
             filtered=bool(view.model or view.key),
             tiles=_tiles(found, span),
-            chart=draw(found.days, span, view.metric) if found.days else None,
+            chart=chart,
             table=table,
             rows=[row_cells(row) for row in table.rows] if table else [],
             total=cells_of(table.total) if table else None,
@@ -130,23 +136,36 @@ class UsagePageHandler(PageHandler):
         )
 
     async def _find(self, view: View, span: Span) -> Found:
-        each = await self._days(view, span)
-        # In a thread: adding up a year of many keys would stall the answers that are streaming.
-        days, groups = await asyncio.to_thread(_gather, each, view.by)
+        days = await self._days(view, span)
         now = await self._sums(view, span, days)
+        groups = await self._groups(view, span, days)
         earlier = span.before()
         if earlier is None:
             return Found(days, groups, now, None)
-        each = await self._days(view, earlier)
-        past, _ = await asyncio.to_thread(_gather, each, "model")
+        past = await self._days(view, earlier)
         return Found(days, groups, now, await self._sums(view, earlier, past))
 
     async def _days(self, view: View, span: Span) -> Sequence[UsageDay]:
         return await self.services.store.usage_by(
             span.first.isoformat(),
             span.last.isoformat(),
+            ("day", "model"),
             key_id=view.key or None,
             model=view.model or None,
+        )
+
+    async def _groups(self, view: View, span: Span, days: Sequence[UsageDay]) -> list[UsageDay]:
+        """Return the rows of the table; of keys, only the largest and one more."""
+        if view.by != "key":
+            return await asyncio.to_thread(add_up, days, (view.by,))
+        return await self.services.store.usage_ranking(
+            span.first.isoformat(),
+            span.last.isoformat(),
+            "key_id",
+            FIELDS_OF[view.metric],
+            key_id=view.key or None,
+            model=view.model or None,
+            limit=MOST_ROWS + 1,
         )
 
     async def _sums(self, view: View, span: Span, days: Sequence[UsageDay]) -> Sums:
@@ -155,7 +174,7 @@ class UsagePageHandler(PageHandler):
         Requests are deleted after the retention time, daily sums stay; a percentile of some of the
         requests would be wrong.
         """
-        total = Sums.of(days)
+        total = await asyncio.to_thread(Sums.of, days)
         if not 0 < total.ttft_count <= MOST_SINGLE_REQUESTS:
             return total
         found = await self.services.store.ttft_percentile(
@@ -176,12 +195,6 @@ class UsagePageHandler(PageHandler):
         if not found.days:
             return None
         return rank(found.groups, found.now, view.by, view.metric, people, view.link)
-
-
-def _gather(each: Sequence[UsageDay], by: Grouping) -> tuple[list[UsageDay], list[UsageDay]]:
-    """Add up all keys together, and the groups of the table."""
-    days = add_up(each, ("day", "model"))
-    return days, add_up(each if by == "key" else days, (by,))
 
 
 def _tiles(found: Found, span: Span) -> list[Tile]:

@@ -12,7 +12,8 @@ from webui.shell.filters import People, link
 from webui.usage.usage_chart import METRICS, Metric, value_of
 from webui.usage.usage_tiles import Sums
 
-MOST_ROWS = 500
+MOST_ROWS = 100
+"""More would make the page larger than 300 kB."""
 
 
 class RankedRow(NamedTuple):
@@ -27,16 +28,16 @@ class RankedRow(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """Rows, the largest first (days: the newest first), and their sum.
+    """Rows, the largest first (days: the newest first), and the sum of all.
 
-    `left_out` counts rows that are not shown.
+    `more`: there are rows that are not shown.
     """
 
     rows: list[RankedRow]
     total: Sums
     value: int
     metric: str
-    left_out: int
+    more: bool
 
 
 def rank(
@@ -47,9 +48,9 @@ def rank(
     people: People,
     view_link: Callable[..., str],
 ) -> Ranking:
-    """Return the table for the groups of `add_up`."""
+    """Return the table for groups, of which the smallest may be missing."""
     field = FIELD_OF[by]
-    whole = sum(value_of(group, metric) for group in groups)
+    whole = value_of(total, metric)
     if by == "day":
         ordered = sorted(groups, key=lambda group: group.day, reverse=True)
     else:
@@ -69,7 +70,7 @@ def rank(
                 share(value, whole),
             )
         )
-    return Ranking(rows, total, whole, METRICS[metric].lower(), len(ordered) - len(rows))
+    return Ranking(rows, total, whole, METRICS[metric].lower(), len(ordered) > len(rows))
 
 
 def _way_on(by: str, mark: str, people: People, view_link: Callable[..., str]) -> str:

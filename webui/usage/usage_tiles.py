@@ -76,7 +76,8 @@ def tiles(now: Sums, before: Sums | None, days: int) -> list[Tile]:
             f"{short(now.prompt_tokens)} in · {short(now.completion_tokens)} out",
             f"{count(now.prompt_tokens)} in, {count(now.completion_tokens)} out",
             against(now.tokens, before.tokens if before else None),
-            f"≈ {plural(now.estimated_requests, 'request')} estimated"
+            f"≈ {plural(now.estimated_requests, 'request')} estimated,"
+            f" {share(now.estimated_tokens, now.tokens)} of the tokens"
             if now.estimated_requests
             else "",
         ),
@@ -85,12 +86,21 @@ def tiles(now: Sums, before: Sums | None, days: int) -> list[Tile]:
             rounded(now.cost_microusd),
             exactly(now.cost_microusd),
             against(now.cost_microusd, before.cost_microusd if before else None),
-            f"+ {plural(now.unpriced_requests, 'request')} of unknown price"
-            if now.unpriced_requests
-            else "",
+            _cost_notes(now),
         ),
         _first_token(now, before, earlier),
     ]
+
+
+def _cost_notes(now: Sums) -> str:
+    """Return how much of the cost is an estimate, and how many requests are not in it."""
+    notes = []
+    if now.estimated_cost_microusd:
+        part = share(now.estimated_cost_microusd, now.cost_microusd)
+        notes.append(f"≈ {rounded(now.estimated_cost_microusd)} estimated ({part})")
+    if now.unpriced_requests:
+        notes.append(f"+ {plural(now.unpriced_requests, 'request')} of unknown price")
+    return " · ".join(notes)
 
 
 def _first_token(now: Sums, before: Sums | None, earlier: str) -> Tile:

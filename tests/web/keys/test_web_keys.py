@@ -15,10 +15,14 @@ from typing import Any
 import httpx
 import pytest
 from msgspec import structs
+from support.builders.rows import a_key, a_row
 from support.fakes.upstream import FakeUpstream
 from support.front_door import MODEL, OWNER, Door, front_door
 from support.visitors import Browser
 from support.waiting import PATIENCE_S
+
+from server.store.key import Limits
+from server.store.rows import Batch
 
 SECRET = re.compile(r"roxy_[0-9A-Za-z]{38}")
 HOSTILE = (
@@ -45,9 +49,9 @@ async def owner(door: Door) -> Browser:
     return browser
 
 
-def key_of(door: Door, name: str) -> Any:
+async def key_of(door: Door, name: str) -> Any:
     """Find a key by its name."""
-    (key,) = [key for key in door.gateway.services.keys.list() if key.name == name]
+    (key,) = [key for key in await door.gateway.services.keys.list() if key.name == name]
     return key
 
 
@@ -92,7 +96,7 @@ async def test_a_key_is_made_by_a_plain_form_and_its_secret_shown_once(
     assert "Shown once." in said
     assert f"OPENAI_API_KEY={secret}" in said and f"OPENAI_BASE_URL={door.url}/api/v1" in said
     assert f"Authorization: Bearer {secret}" in said and f"curl {door.url}/api/v1/chat" in said
-    key = key_of(door, "ci")
+    key = await key_of(door, "ci")
     limits = key.limits
     assert (limits.requests_per_minute, limits.tokens_per_minute) == (60, 20_000)
     assert (limits.concurrent_requests, limits.budget_microusd) == (2, 5_250_000)
@@ -120,7 +124,7 @@ async def test_the_list_tells_a_key_in_words(door: Door, owner: Browser) -> None
     assert "60 req/min · 20K tokens/min · 2 concurrent · $5.00 a month 2 models" in said
     assert "no limits all models" in said
     assert "$0 of $5.00 this month" in said
-    assert key_of(door, "app").redacted in said
+    assert (await key_of(door, "app")).redacted in said
     assert said.count("never used never $0") == 2
     assert said.count("No requests in 30 days") == 2
 
@@ -143,7 +147,7 @@ async def test_use_shows_in_last_used_spend_and_sparkline(door: Door, owner: Bro
 @pytest.mark.parametrize("name", [*HOSTILE, LONG])
 async def test_a_name_is_never_markup(door: Door, owner: Browser, name: str) -> None:
     await create(owner, name=name)
-    key = key_of(door, name.strip())
+    key = await key_of(door, name.strip())
     for path in ("/keys", f"/keys/{key.id}", f"/keys/{key.id}/rotate", f"/keys/{key.id}/revoke"):
         answer = await owner.open(path)
         assert answer.status_code == 200
@@ -170,7 +174,7 @@ async def test_what_is_wrong_stands_beside_each_field_and_what_was_typed_stays(
         assert f'id="key-{name}-problem"' in answer.text, name
     assert answer.text.count('aria-invalid="true"') == len(typed)
     assert "untick it" in text(answer) and 'name="model:test/gone" checked' in answer.text
-    assert door.gateway.services.keys.list() == ()
+    assert await door.gateway.services.keys.list() == ()
 
 
 @pytest.mark.parametrize(
@@ -197,7 +201,7 @@ async def test_a_bad_value_makes_no_key(door: Door, owner: Browser, field: str, 
     answer = await owner.submit("/keys", None, **({"name": "x", field: value}))
     assert answer.status_code == 400
     assert f"key-{field}-problem" in answer.text or 'role="alert"' in answer.text
-    assert door.gateway.services.keys.list() == ()
+    assert await door.gateway.services.keys.list() == ()
 
 
 @pytest.mark.parametrize(
@@ -207,7 +211,7 @@ async def test_dollars_are_micro_dollars_exactly(
     door: Door, owner: Browser, typed: str, microusd: int | None
 ) -> None:
     await create(owner, name="x", budget=typed)
-    key = key_of(door, "x")
+    key = await key_of(door, "x")
     assert key.limits.budget_microusd == microusd
     shown = value_of(await owner.open(f"/keys/{key.id}"), "budget")
     assert shown == typed.removeprefix("$")
@@ -241,7 +245,7 @@ async def test_a_key_is_changed(door: Door, owner: Browser) -> None:
         models="shown",
     )
     assert (answer.status_code, answer.headers["location"]) == (303, "/keys")
-    key = key_of(door, "new")
+    key = await key_of(door, "new")
     assert (key.limits.requests_per_minute, key.limits.tokens_per_minute) == (None, 7)
     assert (key.limits.budget_microusd, key.limits.budget_period) == (2_000_000, "day")
     assert (key.models, key.weight) == (None, 3)
@@ -255,7 +259,7 @@ async def test_a_form_leaves_alone_what_it_does_not_name(door: Door, owner: Brow
     day = value_of(await owner.open(f"/keys/{made['id']}"), "expires")
     answer = await owner.submit(f"/keys/{made['id']}", name="b", expires=day)
     assert answer.status_code == 303
-    key = key_of(door, "b")
+    key = await key_of(door, "b")
     assert (key.expires_at, key.models, key.weight) == (expires_at, (MODEL,), 4)
 
 
@@ -303,14 +307,65 @@ async def test_revoking_takes_the_name_and_is_final(door: Door, owner: Browser) 
 
 
 async def test_a_long_list_comes_in_pages(door: Door, owner: Browser) -> None:
-    for number in range(101):
-        await door.mint_key(f"key number {number}")
-    first, second = await owner.open("/keys"), await owner.open("/keys?page=2")
-    assert (first.text.count("<tr data-key"), second.text.count("<tr data-key")) == (100, 1)
-    assert "Page 2 of 2" in text(second)
-    shown = re.findall(r'<tr data-key="(\w+)"', first.text + second.text)
-    assert len(set(shown)) == 101
-    assert (await owner.open("/keys?page=3")).status_code == 400
+    made = [a_key(number, name=f"key number {number}") for number in range(101)]
+    await door.gateway.services.store.put_keys(made)
+    pages = [await owner.open(path) for path in ("/keys", "/keys?page=2", "/keys?page=3")]
+    assert [page.text.count("<tr data-key") for page in pages] == [50, 50, 1]
+    assert "Page 2 of 3" in text(pages[1])
+    shown = re.findall(r'<tr data-key="(\w+)"', "".join(page.text for page in pages))
+    assert shown == [key.id for key in reversed(made)]
+    assert (await owner.open("/keys?page=4")).status_code == 400
+
+
+async def test_a_search_lists_what_matches_in_pages_of_its_own(door: Door, owner: Browser) -> None:
+    keys = [
+        a_key(
+            number,
+            name=f"{'shop' if number % 2 else 'lab'} {number}",
+            status="revoked" if number % 10 == 0 else "active",
+        )
+        for number in range(1, 251)
+    ]
+    await door.gateway.services.store.put_keys(keys)
+    for path, rows, words in (
+        ("/keys?search=SHOP", 50, "125 matches"),
+        ("/keys?search=SHOP&page=3", 25, "125 matches"),
+        ("/keys?search=lab+100&show=revoked", 1, "1 match"),
+        ("/keys?search=lab+100", 0, "No key in use matches lab 100"),
+        (f"/keys?search={a_key(7).id}", 1, "1 match"),
+        ("/keys?search=%3Cb%3E", 0, "No key in use matches <b>"),
+    ):
+        answer = await owner.open(path)
+        assert answer.text.count("<tr data-key") == rows, path
+        assert words in text(answer), path
+    second = await owner.open("/keys?search=shop&page=2")
+    assert "/keys?page=3&amp;search=shop" in second.text
+    assert (await owner.open("/keys?search=shop&page=4")).status_code == 400
+
+
+async def test_the_largest_page_of_keys_is_below_300_kilobytes(door: Door, owner: Browser) -> None:
+    services, today = door.gateway.services, time.time()
+    wide = [
+        a_key(
+            number,
+            name="\N{GRINNING FACE}" * 100,
+            models=tuple(f"model/{one}" for one in range(9)),
+            limits=Limits(10**9, 10**9, 10**9, 10**15, "month"),
+            last_used_at=5,
+            expires_at=6,
+        )
+        for number in range(60)
+    ]
+    await services.store.put_keys(wide)
+    rows = [
+        a_row(at=today - day * 86_400, key_id=key.id, cost_microusd=None)
+        for key in wide
+        for day in range(30)
+    ]
+    await services.store.record(Batch(rows))
+    answer = await owner.open("/keys")
+    assert answer.text.count("<tr data-key") == 50
+    assert len(answer.content) < 300_000
 
 
 async def test_the_export_is_what_the_file_holds(door: Door, owner: Browser) -> None:
@@ -351,7 +406,7 @@ async def test_only_the_owner_comes_in(door: Door) -> None:
         for browser, status in ((guest, 401), (holder, 403)):
             answer = await browser.submit(path, name="holder", grace_s="0")
             assert answer.status_code == status, path
-    (key,) = door.gateway.services.keys.list()
+    (key,) = await door.gateway.services.keys.list()
     assert (key.status, key.redacted) == ("active", made["redacted"])
 
 
@@ -367,7 +422,7 @@ async def test_a_form_without_its_token_or_from_elsewhere_does_nothing(
             assert answer.status_code == 403 and "<h1>403</h1>" in answer.text, path
         answer = await owner.submit(path, {"Sec-Fetch-Site": "cross-site"}, **fields)
         assert answer.status_code == 403, path
-    (key,) = door.gateway.services.keys.list()
+    (key,) = await door.gateway.services.keys.list()
     assert (key.status, key.redacted) == ("active", made["redacted"])
 
 

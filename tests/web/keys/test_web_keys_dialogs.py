@@ -293,7 +293,7 @@ async def test_nothing_is_wider_than_the_screen(chromium: Browser, door: Door, w
         chromium, door, viewport=size, screen=size, is_mobile=width < 700, has_touch=width < 700
     ) as page:
         await open_keys(page)
-        (long,) = [key for key in door.gateway.services.keys.list() if key.name == LONG]
+        (long,) = [key for key in await door.gateway.services.keys.list() if key.name == LONG]
         for path in ("/keys", "/keys/new", f"/keys/{long.id}", f"/keys/{long.id}/revoke"):
             await page.goto(path)
             assert await page.evaluate("() => document.documentElement.scrollWidth") == width, path

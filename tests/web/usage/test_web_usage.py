@@ -141,6 +141,27 @@ async def test_what_has_no_price_is_told_beside_the_cost(door: Door) -> None:
     assert "Without 1 request of unknown price." in text
 
 
+async def test_how_much_is_estimated_is_told_beside_tokens_and_cost(door: Door) -> None:
+    now = days_ago(0)
+    rows = [
+        a_row(1, at=now, cost_microusd=900_000, prompt_tokens=80, completion_tokens=10),
+        a_row(
+            2, at=now, cost_microusd=100_000, prompt_tokens=8, completion_tokens=2, estimated=True
+        ),
+        a_row(3, at=now, key_id="key_2", cost_microusd=500_000),
+    ]
+    await door.gateway.services.store.record(Batch(rows=rows))
+    text = (await door.get("/usage?by=key")).text
+    assert "≈ 1 request estimated, 7.7 % of the tokens" in text
+    assert "≈ $0.1000 estimated (6.7 %)" in text
+    shown = (await opened(door, "/usage?by=key")).tables[1]
+    cost = {row[0]: row[5] for row in shown[1:]}
+    assert cost["key_1"] == "$1.00 ≈ 10 % estimated"
+    assert cost["key_2"] == "$0.5000"
+    assert cost["Total"] == "$1.50 ≈ 6.7 % estimated"
+    assert 'title="1 request estimated: 10 tokens"' in text
+
+
 async def test_days_without_use_are_in_the_chart(door: Door) -> None:
     await door.gateway.services.store.record(Batch(rows=[a_row(1, at=days_ago(3))]))
     chart = (await opened(door, "/usage?days=7")).tables[0]

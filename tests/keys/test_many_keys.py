@@ -1,0 +1,193 @@
+"""More keys than fit into memory: each is found, and each change counts at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+from support.builders.rows import a_key
+from support.waiting import PATIENCE_S
+
+from server.keys.digest_set import DigestSet
+from server.keys.key_ring import KeyRing
+from server.keys.secret import digest_of, make_secret
+from server.store.key import Key, KeyChanges, NewKey
+from server.store.rows import Batch, KeyQuery
+from server.store.sqlite_store import SqliteStore
+from workers.errors import NotFound, StoreUnavailable
+
+NOW = 1_795_348_800
+CACHED = 3
+SECRETS = {f"key_{number:016}": make_secret() for number in range(20)}
+KEYS = [
+    a_key(number, id=key_id, digest=digest_of(secret), name=f"name {number}")
+    for number, (key_id, secret) in enumerate(SECRETS.items())
+]
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
+        await store.put_keys(KEYS)
+        yield store
+
+
+@pytest.fixture
+async def ring(store: SqliteStore) -> AsyncIterator[KeyRing]:
+    ring = KeyRing(store, wall=lambda: NOW, cached=CACHED)
+    await ring.load()
+    yield ring
+    await ring.aclose()
+
+
+async def test_every_key_is_found_again_and_again(ring: KeyRing) -> None:
+    for _ in range(3):
+        for key in KEYS:
+            assert ring.find(SECRETS[key.id], NOW) == key
+            assert ring.get(key.id) == key
+            assert ring.name_of(key.id) == key.name
+    with pytest.raises(NotFound):
+        ring.get("key_unknown")
+    assert ring.name_of("owner") == "owner"
+
+
+async def test_memory_holds_no_more_than_it_should(ring: KeyRing) -> None:
+    for key in KEYS:
+        ring.find(SECRETS[key.id], NOW)
+        ring.touch(key.id, NOW)
+    await ring.create(NewKey("one more"))
+    heard: list[Key] = []
+    ring.on_read(heard.append)
+    assert len(heard) == CACHED
+
+
+async def test_the_keys_that_are_used_stay_in_memory(ring: KeyRing) -> None:
+    read: list[str] = []
+    ring.on_read(lambda key: read.append(key.id))
+    for key in KEYS[1:]:
+        ring.find(SECRETS[KEYS[0].id], NOW)
+        ring.touch(KEYS[0].id, NOW)
+        ring.find(SECRETS[key.id], NOW)
+    assert read.count(KEYS[0].id) == 1
+
+
+async def test_a_change_counts_at_once_in_memory_and_out_of_it(ring: KeyRing) -> None:
+    inside, outside = KEYS[0], KEYS[1]
+    ring.find(SECRETS[inside.id], NOW)
+    for key in (inside, outside):
+        await ring.change(key.id, KeyChanges(status="disabled"))
+        assert ring.find(SECRETS[key.id], NOW) is None
+        for other in KEYS[5:12]:  # it leaves memory, and is read from the store
+            ring.find(SECRETS[other.id], NOW)
+        assert ring.find(SECRETS[key.id], NOW) is None
+        await ring.change(key.id, KeyChanges(status="active"))
+        assert ring.find(SECRETS[key.id], NOW) is not None
+        await ring.revoke(key.id)
+        for other in KEYS[5:12]:
+            assert ring.find(SECRETS[key.id], NOW) is None
+            ring.find(SECRETS[other.id], NOW)
+
+
+async def test_both_secrets_of_a_rotated_key_are_found_outside_of_memory(ring: KeyRing) -> None:
+    key = KEYS[4]
+    _, secret = await ring.rotate(key.id, grace_s=60)
+    for _ in range(2):
+        for other in KEYS[5:12]:
+            ring.find(SECRETS[other.id], NOW)
+        found = ring.find(SECRETS[key.id], NOW + 59)
+        assert found is not None and found.id == key.id
+        assert ring.find(SECRETS[key.id], NOW + 60) is None
+        for other in KEYS[5:12]:
+            ring.find(SECRETS[other.id], NOW)
+        assert ring.find(SECRETS[key.id], NOW + 60) is None, "also when it has just been read"
+        assert ring.find(secret, NOW + 60) is not None
+
+
+async def test_an_unknown_secret_is_refused_without_the_store(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
+        await store.put_keys(KEYS)
+        ring = KeyRing(store, cached=CACHED)
+        await ring.load()
+        assert ring.find(SECRETS[KEYS[0].id], NOW) is not None
+    assert ring.find(SECRETS[KEYS[0].id], NOW) is not None, "it is in memory"
+    assert ring.find(make_secret(), NOW) is None
+    with pytest.raises(StoreUnavailable):
+        ring.find(SECRETS[KEYS[1].id], NOW)
+
+
+async def test_a_new_key_is_known_at_once_and_after_a_restart(
+    ring: KeyRing, store: SqliteStore
+) -> None:
+    made = [await ring.create(NewKey(f"new {number}")) for number in range(2 * CACHED)]
+    again = KeyRing(store, cached=CACHED)
+    await again.load()
+    for view in (ring, again):
+        for key, secret in made:
+            assert view.find(secret, NOW) == key
+
+
+async def test_an_import_is_all_or_nothing_and_known_at_once(
+    ring: KeyRing, store: SqliteStore
+) -> None:
+    calls: list[str] = []
+    ring.on_import(lambda: calls.append("import"))
+    secret = make_secret()
+    stranger = a_key(900, digest=digest_of(secret))
+    same_digest = a_key(901, digest=KEYS[0].digest)
+    changed = structs.replace(KEYS[1], name="another name")
+
+    def broken() -> Iterator[Key]:
+        yield stranger
+        raise ArithmeticError("scripted")
+
+    with pytest.raises(ArithmeticError):
+        await ring.import_keys(broken())
+    assert await store.count_keys() == len(KEYS) and not calls
+    assert await ring.import_keys(iter([stranger, same_digest, changed])) == (1, 2)
+    assert ring.find(secret, NOW) == stranger
+    assert ring.get(changed.id).name == KEYS[1].name
+    assert calls == ["import"]
+
+
+async def test_the_last_use_of_a_key_is_shown_in_memory_and_out_of_it(
+    ring: KeyRing, store: SqliteStore
+) -> None:
+    ring.find(SECRETS[KEYS[0].id], NOW)
+    for key in KEYS[:2]:
+        ring.touch(key.id, NOW + 7.5)
+    assert ring.get(KEYS[0].id).last_used_at == NOW + 7
+    assert (await ring.list(KeyQuery(limit=1)))[0].last_used_at == NOW + 7
+    await store.record(Batch(last_used=ring.take_touched()))
+    assert ring.get(KEYS[1].id).last_used_at == NOW + 7
+
+
+async def test_names_come_from_memory_and_from_the_store(ring: KeyRing) -> None:
+    ring.find(SECRETS[KEYS[0].id], NOW)
+    wanted = [KEYS[0].id, KEYS[9].id, "owner", "key_unknown"]
+    assert await ring.names(wanted) == {KEYS[0].id: "name 0", KEYS[9].id: "name 9"}
+    assert await ring.names([]) == {}
+
+
+# The set of digests
+
+
+@pytest.mark.parametrize("most_new", [0, 3, 1000])
+def test_a_set_of_digests_has_what_was_put_in(most_new: int) -> None:
+    first = [bytes([number, 255 - number]) * 16 for number in range(0, 250, 3)]
+    later = [bytes([255 - number, number, 7, 7]) * 8 for number in range(0, 250, 3)]
+    known = DigestSet(b"".join(digest[:8] for digest in first), most_new=most_new)
+    assert all(digest in known for digest in first)
+    assert not any(digest in known for digest in later)
+    for digest in [*later, *first]:
+        known.add(digest)
+    assert all(digest in known for digest in [*first, *later])
+    assert len(known) == len(first) + len(later)
+    for stranger in (bytes(32), b"\xff" * 32, digest_of("nobody")):
+        assert stranger not in known or stranger in (*first, *later)
+
+
+def test_an_empty_set_has_nothing() -> None:
+    assert bytes(32) not in DigestSet()
+    assert len(DigestSet()) == 0
