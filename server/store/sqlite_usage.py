@@ -170,13 +170,12 @@ def read_sums(
     *,
     filters: Mapping[str, str | Sequence[str] | None],
     after: Sequence[str] | None = None,
-    ranked_by: Sequence[str] = (),
     limit: int | None = None,
 ) -> list[UsageDay]:
     """Read sums of a span of days, by some of DAY_MARKS in their order.
 
     `filters` are by column; a column may have several values. `after` are the marks of the last
-    group of the page before. `ranked_by` names the sums that put the largest groups first.
+    group of the page before.
     """
     columns = [mark for mark in DAY_MARKS if mark in groups]
     by_key = "key_id" in columns or filters.get("key_id") is not None
@@ -185,11 +184,12 @@ def read_sums(
         where += f" AND ({', '.join(columns)}) > ({marks(len(columns))})"
         values = (*values, *after)
     shown = [mark if mark in columns else "''" for mark in DAY_MARKS]
-    rest = f" FROM {'usage_daily' if by_key else 'usage_daily_models'}{where}"
-    rest += f" GROUP BY {', '.join(columns)}" if columns else ""
-    order = [f"{' + '.join(f'sum({name})' for name in ranked_by)} DESC"] if ranked_by else []
-    if order or columns:
-        rest += f" ORDER BY {', '.join([*order, *columns])}"
+    table = "usage_daily" if by_key else "usage_daily_models"
+    if columns[:1] == ["key_id"] and limit is not None:
+        table += " INDEXED BY usage_daily_key"  # so that a page reads no more than its own keys
+    rest = f" FROM {table}{where}"
+    if columns:
+        rest += f" GROUP BY {', '.join(columns)} ORDER BY {', '.join(columns)}"
     rest += f" LIMIT {limit}" if limit is not None else ""
     sums = ", ".join(f"sum({name})" for name in DAY_SUMS)
     try:
@@ -197,9 +197,40 @@ def read_sums(
     except sqlite3.OperationalError as error:
         if "integer overflow" not in str(error):
             raise
-        return _read_halves(db, shown, rest.replace("sum(", "total("), values)
+        return _read_halves(db, shown, rest, values)
     # Without groups there is one row, of NULLs where there is nothing to add up.
     return [UsageDay(*row) for row in rows if row[-1] is not None]
+
+
+def read_ranking(
+    db: sqlite3.Connection,
+    span: tuple[str, str],
+    group: str,
+    by: Sequence[str],
+    *,
+    filters: Mapping[str, str | None],
+    limit: int,
+) -> list[UsageDay]:
+    """Read the groups whose sums of the fields `by` are the largest, the largest first.
+
+    Their order is found first, from an index alone; then all sums of the few that are asked for.
+    """
+    by_key = group == "key_id" or filters.get("key_id") is not None
+    table = "usage_daily" if by_key else "usage_daily_models"
+    where, values = _where({"day >=": span[0], "day <=": span[1]}, filters)
+    # total() and not sum(): it does not overflow, and the order of the largest sums may be inexact.
+    value = " + ".join(f"total({name})" for name in by)
+    rows = db.execute(
+        f"SELECT {group} FROM {table}{where} GROUP BY {group} ORDER BY {value} DESC, {group}"
+        f" LIMIT {limit}",
+        values,
+    ).fetchall()
+    found: dict[str, UsageDay] = {}
+    for piece in pieces([row[0] for row in rows]):
+        narrowed = {**filters, group: piece}
+        for sums in read_sums(db, span, (group,), filters=narrowed):
+            found[getattr(sums, group)] = sums
+    return [found[row[0]] for row in rows]
 
 
 def _read_halves(

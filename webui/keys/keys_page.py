@@ -62,14 +62,16 @@ class KeysPageHandler(KeysSectionHandler):
         query = KeyQuery(search=search, revoked=shown == "revoked", newest_first=True)
         total = await store.count_keys()
         revoked = await store.count_keys(KeyQuery(revoked=True))
+        wanted = self.get_query_argument("page", None)
+        part = await services.keys.list(structs.replace(query, limit=PER_PAGE))
         listed = revoked if shown else total - revoked
-        if search:
-            listed = await store.count_keys(query)
+        if search:  # a first page with room left has all, and a count would search once more
+            listed = len(part) if len(part) < PER_PAGE else await store.count_keys(query)
         pages = max(1, -(-listed // PER_PAGE))
-        page = read_number("page", self.get_query_argument("page", None), pages) or 1
-        part = await services.keys.list(
-            structs.replace(query, offset=(page - 1) * PER_PAGE, limit=PER_PAGE)
-        )
+        page = read_number("page", wanted, pages) or 1
+        if page > 1:
+            offset = (page - 1) * PER_PAGE
+            part = await services.keys.list(structs.replace(query, offset=offset, limit=PER_PAGE))
         rows = key_rows.rows_of(part, await self._uses(part, now), services.counters, now)
         written_at = await asyncio.to_thread(_written_at, services.directory.export)
         links = {"show": shown, "search": search}
