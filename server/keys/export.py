@@ -91,7 +91,8 @@ class KeyExport:
 
     Entering reconciles the two. Raises StoreFailure when the file is damaged and the only source of
     keys. `whole_bytes` is the size from which a file is compared after the start, `at_close_keys`
-    the number of keys from which leaving does not wait for a write.
+    the number of keys from which leaving does not wait for a write, `rests` how much longer than a
+    write the rest after it is.
     """
 
     def __init__(
@@ -101,11 +102,13 @@ class KeyExport:
         *,
         whole_bytes: int = WHOLE_BYTES,
         at_close_keys: int = AT_CLOSE_KEYS,
+        rests: int = RESTS,
     ) -> None:
         self.path = path
         self._ring = ring
         self._whole_bytes = whole_bytes
         self._at_close_keys = at_close_keys
+        self._rests = rests
         self._due = False
         self._unread = False
         self._count = 0
@@ -241,7 +244,9 @@ class KeyExport:
                 self._due = False  # before the write, so that a change during it is due again
                 began = time.monotonic()
                 failed = not await self._write(again=failed)
-                rest_s = (time.monotonic() - began) * RESTS if self._count > AT_ONCE_KEYS else 0.0
+                rest_s = (
+                    (time.monotonic() - began) * self._rests if self._count > AT_ONCE_KEYS else 0.0
+                )
                 self._due |= failed
             if closing:
                 return
