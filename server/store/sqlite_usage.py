@@ -217,6 +217,9 @@ def read_ranking(
     """
     by_key = group == "key_id" or filters.get("key_id") is not None
     table = "usage_daily" if by_key else "usage_daily_models"
+    if group == "key_id" and filters.get("key_id") is None and _is_most(db, span):
+        # The order of the index saves a sort, which is worth reading the days outside of the span.
+        table += " INDEXED BY usage_daily_key"
     where, values = _where({"day >=": span[0], "day <=": span[1]}, filters)
     # total() and not sum(): it does not overflow, and the order of the largest sums may be inexact.
     value = " + ".join(f"total({name})" for name in by)
@@ -231,6 +234,16 @@ def read_ranking(
         for sums in read_sums(db, span, (group,), filters=narrowed):
             found[getattr(sums, group)] = sums
     return [found[row[0]] for row in rows]
+
+
+def _is_most(db: sqlite3.Connection, span: tuple[str, str]) -> bool:
+    """Return whether a span has at least half of the days on record."""
+    (days, inside) = db.execute(
+        "SELECT count(*), ifnull(sum(day BETWEEN ? AND ?), 0)"
+        " FROM (SELECT DISTINCT day FROM usage_daily_models)",
+        span,
+    ).fetchone()
+    return bool(2 * inside >= days)
 
 
 def _read_halves(

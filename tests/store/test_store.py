@@ -378,6 +378,12 @@ async def test_a_ranking_begins_with_the_largest_sums(store: Store) -> None:
             )
             found = await store.usage_ranking(*span, group, by, limit=4)
             assert found == expected[:4]
+    days = ("2026-11-23", "2026-11-23")  # a small part of the days on record, and one model
+    some = [row for row in MANY if row.at == NOON + DAY_S and row.model == "c/d"]
+    expected = sorted(grouped(some, ("key_id",)), key=lambda day: (-day.requests, day.key_id))
+    assert (
+        await store.usage_ranking(*days, "key_id", ["requests"], model="c/d", limit=9) == expected
+    )
     (most,) = await store.usage_ranking(
         *span, "key_id", ["requests"], key_id="key_2", model="a/b", limit=9
     )
