@@ -23,7 +23,7 @@ FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 """Spreadsheets run cells that begin so as formulas (OWASP, "CSV Injection")."""
 PARAMETERS = ("start", "end", "group_by", "key", "model", "format", "limit", "after")
 MOST_ROWS = 10_000
-CSV_ROWS = 5_000
+CSV_ROWS = 1_000
 """Rows of one piece of a CSV file."""
 MARKS = msgspec.json.Decoder(list[str])
 

@@ -39,6 +39,8 @@ EPOCH = date(1970, 1, 1)
 LARGEST_SUM = 2**62
 HALF_BITS = 32
 """Where sums are split that could overflow: each half is added up by itself."""
+SMALL_PAGE = 1_001
+"""Groups up to which looking up their rows one by one is faster than sorting all rows."""
 MOST_IDS = 500
 """Values in one IN (...); SQLite before 3.32 takes 999 parameters in a statement."""
 
@@ -185,7 +187,7 @@ def read_sums(
         values = (*values, *after)
     shown = [mark if mark in columns else "''" for mark in DAY_MARKS]
     table = "usage_daily" if by_key else "usage_daily_models"
-    if columns[:1] == ["key_id"] and limit is not None:
+    if columns[:1] == ["key_id"] and limit is not None and limit <= SMALL_PAGE:
         table += " INDEXED BY usage_daily_key"  # so that a page reads no more than its own keys
     rest = f" FROM {table}{where}"
     if columns:

@@ -350,7 +350,9 @@ def _pages(gateway: Running, options: argparse.Namespace) -> int:
     for path in ("/keys/export", "/api/v1/usage?format=csv&group_by=key"):
         status, size, seconds = gateway.get(path)
         wrong += status != 200
-        print(f"{seconds:8.1f} s  {size:10,} B  {path} (streamed)")
+        print(
+            f"{seconds:8.1f} s  {size:10,} B  {path} (streamed){'' if status == 200 else '  WRONG'}"
+        )
     return wrong
 
 

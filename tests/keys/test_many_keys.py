@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from msgspec import structs
 from support.builders.rows import a_key
-from support.waiting import PATIENCE_S
+from support.waiting import PATIENCE_S, eventually
 
+from server.answers.key_watch import KeyWatch
 from server.keys.digest_set import DigestSet
 from server.keys.key_ring import KeyRing
 from server.keys.secret import digest_of, make_secret
@@ -168,6 +172,40 @@ async def test_names_come_from_memory_and_from_the_store(ring: KeyRing) -> None:
     wanted = [KEYS[0].id, KEYS[9].id, "owner", "key_unknown"]
     assert await ring.names(wanted) == {KEYS[0].id: "name 0", KEYS[9].id: "name 9"}
     assert await ring.names([]) == {}
+
+
+class Request:
+    """A running request of a key, as the key watch sees it."""
+
+    def __init__(self, key: Key) -> None:
+        self.lane = key.id
+        self.credential = key.digest
+        self.endings: list[str] = []
+
+    def close(self, ending: str, _error: Exception) -> None:
+        """Note how it is ended."""
+        self.endings.append(ending)
+
+
+async def test_a_request_of_a_key_that_was_outside_of_memory_ends_when_the_key_expires(
+    store: SqliteStore,
+) -> None:
+    secret = make_secret()
+    ends_at = int(time.time()) + 2
+    key = a_key(777, digest=digest_of(secret), expires_at=ends_at)
+    await store.put_keys([key])
+    ring = KeyRing(store, cached=CACHED)
+    await ring.load()
+    request = Request(key)
+    engine: Any = SimpleNamespace(jobs={"one": request})
+    answers: Any = SimpleNamespace(readers=lambda _: ())
+    watch = KeyWatch(ring, engine, answers)
+    assert ring.find(secret, time.time()) is not None
+    for other in KEYS[:9]:  # it leaves memory, and is still watched
+        ring.find(SECRETS[other.id], NOW)
+    await eventually(lambda: request.endings == ["cancelled"])
+    assert time.time() >= ends_at
+    watch.close()
 
 
 # The set of digests

@@ -116,7 +116,9 @@ async def test_no_page_grows_with_the_keys(many: Door) -> None:
         answer = await many.get(path)
         assert answer.status_code == 200
         assert len(answer.content) < 300_000, path
-    assert "Only 100 are listed" in (await many.get("/usage?by=key")).text
+    by_key = (await many.get("/usage?by=key")).text
+    assert "Only 100 are listed" in by_key
+    assert by_key.count("0.2 %</meter> 0.2 %") == 100, "shares are of all keys, listed or not"
 
 
 @pytest.mark.parametrize("width", [390, 1280])
