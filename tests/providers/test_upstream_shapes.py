@@ -58,6 +58,9 @@ def check_shown(usage: dict[str, Any], booked: Booked) -> None:
     ):
         assert usage[name] == count if count is not None else usage[name] > 0
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    for name in ("prompt_tokens_details", "completion_tokens_details"):
+        details = usage.get(name, {})
+        assert type(details) is dict and all(type(each) is int for each in details.values())
 
 
 def without_total(usage: Usage | None) -> Usage | None:

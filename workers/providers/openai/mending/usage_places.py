@@ -19,6 +19,7 @@ from workers.request.token_usage import (
     Usage,
     openai_usage,
     parse_usage,
+    read_count,
     read_usage,
 )
 
@@ -28,6 +29,16 @@ _COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd")
 _MOST_COST = 10_000.0
 """A stated cost in dollars above this is refused: no completion costs as much."""
 _MAX_DEPTH = 6
+_MOST_DETAIL = 2**53
+_DETAILS = ("prompt_tokens_details", "completion_tokens_details")
+_DETAIL_NAMES = (
+    "cached_tokens",
+    "cache_write_tokens",
+    "audio_tokens",
+    "reasoning_tokens",
+    "accepted_prediction_tokens",
+    "rejected_prediction_tokens",
+)
 
 
 class UsageSeen:
@@ -133,6 +144,22 @@ def for_clients(reported: dict[str, Any], usage: Usage) -> dict[str, Any]:
         total = made.get("total_tokens")
         if type(total) is not int or total < prompt + completion:
             made["total_tokens"] = prompt + completion
+    for name in _DETAILS:
+        if isinstance(made.get(name), dict):
+            made[name] = _with_integers(made[name])
+        elif made.get(name) is not None:
+            del made[name]  # Gemini's list by modality, or PHP's empty object, which is `[]`
+    return made
+
+
+def _with_integers(details: dict[str, Any]) -> dict[str, Any]:
+    """Return details with integers; the Vercel AI SDK fails at any other type."""
+    made = dict(details)
+    for name in _DETAIL_NAMES:
+        if made.get(name) is not None:
+            made[name] = read_count(made[name], _MOST_DETAIL)
+            if made[name] is None:
+                del made[name]
     return made
 
 
