@@ -268,9 +268,16 @@ def test_a_thousand_equal_tokens_are_a_thousand_tokens() -> None:
         ({"role": "assistant"}, 0),
         (None, 0),
         ({"content": [{"text": "abcdef"}]}, 6),
+        ({"content": "a", "refusal": {"odd": 1}}, len('a{"odd":1}')),
+        ({"content": "a", "refusal": {"text": "No."}}, len("aNo.")),
+        ({"content": "a", "refusal": False}, 1),
         (
-            {"content": "a", "refusal": {"odd": 1}},
-            len('{"role":"assistant","content":"a","refusal":{"odd":1}}'),
+            {"tool_calls": [{"index": 0, "type": "custom", "custom": {"name": "c", "input": "é"}}]},
+            3,
+        ),
+        (
+            {"content": "a", "tool_calls": "odd"},
+            len('{"role":"assistant","content":"a","tool_calls":"odd"}'),
         ),
     ],
 )

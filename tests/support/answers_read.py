@@ -83,6 +83,7 @@ def read_whole(body: bytes) -> ReadAnswer:
     calls = message.get("tool_calls") or []
     for call in calls:
         assert call["id"] and call["type"] == "function" and "index" not in call
+    assert len({call["id"] for call in calls}) == len(calls)
     return ReadAnswer(
         message["content"] or "",
         thinking,

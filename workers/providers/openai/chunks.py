@@ -25,6 +25,13 @@ class FunctionText(Struct, gc=False):
     arguments: str | UnsetType | None = UNSET
 
 
+class CustomText(Struct, gc=False):
+    """The text of a call of a custom tool, or of a piece of one."""
+
+    name: str | UnsetType = UNSET
+    input: str | UnsetType = UNSET
+
+
 class ToolCallText(Struct, gc=False):
     """The text of a tool call, or of a piece of one."""
 
@@ -32,6 +39,7 @@ class ToolCallText(Struct, gc=False):
     id: str | UnsetType | None = UNSET
     type: str | UnsetType | None = UNSET
     function: FunctionText | None = None
+    custom: CustomText | None = None
 
 
 class GeneratedText(Struct, gc=False):
@@ -55,7 +63,7 @@ class GeneratedText(Struct, gc=False):
         if self.refusal:
             size += _size(self.refusal)
         if self.tool_calls:
-            size += sum(_called_size(call.function) for call in self.tool_calls)
+            size += sum(map(_call_size, self.tool_calls))
         if self.function_call:
             size += _called_size(self.function_call)
         return size
@@ -224,6 +232,13 @@ def _called_size(call: FunctionText | None) -> int:
     if call is None:
         return 0
     return _size(call.name or "") + _size(call.arguments or "")
+
+
+def _call_size(call: ToolCallText) -> int:
+    size, custom = _called_size(call.function), call.custom
+    if custom is not None:
+        size += _size(custom.name or "") + _size(custom.input or "")
+    return size
 
 
 def text_bytes(text: Any) -> int:

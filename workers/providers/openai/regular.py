@@ -24,6 +24,7 @@ from workers.providers.openai.mending.chunk_mender import (
     ChunkMender,
 )
 from workers.providers.openai.mending.finish_reasons import REASONS
+from workers.providers.openai.mending.tool_calls import CUSTOM, FUNCTION
 
 REPEATED_ROLE: Final = 1
 """The role comes again (OpenRouter, Gemini): openai-python adds it up to "assistantassistant"."""
@@ -160,11 +161,14 @@ def _are_regular_calls(message: GeneratedText, reason: str, mender: ChunkMender)
 
 
 def are_whole_calls(calls: Sequence[ToolCallText]) -> bool:
-    """Return whether all calls of a message have their members."""
-    return all(
-        call.id and call.type and (
-            call.type == "custom" or bool(call.function and call.function.name
-                                          and call.function.arguments)
-        )
-        for call in calls
-    )  # fmt: skip
+    """Return whether all calls of a message have their members, and ids of their own."""
+    return len({call.id for call in calls}) == len(calls) and all(map(_is_whole_call, calls))
+
+
+def _is_whole_call(call: ToolCallText) -> bool:
+    if not call.id:
+        return False
+    if call.type == CUSTOM:
+        return call.custom is not None
+    function = call.function
+    return call.type == FUNCTION and bool(function and function.name and function.arguments)

@@ -21,7 +21,7 @@ from workers.providers.openai.mending.finish_reasons import (
     translated,
 )
 from workers.providers.openai.mending.messages import with_plain_text
-from workers.providers.openai.mending.tool_calls import CallPlaces, whole_call
+from workers.providers.openai.mending.tool_calls import CallPlaces, whole_calls
 
 log = logging.getLogger("roxy.workers")
 
@@ -218,7 +218,7 @@ class ChunkMender:
         if isinstance(calls, dict):
             calls = [calls]
         if isinstance(calls, list):
-            message["tool_calls"] = [whole_call(call) for call in calls]
+            message["tool_calls"] = whole_calls(calls)
         choice["message"] = message
         choice.setdefault("logprobs", None)
         reason = choice.pop("finishReason", None)

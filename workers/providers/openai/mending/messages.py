@@ -42,6 +42,11 @@ def with_plain_text(sent: dict[str, Any]) -> dict[str, Any]:
             made["refusal"] = parts.refusal
     elif content is not None and not isinstance(content, str):
         made["content"] = msgspec.json.encode(content).decode()
+    refusal = made.get("refusal")
+    if isinstance(refusal, bool):
+        made["refusal"] = None  # some servers state `false`
+    elif refusal is not None and not isinstance(refusal, str):
+        made["refusal"] = _text_of(refusal) or msgspec.json.encode(refusal).decode()
     _set_thinking(made, thinking)
     call = made.get("function_call")
     if isinstance(call, dict):

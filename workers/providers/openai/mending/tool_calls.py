@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
@@ -17,6 +17,8 @@ from msgspec import UNSET
 from workers.providers.event_splitter import is_json
 from workers.providers.openai.chunks import PlainPiece, ToolCallText
 
+FUNCTION: Final = "function"
+CUSTOM: Final = "custom"
 _CALL_MEMBERS = ("function", "custom", "name", "arguments", "id")
 
 
@@ -79,8 +81,7 @@ class CallPlaces:
 
     def _mended(self, sent: dict[str, Any]) -> dict[str, Any]:
         call = with_function(sent)
-        function = call.get("function")
-        function = dict(function) if isinstance(function, dict) else None
+        function = dict(call["function"]) if "function" in call else None
         their_index = _index(call.pop("index", None))
         call_id = call.pop("id", None) or ""
         name = (function or {}).get("name")
@@ -90,9 +91,8 @@ class CallPlaces:
             place = len(self._ids)
             call_id = str(call_id) if call_id and call_id not in self._ids else new_call_id()
             self._begin(place if their_index is None else their_index, call_id, name)
-            made = {"index": place, "id": call_id, "type": call.pop("type", None) or kind(call)}
+            made = {"index": place, "id": call_id, "type": kind(call)}
         else:
-            call.pop("type", None)
             made = {"index": place}
             if function is not None and (not name or name == self._names[place]):
                 function.pop("name", None)
@@ -100,6 +100,7 @@ class CallPlaces:
             call["function"] = with_text_arguments(function, first="id" in made)
             if function.get("arguments"):
                 self._filled.add(place)
+        call.pop("type", None)
         return made | call
 
     def _find(self, index: int | None, call_id: str, name: str, arguments: Any) -> int | None:
@@ -140,26 +141,34 @@ def _continues(call: ToolCallText) -> bool:
     function = call.function
     if call.id is not UNSET or not (call.type is UNSET or call.type):
         return False
-    return function is None or (function.name is UNSET and function.arguments is not None)
+    if function is None:
+        return call.custom is not None
+    return function.name is UNSET and function.arguments is not None
 
 
 def _begins(call: ToolCallText) -> bool:
     """Return whether a fragment has what the first one of a call must have."""
     function = call.function
-    if not call.id or not call.type:
+    if not call.id:
         return False
-    if function is None:
-        return call.type == "custom"
+    if call.type == CUSTOM:
+        return call.custom is not None
+    if call.type != FUNCTION or function is None:
+        return False
     return bool(function.name) and function.arguments is not None
 
 
 def with_function(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a call whose `name` and `arguments` lie in its `function`, not beside it."""
+    """Return a call whose `name` and `arguments` lie in its `function`, not beside it.
+
+    A call of no other kind has a `function`, if an empty one: LangChain reads it in each fragment.
+    """
     made = dict(call)
-    if not isinstance(made.get("function"), dict) and "custom" not in made:
-        moved = {name: made.pop(name) for name in ("name", "arguments") if name in made}
-        if moved:
-            made["function"] = moved
+    for member in (FUNCTION, CUSTOM):
+        if not isinstance(made.get(member), dict):
+            made.pop(member, None)
+    if FUNCTION not in made and CUSTOM not in made:
+        made[FUNCTION] = {name: made.pop(name) for name in ("name", "arguments") if name in made}
     return made
 
 
@@ -175,15 +184,27 @@ def with_text_arguments(function: dict[str, Any], *, first: bool) -> dict[str, A
     return function
 
 
-def whole_call(sent: Any) -> Any:
+def whole_calls(sent: list[Any]) -> list[Any]:
+    """Return the calls of a whole answer with the members that they must have, each its own id."""
+    made, ids = [], set()
+    for call in map(_whole_call, sent):
+        if isinstance(call, dict):
+            if call["id"] in ids:
+                call["id"] = new_call_id()
+            ids.add(call["id"])
+        made.append(call)
+    return made
+
+
+def _whole_call(sent: Any) -> Any:
     """Return a call of a whole answer with the members that it must have."""
     if not isinstance(sent, dict):
         return sent
     call = with_function(sent)
     call.pop("index", None)
-    made = {"id": str(call.pop("id", None) or new_call_id()), "type": call.pop("type", None)}
-    made["type"] = made["type"] or kind(call)
-    if isinstance(call.get("function"), dict):
+    made = {"id": str(call.pop("id", None) or new_call_id()), "type": kind(call)}
+    call.pop("type", None)
+    if "function" in call:
         function = with_text_arguments(dict(call["function"]), first=True)
         function["arguments"] = function["arguments"] or "{}"
         call["function"] = function
@@ -191,8 +212,8 @@ def whole_call(sent: Any) -> Any:
 
 
 def kind(call: Mapping[str, Any]) -> str:
-    """Return the type of a tool call that does not say it."""
-    return "custom" if "custom" in call and "function" not in call else "function"
+    """Return the type of a tool call by its members; some upstreams state `tool_call` or none."""
+    return CUSTOM if "custom" in call and "function" not in call else FUNCTION
 
 
 def new_call_id() -> str:
