@@ -38,6 +38,7 @@ def read_chunks(chunks: Iterable[dict[str, Any]], *, schema: bool = True) -> Rea
         ids.add((chunk["id"], chunk["created"], chunk["object"]))
         for choice in chunk["choices"]:
             delta = choice["delta"]
+            check_beside(choice, delta)
             assert choice["index"] == 0
             roles += "role" in delta
             read.text += delta.get("content") or ""
@@ -54,6 +55,20 @@ def read_chunks(chunks: Iterable[dict[str, Any]], *, schema: bool = True) -> Rea
     read.calls = [(call["name"], call["arguments"]) for call in calls]
     assert len({call["id"] for call in calls}) == len(calls)
     return read
+
+
+def check_beside(choice: dict[str, Any], text: dict[str, Any]) -> None:
+    """Check log probabilities and citations as the Vercel AI SDK does."""
+    logprobs = choice.get("logprobs")
+    if logprobs is not None:
+        for token in logprobs["content"] or ():
+            assert isinstance(token["token"], str) and isinstance(token["logprob"], float)
+            assert all(isinstance(each["logprob"], float) for each in token["top_logprobs"])
+    for annotation in text.get("annotations") or ():
+        assert annotation["type"] == "url_citation"
+        cited = annotation["url_citation"]
+        assert isinstance(cited["url"], str) and isinstance(cited["title"], str)
+        assert isinstance(cited["start_index"], int) and isinstance(cited["end_index"], int)
 
 
 def add_fragment(calls: list[dict[str, Any]], fragment: dict[str, Any]) -> None:
@@ -80,6 +95,7 @@ def read_whole(body: bytes) -> ReadAnswer:
     assert choice["index"] == 0 and choice["finish_reason"] in REASONS
     thinking = message.get("reasoning_content") or ""
     assert thinking == (message.get("reasoning") or "")
+    check_beside(choice, message)
     calls = message.get("tool_calls") or []
     for call in calls:
         assert call["id"] and call["type"] == "function" and "index" not in call

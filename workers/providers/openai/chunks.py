@@ -42,6 +42,43 @@ class ToolCallText(Struct, gc=False):
     custom: CustomText | None = None
 
 
+class Citation(Struct, gc=False):
+    """Where a text comes from."""
+
+    url: str
+    title: str
+    start_index: int
+    end_index: int
+
+
+class Annotation(Struct, gc=False):
+    """What is said beside a text: a citation, or something of another type."""
+
+    type: str
+    url_citation: Citation | None = None
+
+
+class RivalToken(Struct, gc=False):
+    """A token that could have been generated."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class GeneratedToken(RivalToken, gc=False):
+    """A token with those that could have been in its place."""
+
+    top_logprobs: list[RivalToken]
+
+
+class LogProbs(Struct, gc=False):
+    """The log probabilities of a choice."""
+
+    content: list[GeneratedToken] | None
+    refusal: list[GeneratedToken] | None = None
+
+
 class GeneratedText(Struct, gc=False):
     """The generated text in a delta or message."""
 
@@ -53,6 +90,7 @@ class GeneratedText(Struct, gc=False):
     refusal: str | None = None
     tool_calls: list[ToolCallText] | None = None
     function_call: FunctionText | None = None
+    annotations: list[Annotation] | None = None
 
     def size_bytes(self) -> int:
         """Return its size as UTF-8."""
@@ -75,6 +113,7 @@ class StreamedChoice(Struct, gc=False):
     index: int | UnsetType = UNSET
     delta: GeneratedText | None = None
     finish_reason: str | UnsetType | None = UNSET
+    logprobs: LogProbs | None = None
 
 
 class UsagePresent(Struct, gc=False):
@@ -122,6 +161,7 @@ class PlainDelta(Struct, gc=False):
     thinking: None = None
     refusal: None = None
     function_call: None = None
+    annotations: None = None
 
 
 class MendableDelta(PlainDelta, gc=False):
@@ -138,6 +178,7 @@ class PlainChoice(Struct, gc=False):
     index: int
     delta: PlainDelta
     finish_reason: None
+    logprobs: LogProbs | None = None
 
 
 class MendableChoice(PlainChoice, gc=False):
@@ -196,6 +237,7 @@ class WholeChoice(Struct):
     index: int | UnsetType = UNSET
     finish_reason: str | None = None
     message: WholeMessage | None = None
+    logprobs: LogProbs | None = None
 
 
 class WholeAnswer(Struct):

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from workers.providers.openai.chunks import (
+    Annotation,
     FunctionText,
     GeneratedText,
     MendableDelta,
@@ -17,6 +18,7 @@ from workers.providers.openai.chunks import (
     ToolCallText,
     WholeAnswer,
 )
+from workers.providers.openai.mending.annotations import CITATION
 from workers.providers.openai.mending.chunk_mender import (
     ASSISTANT,
     WHOLE_OBJECT,
@@ -51,6 +53,7 @@ def faults_in(choices: list[StreamedChoice], mender: ChunkMender) -> int:
             or text.reasoning is not None
             or text.thinking is not None
             or text.function_call is not None
+            or text.annotations is not None
         ):
             faults |= _faults_of(choice, state, mender)
     return faults
@@ -69,6 +72,8 @@ def _faults_of(choice: StreamedChoice, state: ChoiceState | None, mender: ChunkM
     elif text.role is not None:
         faults |= REPEATED_ROLE if text.role == ASSISTANT else OTHER
     if text.function_call is not None and not _is_regular_piece(text.function_call):
+        return OTHER
+    if text.annotations and not all(map(_is_regular_annotation, text.annotations)):
         return OTHER
     if text.tool_calls:
         places = (state or ChoiceState()).places
@@ -102,6 +107,10 @@ def _thinking_faults(text: GeneratedText | PlainDelta) -> int:
 
 def _is_regular_piece(function: FunctionText) -> bool:
     return function.arguments is not None and (function.name is UNSET or bool(function.name))
+
+
+def _is_regular_annotation(annotation: Annotation) -> bool:
+    return (annotation.type == CITATION) is (annotation.url_citation is not None)
 
 
 def quickly_mended(payload: bytes, faults: int, text: GeneratedText | PlainDelta) -> bytes | None:
@@ -145,6 +154,8 @@ def is_regular_answer(answer: WholeAnswer, mender: ChunkMender) -> bool:
         if message is None or message.role != ASSISTANT or message.content is UNSET:
             return False
         if choice.index is UNSET or reason not in REASONS or _thinking_faults(message):
+            return False
+        if not all(map(_is_regular_annotation, message.annotations or ())):
             return False
         calls = message.tool_calls or message.function_call is not None
         if calls and not _are_regular_calls(message, reason, mender):

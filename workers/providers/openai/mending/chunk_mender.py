@@ -20,6 +20,7 @@ from workers.providers.openai.mending.finish_reasons import (
     TOOL_CALLS,
     translated,
 )
+from workers.providers.openai.mending.logprobs import mended_logprobs
 from workers.providers.openai.mending.messages import with_plain_text
 from workers.providers.openai.mending.tool_calls import CallPlaces, whole_calls
 
@@ -131,6 +132,8 @@ class ChunkMender:
         delta, whole = _delta_of(choice, state)
         delta = self._delta(delta, state, first=first)
         choice["delta"] = delta
+        if choice.get("logprobs") is not None:
+            choice["logprobs"] = mended_logprobs(choice["logprobs"])
         reason = choice.pop("finishReason", None)
         reason = choice.get("finish_reason") or reason
         choice["finish_reason"] = None if state.finished else self._reason(delta, state, reason)
@@ -220,7 +223,7 @@ class ChunkMender:
         if isinstance(calls, list):
             message["tool_calls"] = whole_calls(calls)
         choice["message"] = message
-        choice.setdefault("logprobs", None)
+        choice["logprobs"] = mended_logprobs(choice.get("logprobs"))
         reason = choice.pop("finishReason", None)
         reason = self._reason(message, ChoiceState(), choice.get("finish_reason") or reason)
         choice["finish_reason"] = reason or self._reason(message, ChoiceState(), STOP)

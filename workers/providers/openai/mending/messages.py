@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from workers.providers.openai.mending.annotations import mended_annotations
 from workers.providers.openai.mending.tool_calls import with_text_arguments
 
 THINKING_NAMES = ("reasoning_content", "reasoning")
@@ -47,6 +48,8 @@ def with_plain_text(sent: dict[str, Any]) -> dict[str, Any]:
         made["refusal"] = None  # some servers state `false`
     elif refusal is not None and not isinstance(refusal, str):
         made["refusal"] = _text_of(refusal) or msgspec.json.encode(refusal).decode()
+    if made.get("annotations") is not None:
+        made["annotations"] = mended_annotations(made["annotations"])
     _set_thinking(made, thinking)
     call = made.get("function_call")
     if isinstance(call, dict):
