@@ -25,7 +25,7 @@ from workers.providers.openai.mending.chunk_mender import (
     ChoiceState,
     ChunkMender,
 )
-from workers.providers.openai.mending.finish_reasons import REASONS
+from workers.providers.openai.mending.finish_reasons import COMPLETE, REASONS
 from workers.providers.openai.mending.tool_calls import CUSTOM, FUNCTION
 
 REPEATED_ROLE: Final = 1
@@ -86,6 +86,9 @@ def _is_regular_end(
     text: GeneratedText, reason: str, state: ChoiceState | None, mender: ChunkMender
 ) -> bool:
     if reason not in REASONS or (state is not None and state.finished):
+        return False
+    places, calls = (state or ChoiceState()).places, text.tool_calls or ()
+    if reason in COMPLETE and places.lack_arguments(calls):
         return False
     called = bool(text.tool_calls) or (state is not None and state.called)
     function_called = text.function_call is not None or (

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from workers.errors import UpstreamError
 from workers.providers.openai.mending.finish_reasons import (
+    COMPLETE,
     FAILED,
     FUNCTION_CALL,
     REASONS,
@@ -137,6 +138,8 @@ class ChunkMender:
         reason = choice.pop("finishReason", None)
         reason = choice.get("finish_reason") or reason
         choice["finish_reason"] = None if state.finished else self._reason(delta, state, reason)
+        if choice["finish_reason"] in COMPLETE:
+            state.places.add_arguments(delta)
         return choice, whole
 
     def _delta(self, sent: dict[str, Any], state: ChoiceState, *, first: bool) -> dict[str, Any]:
@@ -193,7 +196,9 @@ class ChunkMender:
                     STOP, called=state.called, function_called=state.function_called
                 )
                 log.warning("%s: no finish_reason, %s is sent", self._source, reason)
-                choice = {"index": index, "delta": {}, "finish_reason": reason}
+                delta: dict[str, Any] = {}
+                state.places.add_arguments(delta)
+                choice = {"index": index, "delta": delta, "finish_reason": reason}
                 chunks.append(self.with_name({"choices": [choice]}))
         return chunks
 

@@ -19,6 +19,8 @@ TOOL_CALLS: Final = "tool_calls"
 CONTENT_FILTER: Final = "content_filter"
 FUNCTION_CALL: Final = "function_call"
 REASONS = frozenset((STOP, LENGTH, TOOL_CALLS, CONTENT_FILTER, FUNCTION_CALL))
+COMPLETE = frozenset((STOP, TOOL_CALLS))
+"""The reasons after which every tool call is whole."""
 FAILED: Final = "failed"
 """What `translated` returns for a reason that names a failure."""
 

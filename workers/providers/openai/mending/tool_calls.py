@@ -30,7 +30,7 @@ class CallPlaces:
     def __init__(self) -> None:
         self._ids: list[str] = []
         self._names: list[str] = []
-        self._filled: set[int] = set()  # the calls of which arguments were seen
+        self._filled: set[int] = set()  # the calls with arguments, and those of custom tools
         self._theirs: dict[int, int] = {}  # the upstream's index -> the call it last stood for
 
     def are_regular(self, calls: Sequence[ToolCallText]) -> bool:
@@ -57,7 +57,7 @@ class CallPlaces:
             if index >= len(self._ids):
                 name = function.name if function is not None else ""
                 self._begin(index, call.id or "", name or "")
-            if function is not None and function.arguments:
+            if function is None or function.arguments:
                 self._filled.add(index)
 
     def continued(self, pieces: Sequence[PlainPiece]) -> int:
@@ -70,6 +70,35 @@ class CallPlaces:
             size += len(arguments) if arguments.isascii() else len(arguments.encode())
         self._filled.update([piece.index for piece in pieces])
         return size
+
+    def lack_arguments(self, calls: Sequence[ToolCallText]) -> bool:
+        """Return whether a function is still without arguments after the last fragments."""
+        if not calls and len(self._filled) == len(self._ids):
+            return False
+        begun, filled = set(range(len(self._ids))), set(self._filled)
+        for call in calls:
+            if call.index is UNSET:
+                return True  # mended anyway
+            begun.add(call.index)
+            if call.function is None or call.function.arguments:
+                filled.add(call.index)
+        return not begun <= filled
+
+    def add_arguments(self, delta: dict[str, Any]) -> None:
+        """Add `{}` to the last delta for each function without arguments: "" is no JSON."""
+        lacking = [place for place in range(len(self._ids)) if place not in self._filled]
+        if not lacking:
+            return
+        calls = delta.get("tool_calls")
+        if not isinstance(calls, list):
+            calls = delta["tool_calls"] = []
+        here = {call["index"]: call for call in calls}
+        for place in lacking:
+            if place in here:  # LangChain joins no two fragments of one delta
+                here[place].setdefault("function", {})["arguments"] = "{}"
+            else:
+                calls.append({"index": place, "function": {"arguments": "{}"}})
+        self._filled.update(lacking)
 
     def mended(self, calls: Any) -> Any:
         """Return the fragments of a delta with the members they must have, and no empty ones."""
@@ -98,8 +127,8 @@ class CallPlaces:
                 function.pop("name", None)
         if function is not None:
             call["function"] = with_text_arguments(function, first="id" in made)
-            if function.get("arguments"):
-                self._filled.add(place)
+        if function is None or function.get("arguments"):
+            self._filled.add(place)
         call.pop("type", None)
         return made | call
 
