@@ -390,6 +390,8 @@ class OpenAITranslator:
                     state.places.note_all(text.tool_calls)
                 if text.function_call is not None:
                     state.function_called = True
+                if text.annotations:
+                    state.annotated += len(text.annotations)
             if choice.finish_reason:
                 self.finish_reason = choice.finish_reason
                 state.finished = ended = True

@@ -73,7 +73,10 @@ def _faults_of(choice: StreamedChoice, state: ChoiceState | None, mender: ChunkM
         faults |= REPEATED_ROLE if text.role == ASSISTANT else OTHER
     if text.function_call is not None and not _is_regular_piece(text.function_call):
         return OTHER
-    if text.annotations and not all(map(_is_regular_annotation, text.annotations)):
+    if text.annotations and (
+        (state is not None and state.annotated)
+        or not all(map(_is_regular_annotation, text.annotations))
+    ):
         return OTHER
     if text.tool_calls:
         places = (state or ChoiceState()).places

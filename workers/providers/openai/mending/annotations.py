@@ -20,6 +20,11 @@ def mended_annotations(sent: Any) -> list[Any]:
     return [each for each in made if isinstance(each, dict)]
 
 
+def numbered(annotations: list[Any], start: int) -> list[Any]:
+    """Return annotations of a later delta with their places: openai-python joins lists by them."""
+    return [each | {"index": place} for place, each in enumerate(annotations, start)]
+
+
 def _is_citation(sent: Any) -> bool:
     return isinstance(sent, dict) and (sent.get("type") == CITATION or CITATION in sent)
 

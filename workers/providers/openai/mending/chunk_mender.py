@@ -12,6 +12,7 @@ import time
 from typing import Any, Final
 
 from workers.errors import UpstreamError
+from workers.providers.openai.mending.annotations import numbered
 from workers.providers.openai.mending.finish_reasons import (
     COMPLETE,
     FAILED,
@@ -41,9 +42,18 @@ _SHOWN = 60
 class ChoiceState:
     """What one of the `n` answers has sent so far."""
 
-    __slots__ = ("by_delta", "by_message", "called", "finished", "function_called", "places")
+    __slots__ = (
+        "annotated",
+        "by_delta",
+        "by_message",
+        "called",
+        "finished",
+        "function_called",
+        "places",
+    )
 
     def __init__(self) -> None:
+        self.annotated = 0  # how many annotations have come
         self.finished = False
         self.called = False  # a tool
         self.function_called = False  # a function, in the form before tools
@@ -148,6 +158,8 @@ class ChunkMender:
             delta = {"role": ASSISTANT} | delta | {"role": ASSISTANT}
         elif "role" in delta:
             del delta["role"]  # openai-python would add it up: "assistantassistant"
+        if delta.get("annotations") and state.annotated:
+            delta["annotations"] = numbered(delta["annotations"], state.annotated)
         if delta.get("tool_calls"):
             delta["tool_calls"] = state.places.mended(delta["tool_calls"])
         return delta
