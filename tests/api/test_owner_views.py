@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 from typing import Any
 
 import pytest
@@ -217,3 +218,16 @@ async def test_only_the_owner_sees_them(door: Door) -> None:
         assert (await door.get(f"/api/v1/{path}", None)).status_code == 401
     missing = await door.get("/api/v1/requests/req_x", OWNER)
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@"])
+async def test_no_name_of_a_key_is_a_formula_in_the_csv(door: Door, start: str) -> None:
+    name = f"{start}1+cmd|'/c calc'!A1"
+    assert (await door.chat(key=await door.mint(name))).is_success
+    await door.usage_rows()
+    answer = await door.get("/api/v1/usage?group_by=key&format=csv")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"].startswith("attachment; ")
+    (row,) = csv.DictReader(answer.text.splitlines())
+    assert row["key_name"] == "'" + name
+    assert row["requests"] == "1"

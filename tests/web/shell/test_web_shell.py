@@ -12,11 +12,18 @@ from support.browsing.browser import open_chat, visiting
 from support.front_door import Door
 
 from webui.shell.assets import Assets, packaged_assets, without_comments
-from webui.shell.csp import POLICY
 from workers.errors import NotFound
 
 MOST_JS_BYTES = 60 * 1024
 MOST_REQUESTS = 12
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:;"
+    " font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none';"
+    " frame-ancestors 'none'; manifest-src 'self'; require-trusted-types-for 'script';"
+    " trusted-types 'none'"
+)
+"""Text of its own, so that a directive which the server loses is missed here."""
+UNUSED = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
 def test_a_changed_file_changes_every_path() -> None:
@@ -113,10 +120,22 @@ async def test_a_browser_at_a_wrong_path_gets_a_page(demo_door: Door, method: st
 async def test_every_page_has_the_policy_and_nothing_inline(demo_door: Door, path: str) -> None:
     answer = await demo_door.client.get(path, headers={"Accept": "text/html"})
     assert answer.headers["content-security-policy"] == POLICY
+    assert answer.headers["permissions-policy"] == UNUSED
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert not re.search(r"<style|\sstyle=|\son\w+=", answer.text)
     assert re.findall(r"<script[^>]*>(?!</script>)", answer.text) == []
+
+
+SECURE = pytest.mark.gateway(settings='[server]\nbase_url = "https://roxy.example"\n')
+
+
+@pytest.mark.parametrize("policy", [None, pytest.param("same-origin", marks=SECURE)])
+async def test_only_over_tls_a_page_shares_no_process_with_other_sites(
+    bare_door: Door, policy: str | None
+) -> None:
+    answer = await bare_door.client.get("/", headers={"Accept": "text/html"})
+    assert answer.headers.get("cross-origin-opener-policy") == policy
 
 
 async def test_the_first_visit_is_light_and_the_second_loads_no_script(
