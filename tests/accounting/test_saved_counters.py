@@ -145,6 +145,18 @@ async def test_the_first_request_after_midnight_is_judged_by_the_new_day(
     await counters.take(KEY, limits, 0, 10)
 
 
+async def test_after_midnight_a_budget_is_shown_as_that_of_the_new_day(
+    table: Table, clocks: Clocks
+) -> None:
+    limits = Limits(budget_microusd=10, budget_period="day")
+    counters = table.start()
+    counters.settle(await counters.take(KEY, limits, 0, 10), 0, 10)
+    clocks.pass_s(MIDNIGHT_S)
+    budget = counters.standing(KEY, limits).budget
+    assert budget is not None
+    assert (budget.spent_microusd, budget.reset_s) == (0, DAY_S)
+
+
 async def test_a_crowd_of_guests_makes_no_spent_money_forgotten(table: Table) -> None:
     counters = table.start()
     await spend(counters, 90)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from functools import partial
 from typing import Any
 
 import pytest
@@ -97,6 +98,10 @@ def test_a_repeated_key_is_refused_and_named(body: bytes) -> None:
         b'{ "a":"x","b":[{"a":"x"}],"a":"x"}',
         b'{"a" : {} , "\\u0061" : {}}',
         b'{\n  "b": "\\"a\\\\",\n  "a": true,\n  "a": true\n}',
+        b'{ "b":[[1,[2]],[]],"a":1,"a":2}',
+        b'{"a":[[1,[2]]],"b":[{"a":[]}],"a":[[1,[2]]]}',
+        b'{"a":[[1],[2]],"a":[[1]]}',
+        b'{"a":[[1]],"a":[[1],[2]]}',
     ],
 )
 def test_a_repeated_key_is_found_however_the_body_is_spaced(body: bytes) -> None:
@@ -185,6 +190,20 @@ def test_every_json_object_is_read(told: dict[str, Any], indent: int | None, esc
     body = json.dumps(told, indent=indent, ensure_ascii=escape).encode()
     members = read_object(body)
     assert {name: json.loads(bytes(raw)) for name, raw in members.items()} == told
+
+
+@given(st.data(), st.dictionaries(st.text(), JSON, min_size=1, max_size=5), st.booleans())
+def test_a_key_repeated_at_any_place_is_refused(
+    data: st.DataObject, told: dict[str, Any], compact: bool
+) -> None:
+    comma, colon = (",", ":") if compact else (", ", " : ")
+    members = list(told.items())
+    again = data.draw(st.sampled_from(members))
+    value = data.draw(st.just(again[1]) | JSON)
+    members.insert(data.draw(st.integers(0, len(members))), (again[0], value))
+    dumps = partial(json.dumps, separators=(comma, colon))
+    body = "{" + comma.join(f"{dumps(key)}{colon}{dumps(value)}" for key, value in members) + "}"
+    assert refusal(body.encode()).param == again[0][:100]
 
 
 @given(st.binary() | (st.text() | SNIPPETS).map(str.encode))
