@@ -161,6 +161,22 @@ async def test_a_request_after_an_answer_that_filled_the_socket_is_answered(
         await slow.read_past(b'{"status":"ok"}')
 
 
+async def test_who_pipelines_and_does_not_read_holds_the_memory_of_one_answer(
+    door: Door, upstream: FakeUpstream
+) -> None:
+    upstream.plan(*[completion(f"{number} " + "y" * 1_000_000) for number in range(4)])
+    async with reader(door) as slow:
+        await slow.send(request(body=WHOLE) * 3)
+        await eventually(lambda: any(one.writing() for one in door.gateway.server.connections))
+        for _ in range(3):
+            assert (await door.client.get("/api/v1/models", headers=bearer(OWNER))).is_success
+        other = await door.chat()
+        assert other.json()["choices"][0]["message"]["content"].startswith("1 ")
+        for number in (0, 2, 3):
+            await slow.read_past(f'"content": "{number} '.encode())
+    assert len(upstream.requests) == 4
+
+
 @pytest.mark.gateway(settings="[stream]\nheartbeat_s = 0.2\n")
 async def test_heartbeats_go_on_after_a_slow_moment(door: Door, upstream: FakeUpstream) -> None:
     hold = asyncio.Event()
