@@ -82,6 +82,7 @@ def test_members_come_as_they_were_sent(body: bytes) -> None:
         b'{ "n":1, "x":{"n":2}, "n":1 }',
         rb'{"model":"a","mod\u0065l":"b"}',
         b'{"x":"' + b"a" * 70_000 + b'","x":1}',
+        b'{"a_member_with_a_long_name":1,"n":1,"n":2}',
     ],
 )
 def test_a_repeated_key_is_refused_and_named(body: bytes) -> None:

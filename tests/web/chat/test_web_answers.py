@@ -37,8 +37,10 @@ from support.fakes.upstream import (
 )
 from support.front_door import Door
 from support.processes import serving
-from support.waiting import soon
+from support.waiting import eventually, soon
 
+WAITS_S = (1, 1, 2, 4, 8, 15, 30)
+"""How long the page waits before it tries to read a lost answer again, rounded up."""
 LONG = tuple(f"word{n} " for n in range(400))
 
 
@@ -118,6 +120,41 @@ async def test_a_broken_connection_loses_no_letter(
         await expect(text_of_answer(page)).to_have_text("".join(LONG).strip())
         await expect(stop_button(page)).to_be_hidden()
         assert len(upstream.requests) == 1
+
+
+@pytest.mark.gateway(settings=GUESTS)
+@pytest.mark.parametrize("empty", [False, True], ids=["unreachable", "empty"])
+async def test_a_connection_that_stays_lost_is_not_tried_for_ever(
+    chromium: Browser, upstream: FakeUpstream, door: Door, empty: bool
+) -> None:
+    tries = 0
+
+    async def fail(route: Route) -> None:
+        nonlocal tries
+        tries += 1
+        if empty:
+            await route.fulfill(status=200, content_type="text/event-stream", body="")
+        else:
+            await route.abort()
+
+    async with Relay(door.port) as relay, visiting(chromium, relay, expected=("ERR_",)) as page:
+        answer, go = held("Half of it")
+        upstream.plan(answer)
+        await page.clock.install()
+        await open_chat(page)
+        await say(page, "Hi")
+        await expect(text_of_answer(page)).to_have_text("Half of it")
+        await page.route("**/jobs/*/stream*", fail)
+        relay.cut()
+        for number, wait_s in enumerate(WAITS_S, 1):
+            await eventually(lambda number=number: tries == number)  # type: ignore[misc]
+            await expect(answers(page)).to_contain_text("Connection lost, reconnecting")
+            await page.clock.fast_forward(wait_s * 1000)
+        await expect(answers(page)).to_contain_text("interrupted")
+        await expect(text_of_answer(page)).to_have_text("Half of it")
+        await expect(send_button(page)).to_be_visible()
+        assert tries == 1 + len(WAITS_S)
+        go.set()
 
 
 async def test_a_cut_answer_is_kept_and_not_asked_for_again(
