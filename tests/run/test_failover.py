@@ -500,6 +500,16 @@ async def test_a_member_of_the_client_that_is_refused_is_the_clients_error(
     assert len(upstream.requests) == 2
 
 
+async def test_options_that_a_client_adds_do_not_end_the_reports_of_usage_for_all(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    upstream.plan(rejecting("stream_options"), answer_as_asked)
+    answer = await door.chat(stream=True, stream_options={"include_usage": True, "foo": 1})
+    assert answer.status_code == 400
+    await door.stream_text()
+    assert [("stream_options" in request.json) for request in upstream.requests] == [True, True]
+
+
 async def test_nothing_is_remembered_of_an_upstream_that_refuses_the_second_try_too(
     upstream: FakeUpstream, door: Door
 ) -> None:

@@ -13,7 +13,11 @@ from workers.providers.problem import Problem
 
 ADDED_MEMBERS = ("stream_options", "max_completion_tokens", "max_tokens")
 
-_NAMES = re.compile(rf"(?<![\w-])(?:[\w]+\.)*({'|'.join(ADDED_MEMBERS)})(?![\w-])")
+_NAMES = re.compile(
+    rf"(?<![\w-])(?:[\w]+\.)*({'|'.join(ADDED_MEMBERS)})(?![\w-])"
+    # A member inside it, such as `stream_options.x`, is the client's own.
+    r"(?!['\"`\]]*(?:\.|\s*(?:->|→|\[)\s*)['\"`\[]*(?!include_usage)\w)"
+)
 _SENTENCES = re.compile(r"(?<=[.;!?])\s+|\n+|(?<=\))\s*,\s*|; ?")
 _ADVICE = re.compile(
     r"\b(?:please )?(?:use|try|replaced? (?:it )?(?:by|with)|in favor of)\b", re.IGNORECASE

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+import msgspec
 from msgspec.structs import replace
 
 from workers.base_url import joined_url
@@ -37,6 +38,8 @@ OTHER_CAP: dict[str, Literal["max_tokens", "max_completion_tokens"]] = {
     "max_completion_tokens": "max_tokens",
 }
 """The member that still caps an answer where the upstream does not take the other one."""
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
 log = logging.getLogger("roxy.workers")
 
@@ -197,14 +200,25 @@ class Attempts:
 
 
 def without_member(deployment: Deployment, request: ChatRequest, member: str) -> Deployment | None:
-    """Return the deployment with quirks that leave out a member; None: it was not added here."""
+    """Return the deployment with quirks that leave out a member; None: it was not added here.
+
+    A refusal of `stream_options` in which the client asks for more than usage may be about that. It
+    must not end the reports of usage, on which all limits of the deployment's clients depend.
+    """
     quirks = deployment.quirks
     if member == "stream_options" and request.stream and quirks.stream_options:
+        if _asks_for_more_than_usage(request):
+            return None
         return replace(deployment, quirks=replace(quirks, stream_options=False))
     obeyed = OTHER_CAP.get(member)
     if obeyed and request.cap is not None and quirks.max_tokens_field in ("", "both"):
         return replace(deployment, quirks=replace(quirks, max_tokens_field=obeyed))
     return None
+
+
+def _asks_for_more_than_usage(request: ChatRequest) -> bool:
+    sent = request.fields.get("stream_options", b"null")
+    return any(name != "include_usage" for name in _MEMBERS.decode(sent) or ())
 
 
 def offers_tools(fields: Mapping[str, bytes]) -> bool:
