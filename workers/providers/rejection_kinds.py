@@ -11,6 +11,7 @@ import re
 from typing import Literal, NamedTuple, TypeAlias
 
 from workers.providers.problem import Problem
+from workers.providers.sent_texts import QUOTE_MARK, SentTexts
 
 KindName: TypeAlias = Literal[
     "",
@@ -280,6 +281,9 @@ KINDS: tuple[Kind, ...] = (
     ),
 )
 
+_COOLING: tuple[KindName, ...] = ("credit", "credentials", "rate")
+"""Kinds after one of which a deployment is not used for a while."""
+
 _TIMED_OUT = _words(r"timeout|timedout|deadlineexceeded")
 _OVERLOADED = _words(r"overloaded|unavailable|nocapacity|atcapacity")
 _FAILED = _words(r"servererror|internal|apierror")
@@ -311,17 +315,14 @@ _BY_STATUS: dict[int, KindName] = {
 }
 
 
-def kind_of(status: int, problem: Problem) -> KindName:
-    """Return the kind of a rejection; "" where neither its words nor its status say one."""
-    lead = _QUOTED.sub("''", problem.words)[:_LEAD_CHARS]
+def kind_of(status: int, problem: Problem, sent: SentTexts | None = None) -> KindName:
+    """Return the kind of a rejection; "" where neither its words nor its status say one.
+
+    What `sent`, the request, has itself does not count against the deployment.
+    """
+    lead = _QUOTED.sub(QUOTE_MARK, problem.words)[:_LEAD_CHARS]
     for kind in KINDS:
-        if kind.marks is not None and problem.marks and kind.marks.search(problem.marks):
-            return kind.name
-        if kind.words is None or not problem.words:
-            continue
-        if kind.statuses is not None and status not in kind.statuses:
-            continue
-        if kind.words.search(lead if kind.own else problem.words):
+        if _fits(kind, status, problem, lead, sent):
             return kind.name
     for name, marks, statuses in _MARKED:
         if status in statuses and marks.search(problem.marks):
@@ -331,3 +332,14 @@ def kind_of(status: int, problem: Problem) -> KindName:
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     return "failed" if status == 409 or status >= 500 else ""
+
+
+def _fits(kind: Kind, status: int, problem: Problem, lead: str, sent: SentTexts | None) -> bool:
+    """Return whether a rejection is of a kind, by evidence that is not the client's own."""
+    found = [kind.marks.search(problem.marks) if kind.marks is not None else None]
+    if kind.words is not None and (kind.statuses is None or status in kind.statuses):
+        found.append(kind.words.search(lead if kind.own else problem.words))
+    evidence = [match[0] for match in found if match is not None]
+    if sent is None or kind.name not in _COOLING:
+        return bool(evidence)
+    return not all(map(sent.hold, evidence))

@@ -30,6 +30,7 @@ from workers.providers.problem import Problem, find_problem, read_problem
 from workers.providers.redaction import redact
 from workers.providers.refused_members import refused_member
 from workers.providers.rejection_kinds import IN_BAND, STATUSES_OF_REQUESTS, KindName, kind_of
+from workers.providers.sent_texts import SentTexts
 from workers.providers.stated_wait import reset_s, retry_after_s, wait_in_words
 
 if TYPE_CHECKING:
@@ -67,11 +68,15 @@ _ABOUT_THE_REQUEST: dict[KindName, tuple[str | None, str | None]] = {
 
 
 def error_by_status(
-    status: int, headers: Mapping[str, str], body: bytes, deployment: Deployment
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    deployment: Deployment,
+    sent: SentTexts | None = None,
 ) -> UpstreamError:
     """Return the error for an HTTP answer whose status is not that of a completion.
 
-    `headers` have lower-case names.
+    `headers` have lower-case names; `sent` are the texts of the request.
     """
     if 300 <= status < 400:
         return UpstreamError(
@@ -88,7 +93,7 @@ def error_by_status(
         problem = Problem("", words=words, wait_s=wait_in_words(words))
     if status >= 500 and problem.status is not None and problem.status < 500:
         status = problem.status  # a proxy's own status for an error of the upstream behind it
-    kind = kind_of(status, problem)
+    kind = kind_of(status, problem, sent)
     if kind == "credit" and status == 429 and _passes(problem, headers):
         kind = "rate"
     wait_s = _longest_known(retry_after_s(headers), problem.wait_s)
@@ -97,13 +102,15 @@ def error_by_status(
     return _error_of(kind, status, problem, deployment, wait_s)
 
 
-def error_in_band(problem: Problem, deployment: Deployment) -> UpstreamError:
+def error_in_band(
+    problem: Problem, deployment: Deployment, sent: SentTexts | None = None
+) -> UpstreamError:
     """Return the error for one that came with status 200, in a stream or as the whole answer.
 
     Without a status in its JSON, words in its type, code and message decide.
     """
     status = problem.status or IN_BAND
-    kind = kind_of(status, problem)
+    kind = kind_of(status, problem, sent)
     if kind == "credit" and status in (IN_BAND, 429) and _passes(problem, {}):
         kind = "rate"
     return _error_of(kind, status, problem, deployment, problem.wait_s)

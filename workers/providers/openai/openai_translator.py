@@ -62,6 +62,7 @@ from workers.providers.openai.request_headers import access_headers
 from workers.providers.openai.shared_parts import SharedParts, fitting_decoder
 from workers.providers.problem import find_problem
 from workers.providers.rejections import error_by_status, error_in_band
+from workers.providers.sent_texts import SentTexts
 from workers.providers.translator import UpstreamRequest
 from workers.request.chat_request import ChatRequest
 from workers.request.token_usage import Usage
@@ -97,6 +98,7 @@ class OpenAITranslator:
         self.finish_reason: str | None = None
         self.output_bytes = 0
         self._request = request
+        self._sent = SentTexts(request.fields)
         self._deployment = deployment
         self._shows_usage = request.stream and request.include_usage
         self._model = ModelName(model.id)
@@ -157,7 +159,7 @@ class OpenAITranslator:
 
     def rejection(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """Return the error for an answer with a status other than 200."""
-        return error_by_status(status, headers, body, self._deployment)
+        return error_by_status(status, headers, body, self._deployment, self._sent)
 
     def feed(self, data: bytes) -> bytes:
         """Read bytes of a streamed answer; return whole events for the client, or b"".
@@ -414,9 +416,8 @@ class OpenAITranslator:
         if chunk.usage:
             return  # a usage without counts
         if "choices" not in told:
-            problem = find_problem(payload)  # vLLM's errors have no member `error`
-            if problem is not None:
-                raise error_in_band(problem, self._deployment)
+            if find_problem(payload) is not None:  # vLLM's errors have no member `error`
+                raise self._failed(payload)
             if "object" not in told:
                 return  # no chunk at all, such as a ping
         self._keep_without_choices(payload, told, chunk)
@@ -586,7 +587,11 @@ class OpenAITranslator:
     def _failed(self, body: bytes) -> UpstreamError:
         """Return the error that a body or event reports, or the one for an invalid completion."""
         problem = find_problem(body)
-        return UpstreamError() if problem is None else error_in_band(problem, self._deployment)
+        return (
+            UpstreamError()
+            if problem is None
+            else error_in_band(problem, self._deployment, self._sent)
+        )
 
 
 def _text_size(choice: WholeChoice) -> int:
