@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec.structs import replace
+
 from workers.request.token_usage import BYTES_PER_TOKEN, Usage
 
 if TYPE_CHECKING:
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
     from workers.run.job import Outcome
 
 UNSEEN_TOKENS_PER_S = 200
-"""How fast a model is taken to think, or to write an answer that comes in one piece, by the second:
-faster than most. It counts only where a client leaves before it has seen any text."""
+"""How fast a model is taken to think, or to write what comes in one piece, by the second: faster
+than most. It counts where a client leaves, unless the text that was seen is longer."""
+MOST_BYTES_PER_TOKEN = 8
+"""Text with more bytes than this a token is not yet in a report that came before its end."""
 
 
 class Charge(NamedTuple):
@@ -36,10 +40,10 @@ class Charge(NamedTuple):
 
 
 class Guessed(NamedTuple):
-    """What no upstream has reported: whole prompts, bytes of text, and the most tokens of these."""
+    """What no upstream has reported: whole prompts, and the likely and the most tokens of text."""
 
     prompts: int
-    text_bytes: int
+    tokens: int
     most_tokens: int
 
 
@@ -63,8 +67,12 @@ def charge_for(lease: Lease, outcome: Outcome) -> Charge:
     lost = outcome.timed_out_prompts
     reported = outcome.usage if answered else None
     has_text = answered and outcome.output_bytes > 0
+    stated, begun = outcome.stated_cost_microusd, 0
+    if reported is not None and _is_of_beginning(outcome, reported):
+        begun, stated = reported.completion_tokens or 0, None
+        reported = replace(reported, completion_tokens=None, total_tokens=None)
     if reported is not None and not lost and not reported.is_missing_any(has_text):
-        return Charge(reported, _cost_microusd(lease, reported, outcome.stated_cost_microusd))
+        return Charge(reported, _cost_microusd(lease, reported, stated))
     if not answered and not lost:
         return FREE
     if reported is not None and reported.prompt_tokens is None and reported.total_tokens:
@@ -73,19 +81,36 @@ def charge_for(lease: Lease, outcome: Outcome) -> Charge:
     prompts = lost + (answered and outcome.prompt_sent and prompt_is_missing)
     text_is_missing = reported is None or not reported.completion_tokens
     text_bytes = outcome.output_bytes if answered and text_is_missing else 0
-    usage = _with(reported or NOTHING, prompts * lease.prompt_estimate, _tokens(text_bytes))
+    tokens = max(_tokens(text_bytes), begun)
+    usage = _with(reported or NOTHING, prompts * lease.prompt_estimate, tokens)
     unseen = 0
-    if answered and text_is_missing and not has_text and outcome.ending != "finished":
-        unseen = math.ceil((outcome.duration_s - outcome.queued_s) * UNSEEN_TOKENS_PER_S)
-    stated = outcome.stated_cost_microusd
+    if answered and text_is_missing and (outcome.ending == "cancelled" or not has_text):
+        unseen = _unseen_tokens(outcome)
     if stated is not None:  # it covers all but the attempts that timed out before
-        reported, prompts, text_bytes, unseen = NOTHING, lost, 0, 0
-    guessed = Guessed(prompts, text_bytes, max(text_bytes, unseen))
+        reported, prompts, tokens, text_bytes, unseen = NOTHING, lost, 0, 0, 0
+    guessed = Guessed(prompts, tokens, max(tokens, text_bytes, unseen))
     cost_microusd = _guessed_microusd(lease, guessed)
     known = _cost_microusd(lease, reported or NOTHING, stated)
     if known is not None and cost_microusd is not None:
         cost_microusd = max(known, _within_reserve(lease, known + cost_microusd))
     return Charge(usage, known if cost_microusd is None else cost_microusd, estimated=True)
+
+
+def _is_of_beginning(outcome: Outcome, reported: Usage) -> bool:
+    """Return whether a report counts less than what was generated: more reports would follow.
+
+    Some upstreams report the prompt and a token or none at the beginning, and the rest at the end.
+    """
+    if outcome.ending == "finished" or outcome.complete:
+        return False
+    counted = (reported.completion_tokens or 0) * MOST_BYTES_PER_TOKEN
+    return counted < outcome.output_bytes or outcome.output_bytes == 0
+
+
+def _unseen_tokens(outcome: Outcome) -> int:
+    if outcome.ending == "finished":
+        return 0
+    return math.ceil((outcome.duration_s - outcome.queued_s) * UNSEEN_TOKENS_PER_S)
 
 
 def _tokens(text_bytes: int) -> int:
@@ -110,7 +135,7 @@ def _guessed_microusd(lease: Lease, guessed: Guessed) -> int | None:
         return None
     if not _has_budget(lease):
         tokens = guessed.prompts * lease.prompt_estimate
-        return prices.cost_microusd(Usage(tokens, _tokens(guessed.text_bytes)))
+        return prices.cost_microusd(Usage(tokens, guessed.tokens))
     bound = min(lease.prompt_bound, lease.model.context_window)
     prompt = prices.worst_case_microusd(bound, 0)
     answer = prices.worst_case_microusd(bound, guessed.most_tokens) - prompt

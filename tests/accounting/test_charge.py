@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -94,17 +96,37 @@ def test_of_a_budget_an_estimate_takes_one_token_a_byte_but_no_more_than_was_res
     assert 0 < unbound.cost_microusd < most
 
 
-def test_what_a_model_did_before_its_client_saw_text_is_estimated_by_the_time_it_took() -> None:
+def test_what_a_model_did_unseen_is_estimated_by_the_time_it_took_where_a_client_leaves() -> None:
     assert MODEL.prices is not None
     prompt = MODEL.prices.worst_case_microusd(BOUND, 0)
     left = Outcome("cancelled", prompt_sent=True, duration_s=12.0, queued_s=2.0)
-    charge = charge_for(lease(PLENTY), left)
-    assert charge.cost_microusd == pytest.approx(prompt + 10 * 200 * 2.2, abs=1)
+    unseen = pytest.approx(prompt + 10 * 200 * 2.2, abs=1)
+    assert charge_for(lease(PLENTY), left).cost_microusd == unseen
     seen = msgspec.structs.replace(left, output_bytes=8)
-    assert charge_for(lease(PLENTY), seen).cost_microusd == pytest.approx(prompt + 8 * 2.2, abs=1)
+    assert charge_for(lease(PLENTY), seen).cost_microusd == unseen, "it may have thought before"
+    much = msgspec.structs.replace(left, output_bytes=4000)
+    assert charge_for(lease(PLENTY), much).cost_microusd == pytest.approx(prompt + 8800, abs=1)
+    cut = msgspec.structs.replace(seen, ending="cut")
+    assert charge_for(lease(PLENTY), cut).cost_microusd == pytest.approx(prompt + 8 * 2.2, abs=1)
     assert charge_for(lease(prompt + 50), left).cost_microusd == prompt + 50
-    reported = msgspec.structs.replace(left, usage=Usage(10, 0))
-    assert charge_for(lease(PLENTY), reported).cost_microusd == 6
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "cut", "timed_out", "drained"])
+def test_a_report_from_the_beginning_of_an_answer_does_not_count_for_all_of_it(
+    ending: Any,
+) -> None:
+    begun = Outcome(ending, Usage(10, 1, 11), 4000, prompt_sent=True)
+    charge = charge_for(lease(), begun)
+    assert charge.usage == Usage(10, 1000)
+    assert charge.estimated
+    assert charge_for(lease(PLENTY), begun).cost_microusd == 6 + 8800
+    counted_up = msgspec.structs.replace(begun, usage=Usage(10, 900, 910))
+    assert charge_for(lease(PLENTY), counted_up).cost_microusd == 6 + 1980
+    complete = msgspec.structs.replace(begun, complete=True)
+    assert charge_for(lease(PLENTY), complete) == (Usage(10, 1, 11), 9, False)
+    assert charge_for(lease(), msgspec.structs.replace(begun, output_bytes=0)).usage == (
+        Usage(10, 1)
+    ), "what was reported counts in any case"
 
 
 def test_every_prompt_that_timed_out_is_charged() -> None:

@@ -55,6 +55,7 @@ class Outcome(msgspec.Struct, frozen=True):
     upstreams may charge for the prompt.
     Times are in seconds. `attempts` is empty when none was begun, or when the first one answered.
     `stated_cost_microusd` is what the upstream says that the answer costs, where that counts.
+    `complete`: every choice has finished, so that a reported usage is that of the whole answer.
     """
 
     ending: Ending
@@ -70,6 +71,7 @@ class Outcome(msgspec.Struct, frozen=True):
     queued_s: float = 0.0
     attempts: tuple[Attempt, ...] = ()
     stated_cost_microusd: int | None = None
+    complete: bool = False
 
 
 class OwedUsage(NamedTuple):
@@ -412,4 +414,5 @@ class Job:
             duration_s=now - self.created,
             queued_s=self.waited_s,
             attempts=self._attempts(ending, error, now),
+            complete=translator is not None and translator.finished,
         )
