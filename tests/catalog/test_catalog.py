@@ -387,10 +387,25 @@ def test_the_quirks_and_clocks_of_an_entry_reach_its_deployment_and_model() -> N
         ("drop_fields", "store"),
         ("max_event_bytes", -1),
         ("stream_options", "no"),
+        ("add_fields", {"max_tokens": 100000}),
+        ("add_fields", {"N": 5}),
+        ("add_fields", {"stream": False}),
+        ("drop_fields", ["max_completion_tokens"]),
+        ("drop_fields", ["\u017ftream_options"]),
+        ("drop_fields", ["user", "messages"]),
+        ("owner_only_tools", ["web*search"]),
+        ("owner_only_tools", ["**"]),
     ],
 )
 def test_an_invalid_quirk_is_an_error_with_its_place(field: str, value: object) -> None:
     deployment = {"provider": "openai", "base_url": "http://127.0.0.1:1/v1", "upstream_model": "m"}
     entry = {"id": "a/b", "deployments": [deployment | {field: value}]}
     with pytest.raises(CatalogError, match=field):
+        load_catalog([entry])
+
+
+def test_a_member_of_the_gateway_is_refused_with_the_field_that_changes_it() -> None:
+    deployment = {"provider": "openai", "base_url": "http://127.0.0.1:1/v1", "upstream_model": "m"}
+    entry = {"id": "a/b", "deployments": [deployment | {"drop_fields": ["max_tokens"]}]}
+    with pytest.raises(CatalogError, match=r"'max_tokens'; use `max_tokens_field`"):
         load_catalog([entry])

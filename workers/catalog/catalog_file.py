@@ -34,6 +34,8 @@ from workers.catalog.deployment_access import (
     find_access,
 )
 from workers.catalog.deployment_checks import (
+    check_members,
+    check_tool_types,
     checked_secret,
     checked_secret_env,
     host_label,
@@ -115,6 +117,9 @@ def _parse_entry(entry: Entry, path: str) -> ModelEntry:
         _check(checked_secret_env, deployment.secret_env, f"{where}.secret_env")
         _check(check_headers, deployment.headers, f"{where}.headers")
         _check(check_proxy, deployment.proxy, f"{where}.proxy")
+        _check(check_members, deployment.add_fields, f"{where}.add_fields")
+        _check(check_members, deployment.drop_fields, f"{where}.drop_fields")
+        _check(check_tool_types, deployment.owner_only_tools, f"{where}.owner_only_tools")
     return parsed
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -26,6 +27,17 @@ SECRET_PREFIXES = (
     "eyj",
     "bearer ",
 )
+# What a request reserves and how its answer is read depend on these members. The value names the
+# field of the deployment that changes the member; "": the gateway alone writes it.
+OWN_MEMBERS = {
+    "model": "upstream_model",
+    "messages": "",
+    "stream": "",
+    "stream_options": "stream_options",
+    "n": "",
+    "max_tokens": "max_tokens_field",
+    "max_completion_tokens": "max_tokens_field",
+}
 LONG_RUN = re.compile(r"[A-Za-z0-9]{20,}")
 
 
@@ -51,6 +63,25 @@ def looks_like_a_secret(value: str) -> bool:
         return True
     run = LONG_RUN.search(value)
     return run is not None and any(c.isdigit() for c in run[0]) and any(c.islower() for c in run[0])
+
+
+def check_members(names: Iterable[str]) -> None:
+    """Raise ValueError for a member that a deployment may neither add nor drop.
+
+    Names are compared as servers in Go compare them, without regard to case.
+    """
+    for name in names:
+        field = OWN_MEMBERS.get(name.casefold())
+        if field is not None:
+            hint = f"; use `{field}`" if field else ""
+            raise ValueError(f"the gateway itself sets the member {name!r}{hint}")
+
+
+def check_tool_types(types: Iterable[str]) -> None:
+    """Raise ValueError for a type of tools with a `*` that is not at its end: it names no type."""
+    for name in types:
+        if "*" in name[:-1]:
+            raise ValueError(f"in {name!r}, a `*` can only be at the end")
 
 
 def checked_secret(value: str) -> str:

@@ -41,11 +41,18 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = {}
     add_fields: Annotated[
         dict[MemberName, Any],
-        Meta(description="Members added to each request, in place of the client's."),
+        Meta(
+            description="Members added to each request, in place of the client's and after"
+            " `drop_fields`; not those that the gateway itself sets (`model`, `messages`,"
+            " `stream`, `stream_options`, `n`, `max_tokens`, `max_completion_tokens`)."
+        ),
     ] = {}
     drop_fields: Annotated[
         tuple[MemberName, ...],
-        Meta(description="Members of a request that are not passed on."),
+        Meta(
+            description="Members of a request that are not passed on; not those that the gateway"
+            " itself sets (see `add_fields`)."
+        ),
     ] = ()
     owner_only_tools: Annotated[
         tuple[MemberName, ...],
