@@ -94,7 +94,8 @@ def _model(
     running = sum(job.state != "queued" for job in jobs)
     workers = model.max_concurrency
     wait_s = 0.0
-    if pool is not None and (running >= workers or len(pool.queue)):
+    # A model without workers is not configured: its requests are refused, and none waits.
+    if pool is not None and workers and (running >= workers or len(pool.queue)):
         wait_s = pool.queue.expected_wait_s(len(pool.queue))
     shown = [_job(services, job) for job in jobs[:JOBS_SHOWN]]
     return LiveModel(

@@ -57,6 +57,14 @@ async def test_the_health_of_a_model_and_of_its_deployments(
     assert [live[name] for name in ("state", "reason")] == ["cooling", "upstream_rate_limited"]
 
 
+async def test_a_model_that_is_not_configured_has_no_expected_wait(door: Door) -> None:
+    refused = await door.chat(model="zai/glm-4.5")
+    assert refused.status_code == 503, refused.text
+    models = (await door.get("/api/v1/live")).json()["models"]
+    (shown,) = [one for one in models if one["id"] == "zai/glm-4.5"]
+    assert (shown["workers"], shown["expected_wait_s"]) == (0, 0.0)
+
+
 async def test_a_deployment_without_its_secret_is_off(door: Door) -> None:
     report = (await door.get("/api/v1/health")).json()
     states = {one["state"] for model in report["models"] for one in model["deployments"]}
