@@ -21,8 +21,9 @@ STREAMING = Section(
     Each event is a line `data: {...}` with one chunk, followed by a blank line. New text is in
     `choices[0].delta.content`. The last event is `data: [DONE]`.
 
-    - `"stream_options": {"include_usage": true}` adds a chunk before the end. Its `choices` is
-    empty and its `usage` contains the token counts.
+    - `"stream_options": {"include_usage": true}` adds a chunk before the end, if the upstream
+    reports its usage (some local servers do not). Its `choices` is empty and its `usage` contains
+    the token counts. Read it if it comes, and do not wait for it.
     - Lines that begin with `:` are comments, such as the heartbeat `: hb` that keeps the
     connection open. Event stream parsers skip them.
     - **A stream that ends without `[DONE]` is incomplete.** If an answer fails midway, the last
@@ -50,9 +51,9 @@ AUTHENTICATION = Section(
     - **Guests** are browsers that have opened a page of this server. They need no key and have
     [their own limits](#guests).
 
-    Every route is available under `/api/v1` and under `/api`. Keep keys on servers:
-    pages of other sites cannot call the API from a browser, unless the owner has allowed their
-    origin (`server.allowed_origins`). Call it from the site's server, or put both behind one proxy.
+    Every route is available under `/api/v1`, `/api` and `/v1`. Keep keys on servers: pages of
+    other sites cannot call the API from a browser, unless the owner has allowed their origin
+    (`server.allowed_origins`). Call it from the site's server, or put both behind one proxy.
     """,
     (basic.OWN_KEY,),
 )
