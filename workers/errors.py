@@ -322,7 +322,7 @@ class UpstreamError(GatewayError):
     `own_fault` names a fault of the deployment's configuration, which each of its requests would
     meet: such an error is final for clients, and routing may put the deployment aside.
     `refused_member` is the member of the request, added by the gateway, that the upstream does not
-    know.
+    know. `upstream_status` is the status of its rejection, for the log; 0: there was none.
     """
 
     status, type = 502, "upstream_error"
@@ -330,6 +330,7 @@ class UpstreamError(GatewayError):
     retryable = True
     own_fault: OwnFault = ""
     refused_member: str = ""
+    upstream_status = 0
     summary = "The upstream sent an invalid answer. Try again or choose another model."
 
 

@@ -105,6 +105,19 @@ async def test_the_log_calls_a_failure_what_the_record_calls_it(
         lines = [line for line in caplog.messages if " failed: " in line]
         assert told == ["upstream_rate_limited", "upstream_rejected"]
         assert [line.split(" failed: ")[1].split()[0] for line in lines] == told
+        assert "(HTTP 429: " in lines[0] and lines[1].endswith("(HTTP 400: rejected)")
+
+
+async def test_the_log_names_an_added_member_that_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unknown = {"error": {"message": "Unrecognized request argument supplied: stream_options"}}
+    hello = streaming([event(chunk({"content": "Hi"})), event(chunk(finish="stop"))])
+    async with tried(tmp_path, hello) as (door, (upstream,)):
+        upstream.plan(refusal(400, unknown), hello)
+        await door.stream_text()
+        (line,) = [line for line in caplog.messages if "left out" in line]
+        assert "does not take stream_options, which the gateway adds" in line
 
 
 async def test_a_client_that_leaves_while_others_are_tried_is_on_record(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ class Attempts:
         without it. That is remembered for the deployment once it has answered.
         """
         deployment = slot.state.serving
+        refused: list[str] = []
         while True:
             try:
                 await self._attempt(job, slot, deployment)
@@ -123,9 +124,14 @@ class Attempts:
                 if adapted is None or job.ended:
                     raise
                 error.with_traceback(None)
+                refused.append(error.refused_member)
                 deployment = adapted
         if deployment is not slot.state.serving:
-            log.warning("%s does not take all that is added; it is left out now", deployment.id)
+            log.warning(
+                "%s does not take %s, which the gateway adds: it is left out until the next start",
+                deployment.id,
+                " and ".join(refused),
+            )
             slot.state.serving = deployment
 
     async def _attempt(self, job: Job, slot: Slot, deployment: Deployment) -> None:
@@ -148,7 +154,9 @@ class Attempts:
             if head.status >= 300:
                 # Of larger pages (a proxy's HTML, a request echoed back) the status still counts.
                 page = await exchange.read_beginning(REJECTION_BYTES) if head.status >= 400 else b""
-                raise translator.rejection(head.status, head.headers, page)
+                rejection = translator.rejection(head.status, head.headers, page)
+                rejection.upstream_status = head.status
+                raise rejection
             translator.check_head(head.status, head.headers)
             if job.request.stream:
                 exchange.follow(relay.feed)

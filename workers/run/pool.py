@@ -154,6 +154,8 @@ class ModelPool:
             if isinstance(error, UpstreamError):
                 # The upstream's message about the request may quote it, so it is not logged.
                 why = "rejected" if isinstance(error, UpstreamRejected) else error.reason
+                if error.upstream_status:
+                    why = f"HTTP {error.upstream_status}: {why}"
                 name, code = slot.deployment.id, error.own_code
                 log.info("job %s: %s failed: %s (%s)", job.id, name, code, why)
             return error
