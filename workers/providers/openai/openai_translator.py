@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET
 
-from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamRejected
+from workers.errors import UpstreamDisconnected, UpstreamError
 from workers.providers.event_splitter import DONE, EventSplitter, is_json
+from workers.providers.openai.answer_checks import blocked_error, check_readable
 from workers.providers.openai.chunks import (
     CHUNK,
     CHUNK_REST,
@@ -44,7 +45,7 @@ from workers.providers.openai.mending.chunk_mender import (
     ChunkMender,
     has_message,
 )
-from workers.providers.openai.mending.finish_reasons import CONTENT_FILTER, forces_function
+from workers.providers.openai.mending.finish_reasons import forces_function
 from workers.providers.openai.mending.usage_places import (
     UsageSeen,
     decoded,
@@ -76,9 +77,6 @@ MAX_HELD_EVENTS = 1000
 """How much is held back before the first content; above either the answer is committed anyway."""
 MOST_WINDOWS = 10
 """Counts of tokens above this many context windows are refused."""
-
-_NOT_AN_ANSWER: Final = ("text/html", "application/xhtml+xml")
-BLOCKED = "The upstream of this model blocked the request: its content filter found something."
 
 
 class OpenAITranslator:
@@ -142,20 +140,10 @@ class OpenAITranslator:
         return UpstreamRequest("/chat/completions", headers, body)
 
     def check_head(self, status: int, headers: Mapping[str, str]) -> None:
-        """Raise UpstreamError for an answer that cannot be read, or that is a page for people.
-
-        The content decides, not its label: upstreams send events as `text/plain` or
-        `application/octet-stream`, and whole answers where a stream was requested.
-        """
+        """Raise UpstreamError for a rejection, and for what is no answer; see `check_readable`."""
         if status != 200:
             raise self.rejection(status, headers, b"")
-        if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
-            raise UpstreamError(
-                "The upstream of this model sent compressed data although none was requested."
-            )
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind in _NOT_AN_ANSWER:
-            raise UpstreamError
+        check_readable(headers)
 
     def rejection(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """Return the error for an answer with a status other than 200."""
@@ -466,7 +454,7 @@ class OpenAITranslator:
     def _end(self) -> None:
         """Handle the end mark: add the finish reasons that have not come, and close."""
         if not self._answered:
-            raise _blocked() if self._is_blocked() else UpstreamError(EMPTY)
+            raise blocked_error() if self._is_blocked() else UpstreamError(EMPTY)
         for made in self._mender.missing_ends():
             made["model"] = self._model.id
             if not self._mender.named:
@@ -516,14 +504,14 @@ class OpenAITranslator:
         if told is None:
             return self._whole_collected(body, error)
         if find_problem(body) is None and is_blocked(told):
-            raise _blocked()
+            raise blocked_error()
         raise self._failed(body) from error
 
     def _whole_mended(self, told: dict[str, Any]) -> bytes:
         """Return a whole answer with everything that OpenAI's schema promises."""
         choices = told["choices"]
         if not any(map(has_message, choices)):
-            raise _blocked() if is_blocked(told) else UpstreamError(EMPTY)
+            raise blocked_error() if is_blocked(told) else UpstreamError(EMPTY)
         self._seen.search(told)
         made = self._mender.mended_answer(told, choices)
         for choice in made["choices"]:
@@ -596,7 +584,3 @@ class OpenAITranslator:
 
 def _text_size(choice: WholeChoice) -> int:
     return choice.message.size_bytes() if choice.message is not None else 0
-
-
-def _blocked() -> UpstreamError:
-    return UpstreamRejected(BLOCKED, code=CONTENT_FILTER)
