@@ -392,6 +392,15 @@ def test_an_answer_is_complete_only_with_its_finish_reason(stream: bytes, comple
         relay(stream)
 
 
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n\n"])
+def test_one_chunk_without_framing_is_a_beginning_and_no_whole_answer(end: bytes) -> None:
+    chunk = {"choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": None}]}
+    one = translator()
+    one.feed(json.dumps(chunk).encode() + end)
+    with pytest.raises(UpstreamDisconnected):
+        one.finish()
+
+
 def test_what_comes_after_the_end_is_ignored() -> None:
     one = translator()
     one.feed(ROLE + TEXT)

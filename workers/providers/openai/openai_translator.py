@@ -46,11 +46,7 @@ from workers.providers.openai.mending.chunk_mender import (
     has_message,
 )
 from workers.providers.openai.mending.finish_reasons import forces_function
-from workers.providers.openai.mending.usage_places import (
-    UsageSeen,
-    decoded,
-    is_blocked,
-)
+from workers.providers.openai.mending.usage_places import UsageSeen, decoded, is_blocked
 from workers.providers.openai.mending.whole_answers import collected
 from workers.providers.openai.regular import (
     faults_in,
@@ -231,10 +227,14 @@ class OpenAITranslator:
         states = self._states.values()
         if states and all(state.finished for state in states):
             self._close()
-        elif self._splitter.is_bare or (not self._answered and self._is_blocked()):
-            self._end()  # JSON without framing is whole
+        elif self._is_whole_message() or (not self._answered and self._is_blocked()):
+            self._end()
         else:
             raise UpstreamDisconnected
+
+    def _is_whole_message(self) -> bool:
+        """Return whether JSON without framing was all that came; a delta is only a beginning."""
+        return self._splitter.is_bare and not any(one.by_delta for one in self._states.values())
 
     def _take(self, payload: bytes) -> None:
         """Read one event and keep what goes to the client."""
