@@ -175,7 +175,8 @@ def test_a_picture_counts_as_one_wherever_it_stands(message: dict[str, Any]) -> 
     [
         ({"videos": ["https://host/a.mp4"]}, False),
         ({"files": [{"file_id": "file-1"}]}, False),
-        ({"videos": ["AAAA"]}, True),
+        ({"videos": ["AAAA"]}, False),
+        ({"audios": ["AAAA"]}, True),
         ({"images": ["https://host/a.png"]}, True),
     ],
 )

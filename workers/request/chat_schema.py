@@ -25,8 +25,9 @@ MEDIA_TOKENS = 1000
 MOST_PICTURE_TOKENS = 8192
 """A ceiling for the price of one picture: Anthropic counts up to 4,784 tokens, Gemini 258 a tile of
 768 pixels. Only models that charge extra for pictures, such as gpt-4o-mini, exceed it."""
-MOST_LINKED_TOKENS = 2**40
-"""The bound of a film or file that the upstream fetches: its size is not known here."""
+MOST_FILE_TOKENS = 2**40
+"""The bound of a film or file, which is therefore the context window: upstreams count tokens by the
+frame and by the page, Gemini 258, and both can have few bytes."""
 
 _LONG_MEDIA_BYTES = 4096
 _NULL = Raw(b"null")
@@ -300,11 +301,16 @@ def _check_members(messages: Raw) -> Media:
             for source in media_beside_content(name, members[name], path + name[:100]):
                 size_bytes += len(source)
                 tokens += MEDIA_TOKENS
-                is_picture = name.casefold().startswith("image")
-                most_tokens += MOST_PICTURE_TOKENS if is_picture else len(source)
-                most_tokens += 0 if is_picture or _holds_data(source) else MOST_LINKED_TOKENS
+                most_tokens += _most_beside(name.casefold(), source)
                 largest_bytes = max(largest_bytes, _decoded_bytes(source))
     return Media(size_bytes, tokens, most_tokens, largest_bytes)
+
+
+def _most_beside(kind: str, source: Raw) -> int:
+    """Return the most tokens of a medium in a member beside the content."""
+    if kind.startswith("image"):
+        return MOST_PICTURE_TOKENS
+    return len(source) if kind.startswith("audio") and _holds_data(source) else MOST_FILE_TOKENS
 
 
 def _holds_data(source: Raw) -> bool:
@@ -331,8 +337,8 @@ def _check_parts(content: Raw, path: str, media: Media) -> tuple[Media, bool]:
                 tokens += MEDIA_TOKENS
                 most_tokens += _most_tokens(part, source)
                 largest_bytes = max(largest_bytes, _decoded_bytes(source))
-        if _is_linked(part):
-            most_tokens += MOST_LINKED_TOKENS
+        if _is_file(part):
+            most_tokens += MOST_FILE_TOKENS
     if not _is_plain_text(parts, content):
         objects = read_objects(content, path)
         if not all(map(_OF_TEXT.issuperset, objects)):
@@ -374,24 +380,23 @@ def _with_url_objects(parts: list[_Part]) -> bool:
 
 
 def _most_tokens(part: _Part, source: Raw) -> int:
-    """Return the most tokens of one medium: of all but a picture, one a byte.
+    """Return the most tokens of a picture or recording: of this, one a byte."""
+    return MOST_PICTURE_TOKENS if part.image_url is not None else len(source)
+
+
+def _is_file(part: _Part) -> bool:
+    """Return whether a part is a film, a file, or a recording that it does not contain.
 
     Some upstreams take documents as `image_url`, so the media type of a data URL decides.
     """
-    start = _start(source)
-    is_picture = part.image_url is not None and (
-        start.startswith(b"data:image/") or not start.startswith(b"data:")
-    )
-    return MOST_PICTURE_TOKENS if is_picture else len(source)
-
-
-def _is_linked(part: _Part) -> bool:
-    """Return whether a part names a film or file that it does not contain."""
-    for link in (part.video_url, part.audio_url):
-        if isinstance(link, _ImageUrl):
-            return not _start(link.url).startswith(b"data:")
-    file = part.file
-    return file is not None and file.data == _NULL == file.file_data
+    image, audio = part.image_url, part.audio_url
+    if isinstance(image, _ImageUrl):
+        start = _start(image.url)
+        if start.startswith(b"data:") and not start.startswith(b"data:image/"):
+            return True
+    if isinstance(audio, _ImageUrl) and not _start(audio.url).startswith(b"data:"):
+        return True
+    return part.video_url is not None or part.file is not None
 
 
 def _start(source: Raw) -> bytes:
