@@ -40,13 +40,17 @@ def reserve_for(
     """
     n = request.n
     prompt_bound = min(request.prompt_bound, model.context_window)
+    # Parts of a prediction that the answer does not take are paid too, whatever its cap is.
+    predicted = n * min(request.predicted_bound, model.context_window)
     cap = request.max_output_tokens
     if cap is None:
         allowed = [model.max_output_tokens]
         if standing.tokens is not None:
             allowed.append(_share((standing.tokens.remaining - request.prompt_estimate) // n))
         if prices is not None and standing.budget is not None:
-            left = standing.budget.left_microusd - prices.worst_case_microusd(prompt_bound, 0)
+            left = standing.budget.left_microusd - prices.worst_case_microusd(
+                prompt_bound, predicted
+            )
             per_million = prices.worst_case_microusd(prompt_bound, MILLION) - (
                 prices.worst_case_microusd(prompt_bound, 0)
             )
@@ -55,7 +59,7 @@ def reserve_for(
         cap = max(1, min(allowed))
     cost_microusd = 0
     if prices is not None:
-        cost_microusd = prices.worst_case_microusd(prompt_bound, n * cap)
+        cost_microusd = prices.worst_case_microusd(prompt_bound, n * cap + predicted)
     return Reserve(request.prompt_estimate + n * cap, cost_microusd, cap)
 
 

@@ -123,6 +123,21 @@ async def test_the_worst_case_is_reserved_from_a_budget(admission: Admission) ->
         assert lease.taken.cost_microusd == most
 
 
+async def test_a_prediction_is_reserved_as_an_answer_because_its_refused_parts_are_paid(
+    admission: Admission,
+) -> None:
+    limits = Limits(budget_microusd=10**9)
+    costs = []
+    for name in ("prediction", "other"):
+        request = ask(max_tokens=10, **{name: {"type": "content", "content": "x" * 1000}})
+        lease = await admission.admit(holder(limits), GLM, request, "req_1")
+        assert lease.taken is not None
+        costs.append(lease.taken.cost_microusd)
+    assert GLM.prices is not None
+    tokens = len('{"type":"content","content":""}') + 1000
+    assert costs[0] - costs[1] >= tokens * GLM.prices.completion // 1_000_000
+
+
 async def test_a_prompt_reserves_no_more_than_the_context_window(admission: Admission) -> None:
     narrow = msgspec.structs.replace(GLM, context_window=100)
     lease = await admission.admit(

@@ -20,7 +20,7 @@ from support.fakes.upstream import FakeUpstream
 from support.front_door import Door, front_door
 
 MANY = 200
-BUDGET = 100_000
+BUDGET = 200_000
 BOTH = ("max_tokens", "max_completion_tokens")
 
 BODIES: dict[str, dict[str, Any]] = {

@@ -29,6 +29,7 @@ class ChatRequest(Struct):
     `fields` holds every top-level member as sent, in order. `max_output_tokens` is the larger of
     `max_completion_tokens` and `max_tokens` (None: neither was sent, or one that is no limit).
     `prompt_estimate` is in tokens, `prompt_bound` the most tokens that the request can be.
+    `predicted_bound` is the most tokens of a `prediction`, which are paid as an answer, beside it.
     `largest_file_bytes` is the size of its largest picture, recording or file. `cap` is set by
     admission: the most tokens of each choice that the upstream must be given (None: no limit
     depends on it, so the request passes as sent).
@@ -43,6 +44,7 @@ class ChatRequest(Struct):
     prompt_estimate: int
     largest_file_bytes: int = 0
     prompt_bound: int = 0
+    predicted_bound: int = 0
     cap: int | None = None
 
 
@@ -79,6 +81,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         largest_file_bytes=media.largest_bytes,
         # No tokenizer makes more than one token of a byte.
         prompt_bound=text_bytes + ADDED_TOKENS + media.most_tokens,
+        predicted_bound=len(fields["prediction"]) if chat.prediction else 0,
     )
 
 
