@@ -109,6 +109,18 @@ async function refresh() {
   }
 }
 
+/**
+ * Return the list of this page or search instead of the first page, to which the server leads after a change.
+ *
+ * @param {Answer} answer
+ * @returns {Promise<Answer>}
+ */
+async function listedHere(answer) {
+  if (!location.search || answer.url.pathname + answer.url.search !== "/keys") return answer;
+  const here = await request("GET", location.href).catch(() => answer);
+  return here.page?.querySelector("[data-list]") ? here : answer; // a last page may be gone
+}
+
 /** @param {Element} sent */
 function replaceList(sent) {
   const old = list();
@@ -167,7 +179,7 @@ async function send(form, button) {
   const place = dialog?.contains(form) ? form : list();
   try {
     const body = new URLSearchParams(/** @type {any} */ (new FormData(form))); // TypeScript issue 30584
-    if (show(await request("POST", form.action, body), place)) announce(form.dataset.done ?? "Done");
+    if (show(await listedHere(await request("POST", form.action, body)), place)) announce(form.dataset.done ?? "Done");
   } catch (error) {
     showProblem(place, error instanceof Error ? error.message : String(error));
   } finally {
@@ -218,6 +230,7 @@ document.addEventListener("click", (event) => {
 if (dialog) {
   document.addEventListener("submit", (event) => {
     if (!(event.target instanceof HTMLFormElement) || !closest(event, "[data-list], dialog.side")) return;
+    if (event.target.method !== "post") return; // the search leads to another list
     event.preventDefault();
     send(event.target, event.submitter);
   });
