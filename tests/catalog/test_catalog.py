@@ -409,3 +409,33 @@ def test_a_member_of_the_gateway_is_refused_with_the_field_that_changes_it() -> 
     entry = {"id": "a/b", "deployments": [deployment | {"drop_fields": ["max_tokens"]}]}
     with pytest.raises(CatalogError, match=r"'max_tokens'; use `max_tokens_field`"):
         load_catalog([entry])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("max_tokens_field", "max_output_tokens", 'must be one of "", "max_tokens", "max_comp'),
+        ("provider", "azure", 'must be one of "openai", "anthropic", "google"'),
+        ("headers", {"bad header": "x"}, "'bad header' is not the name of a header"),
+        ("headers", {"x": 1}, r"must be a string - at `\$.models\[0\].deployments\[0\].headers\["),
+        ("base_url", None, "must be a string"),
+        ("ca_file", "/dev/null", "cannot be used: no certificates in PEM"),
+    ],
+)
+def test_the_error_of_a_deployment_says_what_is_allowed(
+    field: str, value: object, said: str
+) -> None:
+    deployment = {"provider": "openai", "base_url": "http://127.0.0.1:1/v1", "upstream_model": "m"}
+    entry = {"id": "a/b", "deployments": [deployment | {field: value}]}
+    with pytest.raises(CatalogError, match=said):
+        load_catalog([entry])
+
+
+def test_the_error_of_a_model_is_in_words() -> None:
+    deployment = {"provider": "openai", "upstream_model": "m"}
+    with pytest.raises(CatalogError, match=r"missing required field `base_url` - at .*deployments"):
+        load_catalog([{"id": "a/b", "deployments": [deployment]}])
+    with pytest.raises(CatalogError, match=r"must be a number, more than 0 - at .*gap_timeout_s"):
+        load_catalog([{"id": "a/b", "gap_timeout_s": 0}])
+    with pytest.raises(CatalogError, match=r'one of "text", "image".*input_modalities\[1\]'):
+        load_catalog([{"id": "a/b", "input_modalities": ["text", "smell"]}])

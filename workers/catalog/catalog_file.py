@@ -40,9 +40,16 @@ from workers.catalog.deployment_checks import (
     checked_secret_env,
     host_label,
 )
-from workers.catalog.entries import CatalogError, ModelEntry, PricesEntry, check_names
+from workers.catalog.entries import (
+    CatalogError,
+    ModelEntry,
+    PricesEntry,
+    broken_rule,
+    check_names,
+)
 from workers.catalog.quirks import Clocks, Quirks
 from workers.money import to_microusd
+from workers.type_words import split_fault
 
 DEFAULT = Model(id="", name="")
 """The defaults of a new model."""
@@ -110,7 +117,9 @@ def _parse_entry(entry: Entry, path: str) -> ModelEntry:
     try:
         parsed = msgspec.convert(dict(entry), ModelEntry)
     except msgspec.ValidationError as error:
-        raise CatalogError(_at(str(error), path)) from error
+        what, place = split_fault(error)
+        where = f"{path}.{place}" if place else path
+        raise CatalogError(f"{broken_rule(what, place)} - at `{where}`") from error
     for number, deployment in enumerate(_or(parsed.deployments, ())):
         where = f"{path}.deployments[{number}]"
         _check(check_upstream_url, deployment.base_url, f"{where}.base_url")
@@ -121,13 +130,6 @@ def _parse_entry(entry: Entry, path: str) -> ModelEntry:
         _check(check_members, deployment.drop_fields, f"{where}.drop_fields")
         _check(check_tool_types, deployment.owner_only_tools, f"{where}.owner_only_tools")
     return parsed
-
-
-def _at(message: str, path: str) -> str:
-    """Replace msgspec's `$`, which is the entry, by the entry's path in the file."""
-    if "`$" in message:
-        return message.replace("`$", f"`{path}", 1)
-    return f"{message} - at `{path}`"
 
 
 def _check(check: Any, value: Any, path: str) -> None:

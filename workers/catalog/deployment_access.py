@@ -43,7 +43,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
     """Raise ValueError for a header that cannot be sent, or that holds a secret itself."""
     for name, value in headers.items():
         if not HEADER_NAME.fullmatch(name):
-            raise ValueError("a name is not that of a header")
+            raise ValueError(f"{name!r} is not the name of a header")
         if name.lower() in FRAMING_HEADERS | OWN_HEADERS:
             raise ValueError(f"the gateway sets the header {name!r} itself")
         _check_text(name, value)
@@ -87,7 +87,10 @@ def find_access(quirks: Quirks, base_url: str, environ: Mapping[str, str]) -> Ac
         headers.append((name, filled))
     proxy = quirks.proxy
     if proxy == ENVIRONMENT:
-        proxy = environment_proxy(environ, base_url)
+        try:
+            proxy = environment_proxy(environ, base_url)
+        except ValueError as error:
+            raise ValueError(f"{error}; it comes from the environment") from error
     route = UpstreamRoute(_ca_file(quirks.ca_file, environ), proxy)
     return Access(tuple(headers), route, tuple(unset))
 
@@ -109,5 +112,5 @@ def _check_ca_file(path: str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except OSError as error:  # ssl.SSLError is one, and says nothing that helps
-        why = "has no certificates in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        why = "no certificates in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise ValueError(f"the file {path!r} cannot be used: {why}") from error

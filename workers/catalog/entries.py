@@ -7,12 +7,14 @@ field that an entry leaves out is UNSET: it keeps its known value or gets the de
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from workers.catalog.quirks import Quirks
+from workers.type_words import requirement
 
 # Patterns end in \Z: `$` would also match before a line break at the end.
 Provider = Literal["openai", "anthropic", "google"]
@@ -190,3 +192,32 @@ def check_names(table: Any, path: str, struct: type[Struct] = ModelEntry) -> Non
         check_names(value, f"{path}.{name}", inner)
         for number, each in enumerate(value if isinstance(value, list) else ()):
             check_names(each, f"{path}.{name}[{number}]", inner)
+
+
+def broken_rule(what: str, place: str) -> str:
+    """Return the rule that an entry breaks, from msgspec's words and the path of the value.
+
+    For one of a few words it lists them.
+    """
+    missing = what.removeprefix("Object missing required field ")
+    if missing != what:
+        return f"missing required field {missing}"
+    if what.startswith("Invalid enum value"):
+        name = place.rpartition(".")[2].partition("[")[0]
+        wanted = [
+            get_type_hints(each, include_extras=True).get(name)
+            for each in (ModelEntry, DeploymentEntry)
+        ]
+        words = [json.dumps(word) for each in wanted for word in _choices(each)]
+        found = what.removeprefix("Invalid enum value")
+        return f"must be one of {', '.join(dict.fromkeys(words))}, not{found}"
+    return requirement(what)
+
+
+def _choices(wanted: Any) -> Iterator[str]:
+    """Yield the words that a type allows: those of each Literal in it."""
+    if get_origin(wanted) is Literal:
+        yield from get_args(wanted)
+        return
+    for inner in get_args(wanted):
+        yield from _choices(inner)
