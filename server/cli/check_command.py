@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
@@ -23,16 +23,27 @@ REACH_S = 5.0
 """How long an upstream may take to answer its probe."""
 REJECTION_BYTES = 64 * 1024
 """How much of a rejection is read."""
+LIST_BYTES = 8 * 1024 * 1024
+"""How much of a list of models is read: OpenRouter's has half a megabyte."""
+HINTS = {
+    "CERTIFICATE_VERIFY_FAILED": "name the authority of its certificate in ca_file",
+    "proxy answered 407": "write the user and password into the URL of the proxy",
+}
+"""What to do about a reason for which an upstream is not reachable."""
 
 
 Upstream: TypeAlias = tuple[str, str, str, tuple[tuple[str, str], ...], UpstreamRoute]
 
 
 class Reached(NamedTuple):
-    """What the probe of an upstream has shown; `text` is printed."""
+    """What the probe of an upstream has shown; `text` is printed.
+
+    `names` are the models that it lists, if it lists any.
+    """
 
     works: bool
     text: str
+    names: frozenset[str] = frozenset()
 
 
 NOT_PROBED = Reached(works=True, text="ready")
@@ -68,7 +79,18 @@ def _state(deployment: Deployment, reached: Reached) -> str:
         return f"not available: this version has no translator for {deployment.provider}"
     if not deployment.has_secret:
         return f"off: set {' and '.join(deployment.missing_variables)}"
+    if reached.names and not _lists(reached.names, deployment.upstream_model):
+        return f"{reached.text}, but its list of models does not name {deployment.upstream_model}"
     return reached.text
+
+
+def _lists(names: Collection[str], model: str) -> bool:
+    """Return whether a list names a model; both may have a folder (Google) or a tag (Ollama)."""
+
+    def plain(name: str) -> str:
+        return name.rpartition("/")[2].partition(":")[0].casefold()
+
+    return plain(model) in map(plain, names)
 
 
 def _differences(deployment: Deployment) -> list[str]:
@@ -142,21 +164,24 @@ async def _reach(transport: Transport, deployment: Deployment) -> Reached:
     try:
         async with asyncio.timeout(REACH_S):
             status = (await exchange.head()).status
-            body = await _read_rejection(exchange) if status >= 400 else b""
+        body = await _read(exchange, REJECTION_BYTES if status >= 400 else LIST_BYTES)
     except TimeoutError:
         return Reached(works=False, text="not reachable: no answer")
     except GatewayError as error:
-        return Reached(works=False, text=f"not reachable: {error.reason}")
+        hints = [f" ({hint})" for part, hint in HINTS.items() if part in error.reason]
+        return Reached(works=False, text=f"not reachable: {error.reason}{''.join(hints)}")
     finally:
         exchange.abort(GatewayError())
-    return _described(probe.read(status, body), status, deployment)
+    reached = _described(probe.read(status, body), status, deployment)
+    return reached._replace(names=probe.names(body)) if status < 300 else reached
 
 
-async def _read_rejection(exchange: UpstreamExchange) -> bytes:
-    """Return the body of a rejection, or b"" when it is cut or too large: the status is enough."""
+async def _read(exchange: UpstreamExchange, max_bytes: int) -> bytes:
+    """Return the body, or b"" when it is cut, too slow or too large: the status is enough."""
     try:
-        return await exchange.read(REJECTION_BYTES)
-    except GatewayError:
+        async with asyncio.timeout(REACH_S):
+            return await exchange.read(max_bytes)
+    except (TimeoutError, GatewayError):
         return b""
 
 

@@ -188,6 +188,9 @@ def test_check_without_any_upstream_says_what_would_help(shell: CommandLine) -> 
     ("plan", "said", "code"),
     [
         (document({"object": "list", "data": []}), "ready (reachable)", 0),
+        (document({"data": [{"id": "models/Upstream-Model:latest"}]}), "ready (reachable)\n", 0),
+        (document({"data": [{"id": "x"}]}), "(reachable), but its list of models does not name", 0),
+        (document({"data": [{"name": "x"}]}), "ready (reachable)\n", 0),
         (refusal(404), "ready (reachable)", 0),
         (refusal(401), "the upstream refuses TEST_UPSTREAM_KEY", 1),
         (refusal(400, WRONG_KEY_AT_GOOGLE), "the upstream refuses TEST_UPSTREAM_KEY", 1),

@@ -15,10 +15,12 @@ ProbeResult: TypeAlias = Literal["works", "secret_rejected", "failing"]
 class Probe(NamedTuple):
     """A request without a body: `path` is below the deployment's base URL.
 
-    `read` gets the status of the answer and its body, which is empty for a status below 400.
+    `read` gets the status of the answer and the body of a rejection. `names` gets the body of an
+    answer, and returns the ids of the models that it lists; none if it is no such list.
     """
 
     method: str
     path: str
     headers: tuple[tuple[str, str], ...]
     read: Callable[[int, bytes], ProbeResult]
+    names: Callable[[bytes], frozenset[str]]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+from msgspec import Struct
+
 from workers.catalog.catalog import Deployment
 from workers.providers.openai.request_headers import access_headers
 from workers.providers.probe import Probe, ProbeResult
@@ -9,9 +12,21 @@ from workers.providers.problem import find_problem
 from workers.providers.rejections import secret_rejected
 
 
+class ListedModel(Struct):
+    """One model of the list; all but its id is ignored."""
+
+    id: str
+
+
+class ModelList(Struct):
+    """What `GET /models` answers."""
+
+    data: list[ListedModel]
+
+
 def openai_probe(deployment: Deployment) -> Probe:
     """Return the request for the list of models."""
-    return Probe("GET", "/models", access_headers(deployment), _read)
+    return Probe("GET", "/models", access_headers(deployment), _read, _names)
 
 
 def _read(status: int, body: bytes) -> ProbeResult:
@@ -22,3 +37,11 @@ def _read(status: int, body: bytes) -> ProbeResult:
     if secret_rejected(status, find_problem(body)):
         return "secret_rejected"
     return "failing" if status >= 500 else "works"
+
+
+def _names(body: bytes) -> frozenset[str]:
+    try:
+        listed = msgspec.json.decode(body, type=ModelList).data
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return frozenset()
+    return frozenset(one.id for one in listed)
