@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from support.waiting import PATIENCE_S, eventually
 from server.keys.export import KeyExport
 from server.keys.export_file import DamagedExport, encode_export, read_export
 from server.keys.key_ring import KeyRing
-from server.store.key import KeyChanges, LimitChanges, Limits, NewKey
+from server.store.key import Key, KeyChanges, LimitChanges, Limits, NewKey
+from server.store.rows import KeyQuery
 from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
 
@@ -154,6 +155,44 @@ async def test_a_file_that_cannot_be_written_is_tried_again(
             await eventually(lambda: path.exists() and len(ids(path)) == 2)
     assert caplog.text.count("cannot be written") == 1
     assert "can be written again" in caplog.text
+
+
+async def test_a_failed_write_is_tried_again_without_another_change(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "away" / "api-keys.json"
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
+        ring = KeyRing(store)
+        key, _ = await ring.create(NewKey("ci"))
+        async with KeyExport(path, ring):
+            await eventually(lambda: "cannot be written" in caplog.text)
+            path.parent.mkdir()
+            await eventually(lambda: ids(path) == {key.id})
+
+
+class Interrupted(SqliteStore):
+    """A store that runs `then` once, after it has read the keys of an export."""
+
+    then: Callable[[], Awaitable[object]] | None = None
+
+    async def list_keys(self, query: KeyQuery) -> list[Key]:
+        """Read keys, then have something change."""
+        keys = await super().list_keys(query)
+        then, self.then = self.then, None
+        if then is not None:
+            await then()
+        return keys
+
+
+async def test_a_change_while_the_file_is_written_is_written_too(tmp_path: Path) -> None:
+    path = tmp_path / "api-keys.json"
+    async with Interrupted(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
+        ring = KeyRing(store)
+        async with KeyExport(path, ring):
+            await eventually(path.exists)
+            store.then = lambda: ring.create(NewKey("second"))
+            await ring.create(NewKey("first"))
+            await eventually(lambda: len(ids(path)) == 2)
 
 
 # The next start
