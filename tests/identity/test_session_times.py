@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from support.waiting import PATIENCE_S
 
-from server.identity.sessions import ABSOLUTE_S, IDLE_S, MAX_PER_PRINCIPAL, Sessions, digest_of_id
+from server.identity.sessions import (
+    ABSOLUTE_S,
+    IDLE_S,
+    MAX_PER_PRINCIPAL,
+    SEEN_EVERY_S,
+    Sessions,
+    digest_of_id,
+)
 from server.identity.wrong_keys import WrongKeyLimit
 from server.keys.key_ring import KeyRing
 from server.store.sqlite_store import SqliteStore
@@ -96,6 +103,39 @@ async def test_one_principal_cannot_fill_the_memory(store: SqliteStore) -> None:
     assert [sessions.find(one, now.at) is not None for one in ids[:6]] == [False] * 5 + [True]
     assert sessions.find(other, now.at) is not None
     await sessions.aclose()
+
+
+class Failing(SqliteStore):
+    """A store that refuses the first write of sessions, after `meanwhile` has run."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    async def note_sessions(self, seen: Mapping[bytes, int], ended: Collection[bytes]) -> None:
+        """Write, or fail."""
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+            raise StoreUnavailable
+        await super().note_sessions(seen, ended)
+
+
+@pytest.mark.parametrize("later_s", [0, SEEN_EVERY_S])
+async def test_a_last_use_that_could_not_be_written_is_written_later(
+    tmp_path: Path, later_s: int
+) -> None:
+    now = Now()
+    async with Failing(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
+        sessions = await open_sessions(store, now)
+        session = await sessions.begin("owner", CREDENTIAL)
+        now.at += SEEN_EVERY_S
+        assert sessions.find(session, now.at) is not None
+        store.meanwhile = lambda: sessions.find(session, now.at + later_s)
+        await sessions.aclose()
+        (row,) = await store.load_sessions()
+        assert row.seen_at == START
+        await sessions.aclose()
+        (row,) = await store.load_sessions()
+        assert row.seen_at == now.at + later_s
 
 
 async def test_an_end_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:
