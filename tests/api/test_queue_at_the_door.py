@@ -35,6 +35,8 @@ from support.schemas import validate_error
 from support.visitors import guest
 from support.waiting import PATIENCE_S, eventually, soon
 
+from workers.run.queue import FIRST_GUESS_S
+
 PATH = "/api/v1/chat/completions"
 UPDATE = re.compile(r": queued position=(\d+) waiting=(\d+) expected_wait_s=(\d+\.\d)\n\n")
 Asked = asyncio.Task[httpx.Response]
@@ -56,9 +58,10 @@ class Counter:
 
     async def close(self) -> None:
         """Occupy the worker with a request of the owner."""
+        before = len(self._upstream.requests)
         self._upstream.plan(held_stream(self._held), answer_as_asked)
         self._first = asyncio.create_task(self.door.stream_text("first"))
-        await self._upstream.request()
+        await self._upstream.request(before)
 
     async def ask(
         self,
@@ -201,6 +204,20 @@ async def test_who_may_not_wait_so_long_is_refused_with_an_honest_estimate(tmp_p
         assert "hurried" not in await desk.open(*asked, patient)
         left = (await desk.door.get("/api/v1/key", key)).json()
         assert left["limits"]["requests_per_minute"] is None
+
+
+async def test_the_wait_told_is_learnt_from_the_requests_that_were_served(tmp_path: Path) -> None:
+    waits = []
+    for served in (0, 1):
+        async with counter(tmp_path) as desk:
+            for _ in range(served):
+                assert (await desk.door.chat()).is_success
+            await desk.close()
+            asked = await desk.ask("1", headers=own_id("the-one-that-waits"))
+            waits.append((await desk.where("the-one-that-waits")).json()["expected_wait_s"])
+            await desk.open(asked)
+    assert waits[0] >= FIRST_GUESS_S
+    assert waits[1] != FIRST_GUESS_S
 
 
 async def test_a_refused_request_gives_back_what_it_took(tmp_path: Path) -> None:

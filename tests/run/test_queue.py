@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 
@@ -215,6 +216,19 @@ async def test_the_wait_told_follows_how_long_jobs_last() -> None:
     for _ in range(100):
         queue.note_service(10.0)
     assert queue.place(job).expected_wait_s == pytest.approx(5.0, rel=0.01)
+
+
+async def test_the_time_in_which_workers_had_nothing_to_do_is_no_wait() -> None:
+    queue = FairQueue(10, 1)
+    queue.note_service(0.001)
+    worker = asyncio.create_task(queue.get())
+    await eventually(lambda: queue.idle_workers == 1)
+    await asyncio.sleep(0.3)  # the idle time is what is tested
+    job, second = make_job("a"), make_job("b", max_wait_s=0.2)
+    queue.put(job)
+    queue.put(second)  # not refused: the worker has just been given the first
+    assert await worker is job
+    second.close("cancelled")
 
 
 async def test_the_wait_grows_while_no_job_ends_and_not_while_workers_rest() -> None:

@@ -49,12 +49,13 @@ async def test_old_rows_and_full_counters_go_while_sums_and_budgets_stay(door: D
         CounterRow("key_x", "budget_month", 5, "2026-01", now - 3 * DAY_S),
         CounterRow("key_y", "requests", 1.0, "", now),
     ]
-    await store.record(Batch([row("old", old), *busy(now)], counters))
+    oldest = row("the first day that is kept", now - 90 * DAY_S)
+    await store.record(Batch([row("old", old), oldest, *busy(now)], counters))
     await prune(store, now)
-    assert await kept(store) == {"new", "day 1", "day 2"}
+    assert await kept(store) == {"new", "day 1", "day 2", oldest.request_id}
     assert {one.scope for one in await store.load_counters()} == {"key_x", "key_y"}
     days = await store.usage_by("2000-01-01", "2999-01-01")
-    assert sum(day.requests for day in days) == 4
+    assert sum(day.requests for day in days) == 5
 
 
 async def test_a_clock_that_is_far_ahead_deletes_nothing_that_is_not_old(door: Door) -> None:
