@@ -5,10 +5,20 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support.builders.jobs import Client, drained, fill, make_job, rest, served_lanes, take
+from support.builders.jobs import (
+    Client,
+    drained,
+    fill,
+    make_deployment,
+    make_job,
+    rest,
+    served_lanes,
+    take,
+)
 from support.waiting import PATIENCE_S
 
 from workers.errors import Overloaded, UpstreamOverloaded
+from workers.run.deployment_state import DeploymentState, Slot
 from workers.run.job import Job, Outcome
 from workers.run.queue import FairQueue
 from workers.run.retries import Tries
@@ -259,6 +269,24 @@ class Seats:
         """Return whether a job can be seated."""
         self.asked.append(job)
         return job.lane in self.lanes
+
+
+async def test_a_slot_reserved_for_a_worker_that_has_vanished_is_freed() -> None:
+    state = DeploymentState(make_deployment(room=1))
+
+    def seat(job: Job) -> bool:
+        job.slot = Slot(state)
+        return True
+
+    queue = FairQueue(8, 1, seat=seat)
+    (worker,) = await idle(queue, 1)
+    worker.cancel()  # the queue learns of it only after the next job has come
+    job = make_job("a")
+    queue.put(job)
+    assert (len(queue), state.busy) == (1, 0)
+    await asyncio.wait([worker])
+    assert await take(queue) is job
+    assert state.busy == 1
 
 
 async def test_without_a_slot_a_job_waits_though_a_worker_is_idle() -> None:
