@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import msgspec
 from msgspec import structs
@@ -130,7 +131,7 @@ class SqliteStore:
         self.left_out = 0
         """How many rows could not be stored and were left out."""
 
-    async def __aenter__(self) -> SqliteStore:
+    async def __aenter__(self) -> Self:
         await self._db.start()
         try:
             await self._reads.start()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from workers.catalog.catalog import Deployment
 from workers.catalog.quirks import Quirks
 from workers.providers.redaction import redact
+from workers.providers.rejections import error_by_status
 
 DEPLOYMENT = Deployment(
     id="m@up",
@@ -123,3 +126,25 @@ def test_a_message_is_capped(size: int) -> None:
 def test_long_runs_of_one_form_are_read_in_linear_time(run: str) -> None:
     # A form that backtracks would take minutes for these; the test would never end.
     assert len(redact(run * (8000 // len(run)), DEPLOYMENT)) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("messages[0].content", True),
+        ("messages.0.content.1.image_url.url", True),
+        ("tools[0].function.name", True),
+        ("response_format.json_schema", True),
+        ("unsupported_value", True),
+        ("invalid_request_error", True),
+        ("org-acme-12345", False),
+        ("internal.acme.corp", False),
+        ("proj_AbCdEf0123456789", False),
+    ],
+)
+def test_a_code_or_param_that_says_who_the_operator_is_is_left_out(name: str, passes: bool) -> None:
+    error = {"message": "Invalid value.", "code": name, "param": name}
+    refused = error_by_status(400, {}, json.dumps({"error": error}).encode(), DEPLOYMENT)
+    shown = refused.body().error
+    assert (shown.param == name) is passes
+    assert passes or shown.code != name

@@ -158,8 +158,8 @@ def _made(
         default, code = _ABOUT_THE_REQUEST[kind]
         return UpstreamRejected(
             redact(problem.message, deployment) or default,
-            code=code or problem.code,
-            param=problem.param,
+            code=code or _harmless(problem.code, deployment),
+            param=_harmless(problem.param, deployment),
             # Another deployment may have the feature, or a larger limit per minute.
             retryable=kind == "too_large"
             or (kind == "unsupported" and status not in STATUSES_OF_REQUESTS),
@@ -171,3 +171,8 @@ def _made(
     if kind == "overloaded":
         return UpstreamOverloaded(retry_after_s=wait_s)
     return UpstreamUnavailable(retry_after_s=wait_s) if kind == "failed" else UpstreamError()
+
+
+def _harmless(name: str | None, deployment: Deployment) -> str | None:
+    """Return a code or the name of a member, or None if it says who the operator is."""
+    return name if name is None or redact(name, deployment) == name else None

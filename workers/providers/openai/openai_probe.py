@@ -12,16 +12,16 @@ from workers.providers.problem import find_problem
 from workers.providers.rejections import secret_rejected
 
 
-class ListedModel(Struct):
+class _ListedModel(Struct):
     """One model of the list; all but its id is ignored."""
 
     id: str
 
 
-class ModelList(Struct):
+class _ModelList(Struct):
     """What `GET /models` answers."""
 
-    data: list[ListedModel]
+    data: list[_ListedModel]
 
 
 def openai_probe(deployment: Deployment) -> Probe:
@@ -41,7 +41,7 @@ def _read(status: int, body: bytes) -> ProbeResult:
 
 def _names(body: bytes) -> frozenset[str]:
     try:
-        listed = msgspec.json.decode(body, type=ModelList).data
+        listed = msgspec.json.decode(body, type=_ModelList).data
     except (msgspec.DecodeError, UnicodeDecodeError):
         return frozenset()
     return frozenset(one.id for one in listed)
