@@ -124,7 +124,8 @@ async def test_a_last_use_that_could_not_be_written_is_written_later(
     tmp_path: Path, later_s: int
 ) -> None:
     now = Now()
-    async with Failing(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
+    store = Failing(tmp_path / "roxy.db", patience_s=PATIENCE_S)
+    async with store:
         sessions = await open_sessions(store, now)
         session = await sessions.begin("owner", CREDENTIAL)
         now.at += SEEN_EVERY_S

@@ -186,7 +186,8 @@ class Interrupted(SqliteStore):
 
 async def test_a_change_while_the_file_is_written_is_written_too(tmp_path: Path) -> None:
     path = tmp_path / "api-keys.json"
-    async with Interrupted(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
+    store = Interrupted(tmp_path / "roxy.db", patience_s=PATIENCE_S)
+    async with store:
         ring = KeyRing(store)
         async with KeyExport(path, ring):
             await eventually(path.exists)
