@@ -292,7 +292,8 @@ async def test_no_part_of_an_ended_request_waits_for_the_garbage_collector(
     """What only the collector can free piles up between its rare full collections."""
     async with gateway(tmp_path) as (door, upstream):
         await close_own_connections(door)
-        upstream.plan(plan)
+        # Two answers after each cut, so that the deployment is not left alone as failing.
+        upstream.plan(*([plan, finished(), finished()] * 5 if plan.end == "cut" else [plan]))
 
         async def once(number: int) -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", door.port)

@@ -175,10 +175,11 @@ class FairQueue:
         if self._moved_at is not None:
             still_s = asyncio.get_running_loop().time() - self._moved_at
         service_s = max(self._service_s, still_s)
-        wait_s = max(service_s * (ahead + 1) / max(self.workers, 1), still_s)
-        if self.opens_at:
-            wait_s += max(self.opens_at - asyncio.get_running_loop().time(), 0.0)
-        return wait_s
+        workers = max(self.workers, 1)
+        if self.opens_at:  # the first job waits for no other
+            opens_s = max(self.opens_at - asyncio.get_running_loop().time(), 0.0)
+            return opens_s + self._service_s * ahead / workers
+        return max(service_s * (ahead + 1) / workers, still_s)
 
     def note_start(self) -> None:
         """Record that a worker is given a job, at once: the next job may come before it runs."""

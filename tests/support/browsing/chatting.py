@@ -33,12 +33,17 @@ class Chatting(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def chatting(
-    browser: Browser, path: Path, *, expected: tuple[str, ...] = (), **context: Any
+    browser: Browser,
+    path: Path,
+    *,
+    settings: str = "",
+    expected: tuple[str, ...] = (),
+    **context: Any,
 ) -> AsyncIterator[Chatting]:
     """Run everything for a block; `expected` and `context` are those of `visiting`."""
     async with (
         FakeUpstream() as upstream,
-        front_door(path, upstream, settings=GUESTS) as door,
+        front_door(path, upstream, settings=GUESTS + settings) as door,
         visiting(browser, door, expected=expected, **context) as page,
     ):
         yield Chatting(upstream, door, page)

@@ -198,8 +198,14 @@ async def test_an_answer_of_a_gateway_that_restarted_is_interrupted(
             await stack.aclose()
 
 
+IMPATIENT = "\n[queue]\nmax_wait_s = 5"
+"""With these settings no request waits until its upstream may be asked again."""
+BRIEFLY_PATIENT = "\n[queue]\nmax_wait_s = 1.9"
+
+
 async def test_a_limit_counts_down_and_keeps_the_text(chromium: Browser, tmp_path: Path) -> None:
-    async with chatting(chromium, tmp_path, expected=("429",)) as (upstream, _, page):
+    opened = chatting(chromium, tmp_path, settings=IMPATIENT, expected=("429",))
+    async with opened as (upstream, _, page):
         upstream.plan(refusal(429, headers={"Retry-After": "17"}))
         await page.clock.install(time=0)
         await page.clock.pause_at(1_000)
@@ -220,9 +226,9 @@ async def test_a_limit_counts_down_and_keeps_the_text(chromium: Browser, tmp_pat
 
 
 async def test_a_limit_after_a_wait_counts_down_too(chromium: Browser, tmp_path: Path) -> None:
-    async with chatting(chromium, tmp_path) as (upstream, _, page):
+    async with chatting(chromium, tmp_path, settings=BRIEFLY_PATIENT) as (upstream, _, page):
         go = asyncio.Event()
-        limited = b"HTTP/1.1 429 Scripted\r\nRetry-After: 17\r\nContent-Length: 0\r\n\r\n"
+        limited = b"HTTP/1.1 429 Scripted\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
         late = Answer(raw=True, pieces=[Pause(go), limited])
         upstream.plan(late, stream_of(["Now it works"], usage=USAGE))
         await page.clock.install(time=0)
@@ -234,16 +240,19 @@ async def test_a_limit_after_a_wait_counts_down_too(chromium: Browser, tmp_path:
         refused = answers(page).get_by_role("alert")
         await expect(refused).to_contain_text("The upstream of this model is rate limited")
         wait = page.locator("#composer").get_by_role("alert")
-        await expect(wait).to_have_text("You can send again in 17 seconds.")
+        await expect(wait).to_have_text("You can send again in 2 seconds.")
         await box(page).fill("more words")
         await expect(send_button(page)).to_be_disabled()
-        await page.clock.run_for(18_000)
+        await page.clock.run_for(3_000)
         await expect(wait).to_be_hidden()
         await expect(send_button(page)).to_be_enabled()
         await refused.get_by_role("button", name="Try again").click()
         await page.clock.run_for(1_000)
+        again = await upstream.request(1)  # after 2 s of the gateway's clock
+        assert again.json["messages"][-1]["content"] == "my words"
+        await again.answered.wait()
+        await page.clock.resume()
         await expect(text_of_answer(page)).to_have_text("Now it works")
-        assert (await upstream.request(1)).json["messages"][-1]["content"] == "my words"
 
 
 async def test_a_limit_without_a_time_is_told_plainly(chromium: Browser, demo_door: Door) -> None:

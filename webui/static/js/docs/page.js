@@ -4,7 +4,7 @@ import { AnswerStream } from "../shell/answer_stream.js";
 import { ApiError, callJson, isAbort, xsrfHeader } from "../shell/api.js";
 
 /** @import { Ending, QueuePlace, StreamState } from "../shell/answer_stream.js" */
-import { announce, closest, copyFrom, count, money, part, seconds } from "../shell/page.js";
+import { announce, closest, copyFrom, count, money, part, plural, seconds } from "../shell/page.js";
 
 const YEAR_S = 365 * 24 * 3600;
 const USED_MS = [0, 100, 300, 800, 2000];
@@ -223,7 +223,7 @@ class Runner {
     try {
       const models = await callJson("models");
       this.#answer.textContent = JSON.stringify(models, null, 2);
-      this.#show(`200: ${count(models.data.length)} models`);
+      this.#show(`200: ${plural(models.data.length, "model")}`);
     } catch (error) {
       this.#failed(error);
     }
