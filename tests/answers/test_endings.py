@@ -199,7 +199,7 @@ async def test_an_upstream_that_shows_that_it_works_has_longer_for_its_first_con
     assert text_of(parse_events(await door.stream_text())) == "late"
 
 
-@pytest.mark.gateway(settings="[stream]\nfirst_content_timeout_s = 0.12\n")
+@pytest.mark.gateway(settings="[stream]\nfirst_content_timeout_s = 0.2\n")
 async def test_a_whole_answer_padded_with_white_space_has_longer_too(
     upstream: FakeUpstream, door: Door
 ) -> None:
