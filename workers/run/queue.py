@@ -203,7 +203,7 @@ class FairQueue:
         self._idle.clear()
 
     def _hand_over(self, job: Job) -> bool:
-        """Give a job to an idle worker if both a worker and a slot are free."""
+        """Hand a job to an idle worker if it and a slot are free; return whether it was done."""
         return bool(self._idle) and self._seat(job) and self._give(job)
 
     def _give(self, job: Job) -> bool:
