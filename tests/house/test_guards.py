@@ -228,7 +228,7 @@ def test_the_catalog_and_the_licences_are_here() -> None:
 
 
 def test_the_lock_files_hold_hashes_for_every_package() -> None:
-    for name in ("requirements.lock", "requirements-test.lock"):
+    for name in ("requirements.lock", "requirements-nodes.lock", "requirements-test.lock"):
         lock = (ROOT / name).read_text().replace("\\\n", " ")
         pins = re.findall(r"^[a-z].*$", lock, re.MULTILINE)
         assert len(pins) > 10
