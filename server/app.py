@@ -133,7 +133,7 @@ async def _build_services(
     sessions = await _open_sessions(stack, store, keys)
     counters = await _open_counters(store, clock)
     health = ModelHealth()
-    ledger = Ledger(store.record, counters, keys, on_row=health.note)
+    ledger = Ledger(store.record, counters, keys, unsaved=counters, on_row=health.note)
     stack.push_async_callback(ledger.aclose)
     transport = Transport(connect_timeout_s=config.stream.connect_timeout_s)
     stack.push_async_callback(transport.aclose)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from server.config.settings import Guests
     from server.identity.authentication import Principal
-    from server.store.key import Key
+    from server.store.key import Key, Limits
     from server.store.rows import UsageRow
     from workers.catalog.catalog import Model
     from workers.request.chat_request import ChatRequest
@@ -121,13 +121,24 @@ class Admission:
         allowed = self._allowed_models(principal)
         return allowed is None or model_id in allowed
 
-    def standing(self, principal: Principal) -> Standing:
+    async def standing(self, principal: Principal) -> Standing:
         """Return what remains of a principal's limits; the owner has none."""
+        limits = self._limits_of(principal)
+        return (
+            UNLIMITED if limits is None else await self._counters.standing(principal.scope, limits)
+        )
+
+    def known_standing(self, principal: Principal) -> Standing | None:
+        """Return what remains as far as this process knows; see `Counters.known_standing`."""
+        limits = self._limits_of(principal)
+        return (
+            UNLIMITED if limits is None else self._counters.known_standing(principal.scope, limits)
+        )
+
+    def _limits_of(self, principal: Principal) -> Limits | None:
         if principal.key is not None:
-            return self._counters.standing(principal.scope, principal.key.limits)
-        if principal.is_owner:
-            return UNLIMITED
-        return self._counters.standing(principal.scope, self._guest_limits)
+            return principal.key.limits
+        return None if principal.is_owner else self._guest_limits
 
     def _allowed_models(self, principal: Principal) -> Collection[str] | None:
         """Return the ids of the models that a principal may use, or None for all."""
@@ -166,7 +177,7 @@ class Admission:
         prices = model.prices if limits.budget_microusd is not None else None
         if prices is None and limits.budget_microusd is not None:
             raise _price_unknown(model)
-        standing = self._counters.standing(key.id, limits)
+        standing = await self._counters.standing(key.id, limits)
         most = reserve_for(request, model, prices, standing)
         taken = await self._counters.take(key.id, limits, most.tokens, most.cost_microusd)
         request.cap = most.cap

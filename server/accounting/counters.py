@@ -1,13 +1,15 @@
 """The protocol of limit counters, its result types, and the errors for refusals.
 
-Callers do not know where the counts are: in memory, or in a store shared by several processes. Only
-`take` must have its result before a request continues, so only it is awaited. The other methods
-report or read what is known locally; a remote implementation sends reports in its own time.
+Callers do not know where the counts are: in memory, in another process, or in Redis. Only `take`
+must have its result before a request continues. `settle` and `give_back` return at once; a remote
+implementation sends them in its own time, and repeats them until they are acknowledged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -46,18 +48,6 @@ class Shared(NamedTuple):
     limits: Limits
 
 
-class Taken(msgspec.Struct, frozen=True):
-    """What `Counters.take` counted on one scope, to be settled or given back; a Lease carries it.
-
-    `tokens` is None when the scope had no token limit; `shared` is the second scope, or "".
-    """
-
-    scope: str
-    tokens: int | None = None
-    cost_microusd: int = 0
-    shared: str = ""
-
-
 class Budget(msgspec.Struct, frozen=True):
     """A budget in micro-dollars; `reserved` is held by running requests. `reset_s` None: never."""
 
@@ -94,10 +84,30 @@ class Standing(msgspec.Struct, frozen=True):
 UNLIMITED = Standing()
 
 
+class Taken(msgspec.Struct, frozen=True):
+    """What `Counters.take` counted on one scope, to be settled or given back; a Lease carries it.
+
+    `tokens` is None when the scope had no token limit; `shared` is the second scope, or "". `lease`
+    is unique over all processes and nodes: what is settled or given back twice counts once.
+    `standing` is what remains of the scope's limits after the take.
+    """
+
+    scope: str
+    tokens: int | None = None
+    cost_microusd: int = 0
+    shared: str = ""
+    lease: str = ""
+    standing: Standing = UNLIMITED
+
+
+def lease_ids() -> Iterator[str]:
+    """Return an endless series of ids that no other process makes."""
+    process = os.urandom(8).hex()
+    return (f"{process}-{number:x}" for number in itertools.count(1))
+
+
 class Counters(Protocol):
     """Count what scopes use and refuse what exceeds their limits.
-
-    A protocol, because a second implementation with shared counters is planned.
 
     A scope is a key id, "guest:ADDRESS" or "guests". Tokens are whole, money is micro-dollars.
     """
@@ -116,29 +126,40 @@ class Counters(Protocol):
         """
 
     def settle(self, taken: Taken, tokens: int, cost_microusd: int) -> None:
-        """Replace what was taken by the true usage and free the slot, once per take."""
+        """Replace what was taken by the true usage and free the slot; only the first call counts.
+
+        The lease ends with the first of `settle` and `give_back`.
+        """
 
     def give_back(self, taken: Taken) -> None:
-        """Return everything that was taken, once per take.
+        """Return everything that was taken; only the first call counts.
 
         Only for a request that reached no upstream: any other stays counted as a request, so it is
         settled, with 0 tokens if it failed.
         """
 
-    def standing(self, scope: str, limits: Limits) -> Standing:
-        """Return what remains, as far as it is known locally."""
+    async def standing(self, scope: str, limits: Limits) -> Standing:
+        """Return what remains now."""
+
+    def known_standing(self, scope: str, limits: Limits) -> Standing | None:
+        """Return what remains, as far as it is known in this process; None: nothing is known."""
+
+
+class UnsavedCounters(Protocol):
+    """Counters in memory, which a store keeps: the ledger writes the rows that have changed.
+
+    A protocol, because the ledger also runs where counters are kept elsewhere, and tests replace
+    them.
+    """
 
     def on_unsaved(self, listener: Callable[[], None]) -> None:
-        """Call `listener` when rows have become unsaved; remote implementations never do."""
+        """Call `listener` when rows have become unsaved."""
 
     def take_unsaved(self) -> Sequence[CounterRow]:
         """Return the rows that changed since the last call, for the store."""
 
     def put_back(self, rows: Iterable[CounterRow]) -> None:
         """Mark rows as unsaved again, after the store failed."""
-
-    def restore(self, rows: Iterable[CounterRow]) -> None:
-        """Continue from saved rows; call it before the first take."""
 
 
 def too_many_requests(limit: int, per: str, wait_s: float, who: str = "") -> RateLimited:

@@ -25,7 +25,7 @@ from workers.request.token_usage import Usage
 
 if TYPE_CHECKING:
     from server.accounting.admission import Lease
-    from server.accounting.counters import Counters
+    from server.accounting.counters import Counters, UnsavedCounters
     from server.keys.key_ring import KeyRing
     from workers.run.job import Outcome
 
@@ -49,8 +49,9 @@ CLIENT_LEFT = 499
 class Ledger:
     """Settle leases. `aclose` writes what remains; call it after the last job has ended.
 
-    `record` writes a batch in one transaction, as `Store.record` does. `on_row` is called with
-    every row when it is settled.
+    `record` writes a batch in one transaction, as `Store.record` does. `unsaved` are the counters
+    that are written with it, where the store keeps them. `on_row` is called with every row when it
+    is settled.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Ledger:
         counters: Counters,
         keys: KeyRing,
         *,
+        unsaved: UnsavedCounters | None = None,
         wall: Callable[[], float] = time.time,
         max_rows: int = MAX_ROWS,
         on_row: Callable[[UsageRow], None] | None = None,
     ) -> None:
         self._record = record
         self._counters = counters
+        self._unsaved = unsaved
         self._keys = keys
         self._wall = wall
         self._max_rows = max_rows
@@ -78,7 +81,8 @@ class Ledger:
         self._losing = False
         self.degraded = False
         self.lost_rows = 0
-        counters.on_unsaved(self._flush_soon)
+        if unsaved is not None:
+            unsaved.on_unsaved(self._flush_soon)
 
     def settle(self, lease: Lease, outcome: Outcome) -> None:
         """Correct the counters to the true usage and record it; only the first call counts."""
@@ -139,7 +143,7 @@ class Ledger:
         self._again = False
         size = min(len(self._rows), MAX_BATCH_ROWS)
         rows = [self._rows.popleft() for _ in range(size)]
-        counters = self._counters.take_unsaved()
+        counters = self._unsaved.take_unsaved() if self._unsaved is not None else ()
         self._last_used.update(self._keys.take_touched())
         last_used, self._last_used = self._last_used, {}
         return Batch(rows, counters, last_used) if rows or counters or last_used else None
@@ -147,7 +151,8 @@ class Ledger:
     def _put_back(self, batch: Batch) -> None:
         self._rows.extendleft(reversed(batch.rows))
         self._drop_oldest()
-        self._counters.put_back(batch.counters)
+        if self._unsaved is not None:
+            self._unsaved.put_back(batch.counters)
         self._last_used = {**batch.last_used, **self._last_used}
 
     # Writing

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from server.accounting.account import BUDGET_KINDS, WINDOW_S, Account
-from server.accounting.counters import Shared, Standing, Taken
+from server.accounting.counters import Shared, Standing, Taken, lease_ids
 from server.identity.client_addresses import GUEST_PREFIX
 from server.store.key import Limits
 from server.store.rows import CounterRow
@@ -26,7 +26,7 @@ VISITS_WHEN_CROWDED = 64
 
 
 class MemoryCounters:
-    """Keep every scope's account; see `server.accounting.counters.Counters`.
+    """Keep every scope's account; see `Counters` and `UnsavedCounters` of server.accounting.
 
     `clock` is monotonic and measures; `wall` is Unix time and only names periods and saved rows.
     """
@@ -45,6 +45,8 @@ class MemoryCounters:
         self._visit_order: deque[str] = deque()
         self._unsaved: set[str] = set()
         self._listener: Callable[[], None] | None = None
+        self._lease_ids = lease_ids()
+        self._leases: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -70,11 +72,21 @@ class MemoryCounters:
             self._keep(shared.scope, together, now)
         account.take(tokens, cost_microusd, now)
         self._keep(scope, account, now)
-        counted = tokens if account.tokens is not None else None
-        return Taken(scope, counted, cost_microusd, shared.scope if shared is not None else "")
+        lease = next(self._lease_ids)
+        self._leases.add(lease)
+        return Taken(
+            scope,
+            tokens if account.tokens is not None else None,
+            cost_microusd,
+            shared.scope if shared is not None else "",
+            lease,
+            account.standing(now, wall),
+        )
 
     def settle(self, taken: Taken, tokens: int, cost_microusd: int) -> None:
         """Replace what was taken by the true usage; see the protocol."""
+        if not self._ends(taken):
+            return
         now = self._clock()
         account = self._accounts[taken.scope]
         account.leave(taken.cost_microusd)
@@ -89,6 +101,8 @@ class MemoryCounters:
 
     def give_back(self, taken: Taken) -> None:
         """Return everything that was taken; see the protocol."""
+        if not self._ends(taken):
+            return
         now = self._clock()
         account = self._accounts[taken.scope]
         account.leave(taken.cost_microusd)
@@ -100,8 +114,12 @@ class MemoryCounters:
             together.give_back(0, now)
             self._note(taken.shared)
 
-    def standing(self, scope: str, limits: Limits) -> Standing:
-        """Return what remains now; exact here."""
+    async def standing(self, scope: str, limits: Limits) -> Standing:
+        """Return what remains now."""
+        return self.known_standing(scope, limits)
+
+    def known_standing(self, scope: str, limits: Limits) -> Standing:
+        """Return what remains now: here, all is known."""
         now = self._clock()
         account = self._accounts.get(scope) or Account()
         if account.limits is not limits:
@@ -130,7 +148,10 @@ class MemoryCounters:
         self._unsaved.update(row.scope for row in rows)
 
     def restore(self, rows: Iterable[CounterRow]) -> None:
-        """Continue from saved rows, without those whose window has passed or that guests lack."""
+        """Continue from saved rows; call it before the first take.
+
+        Rows whose window has passed, and budgets of guests, are left out.
+        """
         now, wall = self._clock(), self._wall()
         for row in rows:
             if wall - row.updated_at >= WINDOW_S.get(row.kind, float("inf")):
@@ -144,6 +165,13 @@ class MemoryCounters:
             account.restore(row, now, wall)
 
     # Inside
+
+    def _ends(self, taken: Taken) -> bool:
+        """End a lease; False: it has ended before."""
+        if taken.lease not in self._leases:
+            return False
+        self._leases.remove(taken.lease)
+        return True
 
     def _open(self, scope: str, limits: Limits, now: float) -> Account:
         """Return a scope's account, or a new one that is kept only once something is taken."""

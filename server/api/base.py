@@ -17,6 +17,7 @@ import msgspec
 from tornado.web import HTTPError, RequestHandler
 
 from server.accounting.body_room import BodyShare
+from server.accounting.counters import Standing
 from server.accounting.ledger import CLIENT_LEFT
 from server.http.answer_head import CHUNKED, LAST_CHUNK, NO_STORE, answer_head, chunk
 from server.http.request_id import client_request_id, new_request_id
@@ -84,6 +85,7 @@ class BaseHandler(RequestHandler):
         )
         self.request_id = new_request_id() if offered is None or in_use else offered
         self.principal: Principal | None = None
+        self.after_take: Standing | None = None
         self.model_id: str | None = None
         self.lifecycle = RequestLifecycle(
             self,
@@ -269,7 +271,8 @@ class BaseHandler(RequestHandler):
         """Return the rate-limit headers for the principal; the owner has none."""
         if self.principal is None or self.principal.is_owner:
             return {}
-        return self.services.admission.standing(self.principal).headers()
+        standing = self.services.admission.known_standing(self.principal) or self.after_take
+        return standing.headers() if standing is not None else {}
 
     def clear(self) -> None:
         """Skip Tornado's response headers, which are built for each request and not used here."""

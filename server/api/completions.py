@@ -41,6 +41,8 @@ class ChatHandler(StreamHandler):
         try:
             if keep and job.id in self.services.answers:
                 raise Conflict("Another request with this X-Request-Id is still kept.")
+            # Where limits are counted elsewhere the take has waited: the key can have ended since.
+            self.services.authentication.confirm(lease.principal, time.time())
             self.services.engine.submit(job)
         except GatewayError as error:
             job.close("refused", error)
@@ -81,6 +83,7 @@ class ChatHandler(StreamHandler):
         lease = await services.admission.admit(
             principal, model, request, self.request_id, streamed=request.stream
         )
+        self.after_take = lease.taken.standing if lease.taken is not None else None
 
         def settle(outcome: Outcome) -> None:
             services.ledger.settle(lease, outcome)

@@ -107,8 +107,8 @@ class RotateHandler(BaseHandler):
 class OwnKeyHandler(BaseHandler):
     """The caller's own key."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """Return the caller, and what is left of each limit."""
         assert self.principal is not None
-        standing = self.services.admission.standing(self.principal)
+        standing = await self.services.admission.standing(self.principal)
         self.reply_json(caller(self.principal, standing))

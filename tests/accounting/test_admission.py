@@ -83,7 +83,7 @@ async def test_the_owner_is_not_limited_and_leaves_no_count(
     assert len(got) == 200
     assert all(lease.taken is None for lease in got)
     assert len(counters) == 0
-    assert admission.standing(OWNER) is UNLIMITED
+    assert await admission.standing(OWNER) is UNLIMITED
 
 
 async def test_a_key_may_use_the_models_on_its_list_only(admission: Admission) -> None:
@@ -93,7 +93,7 @@ async def test_a_key_may_use_the_models_on_its_list_only(admission: Admission) -
         await admission.admit(limited, FREE, ask(), "req_1")
     assert refusal.value.body().error.code == "model_not_allowed"
     assert refusal.value.param == "model"
-    assert admission.standing(limited).headers()["x-ratelimit-remaining-requests"] == "5"
+    assert (await admission.standing(limited)).headers()["x-ratelimit-remaining-requests"] == "5"
 
 
 async def test_the_tokens_of_every_answer_that_is_asked_for_are_set_aside(
@@ -205,7 +205,7 @@ async def test_guests_are_limited_alone_and_together(counters: MemoryCounters) -
 
 async def test_a_guest_sees_what_is_left(admission: Admission) -> None:
     await admission.admit(guest(), GLM, ask(), "req_1")
-    assert admission.standing(guest()).headers() == {
+    assert (await admission.standing(guest())).headers() == {
         "x-ratelimit-limit-requests": "10",
         "x-ratelimit-remaining-requests": "9",
         "x-ratelimit-reset-requests": "6s",

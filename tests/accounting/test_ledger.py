@@ -78,7 +78,12 @@ class House:
         self.counters = MemoryCounters(clock=clocks.now, wall=clocks.wall)
         self.admission = Admission(self.counters, Guests())
         self.ledger = Ledger(
-            self.disk.record, self.counters, self.keys, wall=clocks.wall, max_rows=max_rows
+            self.disk.record,
+            self.counters,
+            self.keys,
+            unsaved=self.counters,
+            wall=clocks.wall,
+            max_rows=max_rows,
         )
         self.asked = 0
 
@@ -154,7 +159,7 @@ async def test_a_finished_request_is_recorded_with_its_true_use_and_cost(
         queued_ms=100,
         stream=True,
     )
-    standing = house.admission.standing(holder)
+    standing = await house.admission.standing(holder)
     assert standing.budget is not None
     assert (standing.budget.spent_microusd, standing.budget.reserved_microusd) == (1_700, 0)
     assert standing.headers()["x-ratelimit-remaining-tokens"] == "8500"
@@ -164,9 +169,9 @@ async def test_a_finished_request_is_recorded_with_its_true_use_and_cost(
 @pytest.mark.parametrize("ending", ["refused", "failed", "cancelled", "timed_out", "drained"])
 async def test_what_never_got_anywhere_gives_everything_back(house: House, ending: Ending) -> None:
     holder = await house.holder()
-    before = house.admission.standing(holder)
+    before = await house.admission.standing(holder)
     row = await house.settled(Outcome(ending), holder)
-    assert house.admission.standing(holder) == before
+    assert await house.admission.standing(holder) == before
     assert (row.prompt_tokens, row.completion_tokens, row.cost_microusd) == (None, None, 0)
     assert not row.estimated
 
@@ -176,7 +181,7 @@ async def test_a_client_that_left_in_the_middle_pays_for_what_was_generated(hous
     row = await house.settled(Outcome("cancelled", None, 401, prompt_sent=True), holder)
     assert (row.prompt_tokens, row.completion_tokens, row.estimated) == (PROMPT, 101, True)
     assert row.http_status == 499
-    standing = house.admission.standing(holder)
+    standing = await house.admission.standing(holder)
     assert standing.tokens is not None
     assert standing.tokens.remaining == 10_000 - PROMPT - 101
 
@@ -210,16 +215,16 @@ async def test_the_owners_use_is_recorded_and_not_limited(house: House) -> None:
 
 async def test_a_guest_is_recorded_without_an_address(house: House) -> None:
     assert (await house.settled(DONE, Principal("guest", "guest:1.2.3.4"))).key_id == "guest"
-    assert house.counters.standing("guest:1.2.3.4", LIMITS).running == 0
+    assert (await house.counters.standing("guest:1.2.3.4", LIMITS)).running == 0
 
 
 async def test_a_lease_is_settled_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
     holder = await house.holder()
     lease = await house.lease(holder)
     house.ledger.settle(lease, DONE)
-    before = house.admission.standing(holder)
+    before = await house.admission.standing(holder)
     house.ledger.settle(lease, Outcome("failed"))
-    assert house.admission.standing(holder) == before
+    assert await house.admission.standing(holder) == before
     assert "req_1 was settled twice" in caplog.text
     await house.ledger.aclose()
     assert len(await house.rows()) == 1
@@ -288,11 +293,11 @@ async def test_counts_go_on_after_a_restart(
     holder = await house.holder(Limits(requests_per_minute=5, budget_microusd=10_000_000))
     for _ in range(3):
         house.ledger.settle(await house.lease(holder), DONE)
-    before = house.admission.standing(holder)
+    before = await house.admission.standing(holder)
     await house.ledger.aclose()
     again = House(store, clocks)
     again.counters.restore(await store.load_counters())
-    assert again.admission.standing(holder) == before
+    assert await again.admission.standing(holder) == before
     assert before.requests is not None
     assert before.requests.remaining == 2
     assert before.budget is not None
@@ -363,7 +368,7 @@ async def test_past_the_cap_the_oldest_rows_go_and_it_is_said_loudly(
     errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
     assert errors == ["the database has failed for so long that the oldest usage rows are dropped"]
     assert "rows lost so far: 15" in caplog.text
-    standing = house.admission.standing(holder)
+    standing = await house.admission.standing(holder)
     assert standing.budget is not None
     assert standing.budget.spent_microusd == 25 * 1_700  # money is not lost with the rows
 

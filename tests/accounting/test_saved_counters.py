@@ -56,7 +56,7 @@ async def spend(counters: MemoryCounters, cost_microusd: int, scope: str = KEY) 
 
 def spent(counters: MemoryCounters, limits: Limits = EVER, scope: str = KEY) -> int:
     """Return the money that is spent of a budget."""
-    budget = counters.standing(scope, limits).budget
+    budget = counters.known_standing(scope, limits).budget
     assert budget is not None
     return budget.spent_microusd
 
@@ -152,7 +152,7 @@ async def test_after_midnight_a_budget_is_shown_as_that_of_the_new_day(
     counters = table.start()
     counters.settle(await counters.take(KEY, limits, 0, 10), 0, 10)
     clocks.pass_s(MIDNIGHT_S)
-    budget = counters.standing(KEY, limits).budget
+    budget = (await counters.standing(KEY, limits)).budget
     assert budget is not None
     assert (budget.spent_microusd, budget.reset_s) == (0, DAY_S)
 

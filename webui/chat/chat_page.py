@@ -54,13 +54,13 @@ class ChatPageHandler(PageHandler):
 
     section = "Chat"
 
-    def get(self, conversation: str = "") -> None:
+    async def get(self, conversation: str = "") -> None:
         """Show the chat; a browser without a cookie becomes a guest if guests are enabled."""
         models = self._models()
         self.show(
             "chat.html",
             scripts=SCRIPTS + CONVERSATION_SCRIPTS if conversation else SCRIPTS,
-            boot=msgspec.json.encode(self._boot(models)).decode(),
+            boot=msgspec.json.encode(await self._boot(models)).decode(),
             cards=[model_card(model) for model in sorted(models, key=is_unavailable)[:4]],
             prompts=PROMPTS,
             base_url=self.base_url(),
@@ -70,9 +70,9 @@ class ChatPageHandler(PageHandler):
     def _is_welcome(self) -> bool:
         return self.visitor() is not None or self.services.config.guests.enabled
 
-    def _boot(self, models: list[dict[str, Any]]) -> dict[str, Any]:
+    async def _boot(self, models: list[dict[str, Any]]) -> dict[str, Any]:
         return {
-            "visitor": self._about_visitor(),
+            "visitor": await self._about_visitor(),
             "models": models,
             "max_file_bytes": MAX_FILE_BYTES,
         }
@@ -85,7 +85,7 @@ class ChatPageHandler(PageHandler):
             if self.services.admission.may_use(visitor, model.id)
         ]
 
-    def _about_visitor(self) -> dict[str, Any]:
+    async def _about_visitor(self) -> dict[str, Any]:
         visitor = self.visitor()
         if visitor is None and not self._is_welcome():
             return {"kind": "nobody", "name": who(None), "remaining": None}
@@ -93,7 +93,7 @@ class ChatPageHandler(PageHandler):
             visitor = Principal("guest", self._guest_scope())
         left = None
         if not visitor.is_owner:
-            left = remaining(self.services.admission.standing(visitor))
+            left = remaining(await self.services.admission.standing(visitor))
         return {"kind": visitor.kind, "name": who(visitor), "remaining": left}
 
 

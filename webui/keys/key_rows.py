@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -62,13 +63,15 @@ def last_days(now: float) -> list[str]:
     return [(today - timedelta(days=back)).isoformat() for back in range(DAYS - 1, -1, -1)]
 
 
-def rows_of(
+async def rows_of(
     keys: Iterable[Key], uses: Mapping[str, Use], counters: Counters, now: float
 ) -> list[KeyRow]:
     """Return the rows of keys, in the order of the keys."""
     days = last_days(now)
     rows = []
-    for key in keys:
+    keys = list(keys)
+    standings = await asyncio.gather(*[counters.standing(key.id, key.limits) for key in keys])
+    for key, standing in zip(keys, standings, strict=True):
         use = uses.get(key.id) or Use({})
         status = shown_status(key, now)
         rows.append(
@@ -80,7 +83,7 @@ def rows_of(
                 models=models_in_words(key),
                 use=use,
                 spark=sparkline(use.requests, days),
-                budget=counters.standing(key.id, key.limits).budget,
+                budget=standing.budget,
             )
         )
     return rows

@@ -72,7 +72,7 @@ class KeysPageHandler(KeysSectionHandler):
         if page > 1:
             offset = (page - 1) * PER_PAGE
             part = await services.keys.list(structs.replace(query, offset=offset, limit=PER_PAGE))
-        rows = key_rows.rows_of(part, await self._uses(part, now), services.counters, now)
+        rows = await key_rows.rows_of(part, await self._uses(part, now), services.counters, now)
         written_at = await asyncio.to_thread(_written_at, services.directory.export)
         links = {"show": shown, "search": search}
         self.show(
