@@ -221,10 +221,7 @@ async def _open_sessions(stack: contextlib.AsyncExitStack, store: Store, keys: K
 
 async def _guest_secret(store: Store) -> bytes:
     secret = await store.load_meta(GUEST_META)
-    if secret is None:
-        secret = secrets.token_bytes(32)
-        await store.put_meta(GUEST_META, secret)
-    return secret
+    return secret or await store.put_meta_if_absent(GUEST_META, secrets.token_bytes(32))
 
 
 def _describe(catalog: Catalog) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -157,9 +157,6 @@ class UnsavedCounters(Protocol):
 
     def take_unsaved(self) -> Sequence[CounterRow]:
         """Return the rows that changed since the last call, for the store."""
-
-    def put_back(self, rows: Iterable[CounterRow]) -> None:
-        """Mark rows as unsaved again, after the store failed."""
 
 
 def too_many_requests(limit: int, per: str, wait_s: float, who: str = "") -> RateLimited:

@@ -4,9 +4,10 @@
 are written in one transaction, `FLUSH_AFTER_S` after the first of them or at `FLUSH_ROWS` rows, by
 a task that exists only while there is something to write.
 
-While the store fails (`degraded`), rows are kept and the write is retried with back-off. Beyond
-`MAX_ROWS` the oldest are dropped, counted in `lost_rows` and logged as an error: their requests are
-missing from the usage pages, but limits and budgets, which are counters, stay exact.
+While the store fails (`degraded`), rows are kept and the write is retried with back-off: first the
+batch that failed, as it was, because the store may have written it and only its answer was lost.
+Beyond `MAX_ROWS` the oldest are dropped, counted in `lost_rows` and logged as an error: their
+requests are missing from the usage pages, but limits and budgets, which are counters, stay exact.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from server.accounting.charge import Charge, charge_for
 from server.store.rows import Batch, UsageRow
@@ -73,7 +76,7 @@ class Ledger:
         self._max_rows = max_rows
         self._on_row = on_row
         self._rows: deque[UsageRow] = deque()
-        self._last_used: dict[str, int] = {}
+        self._failed: Batch | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._flusher: asyncio.Task[None] | None = None
         self._again = False
@@ -114,7 +117,7 @@ class Ledger:
             await self._flusher
         while (batch := self._collect()) is not None:
             if not await self._write(batch):
-                log.error("%d usage rows could not be saved and are lost", len(self._rows))
+                log.error("%d usage rows could not be saved and are lost", self._unsaved_rows)
                 break
 
     # Collecting
@@ -128,32 +131,34 @@ class Ledger:
             self._flush_soon()
 
     def _drop_oldest(self) -> None:
-        excess = len(self._rows) - self._max_rows
+        excess = self._unsaved_rows - self._max_rows
         if excess <= 0:
             return
         if not self._losing:
             self._losing = True
             log.error("the database has failed for so long that the oldest usage rows are dropped")
         self.lost_rows += excess
+        if self._failed is not None:
+            failed = self._failed.rows
+            self._failed = structs.replace(self._failed, rows=failed[excess:])
+            excess -= min(excess, len(failed))
         for _ in range(excess):
             self._rows.popleft()
+
+    @property
+    def _unsaved_rows(self) -> int:
+        return len(self._rows) + (len(self._failed.rows) if self._failed is not None else 0)
 
     def _collect(self) -> Batch | None:
         """Collect what one transaction writes; None: there is nothing."""
         self._again = False
+        if self._failed is not None:
+            return self._failed
         size = min(len(self._rows), MAX_BATCH_ROWS)
         rows = [self._rows.popleft() for _ in range(size)]
         counters = self._unsaved.take_unsaved() if self._unsaved is not None else ()
-        self._last_used.update(self._keys.take_touched())
-        last_used, self._last_used = self._last_used, {}
+        last_used = self._keys.take_touched()
         return Batch(rows, counters, last_used) if rows or counters or last_used else None
-
-    def _put_back(self, batch: Batch) -> None:
-        self._rows.extendleft(reversed(batch.rows))
-        self._drop_oldest()
-        if self._unsaved is not None:
-            self._unsaved.put_back(batch.counters)
-        self._last_used = {**batch.last_used, **self._last_used}
 
     # Writing
 
@@ -196,9 +201,11 @@ class Ledger:
         try:
             await self._record(batch)
         except Exception as error:  # noqa: BLE001 - a bug in the store must not lose rows
-            self._put_back(batch)
+            self._failed = batch
+            self._drop_oldest()
             self._note_failure(error)
             return False
+        self._failed = None
         if self.degraded:
             self.degraded = self._losing = False
             log.warning("usage is saved again; rows lost so far: %d", self.lost_rows)

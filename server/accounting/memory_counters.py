@@ -143,10 +143,6 @@ class MemoryCounters:
             for row in account.rows(scope, now, wall)
         ]
 
-    def put_back(self, rows: Iterable[CounterRow]) -> None:
-        """Mark the scopes of rows as unsaved again."""
-        self._unsaved.update(row.scope for row in rows)
-
     def restore(self, rows: Iterable[CounterRow]) -> None:
         """Continue from saved rows; call it before the first take.
 

@@ -45,6 +45,7 @@ class KeyWatch:
         self._order: list[tuple[int, str]] = []
         """A heap of what `_due` has, and of what it had before."""
         self._timer: asyncio.TimerHandle | None = None
+        self._review_task: asyncio.Task[None] | None = None
         keys.on_read(self._read)
         keys.on_change(self._changed)
 
@@ -52,6 +53,8 @@ class KeyWatch:
         """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._review_task is not None:
+            self._review_task.cancel()
 
     def _read(self, key: Key) -> None:
         if key.id not in self._due:
@@ -93,14 +96,20 @@ class KeyWatch:
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
 
     def _look(self) -> None:
+        self._timer = None
+        if self._review_task is None or self._review_task.done():
+            loop = asyncio.get_running_loop()
+            self._review_task = loop.create_task(self._review_due(), name="keys that end")
+
+    async def _review_due(self) -> None:
         now = self._wall()
         while self._order and self._order[0][0] <= now:
             at, key_id = heapq.heappop(self._order)
             if self._due.get(key_id) != at:
                 continue
             try:
-                self._review(self._keys.get(key_id), now)
-            except StoreUnavailable:  # the key is no longer in memory: look again shortly
+                self._review(await self._keys.get(key_id), now)
+            except StoreUnavailable:  # the key is not in memory: look again shortly
                 self._due[key_id] = int(now) + RETRY_S
                 heapq.heappush(self._order, (self._due[key_id], key_id))
         self._set_timer()

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import cache
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import msgspec
 from tornado.web import HTTPError, RequestHandler
@@ -20,12 +20,14 @@ from server.accounting.body_room import BodyShare
 from server.accounting.counters import Standing
 from server.accounting.ledger import CLIENT_LEFT
 from server.http.answer_head import CHUNKED, LAST_CHUNK, NO_STORE, answer_head, chunk
+from server.http.client_exchange import ClientExchange
 from server.http.request_id import client_request_id, new_request_id
 from server.http.request_lifecycle import RequestLifecycle, RequestState
 from server.identity.allowed_origins import is_preflight, origin_headers, preflight_headers
 from server.identity.authentication import GUEST_LANE, Principal, presented_key
 from server.identity.client_addresses import client_address, guest_scope
 from server.keys.secret import without_secrets
+from server.keys.unread import Unread, when_read
 from server.log import AccessLine
 from server.services import Services
 from workers.errors import (
@@ -89,7 +91,7 @@ class BaseHandler(RequestHandler):
         self.model_id: str | None = None
         self.lifecycle = RequestLifecycle(
             self,
-            request.connection,
+            cast("ClientExchange", request.connection),
             has_body="Content-Length" in headers or "Transfer-Encoding" in headers,
             awaits_continue=headers.get("Expect", "").lower() == "100-continue",
         )
@@ -105,8 +107,19 @@ class BaseHandler(RequestHandler):
 
     # The steps of a request
 
-    def check_head(self) -> None:
-        """Check method, principal and announced size, in this order."""
+    def check_head(self) -> Awaitable[None] | None:
+        """Check the head, at once or after what that needs is read from the store."""
+        try:
+            self.refuse_head()
+        except Unread as unread:
+            return self._check_after(unread)
+        return None
+
+    def refuse_head(self) -> None:
+        """Check method, principal and announced size, in this order; may be called again.
+
+        Raises GatewayError to refuse the request, and Unread.
+        """
         self.path_args = [self.decode_argument(part) for part in self.encoded_path_args]
         if self._is_preflight():
             return
@@ -316,6 +329,14 @@ class BaseHandler(RequestHandler):
             if presented_key(headers):
                 self.services.wrong_keys.count(self._guest_scope())
             raise
+        except Unread:
+            if presented_key(headers):  # looking up made-up keys must not load the store
+                self.services.wrong_keys.check(self._guest_scope())
+            raise
+
+    async def _check_after(self, unread: Unread) -> None:
+        await unread.read()
+        await when_read(self.refuse_head)
 
     def _guest_scope(self) -> str:
         """Return the scope on which a guest's use is counted: the client's address."""
@@ -355,7 +376,7 @@ class NotFoundHandler(BaseHandler):
 
     access = "anyone"
 
-    def check_head(self) -> None:
+    def refuse_head(self) -> None:
         """Refuse every method."""
         raise NotFound(
             f"There is no {self.method} {self.request.path[:200]!r} here. Completions are at"

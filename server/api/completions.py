@@ -42,7 +42,7 @@ class ChatHandler(StreamHandler):
             if keep and job.id in self.services.answers:
                 raise Conflict("Another request with this X-Request-Id is still kept.")
             # Where limits are counted elsewhere the take has waited: the key can have ended since.
-            self.services.authentication.confirm(lease.principal, time.time())
+            await self.services.authentication.confirm(lease.principal, time.time())
             self.services.engine.submit(job)
         except GatewayError as error:
             job.close("refused", error)
@@ -73,7 +73,8 @@ class ChatHandler(StreamHandler):
         assert self.principal is not None
         services = self.services
         # The body may have taken long to arrive: the key can have ended or changed since the head.
-        principal = self.principal = services.authentication.confirm(self.principal, time.time())
+        authentication = services.authentication
+        principal = self.principal = await authentication.confirm(self.principal, time.time())
         max_wait_s = self._max_wait_s()
         request = parse_chat(self.take_body())
         if not presented_key(self.request.headers):

@@ -78,9 +78,9 @@ class KeyHandler(BaseHandler):
 
     access = "owner"
 
-    def get(self, key_id: str) -> None:
+    async def get(self, key_id: str) -> None:
         """Return the key without its secret."""
-        self.reply_json(key_object(self.services.keys.get(key_id)))
+        self.reply_json(key_object(await self.services.keys.get(key_id)))
 
     async def patch(self, key_id: str) -> None:
         """Change the members that the body names; disabling a key stops its running requests."""

@@ -11,6 +11,6 @@ class LiveHandler(BaseHandler):
 
     access = "owner"
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """List every model of the catalog with its jobs, the running ones first."""
-        self.reply_json(live_object(self.services))
+        self.reply_json(await live_object(self.services))

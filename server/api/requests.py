@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from server.api.base import BaseHandler
-from server.http.query import LARGEST, read_number, refuse_unknown
+from server.http.query import read_mark, read_number, refuse_unknown, show_mark
 from server.shapes.request_object import RequestPage, request_object
 from workers.errors import InvalidRequest, NotFound
 from workers.run.job import Ending
@@ -28,25 +28,23 @@ class RequestsHandler(BaseHandler):
     async def get(self) -> None:
         """Return one page; its `before` leads to the next one and is null on the last."""
         refuse_unknown(self.request.query_arguments, FILTERS)
+        limit = read_number("limit", self.get_query_argument("limit", None), MOST_ROWS)
         page = await self.services.store.usage_rows(
             key_id=self.get_query_argument("key", None) or None,
             model=self.get_query_argument("model", None) or None,
             status=self._ending(),
-            before=self._number("before", LARGEST),
-            limit=self._number("limit", MOST_ROWS) or ROWS_SHOWN,
+            before=read_mark("before", self.get_query_argument("before", None)),
+            limit=limit or ROWS_SHOWN,
         )
         names = await self.services.keys.names({row.key_id for row in page.rows})
         rows = [request_object(row, names) for row in page.rows]
-        self.reply_json(RequestPage(object="list", data=rows, before=page.before))
+        self.reply_json(RequestPage(object="list", data=rows, before=show_mark(page.before)))
 
     def _ending(self) -> str | None:
         status = self.get_query_argument("status", None) or None
         if status is not None and status not in ENDINGS:
             raise InvalidRequest(f"'status' must be one of {', '.join(ENDINGS)}.", param="status")
         return status
-
-    def _number(self, name: str, most: int) -> int | None:
-        return read_number(name, self.get_query_argument(name, None), most)
 
 
 class RequestHandler(BaseHandler):

@@ -152,6 +152,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: ClientExchange | None = None
         self._body_left = 0
         self._chunks: ChunkedBody | None = None
+        self._continue_due = False
         self._closes = False
         self._writable = self._reading = True
         self._drained: asyncio.Future[None] | None = None
@@ -303,6 +304,15 @@ class ClientConnection(asyncio.Protocol):
         elif self._writable:
             self._start_next()
 
+    def exchange_released(self, exchange: ClientExchange) -> None:
+        """Ask for the body, if the client waits for that, and read it."""
+        if exchange is not self._exchange:
+            return
+        if self._continue_due and not exchange.over:
+            self.send(CONTINUE)
+        self._continue_due = False
+        self._read()
+
     def _enter(self, state: ConnectionState) -> None:
         self.state = state
         self._since = monotonic()
@@ -355,7 +365,9 @@ class ClientConnection(asyncio.Protocol):
             self._begin(*parse_head(data[: end + 4]))
 
     def _begin(self, start_line: RequestStartLine, headers: HTTPHeaders, length: int) -> None:
-        self._exchange = exchange = ClientExchange(self._peer, self.send, self.exchange_finished)
+        self._exchange = exchange = ClientExchange(
+            self._peer, self.send, self.exchange_finished, self.exchange_released
+        )
         asks = headers.get("Connection")
         self._closes = start_line.version != "HTTP/1.1" or (
             asks is not None and "close" in asks.lower()
@@ -371,17 +383,19 @@ class ClientConnection(asyncio.Protocol):
         self._received = len(self._unread)
         self._enter(ConnectionState.BODY)
         exchange.begin(delegate, start_line, headers)
-        if (
+        self._continue_due = (
             "Expect" in headers
             and headers["Expect"].lower() == "100-continue"
             and start_line.version == "HTTP/1.1"
-            and not exchange.over
-        ):
-            self.send(CONTINUE)
+        )
+        if not exchange.held:
+            self.exchange_released(exchange)
 
     def _read_body(self) -> None:
         exchange, data = self._exchange, self._unread
         assert exchange is not None
+        if exchange.held:
+            return
         if self._chunks is not None:
             piece, self._unread, complete = self._chunks.feed(data)
         else:

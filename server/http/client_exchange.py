@@ -25,6 +25,8 @@ class ClientExchange(HTTPConnection):
     """What a handler writes its answer to; after `finish` or the client's leaving, to nowhere.
 
     `send` writes to the connection; `on_finish` is called once, when the whole answer is written.
+    While the exchange is `held`, the connection passes on nothing of the body; `on_release` is
+    called when it may.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class ClientExchange(HTTPConnection):
         peer: Peer,
         send: Callable[[bytes], asyncio.Future[None]],
         on_finish: Callable[[ClientExchange], None],
+        on_release: Callable[[ClientExchange], None],
     ) -> None:
         self.context = peer
         self.begun = False
@@ -39,6 +42,9 @@ class ClientExchange(HTTPConnection):
         """True if nothing more can be written."""
         self._send = send
         self._on_finish = on_finish
+        self._on_release = on_release
+        self.held = False
+        self._is_complete = False
         self._delegate: HTTPMessageDelegate | None = None
 
     # Calls of the connection
@@ -60,7 +66,8 @@ class ClientExchange(HTTPConnection):
 
     def complete(self) -> None:
         """Report that the body is complete."""
-        if self._delegate is not None:
+        self._is_complete = True
+        if self._delegate is not None and not self.held:
             self._delegate.finish()
 
     def leave(self) -> None:
@@ -78,6 +85,18 @@ class ClientExchange(HTTPConnection):
 
         The delegate learns that the client has left, in every state.
         """
+
+    def hold(self) -> None:
+        """Wait with the body: the head is still being checked."""
+        self.held = True
+
+    def release(self) -> None:
+        """Pass on the body, or the end of a request without one."""
+        self.held = False
+        if self._is_complete:
+            self.complete()
+        else:
+            self._on_release(self)
 
     def write(self, chunk: bytes) -> asyncio.Future[None]:
         """Write a part of the answer as it is, head and framing included."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
+from server.store.rows import UsageMark
 from workers.errors import InvalidRequest
 
-LARGEST = 2**62
-"""More than any row number; SQLite's integers end at 2**63 - 1."""
-LONGEST_NUMBER = len(str(LARGEST))
+LONGEST_NUMBER = 20
+MARK = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,17})?)-([0-9]{1,18})", re.ASCII)
+"""A time in Unix seconds and the number of a row, which fits into 63 bits."""
 
 
 def refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:
@@ -33,3 +35,18 @@ def read_number(name: str, text: str | None, most: int) -> int | None:
     if not plain or not 1 <= int(text) <= most:
         raise InvalidRequest(f"'{name}' must be a number from 1 to {most}.", param=name)
     return int(text)
+
+
+def read_mark(name: str, text: str | None) -> UsageMark | None:
+    """Return the place where a page of usage rows ended, or None. Raises InvalidRequest."""
+    if text is None:
+        return None
+    found = MARK.fullmatch(text)
+    if found is None:
+        raise InvalidRequest(f"'{name}' must be the '{name}' of the page before.", param=name)
+    return UsageMark(float(found[1]), int(found[2]))
+
+
+def show_mark(mark: UsageMark | None) -> str | None:
+    """Return a place as `read_mark` reads it."""
+    return None if mark is None else f"{mark.at!r}-{mark.number}"

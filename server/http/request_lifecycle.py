@@ -21,7 +21,6 @@ from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from tornado.httputil import (
-    HTTPConnection,
     HTTPHeaders,
     HTTPMessageDelegate,
     HTTPServerRequest,
@@ -30,6 +29,7 @@ from tornado.httputil import (
 )
 from tornado.web import Application, RequestHandler
 
+from server.http.client_exchange import ClientExchange
 from workers.errors import GatewayError
 from workers.units import MIB
 
@@ -61,8 +61,11 @@ class RequestSteps(Protocol):
     handler that is not Tornado's.
     """
 
-    def check_head(self) -> None:
-        """Raise an error to refuse the request before its body is read."""
+    def check_head(self) -> Awaitable[None] | None:
+        """Raise an error to refuse the request before its body is read.
+
+        An awaitable is returned where something must be read from the store first.
+        """
 
     def keep_body(self, piece: bytes) -> None:
         """Keep a piece of the body. Raise GatewayError to refuse the request."""
@@ -94,7 +97,7 @@ class RequestLifecycle(HTTPMessageDelegate):
     def __init__(
         self,
         handler: RequestSteps,
-        connection: HTTPConnection,
+        connection: ClientExchange,
         *,
         has_body: bool,
         awaits_continue: bool,
@@ -130,11 +133,16 @@ class RequestLifecycle(HTTPMessageDelegate):
         handler = self._handler
         assert handler is not None
         try:
-            handler.check_head()
+            waits = handler.check_head()
         except Exception as error:  # noqa: BLE001  # `failed` logs it, here and below
             self._refuse(handler, handler.failed(error))
-        else:
+            return
+        if waits is None:
             self.state = RequestState.BODY
+        else:
+            self._connection.hold()
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._finish_check(handler, waits))
 
     def data_received(self, chunk: bytes) -> None:
         """Keep a piece of the body, or drop it if the request is refused."""
@@ -195,6 +203,19 @@ class RequestLifecycle(HTTPMessageDelegate):
             handler.write_failure(error)
             if self.awaits_continue:
                 self.end_answer()
+
+    async def _finish_check(self, handler: RequestSteps, waits: Awaitable[None]) -> None:
+        """Wait for the rest of the check, then for the body."""
+        try:
+            await waits
+        except Exception as error:  # noqa: BLE001
+            failure = handler.failed(error)
+            if not self.ended:
+                self._refuse(handler, failure)
+        else:
+            if not self.ended:
+                self.state = RequestState.BODY
+        self._connection.release()
 
     async def _await(self, handler: RequestSteps, running: Awaitable[None]) -> None:
         try:

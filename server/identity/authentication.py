@@ -25,6 +25,7 @@ from tornado.httputil import parse_cookie
 from server.identity.sessions import Sessions
 from server.keys.key_ring import KeyRing
 from server.keys.secret import digest_of, well_formed
+from server.keys.unread import when_read
 from server.store.key import Key
 from workers.errors import Forbidden, InvalidKey
 from workers.units import DAY_S, MINUTE_S
@@ -208,7 +209,7 @@ class Authentication:
         safe: bool,
         secure: Callable[[], bool],
     ) -> Principal:
-        """Return the principal of a request. Raises InvalidKey, Forbidden.
+        """Return the principal of a request. Raises InvalidKey, Forbidden, Unread.
 
         `guest_scope` returns the scope of the client's address; `safe`: the method changes nothing;
         `secure` returns whether clients use TLS.
@@ -228,7 +229,7 @@ class Authentication:
         return visit.principal
 
     def principal_of(self, secret: str, now: float) -> Principal:
-        """Return the principal of a secret. Raises InvalidKey.
+        """Return the principal of a secret. Raises InvalidKey, Unread.
 
         The checksum refuses a mistyped or made-up key before any look-up. The owner key is compared
         in any case: one that was set with ROXY_ADMIN_API_KEY need not have the form of a secret.
@@ -241,11 +242,11 @@ class Authentication:
             return OWNER
         raise InvalidKey
 
-    def confirm(self, principal: Principal, now: float) -> Principal:
+    async def confirm(self, principal: Principal, now: float) -> Principal:
         """Return the principal with its key as it is now. Raises InvalidKey for an ended key."""
         if principal.key is None:
             return principal
-        key = self._keys.find_digest(principal.credential, now)
+        key = await when_read(lambda: self._keys.find_digest(principal.credential, now))
         if key is None:
             raise InvalidKey
         return principal if key is principal.key else structs.replace(principal, key=key)
@@ -258,7 +259,10 @@ class Authentication:
         *,
         secure: bool,
     ) -> Visit | None:
-        """Find the principal of a browser by its cookies: a session, else a guest, else None."""
+        """Find the principal of a browser by its cookies: a session, else a guest, else None.
+
+        Raises Unread.
+        """
         session = self.find_session(headers, now, secure=secure)
         if session is not None:
             return session
@@ -268,7 +272,7 @@ class Authentication:
         return Visit(Principal("guest", guest_scope(), browser=cookie.partition(".")[0]), cookie)
 
     def find_session(self, headers: Mapping[str, str], now: float, *, secure: bool) -> Visit | None:
-        """Find the session that a browser's cookie names, if its key is still valid."""
+        """Find the session that a browser's cookie names, if its key is valid. Raises Unread."""
         cookie = find_cookie(headers, session_cookie_name(secure=secure))
         session = self._sessions.find(cookie, now) if cookie else None
         if session is None or cookie is None:

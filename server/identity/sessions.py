@@ -1,12 +1,13 @@
 """Sessions of browsers that have signed in: the id in the cookie stands for the key.
 
     session_id = await sessions.begin("key_ab12", digest_of(secret))
-    sessions.find(session_id, time.time())      # the session, or None: no I/O
+    sessions.find(session_id, time.time())      # the session, or None; may raise Unread
 
 Memory and store hold only the SHA-256 of an id; the id itself is in the cookie alone. A session
 ends when it has not been used for `IDLE_S`, is older than `ABSOLUTE_S`, or its key is revoked,
 disabled or given a new secret. `Authentication` checks the key itself at each request. The time of
-the last use and the end of a session are written behind.
+the last use and the end of a session are written behind. Where other processes write to the store,
+too, a session that is not in memory is looked up there.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from collections.abc import Callable
 from msgspec import structs
 
 from server.keys.key_ring import KeyRing
+from server.keys.unread import Absent, Unread
 from server.store.key import Key
-from server.store.rows import SessionRow
+from server.store.rows import SessionRow, StoreChanges
 from server.store.store import Store
 from workers.errors import StoreUnavailable
 from workers.units import DAY_S, HOUR_S
@@ -54,9 +56,12 @@ class Sessions:
         self._rows: dict[bytes, SessionRow] = {}
         self._seen: dict[bytes, int] = {}
         self._ended: set[bytes] = set()
+        self._absent = Absent()
         self._timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         keys.on_change(self._key_changed)
+        store.on_foreign_change(self._changed_by_others)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -71,6 +76,8 @@ class Sessions:
         """Write what is still unwritten; a store that fails is not tried again."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if self._writer is not None:
             await self._writer
         await self._write()
@@ -95,9 +102,15 @@ class Sessions:
         return session_id
 
     def find(self, session_id: str, now: float) -> SessionRow | None:
-        """Find a session that has not ended, and note its use; `now` in Unix seconds."""
-        row = self._rows.get(digest_of_id(session_id))
+        """Find a session that has not ended, and note its use; `now` in Unix seconds.
+
+        Raises Unread.
+        """
+        digest = digest_of_id(session_id)
+        row = self._rows.get(digest)
         if row is None:
+            if self._store.shared and digest not in self._ended and digest not in self._absent:
+                raise Unread(lambda: self._read(digest))
             return None
         if _is_old(row, now):
             self.end(row)
@@ -115,6 +128,39 @@ class Sessions:
             self._seen.pop(session.digest, None)
             self._ended.add(session.digest)
             self._write_soon()
+
+    async def _read(self, digest: bytes) -> None:
+        """Read a session into memory. Raises StoreUnavailable."""
+        row = await self._store.find_session(digest)
+        if row is None or digest in self._ended or digest in self._absent:
+            self._absent.add(digest)
+        else:
+            self._rows.setdefault(digest, row)
+
+    def _changed_by_others(self, changes: StoreChanges) -> None:
+        for digest in changes.sessions:
+            self._forget(digest)
+        if changes.all:
+            task = asyncio.create_task(self._compare_all(), name="sessions read again")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _compare_all(self) -> None:
+        """Forget the sessions that have ended in the store."""
+        mine = set(self._rows)
+        try:
+            kept = {row.digest for row in await self._store.load_sessions()}
+        except StoreUnavailable as error:
+            log.warning("the sessions in memory cannot be compared with the store: %s", error)
+            return
+        for digest in mine - kept:
+            self._forget(digest)
+
+    def _forget(self, digest: bytes) -> None:
+        """Forget a session that another process has ended."""
+        self._rows.pop(digest, None)
+        self._seen.pop(digest, None)
+        self._absent.add(digest)
 
     def _end_old(self, now: float) -> None:
         for row in [one for one in self._rows.values() if _is_old(one, now)]:

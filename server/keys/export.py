@@ -215,7 +215,7 @@ class KeyExport:
             found += len(piece)
             unknown += sum(key.id not in known for key in piece)
             differ |= any(
-                key.id not in known or _without_use(key) != _without_use(known[key.id])
+                key.id not in known or _as_written(key) != _as_written(known[key.id])
                 for key in piece
             )
         return found, unknown, differ
@@ -329,6 +329,6 @@ def _copy(path: Path, target: Path) -> None:
         copyfileobj(source, copy)
 
 
-def _without_use(key: Key) -> Key:
-    """Return a key without its last use, which changes all the time and causes no export."""
-    return msgspec.structs.replace(key, last_used_at=None)
+def _as_written(key: Key) -> Key:
+    """Return a key without what causes no export: its last use, and its version."""
+    return msgspec.structs.replace(key, last_used_at=None, version=1)

@@ -6,14 +6,15 @@
 
 The store holds all keys; the ring holds in memory the eight bytes by which it knows a digest, and
 the keys that were used last (CACHED_KEYS, all of them where there are not more). So the start, the
-memory and the cost of a request do not grow with the number of keys: a key that is not in memory is
-read from the store when it is used, in some 20 microseconds, on the caller's thread. Unknown
-secrets are refused from memory.
+memory and the cost of a request do not grow with the number of keys. Look-ups raise Unread for a
+key that is not in memory and may be in the store. Unknown secrets are refused from memory, but
+where other processes make keys, too, the store is asked.
 
 A change is written to the store (durably), then to memory, then passed to the listeners, all before
-its method returns. Memory never holds an older state than the store: what is read from the store is
-put into memory without suspending, and every change replaces it. A secret exists only in the
-results of `create` and `rotate`.
+its method returns. It is made from the state that it has read: if someone else was faster, it is
+made again from theirs. Changes by others reach memory and the listeners through the store; of two
+states of a key, the one with the higher version counts. A secret exists only in the results of
+`create` and `rotate`.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ from server.keys.secret import (
     make_secret,
     redact,
 )
+from server.keys.unread import Absent, Unread
 from server.store.key import Key, KeyChanges, NewKey, current_status
-from server.store.rows import KeyQuery
+from server.store.rows import KeyQuery, StoreChanges
 from server.store.store import Store
-from workers.errors import Conflict, NotFound
+from workers.errors import Conflict, NotFound, StoreUnavailable
 
 log = logging.getLogger("roxy.keys")
 
@@ -49,6 +51,8 @@ Result = TypeVar("Result")
 OWNER_META = "owner_sha256"
 CACHED_KEYS = 20_000
 """Keys in memory: about 700 bytes each."""
+CHANGE_TRIES = 20
+"""How often a change is made again because others have changed the key."""
 
 
 class Imported(NamedTuple):
@@ -81,11 +85,13 @@ class KeyRing:
         self._owner = b""
         self._last_used: dict[str, int] = {}
         self._touched: dict[str, int] = {}
+        self._absent = Absent()
         self._listeners: list[Callable[[Key], None]] = []
         self._read_listeners: list[Callable[[Key], None]] = []
         self._import_listeners: list[Callable[[], None]] = []
         self._change_lock = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
+        store.on_foreign_change(self._changed_by_others)
 
     async def load(self) -> None:
         """Read the owner key and what must be in memory from the store, once, at start."""
@@ -119,8 +125,7 @@ class KeyRing:
     def find(self, secret: str, now: float) -> Key | None:
         """Return the active key of a secret; None if it is unknown, expired, disabled or revoked.
 
-        `now` is in Unix seconds. Raises StoreUnavailable when a key that is not in memory cannot be
-        read.
+        `now` is in Unix seconds. Raises Unread.
         """
         if len(secret) != SECRET_LENGTH or not secret.startswith(PREFIX):
             return None
@@ -130,8 +135,10 @@ class KeyRing:
         """Return the active key of a secret's digest, as `find` does."""
         key = self._current.get(digest)
         if key is None:
-            key = self._previous.get(digest) or self._read(digest)
+            key = self._previous.get(digest)
             if key is None:
+                if (digest in self._known or self.store.shared) and digest not in self._absent:
+                    raise Unread(lambda: self._read(digest))
                 return None
             if key.digest != digest and (key.previous_until or 0) <= now:
                 return None
@@ -150,17 +157,12 @@ class KeyRing:
         """Return whether an owner key is stored, as it is from the end of the first start on."""
         return self._owner != b""
 
-    def get(self, key_id: str) -> Key:
+    async def get(self, key_id: str) -> Key:
         """Return the key with this id, whatever its status. Raises NotFound."""
-        key = self._keys.get(key_id) or self.store.find_key(key_id)
+        key = self._keys.get(key_id) or await self.store.find_key(key_id)
         if key is None:
             raise NotFound("No such key. GET /api/v1/keys lists the keys.")
         return self._with_use(key)
-
-    def name_of(self, key_id: str) -> str:
-        """Return the name of a key, or the id itself where it is none: "owner", "guest"."""
-        key = self._keys.get(key_id) or self.store.find_key(key_id)
-        return key.name if key is not None else key_id
 
     async def list(self, query: KeyQuery | None = None) -> tuple[Key, ...]:
         """Return the keys of a query; None: all, revoked ones too, oldest first."""
@@ -207,19 +209,21 @@ class KeyRing:
             limits=new.limits,
             weight=new.weight,
         )
-        return await self._change(lambda: key), secret
+        return await self._in_turn(self._add(key)), secret
 
     async def change(self, key_id: str, changes: KeyChanges) -> Key:
         """Change a key. Raises NotFound, and Conflict for a revoked one."""
-        return await self._change(lambda: changes.apply(self._usable(key_id)))
+        return await self._change(key_id, lambda key: changes.apply(_usable(key)))
 
     async def revoke(self, key_id: str) -> Key:
         """Refuse a key permanently; revoking it twice is no error. Raises NotFound."""
-        return await self._change(
-            lambda: structs.replace(
-                self.get(key_id), status="revoked", previous_digest=None, previous_until=None
-            )
-        )
+
+        def revoked(key: Key) -> Key:
+            if key.status == "revoked":
+                return key
+            return structs.replace(key, status="revoked", previous_digest=None, previous_until=None)
+
+        return await self._change(key_id, revoked)
 
     async def rotate(self, key_id: str, grace_s: int = 0) -> tuple[Key, str]:
         """Replace the secret of a key; the old one is accepted for another `grace_s` seconds.
@@ -228,8 +232,8 @@ class KeyRing:
         """
         secret = make_secret()
 
-        def rotated() -> Key:
-            key = self._usable(key_id)
+        def rotated(key: Key) -> Key:
+            _usable(key)
             return structs.replace(
                 key,
                 digest=digest_of(secret),
@@ -238,7 +242,7 @@ class KeyRing:
                 previous_until=int(self._wall()) + grace_s if grace_s > 0 else None,
             )
 
-        return await self._change(rotated), secret
+        return await self._change(key_id, rotated), secret
 
     async def import_keys(self, keys: Iterable[Key]) -> Imported:
         """Add the keys whose id and digest are unknown, all or none; known ones are not changed.
@@ -254,41 +258,35 @@ class KeyRing:
         Return the secret that was made, to be printed once, else None. Whether a chosen one is
         strong enough is checked where it is read (`server/config/owner_key.py`).
         """
-        made = None
-        if secret is None:
-            if self._owner:
-                return None
-            secret = made = make_secret()
-        digest = digest_of(secret)
-        if digest != self._owner:
-            await self.store.put_meta(OWNER_META, digest)
-            self._owner = digest
-        return made
+        if secret is not None:
+            digest = digest_of(secret)
+            if digest != self._owner:
+                await self.store.put_meta(OWNER_META, digest)
+                self._owner = digest
+            return None
+        if self._owner:
+            return None
+        made = make_secret()
+        digest = digest_of(made)
+        self._owner = await self.store.put_meta_if_absent(OWNER_META, digest)
+        return made if self._owner == digest else None
 
     # Inside
-
-    def _usable(self, key_id: str) -> Key:
-        key = self.get(key_id)
-        if key.status == "revoked":
-            raise Conflict("This key is revoked permanently. Create a new key instead.")
-        return key
 
     def _with_use(self, key: Key) -> Key:
         used = self._last_used.get(key.id)
         return key if used is None else structs.replace(key, last_used_at=used)
 
-    def _read(self, digest: bytes) -> Key | None:
+    async def _read(self, digest: bytes) -> None:
         """Read a key into memory by one of its digests. Raises StoreUnavailable."""
-        if digest not in self._known:
-            return None
-        key = self.store.find_key_by_digest(digest)
-        if key is not None:
-            self._index(key)
+        key = await self.store.find_key_by_digest(digest)
+        if key is None:
+            self._absent.add(digest)
+        elif self._index(key):
             self._notify(self._read_listeners, key)
-        return key
 
-    async def _change(self, make: Callable[[], Key]) -> Key:
-        return await self._in_turn(self._commit(make))
+    async def _change(self, key_id: str, change: Callable[[Key], Key]) -> Key:
+        return await self._in_turn(self._commit(key_id, change))
 
     async def _in_turn(self, change: Coroutine[Any, Any, Result]) -> Result:
         # A task of its own: when the client disconnects, its handler is cancelled, and a change in
@@ -303,13 +301,52 @@ class KeyRing:
         if not task.cancelled():
             task.exception()  # a cancelled caller does not retrieve it, and asyncio would warn
 
-    async def _commit(self, make: Callable[[], Key]) -> Key:
+    async def _add(self, key: Key) -> Key:
         async with self._change_lock:
-            key = make()  # inside the lock, so that it sees every earlier change
-            await self.store.put_keys((key,))
+            await self.store.add_keys((key,))
             self._index(key)
             self._notify(self._listeners, key)
         return key
+
+    async def _commit(self, key_id: str, change: Callable[[Key], Key]) -> Key:
+        async with self._change_lock:
+            old = await self.get(key_id)  # inside the lock, so that it sees every earlier change
+            for _ in range(CHANGE_TRIES):
+                key = change(old)
+                if key is old:
+                    return key
+                key = structs.replace(key, version=old.version + 1)
+                if await self.store.replace_key(key):
+                    self._index(key)
+                    self._notify(self._listeners, key)
+                    return key
+                # Someone else has changed it since it was read into memory.
+                newer = await self.store.find_key(key_id)
+                old = newer if newer is not None else old
+        raise StoreUnavailable("This key is being changed by others all the time. Try again.")
+
+    def _changed_by_others(self, changes: StoreChanges) -> None:
+        """Take over what others have changed."""
+        if changes.owner:
+            self._owner = changes.owner
+        for key in changes.keys:
+            if self._index(key):
+                self._notify(self._listeners, key)
+        if changes.all:
+            task = asyncio.create_task(self._compare_all(), name="keys read again")
+            self._changes.add(task)
+            task.add_done_callback(self._forget)
+
+    async def _compare_all(self) -> None:
+        """Read again everything that is in memory."""
+        try:
+            self._owner = await self.store.load_meta(OWNER_META) or self._owner
+            self._known = DigestSet(await self.store.key_prefixes())
+            for key in await self.store.find_keys(list(self._keys)):
+                if self._index(key):
+                    self._notify(self._listeners, key)
+        except StoreUnavailable as error:
+            log.warning("the keys in memory cannot be compared with the store: %s", error)
 
     async def _import(self, keys: Iterable[Key]) -> Imported:
         async with self._change_lock:
@@ -319,9 +356,16 @@ class KeyRing:
                 listener()
         return imported
 
-    def _index(self, key: Key) -> None:
-        """Put a key into memory in place of its older state, and another out of it if need be."""
+    def _index(self, key: Key) -> bool:
+        """Put a key into memory in place of its older state, and another out of it if need be.
+
+        False: memory has this state, or a newer one.
+        """
+        old = self._keys.get(key.id)
+        if old is not None and old.version >= key.version:
+            return False
         self._drop(key.id)
+        self._absent.discard(key.digest)
         self._keys[key.id] = key
         self._current[key.digest] = key
         self._known.add(key.digest)
@@ -331,6 +375,7 @@ class KeyRing:
             oldest = next(iter(self._keys))
             self._drop(oldest)
             self._last_used.pop(oldest, None)
+        return True
 
     def _drop(self, key_id: str) -> None:
         old = self._keys.pop(key_id, None)
@@ -344,3 +389,9 @@ class KeyRing:
                 listener(key)
             except Exception:  # the change is made; the other listeners must still be called
                 log.exception("a listener failed for the change of key %s", key.id)
+
+
+def _usable(key: Key) -> Key:
+    if key.status == "revoked":
+        raise Conflict("This key is revoked permanently. Create a new key instead.")
+    return key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -70,16 +70,17 @@ class Live(Struct, frozen=True, kw_only=True):
     models: list[LiveModel]
 
 
-def live_object(services: Services) -> Live:
+async def live_object(services: Services) -> Live:
     """Return what happens at every model of the catalog, running jobs before waiting ones."""
     jobs: dict[str, list[Job]] = {}
     for job in services.engine.jobs.values():
         jobs.setdefault(job.model.id, []).append(job)
+    names = await services.keys.names({job.lane for job in services.engine.jobs.values()})
     pools = {pool.model.id: pool for pool in services.engine}
     return Live(
         object="live",
         models=[
-            _model(services, model, jobs.get(model.id, []), pools.get(model.id))
+            _model(services, model, jobs.get(model.id, []), pools.get(model.id), names)
             for model in services.catalog
         ],
     )
@@ -90,6 +91,7 @@ def _model(
     model: Model,
     jobs: Sequence[Job],
     pool: ModelPool | None,
+    names: Mapping[str, str],
 ) -> LiveModel:
     running = sum(job.state != "queued" for job in jobs)
     workers = model.max_concurrency
@@ -97,7 +99,7 @@ def _model(
     # A model without workers is not configured: its requests are refused, and none waits.
     if pool is not None and workers and (running >= workers or len(pool.queue)):
         wait_s = pool.queue.expected_wait_s(len(pool.queue))
-    shown = [_job(services, job) for job in jobs[:JOBS_SHOWN]]
+    shown = [_job(services, job, names) for job in jobs[:JOBS_SHOWN]]
     return LiveModel(
         id=model.id,
         queued=len(jobs) - running,
@@ -124,13 +126,13 @@ def _deployment(services: Services, deployment: Deployment) -> LiveDeployment:
     )
 
 
-def _job(services: Services, job: Job) -> LiveJob:
+def _job(services: Services, job: Job, names: Mapping[str, str]) -> LiveJob:
     place = job.place()
     return LiveJob(
         id=job.id,
         state=job.state,
         who=job.lane,
-        who_name=services.keys.name_of(job.lane),
+        who_name=names.get(job.lane, job.lane),
         position=place.position if place is not None else None,
         started_s=round(asyncio.get_running_loop().time() - job.created, 1),
         tokens=-(-job.output_bytes // BYTES_PER_TOKEN),  # rounded up

@@ -48,7 +48,7 @@ class RequestPage(Struct, frozen=True, kw_only=True):
 
     object: Literal["list"]
     data: list[RequestObject]
-    before: int | None
+    before: str | None
 
 
 def request_object(row: UsageRow, names: Mapping[str, str]) -> RequestObject:

@@ -54,6 +54,7 @@ class Key(Struct, frozen=True):
     """One API key. Times are Unix seconds; `models` None allows every model.
 
     Digests are SHA-256. After a rotation the previous secret is accepted until `previous_until`.
+    Every change increases `version` by 1.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Key(Struct, frozen=True):
     weight: int = 1
     previous_digest: bytes | None = None
     previous_until: int | None = None
+    version: int = 1
 
 
 def current_status(status: Status, expires_at: int | None, now: float) -> CurrentStatus:
@@ -81,8 +83,8 @@ def current_status(status: Status, expires_at: int | None, now: float) -> Curren
     return status
 
 
-SECRET_FIELDS = ("digest", "previous_digest", "previous_until")
-PUBLIC_FIELDS = tuple(name for name in Key.__struct_fields__ if name not in SECRET_FIELDS)
+HIDDEN_FIELDS = ("digest", "previous_digest", "previous_until", "version")
+PUBLIC_FIELDS = tuple(name for name in Key.__struct_fields__ if name not in HIDDEN_FIELDS)
 """The fields of a key that the API and the export show alike."""
 
 

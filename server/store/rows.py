@@ -5,10 +5,13 @@ The key has a module of its own, `server/store/key.py`.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from server.store.key import Key
 from workers.run.job import Attempt
 
 NOT_FAILED = ("finished", "cancelled")
@@ -120,11 +123,15 @@ class CounterRow(Struct, frozen=True):
 
 
 class Batch(Struct, frozen=True):
-    """What the ledger writes in one transaction; `last_used` maps key ids to Unix seconds."""
+    """What the ledger writes in one transaction; `last_used` maps key ids to Unix seconds.
+
+    `id` is unique over processes and nodes: a batch that is sent again is written once.
+    """
 
     rows: Sequence[UsageRow] = ()
     counters: Sequence[CounterRow] = ()
     last_used: Mapping[str, int] = {}
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 class KeyQuery(Struct, frozen=True):
@@ -143,11 +150,31 @@ class KeyQuery(Struct, frozen=True):
     limit: int | None = None
 
 
+class UsageMark(NamedTuple):
+    """The place of a row among all usage rows, which are ordered by time, then by number."""
+
+    at: float
+    number: int
+
+
 class UsagePage(Struct, frozen=True):
     """Some rows, newest first; `before` is the argument for the next page, None: it is the last."""
 
     rows: Sequence[UsageRow]
-    before: int | None
+    before: UsageMark | None
+
+
+class StoreChanges(Struct, frozen=True):
+    """What others have changed in the store: keys as they are now, the digests of ended sessions.
+
+    `owner` is the digest of a new owner key, b"" if it is the same. `all`: changes may have been
+    missed, so everything in memory must be compared with the store.
+    """
+
+    keys: Sequence[Key] = ()
+    sessions: Sequence[bytes] = ()
+    owner: bytes = b""
+    all: bool = False
 
 
 class Percentile(Struct, frozen=True):

@@ -24,7 +24,7 @@ LARGEST_INTEGER = 2**63 - 1
 KEY_COLUMNS = (
     "id, name, redacted, sha256, created_at, last_used_at, expires_at, status, models,"
     " requests_per_minute, tokens_per_minute, concurrent_requests, budget_microusd, budget_period,"
-    " weight, previous_sha256, previous_until"
+    " weight, previous_sha256, previous_until, version"
 )
 MODELS = msgspec.json.Decoder(tuple[str, ...])
 ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
@@ -101,6 +101,7 @@ def key_values(key: Key) -> Values:
         key.weight,
         key.previous_digest,
         key.previous_until,
+        key.version,
     )
 
 

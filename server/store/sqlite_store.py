@@ -16,7 +16,7 @@ import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +34,9 @@ from server.store.rows import (
     KeyQuery,
     Percentile,
     SessionRow,
+    StoreChanges,
     UsageDay,
+    UsageMark,
     UsagePage,
     UsageRow,
 )
@@ -79,18 +81,20 @@ KEY_PREFIXES = (
     f" UNION ALL SELECT group_concat(hex(substr(previous_sha256, 1, {PREFIX_BYTES})), '')"
     " FROM keys WHERE previous_sha256 IS NOT NULL"
 )
-PUT_KEY = (
-    f"INSERT INTO keys ({KEY_COLUMNS}) VALUES ({marks(KEY_COUNT)})"
-    " ON CONFLICT (id) DO UPDATE SET "
+REPLACE_KEY = (
+    "UPDATE keys SET "
     + ", ".join(
-        f"{name} = excluded.{name}"
+        # `record` may have written a later last use since the caller read the key.
+        "last_used_at = nullif(max(ifnull(last_used_at, 0), ifnull(?, 0)), 0)"
+        if name == "last_used_at"
+        else f"{name} = ?"
         for name in KEY_COLUMNS.split(", ")
-        if name not in ("id", "created_at", "last_used_at")
     )
-    # `record` may have written a later last use since the caller read the key.
-    + ", last_used_at = nullif(max(ifnull(last_used_at, 0), ifnull(excluded.last_used_at, 0)), 0)"
+    + " WHERE id = ? AND version = ? AND status <> 'revoked'"
 )
 ADD_KEY = f"INSERT INTO keys ({KEY_COLUMNS}) VALUES ({marks(KEY_COUNT)}) ON CONFLICT DO NOTHING"
+FIND_META = "SELECT value FROM meta WHERE name = ?"
+ADD_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
 PUT_META = (
     "INSERT INTO meta (name, value) VALUES (?, ?)"
     " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
@@ -165,6 +169,14 @@ class SqliteStore:
         return db
 
     @property
+    def shared(self) -> bool:
+        """Return False: the file is locked against other gateways."""
+        return False
+
+    def on_foreign_change(self, _listener: Callable[[StoreChanges], None]) -> None:
+        """Ignore the listener: no other process writes to the file."""
+
+    @property
     def trouble(self) -> str | None:
         """Return the current error, for health checks; None: the last write succeeded."""
         return self._db.trouble
@@ -180,11 +192,11 @@ class SqliteStore:
         """Read the first 8 bytes of every digest, those of secrets in their grace included."""
         return await self._db.run(_read_prefixes, reads=True)
 
-    def find_key(self, key_id: str) -> Key | None:
+    async def find_key(self, key_id: str) -> Key | None:
         """Find a key by its id, on the caller's thread: some microseconds."""
         return self._look_up(f"{LOAD_KEYS} WHERE id = ?", key_id)
 
-    def find_key_by_digest(self, digest: bytes) -> Key | None:
+    async def find_key_by_digest(self, digest: bytes) -> Key | None:
         """Find the key with this digest, or with a secret in its grace that has it."""
         return self._look_up(f"{LOAD_KEYS} WHERE sha256 = ?", digest) or self._look_up(
             f"{LOAD_KEYS} WHERE previous_sha256 = ?", digest
@@ -234,16 +246,18 @@ class SqliteStore:
             )
         }
 
-    async def put_keys(self, keys: Sequence[Key]) -> None:
-        """Insert or update keys, all or none; durable on return."""
-        values = [key_values(key) for key in keys]
+    async def replace_key(self, key: Key) -> bool:
+        """Replace the state of a key before its version; see the protocol."""
+        values = (*key_values(key), key.id, key.version - 1)
 
-        def put(db: sqlite3.Connection) -> None:
+        def replace(db: sqlite3.Connection) -> bool:
             with transaction(db, durable=True):
-                db.executemany(PUT_KEY, values)
-                _mark_keys_changed(db)
+                replaced = db.execute(REPLACE_KEY, values).rowcount == 1
+                if replaced:
+                    _mark_keys_changed(db)
+            return replaced
 
-        await self._db.run(put)
+        return await self._db.run(replace)
 
     async def add_keys(self, keys: Iterable[Key]) -> tuple[int, int]:
         """Insert the keys whose id and digest are unknown, all or none; see the protocol."""
@@ -261,13 +275,22 @@ class SqliteStore:
 
     async def load_meta(self, name: str) -> bytes | None:
         """Read a named value; None: it is not set."""
-        statement = "SELECT value FROM meta WHERE name = ?"
-        rows = await self._db.run(lambda db: db.execute(statement, (name,)).fetchall(), reads=True)
+        rows = await self._db.run(lambda db: db.execute(FIND_META, (name,)).fetchall(), reads=True)
         return bytes(rows[0][0]) if rows else None
 
     async def put_meta(self, name: str, value: bytes) -> None:
         """Write a named value; durable on return."""
         await self._write(PUT_META, (name, value), durable=True)
+
+    async def put_meta_if_absent(self, name: str, value: bytes) -> bytes:
+        """Write a named value unless it is set, and return the one that is set now."""
+
+        def put(db: sqlite3.Connection) -> bytes:
+            with transaction(db, durable=True):
+                db.execute(ADD_META, (name, value))
+                return bytes(db.execute(FIND_META, (name,)).fetchone()[0])
+
+        return await self._db.run(put)
 
     # Sessions
 
@@ -275,6 +298,13 @@ class SqliteStore:
         """Read every session."""
         rows = await self._read(f"SELECT {SESSION_COLUMNS} FROM sessions")
         return [SessionRow(*row) for row in rows]
+
+    async def find_session(self, digest: bytes) -> SessionRow | None:
+        """Find a session by its digest; None: there is none."""
+        rows = await self._read(
+            f"SELECT {SESSION_COLUMNS} FROM sessions WHERE sha256 = ?", (digest,)
+        )
+        return SessionRow(*rows[0]) if rows else None
 
     async def put_session(self, session: SessionRow) -> None:
         """Insert a session; durable on return."""
@@ -379,7 +409,7 @@ class SqliteStore:
         key_id: str | None = None,
         model: str | None = None,
         status: str | None = None,
-        before: int | None = None,
+        before: UsageMark | None = None,
         limit: int = 100,
     ) -> UsagePage:
         """Read single requests, newest first."""

@@ -11,6 +11,7 @@ at LARGEST_SUM instead of becoming floating-point numbers, as SQLite's do when t
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -22,6 +23,7 @@ from server.store.rows import (
     Batch,
     Percentile,
     UsageDay,
+    UsageMark,
     UsagePage,
     UsageRow,
 )
@@ -43,6 +45,8 @@ SMALL_PAGE = 1_001
 """Groups up to which looking up their rows one by one is faster than sorting all rows."""
 MOST_IDS = 500
 """Values in one IN (...); SQLite before 3.32 takes 999 parameters in a statement."""
+
+BATCHES_KEPT_S = DAY_S
 
 USAGE_COLUMNS = ", ".join(UsageRow.__struct_fields__)
 DAY_SUMS = UsageDay.__struct_fields__[len(DAY_MARKS) :]
@@ -76,6 +80,11 @@ def _add_sums(table: str, columns: Sequence[str]) -> str:
 
 
 ADD_USAGE = f"INSERT INTO usage ({USAGE_COLUMNS}) VALUES ({marks(len(UsageRow.__struct_fields__))})"
+ADD_BATCH = "INSERT INTO batches (id, recorded_at) VALUES (?, ?) ON CONFLICT DO NOTHING"
+FORGET_BATCHES = (
+    "DELETE FROM batches WHERE id IN"
+    " (SELECT id FROM batches WHERE recorded_at < ? ORDER BY recorded_at LIMIT 10)"
+)
 ADD_DAY = _add_sums("usage_daily", DAY_MARKS)
 ADD_MODEL_DAY = _add_sums("usage_daily_models", ("day", "model"))
 PUT_COUNTER = (
@@ -92,18 +101,28 @@ PUT_LAST_USE = "UPDATE keys SET last_used_at = max(ifnull(last_used_at, 0), ?) W
 def record(db: sqlite3.Connection, batch: Batch) -> list[str]:
     """Write a batch in one transaction; return what could not be stored and was left out.
 
-    Requests are named by their ids. Raises the errors of a database that cannot be written; nothing
-    was changed then.
+    Requests are named by their ids. A batch that was written before is left alone. Raises the
+    errors of a database that cannot be written; nothing was changed then.
     """
     try:
         with transaction(db):
+            if not _is_new(db, batch):
+                return []
             _record_rows(db, batch.rows)
             db.executemany(PUT_COUNTER, map(counter_values, batch.counters))
             db.executemany(PUT_LAST_USE, [(at, key) for key, at in batch.last_used.items()])
         return []
     except DATA_ERRORS:
         with transaction(db):
+            _is_new(db, batch)
             return _record_singly(db, batch)
+
+
+def _is_new(db: sqlite3.Connection, batch: Batch) -> bool:
+    """Note the id of a batch and return whether it was unknown; forget some that are old."""
+    now = int(time.time())
+    db.execute(FORGET_BATCHES, (now - BATCHES_KEPT_S,))
+    return db.execute(ADD_BATCH, (batch.id, now)).rowcount == 1
 
 
 def _record_rows(db: sqlite3.Connection, rows: Sequence[UsageRow]) -> None:
@@ -269,7 +288,7 @@ def _read_halves(
 def read_page(
     db: sqlite3.Connection,
     filters: Mapping[str, str | None],
-    before: int | None,
+    before: UsageMark | None,
     limit: int,
 ) -> UsagePage:
     """Read single requests by time, newest first; `before` is the row that ended the last page."""
@@ -279,18 +298,16 @@ def read_page(
         # (https://www.sqlite.org/partialindex.html, section 3).
         where += " AND status <> 'finished'"
     if before is not None:
-        found = db.execute("SELECT at FROM usage WHERE seq = ?", (before,)).fetchone()
-        # A row that was deleted meanwhile was the oldest: all rows before it are deleted too.
-        at = found[0] if found is not None else float("-inf")
         where += f"{' AND' if where else ' WHERE'} at <= ? AND (at < ? OR seq < ?)"
-        values = (*values, at, at, before)
+        values = (*values, before.at, before.at, before.number)
     rows = db.execute(
-        f"SELECT {USAGE_COLUMNS}, seq FROM usage{where} ORDER BY at DESC, seq DESC LIMIT ?",
+        f"SELECT {USAGE_COLUMNS}, at, seq FROM usage{where} ORDER BY at DESC, seq DESC LIMIT ?",
         (*values, limit + 1),  # one more tells whether there is a next page
     ).fetchall()
     page = rows[:limit]
     return UsagePage(
-        [usage_row(row[:-1]) for row in page], page[-1][-1] if len(rows) > limit else None
+        [usage_row(row[:-2]) for row in page],
+        UsageMark(*page[-1][-2:]) if len(rows) > limit else None,
     )
 
 

@@ -7,7 +7,7 @@ Nothing was changed then, the call can be repeated, and the store recovers by it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from server.store.key import Key
@@ -18,7 +18,9 @@ from server.store.rows import (
     KeyQuery,
     Percentile,
     SessionRow,
+    StoreChanges,
     UsageDay,
+    UsageMark,
     UsagePage,
     UsageRow,
 )
@@ -34,8 +36,19 @@ class StoreFailure(Exception):
 class Store(Protocol):
     """Keep all data. A method that fails raises StoreUnavailable and has changed nothing.
 
-    A protocol, because a second implementation for a shared database is planned.
+    Other processes may write to the same data; their changes are reported to the listeners.
     """
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes write to the same data, too."""
+
+    @property
+    def trouble(self) -> str | None:
+        """The current error in words, for health checks; None: the last write succeeded."""
+
+    def on_foreign_change(self, listener: Callable[[StoreChanges], None]) -> None:
+        """Call `listener` with what other processes have changed."""
 
     async def load_keys(self) -> list[Key]:
         """Read every key."""
@@ -43,11 +56,11 @@ class Store(Protocol):
     async def key_prefixes(self) -> bytes:
         """Read the first 8 bytes of every digest, of previous ones too, one after another."""
 
-    def find_key(self, key_id: str) -> Key | None:
-        """Find a key by its id at once, on the caller's thread; None: there is none."""
+    async def find_key(self, key_id: str) -> Key | None:
+        """Find a key by its id; None: there is none."""
 
-    def find_key_by_digest(self, digest: bytes) -> Key | None:
-        """Find the key whose current or previous digest this is, as `find_key` does."""
+    async def find_key_by_digest(self, digest: bytes) -> Key | None:
+        """Find the key whose current or previous digest this is; None: there is none."""
 
     async def list_keys(self, query: KeyQuery) -> list[Key]:
         """Read the keys of a query, by `created_at` and id."""
@@ -61,8 +74,12 @@ class Store(Protocol):
     async def shared_names(self, names: Sequence[str]) -> set[str]:
         """Return those of the names that several keys have."""
 
-    async def put_keys(self, keys: Sequence[Key]) -> None:
-        """Insert or update keys, all or none; durable on return."""
+    async def replace_key(self, key: Key) -> bool:
+        """Replace the state of a key before `key.version`; durable on return.
+
+        False, and nothing is changed, if the key has another version than the one before, because
+        someone else has changed it, or if it is revoked: that is for ever.
+        """
 
     async def add_keys(self, keys: Iterable[Key]) -> tuple[int, int]:
         """Insert the keys whose id and digest are unknown, all or none; durable on return.
@@ -77,8 +94,14 @@ class Store(Protocol):
     async def put_meta(self, name: str, value: bytes) -> None:
         """Write a named value; durable on return."""
 
+    async def put_meta_if_absent(self, name: str, value: bytes) -> bytes:
+        """Write a named value unless it is set, and return the one that is set now; durable."""
+
     async def load_sessions(self) -> list[SessionRow]:
         """Read every session."""
+
+    async def find_session(self, digest: bytes) -> SessionRow | None:
+        """Find a session by its digest; None: there is none."""
 
     async def put_session(self, session: SessionRow) -> None:
         """Insert a session; durable on return."""
@@ -95,7 +118,8 @@ class Store(Protocol):
     async def record(self, batch: Batch) -> None:
         """Write usage rows, their daily sums, counters and last uses, all or none.
 
-        Rows that cannot be stored whatever happens are left out and logged; the rest is written.
+        A batch whose id was written in the last day is not written again. Rows that cannot be
+        stored whatever happens are left out and logged; the rest is written.
         """
 
     async def usage_by(
@@ -133,7 +157,7 @@ class Store(Protocol):
         key_id: str | None = None,
         model: str | None = None,
         status: str | None = None,
-        before: int | None = None,
+        before: UsageMark | None = None,
         limit: int = 100,
     ) -> UsagePage:
         """Read single requests, newest first."""

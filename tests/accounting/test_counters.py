@@ -68,47 +68,6 @@ def spent(counters: MemoryCounters, limits: Limits) -> tuple[int, int]:
     return budget.spent_microusd, budget.reserved_microusd
 
 
-# Leases
-
-
-async def test_a_lease_that_is_settled_twice_counts_once(counters: MemoryCounters) -> None:
-    limits = Limits(
-        requests_per_minute=10, tokens_per_minute=1000, budget_microusd=1000, concurrent_requests=3
-    )
-    first = await counters.take(KEY, limits, 100, 200)
-    second = await counters.take(KEY, limits, 100, 200)
-    counters.settle(first, 30, 50)
-    once = await counters.standing(KEY, limits)
-    counters.settle(first, 30, 50)
-    counters.give_back(first)
-    assert await counters.standing(KEY, limits) == once
-    counters.give_back(second)
-    twice = await counters.standing(KEY, limits)
-    counters.give_back(second)
-    counters.settle(second, 30, 50)
-    assert await counters.standing(KEY, limits) == twice
-    assert (twice.running, spent(counters, limits)) == (0, (50, 0))
-    assert once.requests is not None
-    assert twice.requests is not None
-    assert (once.requests.remaining, twice.requests.remaining) == (8, 9)
-
-
-async def test_leases_of_all_processes_have_ids_of_their_own(make: Make) -> None:
-    taken = [await counters.take(KEY, Limits()) for counters in (make(), make()) for _ in range(50)]
-    assert len({one.lease for one in taken}) == 100
-
-
-async def test_a_take_tells_what_remains_after_it(counters: MemoryCounters) -> None:
-    limits = Limits(requests_per_minute=10, tokens_per_minute=1000, budget_microusd=1000)
-    await counters.take(KEY, limits, 100, 200)
-    taken = await counters.take(KEY, limits, 100, 200)
-    assert taken.standing == await counters.standing(KEY, limits)
-    assert taken.standing == counters.known_standing(KEY, limits)
-    assert taken.standing.headers()["x-ratelimit-remaining-requests"] == "8"
-    assert taken.standing.budget is not None
-    assert taken.standing.budget.reserved_microusd == 400
-
-
 # Exactness
 
 
@@ -512,18 +471,6 @@ async def test_a_clock_set_back_over_a_restart_locks_for_one_window_at_most(
         await after.take(KEY, limits, 1, 1)
     clocks.pass_s(31 * DAY_S)
     await after.take(KEY, limits, 1, 9)
-
-
-async def test_rows_that_were_not_saved_are_offered_again(
-    make: Make, counters: MemoryCounters
-) -> None:
-    limits = Limits(requests_per_minute=6)
-    await counters.take(KEY, limits)
-    rows = counters.take_unsaved()
-    assert counters.take_unsaved() == []
-    counters.put_back(rows)
-    after = await restarted(make, counters)
-    assert requests(after, limits) == 5
 
 
 async def test_the_listener_hears_of_the_first_unsaved_change_only(

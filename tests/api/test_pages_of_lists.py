@@ -29,7 +29,7 @@ async def page(door: Door, path: str) -> dict[str, Any]:
 
 
 async def test_keys_come_in_pages_the_oldest_first(door: Door) -> None:
-    await door.gateway.services.store.put_keys(KEYS)
+    await door.gateway.services.store.add_keys(KEYS)
     whole = await page(door, "keys")
     assert [key["id"] for key in whole["data"]] == [key.id for key in KEYS]
     assert whole["has_more"] is False
@@ -47,7 +47,7 @@ async def test_keys_come_in_pages_the_oldest_first(door: Door) -> None:
 
 
 async def test_keys_are_searched(door: Door) -> None:
-    await door.gateway.services.store.put_keys(KEYS)
+    await door.gateway.services.store.add_keys(KEYS)
     found = await page(door, "keys?search=SHOP&limit=5")
     assert [key["name"] for key in found["data"]] == [f"shop {n}" for n in (1, 3, 5, 7, 9)]
     assert found["has_more"] is True
@@ -130,7 +130,7 @@ async def test_a_long_csv_is_sent_in_pieces_and_has_every_row_once(door: Door) -
 
 
 async def test_an_answer_in_pieces_has_a_head_for_head_and_an_end_for_http_1_0(door: Door) -> None:
-    await door.gateway.services.store.put_keys(KEYS)
+    await door.gateway.services.store.add_keys(KEYS)
     head = await door.client.head("/api/v1/usage?format=csv", headers=bearer(OWNER))
     assert head.status_code == 200 and head.content == b""
     assert head.headers["content-type"] == "text/csv; charset=utf-8"
@@ -144,7 +144,7 @@ async def test_an_answer_in_pieces_has_a_head_for_head_and_an_end_for_http_1_0(d
 
 async def test_a_client_that_leaves_a_long_answer_ends_it(door: Door) -> None:
     many = [a_key(number, name="x" * 100) for number in range(20_000)]
-    await door.gateway.services.store.put_keys(many)
+    await door.gateway.services.store.add_keys(many)
     async with door.client.stream("GET", "/keys/export", headers=bearer(OWNER)) as answer:
         async for _ in answer.aiter_raw():
             break

@@ -161,11 +161,11 @@ async def test_a_bad_new_key_is_refused_naming_the_field(gate: Gate) -> None:
 
 async def test_a_bad_change_of_a_key_is_refused_naming_the_field(gate: Gate) -> None:
     keys = gate.door.gateway.services.keys
-    before = keys.get(gate.key_id)
+    before = await keys.get(gate.key_id)
 
     async def check(case: tuple[bytes, str | None]) -> None:
         await gate.names(request("PATCH", f"/api/v1/keys/{gate.key_id}", case[0]), case[1])
-        assert keys.get(gate.key_id) == before
+        assert await keys.get(gate.key_id) == before
 
     await every(KEY_CHANGES, check)
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tornado.httputil import HTTPInputError
+from tornado.httputil import (
+    HTTPHeaders,
+    HTTPInputError,
+    HTTPMessageDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
 
 from server.http.answer_head import answer_head
 from server.http.chunked_body import ChunkedBody
@@ -68,12 +74,29 @@ def test_the_end_of_a_head_is_found_and_a_bare_line_feed_refused() -> None:
     assert without_blank_lines(b"\r\n\r\nGET") == b"GET"
 
 
+class Delegate(HTTPMessageDelegate):
+    """A delegate that notes its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def headers_received(
+        self, _start_line: RequestStartLine | ResponseStartLine, _headers: HTTPHeaders
+    ) -> None:
+        """Note the head."""
+        self.calls.append("head")
+
+    def finish(self) -> None:
+        """Note the end of the request."""
+        self.calls.append("finish")
+
+
 class Paper:
     """A connection that keeps what is written."""
 
     def __init__(self) -> None:
         self.sent = b""
-        self.ended = 0
+        self.ended = self.released_times = 0
 
     def send(self, data: bytes) -> asyncio.Future[None]:
         """Keep it."""
@@ -84,10 +107,33 @@ class Paper:
         """Count it."""
         self.ended += 1
 
+    def released(self, _exchange: ClientExchange) -> None:
+        """Count that the body may come."""
+        self.released_times += 1
+
+
+async def test_a_held_exchange_completes_once_it_is_released() -> None:
+    paper, steps = Paper(), Delegate()
+    exchange = ClientExchange(Peer("192.0.2.1", "http"), paper.send, paper.finished, paper.released)
+    exchange.begin(steps, RequestStartLine("GET", "/", "HTTP/1.1"), HTTPHeaders())
+    exchange.hold()
+    exchange.complete()
+    assert steps.calls == ["head"]
+    exchange.release()
+    assert (steps.calls, paper.released_times) == (["head", "finish"], 0)
+
+
+async def test_the_body_of_a_held_exchange_is_asked_for_once_it_is_released() -> None:
+    paper = Paper()
+    exchange = ClientExchange(Peer("192.0.2.1", "http"), paper.send, paper.finished, paper.released)
+    exchange.hold()
+    exchange.release()
+    assert paper.released_times == 1
+
 
 async def test_nothing_is_written_after_the_end_of_an_answer() -> None:
     paper = Paper()
-    exchange = ClientExchange(Peer("192.0.2.1", "http"), paper.send, paper.finished)
+    exchange = ClientExchange(Peer("192.0.2.1", "http"), paper.send, paper.finished, paper.released)
     exchange.write(b"HTTP/1.1 200 OK\r\n\r\nok")
     exchange.finish()
     exchange.finish()

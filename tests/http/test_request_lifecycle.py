@@ -6,19 +6,34 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine
+from support.waiting import eventually
+from tornado.httputil import HTTPHeaders, RequestStartLine
 
+from server.http.client_exchange import ClientExchange
 from server.http.request_lifecycle import MAX_DROPPED_BYTES, RequestLifecycle, RequestState
 from workers.errors import GatewayError, InvalidKey, PayloadTooLarge
 
 HEAD = RequestStartLine("POST", "/", "HTTP/1.1"), HTTPHeaders()
 
 
-class Ends(HTTPConnection):
-    """A connection that counts the ends of answers."""
+class Ends(ClientExchange):
+    """A connection that counts the ends of answers, and notes when the body may come."""
 
     def __init__(self) -> None:
-        self.ended = 0
+        self.ended = self.released = 0
+
+    def hold(self) -> None:
+        """Wait with the body."""
+        self.held = True
+
+    def release(self) -> None:
+        """Count it."""
+        self.held = False
+        self.released += 1
+
+    def is_released(self) -> bool:
+        """Return whether the body may come."""
+        return self.released == 1
 
     def finish(self) -> None:
         """Count it."""
@@ -32,14 +47,25 @@ class Steps:
         self.connection = Ends()
         self.steps: list[str] = []
         self.head_error: Exception | None = None
+        self.gate: asyncio.Event | None = None
         self.body_error: GatewayError | None = None
         self.method: Callable[[], Awaitable[None] | None] = self.answer
         self.lifecycle = RequestLifecycle(
             self, self.connection, has_body=has_body, awaits_continue=awaits_continue
         )
 
-    def check_head(self) -> None:
-        """Refuse if asked to."""
+    def check_head(self) -> Awaitable[None] | None:
+        """Refuse if asked to, at once or when `gate` opens."""
+        if self.gate is not None:
+            return self.wait()
+        if self.head_error is not None:
+            raise self.head_error
+        return None
+
+    async def wait(self) -> None:
+        """Check the head later."""
+        assert self.gate is not None
+        await self.gate.wait()
         if self.head_error is not None:
             raise self.head_error
 
@@ -107,6 +133,41 @@ def test_a_refusal_of_a_request_without_body_is_answered_when_it_is_complete() -
     assert steps.steps == []
     steps.lifecycle.finish()
     assert steps.steps == ["401", "end"] and steps.connection.ended == 1
+
+
+async def test_the_body_waits_until_the_head_is_checked() -> None:
+    steps = Steps(has_body=True)
+    steps.gate = asyncio.Event()
+    steps.lifecycle.headers_received(*HEAD)
+    assert steps.connection.held
+    steps.gate.set()
+    await eventually(steps.connection.is_released)
+    assert steps.lifecycle.state is RequestState.BODY
+    steps.lifecycle.data_received(b"one")
+    steps.lifecycle.finish()
+    assert steps.steps == ["one", "method", "end"]
+
+
+async def test_a_head_that_is_refused_later_is_answered_once() -> None:
+    for has_body in (True, False):
+        steps = Steps(has_body=has_body)
+        steps.gate, steps.head_error = asyncio.Event(), InvalidKey()
+        steps.lifecycle.headers_received(*HEAD)
+        steps.gate.set()
+        await eventually(steps.connection.is_released)
+        assert steps.lifecycle.state is RequestState.REFUSED
+        steps.lifecycle.finish()
+        assert steps.steps == ["401", "end"] and steps.connection.ended == 1
+
+
+async def test_a_client_that_leaves_during_the_check_is_not_answered() -> None:
+    steps = Steps(has_body=True)
+    steps.gate, steps.head_error = asyncio.Event(), InvalidKey()
+    steps.lifecycle.headers_received(*HEAD)
+    steps.lifecycle.on_connection_close()
+    steps.gate.set()
+    await eventually(steps.connection.is_released)
+    assert steps.steps == ["end", "left"] and steps.lifecycle.state is RequestState.LEFT
 
 
 def test_a_refusal_is_answered_before_the_body_and_ended_after_it() -> None:

@@ -35,7 +35,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 async def test_a_secret_with_a_wrong_checksum_is_not_even_looked_up(store: SqliteStore) -> None:
     good = make_secret()
     bad = mistyped(make_secret())
-    await store.put_keys([a_key(1, digest=digest_of(good)), a_key(2, digest=digest_of(bad))])
+    await store.add_keys([a_key(1, digest=digest_of(good)), a_key(2, digest=digest_of(bad))])
     keys = KeyRing(store)
     await keys.load()
     await keys.set_owner(OWNER_KEY)

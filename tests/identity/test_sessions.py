@@ -207,7 +207,7 @@ async def test_a_key_that_is_no_longer_good_ends_its_sessions_at_once(
         await door.client.patch(path, json={"status": "active"}, **owner)
     else:
         ring = door.gateway.services.keys
-        ring._current[ring.get(made["id"]).digest] = expired(ring.get(made["id"]))
+        ring._current[(await ring.get(made["id"])).digest] = expired(await ring.get(made["id"]))
     assert await kind_of(browser) == "guest"
     assert await kind_of(bystander) == "key"
 

@@ -127,7 +127,7 @@ async def test_a_large_export_with_unknown_keys_is_kept_aside_after_the_start(
 ) -> None:
     path = write(tmp_path, [*KEYS, a_key(900)])
     async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
-        await store.put_keys(KEYS)
+        await store.add_keys(KEYS)
     async with exported(tmp_path):
         await eventually(lambda: "has 1 keys that are not in the database" in caplog.text)
         await eventually(lambda: len(read_export(path)) == len(KEYS))
@@ -148,7 +148,7 @@ async def test_a_large_export_that_is_behind_is_written_after_the_start(
 ) -> None:
     path = write(tmp_path, behind)
     async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
-        await store.put_keys(KEYS)
+        await store.add_keys(KEYS)
     async with exported(tmp_path):
         await eventually(lambda: read_export(path) == in_order(KEYS))
     assert copies(tmp_path) == []
@@ -195,7 +195,7 @@ async def test_a_stop_does_not_wait_for_a_large_file_and_the_next_start_writes_i
     caplog.set_level(logging.INFO, logger="roxy.export")
     path = tmp_path / "api-keys.json"
     async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
-        await store.put_keys(KEYS)
+        await store.add_keys(KEYS)
     async with exported(tmp_path, at_close_keys=10):
         pass  # it is closed before the first step
     assert "the next start writes it" in caplog.text
@@ -212,7 +212,7 @@ async def test_changes_of_many_keys_share_a_write(
     many = [a_key(number) for number in range(AT_ONCE_KEYS + 1)]
     path = tmp_path / "api-keys.json"
     async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
-        await store.put_keys(many)
+        await store.add_keys(many)
     async with exported(tmp_path, rests=10**6) as ring:
         await eventually(path.exists)
         first = path.stat().st_mtime_ns

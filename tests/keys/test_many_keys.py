@@ -17,6 +17,7 @@ from server.answers.key_watch import KeyWatch
 from server.keys.digest_set import DigestSet
 from server.keys.key_ring import KeyRing
 from server.keys.secret import digest_of, make_secret
+from server.keys.unread import when_read
 from server.store.key import Key, KeyChanges, NewKey
 from server.store.rows import Batch, KeyQuery
 from server.store.sqlite_store import SqliteStore
@@ -31,10 +32,15 @@ KEYS = [
 ]
 
 
+async def find(ring: KeyRing, secret: str, now: float) -> Key | None:
+    """Find a key as requests do: in memory, or after a read from the store."""
+    return await when_read(lambda: ring.find(secret, now))
+
+
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
-        await store.put_keys(KEYS)
+        await store.add_keys(KEYS)
         yield store
 
 
@@ -49,17 +55,15 @@ async def ring(store: SqliteStore) -> AsyncIterator[KeyRing]:
 async def test_every_key_is_found_again_and_again(ring: KeyRing) -> None:
     for _ in range(3):
         for key in KEYS:
-            assert ring.find(SECRETS[key.id], NOW) == key
-            assert ring.get(key.id) == key
-            assert ring.name_of(key.id) == key.name
+            assert await find(ring, SECRETS[key.id], NOW) == key
+            assert await ring.get(key.id) == key
     with pytest.raises(NotFound):
-        ring.get("key_unknown")
-    assert ring.name_of("owner") == "owner"
+        await ring.get("key_unknown")
 
 
 async def test_memory_holds_no_more_than_it_should(ring: KeyRing) -> None:
     for key in KEYS:
-        ring.find(SECRETS[key.id], NOW)
+        await find(ring, SECRETS[key.id], NOW)
         ring.touch(key.id, NOW)
     await ring.create(NewKey("one more"))
     heard: list[Key] = []
@@ -71,27 +75,27 @@ async def test_the_keys_that_are_used_stay_in_memory(ring: KeyRing) -> None:
     read: list[str] = []
     ring.on_read(lambda key: read.append(key.id))
     for key in KEYS[1:]:
-        ring.find(SECRETS[KEYS[0].id], NOW)
+        await find(ring, SECRETS[KEYS[0].id], NOW)
         ring.touch(KEYS[0].id, NOW)
-        ring.find(SECRETS[key.id], NOW)
+        await find(ring, SECRETS[key.id], NOW)
     assert read.count(KEYS[0].id) == 1
 
 
 async def test_a_change_counts_at_once_in_memory_and_out_of_it(ring: KeyRing) -> None:
     inside, outside = KEYS[0], KEYS[1]
-    ring.find(SECRETS[inside.id], NOW)
+    await find(ring, SECRETS[inside.id], NOW)
     for key in (inside, outside):
         await ring.change(key.id, KeyChanges(status="disabled"))
-        assert ring.find(SECRETS[key.id], NOW) is None
+        assert await find(ring, SECRETS[key.id], NOW) is None
         for other in KEYS[5:12]:  # it leaves memory, and is read from the store
-            ring.find(SECRETS[other.id], NOW)
-        assert ring.find(SECRETS[key.id], NOW) is None
+            await find(ring, SECRETS[other.id], NOW)
+        assert await find(ring, SECRETS[key.id], NOW) is None
         await ring.change(key.id, KeyChanges(status="active"))
-        assert ring.find(SECRETS[key.id], NOW) is not None
+        assert await find(ring, SECRETS[key.id], NOW) is not None
         await ring.revoke(key.id)
         for other in KEYS[5:12]:
-            assert ring.find(SECRETS[key.id], NOW) is None
-            ring.find(SECRETS[other.id], NOW)
+            assert await find(ring, SECRETS[key.id], NOW) is None
+            await find(ring, SECRETS[other.id], NOW)
 
 
 async def test_both_secrets_of_a_rotated_key_are_found_outside_of_memory(ring: KeyRing) -> None:
@@ -99,26 +103,28 @@ async def test_both_secrets_of_a_rotated_key_are_found_outside_of_memory(ring: K
     _, secret = await ring.rotate(key.id, grace_s=60)
     for _ in range(2):
         for other in KEYS[5:12]:
-            ring.find(SECRETS[other.id], NOW)
-        found = ring.find(SECRETS[key.id], NOW + 59)
+            await find(ring, SECRETS[other.id], NOW)
+        found = await find(ring, SECRETS[key.id], NOW + 59)
         assert found is not None and found.id == key.id
-        assert ring.find(SECRETS[key.id], NOW + 60) is None
+        assert await find(ring, SECRETS[key.id], NOW + 60) is None
         for other in KEYS[5:12]:
-            ring.find(SECRETS[other.id], NOW)
-        assert ring.find(SECRETS[key.id], NOW + 60) is None, "also when it has just been read"
-        assert ring.find(secret, NOW + 60) is not None
+            await find(ring, SECRETS[other.id], NOW)
+        assert await find(ring, SECRETS[key.id], NOW + 60) is None, (
+            "also when it has just been read"
+        )
+        assert await find(ring, secret, NOW + 60) is not None
 
 
 async def test_an_unknown_secret_is_refused_without_the_store(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
-        await store.put_keys(KEYS)
+        await store.add_keys(KEYS)
         ring = KeyRing(store, cached=CACHED)
         await ring.load()
-        assert ring.find(SECRETS[KEYS[0].id], NOW) is not None
+        assert await find(ring, SECRETS[KEYS[0].id], NOW) is not None
     assert ring.find(SECRETS[KEYS[0].id], NOW) is not None, "it is in memory"
     assert ring.find(make_secret(), NOW) is None
     with pytest.raises(StoreUnavailable):
-        ring.find(SECRETS[KEYS[1].id], NOW)
+        await find(ring, SECRETS[KEYS[1].id], NOW)
 
 
 async def test_a_new_key_is_known_at_once_and_after_a_restart(
@@ -129,7 +135,7 @@ async def test_a_new_key_is_known_at_once_and_after_a_restart(
     await again.load()
     for view in (ring, again):
         for key, secret in made:
-            assert view.find(secret, NOW) == key
+            assert await find(view, secret, NOW) == key
 
 
 async def test_an_import_is_all_or_nothing_and_known_at_once(
@@ -150,25 +156,25 @@ async def test_an_import_is_all_or_nothing_and_known_at_once(
         await ring.import_keys(broken())
     assert await store.count_keys() == len(KEYS) and not calls
     assert await ring.import_keys(iter([stranger, same_digest, changed])) == (1, 2)
-    assert ring.find(secret, NOW) == stranger
-    assert ring.get(changed.id).name == KEYS[1].name
+    assert await find(ring, secret, NOW) == stranger
+    assert (await ring.get(changed.id)).name == KEYS[1].name
     assert calls == ["import"]
 
 
 async def test_the_last_use_of_a_key_is_shown_in_memory_and_out_of_it(
     ring: KeyRing, store: SqliteStore
 ) -> None:
-    ring.find(SECRETS[KEYS[0].id], NOW)
+    await find(ring, SECRETS[KEYS[0].id], NOW)
     for key in KEYS[:2]:
         ring.touch(key.id, NOW + 7.5)
-    assert ring.get(KEYS[0].id).last_used_at == NOW + 7
+    assert (await ring.get(KEYS[0].id)).last_used_at == NOW + 7
     assert (await ring.list(KeyQuery(limit=1)))[0].last_used_at == NOW + 7
     await store.record(Batch(last_used=ring.take_touched()))
-    assert ring.get(KEYS[1].id).last_used_at == NOW + 7
+    assert (await ring.get(KEYS[1].id)).last_used_at == NOW + 7
 
 
 async def test_names_come_from_memory_and_from_the_store(ring: KeyRing) -> None:
-    ring.find(SECRETS[KEYS[0].id], NOW)
+    await find(ring, SECRETS[KEYS[0].id], NOW)
     wanted = [KEYS[0].id, KEYS[9].id, "owner", "key_unknown"]
     assert await ring.names(wanted) == {KEYS[0].id: "name 0", KEYS[9].id: "name 9"}
     assert await ring.names([]) == {}
@@ -193,16 +199,16 @@ async def test_a_request_of_a_key_that_was_outside_of_memory_ends_when_the_key_e
     secret = make_secret()
     ends_at = int(time.time()) + 2
     key = a_key(777, digest=digest_of(secret), expires_at=ends_at)
-    await store.put_keys([key])
+    await store.add_keys([key])
     ring = KeyRing(store, cached=CACHED)
     await ring.load()
     request = Request(key)
     engine: Any = SimpleNamespace(jobs={"one": request})
     answers: Any = SimpleNamespace(readers=lambda _: ())
     watch = KeyWatch(ring, engine, answers)
-    assert ring.find(secret, time.time()) is not None
+    assert await find(ring, secret, time.time()) is not None
     for other in KEYS[:9]:  # it leaves memory, and is still watched
-        ring.find(SECRETS[other.id], NOW)
+        await find(ring, SECRETS[other.id], NOW)
     await eventually(lambda: request.endings == ["cancelled"])
     assert time.time() >= ends_at
     watch.close()

@@ -38,7 +38,7 @@ async def test_a_row_that_cannot_be_stored_keeps_no_other_out(
 ) -> None:
     good = [a_row(number) for number in range(2, 6)]
     counters = [CounterRow("key_1", "budget_total", 7, "", NOON)]
-    await store.put_keys([a_key()])
+    await store.add_keys([a_key()])
     batch = Batch([*good[:2], POISON[what], *good[2:]], counters, {a_key().id: 300})
     await store.record(batch)
     kept = [row.request_id for row in (await store.usage_rows()).rows]
@@ -71,7 +71,7 @@ async def test_counters_and_last_uses_that_cannot_be_stored_are_left_out(
         CounterRow("key_2", "requests", float("nan"), "", NOON),
         CounterRow("key_3", "requests", 1, "", NOON),
     ]
-    await store.put_keys([a_key(1), a_key(2)])
+    await store.add_keys([a_key(1), a_key(2)])
     last_used = {a_key(1).id: 2**70, a_key(2).id: 300}
     await store.record(Batch([a_row()], bad, last_used))
     assert [row.scope for row in await store.load_counters()] == ["key_3"]

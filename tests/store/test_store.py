@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from itertools import combinations, product
-from pathlib import Path
-from typing import Protocol
 
 import pytest
 from msgspec import structs
 from support.builders.rows import NOON, a_key, a_row
-from support.waiting import PATIENCE_S
+from support.builders.store_backends import Backend
 
 from server.store.key import Limits
 from server.store.rows import (
@@ -26,32 +22,10 @@ from server.store.rows import (
     UsageDay,
     UsageRow,
 )
-from server.store.sqlite_store import SqliteStore
 from server.store.store import Store
 from workers.run.job import Attempt
 
 DAY_S = 86_400.0
-
-
-class Backend(Protocol):
-    """Opens the same store again and again, as restarts do."""
-
-    def __call__(self) -> AbstractAsyncContextManager[Store]:
-        """Open it; the block closes it."""
-
-
-@pytest.fixture(params=["sqlite"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    backends: dict[str, Backend] = {
-        "sqlite": partial(SqliteStore, tmp_path / "roxy.db", patience_s=PATIENCE_S)
-    }
-    return backends[request.param]
-
-
-@pytest.fixture
-async def store(backend: Backend) -> AsyncIterator[Store]:
-    async with backend() as store:
-        yield store
 
 
 # Keys and facts
@@ -72,33 +46,20 @@ async def test_a_key_comes_back_as_it_was_put_also_after_a_restart(backend: Back
     )
     bare = a_key(2)
     async with backend() as store:
-        await store.put_keys([full])
-        await store.put_keys([bare])
+        await store.add_keys([full])
+        await store.add_keys([bare])
         assert sorted(await store.load_keys(), key=lambda key: key.id) == [full, bare]
     async with backend() as store:
         assert sorted(await store.load_keys(), key=lambda key: key.id) == [full, bare]
 
 
-async def test_putting_a_key_again_updates_it(store: Store) -> None:
-    await store.put_keys([a_key(models=("a",), limits=Limits(5))])
-    changed = a_key(status="revoked", name="new", digest=b"n" * 32)
-    await store.put_keys([changed])
-    assert await store.load_keys() == [changed]
-
-
-async def test_several_keys_are_put_all_or_none(store: Store) -> None:
-    await store.put_keys([a_key(1), a_key(2)])
-    with pytest.raises(Exception, match=r"(?i)unique"):
-        await store.put_keys([a_key(3), a_key(4, digest=a_key(1).digest)])
-    assert {key.id for key in await store.load_keys()} == {a_key(1).id, a_key(2).id}
-
-
 async def test_a_last_use_never_goes_back(store: Store) -> None:
-    await store.put_keys([a_key(last_used_at=100)])
+    await store.add_keys([a_key(last_used_at=100)])
     await store.record(Batch(last_used={a_key().id: 300, "key_unknown": 1}))
-    await store.put_keys([a_key(last_used_at=100, name="changed meanwhile")])
+    assert await store.replace_key(a_key(last_used_at=100, name="changed meanwhile", version=2))
     await store.record(Batch(last_used={a_key().id: 200}))
-    assert await store.load_keys() == [a_key(last_used_at=300, name="changed meanwhile")]
+    changed = a_key(last_used_at=300, name="changed meanwhile", version=2)
+    assert await store.load_keys() == [changed]
 
 
 # Lists of keys
@@ -138,7 +99,7 @@ LISTED = [
     ],
 )
 async def test_keys_are_listed_and_searched(store: Store, query: KeyQuery, found: str) -> None:
-    await store.put_keys(LISTED)
+    await store.add_keys(LISTED)
     keys = [LISTED[int(number) - 1] for number in found]
     assert await store.list_keys(query) == keys
     if query == KeyQuery(search=query.search, revoked=query.revoked):
@@ -146,22 +107,23 @@ async def test_keys_are_listed_and_searched(store: Store, query: KeyQuery, found
 
 
 async def test_a_key_is_found_by_its_id_and_by_both_digests(store: Store) -> None:
-    await store.put_keys(LISTED)
+    await store.add_keys(LISTED)
     key = LISTED[2]
-    assert store.find_key(key.id) == key
-    assert store.find_key("key_unknown") is None
-    assert store.find_key_by_digest(key.digest) == key
-    assert store.find_key_by_digest(b"p" * 32) == key
-    assert store.find_key_by_digest(b"q" * 32) is None
-    await store.put_keys([structs.replace(key, status="revoked", previous_digest=None)])
-    found = store.find_key(key.id)
+    assert await store.find_key(key.id) == key
+    assert await store.find_key("key_unknown") is None
+    assert await store.find_key_by_digest(key.digest) == key
+    assert await store.find_key_by_digest(b"p" * 32) == key
+    assert await store.find_key_by_digest(b"q" * 32) is None
+    revoked = structs.replace(key, status="revoked", previous_digest=None, version=2)
+    assert await store.replace_key(revoked)
+    found = await store.find_key(key.id)
     assert found is not None and found.status == "revoked"
-    assert store.find_key_by_digest(b"p" * 32) is None
+    assert await store.find_key_by_digest(b"p" * 32) is None
 
 
 async def test_the_prefixes_are_those_of_every_digest(store: Store) -> None:
     keys = [a_key(n, digest=bytes([n % 256] * 16 + [n // 256] * 16)) for n in range(1, 12_000, 57)]
-    await store.put_keys([*keys, a_key(99_999, previous_digest=b"previous" * 4)])
+    await store.add_keys([*keys, a_key(99_999, previous_digest=b"previous" * 4)])
     prefixes = await store.key_prefixes()
     found = sorted(prefixes[at : at + 8] for at in range(0, len(prefixes), 8))
     digests = [key.digest for key in keys] + [a_key(99_999).digest, b"previous" * 4]
@@ -172,7 +134,7 @@ async def test_several_keys_are_found_by_their_ids_and_shared_names_are_known(
     store: Store,
 ) -> None:
     many = [a_key(n, name=f"name {n // 2}") for n in range(2, 1203)]
-    await store.put_keys(many)
+    await store.add_keys(many)
     ids = [key.id for key in many[::2]]
     found = await store.find_keys([*ids, "key_unknown"])
     assert sorted(found, key=lambda key: key.id) == many[::2]

@@ -21,8 +21,9 @@ from support.waiting import PATIENCE_S
 from server.keys.export import KeyExport
 from server.keys.export_file import read_export
 from server.keys.key_ring import KeyRing
+from server.keys.unread import when_read
 from server.store.key import NewKey
-from server.store.rows import Batch, KeyQuery
+from server.store.rows import Batch, KeyQuery, UsageMark
 from server.store.sqlite_file import open_database
 from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
@@ -89,13 +90,13 @@ async def test_a_locked_database_is_unavailable_soon_and_heals(hasty_store: Sqli
     async with locked(hasty_store.path):
         async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(StoreUnavailable) as refusal:
-                await hasty_store.put_keys([a_key()])
+                await hasty_store.add_keys([a_key()])
         assert refusal.value.status == 503
         assert refusal.value.retry_after_s is not None
         assert refusal.value.retry_after_s <= 3
         assert "locked" in str(hasty_store.trouble)
         assert await hasty_store.load_keys() == [], "reading still works"
-    await hasty_store.put_keys([a_key()])
+    await hasty_store.add_keys([a_key()])
     assert hasty_store.trouble is None
     assert await hasty_store.load_keys() == [a_key()]
 
@@ -119,7 +120,7 @@ async def test_calls_behind_a_lock_all_give_up_in_time_and_none_happens_later(
     async with locked(hasty_store.path):
         async with asyncio.timeout(PATIENCE_S):
             results = await asyncio.gather(
-                *(hasty_store.put_keys([a_key(number)]) for number in range(1, 101)),
+                *(hasty_store.add_keys([a_key(number)]) for number in range(1, 101)),
                 return_exceptions=True,
             )
     assert all(isinstance(result, StoreUnavailable) for result in results)
@@ -130,7 +131,7 @@ async def test_calls_behind_a_lock_all_give_up_in_time_and_none_happens_later(
 async def test_a_lock_that_is_let_go_in_time_is_not_noticed(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         async with locked(store.path):
-            waiting = asyncio.create_task(store.put_keys([a_key()]))
+            waiting = asyncio.create_task(store.add_keys([a_key()]))
             await asyncio.sleep(0.1)
             assert not waiting.done()
         await waiting
@@ -147,10 +148,10 @@ async def test_a_read_without_end_delays_no_write_and_is_ended_with_a_503(tmp_pa
     async with SqliteStore(path, patience_s=PATIENCE_S, read_limit_s=2.0) as store:
         reading = asyncio.create_task(store._read(ENDLESS))
         waiting = asyncio.create_task(store.usage_rows())
-        await store.put_keys([a_key()])
+        await store.add_keys([a_key()])
         await store.record(Batch(rows=[a_row()]))
         await store.check_writable()
-        assert store.find_key(a_key().id) == a_key()
+        assert await store.find_key(a_key().id) == a_key()
         assert not reading.done(), "the writes did not wait for the read"
         with pytest.raises(StoreUnavailable, match="takes too long") as refusal:
             await reading
@@ -160,14 +161,14 @@ async def test_a_read_without_end_delays_no_write_and_is_ended_with_a_503(tmp_pa
 
 
 async def test_reads_that_fail_do_not_make_the_gateway_unready(store: SqliteStore) -> None:
-    await store.put_keys([a_key(number) for number in range(1, 200)])
+    await store.add_keys([a_key(number) for number in range(1, 200)])
     await store._db.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
     whole = store.path.read_bytes()
     store.path.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
     with pytest.raises(StoreUnavailable, match="cannot read"):
         await store.count_keys()
     with pytest.raises(StoreUnavailable, match="cannot read"):
-        store.find_key("key_unknown")
+        await store.find_key("key_unknown")
     assert store.trouble is None
     store.path.write_bytes(whole)
 
@@ -196,7 +197,7 @@ async def test_a_page_of_requests_is_read_in_the_order_of_an_index(
     store: SqliteStore, key_id: str | None, model: str | None, status: str | None
 ) -> None:
     await store.record(Batch([a_row(number, model="a", status="failed") for number in range(9)]))
-    for before in (None, 5):
+    for before in (None, UsageMark(1_700_000_000.0, 5)):
         steps = await plans(
             store,
             partial(store.usage_rows, key_id=key_id, model=model, status=status, before=before),
@@ -209,7 +210,7 @@ async def test_a_page_of_requests_is_read_in_the_order_of_an_index(
 
 
 async def test_lists_and_sums_read_no_table_as_a_whole(store: SqliteStore) -> None:
-    await store.put_keys([a_key(number) for number in range(1, 50)])
+    await store.add_keys([a_key(number) for number in range(1, 50)])
     await store.record(Batch([a_row(number) for number in range(9)]))
     span = ("2026-11-01", "2026-11-30")
     for read in (
@@ -261,7 +262,7 @@ async def test_sums_that_reach_the_end_stay_whole_and_are_added_up_exactly(
 
 
 async def test_a_full_database_is_unavailable_loses_nothing_and_heals(store: SqliteStore) -> None:
-    await store.put_keys([a_key(1)])
+    await store.add_keys([a_key(1)])
     (pages,) = await store._db.run(lambda db: db.execute("PRAGMA page_count").fetchone())
     await store._db.run(lambda db: db.execute(f"PRAGMA max_page_count = {pages}").fetchall())
     rows = [a_row(number) for number in range(500)]
@@ -320,7 +321,7 @@ async def test_a_disk_that_takes_no_more_refuses_keys_and_heals(tmp_path: Path) 
 
 
 async def test_damage_while_running_is_unavailable_not_a_crash(store: SqliteStore) -> None:
-    await store.put_keys([a_key(number) for number in range(1, 200)])
+    await store.add_keys([a_key(number) for number in range(1, 200)])
     await store._db.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
     size = store.path.stat().st_size
     store.path.write_bytes(store.path.read_bytes()[:4096] + b"\xa5" * (size - 4096))
@@ -328,13 +329,13 @@ async def test_damage_while_running_is_unavailable_not_a_crash(store: SqliteStor
     with pytest.raises(StoreUnavailable):
         await store.load_keys()
     with pytest.raises(StoreUnavailable):
-        await store.put_keys([a_key(500)])
+        await store.add_keys([a_key(500)])
 
 
 async def test_a_key_that_makes_no_sense_stops_the_start(tmp_path: Path) -> None:
     path = tmp_path / "roxy.db"
     async with SqliteStore(path) as store:
-        await store.put_keys([a_key(models=("a",))])
+        await store.add_keys([a_key(models=("a",))])
     with closing(open_database(path)) as db:
         db.execute("UPDATE keys SET models = '[1, 2'")
     async with SqliteStore(path) as store:
@@ -365,7 +366,7 @@ async def test_a_start_that_fails_leaves_no_thread(tmp_path: Path) -> None:
 
 async def test_what_was_asked_for_before_closing_is_done(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "roxy.db") as store:
-        puts = [asyncio.create_task(store.put_keys([a_key(number)])) for number in range(1, 20)]
+        puts = [asyncio.create_task(store.add_keys([a_key(number)])) for number in range(1, 20)]
         await asyncio.sleep(0)
     await asyncio.gather(*puts)
     async with SqliteStore(tmp_path / "roxy.db") as store:
@@ -431,10 +432,11 @@ async def test_every_acknowledged_key_change_survives_a_kill(tmp_path: Path) -> 
         ring = KeyRing(store)
         await ring.load()
     for key_id, secret in created.items():
-        found = ring.find(secret, 0)
+        found = await when_read(partial(ring.find, secret, 0))
         assert found is not None
         assert found.id == key_id
-    assert all(ring.get(key_id).status == "revoked" for key_id in revoked)
+    for key_id in revoked:
+        assert (await ring.get(key_id)).status == "revoked"
 
 
 def note(line: bytes, created: dict[str, str], revoked: set[str]) -> None:

@@ -19,10 +19,10 @@ from workers.catalog.catalog import Catalog, Model
 from workers.errors import NotFound
 
 
-def find_key(page: PageHandler, key_id: str) -> Key:
+async def find_key(page: PageHandler, key_id: str) -> Key:
     """Return a key by its id. Raises NotFound."""
     try:
-        return page.services.keys.get(key_id)
+        return await page.services.keys.get(key_id)
     except NotFound as error:
         raise NotFound("There is no such key.") from error
 

@@ -140,14 +140,14 @@ class NewKeyPageHandler(KeysSectionHandler):
 class KeyPageHandler(KeysSectionHandler):
     """One key: its form, and links to its other steps."""
 
-    def get(self, key_id: str) -> None:
+    async def get(self, key_id: str) -> None:
         """Show the form of the key."""
-        key = find_key(self, key_id)
+        key = await find_key(self, key_id)
         show_form(self, KeyForm.of(key), key)
 
     async def post(self, key_id: str) -> None:
         """Change the key and redirect to the list, or show the form again with its problems."""
-        form, key = KeyForm.sent(self.take_form()), find_key(self, key_id)
+        form, key = KeyForm.sent(self.take_form()), await find_key(self, key_id)
         try:
             changes = read_changes(self, form, key)
         except RefusedForm as refused:
@@ -163,7 +163,7 @@ class SwitchKeyHandler(KeysSectionHandler):
     async def post(self, key_id: str, step: str) -> None:
         """Disable a key, which stops its running requests, or enable it."""
         self.take_form()
-        key = find_key(self, key_id)
+        key = await find_key(self, key_id)
         changes = KeyChanges(status="disabled" if step == "disable" else "active")
         await self.services.keys.change(key.id, changes)
         self.redirect_to("/keys")
@@ -172,13 +172,15 @@ class SwitchKeyHandler(KeysSectionHandler):
 class RotatePageHandler(KeysSectionHandler):
     """The page that rotates a key's secret."""
 
-    def get(self, key_id: str) -> None:
+    async def get(self, key_id: str) -> None:
         """Ask when the old secret is to end."""
-        show_key(self, "keys/rotate.html", find_key(self, key_id), grace=key_form.GRACE, chosen="0")
+        show_key(
+            self, "keys/rotate.html", await find_key(self, key_id), grace=key_form.GRACE, chosen="0"
+        )
 
     async def post(self, key_id: str) -> None:
         """Rotate the key and show its new secret."""
-        fields, key = self.take_form(), find_key(self, key_id)
+        fields, key = self.take_form(), await find_key(self, key_id)
         chosen = fields.get("grace_s", "")
         try:
             grace_s = checked({"grace_s": key_form.number(chosen)}, parse_rotation)
@@ -200,13 +202,13 @@ class RotatePageHandler(KeysSectionHandler):
 class RevokePageHandler(KeysSectionHandler):
     """The page that revokes a key, confirmed by typing its name."""
 
-    def get(self, key_id: str) -> None:
+    async def get(self, key_id: str) -> None:
         """Ask for the name."""
-        show_key(self, "keys/revoke.html", find_key(self, key_id), typed="")
+        show_key(self, "keys/revoke.html", await find_key(self, key_id), typed="")
 
     async def post(self, key_id: str) -> None:
         """Revoke the key permanently, if the name is right."""
-        fields, key = self.take_form(), find_key(self, key_id)
+        fields, key = self.take_form(), await find_key(self, key_id)
         typed = fields.get("name", "")
         # HTML collapses spaces, so a name with two of them cannot be copied from the page.
         if as_shown(typed) != as_shown(key.name):

@@ -68,9 +68,10 @@ class LivePageHandler(PageHandler):
     access = "owner"
     section = "Live"
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """Show the state of this moment."""
-        models, now = live_object(self.services).models, time.time()
+        live = await live_object(self.services)
+        models, now = live.models, time.time()
         self.show(
             "live.html",
             rows=rows_of(models),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.http.query import LARGEST, read_number, refuse_unknown
+from server.http.query import read_mark, refuse_unknown, show_mark
 from webui.requests.request_rows import (
     ENDINGS,
     attempt_rows,
@@ -33,7 +33,7 @@ class RequestsPageHandler(PageHandler):
         wanted = {name: self.get_query_argument(name, "") for name in FILTERS}
         if wanted["status"] and wanted["status"] not in ENDINGS:
             raise InvalidRequest(f"'status' must be one of {', '.join(ENDINGS)}.", param="status")
-        before = read_number("before", self.get_query_argument("before", None), LARGEST)
+        before = read_mark("before", self.get_query_argument("before", None))
         key_filter = await read_key_filter(
             self, wanted["key"], lambda key: link("/requests", **(wanted | {"key": key}))
         )
@@ -47,6 +47,7 @@ class RequestsPageHandler(PageHandler):
             before=before,
             limit=ROWS_SHOWN,
         )
+        older = show_mark(page.before)
         people = await People.find(self.services.keys, {row.key_id for row in page.rows})
         self.show(
             "requests/list.html",
@@ -59,7 +60,7 @@ class RequestsPageHandler(PageHandler):
             ],
             filtered=any(wanted.values()),
             newest=link("/requests", **wanted) if before is not None else "",
-            older=link("/requests", **wanted, before=page.before) if page.before else "",
+            older=link("/requests", **wanted, before=older) if older else "",
             retention_days=self.services.config.usage.retention_days,
         )
 

@@ -7,6 +7,7 @@ import time
 from server.identity.authentication import OWNER_SCOPE, presented_key, session_cookie_name
 from server.identity.sessions import ABSOLUTE_S
 from server.keys.secret import digest_of
+from server.keys.unread import when_read
 from webui.shell.pages import SMALL_FORM_BYTES, PageHandler
 from workers.errors import InvalidKey
 
@@ -44,7 +45,9 @@ class LoginHandler(PageHandler):
         services.wrong_sign_ins.check(address)
         secret = fields.get("key", "").strip()
         try:
-            principal = services.authentication.principal_of(secret, time.time())
+            principal = await when_read(
+                lambda: services.authentication.principal_of(secret, time.time())
+            )
         except InvalidKey:
             services.wrong_sign_ins.add(address)
             problem = "This key is invalid or has expired."

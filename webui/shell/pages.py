@@ -114,8 +114,9 @@ class NoSuchPageHandler(PageHandler):
     libraries send `*/*`, or no Accept at all.
     """
 
-    def check_head(self) -> None:
+    def refuse_head(self) -> None:
         """Refuse every method."""
+        self.visitor()
         raise NotFound(LOST_CLIENT if self._by_a_client() else "This page does not exist.")
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:

@@ -49,6 +49,11 @@ class VisitorHandler(BaseHandler):
         visit = self._find_visit()
         return visit.principal if visit is not None else None
 
+    def refuse_head(self) -> None:
+        """Find the visitor first, whom pages show even if they are refused."""
+        self.visitor()
+        super().refuse_head()
+
     def xsrf(self, headers: dict[str, str]) -> str:
         """Return the token that the page's forms and scripts send back.
 
@@ -92,7 +97,6 @@ class VisitorHandler(BaseHandler):
 
     def _find_visit(self) -> Visit | None:
         if not self._looked:
-            self._looked = True
             headers, now = self.request.headers, time.time()
             authentication = self.services.authentication
             secret = presented_key(headers)
@@ -105,6 +109,7 @@ class VisitorHandler(BaseHandler):
                     self._visit = Visit(authentication.principal_of(secret, now), "")
                 except InvalidKey:
                     self._visit = None
+            self._looked = True
         return self._visit
 
     def _find_mark(self) -> str:

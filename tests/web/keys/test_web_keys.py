@@ -308,7 +308,7 @@ async def test_revoking_takes_the_name_and_is_final(door: Door, owner: Browser) 
 
 async def test_a_long_list_comes_in_pages(door: Door, owner: Browser) -> None:
     made = [a_key(number, name=f"key number {number}") for number in range(101)]
-    await door.gateway.services.store.put_keys(made)
+    await door.gateway.services.store.add_keys(made)
     pages = [await owner.open(path) for path in ("/keys", "/keys?page=2", "/keys?page=3")]
     assert [page.text.count("<tr data-key") for page in pages] == [50, 50, 1]
     assert "Page 2 of 3" in text(pages[1])
@@ -326,7 +326,7 @@ async def test_a_search_lists_what_matches_in_pages_of_its_own(door: Door, owner
         )
         for number in range(1, 251)
     ]
-    await door.gateway.services.store.put_keys(keys)
+    await door.gateway.services.store.add_keys(keys)
     for path, rows, words in (
         ("/keys?search=SHOP", 50, "125 matches"),
         ("/keys?search=SHOP&page=3", 25, "125 matches"),
@@ -356,7 +356,7 @@ async def test_the_largest_page_of_keys_is_below_300_kilobytes(door: Door, owner
         )
         for number in range(60)
     ]
-    await services.store.put_keys(wide)
+    await services.store.add_keys(wide)
     rows = [
         a_row(at=today - day * 86_400, key_id=key.id, cost_microusd=None)
         for key in wide
@@ -443,21 +443,21 @@ async def test_a_model_that_left_the_catalog_stays_until_it_is_unticked(
 ) -> None:
     made, ring = await door.mint_key("app"), door.gateway.services.keys
     gone = structs.replace(
-        ring.get(made["id"]), id="key_" + "a" * 16, digest=bytes(32), models=("test/gone",)
+        await ring.get(made["id"]), id="key_" + "a" * 16, digest=bytes(32), models=("test/gone",)
     )
     await ring.import_keys([gone])
     path = f"/keys/{gone.id}"
     fields = {"name": "renamed", "models": "shown", "model:test/gone": "on"}
     assert 'name="model:test/gone" checked' in (await owner.open(path)).text
     assert (await owner.submit(path, None, **fields)).status_code == 303
-    assert ring.get(gone.id).models == ("test/gone",)
+    assert (await ring.get(gone.id)).models == ("test/gone",)
     assert (await owner.submit(path, None, **fields, **{f"model:{MODEL}": "on"})).status_code == 400
 
 
 async def test_an_expired_key_is_called_so_and_can_be_renewed(door: Door, owner: Browser) -> None:
     made, ring = await door.mint_key("app"), door.gateway.services.keys
     old = structs.replace(
-        ring.get(made["id"]), id="key_" + "b" * 16, digest=bytes(32), name="old", expires_at=1
+        await ring.get(made["id"]), id="key_" + "b" * 16, digest=bytes(32), name="old", expires_at=1
     )
     await ring.import_keys([old])
     said = text(await owner.open("/keys"))

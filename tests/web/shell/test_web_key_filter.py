@@ -31,13 +31,13 @@ PATHS = ("/requests", "/usage")
 @pytest.fixture
 async def many(door: Door) -> Door:
     store, now = door.gateway.services.store, time.time()
-    await store.put_keys(KEYS)
+    await store.add_keys(KEYS)
     await store.record(Batch([a_row(n, at=now, key_id=key.id) for n, key in enumerate(KEYS)]))
     return door
 
 
 async def test_few_keys_are_a_list(door: Door) -> None:
-    await door.gateway.services.store.put_keys(KEYS[:MOST_OPTIONS])
+    await door.gateway.services.store.add_keys(KEYS[:MOST_OPTIONS])
     for path in PATHS:
         text = (await door.get(path)).text
         assert text.count('<option value="key_') == MOST_OPTIONS
@@ -101,7 +101,7 @@ async def test_a_text_that_means_no_key_is_a_400(many: Door, path: str) -> None:
 async def test_no_page_grows_with_the_keys(many: Door) -> None:
     wide = [a_key(n, name="\N{GRINNING FACE}" * 100) for n in range(2000, 2400)]
     store, now = many.gateway.services.store, time.time()
-    await store.put_keys(wide)
+    await store.add_keys(wide)
     rows = [
         a_row(n, at=now - n % 30 * 86_400, key_id=key.id, model=f"model/{n % 12}")
         for n, key in enumerate(wide)

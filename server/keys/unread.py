@@ -1,0 +1,58 @@
+"""Look-ups in memory that may first need a read from the store."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+ABSENT_FOR_S = 1.0
+MOST_ABSENT = 10_000
+MOST_READS = 5
+"""Reads of one look-up: a key, then a session, and what was pushed out of memory between."""
+
+
+class Unread(Exception):
+    """What is looked up may be in the store: await `read`, then look it up again."""
+
+    def __init__(self, read: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.read = read
+
+
+class Absent:
+    """The digests that the store did not have lately, so that each is asked for once a second.
+
+    The time is bounded because another process may add one at any moment.
+    """
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[bytes, float] = OrderedDict()
+
+    def __contains__(self, digest: bytes) -> bool:
+        until = self._until.get(digest)
+        return until is not None and time.monotonic() < until
+
+    def add(self, digest: bytes) -> None:
+        """Remember that the store does not have a digest."""
+        self._until[digest] = time.monotonic() + ABSENT_FOR_S
+        self._until.move_to_end(digest)
+        while len(self._until) > MOST_ABSENT:
+            self._until.popitem(last=False)
+
+    def discard(self, digest: bytes) -> None:
+        """Forget a digest: the store has it now."""
+        self._until.pop(digest, None)
+
+
+async def when_read(look_up: Callable[[], Found]) -> Found:
+    """Return what a look-up finds, after the reads that it needs. Raises StoreUnavailable."""
+    for _ in range(MOST_READS):
+        try:
+            return look_up()
+        except Unread as unread:
+            await unread.read()
+    return look_up()
