@@ -8,6 +8,7 @@ gateway, its figures are used. Nothing is fetched from the network.
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.metadata
 import logging
 import os
@@ -55,6 +56,12 @@ class ListedProvider(Struct, frozen=True):
     others: tuple[str, ...]
 
 
+Place = tuple[str, str]
+"""The base URL of an upstream, and the upstream's name of a model."""
+Places = tuple[tuple[str, tuple[Place, ...]], ...]
+"""The id of each model, and its places in the order in which they are searched."""
+
+
 class PriceList(Struct, frozen=True):
     """All of `price_list.json`."""
 
@@ -62,6 +69,15 @@ class PriceList(Struct, frozen=True):
     version: str
     licence: str
     providers: dict[str, ListedProvider]
+
+    def find_all(self, places: Places, today: date) -> Mapping[str, Prices]:
+        """Return by model id the price at the first place that has one."""
+        found = {}
+        for model_id, each in places:
+            prices = (self.find(*place, today) for place in each)
+            if first := next(filter(None, prices), None):
+                found[model_id] = first
+        return found
 
     def find(self, base_url: str, upstream_model: str, today: date) -> Prices | None:
         """Return what the upstream asks for the model on that day, or None when it is not known."""
@@ -115,31 +131,47 @@ async def find_prices(
 
     Raises nothing but its own cancellation, which ends the child running `script`.
     """
-    unpriced = [model for model in models if model.prices is None]
-    if not unpriced:
+    places = tuple((model.id, _places(model)) for model in models if model.prices is None)
+    if not places:
         return {}
-    listed = bundled_list()
-    version = installed_version(PACKAGE)
-    if newer(version, listed.version):
+    today = datetime.now(UTC).date()
+    version, bundled = installed_version(PACKAGE), bundled_version()
+    if newer(version, bundled):
         try:
-            listed = await _read_package(script, timeout_s)
+            return (await _read_package(script, timeout_s)).find_all(places, today)
         except PriceListFailure as error:
             log.warning(
                 "%s %s is installed and cannot be read: %s. The prices of %s are used.",
                 PACKAGE,
                 version,
                 error,
-                listed.version,
+                bundled,
             )
-    today = datetime.now(UTC).date()
-    priced = ((model.id, _price(model, listed, today)) for model in unpriced)
-    return {model_id: prices for model_id, prices in priced if prices is not None}
+    return _bundled_prices(places, today)
+
+
+# Cached: to decode the list and search it takes 25 ms, and a reload asks for the same models.
+@functools.lru_cache(maxsize=2)
+def _bundled_prices(places: Places, today: date) -> Mapping[str, Prices]:
+    return bundled_list().find_all(places, today)
+
+
+class _Version(Struct, frozen=True):
+    version: str
+
+
+def bundled_version() -> str:
+    """Return the version of `price_list.json`, without decoding its figures."""
+    return msgspec.json.decode(_bundled(), type=_Version).version
 
 
 def bundled_list() -> PriceList:
     """Read `price_list.json` of the installed package."""
-    data = files("workers.catalog").joinpath("price_list.json").read_bytes()
-    return msgspec.json.decode(data, type=PriceList)
+    return msgspec.json.decode(_bundled(), type=PriceList)
+
+
+def _bundled() -> bytes:
+    return files("workers.catalog").joinpath("price_list.json").read_bytes()
 
 
 def installed_version(package: str) -> str:
@@ -159,15 +191,10 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
-def _price(model: Model, listed: PriceList, today: date) -> Prices | None:
-    """Return the price at the first deployment that has one: live ones first, they are paid for."""
-    for deployment in sorted(model.deployments, key=_preference):
-        if deployment.demo:
-            continue
-        prices = listed.find(deployment.base_url, deployment.upstream_model, today)
-        if prices is not None:
-            return prices
-    return None
+def _places(model: Model) -> tuple[Place, ...]:
+    """List where a model's price is searched: live deployments first, they are paid for."""
+    deployments = sorted(model.deployments, key=_preference)
+    return tuple((one.base_url, one.upstream_model) for one in deployments if not one.demo)
 
 
 def _preference(deployment: Deployment) -> tuple[bool, int]:
