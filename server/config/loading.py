@@ -9,12 +9,13 @@ except ROXY_ADMIN_API_KEY.
 from __future__ import annotations
 
 import difflib
+import functools
 import ipaddress
 import math
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -147,11 +148,15 @@ def _service_links(environ: Mapping[str, str]) -> frozenset[str]:
     return frozenset(name for name in environ if SERVICE_LINK_NAME.fullmatch(name))
 
 
-def _variables() -> Iterator[tuple[str, str, str, Any]]:
+@functools.cache
+def _variables() -> Sequence[tuple[str, str, str, Any]]:
     """List the variable, section, name and type of every setting."""
-    for section, struct in SECTIONS.items():
-        for field in msgspec.structs.fields(struct):
-            yield variable_of(section, field.name), section, field.name, field.type
+    # Cached: msgspec evaluates the annotations of a class in each call of `fields`.
+    return [
+        (variable_of(section, field.name), section, field.name, field.type)
+        for section, struct in SECTIONS.items()
+        for field in msgspec.structs.fields(struct)
+    ]
 
 
 def _apply_environment(tables: Tables, environ: Mapping[str, str]) -> None:
