@@ -68,7 +68,7 @@ class Gate:
         self._unspeakable = [*secrets, "Traceback", 'File "', "site-packages", "Tornado", "msgspec"]
 
     async def refuses(
-        self, data: bytes, status: int = 400, *, bodiless: bool = False, source: str = "127.0.0.1"
+        self, data: bytes, status: int = 400, *, bodiless: bool = False, source: str | None = None
     ) -> Answer:
         """Send a request, require the refusal to be a good one, and all to be as before."""
         answer = await ask(self.door.port, data, bodiless=bodiless, source=source)

@@ -125,8 +125,9 @@ async def test_axe_finds_nothing_on_the_other_pages(
         await sign_in(page)
         await demo_door.mint_key("somebody")
         for path in PAGES:
-            await page.goto(path)
-            assert await violations(page) == [], path
+            if path != "/docs":  # the longest page, judged by its own test in the same sizes
+                await page.goto(path)
+                assert await violations(page) == [], path
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1440])
