@@ -83,9 +83,13 @@ class Gateway:
     async def drain(self) -> None:
         """Refuse new work and let running answers finish, within `server.drain_timeout_s`.
 
-        Answers that take longer are ended, and get LAST_WORDS_S to send their error.
+        Answers that take longer are ended, and get LAST_WORDS_S to send their error. Before,
+        requests on open connections are still served for `server.stop_delay_s`.
         """
         loop = asyncio.get_running_loop()
+        if (delay_s := self.services.config.server.stop_delay_s) > 0:
+            self.services.engine.leaving = True
+            await self.server.leave(delay_s)
         deadline = loop.time() + self.services.config.server.drain_timeout_s
         await self.services.engine.drain(deadline - loop.time())
         await self.server.finish_answers(max(deadline - loop.time(), LAST_WORDS_S))
@@ -234,7 +238,7 @@ def _describe(catalog: Catalog) -> bytes:
 def _reasons(engine: Engine, ledger: Ledger, store: SqliteStore) -> list[str]:
     """Return why a load balancer should send no requests here; empty: it may."""
     reasons = []
-    if engine.draining:
+    if engine.leaving:
         reasons.append("draining")
     if ledger.degraded or store.trouble is not None:
         reasons.append("the database cannot be written")

@@ -272,7 +272,7 @@ class BaseHandler(RequestHandler):
         if self._origins:
             headers |= origin_headers(self.request.headers, self._origins)
         headers["X-Request-Id"] = self.request_id
-        close = self.services.engine.draining or self._client_closes()
+        close = self.services.engine.leaving or self._client_closes()
         head = answer_head(status, headers | self.limit_headers(), close=close)
         self.lifecycle.status = status
         return head

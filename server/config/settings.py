@@ -82,6 +82,15 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
             description="Time that running answers get to finish when the gateway stops.",
         ),
     ] = 30.0
+    stop_delay_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=DAY_S,
+            description="Time before that in which open connections still get answers and new ones"
+            " are refused, so that load balancers send requests elsewhere.",
+        ),
+    ] = 0.0
     tls_cert: Annotated[
         str, Meta(description="PEM file with the TLS certificate chain; empty: plain HTTP.")
     ] = ""

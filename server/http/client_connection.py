@@ -102,6 +102,8 @@ class ClientConnections:
         self.limits = limits
         self.pace = Pace(limits.write_timeout_s, limits.min_read_bytes_per_s)
         self.find_delegate = find_delegate
+        self.leaving = False
+        """Whether connections close after their next answer."""
         self.stopping = False
         self._counts_here = counts_here
         self._open: set[ClientConnection] = set()
@@ -296,7 +298,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = None
         if self.state is ConnectionState.BODY:
             self._linger()
-        elif self._closes or self._connections.stopping:
+        elif self._closes or self._connections.leaving or self._connections.stopping:
             if self._unread:
                 self._linger()
             else:

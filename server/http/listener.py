@@ -40,6 +40,7 @@ ACCEPTS_AT_ONCE = 64
 TLS_SHUTDOWN_S = 2.0
 """How long a client may take to answer TLS's close_notify; asyncio waits 30 s by default."""
 POLL_S = 0.01
+BEFORE_ANSWER = (ConnectionState.IDLE, ConnectionState.HEAD, ConnectionState.BODY)
 
 Shortcuts = Mapping[str, tuple[type[RequestHandler], dict[str, Any]]]
 
@@ -97,9 +98,7 @@ class GatewayServer:
             for connection in self.connections
         )
 
-    def stop_listening(self) -> None:
-        """Accept no more connections and close the idle ones."""
-        self.connections.stopping = True
+    def _close_listeners(self) -> None:
         for server in self._servers:
             server.close()
         for sock in self._tls_sockets:
@@ -107,6 +106,32 @@ class GatewayServer:
             sock.close()
         self._servers.clear()
         self._tls_sockets.clear()
+
+    async def leave(self, timeout_s: float) -> None:
+        """Accept no more connections; serve each open one until it has sent one more request.
+
+        A load balancer knows that a connection which is refused carried no request, and may send
+        the request to another gateway. It cannot know that of a kept-alive connection which closes
+        as it sends: so those close after an answer, and the idle ones after `timeout_s`.
+        """
+        self.connections.leaving = True
+        self._close_listeners()
+        deadline = self._loop.time() + timeout_s
+        while self._waiting and self._loop.time() < deadline:  # noqa: ASYNC110
+            # Connections announce no change of state, so that requests need not either.
+            await asyncio.sleep(POLL_S)
+
+    @property
+    def _waiting(self) -> bool:
+        """Return whether a connection may still bring a request."""
+        return bool(self._handshakes) or any(
+            connection.state in BEFORE_ANSWER for connection in self.connections
+        )
+
+    def stop_listening(self) -> None:
+        """Accept no more connections and close the idle ones."""
+        self.connections.stopping = True
+        self._close_listeners()
         for task in self._handshakes:
             task.cancel()
         for connection in self.connections:

@@ -103,7 +103,7 @@ async def test_answers_about_models_and_health_are_as_described(door: Door) -> N
     await told.call(door, "get", "/models/{model}", 404, model="no/such")
     await told.call(door, "get", "/healthz")
     await told.call(door, "get", "/readyz")
-    door.gateway.services.engine.draining = True
+    door.gateway.services.engine.leaving = True
     await told.call(door, "get", "/readyz", 503)
 
 

@@ -252,6 +252,8 @@ class Engine:
         self.routing.on_change = self._note_change
         self.jobs: dict[str, Job] = {}
         self.draining = False
+        self.leaving = False
+        """Set before the drain: requests are served, and each answer ends its connection."""
         self._transport = transport
         self._stream = stream
         self._max_waiting = max_waiting
@@ -293,7 +295,7 @@ class Engine:
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse new jobs, wait for the accepted ones, and end them after `timeout_s`."""
-        self.draining = True
+        self.draining = self.leaving = True
         if self.jobs:
             self._emptied = self._emptied or asyncio.Event()
             try:
