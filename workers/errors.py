@@ -17,7 +17,8 @@
     ├─ BudgetExceeded          429 insufficient_quota       do not retry
     ├─ Overloaded              503 server_is_overloaded     always with Retry-After
     │  ├─ Draining             503 server_is_draining
-    │  └─ StoreUnavailable     503 store_unavailable
+    │  ├─ StoreUnavailable     503 store_unavailable
+    │  └─ LimitsUnavailable    503 limits_unavailable       the shared counters are away
     ├─ NoDeployment            503 no_upstream_configured   lists the missing variables
     └─ UpstreamError           502 upstream_error
        ├─ UpstreamUnavailable  502 upstream_unavailable     refused, reset, 5xx, bad secret
@@ -306,6 +307,15 @@ class StoreUnavailable(Overloaded):
 
     code = "store_unavailable"
     summary = "The gateway cannot write its database. Nothing was changed. Try again shortly."
+
+
+class LimitsUnavailable(Overloaded):
+    """The shared counters cannot be reached, so a limit cannot be checked; nothing was taken."""
+
+    code = "limits_unavailable"
+    summary = (
+        "The gateway cannot check limits at the moment. Nothing was counted. Try again shortly."
+    )
 
 
 class NoDeployment(GatewayError):
