@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -24,12 +25,13 @@ import msgspec
 from server.accounting.admission import Admission
 from server.accounting.body_room import BodyRoom
 from server.accounting.ledger import Ledger
-from server.accounting.memory_counters import MemoryCounters
 from server.accounting.model_health import ModelHealth
 from server.answers.kept_answers import KeptAnswers
 from server.answers.key_watch import KeyWatch
 from server.api.routes import ROUTES, api_rules, shortcuts
 from server.config.loading import Config
+from server.config.settings import Server
+from server.data import GatewayData, open_data
 from server.demo.upstream import DemoUpstream
 from server.http.client_connection import HttpLimits
 from server.http.listener import GatewayServer
@@ -38,17 +40,13 @@ from server.http.request_lifecycle import GatewayApplication
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
 from server.identity.sessions import Sessions
-from server.identity.wrong_keys import WrongKeyLimit
-from server.keys.export import open_key_ring
 from server.keys.key_ring import KeyRing
 from server.log import AccessLog
 from server.services import Services
 from server.store.data_directory import DataDirectory
-from server.store.retention import Retention
-from server.store.sqlite_store import SqliteStore
 from server.store.store import Store
 from webui.page_routes import page_rules
-from workers.catalog.catalog import Catalog
+from workers.catalog.catalog import Catalog, Prices
 from workers.catalog.catalog_file import load_catalog
 from workers.catalog.prices import find_prices
 from workers.providers.formats import TRANSLATORS
@@ -62,23 +60,38 @@ LAST_WORDS_S = 1.0
 
 
 class Gateway:
-    """A running gateway. `new_owner_key` is set when this start generated one: print it once."""
+    """A gateway, or one serving process of it, which accepts connections after `listen`.
 
-    def __init__(self, services: Services, server: GatewayServer, port: int) -> None:
+    `new_owner_key` is set when this start generated one: print it once.
+    """
+
+    def __init__(
+        self, services: Services, server: GatewayServer, sockets: list[socket.socket]
+    ) -> None:
         self.services = services
         self.server = server
-        self.port = port
+        self.port = int(sockets[0].getsockname()[1])
         self.new_owner_key: str | None = None
+        self._sockets = sockets
 
     @property
     def url(self) -> str:
         """Return the URL under which clients on this machine reach the gateway."""
-        settings = self.services.config.server
-        scheme = "https" if settings.tls_cert else "http"
-        # The wildcard addresses are for listening only; no client can connect to them everywhere.
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-        host = f"[{host}]" if ":" in host else host
-        return f"{scheme}://{host}:{self.port}"
+        return local_url(self.services.config.server, self.port)
+
+    async def listen(self) -> None:
+        """Start to accept connections."""
+        await self.server.serve_on(self._sockets)
+
+    async def retire(self) -> None:
+        """Leave new connections to other processes; serve those of here until they have ended.
+
+        Each ends with its next answer, which says so. Idle ones are closed after
+        `server.drain_timeout_s`: by then their clients have had the time to close them, so that no
+        request crosses the end of its connection.
+        """
+        self.services.engine.leaving = True
+        await self.server.leave(self.services.config.server.drain_timeout_s)
 
     async def drain(self) -> None:
         """Refuse new work and let running answers finish, within `server.drain_timeout_s`.
@@ -99,57 +112,71 @@ class Gateway:
 async def gateway(
     config: Config, environ: Mapping[str, str], *, clock: Callable[[], float] = time.monotonic
 ) -> AsyncIterator[Gateway]:
-    """Build and run a gateway; leaving the block drains and ends it.
+    """Build and run a gateway in one process; leaving the block drains and ends it.
 
     `clock` measures the limits per minute and day, in seconds.
     Raises ListenFailure and StoreFailure, each with one line that says what to do.
     """
     async with contextlib.AsyncExitStack() as stack:
-        catalog_task = await stack.enter_async_context(_catalog(config, environ))
+        catalog_task = await stack.enter_async_context(open_catalog(config, environ))
         directory = stack.enter_context(DataDirectory(Path(config.server.data_dir)))
         tls = load_certificate(config.server.tls_cert, config.server.tls_key)
         sockets = bind_port(config.server.host, config.server.port)
         for sock in sockets:
             stack.callback(sock.close)
-        services = await _build_services(stack, config, directory, catalog_task, clock)
-        server = _make_server(config, services, tls)
-        stack.push_async_callback(server.aclose)
-        running = Gateway(services, server, int(sockets[0].getsockname()[1]))
+        data = await stack.enter_async_context(open_data(config, environ, directory, clock))
+        log_lines = AccessLog(config.log.access, config.log.format)
+        running = await build_gateway(stack, config, data, catalog_task, log_lines, tls, sockets)
         # Last of all that can fail: a key that is generated here is shown by this start only.
-        running.new_owner_key = await services.keys.set_owner(config.admin_api_key or None)
+        running.new_owner_key = await data.keys.set_owner(config.admin_api_key or None)
         directory.announce(running.url)
-        await server.serve_on(sockets)
+        await running.listen()
         stack.push_async_callback(running.drain)
         yield running
+
+
+async def build_gateway(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    data: GatewayData,
+    catalog_task: asyncio.Task[Catalog],
+    log_lines: AccessLog,
+    tls: ssl.SSLContext | None,
+    sockets: list[socket.socket],
+) -> Gateway:
+    """Build what serves requests, for any process: it does not accept connections yet.
+
+    Every part is entered into `stack`; the data stay with the caller.
+    """
+    services = await _build_services(stack, config, data, await catalog_task, log_lines)
+    server = _make_server(config, services, tls)
+    stack.push_async_callback(server.aclose)
+    return Gateway(services, server, sockets)
 
 
 async def _build_services(
     stack: contextlib.AsyncExitStack,
     config: Config,
-    directory: DataDirectory,
-    catalog_task: asyncio.Task[Catalog],
-    clock: Callable[[], float],
+    data: GatewayData,
+    catalog: Catalog,
+    log_lines: AccessLog,
 ) -> Services:
     """Build what the handlers are given, each part after those that it uses."""
-    store = await stack.enter_async_context(SqliteStore(directory.database))
-    keys = await stack.enter_async_context(open_key_ring(store, directory.export))
-    catalog = await catalog_task
+    store, keys, counters = data.store, data.keys, data.counters
     sessions = await _open_sessions(stack, store, keys)
-    counters = await _open_counters(store, clock)
     health = ModelHealth()
-    ledger = Ledger(store.record, counters, keys, unsaved=counters, on_row=health.note)
+    ledger = Ledger(store.record, counters, keys, unsaved=data.unsaved, on_row=health.note)
     stack.push_async_callback(ledger.aclose)
     transport = Transport(connect_timeout_s=config.stream.connect_timeout_s)
     stack.push_async_callback(transport.aclose)
     answers = stack.enter_context(contextlib.closing(KeptAnswers(config.answers)))
     engine = Engine(transport, _stream_settings(config), config.queue.max_waiting)
     stack.push_async_callback(engine.aclose)
-    log_lines = AccessLog(config.log.access, config.log.format)
     access_log = stack.enter_context(contextlib.closing(log_lines))
     guests = GuestSessions(await _guest_secret(store))
     services = Services(
         config=config,
-        directory=directory,
+        directory=data.directory,
         catalog=catalog,
         keys=keys,
         store=store,
@@ -162,8 +189,8 @@ async def _build_services(
         authentication=Authentication(keys, guests, sessions, guests_welcome=config.guests.enabled),
         guests=guests,
         sessions=sessions,
-        wrong_sign_ins=WrongKeyLimit(),
-        wrong_keys=WrongKeyLimit(),
+        wrong_sign_ins=data.wrong_sign_ins,
+        wrong_keys=data.wrong_keys,
         proxies=TrustedProxies(config.server.trusted_proxies),
         bodies=BodyRoom(config.server.max_body_bytes, config.server.max_bodies_bytes),
         access_log=access_log,
@@ -171,7 +198,6 @@ async def _build_services(
         openapi=cache(lambda: _describe(catalog)),
     )
     stack.callback(KeyWatch(keys, engine, answers).close)
-    stack.push_async_callback(Retention(store, config.usage.retention_days).aclose)
     return services
 
 
@@ -188,16 +214,20 @@ def _stream_settings(config: Config) -> StreamSettings:
 
 
 @contextlib.asynccontextmanager
-async def _catalog(
-    config: Config, environ: Mapping[str, str]
+async def open_catalog(
+    config: Config, environ: Mapping[str, str], prices: Mapping[str, Prices] | None = None
 ) -> AsyncIterator[asyncio.Task[Catalog]]:
-    """Load the catalog, with the demo if configured; find prices while the rest is started."""
+    """Load the catalog, with the demo if configured.
+
+    `prices` are those that another process has found; None: find them while the rest is started.
+    """
     async with contextlib.AsyncExitStack() as stack:
         catalog = load_catalog(config.models, environ, formats=TRANSLATORS)
         demo = await stack.enter_async_context(DemoUpstream()) if config.demo else None
 
         async def priced() -> Catalog:
-            found = catalog.priced(await find_prices(catalog))
+            known = await find_prices(catalog) if prices is None else prices
+            found = catalog.priced(known)
             return found.with_demo(demo.base_url, demo.secret) if demo is not None else found
 
         task = asyncio.get_running_loop().create_task(priced(), name="catalog prices")
@@ -207,12 +237,6 @@ async def _catalog(
             # Not cancelled: uvloop would leave a child process that is just being started behind,
             # with an error in the log.
             await asyncio.wait([task])
-
-
-async def _open_counters(store: Store, clock: Callable[[], float]) -> MemoryCounters:
-    counters = MemoryCounters(clock=clock)
-    counters.restore(await store.load_counters())
-    return counters
 
 
 async def _open_sessions(stack: contextlib.AsyncExitStack, store: Store, keys: KeyRing) -> Sessions:
@@ -235,7 +259,16 @@ def _describe(catalog: Catalog) -> bytes:
     return msgspec.json.encode(document(ROUTES, [model.id for model in catalog]))
 
 
-def _reasons(engine: Engine, ledger: Ledger, store: SqliteStore) -> list[str]:
+def local_url(settings: Server, port: int) -> str:
+    """Return the URL under which clients on this machine reach a gateway."""
+    scheme = "https" if settings.tls_cert else "http"
+    # The wildcard addresses are for listening only; no client can connect to them everywhere.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}:{port}"
+
+
+def _reasons(engine: Engine, ledger: Ledger, store: Store) -> list[str]:
     """Return why a load balancer should send no requests here; empty: it may."""
     reasons = []
     if engine.leaving:
