@@ -16,7 +16,7 @@ NEEDED = {
     "gcc": "/usr/bin/cc",  # builds the load generator of tests/bench
     "libc6-dev": "/usr/include/stdio.h",
     "curl": "/usr/bin/curl",  # runs examples of the documentation
-    "chromium": "/usr/bin/chromium",  # the pages are tested in it
+    "chromium-headless-shell": "/usr/bin/chromium-headless-shell",  # the pages are tested in it
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
     "fonts-noto-color-emoji": "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
     "nginx-light": "/usr/sbin/nginx",  # the bare proxy that tests/bench measures beside the gateway

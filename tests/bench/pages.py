@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import io
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -34,7 +33,7 @@ from playwright.async_api import (  # noqa: E402
     ViewportSize,
     async_playwright,
 )
-from support.browsing.browser import ARGS, READY, WIDE  # noqa: E402
+from support.browsing.browser import ARGS, NO_CHROMIUM, READY, WIDE, find_chromium  # noqa: E402
 from support.fakes.upstream import FakeUpstream, stream_of  # noqa: E402
 from support.front_door import Door, front_door  # noqa: E402
 
@@ -160,9 +159,9 @@ WATCH_KEYS = """() => {
 
 async def measure(size: Size) -> dict[str, float]:
     """Return every figure of BARS."""
-    path = shutil.which("chromium")
+    path = find_chromium()
     if path is None:
-        raise SystemExit("no Chromium: apt-get install chromium fonts-dejavu-core")
+        raise SystemExit(NO_CHROMIUM)
     with tempfile.TemporaryDirectory(prefix="roxy-pages-") as directory:
         async with (
             FakeUpstream() as upstream,
