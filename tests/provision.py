@@ -20,6 +20,7 @@ NEEDED = {
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
     "fonts-noto-color-emoji": "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
     "nginx-light": "/usr/sbin/nginx",  # the bare proxy that tests/bench measures beside the gateway
+    "redis-server": "/usr/bin/redis-server",  # counts limits of several nodes
 }
 """Debian package -> a file that shows it, or another version of it, is here."""
 

@@ -1,0 +1,251 @@
+-- Functions that every script starts with. One Redis script runs as one atomic step.
+--
+-- A scope has three keys with the same hash tag, so that a cluster keeps them in one slot:
+--   counts   hash: the levels of the buckets, their limits, reserved money and spent money
+--   running  sorted set: one member "cost:tokens:lease" per running request, by its expiry
+--   late     sorted set: "x" + member of a lease that expired, "d" + lease of one that has ended
+--            in data that did not know it; both by the time of the entry
+-- All guests share one tag, because a guest's take counts for two scopes in one step.
+--
+-- All numbers are whole. Times are microseconds. A bucket's level is counted in units of
+-- (one request or token) / period: it drains by exactly `limit` per microsecond, so no rounding adds
+-- up. Lua's numbers are doubles, which are exact up to 2^53: a minute's limit of 150 million.
+
+local MINUTE = 60000000
+local DAY = 86400000000
+-- Two millionths of a request or token: larger than the rounding of the gateway's own arithmetic.
+local SLACK = 500000
+local LATE_KEPT = 2 * DAY
+local PERIODS = {'day', 'week', 'month', 'total'}
+local FIELDS = {
+  'epoch', 'at', 'r', 'rl', 'd', 'dl', 't', 'tl', 'held', 'seeded',
+  'day', 'day_id', 'week', 'week_id', 'month', 'month_id', 'total',
+}
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- The server's clock, or that of a test.
+local function clock(given)
+  if given ~= '' then
+    return tonumber(given)
+  end
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- The numbers of the current periods in UTC: the day, the ISO week (weeks begin on Monday, and
+-- 1970-01-01 was a Thursday), the month (days to civil, Howard Hinnant, chrono-compatible
+-- low-level date algorithms).
+local function period_ids(now)
+  local day = math.floor(now / DAY)
+  local z = day + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor(
+    (doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365
+  )
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return {day = day, week = math.floor((day + 3) / 7), month = year * 12 + month - 1}
+end
+
+local function bucket(level, limit, period)
+  if not limit then
+    return nil
+  end
+  return {level = tonumber(level), limit = tonumber(limit), period = period}
+end
+
+local function add(one, amount)
+  if one then
+    one.level = math.max(0, one.level + amount * one.period)
+  end
+end
+
+-- After the clock was set back nothing drains, and nothing waits for the old time to return.
+local function drain(one, elapsed)
+  if one and elapsed > 0 then
+    one.level = one.level - elapsed * one.limit
+    if one.level <= one.period / SLACK then
+      one.level = 0
+    end
+  end
+end
+
+-- Parse a member of `running`: its cost and its tokens, nil if the scope had no token limit.
+local function parsed(member)
+  local cost, tokens = string.match(member, '^(%d+):(%d*):')
+  return tonumber(cost), tonumber(tokens)
+end
+
+local function lease_of(member)
+  return string.match(member, '^%d+:%d*:(.*)$')
+end
+
+local function note_late(scope, entry)
+  redis.call('ZREMRANGEBYSCORE', scope.late, '-inf', text(scope.now - LATE_KEPT))
+  local added = redis.call('ZADD', scope.late, 'NX', text(scope.now), entry)
+  redis.call('PEXPIRE', scope.late, text(LATE_KEPT / 1000))
+  return added
+end
+
+-- A lease that nobody renewed: its node is gone, and its reserve comes back.
+local function expire(scope)
+  local gone = redis.call('ZRANGEBYSCORE', scope.running, '-inf', text(scope.now))
+  for _, member in ipairs(gone) do
+    local cost, tokens = parsed(member)
+    scope.held = math.max(0, scope.held - cost)
+    if tokens then
+      add(scope.t, -tokens)
+    end
+    redis.call('ZREM', scope.running, member)
+    note_late(scope, 'x' .. member)
+    scope.changed = true
+  end
+end
+
+-- Read a scope as it is now. KEYS from `first` are its counts, running and late.
+local function load(first, now)
+  local v = redis.call('HMGET', KEYS[first], unpack(FIELDS))
+  local scope = {
+    counts = KEYS[first], running = KEYS[first + 1], late = KEYS[first + 2], now = now,
+    epoch = v[1], held = tonumber(v[9]) or 0, seeded = tonumber(v[10]), changed = false,
+    r = bucket(v[3], v[4], MINUTE), d = bucket(v[5], v[6], DAY), t = bucket(v[7], v[8], MINUTE),
+  }
+  local elapsed = now - (tonumber(v[2]) or now)
+  drain(scope.r, elapsed)
+  drain(scope.d, elapsed)
+  drain(scope.t, elapsed)
+  local ids = period_ids(now)
+  scope.spent = {total = tonumber(v[17]) or 0}
+  scope.ids = ids
+  for i = 1, 3 do
+    local name = PERIODS[i]
+    local id = tonumber(v[10 + 2 * i]) or 0
+    local spent = tonumber(v[9 + 2 * i]) or 0
+    if id == ids[name] + 1 then
+      -- The clock was set back over the end of a period: the later one continues, so that its
+      -- money is not spent twice.
+      ids[name] = id
+    elseif id ~= ids[name] then
+      spent = 0
+      if id > ids[name] then
+        scope.seeded = nil -- the clock was far ahead once: the sums come from the database again
+      end
+    end
+    scope.spent[name] = spent
+  end
+  expire(scope)
+  return scope
+end
+
+-- Apply limits. What exceeds a lower limit is dropped; a debt keeps the time that it takes to
+-- drain (Bucket.resize).
+local function adopt(scope, name, limit, period)
+  local one = scope[name]
+  if limit == '' then
+    if one then
+      scope[name] = nil
+      scope.changed = true
+    end
+    return
+  end
+  limit = tonumber(limit)
+  if not one then
+    scope[name] = {level = 0, limit = limit, period = period}
+  elseif one.limit ~= limit then
+    local most = limit * period
+    if one.level > most then
+      one.level = math.min(one.level, math.max(most, math.floor(one.level * limit / one.limit)))
+    end
+    one.limit = limit
+    scope.changed = true
+  end
+end
+
+local function adopt_all(scope, r, d, t)
+  adopt(scope, 'r', r, MINUTE)
+  adopt(scope, 'd', d, DAY)
+  adopt(scope, 't', t, MINUTE)
+end
+
+-- Add a cost to every period.
+local function spend(scope, cost)
+  for _, name in ipairs(PERIODS) do
+    scope.spent[name] = scope.spent[name] + cost
+  end
+end
+
+local function put(fields, absent, name, one)
+  if one then
+    fields[#fields + 1] = name
+    fields[#fields + 1] = text(one.level)
+    fields[#fields + 1] = name .. 'l'
+    fields[#fields + 1] = text(one.limit)
+  else
+    absent[#absent + 1] = name
+    absent[#absent + 1] = name .. 'l'
+  end
+end
+
+-- Write a scope. Sums stay for longer than a month, and come from the database after that; the
+-- rest stays until every bucket is drained and every lease has expired.
+local function save(scope)
+  local fields = {'epoch', scope.epoch, 'at', text(scope.now), 'held', text(scope.held)}
+  local absent = {}
+  put(fields, absent, 'r', scope.r)
+  put(fields, absent, 'd', scope.d)
+  put(fields, absent, 't', scope.t)
+  local keep = 0
+  for _, one in pairs({scope.r or false, scope.d or false, scope.t or false}) do
+    keep = one and math.max(keep, one.level / one.limit) or keep
+  end
+  keep = keep + 5 * MINUTE
+  if scope.seeded or scope.spent.total > 0 then
+    keep = math.max(keep, 40 * DAY)
+    for i = 1, 3 do
+      local name = PERIODS[i]
+      fields[#fields + 1] = name
+      fields[#fields + 1] = text(scope.spent[name])
+      fields[#fields + 1] = name .. '_id'
+      fields[#fields + 1] = text(scope.ids[name])
+    end
+    fields[#fields + 1] = 'total'
+    fields[#fields + 1] = text(scope.spent.total)
+  end
+  if scope.seeded then
+    fields[#fields + 1] = 'seeded'
+    fields[#fields + 1] = text(scope.seeded)
+  else
+    absent[#absent + 1] = 'seeded'
+  end
+  redis.call('HSET', scope.counts, unpack(fields))
+  if #absent > 0 then
+    redis.call('HDEL', scope.counts, unpack(absent))
+  end
+  redis.call('PEXPIRE', scope.counts, text(keep / 1000))
+  redis.call('PEXPIRE', scope.running, text(keep / 1000))
+end
+
+local function level(one)
+  return one and text(one.level) or ''
+end
+
+-- What a gateway builds a standing from. The limits are those it has sent.
+local function standing(status, scope, period)
+  return {
+    status, scope.epoch or '', text(scope.now), level(scope.r), level(scope.d), level(scope.t),
+    redis.call('ZCARD', scope.running), text(scope.held),
+    period ~= '' and text(scope.spent[period]) or '',
+  }
+end
+
+-- True if the gateway must first send what it and the database know (seed.lua): Redis has lost what
+-- the gateway saw there, or the sums of a budget were never read.
+local function unseeded(scope, known, budget)
+  return (known ~= '' and known ~= (scope.epoch or '')) or (budget ~= '' and not scope.seeded)
+end

@@ -1,0 +1,44 @@
+-- Renew the leases of one node on one scope, and take those up that these data do not know.
+--
+-- ARGV: clock, time to live, the epoch that the node knows or ''; then per lease: the epoch in which
+-- it was taken ('': while Redis was away) and its member.
+-- Returns the epoch, or '' if the node must seed first.
+local now = clock(ARGV[1])
+local until_ = text(now + tonumber(ARGV[2]))
+local scope = load(1, now)
+if unseeded(scope, ARGV[3], '') then
+  return ''
+end
+
+local function take_up(member)
+  local cost, tokens = parsed(member)
+  scope.held = scope.held + cost
+  if tokens then
+    add(scope.t, tokens)
+  end
+end
+
+for i = 4, #ARGV, 2 do
+  local taken_in, member = ARGV[i], ARGV[i + 1]
+  local lease = lease_of(member)
+  if redis.call('ZSCORE', scope.running, member) then
+    redis.call('ZADD', scope.running, until_, member)
+  elseif redis.call('ZREM', scope.late, 'x' .. member) == 1 then
+    take_up(member)
+    redis.call('ZADD', scope.running, until_, member)
+  elseif taken_in ~= (scope.epoch or '?') then
+    if not redis.call('ZSCORE', scope.late, 'd' .. lease) then
+      if taken_in == '' then
+        take_up(member)
+        add(scope.r, 1)
+        add(scope.d, 1)
+      else
+        scope.held = scope.held + parsed(member) -- seeded levels contain its tokens
+      end
+      redis.call('ZADD', scope.running, until_, member)
+    end
+  end
+  scope.epoch = scope.epoch or ('r' .. lease)
+end
+save(scope)
+return scope.epoch
