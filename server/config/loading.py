@@ -23,6 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 from server.config.owner_key import find_fault
+from server.config.redis_address import parse_redis_url
 from server.config.settings import (
     SECTIONS,
     SHORT_VARIABLES,
@@ -42,7 +43,6 @@ __all__ = ["Config", "ConfigError", "Setting", "describe_settings", "environment
 DEFAULT_PATH = Path("roxy.toml")
 UNSUPPORTED = {
     "ROXY_DATABASE_URL": "this version keeps keys and usage in its own SQLite file",
-    "ROXY_REDIS_URL": "this version keeps counters in memory and its own SQLite file",
 }
 
 SERVICE_LINK_NAME = re.compile(
@@ -88,6 +88,7 @@ def load_config(
         models=_models(models, where, environ),
         demo=demo,
         admin_api_key=_owner_key(environ),
+        redis_url=_redis_url(environ),
         path=where,
     )
     return _checked_whole(config)
@@ -246,6 +247,16 @@ def _owner_key(environ: Mapping[str, str]) -> str:
     if fault := find_fault(key):
         raise ConfigError(f"ROXY_ADMIN_API_KEY {fault}")
     return key
+
+
+def _redis_url(environ: Mapping[str, str]) -> str:
+    url = environ.get("ROXY_REDIS_URL", "").strip()
+    try:
+        if url:
+            parse_redis_url(url)
+    except ValueError as error:
+        raise ConfigError(f"ROXY_REDIS_URL {error}") from error
+    return url
 
 
 def _checked_whole(config: Config) -> Config:

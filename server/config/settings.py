@@ -15,6 +15,9 @@ from msgspec import Meta, Struct
 from workers.catalog.entries import ModelEntry
 from workers.units import DAY_S, HOUR_S, KIB, MIB
 
+WhenDown = Literal["share", "refuse", "allow"]
+"""What happens to limits while the store that counts them is away."""
+
 
 class Server(Struct, frozen=True, forbid_unknown_fields=True):
     """Listening address, limits on requests and connections, data directory and TLS."""
@@ -239,6 +242,20 @@ class Keys(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 60
 
 
+class LimitChecks(Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits while Redis, which counts them for several nodes (`ROXY_REDIS_URL`), is away."""
+
+    when_store_is_down: Annotated[
+        WhenDown,
+        Meta(
+            description="share: each node admits its share of the limits on requests, tokens and"
+            " concurrency, and refuses guests and what budgets must pay; refuse: every request with"
+            " a limit is refused; allow: every request is admitted. What was admitted is counted"
+            " afterwards."
+        ),
+    ] = "share"
+
+
 class UsageRecords(Struct, frozen=True, forbid_unknown_fields=True):
     """Retention of usage records."""
 
@@ -260,9 +277,9 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """The resolved configuration. The owner key comes from the environment; `repr` hides it.
+    """The resolved configuration. SECRETS come from the environment; `repr` hides them.
 
-    `path` is the file that was read, "" if there was none.
+    `path` is the file that was read, "" if there was none. `redis_url` "": counters in memory.
     """
 
     server: Server = Server()
@@ -271,22 +288,27 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     stream: Stream = Stream()
     answers: Answers = Answers()
     keys: Keys = Keys()
+    limits: LimitChecks = LimitChecks()
     usage: UsageRecords = UsageRecords()
     log: Log = Log()
     models: tuple[ModelEntry, ...] = ()
     demo: bool = False
     admin_api_key: str = ""
+    redis_url: str = ""
     path: str = ""
 
     def __repr__(self) -> str:
-        """Return the sections without the owner key."""
-        shown = (name for name in self.__struct_fields__ if name != "admin_api_key")
+        """Return the sections without the secrets."""
+        shown = (name for name in self.__struct_fields__ if name not in SECRETS)
         return f"Config({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def __rich_repr__(self) -> list[tuple[str, object]]:
         """Return the same fields for `rich` and other pretty printers."""
         return [("path", self.path), *((name, getattr(self, name)) for name in SECTIONS)]
 
+
+SECRETS = ("admin_api_key", "redis_url")
+"""Fields of the configuration that hold a secret; none of them can stand in the file."""
 
 SECTIONS: dict[str, type[Struct]] = {
     "server": Server,
@@ -295,6 +317,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "stream": Stream,
     "answers": Answers,
     "keys": Keys,
+    "limits": LimitChecks,
     "usage": UsageRecords,
     "log": Log,
 }
@@ -327,7 +350,12 @@ SHORT_VARIABLES = (
     ),
     Variable("ROXY_DEMO", "Serve every model from the built-in demo upstream (true or false)."),
     Variable("ROXY_DATABASE_URL", "Reserved for a shared database; do not set it."),
-    Variable("ROXY_REDIS_URL", "Reserved for shared counters; do not set it."),
+    Variable(
+        "ROXY_REDIS_URL",
+        "Redis 7 or Valkey 8, or later, which counts the limits of several nodes:"
+        " redis://[user:password@]host[:port][/database], rediss://... for TLS or unix:///path."
+        " Unset: each process counts in memory.",
+    ),
 )
 
 

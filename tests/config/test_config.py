@@ -328,7 +328,7 @@ def test_a_provider_secret_that_no_header_can_hold_is_refused_at_the_start() -> 
     assert "hunter2" not in message
 
 
-@pytest.mark.parametrize("variable", ["ROXY_DATABASE_URL", "ROXY_REDIS_URL"])
+@pytest.mark.parametrize("variable", ["ROXY_DATABASE_URL"])
 def test_shared_stores_are_refused_rather_than_ignored(variable: str) -> None:
     message = refusal(environ={variable: "redis://:hunter2@host"})
     assert f"{variable} is not supported" in message

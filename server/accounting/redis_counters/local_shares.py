@@ -8,17 +8,16 @@ is not known; their requests are refused.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
 
 from msgspec import structs
 
 from server.accounting.account import Account
 from server.accounting.counters import UNLIMITED, Shared, Standing, Taken
 from server.accounting.redis_counters.known_scopes import KnownScope
+from server.config.settings import WhenDown
 from server.store.key import COUNT_LIMITS, Limits
 from workers.errors import LimitsUnavailable
 
-WhenDown = Literal["share", "refuse", "allow"]
 RETRY_AFTER_S = 2.0
 """Redis is found within two seconds of its return."""
 

@@ -10,8 +10,8 @@ from server.config.redis_address import parse_redis_url
 from server.store.store import StoreFailure
 
 if TYPE_CHECKING:
-    from server.accounting.redis_counters.local_shares import WhenDown
     from server.accounting.redis_counters.redis_counters import RedisCounters, Spent
+    from server.config.settings import WhenDown
 
 
 @asynccontextmanager

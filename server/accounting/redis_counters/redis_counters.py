@@ -27,7 +27,7 @@ from server.accounting.redis_counters.known_scopes import (
     standing_arguments,
     take_arguments,
 )
-from server.accounting.redis_counters.local_shares import LocalShares, WhenDown
+from server.accounting.redis_counters.local_shares import LocalShares
 from server.accounting.redis_counters.redis_connection import Lost, RedisConnection
 from server.accounting.redis_counters.redis_link import UNABLE, RedisLink, run_script
 from server.accounting.redis_counters.redis_scripts import (
@@ -40,6 +40,7 @@ from server.accounting.redis_counters.redis_scripts import (
 )
 from server.accounting.redis_counters.report_queue import ReportQueue
 from server.config.redis_address import RedisAddress
+from server.config.settings import WhenDown
 from server.store.key import BudgetPeriod, Limits
 from workers.errors import GatewayError, LimitsUnavailable
 

@@ -11,9 +11,9 @@ from support.servers.redis_server import RedisServer
 
 from server.accounting.counters import Counters
 from server.accounting.memory_counters import MemoryCounters
-from server.accounting.redis_counters.local_shares import WhenDown
 from server.accounting.redis_counters.redis_counters import RedisCounters, Spent
 from server.config.redis_address import parse_redis_url
+from server.config.settings import WhenDown
 from server.store.key import BudgetPeriod
 
 Make = Callable[[], Awaitable[Counters]]
