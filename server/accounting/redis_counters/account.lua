@@ -15,6 +15,7 @@ local MINUTE = 60000000
 local DAY = 86400000000
 -- Two millionths of a request or token: larger than the rounding of the gateway's own arithmetic.
 local SLACK = 500000
+local LEASE_MOST = 30000000
 local LATE_KEPT = 2 * DAY
 local PERIODS = {'day', 'week', 'month', 'total'}
 local FIELDS = {
@@ -66,7 +67,6 @@ local function add(one, amount)
   end
 end
 
--- After the clock was set back nothing drains, and nothing waits for the old time to return.
 local function drain(one, elapsed)
   if one and elapsed > 0 then
     one.level = one.level - elapsed * one.limit
@@ -108,6 +108,15 @@ local function expire(scope)
   end
 end
 
+-- After the clock was set back nothing drains, and nothing waits for the old time to return.
+local function set_back(scope)
+  local most = scope.now + LEASE_MOST
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', scope.running, text(most), '+inf')) do
+    redis.call('ZADD', scope.running, text(most), member)
+  end
+  scope.changed = true
+end
+
 -- Read a scope as it is now. KEYS from `first` are its counts, running and late.
 local function load(first, now)
   local v = redis.call('HMGET', KEYS[first], unpack(FIELDS))
@@ -120,6 +129,9 @@ local function load(first, now)
   drain(scope.r, elapsed)
   drain(scope.d, elapsed)
   drain(scope.t, elapsed)
+  if elapsed < 0 then
+    set_back(scope)
+  end
   local ids = period_ids(now)
   scope.spent = {total = tonumber(v[17]) or 0}
   scope.ids = ids

@@ -1,0 +1,99 @@
+"""A TCP wire between the gateway and a server, with the faults of real networks.
+
+async with Partition(server.port) as wire:
+    wire.drop()       # both ends keep their connections, and no byte arrives
+    wire.heal()
+    wire.reset()      # every connection breaks, also in the middle of a reply
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Self
+
+
+class Partition:
+    """Pass bytes on, or drop them. `swallow_replies` drops only what the server sends."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._dropping = False
+        self._cut_at: int | None = None
+        self.swallow_replies = False
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close everything and wait for it."""
+        assert self._server is not None
+        self._server.close()
+        self.reset()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    @property
+    def url(self) -> str:
+        """Return the URL to use in place of the server's."""
+        assert self._server is not None
+        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def drop(self) -> None:
+        """Drop every byte in both directions from now on; new connections hang."""
+        self._dropping = True
+
+    def heal(self) -> None:
+        """Pass bytes on again; what was dropped is lost, so old connections break."""
+        self._dropping = self.swallow_replies = False
+        self._cut_at = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Break every connection at once."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def cut_replies_after(self, size_bytes: int) -> None:
+        """Break the connection after so many bytes of what the server sends from now on."""
+        self._cut_at = size_bytes
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._writers.add(writer)
+        with contextlib.suppress(OSError):
+            back, forth = await asyncio.open_connection("127.0.0.1", self._port)
+            self._writers.add(forth)
+            await asyncio.gather(
+                self._pass_on(reader, forth), self._pass_on(back, writer, replies=True)
+            )
+            self._writers.discard(forth)
+        self._writers.discard(writer)
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool = False
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if self._dropping or (replies and self.swallow_replies):
+                    continue
+                if replies and self._cut_at is not None:
+                    data, self._cut_at = data[: self._cut_at], self._cut_at - len(data)
+                    writer.write(data)
+                    if self._cut_at <= 0:
+                        await writer.drain()
+                        break
+                    continue
+                writer.write(data)
+                await writer.drain()
+        writer.close()
