@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from support.fakes.clocks import NOON, Clocks
 from support.fakes.counters import node
 from support.servers.redis_server import KINDS, RedisServer, free_port
-from support.waiting import eventually
+from support.waiting import PATIENCE_S, eventually
 
 from server.accounting.counters import Counters, GuestLimits, Shared, Standing, Taken
 from server.accounting.redis_counters.redis_counters import RedisCounters
@@ -132,16 +133,25 @@ async def test_a_cluster_of_one_shard_keeps_each_scope_in_one_slot(tmp_path: Pat
 # Clocks and leases
 
 
-async def test_only_the_clock_of_the_server_counts(join: Join) -> None:
-    # A node reads no clock of its own, so the hour between these two nodes cannot show.
+async def test_nodes_whose_clocks_are_an_hour_apart_count_alike(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nodes = [await join(name=name) for name in "ab"]
-    limits = Limits(requests_per_minute=1, budget_microusd=10, budget_period="day")
-    first = await nodes[0].take(KEY, limits, 0, 10)
-    nodes[0].settle(first, 0, 10)
-    await nodes[0].standing(KEY, limits)
-    with pytest.raises(BudgetExceeded) as refusal:
-        await nodes[1].take(KEY, limits, 0, 10)
-    assert 0 < (refusal.value.retry_after_s or 0) <= DAY_S
+    limits = GuestLimits(requests_per_day=2, budget_microusd=10, budget_period="day")
+    standings = []
+    for counters, ahead_s in ((nodes[0], 0.0), (nodes[1], 3_600.0)):
+        clock = time.time
+        monkeypatch.setattr(time, "time", lambda now=clock, by=ahead_s: now() + by)
+        counters.settle(await counters.take(KEY, limits, 0, 5), 0, 5)
+        standings.append(await counters.standing(KEY, limits))
+        monkeypatch.undo()
+    for counters in nodes:
+        with pytest.raises(BudgetExceeded, match=r"\$0\.00001 spent"):
+            await counters.take(KEY, limits, 0, 1)
+        with pytest.raises(RateLimited, match="2 per day"):
+            await counters.take(KEY, limits)
+    resets = [each.budget.reset_s for each in standings if each.budget is not None]
+    assert resets == [pytest.approx(resets[0], abs=PATIENCE_S)] * 2
 
 
 @pytest.mark.parametrize("back_s", [1, 3600, 40 * DAY_S])
@@ -221,24 +231,28 @@ async def test_places_and_reserves_of_a_dead_node_come_back_after_a_lease(
     assert standing.requests_day.remaining == 10 - 3
 
 
-async def test_a_node_that_lives_keeps_its_leases(join: Join, clocks: Clocks) -> None:
+async def test_a_node_that_lives_keeps_its_leases(
+    join: Join, server: RedisServer, clocks: Clocks
+) -> None:
     counters = await join(clocks=clocks, beat_s=0.01)
     limits = Limits(concurrent_requests=1)
     taken = await counters.take(KEY, limits)
     for _ in range(4):
         clocks.pass_s(LEASE_S - 1)
-        held_until = clocks.wall() + LEASE_S
-        await _until_renewed(counters, clocks, held_until)
+        await renewed(server, clocks.wall() + LEASE_S)
         with pytest.raises(RateLimited, match="concurrent"):
             await counters.take(KEY, limits)
     counters.settle(taken, 0, 0)
     await counters.take(KEY, limits)
 
 
-async def _until_renewed(counters: RedisCounters, clocks: Clocks, until: float) -> None:
-    """Wait for a beat: an earlier one would not hold the lease for so long."""
-    del counters, clocks, until
-    await asyncio.sleep(0.2)
+async def renewed(server: RedisServer, until: float) -> None:
+    """Wait until the only lease of the key lasts until then."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            _, expires = await server.ask("ZRANGE", "roxy:{key_a}:running", "0", "-1", "WITHSCORES")
+            if float(expires) >= until * 1_000_000:
+                return
 
 
 async def test_usage_that_comes_after_its_lease_expired_is_charged_once(

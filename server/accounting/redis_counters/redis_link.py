@@ -191,6 +191,8 @@ class RedisLink:
         except ReplyError as error:
             if str(error).startswith(UNABLE):
                 raise
+            if str(error).startswith("NOAUTH"):
+                raise Unsuitable("it wants a password; put it into ROXY_REDIS_URL") from error
             raise Unsuitable(
                 f"it refuses the user, the password or the database: {error}"
             ) from error
@@ -200,11 +202,10 @@ class RedisLink:
         try:
             said = parse_info(await connection.ask("INFO"))
         except ReplyError as error:
-            if str(error).startswith("NOAUTH"):
-                raise Unsuitable("it wants a password; put it into ROXY_REDIS_URL") from error
             raise Unsuitable(f"its user may not run INFO: {error}") from error
         version = said.get("redis_version", "0")
-        if tuple(map(int, version.split(".")[:2])) < OLDEST_VERSION:
+        numbers = [int(part) for part in version.split(".") if part.isdigit()]
+        if tuple(numbers[:2]) < OLDEST_VERSION:
             raise Unsuitable(f"version {version} is too old; use Redis 7 or Valkey 8, or later")
         if said.get("cluster_enabled") == "1":
             slots = parse_info(await connection.ask("CLUSTER", "INFO"))

@@ -35,8 +35,6 @@ class Partition:
         assert self._server is not None
         self._server.close()
         self.reset()
-        for task in self._tasks:
-            task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -78,6 +76,7 @@ class Partition:
                 self._pass_on(reader, forth), self._pass_on(back, writer, replies=True)
             )
             self._writers.discard(forth)
+        writer.close()
         self._writers.discard(writer)
 
     async def _pass_on(
