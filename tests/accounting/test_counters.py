@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.fakes.clocks import NOON, Clocks
-from support.fakes.counters import Make, makers
+from support.servers.counter_nodes import Make, makers
 
 from server.accounting.counters import Counters, GuestLimits, Shared, Taken
 from server.store.key import Limits

@@ -129,18 +129,6 @@ async def test_a_clock_set_back_over_a_restart_locks_for_one_window_at_most(
     await after.take(KEY, limits, 1, 9)
 
 
-async def test_rows_that_were_not_saved_are_offered_again(
-    make: Make, counters: MemoryCounters
-) -> None:
-    limits = Limits(requests_per_minute=6)
-    await counters.take(KEY, limits)
-    rows = counters.take_unsaved()
-    assert counters.take_unsaved() == []
-    counters.put_back(rows)
-    after = await restarted(make, counters)
-    assert requests(after, limits) == 5
-
-
 async def test_the_listener_hears_of_the_first_unsaved_change_only(
     counters: MemoryCounters,
 ) -> None:

@@ -258,25 +258,26 @@ class RedisCounters:
 
     async def _seed(self, known: KnownScope, limits: Limits, reply: list[bytes | int]) -> None:
         """Bring what this node and the database know into Redis; once for all that wait for it."""
-        needed = known.epoch not in ("", _text(reply[1])) or limits.budget_microusd is not None
-        if not needed:
+        lost = known.epoch not in ("", _text(reply[1]))
+        if not lost and limits.budget_microusd is None:
             return
         try:
             async with asyncio.timeout(SEED_WITHIN_S):
-                await asyncio.shield(self._seeding_of(known))
+                await asyncio.shield(self._seeding_of(known, lost=lost))
         except TimeoutError as error:
             raise LimitsUnavailable(retry_after_s=1.0) from error
 
-    def _seeding_of(self, known: KnownScope) -> asyncio.Task[None]:
+    def _seeding_of(self, known: KnownScope, *, lost: bool) -> asyncio.Task[None]:
         """Return the task that seeds a scope, a new one if none runs."""
         task = self._seeding.get(known.name)
         if task is None:
-            task = self._loop.create_task(self._seed_once(known), name="redis-seed")
+            task = self._loop.create_task(self._seed_once(known, lost=lost), name="redis-seed")
             self._seeding[known.name] = task
             task.add_done_callback(partial(self._seeded, known))
         return task
 
-    async def _seed_once(self, known: KnownScope) -> None:
+    async def _seed_once(self, known: KnownScope, *, lost: bool) -> None:
+        """Write the sums of the database, and the levels known here if Redis has lost them."""
         args: tuple[Argument, ...] = (self._clock(), next(self._lease_ids))
         sums: tuple[Argument, ...] = ("",)
         if not known.is_guest:
@@ -285,7 +286,9 @@ class RedisCounters:
             except GatewayError as error:
                 raise LimitsUnavailable(retry_after_s=1.0) from error
             sums = ("1", *(spent.get(period, 0) for period in PERIODS))
-        args += known.levels(self._loop.time()) + sums
+        # What this node saw last may be old; it is better than nothing, and only than that.
+        args += known.levels(self._loop.time()) if lost else ("",) * 6
+        args += sums
         known.epoch = _text(await self._run(SEED, known.keys, args))
         self._renew(known)
 
@@ -317,7 +320,7 @@ class RedisCounters:
             for held in sent:
                 held.epoch = reply.decode()
         elif isinstance(reply, bytes):
-            self._seeding_of(known)
+            self._seeding_of(known, lost=True)
 
     def _seeded(self, known: KnownScope, task: asyncio.Task[None]) -> None:
         self._seeding.pop(known.name, None)
@@ -380,7 +383,7 @@ class RedisCounters:
         self._link.fail(str(error))
 
     def _clock(self) -> Argument:
-        return "" if self._given_clock is None else int(self._given_clock() * MICROS)
+        return "" if self._given_clock is None else round(self._given_clock() * MICROS)
 
 
 def _resolve(answer: asyncio.Future[Any], reply: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.fakes.clocks import NOON, Clocks
-from support.fakes.counters import node
+from support.servers.counter_nodes import node
 from support.servers.redis_server import KINDS, RedisServer, free_port
 from support.waiting import PATIENCE_S, eventually
 

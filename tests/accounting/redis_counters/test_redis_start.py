@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from support.fakes.counters import node, nothing_spent
+from support.servers.counter_nodes import node, nothing_spent
 from support.servers.redis_server import KINDS, RedisServer, free_port
 
 from server.accounting.redis_counters.opening import open_redis_counters

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.fakes.counters import node
-from support.fakes.partition import Partition
+from support.servers.counter_nodes import node
+from support.servers.partition import Partition
 from support.servers.redis_server import RedisServer
 from support.waiting import PATIENCE_S, eventually, soon
 
