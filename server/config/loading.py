@@ -32,6 +32,7 @@ from server.config.settings import (
     describe_settings,
     variable_of,
 )
+from server.config.store_urls import find_url_fault
 from workers.base_url import checked_base_url, checked_origin
 from workers.catalog.catalog_file import load_catalog, merged_entries, parse_entries
 from workers.catalog.entries import CatalogError, ModelEntry
@@ -41,15 +42,13 @@ from workers.type_words import requirement, split_fault
 __all__ = ["Config", "ConfigError", "Setting", "describe_settings", "environment", "load_config"]
 
 DEFAULT_PATH = Path("roxy.toml")
-UNSUPPORTED = {
-    "ROXY_DATABASE_URL": "this version keeps keys and usage in its own SQLite file",
-}
-
 SERVICE_LINK_NAME = re.compile(
     r"ROXY_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)"
     r"|ROXY_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?"
 )
 SERVICE_LINK_URL = re.compile(r"(tcp|udp|sctp)://\S+:[0-9]+")
+
+DATABASE_SCHEMES = ("postgresql", "postgres")
 
 Tables = dict[str, dict[str, Any]]
 
@@ -89,6 +88,7 @@ def load_config(
         demo=demo,
         admin_api_key=_owner_key(environ),
         redis_url=_redis_url(environ),
+        database_url=_store_url(environ, "ROXY_DATABASE_URL", DATABASE_SCHEMES),
         path=where,
     )
     return _checked_whole(config)
@@ -133,9 +133,6 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     for variable in sorted(environ):
         if variable.startswith("ROXY_") and variable not in known and variable not in foreign:
             raise ConfigError(f"unknown environment variable {variable}{_nearest(variable, known)}")
-    for variable, reason in UNSUPPORTED.items():
-        if environ.get(variable):
-            raise ConfigError(f"{variable} is not supported: {reason}; unset it")
 
 
 def _service_links(environ: Mapping[str, str]) -> frozenset[str]:
@@ -256,6 +253,13 @@ def _redis_url(environ: Mapping[str, str]) -> str:
             parse_redis_url(url)
     except ValueError as error:
         raise ConfigError(f"ROXY_REDIS_URL {error}") from error
+    return url
+
+
+def _store_url(environ: Mapping[str, str], variable: str, schemes: Sequence[str]) -> str:
+    url = environ.get(variable, "")
+    if url and (fault := find_url_fault(url, schemes)):
+        raise ConfigError(f"{variable} {fault}")
     return url
 
 

@@ -277,7 +277,7 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """The resolved configuration. SECRETS come from the environment; `repr` hides them.
+    """The resolved configuration. Secrets come from the environment; `repr` hides them.
 
     `path` is the file that was read, "" if there was none. `redis_url` "": counters in memory.
     """
@@ -295,11 +295,12 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     demo: bool = False
     admin_api_key: str = ""
     redis_url: str = ""
+    database_url: str = ""
     path: str = ""
 
     def __repr__(self) -> str:
         """Return the sections without the secrets."""
-        shown = (name for name in self.__struct_fields__ if name not in SECRETS)
+        shown = (name for name in self.__struct_fields__ if name not in SECRET_VARIABLES)
         return f"Config({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def __rich_repr__(self) -> list[tuple[str, object]]:
@@ -307,8 +308,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return [("path", self.path), *((name, getattr(self, name)) for name in SECTIONS)]
 
 
-SECRETS = ("admin_api_key", "redis_url")
-"""Fields of the configuration that hold a secret; none of them can stand in the file."""
+SECRET_VARIABLES = ("admin_api_key", "database_url", "redis_url")
+"""The fields of Config that are secrets, or hold a password."""
 
 SECTIONS: dict[str, type[Struct]] = {
     "server": Server,
@@ -349,12 +350,16 @@ SHORT_VARIABLES = (
         " generates one. To replace a lost key, start once with this variable.",
     ),
     Variable("ROXY_DEMO", "Serve every model from the built-in demo upstream (true or false)."),
-    Variable("ROXY_DATABASE_URL", "Reserved for a shared database; do not set it."),
     Variable(
         "ROXY_REDIS_URL",
         "Redis 7 or Valkey 8, or later, which counts the limits of several nodes:"
         " redis://[user:password@]host[:port][/database], rediss://... for TLS or unix:///path."
         " Unset: each process counts in memory.",
+    ),
+    Variable(
+        "ROXY_DATABASE_URL",
+        "PostgreSQL database for keys, usage and sessions, shared by several nodes:"
+        " postgresql://USER:PASSWORD@HOST:PORT/DATABASE. Unset: roxy.db in the data directory.",
     ),
 )
 

@@ -147,7 +147,7 @@ def test_a_wrong_setting_stops_every_command_with_one_line_naming_its_path(
     [
         ({"ROXY_SERVER_PROT": "1"}, "ROXY_SERVER_PROT; did you mean ROXY_SERVER_PORT?"),
         ({"ROXY_SERVER_PORT": "many"}, "ROXY_SERVER_PORT"),
-        ({"ROXY_DATABASE_URL": "postgresql://h/d"}, "ROXY_DATABASE_URL"),
+        ({"ROXY_DATABASE_URL": "mysql://h/d"}, "ROXY_DATABASE_URL"),
         ({"ROXY_ADMIN_API_KEY": "too-short"}, "at least 16 characters"),
     ],
 )

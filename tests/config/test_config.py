@@ -328,10 +328,43 @@ def test_a_provider_secret_that_no_header_can_hold_is_refused_at_the_start() -> 
     assert "hunter2" not in message
 
 
-@pytest.mark.parametrize("variable", ["ROXY_DATABASE_URL"])
-def test_shared_stores_are_refused_rather_than_ignored(variable: str) -> None:
-    message = refusal(environ={variable: "redis://:hunter2@host"})
-    assert f"{variable} is not supported" in message
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://roxy:hunter2@db.example/roxy",
+        "postgres://roxy:hunter2@10.0.0.1:5432/roxy?sslmode=verify-full&sslrootcert=/ca.pem",
+        "postgresql://roxy:hunter2@[::1]:5432/roxy",
+        "postgresql://roxy:hunter2@a:1,b:2/roxy?target_session_attrs=read-write",
+        "postgresql://roxy:p%40ss%2Fhunter2@db/roxy",
+        "postgresql:///roxy?host=/run/postgresql",
+    ],
+)
+def test_the_url_of_a_database_is_read_and_never_shown(url: str) -> None:
+    config = load_config({}, {"ROXY_DATABASE_URL": url})
+    assert config.database_url == url
+    assert "hunter2" not in repr(config)
+    assert load_config({}, {"ROXY_DATABASE_URL": ""}).database_url == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://roxy:hunter2@db/roxy", "must begin with postgresql:// or postgres://"),
+        ("hunter2", "must begin with postgresql://"),
+        ("postgresql://roxy:hunter2#@db/roxy", "escaped"),
+        ("postgresql://roxy:hunter2/x@db/roxy", "escaped"),
+        ("postgresql://roxy:hunter2?x@db/roxy", "escaped"),
+        ("postgresql://roxy:hunter2@x@db/roxy", "escaped"),
+        ("postgresql://roxy:hunter2 x@db/roxy", "escaped"),
+        ("postgresql://roxy:hunter2é@db/roxy", "escaped"),
+        ("postgresql://roxy:hunter2@db:port/roxy", "escaped"),
+        ("postgresql://roxy:hunter2@[db/roxy", "escaped"),
+        ("postgresql:///roxy", "escaped"),
+    ],
+)
+def test_a_url_that_is_no_database_is_refused_without_being_shown(url: str, said: str) -> None:
+    message = refusal(environ={"ROXY_DATABASE_URL": url})
+    assert message.startswith("ROXY_DATABASE_URL must") and said in message
     assert "hunter2" not in message
 
 
