@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ("support.front_door",)
+pytest_plugins = ("support.front_door", "support.servers.postgres_server")
 
 TIME_LIMIT_S = 120.0
 """When a test counts as hanging; `@pytest.mark.time_limit(seconds)` grants more."""

@@ -36,7 +36,6 @@ ROOMS = (
     "server.answers",
     "server.services",
     "server.shapes",
-    "server.data",
     "server.nodes",
     "server.api",
     "server.description",

@@ -8,18 +8,24 @@ from pathlib import Path
 
 import pytest
 from support.builders.store_backends import Backend
+from support.servers.postgres_server import PostgresServer
 from support.waiting import PATIENCE_S
 
+from server.store.postgres.postgres_store import PostgresStore
 from server.store.sqlite_store import SqliteStore
 from server.store.store import Store
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    backends: dict[str, Backend] = {
-        "sqlite": partial(SqliteStore, tmp_path / "roxy.db", patience_s=PATIENCE_S)
-    }
-    return backends[request.param]
+    """Return what opens one and the same store again and again."""
+    if request.param == "sqlite":
+        return partial(SqliteStore, tmp_path / "roxy.db", patience_s=PATIENCE_S)
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.new_database()
+    return partial(
+        PostgresStore, url, tmp_path / "spool", patience_s=PATIENCE_S, read_limit_s=PATIENCE_S
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,310 @@
+"""Connections to one PostgreSQL database, and calls on them that never wait for long.
+
+    lane = Lane(door, state, size=2, limit_s=0.9)
+    keys = await lane.run(lambda db: db.fetch("SELECT ..."))
+    await lane.run(change, begin=WRITE)          # one transaction
+
+A lane holds a few connections and opens them when they are needed. A call that fails or is
+cancelled leaves a connection of unknown state, so it is closed at once, without waiting for the
+server; only errors about values are followed by a rollback. asyncpg's own pool is not used: when a
+call is cancelled or a connection is given back, it waits for a server that hangs.
+
+Behind a pooler in transaction mode (pgbouncer) each statement may meet another server connection.
+There no statement is prepared under a name, no setting is made for a session, and LISTEN does not
+work. A pooler is recognised by its own process number, which differs from the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+
+from server.store.postgres.postgres_errors import (
+    CANCELED,
+    DATA_ERRORS,
+    is_connection_lost,
+    outage_of,
+)
+from server.store.sqlite_thread import TOO_SLOW, UNREADABLE
+from workers.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+log = logging.getLogger("roxy.store")
+
+Result = TypeVar("Result")
+
+WRITE = "BEGIN"
+READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+"""All statements of a read see the same moment."""
+APPLICATION_NAME = "roxy"
+DEFAULT_PORT = 5432
+
+
+class Door:
+    """Opens connections. `pooled` is found out by the first one; `place` is safe to show."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.place = place_of(url)
+        self.pooled = False
+        hosts = urlsplit(url).netloc.rpartition("@")[2]
+        wanted = parse_qs(urlsplit(url).query)
+        # With several hosts the first that answers may be a standby, which takes no writes.
+        several = "," in hosts and "target_session_attrs" not in wanted
+        self._attributes = "read-write" if several else None
+
+    async def open(self, statement_s: float | None = None) -> Connection:
+        """Open a connection. Raises what asyncpg and the network raise."""
+        settings = {"application_name": APPLICATION_NAME}
+        if not self.pooled:
+            settings |= {"jit": "off"}
+            if statement_s is not None:
+                settings |= {
+                    "statement_timeout": str(int(statement_s * 1000)),
+                    "idle_in_transaction_session_timeout": str(int(statement_s * 2000)),
+                }
+        return await asyncpg.connect(
+            self._url,
+            statement_cache_size=0 if self.pooled else 200,
+            server_settings=settings,
+            target_session_attrs=self._attributes,  # type: ignore[arg-type]
+        )
+
+    async def open_first(self) -> Connection:
+        """Open the first connection and find out whether a pooler stands in between."""
+        self.pooled = True  # until it is known: what works behind a pooler works everywhere
+        connection = await self.open()
+        try:
+            process = await connection.fetchval("SELECT pg_backend_pid()")
+            self.pooled = process != connection.get_server_pid()
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+
+def place_of(url: str) -> str:
+    """Return the host, port and name of a database, without user and password."""
+    parts = urlsplit(url)
+    hosts = parts.netloc.rpartition("@")[2] or "localhost"
+    return f"{hosts}/{parts.path.lstrip('/')}"
+
+
+class DatabaseState:
+    """Whether the database can be used; each change is one log line.
+
+    `away` is why no call works, `read_only` and `failing` why writes do not; None: they work. Calls
+    that fail set `wake`, so that whoever watches the database looks at once.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.away: str | None = None
+        self.read_only: str | None = None
+        self.failing: str | None = None
+        self.wake = asyncio.Event()
+
+    @property
+    def trouble(self) -> str | None:
+        """Return the current trouble, or None."""
+        return self.away or self.read_only or self.failing
+
+    def note(self, *, away: str | None = None, read_only: str | None = None) -> None:
+        """Keep what a look at the database has found."""
+        before = self.trouble
+        self.away, self.read_only = away, read_only
+        self._tell(before)
+
+    def note_write(self, failing: str | None) -> None:
+        """Keep why the last write failed, of those that reached the database; None: it did not."""
+        before = self.trouble
+        self.failing = failing
+        self._tell(before)
+
+    def _tell(self, before: str | None) -> None:
+        """Log the first failure and the recovery, not each call between."""
+        if self.trouble is not None and before is None:
+            log.error("the database %s cannot be used: %s", self.place, self.trouble)
+        elif self.trouble is None and before is not None:
+            log.warning("the database %s can be used again", self.place)
+
+
+class Lane:
+    """Up to `size` connections for one kind of calls, each of which takes at most `limit_s`.
+
+    A call waits for its turn, its connection and its statements within that time.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        state: DatabaseState,
+        *,
+        size: int,
+        limit_s: float,
+        reads: bool = False,
+    ) -> None:
+        self._door = door
+        self._state = state
+        self._limit_s = limit_s
+        self._reads = reads
+        self._room = asyncio.Semaphore(size)
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
+        self._closed = False
+
+    async def run(
+        self,
+        work: Callable[[Connection], Awaitable[Result]],
+        *,
+        begin: str | None = None,
+        limit_s: float | None = None,
+        probe: bool = False,
+    ) -> Result:
+        """Run `work` with a connection and return its result. Raises StoreUnavailable.
+
+        `begin` is the statement that opens a transaction, committed at the end; without one `work`
+        is a single statement that may be repeated. `probe` tries even while the database is away.
+        """
+        if self._closed or (self._state.away is not None and not probe):
+            raise self._refusal()
+        limit_s = self._limit_s if limit_s is None else limit_s
+        try:
+            async with asyncio.timeout(limit_s), self._room:
+                return await self._turn(work, begin, limit_s)
+        except DATA_ERRORS:
+            raise
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            # TimeoutError is an OSError.
+            reason = outage_of(error)
+            if reason is None:
+                raise
+            if not probe:
+                self._state.wake.set()
+            if getattr(error, "sqlstate", None) == CANCELED and self._reads:
+                raise StoreUnavailable(TOO_SLOW) from error
+            raise self._refusal() from error
+
+    def _refusal(self) -> StoreUnavailable:
+        return StoreUnavailable(UNREADABLE) if self._reads else StoreUnavailable()
+
+    async def _turn(
+        self, work: Callable[[Connection], Awaitable[Result]], begin: str | None, limit_s: float
+    ) -> Result:
+        while (idle := self._take_idle()) is not None:
+            try:
+                return await self._use(idle, work, begin, limit_s)
+            except _NotBegun:
+                pass  # the server had closed it while nobody used it: try another one
+        try:
+            return await self._use(await self._door.open(self._limit_s), work, begin, limit_s)
+        except _NotBegun as failure:
+            raise failure.error from None
+
+    async def _use(
+        self,
+        connection: Connection,
+        work: Callable[[Connection], Awaitable[Result]],
+        begin: str | None,
+        limit_s: float,
+    ) -> Result:
+        """Run `work` and keep the connection, or close it. Raises _NotBegun if it was broken."""
+        self._busy.add(connection)
+        begun = False
+        try:
+            if begin is not None:
+                await connection.execute(_opening(begin, limit_s))
+                begun = True
+            result = await work(connection)
+            if begun:
+                await _commit(connection)
+        except DATA_ERRORS:
+            if begun:
+                await connection.execute("ROLLBACK")
+            self._keep(connection)
+            raise
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            if not begun and is_connection_lost(error):
+                raise _NotBegun(error) from error
+            raise
+        else:
+            self._keep(connection)
+            return result
+        finally:
+            if connection in self._busy:  # not kept
+                self._busy.discard(connection)
+                connection.terminate()
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
+
+    def _keep(self, connection: Connection) -> None:
+        self._busy.discard(connection)
+        if self._closed or connection.is_closed():
+            connection.terminate()
+        else:
+            self._idle.append(connection)
+
+    def drop_idle(self) -> None:
+        """Close the connections that no call uses."""
+        for connection in self._idle:
+            connection.terminate()
+        self._idle.clear()
+
+    def cut(self) -> None:
+        """Close every connection without waiting; the calls on them fail."""
+        self.drop_idle()
+        for connection in tuple(self._busy):
+            connection.terminate()
+
+    async def aclose(self, within_s: float) -> None:
+        """Refuse further calls and close the connections, those in use without waiting."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        try:
+            async with asyncio.timeout(within_s):
+                for connection in idle:
+                    await connection.close()
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            pass  # the server notices the end of the connection by itself
+        finally:
+            for connection in (*idle, *self._busy):
+                connection.terminate()
+
+
+class _NotBegun(Exception):
+    """A connection was broken before the first statement, or one that may be repeated."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _opening(begin: str, limit_s: float) -> str:
+    """Return the statements that open a transaction, sent together in one round trip.
+
+    The limits are set for the transaction only: a pooler would give those of a session to others.
+    """
+    limit_ms = max(int(limit_s * 1000), 1)
+    return (
+        f"{begin}; SET LOCAL statement_timeout = {limit_ms};"
+        f" SET LOCAL idle_in_transaction_session_timeout = {limit_ms * 2}"
+    )
+
+
+async def _commit(connection: Connection) -> None:
+    # The server answers COMMIT with ROLLBACK when a statement of the transaction has failed.
+    done = await connection.execute("COMMIT")
+    if done != "COMMIT":
+        raise RuntimeError(f"the transaction was not committed but ended with {done}")

@@ -1,0 +1,151 @@
+"""Create and migrate the tables of a PostgreSQL database, forward only.
+
+Each file runs in one transaction that also records it, under an advisory lock, so that nodes that
+start at the same time wait for each other and each file runs once. A database of a newer version is
+refused. A database that is up to date is only read, so the gateway's user needs no right to create.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from server.store.migrate import Migration, read_migrations
+from server.store.postgres.postgres_connections import Door
+from server.store.postgres.postgres_errors import start_failure
+from server.store.store import StoreFailure
+
+if TYPE_CHECKING:
+    from server.store.postgres.postgres_connections import Connection
+
+log = logging.getLogger("roxy.store")
+
+MIGRATION_LOCK = 0x526F7879
+"""The number of the advisory lock: "Roxy", as SQLite's application id."""
+LOCK_WAIT_MS = 60_000
+OLDEST_SERVER = (13, 0)
+"""Has gen_random_uuid() without an extension (PostgreSQL 13 release notes)."""
+
+# Not to_regclass(): it may answer from a cache, which waiting for an advisory lock does not renew.
+HAS_RECORDS = (
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables"
+    " WHERE tablename = 'migrations' AND schemaname = ANY (current_schemas(false)))"
+)
+CREATE_RECORDS = """
+    CREATE TABLE migrations (
+        version    integer PRIMARY KEY,
+        name       text NOT NULL,
+        sha256     text NOT NULL,
+        applied_at bigint NOT NULL
+    )
+"""
+
+
+def postgres_migrations() -> tuple[Migration, ...]:
+    """Read the migrations for PostgreSQL of this version of the gateway."""
+    return read_migrations(resources.files("migrations") / "postgres")
+
+
+async def migrate_database(
+    door: Door, connection: Connection, known: Sequence[Migration] | None = None
+) -> None:
+    """Bring the database up to date. Raises StoreFailure, and then nothing was changed."""
+    known = postgres_migrations() if known is None else known
+    try:
+        _check_server(door, connection)
+        while await _pending(door, connection, known):
+            await _apply_next(door, connection, known)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise start_failure(door.place, error) from error
+
+
+async def check_schema(
+    door: Door, connection: Connection, known: Sequence[Migration] | None = None
+) -> Sequence[Migration]:
+    """Return the migrations that the database still needs; changes nothing."""
+    known = postgres_migrations() if known is None else known
+    try:
+        _check_server(door, connection)
+        return await _pending(door, connection, known)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise start_failure(door.place, error) from error
+
+
+def _check_server(door: Door, connection: Connection) -> None:
+    version = connection.get_server_version()
+    if (version.major, version.minor) < OLDEST_SERVER:
+        raise StoreFailure(
+            f"The database {door.place} runs PostgreSQL {version.major}: this version of roxy needs"
+            f" {OLDEST_SERVER[0]} or later."
+        )
+
+
+async def _pending(
+    door: Door, connection: Connection, known: Sequence[Migration]
+) -> Sequence[Migration]:
+    if not await connection.fetchval(HAS_RECORDS):
+        return known
+    try:
+        applied = await connection.fetch(
+            "SELECT version, name, sha256 FROM migrations ORDER BY version"
+        )
+    except asyncpg.UndefinedColumnError as error:
+        raise _foreign(door.place) from error
+    if len(applied) > len(known):
+        raise StoreFailure(
+            f"The database {door.place} was written by a newer version of roxy (migration"
+            f" {applied[-1]['name']}) and was not changed. Run that version, or restore an older"
+            " backup."
+        )
+    for record, ours in zip(applied, known, strict=False):
+        if (record["version"], record["sha256"]) != (ours.version, ours.sha256):
+            raise StoreFailure(
+                f"The database {door.place} was created with a migration {record['name']} that"
+                f" differs from {ours.name} of this roxy; it was not changed. Install a released"
+                " version of roxy."
+            )
+    return known[len(applied) :]
+
+
+async def _apply_next(door: Door, connection: Connection, known: Sequence[Migration]) -> None:
+    await connection.execute(f"BEGIN; SET LOCAL lock_timeout = {LOCK_WAIT_MS}")
+    try:
+        await connection.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        pending = await _pending(door, connection, known)  # again, because others may have worked
+        if pending:
+            await _run(connection, pending[0], first=len(pending) == len(known))
+        await connection.execute("COMMIT")
+    except asyncpg.DuplicateTableError as error:
+        await connection.execute("ROLLBACK")
+        raise _foreign(door.place) from error
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+        raise
+    if pending:
+        log.info("migrated the database %s: %s", door.place, pending[0].name)
+
+
+async def _run(connection: Connection, migration: Migration, *, first: bool) -> None:
+    if first and not await connection.fetchval(HAS_RECORDS):
+        await connection.execute(CREATE_RECORDS)
+    await connection.execute(migration.sql)
+    await connection.execute(
+        "INSERT INTO migrations VALUES ($1, $2, $3, $4)",
+        migration.version,
+        migration.name,
+        migration.sha256,
+        int(time.time()),
+    )
+
+
+def _foreign(place: str) -> StoreFailure:
+    return StoreFailure(
+        f"The database {place} holds tables of another program and was not changed. Create a"
+        " database for roxy alone."
+    )

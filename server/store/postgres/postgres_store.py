@@ -1,0 +1,544 @@
+"""Keep all data in a PostgreSQL database that several nodes share.
+
+Calls on the way of a request and changes of keys fail after `patience_s`, and at once while the
+database is known to be away. Usage is never refused for that: what cannot be saved waits in the
+spool, a directory of this node alone, and is saved once when the database works again.
+
+Up to 2 connections for each of look-ups, changes, usage and the owner's reads, and one that
+listens for notifications.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import asyncpg
+
+from server.store.key import Key
+from server.store.migrate import Migration
+from server.store.postgres.change_watch import ChangeWatch
+from server.store.postgres.postgres_connections import READ, DatabaseState, Door, Lane
+from server.store.postgres.postgres_errors import STARTING, start_failure
+from server.store.postgres.postgres_keys import (
+    ADD_SESSION,
+    FIND_BY_DIGEST,
+    OWNER_META,
+    PREFIXES,
+    PUT_META,
+    PUT_META_IF_ABSENT,
+    SELECT_KEYS,
+    SELECT_META,
+    SELECT_SESSIONS,
+    SHARED_NAMES,
+    change_sessions,
+    insert_keys,
+    key_conditions,
+    key_of_record,
+    list_statement,
+    next_keys,
+    note_change,
+    plain_text,
+    session_of_record,
+    session_values,
+    update_key,
+)
+from server.store.postgres.postgres_schema import migrate_database
+from server.store.postgres.postgres_usage import (
+    counter_of_record,
+    daily_sums,
+    largest_sums,
+    page_of_usage,
+    ttft_of_rank,
+)
+from server.store.postgres.usage_spool import UsageSpool
+from server.store.postgres.usage_writer import UsageWriter, write
+from server.store.rows import (
+    DAY_MARKS,
+    Batch,
+    CounterRow,
+    KeyQuery,
+    Percentile,
+    SessionRow,
+    StoreChanges,
+    UsageDay,
+    UsageMark,
+    UsagePage,
+    UsageRow,
+)
+from server.store.sqlite_rows import usage_row
+from server.store.sqlite_usage import USAGE_COLUMNS, midnight
+from workers.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from server.store.postgres.postgres_connections import Connection
+
+log = logging.getLogger("roxy.store")
+
+Result = TypeVar("Result")
+
+PATIENCE_S = 0.9
+"""The longest wait of a call: no answer may wait longer than a second for the database."""
+POLL_SHARE = 0.55
+"""The part of the patience after which a look at the database counts as unanswered."""
+START_S = 10.0
+"""How long a start waits for a database that is starting too, and for each of its own calls."""
+RECORD_S = 2.0
+"""The longest write of usage, for which no request waits."""
+READ_LIMIT_S = 5.0
+BULK_S = 600.0
+CLOSE_S = 1.0
+LANE_SIZE = 2
+PRUNE_ROWS = 2000
+EXPORT_LEASE_S = 30
+TAKE_LEASE = (
+    "INSERT INTO leases (name, holder, expires_at)"
+    f" VALUES ('export', $1, now() + interval '{EXPORT_LEASE_S} s')"
+    " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at"
+    " WHERE leases.holder = excluded.holder OR leases.expires_at < now() RETURNING holder"
+)
+PRUNE = (
+    "DELETE FROM usage WHERE seq IN (SELECT seq FROM usage WHERE at < $1 ORDER BY at, seq"
+    f" LIMIT {PRUNE_ROWS} FOR UPDATE SKIP LOCKED)"
+)
+# A total or monthly budget still counts when its key has not been used for weeks. Guests have none.
+DROP_COUNTERS = (
+    "DELETE FROM counters WHERE updated_at < $1"
+    " AND (kind NOT LIKE 'budget%' OR scope LIKE 'guest:%')"
+)
+
+
+class PostgresStore:
+    """A `Store` in a PostgreSQL database; an async context manager. Entering raises StoreFailure.
+
+    `spool` is the directory for usage that waits. `poll_limit_s` is how long a look at the database
+    may take before it counts as away.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        spool: UsageSpool | Path,
+        *,
+        patience_s: float = PATIENCE_S,
+        read_limit_s: float = READ_LIMIT_S,
+        migrations: Sequence[Migration] | None = None,
+    ) -> None:
+        self._door = Door(url)
+        self._state = DatabaseState(self._door.place)
+        lane = partial(Lane, self._door, self._state, size=LANE_SIZE)
+        self._lookups = lane(limit_s=patience_s, reads=True)
+        self._writes = lane(limit_s=patience_s)
+        self._usage = lane(limit_s=max(patience_s, RECORD_S))
+        self._reads = lane(limit_s=read_limit_s, reads=True)
+        self._lanes = (self._lookups, self._writes, self._usage, self._reads)
+        files = spool if isinstance(spool, UsageSpool) else UsageSpool(spool)
+        self._usage_writer = UsageWriter(self._usage, self._state, files)
+        self._watch = ChangeWatch(
+            self._door,
+            self._state,
+            self._lanes,
+            poll_limit_s=patience_s * POLL_SHARE,
+            on_back=self._usage_writer.drain_soon,
+            probe_write=self._probe_write,
+        )
+        self._migrations = migrations
+        self._holder = secrets.token_hex(16)
+        self._holds_export = False
+
+    async def __aenter__(self) -> Self:
+        await self._prepare()
+        try:
+            await self._watch.start()
+            await self._usage_writer.start()
+        except (StoreUnavailable, OSError) as error:
+            await self._close()
+            raise start_failure(self._door.place, error.__cause__ or error) from error
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    async def _prepare(self) -> None:
+        """Look at the database for the first time and migrate it."""
+        connection = await open_at_start(self._door)
+        try:
+            await migrate_database(self._door, connection, self._migrations)
+        finally:
+            connection.terminate()
+
+    async def _close(self) -> None:
+        await self._usage_writer.aclose()
+        await self._watch.aclose()
+        if self._holds_export:
+            with contextlib.suppress(StoreUnavailable):
+                await self._execute("DELETE FROM leases WHERE holder = $1", self._holder)
+        for lane in self._lanes:
+            await lane.aclose(CLOSE_S)
+
+    @property
+    def trouble(self) -> str | None:
+        """Return why the database cannot be used, for health checks; None: it can."""
+        return self._state.trouble
+
+    @property
+    def shared(self) -> bool:
+        """Return True: other nodes write to the same database."""
+        return True
+
+    @property
+    def left_out(self) -> int:
+        """Return how many rows could not be stored and were left out."""
+        return self._usage_writer.left_out
+
+    @property
+    def pooled(self) -> bool:
+        """Return whether a pooler stands in between, so that changes are found by polls alone."""
+        return self._door.pooled
+
+    def on_foreign_change(self, listener: Callable[[StoreChanges], None]) -> None:
+        """Call `listener` with what other nodes change from now on."""
+        self._watch.listen(listener)
+
+    async def holds_export(self) -> bool:
+        """Return whether this node is the one that writes the export now; it asks the database.
+
+        The right expires after EXPORT_LEASE_S, so ask again before each write.
+        """
+        try:
+            holder = await self._writes.run(lambda db: db.fetchval(TAKE_LEASE, self._holder))
+        except StoreUnavailable:
+            return False
+        self._holds_export = holder is not None
+        return self._holds_export
+
+    # Keys and named values
+
+    async def load_keys(self) -> list[Key]:
+        """Read every key. Raises StoreFailure when one cannot be read."""
+        return await self._read_keys(SELECT_KEYS, limit_s=BULK_S)
+
+    async def key_prefixes(self) -> bytes:
+        """Read the first 8 bytes of every digest, those of secrets in their grace included."""
+        rows = await self._reads.run(lambda db: db.fetch(PREFIXES), begin=READ, limit_s=BULK_S)
+        return b"".join(row[0] or b"" for row in rows)
+
+    async def find_key(self, key_id: str) -> Key | None:
+        """Find a key by its id."""
+        return await self._look_up(f"{SELECT_KEYS} WHERE k.id = $1", plain_text(key_id))
+
+    async def find_key_by_digest(self, digest: bytes) -> Key | None:
+        """Find the key with this digest, or with a secret in its grace that has it."""
+        return await self._look_up(FIND_BY_DIGEST, digest)
+
+    async def list_keys(self, query: KeyQuery) -> list[Key]:
+        """Read the keys of a query by their creation."""
+        statement, values = list_statement(query)
+        return await self._read_keys(statement, *values)
+
+    async def count_keys(self, query: KeyQuery | None = None) -> int:
+        """Count the keys of a query, of all its pages."""
+        where, values = key_conditions(query or KeyQuery())
+        rows = await self._read(f"SELECT count(*) FROM keys k WHERE {where}", *values)
+        return int(rows[0][0])
+
+    async def find_keys(self, key_ids: Sequence[str]) -> list[Key]:
+        """Read the keys with these ids, in any order; unknown ids are left out."""
+        ids = [plain_text(key_id) for key_id in key_ids]
+        return await self._read_keys(f"{SELECT_KEYS} WHERE k.id = ANY($1)", ids) if ids else []
+
+    async def shared_names(self, names: Sequence[str]) -> set[str]:
+        """Return those of the names that several keys have."""
+        rows = await self._read(SHARED_NAMES, [plain_text(name) for name in names])
+        return {row[0] for row in rows}
+
+    async def replace_key(self, key: Key) -> bool:
+        """Replace the key of the version before; False: it has another version, or is revoked."""
+
+        async def replace(db: Connection) -> tuple[bool, list[int]]:
+            numbers = await update_key(db, key)
+            return numbers is not None, numbers or []
+
+        try:
+            return await self._change(replace)
+        except StoreUnavailable:
+            # The connection may have broken after the commit and before its answer.
+            if await self._is_stored(key):
+                return True
+            raise
+
+    async def add_keys(self, keys: Iterable[Key]) -> tuple[int, int]:
+        """Insert the keys whose id and digest are unknown, all or none; see the protocol."""
+        rest = iter(keys)
+        first = await next_keys(rest)
+
+        async def add(db: Connection) -> tuple[tuple[int, int], list[int]]:
+            added, known, numbers = await insert_keys(db, chain(first, rest))
+            return (added, known), numbers
+
+        # A request waits for a key that is made, but only a command for an import.
+        single = len(first) == 1
+        try:
+            return await self._change(add, limit_s=None if single else BULK_S)
+        except StoreUnavailable:
+            if single and await self._is_stored(first[0]):
+                return 1, 0
+            raise
+
+    async def load_meta(self, name: str) -> bytes | None:
+        """Read a named value; None: it is not set."""
+        return await self._lookups.run(lambda db: db.fetchval(SELECT_META, name))
+
+    async def put_meta(self, name: str, value: bytes) -> None:
+        """Write a named value; durable on return."""
+
+        async def put(db: Connection) -> tuple[None, list[int]]:
+            await db.execute(PUT_META, name, value)
+            changes = [("owner", b"")] if name == OWNER_META else []
+            return None, await note_change(db, changes)
+
+        await self._change(put)
+
+    async def put_meta_if_absent(self, name: str, value: bytes) -> bytes:
+        """Write a named value unless it is set; return what is stored afterwards."""
+
+        async def put(db: Connection) -> tuple[bytes, list[int]]:
+            done = await db.execute(PUT_META_IF_ABSENT, name, value)
+            changes = [("owner", b"")] if name == OWNER_META and done == "INSERT 0 1" else []
+            # A statement of its own sees what another transaction has just committed.
+            stored: bytes = await db.fetchval(SELECT_META, name)
+            return stored, await note_change(db, changes)
+
+        return await self._change(put)
+
+    # Sessions
+
+    async def load_sessions(self) -> list[SessionRow]:
+        """Read every session."""
+        return [session_of_record(row) for row in await self._read(SELECT_SESSIONS)]
+
+    async def find_session(self, digest: bytes) -> SessionRow | None:
+        """Find a session that any node has begun and none has ended."""
+        statement = f"{SELECT_SESSIONS} WHERE sha256 = $1"
+        row = await self._lookups.run(lambda db: db.fetchrow(statement, digest))
+        return session_of_record(row) if row is not None else None
+
+    async def put_session(self, session: SessionRow) -> None:
+        """Insert a session; durable on return."""
+        await self._execute(ADD_SESSION, *session_values(session))
+
+    async def note_sessions(self, seen: Mapping[bytes, int], ended: Collection[bytes]) -> None:
+        """Write when sessions were last seen, and delete those that have ended, by digest."""
+
+        async def note(db: Connection) -> tuple[None, list[int]]:
+            return None, await change_sessions(db, seen, ended)
+
+        await self._change(note)
+
+    # Counters and usage
+
+    async def load_counters(self) -> list[CounterRow]:
+        """Read every counter."""
+        rows = await self._read("SELECT scope, kind, value, period, updated_at FROM counters")
+        return [counter_of_record(row) for row in rows]
+
+    async def drop_counters(self, before: float) -> int:
+        """Delete counters not written since `before`, except keys' budgets; return how many."""
+        return _count(await self._execute(DROP_COUNTERS, before, limit_s=READ_LIMIT_S))
+
+    async def record(self, batch: Batch) -> None:
+        """Write usage rows, their daily sums, counters and last uses, once for each batch id.
+
+        While that is not possible the batch waits in the spool. Raises StoreUnavailable when the
+        spool is full. What no column can hold is left out, counted in `left_out` and logged.
+        """
+        await self._usage_writer.record(batch)
+
+    async def usage_by(
+        self,
+        first_day: str,
+        last_day: str,
+        groups: Collection[str] = DAY_MARKS,
+        *,
+        key_id: str | Sequence[str] | None = None,
+        model: str | None = None,
+        after: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> list[UsageDay]:
+        """Read sums by some of DAY_MARKS; see the protocol."""
+        read = partial(
+            daily_sums,
+            span=(first_day, last_day),
+            groups=groups,
+            filters={"key_id": key_id, "model": model},
+            after=after,
+            limit=limit,
+        )
+        return await self._reads.run(read, begin=READ)
+
+    async def usage_ranking(
+        self,
+        first_day: str,
+        last_day: str,
+        group: str,
+        by: Sequence[str],
+        *,
+        key_id: str | None = None,
+        model: str | None = None,
+        limit: int,
+    ) -> list[UsageDay]:
+        """Read the groups with the largest sums; see the protocol."""
+        read = partial(
+            largest_sums,
+            span=(first_day, last_day),
+            group=group,
+            by=by,
+            filters={"key_id": key_id, "model": model},
+            limit=limit,
+        )
+        return await self._reads.run(read, begin=READ)
+
+    async def usage_rows(
+        self,
+        *,
+        key_id: str | None = None,
+        model: str | None = None,
+        status: str | None = None,
+        before: UsageMark | None = None,
+        limit: int = 100,
+    ) -> UsagePage:
+        """Read single requests, newest first."""
+        filters = {"key_id": key_id, "model": model, "status": status}
+        read = partial(page_of_usage, filters=filters, before=before, limit=limit)
+        return await self._reads.run(read, begin=READ)
+
+    async def ttft_percentile(
+        self,
+        percent: int,
+        first_day: str,
+        last_day: str,
+        *,
+        key_id: str | None = None,
+        model: str | None = None,
+    ) -> Percentile:
+        """Compute a percentile of the TTFT in milliseconds over the usage rows still kept."""
+        filters = {"key_id": key_id, "model": model}
+        read = partial(ttft_of_rank, percent=percent, span=(first_day, last_day), filters=filters)
+        return await self._reads.run(read, begin=READ)
+
+    async def find_usage_row(self, request_id: str) -> UsageRow | None:
+        """Find one request by its id, the newest if there are several; None: there is none."""
+        rows = await self._read(
+            f"SELECT {USAGE_COLUMNS} FROM usage WHERE request_id = $1 ORDER BY seq DESC LIMIT 1",
+            plain_text(request_id),
+        )
+        return usage_row(tuple(rows[0])) if rows else None
+
+    async def prune(self, before_day: str) -> int:
+        """Delete usage rows older than a UTC day; daily sums stay. Return how many were deleted."""
+        before, deleted = midnight(before_day), 0
+        while True:
+            done = _count(await self._execute(PRUNE, before, limit_s=READ_LIMIT_S))
+            deleted += done
+            if done < PRUNE_ROWS:
+                return deleted
+
+    async def check_writable(self) -> None:
+        """Write a small value to test whether writing works."""
+        await self._execute(PUT_META, "written_at", str(int(time.time())).encode())
+
+    # Calls
+
+    async def _look_up(self, statement: str, value: str | bytes) -> Key | None:
+        row = await self._lookups.run(lambda db: db.fetchrow(statement, value))
+        return None if row is None else key_of_record(row, self._door.place)
+
+    async def _read(
+        self, statement: str, *values: Any, limit_s: float | None = None
+    ) -> list[asyncpg.Record]:
+        return await self._reads.run(
+            lambda db: db.fetch(statement, *values), begin=READ, limit_s=limit_s
+        )
+
+    async def _read_keys(
+        self, statement: str, *values: Any, limit_s: float | None = None
+    ) -> list[Key]:
+        rows = await self._read(statement, *values, limit_s=limit_s)
+        return [key_of_record(row, self._door.place) for row in rows]
+
+    async def _execute(self, statement: str, *values: Any, limit_s: float | None = None) -> str:
+        return await write(
+            self._writes, self._state, lambda db: db.execute(statement, *values), limit_s=limit_s
+        )
+
+    async def _change(
+        self,
+        work: Callable[[Connection], Awaitable[tuple[Result, list[int]]]],
+        *,
+        limit_s: float | None = None,
+    ) -> Result:
+        """Run a transaction that other nodes must hear of: `work` returns the changes' numbers."""
+        numbers: list[int] = []
+
+        async def changing(db: Connection) -> Result:
+            result, noted = await work(db)
+            numbers.extend(noted)
+            self._watch.expect(noted)
+            return result
+
+        try:
+            return await write(self._writes, self._state, changing, limit_s=limit_s)
+        except BaseException:
+            self._watch.forget(numbers)
+            raise
+
+    async def _is_stored(self, key: Key) -> bool:
+        """Return whether exactly this state of a key is stored; False if that cannot be read."""
+        try:
+            stored = await self.find_key(key.id)
+        except StoreUnavailable:
+            return False
+        return stored is not None and (stored.version, stored.digest, stored.status) == (
+            key.version,
+            key.digest,
+            key.status,
+        )
+
+    async def _probe_write(self) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            await self.check_writable()
+
+
+def _count(done: str) -> int:
+    """Return how many rows a statement has changed, from its tag: "DELETE 5"."""
+    return int(done.rpartition(" ")[2])
+
+
+async def open_at_start(door: Door) -> Connection:
+    """Open the first connection; wait for a database that is starting as well.
+
+    Raises StoreFailure.
+    """
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            async with asyncio.timeout(START_S):
+                return await door.open_first()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+            if getattr(error, "sqlstate", None) != STARTING or time.monotonic() > deadline:
+                raise start_failure(door.place, error) from error
+        await asyncio.sleep(0.2)

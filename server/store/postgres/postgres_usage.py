@@ -1,0 +1,362 @@
+"""Write and read usage in PostgreSQL: single requests, and their sums by day.
+
+A batch is one statement: its id, its rows, both tables of sums, counters and last uses. A batch
+whose id is there adds nothing, so it may be sent again after a connection was lost, whether or not
+it was committed. Every table is written in the order of its keys and the tables in the order of the
+statement, so that two nodes never wait for each other crosswise.
+
+A row that no column can hold must not keep the others out for ever: then the batch is halved until
+the rows that fail are alone, and these are left out.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import asyncpg
+
+from server.store.postgres.postgres_errors import DATA_ERRORS
+from server.store.postgres.postgres_keys import PUT_USES, plain_text
+from server.store.rows import (
+    DAY_MARKS,
+    NOT_FAILED,
+    Batch,
+    CounterRow,
+    Percentile,
+    UsageDay,
+    UsageMark,
+    UsagePage,
+    UsageRow,
+)
+from server.store.sqlite_rows import counter_values, usable, usage_row, usage_values
+from server.store.sqlite_usage import DAY_SUMS, EPOCH, LARGEST_SUM, USAGE_COLUMNS, midnight
+from workers.units import DAY_S
+
+if TYPE_CHECKING:
+    from server.store.postgres.postgres_connections import Connection
+
+Filters = Mapping[str, str | Sequence[str] | None]
+
+USAGE_TYPES = {
+    "request_id": "text",
+    "at": "float8",
+    "key_id": "text",
+    "model": "text",
+    "deployment": "text",
+    "status": "text",
+    "http_status": "int8",
+    "prompt_tokens": "int8",
+    "completion_tokens": "int8",
+    "cached_tokens": "int8",
+    "cache_write_tokens": "int8",
+    "reasoning_tokens": "int8",
+    "estimated": "bool",
+    "cost_microusd": "int8",
+    "ttft_ms": "int8",
+    "duration_ms": "int8",
+    "queued_ms": "int8",
+    "stream": "bool",
+    "attempts": "text",
+}
+USED = "prompt_tokens IS NOT NULL OR completion_tokens IS NOT NULL"
+TOKENS = "coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)"
+SUM_OF = {
+    "requests": "count(*)",
+    "failed": f"count(*) FILTER (WHERE status NOT IN {NOT_FAILED})",
+    "prompt_tokens": "sum(prompt_tokens)",
+    "completion_tokens": "sum(completion_tokens)",
+    "cached_tokens": "sum(cached_tokens)",
+    "reasoning_tokens": "sum(reasoning_tokens)",
+    "estimated_requests": "count(*) FILTER (WHERE estimated)",
+    "unpriced_requests": f"count(*) FILTER (WHERE cost_microusd IS NULL AND ({USED}))",
+    "cost_microusd": "sum(cost_microusd)",
+    "ttft_ms_sum": "sum(ttft_ms)",
+    "ttft_count": "count(ttft_ms)",
+    "duration_ms_sum": "sum(duration_ms)",
+    "estimated_tokens": f"sum({TOKENS}) FILTER (WHERE estimated)",
+    "estimated_cost_microusd": "sum(cost_microusd) FILTER (WHERE estimated)",
+}
+"""What the rows of a batch add to a day, by the columns of the sums."""
+
+
+def _add_sums(table: str, marks: Sequence[str]) -> str:
+    sums = ", ".join(f"coalesce({SUM_OF[name]}, 0)::int8" for name in DAY_SUMS)
+    adding = ", ".join(
+        f"{name} = least(t.{name} + excluded.{name}, {LARGEST_SUM})" for name in DAY_SUMS
+    )
+    by = ", ".join(marks)
+    return (
+        f"INSERT INTO {table} AS t ({by}, {', '.join(DAY_SUMS)}) SELECT {by}, {sums} FROM sent"
+        f" GROUP BY {by} ORDER BY {by} ON CONFLICT ({by}) DO UPDATE SET {adding}"
+    )
+
+
+_SENT = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(USAGE_TYPES.values(), 2))
+_DAYS = len(USAGE_TYPES) + 2
+_COUNTERS = [
+    f"${_DAYS + place}::{kind}[]"
+    for place, kind in enumerate(("text", "text", "numeric", "text", "float8"), 1)
+]
+_USES = PUT_USES.replace("$2", f"${_DAYS + 7}").replace("$1", f"${_DAYS + 6}")
+RECORD = f"""
+WITH fresh AS (INSERT INTO batches (id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING id),
+sent AS MATERIALIZED (
+    SELECT r.* FROM fresh, unnest({_SENT}, ${_DAYS}::text[]) WITH ORDINALITY
+        AS r ({USAGE_COLUMNS}, day, place)
+),
+added AS (
+    INSERT INTO usage ({USAGE_COLUMNS}) SELECT {USAGE_COLUMNS} FROM sent ORDER BY place
+),
+days AS ({_add_sums("usage_daily", DAY_MARKS)}),
+models AS ({_add_sums("usage_daily_models", ("day", "model"))}),
+counted AS (
+    INSERT INTO counters AS t (scope, kind, value, period, updated_at)
+    SELECT c.* FROM fresh, unnest({", ".join(_COUNTERS)})
+        AS c (scope, kind, value, period, updated_at) ORDER BY c.scope, c.kind
+    ON CONFLICT (scope, kind) DO UPDATE SET
+        value = excluded.value, period = excluded.period, updated_at = excluded.updated_at
+    WHERE t.updated_at <= excluded.updated_at
+),
+used AS ({_USES.replace("JOIN keys k", "JOIN fresh ON true JOIN keys k")})
+SELECT id FROM fresh
+"""
+"""Counters of an older moment, which have waited in files, replace no newer ones."""
+FRESH_BATCH = "INSERT INTO batches (id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING id"
+
+
+@lru_cache(maxsize=64)
+def day_of(number: int) -> str:
+    """Return the UTC day of a number of days since 1970. Raises OverflowError."""
+    return (EPOCH + timedelta(days=number)).isoformat()
+
+
+class _Part(NamedTuple):
+    """Some of a batch, to be written or left out together."""
+
+    rows: Sequence[UsageRow]
+    counters: Sequence[CounterRow]
+    uses: Sequence[tuple[str, int]]
+
+    def names(self) -> list[str]:
+        """Return what the part consists of, for the log."""
+        return [
+            *(f"request {row.request_id}" for row in self.rows),
+            *(f"{row.kind} of {row.scope}" for row in self.counters),
+            *(f"last use of {key_id}" for key_id, _ in self.uses),
+        ]
+
+    def halves(self) -> tuple[_Part, _Part]:
+        """Split the part into two."""
+        rows, counters, uses = (len(each) // 2 for each in self)
+        if len(self.rows) + len(self.counters) + len(self.uses) > 1 and not any(
+            (rows, counters, uses)
+        ):
+            return _Part(self.rows, (), ()), _Part((), self.counters, self.uses)
+        return (
+            _Part(self.rows[:rows], self.counters[:counters], self.uses[:uses]),
+            _Part(self.rows[rows:], self.counters[counters:], self.uses[uses:]),
+        )
+
+
+# Writing
+
+
+def _whole(batch: Batch) -> _Part:
+    # One row of a table cannot be written twice by one statement; the last one counts.
+    counters = {(row.scope, row.kind): row for row in batch.counters}
+    return _Part(batch.rows, tuple(counters.values()), tuple(batch.last_used.items()))
+
+
+def _arguments(part: _Part) -> list[Any]:
+    rows, days = [], []
+    for sent in part.rows:
+        row, _ = usable(sent)
+        rows.append(usage_values(row))
+        days.append(day_of(int(row.at // DAY_S)))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(USAGE_TYPES)
+    counters = [_counter_record(row) for row in part.counters]
+    columns_of_counters = list(zip(*counters, strict=True)) if counters else [()] * 5
+    uses = list(zip(*part.uses, strict=True)) if part.uses else [(), ()]
+    return [*columns, days, *columns_of_counters, *uses]
+
+
+def _counter_record(row: CounterRow) -> tuple[Any, ...]:
+    scope, kind, value, period, updated_at = counter_values(row)
+    # repr() has every digit that a float needs; Decimal(float) would have some fifty.
+    return scope, kind, Decimal(repr(value)), period, updated_at
+
+
+async def record_batch(db: Connection, batch: Batch) -> None:
+    """Write a batch whose id is not there yet, in one statement that commits by itself.
+
+    Raises one of DATA_ERRORS when a value cannot be stored; nothing was changed then.
+    """
+    await db.fetchval(RECORD, batch.id or secrets.token_hex(16), *_arguments(_whole(batch)))
+
+
+async def record_in_parts(db: Connection, batch: Batch) -> list[str]:
+    """Write what can be stored, inside a transaction; return the names of what was left out."""
+    own = batch.id or secrets.token_hex(16)
+    if await db.fetchval(FRESH_BATCH, own) is None:
+        return []
+    left_out: list[str] = []
+    parts = [_whole(batch)]
+    while parts:
+        part = parts.pop()
+        await db.execute("SAVEPOINT part")
+        try:
+            await db.fetchval(RECORD, f"{own}/{secrets.token_hex(8)}", *_arguments(part))
+            await db.execute("RELEASE part")
+        except DATA_ERRORS:
+            await db.execute("ROLLBACK TO part")
+            names = part.names()
+            if len(names) > 1:
+                parts.extend(reversed(part.halves()))
+            else:
+                left_out += names
+    return left_out
+
+
+def counter_of_record(row: asyncpg.Record) -> CounterRow:
+    """Return the counter of a row; whole numbers stay whole."""
+    value: Decimal = row["value"]
+    number = int(value) if value.is_finite() and value.as_tuple().exponent == 0 else float(value)
+    return CounterRow(row["scope"], row["kind"], number, row["period"], row["updated_at"])
+
+
+# Reading
+
+
+class _Where:
+    """Conditions of a statement and their values."""
+
+    def __init__(self, filters: Filters) -> None:
+        self.clauses: list[str] = []
+        self.values: list[Any] = []
+        for column, wanted in filters.items():
+            if isinstance(wanted, str):
+                self.add(f"{column} = {{}}", plain_text(wanted))
+            elif wanted is not None:
+                self.add(f"{column} = ANY({{}})", [plain_text(one) for one in wanted])
+
+    def add(self, clause: str, *values: Any) -> None:
+        """Add a clause; each `{}` stands for the place of a value."""
+        first = len(self.values) + 1
+        self.values += values
+        self.clauses.append(clause.format(*(f"${first + n}" for n in range(len(values)))))
+
+    def __str__(self) -> str:
+        return f" WHERE {' AND '.join(self.clauses)}" if self.clauses else ""
+
+
+async def daily_sums(
+    db: Connection,
+    span: tuple[str, str],
+    groups: Collection[str],
+    *,
+    filters: Filters,
+    after: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> list[UsageDay]:
+    """Read sums of a span of days, by some of DAY_MARKS in their order, inside a transaction."""
+    columns = [mark for mark in DAY_MARKS if mark in groups]
+    by_key = "key_id" in columns or filters.get("key_id") is not None
+    where = _Where(filters)
+    where.add("day BETWEEN {} AND {}", *span)
+    if after is not None:
+        places = ", ".join(["{}"] * len(columns))
+        where.add(f"({', '.join(columns)}) > ({places})", *map(plain_text, after))
+    shown = [mark if mark in columns else f"'' AS {mark}" for mark in DAY_MARKS]
+    rest = f" FROM {'usage_daily' if by_key else 'usage_daily_models'}{where}"
+    if columns:
+        rest += f" GROUP BY {', '.join(columns)} ORDER BY {', '.join(columns)}"
+    rest += f" LIMIT {limit}" if limit is not None else ""
+
+    # The sum of a bigint is a numeric, which asyncpg decodes slowly: used only where needed.
+    def statement(kind: str) -> str:
+        sums = ", ".join(f"sum({name})::{kind} AS {name}" for name in DAY_SUMS)
+        return f"SELECT {', '.join(shown)}, {sums}{rest}"
+
+    await db.execute("SAVEPOINT sums")
+    try:
+        rows = await db.fetch(statement("int8"), *where.values)
+    except asyncpg.NumericValueOutOfRangeError:
+        await db.execute("ROLLBACK TO sums")
+        rows = await db.fetch(statement("numeric"), *where.values)
+    # Without groups there is one row, of NULLs where there is nothing to add up.
+    return [
+        UsageDay(*row[: len(DAY_MARKS)], *map(int, row[len(DAY_MARKS) :]))
+        for row in map(tuple, rows)
+        if row[-1] is not None
+    ]
+
+
+async def largest_sums(
+    db: Connection,
+    span: tuple[str, str],
+    group: str,
+    by: Sequence[str],
+    *,
+    filters: Mapping[str, str | None],
+    limit: int,
+) -> list[UsageDay]:
+    """Read the groups whose sums of the fields `by` are the largest, the largest first."""
+    by_key = group == "key_id" or filters.get("key_id") is not None
+    where = _Where(filters)
+    where.add("day BETWEEN {} AND {}", *span)
+    value = " + ".join(f"sum({name})" for name in by)
+    rows = await db.fetch(
+        f"SELECT {group} FROM {'usage_daily' if by_key else 'usage_daily_models'}{where}"
+        f" GROUP BY {group} ORDER BY {value} DESC, {group} LIMIT {limit}",
+        *where.values,
+    )
+    order = [row[0] for row in rows]
+    if not order:
+        return []
+    narrowed: Filters = {**filters, group: order}
+    found = {
+        getattr(sums, group): sums
+        for sums in await daily_sums(db, span, (group,), filters=narrowed)
+    }
+    return [found[one] for one in order]
+
+
+async def page_of_usage(
+    db: Connection, filters: Mapping[str, str | None], before: UsageMark | None, limit: int
+) -> UsagePage:
+    """Read single requests by time, newest first; `before` is where the last page ended."""
+    where = _Where(filters)
+    if filters.get("status") not in (None, "finished"):
+        where.add("status <> 'finished'")  # in these words, so that the partial index can be used
+    if before is not None:
+        where.add("(at, seq) < ({}, {})", before.at, before.number)
+    rows = await db.fetch(
+        f"SELECT {USAGE_COLUMNS}, seq FROM usage{where} ORDER BY at DESC, seq DESC"
+        f" LIMIT {limit + 1}",  # one more tells whether there is a next page
+        *where.values,
+    )
+    page = rows[:limit]
+    last = UsageMark(page[-1]["at"], page[-1]["seq"]) if len(rows) > limit else None
+    return UsagePage([usage_row(tuple(row)[:-1]) for row in page], last)
+
+
+async def ttft_of_rank(
+    db: Connection, percent: int, span: tuple[str, str], filters: Mapping[str, str | None]
+) -> Percentile:
+    """Compute a percentile of the TTFT over the requests of a span of days."""
+    where = _Where(filters)
+    where.add("at >= {} AND at < {}", midnight(span[0]), midnight(span[1]) + DAY_S)
+    where.add("ttft_ms >= 0")
+    count = await db.fetchval(f"SELECT count(*) FROM usage{where}", *where.values)
+    # Nearest rank, as in SQLite: rounded up, from 1. percentile_disc() would take a fraction.
+    rank = max(-(-count * percent // 100), 1)
+    found = await db.fetchval(
+        f"SELECT ttft_ms FROM usage{where} ORDER BY ttft_ms LIMIT 1 OFFSET {rank - 1}",
+        *where.values,
+    )
+    return Percentile(found, count)

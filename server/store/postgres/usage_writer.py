@@ -1,0 +1,128 @@
+"""Write usage to the database, and to the spool while that is not possible."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from server.store.postgres.postgres_connections import WRITE, DatabaseState, Lane
+from server.store.postgres.postgres_errors import DATA_ERRORS, write_trouble
+from server.store.postgres.postgres_usage import record_batch, record_in_parts
+from server.store.postgres.usage_spool import UsageSpool
+from server.store.rows import Batch
+from workers.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from server.store.postgres.postgres_connections import Connection
+
+log = logging.getLogger("roxy.store")
+
+Result = TypeVar("Result")
+
+DRAIN_RETRY_S = 1.0
+NAMED = 20
+"""The names of rows that a log line has at most."""
+
+
+async def write(
+    lane: Lane,
+    state: DatabaseState,
+    work: Callable[[Connection], Awaitable[Result]],
+    *,
+    begin: str | None = WRITE,
+    limit_s: float | None = None,
+) -> Result:
+    """Run a call that writes, and keep whether writing works. Raises StoreUnavailable."""
+    try:
+        result = await lane.run(work, begin=begin, limit_s=limit_s)
+    except StoreUnavailable as error:
+        if (reason := write_trouble(error.__cause__)) is not None:
+            state.note_write(reason)
+        raise
+    state.note_write(None)
+    return result
+
+
+class UsageWriter:
+    """Records batches once each; a task saves what waits in the spool, until `aclose`."""
+
+    def __init__(self, lane: Lane, state: DatabaseState, spool: UsageSpool) -> None:
+        self._lane = lane
+        self._state = state
+        self._spool = spool
+        self._drain_due = asyncio.Event()
+        self._drainer: asyncio.Task[None] | None = None
+        self.left_out = 0
+        """How many rows could not be stored and were left out."""
+
+    async def start(self) -> None:
+        """Find what an earlier process has left, and save it from now on. Raises OSError."""
+        await self._spool.find()
+        if self._spool:
+            log.warning("usage that waited in %s is being saved", self._spool.path)
+            self.drain_soon()
+        self._drainer = asyncio.create_task(self._drain(), name="usage spool")
+
+    async def aclose(self) -> None:
+        """End the task; what waits in the spool is left to the next start."""
+        if self._drainer is not None:
+            self._drainer.cancel()
+            await asyncio.wait([self._drainer])
+        if self._spool:
+            log.warning("usage waits in %s for the next start", self._spool.path)
+
+    async def record(self, batch: Batch) -> None:
+        """Save a batch, or put it into the spool. Raises StoreUnavailable when that is full."""
+        if self._state.trouble is None:
+            try:
+                await self._save(batch)
+                return
+            except StoreUnavailable:
+                pass
+        await self._spool.put(batch)
+        self.drain_soon()
+
+    def drain_soon(self) -> None:
+        """Save what waits in the spool as soon as the database works."""
+        self._drain_due.set()
+
+    async def _save(self, batch: Batch) -> None:
+        save = partial(write, self._lane, self._state)
+        try:
+            # Without a transaction of its own: one statement, one round trip.
+            await save(partial(record_batch, batch=batch), begin=None)
+            return
+        except DATA_ERRORS:
+            pass
+        left_out = await save(partial(record_in_parts, batch=batch))
+        if left_out:
+            self.left_out += len(left_out)
+            log.error(
+                "%d rows could not be stored and were left out (%d since the start): %s",
+                len(left_out),
+                self.left_out,
+                ascii(", ".join(left_out[:NAMED])),
+            )
+
+    async def _drain(self) -> None:
+        """Save what waits in the spool, the oldest first, whenever the database works."""
+        while True:
+            await self._drain_due.wait()
+            self._drain_due.clear()
+            try:
+                while self._state.trouble is None and (piece := await self._spool.oldest()):
+                    for batch in piece.batches:
+                        await self._save(batch)
+                    await self._spool.drop(piece)
+                    if not self._spool:
+                        log.info("the usage that waited in %s is saved", self._spool.path)
+            except (StoreUnavailable, OSError) as error:
+                log.debug("usage that waits cannot be saved yet: %s", error)
+            except Exception:
+                log.exception("usage that waits cannot be saved; it is tried again")
+            if self._spool:
+                await asyncio.sleep(DRAIN_RETRY_S)
+                self._drain_due.set()
