@@ -232,17 +232,33 @@ async def test_a_change_the_store_refuses_changes_nothing(tmp_path: Path) -> Non
     assert heard == []
 
 
-async def test_a_caller_that_leaves_does_not_part_the_store_from_the_view(
-    ring: KeyRing, store: SqliteStore
-) -> None:
-    for _ in range(20):
-        creating = asyncio.create_task(ring.create(NewKey("ci")))
-        await asyncio.sleep(0)
-        creating.cancel()
+class SlowStore(SqliteStore):
+    """A store that has written a changed key for a while before it says so."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.written, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def replace_key(self, key: Key) -> bool:
+        """Replace a key, and return when the test lets it."""
+        replaced = await super().replace_key(key)
+        self.written.set()
+        await self.answer.wait()
+        return replaced
+
+
+async def test_a_caller_that_leaves_does_not_part_the_store_from_the_view(tmp_path: Path) -> None:
+    async with SlowStore(tmp_path / "roxy.db") as store:
+        ring = KeyRing(store, wall=lambda: NOW)
+        key, secret = await ring.create(NewKey("ci"))
+        revoking = asyncio.create_task(ring.revoke(key.id))
+        await store.written.wait()
+        revoking.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await creating
-    await ring.aclose()
-    assert set(await store.load_keys()) == set(await ring.list())
+            await revoking
+        store.answer.set()
+        await ring.aclose()
+        assert ring.find(secret, NOW) is None
 
 
 async def test_a_use_is_shown_at_once_and_written_behind(ring: KeyRing, store: SqliteStore) -> None:
