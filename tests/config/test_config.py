@@ -252,6 +252,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
         ("[server]\nmax_bodies_bytes = 2048", "must be at least server.max_body_bytes"),
         ("[server]\ntrusted_proxies = ['10.0.0.1/8']", "server.trusted_proxies: 10.0.0.1/8"),
         ("[server]\ntrusted_proxies = ['proxy']", "server.trusted_proxies: 'proxy'"),
+        ("[server]\nallowed_origins = ['app.example']", "server.allowed_origins: 'app.example'"),
         ("[server]\nbase_url = 'example.com'", "server.base_url: the URL must begin with"),
         ("[guests]\nmodels = ['glm']", "guests.models: unknown model 'glm'"),
     ],
