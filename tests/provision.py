@@ -19,7 +19,8 @@ NEEDED = {
     "chromium-headless-shell": "/usr/bin/chromium-headless-shell",  # the pages are tested in it
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
     "fonts-noto-color-emoji": "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
-    "nginx-light": "/usr/sbin/nginx",  # the bare proxy that tests/bench measures beside the gateway
+    "nginx-light": "/usr/sbin/nginx",  # a proxy in front of gateways, and one that is measured
+    "systemd": "/usr/bin/systemd-analyze",  # checks the units in deploy/
     "redis-server": "/usr/bin/redis-server",  # counts limits of several nodes
 }
 """Debian package -> a file that shows it, or another version of it, is here."""
