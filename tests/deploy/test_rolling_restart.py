@@ -44,7 +44,7 @@ class Load:
         await eventually(lambda: self.answered + len(self.failures) >= wanted)
 
     async def end(self) -> None:
-        """Let every client finish its request."""
+        """Wait until every client has finished its request, and end."""
         self._ends = True
         await asyncio.gather(*self._tasks)
 
