@@ -124,7 +124,7 @@ async def gateway(
         sockets = bind_port(config.server.host, config.server.port)
         for sock in sockets:
             stack.callback(sock.close)
-        data = await stack.enter_async_context(open_data(config, environ, directory, clock))
+        data = await stack.enter_async_context(open_data(config, directory, clock))
         log_lines = AccessLog(config.log.access, config.log.format)
         running = await build_gateway(stack, config, data, catalog_task, log_lines, tls, sockets)
         # Last of all that can fail: a key that is generated here is shown by this start only.
@@ -273,7 +273,8 @@ def _reasons(engine: Engine, ledger: Ledger, store: Store) -> list[str]:
     reasons = []
     if engine.leaving:
         reasons.append("draining")
-    if ledger.degraded or store.trouble is not None:
+    # Without a shared database this node goes on: known keys work, and usage waits on its disk.
+    if ledger.degraded or (store.trouble is not None and not store.shared):
         reasons.append("the database cannot be written")
     return reasons
 

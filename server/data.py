@@ -7,19 +7,31 @@ processes ask (`server/nodes`).
 from __future__ import annotations
 
 import contextlib
+import socket
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 from server.accounting.counters import Counters, UnsavedCounters
 from server.accounting.memory_counters import MemoryCounters
+from server.accounting.redis_counters.opening import open_redis_counters
+from server.accounting.usage_sums import spent_by_period
 from server.config.loading import Config
 from server.identity.wrong_keys import WrongKeyLimit
 from server.keys.export import open_key_ring
 from server.keys.key_ring import KeyRing
 from server.store.data_directory import DataDirectory
+from server.store.key import BudgetPeriod
+from server.store.postgres.opening import open_postgres_store
 from server.store.retention import Retention
 from server.store.sqlite_store import SqliteStore
 from server.store.store import Store
+
+SPOOL = "spool"
+"""The directory, in the data directory, for usage that waits for the database."""
+ALWAYS = ("0001-01-01", "9999-12-31")
 
 
 class GatewayData(NamedTuple):
@@ -42,16 +54,13 @@ class GatewayData(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def open_data(
-    config: Config,
-    environ: Mapping[str, str],
-    directory: DataDirectory,
-    clock: Callable[[], float],
+    config: Config, directory: DataDirectory, clock: Callable[[], float]
 ) -> AsyncIterator[GatewayData]:
     """Open everything in a locked directory; `clock` measures limits. Raises StoreFailure."""
     async with contextlib.AsyncExitStack() as stack:
-        store = await _open_store(stack, environ, directory)
+        store = await _open_store(stack, config, directory)
         keys = await stack.enter_async_context(open_key_ring(store, directory.export))
-        counters, unsaved = await _open_counters(stack, environ, store, clock)
+        counters, unsaved = await _open_counters(stack, config, store, clock)
         stack.push_async_callback(Retention(store, config.usage.retention_days).aclose)
         yield GatewayData(
             directory, store, keys, counters, unsaved, WrongKeyLimit(), WrongKeyLimit()
@@ -59,19 +68,37 @@ async def open_data(
 
 
 async def _open_store(
-    stack: contextlib.AsyncExitStack, _environ: Mapping[str, str], directory: DataDirectory
+    stack: contextlib.AsyncExitStack, config: Config, directory: DataDirectory
 ) -> Store:
-    """Open the store that the environment names: SQLite in the data directory."""
+    """Open the database of ROXY_DATABASE_URL, or SQLite in the data directory."""
+    if config.database_url:
+        spool = directory.path / SPOOL
+        return await stack.enter_async_context(
+            open_postgres_store(config.database_url, spool=spool)
+        )
     return await stack.enter_async_context(SqliteStore(directory.database))
 
 
 async def _open_counters(
-    _stack: contextlib.AsyncExitStack,
-    _environ: Mapping[str, str],
-    store: Store,
-    clock: Callable[[], float],
+    stack: contextlib.AsyncExitStack, config: Config, store: Store, clock: Callable[[], float]
 ) -> tuple[Counters, UnsavedCounters | None]:
-    """Open the counters that the environment names: in memory, saved by the ledger."""
+    """Open the counters of ROXY_REDIS_URL, or counters in memory, saved by the ledger."""
+    if config.redis_url:
+        shared = await stack.enter_async_context(
+            open_redis_counters(
+                config.redis_url,
+                node_id=socket.gethostname(),
+                when_down=config.limits.when_store_is_down,
+                spent=partial(_spent, store),
+            )
+        )
+        return shared, None
     counters = MemoryCounters(clock=clock)
     counters.restore(await store.load_counters())
     return counters, counters
+
+
+async def _spent(store: Store, scope: str) -> Mapping[BudgetPeriod, int]:
+    """Return what a key has spent in the current periods, as the database knows it."""
+    days = await store.usage_by(*ALWAYS, ("day",), key_id=scope)
+    return spent_by_period(days, datetime.fromtimestamp(time.time(), UTC).date())

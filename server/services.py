@@ -55,3 +55,8 @@ class Services(msgspec.Struct, frozen=True):
     access_log: AccessLog
     unready: Callable[[], list[str]]
     openapi: Callable[[], bytes]
+
+    def away(self) -> list[str]:
+        """Return which shared stores cannot be reached, in words."""
+        store = self.store.trouble if self.store.shared else None
+        return [trouble for trouble in (store, self.counters.trouble) if trouble is not None]

@@ -112,6 +112,10 @@ class Counters(Protocol):
     A scope is a key id, "guest:ADDRESS" or "guests". Tokens are whole, money is micro-dollars.
     """
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the counters cannot be reached now, in words; None: they can."""
+
     async def take(
         self,
         scope: str,

@@ -48,6 +48,11 @@ class MemoryCounters:
         self._lease_ids = lease_ids()
         self._leases: set[str] = set()
 
+    @property
+    def trouble(self) -> str | None:
+        """Return None: memory is always there."""
+        return None
+
     def __len__(self) -> int:
         return len(self._accounts)
 

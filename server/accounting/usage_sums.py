@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import structs
 
+from server.store.key import BudgetPeriod
 from server.store.rows import UsageDay
 from workers.errors import InvalidRequest
 
@@ -55,6 +56,22 @@ def read_span(start: str | None, end: str | None, days: int = DAYS_SHOWN) -> Spa
             "'start' must not be after 'end', nor ten years before it.", param="start"
         )
     return Span(first, last)
+
+
+def spent_by_period(days: Iterable[UsageDay], today: date) -> dict[BudgetPeriod, int]:
+    """Sum the cost of daily rows over the budget periods that a day lies in, in micro-dollars."""
+    first: dict[BudgetPeriod, str] = {
+        "day": today.isoformat(),
+        "week": (today - timedelta(days=today.weekday())).isoformat(),
+        "month": today.replace(day=1).isoformat(),
+        "total": "",
+    }
+    spent = dict.fromkeys(first, 0)
+    for row in days:
+        for period, since in first.items():
+            if row.day >= since:
+                spent[period] += row.cost_microusd
+    return spent
 
 
 def _read_day(name: str, text: str) -> date:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
+from msgspec import UNSET
+
 from server.api.base import BaseHandler
 from server.shapes.health_object import HealthObject, health_report
 from workers.errors import StoreUnavailable
@@ -20,12 +22,12 @@ class HealthHandler(BaseHandler):
 
 
 class ReadyHandler(BaseHandler):
-    """Readiness: the database can be written, and the gateway is not draining."""
+    """Readiness: usage can be saved, and the gateway is not draining."""
 
     access = "anyone"
 
     async def get(self) -> None:
-        """Answer 200, or 503 with the reasons."""
+        """Answer 200, with the shared stores that are away, or 503 with the reasons."""
         if self.services.unready():
             # A gateway that gets no work writes nothing, so a failed store would stay failed.
             with contextlib.suppress(StoreUnavailable):
@@ -34,7 +36,7 @@ class ReadyHandler(BaseHandler):
         if reasons:
             self.reply_json(HealthObject("unavailable", reasons), 503, {"Retry-After": "1"})
         else:
-            self.reply_json(HealthObject("ok"))
+            self.reply_json(HealthObject("ok", away=self.services.away() or UNSET))
 
 
 class UpstreamHealthHandler(BaseHandler):

@@ -41,11 +41,14 @@ from server.store.key import Key
 from server.store.private_file import replacing
 from server.store.rows import KeyQuery
 from server.store.store import KEYS_STATE_META, Store, StoreFailure
+from workers.errors import StoreUnavailable
 
 log = logging.getLogger("roxy.export")
 
 EXPORT_META = "keys_export"
 """The named value with the state that the file has, and the file's marks."""
+HOLDER_EVERY_S = 10.0
+"""How often nodes with one database look which of them writes the export."""
 RETRY_S = 1.0
 STEP_KEYS = 250
 """Keys in one step: 2 ms of work in a thread, which hold up the event loop no longer than that."""
@@ -110,6 +113,7 @@ class KeyExport:
         self._at_close_keys = at_close_keys
         self._rests = rests
         self._due = False
+        self._held = not ring.store.shared
         self._unread = False
         self._count = 0
         self._woken = asyncio.Event()
@@ -235,12 +239,12 @@ class KeyExport:
             if failed:
                 await _wait(self._closing, RETRY_S)
             else:
-                await self._woken.wait()
+                await self._wait_for_work()
                 if rest_s:
                     await _wait(self._closing, rest_s)
             self._woken.clear()
             closing = self._closing.is_set()
-            if self._due:
+            if self._due and await self._holds():
                 self._due = False  # before the write, so that a change during it is due again
                 began = time.monotonic()
                 failed = not await self._write(again=failed)
@@ -250,6 +254,26 @@ class KeyExport:
                 self._due |= failed
             if closing:
                 return
+
+    async def _wait_for_work(self) -> None:
+        """Wait for a change of a key, and where nodes share the keys, look who writes the file."""
+        while not self._woken.is_set():
+            if not self._ring.store.shared:
+                await self._woken.wait()
+                return
+            await _wait(self._woken, HOLDER_EVERY_S)
+            await self._holds()
+
+    async def _holds(self) -> bool:
+        """Return whether this node writes the file; a node that has just become it has to."""
+        held = self._held
+        try:
+            self._held = await self._ring.store.holds_export()
+        except StoreUnavailable:
+            self._held = False
+        if self._held and not held:
+            self._mark_due()
+        return self._held
 
     async def _write(self, *, again: bool) -> bool:
         try:

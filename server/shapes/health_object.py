@@ -14,10 +14,15 @@ DeploymentWords = Literal["ready", "cooling", "probing", "off"]
 
 
 class HealthObject(Struct, frozen=True):
-    """Whether the gateway is ready, and the reasons if it is not."""
+    """Whether the gateway is ready, and the reasons if it is not.
+
+    `away`: the shared stores that cannot be reached. A node serves without them as far as it can,
+    so it stays ready.
+    """
 
     status: Literal["ok", "unavailable"]
     reasons: list[str] | UnsetType = UNSET
+    away: list[str] | UnsetType = UNSET
 
 
 class DeploymentHealth(Struct, frozen=True, kw_only=True):

@@ -173,6 +173,10 @@ class SqliteStore:
         """Return False: the file is locked against other gateways."""
         return False
 
+    async def holds_export(self) -> bool:
+        """Return True: no other node has this file."""
+        return True
+
     def on_foreign_change(self, _listener: Callable[[StoreChanges], None]) -> None:
         """Ignore the listener: no other process writes to the file."""
 

@@ -47,6 +47,12 @@ class Store(Protocol):
     def trouble(self) -> str | None:
         """The current error in words, for health checks; None: the last write succeeded."""
 
+    async def holds_export(self) -> bool:
+        """Return whether this process writes the export of the keys, and not one on another node.
+
+        The right expires after half a minute, so ask again before each write.
+        """
+
     def on_foreign_change(self, listener: Callable[[StoreChanges], None]) -> None:
         """Call `listener` with what other processes have changed."""
 

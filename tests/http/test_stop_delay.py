@@ -93,8 +93,10 @@ async def test_a_stream_ends_whole_and_then_its_connection(
     upstream: FakeUpstream, door: Door
 ) -> None:
     hold = asyncio.Event()
-    pieces = [event(chunk({"content": "first "})), Pause(hold), event(chunk({"content": "last"}))]
-    upstream.plan(streaming([*pieces, event(chunk(finish="stop")), event("[DONE]")]))
+    first, last = event(chunk({"content": "first "})), event(chunk({"content": "last"}))
+    upstream.plan(
+        streaming([first, Pause(hold), last, event(chunk(finish="stop")), event("[DONE]")])
+    )
     stream = asyncio.create_task(door.stream_text())
     await upstream.request()
     leaving = asyncio.create_task(door.gateway.drain())

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 
 from server.store.postgres.postgres_connections import READ, WRITE, DatabaseState, Door, Lane
-from server.store.postgres.postgres_errors import PHRASES, READ_ONLY, outage_of
+from server.store.postgres.postgres_errors import CALL_ERRORS, PHRASES, READ_ONLY, outage_of
 from server.store.postgres.postgres_keys import (
     CHANNEL,
     OWNER_META,
@@ -241,7 +241,7 @@ class ChangeWatch:
                     await self._hint.add_listener(CHANNEL, self._hinted)
                 elif self._polls % HINT_CHECK_POLLS == 0:
                     await self._hint.execute("SELECT 1")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except CALL_ERRORS as error:
             log.debug("no connection listens for changes: %s", outage_of(error))
             self._drop_hint()
 

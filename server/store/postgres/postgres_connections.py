@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from server.store.postgres.postgres_errors import (
+    CALL_ERRORS,
     CANCELED,
     DATA_ERRORS,
     is_connection_lost,
@@ -179,10 +180,7 @@ class Lane:
         try:
             async with asyncio.timeout(limit_s), self._room:
                 return await self._turn(work, begin, limit_s)
-        except DATA_ERRORS:
-            raise
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            # TimeoutError is an OSError.
+        except CALL_ERRORS as error:
             reason = outage_of(error)
             if reason is None:
                 raise
@@ -230,7 +228,7 @@ class Lane:
                 await connection.execute("ROLLBACK")
             self._keep(connection)
             raise
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except CALL_ERRORS as error:
             if not begun and is_connection_lost(error):
                 raise _NotBegun(error) from error
             raise
@@ -276,7 +274,7 @@ class Lane:
             async with asyncio.timeout(within_s):
                 for connection in idle:
                     await connection.close()
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except CALL_ERRORS:
             pass  # the server notices the end of the connection by itself
         finally:
             for connection in (*idle, *self._busy):

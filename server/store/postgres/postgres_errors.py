@@ -21,7 +21,16 @@ DATA_ERRORS = (
     TypeError,
     ValueError,
 )
-"""Raised for a value that a column cannot hold. UnicodeError is a ValueError."""
+"""Raised for a value that a column cannot hold. UnicodeError is a ValueError, but so is the error
+of a certificate, which is raised when a connection is opened."""
+
+CALL_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,  # TimeoutError and errors of TLS, too
+)
+"""Raised by calls on a connection, and by opening one."""
 
 STARTING = "57P03"
 READ_ONLY = "25006"
@@ -45,11 +54,14 @@ PHRASES = {
 }
 """SQLSTATE -> what to say about it."""
 BROKE = "the connection broke"
-NETWORK_PHRASES: tuple[tuple[type[BaseException], str], ...] = (
+KNOWN_PHRASES: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "it does not answer"),
     (socket.gaierror, "its host name is not known"),
     (asyncpg.TargetServerAttributeNotMatched, PHRASES[READ_ONLY]),
     (ConnectionRefusedError, "it refuses connections: nothing listens there"),
+    # A server that crashes sends its error while no call runs; asyncpg 0.32 then says "cannot
+    # switch to state 15; another operation (2) is in progress" at the next call.
+    (asyncpg.InternalClientError, BROKE),
 )
 OUTAGE_CLASSES = ("08", "28", "40", "53", "57", "58", "XX")
 """Classes of SQLSTATE whose cause is the server or the network, not a statement of the gateway."""
@@ -62,9 +74,18 @@ def outage_of(error: BaseException) -> str | None:
     """Return why the database cannot be used, or None for a fault of the gateway itself."""
     if isinstance(error, asyncpg.PostgresError):
         return _state_phrase(error)
-    for kinds, phrase in NETWORK_PHRASES:
+    for kinds, phrase in KNOWN_PHRASES:
         if isinstance(error, kinds):
             return phrase
+    if isinstance(error, OSError):
+        return _network_phrase(error)
+    if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError):
+        # "connection is closed", "the underlying connection is closed" and the like
+        return BROKE if "clos" in str(error) else None
+    return None
+
+
+def _network_phrase(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its TLS certificate is not accepted ({error.verify_message})"
     if isinstance(error, ssl.SSLError):
@@ -73,12 +94,10 @@ def outage_of(error: BaseException) -> str | None:
         # asyncpg says so when the server has no TLS and `sslmode` asks for it.
         refused_tls = "rejected SSL upgrade" in str(error)
         return "it offers no TLS, which sslmode asks for" if refused_tls else BROKE
-    if isinstance(error, OSError):
-        return error.strerror or "the connection failed"
-    if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError):
-        # "connection is closed", "the underlying connection is closed" and the like
-        return BROKE if "clos" in str(error) else None
-    return None
+    if isinstance(error, FileNotFoundError | PermissionError):
+        what = "a file that its URL names, such as sslrootcert, cannot be opened"
+        return f"{what} ({error.strerror})"
+    return error.strerror or "the connection failed"
 
 
 def _state_phrase(error: asyncpg.PostgresError) -> str | None:
@@ -97,7 +116,7 @@ def is_connection_lost(error: BaseException) -> bool:
     """Return whether a call failed because of its connection, so that another one may work."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(CONNECTION_CLASSES)
-    return isinstance(error, OSError | asyncpg.InterfaceError) and outage_of(error) is not None
+    return isinstance(error, CALL_ERRORS) and outage_of(error) is not None
 
 
 def start_failure(place: str, error: BaseException) -> StoreFailure:
@@ -110,7 +129,7 @@ def start_failure(place: str, error: BaseException) -> StoreFailure:
             f"The database {place} cannot be set up ({detail}): let its user create tables, for"
             " example with ALTER DATABASE ... OWNER TO ..., or run `roxy migrate` as the owner."
         )
-    if isinstance(error, asyncpg.ClientConfigurationError | ValueError):
+    if phrase is None and isinstance(error, asyncpg.ClientConfigurationError | ValueError):
         # Its text may quote the URL.
         return StoreFailure(
             "ROXY_DATABASE_URL cannot be used: write it as"

@@ -17,7 +17,7 @@ import asyncpg
 
 from server.store.migrate import Migration, read_migrations
 from server.store.postgres.postgres_connections import Door
-from server.store.postgres.postgres_errors import start_failure
+from server.store.postgres.postgres_errors import CALL_ERRORS, start_failure
 from server.store.store import StoreFailure
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def migrate_database(
         _check_server(door, connection)
         while await _pending(door, connection, known):
             await _apply_next(door, connection, known)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except CALL_ERRORS as error:
         raise start_failure(door.place, error) from error
 
 
@@ -72,7 +72,7 @@ async def check_schema(
     try:
         _check_server(door, connection)
         return await _pending(door, connection, known)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except CALL_ERRORS as error:
         raise start_failure(door.place, error) from error
 
 

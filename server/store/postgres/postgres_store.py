@@ -28,7 +28,7 @@ from server.store.key import Key
 from server.store.migrate import Migration
 from server.store.postgres.change_watch import ChangeWatch
 from server.store.postgres.postgres_connections import READ, DatabaseState, Door, Lane
-from server.store.postgres.postgres_errors import STARTING, start_failure
+from server.store.postgres.postgres_errors import CALL_ERRORS, STARTING, start_failure
 from server.store.postgres.postgres_keys import (
     ADD_SESSION,
     FIND_BY_DIGEST,
@@ -538,7 +538,7 @@ async def open_at_start(door: Door) -> Connection:
         try:
             async with asyncio.timeout(START_S):
                 return await door.open_first()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+        except (*CALL_ERRORS, ValueError) as error:
             if getattr(error, "sqlstate", None) != STARTING or time.monotonic() > deadline:
                 raise start_failure(door.place, error) from error
         await asyncio.sleep(0.2)
