@@ -36,6 +36,7 @@ ROOMS = (
     "server.answers",
     "server.services",
     "server.shapes",
+    "server.data",
     "server.nodes",
     "server.api",
     "server.description",

@@ -14,7 +14,7 @@ from support.fakes.upstream import FakeUpstream
 from support.front_door import MODEL, OWNER, Door, bearer, front_door, request_body
 from support.servers.postgres_server import PostgresServer
 from support.servers.redis_server import RedisServer
-from support.waiting import eventually
+from support.waiting import eventually, soon
 
 PARALLEL = 200
 
@@ -29,6 +29,12 @@ class Nodes(NamedTuple):
     def each(self, count: int) -> list[Door]:
         """Return so many doors, by turns."""
         return [self.one if number % 2 else self.other for number in range(count)]
+
+
+async def answers_so(door: Door, key: str, status: int) -> None:
+    """Return once a node answers a key with a status."""
+    while await status_of(door, key) != status:
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -85,9 +91,7 @@ async def test_a_key_works_on_the_other_node_at_once_and_ends_on_both(nodes: Nod
     )
     assert changed.status_code == 200
     await nodes.one.client.delete(f"/api/v1/keys/{made['id']}", headers=bearer(OWNER))
-    async with asyncio.timeout(10):
-        while await status_of(nodes.other, made["key"]) != 401:
-            await asyncio.sleep(0.01)
+    await soon(answers_so(nodes.other, made["key"], 401))
     shown = (await nodes.other.get(f"/api/v1/keys/{made['id']}")).json()
     assert (shown["name"], shown["status"]) == ("renamed", "revoked")
 
@@ -96,16 +100,16 @@ async def test_usage_of_both_nodes_is_one_sum(nodes: Nodes) -> None:
     made = await nodes.one.mint_key()
     answers = await asyncio.gather(*(ask(door, made["key"]) for door in nodes.each(40)))
     assert {answer.status_code for answer in answers} == {200}
-    sums: list[int] = []
 
     async def summed() -> int:
         usage = (await nodes.one.get(f"/api/v1/usage?key={made['id']}&group_by=key")).json()
-        sums[:] = [row["requests"] for row in usage["data"]]
-        return sum(sums)
+        return sum(row["requests"] for row in usage["data"])
 
-    async with asyncio.timeout(10):
+    async def all_summed() -> None:
         while await summed() != 40:
             await asyncio.sleep(0.02)
+
+    await soon(all_summed())
     log = (await nodes.other.get(f"/api/v1/requests?key={made['id']}")).json()
     assert len({row["id"] for row in log["data"]}) == 40
 
