@@ -24,7 +24,7 @@ from server.keys.export import open_key_ring
 from server.keys.key_ring import KeyRing
 from server.store.data_directory import DataDirectory
 from server.store.key import BudgetPeriod
-from server.store.postgres.opening import open_postgres_store
+from server.store.postgres.postgres_opening import open_postgres_store
 from server.store.retention import Retention
 from server.store.sqlite_store import SqliteStore
 from server.store.store import Store

@@ -19,6 +19,8 @@ NEEDED = {
     "chromium-headless-shell": "/usr/bin/chromium-headless-shell",  # the pages are tested in it
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
     "fonts-noto-color-emoji": "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
+    "postgresql": "/usr/lib/postgresql",  # the shared store
+    "pgbouncer": "/usr/sbin/pgbouncer",  # a pooler in front of it
     "nginx-light": "/usr/sbin/nginx",  # a proxy in front of gateways, and one that is measured
     "systemd": "/usr/bin/systemd-analyze",  # checks the units in deploy/
     "redis-server": "/usr/bin/redis-server",  # counts limits of several nodes

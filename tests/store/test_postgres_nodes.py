@@ -22,22 +22,22 @@ from server.store.rows import Batch, CounterRow, SessionRow, StoreChanges
 
 
 class Node:
-    """One node's store, and what it was told of the others' changes."""
+    """One node's store, and what it has heard of the changes of others."""
 
     def __init__(self, store: PostgresStore) -> None:
         self.store = store
-        self.told: list[StoreChanges] = []
-        store.on_foreign_change(self.told.append)
+        self.heard: list[StoreChanges] = []
+        store.on_foreign_change(self.heard.append)
 
     @property
     def keys(self) -> list[tuple[str, int, str]]:
-        """Return the id, version and status of the keys that it was told of."""
-        return [(key.id, key.version, key.status) for told in self.told for key in told.keys]
+        """Return the id, version and status of the keys that it has heard of."""
+        return [(key.id, key.version, key.status) for heard in self.heard for key in heard.keys]
 
     @property
     def must_read_again(self) -> bool:
-        """Return whether it was told that it may have missed something."""
-        return any(told.all for told in self.told)
+        """Return whether it has heard that it may have missed something."""
+        return any(heard.all for heard in self.heard)
 
 
 @asynccontextmanager
@@ -93,15 +93,15 @@ async def test_changes_of_one_node_are_told_to_the_others_and_not_to_itself(
     await other.store.note_sessions({session.digest: 2}, [])
     assert (await one.store.find_session(session.digest)) == structs.replace(session, seen_at=2)
     await one.store.note_sessions({}, [session.digest, b"unknown" + bytes(25)])
-    await eventually(lambda: other.told[-1].sessions == (session.digest,))
+    await eventually(lambda: other.heard[-1].sessions == (session.digest,))
     await one.store.put_meta(OWNER_META, b"o" * 32)
-    await eventually(lambda: other.told[-1].owner == b"o" * 32)
+    await eventually(lambda: other.heard[-1].owner == b"o" * 32)
     await other.store.put_meta("another", b"o")
     await other.store.add_keys([a_key(3)])
     await eventually(lambda: one.keys[-1][0] == a_key(3).id)
-    assert [len(told.sessions) for told in one.told] == [0, 0]
+    assert [len(heard.sessions) for heard in one.heard] == [0, 0]
     assert not one.must_read_again and not other.must_read_again
-    assert not any(told.owner for told in one.told)
+    assert not any(heard.owner for heard in one.heard)
 
 
 async def test_a_large_import_makes_the_others_read_everything_again(
@@ -112,7 +112,7 @@ async def test_a_large_import_makes_the_others_read_everything_again(
     assert await one.store.add_keys(iter(keys)) == (1200, 0)
     await eventually(lambda: other.must_read_again)
     assert await other.store.count_keys() == 1200
-    assert not one.told
+    assert not one.heard
 
 
 async def test_an_import_that_fails_half_way_adds_nothing_and_tells_nothing(
@@ -139,7 +139,7 @@ async def test_a_revoked_key_is_refused_on_the_other_node_whose_ring_holds_it(
     await one.load()
     await other.load()
     key, secret = await one.create(NewKey("shared"))
-    await eventually(lambda: key.id in {told[0] for told in nodes[1].keys})
+    await eventually(lambda: key.id in {heard[0] for heard in nodes[1].keys})
     found = other.find(secret, NOON)
     assert found is not None and found.id == key.id
     ended: list[str] = []
@@ -224,10 +224,10 @@ async def test_a_history_with_a_gap_or_another_one_makes_nodes_read_everything_a
         async with joined(url, tmp_path / "c") as third:
             await third.store.replace_key(a_key(1, name="new", version=2))
             await eventually(lambda: other.must_read_again)
-            told = len(other.told)
+            heard = len(other.heard)
             await third.store.replace_key(a_key(1, name="newer", version=3))
-            await eventually(lambda: len(other.told) > told)
-            assert not other.told[-1].all, "once is enough"
+            await eventually(lambda: len(other.heard) > heard)
+            assert not other.heard[-1].all, "once is enough"
 
 
 async def test_first_starts_at_the_same_time_create_the_tables_once(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
-from server.store.postgres.postgres_connections import READ, WRITE, DatabaseState, Door, Lane
+from server.store.postgres.postgres_connections import READ, WRITE, Connections, DatabaseState, Door
 from server.store.postgres.postgres_errors import CALL_ERRORS, PHRASES, READ_ONLY, outage_of
 from server.store.postgres.postgres_keys import (
     CHANNEL,
@@ -71,7 +71,7 @@ class Mark(NamedTuple):
 class ChangeWatch:
     """A task that polls until `aclose`.
 
-    The connections of `lanes`, of which the first is used for the polls, are closed when the
+    All connections, of which the first ones are used for the polls, are closed when the
     database is found away. `on_back` is called when it works again; `probe_write` tries whether
     writing works again.
     """
@@ -80,7 +80,7 @@ class ChangeWatch:
         self,
         door: Door,
         state: DatabaseState,
-        lanes: Sequence[Lane],
+        connections: Sequence[Connections],
         *,
         poll_limit_s: float,
         on_back: Callable[[], None],
@@ -88,8 +88,8 @@ class ChangeWatch:
     ) -> None:
         self._door = door
         self._state = state
-        self._lane = lanes[0]
-        self._lanes = lanes
+        self._connections = connections[0]
+        self._all = connections
         self._poll_limit_s = poll_limit_s
         self._on_back = on_back
         self._probe_write = probe_write
@@ -102,7 +102,7 @@ class ChangeWatch:
 
     async def start(self) -> None:
         """Read the mark, and poll from now on."""
-        self._mark = Mark(*(await self._lane.run(_standing))[:2])
+        self._mark = Mark(*(await self._connections.run(_standing))[:2])
         self._task = asyncio.create_task(self._run(), name="database watch")
 
     async def aclose(self) -> None:
@@ -140,21 +140,21 @@ class ChangeWatch:
     async def poll(self) -> None:
         """Look once: note whether the database works, and pass on what others have changed."""
         try:
-            last, token, read_only = await self._lane.run(
+            last, token, read_only = await self._connections.run(
                 _standing, limit_s=self._poll_limit_s, probe=True
             )
         except StoreUnavailable as error:
             reason = outage_of(error.__cause__) if error.__cause__ is not None else None
             self._state.note(away=reason or "it does not answer")
-            for lane in self._lanes:
-                lane.cut()
+            for each in self._all:
+                each.cut()
             self._drop_hint()
             return
         was = self._state.trouble
         self._state.note(read_only=PHRASES[READ_ONLY] if read_only else None)
         if read_only:
-            for lane in self._lanes:
-                lane.drop_idle()  # new connections may lead to the new primary
+            for each in self._all:
+                each.drop_idle()  # new connections may lead to the new primary
         elif self._state.failing is not None:
             await self._probe_write()
         if was is not None and self._state.trouble is None:
@@ -171,7 +171,7 @@ class ChangeWatch:
 
     async def _pass_on(self, now: Mark) -> None:
         try:
-            found = await self._lane.run(partial(self._read_changes, now), begin=READ)
+            found = await self._connections.run(partial(self._read_changes, now), begin=READ)
         except StoreUnavailable:
             return  # the mark stays, so the next poll reads them
         if found is None:
@@ -257,7 +257,7 @@ class ChangeWatch:
         """Delete changes and batches that are so old that nothing asks for them."""
         for statement in (PRUNE_CHANGES, PRUNE_BATCHES):
             with contextlib.suppress(StoreUnavailable):
-                await self._lane.run(partial(_execute, statement), begin=WRITE)
+                await self._connections.run(partial(_execute, statement), begin=WRITE)
 
 
 async def _execute(statement: str, db: Connection) -> None:

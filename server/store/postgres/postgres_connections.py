@@ -1,10 +1,10 @@
 """Connections to one PostgreSQL database, and calls on them that never wait for long.
 
-    lane = Lane(door, state, size=2, limit_s=0.9)
-    keys = await lane.run(lambda db: db.fetch("SELECT ..."))
-    await lane.run(change, begin=WRITE)          # one transaction
+    connections = Connections(door, state, size=2, limit_s=0.9)
+    rows = await connections.run(lambda db: db.fetch("SELECT ..."))
+    await connections.run(change, begin=WRITE)          # one transaction
 
-A lane holds a few connections and opens them when they are needed. A call that fails or is
+A few connections are opened for each kind of calls, when they are needed. A call that fails or is
 cancelled leaves a connection of unknown state, so it is closed at once, without waiting for the
 server; only errors about values are followed by a rollback. asyncpg's own pool is not used: when a
 call is cancelled or a connection is given back, it waits for a server that hangs.
@@ -137,7 +137,7 @@ class DatabaseState:
             log.warning("the database %s can be used again", self.place)
 
 
-class Lane:
+class Connections:
     """Up to `size` connections for one kind of calls, each of which takes at most `limit_s`.
 
     A call waits for its turn, its connection and its statements within that time.
@@ -200,7 +200,7 @@ class Lane:
             try:
                 return await self._use(idle, work, begin, limit_s)
             except _NotBegun:
-                pass  # the server had closed it while nobody used it: try another one
+                pass  # the server had closed it between two calls: try another one
         try:
             return await self._use(await self._door.open(self._limit_s), work, begin, limit_s)
         except _NotBegun as failure:

@@ -1,4 +1,4 @@
-"""Say in one phrase why PostgreSQL cannot be used, and tell outages from faults of the gateway.
+"""Describe in a phrase why PostgreSQL cannot be used, and tell outages from faults of the gateway.
 
 Messages of the server are used only where they cannot hold a password; the URL is never shown.
 SQLSTATE codes: https://www.postgresql.org/docs/current/errcodes-appendix.html

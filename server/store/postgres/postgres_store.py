@@ -27,7 +27,7 @@ import asyncpg
 from server.store.key import Key
 from server.store.migrate import Migration
 from server.store.postgres.change_watch import ChangeWatch
-from server.store.postgres.postgres_connections import READ, DatabaseState, Door, Lane
+from server.store.postgres.postgres_connections import READ, Connections, DatabaseState, Door
 from server.store.postgres.postgres_errors import CALL_ERRORS, STARTING, start_failure
 from server.store.postgres.postgres_keys import (
     ADD_SESSION,
@@ -97,7 +97,7 @@ RECORD_S = 2.0
 READ_LIMIT_S = 5.0
 BULK_S = 600.0
 CLOSE_S = 1.0
-LANE_SIZE = 2
+KIND_SIZE = 2
 PRUNE_ROWS = 2000
 EXPORT_LEASE_S = 30
 TAKE_LEASE = (
@@ -120,14 +120,13 @@ DROP_COUNTERS = (
 class PostgresStore:
     """A `Store` in a PostgreSQL database; an async context manager. Entering raises StoreFailure.
 
-    `spool` is the directory for usage that waits. `poll_limit_s` is how long a look at the database
-    may take before it counts as away.
+    `spool` is for usage that waits while the database is away; None: then nothing is recorded.
     """
 
     def __init__(
         self,
         url: str,
-        spool: UsageSpool | Path,
+        spool: UsageSpool | Path | None,
         *,
         patience_s: float = PATIENCE_S,
         read_limit_s: float = READ_LIMIT_S,
@@ -135,18 +134,18 @@ class PostgresStore:
     ) -> None:
         self._door = Door(url)
         self._state = DatabaseState(self._door.place)
-        lane = partial(Lane, self._door, self._state, size=LANE_SIZE)
-        self._lookups = lane(limit_s=patience_s, reads=True)
-        self._writes = lane(limit_s=patience_s)
-        self._usage = lane(limit_s=max(patience_s, RECORD_S))
-        self._reads = lane(limit_s=read_limit_s, reads=True)
-        self._lanes = (self._lookups, self._writes, self._usage, self._reads)
-        files = spool if isinstance(spool, UsageSpool) else UsageSpool(spool)
+        some = partial(Connections, self._door, self._state, size=KIND_SIZE)
+        self._lookups = some(limit_s=patience_s, reads=True)
+        self._writes = some(limit_s=patience_s)
+        self._usage = some(limit_s=max(patience_s, RECORD_S))
+        self._reads = some(limit_s=read_limit_s, reads=True)
+        self._all = (self._lookups, self._writes, self._usage, self._reads)
+        files = UsageSpool(spool) if isinstance(spool, Path) else spool
         self._usage_writer = UsageWriter(self._usage, self._state, files)
         self._watch = ChangeWatch(
             self._door,
             self._state,
-            self._lanes,
+            self._all,
             poll_limit_s=patience_s * POLL_SHARE,
             on_back=self._usage_writer.drain_soon,
             probe_write=self._probe_write,
@@ -187,8 +186,8 @@ class PostgresStore:
         if self._holds_export:
             with contextlib.suppress(StoreUnavailable):
                 await self._execute("DELETE FROM leases WHERE holder = $1", self._holder)
-        for lane in self._lanes:
-            await lane.aclose(CLOSE_S)
+        for each in self._all:
+            await each.aclose(CLOSE_S)
 
     @property
     def trouble(self) -> str | None:
@@ -204,6 +203,11 @@ class PostgresStore:
     def left_out(self) -> int:
         """Return how many rows could not be stored and were left out."""
         return self._usage_writer.left_out
+
+    @property
+    def place(self) -> str:
+        """Return the host, port and name of the database."""
+        return self._door.place
 
     @property
     def pooled(self) -> bool:

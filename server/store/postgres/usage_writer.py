@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from server.store.postgres.postgres_connections import WRITE, DatabaseState, Lane
+from server.store.postgres.postgres_connections import WRITE, Connections, DatabaseState
 from server.store.postgres.postgres_errors import DATA_ERRORS, write_trouble
 from server.store.postgres.postgres_usage import record_batch, record_in_parts
 from server.store.postgres.usage_spool import UsageSpool
@@ -28,7 +28,7 @@ NAMED = 20
 
 
 async def write(
-    lane: Lane,
+    connections: Connections,
     state: DatabaseState,
     work: Callable[[Connection], Awaitable[Result]],
     *,
@@ -37,7 +37,7 @@ async def write(
 ) -> Result:
     """Run a call that writes, and keep whether writing works. Raises StoreUnavailable."""
     try:
-        result = await lane.run(work, begin=begin, limit_s=limit_s)
+        result = await connections.run(work, begin=begin, limit_s=limit_s)
     except StoreUnavailable as error:
         if (reason := write_trouble(error.__cause__)) is not None:
             state.note_write(reason)
@@ -49,8 +49,10 @@ async def write(
 class UsageWriter:
     """Records batches once each; a task saves what waits in the spool, until `aclose`."""
 
-    def __init__(self, lane: Lane, state: DatabaseState, spool: UsageSpool) -> None:
-        self._lane = lane
+    def __init__(
+        self, connections: Connections, state: DatabaseState, spool: UsageSpool | None
+    ) -> None:
+        self._connections = connections
         self._state = state
         self._spool = spool
         self._drain_due = asyncio.Event()
@@ -60,11 +62,13 @@ class UsageWriter:
 
     async def start(self) -> None:
         """Find what an earlier process has left, and save it from now on. Raises OSError."""
+        if self._spool is None:
+            return
         await self._spool.find()
         if self._spool:
             log.warning("usage that waited in %s is being saved", self._spool.path)
             self.drain_soon()
-        self._drainer = asyncio.create_task(self._drain(), name="usage spool")
+        self._drainer = asyncio.create_task(self._drain(self._spool), name="usage spool")
 
     async def aclose(self) -> None:
         """End the task; what waits in the spool is left to the next start."""
@@ -82,6 +86,8 @@ class UsageWriter:
                 return
             except StoreUnavailable:
                 pass
+        if self._spool is None:
+            raise StoreUnavailable
         await self._spool.put(batch)
         self.drain_soon()
 
@@ -90,7 +96,7 @@ class UsageWriter:
         self._drain_due.set()
 
     async def _save(self, batch: Batch) -> None:
-        save = partial(write, self._lane, self._state)
+        save = partial(write, self._connections, self._state)
         try:
             # Without a transaction of its own: one statement, one round trip.
             await save(partial(record_batch, batch=batch), begin=None)
@@ -107,22 +113,22 @@ class UsageWriter:
                 ascii(", ".join(left_out[:NAMED])),
             )
 
-    async def _drain(self) -> None:
+    async def _drain(self, spool: UsageSpool) -> None:
         """Save what waits in the spool, the oldest first, whenever the database works."""
         while True:
             await self._drain_due.wait()
             self._drain_due.clear()
             try:
-                while self._state.trouble is None and (piece := await self._spool.oldest()):
+                while self._state.trouble is None and (piece := await spool.oldest()):
                     for batch in piece.batches:
                         await self._save(batch)
-                    await self._spool.drop(piece)
-                    if not self._spool:
-                        log.info("the usage that waited in %s is saved", self._spool.path)
+                    await spool.drop(piece)
+                    if not spool:
+                        log.info("the usage that waited in %s is saved", spool.path)
             except (StoreUnavailable, OSError) as error:
                 log.debug("usage that waits cannot be saved yet: %s", error)
             except Exception:
                 log.exception("usage that waits cannot be saved; it is tried again")
-            if self._spool:
+            if spool:
                 await asyncio.sleep(DRAIN_RETRY_S)
                 self._drain_due.set()

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,8 @@ class PostgresServer(Process):
         super().__init__()
         self.path = path
         self.port = free_port()
+        self.newest = ""
+        """The name of the database that was created last."""
         self._numbers = count(1)
         chosen = SETTINGS | {"port": str(self.port)} | (settings or {})
         options = [word for name, value in chosen.items() for word in ("-c", f"{name}={value}")]
@@ -181,9 +183,19 @@ class PostgresServer(Process):
 
     @classmethod
     @contextlib.contextmanager
-    def made(cls, settings: dict[str, str] | None = None) -> Iterator[PostgresServer]:
-        """Create and start a server; leaving kills it and deletes its files."""
+    def made(
+        cls, settings: dict[str, str] | None = None, files: Mapping[str, bytes] | None = None
+    ) -> Iterator[PostgresServer]:
+        """Create and start a server; leaving ends it and deletes its files.
+
+        `files` are private ones of the server, which it finds in the directory above its data.
+        """
         path = owned_directory()
+        for name, content in (files or {}).items():
+            (path / name).write_bytes(content)
+            (path / name).chmod(0o600)
+            if os.geteuid() == 0:
+                os.chown(path / name, NOBODY, NOBODY)
         password = path / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
@@ -212,9 +224,9 @@ class PostgresServer(Process):
 
     def new_database(self) -> str:
         """Create an empty database and return its URL."""
-        name = f"t{next(self._numbers)}"
-        self.sql(f"CREATE DATABASE {name}")
-        return self.url(name)
+        self.newest = f"t{next(self._numbers)}"
+        self.sql(f"CREATE DATABASE {self.newest}")
+        return self.url(self.newest)
 
     def sql(self, *statements: str, database: str = "postgres") -> None:
         """Run statements as the superuser."""

@@ -1,0 +1,75 @@
+"""Open the database that ROXY_DATABASE_URL names.
+
+asyncpg comes with the extra `roxy-ai[postgres]` and is imported here only, when it is needed.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from server.store.store import StoreFailure
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from server.store.postgres.carry_over import Carried
+    from server.store.postgres.postgres_store import PostgresStore
+
+
+@asynccontextmanager
+async def open_postgres_store(url: str, *, spool: Path | None) -> AsyncIterator[PostgresStore]:
+    """Open the store. Raises StoreFailure.
+
+    `spool` is the directory for usage that waits while the database is away, which belongs to this
+    process alone; None: nothing waits.
+    """
+    check_installed()
+    from server.store.postgres.postgres_store import PostgresStore
+
+    async with PostgresStore(url, spool) as store:
+        yield store
+
+
+async def migrate_postgres(url: str) -> str:
+    """Create or upgrade the tables; return the place of the database. Raises StoreFailure."""
+    async with open_postgres_store(url, spool=None) as store:
+        return store.place
+
+
+async def describe_postgres(url: str) -> str:
+    """Return the place of a database and what it is; changes nothing. Raises StoreFailure."""
+    check_installed()
+    from server.store.postgres.postgres_connections import Door
+    from server.store.postgres.postgres_schema import check_schema
+    from server.store.postgres.postgres_store import open_at_start
+
+    door = Door(url)
+    db = await open_at_start(door)
+    try:
+        pending = await check_schema(door, db)
+        version = db.get_server_version()
+    finally:
+        db.terminate()
+    pooler = ", through a pooler" if door.pooled else ""
+    due = f", {len(pending)} migrations due" if pending else ""
+    return f"{door.place} (PostgreSQL {version.major}.{version.minor}{pooler}{due})"
+
+
+async def carry_over_to_postgres(source: Path, url: str) -> list[Carried]:
+    """Copy an SQLite database into an empty one; see `carry_over`. Raises StoreFailure."""
+    check_installed()
+    from server.store.postgres.carry_over import carry_over
+
+    return await carry_over(source, url)
+
+
+def check_installed() -> None:
+    """Raise StoreFailure where asyncpg is not installed."""
+    try:
+        import asyncpg  # noqa: F401 - only whether it is there
+    except ImportError as error:
+        raise StoreFailure(
+            "ROXY_DATABASE_URL needs the extra for PostgreSQL: pip install 'roxy-ai[postgres]'."
+        ) from error
