@@ -8,6 +8,8 @@ from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 from server.config.loading import Config
+from server.store.postgres.postgres_opening import describe_postgres
+from server.store.store import StoreFailure
 from workers.base_url import joined_url
 from workers.catalog.catalog import Catalog, Deployment
 from workers.catalog.catalog_file import load_catalog
@@ -57,7 +59,9 @@ async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> i
     """
     catalog = load_catalog(config.models, environ, formats=TRANSLATORS)
     print(f"configuration: {config.path or 'built-in defaults'}")
-    print(f"data directory: {config.server.data_dir}\n")
+    print(f"data directory: {config.server.data_dir}")
+    has_database = await _print_database(config, reach=reach)
+    print()
     live = [one for model in catalog for one in model.live_deployments()]
     found = await _reach_all(live, config) if reach else {}
     for model in catalog:
@@ -71,7 +75,22 @@ async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> i
     print("\n" + _summary(catalog, works))
     if config.demo:
         print("The demo is on: its script answers for every model that has nothing else.")
-    return 0 if works or config.demo else 1
+    return 0 if (works or config.demo) and has_database else 1
+
+
+async def _print_database(config: Config, *, reach: bool) -> bool:
+    """Print the database of ROXY_DATABASE_URL; return False when it cannot be used."""
+    if not config.database_url:
+        return True
+    if not reach:
+        print("database: that of ROXY_DATABASE_URL")
+        return True
+    try:
+        print(f"database: {await describe_postgres(config.database_url)}")
+    except StoreFailure as error:
+        print(f"database: {error}")
+        return False
+    return True
 
 
 def _state(deployment: Deployment, reached: Reached) -> str:

@@ -21,12 +21,10 @@ from server.cli.check_command import check
 from server.cli.key_administration import CommandFailure
 from server.cli.keys_command import add_keys_commands, check_usage, keys_command, whole_number
 from server.cli.serve_command import serve
+from server.cli.store_commands import backup, migrate
 from server.config.loading import Config, ConfigError, environment, load_config
 from server.http.listening import ListenFailure
 from server.log import set_up_logging
-from server.store.data_directory import DataDirectory
-from server.store.sqlite_file import backup_database
-from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
 from server.version import version
 from workers.catalog.catalog_file import load_catalog
@@ -113,7 +111,15 @@ def build_parser() -> argparse.ArgumentParser:
         parents=[shared],
         help="upgrade the database to this version",
         description="Upgrade the database to this version, as `roxy serve` does when it starts. A"
-        " copy is kept beside it.",
+        " copy of roxy.db is kept beside it. With --from, copy a roxy.db into the empty PostgreSQL"
+        " database of ROXY_DATABASE_URL: keys, usage, sessions and limits.",
+    )
+    command.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="the roxy.db to copy; its gateway must be stopped",
     )
     command.set_defaults(run=run_migrate)
     command = commands.add_parser(
@@ -181,22 +187,14 @@ def run_keys(config: Config, options: argparse.Namespace) -> None:
     _run(keys_command(config, environment(), options))
 
 
-def run_migrate(config: Config, _options: argparse.Namespace) -> None:
-    """Migrate the database; a copy is kept beside it."""
-
-    async def migrate() -> None:
-        with DataDirectory(Path(config.server.data_dir)) as directory:
-            async with SqliteStore(directory.database):
-                print(f"{directory.database} is up to date.")
-
-    _run(migrate())
+def run_migrate(config: Config, options: argparse.Namespace) -> None:
+    """Migrate the database, or copy one into another."""
+    _run(migrate(config, options))
 
 
 def run_backup(config: Config, options: argparse.Namespace) -> None:
-    """Copy the database with SQLite's online backup."""
-    source = DataDirectory(Path(config.server.data_dir)).database
-    backup_database(source, options.file)
-    print(f"Copied {source} to {options.file}.")
+    """Copy the database."""
+    backup(config, options)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -21,6 +21,7 @@ from server.keys.key_requests import default_limits, parse_new_key, parse_rotati
 from server.keys.key_ring import KeyRing
 from server.shapes.key_object import KeyObject, key_object, key_with_secret
 from server.store.data_directory import DataDirectory, DirectoryTaken
+from server.store.postgres.postgres_opening import open_postgres_store
 from server.store.rows import KeyQuery
 from server.store.sqlite_store import SqliteStore
 from workers.catalog.catalog_file import load_catalog
@@ -60,6 +61,10 @@ async def open_administration(
     config: Config, environ: Mapping[str, str]
 ) -> AsyncIterator[KeyAdministration]:
     """Use the database, or the gateway that runs with it. Raises CommandFailure, StoreFailure."""
+    if config.database_url:  # shared with the gateways that run: they hear of every change
+        async with open_keys(config) as keys:
+            yield DatabaseKeys(keys, config)
+        return
     try:
         async with open_keys(config) as keys:
             yield DatabaseKeys(keys, config)
@@ -76,8 +81,18 @@ async def open_administration(
 
 @contextlib.asynccontextmanager
 async def open_keys(config: Config, *, may_create: bool = False) -> AsyncIterator[KeyRing]:
-    """Lock the data directory and load its keys; after a change the export is written too."""
+    """Lock the data directory and load its keys; after a change the export is written too.
+
+    Keys in the database of ROXY_DATABASE_URL need no lock, and the gateways write their export.
+    """
     async with contextlib.AsyncExitStack() as stack:
+        if config.database_url:
+            shared = open_postgres_store(config.database_url, spool=None)
+            ring = KeyRing(await stack.enter_async_context(shared))
+            stack.push_async_callback(ring.aclose)
+            await ring.load()
+            yield ring
+            return
         directory = DataDirectory(Path(config.server.data_dir))
         if not may_create:
             directory.check_used()

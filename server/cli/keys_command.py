@@ -25,6 +25,7 @@ from server.cli.key_administration import (
     open_keys,
 )
 from server.config.loading import Config
+from server.keys.export import encode_in_steps
 from server.keys.export_file import iterate_export
 from server.keys.key_requests import LONGEST_GRACE_S
 from server.store.data_directory import DataDirectory, DirectoryTaken
@@ -184,7 +185,9 @@ async def keys_command(
     config: Config, environ: Mapping[str, str], options: argparse.Namespace
 ) -> None:
     """Run one of the commands and print its result. Raises CommandFailure and StoreFailure."""
-    if options.keys == "export":
+    if options.keys == "export" and config.database_url:
+        await _export_shared(config, options.file)
+    elif options.keys == "export":
         _export(config, options.file)
     elif options.keys == "import":
         await _import(config, options.file)
@@ -260,6 +263,22 @@ def _export(config: Config, file: Path | None) -> None:
         try:
             with replacing(file) as copy:
                 copyfileobj(source, copy)
+        except OSError as error:
+            raise CommandFailure(f"{file} cannot be written ({error.strerror}).") from error
+
+
+async def _export_shared(config: Config, file: Path | None) -> None:
+    """Write the keys of the database of ROXY_DATABASE_URL; hashes only."""
+    async with open_keys(config) as keys:
+        pieces = encode_in_steps(keys, int(time.time()))
+        if file is None:
+            async for piece in pieces:
+                sys.stdout.buffer.write(piece)
+            return
+        try:
+            with replacing(file) as copy:
+                async for piece in pieces:
+                    copy.write(piece)
         except OSError as error:
             raise CommandFailure(f"{file} cannot be written ({error.strerror}).") from error
 

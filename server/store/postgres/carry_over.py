@@ -1,0 +1,196 @@
+"""Copy an SQLite installation into an empty PostgreSQL database, and compare both.
+
+Everything is one transaction: a copy that was killed has changed nothing and can be repeated. The
+source is only read, and the tables are compared before the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import asyncpg
+
+from server.store.postgres.postgres_connections import Door
+from server.store.postgres.postgres_errors import CALL_ERRORS, start_failure
+from server.store.postgres.postgres_keys import (
+    COLUMNS,
+    IMPORT_LOCK,
+    OWNER_META,
+    note_change,
+    plain_text,
+)
+from server.store.postgres.postgres_schema import migrate_database
+from server.store.postgres.postgres_store import open_at_start
+from server.store.rows import DAY_MARKS
+from server.store.sqlite_file import connect
+from server.store.sqlite_usage import DAY_SUMS, USAGE_COLUMNS
+from server.store.store import StoreFailure
+
+if TYPE_CHECKING:
+    from server.store.postgres.postgres_connections import Connection
+
+CHUNK_ROWS = 2000
+LEFT_BEHIND = ("keys_export", "written_at")
+"""Named values about files of the old installation."""
+REVOKED = "count(CASE WHEN status = 'revoked' THEN 1 END)"
+MONEY = "coalesce(sum(cost_microusd), 0)"
+
+
+class Table(NamedTuple):
+    """A table to copy: its columns, what to read of SQLite, and what is compared.
+
+    `flags` are columns that are numbers in SQLite and boolean here, `exact` those of any number.
+    """
+
+    name: str
+    columns: Sequence[str]
+    checked: Sequence[str] = ()
+    flags: Sequence[str] = ()
+    exact: Sequence[str] = ()
+    source: str = ""
+    where: str = ""
+
+    @property
+    def read(self) -> str:
+        """Return the statement that reads the rows of SQLite, in the order they were written."""
+        order = " ORDER BY seq" if self.name == "usage" else ""
+        columns = ", ".join(self.columns).replace("key_id", "id" if self.source else "key_id")
+        return f"SELECT {columns} FROM {self.source or self.name}{self.where}{order}"
+
+    def sums(self, table: str) -> str:
+        """Return the statement that counts and adds up what is compared."""
+        return f"SELECT {', '.join(('count(*)', *self.checked))} FROM {table}{self.where}"
+
+
+TABLES = (
+    Table(
+        "keys", tuple(COLUMNS), ("count(CASE WHEN status = 'revoked' THEN 1 END)", "sum(version)")
+    ),
+    Table(
+        "key_uses",
+        ("key_id", "last_used_at"),
+        ("sum(last_used_at)",),
+        source="keys",
+        where=" WHERE last_used_at IS NOT NULL",
+    ),
+    Table("meta", ("name", "value"), where=f" WHERE name NOT IN {LEFT_BEHIND}"),
+    Table("sessions", ("sha256", "principal", "credential_sha256", "created_at", "seen_at")),
+    Table("counters", ("scope", "kind", "value", "period", "updated_at"), exact=("value",)),
+    Table(
+        "usage",
+        tuple(USAGE_COLUMNS.split(", ")),
+        (MONEY, "coalesce(sum(prompt_tokens), 0)", "coalesce(sum(completion_tokens), 0)"),
+        flags=("estimated", "stream"),
+    ),
+    Table(
+        "usage_daily",
+        (*DAY_MARKS, *DAY_SUMS),
+        ("coalesce(sum(requests), 0)", MONEY, "coalesce(sum(prompt_tokens), 0)"),
+    ),
+    Table(
+        "usage_daily_models",
+        (*DAY_MARKS[:1], *DAY_MARKS[2:], *DAY_SUMS),
+        ("coalesce(sum(requests), 0)", MONEY, "coalesce(sum(prompt_tokens), 0)"),
+    ),
+)
+"""The sums beside the counts are of numbers that people would miss."""
+FULL = (
+    "SELECT EXISTS (SELECT FROM keys) OR EXISTS (SELECT FROM usage)"
+    " OR EXISTS (SELECT FROM sessions) OR EXISTS (SELECT FROM usage_daily)"
+    f" OR EXISTS (SELECT FROM meta WHERE name = '{OWNER_META}')"
+)
+
+
+class Carried(NamedTuple):
+    """What was copied of one table: the number of rows, and the sums that were compared."""
+
+    table: str
+    rows: int
+    sums: Sequence[int]
+
+
+async def carry_over(source: Path, url: str) -> list[Carried]:
+    """Copy the SQLite database `source`, of this version, into an empty database at `url`.
+
+    Raises StoreFailure, and then the database at `url` has at most its tables.
+    """
+    door = Door(url)
+    db = await open_at_start(door)
+    try:
+        await migrate_database(door, db)
+        with closing(connect(source, "ro")) as old:
+            return await _copy_all(door, old, db)
+    except CALL_ERRORS as error:
+        raise start_failure(door.place, error) from error
+    finally:
+        db.terminate()
+
+
+async def _copy_all(door: Door, old: sqlite3.Connection, db: Connection) -> list[Carried]:
+    await db.execute("BEGIN")
+    await db.execute("SELECT pg_advisory_xact_lock($1)", IMPORT_LOCK)
+    if await db.fetchval(FULL):
+        raise StoreFailure(
+            f"The database {door.place} is not empty, and was not changed. Create another one for"
+            " the copy; a gateway that has started with it once has stored its owner key there."
+        )
+    with _snapshot(old):
+        await db.execute(f"DELETE FROM meta WHERE name NOT IN {LEFT_BEHIND}")
+        for table in TABLES:
+            try:
+                await db.copy_records_to_table(
+                    table.name, records=_rows(old, table), columns=list(table.columns)
+                )
+            except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError) as e:
+                raise StoreFailure(
+                    f"The table {table.name} cannot be copied ({' '.join(str(e).split())[:200]});"
+                    f" the database {door.place} was not changed."
+                ) from e
+        carried = [await _compare(door, old, db, table) for table in TABLES]
+    await note_change(db, [("all", b"")])
+    await db.execute("COMMIT")
+    return carried
+
+
+@contextmanager
+def _snapshot(old: sqlite3.Connection) -> Iterator[None]:
+    old.execute("BEGIN")
+    try:
+        yield
+    finally:
+        old.execute("ROLLBACK")
+
+
+async def _rows(old: sqlite3.Connection, table: Table) -> AsyncIterator[tuple[Any, ...]]:
+    cursor = old.execute(table.read)
+    flags = [table.columns.index(name) for name in table.flags]
+    exact = [table.columns.index(name) for name in table.exact]
+    while chunk := list(islice(cursor, CHUNK_ROWS)):
+        for row in chunk:
+            values = [plain_text(one) if isinstance(one, str) else one for one in row]
+            for place in flags:
+                values[place] = bool(values[place])
+            for place in exact:
+                values[place] = Decimal(repr(values[place]))
+            yield tuple(values)
+        await asyncio.sleep(0)
+
+
+async def _compare(door: Door, old: sqlite3.Connection, db: Connection, table: Table) -> Carried:
+    before = old.execute(table.sums(table.source or table.name)).fetchone()
+    after = await db.fetchrow(table.sums(table.name))
+    assert after is not None
+    wanted, found = ([int(one or 0) for one in row] for row in (before, after))
+    if wanted != found:
+        raise StoreFailure(
+            f"The copy of the table {table.name} differs ({wanted} and {found}); the database"
+            f" {door.place} was not changed. Please report this."
+        )
+    return Carried(table.name, found[0], found[1:])
