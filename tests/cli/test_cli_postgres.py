@@ -1,0 +1,212 @@
+"""`roxy` commands with ROXY_DATABASE_URL: the shared database in place of the file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+from support.builders.rows import NOON, a_key, a_row
+from support.command_line import CommandLine
+from support.command_line import shell as new_shell
+from support.servers.postgres_server import PASSWORD, PostgresServer
+
+from server.keys.key_ring import OWNER_META
+from server.store.data_directory import DataDirectory
+from server.store.postgres.postgres_store import PostgresStore
+from server.store.rows import Batch, CounterRow, SessionRow
+from server.store.sqlite_file import connect
+from server.store.sqlite_store import SqliteStore
+from server.store.store import Store
+
+__all__ = ["new_shell"]
+SPAN = ("2026-01-01", "2026-12-31")
+
+
+@pytest.fixture
+def shell(new_shell: CommandLine) -> CommandLine:
+    return new_shell
+
+
+@pytest.fixture
+def url(postgres: PostgresServer) -> str:
+    return postgres.new_database()
+
+
+async def fill(store: Store) -> None:
+    """Write some of everything."""
+    keys = [a_key(n, name=f"Zoë {n}", last_used_at=n * 10 or None) for n in range(700)]
+    await store.add_keys(keys)
+    await store.replace_key(structs.replace(keys[5], status="revoked", version=2))
+    await store.put_meta(OWNER_META, b"o" * 32)
+    await store.put_meta("guest_cookie_secret", b"g" * 32)
+    await store.put_session(SessionRow(b"s" * 32, "owner", b"c" * 32, 5, 6))
+    rows = [
+        a_row(n, at=NOON + n * 3600, key_id=f"key_{n % 7}", cost_microusd=n, stream=n % 2 == 0)
+        for n in range(3000)
+    ]
+    big = CounterRow("key_1", "budget_month", 9_007_199_254_740_993, "2026-11", NOON)
+    rate = CounterRow("key_1", "requests", 2.25, "", NOON)
+    await store.record(Batch(rows=rows, counters=[big, rate]))
+
+
+async def contents(store: Store) -> dict[str, object]:
+    """Return everything that a store has."""
+    page = await store.usage_rows(limit=5000)
+    return {
+        "keys": sorted(await store.load_keys(), key=lambda key: key.id),
+        "owner": await store.load_meta(OWNER_META),
+        "guests": await store.load_meta("guest_cookie_secret"),
+        "sessions": await store.load_sessions(),
+        "rows": list(page.rows),
+        "days": await store.usage_by(*SPAN),
+        "all keys": await store.usage_by(*SPAN, ("day", "model")),
+        "counters": sorted(await store.load_counters(), key=lambda row: row.kind),
+    }
+
+
+def installation(path: Path) -> dict[str, object]:
+    """Fill the database of a data directory, as a gateway that has stopped leaves it."""
+
+    async def work() -> dict[str, object]:
+        with DataDirectory(path) as directory:
+            async with SqliteStore(directory.database) as store:
+                await fill(store)
+                return await contents(store)
+
+    return asyncio.run(work())
+
+
+def shared_contents(url: str, tmp_path: Path) -> dict[str, object]:
+    async def work() -> dict[str, object]:
+        async with PostgresStore(url, tmp_path / "spool") as store:
+            return await contents(store)
+
+    return asyncio.run(work())
+
+
+# roxy migrate --from
+
+
+def test_an_installation_is_copied_whole_and_left_as_it_was(
+    shell: CommandLine, url: str, tmp_path: Path
+) -> None:
+    before = installation(tmp_path / "data")
+    source = tmp_path / "data" / "roxy.db"
+    content = source.read_bytes()
+    done = shell.run("migrate", "--from", source, ROXY_DATABASE_URL=url)
+    assert done.code == 0, done
+    assert shared_contents(url, tmp_path) == before
+    assert source.read_bytes() == content
+    for line in (
+        "keys: 700",
+        "requests: 3000, 4.498500 dollars",
+        "sessions: 1",
+        "limit counters: 2",
+    ):
+        assert line in done.out.splitlines()
+    assert PASSWORD not in done.out + done.err
+    again = shell.run("migrate", "--from", source, ROXY_DATABASE_URL=url).complaint
+    assert "is not empty, and was not changed" in again
+    assert shared_contents(url, tmp_path) == before
+
+
+def test_a_copy_that_fails_half_way_changes_nothing_and_can_be_repeated(
+    shell: CommandLine, postgres: PostgresServer, url: str, tmp_path: Path
+) -> None:
+    before = installation(tmp_path / "data")
+    assert shell.run("migrate", ROXY_DATABASE_URL=url).code == 0
+    name = url.rpartition("/")[2]
+    # The server ends the connection in the middle, as it does when the copy is killed.
+    postgres.sql(
+        "CREATE FUNCTION quit() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$",
+        "CREATE TRIGGER quit BEFORE INSERT ON usage FOR EACH ROW EXECUTE FUNCTION quit()",
+        database=name,
+    )
+    command = ("migrate", "--from", tmp_path / "data" / "roxy.db")
+    assert "cannot be used" in shell.run(*command, ROXY_DATABASE_URL=url).complaint
+    postgres.sql("DROP TRIGGER quit ON usage", database=name)
+    assert shell.run(*command, ROXY_DATABASE_URL=url).code == 0
+    assert shared_contents(url, tmp_path) == before
+
+
+def test_a_copy_that_differs_is_not_kept(
+    shell: CommandLine, postgres: PostgresServer, url: str, tmp_path: Path
+) -> None:
+    installation(tmp_path / "data")
+    assert shell.run("migrate", ROXY_DATABASE_URL=url).code == 0
+    name = url.rpartition("/")[2]
+    postgres.sql(
+        "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF NEW.request_id = 'req_17' THEN RETURN NULL; END IF; RETURN NEW; END $$",
+        "CREATE TRIGGER lose BEFORE INSERT ON usage FOR EACH ROW EXECUTE FUNCTION lose()",
+        database=name,
+    )
+    command = ("migrate", "--from", tmp_path / "data" / "roxy.db")
+    assert "copy of the table usage differs" in shell.run(*command, ROXY_DATABASE_URL=url).complaint
+    postgres.sql("DROP TRIGGER lose ON usage", database=name)
+    assert shell.run(*command, ROXY_DATABASE_URL=url).code == 0
+
+
+def test_a_copy_says_what_it_needs(shell: CommandLine, url: str, tmp_path: Path) -> None:
+    source = tmp_path / "data" / "roxy.db"
+    assert "Set ROXY_DATABASE_URL" in shell.run("migrate", "--from", source).complaint
+    missing = shell.run("migrate", "--from", source, ROXY_DATABASE_URL=url).complaint
+    assert "does not exist" in missing
+    installation(tmp_path / "data")
+    with DataDirectory(tmp_path / "data") as directory:
+        directory.announce("http://127.0.0.1:1")
+        running = shell.run("migrate", "--from", source, ROXY_DATABASE_URL=url).complaint
+        assert "is running with" in running and "stop it" in running
+    with closing(connect(source, "rw")) as db:
+        db.execute("UPDATE usage SET status = 'a' || char(0) WHERE seq = 3")
+    assert shell.run("migrate", "--from", source, ROXY_DATABASE_URL=url).code == 0
+
+
+# The other commands
+
+
+def test_keys_are_managed_in_the_shared_database_while_gateways_use_it(
+    shell: CommandLine, url: str, tmp_path: Path
+) -> None:
+    shared = {"ROXY_DATABASE_URL": url}
+    created = shell.run("keys", "create", "ci", **shared)
+    assert created.code == 0, created
+    assert created.out.startswith("roxy_")
+    with DataDirectory(tmp_path / "data"):  # a gateway of this machine runs
+        listed = shell.run("keys", "list", **shared)
+        assert " ci " in listed.out
+        key_id = listed.out.splitlines()[1].split()[0]
+        rotated = shell.run("keys", "rotate", key_id, **shared)
+        assert rotated.out.startswith("roxy_") and rotated.out != created.out
+        exported = shell.run("keys", "export", **shared)
+        assert [key["name"] for key in json.loads(exported.out)["keys"]] == ["ci"]
+        assert created.out.strip() not in exported.out
+        assert shell.run("keys", "export", "copy.json", **shared).code == 0
+        assert shell.run("keys", "revoke", key_id, **shared).code == 0
+        known = shell.run("keys", "import", "copy.json", **shared)
+        assert "Keys added: 0, already present: 1." in known.out
+        assert "revoked" in shell.run("keys", "list", **shared).out
+    assert not (tmp_path / "data" / "roxy.db").exists()
+
+
+def test_migrate_check_and_backup_name_the_shared_database(
+    shell: CommandLine, postgres: PostgresServer, url: str
+) -> None:
+    place = url.rpartition("@")[2]
+    due = shell.run("check", ROXY_DATABASE_URL=url)
+    assert f"database: {place} (PostgreSQL " in due.out and "1 migrations due" in due.out
+    assert f"{place} is up to date" in shell.run("migrate", ROXY_DATABASE_URL=url).out
+    ready = shell.run("check", ROXY_DATABASE_URL=url, ROXY_DEMO="true")
+    assert f"database: {place} (PostgreSQL " in ready.out and "due" not in ready.out
+    assert ready.code == 0
+    wrong = postgres.url("nowhere")
+    failed = shell.run("check", ROXY_DATABASE_URL=wrong, ROXY_DEMO="true")
+    assert "it has no such database" in failed.out and failed.code == 1
+    assert "ROXY_DATABASE_URL" in shell.run("check", "--offline", ROXY_DATABASE_URL=wrong).out
+    assert "pg_dump" in shell.run("backup", "copy.db", ROXY_DATABASE_URL=url).complaint
+    assert PASSWORD not in due.out + ready.out + failed.out + failed.err
