@@ -135,6 +135,12 @@ class Process:
             return True
         return False
 
+    @property
+    def pid(self) -> int:
+        """Return the id of its first process."""
+        assert self._process is not None
+        return self._process.pid
+
     def signal(self, number: int) -> None:
         """Send a signal to all its processes."""
         assert self._process is not None
