@@ -43,7 +43,7 @@ REVOKED = "count(CASE WHEN status = 'revoked' THEN 1 END)"
 MONEY = "coalesce(sum(cost_microusd), 0)"
 
 
-class Table(NamedTuple):
+class CopiedTable(NamedTuple):
     """A table to copy: its columns, what to read of SQLite, and what is compared.
 
     `flags` are columns that are numbers in SQLite and boolean here, `exact` those of any number.
@@ -70,31 +70,31 @@ class Table(NamedTuple):
 
 
 TABLES = (
-    Table(
+    CopiedTable(
         "keys", tuple(COLUMNS), ("count(CASE WHEN status = 'revoked' THEN 1 END)", "sum(version)")
     ),
-    Table(
+    CopiedTable(
         "key_uses",
         ("key_id", "last_used_at"),
         ("sum(last_used_at)",),
         source="keys",
         where=" WHERE last_used_at IS NOT NULL",
     ),
-    Table("meta", ("name", "value"), where=f" WHERE name NOT IN {LEFT_BEHIND}"),
-    Table("sessions", ("sha256", "principal", "credential_sha256", "created_at", "seen_at")),
-    Table("counters", ("scope", "kind", "value", "period", "updated_at"), exact=("value",)),
-    Table(
+    CopiedTable("meta", ("name", "value"), where=f" WHERE name NOT IN {LEFT_BEHIND}"),
+    CopiedTable("sessions", ("sha256", "principal", "credential_sha256", "created_at", "seen_at")),
+    CopiedTable("counters", ("scope", "kind", "value", "period", "updated_at"), exact=("value",)),
+    CopiedTable(
         "usage",
         tuple(USAGE_COLUMNS.split(", ")),
         (MONEY, "coalesce(sum(prompt_tokens), 0)", "coalesce(sum(completion_tokens), 0)"),
         flags=("estimated", "stream"),
     ),
-    Table(
+    CopiedTable(
         "usage_daily",
         (*DAY_MARKS, *DAY_SUMS),
         ("coalesce(sum(requests), 0)", MONEY, "coalesce(sum(prompt_tokens), 0)"),
     ),
-    Table(
+    CopiedTable(
         "usage_daily_models",
         (*DAY_MARKS[:1], *DAY_MARKS[2:], *DAY_SUMS),
         ("coalesce(sum(requests), 0)", MONEY, "coalesce(sum(prompt_tokens), 0)"),
@@ -168,7 +168,7 @@ def _snapshot(old: sqlite3.Connection) -> Iterator[None]:
         old.execute("ROLLBACK")
 
 
-async def _rows(old: sqlite3.Connection, table: Table) -> AsyncIterator[tuple[Any, ...]]:
+async def _rows(old: sqlite3.Connection, table: CopiedTable) -> AsyncIterator[tuple[Any, ...]]:
     cursor = old.execute(table.read)
     flags = [table.columns.index(name) for name in table.flags]
     exact = [table.columns.index(name) for name in table.exact]
@@ -183,7 +183,9 @@ async def _rows(old: sqlite3.Connection, table: Table) -> AsyncIterator[tuple[An
         await asyncio.sleep(0)
 
 
-async def _compare(door: Door, old: sqlite3.Connection, db: Connection, table: Table) -> Carried:
+async def _compare(
+    door: Door, old: sqlite3.Connection, db: Connection, table: CopiedTable
+) -> Carried:
     before = old.execute(table.sums(table.source or table.name)).fetchone()
     after = await db.fetchrow(table.sums(table.name))
     assert after is not None

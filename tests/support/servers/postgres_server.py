@@ -5,7 +5,7 @@
         server.kill()        # -9, all its processes
         server.start()
 
-PostgreSQL and pgbouncer refuse to run as root, so they run as `nobody` then.
+PostgreSQL and pgbouncer refuse to run as root, so they run as an ordinary user then.
 """
 
 from __future__ import annotations
