@@ -107,6 +107,12 @@ class RedisServer:
         """Continue after `hang`."""
         self._signal(signal.SIGCONT)
 
+    async def cpu_s(self) -> float:
+        """Return the CPU time that it has used, in seconds."""
+        lines = (await self.ask("INFO", "CPU")).decode().splitlines()
+        said = dict(line.split(":") for line in lines if ":" in line)
+        return float(said["used_cpu_user"]) + float(said["used_cpu_sys"])
+
     async def ask(self, *words: str) -> Any:
         """Send one command over a connection of its own and return the reply."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
