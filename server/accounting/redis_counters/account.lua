@@ -1,7 +1,8 @@
 -- Functions that every script starts with. One Redis script runs as one atomic step.
 --
 -- A scope has three keys with the same hash tag, so that a cluster keeps them in one slot:
---   counts   hash: the levels of the buckets, their limits, reserved money and spent money
+--   counts   an array in MessagePack (`save` lists it): the levels of the buckets, their limits,
+--            reserved and spent money. One read and one write are faster than a hash.
 --   running  sorted set: one member "cost:tokens:lease" per running request, by its expiry
 --   late     sorted set: "x" + member of a lease that expired, "d" + lease of one that has ended
 --            in data that did not know it; both by the time of the entry
@@ -17,11 +18,9 @@ local DAY = 86400000000
 local SLACK = 500000
 local LEASE_MOST = 30000000
 local LATE_KEPT = 2 * DAY
+-- Of `running`, in milliseconds; set anew with every lease that is renewed.
+local RUNNING_KEPT = 3600000
 local PERIODS = {'day', 'week', 'month', 'total'}
-local FIELDS = {
-  'epoch', 'at', 'r', 'rl', 'd', 'dl', 't', 'tl', 'held', 'seeded',
-  'day', 'day_id', 'week', 'week_id', 'month', 'month_id', 'total',
-}
 
 local function text(number)
   return string.format('%.0f', number)
@@ -55,10 +54,7 @@ local function period_ids(now)
 end
 
 local function bucket(level, limit, period)
-  if not limit then
-    return nil
-  end
-  return {level = tonumber(level), limit = tonumber(limit), period = period}
+  return limit and {level = level, limit = limit, period = period} or nil
 end
 
 local function add(one, amount)
@@ -93,8 +89,12 @@ local function note_late(scope, entry)
   return added
 end
 
--- A lease that nobody renewed: its node is gone, and its reserve comes back.
+-- A lease that nobody renewed: its node is gone, and its reserve comes back. The set is searched
+-- only when its first lease may have expired.
 local function expire(scope)
+  if scope.now < scope.check_at then
+    return
+  end
   local gone = redis.call('ZRANGEBYSCORE', scope.running, '-inf', text(scope.now))
   for _, member in ipairs(gone) do
     local cost, tokens = parsed(member)
@@ -104,7 +104,16 @@ local function expire(scope)
     end
     redis.call('ZREM', scope.running, member)
     note_late(scope, 'x' .. member)
-    scope.changed = true
+  end
+  local first = redis.call('ZRANGE', scope.running, 0, 0, 'WITHSCORES')
+  scope.check_at = tonumber(first[2]) or scope.now + LEASE_MOST
+  scope.changed = true
+end
+
+-- Hold a lease until a time.
+local function hold(scope, member, expires_at)
+  if redis.call('ZADD', scope.running, text(expires_at), member) == 1 then
+    scope.check_at = math.min(scope.check_at, expires_at)
   end
 end
 
@@ -114,40 +123,39 @@ local function set_back(scope)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', scope.running, text(most), '+inf')) do
     redis.call('ZADD', scope.running, text(most), member)
   end
+  scope.check_at = 0
   scope.changed = true
 end
 
 -- Read a scope as it is now. KEYS from `first` are its counts, running and late.
 local function load(first, now)
-  local v = redis.call('HMGET', KEYS[first], unpack(FIELDS))
+  local packed = redis.call('GET', KEYS[first])
+  local v = packed and cmsgpack.unpack(packed) or {}
   local scope = {
     counts = KEYS[first], running = KEYS[first + 1], late = KEYS[first + 2], now = now,
-    epoch = v[1], held = tonumber(v[9]) or 0, seeded = tonumber(v[10]), changed = false,
+    epoch = v[1] or false, held = v[9] or 0, seeded = v[10], check_at = v[18] or 0,
     r = bucket(v[3], v[4], MINUTE), d = bucket(v[5], v[6], DAY), t = bucket(v[7], v[8], MINUTE),
+    spent = {total = v[17] or 0}, ids = period_ids(now), changed = false,
   }
-  local elapsed = now - (tonumber(v[2]) or now)
+  local elapsed = now - (v[2] or now)
   drain(scope.r, elapsed)
   drain(scope.d, elapsed)
   drain(scope.t, elapsed)
   if elapsed < 0 then
     set_back(scope)
   end
-  local ids = period_ids(now)
-  scope.spent = {total = tonumber(v[17]) or 0}
-  scope.ids = ids
   for i = 1, 3 do
     local name = PERIODS[i]
-    local id = tonumber(v[10 + 2 * i]) or 0
-    local spent = tonumber(v[9 + 2 * i]) or 0
-    if id == ids[name] + 1 then
+    local spent, id = v[9 + 2 * i] or 0, v[10 + 2 * i] or 0
+    if id == scope.ids[name] + 1 then
       -- The clock was set back over the end of a period: the later one continues, so that its
       -- money is not spent twice.
-      ids[name] = id
-    elseif id ~= ids[name] then
-      spent = 0
-      if id > ids[name] then
+      scope.ids[name] = id
+    elseif id ~= scope.ids[name] then
+      if id > scope.ids[name] then
         scope.seeded = nil -- the clock was far ahead once: the sums come from the database again
       end
+      spent = 0
     end
     scope.spent[name] = spent
   end
@@ -192,55 +200,26 @@ local function spend(scope, cost)
   end
 end
 
-local function put(fields, absent, name, one)
-  if one then
-    fields[#fields + 1] = name
-    fields[#fields + 1] = text(one.level)
-    fields[#fields + 1] = name .. 'l'
-    fields[#fields + 1] = text(one.limit)
-  else
-    absent[#absent + 1] = name
-    absent[#absent + 1] = name .. 'l'
-  end
-end
-
 -- Write a scope. Sums stay for longer than a month, and come from the database after that; the
 -- rest stays until every bucket is drained and every lease has expired.
 local function save(scope)
-  local fields = {'epoch', scope.epoch, 'at', text(scope.now), 'held', text(scope.held)}
-  local absent = {}
-  put(fields, absent, 'r', scope.r)
-  put(fields, absent, 'd', scope.d)
-  put(fields, absent, 't', scope.t)
-  local keep = 0
-  for _, one in pairs({scope.r or false, scope.d or false, scope.t or false}) do
-    keep = one and math.max(keep, one.level / one.limit) or keep
-  end
-  keep = keep + 5 * MINUTE
-  if scope.seeded or scope.spent.total > 0 then
-    keep = math.max(keep, 40 * DAY)
-    for i = 1, 3 do
-      local name = PERIODS[i]
-      fields[#fields + 1] = name
-      fields[#fields + 1] = text(scope.spent[name])
-      fields[#fields + 1] = name .. '_id'
-      fields[#fields + 1] = text(scope.ids[name])
+  local r, d, t = scope.r or {}, scope.d or {}, scope.t or {}
+  local spent, ids = scope.spent, scope.ids
+  local keep = 5 * MINUTE
+  for _, one in ipairs({r, d, t}) do
+    if one.limit then
+      keep = math.max(keep, one.level / one.limit + 5 * MINUTE)
     end
-    fields[#fields + 1] = 'total'
-    fields[#fields + 1] = text(scope.spent.total)
   end
-  if scope.seeded then
-    fields[#fields + 1] = 'seeded'
-    fields[#fields + 1] = text(scope.seeded)
-  else
-    absent[#absent + 1] = 'seeded'
+  if scope.seeded or spent.total > 0 then
+    keep = math.max(keep, 40 * DAY)
   end
-  redis.call('HSET', scope.counts, unpack(fields))
-  if #absent > 0 then
-    redis.call('HDEL', scope.counts, unpack(absent))
-  end
-  redis.call('PEXPIRE', scope.counts, text(keep / 1000))
-  redis.call('PEXPIRE', scope.running, text(keep / 1000))
+  local packed = cmsgpack.pack({
+    scope.epoch, scope.now, r.level or false, r.limit or false, d.level or false, d.limit or false,
+    t.level or false, t.limit or false, scope.held, scope.seeded or false,
+    spent.day, ids.day, spent.week, ids.week, spent.month, ids.month, spent.total, scope.check_at,
+  })
+  redis.call('SET', scope.counts, packed, 'PX', text(keep / 1000))
 end
 
 local function level(one)
@@ -248,10 +227,10 @@ local function level(one)
 end
 
 -- What a gateway builds a standing from. The limits are those it has sent.
-local function standing(status, scope, period)
+local function standing(status, scope, running, period)
   return {
     status, scope.epoch or '', text(scope.now), level(scope.r), level(scope.d), level(scope.t),
-    redis.call('ZCARD', scope.running), text(scope.held),
+    running, text(scope.held),
     period ~= '' and text(scope.spent[period]) or '',
   }
 end

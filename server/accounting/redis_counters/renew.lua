@@ -4,7 +4,7 @@
 -- it was taken ('': while Redis was away) and its member.
 -- Returns the epoch, or '' if the node must seed first.
 local now = clock(ARGV[1])
-local until_ = text(now + tonumber(ARGV[2]))
+local expires_at = now + tonumber(ARGV[2])
 local scope = load(1, now)
 if unseeded(scope, ARGV[3], '') then
   return ''
@@ -22,10 +22,10 @@ for i = 4, #ARGV, 2 do
   local taken_in, member = ARGV[i], ARGV[i + 1]
   local lease = lease_of(member)
   if redis.call('ZSCORE', scope.running, member) then
-    redis.call('ZADD', scope.running, until_, member)
+    hold(scope, member, expires_at)
   elseif redis.call('ZREM', scope.late, 'x' .. member) == 1 then
     take_up(member)
-    redis.call('ZADD', scope.running, until_, member)
+    hold(scope, member, expires_at)
   elseif taken_in ~= (scope.epoch or '?') then
     if not redis.call('ZSCORE', scope.late, 'd' .. lease) then
       if taken_in == '' then
@@ -35,10 +35,11 @@ for i = 4, #ARGV, 2 do
       else
         scope.held = scope.held + parsed(member) -- seeded levels contain its tokens
       end
-      redis.call('ZADD', scope.running, until_, member)
+      hold(scope, member, expires_at)
     end
   end
   scope.epoch = scope.epoch or ('r' .. lease)
 end
+redis.call('PEXPIRE', scope.running, RUNNING_KEPT)
 save(scope)
 return scope.epoch

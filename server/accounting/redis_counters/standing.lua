@@ -6,8 +6,9 @@ local scope = load(1, clock(ARGV[1]))
 if scope.changed and scope.epoch then
   save(scope)
 end
+local running = redis.call('ZCARD', scope.running)
 if unseeded(scope, ARGV[2], ARGV[6]) then
-  return standing('seed', scope, ARGV[7])
+  return standing('seed', scope, running, ARGV[7])
 end
 adopt_all(scope, ARGV[3], ARGV[4], ARGV[5]) -- asking with other limits changes nothing
-return standing('ok', scope, ARGV[7])
+return standing('ok', scope, running, ARGV[7])

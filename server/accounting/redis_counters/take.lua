@@ -23,10 +23,8 @@ local function asked(i)
 end
 
 local function admits(scope, want, amount, price)
-  if want.concurrent ~= '' then
-    if redis.call('ZCARD', scope.running) >= tonumber(want.concurrent) then
-      return false
-    end
+  if want.concurrent ~= '' and scope.count >= tonumber(want.concurrent) then
+    return false
   end
   if want.budget ~= '' and price > 0 then -- free models work after the budget is spent
     if scope.spent[want.period] + scope.held + price > tonumber(want.budget) then
@@ -42,13 +40,18 @@ local function count(scope, amount, price, member)
   add(scope.d, 1)
   add(scope.t, amount)
   scope.held = scope.held + price
-  redis.call('ZADD', scope.running, text(now + tonumber(ARGV[3])), member)
+  hold(scope, member, now + tonumber(ARGV[3]))
+  if scope.count == 0 then
+    redis.call('PEXPIRE', scope.running, RUNNING_KEPT)
+  end
+  scope.count = scope.count + 1
   save(scope)
 end
 
 local scopes, wants = {}, {}
 for i = 1, #KEYS / 3 do
   scopes[i] = load(i * 3 - 2, now)
+  scopes[i].count = redis.call('ZCARD', scopes[i].running)
   wants[i] = asked(i)
 end
 
@@ -58,7 +61,7 @@ local function answer(status)
     if status ~= OK and scope.changed and scope.epoch then
       save(scope) -- limits have changed or leases have expired; nothing was taken
     end
-    all[i] = standing(status, scope, wants[i].period)
+    all[i] = standing(status, scope, scope.count, wants[i].period)
   end
   return all
 end

@@ -134,8 +134,8 @@ async def test_passwords_users_databases_and_sockets_are_used(tmp_path: Path, ki
 RIGHTS = (
     "~roxy:*",
     "+evalsha", "+eval", "+script|load", "+info", "+client|setname", "+select",
-    "+time", "+hmget", "+hset", "+hdel", "+pexpire", "+zadd", "+zrem", "+zcard", "+zscore",
-    "+zrange", "+zrangebyscore", "+zremrangebyscore",
+    "+time", "+get", "+set", "+pexpire", "+zadd", "+zrem", "+zcard", "+zscore", "+zrange",
+    "+zrangebyscore", "+zremrangebyscore",
 )  # fmt: skip
 """The rights that the documentation lists."""
 
