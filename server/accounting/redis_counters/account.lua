@@ -193,6 +193,17 @@ local function adopt_all(scope, r, d, t)
   adopt(scope, 't', t, MINUTE)
 end
 
+-- Count a request that was admitted while Redis was away, under the limits that it had then.
+local function catch_up(scope, r, d, t)
+  for name, limit in pairs({r = r, d = d, t = t}) do
+    if limit ~= '' and not scope[name] then
+      adopt(scope, name, limit, name == 'd' and DAY or MINUTE)
+    end
+  end
+  add(scope.r, 1)
+  add(scope.d, 1)
+end
+
 -- Add a cost to every period.
 local function spend(scope, cost)
   for _, name in ipairs(PERIODS) do

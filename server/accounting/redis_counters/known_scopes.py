@@ -23,14 +23,21 @@ MINUTE_US = int(MINUTE_S) * MICROS
 DAY_US = int(DAY_S) * MICROS
 
 Argument = str | int
+NO_BUCKETS: tuple[Argument, ...] = ("", "", "")
 
 
 class Held:
-    """One running lease: what it reserves, and the data in which it was taken ("": in none)."""
+    """One running lease: what it reserves, and the data in which it was taken ("": in none).
 
-    __slots__ = ("epoch", "member", "shared")
+    `limits` are those of its buckets if Redis was away, which may not know them.
+    """
 
-    def __init__(self, member: str, epoch: str, shared: KnownScope | None) -> None:
+    __slots__ = ("epoch", "limits", "member", "shared")
+
+    def __init__(
+        self, member: str, epoch: str, shared: KnownScope | None, limits: Limits | None
+    ) -> None:
+        self.limits = NO_BUCKETS if limits is None else bucket_limits(limits)
         self.member = member
         self.epoch = epoch
         self.shared = shared
@@ -161,12 +168,19 @@ def take_arguments(known: KnownScope, limits: Limits) -> tuple[Argument, ...]:
     budget = limits.budget_microusd
     return (
         known.epoch,
-        _limit(limits.requests_per_minute),
-        _limit(limits.requests_per_day) if isinstance(limits, GuestLimits) else "",
-        _limit(limits.tokens_per_minute),
+        *bucket_limits(limits),
         _limit(limits.concurrent_requests),
         _limit(budget),
         _period(limits),
+    )
+
+
+def bucket_limits(limits: Limits) -> tuple[Argument, ...]:
+    """Return the limits of requests, requests per day and tokens; "": there is none."""
+    return (
+        _limit(limits.requests_per_minute),
+        _limit(limits.requests_per_day) if isinstance(limits, GuestLimits) else "",
+        _limit(limits.tokens_per_minute),
     )
 
 

@@ -159,7 +159,7 @@ class RedisCounters:
             alone = self._shares.take(known, limits, use, shared, nodes, self._loop.time())
             found = (alone, "")
         standing, epoch = found
-        known.leases[lease] = Held(member, epoch, together)
+        known.leases[lease] = Held(member, epoch, together, None if epoch else limits)
         name = together.name if together is not None else ""
         return Taken(scope, counted, cost_microusd, name, lease, standing)
 
@@ -170,7 +170,8 @@ class RedisCounters:
             known, held, keys = found
             self._shares.settle(taken, tokens, self._loop.time())
             lease, use = (held.member, held.epoch), (tokens, cost_microusd)
-            self._reports.settle(keys, lease, use, counts_money=not known.is_guest)
+            money = not known.is_guest
+            self._reports.settle(keys, lease, use, held.limits, counts_money=money)
 
     def give_back(self, taken: Taken) -> None:
         """Return everything that was taken; see the protocol."""
@@ -309,7 +310,7 @@ class RedisCounters:
         sent = list(known.leases.values())
         args: list[Argument] = [self._clock(), LEASE_S * MICROS, known.epoch]
         for held in sent:
-            args += (held.epoch, held.member)
+            args += (held.epoch, held.member, *held.limits)
         self._link.run(RENEW, known.keys, tuple(args), partial(self._renewed, known, sent))
         # The scope of all guests has no limit of running requests, so nothing is renewed there.
 

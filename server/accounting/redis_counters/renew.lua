@@ -1,7 +1,8 @@
 -- Renew the leases of one node on one scope, and take those up that these data do not know.
 --
 -- ARGV: clock, time to live, the epoch that the node knows or ''; then per lease: the epoch in which
--- it was taken ('': while Redis was away) and its member.
+-- it was taken ('': while Redis was away), its member, and the limits of requests, requests per day
+-- and tokens under which it was admitted while Redis was away.
 -- Returns the epoch, or '' if the node must seed first.
 local now = clock(ARGV[1])
 local expires_at = now + tonumber(ARGV[2])
@@ -18,7 +19,7 @@ local function take_up(member)
   end
 end
 
-for i = 4, #ARGV, 2 do
+for i = 4, #ARGV, 5 do
   local taken_in, member = ARGV[i], ARGV[i + 1]
   local lease = lease_of(member)
   if redis.call('ZSCORE', scope.running, member) then
@@ -29,9 +30,8 @@ for i = 4, #ARGV, 2 do
   elseif taken_in ~= (scope.epoch or '?') then
     if not redis.call('ZSCORE', scope.late, 'd' .. lease) then
       if taken_in == '' then
+        catch_up(scope, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
         take_up(member)
-        add(scope.r, 1)
-        add(scope.d, 1)
       else
         scope.held = scope.held + parsed(member) -- seeded levels contain its tokens
       end

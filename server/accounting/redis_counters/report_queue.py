@@ -76,13 +76,13 @@ class ReportQueue:
         keys: tuple[str, ...],
         lease: tuple[str, str],
         use: tuple[int, int],
+        limits: tuple[Argument, ...],
         *,
         counts_money: bool,
     ) -> None:
         """Report the true tokens and cost of a lease, given by its member and epoch."""
-        before = (*lease, *use)
-        now = self._loop.time()
-        self._add(Report(SETTLE, keys, before, ("1" if counts_money else "",), now))
+        before, after = (*lease, *use), ("1" if counts_money else "", *limits)
+        self._add(Report(SETTLE, keys, before, after, self._loop.time()))
 
     def give_back(self, keys: tuple[str, ...], member: str, *, unsure: bool = False) -> None:
         """Report that a lease's request never ran; `unsure`: the take may not have been counted."""

@@ -1,7 +1,8 @@
 -- Replace what a lease holds by the true usage; once, however often it is sent.
 --
 -- ARGV: clock, member, epoch in which the lease was taken ('': while Redis was away), tokens, cost,
--- microseconds since the request ended, '1' if money is added up.
+-- microseconds since the request ended, '1' if money is added up, and the limits of requests,
+-- requests per day and tokens under which it was admitted while Redis was away.
 -- KEYS: the scope, and the second scope of a guest.
 -- Returns 1, or 0 if it was settled before.
 local now = clock(ARGV[1])
@@ -26,13 +27,13 @@ elseif redis.call('ZREM', scope.late, 'x' .. member) == 1 then
     add(scope.t, tokens) -- its reserve came back when it expired
   end
 elseif foreign then
+  if taken_in == '' then
+    catch_up(scope, ARGV[8], ARGV[9], ARGV[10])
+  end
   if counted then
     add(scope.t, tokens)
   end
-  if taken_in == '' then
-    add(scope.r, 1)
-    add(scope.d, 1)
-  elseif scope.seeded and ended_at < scope.seeded - 1000000 then
+  if taken_in ~= '' and scope.seeded and ended_at < scope.seeded - 1000000 then
     cost = 0 -- the sums that were read from the database since then contain it
   end
 else
