@@ -49,8 +49,8 @@ log = logging.getLogger("roxy.limits")
 LEASE_S = 30
 BEAT_S = 10.0
 """A node that is silent for three beats is gone: the other nodes share its part."""
-SEED_WITHIN_S = 0.8
-"""The database is asked for sums within this time; no answer waits for more than a second."""
+SEED_WITHIN_S = 0.7
+"""A request waits for the database's sums until so long after the first that needed them."""
 TRIES = 3
 NODES_KEY = "roxy:{nodes}"
 SEND_REST_WITHIN_S = 2.0
@@ -89,7 +89,7 @@ class RedisCounters:
         self._reports = ReportQueue(self._link, self._clock)
         self._scopes = KnownScopes()
         self._shares = LocalShares(when_down)
-        self._seeding: dict[str, asyncio.Task[None]] = {}
+        self._seeding: dict[str, tuple[asyncio.Task[None], float]] = {}
         self._beating: asyncio.Task[None] | None = None
         self._away_since: float | None = None
         self._nodes: tuple[str, ...] = (self._name,)
@@ -101,7 +101,7 @@ class RedisCounters:
 
     async def aclose(self) -> None:
         """Send what is not acknowledged, for a bounded time, and leave."""
-        for task in (self._beating, *self._seeding.values()):
+        for task in (self._beating, *(task for task, _ in self._seeding.values())):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -262,20 +262,21 @@ class RedisCounters:
         lost = known.epoch not in ("", _text(reply[1]))
         if not lost and limits.budget_microusd is None:
             return
+        task, until = self._seeding_of(known, lost=lost)
         try:
-            async with asyncio.timeout(SEED_WITHIN_S):
-                await asyncio.shield(self._seeding_of(known, lost=lost))
+            async with asyncio.timeout_at(until):
+                await asyncio.shield(task)
         except TimeoutError as error:
             raise LimitsUnavailable(retry_after_s=1.0) from error
 
-    def _seeding_of(self, known: KnownScope, *, lost: bool) -> asyncio.Task[None]:
-        """Return the task that seeds a scope, a new one if none runs."""
-        task = self._seeding.get(known.name)
-        if task is None:
+    def _seeding_of(self, known: KnownScope, *, lost: bool) -> tuple[asyncio.Task[None], float]:
+        """Return the task that seeds a scope, a new one if none runs, and when waiting ends."""
+        found = self._seeding.get(known.name)
+        if found is None:
             task = self._loop.create_task(self._seed_once(known, lost=lost), name="redis-seed")
-            self._seeding[known.name] = task
+            found = self._seeding[known.name] = (task, self._loop.time() + SEED_WITHIN_S)
             task.add_done_callback(partial(self._seeded, known))
-        return task
+        return found
 
     async def _seed_once(self, known: KnownScope, *, lost: bool) -> None:
         """Write the sums of the database, and the levels known here if Redis has lost them."""

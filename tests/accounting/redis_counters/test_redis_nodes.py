@@ -389,3 +389,35 @@ async def test_nodes_know_each_other_and_one_that_leaves_is_gone(join: Join) -> 
     await eventually(lambda: first.nodes == ("a", "b") == second.nodes)
     await second.aclose()
     await eventually(lambda: first.nodes == ("a",))
+
+
+async def test_a_database_that_hangs_holds_no_request_for_long(join: Join) -> None:
+    never = asyncio.Event()
+    asked: list[str] = []
+
+    async def spent(scope: str) -> Mapping[BudgetPeriod, int]:
+        asked.append(scope)
+        await never.wait()
+        return {"month": 5}
+
+    counters = await join(spent=spent)
+    limits = Limits(budget_microusd=10)
+    # The standing waits until the deadline, and the take after it does not wait once more.
+    standing = await counters.standing(KEY, limits)
+    assert standing.budget is not None
+    with pytest.raises(LimitsUnavailable):
+        await counters.take(KEY, limits, 0, 1)
+    assert asked == [KEY]
+    never.set()
+    async with asyncio.timeout(PATIENCE_S):
+        while isinstance(await asked_again(counters, limits), LimitsUnavailable):
+            await asyncio.sleep(0.005)
+    assert isinstance(await asked_again(counters, limits), BudgetExceeded)
+
+
+async def asked_again(counters: RedisCounters, limits: Limits) -> GatewayError | Taken:
+    """Return how a request ends that the month's budget cannot pay."""
+    try:
+        return await counters.take(KEY, limits, 0, 6)
+    except GatewayError as error:
+        return error
