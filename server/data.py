@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from server.accounting.counters import Counters, UnsavedCounters
 from server.accounting.memory_counters import MemoryCounters
-from server.accounting.redis_counters.opening import open_redis_counters
+from server.accounting.redis_counters.open_redis import open_redis_counters
 from server.accounting.usage_sums import spent_by_period
 from server.config.loading import Config
 from server.identity.wrong_keys import WrongKeyLimit

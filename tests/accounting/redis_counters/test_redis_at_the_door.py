@@ -15,7 +15,7 @@ from support.fakes.answers import Pause, chunk, completion, event, streaming
 from support.fakes.upstream import FakeUpstream
 from support.front_door import Door, front_door
 from support.servers.redis_server import RedisServer
-from support.waiting import eventually
+from support.waiting import PATIENCE_S, eventually
 
 MONEY = {"requests_per_minute": None, "budget_microusd": 20_000, "budget_period": "total"}
 COST = 11 * 1 + 7 * 2
@@ -131,7 +131,7 @@ async def test_while_redis_is_away_limits_are_shared_and_what_cannot_be_is_refus
         assert ready.status_code == 200
         assert "Redis is away" in ready.text
         await redis.start()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while (await door.chat(key=money, max_tokens=50)).status_code != 200:
                 pass
         assert "away" not in (await door.get("/readyz", None)).text

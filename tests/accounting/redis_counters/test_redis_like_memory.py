@@ -61,7 +61,7 @@ class End(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """Let time go by."""
+    """Move the clocks."""
 
     milliseconds: int
 

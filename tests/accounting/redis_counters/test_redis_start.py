@@ -12,7 +12,7 @@ import trustme
 from support.servers.counter_nodes import node, nothing_spent
 from support.servers.redis_server import KINDS, RedisServer, free_port
 
-from server.accounting.redis_counters.opening import open_redis_counters
+from server.accounting.redis_counters.open_redis import open_redis_counters
 from server.store.key import Limits
 from server.store.store import StoreFailure
 from workers.errors import RateLimited
