@@ -10,6 +10,8 @@ from support.fakes.upstream import FakeUpstream, Pause, chunk, event, silence, s
 from support.front_door import OWNER, Door, request_body
 from support.waiting import eventually, soon
 
+from server.http.client_connection import AHEAD_BYTES
+
 
 def raw_request(door: Door, extra: bytes = b"", **body: object) -> bytes:
     payload = json.dumps(request_body("Hi", **body)).encode()
@@ -62,6 +64,19 @@ async def test_a_pipelining_client_is_noticed_too(upstream: FakeUpstream, door: 
     upstream.plan(silence())
     _, writer = await asyncio.open_connection("127.0.0.1", door.port)
     writer.write(raw_request(door, extra=b"G"))
+    seen = await upstream.request()
+    writer.close()
+    await writer.wait_closed()
+    await soon(seen.left.wait())
+
+
+@pytest.mark.gateway(settings="[stream]\nheartbeat_s = 600\n")
+async def test_a_client_that_sends_more_ahead_than_is_read_is_noticed_too(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    upstream.plan(silence())
+    _, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    writer.write(raw_request(door, extra=b"G" * 2 * AHEAD_BYTES, stream=True))
     seen = await upstream.request()
     writer.close()
     await writer.wait_closed()

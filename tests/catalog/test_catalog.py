@@ -309,6 +309,7 @@ FULL = Prices(
         (FULL, Usage(prompt_tokens=100, cached_tokens=100), 30),
         (FULL, Usage(prompt_tokens=100, cached_tokens=40, cache_write_tokens=20), 207),
         (FULL, Usage(prompt_tokens=10, cached_tokens=99), 3),  # parts never exceed the whole
+        (FULL, Usage(prompt_tokens=10, cached_tokens=8, cache_write_tokens=99), 10),
         (FULL, Usage(prompt_tokens=1000, completion_tokens=1), 3015),
         (FULL, Usage(prompt_tokens=1001, completion_tokens=1), 6026),  # the tier, for all of it
         (FULL, Usage(prompt_tokens=1001, cached_tokens=1001), 6006),
@@ -330,6 +331,25 @@ def test_the_worst_case_covers_every_mix_of_tokens(prompt: int, cached: int, wri
         cache_write_tokens=written,
     )
     assert FULL.worst_case_microusd(prompt, 7) >= FULL.cost_microusd(usage)
+
+
+def test_the_worst_case_takes_the_dearest_tier_of_each_kind() -> None:
+    long = PriceTier(above_prompt_tokens=1000, prompt=6_000_000, completion=2_000_000)
+    prices = Prices(prompt=3_000_000, completion=9_000_000, tiers=(long,))
+    assert prices.worst_case_microusd(2000, 10) == 2000 * 6 + 10 * 9
+    assert prices.worst_case_microusd(1000, 10) == 1000 * 3 + 10 * 9
+
+
+def test_tiers_may_be_stated_in_any_order() -> None:
+    tiers = [
+        {"above_prompt_tokens": above, "prompt": price, "completion": price}
+        for above, price in ((2000, 3.0), (1000, 2.0))
+    ]
+    stated = {"prompt": 1.0, "completion": 1.0, "tiers": tiers}
+    prices = load_catalog([{"id": "zai/glm-4.5", "prices": stated}]).find("zai/glm-4.5").prices
+    assert prices is not None
+    costs = [prices.cost_microusd(Usage(prompt_tokens=tokens)) for tokens in (1000, 2000, 3000)]
+    assert costs == [1000, 4000, 9000]
 
 
 def test_found_prices_fill_gaps_and_never_replace_stated_ones() -> None:

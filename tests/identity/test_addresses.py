@@ -137,3 +137,8 @@ def test_a_long_made_up_list_costs_little_and_changes_nothing() -> None:
     made_up = ",".join(["10.0.0.1"] * 3000)
     assert find("10.0.0.1", f"{made_up},1.1.1.1") == "1.1.1.1"
     assert find("10.0.0.1", made_up) == "10.0.0.1"
+
+
+def test_no_more_than_32_proxies_are_followed() -> None:
+    assert find("10.0.0.1", STRANGER + ",10.0.0.2" * 31) == STRANGER
+    assert find("10.0.0.1", STRANGER + ",10.0.0.2" * 32) == "10.0.0.2"

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from support.builders.rows import a_key, a_row
 from support.waiting import PATIENCE_S
 
@@ -23,7 +24,7 @@ from server.keys.export_file import read_export
 from server.keys.key_ring import KeyRing
 from server.keys.unread import when_read
 from server.store.key import NewKey
-from server.store.rows import Batch, KeyQuery, UsageMark
+from server.store.rows import Batch, CounterRow, KeyQuery, UsageMark
 from server.store.sqlite_file import open_database
 from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
@@ -84,6 +85,21 @@ async def running(script: str, *arguments: object) -> AsyncIterator[asyncio.subp
 
 
 # Locked
+
+
+async def test_a_counter_that_is_written_while_old_ones_are_dropped_stays(
+    store: SqliteStore,
+) -> None:
+    old = CounterRow("guest:1.2.3.4", "requests_day", 7, "", 1.0)
+    new = structs.replace(old, value=8, updated_at=9.0)
+    await store.record(Batch(counters=[old]))
+    async with locked(store.path):
+        writing = asyncio.create_task(store.record(Batch(counters=[new])))
+        dropping = asyncio.create_task(store.drop_counters(5.0))
+        await store.load_counters()  # reads come in turn: the old counter has been found
+    await writing
+    assert await dropping == 0
+    assert await store.load_counters() == [new]
 
 
 async def test_a_locked_database_is_unavailable_soon_and_heals(hasty_store: SqliteStore) -> None:
