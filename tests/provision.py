@@ -23,6 +23,8 @@ NEEDED = {
     "pgbouncer": "/usr/sbin/pgbouncer",  # a pooler in front of it
     "nginx-light": "/usr/sbin/nginx",  # a proxy in front of gateways, and one that is measured
     "systemd": "/usr/bin/systemd-analyze",  # checks the units in deploy/
+    "iproute2": "/usr/sbin/ip",  # makes hosts in network namespaces
+    "faketime": "/usr/bin/faketime",  # shifts the clock of a host
     "redis-server": "/usr/bin/redis-server",  # counts limits of several nodes
 }
 """Debian package -> a file that shows it, or another version of it, is here."""

@@ -95,13 +95,14 @@ def answer_as_asked(request: Request) -> Answer:
 
 
 class FakeUpstream:
-    """Serve scripted answers on a free loopback port while the `async with` block lasts."""
+    """Serve scripted answers on a free port of `host` while the `async with` block lasts."""
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.requests: list[Request] = []
         self.connections = 0
         self.open_connections: set[Connection] = set()
         self._tls = tls
+        self._host = host
         self._plan: list[Plan] = [answer_as_asked]
         self._arrived = asyncio.Condition()
         self._server: asyncio.Server | None = None
@@ -111,7 +112,7 @@ class FakeUpstream:
         """Listen."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self), "127.0.0.1", 0, ssl=self._tls
+            lambda: Connection(self), self._host, 0, ssl=self._tls
         )
         return self
 
@@ -139,7 +140,7 @@ class FakeUpstream:
     @property
     def base_url(self) -> str:
         """Return the base URL of a deployment that is to end here."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/v1"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}/v1"
 
     def plan(self, *answers: Plan) -> None:
         """Set the answers to the next requests; the last one repeats."""

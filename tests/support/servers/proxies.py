@@ -38,7 +38,7 @@ class Site:
     """One proxy, and how its shipped site is written into `path` for a test."""
 
     name: str
-    write: Callable[[Path, int, int, tuple[int, ...]], list[str]]
+    write: Callable[[Path, int, int, tuple[str, ...]], list[str]]
     environ: Callable[[Path], Mapping[str, str]]
     stop: signal.Signals
     """Ends it at once, connections included."""
@@ -90,7 +90,7 @@ def changed(text: str, changes: Mapping[str, str]) -> str:
     return text
 
 
-def _write_nginx(path: Path, port: int, plain_port: int, nodes: tuple[int, ...]) -> list[str]:
+def _write_nginx(path: Path, port: int, plain_port: int, nodes: tuple[str, ...]) -> list[str]:
     site = changed(
         (DEPLOY / "nginx/roxy.conf").read_text(),
         {
@@ -103,7 +103,7 @@ def _write_nginx(path: Path, port: int, plain_port: int, nodes: tuple[int, ...])
     )
     upstream = (DEPLOY / "nginx/roxy-upstream.conf").read_text()
     (line,) = [one for one in upstream.splitlines(keepends=True) if f" server {NODE} " in one]
-    lines = "".join(line.replace(NODE, f"127.0.0.1:{node}") for node in nodes)
+    lines = "".join(line.replace(NODE, node) for node in nodes)
     temporary = "".join(
         f"{kind}_temp_path {path}/{kind};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -117,15 +117,13 @@ def _write_nginx(path: Path, port: int, plain_port: int, nodes: tuple[int, ...])
     return [program("nginx"), "-e", "stderr", "-c", str(path / "nginx.conf")]
 
 
-def _write_caddy(path: Path, port: int, plain_port: int, nodes: tuple[int, ...]) -> list[str]:
+def _write_caddy(path: Path, port: int, plain_port: int, nodes: tuple[str, ...]) -> list[str]:
     site = changed(
         (DEPLOY / "caddy/Caddyfile").read_text(),
         {
             "\nroxy.example {": f"\nhttps://127.0.0.1:{port} {{\n\tbind 127.0.0.1\n"
             f"\ttls {path}/fullchain.pem {path}/privkey.pem",
-            f"reverse_proxy {NODE} {{": "reverse_proxy "
-            + " ".join(f"127.0.0.1:{node}" for node in nodes)
-            + " {",
+            f"reverse_proxy {NODE} {{": "reverse_proxy " + " ".join(nodes) + " {",
         },
     )
     options = f"{{\n\tadmin off\n\thttp_port {plain_port}\n\thttps_port {port}\n}}\n"
@@ -143,8 +141,11 @@ CADDY = Site(
 
 
 @contextlib.asynccontextmanager
-async def running_proxy(site: Site, path: Path, *nodes: int) -> AsyncIterator[Proxy]:
-    """Run a proxy in front of the gateways at these ports; its files lie in `path`."""
+async def running_proxy(site: Site, path: Path, *nodes: int | str) -> AsyncIterator[Proxy]:
+    """Run a proxy in front of gateways, each a port of this host or `host:port`.
+
+    Its files lie in `path`.
+    """
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "roxy.example")
     path.mkdir(exist_ok=True)  # noqa: ASYNC240
@@ -154,14 +155,15 @@ async def running_proxy(site: Site, path: Path, *nodes: int) -> AsyncIterator[Pr
     trust = ssl.create_default_context()
     authority.configure_trust(trust)
     async with contextlib.AsyncExitStack() as stack:
-        ports = await _run(stack, site, path, nodes)
+        places = tuple(f"127.0.0.1:{node}" if isinstance(node, int) else node for node in nodes)
+        ports = await _run(stack, site, path, places)
         proxy = Proxy(site.name, *ports, trust)
         stack.push_async_callback(proxy.client.aclose)
         yield proxy
 
 
 async def _run(
-    stack: contextlib.AsyncExitStack, site: Site, path: Path, nodes: tuple[int, ...]
+    stack: contextlib.AsyncExitStack, site: Site, path: Path, nodes: tuple[str, ...]
 ) -> tuple[int, int]:
     """Start the proxy until it listens; return its ports for TLS and plain HTTP."""
     for _ in range(STARTS):
