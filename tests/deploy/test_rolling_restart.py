@@ -8,57 +8,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.fakes.upstream import (
-    Answer,
-    FakeUpstream,
-    Request,
-    chunk,
-    completion,
-    event,
-    streaming,
-)
-from support.front_door import OWNER, bearer, parse_events, request_body, text_of
+from support.fakes.upstream import FakeUpstream
 from support.processes import Roxy, serving
-from support.servers.proxies import CADDY, NGINX, Proxy, Site, free_ports, running_proxy
-from support.waiting import eventually
+from support.servers.proxies import CADDY, NGINX, Site, free_ports, running_proxy
+from support.servers.steady_load import SteadyLoad, steady_answer
 
-CHAT = "/api/v1/chat/completions"
 SETTINGS = '[server]\ntrusted_proxies = ["127.0.0.1"]\nstop_delay_s = 1.0\n'
-CLIENTS = 6
-WORDS = ["one ", "two ", "three"]
-
-
-class Load:
-    """Clients that ask again and again, streamed and whole, and count what went wrong."""
-
-    def __init__(self, proxy: Proxy) -> None:
-        self._proxy = proxy
-        self.answered = 0
-        self.failures: list[str] = []
-        self._tasks = [asyncio.create_task(self._ask(bool(n % 2))) for n in range(CLIENTS)]
-        self._ends = False
-
-    async def more(self, count: int = 3 * CLIENTS) -> None:
-        """Wait for this many more answers."""
-        wanted = self.answered + len(self.failures) + count
-        await eventually(lambda: self.answered + len(self.failures) >= wanted)
-
-    async def end(self) -> None:
-        """Wait until every client has finished its request, and end."""
-        self._ends = True
-        await asyncio.gather(*self._tasks)
-
-    async def _ask(self, stream: bool) -> None:
-        while not self._ends:
-            answer = await self._proxy.client.post(
-                CHAT, json=request_body(stream=stream), headers=bearer(OWNER)
-            )
-            if answer.status_code != 200:
-                self.failures.append(f"{answer.status_code} {answer.text}")
-            elif stream and text_of(parse_events(answer.text)) != "".join(WORDS):
-                self.failures.append(answer.text)
-            else:
-                self.answered += 1
 
 
 class Node:
@@ -91,25 +46,17 @@ class Node:
         await self._stack.aclose()
 
 
-def answer(request: Request) -> Answer:
-    """Answer within the time of a few requests."""
-    if not request.json.get("stream"):
-        return completion()
-    words = [event(chunk({"content": word})) for word in WORDS]
-    return streaming([*words, event(chunk(finish="stop")), event("[DONE]")], gap_s=0.02)
-
-
 @pytest.mark.parametrize("site", [NGINX, CADDY], ids=lambda site: site.name)
 async def test_no_request_is_lost(site: Site, tmp_path: Path) -> None:
     async with FakeUpstream() as upstream, contextlib.AsyncExitStack() as stack:
-        upstream.plan(answer)
+        upstream.plan(steady_answer)
         ports = free_ports(2)
         nodes = [Node(tmp_path / f"node-{port}", port, upstream) for port in ports]
         for node in nodes:
             stack.push_async_callback(node.aclose)
         await asyncio.gather(*(node.start() for node in nodes))
         proxy = await stack.enter_async_context(running_proxy(site, tmp_path / "proxy", *ports))
-        load = Load(proxy)
+        load = SteadyLoad(proxy.client)
         for node in nodes:
             await load.more()
             await node.restart()
