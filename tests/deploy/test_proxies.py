@@ -229,3 +229,32 @@ async def test_two_gateways_share_the_requests_and_one_that_is_gone_is_not_misse
             await first.aclose()
             assert [await ask() for _ in range(6)] == [200] * 6
             await eventually(lambda: len(upstream.requests) == 12)
+
+
+@pytest.mark.gateway(settings=BEHIND)
+async def test_nginx_repeats_a_completion_whose_node_died_and_nothing_else(
+    door: Door, tmp_path: Path
+) -> None:
+    asked: list[bytes] = []
+
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n"))
+        writer.transport.abort()
+
+    async with (
+        await asyncio.start_server(die, "127.0.0.1", 0) as dying,
+        running_proxy(
+            NGINX, tmp_path / "proxy", dying.sockets[0].getsockname()[1], door.port
+        ) as proxy,
+    ):
+
+        async def ask(path: str, body: object) -> int:
+            answer = await proxy.client.post(path, json=body, headers=bearer(OWNER))
+            return answer.status_code
+
+        assert [await ask(CHAT, request_body()) for _ in range(4)] == [200] * 4
+        assert len(asked) >= 2
+        statuses = [await ask("/api/v1/keys", {"name": "once"}) for _ in range(4)]
+        assert sorted(set(statuses)) == [201, 502]
+    made = (await door.get("/api/v1/keys")).json()["data"]
+    assert len(made) == statuses.count(201)
