@@ -84,14 +84,8 @@ class Gateway:
         await self.server.serve_on(self._sockets)
 
     async def retire(self) -> None:
-        """Leave new connections to other processes; serve those of here until they have ended.
-
-        Each ends with its next answer, which says so. Idle ones are closed after
-        `server.drain_timeout_s`: by then their clients have had the time to close them, so that no
-        request crosses the end of its connection.
-        """
-        self.services.engine.leaving = True
-        await self.server.leave(self.services.config.server.drain_timeout_s)
+        """Serve the open connections, within `server.drain_timeout_s`; others serve new ones."""
+        await self.server.depart(self.services.config.server.drain_timeout_s)
 
     async def drain(self) -> None:
         """Refuse new work and let running answers finish, within `server.drain_timeout_s`.

@@ -272,7 +272,8 @@ class BaseHandler(RequestHandler):
         if self._origins:
             headers |= origin_headers(self.request.headers, self._origins)
         headers["X-Request-Id"] = self.request_id
-        close = self.services.engine.leaving or self._client_closes()
+        exchange = cast("ClientExchange", self.request.connection)
+        close = self.services.engine.leaving or exchange.ends_connection() or self._client_closes()
         head = answer_head(status, headers | self.limit_headers(), close=close)
         self.lifecycle.status = status
         return head

@@ -25,7 +25,7 @@ import msgspec
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine
 
 from server.http.chunked_body import ChunkedBody
-from server.http.client_exchange import ClientExchange, Peer
+from server.http.client_exchange import ClientExchange, Departure, Peer
 from server.http.client_reading import (
     Pace,
     ReadingClient,
@@ -104,6 +104,7 @@ class ClientConnections:
         self.find_delegate = find_delegate
         self.leaving = False
         """Whether connections close after their next answer."""
+        self.departure = Departure()
         self.stopping = False
         self._counts_here = counts_here
         self._open: set[ClientConnection] = set()
@@ -298,7 +299,12 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = None
         if self.state is ConnectionState.BODY:
             self._linger()
-        elif self._closes or self._connections.leaving or self._connections.stopping:
+        elif (
+            self._closes
+            or exchange.closes
+            or self._connections.leaving
+            or self._connections.stopping
+        ):
             if self._unread:
                 self._linger()
             else:
@@ -368,7 +374,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _begin(self, start_line: RequestStartLine, headers: HTTPHeaders, length: int) -> None:
         self._exchange = exchange = ClientExchange(
-            self._peer, self.send, self.exchange_finished, self.exchange_released
+            self._peer,
+            self.send,
+            self.exchange_finished,
+            self.exchange_released,
+            self._connections.departure,
         )
         asks = headers.get("Connection")
         self._closes = start_line.version != "HTTP/1.1" or (

@@ -21,6 +21,16 @@ class Peer(NamedTuple):
     protocol: str
 
 
+class Departure:
+    """Whether a server leaves its clients to another: their connections end with the next answer.
+
+    An answer whose head is written before that does not say so, and its connection stays open: the
+    client may already send its next request there.
+    """
+
+    begun = False
+
+
 class ClientExchange(HTTPConnection):
     """What a handler writes its answer to; after `finish` or the client's leaving, to nowhere.
 
@@ -35,6 +45,7 @@ class ClientExchange(HTTPConnection):
         send: Callable[[bytes], asyncio.Future[None]],
         on_finish: Callable[[ClientExchange], None],
         on_release: Callable[[ClientExchange], None],
+        departure: Departure,
     ) -> None:
         self.context = peer
         self.begun = False
@@ -43,6 +54,9 @@ class ClientExchange(HTTPConnection):
         self._send = send
         self._on_finish = on_finish
         self._on_release = on_release
+        self._departure = departure
+        self.closes = False
+        """True if the answer says that the connection ends with it."""
         self.held = False
         self._is_complete = False
         self._delegate: HTTPMessageDelegate | None = None
@@ -79,6 +93,11 @@ class ClientExchange(HTTPConnection):
                 delegate.on_connection_close()
 
     # Calls of the handler
+
+    def ends_connection(self) -> bool:
+        """Return whether the answer must say that its connection ends; it does then."""
+        self.closes = self._departure.begun
+        return self.closes
 
     def set_close_callback(self, callback: Callable[[], object] | None) -> None:
         """Ignore the callback that RequestHandler (Tornado 6.6) sets on each connection.

@@ -121,6 +121,18 @@ class GatewayServer:
             # Connections announce no change of state, so that requests need not either.
             await asyncio.sleep(POLL_S)
 
+    async def depart(self, timeout_s: float) -> None:
+        """Leave new connections to another process with the same socket; serve those of here.
+
+        Each ends with its next answer, which says so. Wait, at most `timeout_s`, until none is
+        open: by then clients have given up the idle ones, so that no request meets its end there.
+        """
+        self.connections.departure.begun = True
+        self._close_listeners()
+        deadline = self._loop.time() + timeout_s
+        while self.open_connections and self._loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
+
     @property
     def _waiting(self) -> bool:
         """Return whether a connection may still bring a request."""

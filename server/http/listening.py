@@ -43,6 +43,31 @@ def bind_port(host: str, port: int) -> list[socket.socket]:
         ) from error
 
 
+def bind_for_processes(host: str, port: int, processes: int) -> list[list[socket.socket]]:
+    """Bind the port once for each of several processes, which then share its connections.
+
+    Linux spreads new connections over sockets with SO_REUSEPORT, and each has a queue of its own,
+    which lasts as long as one process has the socket open. Another program of the same user could
+    bind such a port, too, so this first checks that nothing listens there. Raises ListenFailure.
+    """
+    if port:
+        for sock in bind_port(host, port):
+            sock.close()
+    bound: list[list[socket.socket]] = []
+    try:
+        for _ in range(processes):
+            bound.append(bind_sockets(port, host, backlog=BACKLOG, reuse_port=True))
+            port = bound[0][0].getsockname()[1]
+    except OSError as error:
+        for sock in [sock for sockets in bound for sock in sockets]:
+            sock.close()
+        raise ListenFailure(
+            f"cannot listen on {host} port {port} for several processes"
+            f" ({error.strerror or error}): choose another --port, or --processes 1"
+        ) from error
+    return bound
+
+
 def load_certificate(cert: str, key: str) -> ssl.SSLContext | None:
     """Load a certificate chain and its key; None when no chain is named. Raises ListenFailure."""
     if not cert:

@@ -16,7 +16,7 @@ from tornado.httputil import (
 from server.http.answer_head import answer_head
 from server.http.chunked_body import ChunkedBody
 from server.http.client_connection import body_is_slow
-from server.http.client_exchange import ClientExchange, Peer
+from server.http.client_exchange import ClientExchange, Departure, Peer
 from server.http.connection_errors import error_answer, invalid_http
 from server.http.request_head import CHUNKED, find_head_end, parse_head, without_blank_lines
 
@@ -114,7 +114,9 @@ class Paper:
 
 async def test_a_held_exchange_completes_once_it_is_released() -> None:
     paper, steps = Paper(), Delegate()
-    exchange = ClientExchange(Peer("192.0.2.1", "http"), paper.send, paper.finished, paper.released)
+    exchange = ClientExchange(
+        Peer("192.0.2.1", "http"), paper.send, paper.finished, paper.released, Departure()
+    )
     exchange.begin(steps, RequestStartLine("GET", "/", "HTTP/1.1"), HTTPHeaders())
     exchange.hold()
     exchange.complete()
@@ -125,7 +127,9 @@ async def test_a_held_exchange_completes_once_it_is_released() -> None:
 
 async def test_the_body_of_a_held_exchange_is_asked_for_once_it_is_released() -> None:
     paper = Paper()
-    exchange = ClientExchange(Peer("192.0.2.1", "http"), paper.send, paper.finished, paper.released)
+    exchange = ClientExchange(
+        Peer("192.0.2.1", "http"), paper.send, paper.finished, paper.released, Departure()
+    )
     exchange.hold()
     exchange.release()
     assert paper.released_times == 1
@@ -133,7 +137,9 @@ async def test_the_body_of_a_held_exchange_is_asked_for_once_it_is_released() ->
 
 async def test_nothing_is_written_after_the_end_of_an_answer() -> None:
     paper = Paper()
-    exchange = ClientExchange(Peer("192.0.2.1", "http"), paper.send, paper.finished, paper.released)
+    exchange = ClientExchange(
+        Peer("192.0.2.1", "http"), paper.send, paper.finished, paper.released, Departure()
+    )
     exchange.write(b"HTTP/1.1 200 OK\r\n\r\nok")
     exchange.finish()
     exchange.finish()
