@@ -91,7 +91,7 @@ class KeyRing:
         self._import_listeners: list[Callable[[], None]] = []
         self._change_lock = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
-        store.on_foreign_change(self._changed_by_others)
+        store.on_foreign_change(self.take_over)
 
     async def load(self) -> None:
         """Read the owner key and what must be in memory from the store, once, at start."""
@@ -325,7 +325,7 @@ class KeyRing:
                 old = newer if newer is not None else old
         raise StoreUnavailable("This key is being changed by others all the time. Try again.")
 
-    def _changed_by_others(self, changes: StoreChanges) -> None:
+    def take_over(self, changes: StoreChanges) -> None:
         """Take over what others have changed."""
         if changes.owner:
             self._owner = changes.owner

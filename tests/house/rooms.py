@@ -49,6 +49,7 @@ ROOMS = (
     "webui.docs",
     "webui.page_routes",
     "server.app",
+    "server.processes",
     "server.cli",
 )
 """All rooms, the lowest first. A room imports only rooms that stand before it."""

@@ -1,0 +1,254 @@
+"""What the keeper answers to one child: its store, its counters and the wrong keys.
+
+The leases of a child are remembered until they are settled, so that those of a child that has ended
+come back at once: each stays counted as a request, with no tokens and no cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, TypeVar
+
+from server.accounting.counters import Counters, Shared, Standing, Taken
+from server.accounting.memory_counters import MemoryCounters
+from server.keys.key_ring import OWNER_META
+from server.nodes import store_calls
+from server.nodes.announcements import Announcements
+from server.nodes.counter_calls import (
+    GIVE_BACK,
+    SETTLE,
+    STANDING,
+    TAKE,
+    WRONG_KEY,
+    Settle,
+    Take,
+    WrongKey,
+)
+from server.nodes.link import Link
+from server.nodes.procedure import Service
+from server.nodes.store_calls import (
+    NamedValue,
+    PercentileQuery,
+    RankingQuery,
+    RowsQuery,
+    SessionNotes,
+    SumsQuery,
+)
+from server.store.key import Key, Limits
+from server.store.rows import Percentile, StoreChanges, UsageDay, UsagePage
+from server.store.store import Store
+
+T = TypeVar("T")
+
+MOST_ANNOUNCED_KEYS = 100
+"""With more new keys than this, children compare what they know with the store instead."""
+MOST_KNOWN_LIMITS = 10_000
+
+
+class KeeperData(NamedTuple):
+    """What all children use of the keeper."""
+
+    store: Store
+    counters: Counters
+    announcements: Announcements
+    known_limits: dict[Limits, Limits]
+    """Limits by their value: counters recognize a scope's limits by identity."""
+
+
+class ChildService:
+    """Answer one child over its link."""
+
+    def __init__(self, data: KeeperData, service: Service) -> None:
+        self._data = data
+        self._link: Link | None = None
+        self._leases: dict[str, Taken] = {}
+        self._answer_for_store(service, data.store)
+        self._answer_for_keys(service, data.store)
+        self._answer_for_counters(service)
+
+    def connect(self, link: Link) -> None:
+        """Announce changes over this link, and settle what is left when it is lost."""
+        self._link = link
+        self._data.announcements.add(link)
+        link.on_lost(self._settle_all)
+
+    # The store
+
+    def _answer_for_store(self, service: Service, store: Store) -> None:
+        service.answer(store_calls.LOAD_KEYS, _without_question(store.load_keys))
+        service.answer(store_calls.KEY_PREFIXES, _without_question(store.key_prefixes))
+        service.answer(store_calls.FIND_KEY, store.find_key)
+        service.answer(store_calls.FIND_KEY_BY_DIGEST, store.find_key_by_digest)
+        service.answer(store_calls.LIST_KEYS, store.list_keys)
+        service.answer(store_calls.COUNT_KEYS, store.count_keys)
+        service.answer(store_calls.FIND_KEYS, store.find_keys)
+        service.answer(store_calls.SHARED_NAMES, store.shared_names)
+        service.answer(store_calls.LOAD_META, store.load_meta)
+        service.answer(store_calls.LOAD_SESSIONS, _without_question(store.load_sessions))
+        service.answer(store_calls.FIND_SESSION, store.find_session)
+        service.answer(store_calls.PUT_SESSION, store.put_session)
+        service.answer(store_calls.LOAD_COUNTERS, _without_question(store.load_counters))
+        service.answer(store_calls.DROP_COUNTERS, store.drop_counters)
+        service.answer(store_calls.RECORD, store.record)
+        service.answer(store_calls.USAGE_BY, self._usage_by)
+        service.answer(store_calls.USAGE_RANKING, self._usage_ranking)
+        service.answer(store_calls.USAGE_ROWS, self._usage_rows)
+        service.answer(store_calls.TTFT_PERCENTILE, self._ttft_percentile)
+        service.answer(store_calls.FIND_USAGE_ROW, store.find_usage_row)
+        service.answer(store_calls.PRUNE, store.prune)
+        service.answer(store_calls.CHECK_WRITABLE, _without_question(store.check_writable))
+
+    async def _usage_by(self, query: SumsQuery) -> list[UsageDay]:
+        return await self._data.store.usage_by(
+            query.first_day,
+            query.last_day,
+            query.groups,
+            key_id=query.key_id,
+            model=query.model,
+            after=query.after,
+            limit=query.limit,
+        )
+
+    async def _usage_ranking(self, query: RankingQuery) -> list[UsageDay]:
+        return await self._data.store.usage_ranking(
+            query.first_day,
+            query.last_day,
+            query.group,
+            query.by,
+            key_id=query.key_id,
+            model=query.model,
+            limit=query.limit,
+        )
+
+    async def _usage_rows(self, query: RowsQuery) -> UsagePage:
+        return await self._data.store.usage_rows(
+            key_id=query.key_id,
+            model=query.model,
+            status=query.status,
+            before=query.before,
+            limit=query.limit,
+        )
+
+    async def _ttft_percentile(self, query: PercentileQuery) -> Percentile:
+        return await self._data.store.ttft_percentile(
+            query.percent,
+            query.first_day,
+            query.last_day,
+            key_id=query.key_id,
+            model=query.model,
+        )
+
+    # What other children must know
+
+    def _answer_for_keys(self, service: Service, store: Store) -> None:
+        service.answer(store_calls.REPLACE_KEY, self._replace_key)
+        service.answer(store_calls.ADD_KEYS, self._add_keys)
+        service.answer(store_calls.PUT_META, self._put_meta)
+        service.answer(
+            store_calls.PUT_META_IF_ABSENT,
+            lambda named: store.put_meta_if_absent(named.name, named.value),
+        )
+        service.answer(store_calls.NOTE_SESSIONS, self._note_sessions)
+
+    async def _replace_key(self, key: Key) -> bool:
+        replaced = await self._data.store.replace_key(key)
+        if replaced:
+            await self._announce(StoreChanges(keys=(key,)))
+        return replaced
+
+    async def _add_keys(self, keys: list[Key]) -> tuple[int, int]:
+        added, kept = await self._data.store.add_keys(keys)
+        if added:
+            every = kept == 0 and added <= MOST_ANNOUNCED_KEYS
+            await self._announce(StoreChanges(keys=keys) if every else StoreChanges(all=True))
+        return added, kept
+
+    async def _put_meta(self, named: NamedValue) -> None:
+        await self._data.store.put_meta(named.name, named.value)
+        if named.name == OWNER_META:
+            await self._announce(StoreChanges(owner=named.value))
+
+    async def _note_sessions(self, notes: SessionNotes) -> None:
+        await self._data.store.note_sessions(notes.seen, notes.ended)
+        if notes.ended:
+            await self._announce(StoreChanges(sessions=notes.ended))
+
+    async def _announce(self, changes: StoreChanges) -> None:
+        assert self._link is not None
+        await self._data.announcements.announce(changes, self._link)
+
+    # Counters and wrong keys
+
+    def _answer_for_counters(self, service: Service) -> None:
+        if isinstance(self._data.counters, MemoryCounters):
+            # Without a task: counters in memory never wait.
+            service.answer_at_once(TAKE, lambda take: _at_once(self._take(take)))
+            service.answer_at_once(STANDING, lambda take: _at_once(self._standing(take)))
+        else:
+            service.answer(TAKE, self._take)
+            service.answer(STANDING, self._standing)
+        service.answer_at_once(SETTLE, self._settle)
+        service.answer_at_once(GIVE_BACK, self._give_back)
+        service.answer_at_once(WRONG_KEY, self._pass_on_wrong_key)
+
+    async def _take(self, take: Take) -> Taken:
+        shared = None
+        if take.shared is not None:
+            shared = Shared(take.shared.scope, self._known(take.shared.limits))
+        taken = await self._data.counters.take(
+            take.scope, self._limits(take), take.tokens, take.cost_microusd, shared
+        )
+        if self._link is None or self._link.is_lost:
+            self._data.counters.settle(taken, 0, 0)
+        else:
+            self._leases[taken.lease] = taken
+        return taken
+
+    async def _standing(self, take: Take) -> Standing:
+        return await self._data.counters.standing(take.scope, self._limits(take))
+
+    def _limits(self, take: Take) -> Limits:
+        return self._known(take.guest_limits or take.limits or Limits())
+
+    def _known(self, limits: Limits) -> Limits:
+        known = self._data.known_limits
+        if len(known) >= MOST_KNOWN_LIMITS:
+            known.clear()
+        return known.setdefault(limits, limits)
+
+    def _settle(self, settle: Settle) -> None:
+        taken = self._leases.pop(settle.lease, None)
+        if taken is not None:
+            self._data.counters.settle(taken, settle.tokens, settle.cost_microusd)
+
+    def _give_back(self, lease: str) -> None:
+        taken = self._leases.pop(lease, None)
+        if taken is not None:
+            self._data.counters.give_back(taken)
+
+    def _settle_all(self) -> None:
+        leases, self._leases = self._leases, {}
+        for taken in leases.values():
+            self._data.counters.settle(taken, 0, 0)
+
+    def _pass_on_wrong_key(self, wrong: WrongKey) -> None:
+        assert self._link is not None
+        self._data.announcements.pass_on_wrong_key(wrong, self._link)
+
+
+def _without_question(
+    function: Callable[[], Coroutine[Any, Any, T]],
+) -> Callable[[None], Coroutine[Any, Any, T]]:
+    """Return a function that takes the empty question of a procedure."""
+    return lambda _: function()
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that never suspends."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    work.close()
+    raise RuntimeError("counters in memory must not wait")

@@ -1,0 +1,204 @@
+"""The store of the keeper, as a child uses it; see `server.store.store.Store`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from server.nodes import store_calls as calls
+from server.nodes.link import Link
+from server.nodes.procedure import Service
+from server.store.key import Key
+from server.store.rows import (
+    DAY_MARKS,
+    Batch,
+    CounterRow,
+    KeyQuery,
+    Percentile,
+    SessionRow,
+    StoreChanges,
+    UsageDay,
+    UsageMark,
+    UsagePage,
+    UsageRow,
+)
+
+
+class KeeperStore:
+    """Pass every call on to the keeper, and its changes to the listeners.
+
+    `service` answers the keeper: a change is acknowledged once all listeners know it. When the
+    keeper has ended, every call raises Draining.
+    """
+
+    shared = True
+
+    def __init__(self, link: Link, service: Service) -> None:
+        self._link = link
+        self._listeners: list[Callable[[StoreChanges], None]] = []
+        self.trouble: str | None = None
+        service.answer_at_once(calls.CHANGED, self._note)
+
+    def on_foreign_change(self, listener: Callable[[StoreChanges], None]) -> None:
+        """Call `listener` with what other processes have changed."""
+        self._listeners.append(listener)
+
+    def _note(self, changes: StoreChanges) -> None:
+        for listener in self._listeners:
+            listener(changes)
+
+    # Keys
+
+    async def load_keys(self) -> list[Key]:
+        """Read every key."""
+        return await self._link.call(calls.LOAD_KEYS, None)
+
+    async def key_prefixes(self) -> bytes:
+        """Read the first 8 bytes of every digest."""
+        return await self._link.call(calls.KEY_PREFIXES, None)
+
+    async def find_key(self, key_id: str) -> Key | None:
+        """Find a key by its id."""
+        return await self._link.call(calls.FIND_KEY, key_id)
+
+    async def find_key_by_digest(self, digest: bytes) -> Key | None:
+        """Find a key by its current or previous digest."""
+        return await self._link.call(calls.FIND_KEY_BY_DIGEST, digest)
+
+    async def list_keys(self, query: KeyQuery) -> list[Key]:
+        """Read the keys of a query."""
+        return await self._link.call(calls.LIST_KEYS, query)
+
+    async def count_keys(self, query: KeyQuery | None = None) -> int:
+        """Count the keys of a query."""
+        return await self._link.call(calls.COUNT_KEYS, query)
+
+    async def find_keys(self, key_ids: Sequence[str]) -> list[Key]:
+        """Read the keys with these ids."""
+        return await self._link.call(calls.FIND_KEYS, list(key_ids))
+
+    async def shared_names(self, names: Sequence[str]) -> set[str]:
+        """Return those of the names that several keys have."""
+        return await self._link.call(calls.SHARED_NAMES, list(names))
+
+    async def replace_key(self, key: Key) -> bool:
+        """Replace a key's state before `key.version`; every child knows it on return."""
+        return await self._link.call(calls.REPLACE_KEY, key)
+
+    async def add_keys(self, keys: Iterable[Key]) -> tuple[int, int]:
+        """Insert the keys whose id and digest are unknown; every child knows them on return."""
+        return await self._link.call(calls.ADD_KEYS, list(keys))
+
+    # Named values and sessions
+
+    async def load_meta(self, name: str) -> bytes | None:
+        """Read a named value."""
+        return await self._link.call(calls.LOAD_META, name)
+
+    async def put_meta(self, name: str, value: bytes) -> None:
+        """Write a named value."""
+        await self._link.call(calls.PUT_META, calls.NamedValue(name, value))
+
+    async def put_meta_if_absent(self, name: str, value: bytes) -> bytes:
+        """Write a named value unless it is set, and return the one that is set now."""
+        return await self._link.call(calls.PUT_META_IF_ABSENT, calls.NamedValue(name, value))
+
+    async def load_sessions(self) -> list[SessionRow]:
+        """Read every session."""
+        return await self._link.call(calls.LOAD_SESSIONS, None)
+
+    async def find_session(self, digest: bytes) -> SessionRow | None:
+        """Find a session by its digest."""
+        return await self._link.call(calls.FIND_SESSION, digest)
+
+    async def put_session(self, session: SessionRow) -> None:
+        """Insert a session."""
+        await self._link.call(calls.PUT_SESSION, session)
+
+    async def note_sessions(self, seen: Mapping[bytes, int], ended: Collection[bytes]) -> None:
+        """Write when sessions were last seen, and delete those that have ended."""
+        notes = calls.SessionNotes(dict(seen), list(ended))
+        await self._link.call(calls.NOTE_SESSIONS, notes)
+
+    # Counters and usage
+
+    async def load_counters(self) -> list[CounterRow]:
+        """Read every counter."""
+        return await self._link.call(calls.LOAD_COUNTERS, None)
+
+    async def drop_counters(self, before: float) -> int:
+        """Delete counters not written since `before`, except budgets."""
+        return await self._link.call(calls.DROP_COUNTERS, before)
+
+    async def record(self, batch: Batch) -> None:
+        """Write usage rows, their daily sums and last uses, once per batch id."""
+        await self._link.call(calls.RECORD, batch)
+
+    async def usage_by(
+        self,
+        first_day: str,
+        last_day: str,
+        groups: Collection[str] = DAY_MARKS,
+        *,
+        key_id: str | Sequence[str] | None = None,
+        model: str | None = None,
+        after: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> list[UsageDay]:
+        """Read sums over days."""
+        key_ids = key_id if key_id is None or isinstance(key_id, str) else list(key_id)
+        last = None if after is None else list(after)
+        query = calls.SumsQuery(first_day, last_day, list(groups), key_ids, model, last, limit)
+        return await self._link.call(calls.USAGE_BY, query)
+
+    async def usage_ranking(
+        self,
+        first_day: str,
+        last_day: str,
+        group: str,
+        by: Sequence[str],
+        *,
+        key_id: str | None = None,
+        model: str | None = None,
+        limit: int,
+    ) -> list[UsageDay]:
+        """Read the groups whose sums are the largest."""
+        query = calls.RankingQuery(first_day, last_day, group, list(by), key_id, model, limit)
+        return await self._link.call(calls.USAGE_RANKING, query)
+
+    async def usage_rows(
+        self,
+        *,
+        key_id: str | None = None,
+        model: str | None = None,
+        status: str | None = None,
+        before: UsageMark | None = None,
+        limit: int = 100,
+    ) -> UsagePage:
+        """Read single requests, newest first."""
+        query = calls.RowsQuery(key_id, model, status, before, limit)
+        return await self._link.call(calls.USAGE_ROWS, query)
+
+    async def ttft_percentile(
+        self,
+        percent: int,
+        first_day: str,
+        last_day: str,
+        *,
+        key_id: str | None = None,
+        model: str | None = None,
+    ) -> Percentile:
+        """Compute a percentile of the TTFT."""
+        query = calls.PercentileQuery(percent, first_day, last_day, key_id, model)
+        return await self._link.call(calls.TTFT_PERCENTILE, query)
+
+    async def find_usage_row(self, request_id: str) -> UsageRow | None:
+        """Find one request by its id."""
+        return await self._link.call(calls.FIND_USAGE_ROW, request_id)
+
+    async def prune(self, before_day: str) -> int:
+        """Delete usage rows older than a UTC day."""
+        return await self._link.call(calls.PRUNE, before_day)
+
+    async def check_writable(self) -> None:
+        """Write a small value to test whether writing works."""
+        await self._link.call(calls.CHECK_WRITABLE, None)
