@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
 import msgspec
 
@@ -30,6 +30,16 @@ LAST_LINES_S = 1.0
 """How long the end of the process waits for an output that takes no text."""
 
 Style = Literal["text", "json"]
+
+
+class LineOutput(Protocol):
+    """Takes whole lines and does not block: a `LineWriter`, or another process that has one."""
+
+    def write(self, text: str, dropped: int = 0) -> None:
+        """Write lines soon, or drop them; `dropped` more were dropped by the caller."""
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait until all lines are written or dropped, but no longer than `timeout_s`."""
 
 
 class LineWriter:
@@ -141,10 +151,10 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
 class AccessLog:
     """Collect lines and write them a few times a second."""
 
-    def __init__(self, enabled: bool, style: Style, out: TextIO | None = None) -> None:
+    def __init__(self, enabled: bool, style: Style, output: LineOutput | None = None) -> None:
         self._enabled = enabled
         self._json = style == "json"
-        self._writer = LineWriter(out or sys.stdout, lambda lost: count_line(lost, style))
+        self._writer = output or LineWriter(sys.stdout, lambda lost: count_line(lost, style))
         self._lines: list[AccessLine] = []
         self._dropped = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -210,7 +220,7 @@ def count_line(dropped: int, style: Style) -> str:
 class LineHandler(logging.Handler):
     """Passes log records to a writer, which does not block the loop."""
 
-    def __init__(self, writer: LineWriter) -> None:
+    def __init__(self, writer: LineOutput) -> None:
         super().__init__()
         self._writer = writer
 
@@ -242,9 +252,10 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(fields).decode()
 
 
-def set_up_logging(level: str, style: Style) -> None:
-    """Write the log to standard error, in one format for all loggers."""
-    handler = LineHandler(LineWriter(sys.stderr, lambda lost: count_line(lost, style)))
+def set_up_logging(level: str, style: Style, output: LineOutput | None = None) -> None:
+    """Write the log to standard error or another output, in one format for all loggers."""
+    output = output or LineWriter(sys.stderr, lambda lost: count_line(lost, style))
+    handler = LineHandler(output)
     if style == "json":
         handler.setFormatter(JsonFormatter())
     else:

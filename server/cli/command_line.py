@@ -1,4 +1,4 @@
-"""The command line: `roxy serve|check|keys|migrate|backup`.
+"""The command line: `roxy serve|reload|check|keys|migrate|backup`.
 
 A failure prints one line on standard error that says what to do, and the exit code is 1. Wrong
 usage prints the usage, and the exit code is 2.
@@ -25,6 +25,8 @@ from server.cli.store_commands import backup, migrate
 from server.config.loading import Config, ConfigError, environment, load_config
 from server.http.listening import ListenFailure
 from server.log import set_up_logging
+from server.processes.children import ChildFailure
+from server.processes.reloading import ReloadFailure, request_reload
 from server.store.store import StoreFailure
 from server.version import version
 from workers.catalog.catalog_file import load_catalog
@@ -33,6 +35,16 @@ from workers.providers.formats import TRANSLATORS
 
 T = TypeVar("T")
 
+FAILURES = (
+    ChildFailure,
+    CommandFailure,
+    ConfigError,
+    GatewayError,
+    ListenFailure,
+    ReloadFailure,
+    StoreFailure,
+)
+"""What ends a command with one line that says what to do."""
 EPILOG_COLUMNS = 100
 
 
@@ -47,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = int(options.run(config, options) or 0)
         sys.stdout.flush()
         return code
-    except (ConfigError, ListenFailure, StoreFailure, GatewayError, CommandFailure) as error:
+    except FAILURES as error:
         print(f"roxy: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -105,6 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--offline", action="store_true", help="do not connect to the upstreams")
     command.set_defaults(run=run_check)
+    _add_reload(commands, shared)
     add_keys_commands(commands, shared).set_defaults(run=run_keys)
     command = commands.add_parser(
         "migrate",
@@ -150,9 +163,9 @@ def _add_serve(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--processes",
-        type=whole_number(1, 1, "must be 1: this version supports only one serving process"),
+        type=_processes,
         metavar="N",
-        help="number of serving processes; this version supports only 1",
+        help="number of serving processes (default: 1); auto: one per usable core",
     )
     command.add_argument("--tls-cert", metavar="FILE", help="PEM certificate chain; enables TLS")
     command.add_argument("--tls-key", metavar="FILE", help="PEM private key of the certificate")
@@ -166,15 +179,40 @@ def _add_serve(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_serve)
 
 
+def _add_reload(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "reload",
+        parents=[shared],
+        help="let the running gateway read its configuration again",
+        description="Let the running gateway read its configuration again. Its serving processes"
+        " are replaced one by one: no connection is refused and no answer is cut. It must run with"
+        " --processes 2 or more. A configuration with a fault changes nothing.",
+    )
+    command.set_defaults(run=run_reload)
+
+
+def _processes(text: str) -> int | str:
+    return text if text == "auto" else whole_number(1, 256)(text)
+
+
 def overrides(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options that override settings."""
     names = ("host", "port", "data_dir", "processes", "tls_cert", "tls_key", "demo")
     return {name: getattr(options, name, None) for name in names}
 
 
-def run_serve(config: Config, _options: argparse.Namespace) -> None:
+def run_serve(config: Config, options: argparse.Namespace) -> None:
     """Run the gateway until SIGTERM or SIGINT."""
-    _run(serve(config, environment()))
+
+    def load() -> Config:
+        return load_config(overrides(options), environment(), options.config)
+
+    _run(serve(config, environment(), load))
+
+
+def run_reload(config: Config, _options: argparse.Namespace) -> None:
+    """Ask the running gateway to read its configuration again, and wait until it has."""
+    print(_run(request_reload(DataDirectory(Path(config.server.data_dir)))))
 
 
 def run_check(config: Config, options: argparse.Namespace) -> int:

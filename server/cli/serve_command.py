@@ -3,90 +3,150 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from server.app import Gateway, gateway
+from server.app import gateway
 from server.config.loading import Config
 from server.config.settings import Server
 from server.http.listening import raise_limit
 from server.identity.client_addresses import parse_address
+from server.processes.child_calls import Ready
+from server.processes.collector import tune_collector
+from server.processes.keeper import keeper
+from server.processes.reloading import reload_at_signal
+from server.processes.shares import serving_processes
 
 log = logging.getLogger("roxy")
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-async def serve(config: Config, environ: Mapping[str, str]) -> None:
-    """Run a gateway until SIGTERM or SIGINT, then drain it. A signal during the start counts too.
+class Signals:
+    """What signals have asked for, from the start on.
 
     The handlers are Python's own, not the loop's: a loop restores the default handlers when it
     closes, by which one more signal in the last moments would end the process with another exit
     code than 0.
     """
-    started = time.monotonic()
-    raise_limit()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in STOP_SIGNALS:
-        signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop.set))
-    try:
-        async with gateway(config, environ) as running:
-            _greet(running, time.monotonic() - started)
-            _tune_collector()
-            await stop.wait()
-            log.info("stopping; running requests: %d", len(running.services.engine.jobs))
-    finally:
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.reload = asyncio.Event()
+        for number in STOP_SIGNALS:
+            self._handle(number, self.stop)
+
+    def handle_reload(self) -> None:
+        """Take SIGHUP as the request to reload; without this call it ends the process."""
+        self._handle(signal.SIGHUP, self.reload)
+
+    def close(self) -> None:
+        """Ignore further signals; the process is about to end."""
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
+    def _handle(self, number: signal.Signals, event: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(event.set))
 
-def _tune_collector() -> None:
-    """Exclude what the start has built from garbage collection, and collect less often.
 
-    With 1,000 open streams the default thresholds took 6 % of the CPU and freed almost nothing:
-    what a request leaves behind is mostly free of cycles.
+async def serve(
+    config: Config, environ: Mapping[str, str], load: Callable[[], Config] | None = None
+) -> None:
+    """Run a gateway until SIGTERM or SIGINT, then drain it. A signal during the start counts too.
+
+    `load` reads the configuration again, for a reload; None: there is none.
     """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    raise_limit()
+    signals = Signals()
+    processes = serving_processes(config)
+    try:
+        if processes == 1:
+            await _serve_alone(config, environ, signals)
+        else:
+            await _serve_by_children(config, environ, processes, load or (lambda: config), signals)
+    finally:
+        signals.close()
 
 
-def _greet(running: Gateway, start_s: float) -> None:
-    """Print a new owner key, and log the address, the data directory and what is missing."""
-    services = running.services
-    if running.new_owner_key is not None:
+async def _serve_alone(config: Config, environ: Mapping[str, str], signals: Signals) -> None:
+    started = time.monotonic()
+    async with gateway(config, environ) as running:
+        catalog = running.services.catalog
+        served = [model for model in catalog if model.live_deployments()]
+        _print_owner_key(running.new_owner_key)
+        _warn(config, Ready(len(served), len(catalog)))
+        _say_ready(started, running.url, Ready(len(served), len(catalog)))
+        tune_collector()
+        await signals.stop.wait()
+        log.info("stopping; running requests: %d", len(running.services.engine.jobs))
+
+
+async def _serve_by_children(
+    config: Config,
+    environ: Mapping[str, str],
+    processes: int,
+    load: Callable[[], Config],
+    signals: Signals,
+) -> None:
+    started = time.monotonic()
+    signals.handle_reload()
+    async with keeper(config, environ, processes) as running:
+        _print_owner_key(running.new_owner_key)
+        _warn(config, running.ready)
+        _say_ready(started, running.url, running.ready, f" in {processes} processes")
+        tune_collector()
+        reloading = asyncio.create_task(
+            reload_at_signal(running, load, signals.reload), name="reloading"
+        )
+        try:
+            await signals.stop.wait()
+            log.info("stopping %d processes", processes)
+        finally:
+            reloading.cancel()
+            await asyncio.wait([reloading])
+
+
+def _print_owner_key(new_owner_key: str | None) -> None:
+    """Print a new owner key."""
+    if new_owner_key is not None:
         # Not logged: logs are kept, and this is the only place where the key appears.
         sys.stderr.write(
-            f"\nOwner key, shown only once:\n\n    {running.new_owner_key}\n\n"
+            f"\nOwner key, shown only once:\n\n    {new_owner_key}\n\n"
             "Set ROXY_ADMIN_API_KEY to choose your own.\n\n"
         )
-    if _accepts_plain_http_from_others(services.config.server):
+
+
+def _warn(config: Config, ready: Ready) -> None:
+    """Log the data directory and what is missing."""
+    if _accepts_plain_http_from_others(config.server):
         log.warning(
             "keys are sent unencrypted: use --tls-cert and --tls-key, or a TLS proxy and"
             ' server.base_url = "https://..."'
         )
-    log.info("data directory: %s", Path(services.config.server.data_dir).absolute())
-    served = [model.id for model in services.catalog if model.live_deployments()]
-    if not served:
+    log.info("data directory: %s", Path(config.server.data_dir).absolute())
+    if not ready.served_models:
         log.warning(
             "no model can be served: run `roxy check` to see what is missing, or start with --demo"
         )
-    elif services.config.demo:
+    elif config.demo:
         log.warning(
             "demo: models without an upstream are answered by a script, not by a language model"
         )
+
+
+def _say_ready(started: float, url: str, ready: Ready, processes: str = "") -> None:
     log.info(
-        "ready in %.2f s at %s/api/v1 with %d of %d models",
-        start_s,
-        running.url,
-        len(served),
-        len(services.catalog),
+        "ready in %.2f s at %s/api/v1 with %d of %d models%s",
+        time.monotonic() - started,
+        url,
+        ready.served_models,
+        ready.models,
+        processes,
     )
 
 

@@ -266,10 +266,6 @@ def _store_url(environ: Mapping[str, str], variable: str, schemes: Sequence[str]
 def _checked_whole(config: Config) -> Config:
     """Check settings that depend on each other; return the config with a normal base_url."""
     server = config.server
-    if server.processes != 1:
-        raise ConfigError(
-            "server.processes must be 1: this version supports only one serving process"
-        )
     if bool(server.tls_cert) != bool(server.tls_key):
         raise ConfigError("server.tls_cert and server.tls_key must be set together, or neither")
     if server.max_bodies_bytes < server.max_body_bytes:

@@ -33,7 +33,8 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(min_length=1, description="Directory of the database and the key export.")
     ] = "./data"
     processes: Annotated[
-        int, Meta(ge=1, le=256, description="Number of serving processes; this version supports 1.")
+        Annotated[int, Meta(ge=1, le=256)] | Literal["auto"],
+        Meta(description='Number of serving processes; "auto": one per usable core.'),
     ] = 1
     trusted_proxies: Annotated[
         tuple[str, ...],

@@ -48,6 +48,10 @@ class KeeperStore:
 
     # Keys
 
+    async def holds_export(self) -> bool:
+        """Return False: the keeper writes the export."""
+        return False
+
     async def load_keys(self) -> list[Key]:
         """Read every key."""
         return await self._link.call(calls.LOAD_KEYS, None)

@@ -15,6 +15,7 @@ import os
 import stat
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from server.store.private_file import PRIVATE_DIRECTORY, PRIVATE_FILE
 from server.store.store import StoreFailure
@@ -34,6 +35,14 @@ class DirectoryTaken(StoreFailure):
             f"Another roxy{process} is running{where} with the data directory {path}: use it, stop"
             " it, or choose another directory with --data-dir."
         )
+
+
+class Holder(NamedTuple):
+    """The process that holds a directory, its URL or "", and what `announce` says of reloads."""
+
+    process: int
+    url: str
+    reloads: str
 
 
 class DataDirectory:
@@ -89,11 +98,34 @@ class DataDirectory:
     ) -> None:
         self.close()
 
-    def announce(self, url: str = "") -> None:
-        """Write the process id and the URL into the lock file, for people and a second instance."""
+    def announce(self, url: str = "", reloads: str = "") -> None:
+        """Write the process id and the URL into the lock file, for people and a second instance.
+
+        `reloads` is a second line, for `roxy reload`: how often this gateway has reloaded, and how
+        that ended. A gateway that cannot reload has none.
+        """
         assert self._lock is not None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()} {url}".strip().encode() + b"\n", 0)
+        lines = f"{os.getpid()} {url}".strip() + "\n" + (reloads and f"{reloads}\n")
+        # Written in place and then cut, so that a reader never finds the file empty.
+        size = os.pwrite(self._lock, lines.encode(), 0)
+        os.ftruncate(self._lock, size)
+
+    def read_holder(self) -> Holder | None:
+        """Return the process that holds the directory, or None."""
+        try:
+            lock = os.open(self._lock_path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            first, _, second = os.pread(lock, 4000, 0).decode(errors="replace").partition("\n")
+            process, _, url = first.partition(" ")
+            return Holder(int(process), url, second.strip()) if process.isdecimal() else None
+        else:
+            return None
+        finally:
+            os.close(lock)
 
     def close(self) -> None:
         """Release the lock."""
@@ -115,7 +147,7 @@ class DataDirectory:
             # The file is never deleted: a second process could lock the deleted one, a third a new.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.pread(lock, 1000, 0).decode(errors="replace").split()
+            holder = os.pread(lock, 1000, 0).decode(errors="replace").partition("\n")[0].split()
             os.close(lock)
             raise DirectoryTaken(self.path, holder) from error
         except OSError:

@@ -38,6 +38,7 @@ SERVE_OPTIONS = {
 }
 COMMANDS = {
     "serve",
+    "reload",
     "check",
     "keys",
     "keys list",
@@ -112,7 +113,7 @@ def test_the_program_names_its_version_and_where_settings_come_from(shell: Comma
         ("nonsense",),
         ("serve", "--port", "x"),
         ("serve", "--port", "70000"),
-        ("serve", "--processes", "2"),
+        ("serve", "--processes", "many"),
         ("keys",),
     ],
 )

@@ -246,7 +246,6 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[server]\nprocesses = 2", "server.processes must be 1"),
         ("[server]\ntls_cert = 'c.pem'", "must be set together"),
         ("[server]\ntls_key = 'k.pem'", "must be set together"),
         ("[server]\nmax_bodies_bytes = 2048", "must be at least server.max_body_bytes"),

@@ -14,7 +14,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("migrations", "workers", "server", "webui")
-FLOORS = {"migrations": 0, "workers": 1, "server": 2, "webui": 3, "server.app": 4, "server.cli": 5}
+FLOORS = {
+    "migrations": 0,
+    "workers": 1,
+    "server": 2,
+    "webui": 3,
+    "server.app": 4,
+    "server.processes": 5,
+    "server.cli": 6,
+}
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 60

@@ -1,0 +1,156 @@
+"""A serving process: it builds the gateway around a link to the keeper, which holds the data.
+
+The keeper starts it with the number of the link's descriptor as its only argument. It ends when the
+keeper says so, at SIGTERM, and when the keeper has ended: running answers then get an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from server.app import LAST_WORDS_S, Gateway, build_gateway, open_catalog
+from server.config.loading import environment
+from server.data import GatewayData
+from server.http.listening import load_certificate, raise_limit
+from server.keys.key_ring import KeyRing
+from server.log import AccessLog, set_up_logging
+from server.nodes.counter_calls import TROUBLES, WRONG_KEY, Troubles, WrongKey
+from server.nodes.keeper_counters import KeeperCounters
+from server.nodes.keeper_store import KeeperStore
+from server.nodes.link import Link, open_link
+from server.nodes.procedure import Service
+from server.nodes.shared_wrong_keys import SharedWrongKeys
+from server.processes.child_calls import HELLO, READY, RETIRE, STOP, Ready, Welcome
+from server.processes.collector import tune_collector
+from server.processes.link_lines import LinkLines
+from server.store.data_directory import DataDirectory
+from workers.catalog.catalog import Catalog
+
+log = logging.getLogger("roxy")
+
+
+class ChildEnd:
+    """How this process is to end; `begun` is set when it is."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.retires = False
+
+    def stop(self) -> None:
+        """Drain and end."""
+        self.begun.set()
+
+    def retire(self) -> None:
+        """Serve the open connections until they have ended."""
+        self.retires = True
+        self.begun.set()
+
+
+async def serve_for_keeper(descriptor: int) -> None:
+    """Serve requests until the keeper, or a signal, ends this process."""
+    raise_limit()
+    ending = ChildEnd()
+    _handle_signals(ending)
+    service = Service()
+    service.answer_at_once(STOP, lambda _: ending.stop())
+    service.answer_at_once(RETIRE, lambda _: ending.retire())
+    link = await open_link(socket.socket(fileno=descriptor), service)
+    link.on_lost(ending.stop)
+    store, counters = KeeperStore(link, service), KeeperCounters(link)
+    wrong_keys = SharedWrongKeys(link, at_form=False)
+    wrong_sign_ins = SharedWrongKeys(link, at_form=True)
+
+    def note_troubles(troubles: Troubles) -> None:
+        store.trouble, counters.trouble = troubles.store, troubles.counters
+
+    def note_wrong_key(wrong: WrongKey) -> None:
+        (wrong_sign_ins if wrong.at_form else wrong_keys).add_foreign(wrong.address)
+
+    service.answer_at_once(TROUBLES, note_troubles)
+    service.answer_at_once(WRONG_KEY, note_wrong_key)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(link.aclose)
+        welcome = await link.call(HELLO, os.getpid())
+        config = welcome.config
+        set_up_logging(config.log.level, config.log.format, LinkLines(link, is_log=True))
+        keys = KeyRing(store)
+        await keys.load()
+        stack.push_async_callback(keys.aclose)
+        data = GatewayData(
+            directory=DataDirectory(Path(config.server.data_dir)),
+            store=store,
+            keys=keys,
+            counters=counters,
+            unsaved=None,
+            wrong_keys=wrong_keys,
+            wrong_sign_ins=wrong_sign_ins,
+        )
+        running = await _build(stack, welcome, data, link)
+        await running.listen()
+        link.report(READY, _ready(running.services.catalog))
+        tune_collector()
+        await ending.begun.wait()
+        if ending.retires:
+            await _unless_lost(running.retire(), link)
+        await _drain(running, link)
+
+
+async def _build(
+    stack: contextlib.AsyncExitStack, welcome: Welcome, data: GatewayData, link: Link
+) -> Gateway:
+    config = welcome.config
+    opened = open_catalog(config, environment(), welcome.prices)
+    catalog_task: asyncio.Task[Catalog] = await stack.enter_async_context(opened)
+    lines = AccessLog(config.log.access, config.log.format, LinkLines(link, is_log=False))
+    tls = load_certificate(config.server.tls_cert, config.server.tls_key)
+    sockets = [socket.socket(fileno=descriptor) for descriptor in welcome.sockets]
+    for sock in sockets:
+        stack.callback(sock.close)
+    return await build_gateway(stack, config, data, catalog_task, lines, tls, sockets)
+
+
+def _ready(catalog: Catalog) -> Ready:
+    served = [model for model in catalog if model.live_deployments()]
+    return Ready(len(served), len(catalog))
+
+
+def _handle_signals(ending: ChildEnd) -> None:
+    """End at SIGTERM; Ctrl-C and SIGHUP, which reach every process of a terminal, are the keeper's.
+
+    The handlers are Python's own: those of a loop would be gone when it closes.
+    """
+    loop = asyncio.get_running_loop()
+    signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(ending.stop))
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+async def _unless_lost(work: Coroutine[Any, Any, None], link: Link) -> None:
+    """Await work, but only while the keeper is there."""
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(work), loop.create_task(link.closed())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    if not tasks[0].cancelled():
+        tasks[0].result()
+
+
+async def _drain(running: Gateway, link: Link) -> None:
+    """Wait for running answers; without the keeper, end them at once, with an error."""
+    await _unless_lost(running.drain(), link)
+    if link.is_lost:
+        log.error("the keeper of this gateway has ended; this process ends too")
+        await running.services.engine.drain(0.0)
+        await running.server.finish_answers(LAST_WORDS_S)

@@ -1,0 +1,48 @@
+"""What a child and its keeper say about the child itself: its start, its log and its end."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from server.config.loading import Config
+from server.nodes.procedure import Procedure, procedure
+from workers.catalog.catalog import Prices
+
+
+class Welcome(Struct, array_like=True):
+    """What a child needs to start. The owner key is not in `config`.
+
+    `number` counts the children from 1; `sockets` are the descriptors that it listens on. `config`
+    has the child's share of what is limited per process.
+    """
+
+    number: int
+    processes: int
+    sockets: list[int]
+    config: Config
+    prices: dict[str, Prices]
+
+
+class Lines(Struct, array_like=True):
+    """Whole lines for an output of the keeper, and how many more were dropped."""
+
+    text: str
+    dropped: int
+    is_log: bool
+
+
+class Ready(Struct, array_like=True):
+    """A child accepts connections; it serves some of the models in the catalog."""
+
+    served_models: int
+    models: int
+
+
+HELLO: Procedure[int, Welcome] = procedure("hello", int, Welcome)
+"""The first call of a child, with its process id."""
+READY: Procedure[Ready, None] = procedure("ready", Ready)
+LINES: Procedure[Lines, None] = procedure("lines", Lines)
+STOP: Procedure[None, None] = procedure("stop", None)
+"""A report of the keeper: drain and end."""
+RETIRE: Procedure[None, None] = procedure("retire", None)
+"""A report of the keeper: another child serves new connections; end with those that are open."""

@@ -1,0 +1,201 @@
+"""The keeper: the process that owns the data of a gateway whose requests others serve.
+
+    async with keeper(config, environ) as running:
+        print(running.url)
+        await running.reload(new_config)    # children are replaced one by one
+
+It holds the lock of the data directory, the store, the counters, the key export and the sockets,
+and answers its children (`server/nodes`). It serves no HTTP itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+
+from server.accounting.ledger import Ledger
+from server.app import local_url
+from server.config.loading import Config, ConfigError
+from server.data import GatewayData, open_data
+from server.http.listening import bind_for_processes, load_certificate
+from server.keys.secret import digest_of
+from server.log import LineWriter, count_line
+from server.nodes.announcements import Announcements
+from server.nodes.child_service import ChildService, KeeperData
+from server.nodes.counter_calls import Troubles
+from server.nodes.link import Link
+from server.nodes.procedure import Service
+from server.processes.child_calls import LINES, Lines, Ready, Welcome
+from server.processes.children import Children, ListeningPlace
+from server.processes.shares import config_of_child
+from server.store.data_directory import DataDirectory
+from server.store.rows import StoreChanges
+from workers.catalog.catalog import Prices
+from workers.catalog.catalog_file import load_catalog
+from workers.catalog.prices import find_prices
+from workers.providers.formats import TRANSLATORS
+
+TROUBLES_EVERY_S = 0.25
+FIXED_SETTINGS = ("host", "port", "data_dir", "processes")
+"""What a reload cannot change: the sockets and the lock stay."""
+
+
+class Keeper:
+    """A running gateway of several processes. `ready` is what the first child has reported.
+
+    `new_owner_key` is set when this start generated one: print it once.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        data: GatewayData,
+        places: Sequence[ListeningPlace],
+        announcements: Announcements,
+    ) -> None:
+        self.config = config
+        self.port = int(places[0].sockets[0].getsockname()[1])
+        self.new_owner_key: str | None = None
+        self.ready = Ready(0, 0)
+        self.processes = len(places)
+        self._directory = data.directory
+        self._environ = environ
+        self._keeper_data = KeeperData(data.store, data.counters, announcements, {})
+        style = config.log.format
+        self._lines = LineWriter(sys.stdout, lambda lost: count_line(lost, style))
+        self._log_lines = LineWriter(sys.stderr, lambda lost: count_line(lost, style))
+        self.children = Children(places, environ, self._serve_child)
+
+    @property
+    def url(self) -> str:
+        """Return the URL under which clients on this machine reach the gateway."""
+        return local_url(self.config.server, self.port)
+
+    async def start(self, prices: Mapping[str, Prices]) -> None:
+        """Start all children and wait until they accept connections. Raises ChildFailure."""
+        self.ready = await self.children.start(
+            self._welcome(self.config, prices), self.config.server.drain_timeout_s
+        )
+
+    async def reload(self, config: Config) -> None:
+        """Replace the children one by one by new ones with another configuration.
+
+        Raises ConfigError, ListenFailure or ChildFailure; what runs then stays as it was.
+        """
+        for name in FIXED_SETTINGS:
+            if getattr(config.server, name) != getattr(self.config.server, name):
+                raise ConfigError(f"server.{name} has changed: that needs a restart")
+        load_certificate(config.server.tls_cert, config.server.tls_key)
+        welcome = self._welcome(config, await _find_prices(config, self._environ))
+        await self.children.replace_all(welcome, config.server.drain_timeout_s)
+        self.config = config
+
+    async def aclose(self) -> None:
+        """Stop all children and write their last lines."""
+        await self.children.aclose()
+        self._lines.drain(1.0)
+        self._log_lines.drain(1.0)
+
+    def announce_reloads(self, reloads: str) -> None:
+        """Write how often this gateway has reloaded, and how that ended, for `roxy reload`."""
+        self._directory.announce(self.url, reloads)
+
+    def _serve_child(self, service: Service) -> Callable[[Link], None]:
+        service.answer_at_once(LINES, self._write)
+        return ChildService(self._keeper_data, service).connect
+
+    def _write(self, lines: Lines) -> None:
+        (self._log_lines if lines.is_log else self._lines).write(lines.text, lines.dropped)
+
+    def _welcome(
+        self, config: Config, prices: Mapping[str, Prices]
+    ) -> Callable[[ListeningPlace], Welcome]:
+        share = config_of_child(config, self.processes)
+
+        def welcome(place: ListeningPlace) -> Welcome:
+            sockets = [sock.fileno() for sock in place.sockets]
+            return Welcome(place.number, self.processes, sockets, share, dict(prices))
+
+        return welcome
+
+
+@contextlib.asynccontextmanager
+async def keeper(
+    config: Config,
+    environ: Mapping[str, str],
+    processes: int,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Keeper]:
+    """Run a gateway in `processes` serving processes; leaving the block drains and ends them.
+
+    Raises ListenFailure, StoreFailure and ChildFailure, each with one line.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        directory = stack.enter_context(DataDirectory(Path(config.server.data_dir)))
+        load_certificate(config.server.tls_cert, config.server.tls_key)
+        prices_task = await stack.enter_async_context(_prices_task(config, environ))
+        places = [
+            ListeningPlace(number, sockets)
+            for number, sockets in enumerate(await _bind(stack, config, processes), 1)
+        ]
+        data = await stack.enter_async_context(open_data(config, directory, clock))
+        ledger = Ledger(data.store.record, data.counters, data.keys, unsaved=data.unsaved)
+        stack.push_async_callback(ledger.aclose)
+        announcements = Announcements(data.keys.take_over)
+        stack.push_async_callback(announcements.aclose)
+        data.store.on_foreign_change(announcements.announce_foreign)
+        running = Keeper(config, environ, data, places, announcements)
+        stack.push_async_callback(running.aclose)
+        watch = asyncio.create_task(_watch(data, ledger, announcements), name="troubles")
+        stack.callback(watch.cancel)
+        if config.admin_api_key:
+            await data.keys.set_owner(config.admin_api_key)
+        await running.start(await prices_task)
+        if not config.admin_api_key:
+            # After all that can fail: a key that is generated here is shown by this start only.
+            running.new_owner_key = await data.keys.set_owner(None)
+            if running.new_owner_key is not None:
+                owner = digest_of(running.new_owner_key)
+                await announcements.announce(StoreChanges(owner=owner))
+        running.announce_reloads("0 none")
+        yield running
+
+
+async def _find_prices(config: Config, environ: Mapping[str, str]) -> Mapping[str, Prices]:
+    return await find_prices(load_catalog(config.models, environ, formats=TRANSLATORS))
+
+
+@contextlib.asynccontextmanager
+async def _prices_task(
+    config: Config, environ: Mapping[str, str]
+) -> AsyncIterator[asyncio.Task[Mapping[str, Prices]]]:
+    """Find the prices while the data are opened."""
+    task = asyncio.create_task(_find_prices(config, environ), name="catalog prices")
+    try:
+        yield task
+    finally:
+        await asyncio.wait([task])  # not cancelled: see `open_catalog` in server/app.py
+
+
+async def _bind(
+    stack: contextlib.AsyncExitStack, config: Config, processes: int
+) -> list[list[socket.socket]]:
+    bound = bind_for_processes(config.server.host, config.server.port, processes)
+    for sock in [sock for sockets in bound for sock in sockets]:
+        stack.callback(sock.close)
+    return bound
+
+
+async def _watch(data: GatewayData, ledger: Ledger, announcements: Announcements) -> None:
+    """Report to the children when the store or the counters begin to fail, or to work again."""
+    while True:
+        store = data.store.trouble or ("counters cannot be saved" if ledger.degraded else None)
+        announcements.announce_troubles(Troubles(store, data.counters.trouble))
+        await asyncio.sleep(TROUBLES_EVERY_S)

@@ -1,0 +1,88 @@
+"""Look at the processes of a gateway that runs in several: its children and their connections.
+
+async with serving(tmp_path, upstream, options=TWO) as roxy:
+    first, second = children_of(roxy.pid)
+    server = child_of(port_of(response), roxy.pid)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+from support.processes import FarDoor
+from support.waiting import PATIENCE_S, eventually
+
+TWO = ("--processes", "2")
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the process ids of the children that run, the oldest first."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sorted(int(child) for child in listed if runs(int(child)))
+
+
+def runs(pid: int) -> bool:
+    """Return whether a process runs: it exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def ended(*pids: int) -> None:
+    """Wait until none of the processes runs."""
+    await eventually(lambda: not any(map(runs, pids)))
+
+
+def child_of(client_port: int, keeper: int) -> int:
+    """Return which child has the server's end of a loopback connection."""
+    inode = next(
+        fields[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if (fields := line.split())[2].endswith(f":{client_port:04X}") and fields[9] != "0"
+    )
+    for child in children_of(keeper):
+        for descriptor in Path(f"/proc/{child}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if descriptor.readlink().name == f"socket:[{inode}]":
+                    return child
+    raise AssertionError(f"no child of {keeper} has the connection from port {client_port}")
+
+
+def port_of(response: httpx.Response) -> int:
+    """Return the local port of a response's connection."""
+    stream = response.extensions["network_stream"]
+    return int(stream.get_extra_info("client_addr")[1])
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """Send a signal to one process."""
+    os.kill(pid, number)
+
+
+@contextlib.asynccontextmanager
+async def doors_to_each(door: FarDoor, keeper: int) -> AsyncIterator[dict[int, FarDoor]]:
+    """Open connections until there is one to each child; yield a client for each of them.
+
+    A client keeps its one connection alive, so all that it asks goes to the same child.
+    """
+    found: dict[int, FarDoor] = {}
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(PATIENCE_S):
+        while set(found) != set(children_of(keeper)):
+            client = await stack.enter_async_context(
+                httpx.AsyncClient(
+                    base_url=door.url,
+                    timeout=PATIENCE_S,
+                    limits=httpx.Limits(max_connections=1, keepalive_expiry=PATIENCE_S),
+                    trust_env=False,
+                )
+            )
+            answer = await client.get("/healthz")
+            found.setdefault(child_of(port_of(answer), keeper), FarDoor(door.url, client))
+        yield found
