@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+from msgspec import structs
+
 from server.nodes import store_calls as calls
 from server.nodes.link import Link
 from server.nodes.procedure import Service
@@ -21,6 +23,7 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
+from server.store.sqlite_rows import usable
 
 
 class KeeperStore:
@@ -135,7 +138,13 @@ class KeeperStore:
 
     async def record(self, batch: Batch) -> None:
         """Write usage rows, their daily sums and last uses, once per batch id."""
-        await self._link.call(calls.RECORD, batch)
+        try:
+            await self._link.call(calls.RECORD, batch)
+        except (
+            OverflowError
+        ):  # MessagePack has no numbers from 2**64 on, which an upstream may send
+            rows = [usable(row)[0] for row in batch.rows]
+            await self._link.call(calls.RECORD, structs.replace(batch, rows=rows))
 
     async def usage_by(
         self,

@@ -253,7 +253,7 @@ class Link(asyncio.Protocol):
             return
         try:
             self._send((2, call_id, answer))
-        except PayloadTooLarge as error:
+        except Exception as error:  # noqa: BLE001 - it crosses, or is logged as a bug
             self._fail(call_id, name, error)
 
     def _fail(self, call_id: int | None, name: str, error: Exception) -> None:
@@ -264,12 +264,19 @@ class Link(asyncio.Protocol):
             self._send((3, call_id, fault_of(known)))
 
     def _send(self, message: tuple[Any, ...]) -> None:
-        """Send a message with all others of this turn of the loop. Raises PayloadTooLarge."""
+        """Send a message with all others of this turn of the loop. Raises PayloadTooLarge.
+
+        A message that cannot be encoded raises what msgspec raises; none of it is sent.
+        """
         out = self._out
         first = not out
         start = len(out)
         out += bytes(LENGTH_BYTES)
-        self._encoder.encode_into(message, out, start + LENGTH_BYTES)
+        try:
+            self._encoder.encode_into(message, out, start + LENGTH_BYTES)
+        except Exception:
+            del out[start:]  # nothing of it may leave: the next frame would be read from its middle
+            raise
         size = len(out) - start - LENGTH_BYTES
         if size > MAX_FRAME_BYTES:
             del out[start:]

@@ -22,12 +22,9 @@ from server.data import GatewayData
 from server.http.listening import load_certificate, raise_limit
 from server.keys.key_ring import KeyRing
 from server.log import AccessLog, set_up_logging
-from server.nodes.counter_calls import TROUBLES, WRONG_KEY, Troubles, WrongKey
-from server.nodes.keeper_counters import KeeperCounters
-from server.nodes.keeper_store import KeeperStore
+from server.nodes.child_data import ChildData
 from server.nodes.link import Link, open_link
 from server.nodes.procedure import Service
-from server.nodes.shared_wrong_keys import SharedWrongKeys
 from server.processes.child_calls import HELLO, READY, RETIRE, STOP, Ready, Welcome
 from server.processes.collector import tune_collector
 from server.processes.link_lines import LinkLines
@@ -64,34 +61,23 @@ async def serve_for_keeper(descriptor: int) -> None:
     service.answer_at_once(RETIRE, lambda _: ending.retire())
     link = await open_link(socket.socket(fileno=descriptor), service)
     link.on_lost(ending.stop)
-    store, counters = KeeperStore(link, service), KeeperCounters(link)
-    wrong_keys = SharedWrongKeys(link, at_form=False)
-    wrong_sign_ins = SharedWrongKeys(link, at_form=True)
-
-    def note_troubles(troubles: Troubles) -> None:
-        store.trouble, counters.trouble = troubles.store, troubles.counters
-
-    def note_wrong_key(wrong: WrongKey) -> None:
-        (wrong_sign_ins if wrong.at_form else wrong_keys).add_foreign(wrong.address)
-
-    service.answer_at_once(TROUBLES, note_troubles)
-    service.answer_at_once(WRONG_KEY, note_wrong_key)
+    shared = ChildData(link, service)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(link.aclose)
         welcome = await link.call(HELLO, os.getpid())
         config = welcome.config
         set_up_logging(config.log.level, config.log.format, LinkLines(link, is_log=True))
-        keys = KeyRing(store)
+        keys = KeyRing(shared.store)
         await keys.load()
         stack.push_async_callback(keys.aclose)
         data = GatewayData(
             directory=DataDirectory(Path(config.server.data_dir)),
-            store=store,
+            store=shared.store,
             keys=keys,
-            counters=counters,
+            counters=shared.counters,
             unsaved=None,
-            wrong_keys=wrong_keys,
-            wrong_sign_ins=wrong_sign_ins,
+            wrong_keys=shared.wrong_keys,
+            wrong_sign_ins=shared.wrong_sign_ins,
         )
         running = await _build(stack, welcome, data, link)
         await running.listen()

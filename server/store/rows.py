@@ -117,7 +117,7 @@ class CounterRow(Struct, frozen=True):
 
     scope: str
     kind: str
-    value: float
+    value: int | float
     period: str
     updated_at: float
 

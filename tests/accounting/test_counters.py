@@ -23,7 +23,7 @@ def clocks() -> Clocks:
     return Clocks()
 
 
-@pytest.fixture(params=["memory", "redis", "valkey"])
+@pytest.fixture(params=["memory", "keeper", "redis", "valkey"])
 async def make(
     request: pytest.FixtureRequest, clocks: Clocks, tmp_path: Path
 ) -> AsyncIterator[Make]:

@@ -226,6 +226,19 @@ async def test_large_messages_arrive_whole_and_too_large_ones_fail_alone() -> No
         assert await near.call(DOUBLE, 2) == 4
 
 
+async def test_what_cannot_be_encoded_fails_alone() -> None:
+    ends = Ends()
+    async with linked(ends) as (near, _):
+        near.report(NOTE, "before")
+        with pytest.raises(OverflowError):
+            await near.call(DOUBLE, 2**80)
+        with pytest.raises(GatewayError):
+            await near.call(DOUBLE, 2**63)  # the answer cannot be encoded
+        near.report(NOTE, "after")
+        assert await near.call(DOUBLE, 2) == 4
+        assert ends.noted == ["before", "after"]
+
+
 @pytest.mark.parametrize("size", [1, 3, 7])
 async def test_frames_may_arrive_in_pieces_of_any_size(size: int) -> None:
     ends = Ends()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.builders.store_backends import Backend
+from support.servers.keeper_link import kept_store
 from support.servers.postgres_server import PostgresServer
 from support.waiting import PATIENCE_S
 
@@ -16,11 +17,14 @@ from server.store.sqlite_store import SqliteStore
 from server.store.store import Store
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "keeper"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """Return what opens one and the same store again and again."""
+    in_a_file = partial(SqliteStore, tmp_path / "roxy.db", patience_s=PATIENCE_S)
     if request.param == "sqlite":
-        return partial(SqliteStore, tmp_path / "roxy.db", patience_s=PATIENCE_S)
+        return in_a_file
+    if request.param == "keeper":
+        return partial(kept_store, in_a_file)
     server: PostgresServer = request.getfixturevalue("postgres")
     url = server.new_database()
     return partial(

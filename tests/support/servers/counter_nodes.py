@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from support.fakes.clocks import Clocks
+from support.servers.keeper_link import kept_counters
 from support.servers.redis_server import RedisServer
 
 from server.accounting.counters import Counters
@@ -15,6 +16,7 @@ from server.accounting.redis_counters.redis_counters import RedisCounters, Spent
 from server.config.redis_address import parse_redis_url
 from server.config.settings import WhenDown
 from server.store.key import BudgetPeriod
+from server.store.sqlite_store import SqliteStore
 
 Make = Callable[[], Awaitable[Counters]]
 
@@ -29,6 +31,15 @@ async def makers(kind: str, clocks: Clocks, path: Path) -> AsyncIterator[Make]:
                 return MemoryCounters(clock=clocks.now, wall=clocks.wall)
 
             yield in_memory
+            return
+        if kind == "keeper":
+
+            async def of_a_keeper() -> Counters:
+                memory = MemoryCounters(clock=clocks.now, wall=clocks.wall)
+                store = await stack.enter_async_context(SqliteStore(path / "keeper.db"))
+                return await stack.enter_async_context(kept_counters(store, memory))
+
+            yield of_a_keeper
             return
         server = await stack.enter_async_context(RedisServer(path, kind))
 
