@@ -27,6 +27,7 @@ from server.http.listening import ListenFailure
 from server.log import set_up_logging
 from server.processes.children import ChildFailure
 from server.processes.reloading import ReloadFailure, request_reload
+from server.store.data_directory import DataDirectory
 from server.store.store import StoreFailure
 from server.version import version
 from workers.catalog.catalog_file import load_catalog
@@ -119,6 +120,11 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_check)
     _add_reload(commands, shared)
     add_keys_commands(commands, shared).set_defaults(run=run_keys)
+    _add_store_commands(commands, shared)
+    return parser
+
+
+def _add_store_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     command = commands.add_parser(
         "migrate",
         parents=[shared],
@@ -144,7 +150,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("file", type=Path, help="file to write; it must not exist")
     command.set_defaults(run=run_backup)
-    return parser
 
 
 def _add_serve(commands: Any, shared: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from msgspec import structs
 
 from server.keys.key_ring import KeyRing
-from server.keys.unread import Absent, Unread
+from server.keys.unread import Absent, Reads, Unread
 from server.store.key import Key
 from server.store.rows import SessionRow, StoreChanges
 from server.store.store import Store
@@ -57,6 +57,7 @@ class Sessions:
         self._seen: dict[bytes, int] = {}
         self._ended: set[bytes] = set()
         self._absent = Absent()
+        self._reads = Reads()
         self._timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -76,6 +77,7 @@ class Sessions:
         """Write what is still unwritten; a store that fails is not tried again."""
         if self._timer is not None:
             self._timer.cancel()
+        await self._reads.wait()
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._writer is not None:
@@ -110,7 +112,7 @@ class Sessions:
         row = self._rows.get(digest)
         if row is None:
             if self._store.shared and digest not in self._ended and digest not in self._absent:
-                raise Unread(lambda: self._read(digest))
+                raise Unread(lambda: self._reads.once(digest, lambda: self._read(digest)))
             return None
         if _is_old(row, now):
             self.end(row)

@@ -38,7 +38,7 @@ from server.keys.secret import (
     make_secret,
     redact,
 )
-from server.keys.unread import Absent, Unread
+from server.keys.unread import Absent, Reads, Unread
 from server.store.key import Key, KeyChanges, NewKey, current_status
 from server.store.rows import KeyQuery, StoreChanges
 from server.store.store import Store
@@ -86,6 +86,7 @@ class KeyRing:
         self._last_used: dict[str, int] = {}
         self._touched: dict[str, int] = {}
         self._absent = Absent()
+        self._reads = Reads()
         self._listeners: list[Callable[[Key], None]] = []
         self._read_listeners: list[Callable[[Key], None]] = []
         self._import_listeners: list[Callable[[], None]] = []
@@ -103,6 +104,7 @@ class KeyRing:
 
     async def aclose(self) -> None:
         """Wait until changes under way are in the store and in memory."""
+        await self._reads.wait()
         if self._changes:
             await asyncio.wait(self._changes)
 
@@ -138,7 +140,7 @@ class KeyRing:
             key = self._previous.get(digest)
             if key is None:
                 if (digest in self._known or self.store.shared) and digest not in self._absent:
-                    raise Unread(lambda: self._read(digest))
+                    raise Unread(lambda: self._reads.once(digest, lambda: self._read(digest)))
                 return None
             if key.digest != digest and (key.previous_until or 0) <= now:
                 return None

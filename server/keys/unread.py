@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 Found = TypeVar("Found")
 
@@ -46,6 +47,32 @@ class Absent:
     def discard(self, digest: bytes) -> None:
         """Forget a digest: the store has it now."""
         self._until.pop(digest, None)
+
+
+class Reads:
+    """Reads under way by digest: all that look up the same digest wait for one read."""
+
+    def __init__(self) -> None:
+        self._running: dict[bytes, asyncio.Task[None]] = {}
+
+    async def once(self, digest: bytes, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Wait for the read of a digest, and start it if none runs."""
+        task = self._running.get(digest)
+        if task is None:
+            # A task of its own: whoever began it may leave before the others.
+            task = self._running[digest] = asyncio.create_task(read(), name="look-up")
+            task.add_done_callback(lambda done: self._end(digest, done))
+        await asyncio.shield(task)
+
+    async def wait(self) -> None:
+        """Wait until no read runs."""
+        if self._running:
+            await asyncio.wait(self._running.values())
+
+    def _end(self, digest: bytes, task: asyncio.Task[None]) -> None:
+        self._running.pop(digest, None)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it may have left
 
 
 async def when_read(look_up: Callable[[], Found]) -> Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -71,6 +72,24 @@ async def test_an_unknown_key_is_asked_for_once_and_then_refused_from_memory(
     ring, unknown = await a_ring(store), make_secret()
     assert await when_read(partial(ring.find, unknown, NOW)) is None
     assert ring.find(unknown, NOW) is None
+
+
+async def test_many_look_ups_at_once_read_a_key_once(
+    store: SharedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await a_ring(store), await a_ring(store)
+    key, secret = await one.create(NewKey("a"))
+    reads: list[bytes] = []
+    find = store.find_key_by_digest
+
+    async def counted(digest: bytes) -> Key | None:
+        reads.append(digest)
+        return await find(digest)
+
+    monkeypatch.setattr(store, "find_key_by_digest", counted)
+    found = await asyncio.gather(*(when_read(partial(other.find, secret, NOW)) for _ in range(50)))
+    assert found == [key] * 50
+    assert len(reads) == 1
 
 
 async def test_changes_of_two_processes_to_one_key_all_count(store: SharedStore) -> None:
