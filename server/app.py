@@ -16,7 +16,7 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -104,18 +104,23 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def gateway(
-    config: Config, environ: Mapping[str, str], *, clock: Callable[[], float] = time.monotonic
+    config: Config,
+    environ: Mapping[str, str],
+    *,
+    passed: Sequence[socket.socket] = (),
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Gateway]:
     """Build and run a gateway in one process; leaving the block drains and ends it.
 
-    `clock` measures the limits per minute and day, in seconds.
+    `passed` are sockets to listen on; else the configured port is bound. `clock` measures the
+    limits per minute and day, in seconds.
     Raises ListenFailure and StoreFailure, each with one line that says what to do.
     """
     async with contextlib.AsyncExitStack() as stack:
         catalog_task = await stack.enter_async_context(open_catalog(config, environ))
         directory = stack.enter_context(DataDirectory(Path(config.server.data_dir)))
         tls = load_certificate(config.server.tls_cert, config.server.tls_key)
-        sockets = bind_port(config.server.host, config.server.port)
+        sockets = list(passed) or bind_port(config.server.host, config.server.port)
         for sock in sockets:
             stack.callback(sock.close)
         data = await stack.enter_async_context(open_data(config, directory, clock))

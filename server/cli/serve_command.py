@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from server.app import gateway
 from server.config.loading import Config
@@ -19,6 +23,7 @@ from server.processes.child_calls import Ready
 from server.processes.collector import tune_collector
 from server.processes.keeper import keeper
 from server.processes.reloading import reload_at_signal
+from server.processes.service_manager import ServiceManager
 from server.processes.shares import serving_processes
 
 log = logging.getLogger("roxy")
@@ -54,6 +59,24 @@ class Signals:
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(event.set))
 
 
+class Start(NamedTuple):
+    """What a gateway is started with; `passed` are the sockets of the service manager."""
+
+    config: Config
+    environ: Mapping[str, str]
+    passed: list[socket.socket]
+    signals: Signals
+    manager: ServiceManager
+
+
+def config_on(config: Config, passed: list[socket.socket]) -> Config:
+    """Return a configuration with the address of sockets that were passed, if there are any."""
+    if not passed:
+        return config
+    host, port = passed[0].getsockname()[:2]
+    return replace(config, server=replace(config.server, host=host, port=port))
+
+
 async def serve(
     config: Config, environ: Mapping[str, str], load: Callable[[], Config] | None = None
 ) -> None:
@@ -63,48 +86,77 @@ async def serve(
     """
     raise_limit()
     signals = Signals()
+    manager = ServiceManager(environ)
+    passed = manager.sockets()
+    start = Start(config_on(config, passed), environ, passed, signals, manager)
     processes = serving_processes(config)
     try:
-        if processes == 1:
-            await _serve_alone(config, environ, signals)
-        else:
-            await _serve_by_children(config, environ, processes, load or (lambda: config), signals)
+        async with manager.watchdog():
+            if processes == 1:
+                await _serve_alone(start)
+            else:
+                await _serve_by_children(start, processes, load or (lambda: config))
     finally:
         signals.close()
 
 
-async def _serve_alone(config: Config, environ: Mapping[str, str], signals: Signals) -> None:
+async def _serve_alone(start: Start) -> None:
     started = time.monotonic()
-    async with gateway(config, environ) as running:
+    if not sys.stdin.isatty():  # a terminal that closes ends what it has started
+        start.signals.handle_reload()
+    async with gateway(start.config, start.environ, passed=start.passed) as running:
         catalog = running.services.catalog
         served = [model for model in catalog if model.live_deployments()]
         _print_owner_key(running.new_owner_key)
-        _warn(config, Ready(len(served), len(catalog)))
+        _warn(start.config, Ready(len(served), len(catalog)))
         _say_ready(started, running.url, Ready(len(served), len(catalog)))
         tune_collector()
-        await signals.stop.wait()
+        status = f"serving at {running.url}"
+        start.manager.ready(status)
+        refusing = asyncio.create_task(_refuse_reloads(start, status), name="refusing to reload")
+        try:
+            await start.signals.stop.wait()
+        finally:
+            refusing.cancel()
+            await asyncio.wait([refusing])
+        start.manager.stopping()
         log.info("stopping; running requests: %d", len(running.services.engine.jobs))
 
 
-async def _serve_by_children(
-    config: Config,
-    environ: Mapping[str, str],
-    processes: int,
-    load: Callable[[], Config],
-    signals: Signals,
-) -> None:
+async def _refuse_reloads(start: Start, status: str) -> None:
+    """Log that one process cannot reload, whenever a signal asks for it."""
+    while True:
+        await start.signals.reload.wait()
+        start.signals.reload.clear()
+        start.manager.reloading()
+        log.error(
+            "the configuration was not reloaded: one process cannot be replaced; restart it, or"
+            " start it with --processes 2"
+        )
+        start.manager.ready(status)
+
+
+async def _serve_by_children(start: Start, processes: int, load: Callable[[], Config]) -> None:
     started = time.monotonic()
-    signals.handle_reload()
-    async with keeper(config, environ, processes) as running:
+    start.signals.handle_reload()
+    async with keeper(start.config, start.environ, processes, passed=start.passed) as running:
         _print_owner_key(running.new_owner_key)
-        _warn(config, running.ready)
+        _warn(start.config, running.ready)
         _say_ready(started, running.url, running.ready, f" in {processes} processes")
         tune_collector()
+        start.manager.ready(running.status)
         reloading = asyncio.create_task(
-            reload_at_signal(running, load, signals.reload), name="reloading"
+            reload_at_signal(
+                running,
+                lambda: config_on(load(), start.passed),
+                start.signals.reload,
+                start.manager,
+            ),
+            name="reloading",
         )
         try:
-            await signals.stop.wait()
+            await start.signals.stop.wait()
+            start.manager.stopping()
             log.info("stopping %d processes", processes)
         finally:
             reloading.cancel()

@@ -8,6 +8,7 @@ import logging
 import resource
 import socket
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
 
 from tornado.netutil import bind_sockets
@@ -59,13 +60,19 @@ def bind_for_processes(host: str, port: int, processes: int) -> list[list[socket
             bound.append(bind_sockets(port, host, backlog=BACKLOG, reuse_port=True))
             port = bound[0][0].getsockname()[1]
     except OSError as error:
-        for sock in [sock for sockets in bound for sock in sockets]:
-            sock.close()
+        close_all(bound)
         raise ListenFailure(
             f"cannot listen on {host} port {port} for several processes"
             f" ({error.strerror or error}): choose another --port, or --processes 1"
         ) from error
     return bound
+
+
+def close_all(bound: Iterable[Iterable[socket.socket]]) -> None:
+    """Close the sockets of several processes, in this process."""
+    for sockets in bound:
+        for sock in sockets:
+            sock.close()
 
 
 def load_certificate(cert: str, key: str) -> ssl.SSLContext | None:

@@ -35,19 +35,19 @@ log = logging.getLogger("roxy")
 
 
 class ChildEnd:
-    """How this process is to end; `begun` is set when it is."""
+    """How this process is to end: `begun` is set when it is, `stops` when it does so at once."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
-        self.retires = False
+        self.stops = asyncio.Event()
 
     def stop(self) -> None:
         """Drain and end."""
         self.begun.set()
+        self.stops.set()
 
     def retire(self) -> None:
         """Serve the open connections until they have ended."""
-        self.retires = True
         self.begun.set()
 
 
@@ -84,8 +84,8 @@ async def serve_for_keeper(descriptor: int) -> None:
         link.report(READY, _ready(running.services.catalog))
         tune_collector()
         await ending.begun.wait()
-        if ending.retires:
-            await _unless_lost(running.retire(), link)
+        if not ending.stops.is_set():
+            await _unless(running.retire(), ending.stops.wait())
         await _drain(running, link)
 
 
@@ -119,10 +119,10 @@ def _handle_signals(ending: ChildEnd) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-async def _unless_lost(work: Coroutine[Any, Any, None], link: Link) -> None:
-    """Await work, but only while the keeper is there."""
+async def _unless(work: Coroutine[Any, Any, object], ends: Coroutine[Any, Any, object]) -> None:
+    """Await work, but no longer than until something else ends."""
     loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(work), loop.create_task(link.closed())]
+    tasks = [loop.create_task(work), loop.create_task(ends)]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -135,7 +135,7 @@ async def _unless_lost(work: Coroutine[Any, Any, None], link: Link) -> None:
 
 async def _drain(running: Gateway, link: Link) -> None:
     """Wait for running answers; without the keeper, end them at once, with an error."""
-    await _unless_lost(running.drain(), link)
+    await _unless(running.drain(), link.closed())
     if link.is_lost:
         log.error("the keeper of this gateway has ended; this process ends too")
         await running.services.engine.drain(0.0)

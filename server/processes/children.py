@@ -31,7 +31,17 @@ RESTART_WAITS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 """The wait before another start, by how many children of the place died sooner in a row."""
 KILL_AFTER_S = 10.0
 """A child that still runs so long after its drain is killed."""
-PRIVATE_VARIABLES = ("ROXY_ADMIN_API_KEY", "ROXY_DATABASE_URL", "ROXY_REDIS_URL")
+PRIVATE_VARIABLES = (
+    "ROXY_ADMIN_API_KEY",
+    "ROXY_DATABASE_URL",
+    "ROXY_REDIS_URL",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+)
 """What only the keeper needs: a child gets no copy of it."""
 
 

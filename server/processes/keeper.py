@@ -22,7 +22,12 @@ from server.accounting.ledger import Ledger
 from server.app import local_url
 from server.config.loading import Config, ConfigError
 from server.data import GatewayData, open_data
-from server.http.listening import bind_for_processes, load_certificate
+from server.http.listening import (
+    ListenFailure,
+    bind_for_processes,
+    close_all,
+    load_certificate,
+)
 from server.keys.secret import digest_of
 from server.log import LineWriter, count_line
 from server.nodes.announcements import Announcements
@@ -41,6 +46,8 @@ from workers.catalog.prices import find_prices
 from workers.providers.formats import TRANSLATORS
 
 TROUBLES_EVERY_S = 0.25
+BIND_WITHIN_S = 1.0
+BIND_AGAIN_S = 0.05
 FIXED_SETTINGS = ("host", "port", "data_dir", "processes")
 """What a reload cannot change: the sockets and the lock stay."""
 
@@ -65,6 +72,7 @@ class Keeper:
         self.ready = Ready(0, 0)
         self.processes = len(places)
         self._directory = data.directory
+        self._places = places
         self._environ = environ
         self._keeper_data = KeeperData(data.store, data.counters, announcements, {})
         style = config.log.format
@@ -77,10 +85,15 @@ class Keeper:
         """Return the URL under which clients on this machine reach the gateway."""
         return local_url(self.config.server, self.port)
 
+    @property
+    def status(self) -> str:
+        """Return one phrase for the service manager."""
+        return f"serving at {self.url} in {self.processes} processes"
+
     async def start(self, prices: Mapping[str, Prices]) -> None:
         """Start all children and wait until they accept connections. Raises ChildFailure."""
         self.ready = await self.children.start(
-            self._welcome(self.config, prices), self.config.server.drain_timeout_s
+            self._welcome(self.config, prices), _longest_drain_s(self.config)
         )
 
     async def reload(self, config: Config) -> None:
@@ -93,11 +106,14 @@ class Keeper:
                 raise ConfigError(f"server.{name} has changed: that needs a restart")
         load_certificate(config.server.tls_cert, config.server.tls_key)
         welcome = self._welcome(config, await _find_prices(config, self._environ))
-        await self.children.replace_all(welcome, config.server.drain_timeout_s)
+        await self.children.replace_all(welcome, _longest_drain_s(config))
         self.config = config
 
     async def aclose(self) -> None:
         """Stop all children and write their last lines."""
+        # Only the children hold the sockets now: when they close them, clients are refused at once
+        # and do not wait here until the last answer has ended.
+        close_all(place.sockets for place in self._places)
         await self.children.aclose()
         self._lines.drain(1.0)
         self._log_lines.drain(1.0)
@@ -131,10 +147,12 @@ async def keeper(
     environ: Mapping[str, str],
     processes: int,
     *,
+    passed: Sequence[socket.socket] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Keeper]:
     """Run a gateway in `processes` serving processes; leaving the block drains and ends them.
 
+    `passed` are sockets that all of them listen on; else each gets its own of the configured port.
     Raises ListenFailure, StoreFailure and ChildFailure, each with one line.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -143,7 +161,7 @@ async def keeper(
         prices_task = await stack.enter_async_context(_prices_task(config, environ))
         places = [
             ListeningPlace(number, sockets)
-            for number, sockets in enumerate(await _bind(stack, config, processes), 1)
+            for number, sockets in enumerate(await _bind(stack, config, processes, passed), 1)
         ]
         data = await stack.enter_async_context(open_data(config, directory, clock))
         ledger = Ledger(data.store.record, data.counters, data.keys, unsaved=data.unsaved)
@@ -168,6 +186,11 @@ async def keeper(
         yield running
 
 
+def _longest_drain_s(config: Config) -> float:
+    """Return how long a child may take to end."""
+    return config.server.stop_delay_s + config.server.drain_timeout_s
+
+
 async def _find_prices(config: Config, environ: Mapping[str, str]) -> Mapping[str, Prices]:
     return await find_prices(load_catalog(config.models, environ, formats=TRANSLATORS))
 
@@ -185,12 +208,30 @@ async def _prices_task(
 
 
 async def _bind(
-    stack: contextlib.AsyncExitStack, config: Config, processes: int
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    processes: int,
+    passed: Sequence[socket.socket],
 ) -> list[list[socket.socket]]:
-    bound = bind_for_processes(config.server.host, config.server.port, processes)
-    for sock in [sock for sockets in bound for sock in sockets]:
-        stack.callback(sock.close)
+    """Return the sockets of each process, which are held here until the end."""
+    if passed:
+        bound = [list(passed)] * processes
+    else:
+        bound = await _bind_port(config.server.host, config.server.port, processes)
+    stack.callback(close_all, bound)
     return bound
+
+
+async def _bind_port(host: str, port: int, processes: int) -> list[list[socket.socket]]:
+    """Bind the port; for a moment it may be that of children whose keeper has just been killed."""
+    deadline = time.monotonic() + BIND_WITHIN_S
+    while True:
+        try:
+            return bind_for_processes(host, port, processes)
+        except ListenFailure:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(BIND_AGAIN_S)
 
 
 async def _watch(data: GatewayData, ledger: Ledger, announcements: Announcements) -> None:

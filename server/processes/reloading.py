@@ -17,6 +17,7 @@ from server.config.loading import Config, ConfigError
 from server.http.listening import ListenFailure
 from server.processes.children import ChildFailure
 from server.processes.keeper import Keeper
+from server.processes.service_manager import ServiceManager
 from server.store.data_directory import DataDirectory
 
 log = logging.getLogger("roxy.keeper")
@@ -32,7 +33,7 @@ class ReloadFailure(Exception):
 
 
 async def reload_at_signal(
-    running: Keeper, load: Callable[[], Config], asked: asyncio.Event
+    running: Keeper, load: Callable[[], Config], asked: asyncio.Event, manager: ServiceManager
 ) -> None:
     """Reload whenever `asked` is set; requests during a reload share the next one."""
     count = 0
@@ -40,6 +41,7 @@ async def reload_at_signal(
         await asked.wait()
         asked.clear()
         count += 1
+        manager.reloading()
         try:
             await running.reload(load())
         except (ConfigError, ListenFailure, ChildFailure) as error:
@@ -53,6 +55,7 @@ async def reload_at_signal(
                 "the configuration was reloaded; %d processes were replaced", running.processes
             )
             running.announce_reloads(f"{count} {DONE}")
+        manager.ready(running.status)
 
 
 async def request_reload(directory: DataDirectory) -> str:
