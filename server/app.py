@@ -52,6 +52,7 @@ from workers.catalog.prices import find_prices
 from workers.providers.formats import TRANSLATORS
 from workers.run.clock import StreamSettings
 from workers.run.pool import Engine
+from workers.run.scheduler import LocalScheduler
 from workers.transport.transport import Transport
 
 GUEST_META = "guest_cookie_secret"
@@ -169,7 +170,7 @@ async def _build_services(
     transport = Transport(connect_timeout_s=config.stream.connect_timeout_s)
     stack.push_async_callback(transport.aclose)
     answers = stack.enter_context(contextlib.closing(KeptAnswers(config.answers)))
-    engine = Engine(transport, _stream_settings(config), config.queue.max_waiting)
+    engine = Engine(transport, _stream_settings(config), LocalScheduler(config.queue.max_waiting))
     stack.push_async_callback(engine.aclose)
     access_log = stack.enter_context(contextlib.closing(log_lines))
     guests = GuestSessions(await _guest_secret(store))

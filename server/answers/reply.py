@@ -10,7 +10,8 @@ from tornado.httputil import HTTPConnection
 
 from server.http.answer_head import CHUNKED, LAST_CHUNK, chunk
 from workers.errors import GatewayError
-from workers.run.job import JobState, Place
+from workers.run.job import JobState
+from workers.run.ticket import Place
 
 HEARTBEAT = b": hb\n\n"
 CONNECTING = b": connecting\n\n"

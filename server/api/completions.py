@@ -34,8 +34,7 @@ class ChatHandler(StreamHandler):
     async def post(self) -> None:
         """Answer one chat completion."""
         job, lease = await self._admit()
-        if self.left:
-            job.cancel()
+        if job.ended:
             return
         keep = job.request.stream and self.asks_for(KEEP_HEADER)
         try:
@@ -43,10 +42,14 @@ class ChatHandler(StreamHandler):
                 raise Conflict("Another request with this X-Request-Id is still kept.")
             # Where limits are counted elsewhere the take has waited: the key can have ended since.
             await self.services.authentication.confirm(lease.principal, time.time())
-            self.services.engine.submit(job)
+            decided = self.services.engine.submit(job)
+            if decided is not None:
+                await decided
         except GatewayError as error:
             job.close("refused", error)
             raise
+        if self.left:
+            return
         if keep:
             log = self.services.answers.keep(job, lease).log
             await self.follow(log.attach(0, job.credential))
@@ -101,6 +104,8 @@ class ChatHandler(StreamHandler):
             settle=settle,
             free_body=self.take_room().release,
         )
+        if self.left:
+            self.job.cancel()
         return self.job, lease
 
     async def _stream(self, job: Job) -> None:

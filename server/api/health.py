@@ -44,6 +44,6 @@ class UpstreamHealthHandler(BaseHandler):
 
     access = "owner"
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """List every model of the catalog with its last hour and the state of its deployments."""
-        self.reply_json(health_report(self.services))
+        self.reply_json(await health_report(self.services))

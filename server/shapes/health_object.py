@@ -8,7 +8,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from server.services import Services
 from workers.catalog.catalog import Deployment, Model
-from workers.run.routing import Routing
+from workers.run.deployment_state import DeploymentReport
+from workers.run.scheduler import ModelReport
 
 DeploymentWords = Literal["ready", "cooling", "probing", "off"]
 
@@ -64,38 +65,36 @@ class HealthReport(Struct, frozen=True, kw_only=True):
     models: list[ModelHealthObject]
 
 
-def health_report(services: Services) -> HealthReport:
+async def health_report(services: Services) -> HealthReport:
     """Return the health of every model of the catalog."""
+    reports = await services.engine.scheduler.report(services.catalog)
+    models = zip(services.catalog, reports, strict=True)
     return HealthReport(
-        object="health", models=[_model(services, model) for model in services.catalog]
+        object="health", models=[_model(services, model, report) for model, report in models]
     )
 
 
-def _model(services: Services, model: Model) -> ModelHealthObject:
+def _model(services: Services, model: Model, report: ModelReport) -> ModelHealthObject:
     measured = services.health.find(model.id)
-    routing = services.engine.routing
+    states = zip(model.deployments, report.deployments, strict=True)
     return ModelHealthObject(
         id=model.id,
         requests=measured.requests if measured is not None else 0,
         failures=measured.failures if measured is not None else 0,
         ttft_ms=measured.ttft_ms if measured is not None else None,
         failing=measured is not None and measured.failing,
-        deployments=[deployment_health(routing, one) for one in model.deployments],
+        deployments=[deployment_health(one, state) for one, state in states],
     )
 
 
-def deployment_health(routing: Routing, deployment: Deployment) -> DeploymentHealth:
+def deployment_health(deployment: Deployment, report: DeploymentReport) -> DeploymentHealth:
     """Return whether a deployment is used now, and why not."""
-    state = routing.state(deployment)
-    cooling_s = routing.cooling_s(deployment)
-    cause = state.cause if state.word != "ready" else None
-    limits = {"ready": deployment.max_concurrency, "probing": state.limit, "cooling": 0}
     return DeploymentHealth(
         id=deployment.id,
-        state=state.word if deployment.live else "off",
-        reason=cause.reason if cause is not None else None,
-        cooling_s=round(cooling_s, 1) if cooling_s else None,
-        failures=state.failures,
-        busy=state.busy,
-        limit=limits[state.word] if deployment.live else 0,
+        state=report.state if deployment.live else "off",
+        reason=report.reason,
+        cooling_s=round(report.cooling_s, 1) if report.cooling_s else None,
+        failures=report.failures,
+        busy=report.busy,
+        limit=report.limit if deployment.live else 0,
     )

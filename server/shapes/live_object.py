@@ -12,8 +12,9 @@ from server.services import Services
 from server.shapes.health_object import DeploymentWords, deployment_health
 from workers.catalog.catalog import Deployment, Model
 from workers.request.token_usage import BYTES_PER_TOKEN
+from workers.run.deployment_state import DeploymentReport
 from workers.run.job import Job, JobState
-from workers.run.pool import ModelPool
+from workers.run.scheduler import ModelReport
 
 JOBS_SHOWN = 200
 """The oldest jobs of one model; a queue may hold thousands."""
@@ -72,16 +73,16 @@ class Live(Struct, frozen=True, kw_only=True):
 
 async def live_object(services: Services) -> Live:
     """Return what happens at every model of the catalog, running jobs before waiting ones."""
+    reports = await services.engine.scheduler.report(services.catalog)
     jobs: dict[str, list[Job]] = {}
     for job in services.engine.jobs.values():
         jobs.setdefault(job.model.id, []).append(job)
     names = await services.keys.names({job.lane for job in services.engine.jobs.values()})
-    pools = {pool.model.id: pool for pool in services.engine}
     return Live(
         object="live",
         models=[
-            _model(services, model, jobs.get(model.id, []), pools.get(model.id), names)
-            for model in services.catalog
+            _model(services, model, jobs.get(model.id, []), report, names)
+            for model, report in zip(services.catalog, reports, strict=True)
         ],
     )
 
@@ -90,30 +91,26 @@ def _model(
     services: Services,
     model: Model,
     jobs: Sequence[Job],
-    pool: ModelPool | None,
+    report: ModelReport,
     names: Mapping[str, str],
 ) -> LiveModel:
     running = sum(job.state != "queued" for job in jobs)
-    workers = model.max_concurrency
-    wait_s = 0.0
-    # A model without workers is not configured: its requests are refused, and none waits.
-    if pool is not None and workers and (running >= workers or len(pool.queue)):
-        wait_s = pool.queue.expected_wait_s(len(pool.queue))
+    states = zip(model.deployments, report.deployments, strict=True)
     shown = [_job(services, job, names) for job in jobs[:JOBS_SHOWN]]
     return LiveModel(
         id=model.id,
         queued=len(jobs) - running,
         running=running,
-        workers=workers,
-        expected_wait_s=round(wait_s, 1),
+        workers=model.max_concurrency,
+        expected_wait_s=round(report.expected_wait_s, 1),
         jobs=sorted(shown, key=lambda one: one.position or 0),
         jobs_left_out=len(jobs) - len(shown),
-        deployments=[_deployment(services, one) for one in model.deployments],
+        deployments=[_deployment(*one) for one in states],
     )
 
 
-def _deployment(services: Services, deployment: Deployment) -> LiveDeployment:
-    health = deployment_health(services.engine.routing, deployment)
+def _deployment(deployment: Deployment, report: DeploymentReport) -> LiveDeployment:
+    health = deployment_health(deployment, report)
     return LiveDeployment(
         id=deployment.id,
         live=deployment.live,

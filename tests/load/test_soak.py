@@ -137,8 +137,8 @@ async def settled(door: Door, upstream: FakeUpstream) -> Left:
         ):
             await asyncio.sleep(0.02)
     (pool,) = services.engine
-    assert len(pool.queue) == 0
-    assert [services.engine.routing.busy(one) for one in pool.model.deployments] == [0]
+    (report,) = await services.engine.scheduler.report([pool.model])
+    assert (report.waiting, [one.busy for one in report.deployments]) == (0, [0])
     assert services.bodies._free == services.config.server.max_bodies_bytes
     upstream.requests.clear()  # the fake's own notes
     idle = transport.stats.idle
@@ -216,7 +216,8 @@ async def test_a_storm_on_a_full_queue_is_refused_and_leaves_nothing_behind(
                     await asyncio.sleep(0.02)
             assert len(engine.jobs) == WORKERS + 50
             (pool,) = engine
-            assert len(pool.queue) == 50
+            (report,) = await engine.scheduler.report([pool.model])
+            assert report.waiting == 50
             for writer in writers:
                 writer.transport.abort()
             await asyncio.gather(*tasks)

@@ -74,6 +74,13 @@ async def states(door: Door) -> list[str]:
     return [one["state"] for one in model["deployments"]]
 
 
+async def loads(door: Door) -> list[int]:
+    """Return how many requests the deployments of the test model carry."""
+    scheduler = door.gateway.services.engine.scheduler
+    (report,) = await scheduler.report([door.gateway.services.catalog.models[MODEL]])
+    return [one.busy for one in report.deployments]
+
+
 def jobs(door: Door) -> list[str]:
     return sorted(job.state for job in door.gateway.services.engine.jobs.values())
 
@@ -108,9 +115,8 @@ async def test_when_the_first_is_down_and_the_second_full_the_others_wait_for_it
         asked = [asyncio.ensure_future(door.chat()) for _ in range(8)]
         await second.request()
         await eventually(lambda: jobs(door) == ["connecting"] + ["queued"] * 7)
-        engine = door.gateway.services.engine
         deployments = door.gateway.services.catalog.models[MODEL].deployments
-        assert [engine.routing.busy(one) for one in deployments] == [0, 1]
+        assert await loads(door) == [0, 1]
         release.set()
         got = await soon(asyncio.gather(*asked))
         assert [answer.status_code for answer in got] == [200] * 8

@@ -37,6 +37,7 @@ from workers.errors import (
 from workers.providers.formats import TRANSLATORS
 from workers.run.job import Job, Outcome
 from workers.run.pool import Engine
+from workers.run.scheduler import LocalScheduler
 from workers.transport.transport import Transport
 
 
@@ -45,6 +46,7 @@ class Bench:
     """An engine with one model on a scripted upstream."""
 
     engine: Engine
+    scheduler: LocalScheduler
     upstream: FakeUpstream
     transport: Transport
     model: Model
@@ -64,7 +66,13 @@ class Bench:
     @property
     def busy(self) -> int:
         """Count the slots in use."""
-        return sum(self.engine.routing.busy(one) for one in self.model.deployments)
+        report = self.scheduler.schedule(self.model).report(self.model)
+        return sum(one.busy for one in report.deployments)
+
+    @property
+    def waiting(self) -> int:
+        """Count the jobs in the queue."""
+        return len(self.scheduler.schedule(self.model).queue)
 
 
 @asynccontextmanager
@@ -74,32 +82,32 @@ async def bench(*, room: int = 1, max_waiting: int = 8) -> AsyncIterator[Bench]:
         deployment = make_deployment(room=room, base_url=upstream.base_url)
         model = Model(id="test/one", name="One", deployments=(deployment,))
         transport = Transport()
-        engine = Engine(transport, stream_settings(), max_waiting)
-        running = Bench(engine, upstream, transport, model)
+        scheduler = LocalScheduler(max_waiting)
+        engine = Engine(transport, stream_settings(), scheduler)
+        running = Bench(engine, scheduler, upstream, transport, model)
         try:
             yield running
         finally:
             await engine.aclose()
             await transport.aclose()
         assert not engine.jobs
-        assert running.busy == 0
+        assert (running.busy, running.waiting) == (0, 0)
         for pool in engine:
-            assert len(pool.queue) == 0
-            assert pool.queue.idle_workers == 0
+            assert pool.idle_workers == 0
 
 
 async def test_workers_are_started_when_they_are_needed_and_then_kept() -> None:
     async with bench(room=2) as it:
         for _ in range(3):
             assert (await it.answer()).endswith(b"data: [DONE]\n\n")
-        assert it.engine.pool(it.model).queue.idle_workers == 1
+        assert it.engine.pool(it.model).idle_workers == 1
         assert it.upstream.connections == 1
 
 
 async def test_jobs_past_the_workers_wait_and_all_are_answered() -> None:
     async with bench(room=2) as it:
         clients = [it.submit(lane)[1] for lane in ("a", "b", "a", "b", "owner", "a")]
-        assert len(it.engine.pool(it.model).queue) == 4
+        assert it.waiting == 4
         for client in clients:
             assert (await client.end_of_answer()).endswith(b"data: [DONE]\n\n")
         assert it.upstream.connections <= 2
@@ -120,7 +128,7 @@ async def test_jobs_that_end_between_hand_over_and_pick_up_neither_stall_nor_los
         waiting.cancel()
         assert (await last.end_of_answer()).endswith(b"data: [DONE]\n\n")
         assert len(it.upstream.requests) == 2
-        assert it.engine.pool(it.model).queue.idle_workers <= 1
+        assert it.engine.pool(it.model).idle_workers <= 1
 
 
 async def test_a_client_that_leaves_gives_its_slot_to_the_next_at_once() -> None:
@@ -168,7 +176,7 @@ async def test_an_idle_worker_does_not_keep_the_last_job_in_memory() -> None:
         await client.end_of_answer()
         seen = weakref.ref(job)
         del job, client
-        while not it.engine.pool(it.model).queue.idle_workers:
+        while not it.engine.pool(it.model).idle_workers:
             await asyncio.sleep(0)
         gc.collect()
         assert seen() is None
@@ -188,6 +196,32 @@ async def test_an_error_told_behind_content_ends_the_answer_though_the_upstream_
         assert isinstance(client.told, UpstreamError)
 
 
+def workers() -> list[asyncio.Task[object]]:
+    """Return the tasks of the workers, the oldest first."""
+    found = [one for one in asyncio.all_tasks() if one.get_name() == "worker test/one"]
+    return sorted(found, key=str)
+
+
+async def test_a_job_given_to_a_worker_that_vanishes_is_carried_by_another() -> None:
+    async with bench(room=2) as it:
+        await it.answer()
+        (worker,) = workers()
+        _, client = it.submit()  # to the idle worker, which is cancelled before it runs
+        worker.cancel()
+        assert (await client.end_of_answer()).endswith(b"data: [DONE]\n\n")
+        assert it.busy == 0
+
+
+async def test_a_worker_that_was_cancelled_while_idle_is_given_no_job() -> None:
+    async with bench() as it:
+        await it.answer()
+        (worker,) = workers()
+        worker.cancel()
+        await asyncio.wait([worker])
+        assert it.engine.pool(it.model).idle_workers == 0
+        await it.answer()
+
+
 # What the outcome says of upstreams that were reached in vain
 
 
@@ -196,7 +230,7 @@ async def failed_attempts(*urls: str, first_content_timeout_s: float = LONG) -> 
     deployments = tuple(make_deployment(url, order=n, base_url=url) for n, url in enumerate(urls))
     model = Model(id="test/one", name="One", deployments=deployments)
     transport, outcomes = Transport(), list[Outcome]()
-    engine = Engine(transport, stream_settings(first_content_timeout_s), 8)
+    engine = Engine(transport, stream_settings(first_content_timeout_s), LocalScheduler(8))
     job, client = make_job(model=model, settle=outcomes.append), Client()
     job.channel.attach(client)
     engine.submit(job)
@@ -267,7 +301,7 @@ async def test_a_burst_whose_deployment_dies_delays_its_own_key_only() -> None:
         second = make_deployment("b", order=2, room=1, base_url=small.base_url)
         model = Model(id="test/one", name="One", deployments=(first, second))
         transport = Transport()
-        engine = Engine(transport, stream_settings(), 64)
+        engine = Engine(transport, stream_settings(), LocalScheduler(64))
         die, go_on = Pause(asyncio.Event()), Pause(asyncio.Event())
         dying.plan(Answer(raw=True, pieces=[die], end="reset"))
         text = [event(chunk("Hi")), event(chunk(finish="stop")), event("[DONE]")]

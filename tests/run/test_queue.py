@@ -221,13 +221,10 @@ async def test_the_wait_told_follows_how_long_jobs_last() -> None:
 async def test_the_time_in_which_workers_had_nothing_to_do_is_no_wait() -> None:
     queue = FairQueue(10, 1)
     queue.note_service(0.001)
-    worker = asyncio.create_task(queue.get())
-    await eventually(lambda: queue.idle_workers == 1)
     await asyncio.sleep(0.3)  # the idle time is what is tested
-    job, second = make_job("a"), make_job("b", max_wait_s=0.2)
-    queue.put(job)
-    queue.put(second)  # not refused: the worker has just been given the first
-    assert await worker is job
+    second = make_job("b", max_wait_s=0.2)
+    queue.note_start()  # a job that found a free slot has not been in the queue
+    queue.put(second)  # not refused: the first has just been served
     second.close("cancelled")
 
 
@@ -237,7 +234,7 @@ async def test_the_wait_grows_while_no_job_ends_and_not_while_workers_rest() -> 
     job = make_job("a")
     queue.put(job)
     await eventually(lambda: queue.place(job).expected_wait_s > 1.0)
-    assert await queue.get() is job
+    assert await take(queue) is job
     second = make_job("b", max_wait_s=0.9)
     queue.put(second)  # not refused: the worker has just begun
     assert queue.place(second).expected_wait_s < 0.9

@@ -1,4 +1,4 @@
-"""The fair queue: who finds room, how long a job may wait, and which worker gets it."""
+"""The fair queue: who finds room, how long a job may wait, and which one a slot is for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from support.builders.jobs import (
     Client,
     drained,
     fill,
-    make_deployment,
     make_job,
     rest,
     served_lanes,
@@ -18,10 +17,10 @@ from support.builders.jobs import (
 from support.waiting import PATIENCE_S
 
 from workers.errors import Overloaded, UpstreamOverloaded
-from workers.run.deployment_state import DeploymentState, Slot
 from workers.run.job import Job, Outcome
 from workers.run.queue import FairQueue
 from workers.run.retries import Tries
+from workers.run.ticket import Ticket
 
 # Room
 
@@ -117,7 +116,7 @@ async def test_a_job_taken_out_that_ends_before_it_is_picked_up_harms_nothing(la
     queue = FairQueue(4, 1)
     job = make_job(lane)
     queue.put(job)
-    assert await queue.get() is job
+    assert queue.take() is job
     job.cancel()
     assert rest(queue) == (0, 0, 0)
 
@@ -161,100 +160,6 @@ async def test_a_job_that_was_taken_in_time_is_not_ended_by_its_waiting_time() -
     assert rest(queue) == (0, 0, 0)
 
 
-# Workers
-
-
-async def idle(queue: FairQueue, number: int) -> list[asyncio.Task[Job | None]]:
-    """Start workers that wait for jobs."""
-    workers = []
-    for count in range(1, number + 1):
-        workers.append(asyncio.get_running_loop().create_task(queue.get()))
-        while queue.idle_workers < count:
-            await asyncio.sleep(0)
-    return workers
-
-
-async def test_an_idle_worker_gets_a_job_without_queueing_and_the_last_to_rest_first() -> None:
-    queue = FairQueue(0, 3)
-    workers = await idle(queue, 3)
-    jobs = [make_job(), make_job("owner"), make_job("guests")]
-    for left, job in enumerate(jobs, 1):
-        queue.put(job)
-        assert len(queue) == 0
-        assert queue.idle_workers == 3 - left
-    assert await asyncio.gather(*workers) == jobs[::-1]
-    assert rest(queue) == (0, 0, 0)
-
-
-async def test_a_job_handed_over_that_ends_at_once_still_wakes_its_worker() -> None:
-    queue = FairQueue(4, 1)
-    (worker,) = await idle(queue, 1)
-    job = make_job()
-    queue.put(job)
-    job.cancel()
-    assert await worker is job
-    assert job.ended
-    fill(queue, "b")
-    assert await served_lanes(queue) == "b"
-
-
-async def test_a_worker_that_was_cancelled_while_idle_is_not_counted_nor_given_jobs() -> None:
-    queue = FairQueue(4, 2)
-    first, second = await idle(queue, 2)
-    second.cancel()
-    await asyncio.wait([second])
-    assert queue.idle_workers == 1
-    job = make_job()
-    queue.put(job)
-    assert await first is job
-
-
-@pytest.mark.parametrize("lane", ["owner", "a"])
-async def test_a_job_handed_to_a_worker_that_vanishes_goes_to_the_next(lane: str) -> None:
-    queue = FairQueue(4, 2)
-    first, second = await idle(queue, 2)
-    jobs = [make_job(lane), make_job(lane)]
-    for job in jobs:
-        queue.put(job)
-    first.cancel()
-    second.cancel()
-    await asyncio.wait([first, second])
-    assert len(queue) == 2
-    assert set(await drained(queue)) == set(jobs)
-    assert rest(queue) == (0, 0, 0)
-
-
-async def test_a_job_whose_worker_vanishes_is_handed_to_an_idle_one() -> None:
-    queue = FairQueue(4, 2)
-    first, second = await idle(queue, 2)
-    job = make_job()
-    queue.put(job)
-    second.cancel()
-    assert await first is job
-    assert rest(queue) == (0, 0, 0)
-
-
-async def test_a_job_that_ended_is_not_queued_again_when_its_worker_vanishes() -> None:
-    queue = FairQueue(4, 1)
-    (worker,) = await idle(queue, 1)
-    job = make_job()
-    queue.put(job)
-    job.cancel()
-    worker.cancel()
-    await asyncio.wait([worker])
-    assert rest(queue) == (0, 0, 0)
-    assert job.ended
-
-
-async def test_a_closed_queue_lets_every_worker_go() -> None:
-    queue = FairQueue(4, 2)
-    workers = await idle(queue, 2)
-    queue.close()
-    assert await asyncio.gather(*workers) == [None, None]
-    assert await queue.get() is None
-    assert queue.idle_workers == 0
-
-
 # Slots of deployments
 
 
@@ -263,43 +168,22 @@ class Seats:
 
     def __init__(self, lanes: str = "") -> None:
         self.lanes = lanes
-        self.asked: list[Job] = []
+        self.asked: list[Ticket] = []
 
-    def __call__(self, job: Job) -> bool:
+    def __call__(self, job: Ticket) -> bool:
         """Return whether a job can be seated."""
         self.asked.append(job)
         return job.lane in self.lanes
 
 
-async def test_a_slot_reserved_for_a_worker_that_has_vanished_is_freed() -> None:
-    state = DeploymentState(make_deployment(room=1))
-
-    def seat(job: Job) -> bool:
-        job.slot = Slot(state)
-        return True
-
-    queue = FairQueue(8, 1, seat=seat)
-    (worker,) = await idle(queue, 1)
-    worker.cancel()  # the queue learns of it only after the next job has come
-    job = make_job("a")
-    queue.put(job)
-    assert (len(queue), state.busy) == (1, 0)
-    await asyncio.wait([worker])
-    assert await take(queue) is job
-    assert state.busy == 1
-
-
-async def test_without_a_slot_a_job_waits_though_a_worker_is_idle() -> None:
+async def test_without_a_slot_a_job_waits() -> None:
     seats = Seats()
     queue = FairQueue(8, 1, seat=seats)
-    worker = asyncio.ensure_future(queue.get())
-    await asyncio.sleep(0)
     job = make_job("a")
     queue.put(job)
-    assert (job.state, len(queue), queue.serve()) == ("queued", 1, False)
+    assert (job.state, len(queue), queue.take()) == ("queued", 1, None)
     seats.lanes = "a"
-    assert queue.serve()
-    assert await worker is job
+    assert queue.take() is job
     assert rest(queue) == (0, 0, 0)
 
 

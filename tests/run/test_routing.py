@@ -70,11 +70,11 @@ def test_a_deployment_whose_slots_are_taken_is_passed_over_until_one_is_free() -
     routing, model = Routing(), model_of(first, second)
     slots = [routing.take(model) for _ in range(4)]
     assert [taken(slot) for slot in slots] == ["a", "a", "b", ""]
-    assert (routing.busy(first), routing.busy(second)) == (2, 1)
+    assert (routing.report(first).busy, routing.report(second).busy) == (2, 1)
     assert slots[1] is not None
     slots[1].free()
     slots[1].free()
-    assert routing.busy(first) == 1
+    assert routing.report(first).busy == 1
     assert taken(routing.take(model)) == "a"
     assert routing.take(model) is None
 

@@ -1,4 +1,4 @@
-"""Carry admitted requests upstream: queue, workers, routing, clocks and the channel to the client.
+"""Carry admitted requests upstream: scheduler, workers, clocks and the channel to the client.
 
 In: jobs with a lease and a longest wait.
 Out: frames in each job's channel and exactly one outcome per job.

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from workers.errors import AnswerGone, Conflict, GatewayError, InvalidRequest, Stopped
 from workers.run.channel import Reader
-from workers.run.job import Job, JobState, Place
+from workers.run.job import Job, JobState
+from workers.run.ticket import Place
 from workers.units import KIB
 
 SEGMENT_BYTES = 64 * KIB

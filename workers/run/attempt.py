@@ -20,9 +20,8 @@ from workers.providers.formats import TRANSLATORS
 from workers.providers.translator import Translator, UpstreamRequest
 from workers.request.chat_request import ChatRequest
 from workers.run.clock import Clock, StreamSettings
-from workers.run.deployment_state import Slot
 from workers.run.job import Job
-from workers.run.routing import Routing
+from workers.run.scheduler import Scheduler
 from workers.transport.transport import Transport, UpstreamExchange
 from workers.units import KIB, MIB
 
@@ -102,22 +101,24 @@ class Relay:
 class Attempts:
     """Have jobs answered by one deployment each, within a model's clocks."""
 
-    def __init__(self, transport: Transport, routing: Routing, stream: StreamSettings) -> None:
+    def __init__(self, transport: Transport, scheduler: Scheduler, stream: StreamSettings) -> None:
         self._transport = transport
-        self._routing = routing
+        self._scheduler = scheduler
         self._stream = stream
+        self._adapted: dict[str, Deployment] = {}
+        """Deployments with what was learnt about them, by id: members that they do not take."""
 
-    async def run(self, job: Job, slot: Slot) -> None:
-        """Have the job answered by the deployment of a slot. Raises UpstreamError, or JobEnded.
+    async def run(self, job: Job, assigned: Deployment) -> None:
+        """Have the job answered by a deployment. Raises UpstreamError, or JobEnded.
 
         An upstream that refuses a member which the gateway has added gets the request once more
         without it. That is remembered for the deployment once it has answered.
         """
-        deployment = slot.state.serving
+        deployment = first = self._adapted.get(assigned.id, assigned)
         refused: list[str] = []
         while True:
             try:
-                await self._attempt(job, slot, deployment)
+                await self._attempt(job, deployment)
                 break
             except UpstreamRejected as error:
                 adapted = without_member(deployment, job.request, error.refused_member)
@@ -126,15 +127,15 @@ class Attempts:
                 error.with_traceback(None)
                 refused.append(error.refused_member)
                 deployment = adapted
-        if deployment is not slot.state.serving:
+        if deployment is not first:
             log.warning(
                 "%s does not take %s, which the gateway adds: it is left out until the next start",
                 deployment.id,
                 " and ".join(refused),
             )
-            slot.state.serving = deployment
+            self._adapted[deployment.id] = deployment
 
-    async def _attempt(self, job: Job, slot: Slot, deployment: Deployment) -> None:
+    async def _attempt(self, job: Job, deployment: Deployment) -> None:
         stream = self._stream
         translator = TRANSLATORS[deployment.provider](
             job.request, job.model, deployment, stream.max_event_bytes
@@ -147,7 +148,7 @@ class Attempts:
             streamed=job.request.stream,
             tools=offers_tools(job.request.fields),
         )
-        relay = Relay(job, translator, clock, exchange, lambda: self._routing.note_content(slot))
+        relay = Relay(job, translator, clock, exchange, lambda: self._scheduler.note_content(job))
         job.begin(deployment, translator, exchange, usage_wait_s=stream.usage_wait_s)
         try:
             head = await exchange.head()

@@ -23,6 +23,8 @@ import random
 from collections import deque
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
+
 from workers.catalog.catalog import Deployment
 from workers.errors import (
     GatewayError,
@@ -102,10 +104,24 @@ def cause_of(error: GatewayError) -> Cause:
     return Cause(error.own_code, error.message, own_fault, rate_limited, limited)
 
 
+class DeploymentReport(Struct, frozen=True):
+    """Whether a deployment is used now; `cooling_s` is 0 unless it cools, `reason` why it does.
+
+    `busy` is how many attempts it carries, `limit` how many it may, `failures` those in a row.
+    """
+
+    id: str
+    state: DeploymentWord
+    reason: str | None
+    cooling_s: float
+    failures: int
+    busy: int
+    limit: int
+
+
 class DeploymentState:
     """The state of one deployment. Times are those of the caller's clock, in seconds.
 
-    `serving` is the deployment with what was learnt about it: members that it does not take.
     `busy` is how many attempts it carries now, `limit` how many it may. `cause` is why it cools, or
     cooled last, and None while it is ready.
     """
@@ -121,12 +137,11 @@ class DeploymentState:
         "epoch",
         "failures",
         "limit",
-        "serving",
         "word",
     )
 
     def __init__(self, deployment: Deployment) -> None:
-        self.deployment = self.serving = deployment
+        self.deployment = deployment
         self.word: DeploymentWord = "ready"
         self.busy = 0
         self.cooling_until = 0.0
@@ -137,6 +152,12 @@ class DeploymentState:
         self._probes = 0
         self._strikes = 0
         self._newest: deque[bool] = deque(maxlen=NEWEST)
+
+    def adopt(self, deployment: Deployment) -> None:
+        """Serve a deployment of a new configuration, which may have other bounds."""
+        if self.word == "ready":
+            self.limit = deployment.max_concurrency
+        self.deployment = deployment
 
     @property
     def has_room(self) -> bool:

@@ -20,8 +20,7 @@ from workers.providers.translator import Translator
 from workers.request.chat_request import ChatRequest
 from workers.request.token_usage import Usage
 from workers.run.channel import Channel
-from workers.run.deployment_state import Slot
-from workers.run.retries import Tries
+from workers.run.ticket import Place, Ticket
 from workers.transport.transport import UpstreamExchange
 
 Ending = Literal["finished", "failed", "cut", "cancelled", "timed_out", "drained", "refused"]
@@ -86,22 +85,13 @@ class JobEnded(Exception):
     """The reason for aborting the exchange of a job that has ended."""
 
 
-class Place(msgspec.Struct, frozen=True):
-    """The place of a waiting job in its queue: `position` counts from 1, the wait is estimated."""
+class Job(Ticket):
+    """An admitted request with its channel and its settlement. It is its own ticket.
 
-    position: int
-    waiting: int
-    expected_wait_s: float
-
-
-class Job:
-    """An admitted request with its channel, its longest wait and its settlement.
-
-    `lane` is the queue's lane ("owner", a key id, "guests"), `weight` the lane's share, `holder`
-    whose job it is (default: the lane), `credential` what the holder presented (opaque here).
-    `max_wait_s` is how long it may wait in the queue. `settle` is called once with the outcome,
-    `free_body` each time when the request's body is dropped (at least once), `on_progress` when the
-    state changes before the first content.
+    `holder` is whose job it is (default: the lane), `credential` what the holder presented (opaque
+    here). `settle` is called once with the outcome, `free_body` each time when the request's body
+    is dropped (at least once), `on_granted` when a deployment is to be asked, `on_progress` when
+    the state changes before the first content.
     """
 
     def __init__(
@@ -118,28 +108,16 @@ class Job:
         settle: Callable[[Outcome], None],
         free_body: Callable[[], None] = lambda: None,
     ) -> None:
-        self.id = job_id
+        super().__init__(job_id, model, lane=lane, weight=weight, max_wait_s=max_wait_s)
         self.request = request
-        self.model = model
-        self.lane = lane
         self.holder = holder or lane
         self.credential = credential
-        self.weight = weight
-        self.max_wait_s = max_wait_s
         self.state: JobState = "new"
         self.channel = Channel()
         self.attempt_count = 0
         self.deployment: Deployment | None = None
         self._settle = settle
         self._free_body = free_body
-        self._loop = asyncio.get_running_loop()
-        self.created = self._loop.time()
-        self._picked_up: float | None = None
-        self._returned_at: float | None = None
-        self._waited_again_s = 0.0
-        self.slot: Slot | None = None
-        self.tries: Tries | None = None
-        self.failure: UpstreamError | None = None
         self._first_frame: float | None = None
         self._exchange: UpstreamExchange | None = None
         self._begun = 0.0
@@ -149,9 +127,8 @@ class Job:
         self._owed: OwedUsage | None = None
         self._timed_out_prompts = 0
         self._translator: Translator | None = None
+        self.on_granted: Callable[[Job], None] | None = None
         self.on_end: Callable[[Job], None] | None = None
-        self.on_leave_queue: Callable[[Job], None] | None = None
-        self.find_place: Callable[[Job], Place] | None = None
         self.on_progress: Callable[[], None] | None = None
 
     @property
@@ -175,19 +152,19 @@ class Job:
             return self.find_place(self)
         return None
 
-    @property
-    def waited_s(self) -> float:
-        """How long the job has waited for a worker or a deployment, in seconds."""
-        now = self._loop.time()
-        waited_s = (now if self._picked_up is None else self._picked_up) - self.created
-        if self._returned_at is not None:
-            waited_s += now - self._returned_at
-        return waited_s + self._waited_again_s
+    def granted(self) -> None:
+        """Be carried to the assigned deployment."""
+        if self.on_granted is not None:
+            self.on_granted(self)
 
-    @property
-    def patience_s(self) -> float:
-        """How long the job may still wait, in seconds."""
-        return max(self.max_wait_s - self.waited_s, 0.0)
+    def queued(self) -> None:
+        """Wait in the queue."""
+        self.state = "queued"
+
+    def refused(self, error: GatewayError) -> None:
+        """End: no deployment can be asked in time."""
+        tried = self.attempt_count and isinstance(error, UpstreamError)
+        self.close("failed" if tried else "refused", error)
 
     @property
     def attempt_reached(self) -> bool:
@@ -196,23 +173,12 @@ class Job:
 
     def wait_again(self) -> None:
         """Record that the job waits for another deployment, or for the same one to recover."""
-        self._returned_at = self._loop.time()
+        super().wait_again()
         self._exchange = None  # its failed attempt has sent nothing that counts
-
-    def leave_slot(self) -> None:
-        """Free the slot of its deployment; idempotent."""
-        slot, self.slot = self.slot, None
-        if slot is not None:
-            slot.free()
 
     def pick_up(self) -> None:
         """Record that a worker has taken the job."""
-        now = self._loop.time()
-        if self._picked_up is None:
-            self._picked_up = now
-        elif self._returned_at is not None:
-            self._waited_again_s += now - self._returned_at
-            self._returned_at = None
+        self.stop_waiting()
         self.state = "connecting"
         if self.on_progress is not None:
             self.on_progress()
@@ -284,7 +250,7 @@ class Job:
             if ending != "cancelled":
                 self.settle_owed(keep_connection=ending == "finished")
             return
-        if self.state == "queued" and self.on_leave_queue is not None:
+        if self.on_leave_queue is not None:
             self.on_leave_queue(self)
         self.state = "done"
         outcome = self._outcome(ending, error)  # reads the exchange, so before it is dropped
@@ -362,7 +328,7 @@ class Job:
 
     def _forget_callers(self) -> None:
         self._drop_body()
-        self.on_leave_queue = self.find_place = self.on_progress = None
+        self.on_leave_queue = self.find_place = self.on_progress = self.on_granted = None
 
     def _commit(self) -> None:
         self._first_frame = self._loop.time()

@@ -7,8 +7,9 @@ that key only. Strides are integers, because the places shown to clients must be
 the queue is full, the newest job of the longest lane is refused in favour of a lane that is shorter
 by two or more.
 
-A job is given to a worker only when a slot of a deployment could be reserved for it (`seat`). A job
-whose deployment has failed comes back to the front of its lane and keeps the rest of its patience.
+A job is served only when a slot of a deployment could be reserved for it (`seat`). A job whose
+deployment has failed comes back to the front of its lane and keeps the rest of its patience. The
+queue knows the tickets of jobs, which may run in other processes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from workers.errors import GatewayError, Overloaded
-from workers.run.job import Ending, Job, Place
+from workers.run.ticket import Place, Ticket
 
 OWNER_LANE = "owner"
 FIRST_GUESS_S = 5.0
@@ -37,7 +38,7 @@ class Lane:
     __slots__ = ("jobs", "passed", "stride")
 
     def __init__(self, stride: int, passed: int) -> None:
-        self.jobs: deque[Job] = deque()
+        self.jobs: deque[Ticket] = deque()
         self.stride = stride
         self.passed = passed
 
@@ -47,10 +48,10 @@ def _passed(lane: Lane) -> int:
 
 
 class FairQueue:
-    """Hand jobs to workers in fair order.
+    """Serve jobs in fair order.
 
-    `workers` is how many jobs can run at the same time, `opens_at` the loop time before which none
-    is served because every deployment cools down; both serve the estimate of the wait. `seat`
+    `workers` is how many jobs can be served at the same time, `opens_at` the loop time before which
+    none is served because every deployment cools down; both serve the estimate of the wait. `seat`
     reserves a slot for a job, or returns False. `excuse` returns the error for a job that has
     waited too long, or None if the queue itself was the cause.
     """
@@ -60,8 +61,8 @@ class FairQueue:
         max_waiting: int,
         workers: int,
         *,
-        seat: Callable[[Job], bool] = lambda _job: True,
-        excuse: Callable[[Job], GatewayError | None] = lambda _job: None,
+        seat: Callable[[Ticket], bool] = lambda _job: True,
+        excuse: Callable[[Ticket], GatewayError | None] = lambda _job: None,
     ) -> None:
         self.max_waiting = max_waiting
         self.workers = workers
@@ -70,52 +71,38 @@ class FairQueue:
         self._excuse = excuse
         self._returned = 0
         self._lanes: dict[str, Lane] = {}
-        self._owner: deque[Job] = deque()
+        self._owner: deque[Ticket] = deque()
         self._waiting = 0
         self._turn = 0
-        self._idle: list[asyncio.Future[Job | None]] = []
-        self._timers: dict[Job, asyncio.TimerHandle] = {}
+        self._timers: dict[Ticket, asyncio.TimerHandle] = {}
         self._service_s = FIRST_GUESS_S
         self._measured = False
         self._moved_at: float | None = None
-        self._closed = False
 
     def __len__(self) -> int:
         return self._waiting + len(self._owner)
 
-    def __iter__(self) -> Iterator[Job]:
+    def __iter__(self) -> Iterator[Ticket]:
         """Iterate over the waiting jobs: the owner's, then lane by lane."""
         yield from self._owner
         for lane in sorted(self._lanes.values(), key=_passed):
             yield from lane.jobs
 
-    @property
-    def idle_workers(self) -> int:
-        """How many workers wait for a job."""
-        return len(self._idle)
-
-    def put(self, job: Job) -> None:
-        """Hand a job to an idle worker, or queue it.
+    def put(self, job: Ticket) -> None:
+        """Queue a job.
 
         Raises Overloaded when its lane has no room, or when the expected wait is longer than the
         job's `max_wait_s`.
         """
-        if not self._hand_over(job):
-            self._check_room(job)
-            self._append(job)
+        self._check_room(job)
+        self._append(job)
 
-    def put_back(self, job: Job) -> None:
+    def put_back(self, job: Ticket) -> None:
         """Queue a job that was served before, at the front of its lane and whatever the room."""
         job.wait_again()
         self._append(job, front=True)
 
-    def serve(self) -> bool:
-        """Hand the next job that can be seated to an idle worker; False: none can be."""
-        self._idle = [worker for worker in self._idle if not worker.done()]
-        job = self.take() if self._idle else None
-        return job is not None and self._give(job)
-
-    def take(self) -> Job | None:
+    def take(self) -> Ticket | None:
         """Take the next job that can be seated out of the queue, with its slot."""
         job = self._first()
         if job is None:
@@ -128,25 +115,9 @@ class FairQueue:
             self._take_out(job)
         return job
 
-    async def get(self) -> Job | None:
-        """Wait for the next job; return None when the queue is closed."""
-        if self._closed:
-            return None
-        job = self.take()
-        if job is None:
-            idle: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
-            self._idle.append(idle)
-            try:
-                job = await idle
-            except asyncio.CancelledError:
-                self._forget_worker(idle)
-                raise
-        else:
-            self.note_start()
-        return job
-
-    def remove(self, job: Job) -> None:
-        """Remove a job that ended while it waited."""
+    def remove(self, job: Ticket) -> None:
+        """Remove a job that waits: it is served, or it has ended."""
+        job.on_leave_queue = job.find_place = None
         self._stop_timer(job)
         self._returned -= job.tries is not None
         jobs = self._owner if job.lane == OWNER_LANE else self._lanes[job.lane].jobs
@@ -156,7 +127,7 @@ class FairQueue:
             if not jobs:
                 del self._lanes[job.lane]
 
-    def place(self, job: Job) -> Place:
+    def place(self, job: Ticket) -> Place:
         """Return the place of a waiting job."""
         waiting = len(self)
         if job.lane == OWNER_LANE:
@@ -181,12 +152,13 @@ class FairQueue:
             return opens_s + self._service_s * ahead / workers
         return max(service_s * (ahead + 1) / workers, still_s)
 
-    def note_start(self) -> None:
-        """Record that a worker is given a job, at once: the next job may come before it runs."""
-        self._moved_at = asyncio.get_running_loop().time()
+    def note_start(self) -> float:
+        """Record that a job is served; return the time of the loop."""
+        self._moved_at = now = asyncio.get_running_loop().time()
+        return now
 
     def note_service(self, duration_s: float) -> None:
-        """Record that a worker has ended a job, and how long it was busy with it."""
+        """Record that a job has ended, and how long it was served."""
         self._moved_at = asyncio.get_running_loop().time()
         if not self._measured:
             self._measured = True
@@ -194,41 +166,7 @@ class FairQueue:
         else:
             self._service_s += SMOOTHING * (duration_s - self._service_s)
 
-    def close(self) -> None:
-        """Release idle workers; the caller has ended the queued jobs."""
-        self._closed = True
-        for idle in self._idle:
-            if not idle.done():
-                idle.set_result(None)
-        self._idle.clear()
-
-    def _hand_over(self, job: Job) -> bool:
-        """Hand a job to an idle worker if it and a slot are free; return whether it was done."""
-        return bool(self._idle) and self._seat(job) and self._give(job)
-
-    def _give(self, job: Job) -> bool:
-        """Hand a job that has its slot to an idle worker; without one, free the slot."""
-        while self._idle:
-            worker = self._idle.pop()
-            if not worker.done():
-                worker.set_result(job)
-                self.note_start()
-                return True
-        job.leave_slot()
-        return False
-
-    def _forget_worker(self, idle: asyncio.Future[Job | None]) -> None:
-        """Remove a cancelled worker; a job it was just given goes to another."""
-        if idle in self._idle:
-            self._idle.remove(idle)
-            return
-        job = None if idle.cancelled() else idle.result()
-        if job is not None and job.ended:
-            job.leave_slot()
-        elif job is not None and not self._give(job):
-            self._append(job)
-
-    def _check_room(self, job: Job) -> None:
+    def _check_room(self, job: Ticket) -> None:
         """Refuse a job that would wait too long or has no room.
 
         The wait is checked first, so that a job which is refused anyway displaces no other.
@@ -245,7 +183,7 @@ class FairQueue:
         if not owner and self._waiting >= self.max_waiting and not self._push_out(job):
             raise self._no_room(len(self))
 
-    def _push_out(self, job: Job) -> bool:
+    def _push_out(self, job: Ticket) -> bool:
         """Make room by refusing the newest job of the longest lane, if it stays as long."""
         lane = self._lanes.get(job.lane)
         length = len(lane.jobs) if lane is not None else 0
@@ -253,7 +191,7 @@ class FairQueue:
         if longest is None or len(longest.jobs) < length + 2:
             return False
         newest = longest.jobs[-1]
-        newest.close("refused", self._no_room(len(self) - 1))
+        self.refuse(newest, self._no_room(len(self) - 1))
         return True
 
     def _no_room(self, ahead: int) -> Overloaded:
@@ -264,8 +202,8 @@ class FairQueue:
             retry_after_s=wait_s,
         )
 
-    def _append(self, job: Job, *, front: bool = False) -> None:
-        job.state = "queued"
+    def _append(self, job: Ticket, *, front: bool = False) -> None:
+        job.queued()
         self._returned += job.tries is not None
         job.on_leave_queue = self.remove
         job.find_place = self.place
@@ -284,22 +222,21 @@ class FairQueue:
         (lane.jobs.appendleft if front else lane.jobs.append)(job)
         self._waiting += 1
 
-    def _first(self) -> Job | None:
+    def _first(self) -> Ticket | None:
         """Return the job whose turn it is."""
         if self._owner:
             return self._owner[0]
         return min(self._lanes.values(), key=_passed).jobs[0] if self._lanes else None
 
-    def _take_out(self, job: Job) -> None:
+    def _take_out(self, job: Ticket) -> None:
         """Remove a job that is served, and count its lane's turn."""
         if job.lane != OWNER_LANE:
             lane = self._lanes[job.lane]
             self._turn = max(self._turn, lane.passed)
             lane.passed += lane.stride
         self.remove(job)
-        job.on_leave_queue = job.find_place = None
 
-    def _ahead_in_turns(self, job: Job) -> int:
+    def _ahead_in_turns(self, job: Ticket) -> int:
         lane = self._lanes[job.lane]
         return self._ahead_of(lane, lane.jobs.index(job), lane.stride)
 
@@ -320,13 +257,15 @@ class FairQueue:
                 ahead += max(0, min(len(other.jobs), turns))
         return ahead
 
-    def _waited_too_long(self, job: Job) -> None:
-        if job.state == "queued":
-            error = self._excuse(job)
-            ending: Ending = "failed" if error is not None and job.attempt_count else "refused"
-            job.close(ending, error or self._no_room(self.place(job).position - 1))
+    def _waited_too_long(self, job: Ticket) -> None:
+        self.refuse(job, self._excuse(job) or self._no_room(self.place(job).position - 1))
 
-    def _stop_timer(self, job: Job) -> None:
+    def refuse(self, job: Ticket, error: GatewayError) -> None:
+        """End the wait of a job with an error."""
+        self.remove(job)
+        job.refused(error)
+
+    def _stop_timer(self, job: Ticket) -> None:
         timer = self._timers.pop(job, None)
         if timer is not None:
             timer.cancel()

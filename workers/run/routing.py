@@ -23,7 +23,13 @@ from workers.errors import (
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
-from workers.run.deployment_state import DeploymentState, DeploymentWord, Slot, fault_of
+from workers.run.deployment_state import (
+    DeploymentReport,
+    DeploymentState,
+    DeploymentWord,
+    Slot,
+    fault_of,
+)
 from workers.run.retries import Tries
 
 log = logging.getLogger("roxy.workers")
@@ -45,7 +51,7 @@ class Routing:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._states: dict[str, DeploymentState] = {}
-        self._live: dict[str, tuple[Deployment, ...]] = {}
+        self._live: dict[str, tuple[Model, tuple[Deployment, ...]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.on_change: Callable[[DeploymentState], None] = lambda _state: None
 
@@ -60,13 +66,26 @@ class Routing:
             state = self._states[deployment.id] = DeploymentState(deployment)
         return state
 
-    def busy(self, deployment: Deployment) -> int:
-        """Return how many exchanges a deployment carries now."""
-        return self.state(deployment).busy
+    def report(self, deployment: Deployment) -> DeploymentReport:
+        """Return whether a deployment is used now, and why not."""
+        state = self.state(deployment)
+        cause = state.cause if state.word != "ready" else None
+        limits = {"ready": deployment.max_concurrency, "probing": state.limit, "cooling": 0}
+        return DeploymentReport(
+            id=deployment.id,
+            state=state.word,
+            reason=cause.reason if cause is not None else None,
+            cooling_s=state.wait_s(self._clock()),
+            failures=state.failures,
+            busy=state.busy,
+            limit=limits[state.word],
+        )
 
-    def cooling_s(self, deployment: Deployment) -> float:
-        """Return how long a deployment still cools, in seconds."""
-        return self.state(deployment).wait_s(self._clock())
+    def adopt(self, deployment: Deployment) -> None:
+        """Use a deployment of a new configuration in place of the one with its id."""
+        state = self._states.get(deployment.id)
+        if state is not None:
+            state.adopt(deployment)
 
     def capacity(self, model: Model) -> int:
         """Return how many attempts may run at the same time on what does not cool now."""
@@ -154,12 +173,12 @@ class Routing:
 
     def _live_of(self, model: Model) -> tuple[Deployment, ...]:
         """Return the live deployments. Raises NoDeployment when the model has none."""
-        live = self._live.get(model.id)
-        if live is None:
-            live = self._live[model.id] = model.live_deployments()
-        if not live:
+        known = self._live.get(model.id)
+        if known is None or known[0] is not model:  # another configuration of the same model
+            known = self._live[model.id] = (model, model.live_deployments())
+        if not known[1]:
             raise NoDeployment(no_deployment_message(model))
-        return live
+        return known[1]
 
     def _changed(self, state: DeploymentState, before: DeploymentWord) -> None:
         """Handle another word, or more probes at the same time."""

@@ -157,8 +157,9 @@ def _refuse_to_connect(_: UpstreamExchange) -> asyncio.Task[None]:
 async def take(queue: FairQueue) -> Job:
     """Take the next job that waits, like a worker."""
     assert len(queue), "nothing waits"
-    job = await queue.get()
-    assert job is not None
+    job = queue.take()
+    queue.note_start()
+    assert isinstance(job, Job)
     job.pick_up()
     return job
 
