@@ -1,0 +1,82 @@
+"""What a child and its keeper tell each other about jobs that wait for a slot.
+
+All but `REPORT` are reports: both ends handle them in their order, so a ticket is always in one
+state. A child numbers its tickets; a grant of a number that it has given up is one that crossed its
+`LEAVE`, with which the keeper frees the slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from server.nodes.fault import Fault
+from server.nodes.procedure import Procedure, procedure
+from workers.run.scheduler import ModelReport
+from workers.run.ticket import Place
+
+
+class TicketSent(Struct, array_like=True, frozen=True):
+    """A job asks for a slot: the name of its model, its lane and how long it may wait."""
+
+    number: int
+    model: str
+    lane: str
+    weight: int
+    patience_s: float
+
+
+class ContentCame(Struct, array_like=True, frozen=True):
+    """The first content of an attempt has come; sent only where a deployment is being probed."""
+
+    number: int
+
+
+class TicketLeft(Struct, array_like=True, frozen=True):
+    """A job needs nothing any more; `fault` is how its attempt has failed."""
+
+    number: int
+    answered: bool = False
+    fault: Fault | None = None
+
+
+class AttemptFailed(Struct, array_like=True, frozen=True):
+    """An attempt has failed and another may follow."""
+
+    number: int
+    fault: Fault
+    repeatable: bool
+
+
+class SlotGranted(Struct, array_like=True, frozen=True):
+    """A job may ask a deployment; `probing`: its first content is to be reported."""
+
+    number: int
+    deployment: str
+    probing: bool
+
+
+class TicketRefused(Struct, array_like=True, frozen=True):
+    """A job ends with an error."""
+
+    number: int
+    fault: Fault
+
+
+class Places(Struct, array_like=True, frozen=True):
+    """The places of waiting jobs, where they have changed."""
+
+    places: Sequence[tuple[int, Place]]
+
+
+SUBMIT: Procedure[TicketSent, None] = procedure("submit", TicketSent)
+CONTENT: Procedure[ContentCame, None] = procedure("content", ContentCame)
+LEAVE: Procedure[TicketLeft, None] = procedure("leave", TicketLeft)
+RETRY: Procedure[AttemptFailed, None] = procedure("retry", AttemptFailed)
+GRANTED: Procedure[SlotGranted, None] = procedure("granted", SlotGranted)
+REFUSED: Procedure[TicketRefused, None] = procedure("refused", TicketRefused)
+PLACES: Procedure[Places, None] = procedure("places", Places)
+REPORT: Procedure[Sequence[str], Sequence[ModelReport]] = procedure(
+    "report", list[str], list[ModelReport]
+)
