@@ -26,11 +26,13 @@ class UpstreamRoute(NamedTuple):
     """The way to an upstream; origins with different routes share no connections.
 
     `ca_file`: a PEM file whose certificates replace the usual authorities ("": the usual ones).
-    `proxy`: the URL of an HTTP proxy, which may hold credentials ("": none).
+    `proxy`: the URL of an HTTP proxy, which may hold credentials ("": none). `socket_path`: a Unix
+    socket to connect to in place of the host ("": none), for other processes of this gateway.
     """
 
     ca_file: str = ""
     proxy: str = ""
+    socket_path: str = ""
 
     def __repr__(self) -> str:
         """Return a short form without the proxy's credentials."""

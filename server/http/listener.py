@@ -78,10 +78,10 @@ class GatewayServer:
                 sock.listen(BACKLOG)
                 self._tls_sockets.append(sock)
             else:
+                unix = sock.family == socket.AF_UNIX
+                create = self._loop.create_unix_server if unix else self._loop.create_server
                 self._servers.append(
-                    await self._loop.create_server(
-                        self._make_connection, sock=sock, backlog=BACKLOG
-                    )
+                    await create(self._make_connection, sock=sock, backlog=BACKLOG)
                 )
         self._check_all()
 

@@ -44,6 +44,19 @@ def bind_port(host: str, port: int) -> list[socket.socket]:
         ) from error
 
 
+def bind_unix(path: Path) -> socket.socket:
+    """Bind a Unix socket that only this user can connect to. Raises ListenFailure."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind(str(path))
+        path.chmod(0o600)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ListenFailure(f"cannot listen on {path} ({error.strerror or error})") from error
+    return sock
+
+
 def bind_for_processes(host: str, port: int, processes: int) -> list[list[socket.socket]]:
     """Bind the port once for each of several processes, which then share its connections.
 

@@ -363,7 +363,9 @@ async def test_ids_are_made_unique_or_taken_from_the_client_when_safe(door: Door
         for _ in range(200):
             await wire.send(HEALTH)
             seen.add((await wire.answer()).headers["x-request-id"])
-        assert len(seen) == 200 and all(re.fullmatch("req_[0-9a-f]{24}", one) for one in seen)
+        assert len(seen) == 200 and all(
+            re.fullmatch("req_[0-9a-z]{4}[0-9a-f]{24}", one) for one in seen
+        )
         for good in ("client-id-1", "01890b2e:77.a_b", "a" * 64, "00-4bf92f3577b34da6a3ce929d0e0e"):
             await wire.send(request("GET", "/healthz", None, f"X-Request-Id: {good}"))
             assert (await wire.answer()).headers["x-request-id"] == good

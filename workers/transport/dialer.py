@@ -74,6 +74,13 @@ class Dialer:
             await _stop(attempts)
             failure = None  # the traceback of the exception holds this frame: a cycle
 
+    async def open_unix(self, path: str) -> asyncio.Transport:
+        """Connect to a Unix socket. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_unix_connection(_Held, path)
+        transport.pause_reading()
+        return transport
+
     async def open_tunnel(self, proxy: Proxy, host: str, port: int) -> asyncio.Transport:
         """Connect to `host` through the proxy (RFC 9110, section 9.3.6). Raises OSError."""
         transport = await self.open(proxy.host, proxy.port)

@@ -173,7 +173,9 @@ class Origin:
         dialer = self._settings.dialer
         async with asyncio.timeout(self._settings.connect_timeout_s):
             context = await self._settings.tls(route.ca_file) if tls else None
-            if self._proxy is None:
+            if route.socket_path:
+                transport = await dialer.open_unix(route.socket_path)
+            elif self._proxy is None:
                 transport = await dialer.open(host, port)
             elif tls:
                 transport = await dialer.open_tunnel(self._proxy, host, port)

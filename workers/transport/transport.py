@@ -35,6 +35,7 @@ __all__ = [
     "UpstreamHead",
     "UpstreamRoute",
     "request_head",
+    "single_request_head",
 ]
 
 T = TypeVar("T")
@@ -61,6 +62,11 @@ def request_head(method: str, url: str, headers: tuple[tuple[str, str], ...] = (
     The result is cached. Headers of the framing are left out. Raises ValueError for a URL or header
     that cannot be sent; the message never contains a value, which may be a secret.
     """
+    return _request_head(method, _parse(url), headers)
+
+
+def single_request_head(method: str, url: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Build the head of a request that is sent once, as `request_head` does, without the cache."""
     return _request_head(method, _parse(url), headers)
 
 

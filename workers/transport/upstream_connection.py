@@ -245,7 +245,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = HttpResponseParser(self)
         sock = transport.get_extra_info("socket")
         # Without this a body's last segment waits for the ACK of the one before it (RFC 896).
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._poll.register(sock.fileno(), select.POLLIN)
         self._events.opened(self)
 
