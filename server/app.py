@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,6 +29,9 @@ from server.accounting.ledger import Ledger
 from server.accounting.model_health import ModelHealth
 from server.answers.kept_answers import KeptAnswers
 from server.answers.key_watch import KeyWatch
+from server.answers.passing import Passing
+from server.answers.passing_marks import PassingMarks
+from server.answers.peers import NoPeers, Peers
 from server.api.routes import ROUTES, api_rules, shortcuts
 from server.config.loading import Config
 from server.config.settings import Server
@@ -36,12 +40,16 @@ from server.demo.upstream import DemoUpstream
 from server.http.client_connection import HttpLimits
 from server.http.listener import GatewayServer
 from server.http.listening import bind_port, connections_within_limit, load_certificate
+from server.http.request_id import new_process_tag
 from server.http.request_lifecycle import GatewayApplication
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
 from server.identity.sessions import Sessions
 from server.keys.key_ring import KeyRing
 from server.log import AccessLog
+from server.nodes.peers.node_reporter import NodeReporter
+from server.nodes.peers.open_registry import open_registry
+from server.nodes.peers.process_peers import ProcessIdentity, ProcessPeers
 from server.services import Services
 from server.store.data_directory import DataDirectory
 from server.store.store import Store
@@ -52,12 +60,24 @@ from workers.catalog.prices import find_prices
 from workers.providers.formats import TRANSLATORS
 from workers.run.clock import StreamSettings
 from workers.run.pool import Engine
-from workers.run.scheduler import LocalScheduler
+from workers.run.scheduler import LocalScheduler, Scheduler
 from workers.transport.transport import Transport
 
 GUEST_META = "guest_cookie_secret"
+PEER_CONNECT_TIMEOUT_S = 2.0
 LAST_WORDS_S = 1.0
 """Time for clients to read why their answer ended when it outlasted the drain."""
+
+
+class Membership(NamedTuple):
+    """How a process belongs to a gateway of several: who gives turns, who the others are.
+
+    On `inner_socket` it serves what the others pass on.
+    """
+
+    scheduler: Scheduler
+    peers: Peers
+    inner_socket: socket.socket | None = None
 
 
 class Gateway:
@@ -67,10 +87,15 @@ class Gateway:
     """
 
     def __init__(
-        self, services: Services, server: GatewayServer, sockets: list[socket.socket]
+        self,
+        services: Services,
+        server: GatewayServer,
+        sockets: list[socket.socket],
+        inner: GatewayServer | None = None,
     ) -> None:
         self.services = services
         self.server = server
+        self.inner = inner
         self.port = int(sockets[0].getsockname()[1])
         self.new_owner_key: str | None = None
         self._sockets = sockets
@@ -101,6 +126,8 @@ class Gateway:
         deadline = loop.time() + self.services.config.server.drain_timeout_s
         await self.services.engine.drain(deadline - loop.time())
         await self.server.finish_answers(max(deadline - loop.time(), LAST_WORDS_S))
+        if self.inner is not None:
+            await self.inner.finish_answers(max(deadline - loop.time(), LAST_WORDS_S))
 
 
 @contextlib.asynccontextmanager
@@ -126,13 +153,31 @@ async def gateway(
             stack.callback(sock.close)
         data = await stack.enter_async_context(open_data(config, directory, clock))
         log_lines = AccessLog(config.log.access, config.log.format)
-        running = await build_gateway(stack, config, data, catalog_task, log_lines, tls, sockets)
+        member = await _join_nodes(stack, config)
+        running = await build_gateway(
+            stack, config, data, catalog_task, log_lines, tls, sockets, member
+        )
         # Last of all that can fail: a key that is generated here is shown by this start only.
         running.new_owner_key = await data.keys.set_owner(config.admin_api_key or None)
         directory.announce(running.url)
         await running.listen()
         stack.push_async_callback(running.drain)
         yield running
+
+
+async def _join_nodes(stack: contextlib.AsyncExitStack, config: Config) -> Membership:
+    """Return how a gateway in one process belongs to others, with which it shares Redis."""
+    scheduler = LocalScheduler(config.queue.max_waiting)
+    if not config.redis_url:
+        return Membership(scheduler, NoPeers(config.server.node_name))
+    registry = await stack.enter_async_context(open_registry(config))
+    identity = ProcessIdentity(new_process_tag(), config.server.node_name)
+    reporter = NodeReporter(registry, identity.node_id, config.server.node_url)
+    stack.push_async_callback(reporter.aclose)
+    reporter.add(identity.tag)
+    peers = ProcessPeers(identity, registry)
+    stack.push_async_callback(peers.aclose)
+    return Membership(scheduler, peers)
 
 
 async def build_gateway(
@@ -143,15 +188,22 @@ async def build_gateway(
     log_lines: AccessLog,
     tls: ssl.SSLContext | None,
     sockets: list[socket.socket],
+    member: Membership,
 ) -> Gateway:
     """Build what serves requests, for any process: it does not accept connections yet.
 
-    Every part is entered into `stack`; the data stay with the caller.
+    Every part is entered into `stack`; the data stay with the caller. `member` is how the
+    process belongs to a gateway of several.
     """
-    services = await _build_services(stack, config, data, await catalog_task, log_lines)
+    services = await _build_services(stack, config, data, await catalog_task, log_lines, member)
     server = _make_server(config, services, tls)
     stack.push_async_callback(server.aclose)
-    return Gateway(services, server, sockets)
+    inner = None
+    if member.inner_socket is not None:
+        inner = _make_server(config, services, None)
+        stack.push_async_callback(inner.aclose)
+        await inner.serve_on([member.inner_socket])
+    return Gateway(services, server, sockets, inner)
 
 
 async def _build_services(
@@ -160,6 +212,7 @@ async def _build_services(
     data: GatewayData,
     catalog: Catalog,
     log_lines: AccessLog,
+    member: Membership,
 ) -> Services:
     """Build what the handlers are given, each part after those that it uses."""
     store, keys, counters = data.store, data.keys, data.counters
@@ -170,10 +223,15 @@ async def _build_services(
     transport = Transport(connect_timeout_s=config.stream.connect_timeout_s)
     stack.push_async_callback(transport.aclose)
     answers = stack.enter_context(contextlib.closing(KeptAnswers(config.answers)))
-    engine = Engine(transport, _stream_settings(config), LocalScheduler(config.queue.max_waiting))
+    engine = Engine(transport, _stream_settings(config), member.scheduler)
     stack.push_async_callback(engine.aclose)
+    peers = member.peers
+    _release_ids(engine, answers, peers)
+    peer_transport = Transport(connect_timeout_s=PEER_CONNECT_TIMEOUT_S)
+    stack.push_async_callback(peer_transport.aclose)
     access_log = stack.enter_context(contextlib.closing(log_lines))
-    guests = GuestSessions(await _guest_secret(store))
+    guest_secret = await _guest_secret(store)
+    guests = GuestSessions(guest_secret)
     services = Services(
         config=config,
         directory=data.directory,
@@ -186,6 +244,8 @@ async def _build_services(
         health=health,
         engine=engine,
         answers=answers,
+        peers=peers,
+        passing=Passing(PassingMarks(guest_secret), peer_transport),
         authentication=Authentication(keys, guests, sessions, guests_welcome=config.guests.enabled),
         guests=guests,
         sessions=sessions,
@@ -199,6 +259,16 @@ async def _build_services(
     )
     stack.callback(KeyWatch(keys, engine, answers).close)
     return services
+
+
+def _release_ids(engine: Engine, answers: KeptAnswers, peers: Peers) -> None:
+    """Release the claim of an id when no request and no kept answer has it any more."""
+
+    def release(request_id: str) -> None:
+        if request_id not in engine.jobs and request_id not in answers:
+            peers.release(request_id)
+
+    engine.on_forgotten = answers.on_forgotten = release
 
 
 def _stream_settings(config: Config) -> StreamSettings:

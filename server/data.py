@@ -7,7 +7,6 @@ processes ask (`server/nodes`).
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
@@ -87,7 +86,7 @@ async def _open_counters(
         shared = await stack.enter_async_context(
             open_redis_counters(
                 config.redis_url,
-                node_id=socket.gethostname(),
+                node_id=config.server.node_name,
                 when_down=config.limits.when_store_is_down,
                 spent=partial(_spent, store),
             )

@@ -12,6 +12,8 @@ from server.accounting.counters import Counters
 from server.accounting.ledger import Ledger
 from server.accounting.model_health import ModelHealth
 from server.answers.kept_answers import KeptAnswers
+from server.answers.passing import Passing
+from server.answers.peers import Peers
 from server.config.loading import Config
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
@@ -43,6 +45,8 @@ class Services(msgspec.Struct, frozen=True):
     health: ModelHealth
     engine: Engine
     answers: KeptAnswers
+    peers: Peers
+    passing: Passing
     authentication: Authentication
     guests: GuestSessions
     sessions: Sessions

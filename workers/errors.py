@@ -17,6 +17,7 @@
     ├─ BudgetExceeded          429 insufficient_quota       do not retry
     ├─ Overloaded              503 server_is_overloaded     always with Retry-After
     │  ├─ Draining             503 server_is_draining
+    │  ├─ NodeUnavailable      503 node_unavailable         the node with the request is away
     │  ├─ StoreUnavailable     503 store_unavailable
     │  └─ LimitsUnavailable    503 limits_unavailable       the shared counters are away
     ├─ NoDeployment            503 no_upstream_configured   lists the missing variables
@@ -300,6 +301,13 @@ class Draining(Overloaded):
 
     code = "server_is_draining"
     summary = "The gateway is stopping. Try again shortly."
+
+
+class NodeUnavailable(Overloaded):
+    """Another node or process of this gateway has the request, and cannot be reached."""
+
+    code = "node_unavailable"
+    summary = "The node of this gateway that has the request cannot be reached. Try again shortly."
 
 
 class StoreUnavailable(Overloaded):

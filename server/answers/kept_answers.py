@@ -8,6 +8,7 @@ outcome and usage are those of the row that the ledger wrote.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from server.config.settings import Answers
@@ -37,7 +38,10 @@ class KeptAnswer:
 
 
 class KeptAnswers:
-    """All kept answers. `close` stops their timers."""
+    """All kept answers. `close` stops their timers.
+
+    `on_forgotten` is called with the id of an answer that is no longer kept.
+    """
 
     def __init__(self, settings: Answers, *, max_kept: int = MAX_KEPT) -> None:
         self._settings = settings
@@ -47,6 +51,7 @@ class KeptAnswers:
         self._with_events: dict[str, KeptAnswer] = {}  # those of `_ended` that still hold events
         self._timer: asyncio.TimerHandle | None = None
         self.size_bytes = 0
+        self.on_forgotten: Callable[[str], None] = lambda _request_id: None
 
     def __contains__(self, request_id: object) -> bool:
         return request_id in self._answers
@@ -112,6 +117,7 @@ class KeptAnswers:
     def _forget(self, answer: KeptAnswer) -> None:
         self._empty(answer)
         del self._ended[answer.id], self._answers[answer.id]
+        self.on_forgotten(answer.id)
 
     def _empty(self, answer: KeptAnswer) -> None:
         self._with_events.pop(answer.id, None)

@@ -85,7 +85,9 @@ class BaseHandler(RequestHandler):
         in_use = offered is not None and (
             offered in services.engine.jobs or offered in services.answers
         )
-        self.request_id = new_request_id() if offered is None or in_use else offered
+        self.request_id = (
+            new_request_id(services.peers.tag) if offered is None or in_use else offered
+        )
         self.principal: Principal | None = None
         self.after_take: Standing | None = None
         self.model_id: str | None = None
@@ -321,25 +323,25 @@ class BaseHandler(RequestHandler):
         try:
             return self.services.authentication.authenticate(
                 headers,
-                self._guest_scope,
+                self.client_scope,
                 time.time(),
                 safe=self.method in SAFE_METHODS,
                 secure=self.is_secure,
             )
         except InvalidKey:
             if presented_key(headers):
-                self.services.wrong_keys.count(self._guest_scope())
+                self.services.wrong_keys.count(self.client_scope())
             raise
         except Unread:
             if presented_key(headers):  # looking up made-up keys must not load the store
-                self.services.wrong_keys.check(self._guest_scope())
+                self.services.wrong_keys.check(self.client_scope())
             raise
 
     async def _check_after(self, unread: Unread) -> None:
         await unread.read()
         await when_read(self.refuse_head)
 
-    def _guest_scope(self) -> str:
+    def client_scope(self) -> str:
         """Return the scope on which a guest's use is counted: the client's address."""
         request = self.request
         proxies = self.services.proxies

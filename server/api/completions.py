@@ -7,6 +7,7 @@ import time
 from server.accounting.admission import Lease, check_files
 from server.answers.reply import WholeReply
 from server.api.streaming import StreamHandler
+from server.http.request_id import process_tag_of
 from server.identity.authentication import presented_key
 from workers.errors import Conflict, GatewayError, InvalidRequest
 from workers.request.chat_request import parse_chat
@@ -40,6 +41,7 @@ class ChatHandler(StreamHandler):
         try:
             if keep and job.id in self.services.answers:
                 raise Conflict("Another request with this X-Request-Id is still kept.")
+            await self._claim_id()
             # Where limits are counted elsewhere the take has waited: the key can have ended since.
             await self.services.authentication.confirm(lease.principal, time.time())
             decided = self.services.engine.submit(job)
@@ -47,6 +49,7 @@ class ChatHandler(StreamHandler):
                 await decided
         except GatewayError as error:
             job.close("refused", error)
+            self._release_id()
             raise
         if self.left:
             return
@@ -107,6 +110,18 @@ class ChatHandler(StreamHandler):
         if self.left:
             self.job.cancel()
         return self.job, lease
+
+    async def _claim_id(self) -> None:
+        """Claim an id that the client has chosen. Raises Conflict if another process has it."""
+        if process_tag_of(self.request_id) is None:
+            claim = self.services.peers.claim(self.request_id)
+            if claim is not None and not await claim:
+                raise Conflict("Another request with this X-Request-Id has not ended yet.")
+
+    def _release_id(self) -> None:
+        services, request_id = self.services, self.request_id
+        if request_id not in services.engine.jobs and request_id not in services.answers:
+            services.peers.release(request_id)
 
     async def _stream(self, job: Job) -> None:
         reply = self.open_reply(job)

@@ -7,7 +7,8 @@ import contextlib
 from msgspec import UNSET
 
 from server.api.base import BaseHandler
-from server.shapes.health_object import HealthObject, health_report
+from server.api.streaming import PassableHandler
+from server.shapes.health_object import HealthObject, health_everywhere
 from workers.errors import StoreUnavailable
 
 
@@ -39,11 +40,11 @@ class ReadyHandler(BaseHandler):
             self.reply_json(HealthObject("ok", away=self.services.away() or UNSET))
 
 
-class UpstreamHealthHandler(BaseHandler):
+class UpstreamHealthHandler(PassableHandler):
     """How the models have answered lately, and which deployments are used."""
 
     access = "owner"
 
     async def get(self) -> None:
         """List every model of the catalog with its last hour and the state of its deployments."""
-        self.reply_json(await health_report(self.services))
+        self.reply_json(await health_everywhere(self.services, self.asked()))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from server.answers.job_access import find_job
 from server.answers.kept_answers import KeptAnswer
-from server.api.base import BaseHandler
-from server.api.streaming import ATTACHED, StreamHandler
+from server.api.streaming import ATTACHED, PassableHandler
 from server.shapes.job_object import job_object
 from workers.errors import InvalidRequest, NotFound, Stopped
 from workers.run.job import Job
@@ -14,19 +13,22 @@ NOT_KEPT = "There is no such answer, or it is not kept; X-Roxy-Keep: true keeps 
 LONGEST_NUMBER = 15
 
 
-class JobHandler(BaseHandler):
+class JobHandler(PassableHandler):
     """A request that is running, or whose answer is kept (`X-Roxy-Keep: true`).
 
     Its id is the `x-request-id` of its answer. To ask for it before the answer begins, send your
     own `X-Request-Id` with the request.
     """
 
-    def get(self, job_id: str) -> None:
+    async def get(self, job_id: str) -> None:
         """Return its state, with its place in the queue at first and its usage at the end."""
-        self.reply_json(job_object(*self.find(job_id)))
+        if not await self.pass_on(job_id):
+            self.reply_json(job_object(*self.find(job_id)))
 
-    def delete(self, job_id: str) -> None:
+    async def delete(self, job_id: str) -> None:
         """Stop it in any state; what was sent stays. Stopping twice is not an error."""
+        if await self.pass_on(job_id):
+            return
         job, answer = self.find(job_id)
         if job is not None:
             job.close("cancelled", Stopped())
@@ -39,12 +41,14 @@ class JobHandler(BaseHandler):
         return find_job(services.engine, services.answers, self.principal, job_id)
 
 
-class JobStreamHandler(StreamHandler):
+class JobStreamHandler(PassableHandler):
     """The answer of a request that was sent with `X-Roxy-Keep: true`."""
 
     async def get(self, job_id: str) -> None:
         """Stream its events after number `after` (0: all), then those to come, to its end."""
         assert self.principal is not None
+        if await self.pass_on(job_id):
+            return
         services = self.services
         _, answer = find_job(services.engine, services.answers, self.principal, job_id)
         if answer is None or answer.holder != self.principal.holder:  # the owner reads their own

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from server.api.base import BaseHandler
-from server.shapes.live_object import live_object
+from server.api.streaming import PassableHandler
+from server.shapes.live_object import live_everywhere
 
 
-class LiveHandler(BaseHandler):
+class LiveHandler(PassableHandler):
     """Running and waiting requests, workers and deployments."""
 
     access = "owner"
 
     async def get(self) -> None:
         """List every model of the catalog with its jobs, the running ones first."""
-        self.reply_json(await live_object(self.services))
+        self.reply_json(await live_everywhere(self.services, self.asked()))

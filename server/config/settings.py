@@ -7,6 +7,7 @@ all derived from these Structs. Durations are in seconds, sizes in bytes.
 
 from __future__ import annotations
 
+import socket
 from typing import Annotated, Literal
 
 import msgspec
@@ -36,6 +37,20 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=1, le=256)] | Literal["auto"],
         Meta(description='Number of serving processes; "auto": one per usable core.'),
     ] = 1
+    node_id: Annotated[
+        str,
+        Meta(
+            pattern="^[A-Za-z0-9._-]{0,64}$",
+            description="Name of this node among those that share a store; empty: the host name.",
+        ),
+    ] = ""
+    node_url: Annotated[
+        str,
+        Meta(
+            description="URL at which other nodes reach this one, for answers that are kept here;"
+            " empty: they cannot."
+        ),
+    ] = ""
     trusted_proxies: Annotated[
         tuple[str, ...],
         Meta(description="Networks (CIDR) of reverse proxies whose X-Forwarded-For is trusted."),
@@ -104,6 +119,11 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True):
     base_url: Annotated[
         str, Meta(description="Public URL of the gateway; empty: taken from each request.")
     ] = ""
+
+    @property
+    def node_name(self) -> str:
+        """Return the name of this node: `node_id`, or that of the host."""
+        return self.node_id or socket.gethostname()
 
 
 class Guests(Struct, frozen=True, forbid_unknown_fields=True):

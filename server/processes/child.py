@@ -16,15 +16,18 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from server.app import LAST_WORDS_S, Gateway, build_gateway, open_catalog
+from server.app import LAST_WORDS_S, Gateway, Membership, build_gateway, open_catalog
 from server.config.loading import environment
 from server.data import GatewayData
-from server.http.listening import load_certificate, raise_limit
+from server.http.listening import bind_unix, load_certificate, raise_limit
 from server.keys.key_ring import KeyRing
 from server.log import AccessLog, set_up_logging
 from server.nodes.child_data import ChildData
 from server.nodes.link import Link, open_link
+from server.nodes.peers.process_peers import ProcessIdentity, ProcessPeers
+from server.nodes.peers.registry_calls import KeeperRegistry
 from server.nodes.procedure import Service
+from server.nodes.scheduling.child_scheduler import ChildScheduler
 from server.processes.child_calls import HELLO, READY, RETIRE, STOP, Ready, Welcome
 from server.processes.collector import tune_collector
 from server.processes.link_lines import LinkLines
@@ -61,6 +64,8 @@ async def serve_for_keeper(descriptor: int) -> None:
     service.answer_at_once(RETIRE, lambda _: ending.retire())
     link = await open_link(socket.socket(fileno=descriptor), service)
     link.on_lost(ending.stop)
+    scheduler = ChildScheduler()
+    scheduler.answer(service)
     shared = ChildData(link, service)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(link.aclose)
@@ -79,7 +84,7 @@ async def serve_for_keeper(descriptor: int) -> None:
             wrong_keys=shared.wrong_keys,
             wrong_sign_ins=shared.wrong_sign_ins,
         )
-        running = await _build(stack, welcome, data, link)
+        running = await _build(stack, welcome, data, link, scheduler)
         await running.listen()
         link.report(READY, _ready(running.services.catalog))
         tune_collector()
@@ -90,7 +95,11 @@ async def serve_for_keeper(descriptor: int) -> None:
 
 
 async def _build(
-    stack: contextlib.AsyncExitStack, welcome: Welcome, data: GatewayData, link: Link
+    stack: contextlib.AsyncExitStack,
+    welcome: Welcome,
+    data: GatewayData,
+    link: Link,
+    scheduler: ChildScheduler,
 ) -> Gateway:
     config = welcome.config
     opened = open_catalog(config, environment(), welcome.prices)
@@ -100,7 +109,13 @@ async def _build(
     sockets = [socket.socket(fileno=descriptor) for descriptor in welcome.sockets]
     for sock in sockets:
         stack.callback(sock.close)
-    return await build_gateway(stack, config, data, catalog_task, lines, tls, sockets)
+    identity = ProcessIdentity(welcome.tag, welcome.node_id, Path(welcome.inner_sockets))
+    assert identity.socket_path is not None
+    peers = ProcessPeers(identity, KeeperRegistry(link))
+    stack.push_async_callback(peers.aclose)
+    member = Membership(scheduler, peers, bind_unix(identity.socket_path))
+    scheduler.connect(link, await catalog_task)
+    return await build_gateway(stack, config, data, catalog_task, lines, tls, sockets, member)
 
 
 def _ready(catalog: Catalog) -> Ready:

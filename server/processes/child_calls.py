@@ -12,6 +12,9 @@ from workers.catalog.catalog import Prices
 class Welcome(Struct, array_like=True):
     """What a child needs to start. The owner key is not in `config`.
 
+    `tag` is in the ids that are made by it; `inner_sockets` is the directory where each child
+    listens for what others pass on.
+
     `number` counts the children from 1; `sockets` are the descriptors that it listens on. `config`
     has the child's share of what is limited per process.
     """
@@ -19,6 +22,9 @@ class Welcome(Struct, array_like=True):
     number: int
     processes: int
     sockets: list[int]
+    tag: str
+    node_id: str
+    inner_sockets: str
     config: Config
     prices: dict[str, Prices]
 

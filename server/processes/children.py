@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import server
+from server.http.request_id import new_process_tag
 from server.nodes.link import Link, open_link
 from server.nodes.procedure import Service
 from server.processes.child_calls import HELLO, READY, RETIRE, STOP, Ready, Welcome
@@ -105,12 +106,12 @@ class Children:
         self,
         places: Sequence[ListeningPlace],
         environ: Mapping[str, str],
-        make_service: Callable[[Service], Callable[[Link], None]],
+        make_service: Callable[[Service, str], Callable[[Link], None]],
     ) -> None:
         self._places = places
         self._environ = environ
         self._make_service = make_service
-        self._welcome: Callable[[ListeningPlace], Welcome] | None = None
+        self._welcome: Callable[[ListeningPlace, str], Welcome] | None = None
         self._drain_s = 0.0
         self._current: dict[int, Child] = {}
         self._leaving: set[Child] = set()
@@ -124,7 +125,9 @@ class Children:
         """Return the children that serve new connections, by place."""
         return [child for _, child in sorted(self._current.items())]
 
-    async def start(self, welcome: Callable[[ListeningPlace], Welcome], drain_s: float) -> Ready:
+    async def start(
+        self, welcome: Callable[[ListeningPlace, str], Welcome], drain_s: float
+    ) -> Ready:
         """Start a child in every place and wait until all are ready. Raises ChildFailure.
 
         `welcome` makes what a child is started with, now and later.
@@ -135,7 +138,7 @@ class Children:
         return ready[0]
 
     async def replace_all(
-        self, welcome: Callable[[ListeningPlace], Welcome], drain_s: float
+        self, welcome: Callable[[ListeningPlace, str], Welcome], drain_s: float
     ) -> None:
         """Replace the children one after another; each old one ends with its last connection.
 
@@ -186,10 +189,11 @@ class Children:
 
     async def _start(self, place: ListeningPlace) -> Child:
         assert self._welcome is not None
-        welcome = self._welcome(place)
+        tag = new_process_tag()
+        welcome = self._welcome(place, tag)
         near, far = socket.socketpair()
         service = Service()
-        connect = self._make_service(service)
+        connect = self._make_service(service, tag)
         link = await open_link(near, service)
         with far:
             process = await asyncio.create_subprocess_exec(

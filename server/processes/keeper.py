@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,13 @@ from server.nodes.announcements import Announcements
 from server.nodes.child_service import ChildService, KeeperData
 from server.nodes.counter_calls import Troubles
 from server.nodes.link import Link
+from server.nodes.peers.node_registry import NodeRegistry
+from server.nodes.peers.node_reporter import NodeReporter
+from server.nodes.peers.open_registry import open_registry
+from server.nodes.peers.process_peers import SUFFIX
+from server.nodes.peers.registry_calls import answer_registry
 from server.nodes.procedure import Service
+from server.nodes.scheduling.child_tickets import ChildTickets
 from server.processes.child_calls import LINES, Lines, Ready, Welcome
 from server.processes.children import Children, ListeningPlace
 from server.processes.shares import config_of_child
@@ -44,6 +51,7 @@ from workers.catalog.catalog import Prices
 from workers.catalog.catalog_file import load_catalog
 from workers.catalog.prices import find_prices
 from workers.providers.formats import TRANSLATORS
+from workers.run.scheduler import LocalScheduler
 
 TROUBLES_EVERY_S = 0.25
 BIND_WITHIN_S = 1.0
@@ -65,6 +73,8 @@ class Keeper:
         data: GatewayData,
         places: Sequence[ListeningPlace],
         announcements: Announcements,
+        inner_sockets: Path,
+        registry: NodeRegistry,
     ) -> None:
         self.config = config
         self.port = int(places[0].sockets[0].getsockname()[1])
@@ -74,6 +84,11 @@ class Keeper:
         self._directory = data.directory
         self._places = places
         self._environ = environ
+        self.scheduler = LocalScheduler(config.queue.max_waiting)
+        self.node_id = config.server.node_name
+        self.inner_sockets = inner_sockets
+        self.registry = registry
+        self.reporter = NodeReporter(registry, self.node_id, config.server.node_url)
         self._keeper_data = KeeperData(data.store, data.counters, announcements, {})
         style = config.log.format
         self._lines = LineWriter(sys.stdout, lambda lost: count_line(lost, style))
@@ -115,6 +130,8 @@ class Keeper:
         # and do not wait here until the last answer has ended.
         close_all(place.sockets for place in self._places)
         await self.children.aclose()
+        await self.reporter.aclose()
+        self.scheduler.close()
         self._lines.drain(1.0)
         self._log_lines.drain(1.0)
 
@@ -122,21 +139,45 @@ class Keeper:
         """Write how often this gateway has reloaded, and how that ended, for `roxy reload`."""
         self._directory.announce(self.url, reloads)
 
-    def _serve_child(self, service: Service) -> Callable[[Link], None]:
+    def _serve_child(self, service: Service, tag: str) -> Callable[[Link], None]:
         service.answer_at_once(LINES, self._write)
-        return ChildService(self._keeper_data, service).connect
+        child = ChildService(self._keeper_data, service)
+        tickets = ChildTickets(self.scheduler)
+        tickets.answer(service)
+        answer_registry(service, self.registry, tag)
+
+        def connect(link: Link) -> None:
+            child.connect(link)
+            tickets.connect(link)
+            self.reporter.add(tag)
+            link.on_lost(lambda: self._forget(tag))
+
+        return connect
+
+    def _forget(self, tag: str) -> None:
+        """Forget a child that has ended: its socket, its claims and its place among the others."""
+        self.reporter.remove(tag)
+        (self.inner_sockets / f"{tag}{SUFFIX}").unlink(missing_ok=True)
 
     def _write(self, lines: Lines) -> None:
         (self._log_lines if lines.is_log else self._lines).write(lines.text, lines.dropped)
 
     def _welcome(
         self, config: Config, prices: Mapping[str, Prices]
-    ) -> Callable[[ListeningPlace], Welcome]:
+    ) -> Callable[[ListeningPlace, str], Welcome]:
         share = config_of_child(config, self.processes)
 
-        def welcome(place: ListeningPlace) -> Welcome:
-            sockets = [sock.fileno() for sock in place.sockets]
-            return Welcome(place.number, self.processes, sockets, share, dict(prices))
+        def welcome(place: ListeningPlace, tag: str) -> Welcome:
+            return Welcome(
+                number=place.number,
+                processes=self.processes,
+                sockets=[sock.fileno() for sock in place.sockets],
+                tag=tag,
+                node_id=self.node_id,
+                inner_sockets=str(self.inner_sockets),
+                config=share,
+                prices=dict(prices),
+            )
 
         return welcome
 
@@ -169,7 +210,9 @@ async def keeper(
         announcements = Announcements(data.keys.take_over)
         stack.push_async_callback(announcements.aclose)
         data.store.on_foreign_change(announcements.announce_foreign)
-        running = Keeper(config, environ, data, places, announcements)
+        inner = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roxy-")))
+        registry = await stack.enter_async_context(open_registry(config))
+        running = Keeper(config, environ, data, places, announcements, inner, registry)
         stack.push_async_callback(running.aclose)
         watch = asyncio.create_task(_watch(data, ledger, announcements), name="troubles")
         stack.callback(watch.cancel)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
+from server.answers.passing import RequestOrigin
 from server.services import Services
+from server.shapes.everywhere import ask_everywhere
 from workers.catalog.catalog import Deployment, Model
 from workers.run.deployment_state import DeploymentReport
 from workers.run.scheduler import ModelReport
 
 DeploymentWords = Literal["ready", "cooling", "probing", "off"]
+STATES: tuple[DeploymentWords, ...] = ("ready", "probing", "cooling", "off")
+"""The states of a deployment, the best first."""
 
 
 class HealthObject(Struct, frozen=True):
@@ -47,7 +53,8 @@ class DeploymentHealth(Struct, frozen=True, kw_only=True):
 class ModelHealthObject(Struct, frozen=True, kw_only=True):
     """How a model has answered in the last hour; `ttft_ms` is the median, null: not measured.
 
-    `failing`: at least half of its newest requests have failed.
+    Over several processes it is the mean of their medians, by their requests. `failing`: at least
+    half of the newest requests of a process have failed.
     """
 
     id: str
@@ -65,8 +72,54 @@ class HealthReport(Struct, frozen=True, kw_only=True):
     models: list[ModelHealthObject]
 
 
-async def health_report(services: Services) -> HealthReport:
-    """Return the health of every model of the catalog."""
+async def health_everywhere(services: Services, asked: RequestOrigin) -> HealthReport:
+    """Return the health of every model in all processes of all nodes that can be reached."""
+    here = await _health_here(services)
+    others = await ask_everywhere(services, asked, "/api/v1/health", HealthReport)
+    here = _merged([here, *others.siblings], shared=True)
+    return _merged([here, *(one for _, one in others.nodes if one is not None)], shared=False)
+
+
+def _merged(reports: Sequence[HealthReport], *, shared: bool) -> HealthReport:
+    """Sum up; `shared`: the processes have one state of each deployment."""
+    if len(reports) == 1:
+        return reports[0]
+    models: dict[str, list[ModelHealthObject]] = {}
+    for report in reports:
+        for model in report.models:
+            models.setdefault(model.id, []).append(model)
+    merged = [_merged_model(parts, shared=shared) for parts in models.values()]
+    return HealthReport(object="health", models=merged)
+
+
+def _merged_model(parts: Sequence[ModelHealthObject], *, shared: bool) -> ModelHealthObject:
+    measured = [part for part in parts if part.ttft_ms is not None]
+    requests = sum(part.requests for part in measured)
+    total_ms = sum((part.ttft_ms or 0) * part.requests for part in measured)
+    deployments: dict[str, list[DeploymentHealth]] = {}
+    for part in parts:
+        for one in part.deployments:
+            deployments.setdefault(one.id, []).append(one)
+    return ModelHealthObject(
+        id=parts[0].id,
+        requests=sum(part.requests for part in parts),
+        failures=sum(part.failures for part in parts),
+        ttft_ms=round(total_ms / requests) if requests else None,
+        failing=any(part.failing for part in parts),
+        deployments=[
+            same[0] if shared else _merged_deployment(same) for same in deployments.values()
+        ],
+    )
+
+
+def _merged_deployment(parts: Sequence[DeploymentHealth]) -> DeploymentHealth:
+    """Sum up a deployment over nodes; its state is the best one, where requests are served."""
+    best = min(parts, key=lambda one: (STATES.index(one.state), one.cooling_s or 0.0))
+    return replace(best, busy=sum(one.busy for one in parts), limit=sum(one.limit for one in parts))
+
+
+async def _health_here(services: Services) -> HealthReport:
+    """Return the health of every model as this process has measured it."""
     reports = await services.engine.scheduler.report(services.catalog)
     models = zip(services.catalog, reports, strict=True)
     return HealthReport(

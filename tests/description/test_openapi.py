@@ -61,7 +61,8 @@ def test_every_cause_is_of_one_code() -> None:
 PASSING = {
     "request_timeout", "conflict", "rate_limit_exceeded", None, "upstream_error",
     "upstream_unavailable", "upstream_disconnected", "upstream_overloaded", "server_is_overloaded",
-    "server_is_draining", "store_unavailable", "limits_unavailable", "upstream_connect_timeout",
+    "server_is_draining", "store_unavailable", "limits_unavailable", "node_unavailable",
+    "upstream_connect_timeout",
     "upstream_timeout", "upstream_gap_timeout", "upstream_total_timeout",
 }  # fmt: skip
 """Codes of errors that a later try of the same request may not meet. None: a bug (500)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,11 +11,11 @@ import pytest
 from msgspec.structs import replace
 from support.builders.children import Child, Family, family, join
 from support.builders.jobs import make_deployment
+from support.fakes.gauge import Gauge
 from support.fakes.upstream import (
     Answer,
     FakeUpstream,
     Pause,
-    Request,
     chunk,
     event,
     refusal,
@@ -42,36 +41,6 @@ from workers.run.scheduler import LocalScheduler
 from workers.transport.transport import Transport
 
 DONE = b"data: [DONE]\n\n"
-
-
-class Leaving(asyncio.Event):
-    """Lets an answer go on after a moment, and counts it as ended before its last bytes."""
-
-    def __init__(self, gauge: Gauge) -> None:
-        super().__init__()
-        self._gauge = gauge
-
-    async def wait(self) -> bool:  # type: ignore[override]
-        """Wait for a moment."""
-        await asyncio.sleep(random.random() * 0.01)
-        self._gauge.now -= 1
-        return True
-
-
-class Gauge:
-    """Counts the requests that an upstream carries at the same time."""
-
-    def __init__(self, upstream: FakeUpstream) -> None:
-        self.now = self.most = 0
-        self.served: list[str] = []
-        upstream.plan(self._answer)
-
-    def _answer(self, _request: Request) -> Answer:
-        self.now += 1
-        self.most = max(self.most, self.now)
-        first = event(chunk("Hi"))
-        rest = event(chunk(finish="stop")) + event("[DONE]")
-        return streaming([first, Pause(Leaving(self)), rest])
 
 
 @asynccontextmanager

@@ -191,6 +191,7 @@ async def front_door(
     quirks: str = "",
     environ: Mapping[str, str] | None = None,
     demo: bool = False,
+    port: int = 0,
     clock: Callable[[], float] = lambda: STOPPED,
 ) -> AsyncIterator[Door]:
     """Run a gateway in `path` in front of the upstreams; `settings` are further lines of TOML.
@@ -217,7 +218,9 @@ async def front_door(
     variables = {"ROXY_ADMIN_API_KEY": OWNER, "TEST_UPSTREAM_KEY": "upstream-secret"} | dict(
         environ or {}
     )
-    config = load_config({"port": 0, "data_dir": str(path / "data"), "demo": demo}, variables, file)
+    config = load_config(
+        {"port": port, "data_dir": str(path / "data"), "demo": demo}, variables, file
+    )
     async with gateway(config, variables, clock=clock) as running:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
         async with httpx.AsyncClient(

@@ -90,7 +90,7 @@ class ChatPageHandler(PageHandler):
         if visitor is None and not self._is_welcome():
             return {"kind": "nobody", "name": who(None), "remaining": None}
         if visitor is None:
-            visitor = Principal("guest", self._guest_scope())
+            visitor = Principal("guest", self.client_scope())
         left = None
         if not visitor.is_owner:
             left = remaining(await self.services.admission.standing(visitor))

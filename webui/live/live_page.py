@@ -9,9 +9,20 @@ from __future__ import annotations
 import math
 import time
 from typing import NamedTuple
+from urllib.parse import quote
 
 from server.answers.job_access import find_job
-from server.shapes.live_object import LiveDeployment, LiveJob, LiveModel, live_object
+from server.answers.passing import RequestOrigin
+from server.identity.authentication import XSRF_HEADER
+from server.identity.client_addresses import client_address
+from server.shapes.live_object import (
+    Live,
+    LiveDeployment,
+    LiveJob,
+    LiveModel,
+    LiveNode,
+    live_everywhere,
+)
 from webui.shell.figures import count, exact_moment, moment, plural
 from webui.shell.pages import SMALL_FORM_BYTES, PageHandler
 from workers.errors import NotFound, Stopped
@@ -23,6 +34,15 @@ OWN_FAULTS = {
     "model": "it does not know the model",
 }
 """What of a deployment's own configuration its upstream refuses, in words."""
+
+
+NODE_STATES = {
+    "here": ("shows this page", "good"),
+    "up": ("up", "good"),
+    "silent": ("does not respond", "warn"),
+    "gone": ("gone", "bad"),
+}
+"""The states of a node in words, and the colours of their dots."""
 
 
 class LiveRow(NamedTuple):
@@ -37,6 +57,7 @@ class LiveRow(NamedTuple):
     elapsed: str
     tokens: str
     deployment: str
+    node: str
     kept: bool
 
 
@@ -62,6 +83,19 @@ class ModelRow(NamedTuple):
     deployments: list[DeploymentRow]
 
 
+class NodeRow(NamedTuple):
+    """A node for display."""
+
+    id: str
+    url: str
+    state: str
+    mark: str
+    processes: str
+    running: str
+    waiting: str
+    version: str
+
+
 class LivePageHandler(PageHandler):
     """The page at `/live`."""
 
@@ -70,38 +104,20 @@ class LivePageHandler(PageHandler):
 
     async def get(self) -> None:
         """Show the state of this moment."""
-        live = await live_object(self.services)
-        models, now = live.models, time.time()
+        live, now = await live_everywhere(self.services, asked_by(self)), time.time()
+        models = live.models
         self.show(
             "live.html",
             rows=rows_of(models),
             models=[model_row(model) for model in sorted(models, key=is_dark)],
             left_out=sum(model.jobs_left_out for model in models),
-            tiles=self._tiles(models),
+            tiles=tiles_of(live),
+            nodes=[node_row(node) for node in live.nodes] if len(live.nodes) > 1 else [],
             idle=not any(model.jobs for model in models),
             now=moment(now)[-8:],
             now_exact=exact_moment(now),
             plural=plural,
         )
-
-    def _tiles(self, models: list[LiveModel]) -> list[tuple[str, str, str]]:
-        """Return the totals: a label, a figure and a note each."""
-        answers = self.services.answers
-        waits = [model for model in models if model.expected_wait_s]
-        longest = max(waits, key=lambda model: model.expected_wait_s, default=None)
-        wait = about(longest.expected_wait_s) if longest else "none"
-        workers = sum(model.workers for model in models)
-        running = sum(model.running for model in models)
-        queued = sum(model.queued for model in models)
-        full = f"at {longest.id}" if longest else "every model has a free worker"
-        if not workers:
-            full = "no model is configured"
-        return [
-            ("Running", count(running), f"of {plural(workers, 'worker')}"),
-            ("Waiting", count(queued), "in the queues of all models"),
-            ("Expected wait", wait, full),
-            ("Answers kept", count(len(answers)), mebibytes(answers.size_bytes)),
-        ]
 
 
 class StopHandler(PageHandler):
@@ -111,7 +127,7 @@ class StopHandler(PageHandler):
     section = "Live"
     body_limit = SMALL_FORM_BYTES
 
-    def post(self, job_id: str) -> None:
+    async def post(self, job_id: str) -> None:
         """Stop a request; if it has just ended, do nothing."""
         self.take_form()
         assert self.principal is not None
@@ -119,10 +135,69 @@ class StopHandler(PageHandler):
         try:
             job, _ = find_job(services.engine, services.answers, self.principal, job_id)
         except NotFound:
-            job = None
-        if job is not None:
-            job.close("cancelled", Stopped())
+            await self._stop_elsewhere(job_id)
+        else:
+            if job is not None:
+                job.close("cancelled", Stopped())
         self.redirect_to("/live")
+
+    async def _stop_elsewhere(self, job_id: str) -> None:
+        """Have the process that has the request stop it. Raises NodeUnavailable."""
+        peer = await self.services.peers.find(job_id, nodes=True)
+        if peer is None:
+            return
+        asked = asked_by(self)
+        headers = dict(asked.headers) | {
+            XSRF_HEADER: self.xsrf({}),
+            "Sec-Fetch-Site": "same-origin",
+        }
+        target = f"/api/v1/jobs/{quote(job_id, safe='')}"
+        await self.services.passing.ask(peer, "DELETE", target, headers, asked.passed_on())
+
+
+def asked_by(page: PageHandler) -> RequestOrigin:
+    """Return what other processes need to know of the request for a page."""
+    request, proxies = page.request, page.services.proxies
+    client = client_address(request.remote_ip or "", request.headers, proxies)
+    host = request.headers.get("Host", "")
+    return RequestOrigin(request.headers, str(client), host, page.is_secure())
+
+
+def tiles_of(live: Live) -> list[tuple[str, str, str]]:
+    """Return the totals: a label, a figure and a note each."""
+    models = live.models
+    waits = [model for model in models if model.expected_wait_s]
+    longest = max(waits, key=lambda model: model.expected_wait_s, default=None)
+    wait = about(longest.expected_wait_s) if longest else "none"
+    workers = sum(model.workers for model in models)
+    running = sum(model.running for model in models)
+    queued = sum(model.queued for model in models)
+    full = f"at {longest.id}" if longest else "every model has a free worker"
+    if not workers:
+        full = "no model is configured"
+    return [
+        ("Running", count(running), f"of {plural(workers, 'worker')}"),
+        ("Waiting", count(queued), "in the queues of all models"),
+        ("Expected wait", wait, full),
+        ("Answers kept", count(live.kept), mebibytes(live.kept_bytes)),
+    ]
+
+
+def node_row(node: LiveNode) -> NodeRow:
+    """Return a node for display."""
+    state, mark = NODE_STATES[node.state]
+    if node.state == "gone":
+        state = f"gone, last seen {seconds(node.seen_s)} ago"
+    return NodeRow(
+        id=node.id,
+        url=node.url or "",
+        state=state,
+        mark=mark,
+        processes=count(node.processes),
+        running=count(node.running),
+        waiting=count(node.waiting),
+        version=node.version,
+    )
 
 
 def rows_of(models: list[LiveModel]) -> list[LiveRow]:
@@ -145,6 +220,7 @@ def row_of(model: LiveModel, job: LiveJob) -> LiveRow:
         elapsed=seconds(job.started_s),
         tokens=f"≈ {count(job.tokens)}" if job.tokens else "",
         deployment=job.deployment or "",
+        node=job.node or "",
         kept=job.kept,
     )
 

@@ -41,7 +41,7 @@ class LoginHandler(PageHandler):
         """Turn a key into a session; a wrong key is counted and the form is shown again."""
         fields = self.take_form()
         wanted = own_path(fields.get("next", "/"))
-        services, address = self.services, self._guest_scope()
+        services, address = self.services, self.client_scope()
         services.wrong_sign_ins.check(address)
         secret = fields.get("key", "").strip()
         try:

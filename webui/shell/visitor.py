@@ -102,7 +102,7 @@ class VisitorHandler(BaseHandler):
             secret = presented_key(headers)
             if secret is None:
                 self._visit = authentication.visit(
-                    headers, self._guest_scope, now, secure=self.is_secure()
+                    headers, self.client_scope, now, secure=self.is_secure()
                 )
             else:
                 try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from workers.catalog.catalog import Model
 from workers.errors import (
@@ -155,7 +155,10 @@ class ModelPool:
 
 
 class Engine:
-    """The workers of all models, and every job that has not ended."""
+    """The workers of all models, and every job that has not ended.
+
+    `on_forgotten` is called with the id of a job that has ended.
+    """
 
     def __init__(self, transport: Transport, stream: StreamSettings, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
@@ -163,6 +166,7 @@ class Engine:
         self.draining = False
         self.leaving = False
         """Set before the drain: requests are served, and each answer ends its connection."""
+        self.on_forgotten: Callable[[str], None] = lambda _request_id: None
         self._transport = transport
         self._stream = stream
         self._pools: dict[str, ModelPool] = {}
@@ -197,6 +201,7 @@ class Engine:
 
     def _forget(self, job: Job) -> None:
         self.jobs.pop(job.id, None)
+        self.on_forgotten(job.id)
         if self._emptied is not None and not self.jobs:
             self._emptied.set()
 

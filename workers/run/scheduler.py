@@ -18,7 +18,6 @@ from msgspec import Struct
 from workers.catalog.catalog import Model
 from workers.errors import (
     GatewayError,
-    NoDeployment,
     UpstreamError,
     UpstreamRateLimited,
     UpstreamUnavailable,
@@ -26,7 +25,7 @@ from workers.errors import (
 from workers.run.deployment_state import DeploymentReport, DeploymentState
 from workers.run.queue import FairQueue
 from workers.run.retries import RetryBudget, Tries
-from workers.run.routing import Routing, no_deployment_message, worse
+from workers.run.routing import Routing, worse
 from workers.run.ticket import Ticket
 
 
@@ -90,8 +89,6 @@ class ModelSchedule:
 
     def submit(self, ticket: Ticket) -> None:
         """Serve or queue a ticket; see `Scheduler.submit`."""
-        if not ticket.model.max_concurrency:
-            raise NoDeployment(no_deployment_message(ticket.model))
         if self._seat(ticket):
             self._grant(ticket)
             return

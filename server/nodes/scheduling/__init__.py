@@ -1,4 +1,4 @@
-"""Give the jobs of all processes of one gateway their turns and slots from one scheduler.
+"""Schedule the jobs of all processes of one gateway: one queue, one set of slots.
 
 In: tickets of the children, and how their attempts went.
 Out: grants, places in the queue and refusals.

@@ -13,6 +13,7 @@ from server.nodes.scheduling.schedule_messages import (
     CONTENT,
     GRANTED,
     LEAVE,
+    OFFER,
     PLACES,
     REFUSED,
     REPORT,
@@ -20,6 +21,7 @@ from server.nodes.scheduling.schedule_messages import (
     SUBMIT,
     AttemptFailed,
     ContentCame,
+    ModelOffered,
     Places,
     SlotGranted,
     TicketLeft,
@@ -46,7 +48,7 @@ class SentTicket:
         self.probing = False
 
     def note_decided(self) -> None:
-        """Let the caller of `submit` continue."""
+        """End the wait of the caller of `submit`."""
         if not self.decided.done():
             self.decided.set_result(None)
 
@@ -70,10 +72,11 @@ class ChildScheduler:
         service.answer_at_once(REFUSED, self._refused)
         service.answer_at_once(PLACES, self._placed)
 
-    def connect(self, link: Link) -> None:
-        """Use the link to the keeper."""
+    def connect(self, link: Link, models: Iterable[Model]) -> None:
+        """Use the link to the keeper, who is sent the models that this process serves."""
         self._link = link
         link.on_lost(self._lost)
+        link.report(OFFER, [_offered(model) for model in models])
 
     def submit(self, ticket: Ticket) -> Awaitable[None]:
         """Send a ticket; what is returned ends when it is served or queued, or raises a refusal."""
@@ -195,6 +198,12 @@ class ChildScheduler:
             if sent.ticket.assigned is None:
                 self._forget(sent.ticket)
                 self._end(sent, Draining())
+
+
+def _offered(model: Model) -> ModelOffered:
+    live = model.live_deployments()
+    rows = [(one.id, one.order, one.weight, one.max_concurrency) for one in live]
+    return ModelOffered(model.id, rows, model.missing_secrets())
 
 
 def _deployment_of(model: Model, deployment_id: str) -> Deployment | None:

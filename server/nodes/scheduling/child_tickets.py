@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from server.nodes.fault import error_of, fault_of
 from server.nodes.link import Link
@@ -13,6 +13,7 @@ from server.nodes.scheduling.schedule_messages import (
     CONTENT,
     GRANTED,
     LEAVE,
+    OFFER,
     PLACES,
     REFUSED,
     REPORT,
@@ -20,13 +21,14 @@ from server.nodes.scheduling.schedule_messages import (
     SUBMIT,
     AttemptFailed,
     ContentCame,
+    ModelOffered,
     Places,
     SlotGranted,
     TicketLeft,
     TicketRefused,
     TicketSent,
 )
-from workers.catalog.catalog import Model
+from workers.catalog.catalog import Deployment, Model
 from workers.errors import GatewayError, ModelNotFound, UpstreamError
 from workers.run.scheduler import LocalScheduler, ModelReport
 from workers.run.ticket import Place, Ticket
@@ -53,30 +55,31 @@ class ChildTicket(Ticket):
         self._tickets = tickets
 
     def granted(self) -> None:
-        """Tell the child which deployment to ask."""
+        """Send the child the deployment to ask."""
         self.stop_waiting()
         self._tickets.grant(self)
 
     def queued(self) -> None:
-        """Have the place sent."""
+        """Send the place shortly."""
         self.shown = None
         self._tickets.note_waiting(self)
 
     def refused(self, error: GatewayError) -> None:
-        """Tell the child the error."""
+        """Send the child the error."""
         self._tickets.refuse(self, error)
 
 
 class ChildTickets:
     """The tickets of one child. When its link is lost, they leave at once.
 
-    `models` are those of the child's configuration. `answer` adds what the child sends to the
-    service of the link; `connect` begins.
+    The child offers the models of its configuration: while children are replaced, those of several
+    configurations have jobs in one queue. `answer` adds what the child sends to the service of the
+    link; `connect` begins.
     """
 
-    def __init__(self, scheduler: LocalScheduler, models: Mapping[str, Model]) -> None:
+    def __init__(self, scheduler: LocalScheduler) -> None:
         self._scheduler = scheduler
-        self._models = models
+        self._models: dict[str, Model] = {}
         self._link: Link | None = None
         self._loop = asyncio.get_running_loop()
         self._tickets: dict[int, ChildTicket] = {}
@@ -85,6 +88,7 @@ class ChildTickets:
 
     def answer(self, service: Service) -> None:
         """Handle what the child sends."""
+        service.answer_at_once(OFFER, self._offer)
         service.answer_at_once(SUBMIT, self._submit)
         service.answer_at_once(CONTENT, self._note_content)
         service.answer_at_once(LEAVE, self._leave)
@@ -128,6 +132,10 @@ class ChildTickets:
         self._loop.call_soon(self._send_places, (ticket,))
         if self._timer is None:
             self._timer = self._loop.call_later(PLACES_INTERVAL_S, self._renew_places)
+
+    def _offer(self, offered: Sequence[ModelOffered]) -> None:
+        self._models = {one.id: _model_of(one) for one in offered}
+        self._scheduler.adopt(self._models.values())
 
     def _submit(self, sent: TicketSent) -> None:
         model = self._models.get(sent.model)
@@ -194,3 +202,24 @@ class ChildTickets:
                 changed.append((ticket.number, place))
         if changed and self._link is not None:
             self._link.report(PLACES, Places(changed))
+
+
+def _model_of(offered: ModelOffered) -> Model:
+    """Return a model with what a scheduler needs: its live deployments, and what others need."""
+    deployments = [
+        Deployment(
+            id=name,
+            provider="",
+            base_url="",
+            upstream_model="",
+            order=order,
+            weight=weight,
+            max_concurrency=most,
+        )
+        for name, order, weight, most in offered.deployments
+    ]
+    lacking = [
+        Deployment(id="", provider="", base_url="", upstream_model="", secret_env=variable)
+        for variable in offered.missing
+    ]
+    return Model(id=offered.id, name=offered.id, deployments=(*deployments, *lacking))

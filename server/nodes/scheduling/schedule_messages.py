@@ -17,6 +17,17 @@ from workers.run.scheduler import ModelReport
 from workers.run.ticket import Place
 
 
+class ModelOffered(Struct, array_like=True, frozen=True):
+    """A model that a child serves, as far as its deployments are chosen and counted.
+
+    `missing` are the variables that would make more of its deployments usable.
+    """
+
+    id: str
+    deployments: Sequence[tuple[str, int, int, int]]
+    missing: Sequence[str]
+
+
 class TicketSent(Struct, array_like=True, frozen=True):
     """A job asks for a slot: the name of its model, its lane and how long it may wait."""
 
@@ -70,6 +81,8 @@ class Places(Struct, array_like=True, frozen=True):
     places: Sequence[tuple[int, Place]]
 
 
+OFFER: Procedure[Sequence[ModelOffered], None] = procedure("offer", list[ModelOffered])
+"""The first message of a child: its live deployments, each with order, weight and most requests."""
 SUBMIT: Procedure[TicketSent, None] = procedure("submit", TicketSent)
 CONTENT: Procedure[ContentCame, None] = procedure("content", ContentCame)
 LEAVE: Procedure[TicketLeft, None] = procedure("leave", TicketLeft)

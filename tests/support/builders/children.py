@@ -67,11 +67,11 @@ async def join(
     at_child, at_keeper = Service(), Service()
     scheduler = ChildScheduler()
     scheduler.answer(at_child)
-    tickets = ChildTickets(keeper, {model.id: of_keeper or model})
+    tickets = ChildTickets(keeper)
     tickets.answer(at_keeper)
     child_link = await open_link(near, at_child)
     keeper_link = await open_link(far, at_keeper)
-    scheduler.connect(child_link)
+    scheduler.connect(child_link, [of_keeper or model])
     tickets.connect(keeper_link)
     return Child(Engine(transport, stream_settings(), scheduler), child_link, keeper_link, model)
 

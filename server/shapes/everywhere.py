@@ -1,0 +1,69 @@
+"""Ask all processes of a gateway for the same object: what runs, or how upstreams do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from server.answers.passing import Passing, RequestOrigin
+from server.answers.passing_marks import MOST_HOPS
+from server.answers.peers import NodeSeen, PeerAddress
+from server.identity.authentication import XSRF_HEADER
+from server.services import Services
+from workers.errors import NodeUnavailable
+
+T = TypeVar("T")
+
+
+class Everywhere(NamedTuple, Generic[T]):
+    """What the other processes of this node have answered, and what other nodes have.
+
+    `nodes` are all nodes with their answers: None for this node, and for one that did not answer.
+    """
+
+    siblings: Sequence[T]
+    nodes: Sequence[tuple[NodeSeen, T | None]]
+
+
+async def ask_everywhere(
+    services: Services, asked: RequestOrigin, target: str, kind: type[T]
+) -> Everywhere[T]:
+    """Ask the other processes that the request has not come through."""
+    if asked.hops >= MOST_HOPS:
+        return Everywhere((), ())
+    nodes = await services.peers.nodes() if asked.hops == 0 else ()
+    siblings = await services.peers.siblings()
+    others = [one for one in nodes if one.id != services.peers.node_id and not one.is_gone]
+    found = await asyncio.gather(
+        *(_ask(services.passing, one, asked, MOST_HOPS, target, kind) for one in siblings),
+        *(_ask(services.passing, PeerAddress(one.url), asked, 1, target, kind) for one in others),
+    )
+    answers = dict(zip((one.id for one in others), found[len(siblings) :], strict=True))
+    return Everywhere(
+        [one for one in found[: len(siblings)] if one is not None],
+        [(one, answers.get(one.id)) for one in nodes],
+    )
+
+
+async def _ask(
+    passing: Passing,
+    peer: PeerAddress,
+    asked: RequestOrigin,
+    hops: int,
+    target: str,
+    kind: type[T],
+) -> T | None:
+    """Return the object of one process, or None if it cannot be reached or refuses."""
+    if not peer.url:
+        return None
+    # The page of a navigation asks (`Sec-Fetch-Site: none`); its visitor was checked here.
+    headers = {name: value for name, value in asked.headers.items() if name != XSRF_HEADER}
+    headers["Sec-Fetch-Site"] = "same-origin"
+    try:
+        answer = await passing.ask(peer, "GET", target, headers, asked.passed_on(hops))
+        return msgspec.json.decode(answer.body, type=kind) if answer.status == 200 else None
+    except (NodeUnavailable, msgspec.DecodeError, ValueError):
+        return None

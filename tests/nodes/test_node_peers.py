@@ -1,0 +1,225 @@
+"""Two nodes that share PostgreSQL and Redis: a request is read and stopped through both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from msgspec.structs import replace
+from support.fakes.upstream import FakeUpstream
+from support.front_door import MODEL, OWNER, Door, bearer, front_door, parse_events, request_body
+from support.kept import ask, attach, facts, held_after
+from support.servers.postgres_server import PostgresServer
+from support.servers.redis_server import RedisServer, free_port
+from support.waiting import PATIENCE_S, soon
+
+from server.answers.peers import GONE_AFTER_S, NodeSeen
+from server.config.redis_address import parse_redis_url
+from server.nodes.peers.redis_registry import RedisRegistry
+
+CHOSEN = {"X-Request-Id": "chosen-by-a-client"}
+
+
+class Nodes(NamedTuple):
+    """Two gateways that share what they keep and know each other's URLs."""
+
+    one: Door
+    other: Door
+    redis: RedisServer
+    stop_other: contextlib.AsyncExitStack
+
+
+@contextlib.asynccontextmanager
+async def two_nodes(
+    path: Path, postgres: PostgresServer, upstream: FakeUpstream
+) -> AsyncIterator[Nodes]:
+    """Run two nodes, named `one` and `other`."""
+    database = postgres.new_database()
+    async with contextlib.AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(RedisServer(path, "valkey"))
+        doors: list[Door] = []
+        last = contextlib.AsyncExitStack()
+        for name in ("one", "other"):
+            (path / name).mkdir()
+            port = free_port()
+            environ = {
+                "ROXY_DATABASE_URL": database,
+                "ROXY_REDIS_URL": redis.url,
+                "ROXY_SERVER_NODE_ID": name,
+                "ROXY_SERVER_NODE_URL": f"http://127.0.0.1:{port}",
+            }
+            if name == "other":
+                await stack.enter_async_context(last)
+            run = front_door(path / name, upstream, environ=environ, port=port, max_concurrency=4)
+            doors.append(await (last if name == "other" else stack).enter_async_context(run))
+        nodes = Nodes(doors[0], doors[1], redis, last)
+        for door in doors:
+            await sees(door, {"one", "other"})
+        yield nodes
+
+
+async def live(door: Door) -> Any:
+    """Return what runs, as a node sees it."""
+    answer = await door.get("/api/v1/live")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def sees(door: Door, states: set[str]) -> None:
+    """Wait until a node lists nodes with these ids."""
+    async with asyncio.timeout(PATIENCE_S):
+        while {node["id"] for node in (await live(door))["nodes"]} != states:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_kept_answer_goes_on_at_the_other_node(
+    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
+) -> None:
+    async with two_nodes(tmp_path, postgres, upstream) as nodes:
+        answer, go_on = held_after(2)
+        upstream.plan(answer)
+        async with ask(nodes.one) as direct:
+            first = await direct.read(2)
+            async with attach(nodes.other, direct.id, after=1) as passed:
+                assert await passed.read(1) == first[1:]
+                assert (await facts(nodes.other, direct.id))["state"] == "streaming"
+                go_on.set()
+                rest = await direct.finish()
+                assert await passed.finish() == rest[1:]
+        assert await facts(nodes.other, direct.id) == await facts(nodes.one, direct.id)
+
+
+async def test_what_runs_is_listed_and_stopped_on_both_nodes(
+    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
+) -> None:
+    async with two_nodes(tmp_path, postgres, upstream) as nodes:
+        answer, _ = held_after(2)
+        upstream.plan(answer, held_after(2)[0])
+        async with ask(nodes.one) as here, ask(nodes.other) as there:
+            for door, name in ((nodes.one, "one"), (nodes.other, "other")):
+                found = await live(door)
+                (model,) = [each for each in found["models"] if each["id"] == MODEL]
+                assert (model["running"], model["workers"]) == (2, 8)
+                assert {job["node"] for job in model["jobs"]} == {"one", "other"}
+                states = {node["id"]: node["state"] for node in found["nodes"]}
+                assert states.pop(name) == "here"
+                assert set(states.values()) == {"up"}
+            path = f"/api/v1/jobs/{here.id}"
+            stopped = await nodes.other.client.delete(path, headers=bearer(OWNER))
+            assert stopped.status_code == 200
+            events = "".join(f"{event}\n\n" for event in await here.finish())
+            assert parse_events(events)[-1]["error"]["code"] == "stopped"
+            assert (await facts(nodes.one, there.id))["state"] in ("connecting", "streaming")
+
+
+async def test_an_id_is_taken_once_over_both_nodes_and_free_again(
+    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
+) -> None:
+    async with two_nodes(tmp_path, postgres, upstream) as nodes:
+        answer, go_on = held_after(2)
+        upstream.plan(answer)
+        running = asyncio.create_task(chosen(nodes.one))
+        await upstream.request()
+        assert (await facts(nodes.other, CHOSEN["X-Request-Id"]))["state"] != "done"
+        assert await chosen(nodes.other) == 409
+        go_on.set()
+        assert await soon(running) == 200
+        while (status := await chosen(nodes.other)) == 409:  # the release is on its way
+            continue
+        assert status == 200
+
+
+async def chosen(door: Door) -> int:
+    """Ask with the chosen id."""
+    answer = await door.client.post(
+        "/api/v1/chat/completions",
+        json=request_body(stream=True),
+        headers=bearer(OWNER) | CHOSEN,
+    )
+    return answer.status_code
+
+
+async def test_a_node_that_is_gone_is_a_503_for_its_answers_and_shown_as_gone(
+    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
+) -> None:
+    async with two_nodes(tmp_path, postgres, upstream) as nodes:
+        async with ask(nodes.other) as reading:
+            await reading.finish()
+        await nodes.stop_other.aclose()
+        answer = await nodes.one.get(f"/api/v1/jobs/{reading.id}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "node_unavailable")
+        assert answer.headers["retry-after"]
+        (gone,) = [one for one in (await live(nodes.one))["nodes"] if one["id"] == "other"]
+        assert gone["state"] == "silent"
+
+
+async def test_while_redis_is_away_ids_are_taken_here_and_requests_are_answered(
+    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
+) -> None:
+    async with two_nodes(tmp_path, postgres, upstream) as nodes:
+        await nodes.redis.kill()
+        assert await chosen(nodes.one) == 200
+        unknown = await nodes.one.get("/api/v1/jobs/" + "x" * 20)
+        assert unknown.status_code == 404
+
+
+# The registry
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    async with RedisServer(tmp_path, "redis") as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def registry(server: RedisServer, name: str) -> AsyncIterator[RedisRegistry]:
+    """Connect one node to the registry."""
+    running = RedisRegistry(parse_redis_url(server.url), name)
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.aclose()
+
+
+NODE = NodeSeen(id="one", url="http://one", version="1", started_at=1.0, tags=("aaaa",))
+
+
+async def test_claims_and_nodes_are_those_of_all(server: RedisServer) -> None:
+    async with registry(server, "one") as one, registry(server, "other") as other:
+        assert await one.claim("an-id", "aaaa")
+        assert await one.claim("an-id", "aaaa"), "it is the same process"
+        assert not await other.claim("an-id", "bbbb")
+        assert await other.find("an-id") == "aaaa"
+        await other.release("an-id", "bbbb")
+        assert await other.find("an-id") == "aaaa", "another one's claim stays"
+        await one.release("an-id", "aaaa")
+        assert await other.find("an-id") is None
+        assert await other.claim("an-id", "bbbb")
+        await other.drop("bbbb")
+        assert await one.claim("an-id", "aaaa")
+        await one.report(NODE)
+        (seen,) = await other.nodes()
+        assert replace(seen, seen_s=0.0) == NODE
+        assert not seen.is_gone
+        assert replace(seen, seen_s=GONE_AFTER_S + 1).is_gone
+    async with registry(server, "third") as third:
+        assert await third.claim("an-id", "cccc"), "a node that ends releases its claims"
+
+
+async def test_without_redis_claims_are_local_and_nodes_those_known_last(
+    server: RedisServer,
+) -> None:
+    async with registry(server, "one") as one:
+        await one.report(NODE)
+        await server.kill()
+        assert await one.claim("an-id", "aaaa")
+        assert await one.find("an-id") == "aaaa"
+        assert not await one.claim("an-id", "bbbb")
+        assert [node.id for node in await one.nodes()] == ["one"]
+        await server.start()
