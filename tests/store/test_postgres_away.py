@@ -339,6 +339,33 @@ async def test_rows_come_back_from_the_spool_as_they_were(tmp_path: Path) -> Non
     assert not again and again.size_bytes == 0 and not list((tmp_path / "spool").iterdir())
 
 
+async def test_a_damaged_line_is_left_out_and_the_others_are_saved(tmp_path: Path) -> None:
+    spool = UsageSpool(tmp_path / "spool")
+    for number in (1, 2, 3):
+        await spool.put(Batch(rows=[a_row(number, cost_microusd=50)]))
+    (file,) = (tmp_path / "spool").iterdir()
+    file.write_bytes(file.read_bytes().replace(b'"cost_microusd":50', b'"cost_microusd":51', 1))
+    piece = await spool.oldest()
+    assert piece is not None
+    assert [row.request_id for batch in piece.batches for row in batch.rows] == ["req_2", "req_3"]
+
+
+async def test_what_is_put_while_older_usage_is_saved_is_not_deleted_with_it(
+    tmp_path: Path,
+) -> None:
+    spool = UsageSpool(tmp_path / "spool")
+    await spool.put(Batch(rows=[a_row(1)]))
+    piece = await spool.oldest()
+    await spool.put(Batch(rows=[a_row(2)]))
+    assert piece is not None
+    await spool.drop(piece)
+    left = await spool.oldest()
+    assert left is not None
+    assert [row.request_id for batch in left.batches for row in batch.rows] == ["req_2"]
+    await spool.drop(left)
+    assert await spool.oldest() is None and not spool
+
+
 async def test_what_no_column_could_hold_is_left_out_of_the_spool(tmp_path: Path) -> None:
     spool = UsageSpool(tmp_path / "spool")
     poison = [a_row(1, at=float("nan")), a_row(2), a_row(3, model="\ud800")]

@@ -72,8 +72,7 @@ class ChangeWatch:
     """A task that polls until `aclose`.
 
     All connections, of which the first ones are used for the polls, are closed when the
-    database is found away. `on_back` is called when it works again; `probe_write` tries whether
-    writing works again.
+    database is found away. `probe_write` tries whether writing works again.
     """
 
     def __init__(
@@ -83,7 +82,6 @@ class ChangeWatch:
         connections: Sequence[Connections],
         *,
         poll_limit_s: float,
-        on_back: Callable[[], None],
         probe_write: Callable[[], Awaitable[None]],
     ) -> None:
         self._door = door
@@ -91,7 +89,6 @@ class ChangeWatch:
         self._connections = connections[0]
         self._all = connections
         self._poll_limit_s = poll_limit_s
-        self._on_back = on_back
         self._probe_write = probe_write
         self._listeners: list[Callable[[StoreChanges], None]] = []
         self._own: set[int] = set()
@@ -150,15 +147,12 @@ class ChangeWatch:
                 each.cut()
             self._drop_hint()
             return
-        was = self._state.trouble
         self._state.note(read_only=PHRASES[READ_ONLY] if read_only else None)
         if read_only:
             for each in self._all:
                 each.drop_idle()  # new connections may lead to the new primary
         elif self._state.failing is not None:
             await self._probe_write()
-        if was is not None and self._state.trouble is None:
-            self._on_back()
         mark = Mark(last, token)
         if mark != self._mark:
             await self._pass_on(mark)
@@ -189,10 +183,11 @@ class ChangeWatch:
     ) -> tuple[Mark, StoreChanges | None] | None:
         """Read what came after the mark; None: it cannot be known."""
         mark = self._mark
-        if mark is None or now.number <= mark.number:
-            return None  # another history: a backup, or a fail-over that has lost commits
+        assert mark is not None
         rows = await db.fetch(CHANGES, mark.number, MOST_CHANGES)
         if mark.number:
+            # Another row, or none: another history, from a backup or after a fail-over that has
+            # lost commits; or the rows were deleted for their age.
             if not rows or Mark(rows[0]["number"], rows[0]["token"]) != mark:
                 return None
             rows = rows[1:]

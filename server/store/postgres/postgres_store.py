@@ -147,7 +147,6 @@ class PostgresStore:
             self._state,
             self._all,
             poll_limit_s=patience_s * POLL_SHARE,
-            on_back=self._usage_writer.drain_soon,
             probe_write=self._probe_write,
         )
         self._migrations = migrations

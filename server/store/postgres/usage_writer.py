@@ -67,7 +67,7 @@ class UsageWriter:
         await self._spool.find()
         if self._spool:
             log.warning("usage that waited in %s is being saved", self._spool.path)
-            self.drain_soon()
+            self._drain_due.set()
         self._drainer = asyncio.create_task(self._drain(self._spool), name="usage spool")
 
     async def aclose(self) -> None:
@@ -89,10 +89,6 @@ class UsageWriter:
         if self._spool is None:
             raise StoreUnavailable
         await self._spool.put(batch)
-        self.drain_soon()
-
-    def drain_soon(self) -> None:
-        """Save what waits in the spool as soon as the database works."""
         self._drain_due.set()
 
     async def _save(self, batch: Batch) -> None:
