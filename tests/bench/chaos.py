@@ -319,6 +319,9 @@ async def _faults(cluster: Cluster, load: Load, figures: Figures) -> list[str]:
     for node in cluster.nodes:
         if not await _within(HEAL_WITHIN_S, partial(_healthy, cluster, node)):
             faults += [f"{node.name} is not healthy again: {node.log[-2000:]}"]
+        errors = "".join([*node.logs, node.log]).count("Traceback (most recent call last)")
+        if errors:
+            faults += [f"{node.name} logs {errors} tracebacks"]
     faults += await _keys(cluster, load)
     return faults + await _money(cluster, figures) + _limits(figures)
 

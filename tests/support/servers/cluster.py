@@ -26,7 +26,7 @@ from support.servers.far_hosts import Host, Hosts, far_hosts
 from support.servers.postgres_server import PASSWORD, USER, PostgresServer
 from support.servers.proxies import NGINX, Proxy, free_ports, running_proxy
 from support.servers.redis_server import RedisServer
-from support.waiting import PATIENCE_S
+from support.waiting import PATIENCE_S, soon
 
 SETTINGS = """
 [server]
@@ -80,7 +80,7 @@ class Node:
         """Stop it in order; give its exit code."""
         assert self._roxy is not None
         self._roxy.signal(signal.SIGTERM)
-        code = await self._roxy.ended()
+        code = await soon(self._roxy.process.wait())
         await self.kill()
         return code
 
