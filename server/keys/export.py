@@ -287,9 +287,10 @@ class KeyExport:
             await self._note_state(state)
         except _LeftToNextStart:
             log.info("%s is behind the database; the next start writes it", self.path)
-        except OSError as error:
-            if not again:
-                log.error("%s cannot be written (%s); retrying", self.path, error.strerror)
+        except (OSError, StoreUnavailable) as error:
+            if not again:  # the store itself logs why it is away
+                reason = error.strerror if isinstance(error, OSError) else "the database is away"
+                log.error("%s cannot be written (%s); retrying", self.path, reason)
             return False
         except Exception:
             if not again:

@@ -23,6 +23,7 @@ from server.store.key import Key, KeyChanges, LimitChanges, Limits, NewKey
 from server.store.rows import KeyQuery
 from server.store.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
+from workers.errors import StoreUnavailable
 
 FULL = a_key(
     1,
@@ -163,6 +164,30 @@ async def test_a_file_that_cannot_be_written_is_tried_again(
             await eventually(lambda: path.exists() and len(ids(path)) == 2)
     assert caplog.text.count("cannot be written") == 1
     assert "can be written again" in caplog.text
+
+
+async def test_a_database_that_is_away_is_one_line_and_the_file_is_written_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Leaving(SqliteStore):
+        away = False
+
+        async def list_keys(self, query: KeyQuery) -> list[Key]:
+            if self.away:
+                raise StoreUnavailable
+            return await super().list_keys(query)
+
+    path = tmp_path / "api-keys.json"
+    async with Leaving(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
+        ring = KeyRing(store)
+        async with KeyExport(path, ring):
+            store.away = True
+            await ring.create(NewKey("ci"))
+            await eventually(lambda: "cannot be written" in caplog.text)
+            store.away = False
+            await eventually(lambda: path.exists() and len(ids(path)) == 1)
+    assert caplog.text.count("cannot be written (the database is away)") == 1
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_failed_write_is_tried_again_without_another_change(
