@@ -132,6 +132,25 @@ async def test_a_reader_that_stalls_pauses_its_upstream_and_is_dropped(
     del reader
 
 
+@pytest.mark.gateway(settings="[stream]\nwrite_timeout_s = 600\nmin_read_bytes_per_s = 0\n")
+async def test_a_client_that_neither_reads_nor_is_read_is_noticed_when_it_leaves(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    def endless() -> object:
+        while True:
+            yield event(chunk({"content": "x" * 16_000}))
+
+    upstream.plan(streaming(endless()))  # type: ignore[arg-type]
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.port, limit=1)
+    writer.write(raw_request(door, extra=b"G" * 2 * AHEAD_BYTES, stream=True))
+    seen = await upstream.request()
+    await eventually(lambda: seen.sent_bytes > 32 * 16_000)
+    writer.write_eof()
+    await soon(seen.left.wait())
+    writer.transport.abort()
+    del reader
+
+
 async def test_a_reader_that_resumes_gets_the_whole_stream(
     upstream: FakeUpstream, door: Door
 ) -> None:
