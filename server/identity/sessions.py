@@ -131,6 +131,14 @@ class Sessions:
             self._ended.add(session.digest)
             self._write_soon()
 
+    async def sign_out(self, session: SessionRow) -> None:
+        """End a session; all processes of this gateway have ended it on return.
+
+        While the store cannot be written, the others end it as soon as it can.
+        """
+        self.end(session)
+        await self._write()
+
     async def _read(self, digest: bytes) -> None:
         """Read a session into memory. Raises StoreUnavailable."""
         row = await self._store.find_session(digest)

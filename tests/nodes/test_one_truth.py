@@ -17,8 +17,17 @@ from typing import Any
 import pytest
 from nodes.family import TWO, doors_to_each
 from support.fakes.upstream import FakeUpstream, Pause, chunk, event, streaming
-from support.front_door import OWNER, Door, bearer, front_door, parse_events, roxy_toml
+from support.front_door import (
+    OWNER,
+    Door,
+    bearer,
+    front_door,
+    parse_events,
+    request_body,
+    roxy_toml,
+)
 from support.processes import serving
+from support.visitors import Browser
 from support.waiting import eventually, soon
 
 PRICES = "prices = { prompt = 1.0, completion = 2.0 }"
@@ -133,6 +142,44 @@ async def test_a_key_made_or_changed_through_one_process_counts_in_the_other(
         assert (await second.get("/api/v1/key", turned.json()["key"])).status_code == 200
         exported = tmp_path / "data" / "api-keys.json"
         await eventually(lambda: "after" in exported.read_text())
+
+
+async def test_a_browser_that_signs_in_at_one_process_is_known_to_the_other_until_it_leaves(
+    tmp_path: Path,
+) -> None:
+    async with (
+        serving(tmp_path, options=TWO) as roxy,
+        doors_to_each(roxy.door, roxy.pid) as doors,
+    ):
+        first, second = doors.values()
+        here, there = Browser(first), Browser(second)
+        assert (await here.sign_in(OWNER)).status_code == 303
+        there.cookies = here.cookies
+        assert (await there.open("/keys")).status_code == 200
+        assert (await there.open("/keys")).status_code == 200
+        stolen = dict(here.cookies)
+        left = await there.submit("/logout")
+        assert left.status_code == 303
+        for browser in (here, there):
+            browser.cookies = dict(stolen)
+            assert (await browser.open("/keys")).status_code != 200
+
+
+async def test_a_guest_of_one_process_is_one_of_the_other(tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        serving(tmp_path, upstream, options=TWO) as roxy,
+        doors_to_each(roxy.door, roxy.pid) as doors,
+    ):
+        first, second = doors.values()
+        here, there = Browser(first), Browser(second)
+        await here.open("/")
+        there.cookies, there.token = here.cookies, here.token
+        for browser, left in ((here, "9"), (there, "8")):
+            body = request_body("Hi")
+            answer = await browser.call("POST", "chat/completions", json=body)
+            assert answer.status_code == 200
+            assert answer.headers["x-ratelimit-remaining-requests"] == left
 
 
 async def test_wrong_keys_are_counted_over_all_processes(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class LoginHandler(PageHandler):
             problem = "This key is invalid or has expired."
             self.show("shell/login.html", 401, wanted=wanted, problem=problem)
             return
-        end_session(self)
+        await end_session(self)
         scope = OWNER_SCOPE if principal.is_owner else principal.scope
         session_id = await services.sessions.begin(scope, digest_of(secret))
         name = session_cookie_name(secure=self.is_secure())
@@ -65,18 +65,18 @@ class LogoutHandler(PageHandler):
 
     body_limit = SMALL_FORM_BYTES
 
-    def post(self) -> None:
+    async def post(self) -> None:
         """End the session, if there is one, and redirect to the front page."""
         self.take_form()
-        end_session(self)
+        await end_session(self)
         name = session_cookie_name(secure=self.is_secure())
         self.redirect_to("/", {"Set-Cookie": self.cookie(name, "", 0)})
 
 
-def end_session(page: PageHandler) -> None:
+async def end_session(page: PageHandler) -> None:
     """End the session of the page's request, if there is one."""
     services, headers = page.services, page.request.headers
     visit = services.authentication.find_session(headers, time.time(), secure=page.is_secure())
     session = services.sessions.find(visit.cookie, time.time()) if visit is not None else None
     if session is not None and presented_key(headers) is None:
-        services.sessions.end(session)
+        await services.sessions.sign_out(session)
