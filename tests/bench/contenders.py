@@ -183,9 +183,10 @@ def nginx(tools: Tools, upstream_port: int) -> Iterator[Contender]:
 
 
 @contextlib.contextmanager
-def roxy(tools: Tools, upstream_port: int, starts: int) -> Iterator[Contender]:
+def roxy(tools: Tools, upstream_port: int, starts: int, processes: int = 1) -> Iterator[Contender]:
     """Run the gateway, after having started it `starts - 1` times to see how long that takes."""
-    home, times = tools.directory / "roxy", []
+    name = "roxy" if processes == 1 else f"roxy-{processes}"
+    home, times = tools.directory / name, []
     home.mkdir()
     config = home / "roxy.toml"
     config.write_text(ROXY_TOML.format(model=MODEL, upstream=upstream_port))
@@ -198,13 +199,14 @@ def roxy(tools: Tools, upstream_port: int, starts: int) -> Iterator[Contender]:
         command: Command = [
             *(sys.executable, "-m", "server.cli", "serve", "--config", config),
             *("--host", "127.0.0.1", "--port", str(port), "--data-dir", home / "data"),
+            *("--processes", str(processes)),
         ]
-        with _served("roxy", command, tools, port, "/healthz", home, env) as (process, start_s):
+        with _served(name, command, tools, port, "/healthz", home, env) as (process, start_s):
             times.append(start_s)
             if start < starts - 1:
                 continue
             key = _mint(port, owner_key)
-            found = Contender("roxy", "127.0.0.1", port, "/api/v1", key, pid=process.pid)
+            found = Contender(name, "127.0.0.1", port, "/api/v1", key, pid=process.pid)
             yield _idle(found, times)
 
 
