@@ -23,8 +23,8 @@ from server.processes.child_calls import Ready
 from server.processes.collector import tune_collector
 from server.processes.keeper import keeper
 from server.processes.reloading import reload_at_signal
-from server.processes.service_manager import ServiceManager
 from server.processes.shares import serving_processes
+from server.processes.systemd import ServiceManager
 
 log = logging.getLogger("roxy")
 

@@ -17,7 +17,7 @@ from server.config.loading import Config, ConfigError
 from server.http.listening import ListenFailure
 from server.processes.children import ChildFailure
 from server.processes.keeper import Keeper
-from server.processes.service_manager import ServiceManager
+from server.processes.systemd import ServiceManager
 from server.store.data_directory import DataDirectory
 
 log = logging.getLogger("roxy.keeper")

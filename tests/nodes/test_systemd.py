@@ -20,7 +20,7 @@ from support.processes import COMMAND, FarDoor, Roxy, serving, surroundings
 from support.waiting import PATIENCE_S, soon
 
 from server.http.listening import ListenFailure
-from server.processes.service_manager import ServiceManager
+from server.processes.systemd import ServiceManager
 
 ONE: tuple[str, ...] = ()
 

@@ -1,6 +1,6 @@
 """Measure what several serving processes cost: one beside two and their keeper, in one sitting.
 
-    python tests/bench/run_several.py
+    python tests/bench/several/run_several.py
 
 Whoever is measured runs on one CPU, the upstream and the load on another, so that the CPU time of a
 request can be compared; requests per second then show the cost, not the gain of more cores. A

@@ -1,4 +1,4 @@
-"""Measure several serving processes: `python tests/bench/run_several.py`."""
+"""Measure several serving processes: `python tests/bench/several/run_several.py`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from pathlib import Path
 
 if __name__ == "__main__":
     # A script finds modules beside itself; ours are those of the packages above it.
-    tests = Path(__file__).resolve().parents[1]
+    tests = Path(__file__).resolve().parents[2]
     sys.path[0:1] = [str(tests), str(tests.parent)]
-    runpy.run_module("bench.several", run_name="__main__")
+    runpy.run_module("bench.several.several", run_name="__main__")
