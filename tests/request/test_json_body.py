@@ -10,9 +10,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from workers.errors import InvalidRequest
-from workers.request.json_body import MAX_DEPTH, read_object
+from workers.request.json_body import MAX_DEPTH, read_object, read_objects
+
+SCALARS: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+)
+JSON: st.SearchStrategy[Any] = st.recursive(
+    SCALARS | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=8,
+)
 
 
 def refusal(body: bytes) -> InvalidRequest:
@@ -111,6 +121,30 @@ def test_a_repeated_key_is_found_however_the_body_is_spaced(body: bytes) -> None
     assert refusal(body).param == "a"
 
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        b'[{"a":1},{"b":2,"ab":1,"ab":1}]',
+        b'[{"a": 1}, {"b": 2, "ab": 1, "ab": 1}]',
+        # The repeated member takes as many bytes as the spaces of json.dumps.
+        b'[{"role":1,"aa":1},{"bb":2,"ab":1,"ab":1}]',
+        b'[{"role":1,"aa":1},\n{"bb":2, "ab":1,\t"ab":2}]',
+    ],
+)
+def test_a_key_repeated_in_an_object_of_a_list_is_refused(items: bytes) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_objects(Raw(items), "messages")
+    assert caught.value.param == "messages[1].ab"
+
+
+@given(st.lists(st.dictionaries(st.text(), JSON, max_size=4)), st.sampled_from([None, 2]))
+def test_every_list_of_objects_is_read(told: list[dict[str, Any]], indent: int | None) -> None:
+    objects = read_objects(Raw(json.dumps(told, indent=indent).encode()), "messages")
+    assert [
+        {name: json.loads(bytes(raw)) for name, raw in members.items()} for members in objects
+    ] == told
+
+
 @pytest.mark.parametrize("begin", [b'{"a":[', b'{ "a":['], ids=["compact", "spaced"])
 def test_reading_a_body_costs_little_more_memory_than_the_body(begin: bytes) -> None:
     body = begin + b"17," * 1_000_000 + b"17]}"
@@ -177,14 +211,6 @@ def test_a_body_that_is_all_structure_is_refused(body: bytes) -> None:
     assert "Send fewer" in refusal(body).message
 
 
-SCALARS: st.SearchStrategy[Any] = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-)
-JSON: st.SearchStrategy[Any] = st.recursive(
-    SCALARS | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
-    max_leaves=8,
-)
 SNIPPETS = st.lists(st.sampled_from(list('{}[]",:\\u0d8 1e-.tn')), max_size=30).map("".join)
 
 

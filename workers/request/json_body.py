@@ -150,10 +150,22 @@ def read_objects(items: msgspec.Raw, path: str) -> list[dict[str, msgspec.Raw]]:
     keys = len("".join(chain.from_iterable(objects)))
     values = sum(map(len, chain.from_iterable(map(dict.values, objects))))
     # `_compact_bytes` of each object, the commas between them and the brackets of the list.
-    if len(items) != 2 * len(objects) + members * 4 + keys + values + 1:
+    spare = len(items) - (2 * len(objects) + members * 4 + keys + values + 1)
+    # Python's json.dumps adds a space after each colon and comma, and most clients use it.
+    spaces = 2 * members - 1 - objects.count({})
+    if spare and (spare != spaces or bytes(items) != _spaced_list(objects)):
         for index, text in enumerate(_ITEMS.decode(items)):
             refuse_repeated_keys(text, objects[index], f"{path}[{index}].")
     return objects
+
+
+def _spaced_list(objects: list[dict[str, msgspec.Raw]]) -> bytes:
+    return b"[%b]" % b", ".join([b"{%b}" % _spaced_members(members) for members in objects])
+
+
+def _spaced_members(members: dict[str, msgspec.Raw]) -> bytes:
+    """Return the members of an object as Python's json.dumps writes them."""
+    return b", ".join([b'"%b": %b' % (key.encode(), value) for key, value in members.items()])
 
 
 def _compact_bytes(members: dict[str, msgspec.Raw]) -> int:
@@ -175,10 +187,7 @@ def refuse_repeated_keys(
     if not spare or not members or spare < 5 + min(map(len, members)):
         return
     body = bytes(text)
-    spaced = b", ".join([b'"%b": %b' % (key.encode(), value) for key, value in members.items()])
-    if (
-        len(body) == len(spaced) + 2 and body == b"{%b}" % spaced
-    ):  # as Python's json.dumps writes it
+    if body == b"{%b}" % _spaced_members(members):
         return
     if len(members) > MAX_MEMBERS:
         raise InvalidRequest(f"The JSON object has more than {MAX_MEMBERS} members. Send fewer.")
