@@ -221,6 +221,17 @@ async def test_check_asks_each_upstream_once_whether_it_answers(
         assert offline.code == 0 and len(upstream.requests) == 1
 
 
+async def test_check_tries_each_secret_of_an_upstream(shell: CommandLine) -> None:
+    async with FakeUpstream() as upstream:
+        first = roxy_toml(upstream.base_url)
+        second = first[first.index("[[models.deployments]]") :].replace("TEST_", "OTHER_")
+        (shell.path / "roxy.toml").write_text(f"{first}\n{second}")
+        upstream.plan(document({"object": "list", "data": []}))
+        assert (await shell.beside("check", **SECRET, OTHER_UPSTREAM_KEY="another")).code == 0
+        asked = {request.headers["authorization"] for request in upstream.requests}
+        assert asked == {f"Bearer {secret}" for secret in (*SECRET.values(), "another")}
+
+
 async def test_check_tells_unreachable_and_unsupported_deployments_apart(
     shell: CommandLine,
 ) -> None:

@@ -10,14 +10,17 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from support.builders.rows import a_key
 from support.command_line import CommandLine
 from support.command_line import shell as new_shell
-from support.fakes.upstream import FakeUpstream
+from support.fakes.upstream import FakeUpstream, refusal
 from support.front_door import MODEL, OWNER, Door, bearer, front_door
 from support.processes import Finished
 
+from server.cli.key_administration import PAGE_KEYS, CommandFailure, GatewayKeys
 from server.keys.export_file import read_export
 from server.store.data_directory import DataDirectory
+from server.store.sqlite_store import SqliteStore
 
 __all__ = ["new_shell"]
 
@@ -31,6 +34,7 @@ MISTAKES = [
     (("create", "x", "--models", "zai/glm-4.5,no/such"), "'no/such': `roxy check --offline` lists"),
     (("revoke", "key_0000000000000000"), "no key 'key_0000000000000000': `roxy keys list` shows"),
     (("revoke", "../models"), "There is no key '../models'"),
+    (("revoke", "key_0/rotate"), "There is no key 'key_0/rotate'"),
     (("rotate", "key_0000000000000000"), "no key 'key_0000000000000000': `roxy keys list` shows"),
     (("import", "missing.json"), "missing.json"),
     (("import", "roxy.toml"), "roxy.toml is not an export of keys."),
@@ -144,6 +148,8 @@ async def test_a_mistake_is_one_line_with_and_without_a_gateway(shell: CommandLi
         ("--budget-dollars", "nan"),
         ("--budget-dollars", "inf"),
         ("--budget-dollars", "-1"),
+        ("--budget-dollars", "0"),
+        ("--expires-in-days", "0"),
         ("--budget-dollars", "1e300"),
         ("--budget-dollars", "0.0000009"),
         ("--expires-in-days", "nan"),
@@ -234,6 +240,36 @@ async def test_without_the_owner_key_a_running_gateway_is_left_alone(shell: Comm
             assert "refused: ROXY_ADMIN_API_KEY is not its owner key" in refused
             assert wrong["ROXY_ADMIN_API_KEY"] not in refused
         assert (await door.get("/api/v1/keys")).json()["data"] == []
+
+
+async def test_the_key_of_someone_else_is_no_owner_key(shell: CommandLine) -> None:
+    async with running(shell) as door:
+        other = {"ROXY_ADMIN_API_KEY": await door.mint()}
+        complaint = (await shell.beside("keys", "list", **other)).complaint
+        assert "refused: ROXY_ADMIN_API_KEY is not its owner key" in complaint
+
+
+async def test_keys_of_many_pages_are_listed_with_and_without_a_gateway(
+    shell: CommandLine,
+) -> None:
+    keys = [a_key(number) for number in range(2 * PAGE_KEYS + 1)]
+    async with SqliteStore(shell.path / "data" / "roxy.db") as store:
+        await store.add_keys(keys)
+    expected = sorted(key.id for key in keys)
+    offline = (await shell.beside("keys", "list")).out.splitlines()
+    assert sorted(line.split()[0] for line in offline[1:]) == expected
+    async with running(shell):
+        online = (await shell.beside("keys", "list", **OWNER_KEY)).out.splitlines()
+    assert sorted(line.split()[0] for line in online[1:]) == expected
+
+
+async def test_the_owner_key_goes_to_no_other_address_than_that_of_the_gateway() -> None:
+    async with FakeUpstream() as other, FakeUpstream() as gateway:
+        gateway.plan(refusal(307, headers={"Location": other.base_url}))
+        keys = GatewayKeys(gateway.base_url, OWNER)
+        with pytest.raises(CommandFailure, match="307"):
+            await keys.revoke("key_0")
+        assert gateway.requests and not other.requests
 
 
 def test_two_commands_at_once_do_not_mix(shell: CommandLine) -> None:

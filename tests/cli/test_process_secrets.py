@@ -108,7 +108,8 @@ async def test_an_owner_key_is_made_and_printed_once_and_only_its_hash_is_kept(
     unset = {"ROXY_ADMIN_API_KEY": ""}
     async with serving(tmp_path, environ=unset) as roxy:
         key = roxy.owner_key
-        assert roxy.err.count(key) == 1 and key not in roxy.out
+        assert roxy.err.count(f"\n    {key}\n") == roxy.err.count(key) == 1
+        assert key not in roxy.out
         assert (await roxy.door.get("/api/v1/keys", key)).status_code == 200
         written = everything_written(roxy, tmp_path / "data") | {"standard error": b""}
         assert found_in({"the owner key": key}, written) == []
