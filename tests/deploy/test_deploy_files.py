@@ -32,7 +32,7 @@ KINDS = {
     "Ingress": "io.k8s.api.networking.v1.Ingress",
 }
 SETTINGS = Server()
-SHARED = {"ROXY_DATABASE_URL", "ROXY_REDIS_URL", "ROXY_SERVER_NODE_ID", "ROXY_ADMIN_API_KEY"}
+SECRETS = {"ROXY_DATABASE_URL", "ROXY_REDIS_URL", "ROXY_ADMIN_API_KEY"}
 NODES = [name for name in COMPOSE["services"] if name.startswith("roxy-")]
 
 
@@ -145,6 +145,8 @@ def test_nodes_differ_in_name_address_and_data() -> None:
     assert len({node["environment"]["ROXY_SERVER_NODE_ID"] for node in nodes}) == len(nodes)
     assert len({node["volumes"][0] for node in nodes}) == len(nodes)
     addresses = {node["networks"]["roxy"]["ipv4_address"] for node in nodes}
+    urls = {node["environment"]["ROXY_SERVER_NODE_URL"] for node in nodes}
+    assert urls == {f"http://{address}:8080" for address in addresses}
     upstream = (DEPLOY / "compose/roxy-upstream.conf").read_text()
     assert set(re.findall(r"server (\S+):8080 ", upstream)) == addresses
     proxy = COMPOSE["services"]["nginx"]["networks"]["roxy"]["ipv4_address"]
@@ -165,7 +167,7 @@ def test_containers_may_do_little() -> None:
 
 
 def test_variables_are_settings() -> None:
-    known = {setting.env for setting in describe_settings()} | SHARED
+    known = {setting.env for setting in describe_settings()} | SECRETS
     named = set(variables())
     for name in NODES:
         named |= set(COMPOSE["services"][name]["environment"])
@@ -186,10 +188,13 @@ def test_no_file_holds_a_secret_and_nothing_starts_without_one() -> None:
             and f"${{{name}}}" not in text
             and f"${name}" not in (text.replace(f"$${name}", ""))
         )
-    for one in pod()["containers"][0]["env"]:
-        source = one["valueFrom"]
-        assert "secretKeyRef" in source or one["name"] == "ROXY_SERVER_NODE_ID"
-        assert not source.get("secretKeyRef", {}).get("optional")
+    from_secrets = {
+        one["name"]: one["valueFrom"]["secretKeyRef"]
+        for one in pod()["containers"][0]["env"]
+        if "secretKeyRef" in one.get("valueFrom", {})
+    }
+    assert set(from_secrets) == SECRETS
+    assert not any(source.get("optional") for source in from_secrets.values())
     environment = (DEPLOY / "systemd/roxy.env").read_text()
     owner_key = re.findall(r"^ROXY_ADMIN_API_KEY=(.*)$", environment, re.MULTILINE)
     with pytest.raises(ConfigError, match="easily guessed"):

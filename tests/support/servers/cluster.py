@@ -51,6 +51,7 @@ class Node:
         self.port = port
         self.url = f"http://{host.address}:{port}"
         self.environ: dict[str, str] = {}
+        self._identity = {"ROXY_SERVER_NODE_ID": name, "ROXY_SERVER_NODE_URL": self.url}
         self.logs: list[str] = []
         self._path = path
         self._roxy: Roxy | None = None
@@ -63,7 +64,7 @@ class Node:
             *COMMAND,
             *options,
             cwd=self._path,
-            env=surroundings(self.environ),
+            env=surroundings(self.environ | self._identity),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
