@@ -84,14 +84,14 @@ class PassableHandler(StreamHandler):
     passed: PassedOn | None = None
     _passing: PassedStream | None = None
 
-    def check_head(self) -> None:
+    def refuse_head(self) -> None:
         """Read the mark of a request that was passed on, then check the head."""
         request = self.request
         target = request.uri or ""
         self.passed = self.services.passing.marks.read(self.method, target, request.headers)
         if self.passed is not None and self.passed.trusted:
             request.headers["Host"] = self.passed.host
-        super().check_head()
+        super().refuse_head()
 
     def client_scope(self) -> str:
         """Return the scope of the client, also of one that another process has passed on."""

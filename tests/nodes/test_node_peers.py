@@ -15,6 +15,7 @@ from support.front_door import MODEL, OWNER, Door, bearer, front_door, parse_eve
 from support.kept import ask, attach, facts, held_after
 from support.servers.postgres_server import PostgresServer
 from support.servers.redis_server import RedisServer, free_port
+from support.visitors import Browser
 from support.waiting import PATIENCE_S, soon
 
 from server.answers.peers import GONE_AFTER_S, NodeSeen
@@ -116,6 +117,25 @@ async def test_what_runs_is_listed_and_stopped_on_both_nodes(
             assert (await facts(nodes.one, there.id))["state"] in ("connecting", "streaming")
 
 
+async def test_the_page_shows_all_nodes_and_stops_what_runs_on_the_other(
+    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
+) -> None:
+    async with two_nodes(tmp_path, postgres, upstream) as nodes:
+        answer, _ = held_after(2)
+        upstream.plan(answer)
+        async with ask(nodes.one) as running:
+            browser = Browser(nodes.other)
+            await browser.sign_in(OWNER)
+            page = (await browser.open("/live")).text
+            assert 'id="node-one"' in page and 'id="node-other"' in page
+            assert "shows this page" in page
+            assert f'id="job-{running.id}"' in page
+            stopped = await browser.submit(f"/live/{running.id}/stop")
+            assert stopped.status_code == 303
+            events = "".join(f"{event}\n\n" for event in await running.finish())
+            assert parse_events(events)[-1]["error"]["code"] == "stopped"
+
+
 async def test_an_id_is_taken_once_over_both_nodes_and_free_again(
     tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
 ) -> None:
@@ -141,6 +161,17 @@ async def chosen(door: Door) -> int:
         headers=bearer(OWNER) | CHOSEN,
     )
     return answer.status_code
+
+
+async def test_a_key_of_the_other_node_is_known_on_the_routes_that_pass_on(
+    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
+) -> None:
+    async with two_nodes(tmp_path, postgres, upstream) as nodes:
+        for path, status in (("jobs/no-such-job", 404), ("live", 403), ("health", 403)):
+            key = await nodes.one.mint()  # not in the memory of the other node
+            assert (await nodes.other.get(f"/api/v1/{path}", key)).status_code == status
+        unknown = "roxy_" + "x" * 38
+        assert (await nodes.other.get("/api/v1/jobs/no-such-job", unknown)).status_code == 401
 
 
 async def test_a_node_that_is_gone_is_a_503_for_its_answers_and_shown_as_gone(

@@ -188,14 +188,15 @@ def node_row(node: LiveNode) -> NodeRow:
     state, mark = NODE_STATES[node.state]
     if node.state == "gone":
         state = f"gone, last seen {seconds(node.seen_s)} ago"
+    answers = node.state in ("here", "up")
     return NodeRow(
         id=node.id,
         url=node.url or "",
         state=state,
         mark=mark,
         processes=count(node.processes),
-        running=count(node.running),
-        waiting=count(node.waiting),
+        running=count(node.running) if answers else "",
+        waiting=count(node.waiting) if answers else "",
         version=node.version,
     )
 
