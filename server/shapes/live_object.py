@@ -93,7 +93,7 @@ class LiveNode(Struct, frozen=True, kw_only=True):
 class Live(Struct, frozen=True, kw_only=True):
     """Everything that runs and waits now; `nodes` is empty on a gateway in one process.
 
-    `kept` counts the kept answers, `kept_bytes` is their size.
+    `away`: the shared stores that cannot be reached, in words. `kept` counts the kept answers, `kept_bytes` is their size.
     """
 
     object: Literal["live"]
@@ -101,6 +101,7 @@ class Live(Struct, frozen=True, kw_only=True):
     kept: int
     kept_bytes: int
     nodes: list[LiveNode]
+    away: list[str]
 
 
 async def live_everywhere(services: Services, asked: RequestOrigin) -> Live:
@@ -163,6 +164,7 @@ def _merged(lives: Sequence[Live], *, shared: bool) -> Live:
         kept=sum(live.kept for live in lives),
         kept_bytes=sum(live.kept_bytes for live in lives),
         nodes=[],
+        away=sorted({one for live in lives for one in live.away}),
     )
 
 
@@ -214,6 +216,7 @@ async def _live_here(services: Services) -> Live:
         kept=len(services.answers),
         kept_bytes=services.answers.size_bytes,
         nodes=[],
+        away=services.away(),
     )
 
 

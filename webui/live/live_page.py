@@ -111,6 +111,7 @@ class LivePageHandler(PageHandler):
             rows=rows_of(models),
             models=[model_row(model) for model in sorted(models, key=is_dark)],
             left_out=sum(model.jobs_left_out for model in models),
+            away=live.away,
             tiles=tiles_of(live),
             nodes=[node_row(node) for node in live.nodes] if len(live.nodes) > 1 else [],
             idle=not any(model.jobs for model in models),
