@@ -180,7 +180,7 @@ class ChildService:
     # Counters and wrong keys
 
     def _answer_for_counters(self, service: Service) -> None:
-        if isinstance(self._data.counters, MemoryCounters):
+        if type(self._data.counters) is MemoryCounters:
             # Without a task: counters in memory never wait.
             service.answer_at_once(TAKE, lambda take: _at_once(self._take(take)))
             service.answer_at_once(STANDING, lambda take: _at_once(self._standing(take)))

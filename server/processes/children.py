@@ -196,17 +196,13 @@ class Children:
         connect = self._make_service(service, tag)
         link = await open_link(near, service)
         with far:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                # Not the working directory, where anything may lie, but where this code comes from.
-                "-P",
-                "-m",
-                "server.processes",
-                str(far.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(far.fileno(), *welcome.sockets),
-                env=self._child_environ(),
-            )
+            try:
+                process = await self._spawn(far.fileno(), welcome.sockets)
+            except OSError as error:
+                link.close()
+                raise ChildFailure(
+                    f"process {place.number} cannot be started: {error.strerror}"
+                ) from error
         child = Child(place, process, link)
 
         def greet(_pid: int) -> Welcome:
@@ -222,6 +218,21 @@ class Children:
         self._current[place.number] = child
         child.exit.add_done_callback(lambda exited: self._ended(child, exited.result()))
         return child
+
+    async def _spawn(
+        self, link_descriptor: int, sockets: Sequence[int]
+    ) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            # Not the working directory, where anything may lie, but where this code comes from.
+            "-P",
+            "-m",
+            "server.processes",
+            str(link_descriptor),
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=(link_descriptor, *sockets),
+            env=self._child_environ(),
+        )
 
     def _child_environ(self) -> dict[str, str]:
         environ = {
@@ -270,7 +281,12 @@ class Children:
                     await asyncio.wait_for(self._stopping.wait(), wait_s)
             if self._stopping.is_set():
                 return
-            child = await self._start(dead.place)
+            try:
+                child = await self._start(dead.place)
+            except ChildFailure as error:  # out of processes or memory
+                log.error("%s", error)
+                self._restart(dead, soon=True)
+                return
             if self._stopping.is_set():
                 child.stop()
             try:

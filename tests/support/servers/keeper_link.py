@@ -42,6 +42,18 @@ class KeeperEnd:
             await link.aclose()
             await self.announcements.aclose()
 
+    @contextlib.asynccontextmanager
+    async def hung_child(self) -> AsyncIterator[None]:
+        """Connect a child that reads nothing."""
+        near, far = socket.socketpair()
+        answers = Service()
+        served = ChildService(self._data, answers)
+        with far:
+            link = await open_link(near, answers)
+            served.connect(link)
+            yield
+        await link.aclose()
+
 
 class ChildEnd(ChildData):
     """A child's side of the link."""
