@@ -348,3 +348,14 @@ async def test_the_first_start_prints_an_owner_key_that_every_process_knows(
         async with doors_to_each(roxy.door, roxy.pid) as doors:
             for door in doors.values():
                 assert (await door.get("/api/v1/keys", roxy.owner_key)).status_code == 200
+
+
+async def test_children_have_neither_the_secrets_of_the_keeper_nor_arguments_that_hold_any(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, options=TWO) as roxy:
+        for child in children_of(roxy.pid):
+            environ = Path(f"/proc/{child}/environ").read_bytes()
+            assert OWNER.encode() not in environ and b"TEST_UPSTREAM_KEY" in environ
+            arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            assert arguments[1:4] == [b"-P", b"-m", b"server.processes"] and len(arguments) == 6
