@@ -27,6 +27,11 @@ def children_of(pid: int) -> list[int]:
     return sorted(int(child) for child in listed if runs(int(child)))
 
 
+def proc_file(pid: int, name: str) -> bytes:
+    """Return what the kernel says of a process."""
+    return Path(f"/proc/{pid}/{name}").read_bytes()
+
+
 def runs(pid: int) -> bool:
     """Return whether a process runs: it exists and is no zombie."""
     try:

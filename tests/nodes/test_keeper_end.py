@@ -123,15 +123,34 @@ async def test_what_a_child_had_taken_is_settled_with_nothing_when_it_ends(
 ) -> None:
     async with family.keeper.child() as first, family.keeper.child() as second:
         await first.counters.take("key_1", LIMITS)
-        await second.counters.take("key_1", LIMITS)
+        await first.counters.take("key_1", LIMITS)
         with pytest.raises(RateLimited):
             await second.counters.take("key_1", LIMITS)
         known = second.counters.known_standing("key_1", LIMITS)
         assert known is not None and known.running == 2
         await first.link.aclose()
-        await eventually(lambda: family.counters.known_standing("key_1", LIMITS).running == 1)
+        await eventually(lambda: family.counters.known_standing("key_1", LIMITS).running == 0)
         meter = family.counters.known_standing("key_1", LIMITS).requests
         assert meter is not None and meter.remaining == 0  # the request stays counted
+
+
+async def test_a_take_whose_request_was_cancelled_is_given_back(tmp_path: Path) -> None:
+    counters = SlowCounters()
+    async with (
+        SqliteStore(tmp_path / "roxy.db") as store,
+        KeeperEnd(store, counters).child() as child,
+    ):
+        taking = asyncio.create_task(child.counters.take("key_1", LIMITS))
+        await child.store.check_writable()
+        taking.cancel()
+        counters.gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+        # Of two requests a minute the first was taken, and has come back.
+        await child.counters.take("key_1", LIMITS)
+        await eventually(lambda: counters.known_standing("key_1", LIMITS).running == 1)
+        meter = counters.known_standing("key_1", LIMITS).requests
+        assert meter is not None and meter.remaining == 1
 
 
 async def test_a_take_that_ends_after_its_child_is_settled_at_once(tmp_path: Path) -> None:

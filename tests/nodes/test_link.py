@@ -226,6 +226,16 @@ async def test_large_messages_arrive_whole_and_too_large_ones_fail_alone() -> No
         assert await near.call(DOUBLE, 2) == 4
 
 
+async def test_what_is_sent_in_one_turn_leaves_in_one_write() -> None:
+    async with raw_end(Ends()) as (link, sock):
+        for n in range(3):
+            link.report(NOTE, str(n))
+            with pytest.raises(BlockingIOError):
+                sock.recv(1000)
+        data = await asyncio.get_running_loop().sock_recv(sock, 1000)
+        assert data == b"".join(frame(1, "note", str(n)) for n in range(3))
+
+
 async def test_what_cannot_be_encoded_fails_alone() -> None:
     ends = Ends()
     async with linked(ends) as (near, _):

@@ -20,6 +20,7 @@ from nodes.family import (
     ended,
     kill,
     port_of,
+    proc_file,
 )
 from support.fakes.upstream import (
     FakeUpstream,
@@ -355,7 +356,7 @@ async def test_children_have_neither_the_secrets_of_the_keeper_nor_arguments_tha
 ) -> None:
     async with serving(tmp_path, options=TWO) as roxy:
         for child in children_of(roxy.pid):
-            environ = Path(f"/proc/{child}/environ").read_bytes()
+            environ = proc_file(child, "environ")
             assert OWNER.encode() not in environ and b"TEST_UPSTREAM_KEY" in environ
-            arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            arguments = proc_file(child, "cmdline").split(b"\0")
             assert arguments[1:4] == [b"-P", b"-m", b"server.processes"] and len(arguments) == 6
