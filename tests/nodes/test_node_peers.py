@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from msgspec.structs import replace
+from nodes.family import TWO
 from support.fakes.upstream import FakeUpstream
 from support.front_door import MODEL, OWNER, Door, bearer, front_door, parse_events, request_body
 from support.kept import ask, attach, facts, held_after
+from support.processes import serving
 from support.servers.postgres_server import PostgresServer
 from support.servers.redis_server import RedisServer, free_port
 from support.visitors import Browser
@@ -196,6 +198,44 @@ async def test_while_redis_is_away_ids_are_taken_here_and_requests_are_answered(
         assert await chosen(nodes.one) == 200
         unknown = await nodes.one.get("/api/v1/jobs/" + "x" * 20)
         assert unknown.status_code == 404
+
+
+async def test_two_nodes_of_two_processes_each_are_one(
+    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
+) -> None:
+    """A request may be two hops away: at the other node, and there in the other process."""
+    database = postgres.new_database()
+    async with contextlib.AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(RedisServer(tmp_path, "redis"))
+        nodes = []
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            port = str(free_port())
+            environ = {
+                "ROXY_DATABASE_URL": database,
+                "ROXY_REDIS_URL": redis.url,
+                "ROXY_SERVER_NODE_ID": name,
+                "ROXY_SERVER_NODE_URL": f"http://127.0.0.1:{port}",
+            }
+            run = serving(
+                tmp_path / name, upstream, environ=environ, options=(*TWO, "--port", port)
+            )
+            nodes.append(await stack.enter_async_context(run))
+        one, other = nodes
+        await sees(other.door, {"one", "other"})
+        answer, go_on = held_after(2)
+        upstream.plan(answer)
+        async with ask(one.door) as direct:
+            await direct.read(2)
+            # Each reader keeps its connection, so that they reach all processes of the node.
+            readers = [
+                await stack.enter_async_context(attach(other.door, direct.id)) for _ in range(8)
+            ]
+            go_on.set()
+            events = await direct.finish()
+            for reader in readers:
+                assert await reader.finish() == events
+        assert len(upstream.requests) == 1
 
 
 # The registry
