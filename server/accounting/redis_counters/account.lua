@@ -16,7 +16,8 @@ local MINUTE = 60000000
 local DAY = 86400000000
 -- Two millionths of a request or token: larger than the rounding of the gateway's own arithmetic.
 local SLACK = 500000
-local LEASE_MOST = 30000000
+-- A lease lasts so long unless it is renewed.
+local LEASE = 30000000
 local LATE_KEPT = 2 * DAY
 -- Of `running`, in milliseconds; set anew with every lease that is renewed.
 local RUNNING_KEPT = 3600000
@@ -106,20 +107,18 @@ local function expire(scope)
     note_late(scope, 'x' .. member)
   end
   local first = redis.call('ZRANGE', scope.running, 0, 0, 'WITHSCORES')
-  scope.check_at = tonumber(first[2]) or scope.now + LEASE_MOST
+  scope.check_at = tonumber(first[2]) or scope.now + LEASE
   scope.changed = true
 end
 
--- Hold a lease until a time.
-local function hold(scope, member, expires_at)
-  if redis.call('ZADD', scope.running, text(expires_at), member) == 1 then
-    scope.check_at = math.min(scope.check_at, expires_at)
-  end
+-- Hold a lease for its whole time. It expires after every other, so `check_at` stays right.
+local function hold(scope, member)
+  redis.call('ZADD', scope.running, text(scope.now + LEASE), member)
 end
 
 -- After the clock was set back nothing drains, and nothing waits for the old time to return.
 local function set_back(scope)
-  local most = scope.now + LEASE_MOST
+  local most = scope.now + LEASE
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', scope.running, text(most), '+inf')) do
     redis.call('ZADD', scope.running, text(most), member)
   end

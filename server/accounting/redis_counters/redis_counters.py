@@ -1,7 +1,7 @@
 """Counters in Redis, shared by all nodes; see `server.accounting.counters.Counters`.
 
 Every take is one script, which checks all limits and counts in one atomic step, by the clock of the
-server. A running request is a lease there: it expires after `LEASE_S` unless this process renews
+server. A running request is a lease there: it expires after 30 s unless this process renews
 it, so that the places and reserves of a node that died come back.
 """
 
@@ -46,7 +46,6 @@ from workers.errors import GatewayError, LimitsUnavailable
 
 log = logging.getLogger("roxy.limits")
 
-LEASE_S = 30
 BEAT_S = 10.0
 """A node that is silent for three beats is gone: the other nodes share its part."""
 SEED_WITHIN_S = 0.7
@@ -86,7 +85,7 @@ class RedisCounters:
         self._lease_ids = lease_ids()
         self._name = f"{node_id}#{next(self._lease_ids)[:8]}"
         self._link = RedisLink(address, f"roxy-{node_id}", self._first_beat, self._changed)
-        self._reports = ReportQueue(self._link, self._clock)
+        self._reports = ReportQueue(self._link, self._clock, clock or self._loop.time)
         self._scopes = KnownScopes()
         self._shares = LocalShares(when_down)
         self._seeding: dict[str, tuple[asyncio.Task[None], float]] = {}
@@ -221,7 +220,7 @@ class RedisCounters:
         together, shared = other
         for _ in range(TRIES):
             keys: tuple[str, ...] = known.keys
-            args: tuple[Argument, ...] = (self._clock(), lease, LEASE_S * MICROS, *use)
+            args: tuple[Argument, ...] = (self._clock(), lease, *use)
             args += take_arguments(known, limits)
             if together is not None and shared is not None:
                 keys = known.keys + together.keys
@@ -309,7 +308,7 @@ class RedisCounters:
         if not known.leases or self._link.trouble is not None:
             return
         sent = list(known.leases.values())
-        args: list[Argument] = [self._clock(), LEASE_S * MICROS, known.epoch]
+        args: list[Argument] = [self._clock(), known.epoch]
         for held in sent:
             args += (held.epoch, held.member, *held.limits)
         self._link.run(RENEW, known.keys, tuple(args), partial(self._renewed, known, sent))

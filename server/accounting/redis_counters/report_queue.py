@@ -28,7 +28,7 @@ AT_ONCE = 1_000
 
 
 class Report:
-    """The end of one lease. `settled_at` is on the loop's clock."""
+    """The end of one lease. `settled_at` is by the clock of the queue."""
 
     __slots__ = ("after", "before", "keys", "script", "settled_at")
 
@@ -54,12 +54,17 @@ class Report:
 
 
 class ReportQueue:
-    """Send reports in order and keep those that are not acknowledged."""
+    """Send reports in order and keep those that are not acknowledged.
 
-    def __init__(self, link: RedisLink, clock: Callable[[], Argument]) -> None:
+    `clock` returns what scripts take as the time; `now` measures seconds.
+    """
+
+    def __init__(
+        self, link: RedisLink, clock: Callable[[], Argument], now: Callable[[], float]
+    ) -> None:
         self._link = link
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
+        self._now = now
         self._kept: dict[int, Report] = {}
         self._unsent: deque[int] = deque()
         self._on_their_way = 0
@@ -82,7 +87,7 @@ class ReportQueue:
     ) -> None:
         """Report the true tokens and cost of a lease, given by its member and epoch."""
         before, after = (*lease, *use), ("1" if counts_money else "", *limits)
-        self._add(Report(SETTLE, keys, before, after, self._loop.time()))
+        self._add(Report(SETTLE, keys, before, after, self._now()))
 
     def give_back(self, keys: tuple[str, ...], member: str, *, unsure: bool = False) -> None:
         """Report that a lease's request never ran; `unsure`: the take may not have been counted."""
@@ -118,7 +123,7 @@ class ReportQueue:
             number = self._unsent.popleft()
             if (report := self._kept.get(number)) is not None:
                 self._on_their_way += 1
-                args = (self._clock(), *report.arguments(self._loop.time()))
+                args = (self._clock(), *report.arguments(self._now()))
                 self._link.run(report.script, report.keys, args, partial(self._answered, number))
 
     def _answered(self, number: int, reply: Any) -> None:

@@ -1,21 +1,20 @@
 -- Take one request on one or two scopes, all or nothing.
 --
--- ARGV: clock, lease, time to live of the lease, tokens, cost; then per scope: the epoch that the
--- node knows or '', the limits of requests, requests per day, tokens and concurrency ('': none), the
--- budget ('': none) and its period.
+-- ARGV: clock, lease, tokens, cost; then per scope: the epoch that the node knows or '', the limits of
+-- requests, requests per day, tokens and concurrency ('': none), the budget ('': none), its period.
 -- Returns the standing of each scope. The status of the first: 'taken', 'refused' (by the first
 -- scope), 'together' (by the second), 'seed' (nothing was taken; the node must seed), 'ended' (a
 -- give-back of this lease came before it).
 local OK, REFUSED, TOGETHER, SEED, ENDED = 'taken', 'refused', 'together', 'seed', 'ended'
 local now = clock(ARGV[1])
-local lease, tokens, cost = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
+local lease, tokens, cost = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local function fits(one, amount)
   return not one or one.level + (amount - one.limit) * one.period <= one.period / SLACK
 end
 
 local function asked(i)
-  local from = 6 + (i - 1) * 7
+  local from = 5 + (i - 1) * 7
   return {
     known = ARGV[from], concurrent = ARGV[from + 4], budget = ARGV[from + 5],
     period = ARGV[from + 6], r = ARGV[from + 1], d = ARGV[from + 2], t = ARGV[from + 3],
@@ -40,7 +39,7 @@ local function count(scope, amount, price, member)
   add(scope.d, 1)
   add(scope.t, amount)
   scope.held = scope.held + price
-  hold(scope, member, now + tonumber(ARGV[3]))
+  hold(scope, member)
   if scope.count == 0 then
     redis.call('PEXPIRE', scope.running, RUNNING_KEPT)
   end
@@ -84,8 +83,8 @@ if scopes[2] then
     return answer(TOGETHER)
   end
 end
-local counted = scopes[1].t and ARGV[4] or ''
-count(scopes[1], tokens, cost, ARGV[5] .. ':' .. counted .. ':' .. lease)
+local counted = scopes[1].t and ARGV[3] or ''
+count(scopes[1], tokens, cost, ARGV[4] .. ':' .. counted .. ':' .. lease)
 if scopes[2] then
   count(scopes[2], 0, 0, '0::' .. lease)
 end
