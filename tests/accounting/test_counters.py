@@ -405,6 +405,13 @@ async def test_a_new_budget_counts_what_was_spent_before_it(counters: Counters) 
         await counters.take(KEY, limits, 0, 31)
 
 
+async def test_a_debt_takes_as_long_to_drain_under_a_lower_limit(counters: Counters) -> None:
+    counters.settle(await counters.take(KEY, Limits(tokens_per_minute=100), 10), 250, 0)
+    with pytest.raises(RateLimited) as refusal:
+        await counters.take(KEY, Limits(tokens_per_minute=50), 10)
+    assert refusal.value.retry_after_s == pytest.approx((125 + 10 - 50) / 50 * 60)
+
+
 # Periods
 
 

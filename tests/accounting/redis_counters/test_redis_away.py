@@ -353,6 +353,54 @@ async def _of(task: asyncio.Task[Taken]) -> Taken | GatewayError:
         return error
 
 
+async def test_a_take_that_the_network_delays_until_after_its_give_back_takes_nothing(
+    place: Place,
+) -> None:
+    counters, other = place.nodes
+    place.wire.delay()
+    taken = await soon(_of(asyncio.create_task(counters.take(KEY, A_DAY))))
+    assert isinstance(taken, Taken)  # by the local share
+    await back(counters)  # over a new connection, on which the give-back has arrived
+    counters.give_back(taken)
+    await back(counters, other)
+    place.wire.deliver()
+    for _ in range(20):
+        assert await used_of_ten(other) == 0
+        assert (await other.standing(KEY, A_DAY)).running == 0
+
+
+async def test_an_end_that_is_sent_again_is_counted_once_in_data_that_did_not_know_it(
+    place: Place,
+) -> None:
+    counters, other = place.nodes
+    limits = Limits(budget_microusd=1_000)
+    taken = await counters.take(KEY, limits, 0, 100)
+    await place.server.ask("FLUSHALL")
+    place.wire.swallow_replies = True
+    counters.settle(taken, 1, 70)
+    await eventually(lambda: counters.trouble)
+    place.wire.heal()
+    await back(counters, other)
+    standing = await other.standing(KEY, limits)
+    assert standing.budget is not None
+    assert (standing.budget.spent_microusd, standing.budget.reserved_microusd) == (70, 0)
+
+
+async def test_a_second_time_away_begins_with_what_redis_said_in_between(place: Place) -> None:
+    counters, other = place.nodes
+    limits = Limits(tokens_per_minute=40_000_000)
+    for left in (20, 9):
+        await place.server.kill()
+        await away(place)
+        taken = await parallel(counters, 30, limits, 1_000_000)
+        assert len(taken) == left
+        for one in taken:
+            counters.settle(one, 1_000_000, 0)
+        await place.server.start()
+        await back(counters, other)
+        counters.settle(await counters.take(KEY, limits, 1_000_000), 1_000_000, 0)
+
+
 @pytest.mark.parametrize("size_bytes", [1, 3, 17, 60])
 async def test_a_connection_that_breaks_within_a_reply_loses_no_count(
     place: Place, size_bytes: int

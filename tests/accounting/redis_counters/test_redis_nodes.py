@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.fakes.clocks import NOON, Clocks
 from support.servers.counter_nodes import node
+from support.servers.partition import Partition
 from support.servers.redis_server import KINDS, RedisServer, free_port
 from support.waiting import PATIENCE_S, eventually
 
@@ -316,6 +317,46 @@ async def test_a_budget_whose_sums_cannot_be_read_is_refused(join: Join) -> None
     await counters.take(KEY, Limits(requests_per_minute=1))
 
 
+async def test_levels_of_limits_that_were_lifted_do_not_come_back_with_a_budget(
+    join: Join, clocks: Clocks
+) -> None:
+    first, second = await join(name="a", clocks=clocks), await join(name="b", clocks=clocks)
+    await first.take(KEY, Limits(tokens_per_minute=100), 40)
+    await second.take(KEY, Limits())
+    taken = await first.take(KEY, Limits(tokens_per_minute=100, budget_microusd=10), 5)
+    assert taken.standing.tokens is not None
+    assert taken.standing.tokens.remaining == 95
+
+
+async def test_what_was_settled_before_the_sums_were_read_is_not_added_to_them(
+    join: Join, server: RedisServer, clocks: Clocks
+) -> None:
+    sums: dict[BudgetPeriod, int] = {}
+
+    async def spent(scope: str) -> Mapping[BudgetPeriod, int]:
+        return sums if scope == KEY else {}
+
+    limits = Limits(budget_microusd=1_000)
+    async with Partition(server.port) as wire, node(wire.url, "a", clocks=clocks) as cut_off:
+        other = await join(name="b", clocks=clocks, spent=spent)
+        early, late = [await cut_off.take(KEY, limits, 0, 100) for _ in range(2)]
+        wire.drop()
+        cut_off.settle(early, 1, 30)
+        await server.ask("FLUSHALL")
+        clocks.pass_s(5)
+        sums["month"] = 30  # its usage row was written meanwhile
+        await other.take(KEY, limits, 0, 1)
+        clocks.pass_s(5)
+        cut_off.settle(late, 1, 50)
+        await eventually(lambda: cut_off.trouble)
+        wire.heal()
+        await eventually(lambda: cut_off.trouble is None)
+        await cut_off.standing(KEY, limits)
+        standing = await other.standing(KEY, limits)
+        assert standing.budget is not None
+        assert standing.budget.spent_microusd == 30 + 50
+
+
 @pytest.mark.parametrize("loss", ["FLUSHALL", "restart"])
 async def test_lost_data_give_nobody_a_new_budget_or_a_full_bucket(
     join: Join, server: RedisServer, clocks: Clocks, loss: str
@@ -373,10 +414,10 @@ async def test_restarted_with_its_data_redis_knows_every_lease(tmp_path: Path) -
 async def test_scripts_that_the_server_forgot_are_sent_again(
     join: Join, server: RedisServer
 ) -> None:
-    counters = await join()
-    limits = Limits(requests_per_minute=5)
+    counters, other = await join(), await join(name="b")
     await server.ask("SCRIPT", "FLUSH")
-    assert await admitted([counters], 20, limits) == 5
+    assert await admitted([counters], 20, Limits(concurrent_requests=5)) == 5
+    assert (await other.standing(KEY, Limits())).running == 5
 
 
 # Nodes
@@ -402,9 +443,9 @@ async def test_a_database_that_hangs_holds_no_request_for_long(join: Join) -> No
 
     counters = await join(spent=spent)
     limits = Limits(budget_microusd=10)
-    # The standing waits until the deadline, and the take after it does not wait once more.
+    asyncio.get_running_loop().call_later(5, never.set)  # later than any request may wait
     standing = await counters.standing(KEY, limits)
-    assert standing.budget is not None
+    assert standing.budget is not None and standing.budget.spent_microusd == 0
     with pytest.raises(LimitsUnavailable):
         await counters.take(KEY, limits, 0, 1)
     assert asked == [KEY]

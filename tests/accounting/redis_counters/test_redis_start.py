@@ -13,6 +13,7 @@ import trustme
 from support.processes import ROOT
 from support.servers.counter_nodes import node, nothing_spent
 from support.servers.redis_server import KINDS, RedisServer, free_port
+from support.waiting import eventually
 
 from server.accounting.redis_counters.open_redis import open_redis_counters
 from server.store.key import Limits
@@ -153,6 +154,7 @@ async def test_a_server_that_evicts_keys_is_named_once(
     options = ("--maxmemory-policy", "allkeys-lru")
     async with RedisServer(tmp_path, "redis", *options) as server, node(server.url):
         await server.ask("CLIENT", "KILL", "TYPE", "normal")
+        await eventually(lambda: "is back" in caplog.text)
     assert caplog.text.count("may evict limits and budgets (maxmemory-policy allkeys-lru)") == 1
 
 

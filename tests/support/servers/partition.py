@@ -4,6 +4,8 @@ async with Partition(server.port) as wire:
     wire.drop()       # both ends keep their connections, and no byte arrives
     wire.heal()
     wire.reset()      # every connection breaks, also in the middle of a reply
+    wire.delay()      # what is sent from now on over open connections waits ...
+    wire.deliver()    # ... and arrives after all
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ class Partition:
         self._tasks: set[asyncio.Task[None]] = set()
         self._dropping = False
         self._cut_at: int | None = None
+        self._on_time: set[asyncio.Event] = set()
         self.swallow_replies = False
 
     async def __aenter__(self) -> Self:
@@ -34,6 +37,7 @@ class Partition:
         """Close everything and wait for it."""
         assert self._server is not None
         self._server.close()
+        self.deliver()
         self.reset()
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -54,6 +58,16 @@ class Partition:
         self._cut_at = None
         self.reset()
 
+    def delay(self) -> None:
+        """Hold back what clients send on the connections that are open; new ones are on time."""
+        for each in self._on_time:
+            each.clear()
+
+    def deliver(self) -> None:
+        """Pass on what was held back, also on connections that the client has closed since."""
+        for each in self._on_time:
+            each.set()
+
     def reset(self) -> None:
         """Break every connection at once."""
         for writer in self._writers:
@@ -69,21 +83,33 @@ class Partition:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._writers.add(writer)
+        on_time = asyncio.Event()
+        on_time.set()
+        self._on_time.add(on_time)
         with contextlib.suppress(OSError):
             back, forth = await asyncio.open_connection("127.0.0.1", self._port)
             self._writers.add(forth)
             await asyncio.gather(
-                self._pass_on(reader, forth), self._pass_on(back, writer, replies=True)
+                self._pass_on(reader, forth, on_time=on_time),
+                self._pass_on(back, writer, replies=True),
             )
             self._writers.discard(forth)
+        self._on_time.discard(on_time)
         writer.close()
         self._writers.discard(writer)
 
     async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool = False
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        replies: bool = False,
+        on_time: asyncio.Event | None = None,
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                if on_time is not None:
+                    await on_time.wait()
                 if self._dropping or (replies and self.swallow_replies):
                     continue
                 if replies and self._cut_at is not None:
