@@ -256,6 +256,32 @@ async def renewed(server: RedisServer, until: float) -> None:
                 return
 
 
+async def test_each_lease_expires_at_its_own_time(join: Join, clocks: Clocks) -> None:
+    dead, other = await join(name="dead", clocks=clocks), await join(name="b", clocks=clocks)
+    for _ in range(3):
+        await dead.take(KEY, Limits())
+        clocks.pass_s(5)
+    left = []
+    for _ in range(4):
+        left.append((await other.standing(KEY, Limits())).running)
+        clocks.pass_s(5 if len(left) > 1 else LEASE_S - 14)
+    assert left == [3, 2, 1, 0]
+
+
+async def test_nothing_stays_in_redis_for_ever(join: Join, server: RedisServer) -> None:
+    counters = await join()
+    guest = GuestLimits(requests_per_minute=5, requests_per_day=20)
+    together = Shared("guests", guest)
+    for scope, limits, shared in ((KEY, EVERY, None), ("guest:192.0.2.1", guest, together)):
+        counters.settle(await counters.take(scope, limits, 5, 5, shared), 5, 5)
+        await counters.take(scope, limits, 5, 5, shared)
+    await counters.standing(KEY, EVERY)
+    keys = await server.ask("KEYS", "*")
+    assert len(keys) == 7
+    lasts_ms = [await server.ask("PTTL", key.decode()) for key in keys]
+    assert all(0 < each <= 41 * DAY_S * 1_000 for each in lasts_ms), (keys, lasts_ms)
+
+
 async def test_usage_that_comes_after_its_lease_expired_is_charged_once(
     join: Join, clocks: Clocks
 ) -> None:
