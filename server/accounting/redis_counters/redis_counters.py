@@ -19,6 +19,7 @@ from hiredis import ReplyError
 from server.accounting.account import Account
 from server.accounting.counters import Shared, Standing, Taken, lease_ids
 from server.accounting.redis_counters.known_scopes import (
+    MAX_SCOPES,
     MICROS,
     Argument,
     Held,
@@ -63,7 +64,7 @@ class RedisCounters:
     """Count in Redis. `start` before use; `aclose` sends what is not acknowledged.
 
     `clock` replaces the server's clock, in Unix seconds, for tests. `beat_s` is the time between
-    two signs of life.
+    two signs of life, `max_scopes` how many scopes without running requests are remembered.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class RedisCounters:
         spent: Spent,
         clock: Callable[[], float] | None = None,
         beat_s: float = BEAT_S,
+        max_scopes: int = MAX_SCOPES,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._address = address
@@ -86,7 +88,7 @@ class RedisCounters:
         self._name = f"{node_id}#{next(self._lease_ids)[:8]}"
         self._link = RedisLink(address, f"roxy-{node_id}", self._first_beat, self._changed)
         self._reports = ReportQueue(self._link, self._clock, clock or self._loop.time)
-        self._scopes = KnownScopes()
+        self._scopes = KnownScopes(max_scopes)
         self._shares = LocalShares(when_down)
         self._seeding: dict[str, tuple[asyncio.Task[None], float]] = {}
         self._beating: asyncio.Task[None] | None = None
@@ -158,7 +160,10 @@ class RedisCounters:
             alone = self._shares.take(known, limits, use, shared, nodes, self._loop.time())
             found = (alone, "")
         standing, epoch = found
-        known.leases[lease] = Held(member, epoch, together, None if epoch else limits)
+        # Opened again: it may have been dropped for others while this take waited.
+        self._scopes.open(scope).leases[lease] = Held(
+            member, epoch, together, None if epoch else limits
+        )
         name = together.name if together is not None else ""
         return Taken(scope, counted, cost_microusd, name, lease, standing)
 

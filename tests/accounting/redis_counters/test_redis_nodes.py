@@ -268,6 +268,19 @@ async def test_each_lease_expires_at_its_own_time(join: Join, clocks: Clocks) ->
     assert left == [3, 2, 1, 0]
 
 
+async def test_more_scopes_than_are_remembered_lose_no_lease(join: Join) -> None:
+    counters, other = await join(max_scopes=2), await join(name="b")
+    scopes = [f"key_{n}" for n in range(9)]
+    taken = await asyncio.gather(*(counters.take(scope, EVERY, 5, 5) for scope in scopes))
+    for one in taken:
+        counters.settle(one, 5, 5)
+    await counters.standing(KEY, EVERY)
+    for scope in scopes:
+        standing = await other.standing(scope, EVERY)
+        assert standing.budget is not None
+        assert (standing.running, standing.budget.spent_microusd) == (0, 5)
+
+
 async def test_nothing_stays_in_redis_for_ever(join: Join, server: RedisServer) -> None:
     counters = await join()
     guest = GuestLimits(requests_per_minute=5, requests_per_day=20)

@@ -58,6 +58,7 @@ async def node(
     when_down: WhenDown = "share",
     spent: Spent | None = None,
     beat_s: float = 10.0,
+    max_scopes: int = 1_000,
 ) -> AsyncIterator[RedisCounters]:
     """Return the counters of one node; `clocks` replaces the clock of the server."""
     counters = RedisCounters(
@@ -67,6 +68,7 @@ async def node(
         spent=spent or nothing_spent,
         clock=clocks.wall if clocks is not None else None,
         beat_s=beat_s,
+        max_scopes=max_scopes,
     )
     try:
         await counters.start()
