@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from support.builders.rows import NOON, a_key, a_row
-from support.waiting import PATIENCE_S
 
 from server.store.rows import DAY_MARKS, Batch, CounterRow
-from server.store.sqlite_store import SqliteStore
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
-        yield store
-
+from server.store.store import Store
 
 POISON: dict[str, Any] = {
     "a time that is infinite": a_row(1, at=float("inf")),
@@ -34,7 +24,7 @@ POISON: dict[str, Any] = {
 
 @pytest.mark.parametrize("what", POISON)
 async def test_a_row_that_cannot_be_stored_keeps_no_other_out(
-    store: SqliteStore, what: str, caplog: pytest.LogCaptureFixture
+    store: Store, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = [a_row(number) for number in range(2, 6)]
     counters = [CounterRow("key_1", "budget_total", 7, "", NOON)]
@@ -53,9 +43,7 @@ async def test_a_row_that_cannot_be_stored_keeps_no_other_out(
 
 
 @pytest.mark.parametrize("value", [2**63, 10**30, -(2**70)])
-async def test_a_counter_that_is_too_large_is_kept_as_the_largest(
-    store: SqliteStore, value: int
-) -> None:
+async def test_a_counter_that_is_too_large_is_kept_as_the_largest(store: Store, value: int) -> None:
     await store.record(Batch([a_row()], [CounterRow("key_1", "budget_total", value, "", NOON)]))
     (counter,) = await store.load_counters()
     assert counter.value == (2**63 - 1 if value > 0 else -(2**63 - 1))
@@ -63,7 +51,7 @@ async def test_a_counter_that_is_too_large_is_kept_as_the_largest(
 
 
 async def test_counters_and_last_uses_that_cannot_be_stored_are_left_out(
-    store: SqliteStore,
+    store: Store,
 ) -> None:
     bad: Any = [
         CounterRow("key_1", "requests", {}, "", NOON),  # type: ignore[arg-type]

@@ -265,6 +265,26 @@ async def test_nodes_that_record_at_once_lose_nothing_and_never_block_each_other
     assert nodes[0].store.trouble is None and nodes[1].store.trouble is None
 
 
+async def test_sums_stop_before_they_overflow_and_stay_whole_together(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    url = postgres.new_database()
+    async with joined(url, tmp_path / "a") as node:
+        await node.store.record(Batch(rows=[a_row(1, key_id="k1"), a_row(2, key_id="k2")]))
+        for table in ("usage_daily", "usage_daily_models"):
+            change = f"UPDATE {table} SET prompt_tokens = {2**62 - 3}"
+            postgres.sql(change, database=url.rpartition("/")[2])
+        await node.store.record(Batch(rows=[a_row(3, key_id="k1"), a_row(4, key_id="k2")]))
+        (day,) = await node.store.usage_by("2026-11-22", "2026-11-22", ("day",))
+        assert (day.prompt_tokens, day.completion_tokens) == (2**62, 80)
+        whole = await node.store.usage_by("2026-11-22", "2026-11-22", (), key_id=("k1", "k2"))
+        assert [one.prompt_tokens for one in whole] == [2**63], "beyond what a bigint holds"
+        most = await node.store.usage_ranking(
+            "2026-11-22", "2026-11-22", "key_id", ["requests"], limit=9
+        )
+        assert [(one.key_id, one.prompt_tokens) for one in most] == [("k1", 2**62), ("k2", 2**62)]
+
+
 async def test_counters_of_an_older_moment_replace_no_newer_ones(
     nodes: tuple[Node, Node],
 ) -> None:

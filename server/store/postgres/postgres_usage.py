@@ -11,6 +11,7 @@ the rows that fail are alone, and these are left out.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -19,6 +20,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
+import msgspec
+from msgspec import structs
 
 from server.store.postgres.postgres_errors import DATA_ERRORS
 from server.store.postgres.postgres_keys import PUT_USES, plain_text
@@ -150,17 +153,32 @@ class _Part(NamedTuple):
             *(f"last use of {key_id}" for key_id, _ in self.uses),
         ]
 
-    def halves(self) -> tuple[_Part, _Part]:
-        """Split the part into two."""
-        rows, counters, uses = (len(each) // 2 for each in self)
-        if len(self.rows) + len(self.counters) + len(self.uses) > 1 and not any(
-            (rows, counters, uses)
-        ):
-            return _Part(self.rows, (), ()), _Part((), self.counters, self.uses)
-        return (
-            _Part(self.rows[:rows], self.counters[:counters], self.uses[:uses]),
-            _Part(self.rows[rows:], self.counters[counters:], self.uses[uses:]),
-        )
+    def split(self) -> list[_Part]:
+        """Return the kinds of things by themselves, or the halves of the only kind."""
+        kinds = [
+            part
+            for part in (
+                _Part(self.rows, (), ()),
+                _Part((), self.counters, ()),
+                _Part((), (), self.uses),
+            )
+            if any(part)
+        ]
+        if len(kinds) > 1:
+            return kinds
+        row, counter, use = (len(each) // 2 for each in self)
+        return [
+            _Part(self.rows[:row], self.counters[:counter], self.uses[:use]),
+            _Part(self.rows[row:], self.counters[counter:], self.uses[use:]),
+        ]
+
+    def check_types(self) -> None:
+        """Raise ValueError for a row that asyncpg would write in another form, such as a list."""
+        for row in self.rows:
+            try:
+                msgspec.convert(structs.asdict(usable(row)[0]), UsageRow)
+            except msgspec.ValidationError as error:
+                raise ValueError(str(error)) from error
 
 
 # Writing
@@ -187,6 +205,8 @@ def _arguments(part: _Part) -> list[Any]:
 
 def _counter_record(row: CounterRow) -> tuple[Any, ...]:
     scope, kind, value, period, updated_at = counter_values(row)
+    if not isinstance(value, int | float) or math.isnan(value):
+        raise ValueError(f"{kind} of {scope!a} is no number")
     # repr() has every digit that a float needs; Decimal(float) would have some fifty.
     return scope, kind, Decimal(repr(value)), period, updated_at
 
@@ -210,13 +230,14 @@ async def record_in_parts(db: Connection, batch: Batch) -> list[str]:
         part = parts.pop()
         await db.execute("SAVEPOINT part")
         try:
+            part.check_types()
             await db.fetchval(RECORD, f"{own}/{secrets.token_hex(8)}", *_arguments(part))
             await db.execute("RELEASE part")
         except DATA_ERRORS:
             await db.execute("ROLLBACK TO part")
             names = part.names()
             if len(names) > 1:
-                parts.extend(reversed(part.halves()))
+                parts += reversed(part.split())
             else:
                 left_out += names
     return left_out
