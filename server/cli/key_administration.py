@@ -61,10 +61,6 @@ async def open_administration(
     config: Config, environ: Mapping[str, str]
 ) -> AsyncIterator[KeyAdministration]:
     """Use the database, or the gateway that runs with it. Raises CommandFailure, StoreFailure."""
-    if config.database_url:  # shared with the gateways that run: they hear of every change
-        async with open_keys(config) as keys:
-            yield DatabaseKeys(keys, config)
-        return
     try:
         async with open_keys(config) as keys:
             yield DatabaseKeys(keys, config)
@@ -83,7 +79,8 @@ async def open_administration(
 async def open_keys(config: Config, *, may_create: bool = False) -> AsyncIterator[KeyRing]:
     """Lock the data directory and load its keys; after a change the export is written too.
 
-    Keys in the database of ROXY_DATABASE_URL need no lock, and the gateways write their export.
+    Keys in the database of ROXY_DATABASE_URL need no lock: gateways that run find every change
+    there, and write the export.
     """
     async with contextlib.AsyncExitStack() as stack:
         if config.database_url:

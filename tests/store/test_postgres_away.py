@@ -20,6 +20,7 @@ from support.waiting import PATIENCE_S, eventually, soon
 from server.keys.key_ring import KeyRing
 from server.store.key import NewKey
 from server.store.migrate import Migration
+from server.store.postgres.postgres_errors import outage_of
 from server.store.postgres.postgres_opening import open_postgres_store
 from server.store.postgres.postgres_schema import postgres_migrations
 from server.store.postgres.postgres_store import PostgresStore
@@ -403,6 +404,33 @@ async def test_a_spool_that_cannot_be_written_refuses(
     spool = UsageSpool(tmp_path / "spool" / "inside")
     with pytest.raises(StoreUnavailable):
         await spool.put(BATCH)
+
+
+# Phrases
+
+
+@pytest.mark.parametrize(
+    ("error", "phrase"),
+    [
+        (TimeoutError(), "it does not answer"),
+        (ConnectionResetError(), "the connection broke"),
+        (asyncpg.InterfaceError("connection is closed"), "the connection broke"),
+        (asyncpg.InternalClientError("cannot switch to state 15"), "the connection broke"),
+        (asyncpg.CannotConnectNowError("x"), "it is starting up or stopping"),
+        (asyncpg.CrashShutdownError("x"), "it has crashed and restarts"),
+        (asyncpg.TooManyConnectionsError("x"), "it has no free connection left"),
+        (asyncpg.ProtocolViolationError("query_wait_timeout"), "it has no free connection left"),
+        (asyncpg.DiskFullError("x"), "its disk is full"),
+        (asyncpg.DeadlockDetectedError("x"), "another transaction was in the way"),
+        (asyncpg.ConnectionFailureError("x"), "the connection broke"),
+        (asyncpg.IndexCorruptedError("index \n broken"), "index broken"),
+        (asyncpg.UndefinedTableError("x"), None),
+        (asyncpg.InterfaceError("another operation is in progress"), None),
+        (LookupError(), None),
+    ],
+)
+def test_outages_are_told_from_faults_of_the_gateway(error: Exception, phrase: str | None) -> None:
+    assert outage_of(error) == phrase
 
 
 # Starts that fail
