@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -219,6 +220,20 @@ async def test_a_change_whose_answer_was_lost_reaches_the_memory_of_its_own_node
     await eventually(lambda: ring.find(secret, NOON) is None)
     await admin.close()
     await ring.aclose()
+
+
+async def test_a_loop_that_is_busy_is_no_outage(
+    postgres: PostgresServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = postgres.new_database()
+    async with PostgresStore(url, tmp_path / "spool", patience_s=0.4) as store:
+        busy_until = asyncio.get_running_loop().time() + 4
+        while asyncio.get_running_loop().time() < busy_until:
+            time.sleep(0.6)  # noqa: ASYNC251 - the loop is held up, as by long computations
+            for _ in range(3):
+                await asyncio.sleep(0)
+        assert not lines(caplog)
+        assert store.trouble is None
 
 
 # Read-only, full

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -45,6 +46,9 @@ PRUNE_EVERY_POLLS = 600
 MOST_CHANGES = 1000
 """More changes than these in one poll are passed on as `all`."""
 HINT_CHECK_POLLS = 60
+LATE_S = 0.1
+"""How much later than its limit a poll ends when the event loop was busy meanwhile."""
+MOST_LATE = 5
 PRUNE_CHANGES = (
     "DELETE FROM changes WHERE at < now() - interval '1 hour'"
     f" AND number < (SELECT last - {MOST_CHANGES} FROM change_count)"
@@ -95,6 +99,7 @@ class ChangeWatch:
         self._mark: Mark | None = None
         self._hint: Connection | None = None
         self._polls = 0
+        self._late = 0
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -136,17 +141,21 @@ class ChangeWatch:
 
     async def poll(self) -> None:
         """Look once: note whether the database works, and pass on what others have changed."""
+        began = time.monotonic()
         try:
             last, token, read_only = await self._connections.run(
                 _standing, limit_s=self._poll_limit_s, probe=True
             )
         except StoreUnavailable as error:
+            if self._was_late(error.__cause__, time.monotonic() - began):
+                return
             reason = outage_of(error.__cause__) if error.__cause__ is not None else None
             self._state.note(away=reason or "it does not answer")
             for each in self._all:
                 each.cut()
             self._drop_hint()
             return
+        self._late = 0
         self._state.note(read_only=PHRASES[READ_ONLY] if read_only else None)
         if read_only:
             for each in self._all:
@@ -160,6 +169,17 @@ class ChangeWatch:
         self._polls += 1
         if self._polls % PRUNE_EVERY_POLLS == 0 and self._state.trouble is None:
             await self._prune()
+
+    def _was_late(self, cause: BaseException | None, took_s: float) -> bool:
+        """Return whether the event loop was busy for so long that the poll could not be answered.
+
+        Then the next poll comes at once. After MOST_LATE in a row the database counts as away.
+        """
+        if not isinstance(cause, TimeoutError) or took_s < self._poll_limit_s + LATE_S:
+            return False
+        self._late += 1
+        self._state.wake.set()
+        return self._late <= MOST_LATE
 
     # Changes
 
