@@ -10,6 +10,9 @@ from support.builders.rows import NOON, a_key, a_row
 from server.store.rows import DAY_MARKS, Batch, CounterRow
 from server.store.store import Store
 
+# A keeper's child cannot send such rows at all: its link has tests of its own.
+pytestmark = pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
+
 POISON: dict[str, Any] = {
     "a time that is infinite": a_row(1, at=float("inf")),
     "a time that is no number": a_row(1, at=float("nan")),
