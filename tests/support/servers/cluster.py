@@ -109,6 +109,7 @@ class Cluster:
         redis: RedisServer,
         upstream: FakeUpstream,
         proxy: Proxy,
+        direct: httpx.AsyncClient,
     ) -> None:
         self.hosts = hosts
         self.nodes = nodes
@@ -117,6 +118,7 @@ class Cluster:
         self.upstream = upstream
         self.proxy = proxy
         self.client = proxy.client
+        self._direct = direct
 
     async def chat(self, secret: str, user: str = "", **body: Any) -> httpx.Response:
         """Ask for a completion; `user` marks the request for the upstream."""
@@ -136,17 +138,17 @@ class Cluster:
 
     async def create_at(self, node: Node) -> dict[str, Any]:
         """Create a key at one node, past the balancer, and give the answer."""
-        async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False) as client:
-            sent = {"name": f"made by {node.name}"}
-            answer = await client.post(f"{node.url}/api/v1/keys", json=sent, headers=bearer(OWNER))
+        sent = {"name": f"made by {node.name}"}
+        answer = await self._direct.post(
+            f"{node.url}/api/v1/keys", json=sent, headers=bearer(OWNER)
+        )
         assert answer.status_code == 201, answer.text
         made: dict[str, Any] = answer.json()
         return made
 
     async def ask_node(self, node: Node, path: str, secret: str = OWNER) -> httpx.Response:
         """Ask one node, past the balancer."""
-        async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False) as client:
-            return await client.get(node.url + path, headers=bearer(secret))
+        return await self._direct.get(node.url + path, headers=bearer(secret))
 
     async def usage(self) -> list[dict[str, Any]]:
         """Return the sums of usage by key."""
@@ -188,7 +190,9 @@ class Cluster:
             await asyncio.gather(*(node.start() for node in nodes))
             places = [f"{node.host.address}:{node.port}" for node in nodes]
             proxy = await stack.enter_async_context(running_proxy(NGINX, path / "proxy", *places))
-            yield cls(hosts, nodes, postgres, redis, upstream, proxy)
+            past_the_proxy = httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False)
+            direct = await stack.enter_async_context(past_the_proxy)
+            yield cls(hosts, nodes, postgres, redis, upstream, proxy, direct)
 
 
 def make_nodes(hosts: Hosts, path: Path, upstream: FakeUpstream) -> list[Node]:
