@@ -54,7 +54,7 @@ RATE = 30
 """The limit of the limited key, in requests per minute."""
 PLACES = 2
 """Its concurrent requests."""
-BUDGETED = 60
+BUDGETED = 300
 """How many answers the budget of the budgeted key pays for."""
 COST_MICROUSD = USAGE["prompt_tokens"] + 2 * USAGE["completion_tokens"]
 UNSAVED_S = 1.0
@@ -418,6 +418,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--only", action="append", default=[], help="a kind of trouble")
     options = parser.parse_args()
+    # Whoever ends it, the namespaces are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as directory:
         figures, faults = asyncio.run(
             run(Path(directory), options.minutes * 60, options.seed, options.only)

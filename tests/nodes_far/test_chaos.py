@@ -1,4 +1,4 @@
-"""A short run of `tests/bench/chaos.py`: each kind of trouble once, under load."""
+"""A short run of `tests/bench/chaos.py`, which breaks nodes and stores under load."""
 
 from __future__ import annotations
 
