@@ -123,6 +123,8 @@ class Gateway:
         if (delay_s := self.services.config.server.stop_delay_s) > 0:
             self.services.engine.leaving = True
             await self.server.leave(delay_s)
+            # A request on an idle connection would be refused while long answers run.
+            self.server.stop_listening()
         deadline = loop.time() + self.services.config.server.drain_timeout_s
         await self.services.engine.drain(deadline - loop.time())
         await self.server.finish_answers(max(deadline - loop.time(), LAST_WORDS_S))

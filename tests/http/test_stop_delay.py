@@ -112,3 +112,21 @@ async def test_an_idle_connection_is_closed_when_the_delay_has_passed(door: Door
     kept = await kept_alive(door)
     await soon(door.gateway.drain())
     assert await kept.rest() == b""
+
+
+@pytest.mark.gateway(settings="[server]\nstop_delay_s = 0.05\n")
+async def test_an_idle_connection_does_not_outlast_the_delay_while_an_answer_runs(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    hold = asyncio.Event()
+    pieces: list[bytes | Pause] = [event(chunk({"content": "long"})), Pause(hold)]
+    upstream.plan(streaming([*pieces, event(chunk(finish="stop")), event("[DONE]")]))
+    kept = await kept_alive(door)
+    stream = asyncio.create_task(door.stream_text())
+    await upstream.request()
+    leaving = asyncio.create_task(door.gateway.drain())
+    assert await kept.rest() == b""
+    assert not stream.done()
+    hold.set()
+    assert text_of(parse_events(await stream)) == "long"
+    await soon(leaving)
