@@ -52,3 +52,9 @@ async def test_an_answer_carries_no_such_advice(upstream: FakeUpstream, door: Do
     answer = await door.chat()
     assert answer.status_code == 200
     assert "x-should-retry" not in answer.headers
+
+
+async def test_a_gateway_that_takes_no_more_says_when_to_ask_again(door: Door) -> None:
+    door.gateway.services.engine.leaving = True
+    answer = await door.client.get("/readyz")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

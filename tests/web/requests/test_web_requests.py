@@ -19,6 +19,7 @@ from support.front_door import MODEL, Door
 from support.kept import ask, held_after
 
 from server.store.rows import Batch
+from webui.shell.figures import exact_moment
 from workers.money import exactly
 from workers.run.job import Attempt
 
@@ -87,6 +88,16 @@ async def test_one_request_is_told_in_full(upstream: FakeUpstream, door: Door) -
     assert page.links[EVIL] == f"/requests?key={made['id']}"
     assert page.links[MODEL] == "/requests?model=test%2Fone"
     assert "<script>" not in text
+
+
+async def test_a_request_began_its_duration_before_it_ended(door: Door) -> None:
+    row = a_row(1, at=1_790_000_000.0, duration_ms=90_000, key_id="key_unknown")
+    await door.gateway.services.store.record(Batch(rows=[row]))
+    text = (await door.get(f"/requests/{row.request_id}")).text
+    begin, end = exact_moment(row.at - 90), exact_moment(row.at)
+    assert re.findall(r'<time datetime="([^"]*)"', text)[:2] == [begin, end]
+    assert begin != end
+    assert "/requests?key=key_unknown" not in text
 
 
 TRIED = (

@@ -77,7 +77,7 @@ async def test_a_text_that_means_several_keys_offers_them(many: Door, path: str)
     answer = await many.get(f"{path}?key=twin")
     assert answer.status_code == 200
     links = re.findall(rf'href="({path}\?key=key_[^"]*)"', answer.text)
-    assert sorted(links) == sorted(f"{path}?key={a_key(n).id}" for n in (1001, 1002))
+    assert links == [f"{path}?key={a_key(n).id}" for n in (1002, 1001)], "the newest first"
     lots = await many.get(f"{path}?key=customer")
     assert len(re.findall(r'key=key_[^"]*"', lots.text)) == 20
     assert "Only the newest 20 are listed" in lots.text
@@ -89,6 +89,16 @@ async def test_owner_and_guests_are_found_by_their_names(many: Door, path: str) 
         answer = await many.get(f"{path}?key={typed}")
         assert answer.headers["location"] == f"{path}?key={key_id}"
         assert f'value="{name}"' in (await many.get(f"{path}?key={key_id}")).text
+
+
+async def test_a_key_that_is_called_owner_is_told_from_the_owner(door: Door) -> None:
+    made = await door.mint_key("Owner")
+    await door.chat(key=made["key"])
+    await door.chat()
+    await door.usage_rows(2)
+    for path in ("/usage?by=key", "/requests"):
+        text = (await door.get(path)).text
+        assert f"Owner ({made['redacted']})" in text and ">Owner<" in text
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -171,3 +171,11 @@ async def test_the_first_visit_is_light_and_the_second_loads_no_script(
           .filter((one) => one.name.endsWith(".js") && one.transferSize > 0)
           .map((one) => one.name)""")
         assert again == []
+
+
+async def test_a_form_of_very_many_fields_is_not_read(door: Door) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for count, status in ((1100, 403), (1101, 400)):
+        body = "&".join(f"a{number}=" for number in range(count))
+        answer = await door.client.post("/login", content=body, headers=form)
+        assert answer.status_code == status

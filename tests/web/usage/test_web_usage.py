@@ -22,6 +22,7 @@ from support.front_door import MODEL, OWNER, Door, bearer
 
 from server.accounting.usage_sums import add_up
 from server.store.rows import Batch
+from webui.usage.usage_table import MOST_ROWS
 
 DAY_S = 86_400.0
 
@@ -73,7 +74,8 @@ async def test_the_csv_has_what_the_table_has(upstream: FakeUpstream, door: Door
     made = await use(door, upstream)
     page = await opened(door, f"/usage?days=7&by={by}&key={made['id']}&model={MODEL}")
     link = page.links["CSV"]
-    assert parse_qs(urlsplit(link).query)["key"] == [made["id"]]
+    asked = parse_qs(urlsplit(link).query)
+    assert (asked["key"], asked["model"]) == ([made["id"]], [MODEL])
     answer = await door.get(link)
     told = [
         (int(row["requests"]), int(row["prompt_tokens"]), int(row["completion_tokens"]))
@@ -130,6 +132,41 @@ async def test_the_time_to_the_first_token_is_called_what_it_is(door: Door) -> N
     await store.prune(datetime.fromtimestamp(days_ago(-2), UTC).date().isoformat())
     text = (await door.get("/usage")).text
     assert "Time to first token, mean" in text and "505 ms" in text
+
+
+async def test_a_percentile_of_a_part_of_the_requests_is_not_shown(door: Door) -> None:
+    store = door.gateway.services.store
+    rows = [a_row(n, at=days_ago(1 + n % 2 * 3), ttft_ms=100) for n in range(20)]
+    await store.record(Batch(rows=rows))
+    assert "Time to first token, p95" in (await door.get("/usage")).text
+    await store.prune(datetime.fromtimestamp(days_ago(2), UTC).date().isoformat())
+    assert "Time to first token, mean" in (await door.get("/usage")).text
+
+
+async def test_of_very_many_keys_the_largest_are_listed_and_that_is_said(door: Door) -> None:
+    for count, said in ((MOST_ROWS, False), (MOST_ROWS + 1, True)):
+        rows = [a_row(n, at=days_ago(0), key_id=f"key_{n}") for n in range(count)]
+        await door.gateway.services.store.record(Batch(rows=rows))
+        text = (await door.get("/usage?by=key")).text
+        assert (f"Only {MOST_ROWS} are listed." in text) is said
+
+
+async def test_a_model_that_left_the_catalog_can_be_chosen(door: Door) -> None:
+    rows = [a_row(1, at=days_ago(0), model="gone/model")]
+    await door.gateway.services.store.record(Batch(rows=rows))
+    assert '<option value="gone/model">' in (await door.get("/usage")).text
+    for path in ("/usage", "/requests"):
+        assert '<option value="no/such" selected>' in (await door.get(f"{path}?model=no/such")).text
+
+
+async def test_typed_days_are_no_preset(door: Door) -> None:
+    assert '<a href="/usage" aria-current="true">30 days' in " ".join(
+        (await door.get("/usage")).text.split()
+    )
+    today = datetime.now(UTC).date().isoformat()
+    typed = (await door.get(f"/usage?start={today}&end={today}")).text
+    assert 'aria-current="true">30 days' not in " ".join(typed.split())
+    assert 'name="days"' not in typed
 
 
 @pytest.mark.gateway(prices="")
