@@ -106,7 +106,7 @@ async def test_an_owner_key_is_made_and_printed_once_and_only_its_hash_is_kept(
     tmp_path: Path,
 ) -> None:
     unset = {"ROXY_ADMIN_API_KEY": ""}
-    async with serving(tmp_path, environ=unset) as roxy:
+    async with serving(tmp_path, environ=unset | {"ROXY_LOG_FORMAT": "json"}) as roxy:
         key = roxy.owner_key
         assert roxy.err.count(f"\n    {key}\n") == roxy.err.count(key) == 1
         assert key not in roxy.out
