@@ -64,9 +64,11 @@ async def test_assets_are_compressed_and_kept_for_ever(demo_door: Door) -> None:
     assert answer.headers["content-encoding"] == "gzip"
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
-    plain = await demo_door.client.get(path, headers={"Accept-Encoding": "gzip;q=0"})
-    assert "content-encoding" not in plain.headers
-    assert plain.content == answer.content
+    for refused in ("gzip;q=0", "br, gzip; q=0.0", "gzip;q=0.00", "*;q=0.000", "identity"):
+        plain = await demo_door.client.get(path, headers={"Accept-Encoding": refused})
+        assert "content-encoding" not in plain.headers
+        assert plain.content == answer.content
+        assert plain.headers["vary"] == answer.headers["vary"] == "Accept-Encoding"
 
 
 async def test_a_phone_can_keep_the_chat_on_its_home_screen(demo_door: Door) -> None:
