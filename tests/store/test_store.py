@@ -402,6 +402,8 @@ async def test_a_percentile_of_the_ttft_is_that_of_the_rows_asked_for(store: Sto
     assert await store.ttft_percentile(100, *on_that_day) == Percentile(1000, 100)
     assert await store.ttft_percentile(1, *on_that_day) == Percentile(10, 100)
     assert await store.ttft_percentile(50, *on_that_day, model="a") == Percentile(500, 50)
+    # Rank 47.5 of 50 is the 48th.
+    assert await store.ttft_percentile(95, *on_that_day, model="b") == Percentile(950, 50)
     assert await store.ttft_percentile(50, *on_that_day, key_id="k9") == Percentile(None, 0)
     assert (await store.ttft_percentile(50, "2026-11-21", "2026-11-23")).requests == 102
 
