@@ -200,12 +200,13 @@ class Link(asyncio.Protocol):
                 self._handle(message)
         except (msgspec.MsgspecError, _Refused) as error:
             log.error("a message of another process of this gateway is refused: %s", error)
-            self._abort()
+            self.abort()
             return
         self._pieces = [whole[start:]] if start < end else []
         self._have = end - start
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """End the connection at once; what is unsent is dropped."""
         self._pieces.clear()
         self._have, self._need = 0, LENGTH_BYTES
         if self._transport is not None:
@@ -292,7 +293,7 @@ class Link(asyncio.Protocol):
         self._transport.write(out)
         if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             log.error("another process of this gateway reads nothing; its connection is closed")
-            self._abort()
+            self.abort()
 
 
 class _Refused(Exception):

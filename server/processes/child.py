@@ -31,6 +31,7 @@ from server.nodes.scheduling.child_scheduler import ChildScheduler
 from server.processes.child_calls import HELLO, READY, RETIRE, STOP, Ready, Welcome
 from server.processes.collector import tune_collector
 from server.processes.link_lines import LinkLines
+from server.processes.pulse import PULSE, wait_until_silent
 from server.store.data_directory import DataDirectory
 from workers.catalog.catalog import Catalog
 
@@ -62,6 +63,7 @@ async def serve_for_keeper(descriptor: int) -> None:
     service = Service()
     service.answer_at_once(STOP, lambda _: ending.stop())
     service.answer_at_once(RETIRE, lambda _: ending.retire())
+    service.answer_at_once(PULSE, lambda _: None)
     link = await open_link(socket.socket(fileno=descriptor), service)
     link.on_lost(ending.stop)
     scheduler = ChildScheduler()
@@ -87,11 +89,20 @@ async def serve_for_keeper(descriptor: int) -> None:
         running = await _build(stack, welcome, data, link, scheduler)
         await running.listen()
         link.report(READY, _ready(running.services.catalog))
+        loop = asyncio.get_running_loop()
+        stack.callback(loop.create_task(_leave_when_silent(link), name="pulse").cancel)
         tune_collector()
         await ending.begun.wait()
         if not ending.stops.is_set():
             await _unless(running.retire(), ending.stops.wait())
         await _drain(running, link)
+
+
+async def _leave_when_silent(link: Link) -> None:
+    """End the link when the keeper hangs, as if it had ended: nothing can be decided any more."""
+    if await wait_until_silent(link):
+        log.error("the keeper of this gateway does not answer")
+        link.abort()
 
 
 async def _build(

@@ -22,6 +22,7 @@ from server.http.request_id import new_process_tag
 from server.nodes.link import Link, open_link
 from server.nodes.procedure import Service
 from server.processes.child_calls import HELLO, READY, RETIRE, STOP, Ready, Welcome
+from server.processes.pulse import PULSE, wait_until_silent
 
 log = logging.getLogger("roxy.keeper")
 
@@ -70,6 +71,7 @@ class Child:
         self.since = loop.time()
         self._process = process
         self.exit = loop.create_task(process.wait(), name=f"process {place.number}")
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
@@ -93,6 +95,22 @@ class Child:
         """End it at once."""
         if self._process.returncode is None:
             self._process.kill()
+
+    def watch(self) -> None:
+        """Kill it when it hangs, until `close`."""
+        loop = asyncio.get_running_loop()
+        self._watch = loop.create_task(self._kill_when_silent(), name=f"pulse of {self.name}")
+
+    def close(self) -> None:
+        """Close the link: the process has ended."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self.link.close()
+
+    async def _kill_when_silent(self) -> None:
+        if await wait_until_silent(self.link):
+            log.error("%s does not answer; it is killed", self.name)
+            self.kill()
 
 
 class Children:
@@ -212,7 +230,9 @@ class Children:
         def note_ready(ready: Ready) -> None:
             if not child.ready.done():
                 child.ready.set_result(ready)
+                child.watch()
 
+        service.answer_at_once(PULSE, lambda _: None)
         service.answer_at_once(HELLO, greet)
         service.answer_at_once(READY, note_ready)
         self._current[place.number] = child
@@ -252,7 +272,7 @@ class Children:
 
     def _ended(self, child: Child, code: int) -> None:
         """Note that a child has ended, and start another where it was the one that serves."""
-        child.link.close()
+        child.close()
         self._leaving.discard(child)
         if not child.ready.done():
             child.ready.set_exception(
