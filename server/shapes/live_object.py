@@ -93,7 +93,8 @@ class LiveNode(Struct, frozen=True, kw_only=True):
 class Live(Struct, frozen=True, kw_only=True):
     """Everything that runs and waits now; `nodes` is empty on a gateway in one process.
 
-    `away`: the shared stores that cannot be reached, in words. `kept` counts the kept answers, `kept_bytes` is their size.
+    `away`: the shared stores that cannot be reached, in words. `kept` counts the kept answers,
+    `kept_bytes` is their size.
     """
 
     object: Literal["live"]
