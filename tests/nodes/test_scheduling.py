@@ -33,6 +33,7 @@ from workers.errors import (
     NoDeployment,
     Overloaded,
     UpstreamError,
+    UpstreamOverloaded,
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
@@ -272,19 +273,53 @@ async def test_what_one_child_finds_failing_cools_for_all() -> None:
 
 async def test_after_cooling_one_child_probes_and_its_content_opens_the_rest() -> None:
     async with shared(children=2, room=2) as (it, upstream):
-        go_on = Pause(asyncio.Event())
-        end: list[bytes | Pause] = [go_on, event(chunk(finish="stop")), event("[DONE]")]
-        upstream.plan(refusal(429, headers={"retry-after": "0.05"}), streaming(end), _short())
+        go_on, hold = Pause(asyncio.Event()), Pause(asyncio.Event())
+        rest = [event(chunk(finish="stop")), event("[DONE]")]
+        pieces: list[bytes | Pause] = [go_on, event(chunk("Hi")), hold, *rest]
+        upstream.plan(refusal(429, headers={"retry-after": "0.05"}), streaming(pieces), _short())
         one, other = it.children
         _, first = await one.submit()  # fails, and waits until it is probed
         await upstream.request(1)
         second, client = await other.submit()
         assert second.state == "queued", "one probe at a time, whichever child asks"
         go_on.event.set()
+        await upstream.request(2)  # while the first is still being answered
+        hold.event.set()
         for each in (first, client):
             assert (await each.end_of_answer()).endswith(DONE)
         (report,) = await one.engine.scheduler.report([it.model])
         assert [state.state for state in report.deployments] == ["ready"]
+
+
+async def test_answers_that_are_cut_for_one_child_cool_the_deployment_for_all() -> None:
+    async with shared(children=2, room=8) as (it, upstream):
+        upstream.plan(streaming([event(chunk("Hi"))], end="reset"))
+        one, other = it.children
+        for _ in range(FAILURES_IN_A_ROW):
+            await one.answer()
+        error = await refused(other, max_wait_s=1.0)
+        assert isinstance(error, UpstreamOverloaded)
+        assert {outcome.ending for outcome in one.outcomes} == {"cut"}
+
+
+async def test_a_child_with_a_new_configuration_brings_its_slots() -> None:
+    async with shared(children=1, room=1) as (it, upstream):
+        upstream.plan(silence())
+        (old,) = it.children
+        await old.submit()
+        waiting, _ = await old.submit()
+        assert it.waiting == 1
+        wider = replace(
+            it.model, deployments=(make_deployment(room=2, base_url=upstream.base_url),)
+        )
+        transport = Transport()
+        new = await join(it.scheduler, wider, transport)
+        await upstream.request(1)
+        assert (it.waiting, waiting.state) == (0, "connecting")
+        await new.engine.aclose()
+        for link in (new.near, new.far):
+            await link.aclose()
+        await transport.aclose()
 
 
 async def test_a_failed_attempt_goes_to_the_next_deployment_with_one_budget_for_all() -> None:
