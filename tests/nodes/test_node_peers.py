@@ -283,6 +283,21 @@ async def test_claims_and_nodes_are_those_of_all(server: RedisServer) -> None:
         assert await third.claim("an-id", "cccc"), "a node that ends releases its claims"
 
 
+async def test_a_claim_that_was_lost_and_taken_by_another_is_not_released(
+    server: RedisServer,
+) -> None:
+    async with registry(server, "one") as one, registry(server, "other") as other:
+        assert await one.claim("an-id", "aaaa")
+        await server.kill()
+        await server.start()  # empty
+        async with registry(server, "third") as third, asyncio.timeout(PATIENCE_S):
+            while await third.find("an-id") != "bbbb":
+                await other.claim("an-id", "bbbb")
+            await one.find("of-no-matter")
+            await one.release("an-id", "aaaa")
+            assert await third.find("an-id") == "bbbb"
+
+
 async def test_without_redis_claims_are_local_and_nodes_those_known_last(
     server: RedisServer,
 ) -> None:

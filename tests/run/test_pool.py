@@ -212,6 +212,19 @@ async def test_a_job_given_to_a_worker_that_vanishes_is_carried_by_another() -> 
         assert it.busy == 0
 
 
+async def test_the_worker_that_frees_a_slot_takes_the_next_job_itself() -> None:
+    async with bench(room=2, max_waiting=64) as it:
+        seen = set()
+        clients = []
+        for _ in range(20):
+            job, client = it.submit()
+            job.on_progress = lambda: seen.add(asyncio.current_task())
+            clients.append(client)
+        for client in clients:
+            await client.end_of_answer()
+        assert len(seen) == 2
+
+
 async def test_a_worker_that_was_cancelled_while_idle_is_given_no_job() -> None:
     async with bench() as it:
         await it.answer()
