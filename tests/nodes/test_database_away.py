@@ -12,6 +12,7 @@ from support.fakes.upstream import FakeUpstream
 from support.front_door import OWNER, Door, bearer, front_door
 from support.processes import serving
 from support.servers.postgres_server import PASSWORD, PostgresServer
+from support.visitors import Browser
 from support.waiting import PATIENCE_S
 
 USAGE = "/api/v1/usage?group_by=key"
@@ -105,3 +106,30 @@ async def test_usage_that_waits_outlives_the_process_and_is_saved_once(
         async with asyncio.timeout(PATIENCE_S):
             while list(spool.iterdir()):
                 await asyncio.sleep(0.02)
+
+
+async def test_a_session_that_cannot_be_read_is_answered_with_an_error_page(
+    tmp_path: Path, upstream: FakeUpstream, own_postgres: PostgresServer
+) -> None:
+    environ = {"ROXY_DATABASE_URL": own_postgres.new_database()}
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    async with (
+        front_door(tmp_path / "one", upstream, environ=environ) as one,
+        front_door(tmp_path / "other", upstream, environ=environ) as other,
+    ):
+        signed_in = Browser(one)
+        assert (await signed_in.sign_in(OWNER)).status_code == 303
+        browser = Browser(other)
+        browser.cookies = dict(signed_in.cookies)
+        await asyncio.to_thread(own_postgres.kill)
+        for path in ("/", "/docs", "/login", "/live", "/usage", "/no-such-page"):
+            async with asyncio.timeout(PATIENCE_S):
+                page = await browser.open(path)
+            assert (page.status_code, "database" in page.text) == (503, True), path
+            assert "retry-after" in page.headers
+        refused = await browser.call("GET", "key")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "store_unavailable")
+        await asyncio.to_thread(own_postgres.start)
+        await until_away(other, away=False)
+        assert (await browser.open("/usage")).status_code == 200

@@ -15,7 +15,8 @@ from server.identity.authentication import (
     guest_cookie_name,
     presented_key,
 )
-from workers.errors import Forbidden, InvalidKey, InvalidRequest
+from server.keys.unread import Unread
+from workers.errors import Forbidden, GatewayError, InvalidKey, InvalidRequest
 
 FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 1100
@@ -53,6 +54,14 @@ class VisitorHandler(BaseHandler):
         """Find the visitor first, whom pages show even if they are refused."""
         self.visitor()
         super().refuse_head()
+
+    def write_failure(self, error: GatewayError) -> None:
+        """Write an error; a visitor that cannot be read from the store is shown as nobody."""
+        try:
+            self.visitor()
+        except Unread:
+            self._looked = True
+        super().write_failure(error)
 
     def xsrf(self, headers: dict[str, str]) -> str:
         """Return the token that the page's forms and scripts send back.
