@@ -94,6 +94,7 @@ class RedisCounters:
         self._beating: asyncio.Task[None] | None = None
         self._away_since: float | None = None
         self._nodes: tuple[str, ...] = (self._name,)
+        self._seen: dict[str, float] = {}
 
     async def start(self) -> None:
         """Connect. Raises StoreFailure with one line that says what to do."""
@@ -156,7 +157,7 @@ class RedisCounters:
             except ReplyError as error:
                 self._refused_by_server(error)
         if found is None:
-            use, nodes = (tokens, cost_microusd), len(self._nodes)
+            use, nodes = (tokens, cost_microusd), len(self._seen)
             alone = self._shares.take(known, limits, use, shared, nodes, self._loop.time())
             found = (alone, "")
         standing, epoch = found
@@ -266,27 +267,35 @@ class RedisCounters:
         lost = known.epoch not in ("", _text(reply[1]))
         if not lost and limits.budget_microusd is None:
             return
-        task, until = self._seeding_of(known, lost=lost)
+        task, until = self._seeding_of(known, limits, lost=lost)
         try:
             async with asyncio.timeout_at(until):
                 await asyncio.shield(task)
         except TimeoutError as error:
             raise LimitsUnavailable(retry_after_s=1.0) from error
 
-    def _seeding_of(self, known: KnownScope, *, lost: bool) -> tuple[asyncio.Task[None], float]:
+    def _seeding_of(
+        self, known: KnownScope, limits: Limits | None, *, lost: bool
+    ) -> tuple[asyncio.Task[None], float]:
         """Return the task that seeds a scope, a new one if none runs, and when waiting ends."""
         found = self._seeding.get(known.name)
         if found is None:
-            task = self._loop.create_task(self._seed_once(known, lost=lost), name="redis-seed")
+            seeding = self._seed_once(known, limits, lost=lost)
+            task = self._loop.create_task(seeding, name="redis-seed")
             found = self._seeding[known.name] = (task, self._loop.time() + SEED_WITHIN_S)
             task.add_done_callback(partial(self._seeded, known))
         return found
 
-    async def _seed_once(self, known: KnownScope, *, lost: bool) -> None:
-        """Write the sums of the database, and the levels known here if Redis has lost them."""
+    async def _seed_once(self, known: KnownScope, limits: Limits | None, *, lost: bool) -> None:
+        """Write the sums of the database, and the levels known here if Redis has lost them.
+
+        A key without a budget needs no sums, and so no database, which may be away as well. They
+        are read when it is given one.
+        """
         args: tuple[Argument, ...] = (self._clock(), next(self._lease_ids))
         sums: tuple[Argument, ...] = ("",)
-        if not known.is_guest:
+        without = limits is not None and limits.budget_microusd is None
+        if not known.is_guest and not without:
             try:
                 spent = await self._spent(known.name)
             except GatewayError as error:
@@ -326,7 +335,7 @@ class RedisCounters:
             for held in sent:
                 held.epoch = reply.decode()
         elif isinstance(reply, bytes):
-            self._seeding_of(known, lost=True)
+            self._seeding_of(known, known.limits, lost=True)
 
     def _seeded(self, known: KnownScope, task: asyncio.Task[None]) -> None:
         self._seeding.pop(known.name, None)
@@ -343,7 +352,7 @@ class RedisCounters:
         reply = await answer
         if isinstance(reply, Exception):
             raise reply
-        self._nodes = tuple(map(_text, reply))
+        self._meet(reply)
 
     async def _beat(self) -> None:
         while True:
@@ -354,7 +363,15 @@ class RedisCounters:
                 self._renew(known)
             args = (self._clock(), self._name, int(3 * self._beat_s * MICROS))
             with contextlib.suppress(Lost, ReplyError):
-                self._nodes = tuple(map(_text, await self._run(BEAT, (NODES_KEY,), args)))
+                self._meet(await self._run(BEAT, (NODES_KEY,), args))
+
+    def _meet(self, names: list[bytes]) -> None:
+        """Note who lives. A Redis that was restarted empty knows only who has beaten since."""
+        now = self._loop.time()
+        self._nodes = tuple(map(_text, names))
+        since = now - 3 * self._beat_s
+        seen = {name: at for name, at in self._seen.items() if at > since}
+        self._seen = seen | dict.fromkeys(self._nodes, now)
 
     def _changed(self, trouble: str | None) -> None:
         """Note that Redis went away or is back."""

@@ -18,7 +18,13 @@ from support.waiting import PATIENCE_S, eventually
 from server.accounting.counters import Counters, GuestLimits, Shared, Standing, Taken
 from server.accounting.redis_counters.redis_counters import RedisCounters
 from server.store.key import BudgetPeriod, Limits
-from workers.errors import BudgetExceeded, GatewayError, LimitsUnavailable, RateLimited
+from workers.errors import (
+    BudgetExceeded,
+    GatewayError,
+    LimitsUnavailable,
+    RateLimited,
+    StoreUnavailable,
+)
 from workers.units import DAY_S
 
 KEY = "key_a"
@@ -469,6 +475,41 @@ async def test_nodes_know_each_other_and_one_that_leaves_is_gone(join: Join) -> 
     await eventually(lambda: first.nodes == ("a", "b") == second.nodes)
     await second.aclose()
     await eventually(lambda: first.nodes == ("a",))
+
+
+@pytest.mark.parametrize("loses", [("FLUSHALL",), ("DEL", "roxy:{nodes}")])
+async def test_nodes_that_redis_has_forgotten_still_have_their_share(
+    join: Join, server: RedisServer, loses: tuple[str, ...]
+) -> None:
+    nodes = [await join(name=name) for name in "ab"]
+    limits = Limits(concurrent_requests=8)
+    for forgets in (("PING",), loses):
+        await server.ask(*forgets)
+        # Both connect again, one after the other: the first finds nobody in a Redis that forgot.
+        await server.ask("CLIENT", "KILL", "TYPE", "normal")
+        await eventually(lambda: all(each.trouble is not None for each in nodes))
+        await eventually(lambda: all(each.trouble is None for each in nodes))
+    server.hang()
+    try:
+        assert await admitted(nodes, 40, limits) == 8
+    finally:
+        server.go_on()
+
+
+async def test_a_key_without_a_budget_needs_no_database_when_redis_has_lost_its_data(
+    join: Join, server: RedisServer
+) -> None:
+    async def spent(_scope: str) -> Mapping[BudgetPeriod, int]:
+        raise StoreUnavailable
+
+    counters = await join(spent=spent)
+    limits = Limits(requests_per_minute=10, concurrent_requests=10)
+    assert await admitted([counters], 4, limits) == 4
+    await server.ask("FLUSHALL")
+    # What was taken before the loss is not forgotten, and no more than the limit is admitted.
+    assert await admitted([counters], 40, limits) == 6
+    with pytest.raises(LimitsUnavailable):
+        await counters.take("key_b", Limits(budget_microusd=100), 0, 1)
 
 
 async def test_a_database_that_hangs_holds_no_request_for_long(join: Join) -> None:
