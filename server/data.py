@@ -7,6 +7,7 @@ processes ask (`server/nodes`).
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ from server.store.postgres.postgres_opening import open_postgres_store
 from server.store.retention import Retention
 from server.store.sqlite_store import SqliteStore
 from server.store.store import Store
+
+log = logging.getLogger("roxy")
 
 SPOOL = "spool"
 """The directory, in the data directory, for usage that waits for the database."""
@@ -92,6 +95,11 @@ async def _open_counters(
             )
         )
         return shared, None
+    if config.database_url:
+        log.warning(
+            "each node counts limits by itself: set ROXY_REDIS_URL before a second node uses the"
+            " database"
+        )
     counters = MemoryCounters(clock=clock)
     counters.restore(await store.load_counters())
     return counters, counters

@@ -99,7 +99,7 @@ async def test_children_of_a_keeper_that_hangs_end_and_come_back_with_it(tmp_pat
         children = children_of(roxy.pid)
         async with doors_to_each(roxy.door, roxy.pid) as doors:
             kill(roxy.pid, signal.SIGSTOP)
-            # Nothing can be decided: who waits is told, and liveness probes are not answered.
+            # Nothing can be decided: clients get an error, and liveness probes are not answered.
             answers = await soon(
                 asyncio.gather(*(door.chat() for door in doors.values()), return_exceptions=True)
             )
