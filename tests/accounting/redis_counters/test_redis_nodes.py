@@ -485,7 +485,7 @@ async def test_nodes_that_redis_has_forgotten_still_have_their_share(
     limits = Limits(concurrent_requests=8)
     for forgets in (("PING",), loses):
         await server.ask(*forgets)
-        # Both connect again, one after the other: the first finds nobody in a Redis that forgot.
+        # Both connect again, one after the other: the first is alone in a Redis that forgot.
         await server.ask("CLIENT", "KILL", "TYPE", "normal")
         await eventually(lambda: all(each.trouble is not None for each in nodes))
         await eventually(lambda: all(each.trouble is None for each in nodes))
