@@ -58,6 +58,7 @@ class Sessions:
         self._ended: set[bytes] = set()
         self._absent = Absent()
         self._reads = Reads()
+        self._fails = False
         self._timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -203,10 +204,14 @@ class Sessions:
             await self._store.note_sessions(seen, ended)
         except Exception as error:
             bug = None if isinstance(error, StoreUnavailable) else error
-            log.warning("cannot write sessions, trying again: %s", error, exc_info=bug)
+            if bug or not self._fails:
+                log.warning("cannot write sessions, trying again: %s", error, exc_info=bug)
+            self._fails = True
             self._seen = {**seen, **self._seen}  # what was noted during the write is newer
             self._ended |= ended
             self._write_soon()
+        else:
+            self._fails = False
 
 
 def _is_old(row: SessionRow, now: float) -> bool:
