@@ -63,4 +63,5 @@ class Services(msgspec.Struct, frozen=True):
     def away(self) -> list[str]:
         """Return which shared stores cannot be reached, in words."""
         store = self.store.trouble if self.store.shared else None
-        return [trouble for trouble in (store, self.counters.trouble) if trouble is not None]
+        away = [] if store is None else [f"PostgreSQL cannot be used: {store}"]
+        return away if self.counters.trouble is None else [*away, self.counters.trouble]

@@ -40,7 +40,9 @@ async def until_away(door: Door, *, away: bool) -> None:
         while True:
             ready = await door.get("/readyz")
             assert ready.status_code == 200
-            if bool(ready.json().get("away")) is away:
+            told = ready.json().get("away", [])
+            if bool(told) is away:
+                assert all(one.startswith("PostgreSQL cannot be used: ") for one in told)
                 return
             await asyncio.sleep(0.02)
 
