@@ -90,7 +90,6 @@ class RedisRegistry:
         self._link = RedisLink(address, f"roxy-registry-{node_id}", _nothing, lambda _reason: None)
         self._claims: dict[str, str] = {}
         self._nodes: Sequence[NodeSeen] = ()
-        self._nodes_at = self._loop.time()
         self._renewing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -112,10 +111,12 @@ class RedisRegistry:
         await self._register(node.id, msgspec.json.encode(node).decode())
 
     async def nodes(self) -> Sequence[NodeSeen]:
-        """Return all nodes; those known last while Redis is away, with the time since then."""
+        """Return all nodes; while Redis is away those known last, as they were then.
+
+        They do not age meanwhile: no node can report itself, so that all would count as gone.
+        """
         await self._register("", "")
-        away_s = self._loop.time() - self._nodes_at
-        return [replace(node, seen_s=node.seen_s + away_s) for node in self._nodes]
+        return self._nodes
 
     async def claim(self, request_id: str, tag: str) -> bool:
         """Claim an id for a process; False: another one has it."""
@@ -168,7 +169,7 @@ class RedisRegistry:
             with contextlib.suppress(msgspec.DecodeError):
                 node = msgspec.json.decode(told, type=NodeSeen)
                 found.append(replace(node, seen_s=int(age_ms) / 1000))
-        self._nodes, self._nodes_at = found, self._loop.time()
+        self._nodes = found
 
     async def _ask(self, script: Script, key: str, *args: str | int) -> Any:
         return await self._run(script, (key,), args)
