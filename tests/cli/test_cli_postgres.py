@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from msgspec import structs
 from support.builders.rows import NOON, a_key, a_row
 from support.command_line import CommandLine
 from support.command_line import shell as new_shell
-from support.servers.postgres_server import PASSWORD, PostgresServer
+from support.servers.postgres_server import PASSWORD, PostgresServer, program
 
 from server.keys.key_ring import OWNER_META
 from server.store.data_directory import DataDirectory
@@ -203,6 +204,8 @@ def test_migrate_check_and_backup_name_the_shared_database(
     assert f"{place} is up to date" in shell.run("migrate", ROXY_DATABASE_URL=url).out
     ready = shell.run("check", ROXY_DATABASE_URL=url, ROXY_DEMO="true")
     assert f"database: {place} (PostgreSQL " in ready.out and "due" not in ready.out
+    release = subprocess.check_output([program("postgres"), "--version"], text=True).split()[2]
+    assert f"(PostgreSQL {release})" in ready.out
     assert ready.code == 0
     wrong = postgres.url("nowhere")
     failed = shell.run("check", ROXY_DATABASE_URL=wrong, ROXY_DEMO="true")

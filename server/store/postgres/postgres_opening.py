@@ -54,7 +54,7 @@ async def describe_postgres(url: str) -> str:
         db.terminate()
     pooler = ", through a pooler" if door.pooled else ""
     due = f", {len(pending)} migrations due" if pending else ""
-    return f"{door.place} (PostgreSQL {version.major}.{version.minor}{pooler}{due})"
+    return f"{door.place} (PostgreSQL {version.major}.{version.micro}{pooler}{due})"
 
 
 async def carry_over_to_postgres(source: Path, url: str) -> list[Carried]:
