@@ -473,6 +473,11 @@ async def test_a_start_says_in_one_line_what_is_wrong(
     assert "no TLS" in await failure(url + "?sslmode=require", tmp_path)
     missing = f"{url}?sslmode=verify-full&sslrootcert={tmp_path}/missing.pem"
     assert "sslrootcert" in await failure(missing, tmp_path)
+    for mode in ("verify-ca", "verify-full"):
+        assert "add sslrootcert=" in await failure(f"{url}?sslmode={mode}", tmp_path)
+    for option in ("sslmod=require", "work_mem=much", "server_version=9"):
+        said = await failure(f"{url}?{option}", tmp_path)
+        assert "an option that is refused" in said and option.partition("=")[0] in said
     wire.refuse()
     assert "nothing listens there" in await failure(wire.url(url), tmp_path)
     assert "ROXY_DATABASE_URL" in await failure(f"{url}?sslmode=nonsense", tmp_path)

@@ -66,6 +66,10 @@ KNOWN_PHRASES: tuple[tuple[type[BaseException], str], ...] = (
 OUTAGE_CLASSES = ("08", "28", "40", "53", "57", "58", "XX")
 """Classes of SQLSTATE whose cause is the server or the network, not a statement of the gateway."""
 CONNECTION_CLASSES = ("08", "28", "3D", "57P")
+OPTION_STATES = ("22023", "42704", "55P02")
+"""What PostgreSQL says at a connection about an option of the URL that it does not know or take."""
+NO_AUTHORITY = "root certificate file"
+"""What asyncpg 0.32 says when `sslmode` needs authorities and `sslrootcert` names none."""
 POOLER_FULL = ("too many connections", "no more connections allowed", "query_wait_timeout")
 """What pgbouncer says in class 08 or 53 when it has no connection to give."""
 
@@ -128,6 +132,14 @@ def start_failure(place: str, error: BaseException) -> StoreFailure:
         return StoreFailure(
             f"The database {place} cannot be set up ({detail}): let its user create tables, for"
             " example with ALTER DATABASE ... OWNER TO ..., or run `roxy migrate` as the owner."
+        )
+    if state in OPTION_STATES:
+        detail = " ".join(str(error).split())
+        return StoreFailure(f"ROXY_DATABASE_URL has an option that is refused: {detail}.")
+    if isinstance(error, asyncpg.ClientConfigurationError) and NO_AUTHORITY in str(error):
+        return StoreFailure(
+            "ROXY_DATABASE_URL has an sslmode that verifies the server's certificate, but no"
+            " authority for it: add sslrootcert=/path/to/ca.pem."
         )
     if phrase is None and isinstance(error, asyncpg.ClientConfigurationError | ValueError):
         # Its text may quote the URL.
