@@ -202,6 +202,14 @@ def test_no_file_holds_a_secret_and_nothing_starts_without_one() -> None:
     assert "\nEnvironmentFile=/etc/roxy/roxy.env\n" in (DEPLOY / "systemd/roxy.service").read_text()
 
 
+@pytest.mark.parametrize("file", ["systemd/roxy.env", "kubernetes/roxy.yaml"])
+def test_a_database_that_is_verified_names_the_authority(file: str) -> None:
+    """Without a name asyncpg wants a file in the home directory, which services do not have."""
+    (options,) = re.findall(r"postgresql://\S+\?([^\s']+)", (DEPLOY / file).read_text())
+    assert "sslmode=verify-full" in options.split("&")
+    assert any(option.startswith("sslrootcert=/") for option in options.split("&"))
+
+
 # The image
 
 
