@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
+from server.accounting.redis_counters.open_redis import describe_redis
 from server.config.loading import Config
 from server.store.postgres.postgres_opening import describe_postgres
 from server.store.store import StoreFailure
@@ -60,7 +61,8 @@ async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> i
     catalog = load_catalog(config.models, environ, formats=TRANSLATORS)
     print(f"configuration: {config.path or 'built-in defaults'}")
     print(f"data directory: {config.server.data_dir}")
-    has_database = await _print_database(config, reach=reach)
+    has_stores = await _print_database(config, reach=reach)
+    has_stores = await _print_redis(config, reach=reach) and has_stores
     print()
     live = [one for model in catalog for one in model.live_deployments()]
     found = await _reach_all(live, config) if reach else {}
@@ -75,7 +77,7 @@ async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> i
     print("\n" + _summary(catalog, works))
     if config.demo:
         print("The demo is on: its script answers for every model that has nothing else.")
-    return 0 if (works or config.demo) and has_database else 1
+    return 0 if (works or config.demo) and has_stores else 1
 
 
 async def _print_database(config: Config, *, reach: bool) -> bool:
@@ -89,6 +91,21 @@ async def _print_database(config: Config, *, reach: bool) -> bool:
         print(f"database: {await describe_postgres(config.database_url)}")
     except StoreFailure as error:
         print(f"database: {error}")
+        return False
+    return True
+
+
+async def _print_redis(config: Config, *, reach: bool) -> bool:
+    """Print the Redis of ROXY_REDIS_URL; return False when it cannot be used."""
+    if not config.redis_url:
+        return True
+    if not reach:
+        print("limits: Redis of ROXY_REDIS_URL")
+        return True
+    try:
+        print(f"limits: {await describe_redis(config.redis_url)}")
+    except StoreFailure as error:
+        print(f"limits: {error}")
         return False
     return True
 

@@ -14,6 +14,7 @@ from support.builders.rows import NOON, a_key, a_row
 from support.command_line import CommandLine
 from support.command_line import shell as new_shell
 from support.servers.postgres_server import PASSWORD, PostgresServer, program
+from support.servers.redis_server import RedisServer
 
 from server.keys.key_ring import OWNER_META
 from server.store.data_directory import DataDirectory
@@ -213,3 +214,17 @@ def test_migrate_check_and_backup_name_the_shared_database(
     assert "ROXY_DATABASE_URL" in shell.run("check", "--offline", ROXY_DATABASE_URL=wrong).out
     assert "pg_dump" in shell.run("backup", "copy.db", ROXY_DATABASE_URL=url).complaint
     assert PASSWORD not in due.out + ready.out + failed.out + failed.err
+
+
+async def test_check_says_whether_redis_can_be_used(shell: CommandLine, tmp_path: Path) -> None:
+    async with RedisServer(tmp_path, "valkey", "--requirepass", "hunter2") as redis:
+        place = redis.url.rpartition("/")[2]
+        right = {"ROXY_REDIS_URL": f"redis://:hunter2@{place}", "ROXY_DEMO": "true"}
+        works = shell.run("check", **right)
+        assert (works.code, f"limits: Redis at {place}\n" in works.out) == (0, True)
+        assert "hunter2" not in works.out
+        for user in ("", ":wrong@"):
+            wrong = {"ROXY_REDIS_URL": f"redis://{user}{place}", "ROXY_DEMO": "true"}
+            fails = shell.run("check", **wrong)
+            assert (fails.code, f"limits: Redis at {place}: it " in fails.out) == (1, True)
+            assert shell.run("check", "--offline", **wrong).code == 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from server.config.redis_address import parse_redis_url
+from server.config.redis_address import RedisAddress, parse_redis_url
 from server.store.store import StoreFailure
 
 if TYPE_CHECKING:
@@ -22,19 +23,39 @@ async def open_redis_counters(
 
     Raises StoreFailure with one line, without the URL's password.
     """
-    try:
-        address = parse_redis_url(url)
-    except ValueError as error:
-        raise StoreFailure(f"ROXY_REDIS_URL {error}") from error
-    try:
-        from server.accounting.redis_counters.redis_counters import RedisCounters
-    except ModuleNotFoundError as error:
-        raise StoreFailure(
-            "ROXY_REDIS_URL needs the extra `redis`: pip install 'roxy-ai[redis]'"
-        ) from error
+    address = _address(url)
+    from server.accounting.redis_counters.redis_counters import RedisCounters
+
     counters = RedisCounters(address, node_id=node_id, when_down=when_down, spent=spent)
     try:
         await counters.start()
         yield counters
     finally:
         await counters.aclose()
+
+
+async def describe_redis(url: str) -> str:
+    """Return where Redis is, if it can be used; no limit is touched. Raises StoreFailure."""
+    address = _address(url)
+    from server.accounting.redis_counters.redis_link import RedisLink
+
+    link = RedisLink(address, "roxy-check", _nothing, lambda _reason: None)
+    try:
+        await link.start()
+    finally:
+        await link.aclose()
+    return f"Redis at {address}"
+
+
+def _address(url: str) -> RedisAddress:
+    """Return the address, if what speaks to Redis is installed. Raises StoreFailure."""
+    if find_spec("hiredis") is None:
+        raise StoreFailure("ROXY_REDIS_URL needs the extra `redis`: pip install 'roxy-ai[redis]'")
+    try:
+        return parse_redis_url(url)
+    except ValueError as error:
+        raise StoreFailure(f"ROXY_REDIS_URL {error}") from error
+
+
+async def _nothing(_connection: object) -> None:
+    """Do nothing with a new connection."""
