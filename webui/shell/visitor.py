@@ -56,7 +56,7 @@ class VisitorHandler(BaseHandler):
         super().refuse_head()
 
     def write_failure(self, error: GatewayError) -> None:
-        """Write an error; a visitor that cannot be read from the store is shown as nobody."""
+        """Write an error; a visitor that cannot be read from the store counts as not signed in."""
         try:
             self.visitor()
         except Unread:
