@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import cache
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import msgspec
 from tornado.web import HTTPError, RequestHandler
@@ -73,7 +73,7 @@ class BaseHandler(RequestHandler):
         """Prepare a request; `services` is what the composition root has built."""
         request = self.request
         headers = request.headers
-        assert request.connection is not None
+        self.exchange: ClientExchange = request.connection  # type: ignore[assignment]
         # The only internal of Tornado (6.6) that is changed: template modules in `ui` refer to the
         # handler, a cycle that would leave every request to the garbage collector. No handler
         # renders templates through Tornado.
@@ -85,6 +85,7 @@ class BaseHandler(RequestHandler):
         in_use = offered is not None and (
             offered in services.engine.jobs or offered in services.answers
         )
+        self.has_client_id = offered is not None and not in_use
         self.request_id = (
             new_request_id(services.peers.tag) if offered is None or in_use else offered
         )
@@ -93,7 +94,7 @@ class BaseHandler(RequestHandler):
         self.model_id: str | None = None
         self.lifecycle = RequestLifecycle(
             self,
-            cast("ClientExchange", request.connection),
+            self.exchange,
             has_body="Content-Length" in headers or "Transfer-Encoding" in headers,
             awaits_continue=headers.get("Expect", "").lower() == "100-continue",
         )
@@ -274,8 +275,9 @@ class BaseHandler(RequestHandler):
         if self._origins:
             headers |= origin_headers(self.request.headers, self._origins)
         headers["X-Request-Id"] = self.request_id
-        exchange = cast("ClientExchange", self.request.connection)
-        close = self.services.engine.leaving or exchange.ends_connection() or self._client_closes()
+        close = (
+            self.services.engine.leaving or self.exchange.ends_connection() or self._client_closes()
+        )
         head = answer_head(status, headers | self.limit_headers(), close=close)
         self.lifecycle.status = status
         return head

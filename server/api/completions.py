@@ -7,7 +7,6 @@ import time
 from server.accounting.admission import Lease, check_files
 from server.answers.reply import WholeReply
 from server.api.streaming import StreamHandler
-from server.http.request_id import process_tag_of
 from server.identity.authentication import presented_key
 from workers.errors import Conflict, GatewayError, InvalidRequest
 from workers.request.chat_request import parse_chat
@@ -41,9 +40,12 @@ class ChatHandler(StreamHandler):
         try:
             if keep and job.id in self.services.answers:
                 raise Conflict("Another request with this X-Request-Id is still kept.")
-            await self._claim_id()
+            if self.has_client_id:
+                await self._claim_id()
             # Where limits are counted elsewhere the take has waited: the key can have ended since.
-            await self.services.authentication.confirm(lease.principal, time.time())
+            authentication = self.services.authentication
+            if not authentication.is_current(lease.principal, time.time()):
+                await authentication.confirm(lease.principal, time.time())
             decided = self.services.engine.submit(job)
             if decided is not None:
                 await decided
@@ -79,8 +81,9 @@ class ChatHandler(StreamHandler):
         assert self.principal is not None
         services = self.services
         # The body may have taken long to arrive: the key can have ended or changed since the head.
-        authentication = services.authentication
-        principal = self.principal = await authentication.confirm(self.principal, time.time())
+        authentication, principal = services.authentication, self.principal
+        if not authentication.is_current(principal, time.time()):
+            principal = self.principal = await authentication.confirm(principal, time.time())
         max_wait_s = self._max_wait_s()
         request = parse_chat(self.take_body())
         if not presented_key(self.request.headers):
@@ -113,10 +116,9 @@ class ChatHandler(StreamHandler):
 
     async def _claim_id(self) -> None:
         """Claim an id that the client has chosen. Raises Conflict if another process has it."""
-        if process_tag_of(self.request_id) is None:
-            claim = self.services.peers.claim(self.request_id)
-            if claim is not None and not await claim:
-                raise Conflict("Another request with this X-Request-Id has not ended yet.")
+        claim = self.services.peers.claim(self.request_id)
+        if claim is not None and not await claim:
+            raise Conflict("Another request with this X-Request-Id has not ended yet.")
 
     def _release_id(self) -> None:
         services, request_id = self.services, self.request_id

@@ -242,6 +242,11 @@ class Authentication:
             return OWNER
         raise InvalidKey
 
+    def is_current(self, principal: Principal, now: float) -> bool:
+        """Return whether `confirm` would return the same principal, as far as memory says."""
+        key = principal.key
+        return key is None or self._keys.is_current(key, principal.credential, now)
+
     async def confirm(self, principal: Principal, now: float) -> Principal:
         """Return the principal with its key as it is now. Raises InvalidKey for an ended key."""
         if principal.key is None:

@@ -146,6 +146,16 @@ class KeyRing:
                 return None
         return key if current_status(key.status, key.expires_at, now) == "active" else None
 
+    def is_current(self, key: Key, digest: bytes, now: float) -> bool:
+        """Return whether the current secret of an active key has this digest, and none is newer.
+
+        Only memory is asked. False means nothing: `find_digest` says more.
+        """
+        return (
+            self._current.get(digest) is key
+            and current_status(key.status, key.expires_at, now) == "active"
+        )
+
     def is_owner(self, secret: str) -> bool:
         """Return whether this is the owner key."""
         return self.is_owner_digest(digest_of(secret))
