@@ -259,11 +259,12 @@ class DeploymentState:
 class Slot:
     """A slot of one deployment that one attempt occupies; `free` gives it back."""
 
-    __slots__ = ("_epoch", "_free", "content_noted", "state")
+    __slots__ = ("_free", "content_noted", "epoch", "state")
 
     def __init__(self, state: DeploymentState) -> None:
         self.state = state
-        self._epoch = state.take()
+        self.epoch = state.take()
+        """The epoch of the state in which the attempt began."""
         self._free = False
         self.content_noted = False
 
@@ -272,13 +273,8 @@ class Slot:
         """Return the deployment."""
         return self.state.deployment
 
-    @property
-    def epoch(self) -> int:
-        """The epoch of the state in which the attempt began."""
-        return self._epoch
-
     def free(self) -> None:
         """Free the slot; idempotent."""
         if not self._free:
             self._free = True
-            self.state.give_back(self._epoch)
+            self.state.give_back(self.epoch)

@@ -99,7 +99,7 @@ class Routing:
     def take(self, model: Model, tries: Tries | None = None) -> Slot | None:
         """Occupy a slot of the first deployment that has room and may be tried; None: none has."""
         for deployment in self.candidates(model):
-            state = self.state(deployment)
+            state = self._states.get(deployment.id) or self.state(deployment)
             if not state.has_room:
                 continue
             if tries is not None:
@@ -110,9 +110,9 @@ class Routing:
         return None
 
     def candidates(self, model: Model) -> Iterator[Deployment]:
-        """Yield the live deployments of a model in the order to try them."""
+        """Return the live deployments of a model in the order to try them."""
         live = self._live_of(model)
-        yield from _ranked(live) if len(live) > 1 else live
+        return iter(_ranked(live) if len(live) > 1 else live)
 
     def wait_s(self, model: Model, tries: Tries | None = None) -> float | None:
         """Return how long every deployment that may still be tried cools; None: there is none.
@@ -154,7 +154,8 @@ class Routing:
 
     def note_success(self, slot: Slot) -> None:
         """Record that an attempt was answered to its end."""
-        self.note_content(slot)
+        if slot.state.word == "probing":
+            self.note_content(slot)
         slot.state.note_success(slot.epoch)
 
     def note_error(self, slot: Slot, error: GatewayError) -> None:

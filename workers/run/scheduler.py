@@ -128,7 +128,9 @@ class ModelSchedule:
             self._routing.note_error(slot, error)
         elif answered:
             self._routing.note_success(slot)
-        self._free(ticket)
+        ticket.slot = ticket.assigned = None
+        slot.free()
+        self.pump()
         self._note_service(ticket)
 
     def retry(self, ticket: Ticket, error: UpstreamError, *, repeatable: bool) -> None:
