@@ -15,7 +15,7 @@ from msgspec import Meta, Raw, Struct
 
 from workers.errors import InvalidRequest
 from workers.request.history import URL_PARTS
-from workers.request.json_body import read_objects
+from workers.request.json_body import read_objects, refuse_repeated_keys
 from workers.request.media_urls import check_urls, media_beside_content
 from workers.request.member_names import refuse_lookalikes
 
@@ -200,7 +200,17 @@ class Checked(NamedTuple):
 
 
 _CHAT = msgspec.json.Decoder(Chat)
+_ITEMS = msgspec.json.Decoder(list[Raw])
+_OBJECT = msgspec.json.Decoder(Object)
 _PARTS = msgspec.json.Decoder(list[_Part])
+_PLAIN_BYTES: dict[type[Message], int] = {
+    _System: len('{"role":"system","content":}'),
+    _Developer: len('{"role":"developer","content":}'),
+    _User: len('{"role":"user","content":}'),
+    _Assistant: len('{"role":"assistant","content":}'),
+}
+"""The size of a message without its content, in compact JSON."""
+_LEAST_MEMBER_BYTES = len(',"":0')
 _KNOWN = frozenset(Chat.__struct_fields__)
 _OF_MESSAGE = frozenset({"role", *(name for one in _MESSAGES for name in one.__struct_fields__)})
 _OF_TEXT = frozenset({"type", "text", "cache_control"})
@@ -230,8 +240,25 @@ def check_chat(body: bytes, fields: Object) -> Checked:
             raise _missing(f"tools[{index}].function")
     if chat.tools:
         read_objects(fields["tools"], "tools")
-    media, is_mendable = _check_messages(chat, _check_members(fields["messages"]))
+    messages = _ITEMS.decode(fields["messages"])
+    if all(map(_is_plain, chat.messages, messages)):
+        return Checked(chat, _NO_MEDIA, is_mendable=False)
+    media, is_mendable = _check_messages(chat, _check_members(chat.messages, messages))
     return Checked(chat, media, is_mendable)
+
+
+def _is_plain(message: Message, sent: Raw) -> bool:
+    """Return whether a message is a role and a string: then there is nothing more to check.
+
+    The shortest further member, `,"":0`, has five bytes; Python's json.dumps adds three spaces.
+    """
+    content = message.content
+    plain_bytes = _PLAIN_BYTES.get(type(message))
+    return (
+        plain_bytes is not None
+        and memoryview(content)[0] == _STRING  # `content` is there: it is not the default
+        and len(sent) - len(content) < plain_bytes + _LEAST_MEMBER_BYTES
+    )
 
 
 def _check_messages(chat: Chat, media: Media) -> tuple[Media, bool]:
@@ -285,13 +312,19 @@ def _is_empty_list(value: Raw) -> bool:
     return memoryview(value)[0] == _LIST and not bytes(value)[1:-1].strip()
 
 
-def _check_members(messages: Raw) -> Media:
+def _check_members(messages: list[Message], sent: list[Raw]) -> Media:
     """Check the members of each message that stand beside its content; return their media."""
-    objects = read_objects(messages, "messages")
-    if all(map(_OF_MESSAGE.issuperset, objects)):
+    objects = {
+        index: _OBJECT.decode(text)
+        for index, text in enumerate(sent)
+        if not _is_plain(messages[index], text)
+    }
+    for index, members in objects.items():
+        refuse_repeated_keys(sent[index], members, f"messages[{index}].")
+    if all(map(_OF_MESSAGE.issuperset, objects.values())):
         return _NO_MEDIA
     size_bytes = tokens = most_tokens = largest_bytes = 0
-    for index, members in enumerate(objects):
+    for index, members in objects.items():
         if _OF_MESSAGE.issuperset(members):
             continue
         path = f"messages[{index}]."
