@@ -159,6 +159,7 @@ class Connections:
         self._room = asyncio.Semaphore(size)
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
+        self._running: set[asyncio.Timeout] = set()
         self._closed = False
 
     async def run(
@@ -178,8 +179,13 @@ class Connections:
             raise self._refusal()
         limit_s = self._limit_s if limit_s is None else limit_s
         try:
-            async with asyncio.timeout(limit_s), self._room:
-                return await self._turn(work, begin, limit_s)
+            async with asyncio.timeout(limit_s) as deadline:
+                self._running.add(deadline)
+                try:
+                    async with self._room:
+                        return await self._turn(work, begin, limit_s)
+                finally:
+                    self._running.discard(deadline)
         except CALL_ERRORS as error:
             reason = outage_of(error)
             if reason is None:
@@ -261,10 +267,17 @@ class Connections:
         self._idle.clear()
 
     def cut(self) -> None:
-        """Close every connection without waiting; the calls on them fail."""
+        """Close every connection without waiting.
+
+        The calls on them fail, and so do those that wait for one, or for the server to open one.
+        """
         self.drop_idle()
         for connection in tuple(self._busy):
             connection.terminate()
+        now = asyncio.get_running_loop().time()
+        for deadline in self._running:
+            if not deadline.expired():
+                deadline.reschedule(now)
 
     async def aclose(self, within_s: float) -> None:
         """Refuse further calls and close the connections, those in use without waiting."""
