@@ -23,7 +23,7 @@ from msgspec import structs
 
 from server.accounting.charge import Charge, charge_for
 from server.store.rows import Batch, UsageRow
-from workers.errors import StoreUnavailable
+from workers.errors import Draining, StoreUnavailable
 from workers.request.token_usage import Usage
 
 if TYPE_CHECKING:
@@ -215,7 +215,8 @@ class Ledger:
         if self.degraded:
             return
         self.degraded = True
-        bug = None if isinstance(error, StoreUnavailable) else error
+        # Draining: the keeper of this process has ended, which is logged by itself.
+        bug = None if isinstance(error, StoreUnavailable | Draining) else error
         log.warning("usage cannot be saved; it is kept and retried: %s", error, exc_info=bug)
 
     async def _closes_within(self, wait_s: float) -> bool:

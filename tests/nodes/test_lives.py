@@ -181,6 +181,7 @@ async def test_children_end_with_their_keeper_and_streams_say_so(tmp_path: Path)
                 error = parse_events(stream.text)[-1]["error"]
                 assert error["code"] == "server_is_draining"
             await ended(*children)
+            assert "Traceback" not in roxy.err
         async with serving(tmp_path, upstream, options=TWO) as roxy:
             upstream.plan(completion())
             assert (await roxy.door.chat()).status_code == 200
