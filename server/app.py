@@ -256,7 +256,7 @@ async def _build_services(
         proxies=TrustedProxies(config.server.trusted_proxies),
         bodies=BodyRoom(config.server.max_body_bytes, config.server.max_bodies_bytes),
         access_log=access_log,
-        unready=lambda: _reasons(engine, ledger, store),
+        unready=lambda: _reasons(config, engine, ledger, store),
         openapi=cache(lambda: _describe(catalog)),
     )
     stack.callback(KeyWatch(keys, engine, answers).close)
@@ -340,13 +340,13 @@ def local_url(settings: Server, port: int) -> str:
     return f"{scheme}://{host}:{port}"
 
 
-def _reasons(engine: Engine, ledger: Ledger, store: Store) -> list[str]:
+def _reasons(config: Config, engine: Engine, ledger: Ledger, store: Store) -> list[str]:
     """Return why a load balancer should send no requests here; empty: it may."""
     reasons = []
     if engine.leaving:
         reasons.append("draining")
     # Without a shared database this node goes on: known keys work, and usage waits on its disk.
-    if ledger.degraded or (store.trouble is not None and not store.shared):
+    if ledger.degraded or (store.trouble is not None and not config.database_url):
         reasons.append("the database cannot be written")
     return reasons
 

@@ -62,6 +62,6 @@ class Services(msgspec.Struct, frozen=True):
 
     def away(self) -> list[str]:
         """Return which shared stores cannot be reached, in words."""
-        store = self.store.trouble if self.store.shared else None
+        store = self.store.trouble if self.config.database_url else None
         away = [] if store is None else [f"PostgreSQL cannot be used: {store}"]
         return away if self.counters.trouble is None else [*away, self.counters.trouble]
