@@ -196,8 +196,11 @@ def _add_reload(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_reload)
 
 
+_processes_number = whole_number(1, 256, "must be `auto` or a whole number from 1 to 256")
+
+
 def _processes(text: str) -> int | str:
-    return text if text == "auto" else whole_number(1, 256)(text)
+    return text if text == "auto" else _processes_number(text)
 
 
 def overrides(options: argparse.Namespace) -> dict[str, Any]:

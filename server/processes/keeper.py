@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from server.accounting.ledger import Ledger
@@ -56,8 +58,19 @@ from workers.run.scheduler import LocalScheduler
 TROUBLES_EVERY_S = 0.25
 BIND_WITHIN_S = 1.0
 BIND_AGAIN_S = 0.05
-FIXED_SETTINGS = ("host", "port", "data_dir", "processes")
-"""What a reload cannot change: the sockets and the lock stay."""
+FIXED_SETTINGS = (
+    "server.host",
+    "server.port",
+    "server.data_dir",
+    "server.processes",
+    "server.node_id",
+    "server.node_url",
+    "queue.max_waiting",
+    "limits.when_store_is_down",
+    "usage.retention_days",
+    "log.format",
+)
+"""What a reload cannot change, because the keeper uses it: it stays, with its sockets and lock."""
 
 
 class Keeper:
@@ -117,11 +130,13 @@ class Keeper:
         Raises ConfigError, ListenFailure or ChildFailure; what runs then stays as it was.
         """
         for name in FIXED_SETTINGS:
-            if getattr(config.server, name) != getattr(self.config.server, name):
-                raise ConfigError(f"server.{name} has changed: that needs a restart")
+            setting = attrgetter(name)
+            if setting(config) != setting(self.config):
+                raise ConfigError(f"{name} has changed: that needs a restart")
         load_certificate(config.server.tls_cert, config.server.tls_key)
         welcome = self._welcome(config, await _find_prices(config, self._environ))
         await self.children.replace_all(welcome, _longest_drain_s(config))
+        logging.getLogger().setLevel(config.log.level.upper())
         self.config = config
 
     async def aclose(self) -> None:

@@ -301,9 +301,17 @@ async def test_roxy_reload_says_how_it_ended_and_a_bad_file_changes_nothing(
             (tmp_path / "roxy.toml").write_text("[server]\nmax_connections = 0\n" + settings)
             roxy.signal(signal.SIGHUP)
             await roxy.says("the configuration was not reloaded: .*max_connections")
-            (tmp_path / "roxy.toml").write_text(f'[server]\nhost = "127.0.0.2"\n{settings}')
-            refused = await run("reload", cwd=tmp_path)
-            assert "server.host has changed: that needs a restart" in refused.complaint
+            for section, name, value in (
+                ("server", "host", '"127.0.0.2"'),
+                ("server", "node_url", '"http://127.0.0.1:1"'),
+                ("queue", "max_waiting", "7"),
+                ("limits", "when_store_is_down", '"allow"'),
+                ("usage", "retention_days", "7"),
+                ("log", "format", '"json"'),
+            ):
+                (tmp_path / "roxy.toml").write_text(f"[{section}]\n{name} = {value}\n{settings}")
+                refused = await run("reload", cwd=tmp_path)
+                assert f"{section}.{name} has changed: that needs a restart" in refused.complaint
             assert children_of(roxy.pid) == before
             assert (await roxy.door.chat()).status_code == 200
             (tmp_path / "roxy.toml").write_text(settings)
