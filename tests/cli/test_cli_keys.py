@@ -188,6 +188,9 @@ def test_wrong_usage_says_what_the_option_takes(shell: CommandLine) -> None:
     rotate = ("keys", "rotate", "key_0000000000000000", "--grace-s", "-1")
     assert last_line(*rotate) == "--grace-s: must be a whole number from 0 to 2592000"
     assert last_line("serve", "--port", "99999") == "--port: must be a whole number from 0 to 65535"
+    for wrong in ("many", "0", "257"):
+        said = last_line("serve", "--processes", wrong)
+        assert said == "--processes: must be `auto` or a whole number from 1 to 256"
 
 
 async def test_keys_made_revoked_and_rotated_offline_are_so_for_the_next_gateway(
