@@ -282,11 +282,13 @@ class Authentication:
         session = self._sessions.find(cookie, now) if cookie else None
         if session is None or cookie is None:
             return None
-        key = self._keys.find_digest(session.credential, now)
-        if key is not None and key.id == session.principal:
-            return Visit(Principal("key", key.id, key, credential=session.credential), cookie)
-        if session.principal == OWNER_SCOPE and self._keys.is_owner_digest(session.credential):
-            return Visit(OWNER, cookie)
+        if session.principal == OWNER_SCOPE:  # first: the store has no key for it
+            if self._keys.is_owner_digest(session.credential):
+                return Visit(OWNER, cookie)
+        else:
+            key = self._keys.find_digest(session.credential, now)
+            if key is not None and key.id == session.principal:
+                return Visit(Principal("key", key.id, key, credential=session.credential), cookie)
         self._sessions.end(session)
         return None
 

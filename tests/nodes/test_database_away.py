@@ -130,6 +130,8 @@ async def test_a_session_that_cannot_be_read_is_answered_with_an_error_page(
                 page = await browser.open(path)
             assert (page.status_code, "database" in page.text) == (503, True), path
             assert "retry-after" in page.headers
+        for path, status in (("/", 200), ("/live", 200), ("/usage", 503)):
+            assert (await signed_in.open(path)).status_code == status, "that session is in memory"
         refused = await browser.call("GET", "key")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "store_unavailable")
         await asyncio.to_thread(own_postgres.start)
