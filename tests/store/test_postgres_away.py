@@ -21,7 +21,6 @@ from support.waiting import PATIENCE_S, eventually, soon
 from server.keys.key_ring import KeyRing
 from server.store.key import NewKey
 from server.store.migrate import Migration
-from server.store.postgres.postgres_connections import Connections, DatabaseState, Door
 from server.store.postgres.postgres_errors import outage_of
 from server.store.postgres.postgres_opening import open_postgres_store
 from server.store.postgres.postgres_schema import postgres_migrations
@@ -145,35 +144,6 @@ async def test_a_server_that_hangs_and_goes_on(
             lambda: asyncio.to_thread(own_postgres.go_on),
         )
         assert [line.rpartition(": ")[2] for line in lines(caplog)[:1]] == ["it does not answer"]
-
-
-@pytest.mark.parametrize("finds", ["to open one", "its turn"])
-async def test_a_call_that_waits_for_a_connection_ends_when_the_database_is_found_away(
-    own_postgres: PostgresServer, finds: str
-) -> None:
-    url = own_postgres.new_database()
-    state = DatabaseState("the database")
-    # Reads may take long; a database that hangs must not make them.
-    connections = Connections(Door(url), state, size=1, limit_s=10 * PATIENCE_S, reads=True)
-    if finds == "its turn":
-        await connections.run(lambda db: db.fetchval("SELECT 1"))
-    own_postgres.hang()
-    try:
-        calls = [
-            asyncio.create_task(connections.run(lambda db: db.fetchval("SELECT 1")))
-            for _ in range(3)
-        ]
-        await asyncio.sleep(0)
-        state.note(away="it does not answer")
-        connections.cut()
-        for call in calls:
-            with pytest.raises(StoreUnavailable):
-                await soon(call)
-        state.note()
-    finally:
-        own_postgres.go_on()
-    assert await connections.run(lambda db: db.fetchval("SELECT 1")) == 1
-    await connections.aclose(PATIENCE_S)
 
 
 async def test_packets_that_are_lost(store: PostgresStore, wire: UnreliableWire) -> None:
