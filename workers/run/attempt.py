@@ -148,7 +148,7 @@ class Attempts:
             streamed=job.request.stream,
             tools=offers_tools(job.request.fields),
         )
-        relay = Relay(job, translator, clock, exchange, lambda: self._scheduler.note_content(job))
+        relay: Relay | None = None
         job.begin(deployment, translator, exchange, usage_wait_s=stream.usage_wait_s)
         try:
             head = await exchange.head()
@@ -160,6 +160,9 @@ class Attempts:
                 raise rejection
             translator.check_head(head.status, head.headers)
             if job.request.stream:
+                relay = Relay(
+                    job, translator, clock, exchange, lambda: self._scheduler.note_content(job)
+                )
                 exchange.follow(relay.feed)
                 await self._end_of_stream(exchange, translator)
                 if not translator.done:  # the relay finishes a job whose answer has an end mark
@@ -173,7 +176,8 @@ class Attempts:
         finally:
             clock.stop()
             exchange.release()
-            relay.release()
+            if relay is not None:
+                relay.release()
 
     async def _end_of_stream(self, exchange: UpstreamExchange, translator: Translator) -> None:
         """Wait for the end of a stream. Raises UpstreamError, or JobEnded.
@@ -232,4 +236,6 @@ def _asks_for_more_than_usage(request: ChatRequest) -> bool:
 
 def offers_tools(fields: Mapping[str, bytes]) -> bool:
     """Return whether a request lets the model call tools, whose arguments may come in one piece."""
+    if fields.keys().isdisjoint(TOOL_FIELDS):
+        return False
     return any(bytes(fields.get(name, b"null")) not in NO_TOOLS for name in TOOL_FIELDS)

@@ -7,6 +7,7 @@ them. `gc=False` keeps the collector from tracking objects that live for one eve
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -348,6 +349,12 @@ class ModelName:
                 return swapped
             at = payload.find(old, at + 1)
         return None
+
+
+@lru_cache(maxsize=4096)
+def model_name(model_id: str) -> ModelName:
+    """Return what writes the id of a model into answers."""
+    return ModelName(model_id)
 
 
 _ESCAPE = re.compile(

@@ -30,13 +30,13 @@ from workers.providers.openai.chunks import (
     Chunk,
     ChunkRest,
     GeneratedText,
-    ModelName,
     PlainDecoder,
     StreamedChoice,
     UsagePresent,
     WholeChoice,
     has_content,
     mended,
+    model_name,
     text_bytes,
 )
 from workers.providers.openai.mending.chunk_mender import (
@@ -92,15 +92,15 @@ class OpenAITranslator:
         self.finish_reason: str | None = None
         self.output_bytes = 0
         self._request = request
-        self._sent = SentTexts(request.fields)
         self._deployment = deployment
         self._shows_usage = request.stream and request.include_usage
-        self._model = ModelName(model.id)
+        self._model = model_name(model.id)
         self._mender = ChunkMender(forced=forces_function(request.fields), source=deployment.id)
         self._states = self._mender.states
-        self._shared = SharedParts()
+        self._shared: SharedParts  # it and the next: see `_expect_events`
+        self._splitter: EventSplitter
+        self._max_event_bytes = deployment.quirks.max_event_bytes or max_event_bytes
         self._plain: PlainDecoder | None = None  # what the next chunk probably fits
-        self._splitter = EventSplitter(deployment.quirks.max_event_bytes or max_event_bytes)
         self._held: list[bytes] = []  # payloads for the client
         self._held_bytes = 0
         self._nameless: list[int] = []  # those of them that lack the id or time of the answer
@@ -112,6 +112,13 @@ class OpenAITranslator:
             deployment.quirks.cost_is_authoritative,
         )
         self._usage_chunk = b""
+        if request.stream:
+            self._expect_events()
+
+    def _expect_events(self) -> None:
+        """Prepare to read a stream: whole answers need none of it."""
+        self._shared = SharedParts()
+        self._splitter = EventSplitter(self._max_event_bytes)
 
     @property
     def usage(self) -> Usage | None:
@@ -143,7 +150,8 @@ class OpenAITranslator:
 
     def rejection(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """Return the error for an answer with a status other than 200."""
-        return error_by_status(status, headers, body, self._deployment, self._sent)
+        sent = SentTexts(self._request.fields)
+        return error_by_status(status, headers, body, self._deployment, sent)
 
     def feed(self, data: bytes) -> bytes:
         """Read bytes of a streamed answer; return whole events for the client, or b"".
@@ -522,6 +530,7 @@ class OpenAITranslator:
 
     def _whole_collected(self, body: bytes, error: Exception) -> bytes:
         """Return the whole answer that an unrequested stream makes together."""
+        self._expect_events()
         payloads = self._splitter.feed(body) + self._splitter.finish()
         if not payloads:
             raise self._failed(body) from error
@@ -578,7 +587,7 @@ class OpenAITranslator:
         return (
             UpstreamError()
             if problem is None
-            else error_in_band(problem, self._deployment, self._sent)
+            else error_in_band(problem, self._deployment, SentTexts(self._request.fields))
         )
 
 

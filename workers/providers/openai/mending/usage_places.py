@@ -77,10 +77,13 @@ class UsageSeen:
 
     def _add(self, raw: bytes, usage: Usage, exact: bool = False) -> None:
         old = self.usage
-        self.usage = usage if old is None else old.merged(usage)
-        if self.usage != old or usage == old:
-            self._raw = raw
-            self._exact = exact and self.usage == usage
+        if old is None:
+            self.usage, self._raw, self._exact = usage, raw, exact
+        else:
+            self.usage = old.merged(usage)
+            if self.usage != old or usage == old:
+                self._raw = raw
+                self._exact = exact and self.usage == usage
         if self._cost_counts:
             cost = stated_cost_microusd(decoded(raw))
             if cost is not None:
