@@ -201,7 +201,7 @@ class Account:
             self.tokens.meter(now) if self.tokens is not None else None,
             self.limits.concurrent_requests,
             self.running,
-            self.budget(now, wall),
+            self.budget(now, wall) if self.limits.budget_microusd is not None else None,
         )
 
     def is_idle(self, now: float) -> bool:

@@ -58,6 +58,14 @@ def charge_for(lease: Lease, outcome: Outcome) -> Charge:
     upstream worked until the gateway's clock ran out. Of one that ended otherwise, the prompt
     counts once it was sent, and all text that was generated.
     """
+    usage = outcome.usage
+    if (
+        outcome.ending == "finished"
+        and usage is not None
+        and not outcome.timed_out_prompts
+        and not usage.is_missing_any(has_text=outcome.output_bytes > 0)
+    ):  # nearly all requests; below, the same rules lead to the same charge
+        return Charge(usage, _cost_microusd(lease, usage, outcome.stated_cost_microusd))
     answered = outcome.ending not in ("refused", "failed") and (
         outcome.ending == "finished"
         or outcome.prompt_sent

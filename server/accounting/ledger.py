@@ -124,7 +124,8 @@ class Ledger:
 
     def _add(self, row: UsageRow) -> None:
         self._rows.append(row)
-        self._drop_oldest()
+        if self._failed is not None or len(self._rows) > self._max_rows:
+            self._drop_oldest()
         if len(self._rows) >= FLUSH_ROWS and self._flusher is None:
             self._flush_now()
         else:

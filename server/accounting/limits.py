@@ -91,7 +91,7 @@ class Bucket:
 
     def meter(self, now: float) -> Meter:
         """Return what remains; a debt shows as nothing remaining and a longer reset."""
-        level = self.drain(now)
+        level = self.drain(now) if now > self.at else self.level
         remaining = int(self.limit - level + SLACK)  # 0.9999999 of a request counts as one
         return Meter(self.limit, max(0, remaining), level / self.per_s)
 
