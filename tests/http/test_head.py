@@ -86,6 +86,15 @@ def test_no_head_is_read_another_way(pieces: list[bytes]) -> None:
         assert read(short, data) in (read(tornados, data), None)
 
 
+@pytest.mark.parametrize("name", ["Host", "host", "X-Sent-Twice", "x-sent-TWICE", "X-Absent"])
+def test_get_finds_what_tornados_headers_find(name: str) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nx-sent-twice: 1\r\nX-Sent-Twice: 2\r\n\r\n"
+    _, expected = tornados(head)
+    _, headers, _ = parse_head(head)
+    assert headers.get(name) == expected.get(name)
+    assert headers.get(name, "else") == expected.get(name, "else")
+
+
 def test_long_names_of_headers_are_not_kept() -> None:
     tracemalloc.start()
     try:
