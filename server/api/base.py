@@ -124,7 +124,7 @@ class BaseHandler(RequestHandler):
         Raises GatewayError to refuse the request, and Unread.
         """
         self.path_args = [self.decode_argument(part) for part in self.encoded_path_args]
-        if self._is_preflight():
+        if self.method == "OPTIONS" and self._is_preflight():
             return
         if self.method not in self.allowed():
             raise MethodNotAllowed(self.allowed())
@@ -162,7 +162,7 @@ class BaseHandler(RequestHandler):
 
         HEAD is answered as GET; what writes the answer omits the body (RFC 9110, section 9.3.2).
         """
-        if self._is_preflight():
+        if self.method == "OPTIONS" and self._is_preflight():
             self.reply(200, b"", preflight_headers(self.request.headers, self.allowed()))
             return None
         method = getattr(self, "get" if self.method == "HEAD" else self.method.lower())
@@ -316,9 +316,7 @@ class BaseHandler(RequestHandler):
         return self.services.config.server.allowed_origins if self.cross_origin else ()
 
     def _is_preflight(self) -> bool:
-        return self.method == "OPTIONS" and is_preflight(
-            self.method, self.request.headers, self._origins
-        )
+        return is_preflight(self.method, self.request.headers, self._origins)
 
     def _authenticate(self) -> Principal:
         headers = self.request.headers

@@ -86,7 +86,7 @@ class ChatHandler(StreamHandler):
             principal = self.principal = await authentication.confirm(principal, time.time())
         max_wait_s = self._max_wait_s()
         request = parse_chat(self.take_body())
-        if not presented_key(self.request.headers):
+        if request.largest_file_bytes and not presented_key(self.request.headers):
             check_files(request)
         model = services.catalog.find(request.model)
         self.model_id = model.id
