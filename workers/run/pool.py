@@ -40,6 +40,7 @@ class ModelPool:
         self.size = model.max_concurrency
         self._scheduler = scheduler
         self._attempts = Attempts(transport, scheduler, stream.with_clocks(model.clocks))
+        self._loop = asyncio.get_running_loop()
         self._workers: set[asyncio.Task[None]] = set()
         self._idle: list[asyncio.Future[Job | None]] = []
         self._asking = False
@@ -62,9 +63,7 @@ class ModelPool:
             if not worker.done():
                 worker.set_result(job)
                 return
-        task = asyncio.get_running_loop().create_task(
-            self._work(job), name=f"worker {self.model.id}"
-        )
+        task = self._loop.create_task(self._work(job), name=f"worker {self.model.id}")
         self._workers.add(task)
         task.add_done_callback(self._workers.discard)
 
@@ -98,7 +97,7 @@ class ModelPool:
             return job
         if self._closed or len(self._workers) > self.size:
             return None
-        idle: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
+        idle: asyncio.Future[Job | None] = self._loop.create_future()
         self._idle.append(idle)
         try:
             return await idle

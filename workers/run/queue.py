@@ -19,6 +19,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 from workers.errors import GatewayError, Overloaded
 from workers.run.ticket import Place, Ticket
@@ -88,6 +89,15 @@ class FairQueue:
         for lane in sorted(self._lanes.values(), key=_passed):
             yield from lane.jobs
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        # Kept: until Python 3.12 each look-up is a system call (getpid).
+        return asyncio.get_running_loop()
+
+    def now(self) -> float:
+        """Return the time of the loop."""
+        return self._loop.time()
+
     def put(self, job: Ticket) -> None:
         """Queue a job.
 
@@ -144,22 +154,22 @@ class FairQueue:
         """
         still_s = 0.0
         if self._moved_at is not None:
-            still_s = asyncio.get_running_loop().time() - self._moved_at
+            still_s = self.now() - self._moved_at
         service_s = max(self._service_s, still_s)
         workers = max(self.workers, 1)
         if self.opens_at:  # the first job waits for no other
-            opens_s = max(self.opens_at - asyncio.get_running_loop().time(), 0.0)
+            opens_s = max(self.opens_at - self.now(), 0.0)
             return opens_s + self._service_s * ahead / workers
         return max(service_s * (ahead + 1) / workers, still_s)
 
     def note_start(self) -> float:
         """Record that a job is served; return the time of the loop."""
-        self._moved_at = now = asyncio.get_running_loop().time()
+        self._moved_at = now = self.now()
         return now
 
     def note_service(self, duration_s: float) -> None:
         """Record that a job has ended, and how long it was served."""
-        self._moved_at = asyncio.get_running_loop().time()
+        self._moved_at = self.now()
         if not self._measured:
             self._measured = True
             self._service_s = duration_s

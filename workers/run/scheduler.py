@@ -179,7 +179,7 @@ class ModelSchedule:
         self.pump()
 
     def _note_service(self, ticket: Ticket) -> None:
-        self.queue.note_service(asyncio.get_running_loop().time() - ticket.granted_at)
+        self.queue.note_service(self.queue.now() - ticket.granted_at)
 
     def _may_wait(self, ticket: Ticket, tries: Tries) -> bool:
         """Return whether a deployment can be tried within the job's patience.
