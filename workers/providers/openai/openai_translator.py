@@ -405,7 +405,7 @@ class OpenAITranslator:
             raise self._failed(payload)
         if not self._answered and is_blocked(told):
             self._blocked = True
-        if self._seen.search(told):
+        if self._seen.note_plain(told, payload) or self._seen.search(told):
             self._mender.learn_name(told.get("id"), told.get("created"))
             self._usage_chunk = payload
             return
