@@ -265,6 +265,8 @@ async def _build_services(
 
 def _release_ids(engine: Engine, answers: KeptAnswers, peers: Peers) -> None:
     """Release the claim of an id when no request and no kept answer has it any more."""
+    if isinstance(peers, NoPeers):
+        return  # one process claims nothing
 
     def release(request_id: str) -> None:
         if request_id not in engine.jobs and request_id not in answers:
