@@ -103,6 +103,22 @@ async def test_an_expired_key_is_not_found(ring: KeyRing) -> None:
     assert ring.find(secret, NOW + 10) is None
 
 
+async def test_a_key_is_current_while_it_is_active_unchanged_and_asked_for_by_its_newest_secret(
+    ring: KeyRing,
+) -> None:
+    key, secret = await ring.create(NewKey("short", expires_at=NOW + 10))
+    assert ring.is_current(key, digest_of(secret), NOW + 9.9)
+    assert not ring.is_current(key, digest_of(secret), NOW + 10)
+    changed = await ring.change(key.id, KeyChanges(weight=9))
+    assert not ring.is_current(key, digest_of(secret), NOW)
+    assert ring.is_current(changed, digest_of(secret), NOW)
+    rotated, newer = await ring.rotate(key.id, grace_s=3600)
+    assert not ring.is_current(rotated, digest_of(secret), NOW)
+    assert ring.is_current(rotated, digest_of(newer), NOW)
+    revoked = await ring.revoke(key.id)
+    assert not ring.is_current(revoked, digest_of(newer), NOW)
+
+
 async def test_a_disabled_key_is_not_found_until_it_is_enabled_again(ring: KeyRing) -> None:
     key, secret = await ring.create(NewKey("ci"))
     await ring.change(key.id, KeyChanges(status="disabled"))
