@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 
 from server.store.postgres.postgres_connections import READ, WRITE, Connections, DatabaseState, Door
-from server.store.postgres.postgres_errors import CALL_ERRORS, PHRASES, READ_ONLY, outage_of
+from server.store.postgres.postgres_errors import BROKE, CALL_ERRORS, PHRASES, READ_ONLY, outage_of
 from server.store.postgres.postgres_keys import (
     CHANNEL,
     OWNER_META,
@@ -100,6 +100,7 @@ class ChangeWatch:
         self._hint: Connection | None = None
         self._polls = 0
         self._late = 0
+        self._broke = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -150,12 +151,18 @@ class ChangeWatch:
             if self._was_late(error.__cause__, time.monotonic() - began):
                 return
             reason = outage_of(error.__cause__) if error.__cause__ is not None else None
+            if reason == BROKE and not self._broke:
+                # One connection may end at any time: the next poll, at once, shows what it means.
+                self._broke = True
+                self._state.wake.set()
+                return
             self._state.note(away=reason or "it does not answer")
             for each in self._all:
                 each.cut()
             self._drop_hint()
             return
         self._late = 0
+        self._broke = False
         self._state.note(read_only=PHRASES[READ_ONLY] if read_only else None)
         if read_only:
             for each in self._all:
