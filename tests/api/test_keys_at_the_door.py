@@ -317,12 +317,13 @@ async def test_a_rotation_with_grace_and_other_changes_leave_running_streams_alo
         assert (await response.aread()).endswith(b"data: [DONE]\n\n")
 
 
-@pytest.mark.parametrize("end", [disable, revoke, rotate])
-async def test_a_key_that_ends_while_the_body_is_still_coming_is_refused(
-    upstream: FakeUpstream, door: Door, end: Callable[[Door, dict[str, Any]], Awaitable[None]]
-) -> None:
+async def answer_after(
+    door: Door,
+    made: dict[str, Any],
+    change: Callable[[Door, dict[str, Any]], Awaitable[None]],
+) -> bytes:
+    """Send the head of a completion, change its key, send the body, and read the answer."""
     body = json.dumps(request_body()).encode()
-    made = await door.mint_key()
     head = (
         "POST /api/v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
         f"Authorization: Bearer {made['key']}\r\nContent-Length: {len(body)}\r\n"
@@ -332,12 +333,33 @@ async def test_a_key_that_ends_while_the_body_is_still_coming_is_refused(
     writer.write(head.encode())
     async with asyncio.timeout(PATIENCE_S):
         assert b" 100 " in await reader.readuntil(b"\r\n\r\n")  # the key was good
-        await end(door, made)
+        await change(door, made)
         writer.write(body)
         answer = await reader.read()
     writer.close()
     await writer.wait_closed()
+    return answer
+
+
+@pytest.mark.parametrize("end", [disable, revoke, rotate])
+async def test_a_key_that_ends_while_the_body_is_still_coming_is_refused(
+    upstream: FakeUpstream, door: Door, end: Callable[[Door, dict[str, Any]], Awaitable[None]]
+) -> None:
+    answer = await answer_after(door, await door.mint_key(), end)
     assert answer.startswith(b"HTTP/1.1 401 ") and b"invalid_api_key" in answer
+    assert upstream.requests == []
+
+
+async def test_a_key_that_changes_while_the_body_is_still_coming_is_held_to_its_new_bounds(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    async def narrow(door: Door, made: dict[str, Any]) -> None:
+        path = f"keys/{made['id']}"
+        changed = await call(door, "PATCH", path, {"models": ["zai/glm-4.5"]})
+        assert changed.status_code == 200, changed.text
+
+    answer = await answer_after(door, await door.mint_key(), narrow)
+    assert answer.startswith(b"HTTP/1.1 403 ") and b"model_not_allowed" in answer
     assert upstream.requests == []
 
 
