@@ -373,6 +373,22 @@ async def test_past_the_cap_the_oldest_rows_go_and_it_is_said_loudly(
     assert standing.budget.spent_microusd == 25 * 1_700  # money is not lost with the rows
 
 
+async def test_the_rows_of_a_write_that_failed_count_towards_the_cap(
+    store: SqliteStore, clocks: Clocks
+) -> None:
+    house = House(store, clocks, max_rows=10)
+    house.disk.fail(unavailable(), times=2)
+    for _ in range(8):
+        house.ledger.settle(await house.lease(), DONE)
+    await house.disk.saw(2)  # the first has failed, and its rows are kept
+    for _ in range(5):
+        house.ledger.settle(await house.lease(), DONE)
+    assert house.ledger.lost_rows == 3
+    await house.disk.wrote(10)
+    await house.ledger.aclose()
+    assert [row.request_id for row in await house.rows()] == [f"req_{n}" for n in range(4, 14)]
+
+
 async def test_closing_writes_what_is_left(house: House) -> None:
     house.ledger.settle(await house.lease(), DONE)
     await house.ledger.aclose()
