@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from support.fakes.openai_wire import USAGE, compact, translator
 
@@ -49,6 +50,20 @@ def test_usage_and_text_of_an_answer_are_read() -> None:
     one = translator(stream=False)
     one.whole(answer({"content": "Hié", "reasoning_content": "hm"}, "length"))
     assert (one.usage, one.output_bytes, one.finish_reason) == (Usage(3, 2, 5), 6, "length")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"prompt_tokens": 3, "completion_tokens": 2},
+        {"prompt_tokens": 3.0, "completion_tokens": "2", "total_tokens": 5},
+        {"input_tokens": 3, "output_tokens": 2},
+    ],
+)
+def test_a_usage_in_another_form_is_shown_as_openais(told: dict[str, Any]) -> None:
+    shown = msgspec.json.decode(translator(stream=False).whole(answer(usage=told)))["usage"]
+    assert {name: shown[name] for name in USAGE} == USAGE
+    assert all(type(shown[name]) is int for name in USAGE)
 
 
 def test_an_answer_without_usage_has_none() -> None:
