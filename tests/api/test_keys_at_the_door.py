@@ -363,6 +363,31 @@ async def test_a_key_that_changes_while_the_body_is_still_coming_is_held_to_its_
     assert upstream.requests == []
 
 
+async def test_a_key_that_ends_while_its_take_waits_reaches_no_upstream(
+    door: Door, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await door.mint_key(limits={"requests_per_minute": 9, "concurrent_requests": 2})
+    counters = door.gateway.services.counters
+    take, waits, go_on = counters.take, asyncio.Event(), asyncio.Event()
+
+    async def held(*args: Any, **more: Any) -> Any:
+        waits.set()
+        await go_on.wait()
+        return await take(*args, **more)
+
+    monkeypatch.setattr(counters, "take", held)
+    asked = asyncio.create_task(door.chat(key=made["key"]))
+    await soon(waits.wait())
+    await door.client.delete(f"/api/v1/keys/{made['id']}", headers=bearer(OWNER))
+    go_on.set()
+    assert (await soon(asked)).status_code == 401
+    assert upstream.requests == []
+    key = await door.gateway.services.keys.get(made["id"])
+    standing = await counters.standing(key.id, key.limits)
+    assert standing.running == 0 and standing.requests is not None
+    assert standing.requests.remaining == 9
+
+
 async def test_streams_opened_with_an_old_secret_end_with_its_grace_and_those_of_the_new_go_on(
     upstream: FakeUpstream, door: Door
 ) -> None:
