@@ -48,6 +48,8 @@ MOST_CHANGES = 1000
 HINT_CHECK_POLLS = 60
 LATE_S = 0.1
 """How much later than its limit a poll ends when the event loop was busy meanwhile."""
+MOST_BROKEN = 4
+"""Polls in a row whose new connection broke until the database counts as away."""
 MOST_LATE = 5
 PRUNE_CHANGES = (
     "DELETE FROM changes WHERE at < now() - interval '1 hour'"
@@ -100,7 +102,7 @@ class ChangeWatch:
         self._hint: Connection | None = None
         self._polls = 0
         self._late = 0
-        self._broke = False
+        self._broken = 0
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -151,9 +153,9 @@ class ChangeWatch:
             if self._was_late(error.__cause__, time.monotonic() - began):
                 return
             reason = outage_of(error.__cause__) if error.__cause__ is not None else None
-            if reason == BROKE and not self._broke:
-                # One connection may end at any time: the next poll, at once, shows what it means.
-                self._broke = True
+            if reason == BROKE and self._broken < MOST_BROKEN:
+                # A connection may end at any time: the next poll, at once, shows what it means.
+                self._broken += 1
                 self._state.wake.set()
                 return
             self._state.note(away=reason or "it does not answer")
@@ -162,7 +164,7 @@ class ChangeWatch:
             self._drop_hint()
             return
         self._late = 0
-        self._broke = False
+        self._broken = 0
         self._state.note(read_only=PHRASES[READ_ONLY] if read_only else None)
         if read_only:
             for each in self._all:
