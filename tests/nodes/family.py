@@ -47,15 +47,16 @@ async def ended(*pids: int) -> None:
 
 def child_of(client_port: int, keeper: int) -> int:
     """Return which child has the server's end of a loopback connection."""
-    inode = next(
-        fields[9]
+    # Another test may have a server at a port of this number, so several sockets can match.
+    sockets = {
+        f"socket:[{fields[9]}]"
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
-        if (fields := line.split())[2].endswith(f":{client_port:04X}") and fields[9] != "0"
-    )
+        if (fields := line.split())[2].endswith(f":{client_port:04X}")
+    }
     for child in children_of(keeper):
         for descriptor in Path(f"/proc/{child}/fd").iterdir():
             with contextlib.suppress(OSError):
-                if descriptor.readlink().name == f"socket:[{inode}]":
+                if descriptor.readlink().name in sockets:
                     return child
     raise AssertionError(f"no child of {keeper} has the connection from port {client_port}")
 
