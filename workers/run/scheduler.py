@@ -45,7 +45,7 @@ class Scheduler(Protocol):
     """
 
     def submit(self, ticket: Ticket) -> Awaitable[None] | None:
-        """Give a ticket a slot, or queue it; what is returned is awaited until that is decided.
+        """Give a ticket a slot, or queue it. Await what is returned, if anything: the decision.
 
         Raises NoDeployment, Overloaded, and while all deployments cool for longer than the job may
         wait, the error that they cool for. A later refusal is passed to `ticket.refused`.

@@ -7,6 +7,7 @@ ticket for each job of the others (`server/nodes/`).
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import msgspec
@@ -25,7 +26,7 @@ class Place(msgspec.Struct, frozen=True):
     expected_wait_s: float
 
 
-class Ticket:
+class Ticket(ABC):
     """A request to be served by a deployment of a model.
 
     `lane` is the queue's lane ("owner", a key id, "guests"), `weight` the lane's share,
@@ -55,17 +56,17 @@ class Ticket:
         self._returned_at: float | None = None
         self._waited_again_s = 0.0
 
+    @abstractmethod
     def granted(self) -> None:
         """Begin to be served: `assigned` is set."""
-        raise NotImplementedError
 
+    @abstractmethod
     def queued(self) -> None:
         """Wait in the queue."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refused(self, error: GatewayError) -> None:
         """End with an error: it waits no longer and has no slot."""
-        raise NotImplementedError
 
     @property
     def waited_s(self) -> float:
