@@ -164,6 +164,7 @@ secret_env = "TEST_UPSTREAM_KEY"
                 await expect(page.get_by_role("button", name=f"Model: {name}")).to_be_visible()
                 await say(page, "More")
                 await expect(page.get_by_role("article", name="Assistant")).to_have_count(2)
+        await upstream.request(3)  # its article is shown before the request is sent
         asked = [request.json["model"] for request in upstream.requests]
         assert asked == ["upstream-model", "second", "upstream-model", "second"]
 
