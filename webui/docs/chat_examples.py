@@ -110,6 +110,85 @@ console.log(message.content);""",
     },
 )
 
+STRUCTURED = Example(
+    "structured",
+    "Answer that follows a JSON schema",
+    {
+        "curl": r"""curl BASE_URL/api/v1/chat/completions \
+  -H "Authorization: Bearer $ROXY_API_KEY" \
+  -H "Content-Type: application/json" \
+  -d '{
+    "model": "MODEL_ID",
+    "messages": [
+      {"role": "user", "content": "Name a city in Norway."}
+    ],
+    "response_format": {
+      "type": "json_schema",
+      "json_schema": {
+        "name": "city",
+        "strict": true,
+        "schema": {
+          "type": "object",
+          "properties": {"city": {"type": "string"}},
+          "required": ["city"],
+          "additionalProperties": false
+        }
+      }
+    }
+  }'""",
+        "python": r"""import json
+import os
+from openai import OpenAI
+
+client = OpenAI(
+    base_url="BASE_URL/api/v1",
+    api_key=os.environ["ROXY_API_KEY"],
+)
+schema = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+answer = client.chat.completions.create(
+    model="MODEL_ID",
+    messages=[{"role": "user", "content": "Name a city in Norway."}],
+    response_format={
+        "type": "json_schema",
+        "json_schema": {"name": "city", "strict": True, "schema": schema},
+    },
+)
+try:
+    print(json.loads(answer.choices[0].message.content)["city"])
+except (TypeError, ValueError, KeyError):
+    print("not as the schema says:", answer.choices[0].message)""",
+        "javascript": r"""const schema = {
+  type: "object",
+  properties: { city: { type: "string" } },
+  required: ["city"],
+  additionalProperties: false,
+};
+const response = await fetch("BASE_URL/api/v1/chat/completions", {
+  method: "POST",
+  headers: {
+    Authorization: `Bearer ${process.env.ROXY_API_KEY}`,
+    "Content-Type": "application/json",
+  },
+  body: JSON.stringify({
+    model: "MODEL_ID",
+    messages: [{ role: "user", content: "Name a city in Norway." }],
+    response_format: {
+      type: "json_schema",
+      json_schema: { name: "city", strict: true, schema },
+    },
+  }),
+});
+if (!response.ok) throw new Error(await response.text());
+const { message } = (await response.json()).choices[0];
+console.log(JSON.parse(message.content).city);""",
+    },
+)
+
 _IMAGE = {
     "curl": r"""curl BASE_URL/api/v1/chat/completions \
   -H "Authorization: Bearer $ROXY_API_KEY" \

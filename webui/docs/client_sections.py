@@ -10,6 +10,7 @@ from server.config.loading import Config
 from webui.docs import chat_examples as chat
 from webui.docs import examples as basic
 from webui.docs.parts import Section, Table
+from webui.docs.recipes import RECIPES
 from workers.run.clock import REARM_FACTOR, WHOLE_FACTOR
 from workers.units import MIB
 
@@ -70,6 +71,37 @@ MODELS = Section(
     """,
     (basic.MODELS,),
     models=True,
+)
+
+CLIENTS = Section(
+    "clients",
+    "Use it with your program",
+    """
+    Most programs that work with OpenAI have a field for the base URL. Open yours for the exact
+    settings; the values are those of this server and of the model chosen above. `$ROXY_API_KEY` is
+    your key.
+
+    If a program is not in the list: enter the base URL, your key and a model id. Where it asks for
+    the address of a host and adds `/v1` itself, leave `/api/v1` away: this server also answers
+    under `/v1`. Where it offers the Responses API, choose chat completions.
+    """,
+    wide=RECIPES,
+)
+
+STRUCTURED = Section(
+    "structured",
+    "Structured output",
+    """
+    `response_format` asks for JSON: with `{"type": "json_schema", ...}` the answer follows a
+    schema, with `{"type": "json_object"}` it is some JSON object. The field is passed to the
+    upstream unchanged, so what a schema may contain depends on the model. An upstream that does not
+    support it refuses the request with 400, or ignores it: parse the answer as if it could be
+    wrong.
+
+    An answer that ended with the `finish_reason` `length` is incomplete JSON: raise `max_tokens`.
+    A refusal of the model is in `message.refusal`, and `content` is `null`.
+    """,
+    (chat.STRUCTURED,),
 )
 
 TOOLS = Section(
@@ -146,6 +178,7 @@ def first_steps(base_url: str) -> list[Section]:
             """,
             (basic.KEY, basic.FIRST),
         ),
+        CLIENTS,
         STREAMING,
         AUTHENTICATION,
         MODELS,
@@ -166,6 +199,7 @@ def completions(fields: Table, config: Config) -> list[Section]:
             wide=(fields,),
         ),
         TOOLS,
+        STRUCTURED,
         Section(
             "images",
             "Images",

@@ -14,6 +14,7 @@ from webui.docs.examples import STREAM_REQUEST
 from webui.docs.owner_sections import for_the_owner, reference
 from webui.docs.parts import (
     LANGUAGES,
+    Recipe,
     RouteDetails,
     Section,
     Table,
@@ -34,11 +35,11 @@ from workers.errors import InvalidRequest, ModelNotFound
 LANGUAGE_COOKIE = "roxy_language"
 MARKDOWN = "text/markdown; charset=utf-8"
 GROUPS = (
-    ("Start", ("quickstart", "streaming", "authentication", "models")),
-    ("Chat", ("chat", "tools", "images", "queue", "kept")),
+    ("Start", ("quickstart", "clients", "streaming", "authentication", "models")),
+    ("Chat", ("chat", "tools", "structured", "images", "queue", "kept")),
     ("Limits and errors", ("limits", "guests", "errors")),
     ("Owner", ("keys", "usage", "settings")),
-    ("Reference", ("routes", "openapi", "answers", "notes")),
+    ("Reference", ("routes", "missing", "openapi", "answers", "notes")),
 )
 """The table of contents: the title of a group and the ids of its sections."""
 
@@ -76,6 +77,7 @@ class DocumentedHandler(PageHandler):
             base_url,
             best[0]["id"] if best else "model",
             seeing[0]["id"] if seeing else "model",
+            best[0]["context_window"] if best else 0,
         )
 
     def sections(self, base_url: str) -> list[Section]:
@@ -123,6 +125,7 @@ class DocsHandler(DocumentedHandler):
             prose=prose,
             inline=inline,
             is_route=lambda part: isinstance(part, RouteDetails),
+            is_recipe=lambda part: isinstance(part, Recipe),
         )
 
 

@@ -76,6 +76,24 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
     ]
 
 
+MISSING = Table(
+    "Routes of OpenAI that are not here",
+    ("Route", "Instead"),
+    (
+        ("`/responses`", "`/chat/completions`; most programs have a switch for it"),
+        ("`/completions`", "`/chat/completions` with one user message"),
+        ("`/embeddings`", "another server: this one serves chat models only"),
+        ("`/images`, `/videos`", "image input works in `/chat/completions`"),
+        ("`/audio`, `/realtime`", "nothing"),
+        ("`/files`, `/uploads`, `/vector_stores`", "send files as parts of a message"),
+        ("`/batches`", "send the requests; the queue is fair to others"),
+        ("`/assistants`, `/threads`, `/conversations`", "keep the messages in your program"),
+        ("`/moderations`, `/fine_tuning`, `/evals`", "nothing"),
+    ),
+)
+"""What clients of OpenAI's API may look for in vain."""
+
+
 def reference(routes: Sequence[RouteDetails], shapes: Sequence[Table]) -> list[Section]:
     """Return the sections with every route, the OpenAPI document, answers and notes."""
     return [
@@ -86,6 +104,15 @@ def reference(routes: Sequence[RouteDetails], shapes: Sequence[Table]) -> list[S
             Open a route to see its parameters, body, answer and errors.
             """,
             wide=routes,
+        ),
+        Section(
+            "missing",
+            "Routes that are not here",
+            """
+            These routes of OpenAI do not exist on this server. They answer 404 `not_found`; a
+            program that needs one of them cannot use this server for it.
+            """,
+            wide=(MISSING,),
         ),
         Section(
             "openapi",

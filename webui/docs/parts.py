@@ -17,10 +17,12 @@ from msgspec import Struct
 LANGUAGES = {"curl": "curl", "python": "Python", "javascript": "JavaScript"}
 """The languages of an example and their labels."""
 FENCES = {"curl": "sh", "python": "python", "javascript": "js"}
-BASE = "BASE_URL"
+BASE = re.compile(r"\bBASE_URL\b")
 MODEL = "MODEL_ID"
 IMAGE_MODEL = "IMAGE_MODEL_ID"
-"""Placeholders in examples: the address of this server, a model, a model that accepts images."""
+CONTEXT = "CONTEXT_TOKENS"
+"""Placeholders in examples: the address of this server, a model, a model that accepts images, and
+the context window of the model in tokens."""
 
 INLINE = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*|\[([^\]]+)\]\(([^)\s]+)\)")
 TOKENS = {
@@ -30,8 +32,13 @@ TOKENS = {
     r"|(?P<keyword>\b(?:as|break|def|elif|else|except|for|from|if|import|in|not|print|return|try|while|with"
     r"|True|False|None)\b)|(?P<number>\b\d[\d_.]*\b)",
     "javascript": r"(?P<comment>//(?= ).*)|(?P<string>\"[^\"\n]*\"|`[^`]*`)"
-    r"|(?P<keyword>\b(?:async|await|break|const|continue|else|for|function|if|let|new|of|return"
-    r"|throw|true|false|while)\b)|(?P<number>\b\d[\d_.]*\b)",
+    r"|(?P<keyword>\b(?:async|await|break|const|continue|else|export|for|from|function|if|import|let"
+    r"|new|of|return|throw|true|false|while)\b)|(?P<number>\b\d[\d_.]*\b)",
+    "sh": r"(?P<string>\"[^\"\n]*\")|(?P<keyword>\b(?:docker|export|aider)\b)"
+    r"|(?P<title>(?<=\s)--?[\w-]+)",
+    "yaml": r"(?P<string>\"[^\"\n]*\")|(?P<title>[\w-]+(?=:))|(?P<keyword>\b(?:true|false)\b)",
+    "json": r"(?P<title>\"[^\"\n]*\"(?=:))|(?P<string>\"[^\"\n]*\")",
+    "text": r"(?P<title>^[\w ]+(?=:))",
 }
 """Token patterns for highlighting: comments, strings, keywords, numbers."""
 
@@ -65,6 +72,19 @@ class Example(Struct, frozen=True):
     run: str = ""
 
 
+class Recipe(Struct, frozen=True):
+    """How to set up one program: what to do, and the code or values to copy.
+
+    `kind` is a key of TOKENS and the name of the Markdown fence.
+    """
+
+    id: str
+    name: str
+    steps: str
+    kind: str
+    code: str
+
+
 class Section(Struct, frozen=True):
     """One section. `wide` is shown below the prose at full width."""
 
@@ -72,7 +92,7 @@ class Section(Struct, frozen=True):
     title: str
     prose: str
     examples: Sequence[Example] = ()
-    wide: Sequence[Table | RouteDetails] = ()
+    wide: Sequence[Table | RouteDetails | Recipe] = ()
     owner: bool = False
     models: bool = False
 
@@ -83,11 +103,12 @@ class Values(Struct, frozen=True):
     base_url: str
     model: str
     image_model: str
+    context: int
 
     def fill(self, code: str) -> str:
         """Return an example's code with all placeholders replaced."""
         code = code.replace(IMAGE_MODEL, self.image_model).replace(MODEL, self.model)
-        return code.replace(BASE, self.base_url)
+        return BASE.sub(lambda _: self.base_url, code).replace(CONTEXT, str(self.context))
 
 
 @lru_cache(maxsize=4096)
@@ -132,17 +153,17 @@ def _joined(lines: str) -> str:
 def highlighted(language: str, code: str, values: Values) -> str:
     """Return an example's code as highlighted HTML, with the model in elements of its own."""
     out, at = [], 0
-    for found in re.finditer(TOKENS[language], code):
+    for found in re.finditer(TOKENS[language], code, re.MULTILINE):
         out.append(html.escape(code[at : found.start()]))
         out.append(f'<span class="{found.lastgroup}">{html.escape(found[0])}</span>')
         at = found.end()
     text = "".join([*out, html.escape(code[at:])])
-    for name, kind in ((IMAGE_MODEL, "image"), (MODEL, "any")):
+    for name, kind in ((IMAGE_MODEL, "image"), (MODEL, "any"), (CONTEXT, "context")):
         text = text.replace(name, f"<span data-model='{kind}'>{{{kind}}}</span>")
     text = text.replace("{image}", html.escape(values.image_model))
-    return text.replace("{any}", html.escape(values.model)).replace(
-        BASE, html.escape(values.base_url)
-    )
+    text = text.replace("{context}", str(values.context))
+    text = text.replace("{any}", html.escape(values.model))
+    return BASE.sub(lambda _: html.escape(values.base_url), text)
 
 
 def markdown(section: Section, values: Values) -> str:
@@ -159,10 +180,17 @@ def markdown(section: Section, values: Values) -> str:
             for language, code in example.code.items()
         ]
     for each in section.wide:
-        parts += (
-            _route(each) if isinstance(each, RouteDetails) else [f"### {each.label}", table(each)]
-        )
+        parts += _wide(each, values)
     return "\n\n".join(part for part in parts if part)
+
+
+def _wide(part: Table | RouteDetails | Recipe, values: Values) -> Iterable[str]:
+    if isinstance(part, RouteDetails):
+        return _route(part)
+    if isinstance(part, Table):
+        return [f"### {part.label}", table(part)]
+    steps = "\n".join(line.strip() for line in part.steps.strip().splitlines())
+    return [f"### {part.name}", steps, f"```{part.kind}\n{values.fill(part.code)}\n```"]
 
 
 def _route(route: RouteDetails) -> Iterable[str]:

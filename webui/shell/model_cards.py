@@ -32,6 +32,7 @@ class ModelCard(NamedTuple):
     maker: str
     description: str
     context: str
+    context_tokens: int
     bar: float
     share: float
     output: str
@@ -60,6 +61,7 @@ def model_card(model: Mapping[str, Any]) -> ModelCard:
         maker=model["owned_by"],
         description=model["description"],
         context=short(context),
+        context_tokens=context,
         bar=round((context / WHOLE_BAR) ** 0.5, 3),
         share=round(min(context / MILLION, 1), 3),
         output=short(model["max_output_tokens"]),

@@ -71,6 +71,8 @@ def answer(request: Request) -> Answer:
     """Answer as a model does: with a call where there are tools, else with words."""
     if request.json.get("stream"):
         return stream_of(["Hel", "lo"], usage=USAGE)
+    if request.json.get("response_format"):
+        return completion('{"city": "Oslo"}')
     if request.json.get("tools") and request.json["messages"][-1]["role"] == "user":
         called = {"name": "weather", "arguments": '{"city": "Oslo"}'}
         calls = [{"id": "call_1", "type": "function", "function": called}]
@@ -136,6 +138,7 @@ EXPECTED = {
     "own-key": "remaining",
     "models": MODEL,
     "tools": "weather",
+    "structured": "Oslo",
     "image": "Hello",
     "queue": "Hel",
     "kept": "done",

@@ -5,6 +5,7 @@ import { ApiError, callJson, isAbort, xsrfHeader } from "../shell/api.js";
 
 /** @import { Ending, QueuePlace, StreamState } from "../shell/answer_stream.js" */
 import { announce, closest, copyFrom, count, money, part, plural, seconds } from "../shell/page.js";
+import "./search.js";
 
 const YEAR_S = 365 * 24 * 3600;
 const USED_MS = [0, 100, 300, 800, 2000];
@@ -50,6 +51,7 @@ function useModel() {
   const seeing = choose.selectedOptions[0]?.hasAttribute("data-image");
   for (const mark of all(`[data-model="any"]${seeing ? ', [data-model="image"]' : ""}`))
     mark.textContent = choose.value;
+  for (const mark of all('[data-model="context"]')) mark.textContent = choose.selectedOptions[0]?.dataset.context ?? "";
   const address = new URL(location.href);
   address.searchParams.set("model", choose.value);
   history.replaceState(null, "", address);

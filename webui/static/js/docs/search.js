@@ -1,0 +1,198 @@
+// Search in the documentation: over sections, examples, programs, routes and the rows of tables, as they
+// stand on the page.
+
+import { announce, part, plural } from "../shell/page.js";
+
+const MOST = 12;
+const EXCERPT_LETTERS = 90;
+
+/**
+ * One place that can be found.
+ *
+ * @typedef {object} Place
+ * @property {HTMLElement} node
+ * @property {string} title
+ * @property {string} section the title of the section it is in
+ * @property {string} text
+ */
+
+const box = part("#find", HTMLInputElement);
+const found = part("#found", HTMLOListElement);
+
+/** @param {string} text */
+const plain = (text) => text.replace(/\s+/g, " ").trim();
+
+/** @param {string} text */
+const folded = (text) => text.normalize("NFKC").toLocaleLowerCase();
+
+/**
+ * @param {string} selector
+ * @param {ParentNode} root
+ */
+const textOf = (selector, root) => plain(root.querySelector(selector)?.textContent ?? "");
+
+/**
+ * Return the name of a program or an example, the method and path of a route, or the first cells of a row.
+ *
+ * @param {HTMLElement} node
+ */
+function titleOf(node) {
+  if (node.matches("details")) return plain(`${textOf("summary > b", node)} ${textOf("summary > code", node)}`);
+  if (!(node instanceof HTMLTableRowElement)) return textOf("figcaption", node);
+  return [...node.cells]
+    .slice(0, 2)
+    .map((cell) => plain(cell.textContent ?? ""))
+    .join(" · ");
+}
+
+/** @returns {Place[]} */
+function places() {
+  /** @type {Place[]} */
+  const all = [];
+  for (const topic of document.querySelectorAll(".topic")) {
+    if (!(topic instanceof HTMLElement)) continue;
+    const section = textOf("h2", topic).replace(/#$/, "").trim();
+    all.push({ node: topic, title: section, section: "", text: textOf(".prose", topic) });
+    for (const node of topic.querySelectorAll("figure.example, details.route, tbody tr")) {
+      if (!(node instanceof HTMLElement) || node.closest("details.route") !== closestRoute(node)) continue;
+      const title = titleOf(node);
+      if (title) all.push({ node, title, section, text: plain(node.textContent ?? "") });
+    }
+  }
+  return all;
+}
+
+/**
+ * Return the route or program that a node is, or null for the rest; what lies inside one is found with it.
+ *
+ * @param {HTMLElement} node
+ */
+const closestRoute = (node) => (node.matches("details.route") ? node : null);
+
+/** @type {Place[] | null} */
+let known = null;
+
+/**
+ * Return the places with all words of a query: those with the words in their titles first.
+ *
+ * @param {string} query
+ */
+function search(query) {
+  known ??= places();
+  const words = folded(query).split(/\s+/).filter(Boolean);
+  /** @param {Place} place */
+  const rank = ({ title, section, text }) => {
+    const heading = folded(title);
+    if (words.every((word) => heading.includes(word))) return section ? 1 : 0;
+    const whole = folded(`${title} ${section} ${text}`);
+    return words.every((word) => whole.includes(word)) ? 2 : 3;
+  };
+  if (!words.length) return [];
+  const ranked = known.map((place) => ({ place, rank: rank(place) })).filter((one) => one.rank < 3);
+  return ranked.sort((a, b) => a.rank - b.rank).map(({ place }) => place);
+}
+
+/**
+ * Return the part of a text around the first word of a query.
+ *
+ * @param {string} text
+ * @param {string} query
+ */
+function excerpt(text, query) {
+  const word = folded(query).split(/\s+/).find(Boolean) ?? "";
+  const at = Math.max(0, folded(text).indexOf(word) - EXCERPT_LETTERS / 3);
+  const start = at ? text.indexOf(" ", at) + 1 : 0;
+  const end = start + EXCERPT_LETTERS;
+  return `${start ? "…" : ""}${text.slice(start, end)}${end < text.length ? "…" : ""}`;
+}
+
+/** @param {Place} place */
+function go({ node }) {
+  for (let at = node.closest("details"); at; at = at.parentElement?.closest("details") ?? null) at.open = true;
+  const id = node.id || node.closest("[id]")?.id;
+  if (id) history.pushState(null, "", `#${id}`);
+  node.tabIndex = -1;
+  node.focus({ preventScroll: true });
+  node.scrollIntoView({ block: "start" });
+  close();
+}
+
+function close() {
+  found.hidden = true;
+  found.replaceChildren();
+}
+
+/**
+ * @param {Place} place
+ * @param {string} query
+ */
+function row(place, query) {
+  const item = document.createElement("li");
+  const link = document.createElement("a");
+  link.href = `#${place.node.id || (place.node.closest("[id]")?.id ?? "")}`;
+  const title = document.createElement("b");
+  title.textContent = place.title;
+  const where = document.createElement("span");
+  where.className = "quiet small";
+  where.textContent = place.section;
+  const words = document.createElement("span");
+  words.className = "small";
+  words.textContent = excerpt(place.text, query);
+  link.append(title, " ", where, words);
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    go(place);
+  });
+  item.append(link);
+  return item;
+}
+
+function show() {
+  const query = box.value.trim();
+  if (!query) {
+    close();
+    return;
+  }
+  const matches = search(query);
+  found.hidden = false;
+  found.replaceChildren(...matches.slice(0, MOST).map((place) => row(place, query)));
+  if (!matches.length) {
+    const none = document.createElement("li");
+    none.className = "quiet";
+    none.textContent = "No matches. Try fewer or other words.";
+    found.append(none);
+  }
+  announce(matches.length ? plural(matches.length, "match", "matches") : "No matches");
+}
+
+box.addEventListener("input", show);
+box.addEventListener("keydown", (event) => {
+  if (event.isComposing) return;
+  const first = found.querySelector("a");
+  if (event.key === "Enter") first?.click();
+  else if (event.key === "ArrowDown") first?.focus();
+  else return;
+  event.preventDefault();
+});
+found.addEventListener("keydown", (event) => {
+  const links = [...found.querySelectorAll("a")];
+  const at = links.findIndex((link) => link.matches(":focus"));
+  if (event.key === "ArrowDown") links[at + 1]?.focus();
+  else if (event.key === "ArrowUp") (links[at - 1] ?? box).focus();
+  else return;
+  event.preventDefault();
+});
+const frame = part(".find", HTMLElement);
+frame.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  box.value = "";
+  close();
+  box.focus();
+});
+addEventListener("keydown", (event) => {
+  const typing = event.target instanceof Element && event.target.closest("input, textarea, select");
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  box.focus();
+});
+frame.hidden = false;
