@@ -48,6 +48,7 @@ class DocumentedHandler(PageHandler):
     """The base of the page and its Markdown: models, sections and values of examples."""
 
     section: ClassVar[str] = "Docs"
+    script_texts = ("docs",)
 
     def models(self) -> list[dict[str, Any]]:
         """Return a description of every model, and whether the visitor may use it."""

@@ -92,6 +92,15 @@ MISSING = Table(
     ),
 )
 """What clients of OpenAI's API may look for in vain."""
+MISSING_ROUTES = Section(
+    "missing",
+    "Routes that are not here",
+    """
+    These routes of OpenAI do not exist on this server. They answer 404 `not_found`; a
+    program that needs one of them cannot use this server for it.
+    """,
+    wide=(MISSING,),
+)
 
 
 def reference(routes: Sequence[RouteDetails], shapes: Sequence[Table]) -> list[Section]:
@@ -105,15 +114,7 @@ def reference(routes: Sequence[RouteDetails], shapes: Sequence[Table]) -> list[S
             """,
             wide=routes,
         ),
-        Section(
-            "missing",
-            "Routes that are not here",
-            """
-            These routes of OpenAI do not exist on this server. They answer 404 `not_found`; a
-            program that needs one of them cannot use this server for it.
-            """,
-            wide=(MISSING,),
-        ),
+        MISSING_ROUTES,
         Section(
             "openapi",
             "OpenAPI document",

@@ -12,6 +12,7 @@ from server.api.base import BaseHandler
 from server.identity.authentication import Principal, find_cookie
 from webui.shell.assets import packaged_assets
 from webui.shell.csp import PAGE_HEADERS, SECURE_HEADERS
+from webui.shell.texts import Language, choose_language
 from webui.shell.visitor import VisitorHandler
 from workers.errors import GatewayError, NotFound
 from workers.units import KIB
@@ -20,6 +21,8 @@ TEMPLATES = Loader(str(resources.files("webui") / "templates"), whitespace="all"
 FORM_BYTES = 64 * KIB
 SMALL_FORM_BYTES = 16 * KIB
 THEME_COOKIE = "roxy_theme"
+TEXTS_COOKIE = "roxy_texts"
+"""The visitor's language; `roxy_language` is the programming language of examples."""
 THEMES = ("light", "dark")
 NAV = (("Chat", "/"), ("Docs", "/docs"))
 OWNER_NAV = (
@@ -46,6 +49,11 @@ class PageHandler(VisitorHandler):
     body_limit: ClassVar[int | None] = FORM_BYTES
     section: ClassVar[str] = ""
     """The entry of the navigation that is marked as current."""
+    script_texts: ClassVar[tuple[str, ...]] = ()
+    """The groups of texts that the scripts of the page use."""
+    translated: ClassVar[bool] = False
+    """Whether all texts of the page are in the catalogue; other pages are in English."""
+    _language: Language | None = None
 
     def show(
         self,
@@ -62,7 +70,11 @@ class PageHandler(VisitorHandler):
     def shell(self, headers: dict[str, str]) -> dict[str, object]:
         """Return the values of `shell/base.html`; a cookie made for it goes into `headers`."""
         visitor = self.visitor()
+        language = self.language()
         return {
+            "locale": language,
+            "texts": language.texts,
+            "script_texts": language.for_scripts(self.script_texts),
             "asset": packaged_assets().path,
             "icon": icon,
             "theme": self.theme(),
@@ -73,6 +85,15 @@ class PageHandler(VisitorHandler):
             "who": who(visitor),
             "visitor": visitor,
         }
+
+    def language(self) -> Language:
+        """Return the language of the page."""
+        if self._language is None:
+            headers = self.request.headers
+            chosen = find_cookie(headers, TEXTS_COOKIE)
+            accepted = headers.get("Accept-Language", "")
+            self._language = choose_language(*((chosen, accepted) if self.translated else ("", "")))
+        return self._language
 
     def theme(self) -> str:
         """Return the theme that the visitor has chosen, or "" for that of the system."""

@@ -1,7 +1,8 @@
 // Search in the documentation: over sections, examples, programs, routes and the rows of tables, as they
 // stand on the page.
 
-import { announce, part, plural } from "../shell/page.js";
+import { announce, part } from "../shell/page.js";
+import { pluralText, texts } from "../shell/texts.js";
 
 const MOST = 12;
 const EXCERPT_LETTERS = 90;
@@ -159,10 +160,10 @@ function show() {
   if (!matches.length) {
     const none = document.createElement("li");
     none.className = "quiet";
-    none.textContent = "No matches. Try fewer or other words.";
+    none.textContent = texts.docs.no_matches_hint;
     found.append(none);
   }
-  announce(matches.length ? plural(matches.length, "match", "matches") : "No matches");
+  announce(matches.length ? pluralText(texts.docs.match_count, matches.length) : texts.docs.no_matches);
 }
 
 box.addEventListener("input", show);

@@ -1,0 +1,114 @@
+"""The catalogues have the same texts in every language, and what uses them finds them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from webui.shell.texts import choose_language, fill, languages
+
+ROOT = Path(str(resources.files("webui")))
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+FORMS = {"one", "other"}
+
+
+def leaves(texts: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """List every text with its path."""
+    for name, value in texts.items():
+        if isinstance(value, str):
+            yield path + name, value
+        else:
+            yield from leaves(value, f"{path}{name}.")
+
+
+ENGLISH = dict(leaves(languages()["en"].groups))
+
+
+def test_there_are_four_languages_and_english_is_first() -> None:
+    assert list(languages()) == ["en", "de", "es", "ja"]
+    assert [one.direction for one in languages().values()] == ["ltr"] * 4
+
+
+@pytest.mark.parametrize("code", [code for code in languages() if code != "en"])
+def test_no_text_and_no_placeholder_is_missing_in_any_language(code: str) -> None:
+    here = dict(leaves(languages()[code].groups))
+    assert here.keys() == ENGLISH.keys()
+    for path, text in here.items():
+        assert text.strip(), path
+        assert set(PLACEHOLDER.findall(text)) == set(PLACEHOLDER.findall(ENGLISH[path])), path
+
+
+def test_texts_that_depend_on_a_number_have_all_forms() -> None:
+    paths = [path.rpartition(".") for path in ENGLISH]
+    forms: dict[str, set[str]] = {}
+    for parent, _, name in paths:
+        if name in FORMS:
+            forms.setdefault(parent, set()).add(name)
+    assert forms and all(found == FORMS for found in forms.values())
+
+
+USES = re.compile(r"\btexts\.(\w+\.\w+)")
+
+
+def uses() -> Iterator[tuple[str, str]]:
+    """List the texts that templates, pages and scripts name, with the file."""
+    for folder, ending in (("templates", "html"), ("static/js", "js"), (".", "py")):
+        for file in (ROOT / folder).rglob(f"*.{ending}"):
+            for path in USES.findall(file.read_text("utf-8")):
+                yield path, str(file.relative_to(ROOT))
+
+
+def test_every_text_that_is_used_exists_and_every_text_is_used() -> None:
+    known = {path.removesuffix(".one").removesuffix(".other") for path in ENGLISH}
+    used = dict(uses())
+    assert {(path, file) for path, file in used.items() if path not in known} == set()
+    assert known - used.keys() - UNUSED == set()
+
+
+UNUSED = {"shell.choose_language"}
+"""Texts whose use comes with the choice of the language."""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "accepted", "expected"),
+    [
+        (None, "", "en"),
+        (None, "de", "de"),
+        (None, "de-AT,de;q=0.9,en;q=0.8", "de"),
+        (None, "fr,es;q=0.5,de;q=0.4", "es"),
+        (None, "fr", "en"),
+        (None, "*", "en"),
+        (None, "de;q=0, ja;q=0.1", "ja"),
+        (None, "en;q=0.5, ja", "ja"),
+        (None, "ES-419", "es"),
+        (None, ";;,q=1,de;q=x,ja;q=0.2", "ja"),
+        (None, "x," * 1000 + "de", "en"),
+        ("ja", "de", "ja"),
+        ("xx", "de", "de"),
+        ("", "de", "de"),
+    ],
+)
+def test_the_language_is_the_chosen_one_or_the_best_accepted(
+    chosen: str | None, accepted: str, expected: str
+) -> None:
+    assert choose_language(chosen, accepted).code == expected
+
+
+def test_values_are_filled_in_and_numbers_choose_the_form() -> None:
+    english = languages()["en"]
+    assert fill("{a} and {b}", a=1, b="{a}") == "1 and {a}"
+    with pytest.raises(KeyError):
+        fill("{a}", b=1)
+    forms = english.texts.docs.match_count
+    assert [english.plural(forms, n) for n in (0, 1, 2, 1200)] == [
+        "0 matches",
+        "1 match",
+        "2 matches",
+        "1,200 matches",
+    ]
+    assert english.for_scripts(()) == "{}"
