@@ -8,7 +8,9 @@ few seconds something is killed, hangs, restarts, loses its data or its network.
 breaks the same things in the same order. At the end all is healed, and these must hold:
 
 - every key whose creation was answered exists, unless it was revoked; every revoked key is refused;
-- no key got more than its limits, but for what `limits.when_store_is_down = "share"` says;
+- no key got more than its limits, but for what `limits.when_store_is_down = "share"` says: of
+  concurrent requests each node admits its share, so that at most those which ran at the one and the
+  shares of all others run; more only where Valkey has lost its data;
 - the usage on record is what the upstream billed, less at most what nodes that were killed had not
   saved yet: their running requests and their last second.
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import random
 import shutil
 import signal
@@ -25,11 +28,11 @@ import sys
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
@@ -40,6 +43,7 @@ if str(TESTS) not in sys.path:  # not inside pytest
 from support.fakes.upstream import (  # noqa: E402
     USAGE,
     Answer,
+    Pause,
     Request,
     chunk,
     completion,
@@ -57,6 +61,10 @@ PLACES = 2
 BUDGETED = 300
 """How many answers the budget of the budgeted key pays for."""
 COST_MICROUSD = USAGE["prompt_tokens"] + 2 * USAGE["completion_tokens"]
+SHARE = 1
+"""How many of them each of the two nodes admits while Redis is away."""
+RECOVERED_S = 3.0
+"""Redis is found within 2 s of its return; the rest is for the answers of that time."""
 UNSAVED_S = 1.0
 """Usage of this time may be lost when a node is killed."""
 HUNG_S = 2.0
@@ -73,8 +81,9 @@ class Figures:
     broken: Counter[str] = field(default_factory=Counter)
     admitted: Counter[str] = field(default_factory=Counter)
     """Requests that the upstream got, by user."""
-    most_at_once: int = 0
-    """Requests of the limited key that the upstream had at the same time."""
+    at_once: Counter[str] = field(default_factory=Counter)
+    """The most requests of the limited key that the upstream had at the same time, by the state of
+    Redis: "reached", "away" or "emptied"."""
     slowest_s: float = 0.0
     unsaved_bound: int = 0
     """How many requests killed nodes may not have saved."""
@@ -83,12 +92,54 @@ class Figures:
     seconds: float = 0.0
 
 
+class Leaving(asyncio.Event):
+    """Counts an answer as ended before its last bytes: who reads them may ask again at once."""
+
+    def __init__(self, request: Request, running: set[Request]) -> None:
+        super().__init__()
+        self._request = request
+        self._running = running
+
+    async def wait(self) -> Literal[True]:
+        """Do not wait."""
+        self._running.discard(self._request)
+        return True
+
+
+class Reach:
+    """Whether all nodes reach Redis, and Redis has its data."""
+
+    def __init__(self) -> None:
+        self._broken = ""
+        self._recovers_at = 0.0
+
+    @property
+    def word(self) -> str:
+        """Return "reached", "away" or "emptied"."""
+        recovered = not self._broken or time.monotonic() > self._recovers_at
+        return "reached" if recovered else self._broken
+
+    @contextlib.contextmanager
+    def broken(self, word: str) -> Iterator[None]:
+        """Note that Redis is away, or was emptied, until RECOVERED_S after the end of the block."""
+        if self.word != "emptied":
+            self._broken = word
+        self._recovers_at = math.inf
+        try:
+            yield
+        finally:
+            self._recovers_at = time.monotonic() + RECOVERED_S
+
+
 class Load:
     """Clients that ask through the balancer, and the owner who creates and revokes keys."""
 
-    def __init__(self, cluster: Cluster, figures: Figures, dice: random.Random) -> None:
+    def __init__(
+        self, cluster: Cluster, figures: Figures, reach: Reach, dice: random.Random
+    ) -> None:
         self._cluster = cluster
         self._figures = figures
+        self._reach = reach
         self._dice = dice
         self.secrets: dict[str, str] = {}
         self.created: dict[str, str] = {}
@@ -98,7 +149,7 @@ class Load:
         self._running = 0
         self._recent: deque[float] = deque()
         self._ends = asyncio.Event()
-        self._at_once = 0
+        self._upstream_runs: set[Request] = set()
 
     async def prepare(self) -> None:
         """Create the keys that the clients use, and set what the upstream answers."""
@@ -138,16 +189,24 @@ class Load:
         user = request.json.get("user", "")
         self._figures.admitted[user] += 1
         if user == "limited":
-            open_now = sum(
-                one.json.get("user") == user and not one.answered.is_set() and not one.left.is_set()
-                for one in self._cluster.upstream.requests[-50:]
-            )
-            self._figures.most_at_once = max(self._figures.most_at_once, open_now)
+            self._note_at_once(request)
+        ends = Pause(Leaving(request, self._upstream_runs))
         if not request.json.get("stream"):
-            return completion(usage=USAGE)
+            whole = completion(usage=USAGE)
+            return replace(whole, pieces=[ends, *whole.pieces])
         words = [event(chunk({"content": word})) for word in ("one ", "two ", "three")]
         rest = [event(chunk(finish="stop")), event(chunk(usage=USAGE) | {"choices": []})]
-        return streaming([*words, *rest, event("[DONE]")], gap_s=0.02)
+        return streaming([*words, *rest, ends, event("[DONE]")], gap_s=0.02)
+
+    def _note_at_once(self, request: Request) -> None:
+        """Count the requests of the limited key that run upstream, with this one."""
+        runs = self._upstream_runs
+        runs.difference_update([one for one in runs if one.left.is_set()])
+        runs.add(request)
+        word, at_once = self._reach.word, self._figures.at_once
+        if len(runs) > max(PLACES, at_once[word]):
+            print(f"{len(runs)} requests of {PLACES} at once, Redis {word}", flush=True)
+        at_once[word] = max(at_once[word], len(runs))
 
     async def _client(self, user: str, *, stream: bool) -> None:
         while not self._ends.is_set():
@@ -197,10 +256,17 @@ class Chaos:
     """Breaks one thing after the other, and mends each before the next."""
 
     def __init__(
-        self, cluster: Cluster, load: Load, figures: Figures, dice: random.Random, path: Path
+        self,
+        cluster: Cluster,
+        load: Load,
+        figures: Figures,
+        reach: Reach,
+        dice: random.Random,
+        path: Path,
     ) -> None:
         self._cluster = cluster
         self._load = load
+        self._reach = reach
         self._figures = figures
         self._dice = dice
         self._path = path
@@ -253,28 +319,32 @@ class Chaos:
     async def _node_parted(self) -> None:
         node = self._node()
         self._figures.redis_away += 1
-        await self._cluster.hosts.part(node.host)
-        await asyncio.sleep(HUNG_S)
-        await self._cluster.hosts.heal(node.host)
+        with self._reach.broken("away"):
+            await self._cluster.hosts.part(node.host)
+            await asyncio.sleep(HUNG_S)
+            await self._cluster.hosts.heal(node.host)
 
     async def _valkey_killed(self) -> None:
         self._figures.redis_away += 1
-        await self._cluster.redis.kill()
-        await asyncio.sleep(self._dice.uniform(0, HUNG_S))
-        await self._cluster.redis.start()
+        with self._reach.broken("away"):
+            await self._cluster.redis.kill()
+            await asyncio.sleep(self._dice.uniform(0, HUNG_S))
+            await self._cluster.redis.start()
 
     async def _valkey_hung(self) -> None:
         self._figures.redis_away += 1
-        self._cluster.redis.hang()
-        await asyncio.sleep(HUNG_S)
-        self._cluster.redis.go_on()
+        with self._reach.broken("away"):
+            self._cluster.redis.hang()
+            await asyncio.sleep(HUNG_S)
+            self._cluster.redis.go_on()
 
     async def _valkey_empty(self) -> None:
         self._figures.redis_away += 1
         self._figures.data_lost += 1
-        await self._cluster.redis.kill()
-        await asyncio.to_thread(shutil.rmtree, self._path / "valkey" / "appendonlydir")
-        await self._cluster.redis.start()
+        with self._reach.broken("emptied"):
+            await self._cluster.redis.kill()
+            await asyncio.to_thread(shutil.rmtree, self._path / "valkey" / "appendonlydir")
+            await self._cluster.redis.start()
 
     async def _postgres_killed(self) -> None:
         await asyncio.to_thread(self._cluster.postgres.kill)
@@ -298,12 +368,13 @@ async def run(
     async with Cluster.started(path) as cluster:
         print(f"hosts: {cluster.hosts.kind}, seed {seed}", flush=True)
         # Each part has dice of its own, so that the load does not change what breaks.
-        load = Load(cluster, figures, random.Random(seed + 1))
+        reach = Reach()
+        load = Load(cluster, figures, reach, random.Random(seed + 1))
         await load.prepare()
         began = time.monotonic()
         tasks = load.start()
         try:
-            chaos = Chaos(cluster, load, figures, random.Random(seed), path)
+            chaos = Chaos(cluster, load, figures, reach, random.Random(seed), path)
             await chaos.run(seconds, only)
         finally:
             load.end()
@@ -375,14 +446,22 @@ def _limits(figures: Figures) -> list[str]:
     }
     print(
         f"limited: {figures.admitted['limited']} admitted, {steady:.0f} without faults,"
-        f" at most {most['limited']:.0f}; at once {figures.most_at_once} of {PLACES};"
+        f" at most {most['limited']:.0f}; at once {dict(figures.at_once)} of {PLACES};"
         f" budgeted: {figures.admitted['budgeted']} of {BUDGETED}",
         flush=True,
     )
-    return [
+    faults = [
         f"{user}: {figures.admitted[user]} admitted, at most {limit:.0f} may be"
         for user, limit in most.items()
         if figures.admitted[user] > limit
+    ]
+    # Away: one node had all, and the other admits its share. Emptied: Redis learns of the requests
+    # that run when their node is back, and may have admitted as many of the other node before.
+    at_once = {"reached": PLACES, "away": PLACES + SHARE, "emptied": 2 * PLACES}
+    return faults + [
+        f"limited: {count} at once while Redis is {word}, at most {at_once[word]} may be"
+        for word, count in figures.at_once.items()
+        if count > at_once[word]
     ]
 
 
