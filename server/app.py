@@ -105,9 +105,9 @@ class Gateway:
         """Return the URL under which clients on this machine reach the gateway."""
         return local_url(self.services.config.server, self.port)
 
-    async def listen(self) -> None:
-        """Start to accept connections."""
-        await self.server.serve_on(self._sockets)
+    async def listen(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept connections, on some of the sockets if they are given."""
+        await self.server.serve_on(self._sockets if sockets is None else sockets)
 
     async def retire(self) -> None:
         """Serve the open connections, within `server.drain_timeout_s`; others serve new ones."""

@@ -25,7 +25,7 @@ from server.cli.store_commands import backup, migrate
 from server.config.loading import Config, ConfigError, environment, load_config
 from server.http.listening import ListenFailure
 from server.log import set_up_logging
-from server.processes.children import ChildFailure
+from server.processes.child_process import ChildFailure
 from server.processes.reloading import ReloadFailure, request_reload
 from server.store.data_directory import DataDirectory
 from server.store.store import StoreFailure

@@ -1,7 +1,8 @@
 """A serving process: it builds the gateway around a link to the keeper, which holds the data.
 
-The keeper starts it with the number of the link's descriptor as its only argument. It ends when the
-keeper says so, at SIGTERM, and when the keeper has ended: running answers then get an error.
+The keeper starts it with the number of the link's descriptor. When everything is built, it waits
+for its place, which a spare is given late, and listens on the sockets of that place. It ends when
+the keeper says so, at SIGTERM, and when the keeper has ended: running answers then get an error.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,17 @@ from server.nodes.peers.process_peers import ProcessIdentity, ProcessPeers
 from server.nodes.peers.registry_calls import KeeperRegistry
 from server.nodes.procedure import Service
 from server.nodes.scheduling.child_scheduler import ChildScheduler
-from server.processes.child_calls import HELLO, READY, RETIRE, STOP, Ready, Welcome
+from server.processes.child_calls import (
+    HELLO,
+    PLACE,
+    READY,
+    RETIRE,
+    STOP,
+    WARM,
+    GivenPlace,
+    Ready,
+    Welcome,
+)
 from server.processes.collector import tune_collector
 from server.processes.link_lines import LinkLines
 from server.processes.pulse import PULSE, wait_until_silent
@@ -55,12 +66,36 @@ class ChildEnd:
         self.begun.set()
 
 
+class Sockets:
+    """The listening sockets of all places; `keep` closes those of the others."""
+
+    def __init__(self, descriptors: Sequence[int]) -> None:
+        self.open = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+
+    def keep(self, descriptors: Collection[int]) -> list[socket.socket]:
+        """Return the sockets with these descriptors; all others are closed."""
+        kept = [sock for sock in self.open if sock.fileno() in descriptors]
+        for sock in self.open:
+            if sock not in kept:
+                sock.close()
+        self.open = kept
+        return kept
+
+    def close(self) -> None:
+        """Close all."""
+        self.keep(())
+
+
 async def serve_for_keeper(descriptor: int) -> None:
     """Serve requests until the keeper, or a signal, ends this process."""
     raise_limit()
+    name_process("roxy start")
     ending = ChildEnd()
     _handle_signals(ending)
     service = Service()
+    loop = asyncio.get_running_loop()
+    placed: asyncio.Future[GivenPlace] = loop.create_future()
+    service.answer_at_once(PLACE, placed.set_result)
     service.answer_at_once(STOP, lambda _: ending.stop())
     service.answer_at_once(RETIRE, lambda _: ending.retire())
     service.answer_at_once(PULSE, lambda _: None)
@@ -86,16 +121,41 @@ async def serve_for_keeper(descriptor: int) -> None:
             wrong_keys=shared.wrong_keys,
             wrong_sign_ins=shared.wrong_sign_ins,
         )
-        running = await _build(stack, welcome, data, link, scheduler)
-        await running.listen()
-        link.report(READY, _ready(running.services.catalog))
-        loop = asyncio.get_running_loop()
-        stack.callback(loop.create_task(_leave_when_silent(link), name="pulse").cancel)
+        sockets = stack.enter_context(contextlib.closing(Sockets(welcome.sockets)))
+        running = await _build(stack, welcome, data, link, scheduler, sockets)
         tune_collector()
+        stack.callback(loop.create_task(_leave_when_silent(link), name="pulse").cancel)
+        await link.call(WARM, None)
+        place = await _wait_for_place(placed, ending)
+        if place is None:
+            sockets.close()  # at once: clients must not wait for a spare that ends
+            return
+        await running.listen(sockets.keep(place.sockets))
+        link.report(READY, _ready(running.services.catalog))
         await ending.begun.wait()
         if not ending.stops.is_set():
             await _unless(running.retire(), ending.stops.wait())
         await _drain(running, link)
+
+
+def name_process(name: str) -> None:
+    """Show a name of up to 15 bytes in `ps` and `top` (Linux: proc(5), "/proc/pid/comm")."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
+
+
+async def _wait_for_place(
+    placed: asyncio.Future[GivenPlace], ending: ChildEnd
+) -> GivenPlace | None:
+    """Return the place of this process; None: it ends without one."""
+    if not placed.done():
+        name_process("roxy spare")
+        await _unless(asyncio.wait([placed]), ending.begun.wait())
+    if not placed.done():
+        return None
+    place = placed.result()
+    name_process(f"roxy {place.number}")
+    return place
 
 
 async def _leave_when_silent(link: Link) -> None:
@@ -111,22 +171,20 @@ async def _build(
     data: GatewayData,
     link: Link,
     scheduler: ChildScheduler,
+    sockets: Sockets,
 ) -> Gateway:
     config = welcome.config
     opened = open_catalog(config, environment(), welcome.prices)
     catalog_task: asyncio.Task[Catalog] = await stack.enter_async_context(opened)
     lines = AccessLog(config.log.access, config.log.format, LinkLines(link, is_log=False))
     tls = load_certificate(config.server.tls_cert, config.server.tls_key)
-    sockets = [socket.socket(fileno=descriptor) for descriptor in welcome.sockets]
-    for sock in sockets:
-        stack.callback(sock.close)
     identity = ProcessIdentity(welcome.tag, welcome.node_id, Path(welcome.inner_sockets))
     assert identity.socket_path is not None
     peers = ProcessPeers(identity, KeeperRegistry(link))
     stack.push_async_callback(peers.aclose)
     member = Membership(scheduler, peers, bind_unix(identity.socket_path))
     scheduler.connect(link, await catalog_task)
-    return await build_gateway(stack, config, data, catalog_task, lines, tls, sockets, member)
+    return await build_gateway(stack, config, data, catalog_task, lines, tls, sockets.open, member)
 
 
 def _ready(catalog: Catalog) -> Ready:

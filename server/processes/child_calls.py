@@ -15,18 +15,23 @@ class Welcome(Struct, array_like=True):
     `tag` is in the ids that are made by it; `inner_sockets` is the directory where each child
     listens for what others pass on.
 
-    `number` counts the children from 1; `sockets` are the descriptors that it listens on. `config`
-    has the child's share of what is limited per process.
+    `sockets` are the descriptors that the children of all places listen on. `config` has the
+    child's share of what is limited per process.
     """
 
-    number: int
-    processes: int
     sockets: list[int]
     tag: str
     node_id: str
     inner_sockets: str
     config: Config
     prices: dict[str, Prices]
+
+
+class GivenPlace(Struct, array_like=True):
+    """The place of a child: its number, from 1, and the descriptors that it listens on."""
+
+    number: int
+    sockets: list[int]
 
 
 class Lines(Struct, array_like=True):
@@ -46,6 +51,10 @@ class Ready(Struct, array_like=True):
 
 HELLO: Procedure[int, Welcome] = procedure("hello", int, Welcome)
 """The first call of a child, with its process id."""
+WARM: Procedure[None, None] = procedure("warm", None)
+"""A call of a child that has built everything, and accepts connections once it has a place."""
+PLACE: Procedure[GivenPlace, None] = procedure("place", GivenPlace)
+"""A report of the keeper, once for each child, and late for a spare."""
 READY: Procedure[Ready, None] = procedure("ready", Ready)
 LINES: Procedure[Lines, None] = procedure("lines", Lines)
 STOP: Procedure[None, None] = procedure("stop", None)

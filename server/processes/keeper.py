@@ -31,6 +31,7 @@ from server.http.listening import (
     close_all,
     load_certificate,
 )
+from server.http.request_id import new_process_tag
 from server.keys.secret import digest_of
 from server.log import LineWriter, count_line
 from server.nodes.announcements import Announcements
@@ -45,7 +46,8 @@ from server.nodes.peers.registry_calls import answer_registry
 from server.nodes.procedure import Service
 from server.nodes.scheduling.child_tickets import ChildTickets
 from server.processes.child_calls import LINES, Lines, Ready, Welcome
-from server.processes.children import Children, ListeningPlace
+from server.processes.child_process import ChildParts, ListeningPlace
+from server.processes.children import Children, MakeParts
 from server.processes.shares import config_of_child
 from server.store.data_directory import DataDirectory
 from server.store.rows import StoreChanges
@@ -106,7 +108,7 @@ class Keeper:
         style = config.log.format
         self._lines = LineWriter(sys.stdout, lambda lost: count_line(lost, style))
         self._log_lines = LineWriter(sys.stderr, lambda lost: count_line(lost, style))
-        self.children = Children(places, environ, self._serve_child)
+        self.children = Children(places, environ)
 
     @property
     def url(self) -> str:
@@ -121,7 +123,7 @@ class Keeper:
     async def start(self, prices: Mapping[str, Prices]) -> None:
         """Start all children and wait until they accept connections. Raises ChildFailure."""
         self.ready = await self.children.start(
-            self._welcome(self.config, prices), _longest_drain_s(self.config)
+            self._maker(self.config, prices), _longest_drain_s(self.config)
         )
 
     async def reload(self, config: Config) -> None:
@@ -134,8 +136,8 @@ class Keeper:
             if setting(config) != setting(self.config):
                 raise ConfigError(f"{name} has changed: that needs a restart")
         load_certificate(config.server.tls_cert, config.server.tls_key)
-        welcome = self._welcome(config, await _find_prices(config, self._environ))
-        await self.children.replace_all(welcome, _longest_drain_s(config))
+        maker = self._maker(config, await _find_prices(config, self._environ))
+        await self.children.replace_all(maker, _longest_drain_s(config))
         logging.getLogger().setLevel(config.log.level.upper())
         self.config = config
 
@@ -154,7 +156,30 @@ class Keeper:
         """Write how often this gateway has reloaded, and how that ended, for `roxy reload`."""
         self._directory.announce(self.url, reloads)
 
+    def _maker(self, config: Config, prices: Mapping[str, Prices]) -> MakeParts:
+        """Return what makes the parts of each child that is started with a configuration."""
+        share = config_of_child(config, self.processes)
+        # Passed sockets are those of every place.
+        sockets = {sock.fileno(): None for place in self._places for sock in place.sockets}
+
+        def make(service: Service) -> ChildParts:
+            tag = new_process_tag()
+            welcome = Welcome(
+                sockets=list(sockets),
+                tag=tag,
+                node_id=self.node_id,
+                inner_sockets=str(self.inner_sockets),
+                config=share,
+                prices=dict(prices),
+            )
+            return ChildParts(
+                welcome, self._serve_child(service, tag), lambda: self.reporter.add(tag)
+            )
+
+        return make
+
     def _serve_child(self, service: Service, tag: str) -> Callable[[Link], None]:
+        """Fill the service of a child; return what to do with its link."""
         service.answer_at_once(LINES, self._write)
         child = ChildService(self._keeper_data, service)
         tickets = ChildTickets(self.scheduler)
@@ -164,7 +189,6 @@ class Keeper:
         def connect(link: Link) -> None:
             child.connect(link)
             tickets.connect(link)
-            self.reporter.add(tag)
             link.on_lost(lambda: self._forget(tag))
 
         return connect
@@ -176,25 +200,6 @@ class Keeper:
 
     def _write(self, lines: Lines) -> None:
         (self._log_lines if lines.is_log else self._lines).write(lines.text, lines.dropped)
-
-    def _welcome(
-        self, config: Config, prices: Mapping[str, Prices]
-    ) -> Callable[[ListeningPlace, str], Welcome]:
-        share = config_of_child(config, self.processes)
-
-        def welcome(place: ListeningPlace, tag: str) -> Welcome:
-            return Welcome(
-                number=place.number,
-                processes=self.processes,
-                sockets=[sock.fileno() for sock in place.sockets],
-                tag=tag,
-                node_id=self.node_id,
-                inner_sockets=str(self.inner_sockets),
-                config=share,
-                prices=dict(prices),
-            )
-
-        return welcome
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from server.config.loading import Config, ConfigError
 from server.http.listening import ListenFailure
-from server.processes.children import ChildFailure
+from server.processes.child_process import ChildFailure
 from server.processes.keeper import Keeper
 from server.processes.systemd import ServiceManager
 from server.store.data_directory import DataDirectory

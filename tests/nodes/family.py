@@ -21,10 +21,35 @@ from support.waiting import PATIENCE_S, eventually
 TWO = ("--processes", "2")
 
 
-def children_of(pid: int) -> list[int]:
-    """Return the process ids of the children that run, the oldest first."""
+def family_of(pid: int) -> dict[int, str]:
+    """Return the names of the children that run by their process ids, the oldest first."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return sorted(int(child) for child in listed if runs(int(child)))
+    names = {child: name_of(child) for child in sorted(map(int, listed)) if runs(child)}
+    return {child: name for child, name in names.items() if name.startswith("roxy")}
+
+
+def name_of(pid: int) -> str:
+    """Return the name of a process as `ps` shows it; "" when it has ended."""
+    try:
+        return proc_file(pid, "comm").decode().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the process ids of the children that have a place, the oldest first."""
+    return [child for child, name in family_of(pid).items() if name[-1].isdigit()]
+
+
+async def spare_of(pid: int, *others: int) -> int:
+    """Wait until there is a spare that needs only a place, none of `others`; return its id."""
+    await eventually(lambda: len(spares_of(pid) - set(others)) == 1)
+    return (spares_of(pid) - set(others)).pop()
+
+
+def spares_of(pid: int) -> set[int]:
+    """Return the children that have built everything and have no place."""
+    return {child for child, name in family_of(pid).items() if name == "roxy spare"}
 
 
 def proc_file(pid: int, name: str) -> bytes:
