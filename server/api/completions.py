@@ -8,20 +8,24 @@ from server.accounting.admission import Lease, check_files
 from server.answers.reply import WholeReply
 from server.api.streaming import StreamHandler
 from server.identity.authentication import presented_key
-from workers.errors import Conflict, GatewayError, InvalidRequest
+from workers.catalog.catalog import Model
+from workers.errors import Conflict, Forbidden, GatewayError, InvalidRequest, NoDeployment
 from workers.request.chat_request import parse_chat
 from workers.run.job import Job, Outcome
 
 MAX_WAIT_HEADER = "X-Roxy-Max-Wait"
 KEEP_HEADER = "X-Roxy-Keep"
+DEPLOYMENT_HEADER = "X-Roxy-Deployment"
 
 
 class ChatHandler(StreamHandler):
     """Chat completions, streamed or whole.
 
-    Three request headers are optional: `X-Roxy-Max-Wait` (how many seconds the request may wait in
+    These request headers are optional: `X-Roxy-Max-Wait` (how many seconds the request may wait in
     the queue), `X-Roxy-Queue-Updates: true` (its place in the queue, as comments in the stream) and
     `X-Roxy-Keep: true` (a streamed answer continues without the client, which may read it later).
+    The owner may name the one deployment to try with `X-Roxy-Deployment`; if it cools, its cooldown
+    ends.
     """
 
     body_limit = None
@@ -90,6 +94,7 @@ class ChatHandler(StreamHandler):
             check_files(request)
         model = services.catalog.find(request.model)
         self.model_id = model.id
+        only = self._chosen_deployment(model)
         lease = await services.admission.admit(
             principal, model, request, self.request_id, streamed=request.stream
         )
@@ -107,6 +112,7 @@ class ChatHandler(StreamHandler):
             credential=principal.credential,
             weight=principal.weight,
             max_wait_s=max_wait_s,
+            only=only,
             settle=settle,
             free_body=self.take_room().release,
         )
@@ -136,6 +142,33 @@ class ChatHandler(StreamHandler):
         body = await reply.done
         if not self.left:
             self.reply(200, body)
+
+    def _chosen_deployment(self, model: Model) -> str:
+        """Return the id of the one deployment to try, "" for any.
+
+        Raises Forbidden for others than the owner, InvalidRequest, and NoDeployment for one that
+        lacks its secret.
+        """
+        wanted = self.request.headers.get(DEPLOYMENT_HEADER)
+        if wanted is None:
+            return ""
+        if self.principal is None or not self.principal.is_owner:
+            raise Forbidden(f"Only the owner may send {DEPLOYMENT_HEADER}.")
+        chosen = next((one for one in model.deployments if one.id == wanted), None)
+        if chosen is None:
+            known = ", ".join(one.id for one in model.deployments) or "none"
+            raise InvalidRequest(
+                f"{DEPLOYMENT_HEADER} must be the id of a deployment of {model.id}: {known}.",
+                param=DEPLOYMENT_HEADER,
+            )
+        if not chosen.live:
+            missing = " and ".join(chosen.missing_variables)
+            raise NoDeployment(
+                f"{chosen.id} is not configured. Set {missing}, then restart the gateway."
+                if missing
+                else f"This version has no translator for {chosen.provider}."
+            )
+        return chosen.id
 
     def _max_wait_s(self) -> float:
         most = self.services.config.queue.max_wait_s

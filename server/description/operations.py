@@ -88,6 +88,12 @@ CHAT = Operation(
             "Keep the streamed answer when the client disconnects, so that it can be read again.",
             "header",
         ),
+        Parameter(
+            "X-Roxy-Deployment",
+            str,
+            "For the owner: the id of the one deployment to try. Its cooldown, if any, ends.",
+            "header",
+        ),
     ),
     (
         ModelNotFound,

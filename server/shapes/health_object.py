@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from server.accounting.model_health import Health
 from server.answers.passing import RequestOrigin
 from server.services import Services
 from server.shapes.everywhere import ask_everywhere
@@ -39,6 +40,8 @@ class DeploymentHealth(Struct, frozen=True, kw_only=True):
     what of its configuration was refused (`credentials`, `credit`, `model`); `probing`, with at
     most `limit` requests at the same time since it has cooled; `off`, because its secret is not set
     or its provider is not supported. `failures` counts those in a row.
+    `requests` are those that it was the last to have in the last hour; `ttft_ms` and `tokens_per_s`
+    are medians of their streams, null: not measured.
     """
 
     id: str
@@ -48,12 +51,16 @@ class DeploymentHealth(Struct, frozen=True, kw_only=True):
     failures: int
     busy: int
     limit: int
+    requests: int = 0
+    ttft_ms: int | None = None
+    tokens_per_s: float | None = None
 
 
 class ModelHealthObject(Struct, frozen=True, kw_only=True):
-    """How a model has answered in the last hour; `ttft_ms` is the median, null: not measured.
+    """How a model has answered in the last hour.
 
-    Over several processes it is the mean of their medians, by their requests. `failing`: at least
+    `ttft_ms` and `tokens_per_s` are medians of its streams, null: not measured. Over several
+    processes they are the means of their medians, by their requests. `failing`: at least
     half of the newest requests of a process have failed.
     """
 
@@ -63,6 +70,10 @@ class ModelHealthObject(Struct, frozen=True, kw_only=True):
     ttft_ms: int | None
     failing: bool
     deployments: list[DeploymentHealth]
+    tokens_per_s: float | None = None
+
+
+Measured: TypeAlias = DeploymentHealth | ModelHealthObject
 
 
 class HealthReport(Struct, frozen=True, kw_only=True):
@@ -93,9 +104,6 @@ def _merged(reports: Sequence[HealthReport], *, shared: bool) -> HealthReport:
 
 
 def _merged_model(parts: Sequence[ModelHealthObject], *, shared: bool) -> ModelHealthObject:
-    measured = [part for part in parts if part.ttft_ms is not None]
-    requests = sum(part.requests for part in measured)
-    total_ms = sum((part.ttft_ms or 0) * part.requests for part in measured)
     deployments: dict[str, list[DeploymentHealth]] = {}
     for part in parts:
         for one in part.deployments:
@@ -104,18 +112,43 @@ def _merged_model(parts: Sequence[ModelHealthObject], *, shared: bool) -> ModelH
         id=parts[0].id,
         requests=sum(part.requests for part in parts),
         failures=sum(part.failures for part in parts),
-        ttft_ms=round(total_ms / requests) if requests else None,
+        ttft_ms=_mean_ttft(parts),
         failing=any(part.failing for part in parts),
-        deployments=[
-            same[0] if shared else _merged_deployment(same) for same in deployments.values()
-        ],
+        deployments=[_merged_deployment(same, shared=shared) for same in deployments.values()],
+        tokens_per_s=_mean_speed(parts),
     )
 
 
-def _merged_deployment(parts: Sequence[DeploymentHealth]) -> DeploymentHealth:
-    """Sum up a deployment over nodes; its state is the best one, where requests are served."""
-    best = min(parts, key=lambda one: (STATES.index(one.state), one.cooling_s or 0.0))
-    return replace(best, busy=sum(one.busy for one in parts), limit=sum(one.limit for one in parts))
+def _mean_ttft(parts: Sequence[Measured]) -> int | None:
+    mean = _mean([(part.ttft_ms, part.requests) for part in parts])
+    return None if mean is None else round(mean)
+
+
+def _mean_speed(parts: Sequence[Measured]) -> float | None:
+    mean = _mean([(part.tokens_per_s, part.requests) for part in parts])
+    return None if mean is None else round(mean, 1)
+
+
+def _mean(values: Sequence[tuple[float | None, int]]) -> float | None:
+    """Return the mean of the values that are known, by their weights."""
+    known = [(value, weight) for value, weight in values if value is not None]
+    whole = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / whole if whole else None
+
+
+def _merged_deployment(parts: Sequence[DeploymentHealth], *, shared: bool) -> DeploymentHealth:
+    """Sum up a deployment; over nodes its state is the best one, where requests are served."""
+    best = parts[0]
+    if not shared:
+        best = min(parts, key=lambda one: (STATES.index(one.state), one.cooling_s or 0.0))
+        busy, limit = sum(one.busy for one in parts), sum(one.limit for one in parts)
+        best = replace(best, busy=busy, limit=limit)
+    return replace(
+        best,
+        requests=sum(one.requests for one in parts),
+        ttft_ms=_mean_ttft(parts),
+        tokens_per_s=_mean_speed(parts),
+    )
 
 
 async def _health_here(services: Services) -> HealthReport:
@@ -136,7 +169,23 @@ def _model(services: Services, model: Model, report: ModelReport) -> ModelHealth
         failures=measured.failures if measured is not None else 0,
         ttft_ms=measured.ttft_ms if measured is not None else None,
         failing=measured is not None and measured.failing,
-        deployments=[deployment_health(one, state) for one, state in states],
+        deployments=[
+            _measured(deployment_health(one, state), services.health.find_deployment(one.id))
+            for one, state in states
+        ],
+        tokens_per_s=measured.tokens_per_s if measured is not None else None,
+    )
+
+
+def _measured(health: DeploymentHealth, measured: Health | None) -> DeploymentHealth:
+    """Add what a deployment has answered in the last hour."""
+    if measured is None:
+        return health
+    return replace(
+        health,
+        requests=measured.requests,
+        ttft_ms=measured.ttft_ms,
+        tokens_per_s=measured.tokens_per_s,
     )
 
 

@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from support.fakes.upstream import FakeUpstream, refusal
 from support.front_door import MODEL, Door
@@ -51,7 +52,7 @@ NOW = Clock.now
 def test_the_median_is_of_streams_only() -> None:
     whole = row(NOW, ttft=9000, stream=False)
     health = measured(*(row(NOW, ttft=ms) for ms in (100, 300, 5000)), whole)
-    assert health == Health(requests=4, failures=0, ttft_ms=300, failing=False)
+    assert health == Health(4, 0, ttft_ms=300, failing=False, tokens_per_s=1.2)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,19 @@ def test_only_what_the_models_side_caused_is_a_failure(
 ) -> None:
     health = measured(row(NOW, status=status, http=http, ttft=None))
     assert health == (Health(1, 1, None, failing=False) if counted else None)
+
+
+def test_a_deployment_is_measured_apart_from_its_model() -> None:
+    health = ModelHealth(wall=Clock())
+    for name, tokens in (("a", 10), ("a", 40), ("a", 20), ("b", 500)):
+        health.note(
+            msgspec.structs.replace(row(NOW, ttft=400), deployment=name, completion_tokens=tokens)
+        )
+    one, whole = health.find_deployment("a"), health.find(MODEL)
+    assert one is not None and whole is not None
+    assert (one.requests, one.ttft_ms, one.tokens_per_s) == (3, 400, 40.0)
+    assert whole.requests == 4
+    assert health.find_deployment("c") is None
 
 
 def test_an_hour_is_remembered_and_no_more_than_the_ring_holds() -> None:

@@ -38,9 +38,11 @@ async def test_the_health_of_a_model_and_of_its_deployments(
     shown = await health(door)
     (deployment,) = shown.pop("deployments")
     nothing = {"requests": 0, "failures": 0, "ttft_ms": None, "failing": False}
+    nothing["tokens_per_s"] = None
     assert shown == {"id": MODEL} | nothing
     name = f"{MODEL}@127.0.0.1"
     unused = {"reason": None, "cooling_s": None, "failures": 0, "busy": 0, "limit": 64}
+    unused |= {"requests": 0, "ttft_ms": None, "tokens_per_s": None}
     assert deployment == {"id": name, "state": "ready"} | unused
 
     upstream.plan(refusal(500), refusal(500), refusal(429, headers={"retry-after": "900"}))

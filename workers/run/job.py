@@ -105,10 +105,11 @@ class Job(Ticket):
         credential: bytes = b"",
         weight: int = 1,
         max_wait_s: float = 120.0,
+        only: str = "",
         settle: Callable[[Outcome], None],
         free_body: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(job_id, model, lane=lane, weight=weight, max_wait_s=max_wait_s)
+        super().__init__(job_id, model, lane=lane, weight=weight, max_wait_s=max_wait_s, only=only)
         self.request = request
         self.holder = holder or lane
         self.credential = credential

@@ -48,12 +48,14 @@ class RetryBudget:
 class Tries:
     """The deployments that one job has tried in vain, and when one may be tried again.
 
-    `again` is set once a second attempt is granted; it is used up by the attempt.
+    `again` is set once a second attempt is granted; it is used up by the attempt. `only`: no other
+    deployment may be tried.
     """
 
-    __slots__ = ("_repeatable", "_tried", "again", "not_before", "repeated")
+    __slots__ = ("_only", "_repeatable", "_tried", "again", "not_before", "repeated")
 
-    def __init__(self) -> None:
+    def __init__(self, only: str = "") -> None:
+        self._only = only
         self._tried: set[str] = set()
         self._repeatable: set[str] = set()
         self.again = False
@@ -83,6 +85,8 @@ class Tries:
 
     def wait_s(self, deployment_id: str, now: float) -> float | None:
         """Return when this deployment may be tried from now; None: not (again)."""
+        if self._only and deployment_id != self._only:
+            return None
         if deployment_id not in self._tried:
             return 0.0
         if self.again and deployment_id in self._repeatable:

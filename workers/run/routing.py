@@ -166,6 +166,22 @@ class Routing:
         if state.note_error(error, slot.epoch, self._clock()):
             self._changed(state, before)
 
+    def wake(self, deployment_id: str) -> bool:
+        """End the cooldown of a deployment that the owner wants to try now; False: it has none.
+
+        The owner may have just set its secret right. The caller takes the first probe and then has
+        the waiting jobs looked at.
+        """
+        state = self._states.get(deployment_id)
+        if state is None or state.word != "cooling":
+            return False
+        timer = self._timers.pop(deployment_id, None)
+        if timer is not None:
+            timer.cancel()
+        state.probe()
+        log.info("%s is tried by the owner", deployment_id)
+        return True
+
     def close(self) -> None:
         """Stop the timers."""
         for timer in self._timers.values():

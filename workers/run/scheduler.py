@@ -89,10 +89,15 @@ class ModelSchedule:
 
     def submit(self, ticket: Ticket) -> None:
         """Serve or queue a ticket; see `Scheduler.submit`."""
-        if self._seat(ticket):
+        woken = bool(ticket.only) and self._routing.wake(ticket.only)
+        seated = self._seat(ticket)
+        if seated:
             self._grant(ticket)
+        if woken:
+            self.note_change()
+        if seated:
             return
-        if self.queue.opens_at:
+        if self.queue.opens_at or ticket.only:
             refusal = self._excuse(ticket)
             if refusal is not None:
                 raise refusal

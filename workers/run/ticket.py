@@ -30,13 +30,20 @@ class Ticket(ABC):
     """A request to be served by a deployment of a model.
 
     `lane` is the queue's lane ("owner", a key id, "guests"), `weight` the lane's share,
-    `max_wait_s` how long it may wait. The scheduler sets `slot`, and `assigned` with it: the
-    deployment that serves the request now. It calls `granted`, `queued` and `refused`, which
-    subclasses define.
+    `max_wait_s` how long it may wait. `only` is the id of the one deployment to try, "" for any.
+    The scheduler sets `slot`, and `assigned` with it: the deployment that serves the request now.
+    It calls `granted`, `queued` and `refused`, which subclasses define.
     """
 
     def __init__(
-        self, ticket_id: str, model: Model, *, lane: str, weight: int = 1, max_wait_s: float = 120.0
+        self,
+        ticket_id: str,
+        model: Model,
+        *,
+        lane: str,
+        weight: int = 1,
+        max_wait_s: float = 120.0,
+        only: str = "",
     ) -> None:
         self.id = ticket_id
         self.model = model
@@ -46,7 +53,8 @@ class Ticket(ABC):
         self.slot: Slot | None = None
         self.assigned: Deployment | None = None
         self.granted_at = 0.0
-        self.tries: Tries | None = None
+        self.only = only
+        self.tries = Tries(only) if only else None
         self.failure: UpstreamError | None = None
         self.on_leave_queue: Callable[[Ticket], None] | None = None
         self.find_place: Callable[[Ticket], Place] | None = None

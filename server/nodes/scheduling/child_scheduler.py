@@ -87,8 +87,17 @@ class ChildScheduler:
         sent = SentTicket(next(self._numbers), ticket, decided)
         self._sent[sent.number] = self._of[ticket] = sent
         ticket.on_leave_queue = self.leave
-        model, patience_s = ticket.model.id, ticket.patience_s
-        link.report(SUBMIT, TicketSent(sent.number, model, ticket.lane, ticket.weight, patience_s))
+        link.report(
+            SUBMIT,
+            TicketSent(
+                sent.number,
+                ticket.model.id,
+                ticket.lane,
+                ticket.weight,
+                ticket.patience_s,
+                ticket.only,
+            ),
+        )
         return decided
 
     def note_content(self, ticket: Ticket) -> None:

@@ -49,6 +49,7 @@ class ChildTicket(Ticket):
             lane=sent.lane,
             weight=sent.weight,
             max_wait_s=sent.patience_s,
+            only=sent.only,
         )
         self.number = sent.number
         self.shown: Place | None = None

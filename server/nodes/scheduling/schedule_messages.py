@@ -29,13 +29,17 @@ class ModelOffered(Struct, array_like=True, frozen=True):
 
 
 class TicketSent(Struct, array_like=True, frozen=True):
-    """A job asks for a slot: the name of its model, its lane and how long it may wait."""
+    """A job asks for a slot: the name of its model, its lane and how long it may wait.
+
+    `only` is the one deployment that may serve it, "" for any.
+    """
 
     number: int
     model: str
     lane: str
     weight: int
     patience_s: float
+    only: str = ""
 
 
 class ContentCame(Struct, array_like=True, frozen=True):

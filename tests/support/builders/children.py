@@ -32,7 +32,7 @@ class Child:
         self.outcomes: list[Outcome] = []
 
     async def submit(
-        self, lane: str = "key_a", *, max_wait_s: float = 1000.0, weight: int = 1
+        self, lane: str = "key_a", *, max_wait_s: float = 1000.0, weight: int = 1, only: str = ""
     ) -> tuple[Job, Client]:
         """Submit a job with a client that listens; raises a refusal."""
         job = make_job(
@@ -40,6 +40,7 @@ class Child:
             model=self.model,
             max_wait_s=max_wait_s,
             weight=weight,
+            only=only,
             settle=self.outcomes.append,
         )
         client = Client()

@@ -71,6 +71,7 @@ def make_job(
     weight: int = 1,
     max_wait_s: float = 1000.0,
     model: Model = MODEL,
+    only: str = "",
     settle: Callable[[Outcome], None] | None = None,
 ) -> Job:
     """Make an admitted job."""
@@ -81,6 +82,7 @@ def make_job(
         lane=lane,
         weight=weight,
         max_wait_s=max_wait_s,
+        only=only,
         settle=settle if settle is not None else lambda _outcome: None,
     )
 
