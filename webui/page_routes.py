@@ -15,6 +15,7 @@ from webui.keys.keys_page import (
     SwitchKeyHandler,
 )
 from webui.live.live_page import LivePageHandler, StopHandler
+from webui.models.models_page import ModelsPageHandler
 from webui.requests.requests_page import RequestPageHandler, RequestsPageHandler
 from webui.shell.assets import AssetHandler
 from webui.shell.login_page import LoginHandler, LogoutHandler
@@ -41,6 +42,7 @@ def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str,
         (r"/live/([A-Za-z0-9._:-]{8,64})/stop", StopHandler, given),
         (r"/login", LoginHandler, given),
         (r"/logout", LogoutHandler, given),
+        (r"/models", ModelsPageHandler, given),
         (r"/usage", UsagePageHandler, given),
         (r"/requests", RequestsPageHandler, given),
         (r"/requests/([^/]+)", RequestPageHandler, given),

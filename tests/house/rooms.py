@@ -46,6 +46,7 @@ ROOMS = (
     "webui.usage",
     "webui.requests",
     "webui.live",
+    "webui.models",
     "webui.docs",
     "webui.page_routes",
     "server.app",

@@ -12,9 +12,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from server.answers.job_access import find_job
-from server.answers.passing import RequestOrigin
 from server.identity.authentication import XSRF_HEADER
-from server.identity.client_addresses import client_address
 from server.shapes.live_object import (
     Live,
     LiveDeployment,
@@ -24,17 +22,11 @@ from server.shapes.live_object import (
     live_everywhere,
 )
 from webui.shell.figures import count, exact_moment, moment, plural
+from webui.shell.health_words import reason_of
 from webui.shell.pages import SMALL_FORM_BYTES, PageHandler
+from webui.shell.peer_requests import asked_by
 from workers.errors import NotFound, Stopped
 from workers.units import HOUR_S, MIB
-
-OWN_FAULTS = {
-    "credentials": "its secret was refused",
-    "credit": "its account has no credit",
-    "model": "it does not know the model",
-}
-"""What of a deployment's own configuration its upstream refuses, in words."""
-
 
 NODE_STATES = {
     "here": ("shows this page", "good"),
@@ -156,14 +148,6 @@ class StopHandler(PageHandler):
         await self.services.passing.ask(peer, "DELETE", target, headers, asked.passed_on())
 
 
-def asked_by(page: PageHandler) -> RequestOrigin:
-    """Return what other processes need to know of the request for a page."""
-    request, proxies = page.request, page.services.proxies
-    client = client_address(request.remote_ip or "", request.headers, proxies)
-    host = request.headers.get("Host", "")
-    return RequestOrigin(request.headers, str(client), host, page.is_secure())
-
-
 def tiles_of(live: Live) -> list[tuple[str, str, str]]:
     """Return the totals: a label, a figure and a note each."""
     models = live.models
@@ -260,20 +244,14 @@ def deployment_row(model_id: str, one: LiveDeployment) -> DeploymentRow:
     busy, most = one.busy, one.max_concurrency
     if one.state == "cooling":
         wait = seconds(math.ceil(one.cooling_s or 0.0))
-        state, mark = f"cooling for {wait}: {reason_of(one)}", "bad"
+        state, mark = f"cooling for {wait}: {reason_of(one.reason)}", "bad"
     elif one.state == "probing":
-        state, mark = f"trying again after {reason_of(one)}", "warn"
+        state, mark = f"trying again after {reason_of(one.reason)}", "warn"
     else:
         state, mark = load_of(busy, most if one.live else 0)
     name = one.id.removeprefix(f"{model_id}@")
     shown = min(busy, most) if one.live else 0
     return DeploymentRow(one.id, name, state, mark, shown, most)
-
-
-def reason_of(one: LiveDeployment) -> str:
-    """Return in words for which reason a deployment cools."""
-    reason = one.reason or "an error"
-    return OWN_FAULTS.get(reason) or reason.removeprefix("upstream_").replace("_", " ")
 
 
 def load_of(busy: int, most: int) -> tuple[str, str]:

@@ -48,6 +48,7 @@ JOINED = {
         "css/admin/usage.css",
         "css/admin/requests.css",
         "css/admin/live.css",
+        "css/admin/models.css",
     ),
     "css/docs.all.css": ("css/tokens.css", "css/base.css", "css/docs.css"),
 }

@@ -1,4 +1,4 @@
-"""Describe how well a model has answered in the last hour: a dot and a few words."""
+"""Describe how well a model has answered in the last hour, and why a deployment is not used."""
 
 from __future__ import annotations
 
@@ -12,6 +12,24 @@ from workers.catalog.catalog import Model
 
 WORTH_SHOWING = 0.05
 """The share of failures from which on it is shown."""
+
+
+OWN_FAULTS = {
+    "credentials": "its secret was refused",
+    "credit": "its account has no credit",
+    "model": "it does not know the model",
+}
+"""What of a deployment's own configuration its upstream refuses."""
+CAUSES = {
+    "upstream_rate_limited": "the upstream's rate limit was reached",
+    "upstream_overloaded": "the upstream is overloaded",
+    "upstream_unavailable": "the upstream cannot be reached or answers with an error",
+    "upstream_disconnected": "the upstream closed the connection",
+    "upstream_connect_timeout": "connecting took too long",
+    "upstream_timeout": "no content came in time",
+    "upstream_gap_timeout": "an answer stopped in the middle",
+    "upstream_error": "the upstream sent an invalid answer",
+}
 
 
 class HealthWords(NamedTuple):
@@ -52,3 +70,14 @@ def first_token(ttft_ms: int) -> str:
     if ttft_ms < 100:
         return "<0.1 s"
     return f"{ttft_ms / 1000:.1f} s" if ttft_ms < 9_950 else f"{ttft_ms / 1000:.0f} s"
+
+
+def reason_of(reason: str | None) -> str:
+    """Return the reason that the health API gives, in words."""
+    if reason is None:
+        return "an error"
+    return (
+        OWN_FAULTS.get(reason)
+        or CAUSES.get(reason)
+        or reason.removeprefix("upstream_").replace("_", " ")
+    )

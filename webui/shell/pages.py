@@ -27,6 +27,7 @@ THEMES = ("light", "dark")
 NAV = (("Chat", "/"), ("Docs", "/docs"))
 OWNER_NAV = (
     *NAV,
+    ("Models", "/models"),
     ("Keys", "/keys"),
     ("Usage", "/usage"),
     ("Requests", "/requests"),

@@ -94,7 +94,7 @@ async def sign_in(page: Page) -> None:
     await page.locator(READY).wait_for(state="attached")
 
 
-PAGES = ("/no/such/page", "/docs", "/keys", "/keys/new", "/usage", "/requests", "/live")
+PAGES = ("/no/such/page", "/docs", "/keys", "/keys/new", "/usage", "/requests", "/live", "/models")
 
 
 def test_every_page_with_a_plain_address_is_checked() -> None:

@@ -4,11 +4,11 @@ import { AnswerStream } from "../shell/answer_stream.js";
 import { ApiError, callJson, isAbort, xsrfHeader } from "../shell/api.js";
 
 /** @import { Ending, QueuePlace, StreamState } from "../shell/answer_stream.js" */
-import { announce, closest, copyFrom, count, money, part, plural, seconds } from "../shell/page.js";
+import { announce, closest, copyFrom, part, plural } from "../shell/page.js";
+import { END_WORDS, errorWords, newId, stateWords, usedWords } from "../shell/run_words.js";
 import "./search.js";
 
 const YEAR_S = 365 * 24 * 3600;
-const USED_MS = [0, 100, 300, 800, 2000];
 const choose = part("#choose", HTMLSelectElement);
 
 /**
@@ -115,64 +115,6 @@ openTarget();
 
 // Running
 
-function newId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(12));
-  return `docs-${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-}
-
-/**
- * Return what went wrong, and when to try again.
- *
- * @param {ApiError} error
- */
-function errorWords(error) {
-  const code = error.code ? ` (${error.status ? `${error.status} ` : ""}${error.code})` : "";
-  const wait = error.retryAfter ? ` Try again in ${seconds(error.retryAfter)}.` : "";
-  return `${error.message}${code}${wait}`;
-}
-
-/**
- * @param {StreamState} name
- * @param {QueuePlace} place
- */
-function stateWords(name, { position, waiting, wait = 0 }) {
-  switch (name) {
-    case "queued":
-      return `Position ${position} of ${waiting} in the queue${wait >= 1 ? `, about ${seconds(wait)}` : ""}`;
-    case "connecting":
-      return "Contacting the provider";
-    case "retrying":
-      return "The provider failed, trying another one";
-    default:
-      return "Connection lost, reconnecting";
-  }
-}
-
-/**
- * Return what an answer used, as the server has counted it.
- *
- * @param {string} job
- */
-async function usedWords(job) {
-  for (const wait of USED_MS) {
-    if (wait) await new Promise((resolve) => setTimeout(resolve, wait));
-    const status = await callJson(`jobs/${job}`).catch(() => null);
-    if (!status) break;
-    if (status.state !== "done" || status.duration_s === null) continue;
-    const { usage, cost_microusd: cost, ttft_s: ttft, tokens_per_s: speed } = status;
-    const words = [];
-    if (usage) words.push(`${count(usage.prompt_tokens ?? 0)} tokens in, ${count(usage.completion_tokens ?? 0)} out`);
-    if (cost !== null) words.push(money(cost));
-    if (ttft !== null) words.push(`first text after ${seconds(ttft)}`);
-    if (speed) words.push(`${Math.round(speed)} tokens/s`);
-    return words.join(" · ");
-  }
-  return "";
-}
-
-/** @type {Record<Ending, string>} */
-const END_WORDS = { done: "Complete", stopped: "Stopped", failed: "Failed", interrupted: "Interrupted" };
-
 /** The frame below an example that can be run. */
 class Runner {
   #frame;
@@ -234,7 +176,7 @@ class Runner {
   async #chat() {
     this.#setBusy(true);
     const request = { model: choose.value, ...JSON.parse(this.#frame.dataset.request ?? "{}") };
-    const stream = new AnswerStream(newId(), this);
+    const stream = new AnswerStream(newId("docs"), this);
     this.#stream = stream;
     try {
       await stream.follow(await stream.ask(request));

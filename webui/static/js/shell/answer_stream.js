@@ -83,9 +83,10 @@ export class AnswerStream {
    * Ask for the answer. Raises ApiError when the gateway refuses: then there is no answer.
    *
    * @param {object} request
+   * @param {Record<string, string>} [more] headers
    */
-  async ask(request) {
-    const headers = { "X-Request-Id": this.job, "X-Roxy-Keep": "true", "X-Roxy-Queue-Updates": "true" };
+  async ask(request, more = {}) {
+    const headers = { ...more, "X-Request-Id": this.job, "X-Roxy-Keep": "true", "X-Roxy-Queue-Updates": "true" };
     const body = JSON.stringify(request);
     const response = await call("chat/completions", {
       method: "POST",

@@ -1,0 +1,74 @@
+"""The Models page: what each deployment has and lacks, how it does, and a try through it."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import Browser, expect
+from support.browsing.browser import PHONE, visiting
+from support.browsing.chat_page import held
+from support.browsing.owner_pages import sign_in
+from support.fakes.upstream import USAGE, FakeUpstream, refusal, stream_of
+from support.front_door import MODEL, Door
+from support.waiting import eventually
+
+SECRET = "upstream-secret"
+
+
+async def test_it_says_what_is_missing_and_nothing_secret(door: Door) -> None:
+    text = " ".join((await door.get("/models")).text.split())
+    assert "1 of 5 models available." in text
+    assert "TEST_UPSTREAM_KEY is set" in text
+    assert "Set <code>OPENROUTER_API_KEY</code> and restart the gateway." in text
+    assert "$1.00 in, $2.00 out" in text
+    assert SECRET not in text
+    assert text.index("Test One") < text.index("GLM 4.5"), "what can be used comes first"
+
+
+@pytest.mark.gateway(quirks='headers = { "x-token" = "secret-of-a-header" }')
+async def test_what_is_in_an_address_or_a_header_stays_secret(door: Door) -> None:
+    text = (await door.get("/models")).text
+    assert "secret-of-a-header" not in text
+    assert "@127.0.0.1:" not in text.replace(f"{MODEL}@", "")
+
+
+async def test_only_the_owner_gets_in(door: Door) -> None:
+    assert (await door.get("/models", await door.mint())).status_code == 403
+    assert (await door.get("/models", None)).status_code == 303
+
+
+async def test_a_try_shows_text_time_and_cost_or_the_error(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with visiting(
+        chromium, door, viewport=PHONE, has_touch=True, is_mobile=True, expected=("502",)
+    ) as page:
+        upstream.plan(stream_of(["Hello ", "there."], usage=USAGE), refusal(401))
+        await sign_in(page, "/models")
+        line = page.get_by_role("list", name="Deployments of Test One").get_by_role("listitem")
+        button = line.get_by_role("button", name="Try Test One")
+        await button.click()
+        await expect(line).to_contain_text("Hello there.")
+        await expect(line).to_contain_text("It works · 11 tokens in")
+        await expect(line).to_contain_text("$")
+        await expect(button).to_be_focused()
+        await button.click()
+        await expect(line).to_contain_text("Failed")
+        await expect(line).to_contain_text("upstream")
+        assert len(upstream.requests) == 2
+        assert upstream.requests[0].json["messages"][-1]["content"].startswith("Say hello")
+        await page.get_by_role("link", name="Refresh").click()
+        await expect(line).to_contain_text("Cooling down")
+        await expect(line).to_contain_text("its secret was refused")
+        assert await page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+
+
+async def test_a_try_can_be_stopped(chromium: Browser, upstream: FakeUpstream, door: Door) -> None:
+    async with visiting(chromium, door) as page:
+        answer, _ = held("Slow")
+        upstream.plan(answer)
+        await sign_in(page, "/models")
+        await page.get_by_role("button", name="Try Test One").click()
+        await expect(page.get_by_text("Slow", exact=True)).to_be_visible()
+        await page.get_by_role("button", name="Stop the try").click()
+        await expect(page.get_by_role("button", name="Try Test One")).to_be_visible()
+        await eventually(lambda: not door.gateway.services.engine.jobs)

@@ -1,0 +1,32 @@
+"""Serve the page at `/models`: every model of the catalog with each of its deployments."""
+
+from __future__ import annotations
+
+from server.shapes.health_object import health_everywhere
+from webui.models.deployment_rows import model_view
+from webui.shell.figures import plural
+from webui.shell.pages import PageHandler
+from webui.shell.peer_requests import asked_by
+
+
+class ModelsPageHandler(PageHandler):
+    """The page at `/models`."""
+
+    access = "owner"
+    section = "Models"
+
+    async def get(self) -> None:
+        """Show the models that can be used first, in the order of the catalog."""
+        report = await health_everywhere(self.services, asked_by(self))
+        health = {one.id: one for one in report.models}
+        catalog = sorted(self.services.catalog, key=lambda model: not model.live_deployments())
+        models = [
+            model_view(number, model, health[model.id]) for number, model in enumerate(catalog, 1)
+        ]
+        available = sum(bool(model.live_deployments()) for model in catalog)
+        self.show(
+            "models/page.html",
+            models=models,
+            available=available,
+            plural=plural,
+        )
