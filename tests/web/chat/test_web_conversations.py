@@ -174,8 +174,8 @@ KEPT = """async () => {
     asked.onsuccess = () => resolve(asked.result);
   });
   const files = [];
-  for (const { blob, ...file } of await all("files")) {
-    files.push({ ...file, text: await blob.text() });
+  for (const { bytes, ...file } of await all("files")) {
+    files.push({ ...file, text: new TextDecoder().decode(bytes) });
   }
   const conversations = (await all("conversations")).map(({ draft, ...one }) => one);
   return { conversations, messages: await all("messages"), files };

@@ -2,7 +2,7 @@
 // It knows no DOM: views call its methods and listen to its events.
 
 import { Conversation, storedFiles } from "./conversation.js";
-import { find, NoRoom, put } from "./store.js";
+import { change, find, NoRoom, put } from "./store.js";
 
 /** @import { Answers } from "./answers.js" */
 /** @import { Turn } from "./request.js" */
@@ -192,11 +192,12 @@ export class Chat {
   /**
    * Wait until something is saved, and report when it cannot be.
    *
-   * @param {Promise<unknown>} saving
+   * @template T
+   * @param {Promise<T>} saving
    */
   async keep(saving) {
     try {
-      await saving;
+      return await saving;
     } catch (error) {
       const why =
         error instanceof NoRoom
@@ -206,6 +207,7 @@ export class Chat {
         text: `${why}. This conversation is not saved: export it, then delete old ones.`,
         action: { name: "export", label: "Export conversations" },
       });
+      return undefined;
     }
   }
 
@@ -242,10 +244,10 @@ export class Chat {
    * @param {Partial<ConversationRecord>} changes
    */
   async change(id, changes) {
-    const record = this.recordOf(id) ?? (await find("conversations", id));
+    const live = this.recordOf(id);
+    if (live) await this.keep(put("conversations", Object.assign(live, changes)));
+    const record = live ?? (await this.keep(change(id, changes)));
     if (!record) return;
-    Object.assign(record, changes);
-    await this.keep(put("conversations", record));
     this.emit("record", record);
     this.notifyTabs(id);
     if (record.deleted) for (const answer of this.#answers?.in(id) ?? []) answer.stop();

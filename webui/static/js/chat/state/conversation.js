@@ -2,7 +2,6 @@
 
 import {
   changeQueue,
-  erase,
   eraseMessages,
   find,
   newConversation,
@@ -10,6 +9,7 @@ import {
   put,
   putAll,
   queueId,
+  takeBack,
   within,
 } from "./store.js";
 
@@ -229,7 +229,7 @@ export class Conversation {
     this.record.title = "";
     const { draft } = this.record;
     const files = await within("files", this.id);
-    await erase(this.id);
+    await takeBack(this.id);
     if (draft) await putAll({ settings: [{ id: NEW, value: this.record }], files });
   }
 

@@ -1,47 +1,25 @@
-// The browser's database (IndexedDB): conversations, their messages and files, and settings.
+// Where conversations, their messages and files, and settings are kept: in a database of this browser
+// (IndexedDB), or on the server with the unsent changes in this browser (history/remote.js).
 //
 // A conversation is a tree: editing and regenerating add siblings. Tabs write whole conversations, each
 // as it knows them, so what only one of them may take, a queued message, is in a record of its own that
 // is changed in one transaction.
 
-/** @import { ConversationRecord, QueueRecord, Records, StoreName } from "./types.js" */
+/**
+ * @import {
+ *   ConversationRecord, FileRecord, Place, QueueRecord, RecordGroups, Records, StoreName,
+ * } from "./types.js"
+ */
 
-const NAME = "roxy";
 const VERSION = 1;
 /** @type {StoreName[]} */
-const STORES = ["conversations", "messages", "files", "settings"];
+export const STORES = ["conversations", "messages", "files", "settings"];
 const ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz";
+/** The database of guests; earlier versions used it for everybody. */
+export const GUESTS = "roxy";
 
-/** @type {Promise<IDBDatabase | null> | null} */
-let opening = null;
-/** Used where the browser has no database; it is lost with the tab. */
-const memory = Object.fromEntries(STORES.map((name) => [name, new Map()]));
-
-/** @returns {Promise<IDBDatabase | null>} */
-function open() {
-  if (opening) return opening;
-  /** @type {Promise<IDBDatabase>} */
-  const opened = new Promise((resolve, reject) => {
-    const request = indexedDB.open(NAME, VERSION);
-    request.onupgradeneeded = () => {
-      const db = request.result;
-      for (const name of STORES) {
-        const store = db.createObjectStore(name, { keyPath: "id" });
-        if (name === "messages" || name === "files") store.createIndex("conversation", "conversation");
-      }
-    };
-    request.onsuccess = () => {
-      request.result.onversionchange = () => request.result.close();
-      resolve(request.result);
-    };
-    request.onerror = () => reject(request.error);
-  });
-  opening = opened.catch(() => null);
-  return opening;
-}
-
-/** True if the browser keeps records beyond this tab. */
-export const isPersistent = async () => (await open()) !== null;
+/** The browser has no room left. */
+export class NoRoom extends Error {}
 
 /**
  * @template T
@@ -55,60 +33,283 @@ function result(request) {
   });
 }
 
-/** @param {StoreName} store */
-async function reading(store) {
-  return (await open())?.transaction(store).objectStore(store);
+/**
+ * Return a file as it is written. WebKit's private windows refuse to store blobs.
+ *
+ * @param {FileRecord} file
+ * @returns {Promise<FileRecord>}
+ */
+async function withBytes({ blob, ...file }) {
+  return blob ? { ...file, bytes: await blob.arrayBuffer() } : file;
 }
 
-/** The browser has no room left. */
-export class NoRoom extends Error {}
+/**
+ * @template T
+ * @param {T} record
+ * @returns {T}
+ */
+function withBlob(record) {
+  const { bytes, ...file } = /** @type {FileRecord} */ (record ?? {});
+  return bytes ? /** @type {T} */ ({ ...file, blob: new Blob([bytes], { type: file.type }) }) : record;
+}
 
-/** @typedef {{ put(value: { id: string }): unknown, delete(id: string): unknown }} StoreWriter */
+/** @typedef {{ put(value: { id: string }): unknown, delete(id: string): unknown, clear(): unknown }} StoreWriter */
 
 /**
- * Run `work` in a transaction over several stores, to its commit. Raises NoRoom.
+ * A database of this browser.
  *
- * @param {IDBDatabase} db
- * @param {StoreName[]} stores
- * @param {(transaction: IDBTransaction) => void} work
+ * @implements {Place}
  */
-async function transact(db, stores, work) {
-  try {
-    const transaction = db.transaction(stores, "readwrite");
-    const done = new Promise((resolve, reject) => {
-      transaction.oncomplete = resolve;
-      transaction.onerror = () => reject(transaction.error);
-      transaction.onabort = transaction.onerror;
+export class Database {
+  /** Used where the browser has no database; it is lost with the tab. */
+  #memory = Object.fromEntries(STORES.map((name) => [name, new Map()]));
+  /** @type {Map<string, FileRecord>} files that are not written (yet), so that they can be sent all the same */
+  #unwritten = new Map();
+  /** @type {Promise<IDBDatabase | null> | null} */
+  #opening = null;
+
+  /** @param {string} name */
+  constructor(name) {
+    this.name = name;
+  }
+
+  /** @returns {Promise<IDBDatabase | null>} */
+  #open() {
+    if (this.#opening) return this.#opening;
+    /** @type {Promise<IDBDatabase>} */
+    const opened = new Promise((resolve, reject) => {
+      const request = indexedDB.open(this.name, VERSION);
+      request.onupgradeneeded = () => {
+        const db = request.result;
+        for (const name of STORES) {
+          const store = db.createObjectStore(name, { keyPath: "id" });
+          if (name === "messages" || name === "files") store.createIndex("conversation", "conversation");
+        }
+      };
+      request.onsuccess = () => {
+        request.result.onversionchange = () => this.close(); // the person has signed out
+        resolve(request.result);
+      };
+      request.onerror = () => reject(request.error);
     });
-    work(transaction);
-    await done;
-  } catch (error) {
-    if (error instanceof DOMException && error.name === "QuotaExceededError")
-      throw new NoRoom("The browser has no room left.");
-    throw error;
+    this.#opening = opened.catch(() => null);
+    return this.#opening;
+  }
+
+  /** Close the database for good; what is written later is lost with the tab. */
+  async close() {
+    const opening = this.#opening;
+    this.#opening = Promise.resolve(null);
+    (await opening)?.close();
+  }
+
+  /** True if the browser keeps records beyond this tab. */
+  async isPersistent() {
+    return (await this.#open()) !== null;
+  }
+
+  /** @param {StoreName} store */
+  async #reading(store) {
+    return (await this.#open())?.transaction(store).objectStore(store);
+  }
+
+  /**
+   * Run `work` in a transaction over several stores, to its commit. Raises NoRoom.
+   *
+   * @param {IDBDatabase} db
+   * @param {StoreName[]} stores
+   * @param {(transaction: IDBTransaction) => void} work
+   */
+  async #transact(db, stores, work) {
+    try {
+      const transaction = db.transaction(stores, "readwrite");
+      const done = new Promise((resolve, reject) => {
+        transaction.oncomplete = resolve;
+        // Only here the transaction knows its error; `onerror` comes before.
+        transaction.onabort = () => reject(transaction.error ?? new Error("Nothing was saved."));
+      });
+      try {
+        work(transaction);
+      } catch (error) {
+        done.catch(() => {});
+        transaction.abort();
+        throw error;
+      }
+      await done;
+    } catch (error) {
+      if (error instanceof DOMException && error.name === "QuotaExceededError")
+        throw new NoRoom("The browser has no room left.");
+      throw error;
+    }
+  }
+
+  /**
+   * Write to several stores at once: `work` gets a function that finds a store by its name.
+   *
+   * @param {StoreName[]} stores
+   * @param {(at: (name: StoreName) => StoreWriter) => void} work
+   */
+  async #write(stores, work) {
+    const db = await this.#open();
+    if (!db) {
+      const memory = this.#memory;
+      work((name) => ({
+        put: (value) => memory[name].set(value.id, structuredClone(value)),
+        delete: (id) => memory[name].delete(id),
+        clear: () => memory[name].clear(),
+      }));
+      return;
+    }
+    await this.#transact(db, stores, (transaction) => {
+      work((name) => transaction.objectStore(name));
+      transaction.commit(); // at once: a page that is left drops what is not committed
+    });
+  }
+
+  /**
+   * @template {StoreName} S
+   * @param {S} store
+   * @param {string} id
+   * @returns {Promise<Records[S] | undefined>}
+   */
+  async find(store, id) {
+    const unwritten = store === "files" ? this.#unwritten.get(id) : undefined;
+    if (unwritten) return /** @type {Records[S]} */ (unwritten);
+    const from = await this.#reading(store);
+    return withBlob(from ? await result(from.get(id)) : structuredClone(this.#memory[store].get(id)));
+  }
+
+  /**
+   * @template {StoreName} S
+   * @param {S} store
+   * @returns {Promise<Records[S][]>}
+   */
+  async all(store) {
+    const from = await this.#reading(store);
+    return from ? result(from.getAll()) : structuredClone([...this.#memory[store].values()]);
+  }
+
+  /**
+   * @template {"messages" | "files"} S
+   * @param {S} store
+   * @param {string} conversation
+   * @returns {Promise<Records[S][]>}
+   */
+  async within(store, conversation) {
+    const from = await this.#reading(store);
+    const found = from
+      ? await result(from.index("conversation").getAll(conversation))
+      : (await this.all(store)).filter((one) => one.conversation === conversation);
+    return store === "files" ? found.map(withBlob) : found;
+  }
+
+  /** @param {RecordGroups} groups */
+  async putAll(groups) {
+    const stores = STORES.filter((name) => groups[name]);
+    for (const file of groups.files ?? []) this.#unwritten.set(file.id, file);
+    const files = groups.files && (await Promise.all(groups.files.map(withBytes)));
+    const written = { ...groups, files };
+    await this.#write(stores, (at) => {
+      for (const store of stores) for (const value of written[store] ?? []) at(store).put(value);
+    });
+    for (const file of groups.files ?? []) this.#unwritten.delete(file.id);
+  }
+
+  /**
+   * @param {string} id
+   * @param {Partial<ConversationRecord>} changes
+   */
+  async change(id, changes) {
+    const record = await this.find("conversations", id);
+    if (!record) return undefined;
+    Object.assign(record, changes);
+    await this.putAll({ conversations: [record] });
+    return record;
+  }
+
+  /**
+   * @template T
+   * @param {QueueRecord} initial
+   * @param {(record: QueueRecord) => T} edit
+   * @returns {Promise<T | undefined>}
+   */
+  async changeQueue(initial, edit) {
+    const db = await this.#open();
+    if (!db) {
+      const records = this.#memory.settings;
+      if (!records.has(initial.id)) records.set(initial.id, initial);
+      return edit(records.get(initial.id));
+    }
+    /** @type {T | undefined} */
+    let returned;
+    await this.#transact(db, ["settings"], (transaction) => {
+      const store = transaction.objectStore("settings");
+      const reading = store.get(initial.id);
+      reading.onsuccess = () => {
+        const record = reading.result ?? initial;
+        returned = edit(record);
+        store.put(record);
+      };
+    });
+    return returned;
+  }
+
+  /** @param {string} id */
+  async erase(id) {
+    const [messages, files] = await Promise.all([this.within("messages", id), this.within("files", id)]);
+    await this.#write(STORES, (at) => {
+      at("conversations").delete(id);
+      at("settings").delete(queueId(id));
+      for (const message of messages) at("messages").delete(message.id);
+      for (const file of files) at("files").delete(file.id);
+    });
+  }
+
+  /** @param {string} id */
+  takeBack(id) {
+    return this.erase(id);
+  }
+
+  /**
+   * Delete single records.
+   *
+   * @param {StoreName} store
+   * @param {string[]} ids
+   */
+  remove(store, ids) {
+    return this.#write([store], (at) => {
+      for (const id of ids) at(store).delete(id);
+    });
+  }
+
+  /** @param {string[]} ids */
+  eraseMessages(ids) {
+    return this.remove("messages", ids);
+  }
+
+  async eraseAll() {
+    const waiting = (await this.all("settings")).filter(({ id }) => id.startsWith(queueId("")) || id === "new");
+    await this.#write(STORES, (at) => {
+      for (const name of STORES) if (name !== "settings") at(name).clear();
+      for (const { id } of waiting) at("settings").delete(id);
+    });
   }
 }
 
+/** @type {Place} */
+let place = new Database(GUESTS);
+
 /**
- * Write to several stores at once: `work` gets a function that finds a store by its name.
+ * Keep everything at another place from now on; called once, before anything is read.
  *
- * @param {StoreName[]} stores
- * @param {(at: (name: StoreName) => StoreWriter) => void} work
+ * @param {Place} chosen
  */
-async function write(stores, work) {
-  const db = await open();
-  if (!db) {
-    work((name) => ({
-      put: (value) => memory[name].set(value.id, structuredClone(value)),
-      delete: (id) => memory[name].delete(id),
-    }));
-    return;
-  }
-  await transact(db, stores, (transaction) => {
-    work((name) => transaction.objectStore(name));
-    transaction.commit(); // at once: a page that is left drops what is not committed
-  });
+export function keepAt(chosen) {
+  place = chosen;
 }
+
+/** True if what is written outlives this tab. */
+export const isPersistent = () => place.isPersistent();
 
 /**
  * Return a new id that cannot be guessed; it needs no secure context.
@@ -128,22 +329,16 @@ export function newId(prefix) {
  * @param {string} id
  * @returns {Promise<Records[S] | undefined>}
  */
-export async function find(store, id) {
-  const from = await reading(store);
-  return from ? result(from.get(id)) : structuredClone(memory[store].get(id));
-}
+export const find = (store, id) => place.find(store, id);
 
 /**
- * Return every record of a store.
+ * Return every record of a store. From the server come only conversations, and only with what lists show.
  *
  * @template {StoreName} S
  * @param {S} store
  * @returns {Promise<Records[S][]>}
  */
-export async function all(store) {
-  const from = await reading(store);
-  return from ? result(from.getAll()) : structuredClone([...memory[store].values()]);
-}
+export const all = (store) => place.all(store);
 
 /**
  * Return a conversation's messages or files.
@@ -153,11 +348,7 @@ export async function all(store) {
  * @param {string} conversation
  * @returns {Promise<Records[S][]>}
  */
-export async function within(store, conversation) {
-  const from = await reading(store);
-  if (from) return result(from.index("conversation").getAll(conversation));
-  return (await all(store)).filter((one) => one.conversation === conversation);
-}
+export const within = (store, conversation) => place.within(store, conversation);
 
 /**
  * Save records.
@@ -171,14 +362,17 @@ export const put = (store, ...values) => putAll({ [store]: values });
 /**
  * Save records of several stores, all or none: `{ messages: [...], files: [...] }`.
  *
- * @param {{ [S in StoreName]?: Records[S][] }} groups
+ * @param {RecordGroups} groups
  */
-export function putAll(groups) {
-  const stores = STORES.filter((name) => groups[name]);
-  return write(stores, (at) => {
-    for (const store of stores) for (const value of groups[store] ?? []) at(store).put(value);
-  });
-}
+export const putAll = (groups) => place.putAll(groups);
+
+/**
+ * Change members of a conversation's record and return it, undefined when there is none.
+ *
+ * @param {string} id
+ * @param {Partial<ConversationRecord>} changes
+ */
+export const change = (id, changes) => place.change(id, changes);
 
 /**
  * Change the stored queue of a conversation, in one step for all tabs; `initial` where there is none yet.
@@ -189,51 +383,31 @@ export function putAll(groups) {
  * @param {(record: QueueRecord) => T} edit
  * @returns {Promise<T | undefined>}
  */
-export async function changeQueue(initial, edit) {
-  const db = await open();
-  if (!db) {
-    const records = memory.settings;
-    if (!records.has(initial.id)) records.set(initial.id, initial);
-    return edit(records.get(initial.id));
-  }
-  /** @type {T | undefined} */
-  let returned;
-  await transact(db, ["settings"], (transaction) => {
-    const store = transaction.objectStore("settings");
-    const reading = store.get(initial.id);
-    reading.onsuccess = () => {
-      const record = reading.result ?? initial;
-      returned = edit(record);
-      store.put(record);
-    };
-  });
-  return returned;
-}
+export const changeQueue = (initial, edit) => place.changeQueue(initial, edit);
 
 /**
  * Delete a conversation with everything in it.
  *
  * @param {string} id
  */
-export async function erase(id) {
-  const [messages, files] = await Promise.all([within("messages", id), within("files", id)]);
-  await write(STORES, (at) => {
-    at("conversations").delete(id);
-    at("settings").delete(queueId(id));
-    for (const message of messages) at("messages").delete(message.id);
-    for (const file of files) at("files").delete(file.id);
-  });
-}
+export const erase = (id) => place.erase(id);
+
+/**
+ * Delete a conversation that was not started after all; it may be saved again with the same id.
+ *
+ * @param {string} id
+ */
+export const takeBack = (id) => place.takeBack(id);
 
 /**
  * Delete single messages.
  *
  * @param {...string} ids
  */
-export const eraseMessages = (...ids) =>
-  write(["messages"], (at) => {
-    for (const id of ids) at("messages").delete(id);
-  });
+export const eraseMessages = (...ids) => place.eraseMessages(ids);
+
+/** Delete all conversations with everything in them. */
+export const eraseAll = () => place.eraseAll();
 
 /**
  * Return the record of a new conversation; it is saved with its first message or draft.

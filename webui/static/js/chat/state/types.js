@@ -13,6 +13,7 @@
  * @property {number} size
  * @property {"image" | "text" | "other"} kind
  * @property {Blob} [blob] messages and drafts name files without their contents
+ * @property {ArrayBuffer} [bytes] the contents in the browser's database, which gives them back as `blob`
  * @property {string} [conversation]
  */
 
@@ -122,6 +123,24 @@
  */
 
 /** @typedef {keyof Records} StoreName */
+/** @typedef {{ [S in StoreName]?: Records[S][] }} RecordGroups */
+
+/**
+ * A place where records are kept (see the functions of store.js, which have the same names).
+ *
+ * @typedef {object} Place
+ * @property {() => Promise<boolean>} isPersistent
+ * @property {<S extends StoreName>(store: S, id: string) => Promise<Records[S] | undefined>} find
+ * @property {<S extends StoreName>(store: S) => Promise<Records[S][]>} all
+ * @property {<S extends "messages" | "files">(store: S, conversation: string) => Promise<Records[S][]>} within
+ * @property {(groups: RecordGroups) => Promise<void>} putAll
+ * @property {(id: string, changes: Partial<ConversationRecord>) => Promise<ConversationRecord | undefined>} change
+ * @property {<T>(initial: QueueRecord, edit: (record: QueueRecord) => T) => Promise<T | undefined>} changeQueue
+ * @property {(id: string) => Promise<void>} erase
+ * @property {(id: string) => Promise<void>} takeBack
+ * @property {(ids: string[]) => Promise<void>} eraseMessages
+ * @property {() => Promise<void>} eraseAll
+ */
 
 // Answers
 
