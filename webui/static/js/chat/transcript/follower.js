@@ -1,6 +1,26 @@
 // Scrolling: the end stays in view while text arrives, unless the reader has scrolled up.
+//
+// A position above the one that was set here comes from the reader, whatever it was made with: a wheel, a
+// finger, a key, the scrollbar, a search in the page. A wheel, a finger and keys begin slowly, and a
+// position that is set meanwhile would end their movement: they count from their first event on.
 
 const NEAR_END_PX = 48;
+/** Positions are fractions on some screens. */
+const ROUNDING_PX = 1;
+/** A finger that has moved so far scrolls. */
+const FINGER_PX = 4;
+const FIELDS = "input, textarea, select, [contenteditable]";
+
+/**
+ * True for a key that scrolls up.
+ *
+ * @param {KeyboardEvent} event
+ */
+function goesUp({ key, shiftKey, target }) {
+  if (target instanceof Element && target.closest(FIELDS)) return false;
+  if (key === " ") return shiftKey && !(target instanceof Element && target.closest("button, summary, a"));
+  return key === "ArrowUp" || key === "PageUp" || key === "Home";
+}
 
 /** Scrolls `scroller` to the end of `content`, and shows `button` where the reader is elsewhere. */
 export class Follower {
@@ -8,8 +28,10 @@ export class Follower {
   #content;
   #button;
   #following = true;
-  /** The position that was last set from here. */
+  /** The position that was last set from here; once the reader has left, the last one seen. */
   #position = 0;
+  /** Where the finger is that touches the scroller. */
+  #finger = 0;
 
   /**
    * @param {HTMLElement} scroller
@@ -21,9 +43,16 @@ export class Follower {
     this.#content = content;
     this.#button = button;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    scroller.addEventListener("wheel", (event) => event.deltaY < 0 && this.#leave(), { passive: true });
+    scroller.addEventListener("wheel", (event) => event.deltaY < 0 && !event.ctrlKey && this.#leave(event), {
+      passive: true,
+    });
+    scroller.addEventListener("touchstart", (event) => this.#touched(event), { passive: true });
+    scroller.addEventListener("touchmove", (event) => this.#touched(event), { passive: true });
+    scroller.addEventListener("keydown", (event) => goesUp(event) && this.#leave(event));
     button.addEventListener("click", () => this.toEnd());
-    new ResizeObserver(() => this.#resized()).observe(content);
+    const sizes = new ResizeObserver(() => this.#resized());
+    sizes.observe(content);
+    sizes.observe(scroller); // the box below grows with its text, and phones open a keyboard
   }
 
   get #gap() {
@@ -48,17 +77,37 @@ export class Follower {
     this.#button.hidden = this.#gap <= NEAR_END_PX || !this.#content.childElementCount;
   }
 
-  #leave() {
-    if (this.#scroller.scrollHeight <= this.#scroller.clientHeight) return;
+  /** @param {TouchEvent} event */
+  #touched(event) {
+    const { clientY } = event.touches[0];
+    const moved = clientY - this.#finger;
+    if (event.type === "touchstart" || moved < 0) this.#finger = clientY;
+    else if (moved >= FINGER_PX) this.#leave(event);
+  }
+
+  /**
+   * Leave the reader alone. `event` may scroll something else: a long code block inside, say.
+   *
+   * @param {Event} [event]
+   */
+  #leave(event) {
+    const scroller = this.#scroller;
+    if (!this.#following || scroller.scrollHeight <= scroller.clientHeight) return;
+    const path = event?.composedPath() ?? [];
+    const inside = path.slice(0, path.indexOf(scroller));
+    if (inside.some((node) => node instanceof Element && node.scrollTop > 0)) return;
     this.#following = false;
     this.#showButton();
   }
 
-  /** Compare with the position set from here: above it, the reader has scrolled. */
+  /** Compare with the last position: above it, the reader has scrolled up; below it, perhaps to the end. */
   #scrolled() {
-    const above = this.#scroller.scrollTop < this.#position - 2;
-    if (this.#following && above && this.#gap > NEAR_END_PX) this.#leave();
-    else if (!this.#following && this.#gap <= 2) this.toEnd();
-    else if (!this.#following) this.#showButton();
+    const moved = this.#scroller.scrollTop - this.#position;
+    const atEnd = this.#gap <= ROUNDING_PX * 2;
+    if (moved < -ROUNDING_PX && !atEnd) this.#leave();
+    else if (moved > 0 && atEnd && !this.#following) this.toEnd();
+    if (this.#following) return; // small steps add up, as long as the position is the one set here
+    this.#position = this.#scroller.scrollTop;
+    this.#showButton();
   }
 }

@@ -1,0 +1,104 @@
+"""A reader who moves up while an answer is written is left where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from playwright.async_api import Browser, Page, expect
+from support.browsing.browser import open_chat
+from support.browsing.chat_page import box, send_button, stop_button, text_of_answer
+from support.browsing.chatting import TOUCH, chatting
+from support.fakes.upstream import Answer, chunk, event, streaming
+
+Movement = Callable[[Page], Awaitable[object]]
+
+AT_END = """() => {
+  const { scrollTop, scrollHeight, clientHeight } = document.getElementById("scroller");
+  return scrollHeight - clientHeight > 300 && scrollHeight - scrollTop - clientHeight < 60;
+}"""
+TOPS_WHILE_TEXT_COMES = """async () => {
+  const scroller = document.getElementById("scroller");
+  const frame = () => new Promise(requestAnimationFrame);
+  for (let top, same = 0; same < 6; same = top === scroller.scrollTop ? same + 1 : 0) {
+    top = scroller.scrollTop;  // until the movement has come to its rest
+    await frame();
+  }
+  const letters = () => document.querySelector(".md").textContent.length;
+  const tops = new Set();
+  for (const first = letters(); letters() < first + 150; await frame())
+    tops.add(scroller.scrollTop);
+  return [...tops];
+}"""
+SMALL_STEPS_UP = """async () => {
+  for (let n = 0; n < 3; n += 1) {
+    document.getElementById("scroller").scrollTop -= 8;
+    await new Promise(requestAnimationFrame);
+  }
+}"""
+
+
+def long_answer() -> Answer:
+    """Answer for longer than a test lasts."""
+    return streaming([event(chunk(f"Paragraph {n}.\n\n")) for n in range(20_000)], gap_s=0.01)
+
+
+def press(key: str) -> Movement:
+    async def pressed(page: Page) -> None:
+        await page.locator("#scroller").press(key)
+
+    return pressed
+
+
+async def turn_the_wheel(page: Page) -> None:
+    await page.locator("#scroller").hover()
+    await page.mouse.wheel(0, -40)
+
+
+async def drag_the_scrollbar(page: Page) -> None:
+    await page.evaluate(SMALL_STEPS_UP)
+
+
+async def drag_a_finger(page: Page) -> None:
+    """Drag 60 px down, as a slow finger does."""
+    session = await page.context.new_cdp_session(page)
+    for kind, y in [("touchStart", 300), *[("touchMove", 300 + n) for n in range(3, 61, 3)]]:
+        points = [{"x": 200, "y": y}]
+        await session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    await session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+async def move_up(page: Page, *movements: Movement) -> None:
+    """Move up in each way while an answer is written: the page stays there until the click."""
+    await open_chat(page)
+    await box(page).fill("Hi")
+    await send_button(page).click()
+    jump = page.get_by_role("button", name="Jump to latest")
+    await expect(text_of_answer(page)).to_contain_text("Paragraph 30.")
+    for movement in movements:
+        await page.wait_for_function(AT_END)
+        top = await page.evaluate("() => document.getElementById('scroller').scrollTop")
+        await movement(page)
+        tops = await page.evaluate(TOPS_WHILE_TEXT_COMES)
+        assert len(tops) == 1, f"{movement}: {tops}"
+        await expect(jump).to_be_visible()
+        await jump.click()
+        await expect(jump).to_be_hidden()
+        await page.wait_for_function(
+            "(top) => document.getElementById('scroller').scrollTop > top", arg=top
+        )
+        assert len(await page.evaluate(TOPS_WHILE_TEXT_COMES.replace("same < 6", "false"))) > 1
+    await stop_button(page).click()  # the gateway would carry the answer to its end
+
+
+async def test_a_mouse_and_the_keys_hold_the_page(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        upstream.plan(long_answer())
+        keys = map(press, ("ArrowUp", "PageUp", "Home", "Shift+Space"))
+        await move_up(page, turn_the_wheel, drag_the_scrollbar, *keys)
+
+
+async def test_a_finger_holds_the_page(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path, **TOUCH) as (upstream, _, page):
+        upstream.plan(long_answer())
+        await move_up(page, drag_a_finger)
