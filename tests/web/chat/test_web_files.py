@@ -167,19 +167,3 @@ secret_env = "TEST_UPSTREAM_KEY"
         await upstream.request(3)  # its article is shown before the request is sent
         asked = [request.json["model"] for request in upstream.requests]
         assert asked == ["upstream-model", "second", "upstream-model", "second"]
-
-
-async def test_settings_go_with_the_request(chromium: Browser, tmp_path: Path) -> None:
-    async with chatting(chromium, tmp_path) as (upstream, _, page):
-        await open_chat(page)
-        await page.get_by_role("button", name="Settings of the conversation").click()
-        await page.get_by_role("textbox", name="System prompt").fill("Be brief.")
-        await page.get_by_role("spinbutton", name="Temperature").fill("0.3")
-        await page.get_by_role("spinbutton", name="Max. answer length").fill("99")
-        await page.get_by_text("Next request as JSON").click()
-        await expect(page.locator(".raw-request code")).to_contain_text('"temperature": 0.3')
-        await page.get_by_role("button", name="Done").click()
-        await say(page, "Hi")
-        asked = (await upstream.request()).json
-        assert asked["messages"][0] == {"role": "system", "content": "Be brief."}
-        assert (asked["temperature"], asked["max_tokens"]) == (0.3, 99)

@@ -1,7 +1,9 @@
-// The settings: system prompt and parameters of a conversation, the next request, and the Enter key.
+// The settings: system prompt and parameters of a conversation, the next request; instructions for all
+// chats and the Enter key.
 
 import { html, render, useEffect, useState } from "../../../vendor/preact-htm.js";
 import { copyFrom, iconPath } from "../../shell/page.js";
+import { readNumber } from "./numbers.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { ConversationRecord, EnterKey, Model } from "../state/types.js" */
@@ -11,8 +13,8 @@ import { copyFrom, iconPath } from "../../shell/page.js";
  * @property {string} name
  * @property {string} label
  * @property {number} min
- * @property {number} [max]
- * @property {number} step
+ * @property {number} max
+ * @property {boolean} [whole]
  * @property {string} about
  */
 
@@ -25,10 +27,9 @@ const PARAMETERS = [
     label: "Temperature",
     min: 0,
     max: 2,
-    step: 0.1,
     about: "0 to 2; lower is more focused, higher is more creative",
   },
-  { name: "top_p", label: "Top P", min: 0, max: 1, step: 0.05, about: "0 to 1; set this or the temperature" },
+  { name: "top_p", label: "Top P", min: 0, max: 1, about: "0 to 1; set this or the temperature" },
 ];
 /** @type {Options} */
 const EFFORTS = [
@@ -50,18 +51,33 @@ const ENTER = [
  */
 function maxTokens({ name, max_output_tokens: max }) {
   const about = `in tokens; ${name} allows up to ${max.toLocaleString("en")}`;
-  return { name: "max_tokens", label: "Max. answer length", min: 1, max, step: 1, about };
+  return { name: "max_tokens", label: "Max. answer length", min: 1, max, whole: true, about };
 }
 
-/** @param {{ field: Field, value: unknown, set: (name: string, value: unknown) => void }} props */
+/**
+ * A number as people type it: 0.7 and 0,7; whole ones with 1,000 or 1 000 too. The box has no number as
+ * its value: Preact would set "0" while "0." is typed.
+ *
+ * @param {{ field: Field, value: unknown, set: (name: string, value: number | null) => void }} props
+ */
 function NumberField({ field, value, set }) {
-  const { name, label, min, max, step, about } = field;
+  const { name, label, about } = field;
+  const [wrong, setWrong] = useState(false);
   /** @param {{ target: HTMLInputElement }} event */
-  const read = ({ target }) => set(name, target.value === "" ? null : target.valueAsNumber);
+  const typed = ({ target }) => {
+    const number = readNumber(target.value, field);
+    if (number !== undefined) setWrong(false);
+    set(name, number ?? null);
+  };
+  /** @param {{ target: HTMLInputElement }} event */
+  const left = ({ target }) => setWrong(readNumber(target.value, field) === undefined);
+  const help = wrong ? `Enter a ${field.whole ? "whole number" : "number"} from ${field.min} to ${field.max}.` : about;
   return html`<div class="field"><label for=${name}>${label}</label>
-    <input id=${name} type="number" inputmode="decimal" min=${min} max=${max} step=${step} value=${value ?? ""}
-      placeholder="Model default" aria-describedby=${`${name}-about`} onInput=${read} />
-    <p class="quiet small" id=${`${name}-about`}>${about}</p></div>`;
+    <input id=${name} type="text" inputmode=${field.whole ? "numeric" : "decimal"} autocomplete="off"
+      defaultValue=${value ?? ""} placeholder="Model default" aria-describedby=${`${name}-about`}
+      aria-invalid=${wrong ? "true" : null} onInput=${typed} onChange=${left} />
+    <p class=${wrong ? "small wrong" : "quiet small"} id=${`${name}-about`}
+      role=${wrong ? "alert" : null}>${help}</p></div>`;
 }
 
 /**
@@ -81,13 +97,13 @@ function Choice({ name, label, options, value, set }) {
     </select></div>`;
 }
 
-/** @param {{ nextRequest: () => Promise<object> }} props */
-function RawRequest({ nextRequest }) {
+/** @param {{ nextRequest: () => Promise<object>, made: unknown[] }} props `made`: what the request is made of */
+function RawRequest({ nextRequest, made }) {
   const [text, setText] = useState("");
   const [open, setOpen] = useState(false);
   useEffect(() => {
     if (open) nextRequest().then((request) => setText(JSON.stringify(request, shortened, 2)));
-  }, [open]);
+  }, [open, ...made]);
   /** @param {{ target: HTMLDetailsElement }} event */
   const toggled = ({ target }) => setOpen(target.open);
   /** @param {{ currentTarget: HTMLElement }} event */
@@ -121,6 +137,8 @@ function shortened(_key, value) {
  */
 function Settings({ chat, record, nextRequest, close }) {
   const [parameters, setParameters] = useState(record.parameters);
+  const [system, setSystem] = useState(record.system);
+  const [instructions, setInstructions] = useState(chat.instructions);
   const model = chat.model ?? [...chat.models.values()][0];
   /**
    * @param {string} name
@@ -128,29 +146,43 @@ function Settings({ chat, record, nextRequest, close }) {
    */
   const set = (name, value) => {
     const next = { ...parameters, [name]: value };
-    if (value === null || value === "" || Number.isNaN(value)) delete next[name];
+    if (value === null || value === "") delete next[name];
     setParameters(next);
     chat.changeSettings({ parameters: next });
   };
+  const [first] = useState(record.parameters); // later ones come from the boxes themselves
   const fields = model ? [...PARAMETERS, maxTokens(model)] : PARAMETERS;
   /** @param {{ target: HTMLTextAreaElement }} event */
-  const setSystem = ({ target }) => chat.changeSettings({ system: target.value });
+  const systemTyped = ({ target }) => {
+    setSystem(target.value);
+    chat.changeSettings({ system: target.value });
+  };
+  /** @param {{ target: HTMLTextAreaElement }} event */
+  const instructionsTyped = ({ target }) => {
+    setInstructions(target.value);
+    chat.setInstructions(target.value);
+  };
   /** @param {string} value */
   const setEnterKey = (value) => chat.setEnterKey(/** @type {EnterKey} */ (value));
   return html`
     <h2>Chat settings</h2>
     <div class="field"><label for="system">System prompt</label>
       <textarea id="system" rows="5" placeholder="What the model should know, and how it should answer"
-        onInput=${setSystem}>${record.system}</textarea></div>
+        value=${system} onInput=${systemTyped}></textarea></div>
     <div class="grid">
       ${fields.map(
-        (field) => html`<${NumberField} key=${field.name} set=${set} value=${parameters[field.name]} field=${field} />`,
+        (field) => html`<${NumberField} key=${field.name} set=${set} value=${first[field.name]} field=${field} />`,
       )}
       <${Choice} name="reasoning_effort" label="Reasoning effort" options=${EFFORTS}
         value=${parameters.reasoning_effort} set=${(/** @type {string} */ value) => set("reasoning_effort", value)} />
     </div>
-    <${RawRequest} nextRequest=${nextRequest} />
+    <${RawRequest} nextRequest=${nextRequest} made=${[parameters, system, instructions]} />
     <h2>App settings</h2>
+    <div class="field"><label for="instructions">Instructions for all chats</label>
+      <textarea id="instructions" rows="3" placeholder="Who you are, and how answers should be written"
+        aria-describedby="instructions-about" value=${instructions} onInput=${instructionsTyped}></textarea>
+      <p class="quiet small" id="instructions-about">Sent with every message, before the system prompt of the
+        chat.</p></div>
     <${Choice} name="enter" label="Enter key" options=${ENTER} value=${chat.enterKey} set=${setEnterKey} />
     <p class="buttons"><button type="button" class="button primary" onClick=${close}>Done</button></p>`;
 }

@@ -133,7 +133,7 @@ export class Answers {
       const model = chat.models.get(message.model);
       if (!model)
         throw new ApiError(404, { message: `${message.model} is not available here.`, code: "model_not_found" });
-      await answer.ask(await buildRequest(record, tree.before(question), model));
+      await answer.ask(await buildRequest(record, tree.before(question), model, chat.instructions));
     } catch (error) {
       if (message.state !== "open") return null; // it was stopped before the gateway accepted it
       const refusal = error instanceof ApiError ? error : new ApiError(0, { message: String(error) });

@@ -38,6 +38,8 @@ export class Chat {
     this.maxFileBytes = boot.max_file_bytes;
     /** @type {EnterKey} */
     this.enterKey = "auto";
+    /** Sent with every message of every chat. */
+    this.instructions = "";
     this.#importTranscript = importTranscript;
     this.#tabs.onmessage = (event) => this.#changedElsewhere(event.data);
   }
@@ -286,6 +288,7 @@ export class Chat {
   /** Read the settings of the page. */
   async readSettings() {
     this.enterKey = (await find("settings", "enter"))?.value ?? "auto";
+    this.instructions = (await find("settings", "instructions"))?.value ?? "";
   }
 
   /**
@@ -296,6 +299,16 @@ export class Chat {
   setEnterKey(value) {
     this.enterKey = value;
     this.keep(put("settings", { id: "enter", value }));
+  }
+
+  /**
+   * Set the instructions for all chats.
+   *
+   * @param {string} value
+   */
+  setInstructions(value) {
+    this.instructions = value;
+    this.keep(put("settings", { id: "instructions", value }));
   }
 
   // Other tabs
@@ -411,7 +424,7 @@ export class Chat {
     const line = conversation.path.filter((message) => message.role === "user" || message.state !== "open");
     /** @type {Turn[]} */
     const turns = typed ? [...line, { role: "user", ...typed }] : line;
-    return buildRequest(conversation.record, turns, model);
+    return buildRequest(conversation.record, turns, model, this.instructions);
   }
 
   // Model and visitor

@@ -19,11 +19,13 @@ import { find } from "./store.js";
  * @param {ConversationRecord} record
  * @param {Turn[]} turns
  * @param {Model} model
+ * @param {string} [instructions] those for all chats
  */
-export async function buildRequest(record, turns, model) {
+export async function buildRequest(record, turns, model, instructions = "") {
   /** @type {{ role: string, content: string | Part[] }[]} */
   const messages = [];
-  if (record.system.trim()) messages.push({ role: "system", content: record.system });
+  const system = [instructions, record.system].filter((text) => text.trim()).join("\n\n");
+  if (system) messages.push({ role: "system", content: system });
   for (const turn of turns) {
     if (turn.role === "user") messages.push({ role: "user", content: await contentOf(turn, model) });
     else if (turn.text) messages.push({ role: "assistant", content: turn.text });
