@@ -1,7 +1,7 @@
 // The chat page: builds the state and its views, loads what the first paint does not need, and has the
 // commands that concern the whole page.
 
-import { announce, copyText, part } from "../shell/page.js";
+import { announce, part } from "../shell/page.js";
 import { Composer } from "./composer/composer.js";
 import { Header } from "./header.js";
 import { Chat } from "./state/chat.js";
@@ -62,7 +62,7 @@ async function loadRest() {
     help,
     newChat: () => chat.open(null),
     chooseModel,
-    copyLast,
+    copyLast: () => transcript?.copyLast(),
     settings,
     escape: escapePressed,
     focusMessage: () => composer.focusText(),
@@ -91,7 +91,7 @@ async function settings() {
 
 async function help() {
   const { showHelp } = await chat.load(() => import("./dialogs/help.js"));
-  showHelp();
+  showHelp(chat.enterKey);
 }
 
 /** @param {boolean} [open] */
@@ -117,11 +117,6 @@ function search() {
 function escapePressed() {
   if (document.body.dataset.side === "open" && narrow.matches) toggleSidebar(false);
   else chat.stop();
-}
-
-function copyLast() {
-  const last = chat.current?.path.findLast((message) => message.role === "assistant");
-  if (last) copyText(last.text);
 }
 
 /**

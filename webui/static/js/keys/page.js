@@ -13,6 +13,8 @@ const dialog = document.querySelector("dialog.side");
 /** @type {{ key?: string, act?: string } | null} the control of the list that was used last */
 let opened = null;
 let busy = false;
+/** True while the dialog has a secret that was not copied: closing it asks once. */
+let uncopied = false;
 
 const list = () => part("[data-list]", HTMLElement);
 
@@ -73,7 +75,23 @@ function showPanel(sent) {
   if (!dialog.open) dialog.showModal();
   firstFocus(panel, title).focus();
   dialog.scrollTop = 0;
-  if (panel.matches("[data-secret]")) refresh();
+  uncopied = panel.matches("[data-secret]");
+  if (uncopied) refresh();
+}
+
+/** Close the dialog; with a secret that was not copied, only the second time. */
+function leave() {
+  const button = dialog?.querySelector("[data-copy]");
+  if (!uncopied || !(button instanceof HTMLElement)) {
+    shut();
+    return;
+  }
+  uncopied = false;
+  const panel = button.closest("[data-panel]");
+  const text = "You have not copied the key yet. It cannot be shown again. Copy it now, or close again.";
+  if (panel instanceof HTMLElement) showProblem(panel, text);
+  if (dialog) dialog.scrollTop = 0;
+  button.focus({ preventScroll: true });
 }
 
 /**
@@ -91,6 +109,7 @@ function firstFocus(panel, title) {
 
 /** Close the dialog. Its own event comes with the next frame, too late for a key pressed at once. */
 function shut() {
+  uncopied = false;
   dialog?.close();
   dialog?.replaceChildren();
   focusOpened();
@@ -211,7 +230,10 @@ function enableCopying(root) {
   for (const button of buttons) {
     button.hidden = false;
     const source = () => document.getElementById(button.dataset.copy ?? "")?.textContent ?? "";
-    button.addEventListener("click", () => copyFrom(button, source()));
+    button.addEventListener("click", () => {
+      uncopied = false;
+      copyFrom(button, source());
+    });
   }
 }
 
@@ -221,7 +243,7 @@ document.addEventListener("click", (event) => {
   const control = closest(event, "a, button");
   if (!control) return;
   if (control.dataset.fill) fill(control);
-  else if (dialog && control.dataset.close !== undefined) shut();
+  else if (dialog && control.dataset.close !== undefined) leave();
   else if (dialog && control instanceof HTMLAnchorElement && control.dataset.dialog !== undefined) open(control);
   else return;
   event.preventDefault();
@@ -236,7 +258,10 @@ if (dialog) {
   });
   dialog.addEventListener("cancel", (event) => {
     event.preventDefault();
-    shut();
+    leave();
+  });
+  dialog.addEventListener("copy", () => {
+    uncopied = false; // by hand
   });
   dialog.addEventListener("close", () => {
     if (!dialog.open && dialog.childElementCount) shut(); // the browser closed it without asking

@@ -198,22 +198,28 @@ export class Composer {
     document.addEventListener("visibilitychange", () => document.hidden && this.#save());
   }
 
-  /** @param {HTMLElement} zone */
-  #listenToDrops(zone) {
-    zone.addEventListener("dragover", (event) => {
+  /**
+   * Attach files that are dropped anywhere on the page: a browser shows a dropped file in place of the page.
+   *
+   * @param {HTMLElement} lit shows that files can be dropped
+   */
+  #listenToDrops(lit) {
+    document.addEventListener("dragover", (event) => {
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
-      zone.classList.add("dropping");
+      const blocked = document.querySelector("dialog[open]") !== null;
+      if (blocked) event.dataTransfer.dropEffect = "none";
+      lit.classList.toggle("dropping", !blocked);
     });
-    zone.addEventListener("dragleave", (event) => {
-      if (!(event.relatedTarget instanceof Node && zone.contains(event.relatedTarget)))
-        zone.classList.remove("dropping");
+    document.addEventListener("dragleave", ({ relatedTarget }) => {
+      if (!relatedTarget) lit.classList.remove("dropping"); // the pointer has left the window
     });
-    zone.addEventListener("drop", (event) => {
-      zone.classList.remove("dropping");
-      if (!event.dataTransfer?.files.length) return;
+    document.addEventListener("drop", (event) => {
+      lit.classList.remove("dropping");
+      if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
-      this.#attach([...event.dataTransfer.files]);
+      if (event.dataTransfer.files.length && !document.querySelector("dialog[open]"))
+        this.#attach([...event.dataTransfer.files]);
     });
   }
 

@@ -2,26 +2,46 @@
 
 import { el } from "../../shell/page.js";
 
+/** @import { EnterKey } from "../state/types.js" */
+
 const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
+/** @type {[string, string][]} */
 const SHORTCUTS = [
-  ["Send", "Enter"],
-  ["New line", "Shift+Enter"],
   ["Always send", "Ctrl+Enter"],
   ["Stop the answer", "Esc"],
   ["Edit your last message", "↑ in the empty box"],
   ["New chat", "Ctrl+Shift+O"],
   ["Search conversations", "Ctrl+K"],
   ["Choose a model", "Ctrl+Shift+M"],
-  ["Chat settings", "Ctrl+Shift+,"],
+  ["Settings", "Ctrl+Shift+,"],
   ["Copy the last answer", "Ctrl+Shift+C"],
   ["Show or hide the conversations", "Ctrl+B"],
   ["Go to the message box", "/"],
   ["Show this list", "Ctrl+/"],
 ];
 
-/** Show the shortcuts in a dialog. */
-export function showHelp() {
-  const rows = SHORTCUTS.map(([what, keys]) =>
+/**
+ * Return what Enter does by the settings.
+ *
+ * @param {EnterKey} enterKey
+ * @returns {[string, string][]}
+ */
+function enterShortcuts(enterKey) {
+  const sends = enterKey === "auto" ? !matchMedia("(pointer: coarse)").matches : enterKey === "send";
+  if (!sends) return [["New line", "Enter"]];
+  return [
+    ["Send", "Enter"],
+    ["New line", "Shift+Enter"],
+  ];
+}
+
+/**
+ * Show the shortcuts in a dialog.
+ *
+ * @param {EnterKey} enterKey
+ */
+export function showHelp(enterKey) {
+  const rows = [...enterShortcuts(enterKey), ...SHORTCUTS].map(([what, keys]) =>
     el("tr", {}, el("th", { scope: "row" }, what), el("td", {}, el("kbd", {}, MAC ? keys.replace("Ctrl", "⌘") : keys))),
   );
   const dialog = el(

@@ -53,10 +53,22 @@ export class Transcript {
 
   /** Edit the last question in its row. Returns false where there is none, or an answer is under way. */
   editLast() {
-    const row = [...this.#rows.values()].findLast((one) => one instanceof QuestionRow);
+    const row = this.#shownRows().findLast((one) => one instanceof QuestionRow);
     if (!(row instanceof QuestionRow) || this.#chat.running) return false;
     this.#edit(row);
     return true;
+  }
+
+  /** Copy the last answer, as its button does. */
+  copyLast() {
+    const buttons = this.#root.querySelectorAll('.assistant [data-act="copy"]');
+    const button = [...buttons].at(-1);
+    if (button instanceof HTMLElement) button.click();
+  }
+
+  /** Return the rows in their order on the page. */
+  #shownRows() {
+    return [...this.#root.children].flatMap((root) => this.#rows.get(root.getAttribute("data-id") ?? "") ?? []);
   }
 
   /**
