@@ -155,7 +155,7 @@ async def gateway(
             stack.callback(sock.close)
         data = await stack.enter_async_context(open_data(config, directory, clock))
         log_lines = AccessLog(config.log.access, config.log.format)
-        member = await _join_nodes(stack, config)
+        member = await _join_nodes(stack, config, data.store)
         running = await build_gateway(
             stack, config, data, catalog_task, log_lines, tls, sockets, member
         )
@@ -167,12 +167,12 @@ async def gateway(
         yield running
 
 
-async def _join_nodes(stack: contextlib.AsyncExitStack, config: Config) -> Membership:
-    """Return how a gateway in one process belongs to others, with which it shares Redis."""
+async def _join_nodes(stack: contextlib.AsyncExitStack, config: Config, store: Store) -> Membership:
+    """Return how a gateway in one process belongs to others, with which it shares a store."""
     scheduler = LocalScheduler(config.queue.max_waiting)
-    if not config.redis_url:
+    if not config.redis_url and not config.database_url:
         return Membership(scheduler, NoPeers(config.server.node_name))
-    registry = await stack.enter_async_context(open_registry(config))
+    registry = await stack.enter_async_context(open_registry(config, store))
     identity = ProcessIdentity(new_process_tag(), config.server.node_name)
     reporter = NodeReporter(registry, identity.node_id, config.server.node_url)
     stack.push_async_callback(reporter.aclose)

@@ -231,7 +231,7 @@ async def keeper(
         stack.push_async_callback(announcements.aclose)
         data.store.on_foreign_change(announcements.announce_foreign)
         inner = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roxy-")))
-        registry = await stack.enter_async_context(open_registry(config))
+        registry = await stack.enter_async_context(open_registry(config, data.store))
         running = Keeper(config, environ, data, places, announcements, inner, registry)
         stack.push_async_callback(running.aclose)
         watch = asyncio.create_task(_watch(data, ledger, announcements), name="troubles")

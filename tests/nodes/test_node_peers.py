@@ -1,4 +1,4 @@
-"""Two nodes that share PostgreSQL and Redis: a request is read and stopped through both."""
+"""Two nodes with one PostgreSQL, with and without Redis: each request is known to both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from msgspec.structs import replace
 from nodes.family import TWO
 from support.fakes.upstream import FakeUpstream
 from support.front_door import MODEL, OWNER, Door, bearer, front_door, parse_events, request_body
@@ -20,10 +19,7 @@ from support.servers.redis_server import RedisServer, free_port
 from support.visitors import Browser
 from support.waiting import PATIENCE_S, soon
 
-from server.answers.peers import GONE_AFTER_S, NodeSeen
-from server.config.redis_address import parse_redis_url
-from server.nodes.peers.redis_registry import RedisRegistry
-
+WITH_AND_WITHOUT = pytest.mark.parametrize("with_redis", [True, False], ids=["redis", "postgres"])
 CHOSEN = {"X-Request-Id": "chosen-by-a-client"}
 
 
@@ -32,18 +28,20 @@ class Nodes(NamedTuple):
 
     one: Door
     other: Door
-    redis: RedisServer
+    redis: RedisServer | None
     stop_other: contextlib.AsyncExitStack
 
 
 @contextlib.asynccontextmanager
 async def two_nodes(
-    path: Path, postgres: PostgresServer, upstream: FakeUpstream
+    path: Path, postgres: PostgresServer, upstream: FakeUpstream, *, with_redis: bool = True
 ) -> AsyncIterator[Nodes]:
     """Run two nodes, named `one` and `other`."""
     database = postgres.new_database()
     async with contextlib.AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(RedisServer(path, "valkey"))
+        redis = RedisServer(path, "valkey") if with_redis else None
+        if redis is not None:
+            await stack.enter_async_context(redis)
         doors: list[Door] = []
         last = contextlib.AsyncExitStack()
         for name in ("one", "other"):
@@ -51,7 +49,7 @@ async def two_nodes(
             port = free_port()
             environ = {
                 "ROXY_DATABASE_URL": database,
-                "ROXY_REDIS_URL": redis.url,
+                "ROXY_REDIS_URL": redis.url if redis is not None else "",
                 "ROXY_SERVER_NODE_ID": name,
                 "ROXY_SERVER_NODE_URL": f"http://127.0.0.1:{port}",
             }
@@ -79,10 +77,11 @@ async def sees(door: Door, states: set[str]) -> None:
             await asyncio.sleep(0.05)
 
 
+@WITH_AND_WITHOUT
 async def test_a_kept_answer_goes_on_at_the_other_node(
-    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
+    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream, with_redis: bool
 ) -> None:
-    async with two_nodes(tmp_path, postgres, upstream) as nodes:
+    async with two_nodes(tmp_path, postgres, upstream, with_redis=with_redis) as nodes:
         answer, go_on = held_after(2)
         upstream.plan(answer)
         async with ask(nodes.one) as direct:
@@ -96,12 +95,14 @@ async def test_a_kept_answer_goes_on_at_the_other_node(
         assert await facts(nodes.other, direct.id) == await facts(nodes.one, direct.id)
 
 
+@WITH_AND_WITHOUT
 async def test_what_runs_is_listed_and_stopped_on_both_nodes(
-    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
+    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream, with_redis: bool
 ) -> None:
-    async with two_nodes(tmp_path, postgres, upstream) as nodes:
+    async with two_nodes(tmp_path, postgres, upstream, with_redis=with_redis) as nodes:
         answer, _ = held_after(2)
-        upstream.plan(answer, held_after(2)[0])
+        another, go_on = held_after(2)
+        upstream.plan(answer, another)
         async with ask(nodes.one) as here, ask(nodes.other) as there:
             for door, name in ((nodes.one, "one"), (nodes.other, "other")):
                 found = await live(door)
@@ -117,6 +118,8 @@ async def test_what_runs_is_listed_and_stopped_on_both_nodes(
             events = "".join(f"{event}\n\n" for event in await here.finish())
             assert parse_events(events)[-1]["error"]["code"] == "stopped"
             assert (await facts(nodes.one, there.id))["state"] in ("connecting", "streaming")
+            go_on.set()  # else the stop of the node waits for it
+            await there.finish()
 
 
 async def test_the_page_shows_all_nodes_and_stops_what_runs_on_the_other(
@@ -138,10 +141,11 @@ async def test_the_page_shows_all_nodes_and_stops_what_runs_on_the_other(
             assert parse_events(events)[-1]["error"]["code"] == "stopped"
 
 
+@WITH_AND_WITHOUT
 async def test_an_id_is_taken_once_over_both_nodes_and_free_again(
-    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
+    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream, with_redis: bool
 ) -> None:
-    async with two_nodes(tmp_path, postgres, upstream) as nodes:
+    async with two_nodes(tmp_path, postgres, upstream, with_redis=with_redis) as nodes:
         answer, go_on = held_after(2)
         upstream.plan(answer)
         running = asyncio.create_task(chosen(nodes.one))
@@ -194,6 +198,7 @@ async def test_while_redis_is_away_ids_are_taken_here_and_requests_are_answered(
     tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
 ) -> None:
     async with two_nodes(tmp_path, postgres, upstream) as nodes:
+        assert nodes.redis is not None
         await nodes.redis.kill()
         assert await chosen(nodes.one) == 200
         unknown = await nodes.one.get("/api/v1/jobs/" + "x" * 20)
@@ -236,78 +241,3 @@ async def test_two_nodes_of_two_processes_each_are_one(
             for reader in readers:
                 assert await reader.finish() == events
         assert len(upstream.requests) == 1
-
-
-# The registry
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with RedisServer(tmp_path, "redis") as running:
-        yield running
-
-
-@contextlib.asynccontextmanager
-async def registry(server: RedisServer, name: str) -> AsyncIterator[RedisRegistry]:
-    """Connect one node to the registry."""
-    running = RedisRegistry(parse_redis_url(server.url), name)
-    await running.start()
-    try:
-        yield running
-    finally:
-        await running.aclose()
-
-
-NODE = NodeSeen(id="one", url="http://one", version="1", started_at=1.0, tags=("aaaa",))
-
-
-async def test_claims_and_nodes_are_those_of_all(server: RedisServer) -> None:
-    async with registry(server, "one") as one, registry(server, "other") as other:
-        assert await one.claim("an-id", "aaaa")
-        assert await one.claim("an-id", "aaaa"), "it is the same process"
-        assert not await other.claim("an-id", "bbbb")
-        assert await other.find("an-id") == "aaaa"
-        await other.release("an-id", "bbbb")
-        assert await other.find("an-id") == "aaaa", "another one's claim stays"
-        await one.release("an-id", "aaaa")
-        assert await other.find("an-id") is None
-        assert await other.claim("an-id", "bbbb")
-        await other.drop("bbbb")
-        assert await one.claim("an-id", "aaaa")
-        await one.report(NODE)
-        (seen,) = await other.nodes()
-        assert replace(seen, seen_s=0.0) == NODE
-        assert not seen.is_gone
-        assert replace(seen, seen_s=GONE_AFTER_S + 1).is_gone
-    async with registry(server, "third") as third:
-        assert await third.claim("an-id", "cccc"), "a node that ends releases its claims"
-
-
-async def test_a_claim_that_was_lost_and_taken_by_another_is_not_released(
-    server: RedisServer,
-) -> None:
-    async with registry(server, "one") as one, registry(server, "other") as other:
-        assert await one.claim("an-id", "aaaa")
-        await server.kill()
-        await server.start()  # empty
-        async with registry(server, "third") as third, asyncio.timeout(PATIENCE_S):
-            while await third.find("an-id") != "bbbb":
-                await other.claim("an-id", "bbbb")
-            await one.find("of-no-matter")
-            await one.release("an-id", "aaaa")
-            assert await third.find("an-id") == "bbbb"
-
-
-async def test_without_redis_claims_are_local_and_nodes_those_known_last(
-    server: RedisServer,
-) -> None:
-    async with registry(server, "one") as one:
-        await one.report(NODE)
-        await server.kill()
-        assert await one.claim("an-id", "aaaa")
-        assert await one.find("an-id") == "aaaa"
-        assert not await one.claim("an-id", "bbbb")
-        (known,) = await one.nodes()
-        assert known.id == "one"
-        assert await one.nodes() == [known], "a node that cannot report itself does not age"
-        await server.start()

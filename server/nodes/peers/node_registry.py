@@ -41,6 +41,18 @@ class NodeRegistry(Protocol):
         """Release all claims of a process that has ended."""
 
 
+def with_own(nodes: Sequence[NodeSeen], own: NodeSeen | None) -> Sequence[NodeSeen]:
+    """Return the nodes with what this one has reported last, whether or not that was stored.
+
+    Its processes find each other by it, also while the store of the registry is away.
+    """
+    if own is None:
+        return nodes
+    seen_s = next((node.seen_s for node in nodes if node.id == own.id), 0.0)
+    others = [node for node in nodes if node.id != own.id]
+    return [replace(own, seen_s=seen_s), *others]
+
+
 class MemoryRegistry:
     """The registry of a gateway on one node."""
 

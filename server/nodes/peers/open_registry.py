@@ -8,22 +8,41 @@ from contextlib import asynccontextmanager
 from server.config.loading import Config
 from server.config.redis_address import parse_redis_url
 from server.nodes.peers.node_registry import MemoryRegistry, NodeRegistry
+from server.store.store import Store
 
 
 @asynccontextmanager
-async def open_registry(config: Config) -> AsyncIterator[NodeRegistry]:
-    """Return the registry in Redis, or one in memory for a gateway on one node.
+async def open_registry(config: Config, store: Store) -> AsyncIterator[NodeRegistry]:
+    """Return the registry in Redis, else in the PostgreSQL database of `store`, else in memory.
 
-    Raises StoreFailure.
+    A gateway whose store is SQLite has one node. Raises StoreFailure.
     """
     if not config.redis_url:
-        yield MemoryRegistry()
+        async with _without_redis(config, store) as found:
+            yield found
         return
     from server.nodes.peers.redis_registry import RedisRegistry
 
     registry = RedisRegistry(parse_redis_url(config.redis_url), config.server.node_name)
     try:
         await registry.start()
+        yield registry
+    finally:
+        await registry.aclose()
+
+
+@asynccontextmanager
+async def _without_redis(config: Config, store: Store) -> AsyncIterator[NodeRegistry]:
+    if not config.database_url:
+        yield MemoryRegistry()
+        return
+    from server.nodes.peers.postgres_registry import PostgresRegistry
+    from server.store.postgres.postgres_store import PostgresStore
+
+    assert isinstance(store, PostgresStore)
+    registry = PostgresRegistry(store.lease_connections)
+    try:
+        registry.start()
         yield registry
     finally:
         await registry.aclose()

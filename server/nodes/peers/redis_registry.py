@@ -27,7 +27,7 @@ from server.accounting.redis_counters.redis_link import RedisLink
 from server.accounting.redis_counters.redis_scripts import Script
 from server.answers.peers import NodeSeen
 from server.config.redis_address import RedisAddress
-from server.nodes.peers.node_registry import FORGOTTEN_AFTER_S
+from server.nodes.peers.node_registry import FORGOTTEN_AFTER_S, with_own
 
 log = logging.getLogger("roxy.nodes")
 
@@ -90,6 +90,7 @@ class RedisRegistry:
         self._link = RedisLink(address, f"roxy-registry-{node_id}", _nothing, lambda _reason: None)
         self._claims: dict[str, str] = {}
         self._nodes: Sequence[NodeSeen] = ()
+        self._own: NodeSeen | None = None
         self._renewing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -108,6 +109,7 @@ class RedisRegistry:
 
     async def report(self, node: NodeSeen) -> None:
         """Report that a node is there."""
+        self._own = node
         await self._register(node.id, msgspec.json.encode(node).decode())
 
     async def nodes(self) -> Sequence[NodeSeen]:
@@ -116,7 +118,7 @@ class RedisRegistry:
         They do not age meanwhile: no node can report itself, so that all would count as gone.
         """
         await self._register("", "")
-        return self._nodes
+        return with_own(self._nodes, self._own)
 
     async def claim(self, request_id: str, tag: str) -> bool:
         """Claim an id for a process; False: another one has it."""

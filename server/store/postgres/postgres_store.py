@@ -4,8 +4,8 @@ Calls on the way of a request and changes of keys fail after `patience_s`, and a
 database is known to be away. Usage is never refused for that: what cannot be saved waits in the
 spool, a directory of this node alone, and is saved once when the database works again.
 
-Up to 2 connections for each of look-ups, changes, usage and the owner's reads, and one that
-listens for notifications.
+Up to 2 connections for each of look-ups, changes, usage and the owner's reads, one for the registry
+of nodes, and one that listens for notifications.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ class PostgresStore:
         self._writes = some(limit_s=patience_s)
         self._usage = some(limit_s=max(patience_s, RECORD_S))
         self._reads = some(limit_s=read_limit_s, reads=True)
-        self._all = (self._lookups, self._writes, self._usage, self._reads)
+        self.lease_connections = Connections(self._door, self._state, size=1, limit_s=patience_s)
+        """For the registry of nodes, whose rows are in this database."""
+        self._all = (self._lookups, self._writes, self._usage, self._reads, self.lease_connections)
         files = UsageSpool(spool) if isinstance(spool, Path) else spool
         self._usage_writer = UsageWriter(self._usage, self._state, files)
         self._watch = ChangeWatch(
