@@ -240,6 +240,7 @@ async def _build_services(
         catalog=catalog,
         keys=keys,
         store=store,
+        history=data.history,
         counters=counters,
         admission=Admission(counters, config.guests),
         ledger=ledger,

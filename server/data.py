@@ -12,13 +12,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from server.accounting.counters import Counters, UnsavedCounters
 from server.accounting.memory_counters import MemoryCounters
 from server.accounting.redis_counters.open_redis import open_redis_counters
 from server.accounting.usage_sums import spent_by_period
 from server.config.loading import Config
+from server.history.chat_history import ChatHistory
+from server.history.sqlite_history import SqliteHistory
 from server.identity.wrong_keys import WrongKeyLimit
 from server.keys.export import open_key_ring
 from server.keys.key_ring import KeyRing
@@ -28,6 +30,9 @@ from server.store.postgres.postgres_opening import open_postgres_store
 from server.store.retention import Retention
 from server.store.sqlite_store import SqliteStore
 from server.store.store import Store
+
+if TYPE_CHECKING:
+    from server.store.postgres.postgres_store import PostgresStore
 
 log = logging.getLogger("roxy")
 
@@ -45,6 +50,7 @@ class GatewayData(NamedTuple):
 
     directory: DataDirectory
     store: Store
+    history: ChatHistory
     keys: KeyRing
     counters: Counters
     unsaved: UnsavedCounters | None
@@ -61,17 +67,18 @@ async def open_data(
     """Open everything in a locked directory; `clock` measures limits. Raises StoreFailure."""
     async with contextlib.AsyncExitStack() as stack:
         store = await _open_store(stack, config, directory)
+        history = await _open_history(stack, store)
         keys = await stack.enter_async_context(open_key_ring(store, directory.export))
         counters, unsaved = await _open_counters(stack, config, store, clock)
         stack.push_async_callback(Retention(store, config.usage.retention_days).aclose)
         yield GatewayData(
-            directory, store, keys, counters, unsaved, WrongKeyLimit(), WrongKeyLimit()
+            directory, store, history, keys, counters, unsaved, WrongKeyLimit(), WrongKeyLimit()
         )
 
 
 async def _open_store(
     stack: contextlib.AsyncExitStack, config: Config, directory: DataDirectory
-) -> Store:
+) -> SqliteStore | PostgresStore:
     """Open the database of ROXY_DATABASE_URL, or SQLite in the data directory."""
     if config.database_url:
         spool = directory.path / SPOOL
@@ -79,6 +86,17 @@ async def _open_store(
             open_postgres_store(config.database_url, spool=spool)
         )
     return await stack.enter_async_context(SqliteStore(directory.database))
+
+
+async def _open_history(
+    stack: contextlib.AsyncExitStack, store: SqliteStore | PostgresStore
+) -> ChatHistory:
+    """Open the chat history in the database of the store."""
+    if isinstance(store, SqliteStore):
+        return await stack.enter_async_context(SqliteHistory(store.path))
+    from server.history.postgres_history import PostgresHistory
+
+    return PostgresHistory(store)
 
 
 async def _open_counters(

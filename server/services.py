@@ -15,6 +15,7 @@ from server.answers.kept_answers import KeptAnswers
 from server.answers.passing import Passing
 from server.answers.peers import Peers
 from server.config.loading import Config
+from server.history.chat_history import ChatHistory
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
 from server.identity.sessions import Sessions
@@ -39,6 +40,7 @@ class Services(msgspec.Struct, frozen=True):
     catalog: Catalog
     keys: KeyRing
     store: Store
+    history: ChatHistory
     counters: Counters
     admission: Admission
     ledger: Ledger

@@ -9,8 +9,11 @@
     ├─ MethodNotAllowed        405 method_not_allowed       with Allow
     ├─ RequestTimeout          408 request_timeout          head or body arrived too slowly
     ├─ Conflict                409 conflict
+    │  └─ SettingsChanged      409 settings_changed         on another device
     ├─ AnswerGone              410 answer_gone              events that are no longer kept
+    ├─ ConversationErased      410 conversation_erased      it was deleted for good
     ├─ PayloadTooLarge         413 request_too_large
+    ├─ HistoryFull             413 history_full             the chat history has no room left
     ├─ HeadTooLarge            431 headers_too_large
     ├─ Stopped                 499 stopped                  stopped through the API or a page
     ├─ RateLimited             429 rate_limit_exceeded      Retry-After unless it can never fit
@@ -215,12 +218,36 @@ class Conflict(GatewayError):
     summary = "The request conflicts with the current state. Fetch the state and try again."
 
 
+class SettingsChanged(Conflict):
+    """The settings have another version than the one that a change was made from."""
+
+    code = "settings_changed"
+    permanent = True
+    summary = "The settings were changed on another device. Read them and try again."
+
+
 class AnswerGone(GatewayError):
     """The requested events were dropped because the answer exceeded the size kept."""
 
     status, type, code = 410, "invalid_request_error", "answer_gone"
     permanent = True
     summary = "These events are no longer kept. Read from a later event or send the request again."
+
+
+class ConversationErased(GatewayError):
+    """The conversation was deleted for good, on this device or another one."""
+
+    status, type, code = 410, "invalid_request_error", "conversation_erased"
+    permanent = True
+    summary = "This conversation was deleted. Save its text in a new one."
+
+
+class HistoryFull(GatewayError):
+    """The chat history of this person has no room left; nothing was written."""
+
+    status, type, code = 413, "invalid_request_error", "history_full"
+    permanent = True
+    summary = "Your chat history is full. Delete conversations you no longer need, then try again."
 
 
 class PayloadTooLarge(GatewayError):

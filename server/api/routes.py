@@ -9,6 +9,14 @@ import msgspec
 from server.api.base import BaseHandler, NotFoundHandler
 from server.api.completions import ChatHandler
 from server.api.health import HealthHandler, ReadyHandler, UpstreamHealthHandler
+from server.api.history.history_changes import (
+    HistoryChangesHandler,
+    HistorySearchHandler,
+    WholeHistoryHandler,
+)
+from server.api.history.history_conversations import ConversationHandler
+from server.api.history.history_files import HistoryFileHandler
+from server.api.history.history_settings import HistorySettingsHandler
 from server.api.jobs import JobHandler, JobStreamHandler
 from server.api.keys import KeyHandler, KeysHandler, OwnKeyHandler, RotateHandler
 from server.api.live import LiveHandler
@@ -50,6 +58,12 @@ ROUTES = (
     Route("health", UpstreamHealthHandler),
     Route("jobs/{id}", JobHandler),
     Route("jobs/{id}/stream", JobStreamHandler),
+    Route("history", WholeHistoryHandler),
+    Route("history/changes", HistoryChangesHandler),
+    Route("history/conversations/{id}", ConversationHandler),
+    Route("history/files/{id}", HistoryFileHandler),
+    Route("history/settings", HistorySettingsHandler),
+    Route("history/search", HistorySearchHandler),
     Route("openapi.json", OpenApiHandler),
     Route("/healthz", HealthHandler, api=False),
     Route("/readyz", ReadyHandler, api=False),

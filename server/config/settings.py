@@ -285,6 +285,34 @@ class UsageRecords(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 90
 
 
+class History(Struct, frozen=True, forbid_unknown_fields=True):
+    """The chat history of people who sign in. Guests keep theirs in the browser."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="Keep the conversations of people who sign in on the server; false: in the"
+            " browser."
+        ),
+    ] = True
+    quota_bytes: Annotated[
+        int,
+        Meta(ge=MIB, le=KIB * KIB * MIB, description="Maximum size of one person's chat history."),
+    ] = 256 * MIB
+    retention_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="Days after their last change when conversations are erased; 0: never.",
+        ),
+    ] = 0
+    shares: Annotated[
+        bool,
+        Meta(description="Allow read-only links to conversations, which need no sign-in."),
+    ] = False
+
+
 class Log(Struct, frozen=True, forbid_unknown_fields=True):
     """Content and format of the log."""
 
@@ -311,6 +339,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     keys: Keys = Keys()
     limits: LimitChecks = LimitChecks()
     usage: UsageRecords = UsageRecords()
+    history: History = History()
     log: Log = Log()
     models: tuple[ModelEntry, ...] = ()
     demo: bool = False
@@ -341,6 +370,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "keys": Keys,
     "limits": LimitChecks,
     "usage": UsageRecords,
+    "history": History,
     "log": Log,
 }
 """The tables of `roxy.toml`, in the order of the documentation."""

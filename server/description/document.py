@@ -18,7 +18,8 @@ import msgspec
 from server.api.base import BaseHandler
 from server.api.routes import Route
 from server.description.error_table import ErrorRow, rows_of
-from server.description.operations import OPERATIONS, Operation, Parameter
+from server.description.operation import Operation, Parameter
+from server.description.operations import OPERATIONS
 from server.version import version
 from workers.errors import (
     Error,
@@ -147,12 +148,16 @@ def _operation(route: Route, method: str, shapes: _Shapes) -> Object:
     if shape.request is not None:
         body = {"application/json": {"schema": shapes.of(shape.request)}}
         made["requestBody"] = {"required": True, "content": body}
+    elif shape.upload:
+        made["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
     return made
 
 
 def _answers(shape: Operation, shapes: _Shapes) -> Object:
     answers: Object = {
         str(status): _answer("Success." if status < 400 else "Not ready.", shapes.of(one))
+        if one is not None
+        else {"description": "Success, without a body."}
         for status, one in shape.answers.items()
     }
     for media, one in shape.others.items():

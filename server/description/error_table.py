@@ -28,6 +28,10 @@ FURTHER = {
     "model_not_allowed": (errors.Forbidden, "The key may not use this model."),
     "price_unknown": (errors.Forbidden, "The key has a budget, the model has no known price."),
     "xsrf_refused": (errors.Forbidden, "A cookie was sent without the token of its page."),
+    "history_off": (errors.Forbidden, "The chat history is switched off on this server."),
+    "history_unavailable": (errors.Forbidden, "Guests have no chat history on the server."),
+    "conversation_not_found": (errors.NotFound, "There is no such conversation."),
+    "file_not_found": (errors.NotFound, "There is no such file."),
     "abandoned": (errors.Stopped, "No client was reading the answer any more."),
 }
 """Codes that are set where an error is raised, not by its class."""

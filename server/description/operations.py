@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from server.api.keys import MOST_KEYS
 from server.api.requests import MOST_ROWS
 from server.api.usage import MOST_ROWS as MOST_GROUPS
 from server.description.chat_types import ChatCompletion, ChatCompletionChunk, ChatRequest
 from server.description.error_table import tree
+from server.description.history_operations import HISTORY_OPERATIONS
+from server.description.operation import Operation, Parameter
 from server.keys.key_requests import KEY_CHANGES, NEW_KEY, ROTATION
 from server.shapes.health_object import HealthObject, HealthReport
 from server.shapes.job_object import JobObject
@@ -25,7 +27,6 @@ from workers.errors import (
     BudgetExceeded,
     Conflict,
     Forbidden,
-    GatewayError,
     ModelNotFound,
     NoDeployment,
     NotFound,
@@ -38,25 +39,6 @@ from workers.errors import (
 
 Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 Natural = Annotated[int, Meta(ge=0)]
-
-
-class Parameter(Struct, frozen=True):
-    """A query parameter or a header; all are optional."""
-
-    name: str
-    type: Any
-    doc: str
-    place: Literal["query", "header"] = "query"
-
-
-class Operation(Struct, frozen=True):
-    """One method of one route. `answers` are JSON by status, `others` other media types."""
-
-    answers: Mapping[int, Any]
-    request: Any = None
-    parameters: tuple[Parameter, ...] = ()
-    errors: tuple[type[GatewayError], ...] = ()
-    others: Mapping[str, Any] = {}
 
 
 UPDATES = Parameter(
@@ -185,6 +167,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("get", "jobs/{id}"): Operation({200: JobObject}, errors=(NotFound,)),
     ("delete", "jobs/{id}"): Operation({200: JobObject}, errors=(NotFound,)),
     ("get", "jobs/{id}/stream"): STREAM,
+    **HISTORY_OPERATIONS,
     ("get", "openapi.json"): Operation({200: dict[str, Any]}),
     ("get", "/healthz"): Operation({200: HealthObject}),
     ("get", "/readyz"): Operation({200: HealthObject, 503: HealthObject}),

@@ -1,8 +1,9 @@
-"""The data of the keeper as one child has them: its store, its counters and the wrong keys."""
+"""The data of the keeper as one child has them: store, chat history, counters, wrong keys."""
 
 from __future__ import annotations
 
 from server.nodes.counter_calls import TROUBLES, WRONG_KEY, Troubles, WrongKey
+from server.nodes.history_link import KeeperHistory
 from server.nodes.keeper_counters import KeeperCounters
 from server.nodes.keeper_store import KeeperStore
 from server.nodes.link import Link
@@ -15,6 +16,7 @@ class ChildData:
 
     def __init__(self, link: Link, service: Service) -> None:
         self.store = KeeperStore(link, service)
+        self.history = KeeperHistory(link)
         self.counters = KeeperCounters(link)
         self.wrong_keys = SharedWrongKeys(link, at_form=False)
         self.wrong_sign_ins = SharedWrongKeys(link, at_form=True)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from server.accounting.counters import Counters, Shared, Standing, Taken
 from server.accounting.memory_counters import MemoryCounters
+from server.history.chat_history import ChatHistory
 from server.keys.key_ring import OWNER_META
 from server.nodes import store_calls
 from server.nodes.announcements import Announcements
@@ -24,6 +25,7 @@ from server.nodes.counter_calls import (
     Take,
     WrongKey,
 )
+from server.nodes.history_link import answer_for_history
 from server.nodes.link import Link
 from server.nodes.procedure import Service
 from server.nodes.store_calls import (
@@ -49,6 +51,7 @@ class KeeperData(NamedTuple):
     """What all children use of the keeper."""
 
     store: Store
+    history: ChatHistory
     counters: Counters
     announcements: Announcements
     known_limits: dict[Limits, Limits]
@@ -65,6 +68,7 @@ class ChildService:
         self._answer_for_store(service, data.store)
         self._answer_for_keys(service, data.store)
         self._answer_for_counters(service)
+        answer_for_history(service, data.history)
 
     def connect(self, link: Link) -> None:
         """Announce changes over this link, and settle what is left when it is lost."""

@@ -115,6 +115,7 @@ async def serve_for_keeper(descriptor: int) -> None:
         data = GatewayData(
             directory=DataDirectory(Path(config.server.data_dir)),
             store=shared.store,
+            history=shared.history,
             keys=keys,
             counters=shared.counters,
             unsaved=None,

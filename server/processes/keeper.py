@@ -70,6 +70,7 @@ FIXED_SETTINGS = (
     "queue.max_waiting",
     "limits.when_store_is_down",
     "usage.retention_days",
+    "history.retention_days",
     "log.format",
 )
 """What a reload cannot change, because the keeper uses it: it stays, with its sockets and lock."""
@@ -104,7 +105,7 @@ class Keeper:
         self.inner_sockets = inner_sockets
         self.registry = registry
         self.reporter = NodeReporter(registry, self.node_id, config.server.node_url)
-        self._keeper_data = KeeperData(data.store, data.counters, announcements, {})
+        self._keeper_data = KeeperData(data.store, data.history, data.counters, announcements, {})
         style = config.log.format
         self._lines = LineWriter(sys.stdout, lambda lost: count_line(lost, style))
         self._log_lines = LineWriter(sys.stderr, lambda lost: count_line(lost, style))

@@ -30,6 +30,7 @@ ROOMS = (
     "server.config",
     "server.store",
     "server.keys",
+    "server.history",
     "server.http",
     "server.identity",
     "server.accounting",

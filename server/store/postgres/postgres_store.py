@@ -133,7 +133,8 @@ class PostgresStore:
         migrations: Sequence[Migration] | None = None,
     ) -> None:
         self._door = Door(url)
-        self._state = DatabaseState(self._door.place)
+        self.state = self._state = DatabaseState(self._door.place)
+        """Whether the database can be used, for others with connections to it."""
         some = partial(Connections, self._door, self._state, size=KIND_SIZE)
         self._lookups = some(limit_s=patience_s, reads=True)
         self._writes = some(limit_s=patience_s)
@@ -141,7 +142,7 @@ class PostgresStore:
         self._reads = some(limit_s=read_limit_s, reads=True)
         self.lease_connections = Connections(self._door, self._state, size=1, limit_s=patience_s)
         """For the registry of nodes, whose rows are in this database."""
-        self._all = (self._lookups, self._writes, self._usage, self._reads, self.lease_connections)
+        self._all = [self._lookups, self._writes, self._usage, self._reads, self.lease_connections]
         files = UsageSpool(spool) if isinstance(spool, Path) else spool
         self._usage_writer = UsageWriter(self._usage, self._state, files)
         self._watch = ChangeWatch(
@@ -214,6 +215,15 @@ class PostgresStore:
     def pooled(self) -> bool:
         """Return whether a pooler stands in between, so that changes are found by polls alone."""
         return self._door.pooled
+
+    def more_connections(self, *, size: int, limit_s: float, reads: bool = False) -> Connections:
+        """Return further connections, which are cut while the database is away, and close with it.
+
+        `limit_s` is the longest call.
+        """
+        more = Connections(self._door, self.state, size=size, limit_s=limit_s, reads=reads)
+        self._all.append(more)
+        return more
 
     def on_foreign_change(self, listener: Callable[[StoreChanges], None]) -> None:
         """Call `listener` with what other nodes change from now on."""

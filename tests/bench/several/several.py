@@ -27,6 +27,7 @@ from bench.scenarios import Run, closed, measure
 
 from server.accounting.counters import Counters
 from server.accounting.memory_counters import MemoryCounters
+from server.history.sqlite_history import SqliteHistory
 from server.nodes.announcements import Announcements
 from server.nodes.child_data import ChildData
 from server.nodes.child_service import ChildService, KeeperData
@@ -128,8 +129,9 @@ async def _keep(descriptor: int) -> None:
     """Answer with counters in memory until the other end has ended."""
     with tempfile.TemporaryDirectory() as directory:
         async with SqliteStore(Path(directory) / "roxy.db") as store:
+            history = SqliteHistory(store.path)
             announcements = Announcements(lambda _: None)
-            data = KeeperData(store, MemoryCounters(), announcements, {})
+            data = KeeperData(store, history, MemoryCounters(), announcements, {})
             service = Service()
             served = ChildService(data, service)
             link = await open_link(socket.socket(fileno=descriptor), service)

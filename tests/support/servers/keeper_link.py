@@ -6,9 +6,11 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import cast
 
 from server.accounting.counters import Counters
 from server.accounting.memory_counters import MemoryCounters
+from server.history.chat_history import ChatHistory
 from server.nodes.announcements import Announcements
 from server.nodes.child_data import ChildData
 from server.nodes.child_service import ChildService, KeeperData
@@ -21,10 +23,13 @@ from server.store.store import Store
 class KeeperEnd:
     """The keeper's side: `changes` is what its own key ring was sent."""
 
-    def __init__(self, store: Store, counters: Counters) -> None:
+    def __init__(
+        self, store: Store, counters: Counters, history: ChatHistory | None = None
+    ) -> None:
         self.changes: list[StoreChanges] = []
         self.announcements = Announcements(self.changes.append)
-        self._data = KeeperData(store, counters, self.announcements, {})
+        given = history if history is not None else cast("ChatHistory", _NoHistory())
+        self._data = KeeperData(store, given, counters, self.announcements, {})
 
     @contextlib.asynccontextmanager
     async def child(self) -> AsyncIterator[ChildEnd]:
@@ -55,6 +60,13 @@ class KeeperEnd:
         await link.aclose()
 
 
+class _NoHistory:
+    """A history that no test of this keeper uses."""
+
+    def __getattr__(self, _name: str) -> None:
+        return None
+
+
 class ChildEnd(ChildData):
     """A child's side of the link."""
 
@@ -77,3 +89,10 @@ async def kept_counters(store: Store, counters: Counters) -> AsyncIterator[Count
     """Yield the counters of a keeper as a child uses them."""
     async with KeeperEnd(store, counters).child() as child:
         yield child.counters
+
+
+@contextlib.asynccontextmanager
+async def kept_history(store: Store, history: ChatHistory) -> AsyncIterator[ChatHistory]:
+    """Yield the chat history of a keeper as a child uses it."""
+    async with KeeperEnd(store, MemoryCounters(), history).child() as child:
+        yield child.history

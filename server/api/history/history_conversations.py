@@ -1,0 +1,54 @@
+"""Handle `history/conversations/{id}`: read, change and erase one conversation."""
+
+from __future__ import annotations
+
+import msgspec
+
+from server.api.history.history_base import HistoryHandler, check_object
+from server.history.history_records import ConversationChange, ErasedHistory
+from workers.units import MIB
+
+CONVERSATION_CHANGE = msgspec.json.Decoder(ConversationChange)
+MOST_CHANGE_BYTES = 8 * MIB
+
+
+class ConversationHandler(HistoryHandler):
+    """One conversation of the caller."""
+
+    body_limit = MOST_CHANGE_BYTES
+
+    async def get(self, conversation: str) -> None:
+        """Return the conversation with its messages, oldest first."""
+        conversation = self.read_id(conversation, "id")
+        self.reply_json(await self.services.history.conversation(self.person, conversation))
+
+    async def post(self, conversation: str) -> None:
+        """Change the conversation, or create it.
+
+        What another device has changed meanwhile is not overwritten: it is in `conflicts` and
+        `draft_conflict`.
+        """
+        conversation = self.read_id(conversation, "id")
+        change = self.read_body(CONVERSATION_CHANGE)
+        _check(change)
+        saved = await self.services.history.save(
+            self.person, conversation, change, self.rules.quota_bytes
+        )
+        self.reply_json(saved)
+
+    async def delete(self, conversation: str) -> None:
+        """Erase the conversation for good, with its files and links."""
+        conversation = self.read_id(conversation, "id")
+        erased = await self.services.history.erase(self.person, conversation)
+        self.reply_json(ErasedHistory(erased))
+
+
+def _check(change: ConversationChange) -> None:
+    """Check the objects of any form. Raises InvalidRequest."""
+    check_object(change.set.parameters, "set.parameters")
+    check_object(change.set.extra, "set.extra")
+    for index, message in enumerate(change.messages):
+        check_object(message.extra, f"messages[{index}].extra")
+    for index, message in enumerate(change.messages):
+        for place, file in enumerate(getattr(message, "files", ())):
+            check_object(file.extra, f"messages[{index}].files[{place}].extra")

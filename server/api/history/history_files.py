@@ -1,0 +1,58 @@
+"""Handle `history/files/{id}`: the files of messages and drafts."""
+
+from __future__ import annotations
+
+from server.accounting.admission import MAX_FILE_BYTES
+from server.api.history.history_base import HistoryHandler
+from server.history.history_records import StoredFile
+from server.http.query import refuse_unknown
+from workers.errors import InvalidRequest
+
+RASTER_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp")
+"""What browsers show without running anything; SVG is no picture but a document."""
+LONGEST_NAME = 1000
+FILE_POLICY = "default-src 'none'; sandbox"
+
+
+def file_headers(kind: str) -> dict[str, str]:
+    """Return the headers that keep a browser from running a file of a person."""
+    headers = {
+        "Content-Type": kind if kind in RASTER_IMAGES else "application/octet-stream",
+        "Content-Security-Policy": FILE_POLICY,
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+    if kind not in RASTER_IMAGES:
+        headers["Content-Disposition"] = "attachment"
+    return headers
+
+
+class HistoryFileHandler(HistoryHandler):
+    """The content of one file."""
+
+    body_limit = MAX_FILE_BYTES
+
+    async def get(self, file_id: str) -> None:
+        """Return the content; everything but pictures comes as a download."""
+        file = await self.services.history.file(self.person, self.read_id(file_id, "id"))
+        self.reply(200, file.content, file_headers(file.type))
+
+    async def put(self, file_id: str) -> None:
+        """Keep the body as a file of a conversation, which may be created afterwards.
+
+        A file whose conversation does not exist after a day is deleted.
+        """
+        file_id = self.read_id(file_id, "id")
+        refuse_unknown(self.request.query_arguments, ("conversation", "name", "type"))
+        conversation = self.read_id(self.get_query_argument("conversation", None), "conversation")
+        name = self.get_query_argument("name", "", strip=False)
+        kind = self.get_query_argument("type", "").lower()
+        for param, text in (("name", name), ("type", kind)):
+            if len(text) > LONGEST_NAME:
+                raise InvalidRequest(
+                    f"'{param}' may have at most {LONGEST_NAME} characters.", param=param
+                )
+        file = StoredFile(name.replace("\0", " "), kind.replace("\0", " "), self.take_body())
+        await self.services.history.put_file(
+            self.person, file_id, conversation, file, self.rules.quota_bytes
+        )
+        self.reply(204, b"")

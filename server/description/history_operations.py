@@ -1,0 +1,86 @@
+"""List the parameters, bodies, answers and errors of the routes of the chat history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from msgspec import Meta
+
+from server.api.history.history_changes import LONGEST_QUERY, MOST_CONVERSATIONS, MOST_HITS
+from server.api.history.history_settings import SettingsChange
+from server.description.operation import Operation, Parameter
+from server.history.history_records import (
+    ConversationChange,
+    ConversationSaved,
+    ErasedHistory,
+    HistoryChanges,
+    HistorySettings,
+    RecordId,
+    SearchResult,
+    WholeConversation,
+)
+from workers.errors import (
+    ConversationErased,
+    Forbidden,
+    HistoryFull,
+    NotFound,
+    PayloadTooLarge,
+    SettingsChanged,
+    StoreUnavailable,
+)
+
+HISTORY_OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("delete", "history"): Operation({200: ErasedHistory}, errors=(Forbidden, StoreUnavailable)),
+    ("get", "history/changes"): Operation(
+        {200: HistoryChanges},
+        parameters=(
+            Parameter("since", int, "The `cursor` of the answer before; 0: everything."),
+            Parameter("open", RecordId, "A conversation whose changed messages are wanted, too."),
+            Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_CONVERSATIONS)], "Rows per page."),
+        ),
+        errors=(Forbidden, StoreUnavailable),
+    ),
+    ("get", "history/conversations/{id}"): Operation(
+        {200: WholeConversation}, errors=(Forbidden, NotFound, StoreUnavailable)
+    ),
+    ("post", "history/conversations/{id}"): Operation(
+        {200: ConversationSaved},
+        ConversationChange,
+        errors=(Forbidden, ConversationErased, HistoryFull, StoreUnavailable),
+    ),
+    ("delete", "history/conversations/{id}"): Operation(
+        {200: ErasedHistory}, errors=(Forbidden, StoreUnavailable)
+    ),
+    ("get", "history/files/{id}"): Operation(
+        {},
+        errors=(Forbidden, NotFound, StoreUnavailable),
+        others={"application/octet-stream": str},
+    ),
+    ("put", "history/files/{id}"): Operation(
+        {204: None},
+        parameters=(
+            Parameter("conversation", RecordId, "The conversation that the file belongs to."),
+            Parameter("name", str, "The name of the file."),
+            Parameter("type", str, "The media type of the file."),
+        ),
+        errors=(Forbidden, ConversationErased, HistoryFull, PayloadTooLarge, StoreUnavailable),
+        upload=True,
+    ),
+    ("get", "history/settings"): Operation(
+        {200: HistorySettings}, errors=(Forbidden, StoreUnavailable)
+    ),
+    ("put", "history/settings"): Operation(
+        {200: HistorySettings},
+        SettingsChange,
+        errors=(Forbidden, SettingsChanged, StoreUnavailable),
+    ),
+    ("get", "history/search"): Operation(
+        {200: SearchResult},
+        parameters=(
+            Parameter("q", Annotated[str, Meta(max_length=LONGEST_QUERY)], "The words to find."),
+            Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_HITS)], "The most hits."),
+        ),
+        errors=(Forbidden, StoreUnavailable),
+    ),
+}

@@ -1,0 +1,67 @@
+"""The protocol of the chat history: conversations, files, settings and links of one person each.
+
+`person` is "owner" or a key's id: no call can see or change what belongs to another person. A call
+that fails raises StoreUnavailable and has changed nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from server.history.history_records import (
+    ConversationChange,
+    ConversationSaved,
+    HistoryChanges,
+    HistorySettings,
+    SearchResult,
+    StoredFile,
+    WholeConversation,
+)
+
+
+class ChatHistory(Protocol):
+    """Keep the chat history. `quota_bytes` is the most that one person may take.
+
+    Each person has a counter of writes; a cursor is a value of it.
+    """
+
+    async def changes(
+        self, person: str, since: int, opened: str | None, limit: int
+    ) -> HistoryChanges:
+        """Read what has changed after a cursor; `opened`: messages of this conversation, too.
+
+        The quota in the result is 0: who calls knows it.
+        """
+
+    async def conversation(self, person: str, conversation: str) -> WholeConversation:
+        """Read a conversation with its messages. Raises NotFound."""
+
+    async def save(
+        self, person: str, conversation: str, change: ConversationChange, quota_bytes: int
+    ) -> ConversationSaved:
+        """Change a conversation, or create it. Raises ConversationErased and HistoryFull."""
+
+    async def erase(self, person: str, conversation: str) -> int:
+        """Erase a conversation with its messages, files and links; return how many there were."""
+
+    async def erase_all(self, person: str) -> int:
+        """Erase all conversations, files and links; return how many conversations."""
+
+    async def put_file(
+        self, person: str, file_id: str, conversation: str, file: StoredFile, quota_bytes: int
+    ) -> None:
+        """Keep a file, or replace it. Raises ConversationErased and HistoryFull."""
+
+    async def file(self, person: str, file_id: str) -> StoredFile:
+        """Read a file. Raises NotFound."""
+
+    async def settings(self, person: str) -> HistorySettings:
+        """Read the settings; version 0: there are none."""
+
+    async def put_settings(
+        self, person: str, settings: HistorySettings
+    ) -> tuple[bool, HistorySettings]:
+        """Replace the settings of this version; False, and the stored ones: it is another."""
+
+    async def search(self, person: str, words: list[str], limit: int) -> SearchResult:
+        """Find the texts in which every one of the folded words occurs, newest first."""

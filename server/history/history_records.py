@@ -1,0 +1,291 @@
+"""The records of the chat history, as browsers send and get them.
+
+They are those of the page's own database (`webui/static/js/chat/state/types.js`). Times are in
+milliseconds since 1970. `version` is made by the server: 1 for a new record. What a page keeps with
+a record beyond these fields belongs into `extra`, which the server does not read.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from workers.units import KIB, MIB
+
+RecordId: TypeAlias = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+Millis: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Amount: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)] | Annotated[float, Meta(ge=0)]
+Name: TypeAlias = Annotated[str, Meta(max_length=1000)]
+Title: TypeAlias = Annotated[str, Meta(max_length=500)]
+Text: TypeAlias = Annotated[str, Meta(max_length=4 * MIB)]
+SystemPrompt: TypeAlias = Annotated[str, Meta(max_length=256 * KIB)]
+State: TypeAlias = Literal["open", "done", "stopped", "failed", "interrupted"]
+
+MOST_MESSAGES = 5000
+"""Messages in one request."""
+MOST_FILES = 200
+"""Files of one message."""
+
+
+class FileRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of a message, without its content. `size` is in bytes."""
+
+    id: RecordId
+    name: Name
+    type: Name
+    size: Annotated[int, Meta(ge=0, le=2**53)]
+    kind: Annotated[str, Meta(max_length=32)] = "other"
+    conversation: RecordId | UnsetType = UNSET
+    extra: dict[str, Any] | UnsetType = UNSET
+
+
+Files: TypeAlias = Annotated[tuple[FileRecord, ...], Meta(max_length=MOST_FILES)]
+
+
+class ChatDraft(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is typed and not sent."""
+
+    text: Text = ""
+    files: Files = ()
+
+
+class AnswerFailure(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why an answer failed. `retry_after` is in seconds."""
+
+    message: Annotated[str, Meta(max_length=10_000)] = ""
+    code: Name = field(default="")
+    status: int = 0
+    retry_after: Amount | None = field(default=None, name="retryAfter")
+
+
+class AnswerStats(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an answer used: tokens, micro-dollars, seconds, tokens per second; null: unknown."""
+
+    prompt: Amount | None = None
+    completion: Amount | None = None
+    reasoning: Amount | None = None
+    estimated: bool = False
+    cost: Amount | None = None
+    ttft: Amount | None = None
+    duration: Amount | None = None
+    queued: Amount | None = None
+    speed: Amount | None = None
+
+
+class QuestionRecord(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="user", kw_only=True
+):
+    """What a person has asked. `base` is the version that a change was made from."""
+
+    id: RecordId
+    conversation: RecordId | UnsetType = UNSET
+    parent: RecordId | None = None
+    text: Text
+    files: Files = ()
+    created: Millis
+    extra: dict[str, Any] | UnsetType = UNSET
+    version: int = 0
+    base: int | UnsetType = UNSET
+
+
+class AnswerRecord(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="assistant", kw_only=True
+):
+    """What a model has answered. `seq` is how many events of the job were read.
+
+    `job` is the gateway's id of the request. `base` is the version that a change was made from.
+    """
+
+    id: RecordId
+    conversation: RecordId | UnsetType = UNSET
+    parent: RecordId | None = None
+    job: Annotated[str, Meta(max_length=200)] = ""
+    model: Name = ""
+    text: Text
+    reasoning: Text = ""
+    created: Millis
+    seq: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    state: State
+    accepted: bool = False
+    error: AnswerFailure | None = None
+    finish: Name | None = None
+    thinking_ms: Amount | None = field(default=None, name="thinkingMs")
+    stats: AnswerStats | None = None
+    extra: dict[str, Any] | UnsetType = UNSET
+    version: int = 0
+    base: int | UnsetType = UNSET
+
+
+MessageRecord: TypeAlias = QuestionRecord | AnswerRecord
+
+
+class ConversationDetails(Struct, frozen=True):
+    """What the list of conversations does not need.
+
+    `choices`: which child of a message is shown, by the message's id.
+    """
+
+    system: str = ""
+    parameters: dict[str, Any] = {}
+    choices: dict[str, str] = {}
+    draft: ChatDraft | None = None
+    draft_version: int = 0
+    extra: dict[str, Any] = {}
+
+
+class ConversationRecord(Struct, frozen=True, kw_only=True):
+    """A conversation without its messages."""
+
+    id: str
+    title: str
+    created: int
+    updated: int
+    pinned: bool
+    model: str
+    deleted: int | None
+    version: int
+    system: str
+    parameters: dict[str, Any]
+    choices: dict[str, str]
+    draft: ChatDraft | None
+    draft_version: int
+    extra: dict[str, Any]
+
+
+class ConversationSummary(Struct, frozen=True):
+    """A conversation as the list shows it. `answering`: an answer is being written."""
+
+    id: str
+    title: str
+    created: int
+    updated: int
+    pinned: bool
+    model: str
+    deleted: int | None
+    version: int
+    answering: bool
+
+
+class ConversationSet(Struct, frozen=True, forbid_unknown_fields=True):
+    """Members to set, of which the last write counts; `choices` and `extra` are merged."""
+
+    title: Title | UnsetType = UNSET
+    pinned: bool | UnsetType = UNSET
+    model: Name | UnsetType = UNSET
+    system: SystemPrompt | UnsetType = UNSET
+    parameters: dict[str, Any] | UnsetType = UNSET
+    choices: dict[RecordId, RecordId | None] | UnsetType = UNSET
+    deleted: Millis | UnsetType | None = UNSET
+    created: Millis | UnsetType = UNSET
+    updated: Millis | UnsetType = UNSET
+    extra: dict[str, Any] | UnsetType = UNSET
+
+
+class ConversationChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """A change of one conversation: members, draft, messages to write and messages to remove.
+
+    `draft_base` is the `draft_version` that the draft was made from.
+    """
+
+    set: ConversationSet = ConversationSet()
+    draft: ChatDraft | UnsetType | None = UNSET
+    draft_base: int | UnsetType = UNSET
+    messages: Annotated[tuple[MessageRecord, ...], Meta(max_length=MOST_MESSAGES)] = ()
+    remove: Annotated[tuple[RecordId, ...], Meta(max_length=MOST_MESSAGES)] = ()
+
+
+class ConversationSaved(Struct, frozen=True):
+    """The state after a change.
+
+    `conflicts`: stored messages that differ from what was sent, which was not written. `newer`:
+    stored messages that know more than what was sent: take them over. `removed`: sent messages that
+    were removed meanwhile, and not written. `draft_conflict`: the stored draft, when the sent one
+    was made from another.
+    """
+
+    conversation: ConversationRecord
+    versions: dict[str, int]
+    cursor: int
+    conflicts: list[MessageRecord]
+    newer: list[MessageRecord]
+    removed: list[str]
+    draft_conflict: ChatDraft | None
+
+
+class WholeConversation(Struct, frozen=True):
+    """A conversation with its messages, by their time."""
+
+    conversation: ConversationRecord
+    messages: list[MessageRecord]
+    cursor: int
+
+
+class OpenConversation(Struct, frozen=True):
+    """What has changed in the conversation that a page shows."""
+
+    conversation: ConversationRecord
+    messages: list[MessageRecord]
+    removed: list[str]
+
+
+class HistorySettings(Struct, frozen=True):
+    """The settings of a person: any JSON object."""
+
+    value: dict[str, Any]
+    version: int
+
+
+class HistoryChanges(Struct, frozen=True):
+    """What has changed since a cursor. `more`: ask again at once, with the new cursor.
+
+    `reset`: forget what is known of other conversations, this is the whole list.
+    """
+
+    cursor: int
+    more: bool
+    reset: bool
+    conversations: list[ConversationSummary]
+    erased: list[str]
+    open: OpenConversation | None
+    settings: HistorySettings | None
+    used_bytes: int
+    quota_bytes: int
+
+
+class StoredFile(Struct, frozen=True):
+    """A file with its content."""
+
+    name: str
+    type: str
+    content: bytes
+
+
+class ErasedHistory(Struct, frozen=True):
+    """How many conversations were erased."""
+
+    erased: int
+
+
+class SearchHit(Struct, frozen=True):
+    """A place where the words were found.
+
+    `message` is null for a title or a system prompt. `match` is the first word's place in the
+    excerpt, in UTF-16 units, end excluded.
+    """
+
+    conversation: str
+    title: str
+    message: str | None
+    role: Literal["user", "assistant"] | None
+    where: Literal["title", "text", "system", "file"]
+    excerpt: str
+    match: tuple[int, int]
+    updated: int
+
+
+class SearchResult(Struct, frozen=True):
+    """Hits, newest conversation first. `partial`: the search was ended before all was read."""
+
+    data: list[SearchHit]
+    partial: bool

@@ -1,0 +1,111 @@
+"""The chat history in a database: each call runs its steps in one transaction.
+
+Subclasses run them on their connections: SQLite in threads, PostgreSQL over the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from typing import TypeVar
+
+from server.history.history_records import (
+    ConversationChange,
+    ConversationSaved,
+    HistoryChanges,
+    HistorySettings,
+    SearchResult,
+    StoredFile,
+    WholeConversation,
+)
+from server.history.steps import conversation_steps, person_steps, search_steps
+from server.history.steps.asking import Steps
+
+Result = TypeVar("Result")
+
+SEARCH_S = 1.5
+"""The longest search; what was found until then is returned."""
+LONG_CHARS = 64_000
+"""Texts of more characters are folded in a thread."""
+
+
+class StepHistory(ABC):
+    """A `ChatHistory` that runs steps."""
+
+    @abstractmethod
+    async def read(self, steps: Steps[Result]) -> Result:
+        """Run steps that only read, all on the same state. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def scan(self, steps: Steps[Result]) -> Result:
+        """Run steps that read for longer; `read` does not wait for them."""
+
+    @abstractmethod
+    async def write(self, steps: Steps[Result]) -> Result:
+        """Run steps and commit them, or nothing of them. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def wipe(self) -> None:
+        """Remove what was erased from the files of the database, as far as it can be done."""
+
+    async def changes(
+        self, person: str, since: int, opened: str | None, limit: int
+    ) -> HistoryChanges:
+        """Read what has changed after a cursor; see the protocol."""
+        return await self.read(conversation_steps.read_changes(person, since, opened, limit))
+
+    async def conversation(self, person: str, conversation: str) -> WholeConversation:
+        """Read a conversation with its messages. Raises NotFound."""
+        return await self.read(conversation_steps.read_conversation(person, conversation))
+
+    async def save(
+        self, person: str, conversation: str, change: ConversationChange, quota_bytes: int
+    ) -> ConversationSaved:
+        """Change a conversation; see the protocol."""
+        long = sum(len(message.text) for message in change.messages) > LONG_CHARS
+        prepare = conversation_steps.prepare
+        prepared = await asyncio.to_thread(prepare, change) if long else prepare(change)
+        return await self.write(
+            conversation_steps.save(person, conversation, change, prepared, quota_bytes)
+        )
+
+    async def erase(self, person: str, conversation: str) -> int:
+        """Erase a conversation; see the protocol."""
+        erased = await self.write(person_steps.erase(person, conversation))
+        await self.wipe()
+        return erased
+
+    async def erase_all(self, person: str) -> int:
+        """Erase all conversations of a person; see the protocol."""
+        erased = await self.write(person_steps.erase_all(person))
+        await self.wipe()
+        return erased
+
+    async def put_file(
+        self, person: str, file_id: str, conversation: str, file: StoredFile, quota_bytes: int
+    ) -> None:
+        """Keep a file; see the protocol."""
+        await self.write(person_steps.put_file(person, file_id, conversation, file, quota_bytes))
+
+    async def file(self, person: str, file_id: str) -> StoredFile:
+        """Read a file. Raises NotFound."""
+        return await self.scan(person_steps.read_file(person, file_id))
+
+    async def settings(self, person: str) -> HistorySettings:
+        """Read the settings of a person."""
+        return await self.read(person_steps.read_settings(person))
+
+    async def put_settings(
+        self, person: str, settings: HistorySettings
+    ) -> tuple[bool, HistorySettings]:
+        """Replace the settings; see the protocol."""
+        return await self.write(person_steps.put_settings(person, settings))
+
+    async def search(self, person: str, words: list[str], limit: int) -> SearchResult:
+        """Search the texts of a person; see the protocol."""
+        if not words:
+            return SearchResult([], partial=False)
+        ends_at = time.monotonic() + SEARCH_S
+        found = await self.scan(search_steps.search(person, words, limit, ends_at))
+        return await asyncio.to_thread(search_steps.hits_of, found, words)

@@ -1,0 +1,81 @@
+"""What steps are made of: statements that a database runs, one after another.
+
+    def count(person: str) -> Steps[int]:
+        rows = yield "SELECT count(*) FROM history_files WHERE person = ?", (person,)
+        return int(rows[0][0])
+
+The SQL is what SQLite 3.24 and PostgreSQL have in common, with "?" for each value. A store runs all
+steps of an operation in one transaction; an error that they raise rolls it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from workers.errors import HistoryFull
+
+Result = TypeVar("Result")
+
+Asked: TypeAlias = tuple[str, Sequence[Any]]
+"""A statement with its values; a list of value rows runs it once for each."""
+Rows: TypeAlias = Sequence[Sequence[Any]]
+Steps: TypeAlias = Generator[Asked, Rows, Result]
+
+PIECE = 400
+"""Ids in one statement."""
+
+ADD_PERSON = (
+    "INSERT INTO history_people (person, seq, forgotten, used_bytes) VALUES (?, 0, 0, 0)"
+    " ON CONFLICT (person) DO NOTHING"
+)
+LOCK_PERSON = "UPDATE history_people SET seq = seq WHERE person = ?"
+FIND_PERSON = "SELECT seq, forgotten, used_bytes FROM history_people WHERE person = ?"
+CHANGE_PERSON = "UPDATE history_people SET seq = ?, used_bytes = ? WHERE person = ?"
+
+
+class Ledgered(NamedTuple):
+    """The counter of a person's writes, and the bytes that their history takes."""
+
+    seq: int
+    forgotten: int
+    used_bytes: int
+
+
+NEW_PERSON = Ledgered(0, 0, 0)
+
+
+def find_person(person: str) -> Steps[Ledgered]:
+    """Read the counter of a person."""
+    rows = yield FIND_PERSON, (person,)
+    return Ledgered(*rows[0]) if rows else NEW_PERSON
+
+
+def lock_person(person: str) -> Steps[Ledgered]:
+    """Read the counter of a person; until the commit others who write wait.
+
+    So the numbers of the writes are in the order of their commits, and no cursor skips one.
+    """
+    yield ADD_PERSON, (person,)
+    yield LOCK_PERSON, (person,)
+    rows = yield FIND_PERSON, (person,)
+    return Ledgered(*rows[0])
+
+
+def finish_write(person: str, before: Ledgered, grown: int, quota_bytes: int = 0) -> Steps[int]:
+    """Write the number of this transaction and return it. Raises HistoryFull.
+
+    `grown` is by how many bytes the history grows; `quota_bytes` 0: it may in any case.
+    """
+    used = max(before.used_bytes + grown, 0)
+    if grown > 0 and quota_bytes and used > quota_bytes:
+        raise HistoryFull
+    yield CHANGE_PERSON, (before.seq + 1, used, person)
+    return before.seq + 1
+
+
+def pieces_of(ids: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Return ids in pieces, each with its question marks."""
+    for start in range(0, len(ids), PIECE):
+        piece = ids[start : start + PIECE]
+        yield ", ".join("?" * len(piece)), piece

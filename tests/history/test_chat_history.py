@@ -1,0 +1,290 @@
+"""Every chat history keeps what people write, apart from each other, whichever device wrote it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec import structs
+from support.builders.conversations import (
+    LONG_AGO,
+    QUOTA,
+    HistoryBackend,
+    answer,
+    change_of,
+    changes,
+    question,
+    save,
+    texts,
+)
+
+from server.history.chat_history import ChatHistory
+from server.history.history_records import (
+    ChatDraft,
+    ConversationChange,
+    FileRecord,
+    HistorySettings,
+    StoredFile,
+)
+from workers.errors import ConversationErased, HistoryFull, NotFound
+
+FILE = StoredFile("notes.txt", "text/plain", b"some notes")
+
+
+async def test_a_conversation_comes_back_as_it_was_written(
+    history_backend: HistoryBackend,
+) -> None:
+    attached = FileRecord("f_1", "notes.txt", "text/plain", 10, "text")
+    asked = question(text="Hi \0 \U0001f600 \uffff", files=(attached,), extra={"at": [1, None]})
+    members: dict[str, Any] = {
+        "title": "Greetings",
+        "pinned": True,
+        "model": "test/one",
+        "system": "Be brief.",
+        "parameters": {"temperature": 0.5, "stop": ["x"]},
+        "choices": {"root": "m_1"},
+        "created": LONG_AGO,
+    }
+    async with history_backend() as history:
+        saved = await save(history, asked, answer(), **members)
+        assert saved.versions == {"m_1": 1, "m_2": 1}
+    async with history_backend() as history:
+        whole = await history.conversation("owner", "c_1")
+        assert whole.messages == [
+            structs.replace(asked, version=1),
+            structs.replace(answer(), version=1),
+        ]
+        kept = whole.conversation
+        assert {name: getattr(kept, name) for name in members} == members
+        assert kept == saved.conversation and kept.version == 1 and kept.updated > LONG_AGO
+
+
+async def test_the_history_of_another_person_is_not_there(history: ChatHistory) -> None:
+    await save(history, question(), title="mine")
+    await history.put_file("owner", "f_1", "c_1", FILE, QUOTA)
+    assert (await changes(history, person="key_1")).conversations == []
+    assert (await history.search("key_1", ["it"], 10)).data == []
+    for read in (history.conversation("key_1", "c_1"), history.file("key_1", "f_1")):
+        with pytest.raises(NotFound):
+            await read
+    await save(history, question(text="theirs"), person="key_1")
+    assert await history.erase("key_1", "c_1") == 1
+    assert await texts(history) == {"m_1": "What is it?"}
+    assert await history.erase_all("key_1") == 0
+
+
+async def test_a_cursor_leads_to_what_has_changed_since(history: ChatHistory) -> None:
+    await save(history, question(), conversation="c_1")
+    await save(history, question(), conversation="c_2", title="two")
+    first = await changes(history)
+    assert [one.id for one in first.conversations] == ["c_1", "c_2"] and not first.reset
+    nothing = await changes(history, first.cursor, "c_2")
+    assert (nothing.conversations, nothing.open, nothing.cursor) == ([], None, first.cursor)
+    await save(history, answer(state="open"), conversation="c_2")
+    await history.erase("owner", "c_1")
+    after = await changes(history, first.cursor, "c_2")
+    assert [(one.id, one.title, one.answering) for one in after.conversations] == [
+        ("c_2", "two", True)
+    ]
+    assert after.erased == ["c_1"]
+    assert after.open is not None and [one.id for one in after.open.messages] == ["m_2"]
+    await save(history, structs.replace(answer(), base=1), conversation="c_2")
+    (done,) = (await changes(history, after.cursor)).conversations
+    assert not done.answering
+
+
+async def test_a_long_list_comes_in_pages_and_misses_nothing(history: ChatHistory) -> None:
+    for number in range(7):
+        await save(history, conversation=f"c_{number}")
+    page = await changes(history, limit=3)
+    seen = [one.id for one in page.conversations]
+    await history.erase("owner", "c_1")
+    await save(history, conversation="c_5", title="changed in between")
+    while page.more:
+        page = await changes(history, page.cursor, limit=3)
+        assert not page.reset
+        seen += [one.id for one in page.conversations]
+        seen = [one for one in seen if one not in page.erased]
+    assert sorted(set(seen)) == ["c_0", "c_2", "c_3", "c_4", "c_5", "c_6"]
+    assert page.cursor == (await changes(history, page.cursor)).cursor > 0
+
+
+async def test_a_cursor_of_another_history_starts_again(history: ChatHistory) -> None:
+    await save(history, question())
+    again = await changes(history, 99, "c_1")
+    assert again.reset and [one.id for one in again.conversations] == ["c_1"]
+    assert again.open is not None and again.cursor == 1
+
+
+async def test_saving_the_same_again_changes_nothing(history: ChatHistory) -> None:
+    first = await save(history, question(), answer(), title="t")
+    again = await save(history, question(), answer(), title="t")
+    assert (again.cursor, again.conflicts, again.newer) == (first.cursor, [], [])
+    assert again.versions == first.versions and again.conversation == first.conversation
+
+
+async def test_two_devices_that_change_one_question_lose_nothing(history: ChatHistory) -> None:
+    await save(history, question())
+    first = await save(history, question(text="by one", base=1))
+    second = await save(history, question(text="by two", base=1))
+    assert first.versions == {"m_1": 2} and first.conflicts == []
+    (stored,) = second.conflicts
+    assert (stored.text, stored.version) == ("by one", 2)
+    unnamed = await save(history, question(text="by three"))
+    assert len(unnamed.conflicts) == 1
+    assert await texts(history) == {"m_1": "by one"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent", "kept"),
+    [
+        ({"state": "open", "seq": 3, "text": "a"}, {"state": "open", "seq": 5, "text": "ab"}, "ab"),
+        ({"state": "open", "seq": 5, "text": "ab"}, {"state": "open", "seq": 3, "text": "a"}, "ab"),
+        ({"state": "open", "seq": 9, "text": "abc"}, {"state": "stopped", "text": "ab"}, "ab"),
+        ({"state": "done", "text": "abc"}, {"state": "open", "seq": 9, "text": "ab"}, "abc"),
+        ({"state": "interrupted", "seq": 3, "text": "a"}, {"state": "done", "text": "abc"}, "abc"),
+        ({"state": "done", "text": "abc"}, {"state": "interrupted", "seq": 3, "text": "a"}, "abc"),
+    ],
+)
+async def test_of_two_devices_that_follow_an_answer_the_one_that_has_read_more_counts(
+    history: ChatHistory, stored: dict[str, Any], sent: dict[str, Any], kept: str
+) -> None:
+    await save(history, answer(**stored))
+    saved = await save(history, answer(**sent))
+    assert saved.conflicts == []
+    assert [one.text for one in saved.newer] == ([kept] if kept != sent["text"] else [])
+    assert await texts(history) == {"m_2": kept}
+
+
+async def test_another_answer_under_the_same_id_is_a_conflict(history: ChatHistory) -> None:
+    await save(history, answer(text="one"))
+    saved = await save(history, answer(text="two", job="another"))
+    assert [one.text for one in saved.conflicts] == ["one"]
+
+
+async def test_a_removed_message_stays_away_unless_it_is_brought_back(
+    history: ChatHistory,
+) -> None:
+    await save(history, question(), answer(state="open"))
+    cursor = (await changes(history)).cursor
+    await history.save("owner", "c_1", ConversationChange(remove=("m_2",)), QUOTA)
+    (gone,) = [(await changes(history, cursor, "c_1")).open]
+    assert gone is not None and gone.removed == ["m_2"] and gone.messages == []
+    late = await save(history, answer(base=1))
+    assert late.removed == ["m_2"] and await texts(history) == {"m_1": "What is it?"}
+    back = await save(history, answer())
+    assert back.removed == [] and set(await texts(history)) == {"m_1", "m_2"}
+
+
+async def test_what_was_written_below_a_removed_message_moves_up(history: ChatHistory) -> None:
+    await save(history, question(1), answer(2), question(3, parent="m_2"))
+    await save(history, question(4, parent="m_2", text="of another device"))
+    remove = ConversationChange(remove=("m_2", "m_3"))
+    await history.save("owner", "c_1", remove, QUOTA)
+    await save(history, question(5, parent="m_3", text="of a third one"))
+    whole = await history.conversation("owner", "c_1")
+    assert {one.id: one.parent for one in whole.messages} == {
+        "m_1": None,
+        "m_4": "m_1",
+        "m_5": "m_1",
+    }
+
+
+async def test_choices_are_merged(history: ChatHistory) -> None:
+    await save(history, question(), choices={"root": "m_1", "m_1": "m_2"})
+    saved = await save(history, choices={"m_1": None, "m_2": "m_3"})
+    assert saved.conversation.choices == {"root": "m_1", "m_2": "m_3"}
+
+
+async def test_two_drafts_are_both_kept(history: ChatHistory) -> None:
+    def typed(text: str, base: int) -> ConversationChange:
+        return ConversationChange(draft=ChatDraft(text), draft_base=base)
+
+    one = await history.save("owner", "c_1", typed("of one", 0), QUOTA)
+    assert one.conversation.draft_version == 1 and one.draft_conflict is None
+    two = await history.save("owner", "c_1", typed("of two", 0), QUOTA)
+    assert two.draft_conflict == ChatDraft("of one")
+    assert two.conversation.draft == ChatDraft("of one")
+    both = await history.save("owner", "c_1", typed("of one\nof two", 1), QUOTA)
+    assert both.conversation.draft == ChatDraft("of one\nof two")
+    again = await history.save("owner", "c_1", typed("of one\nof two", 1), QUOTA)
+    assert again.draft_conflict is None and again.cursor == both.cursor
+
+
+async def test_an_erased_conversation_is_gone_with_its_files(history: ChatHistory) -> None:
+    await save(history, question())
+    await history.put_file("owner", "f_1", "c_1", FILE, QUOTA)
+    assert await history.erase("owner", "c_1") == 1
+    assert (await changes(history)).used_bytes == 0
+    for read in (history.conversation("owner", "c_1"), history.file("owner", "f_1")):
+        with pytest.raises(NotFound):
+            await read
+    with pytest.raises(ConversationErased):
+        await save(history, question())
+    with pytest.raises(ConversationErased):
+        await history.put_file("owner", "f_1", "c_1", FILE, QUOTA)
+    assert await history.erase("owner", "c_1") == 0
+
+
+async def test_erasing_all_leaves_nothing_but_the_settings(history: ChatHistory) -> None:
+    for number in range(3):
+        await save(history, question(), conversation=f"c_{number}")
+        await history.put_file("owner", f"f_{number}", f"c_{number}", FILE, QUOTA)
+    await history.put_file("owner", "f_draft", "c_not_yet", FILE, QUOTA)
+    await history.put_settings("owner", HistorySettings({"enter": "send"}, 0))
+    assert await history.erase_all("owner") == 3
+    after = await changes(history, 1)
+    assert after.conversations == [] and sorted(after.erased) == ["c_0", "c_1", "c_2"]
+    assert after.used_bytes == 0
+    assert await history.settings("owner") == HistorySettings({"enter": "send"}, 1)
+
+
+async def test_a_write_beyond_the_quota_is_refused_whole(history: ChatHistory) -> None:
+    await save(history, question(), title="t")
+    used = (await changes(history)).used_bytes
+    long = change_of(question(2, text="x" * 500), title="new")
+    with pytest.raises(HistoryFull):
+        await history.save("owner", "c_1", long, used + 400)
+    with pytest.raises(HistoryFull):
+        await history.put_file("owner", "f_1", "c_1", FILE, used + 9)
+    whole = await history.conversation("owner", "c_1")
+    assert (whole.conversation.title, len(whole.messages)) == ("t", 1)
+    smaller = ConversationChange(set=change_of(deleted=LONG_AGO).set, remove=("m_1",))
+    await history.save("owner", "c_1", smaller, 10)  # room can be made when there is none
+    await history.put_file("owner", "f_1", "c_1", FILE, QUOTA)
+    await history.put_file("owner", "f_1", "c_1", FILE, QUOTA)
+    full = await changes(history)
+    await history.erase("owner", "c_1")
+    assert full.used_bytes > 10 and (await changes(history)).used_bytes == 0
+
+
+async def test_settings_are_replaced_from_the_version_that_is_known(history: ChatHistory) -> None:
+    assert await history.settings("owner") == HistorySettings({}, 0)
+    assert (await history.put_settings("owner", HistorySettings({"a": 1}, 0)))[0]
+    done, stored = await history.put_settings("owner", HistorySettings({"a": 2}, 0))
+    assert not done and stored == HistorySettings({"a": 1}, 1)
+    seen = await changes(history)
+    assert seen.settings == stored
+    assert (await changes(history, seen.cursor)).settings is None
+
+
+async def test_the_search_finds_words_wherever_they_are(history: ChatHistory) -> None:
+    file = FileRecord("f_1", "Protokoll.pdf", "application/pdf", 3)
+    await save(history, question(text="Straße und 東京都", files=(file,)), conversation="c_1")
+    await save(history, answer(text="x" * 300 + " 100% _sure_ Needle here"), conversation="c_2")
+    await save(history, conversation="c_3", title="Needle work", system="You are a tailor.")
+
+    async def found(*words: str) -> list[tuple[str, str | None, str]]:
+        hits = (await history.search("owner", list(words), 10)).data
+        return [(hit.conversation, hit.message, hit.where) for hit in hits]
+
+    assert await found("needle") == [("c_3", None, "title"), ("c_2", "m_2", "text")]
+    assert await found("needle", "here") == [("c_2", "m_2", "text")]
+    assert await found("strasse") == [("c_1", "m_1", "text")]
+    assert await found("京") == [("c_1", "m_1", "text")]
+    assert await found("protokoll") == [("c_1", "m_1", "file")]
+    assert await found("tailor") == [("c_3", None, "system")]
+    assert await found("0%", "_sure_") == [("c_2", "m_2", "text")]
+    assert await found("100_") == [] == await found("missing")
+    await save(history, conversation="c_2", deleted=LONG_AGO)
+    assert await found("needle") == [("c_3", None, "title")]
