@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -47,6 +48,18 @@ CONVERSATION_SCRIPTS = (
     "vendor/marked.js",
 )
 """What shows a conversation; a new chat loads these when the first letter is typed."""
+HISTORY_SCRIPTS = (
+    "js/chat/history/link.js",
+    "js/chat/history/outbox.js",
+    "js/chat/history/remote.js",
+    "js/chat/history/server_files.js",
+    "js/chat/history/server_settings.js",
+    "js/chat/history/upload.js",
+    "js/chat/history/view.js",
+    "js/chat/history/wire.js",
+    "js/shell/api.js",
+)
+"""What connects people who have signed in to their history on the server."""
 
 
 class ChatPageHandler(PageHandler):
@@ -57,10 +70,14 @@ class ChatPageHandler(PageHandler):
     async def get(self, conversation: str = "") -> None:
         """Show the chat; a browser without a cookie becomes a guest if guests are enabled."""
         models = self._models()
+        history = self._about_history()
+        scripts = SCRIPTS + (CONVERSATION_SCRIPTS if conversation else ())
+        if history["place"] == "server":
+            scripts += HISTORY_SCRIPTS
         self.show(
             "chat.html",
-            scripts=SCRIPTS + CONVERSATION_SCRIPTS if conversation else SCRIPTS,
-            boot=msgspec.json.encode(await self._boot(models)).decode(),
+            scripts=tuple(dict.fromkeys(scripts)),
+            boot=msgspec.json.encode(await self._boot(models, history)).decode(),
             cards=[model_card(model) for model in sorted(models, key=is_unavailable)[:4]],
             prompts=PROMPTS,
             base_url=self.base_url(),
@@ -70,11 +87,25 @@ class ChatPageHandler(PageHandler):
     def _is_welcome(self) -> bool:
         return self.visitor() is not None or self.services.config.guests.enabled
 
-    async def _boot(self, models: list[dict[str, Any]]) -> dict[str, Any]:
+    async def _boot(self, models: list[dict[str, Any]], history: dict[str, Any]) -> dict[str, Any]:
         return {
+            "history": history,
             "visitor": await self._about_visitor(),
             "models": models,
             "max_file_bytes": MAX_FILE_BYTES,
+        }
+
+    def _about_history(self) -> dict[str, Any]:
+        """Return where the visitor's conversations are kept, and under which rules."""
+        rules = self.services.config.history
+        visitor = self.visitor()
+        person = "" if visitor is None or visitor.kind == "guest" else person_mark(visitor)
+        return {
+            "place": "server" if person and rules.enabled else "browser",
+            "person": person,
+            "quota_bytes": rules.quota_bytes,
+            "retention_days": rules.retention_days,
+            "shares": bool(person) and rules.enabled and rules.shares,
         }
 
     def _models(self) -> list[dict[str, Any]]:
@@ -95,6 +126,11 @@ class ChatPageHandler(PageHandler):
         if not visitor.is_owner:
             left = remaining(await self.services.admission.standing(visitor))
         return {"kind": visitor.kind, "name": who(visitor), "remaining": left}
+
+
+def person_mark(visitor: Principal) -> str:
+    """Return a mark that tells people apart in one browser, and says nothing about them."""
+    return hashlib.sha256(f"roxy person {visitor.scope}".encode()).hexdigest()[:16]
 
 
 def is_unavailable(model: dict[str, Any]) -> bool:

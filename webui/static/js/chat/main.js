@@ -5,7 +5,7 @@ import { announce, part } from "../shell/page.js";
 import { Composer } from "./composer/composer.js";
 import { Header } from "./header.js";
 import { Chat } from "./state/chat.js";
-import { isPersistent } from "./state/store.js";
+import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
 
 /** @import { Answers } from "./state/answers.js" */
 /** @import { ConversationList } from "./sidebar/list.js" */
@@ -161,12 +161,24 @@ part("#settings", HTMLElement).addEventListener("click", settings);
 sidebarButton.addEventListener("click", () => toggleSidebar());
 part("#side-back", HTMLElement).addEventListener("click", () => toggleSidebar(false));
 
+/** Decide where conversations are: on the server, or in this browser, apart from those of others. */
+async function choosePlace() {
+  const { place, person } = boot.history;
+  if (place === "server") {
+    const { Remote } = await chat.load(() => import("./history/remote.js"));
+    const remote = new Remote(person);
+    keepAt(remote);
+    chat.join(remote);
+  } else if (person) keepAt(new Database(`${GUESTS}-${person}`));
+}
+
 async function start() {
+  await choosePlace();
   await chat.readSettings();
   await chat.open(idInAddress(), { push: false });
   performance.mark("roxy-ready");
   document.documentElement.dataset.ready = "";
-  if (!(await isPersistent())) {
+  if (!chat.history && !(await isPersistent())) {
     chat.report({
       text: "This browser does not store data for this page. Conversations are lost when the tab is closed.",
     });

@@ -47,20 +47,21 @@ async function refusal(response) {
  *
  * @typedef {object} CallOptions
  * @property {string} [method]
- * @property {string} [body]
+ * @property {string | Blob} [body] JSON, or the content of a file
  * @property {Record<string, string>} [headers]
  * @property {AbortSignal} [signal]
+ * @property {boolean} [keepalive] whether the call outlives the page
  *
  * @param {string} path
  * @param {CallOptions} [options]
  */
-export async function call(path, { method = "GET", body, headers, signal } = {}) {
+export async function call(path, { method = "GET", body, headers, signal, keepalive } = {}) {
   /** @type {Record<string, string>} */
   const sent = { ...xsrfHeader(), ...headers };
-  if (body !== undefined) sent["Content-Type"] = "application/json";
+  if (typeof body === "string") sent["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(API + path, { method, headers: sent, body, signal, cache: "no-store" });
+    response = await fetch(API + path, { method, headers: sent, body, signal, keepalive, cache: "no-store" });
   } catch (error) {
     if (isAbort(error)) throw error;
     throw new Unreachable();

@@ -2,10 +2,10 @@
 
 import { el, icon, iconButton, part, plural, span } from "../../shell/page.js";
 import { hintWords, whyBlocked } from "../limits.js";
-import { tokensOf } from "../state/conversation.js";
+import { joinDrafts, tokensOf } from "../state/conversation.js";
 
 /** @import { Chat } from "../state/chat.js" */
-/** @import { Action, FileRecord, Problem, QueuedMessage } from "../state/types.js" */
+/** @import { Action, Draft, FileRecord, Problem, QueuedMessage } from "../state/types.js" */
 
 /**
  * What the composer asks the page for. `editLast`: edit the last message, false where there is none.
@@ -107,6 +107,7 @@ export class Composer {
   #files = [];
   #busy = false;
   #prepared = false;
+  #composing = false;
   /** @type {number | undefined} */
   #saving;
 
@@ -186,6 +187,12 @@ export class Composer {
       this.submit();
     });
     text.addEventListener("input", () => this.#changed());
+    text.addEventListener("compositionstart", () => {
+      this.#composing = true;
+    });
+    text.addEventListener("compositionend", () => {
+      this.#composing = false;
+    });
     text.addEventListener("keydown", (event) => this.#pressed(event));
     text.addEventListener("paste", (event) => this.#pasted(event));
     this.#stop.addEventListener("click", () => this.#chat.stop());
@@ -236,6 +243,7 @@ export class Composer {
       this.#refresh();
     });
     chat.on("visitor", () => this.#refresh());
+    chat.on("draft", (draft) => this.#takeDraft(draft));
     chat.on("returned", ({ text, files }) => this.#giveBack(text, files));
     chat.on("problem", (problem) => this.#alert.show(problem));
     chat.on("end", ({ message }) => {
@@ -249,7 +257,7 @@ export class Composer {
       await chat.open(null, { keepFocus: true });
       this.#giveBack(text, files);
       chat.saveFiles(files);
-      this.#alert.show({ text: "This conversation was deleted in another tab." });
+      this.#alert.show({ text: "This conversation was deleted in another tab or on another device." });
     });
   }
 
@@ -316,6 +324,25 @@ export class Composer {
     this.#files = files;
     this.#showFiles();
     this.#refresh();
+  }
+
+  /**
+   * Take over what was typed on another device; what is typed here meanwhile stays, below it.
+   *
+   * @param {Draft} draft
+   */
+  #takeDraft(draft) {
+    if (this.#composing) {
+      this.#text.addEventListener("compositionend", () => this.#takeDraft(draft), { once: true });
+      return;
+    }
+    const text = this.#text;
+    const isChanged = this.#saving !== undefined;
+    const joined = isChanged ? joinDrafts(draft, { text: text.value, files: this.#files }) : draft;
+    const behind = text.value.length - text.selectionEnd;
+    this.#load(joined.text, joined.files);
+    if (document.activeElement === text) text.selectionStart = text.selectionEnd = text.value.length - behind;
+    if (isChanged) this.#changed();
   }
 
   /**

@@ -40,7 +40,8 @@ export class ConversationList {
   async reload() {
     const found = await all("conversations");
     for (const one of found) {
-      if (one.deleted && one.id !== this.#state.deleted?.id && Date.now() - one.deleted > DAY_MS) erase(one.id);
+      const isOld = one.deleted && one.id !== this.#state.deleted?.id && Date.now() - one.deleted > DAY_MS;
+      if (isOld && !this.#chat.history) erase(one.id); // the server does that itself
     }
     const known = found.map((one) => this.#chat.recordOf(one.id) ?? one);
     this.#show({ conversations: known.filter((one) => !one.deleted) });

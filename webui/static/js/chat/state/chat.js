@@ -4,6 +4,7 @@
 import { Conversation, storedFiles } from "./conversation.js";
 import { change, find, NoRoom, put } from "./store.js";
 
+/** @import { Remote } from "../history/remote.js" */
 /** @import { Answers } from "./answers.js" */
 /** @import { Turn } from "./request.js" */
 /**
@@ -24,7 +25,9 @@ export class Chat {
   #opening = Symbol("open");
   /** @type {Answers | null} */
   #answers = null;
-  #tabs = new BroadcastChannel("roxy");
+  #tabs;
+  /** The history on the server; null while conversations are in this browser. @type {Remote | null} */
+  history = null;
   #importTranscript;
 
   /**
@@ -40,7 +43,9 @@ export class Chat {
     this.enterKey = "auto";
     /** Sent with every message of every chat. */
     this.instructions = "";
+    this.place = boot.history;
     this.#importTranscript = importTranscript;
+    this.#tabs = new BroadcastChannel(`roxy ${boot.history.person}`);
     this.#tabs.onmessage = (event) => this.#changedElsewhere(event.data);
   }
 
@@ -131,14 +136,23 @@ export class Chat {
     this.emit("leaving", null);
     const opening = Symbol("open");
     this.#opening = opening;
-    const conversation = id ? await this.#find(id) : await Conversation.fresh(this.#firstModel());
-    const files = await storedFiles(conversation?.record.draft?.files);
+    /** @type {Conversation | null} */
+    let conversation = null;
+    let problem = this.history
+      ? "This conversation is not in your history. It may have been deleted."
+      : "This conversation is not in this browser. Conversations are stored in the browser they were started in.";
+    /** @type {FileRecord[]} */
+    let files = [];
+    try {
+      conversation = id ? await this.#find(id) : await Conversation.fresh(this.#firstModel());
+      files = await storedFiles(conversation?.record.draft?.files);
+    } catch (error) {
+      problem = `This conversation could not be loaded. ${error instanceof Error ? error.message : error}`;
+    }
     if (this.#opening !== opening) return;
     if (!conversation) {
-      await this.open(null, { push });
-      this.report({
-        text: "This conversation is not in this browser. Conversations are stored in the browser they were started in.",
-      });
+      if (id) await this.open(null, { push });
+      this.report({ text: problem });
       return;
     }
     this.emit("leaving", null); // what was typed while the conversation was being read
@@ -170,6 +184,7 @@ export class Chat {
     const conversation = this.#current;
     if (!conversation) return;
     const { path } = conversation;
+    this.history?.watch(conversation.started ? conversation.id : null);
     for (const message of path) {
       if (message.role === "user" || message.state !== "open" || this.#answers?.of(message)) continue;
       if (elsewhere && message.accepted === false) continue;
@@ -327,11 +342,49 @@ export class Chat {
     const current = this.#current;
     const open = new Set([current, ...(this.#answers?.conversations ?? [])]);
     const changed = [...open].filter((one) => one?.started && (!id || id === one.id));
-    for (const one of changed) await one?.reload(this.#answers?.ids ?? new Set());
+    for (const one of changed) await this.#reload(/** @type {Conversation} */ (one));
     this.emit("records", null);
-    if (current !== this.#current || !changed.includes(current)) return;
-    if (current?.record.deleted) this.emit("deletedElsewhere", null);
-    else this.showMessages(true);
+    if (!current || current !== this.#current || !changed.includes(current)) return;
+    if (current.record.deleted) {
+      this.emit("deletedElsewhere", null);
+      return;
+    }
+    this.showMessages(true);
+    this.emit("record", current.record);
+  }
+
+  /** @param {Conversation} conversation */
+  async #reload(conversation) {
+    const { record } = conversation;
+    const shown = JSON.stringify(record.draft);
+    const stored = await conversation.reload(this.#answers?.ids ?? new Set()).catch(() => record.draft);
+    if (!this.history || JSON.stringify(stored) === shown || JSON.stringify(record.draft) !== shown) return;
+    const files = await storedFiles(stored?.files).catch(() => stored?.files ?? []);
+    record.draft = stored;
+    if (conversation === this.#current) this.emit("draft", { text: stored?.text ?? "", files });
+  }
+
+  /**
+   * Keep conversations on the server, and follow what other devices do there.
+   *
+   * @param {Remote} history
+   */
+  join(history) {
+    this.history = history;
+    history.start({
+      changed: async (ids) => {
+        for (const id of ids) await this.#changedElsewhere({ id });
+      },
+      erased: (id) => {
+        this.emit("removed", { id });
+        for (const answer of this.#answers?.in(id) ?? []) answer.stop();
+        if (this.#current?.id === id) this.emit("deletedElsewhere", null);
+      },
+      list: () => this.emit("records", null),
+      settings: () => this.readSettings(),
+      status: (status) => this.emit("link", status),
+      problem: (text) => this.report({ text }),
+    });
   }
 
   // Asking

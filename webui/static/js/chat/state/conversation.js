@@ -13,7 +13,7 @@ import {
   within,
 } from "./store.js";
 
-/** @import { ConversationRecord, FileRecord, Message, Question, QueueRecord, QueuedMessage } from "./types.js" */
+/** @import { ConversationRecord, Draft, FileRecord, Message, Question, QueueRecord, QueuedMessage } from "./types.js" */
 
 const TITLE_LETTERS = 60;
 const LETTERS_PER_TOKEN = 4;
@@ -338,13 +338,14 @@ export class Conversation {
   }
 
   /**
-   * Read what another tab has written. Messages in `live` are newer here than in the database.
+   * Read what another tab or device has written. Messages in `live` are newer here than in the store. Returns
+   * the stored draft; the one of this tab stays.
    *
    * @param {Set<string>} live ids of messages
    */
   async reload(live) {
     const record = await find("conversations", this.id);
-    if (!record) return;
+    if (!record) return this.record.draft;
     const queue = await find("settings", queueId(this.id));
     const stored = await within("messages", this.id);
     // No await from here on: a message sent meanwhile would be lost.
@@ -364,8 +365,13 @@ export class Conversation {
         read.add(message.id);
       }
     }
+    const shown = this.path;
     Object.assign(this.record, record, { draft: this.record.draft });
     this.tree = new Tree(this.record, messages);
+    // An answer that is being written stays in view, whatever another device shows.
+    const running = shown.find((message) => live.has(message.id));
+    for (const message of running ? this.tree.before(running) : []) this.tree.choose(message);
+    return record.draft;
   }
 
   /** Return how many tokens of the context the shown messages take, counted where known, else estimated. */
@@ -404,6 +410,21 @@ export async function storedFiles(files = []) {
  * @returns {FileRecord[]}
  */
 const withoutBlobs = (files) => files.map(({ blob, ...file }) => file);
+
+/**
+ * Return what was typed on two devices as one draft: one text below the other, unless one has the other in it.
+ *
+ * @param {Draft} theirs
+ * @param {Draft | null} mine
+ * @returns {Draft}
+ */
+export function joinDrafts(theirs, mine) {
+  if (!mine) return theirs;
+  const [longer, shorter] = [mine, theirs].sort((a, b) => b.text.length - a.text.length);
+  const text = longer.text.includes(shorter.text) ? longer.text : `${theirs.text}\n\n${mine.text}`;
+  const ids = new Set(theirs.files.map(({ id }) => id));
+  return { text, files: [...theirs.files, ...mine.files.filter(({ id }) => !ids.has(id))] };
+}
 
 /** @param {string} words */
 function titleOf(words) {

@@ -1,6 +1,7 @@
 // What travels between the parts of the chat page, as types. No code: nothing loads this module.
 
 /** @import { QueuePlace, StreamState } from "../../shell/answer_stream.js" */
+/** @import { LinkStatus } from "../history/link.js" */
 /** @import { Answer } from "./answer.js" */
 
 // Records of the browser's database
@@ -38,6 +39,7 @@
  * @property {Record<string, string>} choices
  * @property {Draft | null} draft
  * @property {number | null} deleted
+ * @property {boolean} [answering] whether the server knows of an answer that is being written in it
  */
 
 /**
@@ -200,9 +202,21 @@
  */
 
 /**
+ * Where the visitor's conversations are. `person` marks who has signed in, "" for guests. `place` is "browser"
+ * for guests, and for everybody while the owner has switched the history off.
+ *
+ * @typedef {object} HistoryBoot
+ * @property {"server" | "browser"} place
+ * @property {string} person
+ * @property {number} quota_bytes
+ * @property {number} retention_days 0: for ever
+ * @property {boolean} shares whether read-only links may be made
+ */
+
+/**
  * What the server puts into the page.
  *
- * @typedef {{ models: Model[], visitor: Visitor, max_file_bytes: number }} Boot
+ * @typedef {{ models: Model[], visitor: Visitor, max_file_bytes: number, history: HistoryBoot }} Boot
  */
 
 /**
@@ -229,7 +243,9 @@
  * @property {Answer} stats
  * @property {Answer} end
  * @property {ConversationRecord} record a conversation's record has changed
- * @property {ConversationRecord} removed a conversation is gone
+ * @property {{ id: string }} removed a conversation is gone
+ * @property {Draft} draft another device has changed what is typed in the open conversation
+ * @property {LinkStatus} link how the connection to the history on the server stands
  * @property {null} records another tab has changed conversations
  * @property {null} deletedElsewhere another tab has deleted the open conversation
  * @property {null} visitor

@@ -1,0 +1,352 @@
+// The connection of this tab to the history on the server: sends the outbox, asks for what is new, and
+// knows when that is not possible. The tabs of a person share what they hear over a BroadcastChannel.
+
+import { ApiError } from "../../shell/api.js";
+
+/** @import { CallOptions } from "../../shell/api.js" */
+/** @import { Outbox } from "./outbox.js" */
+/** @import { Remote, RemoteListener } from "./remote.js" */
+
+/**
+ * How it stands. "out": this browser is not signed in as this person any more; "off": the owner has
+ * switched the history off; "refused": the server does not take a change.
+ *
+ * @typedef {"ok" | "offline" | "full" | "out" | "off" | "refused"} LinkState
+ * @typedef {{ state: LinkState, unsent: number, why: string }} LinkStatus
+ */
+
+/** @typedef {{ kind: "ask" | "alive" | "gone" | "changed" | "polled" | "bye", tab: string, cursor?: number }} Said */
+
+const VISIBLE_MS = 1500;
+const HIDDEN_MS = 15_000;
+const SLOWEST_MS = 30_000;
+const FULL_MS = 60_000;
+const GATHER_MS = 30;
+/** A question is sent once the gateway has accepted it, or after this time. */
+const REFUSAL_MS = 3000;
+const ANSWER_MS = 400;
+const MOST_KEEPALIVE = 30_000;
+const LAST_TAB = "roxy-tab";
+
+/**
+ * @param {unknown} error
+ * @returns {LinkState}
+ */
+export function stateOf(error) {
+  if (!(error instanceof ApiError)) return "refused";
+  const { status, code } = error;
+  if (code === "history_full") return "full";
+  if (code === "history_off") return "off";
+  if (status === 401 || ["history_unavailable", "other_person", "xsrf_refused"].includes(code)) return "out";
+  if (status === 0 || status >= 500 || status === 408 || status === 429) return "offline";
+  return "refused";
+}
+
+/** Keeps a Remote and the server in step. */
+export class Link {
+  #remote;
+  #outbox;
+  #person;
+  #tab;
+  #channel;
+  /** @type {RemoteListener | null} */
+  #listener = null;
+  /** @type {LinkStatus} */
+  #status = { state: "ok", unsent: 0, why: "" };
+  #stopped = false;
+  #failures = 0;
+  #heard = 0;
+  #isPolling = false;
+  #isSending = false;
+  /** @type {number | undefined} */
+  #polling;
+  /** @type {number | undefined} */
+  #sending;
+  /** @type {Map<string, number>} when a conversation's changes may be tried (again) */
+  #notBefore = new Map();
+  /** @type {Set<string>} the other tabs of this person */
+  #alive = new Set();
+  /** @type {(value?: unknown) => void} */
+  #firstPolled = () => {};
+  /** Done when the list has been read once, or could not be. */
+  polled = new Promise((resolve) => {
+    this.#firstPolled = resolve;
+  });
+  /** Done when what the last page of this tab left is known. */
+  ready;
+
+  /**
+   * @param {Remote} remote
+   * @param {Outbox} outbox
+   * @param {string} person
+   * @param {string} tab
+   */
+  constructor(remote, outbox, person, tab) {
+    this.#remote = remote;
+    this.#outbox = outbox;
+    this.#person = person;
+    this.#tab = tab;
+    this.#channel = new BroadcastChannel(`roxy-history-${person}`);
+    this.ready = this.#adoptLast();
+  }
+
+  get status() {
+    return this.#status;
+  }
+
+  /**
+   * Return the options of a call: the server refuses it if another person is signed in by now.
+   *
+   * @param {CallOptions} [options]
+   * @returns {CallOptions}
+   */
+  options(options = {}) {
+    const { body, headers } = options;
+    const keepalive = document.hidden && typeof body === "string" && body.length < MOST_KEEPALIVE;
+    return { ...options, keepalive, headers: { ...headers, "X-Roxy-Person": this.#person } };
+  }
+
+  /** @param {RemoteListener} listener */
+  start(listener) {
+    this.#listener = listener;
+    this.#channel.onmessage = ({ data }) => this.#said(data);
+    this.#say("ask");
+    setTimeout(() => this.#adopt(this.#alive), ANSWER_MS);
+    document.addEventListener("visibilitychange", () => document.hidden || this.pollNow());
+    addEventListener("online", () => this.#again());
+    addEventListener("pagehide", () => this.#say("gone"));
+    this.pollNow();
+    this.sendSoon();
+  }
+
+  /** Try again at once. */
+  #again() {
+    this.#failures = 0;
+    this.#notBefore.clear();
+    this.sendSoon();
+    this.pollNow();
+  }
+
+  /** End all calls to the server; what is unsent stays in this browser. */
+  stop() {
+    this.#stopped = true;
+    clearTimeout(this.#polling);
+    clearTimeout(this.#sending);
+    this.#channel.close();
+  }
+
+  // Tabs
+
+  /**
+   * @param {Said["kind"]} kind
+   * @param {Partial<Said>} [more]
+   */
+  #say(kind, more) {
+    if (!this.#stopped) this.#channel.postMessage({ kind, tab: this.#tab, ...more });
+  }
+
+  /** @param {Said} said */
+  #said({ kind, tab, cursor }) {
+    this.#alive.add(tab);
+    if (kind === "ask") this.#say("alive");
+    else if (kind === "changed") this.pollNow();
+    else if (kind === "bye") this.#end("out", "");
+    else if (kind === "polled" && cursor === this.#remote.cursor) this.#heard = Date.now();
+    else if (kind === "polled" && cursor) this.pollNow();
+    else if (kind === "gone") {
+      this.#alive.delete(tab);
+      setTimeout(() => this.#adopt(this.#alive), ANSWER_MS);
+    }
+  }
+
+  /** Say to the other tabs that the person has signed out. */
+  sayBye() {
+    this.#say("bye");
+  }
+
+  /** @param {Set<string>} alive */
+  async #adopt(alive) {
+    if (this.#stopped) return;
+    const ids = await this.#outbox.adopt(alive).catch(() => []);
+    if (!ids.length) return;
+    this.#remote.adopted(ids);
+    this.sendSoon();
+  }
+
+  /** Take over what the page before this one, in the same tab, could not send. */
+  async #adoptLast() {
+    try {
+      const last = sessionStorage.getItem(LAST_TAB);
+      sessionStorage.setItem(LAST_TAB, this.#tab);
+      if (last) await this.#outbox.adopt(new Set(), last);
+    } catch {
+      // No session storage, or no database: the tabs find out otherwise, or there is nothing to find.
+    }
+  }
+
+  // Asking for what is new
+
+  /** Ask for what is new now. */
+  pollNow() {
+    if (this.#stopped) return;
+    clearTimeout(this.#polling);
+    this.#polling = setTimeout(() => this.#poll(), 0);
+  }
+
+  #pollLater() {
+    if (this.#stopped) return;
+    clearTimeout(this.#polling);
+    const usual = document.hidden ? HIDDEN_MS : VISIBLE_MS;
+    const wait = Math.min(usual * 2 ** this.#failures, SLOWEST_MS);
+    this.#polling = setTimeout(() => {
+      if (Date.now() - this.#heard < usual / 2) this.#pollLater();
+      else this.#poll();
+    }, wait);
+  }
+
+  async #poll() {
+    if (this.#isPolling) {
+      this.#pollLater();
+      return;
+    }
+    this.#isPolling = true;
+    try {
+      await this.ready;
+      const before = this.#remote.cursor;
+      let more = true;
+      while (more && !this.#stopped) more = await this.#remote.poll();
+      if (before !== this.#remote.cursor) this.#say("polled", { cursor: this.#remote.cursor });
+      const wasAway = this.#failures > 0;
+      this.#failures = 0;
+      if (wasAway) this.sendSoon();
+      if (this.#status.state === "offline" || !this.#outbox.conversations.length) this.#setState("ok");
+    } catch (error) {
+      this.#failed(error);
+    } finally {
+      this.#isPolling = false;
+      this.#firstPolled();
+      this.#pollLater();
+    }
+  }
+
+  /** @param {unknown} error */
+  #failed(error) {
+    if (this.#stopped) return;
+    const state = stateOf(error);
+    const why = error instanceof Error ? error.message : String(error);
+    if (state === "out" || state === "off") this.#end(state, why);
+    else {
+      if (state !== "full") this.#failures = Math.min(this.#failures + 1, 8);
+      this.#setState(state, why);
+    }
+  }
+
+  /**
+   * @param {LinkState} state
+   * @param {string} why
+   */
+  #end(state, why) {
+    this.stop();
+    this.#setState(state, why);
+    this.#firstPolled();
+  }
+
+  /**
+   * @param {LinkState} state
+   * @param {string} [why]
+   */
+  #setState(state, why = "") {
+    const unsent = this.#outbox.conversations.filter((id) => !this.#remote.isUnstarted(id)).length;
+    const { state: before, unsent: count } = this.#status;
+    this.#status = { state, unsent, why };
+    if (before !== state || (count !== unsent && state !== "ok")) this.#listener?.status(this.#status);
+  }
+
+  // Sending
+
+  /** Send the outbox in a moment, with what is written until then. */
+  sendSoon() {
+    if (this.#stopped) return;
+    clearTimeout(this.#sending);
+    this.#sending = setTimeout(() => this.#sendAll(), GATHER_MS);
+  }
+
+  async #sendAll() {
+    if (this.#isSending) {
+      this.sendSoon();
+      return;
+    }
+    this.#isSending = true;
+    let sent = false;
+    let next = Number.POSITIVE_INFINITY;
+    try {
+      await this.ready;
+      for (const id of this.#outbox.waiting) {
+        if (this.#stopped || this.#remote.isUnstarted(id)) continue;
+        const wait = this.#waitOf(id);
+        if (wait > 0) next = Math.min(next, wait);
+        else sent = (await this.#sendOne(id)) || sent;
+      }
+      if (!this.#stopped) await this.#remote.sendSettings();
+    } catch (error) {
+      this.#failed(error);
+      next = Math.min(VISIBLE_MS * 2 ** this.#failures, SLOWEST_MS);
+    }
+    this.#isSending = false;
+    if (sent) this.#say("changed");
+    if (sent && !this.#outbox.conversations.length) this.#setState("ok");
+    if (this.#stopped || !Number.isFinite(next)) return;
+    clearTimeout(this.#sending);
+    this.#sending = setTimeout(() => this.#sendAll(), next);
+  }
+
+  /**
+   * Return how long a conversation's changes have to wait yet.
+   *
+   * @param {string} id
+   */
+  #waitOf(id) {
+    const now = Date.now();
+    if (this.#remote.mayBeRefused(id)) {
+      if (!this.#notBefore.has(id)) this.#notBefore.set(id, now + REFUSAL_MS);
+      return (this.#notBefore.get(id) ?? 0) - now;
+    }
+    return this.#status.state === "full" || this.#status.state === "refused" ? (this.#notBefore.get(id) ?? 0) - now : 0;
+  }
+
+  /**
+   * Send a conversation's changes. Returns false when the server does not take them; raises what concerns all
+   * conversations.
+   *
+   * @param {string} id
+   */
+  async #sendOne(id) {
+    try {
+      await this.#remote.send(id);
+      this.#notBefore.delete(id);
+      return true;
+    } catch (error) {
+      const state = stateOf(error);
+      if (state !== "full" && state !== "refused") throw error;
+      this.#notBefore.set(id, Date.now() + FULL_MS);
+      this.#failed(error);
+      return false;
+    }
+  }
+
+  /**
+   * Send everything now. Returns true if nothing is left.
+   *
+   * @param {number} ms how long to try
+   */
+  async flush(ms) {
+    const end = Date.now() + ms;
+    this.#notBefore.clear();
+    const isLeft = () => this.#outbox.conversations.some((id) => !this.#remote.isUnstarted(id));
+    while (isLeft() && !this.#stopped && Date.now() < end) {
+      await this.#sendAll();
+      if (isLeft()) await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    return !isLeft();
+  }
+}

@@ -1,0 +1,263 @@
+// What the server does not have yet, by conversation. It is kept in this browser's database until it is
+// sent, so that a reload or a lost connection loses nothing.
+
+import { joinDrafts } from "../state/conversation.js";
+
+/** @import { Database } from "../state/store.js" */
+/** @import { Draft, Message } from "../state/types.js" */
+/** @import { Sent } from "./wire.js" */
+
+/**
+ * The unsent changes of a conversation. `base`: the version that a draft was made from. `files`: ids of files
+ * whose contents are in this browser's database. `taken` keeps the page's view: the server erases it.
+ *
+ * @typedef {object} Unsent
+ * @property {string} conversation
+ * @property {Sent} set
+ * @property {{ value: Draft | null, base: number | null } | null} draft
+ * @property {Record<string, Message>} messages
+ * @property {string[]} remove
+ * @property {string[]} files
+ * @property {boolean} erase
+ */
+
+/** @typedef {{ id: string, value: Unsent }} Kept */
+
+const PREFIX = "outbox:";
+
+/**
+ * @param {string} conversation
+ * @returns {Unsent}
+ */
+const nothing = (conversation) => ({
+  conversation,
+  set: {},
+  draft: null,
+  messages: {},
+  remove: [],
+  files: [],
+  erase: false,
+});
+
+/** @param {Unsent} unsent */
+const isEmpty = ({ set, draft, messages, remove, files, erase }) =>
+  !draft && !erase && ![set, messages, remove, files].some((part) => Object.keys(part).length);
+
+/**
+ * Return earlier and later changes as one.
+ *
+ * @param {Unsent | undefined} earlier
+ * @param {Unsent} later
+ * @returns {Unsent}
+ */
+export function merged(earlier, later) {
+  if (!earlier) return later;
+  if (later.erase) return { ...nothing(later.conversation), erase: true };
+  const set = { ...earlier.set, ...later.set };
+  for (const name of ["choices", "extra"])
+    if (earlier.set[name] || later.set[name]) set[name] = { ...earlier.set[name], ...later.set[name] };
+  const messages = { ...earlier.messages, ...later.messages };
+  for (const id of later.remove) delete messages[id];
+  return {
+    conversation: later.conversation,
+    set,
+    draft: later.draft && { value: later.draft.value, base: (earlier.draft ?? later.draft).base },
+    ...(later.draft ? {} : { draft: earlier.draft }),
+    messages,
+    remove: [...new Set([...earlier.remove, ...later.remove])].filter((id) => !later.messages[id]),
+    files: [...new Set([...earlier.files, ...later.files])],
+    erase: earlier.erase,
+  };
+}
+
+/** The unsent changes of this tab. */
+export class Outbox {
+  #database;
+  #tab;
+  /** @type {Map<string, Unsent>} by conversation */
+  #waiting = new Map();
+  /** @type {Map<string, Unsent>} what is being sent */
+  #sending = new Map();
+
+  /**
+   * @param {Database} database
+   * @param {string} tab
+   */
+  constructor(database, tab) {
+    this.#database = database;
+    this.#tab = tab;
+  }
+
+  /** The conversations with unsent changes. */
+  get conversations() {
+    return [...new Set([...this.#sending.keys(), ...this.#waiting.keys()])];
+  }
+
+  /** The conversations whose changes wait to be sent. */
+  get waiting() {
+    return [...this.#waiting.keys()].filter((id) => !this.#sending.has(id));
+  }
+
+  /**
+   * Return everything unsent of a conversation as one change.
+   *
+   * @param {string} id
+   */
+  of(id) {
+    const waiting = this.#waiting.get(id);
+    const sending = this.#sending.get(id);
+    return waiting ? merged(sending, waiting) : sending;
+  }
+
+  /**
+   * Return what waits behind a change that is being sent.
+   *
+   * @param {string} id
+   */
+  waitingOf(id) {
+    return this.#waiting.get(id);
+  }
+
+  /**
+   * True while a conversation's changes are on their way.
+   *
+   * @param {string} id
+   */
+  isSending(id) {
+    return this.#sending.has(id);
+  }
+
+  /**
+   * Add changes, and return once this browser keeps them.
+   *
+   * @param {string} id
+   * @param {Partial<Unsent>} changes
+   */
+  add(id, changes) {
+    this.#waiting.set(id, merged(this.#waiting.get(id), { ...nothing(id), ...changes }));
+    return this.#keep(id);
+  }
+
+  /**
+   * Take a conversation's changes to send them; they stay in the database until `sent`.
+   *
+   * @param {string} id
+   */
+  take(id) {
+    const unsent = this.#waiting.get(id);
+    if (!unsent || this.#sending.has(id)) return undefined;
+    this.#waiting.delete(id);
+    this.#sending.set(id, unsent);
+    return unsent;
+  }
+
+  /**
+   * Note that what was taken is on the server.
+   *
+   * @param {string} id
+   */
+  sent(id) {
+    this.#sending.delete(id);
+    return this.#keep(id);
+  }
+
+  /**
+   * Put back what was taken: it could not be sent.
+   *
+   * @param {string} id
+   */
+  restore(id) {
+    const unsent = this.of(id);
+    this.#sending.delete(id);
+    if (unsent) this.#waiting.set(id, unsent);
+  }
+
+  /**
+   * Join a waiting draft with the stored one of another device, and make it a change of that.
+   *
+   * @param {string} id
+   * @param {Draft} stored
+   * @param {Draft | null} mine
+   * @param {number} base
+   */
+  async joinDraft(id, stored, mine, base) {
+    const waiting = this.#waiting.get(id)?.draft;
+    const value = joinDrafts(stored, waiting ? waiting.value : mine);
+    const unsent = this.#waiting.get(id) ?? nothing(id);
+    this.#waiting.set(id, { ...unsent, draft: { value, base } });
+    await this.#keep(id);
+    return value;
+  }
+
+  /**
+   * Note the version of the draft on the server: a waiting draft follows it.
+   *
+   * @param {string} id
+   * @param {number} base
+   */
+  rebaseDraft(id, base) {
+    const draft = this.#waiting.get(id)?.draft;
+    if (draft) draft.base = base;
+  }
+
+  /**
+   * Forget a waiting change of a message: the server has another one.
+   *
+   * @param {string} id
+   * @param {string} message
+   */
+  forgetMessage(id, message) {
+    delete this.#waiting.get(id)?.messages[message];
+  }
+
+  /**
+   * Forget a conversation's changes.
+   *
+   * @param {string} id
+   */
+  drop(id) {
+    this.#waiting.delete(id);
+    this.#sending.delete(id);
+    return this.#keep(id);
+  }
+
+  /** @param {string} id */
+  async #keep(id) {
+    const record = `${PREFIX}${this.#tab}:${id}`;
+    const unsent = this.of(id);
+    try {
+      if (unsent && !isEmpty(unsent)) await this.#database.putAll({ settings: [{ id: record, value: unsent }] });
+      else await this.#database.remove("settings", [record]);
+    } catch {
+      // This browser has no room left, or the person has signed out: it is sent from memory.
+    }
+  }
+
+  /**
+   * Take over what tabs that are gone have left. Returns the ids of the conversations.
+   *
+   * @param {Set<string>} alive the other tabs
+   * @param {string} [only] the tab to take over, instead of all
+   */
+  async adopt(alive, only) {
+    const left = (await this.#database.all("settings")).filter(({ id }) => {
+      const [, tab] = id.startsWith(PREFIX) ? id.split(":") : [];
+      return tab && tab !== this.#tab && !alive.has(tab) && (!only || tab === only);
+    });
+    for (const { id, value } of /** @type {Kept[]} */ (left)) {
+      const { conversation } = value;
+      const later = this.#waiting.get(conversation);
+      this.#waiting.set(conversation, later ? merged(value, later) : value);
+      await this.#keep(conversation);
+      await this.#database.remove("settings", [id]);
+    }
+    return /** @type {Kept[]} */ (left).map(({ value }) => value.conversation);
+  }
+}
+
+/**
+ * True if a database has changes that were not sent.
+ *
+ * @param {Database} database
+ */
+export const hasUnsent = async (database) => (await database.all("settings")).some(({ id }) => id.startsWith(PREFIX));

@@ -1,0 +1,571 @@
+// Conversations on the server, as a place for records: what was read is kept in memory, what was written
+// waits in the outbox until the server has it.
+
+import { ApiError, callJson } from "../../shell/api.js";
+import { Database, newId } from "../state/store.js";
+import { Link } from "./link.js";
+import { Outbox } from "./outbox.js";
+import { ServerFiles } from "./server_files.js";
+import { ServerSettings } from "./server_settings.js";
+import { inParts, pathOf } from "./upload.js";
+import { copyOf, View } from "./view.js";
+import { alike, differences, packDraft, packMessage, unpackDraft, unpackMessage } from "./wire.js";
+
+/**
+ * @import {
+ *   AnswerRecord, ConversationRecord, Draft, FileRecord, Message, Place, QueueRecord, RecordGroups, Records,
+ *   StoreName,
+ * } from "../state/types.js"
+ */
+/** @import { LinkStatus } from "./link.js" */
+/** @import { Unsent } from "./outbox.js" */
+/** @import { Known } from "./view.js" */
+/** @import { Sent } from "./wire.js" */
+
+/** An answer that is being written is saved to the server this often. */
+const OPEN_SAVE_MS = 10_000;
+
+/**
+ * What listens to a Remote. `changed`: conversations that another tab or device has changed; `erased`: those
+ * that are gone.
+ *
+ * @typedef {object} RemoteListener
+ * @property {(ids: string[]) => void} changed
+ * @property {(id: string) => void} erased
+ * @property {() => void} list
+ * @property {() => void} settings
+ * @property {(status: LinkStatus) => void} status
+ * @property {(text: string) => void} problem
+ */
+
+/**
+ * The history of one person on the server.
+ *
+ * @implements {Place}
+ */
+export class Remote {
+  view = new View();
+  #database;
+  #outbox;
+  #link;
+  /** @type {RemoteListener | null} */
+  #listener = null;
+  /** @type {Map<string, Promise<Known | undefined>>} */
+  #reading = new Map();
+  /** @type {Map<string, number>} when an open answer was last put into the outbox */
+  #openSaved = new Map();
+  #files;
+  #cursor = 0;
+  /** The open conversation. @type {string | null} */
+  #watched = null;
+  #settings;
+  usage = { used: 0, quota: 0 };
+
+  /** @param {string} person a mark for the person, which names the database of this browser */
+  constructor(person) {
+    const tab = newId("t");
+    this.person = person;
+    this.#database = new Database(`roxy-${person}`);
+    this.#outbox = new Outbox(this.#database, tab);
+    this.#link = new Link(this, this.#outbox, person, tab);
+    this.#files = new ServerFiles(this.#database, this.view, this.#link);
+    this.#settings = new ServerSettings(this.#database, this.#link);
+  }
+
+  /**
+   * Begin to follow the server.
+   *
+   * @param {RemoteListener} listener
+   */
+  start(listener) {
+    this.#listener = listener;
+    this.#settings.start(() => listener.settings());
+    this.#link.start(listener);
+  }
+
+  /** Send settings that have changed here. */
+  sendSettings() {
+    return this.#settings.send();
+  }
+
+  /** The database of this browser: for what has no place on the server, and for the outbox. */
+  get database() {
+    return this.#database;
+  }
+
+  /** The number of the last write on the server that is known here. */
+  get cursor() {
+    return this.#cursor;
+  }
+
+  get link() {
+    return this.#link;
+  }
+
+  /**
+   * Follow the messages of a conversation; null: of none.
+   *
+   * @param {string | null} id
+   */
+  watch(id) {
+    this.#watched = id;
+  }
+
+  isPersistent() {
+    return this.#database.isPersistent();
+  }
+
+  // Reading
+
+  /**
+   * @param {string} id
+   * @returns {Promise<Known | undefined>}
+   */
+  #load(id) {
+    const known = this.view.known.get(id);
+    if (known && !known.stale) return Promise.resolve(known);
+    const reading = this.#reading.get(id) ?? this.#fetch(id).finally(() => this.#reading.delete(id));
+    this.#reading.set(id, reading);
+    return reading;
+  }
+
+  /** @param {string} id */
+  async #fetch(id) {
+    await this.#link.ready;
+    const unsent = this.#outbox.of(id);
+    if (unsent?.erase) return undefined;
+    try {
+      const whole = await callJson(pathOf(id), this.#link.options());
+      return this.view.takeWhole(whole, this.#outbox.of(id));
+    } catch (error) {
+      const { known, stored } = this.view;
+      const isGone = error instanceof ApiError && error.status === 404;
+      if (!isGone && known.get(id)) return known.get(id);
+      if (unsent?.set.created && !stored.has(id)) return this.view.takeUnsent(id, unsent);
+      if (isGone) return undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * @template {StoreName} S
+   * @param {S} store
+   * @param {string} id
+   * @returns {Promise<Records[S] | undefined>}
+   */
+  async find(store, id) {
+    if (store === "settings") return this.#database.find(store, id);
+    /** @type {unknown} */
+    let found;
+    if (store === "files") found = await this.#files.find(id);
+    else if (store === "conversations") found = structuredClone((await this.#load(id))?.record);
+    else for (const known of this.view.known.values()) found ??= structuredClone(known.messages.get(id));
+    return /** @type {Records[S] | undefined} */ (found);
+  }
+
+  /**
+   * @template {StoreName} S
+   * @param {S} store
+   * @returns {Promise<Records[S][]>}
+   */
+  async all(store) {
+    if (store !== "conversations") return this.#database.all(store);
+    await this.#link.polled;
+    for (const id of this.#outbox.conversations) this.#showUnsent(id);
+    return /** @type {Records[S][]} */ (structuredClone([...this.view.list.values()]));
+  }
+
+  /**
+   * @template {"messages" | "files"} S
+   * @param {S} store
+   * @param {string} conversation
+   * @returns {Promise<Records[S][]>}
+   */
+  async within(store, conversation) {
+    const known = await this.#load(conversation);
+    if (!known) return store === "files" ? this.#database.within(store, conversation) : [];
+    /** @type {unknown[]} */
+    let found = [];
+    if (store === "messages") found = structuredClone([...known.messages.values()]);
+    else {
+      const files = await Promise.all(this.view.filesOf(conversation).map(({ id }) => this.#files.find(id)));
+      found = files.flatMap((file) => (file ? { ...file, conversation } : []));
+    }
+    return /** @type {Records[S][]} */ (found);
+  }
+
+  // Writing
+
+  /** @param {RecordGroups} groups */
+  async putAll({ conversations = [], messages = [], files = [], settings = [] }) {
+    if (settings.length) await this.#settings.put(settings);
+    if (files.length) await this.#putFiles(files);
+    /** @type {Map<string, Partial<Unsent>>} */
+    const changes = new Map();
+    for (const record of conversations) this.#noteRecord(record, changes);
+    for (const message of messages) this.#noteMessage(message, changes);
+    await Promise.all([...changes].map(([id, change]) => this.#outbox.add(id, change)));
+    if (changes.size) this.#link.sendSoon();
+  }
+
+  /**
+   * @param {ConversationRecord} record
+   * @param {Map<string, Partial<Unsent>>} changes
+   */
+  #noteRecord(record, changes) {
+    const { id } = record;
+    const known = this.view.known.get(id)?.record ?? null;
+    const set = differences(record, known);
+    /** @type {Partial<Unsent>} */
+    const change = {};
+    if (Object.keys(set).length || !known) change.set = set;
+    if (!alike(packDraft(record.draft), packDraft(known?.draft ?? null)))
+      change.draft = { value: record.draft, base: this.view.drafts.get(id) ?? (this.view.stored.has(id) ? null : 0) };
+    this.view.setRecord(structuredClone(record));
+    if (change.set || change.draft) changes.set(id, change);
+  }
+
+  /**
+   * @param {Message} message
+   * @param {Map<string, Partial<Unsent>>} changes
+   */
+  #noteMessage(message, changes) {
+    const known = this.view.known.get(message.conversation);
+    if (!known) return; // it was erased meanwhile
+    const before = known.messages.get(message.id);
+    if (before && alike(packMessage(before), packMessage(message))) return;
+    const copy = structuredClone(message);
+    this.view.setMessage(known, copy);
+    if (before?.role === "assistant" && message.role === "assistant" && this.#isTooEarly(before, message)) return;
+    const change = changes.get(message.conversation) ?? {};
+    change.messages = { ...change.messages, [message.id]: copy };
+    changes.set(message.conversation, change);
+  }
+
+  /**
+   * True while an answer that is being written was saved a moment ago: the gateway keeps its text.
+   *
+   * @param {AnswerRecord} before
+   * @param {AnswerRecord} now
+   */
+  #isTooEarly(before, now) {
+    const at = Date.now();
+    const saved = this.#openSaved.get(now.id) ?? 0;
+    if (before.state === "open" && before.accepted && now.state === "open" && at - saved < OPEN_SAVE_MS) return true;
+    if (now.state === "open") this.#openSaved.set(now.id, at);
+    else this.#openSaved.delete(now.id);
+    return false;
+  }
+
+  /** @param {FileRecord[]} files */
+  async #putFiles(files) {
+    for (const { blob, bytes, ...file } of files) this.view.files.set(file.id, file);
+    await this.#database.putAll({ files }).catch(() => {}); // without room they are sent from memory
+    const byConversation = Map.groupBy(files, (file) => file.conversation ?? "");
+    for (const [id, members] of byConversation) {
+      // Files of a chat that is not started are sent with its first message.
+      await this.#outbox.add(id, { files: members.map((file) => file.id) });
+    }
+    this.#link.sendSoon();
+  }
+
+  /**
+   * @param {string} id
+   * @param {Partial<ConversationRecord>} changes
+   */
+  async change(id, changes) {
+    const record = this.view.known.get(id)?.record ?? this.view.list.get(id);
+    if (!record) return undefined;
+    const changed = { ...structuredClone(record), ...changes };
+    if (this.view.known.has(id)) await this.putAll({ conversations: [changed] });
+    else {
+      this.view.list.set(id, changed);
+      await this.#outbox.add(id, { set: changes });
+      this.#link.sendSoon();
+    }
+    return structuredClone(changed);
+  }
+
+  /**
+   * @template T
+   * @param {QueueRecord} initial
+   * @param {(record: QueueRecord) => T} edit
+   */
+  changeQueue(initial, edit) {
+    return this.#database.changeQueue(initial, edit); // a queue belongs to this browser
+  }
+
+  /** @param {string} id */
+  async erase(id) {
+    const isSent = this.view.stored.has(id) || this.#outbox.isSending(id);
+    this.view.forget(id);
+    await this.#database.erase(id);
+    if (isSent) await this.#outbox.add(id, { erase: true });
+    else await this.#outbox.drop(id);
+    this.#link.sendSoon();
+  }
+
+  /** @param {string} id */
+  async takeBack(id) {
+    const known = this.view.known.get(id);
+    const isSent = this.view.stored.has(id) || this.#outbox.isSending(id);
+    if (!isSent) {
+      await this.#outbox.drop(id);
+      this.view.forget(id);
+    } else if (known) {
+      // An erased id cannot be used again, so that the conversation goes to the trash.
+      await this.putAll({ conversations: [{ ...structuredClone(known.record), deleted: Date.now(), draft: null }] });
+      known.messages.clear();
+    }
+  }
+
+  /** @param {string[]} ids */
+  async eraseMessages(ids) {
+    for (const [id, known] of this.view.known) {
+      const here = ids.filter((message) => known.messages.delete(message));
+      if (!here.length) continue;
+      await this.#outbox.add(id, { remove: here });
+      this.#link.sendSoon();
+    }
+  }
+
+  async eraseAll() {
+    await callJson("history", this.#link.options({ method: "DELETE" }));
+    for (const id of this.#outbox.conversations) await this.#outbox.drop(id);
+    for (const id of [...this.view.list.keys()]) this.view.forget(id);
+    await this.#database.eraseAll();
+    this.#link.pollNow();
+  }
+
+  // Following the server (called by the link)
+
+  /** Read what has changed since the last time. Returns true if there is more to read at once. */
+  async poll() {
+    const since = this.#cursor;
+    const open = this.#watched && this.view.known.has(this.#watched) ? `&open=${this.#watched}` : "";
+    const changes = await callJson(`history/changes?since=${since}${open}`, this.#link.options());
+    if (this.#cursor !== since) return true; // a change of this tab was sent meanwhile
+    this.#cursor = changes.cursor;
+    this.usage = { used: changes.used_bytes, quota: changes.quota_bytes };
+    if (changes.settings) await this.#settings.take(changes.settings);
+    const { listed, changed } = this.#takeChanges(changes, since);
+    for (const id of changes.erased) if (!this.#outbox.of(id)?.set.created) this.#wasErased(id);
+    if (listed || changes.erased.length) this.#listener?.list();
+    if (changed.length) this.#listener?.changed(changed);
+    return Boolean(changes.more);
+  }
+
+  /**
+   * @param {{ reset: boolean, conversations: Sent[], open: Sent | null }} changes
+   * @param {number} since
+   */
+  #takeChanges({ reset, conversations, open }, since) {
+    /** @type {Set<string>} */
+    const changed = new Set();
+    let listed = since === 0;
+    if (reset) {
+      const kept = new Set(conversations.map(({ id }) => id));
+      for (const id of [...this.view.stored]) if (!kept.has(id)) this.#wasErased(id);
+      for (const known of this.view.known.values()) known.stale = true;
+    }
+    for (const summary of conversations) {
+      const unsent = this.#outbox.of(summary.id);
+      if (unsent?.erase) continue;
+      if (this.view.takeSummary(summary, unsent)) listed = true;
+      const known = this.view.known.get(summary.id);
+      if (!known || open?.conversation.id === summary.id) continue;
+      known.stale = true;
+      changed.add(summary.id);
+    }
+    if (open) {
+      const { id } = open.conversation;
+      const unsent = this.#outbox.of(id);
+      const isNew = this.view.takeRecord(open.conversation, unsent);
+      if (this.view.takeMessages(id, open.messages, open.removed, unsent) || isNew) changed.add(id);
+    }
+    return { listed, changed: [...changed] };
+  }
+
+  /** @param {string} id */
+  #wasErased(id) {
+    this.view.forget(id);
+    this.#database.erase(id);
+    this.#listener?.erased(id);
+  }
+
+  /** Show what tabs that are gone have left unsent. @param {string[]} ids */
+  adopted(ids) {
+    for (const id of ids) {
+      const unsent = this.#outbox.of(id);
+      const known = this.view.known.get(id);
+      if (unsent && known) this.view.addUnsent(known, unsent);
+    }
+    this.#listener?.list();
+    this.#listener?.changed(ids);
+  }
+
+  /** Show a conversation that the server does not have yet. @param {string} id */
+  #showUnsent(id) {
+    const unsent = this.#outbox.of(id);
+    const { known, list, stored } = this.view;
+    if (unsent?.set.created && !known.has(id) && !list.has(id) && !stored.has(id)) this.view.takeUnsent(id, unsent);
+  }
+
+  // Sending (called by the link)
+
+  /**
+   * True while a conversation's changes had better wait: the gateway may refuse the question.
+   *
+   * @param {string} id
+   */
+  mayBeRefused(id) {
+    const messages = Object.values(this.#outbox.of(id)?.messages ?? {});
+    return messages.some((one) => one.role === "assistant" && one.state === "open" && !one.accepted);
+  }
+
+  /** True if there is nothing to send yet but files of a chat that is not started. @param {string} id */
+  isUnstarted(id) {
+    const unsent = this.#outbox.of(id);
+    if (!unsent || unsent.erase || this.view.stored.has(id)) return false;
+    return !unsent.set.created && !Object.keys(unsent.messages).length;
+  }
+
+  /**
+   * Send a conversation's changes. Raises ApiError, and nothing is lost.
+   *
+   * @param {string} id
+   */
+  async send(id) {
+    const unsent = this.#outbox.take(id);
+    if (!unsent) return;
+    try {
+      if (unsent.erase) await this.#sendErasure(id);
+      else await this.#sendChanges(id, unsent);
+      await this.#outbox.sent(id);
+    } catch (error) {
+      if (error instanceof ApiError && error.code === "conversation_erased") {
+        await this.#revive(id, unsent);
+        return;
+      }
+      this.#outbox.restore(id);
+      throw error;
+    }
+  }
+
+  /** @param {string} id */
+  async #sendErasure(id) {
+    try {
+      await callJson(pathOf(id), this.#link.options({ method: "DELETE" }));
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 404) throw error;
+    }
+  }
+
+  /**
+   * @param {string} id
+   * @param {Unsent} unsent
+   */
+  async #sendChanges(id, unsent) {
+    for (const file of unsent.files) await this.#files.send(file, id);
+    const bodies = inParts(unsent, this.view.versions);
+    for (const body of bodies) {
+      const options = this.#link.options({ method: "POST", body: JSON.stringify(body) });
+      const saved = await callJson(pathOf(id), options);
+      await this.#takeSaved(id, saved, unsent);
+    }
+    if (unsent.files.length) await this.#database.remove("files", unsent.files);
+  }
+
+  /**
+   * Take over what the server says of a change: versions, and what other devices have written meanwhile.
+   *
+   * @param {string} id
+   * @param {Sent} saved
+   * @param {Unsent} sent
+   */
+  async #takeSaved(id, saved, sent) {
+    // Without a write of others in between there is nothing to read.
+    if (saved.cursor === this.#cursor + 1) this.#cursor = saved.cursor;
+    for (const [message, version] of Object.entries(saved.versions)) this.view.versions.set(message, Number(version));
+    const later = this.#outbox.waitingOf(id);
+    const known = this.view.known.get(id);
+    const version = saved.conversation.draft_version ?? 0;
+    this.#outbox.rebaseDraft(id, version);
+    let changed = this.view.takeMessages(id, saved.newer ?? [], saved.removed ?? [], later);
+    for (const stored of known ? saved.conflicts : []) {
+      await this.#branch(/** @type {Known} */ (known), stored, sent);
+      changed = true;
+    }
+    if (saved.draft_conflict) {
+      const stored = /** @type {Draft} */ (unpackDraft(saved.draft_conflict));
+      await this.#outbox.joinDraft(id, stored, sent.draft?.value ?? null, version);
+      this.#link.sendSoon();
+    }
+    if (known) changed = this.view.takeRecord(saved.conversation, this.#outbox.waitingOf(id)) || changed;
+    if (changed) this.#listener?.changed([id]);
+    this.#listener?.list();
+  }
+
+  /**
+   * Keep both texts of a message that was changed on two devices: this device's becomes a branch.
+   *
+   * @param {Known} known
+   * @param {Sent} stored
+   * @param {Unsent} sent
+   */
+  async #branch(known, stored, sent) {
+    const { id } = known.record;
+    const theirs = unpackMessage(stored, id);
+    const mine = known.messages.get(theirs.id) ?? sent.messages[theirs.id];
+    this.view.versions.set(theirs.id, stored.version ?? 0);
+    this.view.setMessage(known, theirs);
+    this.#outbox.forgetMessage(id, theirs.id);
+    if (!mine?.text || mine.text === theirs.text) return;
+    /** @type {Message} */
+    const branch = { ...mine, id: newId("m_") };
+    this.view.setMessage(known, branch);
+    const choices = { [branch.parent ?? "root"]: branch.id };
+    known.record.choices = { ...known.record.choices, ...choices };
+    await this.#outbox.add(id, { messages: { [branch.id]: branch }, set: { choices } });
+    this.#link.sendSoon();
+  }
+
+  /**
+   * Keep what was written in a conversation that another device has erased: in a new one.
+   *
+   * @param {string} id
+   * @param {Unsent} unsent
+   */
+  async #revive(id, unsent) {
+    const known = this.view.known.get(id) ?? this.view.takeUnsent(id, unsent);
+    const typed = Object.values(unsent.messages).some((message) => message.role === "user") || unsent.draft?.value;
+    await this.#outbox.drop(id);
+    this.#wasErased(id);
+    if (!typed) return;
+    const { record, messages } = copyOf(known);
+    await this.putAll({ conversations: [record], messages });
+    if (unsent.files.length) await this.#outbox.add(record.id, { files: unsent.files });
+    this.#listener?.problem(
+      "This conversation was deleted on another device. What you wrote since is kept in a new conversation.",
+    );
+    this.#listener?.list();
+  }
+
+  // More than a place for records
+
+  /**
+   * Search everything. Raises ApiError.
+   *
+   * @param {string} query
+   * @param {AbortSignal} signal
+   */
+  search(query, signal) {
+    return callJson(`history/search?limit=100&q=${encodeURIComponent(query)}`, this.#link.options({ signal }));
+  }
+
+  /** Delete what this browser holds of the person; nothing is written afterwards. */
+  async leave() {
+    this.#link.stop();
+    await this.#database.close();
+  }
+}

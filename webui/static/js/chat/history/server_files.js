@@ -1,0 +1,87 @@
+// The files of a person's conversations: those of this browser that are not sent yet, else the server's.
+
+import { ApiError, call } from "../../shell/api.js";
+import { putFile } from "./upload.js";
+
+/** @import { Database } from "../state/store.js" */
+/** @import { FileRecord } from "../state/types.js" */
+/** @import { Link } from "./link.js" */
+/** @import { View } from "./view.js" */
+
+/** What is kept in memory of files that were read, in bytes. */
+const MOST_KEPT = 64 * 1024 * 1024;
+
+/** Finds and sends files. */
+export class ServerFiles {
+  #database;
+  #view;
+  #link;
+  /** @type {Map<string, Promise<FileRecord | undefined>>} those read, the longest unused first */
+  #contents = new Map();
+  #kept = 0;
+
+  /**
+   * @param {Database} database
+   * @param {View} view
+   * @param {Link} link
+   */
+  constructor(database, view, link) {
+    this.#database = database;
+    this.#view = view;
+    this.#link = link;
+  }
+
+  /**
+   * Return a file with its contents; undefined when it is gone.
+   *
+   * @param {string} id
+   */
+  async find(id) {
+    const here = await this.#database.find("files", id);
+    if (here) return here;
+    const known = this.#view.files.get(id);
+    if (!known) return undefined;
+    const reading = this.#contents.get(id) ?? this.#fetch(known);
+    this.#contents.delete(id);
+    this.#contents.set(id, reading);
+    return reading;
+  }
+
+  /** @param {FileRecord} file */
+  async #fetch(file) {
+    try {
+      const response = await call(`history/files/${file.id}`, this.#link.options());
+      const blob = new Blob([await response.arrayBuffer()], { type: file.type });
+      this.#keep(file.size);
+      return { ...file, blob };
+    } catch (error) {
+      this.#contents.delete(file.id);
+      if (error instanceof ApiError && error.status === 404) return undefined;
+      throw error;
+    }
+  }
+
+  /** @param {number} size */
+  #keep(size) {
+    this.#kept += size;
+    for (const [id] of this.#contents) {
+      if (this.#kept <= MOST_KEPT || this.#contents.size < 2) return;
+      this.#kept -= this.#view.files.get(id)?.size ?? 0;
+      this.#contents.delete(id);
+    }
+  }
+
+  /**
+   * Send a file of this browser. Raises ApiError.
+   *
+   * @param {string} id
+   * @param {string} conversation
+   */
+  async send(id, conversation) {
+    const file = await this.#database.find("files", id);
+    if (!file?.blob) return; // it was sent before
+    await putFile(file, file.blob, conversation, this.#link);
+    this.#contents.set(id, Promise.resolve({ ...file, conversation }));
+    this.#keep(file.size);
+  }
+}

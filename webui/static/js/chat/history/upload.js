@@ -1,0 +1,91 @@
+// What is sent to the server: files, and changes in requests that are not too large.
+
+import { call, callJson } from "../../shell/api.js";
+import { differences, packDraft, packMessage } from "./wire.js";
+
+/** @import { ConversationRecord, FileRecord, Message } from "../state/types.js" */
+/** @import { Link } from "./link.js" */
+/** @import { Unsent } from "./outbox.js" */
+/** @import { Sent } from "./wire.js" */
+
+/** The server takes 8 MiB and 5,000 messages at once. */
+const MOST_LETTERS = 1_500_000;
+const MOST_MESSAGES = 1000;
+
+/**
+ * Return the path of a conversation in the API.
+ *
+ * @param {string} id
+ */
+export const pathOf = (id) => `history/conversations/${id}`;
+
+/**
+ * Send a whole conversation and return once the server has it. Raises ApiError; a repetition duplicates
+ * nothing.
+ *
+ * @param {{ conversation: ConversationRecord, messages: Message[], files: FileRecord[] }} whole
+ * @param {Link} link
+ */
+export async function upload({ conversation, messages, files }, link) {
+  const { id } = conversation;
+  for (const file of files) if (file.blob) await putFile(file, file.blob, id, link);
+  const set = { ...differences(conversation, null), updated: Math.max(0, Math.trunc(conversation.updated)) };
+  /** @type {Unsent} */
+  const unsent = {
+    ...{ conversation: id, set, remove: [], files: [], erase: false },
+    draft: conversation.draft && { value: conversation.draft, base: null },
+    messages: Object.fromEntries(messages.map((message) => [message.id, message])),
+  };
+  // The last part says when it was changed: messages count as a change.
+  /** @type {Sent[]} */
+  const bodies = inParts(unsent, new Map());
+  const last = bodies[bodies.length - 1];
+  last.set = { ...last.set, updated: set.updated };
+  for (const body of bodies) {
+    await callJson(pathOf(id), link.options({ method: "POST", body: JSON.stringify(body) }));
+  }
+}
+
+/**
+ * Send the content of a file.
+ *
+ * @param {FileRecord} file
+ * @param {Blob} blob
+ * @param {string} conversation
+ * @param {Link} link
+ */
+export async function putFile({ id, name, type }, blob, conversation, link) {
+  const query = new URLSearchParams({ conversation, name: name.slice(0, 1000), type: type.slice(0, 1000) });
+  await call(`history/files/${id}?${query}`, link.options({ method: "PUT", body: blob }));
+}
+
+/**
+ * Return changes as the bodies of requests, none of which is too large.
+ *
+ * @param {Unsent} unsent
+ * @param {Map<string, number>} versions
+ */
+export function inParts({ set, draft, messages, remove }, versions) {
+  /** @type {Sent} */
+  const first = { set, remove };
+  if (draft) {
+    first.draft = packDraft(draft.value);
+    if (draft.base !== null) first.draft_base = draft.base;
+  }
+  /** @type {{ letters: number, messages: Sent[] }[]} */
+  const parts = [{ letters: 0, messages: [] }];
+  for (const message of Object.values(messages)) {
+    const base = versions.get(message.id);
+    const sent = { ...packMessage(message), ...(base === undefined ? {} : { base }) };
+    const letters = JSON.stringify(sent).length;
+    let part = parts[parts.length - 1];
+    if (part.letters + letters > MOST_LETTERS || part.messages.length >= MOST_MESSAGES) {
+      part = { letters: 0, messages: [] };
+      if (parts[parts.length - 1].messages.length) parts.push(part);
+      else part = parts[parts.length - 1];
+    }
+    part.letters += letters;
+    part.messages.push(sent);
+  }
+  return parts.map((part, at) => ({ ...(at ? {} : first), messages: part.messages }));
+}
