@@ -161,23 +161,33 @@ part("#settings", HTMLElement).addEventListener("click", settings);
 sidebarButton.addEventListener("click", () => toggleSidebar());
 part("#side-back", HTMLElement).addEventListener("click", () => toggleSidebar(false));
 
-/** Decide where conversations are: on the server, or in this browser, apart from those of others. */
-async function choosePlace() {
+/**
+ * Decide where conversations are: on the server, or in this browser, apart from those of others. A new chat can
+ * be written before the history on the server is at hand.
+ */
+function choosePlace() {
   const { place, person } = boot.history;
-  if (place === "server") {
-    const { Remote } = await chat.load(() => import("./history/remote.js"));
-    const remote = new Remote(person);
-    keepAt(remote);
-    chat.join(remote);
-  } else if (person) keepAt(new Database(`${GUESTS}-${person}`));
+  if (!person) return;
+  const database = new Database(`${GUESTS}-${person}`);
+  keepAt(database);
+  if (place === "server") chat.joining = join(database);
+}
+
+/** @param {Database} database */
+async function join(database) {
+  const { Remote } = await chat.load(() => import("./history/remote.js"));
+  const remote = new Remote(boot.history.person, database);
+  keepAt(remote);
+  chat.join(remote);
 }
 
 async function start() {
-  await choosePlace();
+  choosePlace();
   await chat.readSettings();
   await chat.open(idInAddress(), { push: false });
   performance.mark("roxy-ready");
   document.documentElement.dataset.ready = "";
+  await chat.joining;
   if (!chat.history && !(await isPersistent())) {
     chat.report({
       text: "This browser does not store data for this page. Conversations are lost when the tab is closed.",

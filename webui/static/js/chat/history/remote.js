@@ -2,7 +2,7 @@
 // waits in the outbox until the server has it.
 
 import { ApiError, callJson } from "../../shell/api.js";
-import { Database, newId } from "../state/store.js";
+import { newId } from "../state/store.js";
 import { Link } from "./link.js";
 import { Outbox } from "./outbox.js";
 import { ServerFiles } from "./server_files.js";
@@ -17,6 +17,7 @@ import { alike, differences, packDraft, packMessage, unpackDraft, unpackMessage 
  *   StoreName,
  * } from "../state/types.js"
  */
+/** @import { Database } from "../state/store.js" */
 /** @import { LinkStatus } from "./link.js" */
 /** @import { Unsent } from "./outbox.js" */
 /** @import { Known } from "./view.js" */
@@ -61,11 +62,14 @@ export class Remote {
   #settings;
   usage = { used: 0, quota: 0 };
 
-  /** @param {string} person a mark for the person, which names the database of this browser */
-  constructor(person) {
+  /**
+   * @param {string} person a mark for the person
+   * @param {Database} database of this browser, for this person
+   */
+  constructor(person, database) {
     const tab = newId("t");
     this.person = person;
-    this.#database = new Database(`roxy-${person}`);
+    this.#database = database;
     this.#outbox = new Outbox(this.#database, tab);
     this.#link = new Link(this, this.#outbox, person, tab);
     this.#files = new ServerFiles(this.#database, this.view, this.#link);

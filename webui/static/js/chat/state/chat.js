@@ -28,6 +28,8 @@ export class Chat {
   #tabs;
   /** The history on the server; null while conversations are in this browser. @type {Remote | null} */
   history = null;
+  /** Done once conversations can be read and written. @type {Promise<void>} */
+  joining = Promise.resolve();
   #importTranscript;
 
   /**
@@ -164,6 +166,7 @@ export class Chat {
 
   /** @param {string} id */
   async #find(id) {
+    await this.joining;
     const answers = await this.loadAnswers();
     return answers.conversations.find((one) => one.id === id) ?? Conversation.read(id);
   }
@@ -297,7 +300,8 @@ export class Chat {
    * @param {FileRecord[]} files
    */
   saveFiles(files) {
-    if (this.#current) this.keep(this.#current.saveFiles(files));
+    const conversation = this.#current;
+    if (conversation) this.keep(this.joining.then(() => conversation.saveFiles(files)));
   }
 
   /** Read the settings of the page. */
@@ -408,6 +412,7 @@ export class Chat {
   /** Load what asks for answers, and what shows them. */
   async loadAnswers() {
     if (this.#answers) return this.#answers;
+    await this.joining;
     const modules = () => Promise.all([import("./answers.js"), this.#importTranscript()]);
     const [{ Answers }, build] = await this.load(modules);
     if (!this.#answers) {
