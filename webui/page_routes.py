@@ -18,8 +18,9 @@ from webui.live.live_page import LivePageHandler, StopHandler
 from webui.models.models_page import ModelsPageHandler
 from webui.requests.requests_page import RequestPageHandler, RequestsPageHandler
 from webui.shell.assets import AssetHandler
-from webui.shell.login_page import LoginHandler, LogoutHandler
+from webui.shell.brand import LogoHandler, ManifestHandler
 from webui.shell.pages import NoSuchPageHandler
+from webui.sign_in.login_page import LoginHandler, LogoutHandler
 from webui.usage.usage_page import UsagePageHandler
 
 
@@ -47,5 +48,7 @@ def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str,
         (r"/requests", RequestsPageHandler, given),
         (r"/requests/([^/]+)", RequestPageHandler, given),
         (r"/static/([0-9a-f]{12})/(.+)", AssetHandler, given),
+        (r"/logo/([0-9a-f]{12})\.(?:png|svg|webp)", LogoHandler, given),
+        (r"/manifest\.webmanifest", ManifestHandler, given),
         (r".*", NoSuchPageHandler, given),
     ]

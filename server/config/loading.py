@@ -33,6 +33,7 @@ from server.config.settings import (
     variable_of,
 )
 from server.config.store_urls import find_url_fault
+from server.config.web_settings import find_web_fault
 from workers.base_url import checked_base_url, checked_origin
 from workers.catalog.catalog_file import load_catalog, merged_entries, parse_entries
 from workers.catalog.entries import CatalogError, ModelEntry
@@ -168,9 +169,14 @@ def _apply_environment(tables: Tables, environ: Mapping[str, str]) -> None:
 
 
 def _from_text(variable: str, text: str, wanted: Any) -> Any:
-    """Convert a variable to the type of its setting; lists are separated by commas."""
+    """Convert a variable to the type of its setting; lists are separated by commas, or JSON."""
     value: Any = text.strip()
-    if get_origin(getattr(wanted, "__origin__", wanted)) is tuple:
+    if value.startswith("["):
+        try:
+            value = msgspec.json.decode(value)
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{variable} is not valid JSON: {error}") from error
+    elif get_origin(getattr(wanted, "__origin__", wanted)) is tuple:
         value = [part.strip() for part in text.split(",") if part.strip()]
     # Not strict: msgspec then reads numbers from strings, and booleans from true, false, 1 and 0.
     return _checked(variable, value, wanted, strict=False)
@@ -280,7 +286,9 @@ def _checked_whole(config: Config) -> Config:
             checked_origin(origin)
         except ValueError as error:
             raise ConfigError(f"server.allowed_origins: {error}") from error
-    _check_guest_models(config)
+    _check_models(config)
+    if fault := find_web_fault(config.web):
+        raise ConfigError(f"web.{fault}")
     if not server.base_url:
         return config
     try:
@@ -290,11 +298,14 @@ def _checked_whole(config: Config) -> Config:
     return replace(config, server=replace(server, base_url=base_url))
 
 
-def _check_guest_models(config: Config) -> None:
+def _check_models(config: Config) -> None:
     known = [entry.id for entry in merged_entries(config.models)]
-    for model in config.guests.models:
+    named = [("guests.models", model) for model in config.guests.models]
+    if config.web.default_model:
+        named.append(("web.default_model", config.web.default_model))
+    for setting, model in named:
         if model not in known:
-            raise ConfigError(f"guests.models: unknown model {model!r}{_nearest(model, known)}")
+            raise ConfigError(f"{setting}: unknown model {model!r}{_nearest(model, known)}")
 
 
 def _nearest(name: str, known: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from server.config.web_settings import Web
 from workers.catalog.entries import ModelEntry
 from workers.units import DAY_S, HOUR_S, KIB, MIB
 
@@ -333,6 +334,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     server: Server = Server()
     guests: Guests = Guests()
+    web: Web = Web()
     queue: Queue = Queue()
     stream: Stream = Stream()
     answers: Answers = Answers()
@@ -364,6 +366,7 @@ SECRET_VARIABLES = ("admin_api_key", "database_url", "redis_url")
 SECTIONS: dict[str, type[Struct]] = {
     "server": Server,
     "guests": Guests,
+    "web": Web,
     "queue": Queue,
     "stream": Stream,
     "answers": Answers,

@@ -96,7 +96,7 @@ def test_every_setting_has_a_variable_that_works_and_a_documentation() -> None:
     assert len({setting.env for setting in settings}) == len(settings)
     for setting in settings:
         assert setting.doc.endswith(".")
-        text = setting.default
+        text = [] if setting.default is None else setting.default
         if isinstance(text, tuple):
             text = ",".join(text)
         load_config({}, {setting.env: str(text)})
@@ -392,3 +392,54 @@ def test_the_two_names_of_the_data_directory_must_agree() -> None:
 
 def test_every_short_variable_is_documented() -> None:
     assert all(short.doc.endswith(".") for short in SHORT_VARIABLES)
+
+
+def test_what_the_owner_says_on_the_pages_is_read_from_file_and_variables() -> None:
+    text = """[web]
+    name = "Example AI"
+    prompts = [{ name = "Sum up", text = "Sum up this text:" }]
+    notice = "Closed on Sunday."
+    notice_link = "/docs"
+    default_model = "zai/glm-4.5"
+    """
+    web = from_file(text, {"ROXY_WEB_NAME": "Other AI"}).web
+    assert (web.name, web.notice, web.notice_link) == ("Other AI", "Closed on Sunday.", "/docs")
+    assert web.prompts is not None and web.prompts[0].text == "Sum up this text:"
+    one = '[{"name": "One, two", "text": "three"}]'
+    (prompt,) = load_config({}, {"ROXY_WEB_PROMPTS": one}).web.prompts or ()
+    assert prompt.name == "One, two"
+    assert load_config({}, {"ROXY_WEB_PROMPTS": "[]"}).web.prompts == ()
+    assert load_config({}, {}).web.prompts is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name = ''", "web.name must be a string, of length at least 1"),
+        ('name = "a\\nb"', "web.name must be one line"),
+        ("notice = '   '", "web.notice must hold more than spaces"),
+        ("notice_link = 'https://x.example'", "web.notice_link needs a notice"),
+        ("notice = 'x'\nnotice_link = 'javascript:alert(1)'", "web.notice_link must be an http(s)"),
+        ("notice = 'x'\nnotice_link = '//evil.example'", "web.notice_link must be an http(s)"),
+        ("prompts = [{ name = 'x' }]", "web.prompts"),
+        ("prompts = [{ name = 'x', text = 'y', txt = 'z' }]", "web.prompts"),
+        ("default_model = 'zai/glm'", "unknown model 'zai/glm'; did you mean zai/glm-4.5?"),
+        ("logo = 'none.png'", "web.logo: cannot read none.png: No such file"),
+        ("logo = 'test.toml'", "web.logo: test.toml is not a PNG, SVG or WebP image"),
+    ],
+)
+def test_wrong_words_for_the_pages_stop_the_start(text: str, says: str) -> None:
+    assert says in refusal(f"[web]\n{text}")
+
+
+def test_a_logo_is_an_image_of_bounded_size() -> None:
+    images = {
+        "logo.png": b"\x89PNG\r\n\x1a\n....",
+        "logo.webp": b"RIFF....WEBPVP8 ",
+        "logo.svg": b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+    }
+    for name, data in images.items():
+        Path(name).write_bytes(data)
+        assert from_file(f"[web]\nlogo = '{name}'").web.logo == name
+    Path("big.png").write_bytes(images["logo.png"] + bytes(600_000))
+    assert "web.logo: big.png is larger than 512 KiB" in refusal("[web]\nlogo = 'big.png'")

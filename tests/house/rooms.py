@@ -42,6 +42,7 @@ ROOMS = (
     "server.api",
     "server.description",
     "webui.shell",
+    "webui.sign_in",
     "webui.chat",
     "webui.keys",
     "webui.usage",

@@ -158,8 +158,8 @@ def test_every_field_of_a_model_is_in_the_reference_as_it_is_in_the_code() -> No
 
 
 def shown(default: object) -> str:
-    """Write a default as `roxy.toml` would have it; nothing for an empty text."""
-    return "" if default == "" else f"`{json.dumps(default)}`"
+    """Write a default as `roxy.toml` would have it; nothing for an empty text or an unset one."""
+    return "" if default in ("", None) else f"`{json.dumps(default)}`"
 
 
 def test_every_route_is_in_the_reference() -> None:

@@ -14,8 +14,8 @@ from support.visitors import Browser, guest, page_call
 
 from server.identity.authentication import GUEST_COOKIE, SESSION_COOKIE
 from server.store.key import Key
-from webui.shell.login_page import own_path
 from webui.shell.pages import PageHandler
+from webui.sign_in.login_page import own_path
 
 
 async def kind_of(browser: Browser) -> Any:
@@ -290,7 +290,13 @@ class OwnersPage(PageHandler):
 
     def get(self) -> None:
         """Show something."""
-        self.show("shell/login.html", wanted="/", problem="for your eyes only")
+        self.show(
+            "shell/login.html",
+            wanted="/",
+            problem="for your eyes only",
+            longest=1,
+            guests=False,
+        )
 
     def post(self) -> None:
         """Take a form."""

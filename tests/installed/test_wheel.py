@@ -113,7 +113,7 @@ def test_what_is_installed_serves_it(served_url: str, path: str) -> None:
 def test_what_its_page_names_is_there(served_url: str) -> None:
     page = fetched(served_url + "/").decode()
     paths = set(re.findall(r'"(/static/[^"#]+)', page))
-    assert {path.rpartition(".")[2] for path in paths} == {"css", "js", "svg", "webmanifest"}
+    assert {path.rpartition(".")[2] for path in paths} == {"css", "js", "svg", "png"}
     assert all(fetched(served_url + path) for path in paths)
 
 

@@ -137,7 +137,9 @@ class DocsMarkdownHandler(DocumentedHandler):
         """Send the documentation as Markdown."""
         models = self.models()
         values = self.values(models)
-        parts = [f"# Roxy AI: the API\n\nBase URL: `{values.base_url}/api/v1`"]
+        parts = [
+            f"# {self.services.config.web.name}: the API\n\nBase URL: `{values.base_url}/api/v1`"
+        ]
         for section in self.sections(values.base_url):
             parts.append(markdown(section, values))
             if section.models:

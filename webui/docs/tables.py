@@ -210,7 +210,7 @@ def settings() -> list[Table]:
             (
                 f"`{one.path}`",
                 f"`{one.env}`",
-                f"`{json.dumps(one.default)}`" if one.default != "" else "",
+                f"`{json.dumps(one.default)}`" if one.default not in ("", None) else "",
                 one.doc,
             )
             for one in describe_settings()

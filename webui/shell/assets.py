@@ -22,14 +22,17 @@ TYPES = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "json": "application/json",
+    "png": "image/png",
     "svg": "image/svg+xml",
     "txt": "text/plain; charset=utf-8",
     "webmanifest": "application/manifest+json",
+    "webp": "image/webp",
 }
 JOINED = {
     "css/chat.all.css": (
         "css/tokens.css",
         "css/base.css",
+        "css/shell.css",
         "css/chat/frame.css",
         "css/chat/sidebar.css",
         "css/chat/head.css",
@@ -43,6 +46,7 @@ JOINED = {
     "css/admin.all.css": (
         "css/tokens.css",
         "css/base.css",
+        "css/shell.css",
         "css/admin/tables.css",
         "css/admin/keys.css",
         "css/admin/usage.css",
@@ -50,7 +54,8 @@ JOINED = {
         "css/admin/live.css",
         "css/admin/models.css",
     ),
-    "css/docs.all.css": ("css/tokens.css", "css/base.css", "css/docs.css"),
+    "css/pages.all.css": ("css/tokens.css", "css/base.css", "css/shell.css"),
+    "css/docs.all.css": ("css/tokens.css", "css/base.css", "css/shell.css", "css/docs.css"),
 }
 """Files that are made by joining others, so that a page needs one request for its styles."""
 COMMENTS = re.compile(

@@ -11,6 +11,7 @@ from tornado.template import Loader
 from server.api.base import BaseHandler
 from server.identity.authentication import Principal, find_cookie
 from webui.shell.assets import packaged_assets
+from webui.shell.brand import brand_of
 from webui.shell.csp import PAGE_HEADERS, SECURE_HEADERS
 from webui.shell.texts import Language, choose_language
 from webui.shell.visitor import VisitorHandler
@@ -23,7 +24,10 @@ SMALL_FORM_BYTES = 16 * KIB
 THEME_COOKIE = "roxy_theme"
 TEXTS_COOKIE = "roxy_texts"
 """The visitor's language; `roxy_language` is the programming language of examples."""
-THEMES = ("light", "dark")
+THEME_COLOURS = {"light": "#f0f3f5", "dark": "#171b1f"}
+"""The themes, and the colour of the bar in each: `--panel` of the style sheet, as sRGB."""
+NOTICE_COOKIE = "roxy_notice"
+"""Holds the mark of the notice that the visitor has closed."""
 NAV = (("Chat", "/"), ("Docs", "/docs"))
 OWNER_NAV = (
     *NAV,
@@ -34,6 +38,15 @@ OWNER_NAV = (
     ("Live", "/live"),
 )
 
+HEADINGS = {
+    400: "This request is not valid",
+    401: "Sign in first",
+    403: "Not allowed",
+    404: "Page not found",
+    429: "Too many requests",
+    503: "Temporarily unavailable",
+}
+"""The headings of error pages."""
 LOST_CLIENT = "Nothing is served at this path. The base URL of the API ends with /api/v1."
 
 
@@ -72,13 +85,20 @@ class PageHandler(VisitorHandler):
         """Return the values of `shell/base.html`; a cookie made for it goes into `headers`."""
         visitor = self.visitor()
         language = self.language()
+        brand = brand_of(self.services.config.web)
+        closed = find_cookie(self.request.headers, NOTICE_COOKIE)
+        seen = brand.notice is not None and brand.notice.mark == closed
         return {
             "locale": language,
             "texts": language.texts,
             "script_texts": language.for_scripts(self.script_texts),
+            "site": brand.name,
+            "logo": brand.logo_path,
+            "notice": None if seen else brand.notice,
             "asset": packaged_assets().path,
             "icon": icon,
             "theme": self.theme(),
+            "theme_colours": tuple(THEME_COLOURS.items()),
             "xsrf": self.xsrf(headers),
             "nav": OWNER_NAV if visitor is not None and visitor.is_owner else NAV,
             "section": self.section,
@@ -99,7 +119,7 @@ class PageHandler(VisitorHandler):
     def theme(self) -> str:
         """Return the theme that the visitor has chosen, or "" for that of the system."""
         chosen = find_cookie(self.request.headers, THEME_COOKIE)
-        return chosen if chosen in THEMES else ""
+        return chosen if chosen in THEME_COLOURS else ""
 
     def base_url(self) -> str:
         """Return the URL of this gateway as clients reach it."""
@@ -109,7 +129,9 @@ class PageHandler(VisitorHandler):
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
         """Return the error as a page."""
         page = TEMPLATES.load("shell/error.html")
-        body = page.generate(**self.shell({}), error=error, request_id=self.request_id)
+        heading = HEADINGS.get(error.status, "Something went wrong")
+        values = self.shell({}) | {"error": error, "heading": heading}
+        body = page.generate(**values, request_id=self.request_id)
         return body, PAGE_HEADERS["Content-Type"]
 
     def add_headers(self, headers: dict[str, str]) -> None:
@@ -139,7 +161,7 @@ class NoSuchPageHandler(PageHandler):
     def refuse_head(self) -> None:
         """Refuse every method."""
         self.visitor()
-        raise NotFound(LOST_CLIENT if self._by_a_client() else "This page does not exist.")
+        raise NotFound(LOST_CLIENT if self._by_a_client() else "There is no page at this address.")
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
         """Return a page for browsers and the API's error for its clients."""

@@ -78,9 +78,14 @@ async def test_a_phone_can_keep_the_chat_on_its_home_screen(demo_door: Door) -> 
     assert answer.headers["content-type"] == "application/manifest+json"
     manifest = answer.json()
     assert manifest["start_url"] == "/" and manifest["display"] == "standalone"
-    (icon,) = manifest["icons"]
-    found = await demo_door.client.get(httpx.URL(path).join(icon["src"]).path)
-    assert found.status_code == 200 and found.headers["content-type"] == icon["type"]
+    assert {"any", "maskable"} == {icon["purpose"] for icon in manifest["icons"]}
+    sizes = {"192x192", "512x512"}
+    assert sizes < {icon["sizes"] for icon in manifest["icons"]}
+    (touch,) = re.findall(r'<link rel="apple-touch-icon" href="([^"]+)"', page.text)
+    icons = [*((icon["src"], icon["type"]) for icon in manifest["icons"]), (touch, "image/png")]
+    for src, kind in icons:
+        found = await demo_door.client.get(httpx.URL(path).join(src).path)
+        assert found.status_code == 200 and found.headers["content-type"] == kind
 
 
 @pytest.mark.parametrize("path", ["js/none.js", "../pages.py", "js/", "js/%2e%2e/js/chat/main.js"])

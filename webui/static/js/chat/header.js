@@ -5,6 +5,8 @@ import { visitorWords } from "./limits.js";
 
 /** @import { Chat } from "./state/chat.js" */
 
+const SITE = part('meta[name="application-name"]', HTMLMetaElement).content;
+
 /**
  * What the header asks the page for.
  *
@@ -53,7 +55,7 @@ export class Header {
   #showTitle() {
     const title = this.#chat.current?.record.title;
     this.#title.textContent = title || "New chat";
-    document.title = title ? `${title} – Roxy AI` : "Roxy AI";
+    document.title = title ? `${title} – ${SITE}` : SITE;
   }
 
   #showModel() {

@@ -262,9 +262,19 @@ function chooseTheme(theme) {
   else root.dataset.theme = theme;
   const scheme = theme === "system" ? "light dark" : theme;
   part('meta[name="color-scheme"]', HTMLMetaElement).content = scheme;
-  const age = theme === "system" ? 0 : YEAR_S;
+  keepCookie("roxy_theme", theme, theme === "system" ? 0 : YEAR_S);
+}
+
+/**
+ * Keep a choice in a cookie, so that the server's next page already follows it.
+ *
+ * @param {string} name
+ * @param {string} value
+ * @param {number} [age] in seconds; 0 removes the cookie
+ */
+export function keepCookie(name, value, age = YEAR_S) {
   const secure = location.protocol === "https:" ? "; Secure" : "";
-  document.cookie = `roxy_theme=${theme}; Path=/; Max-Age=${age}; SameSite=Lax${secure}`;
+  document.cookie = `${name}=${value}; Path=/; Max-Age=${age}; SameSite=Lax${secure}`;
 }
 
 /** @param {HTMLElement} button */
@@ -283,5 +293,16 @@ for (const button of switches) {
   button.addEventListener("click", () => {
     chooseTheme(THEMES[(THEMES.indexOf(chosenTheme()) + 1) % THEMES.length]);
     labelTheme(button);
+  });
+}
+
+/** @type {HTMLElement | null} */
+const notice = document.querySelector("[data-notice]");
+const closeNotice = notice?.querySelector("button");
+if (notice && closeNotice) {
+  closeNotice.hidden = false;
+  closeNotice.addEventListener("click", () => {
+    keepCookie("roxy_notice", notice.dataset.notice ?? "");
+    notice.remove();
   });
 }

@@ -1,0 +1,142 @@
+"""Serve the sign-in page, which turns a key into a session, and sign-out."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import msgspec
+
+from server.api.base import JSON, BaseHandler
+from server.identity.authentication import (
+    OWNER_SCOPE,
+    Principal,
+    presented_key,
+    session_cookie_name,
+)
+from server.identity.sessions import ABSOLUTE_S
+from server.keys.pasted_key import keys_in, looks_cut
+from server.keys.secret import digest_of
+from server.keys.unread import when_read
+from webui.shell.pages import SMALL_FORM_BYTES, PageHandler
+from workers.errors import GatewayError, InvalidKey
+
+LONGEST_NEXT = 2000
+LONGEST_KEY = 2000
+WRONG_KEY = (
+    "This key is invalid or has expired. Check that you copied it completely, or ask the owner of"
+    " this server for a new one."
+)
+CUT_KEY = "This key is incomplete or has a typo. Copy it again and paste all of it."
+
+
+def own_path(wanted: str) -> str:
+    """Return the path to go to after signing in, or "/" for anything but a local path."""
+    # Browsers read "//host" and "/\host" as another host (WHATWG URL, relative slash state).
+    plain = wanted.isascii() and wanted.isprintable() and "\\" not in wanted
+    if not plain or not wanted.startswith("/") or wanted.startswith("//"):
+        return "/"
+    return wanted[:LONGEST_NEXT]
+
+
+class LoginHandler(PageHandler):
+    """The sign-in page."""
+
+    body_limit = SMALL_FORM_BYTES
+
+    def get(self) -> None:
+        """Show the form, or redirect a visitor who is signed in already."""
+        visitor = self.visitor()
+        wanted = own_path(self.get_query_argument("next", "/"))
+        if visitor is not None and visitor.kind != "guest":
+            self.redirect_to(wanted)
+        else:
+            self._show_form(wanted)
+
+    async def post(self) -> None:
+        """Turn a key into a session; a wrong key is counted and the form is shown again."""
+        fields = self.take_form()
+        wanted = own_path(fields.get("next", "/"))
+        services, address = self.services, self.client_scope()
+        services.wrong_sign_ins.check(address)
+        pasted = fields.get("key", "")[:LONGEST_KEY]
+        found = await self._find_principal(pasted)
+        if found is None:
+            services.wrong_sign_ins.add(address)
+            problem = CUT_KEY if looks_cut(pasted) else WRONG_KEY
+            if self._by_script():
+                raise InvalidKey(problem)
+            self._show_form(wanted, 401, problem=problem)
+            return
+        principal, secret = found
+        await end_session(self)
+        scope = OWNER_SCOPE if principal.is_owner else principal.scope
+        session_id = await services.sessions.begin(scope, digest_of(secret))
+        name = session_cookie_name(secure=self.is_secure())
+        headers = {"Set-Cookie": self.cookie(name, session_id, ABSOLUTE_S)}
+        if self._by_script():
+            self.reply(200, msgspec.json.encode({"next": wanted}), headers | {"Content-Type": JSON})
+        else:
+            self.redirect_to(wanted, headers)
+
+    def render_error(self, error: GatewayError) -> tuple[bytes, str]:
+        """Return the error as JSON for the page's script, else as a page."""
+        if self._by_script():
+            return BaseHandler.render_error(self, error)
+        return super().render_error(error)
+
+    def add_headers(self, headers: dict[str, str]) -> None:
+        """Add the headers of a page; what is for its script stays JSON."""
+        super().add_headers(headers)
+        if self._by_script():
+            headers["Content-Type"] = JSON
+
+    def _by_script(self) -> bool:
+        """Return True for the page's script, which keeps a wrong key in its field.
+
+        A page that is made anew never holds what was typed.
+        """
+        return self.request.headers.get("Accept", "") == JSON
+
+    async def _find_principal(self, pasted: str) -> tuple[Principal, str] | None:
+        """Return the principal of the key in a pasted text, and the key; None without one."""
+        authentication = self.services.authentication
+        for secret in keys_in(pasted):
+            try:
+                find = partial(authentication.principal_of, secret, time.time())
+                return await when_read(find), secret
+            except InvalidKey:
+                continue
+        return None
+
+    def _show_form(self, wanted: str, status: int = 200, *, problem: str = "") -> None:
+        self.show(
+            "shell/login.html",
+            status,
+            wanted=wanted,
+            problem=problem,
+            longest=LONGEST_KEY,
+            guests=self.services.config.guests.enabled,
+        )
+
+
+class LogoutHandler(PageHandler):
+    """The end of a session."""
+
+    body_limit = SMALL_FORM_BYTES
+
+    async def post(self) -> None:
+        """End the session, if there is one, and redirect to the front page."""
+        self.take_form()
+        await end_session(self)
+        name = session_cookie_name(secure=self.is_secure())
+        self.redirect_to("/", {"Set-Cookie": self.cookie(name, "", 0)})
+
+
+async def end_session(page: PageHandler) -> None:
+    """End the session of the page's request, if there is one."""
+    services, headers = page.services, page.request.headers
+    visit = services.authentication.find_session(headers, time.time(), secure=page.is_secure())
+    session = services.sessions.find(visit.cookie, time.time()) if visit is not None else None
+    if session is not None and presented_key(headers) is None:
+        await services.sessions.sign_out(session)
