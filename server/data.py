@@ -20,7 +20,9 @@ from server.accounting.redis_counters.open_redis import open_redis_counters
 from server.accounting.usage_sums import spent_by_period
 from server.config.loading import Config
 from server.history.chat_history import ChatHistory
+from server.history.history_retention import HistoryRetention
 from server.history.sqlite_history import SqliteHistory
+from server.history.step_history import StepHistory
 from server.identity.wrong_keys import WrongKeyLimit
 from server.keys.export import open_key_ring
 from server.keys.key_ring import KeyRing
@@ -70,6 +72,8 @@ async def open_data(
         history = await _open_history(stack, store)
         keys = await stack.enter_async_context(open_key_ring(store, directory.export))
         counters, unsaved = await _open_counters(stack, config, store, clock)
+        old = HistoryRetention(history, store, config.history.retention_days)
+        stack.push_async_callback(old.aclose)
         stack.push_async_callback(Retention(store, config.usage.retention_days).aclose)
         yield GatewayData(
             directory, store, history, keys, counters, unsaved, WrongKeyLimit(), WrongKeyLimit()
@@ -90,7 +94,7 @@ async def _open_store(
 
 async def _open_history(
     stack: contextlib.AsyncExitStack, store: SqliteStore | PostgresStore
-) -> ChatHistory:
+) -> StepHistory:
     """Open the chat history in the database of the store."""
     if isinstance(store, SqliteStore):
         return await stack.enter_async_context(SqliteHistory(store.path))

@@ -15,8 +15,10 @@ from server.api.history.history_changes import (
     WholeHistoryHandler,
 )
 from server.api.history.history_conversations import ConversationHandler
+from server.api.history.history_export import HistoryExportHandler
 from server.api.history.history_files import HistoryFileHandler
 from server.api.history.history_settings import HistorySettingsHandler
+from server.api.history.history_shares import ShareHandler, SharesHandler
 from server.api.jobs import JobHandler, JobStreamHandler
 from server.api.keys import KeyHandler, KeysHandler, OwnKeyHandler, RotateHandler
 from server.api.live import LiveHandler
@@ -64,6 +66,9 @@ ROUTES = (
     Route("history/files/{id}", HistoryFileHandler),
     Route("history/settings", HistorySettingsHandler),
     Route("history/search", HistorySearchHandler),
+    Route("history/export", HistoryExportHandler),
+    Route("history/shares", SharesHandler),
+    Route("history/shares/{id}", ShareHandler),
     Route("openapi.json", OpenApiHandler),
     Route("/healthz", HealthHandler, api=False),
     Route("/readyz", ReadyHandler, api=False),

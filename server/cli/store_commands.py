@@ -24,6 +24,7 @@ SHOWN = {
     "counters": "limit counters",
     "usage": "requests",
     "usage_daily": "daily sums",
+    "history_conversations": "conversations",
 }
 """What each table is called when it was copied; the others are part of these."""
 

@@ -31,6 +31,9 @@ FURTHER = {
     "history_off": (errors.Forbidden, "The chat history is switched off on this server."),
     "history_unavailable": (errors.Forbidden, "Guests have no chat history on the server."),
     "conversation_not_found": (errors.NotFound, "There is no such conversation."),
+    "shares_off": (errors.Forbidden, "Read-only links are turned off on this server."),
+    "message_not_found": (errors.NotFound, "There is no such message."),
+    "share_not_found": (errors.NotFound, "There is no such link."),
     "file_not_found": (errors.NotFound, "There is no such file."),
     "abandoned": (errors.Stopped, "No client was reading the answer any more."),
 }

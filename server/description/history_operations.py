@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 from server.api.history.history_changes import LONGEST_QUERY, MOST_CONVERSATIONS, MOST_HITS
 from server.api.history.history_settings import SettingsChange
+from server.api.history.history_shares import NewShare, ShareObject, ShareObjects
 from server.description.operation import Operation, Parameter
 from server.history.history_records import (
     ConversationChange,
@@ -82,5 +83,17 @@ HISTORY_OPERATIONS: Mapping[tuple[str, str], Operation] = {
             Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_HITS)], "The most hits."),
         ),
         errors=(Forbidden, StoreUnavailable),
+    ),
+    ("get", "history/export"): Operation(
+        {200: dict[str, Any]}, errors=(Forbidden, StoreUnavailable)
+    ),
+    ("get", "history/shares"): Operation({200: ShareObjects}, errors=(Forbidden, StoreUnavailable)),
+    ("post", "history/shares"): Operation(
+        {201: ShareObject},
+        NewShare,
+        errors=(Forbidden, NotFound, HistoryFull, StoreUnavailable),
+    ),
+    ("delete", "history/shares/{id}"): Operation(
+        {204: None}, errors=(Forbidden, NotFound, StoreUnavailable)
     ),
 }

@@ -14,6 +14,8 @@ from server.history.history_records import (
     HistoryChanges,
     HistorySettings,
     SearchResult,
+    SharedSnapshot,
+    ShareLink,
     StoredFile,
     WholeConversation,
 )
@@ -65,3 +67,23 @@ class ChatHistory(Protocol):
 
     async def search(self, person: str, words: list[str], limit: int) -> SearchResult:
         """Find the texts in which every one of the folded words occurs, newest first."""
+
+    async def share(
+        self, person: str, conversation: str, message: str | None, quota_bytes: int
+    ) -> ShareLink:
+        """Make a link to what a conversation shows now, or to one message with its question.
+
+        Raises NotFound and HistoryFull.
+        """
+
+    async def shares(self, person: str) -> list[ShareLink]:
+        """Read the links of a person, newest first."""
+
+    async def unshare(self, person: str, link: str) -> bool:
+        """End a link; False: there is none with this id."""
+
+    async def shared(self, token: str) -> tuple[str, SharedSnapshot] | None:
+        """Read what a link shows, and whose it is; None: it has ended or never was."""
+
+    async def shared_file(self, token: str, file_id: str) -> StoredFile | None:
+        """Read a picture that a link shows; None: there is none."""

@@ -289,3 +289,41 @@ class SearchResult(Struct, frozen=True):
 
     data: list[SearchHit]
     partial: bool
+
+
+class ShareLink(Struct, frozen=True):
+    """A read-only link. `message` null: to the whole conversation. `token` is the secret in it."""
+
+    id: str
+    token: str
+    title: str
+    created: int
+    conversation: str
+    message: str | None
+
+
+class SharedFile(Struct, frozen=True):
+    """A file of a shared message; only pictures can be opened."""
+
+    id: str
+    name: str
+    size: int
+    picture: bool
+
+
+class SharedMessage(Struct, frozen=True):
+    """A message as a link shows it."""
+
+    role: Literal["user", "assistant"]
+    text: str
+    created: int
+    model: str = ""
+    files: list[SharedFile] = []
+
+
+class SharedSnapshot(Struct, frozen=True):
+    """What a link shows: the messages as they were at `created`."""
+
+    title: str
+    created: int
+    messages: list[SharedMessage]

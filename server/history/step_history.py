@@ -6,6 +6,7 @@ Subclasses run them on their connections: SQLite in threads, PostgreSQL over the
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from abc import ABC, abstractmethod
 from typing import TypeVar
@@ -16,16 +17,20 @@ from server.history.history_records import (
     HistoryChanges,
     HistorySettings,
     SearchResult,
+    SharedSnapshot,
+    ShareLink,
     StoredFile,
     WholeConversation,
 )
-from server.history.steps import conversation_steps, person_steps, search_steps
+from server.history.steps import conversation_steps, person_steps, search_steps, share_steps
 from server.history.steps.asking import Steps
 
 Result = TypeVar("Result")
 
 SEARCH_S = 1.5
 """The longest search; what was found until then is returned."""
+TOKEN_BYTES = 24
+"""192 bits: a link cannot be guessed."""
 LONG_CHARS = 64_000
 """Texts of more characters are folded in a thread."""
 
@@ -109,3 +114,30 @@ class StepHistory(ABC):
         ends_at = time.monotonic() + SEARCH_S
         found = await self.scan(search_steps.search(person, words, limit, ends_at))
         return await asyncio.to_thread(search_steps.hits_of, found, words)
+
+    async def share(
+        self, person: str, conversation: str, message: str | None, quota_bytes: int
+    ) -> ShareLink:
+        """Make a link; see the protocol."""
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        link = ShareLink(f"s_{secrets.token_hex(8)}", token, "", 0, conversation, message)
+        return await self.write(share_steps.share(person, link, quota_bytes))
+
+    async def shares(self, person: str) -> list[ShareLink]:
+        """Read the links of a person, newest first."""
+        return await self.read(share_steps.list_links(person))
+
+    async def unshare(self, person: str, link: str) -> bool:
+        """End a link; see the protocol."""
+        ended = await self.write(share_steps.end_link(person, link))
+        if ended:
+            await self.wipe()
+        return ended
+
+    async def shared(self, token: str) -> tuple[str, SharedSnapshot] | None:
+        """Read what a link shows, and whose it is."""
+        return await self.scan(share_steps.read_shared(token))
+
+    async def shared_file(self, token: str, file_id: str) -> StoredFile | None:
+        """Read a picture that a link shows."""
+        return await self.scan(share_steps.read_shared_file(token, file_id))

@@ -12,6 +12,8 @@ from server.history.history_records import (
     HistoryChanges,
     HistorySettings,
     SearchResult,
+    SharedSnapshot,
+    ShareLink,
     StoredFile,
     WholeConversation,
 )
@@ -25,6 +27,7 @@ Saving: TypeAlias = tuple[str, str, ConversationChange, int]
 Filing: TypeAlias = tuple[str, str, str, StoredFile, int]
 Setting: TypeAlias = tuple[str, HistorySettings]
 Seeking: TypeAlias = tuple[str, list[str], int]
+Sharing: TypeAlias = tuple[str, str, str | None, int]
 
 CHANGES: Procedure[Since, HistoryChanges] = procedure("history_changes", Since, HistoryChanges)
 CONVERSATION: Procedure[Named, WholeConversation] = procedure(
@@ -41,6 +44,16 @@ PUT_SETTINGS: Procedure[Setting, tuple[bool, HistorySettings]] = procedure(
 )
 SEARCH: Procedure[Seeking, SearchResult] = procedure("history_search", Seeking, SearchResult)
 
+SHARE: Procedure[Sharing, ShareLink] = procedure("history_share", Sharing, ShareLink)
+SHARES: Procedure[str, list[ShareLink]] = procedure("history_shares", str, list[ShareLink])
+UNSHARE: Procedure[Named, bool] = procedure("history_unshare", Named, bool)
+SHARED: Procedure[str, tuple[str, SharedSnapshot] | None] = procedure(
+    "history_shared", str, tuple[str, SharedSnapshot] | None
+)
+SHARED_FILE: Procedure[Named, StoredFile | None] = procedure(
+    "history_shared_file", Named, StoredFile | None
+)
+
 
 def answer_for_history(service: Service, history: ChatHistory) -> None:
     """Answer a child at the keeper."""
@@ -54,6 +67,11 @@ def answer_for_history(service: Service, history: ChatHistory) -> None:
     service.answer(SETTINGS, history.settings)
     service.answer(PUT_SETTINGS, _spread(history.put_settings))
     service.answer(SEARCH, _spread(history.search))
+    service.answer(SHARE, _spread(history.share))
+    service.answer(SHARES, history.shares)
+    service.answer(UNSHARE, _spread(history.unshare))
+    service.answer(SHARED, history.shared)
+    service.answer(SHARED_FILE, _spread(history.shared_file))
 
 
 def _spread(function: Callable[..., Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
@@ -114,3 +132,25 @@ class KeeperHistory:
     async def search(self, person: str, words: list[str], limit: int) -> SearchResult:
         """Find the texts in which every word occurs."""
         return await self._link.call(SEARCH, (person, words, limit))
+
+    async def share(
+        self, person: str, conversation: str, message: str | None, quota_bytes: int
+    ) -> ShareLink:
+        """Make a link."""
+        return await self._link.call(SHARE, (person, conversation, message, quota_bytes))
+
+    async def shares(self, person: str) -> list[ShareLink]:
+        """Read the links of a person."""
+        return await self._link.call(SHARES, person)
+
+    async def unshare(self, person: str, link: str) -> bool:
+        """End a link."""
+        return await self._link.call(UNSHARE, (person, link))
+
+    async def shared(self, token: str) -> tuple[str, SharedSnapshot] | None:
+        """Read what a link shows."""
+        return await self._link.call(SHARED, token)
+
+    async def shared_file(self, token: str, file_id: str) -> StoredFile | None:
+        """Read a picture that a link shows."""
+        return await self._link.call(SHARED_FILE, (token, file_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,47 @@ async def test_no_title_or_text_gets_into_the_log(
     written = capsys.readouterr()
     assert "200 GET /api/v1/history/search" in written.out
     assert "a-secret" not in written.out + written.err
+
+
+async def test_an_export_holds_everything_but_the_trash(door: Door) -> None:
+    file = {"id": "f_1", "name": "a.txt", "type": "text/plain", "size": 3, "kind": "text"}
+    gone = {"id": "f_2", "name": "gone.txt", "type": "", "size": 3, "kind": "text"}
+    query = {"conversation": "c_1", "name": "a.txt"}
+    await call(door, "PUT", "files/f_1", params=query, content=b"abc")
+    await save(door, ASKED | {"files": [file, gone]}, ANSWERED, set={"title": "t"})
+    await save(door, ASKED, conversation="c_2")
+    await save(door, ASKED, conversation="c_3", set={"deleted": 1})
+    answer = await call(door, "GET", "export")
+    assert answer.headers["content-disposition"].startswith("attachment")
+    exported = answer.json()
+    assert (exported["format"], exported["version"]) == ("roxy-conversations", 1)
+    first, second = exported["conversations"]
+    assert (first["id"], first["title"], second["id"]) == ("c_1", "t", "c_2")
+    assert [one["text"] for one in first["messages"]] == ["What is it?", "It is this."]
+    assert first["files"] == [file | {"data": "data:text/plain;base64,YWJj"}]
+    assert (second["files"], "draft" in first, first["choices"]) == ([], False, {})
+    empty = await call(door, "GET", "export", key=await door.mint())
+    assert empty.json()["conversations"] == []
+
+
+async def test_links_are_off_until_the_owner_allows_them(door: Door) -> None:
+    await save(door, ASKED)
+    refused = await call(door, "POST", "shares", json={"conversation": "c_1"})
+    assert refusal(refused)[:2] == (403, "shares_off")
+    assert (await call(door, "GET", "shares")).json() == {"data": []}
+
+
+@pytest.mark.gateway(settings="[history]\nshares = true\n")
+async def test_links_are_made_listed_and_deleted(door: Door) -> None:
+    told = await described(door)
+    await save(door, ASKED, ANSWERED, set={"title": "t"})
+    made = await told.call(door, "post", "/history/shares", 201, json={"conversation": "c_1"})
+    assert re.fullmatch(re.escape(door.url) + r"/s/[A-Za-z0-9_-]{32}", made["url"])
+    assert (await told.call(door, "get", "/history/shares"))["data"] == [made]
+    wrong = {"conversation": "c_1", "message": "m_9"}
+    refused = await call(door, "POST", "shares", json=wrong)
+    assert refusal(refused)[:2] == (404, "message_not_found")
+    other = await door.mint()
+    assert refusal(await call(door, "DELETE", f"shares/{made['id']}", key=other))[0] == 404
+    assert (await call(door, "DELETE", f"shares/{made['id']}")).status_code == 204
+    assert (await call(door, "GET", "shares")).json() == {"data": []}

@@ -288,3 +288,47 @@ async def test_the_search_finds_words_wherever_they_are(history: ChatHistory) ->
     assert await found("100_") == [] == await found("missing")
     await save(history, conversation="c_2", deleted=LONG_AGO)
     assert await found("needle") == [("c_3", None, "title")]
+
+
+async def test_a_link_shows_what_was_there_when_it_was_made(history: ChatHistory) -> None:
+    picture = FileRecord("f_1", "cat.png", "image/png", 4, "image")
+    page = FileRecord("f_2", "page.html", "text/html", 4, "other")
+    await history.put_file("owner", "f_1", "c_1", StoredFile("", "image/png", b"\x89PNG"), QUOTA)
+    await history.put_file("owner", "f_2", "c_1", StoredFile("", "text/html", b"<b>"), QUOTA)
+    asked = question(1, files=(picture, page))
+    await save(history, asked, answer(2), answer(3, text="Another."), title="Cats")
+    await save(history, choices={"m_1": "m_2"})
+    used = (await changes(history)).used_bytes
+    link = await history.share("owner", "c_1", None, QUOTA)
+    one = await history.share("owner", "c_1", "m_3", QUOTA)
+    await save(history, question(4, parent="m_2", text="later"))
+    shown = await history.shared(link.token)
+    assert shown is not None and shown[0] == "owner" and shown[1].title == "Cats"
+    assert [message.text for message in shown[1].messages] == ["What is it?", "It is this."]
+    assert [file.picture for file in shown[1].messages[0].files] == [True, False]
+    single = await history.shared(one.token)
+    assert single is not None
+    assert [message.text for message in single[1].messages] == ["What is it?", "Another."]
+    seen = await history.shared_file(link.token, "f_1")
+    assert seen == StoredFile("", "image/png", b"\x89PNG")
+    assert await history.shared_file(link.token, "f_2") is None
+    assert {each.id for each in await history.shares("owner")} == {link.id, one.id}
+    assert await history.shares("key_1") == [] and len(link.token) >= 22 and link.id != link.token
+    assert not await history.unshare("key_1", link.id)
+    assert await history.unshare("owner", link.id) and not await history.unshare("owner", link.id)
+    assert await history.shared(link.token) is None
+    assert await history.shared_file(link.token, "f_1") is None
+    assert (await changes(history)).used_bytes > used
+    await history.erase("owner", "c_1")
+    assert await history.shared(one.token) is None
+    assert (await changes(history)).used_bytes == 0
+    with pytest.raises(NotFound):
+        await history.share("owner", "c_1", None, QUOTA)
+
+
+async def test_a_link_must_fit_into_the_quota(history: ChatHistory) -> None:
+    await save(history, question(text="x" * 1000))
+    used = (await changes(history)).used_bytes
+    with pytest.raises(HistoryFull):
+        await history.share("owner", "c_1", None, used + 900)
+    assert await history.shares("owner") == []

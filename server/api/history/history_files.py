@@ -5,25 +5,11 @@ from __future__ import annotations
 from server.accounting.admission import MAX_FILE_BYTES
 from server.api.history.history_base import HistoryHandler
 from server.history.history_records import StoredFile
+from server.history.safe_files import file_headers
 from server.http.query import refuse_unknown
 from workers.errors import InvalidRequest
 
-RASTER_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp")
-"""What browsers show without running anything; SVG is no picture but a document."""
 LONGEST_NAME = 1000
-FILE_POLICY = "default-src 'none'; sandbox"
-
-
-def file_headers(kind: str) -> dict[str, str]:
-    """Return the headers that keep a browser from running a file of a person."""
-    headers = {
-        "Content-Type": kind if kind in RASTER_IMAGES else "application/octet-stream",
-        "Content-Security-Policy": FILE_POLICY,
-        "Cross-Origin-Resource-Policy": "same-origin",
-    }
-    if kind not in RASTER_IMAGES:
-        headers["Content-Disposition"] = "attachment"
-    return headers
 
 
 class HistoryFileHandler(HistoryHandler):

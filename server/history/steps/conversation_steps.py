@@ -433,6 +433,8 @@ def _with_changes(
     for name in ("title", "model"):  # PostgreSQL's text cannot hold NUL
         if name in given:
             given[name] = given[name].replace("\0", " ")
+    if given.get("deleted") is not None:  # by this clock: the trash is emptied after a day
+        given["deleted"] = record.deleted or now_ms()
     if asked.choices is not UNSET:
         choices = record.choices | asked.choices
         given["choices"] = {at: child for at, child in choices.items() if child is not None}

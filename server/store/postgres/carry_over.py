@@ -47,6 +47,7 @@ class CopiedTable(NamedTuple):
     """A table to copy: its columns, what to read of SQLite, and what is compared.
 
     `flags` are columns that are numbers in SQLite and boolean here, `exact` those of any number.
+    `chunk` is how many rows are read at once.
     """
 
     name: str
@@ -54,6 +55,7 @@ class CopiedTable(NamedTuple):
     checked: Sequence[str] = ()
     flags: Sequence[str] = ()
     exact: Sequence[str] = ()
+    chunk: int = CHUNK_ROWS
     source: str = ""
     where: str = ""
 
@@ -99,11 +101,83 @@ TABLES = (
         (*DAY_MARKS[:1], *DAY_MARKS[2:], *DAY_SUMS),
         ("coalesce(sum(requests), 0)", MONEY, "coalesce(sum(prompt_tokens), 0)"),
     ),
+    CopiedTable(
+        "history_people",
+        ("person", "seq", "forgotten", "used_bytes", "revoked_at"),
+        ("coalesce(sum(used_bytes), 0)",),
+    ),
+    CopiedTable("history_settings", ("person", "value", "version", "changed")),
+    CopiedTable(
+        "history_conversations",
+        (
+            "person",
+            "id",
+            "title",
+            "created",
+            "updated",
+            "pinned",
+            "model",
+            "deleted",
+            "version",
+            "changed",
+            "size",
+            "details",
+            "words",
+        ),
+        ("coalesce(sum(size), 0)",),
+    ),
+    CopiedTable("history_erased", ("person", "id", "changed", "erased_at")),
+    CopiedTable(
+        "history_messages",
+        (
+            "person",
+            "conversation",
+            "id",
+            "parent",
+            "state",
+            "created",
+            "version",
+            "changed",
+            "size",
+            "body",
+            "words",
+        ),
+        ("coalesce(sum(size), 0)",),
+        chunk=100,
+    ),
+    CopiedTable(
+        "history_files",
+        ("person", "id", "conversation", "name", "type", "size", "created", "content"),
+        ("coalesce(sum(size), 0)", "coalesce(sum(length(content)), 0)"),
+        chunk=1,
+    ),
+    CopiedTable(
+        "history_shares",
+        (
+            "person",
+            "id",
+            "token",
+            "conversation",
+            "message",
+            "title",
+            "created",
+            "size",
+            "snapshot",
+        ),
+        chunk=10,
+    ),
+    CopiedTable(
+        "history_share_files",
+        ("token", "id", "type", "content"),
+        ("coalesce(sum(length(content)), 0)",),
+        chunk=1,
+    ),
 )
 """The sums beside the counts are of numbers that people would miss."""
 FULL = (
     "SELECT EXISTS (SELECT FROM keys) OR EXISTS (SELECT FROM usage)"
     " OR EXISTS (SELECT FROM sessions) OR EXISTS (SELECT FROM usage_daily)"
+    " OR EXISTS (SELECT FROM history_people)"
     f" OR EXISTS (SELECT FROM meta WHERE name = '{OWNER_META}')"
 )
 
@@ -172,7 +246,7 @@ async def _rows(old: sqlite3.Connection, table: CopiedTable) -> AsyncIterator[tu
     cursor = old.execute(table.read)
     flags = [table.columns.index(name) for name in table.flags]
     exact = [table.columns.index(name) for name in table.exact]
-    while chunk := list(islice(cursor, CHUNK_ROWS)):
+    while chunk := list(islice(cursor, table.chunk)):
         for row in chunk:
             values = [plain_text(one) if isinstance(one, str) else one for one in row]
             for place in flags:
