@@ -114,13 +114,14 @@ class Described:
         ]
         if parameters:
             yield Table("Parameters and headers", ("Name", "Where, type", "Meaning"), parameters)
-        if "requestBody" in operation:
-            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        body = operation.get("requestBody", {}).get("content", {})
+        if "application/json" in body:
+            schema = body["application/json"]["schema"]
             yield Table("Fields of the body", ("Field", "Type"), list(self._fields(schema)))
         for status, answer in operation["responses"].items():
             if not status.startswith("2"):
                 continue
-            for media, content in answer["content"].items():
+            for media, content in answer.get("content", {}).items():
                 fields = list(self._fields(content["schema"]))
                 if fields:
                     yield Table(f"Answer {status}, {media}", ("Field", "Type"), fields)
