@@ -154,7 +154,7 @@ class Described:
         if len(options) != 1:
             return {}, ""
         one = self._resolved(options[0])
-        return (self._resolved(one["items"]), "[]") if "items" in one else (one, "")
+        return (self._resolved(one["items"]), "[]") if one.get("items") else (one, "")
 
     def _resolved(self, schema: Schema) -> Schema:
         name = schema.get("$ref", "").rpartition("/")[2]
@@ -171,7 +171,8 @@ class Described:
             return " or ".join(f"`{json.dumps(one)}`" for one in schema["enum"])
         kind = str(schema.get("type", "anything"))
         if kind == "array":
-            return f"list of {self._kind(schema['items'])}"
+            items = schema.get("items") or {"anyOf": schema.get("prefixItems", [])}
+            return f"list of {self._kind(items)}"
         return kind + _bounds(schema)
 
 
