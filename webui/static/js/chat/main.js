@@ -157,6 +157,12 @@ chat.on("opened", ({ keepFocus }) => {
   composer.focus();
 });
 chat.on("modelNeeded", chooseModel);
+chat.on("passage", async ({ message, words }) => {
+  if (narrow.matches) toggleSidebar(false);
+  const { clearMarks, showPassage } = await chat.load(() => import("./transcript/passage.js"));
+  showPassage(part("#transcript", HTMLElement), message, words);
+  chat.on("leaving", clearMarks);
+});
 part("#settings", HTMLElement).addEventListener("click", settings);
 sidebarButton.addEventListener("click", () => toggleSidebar());
 part("#side-back", HTMLElement).addEventListener("click", () => toggleSidebar(false));

@@ -2,22 +2,28 @@
 
 import { html, render } from "../../../vendor/preact-htm.js";
 import { el } from "../../shell/page.js";
-import { all, erase } from "../state/store.js";
+import { all, erase, eraseAll } from "../state/store.js";
+import { Search, wordsOf } from "./search.js";
 import { Sidebar } from "./view.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { ConversationRecord } from "../state/types.js" */
+/** @import { Hit } from "./search.js" */
 /** @import { ListState } from "./view.js" */
 
 const DAY_MS = 86_400_000;
 const UNDO_MS = 20_000;
+/** How long unsent changes may delay an export. */
+const FLUSH_MS = 5000;
 
 /** Renders the conversations of a chat into the sidebar; its methods are the actions of the view. */
 export class ConversationList {
   #root;
   #chat;
   /** @type {ListState} */
-  #state = { conversations: [], current: null, answering: new Set(), deleted: null, texts: null };
+  #state;
+  #search;
+  #query = "";
   /** @type {number | undefined} */
   #undoing;
 
@@ -29,7 +35,13 @@ export class ConversationList {
   constructor(root, chat, help) {
     this.#root = root;
     this.#chat = chat;
+    this.#search = new Search(chat);
+    this.#state = {
+      ...{ conversations: [], current: null, answering: new Set(), deleted: null, found: null },
+      ...{ link: chat.history?.link.status ?? null, place: chat.place },
+    };
     this.help = help;
+    chat.on("link", (link) => this.#show({ link }));
     chat.on("record", (record) => this.#recordChanged(record));
     chat.on("removed", ({ id }) => this.#show({ conversations: this.#others(id) }));
     chat.on("records", () => this.reload());
@@ -44,13 +56,16 @@ export class ConversationList {
       if (isOld && !this.#chat.history) erase(one.id); // the server does that itself
     }
     const known = found.map((one) => this.#chat.recordOf(one.id) ?? one);
+    this.#search.forget();
     this.#show({ conversations: known.filter((one) => !one.deleted) });
   }
 
   /** @param {Partial<ListState>} change */
   #show(change) {
     const { current, answering } = this.#chat;
-    Object.assign(this.#state, { current: current?.started ? current.id : null, answering }, change);
+    const underWay = new Set(answering);
+    for (const one of change.conversations ?? this.#state.conversations) if (one.answering) underWay.add(one.id);
+    Object.assign(this.#state, { current: current?.started ? current.id : null, answering: underWay }, change);
     render(html`<${Sidebar} state=${{ ...this.#state }} list=${this} />`, this.#root);
   }
 
@@ -62,7 +77,8 @@ export class ConversationList {
   /** @param {ConversationRecord} record */
   #recordChanged(record) {
     const others = this.#others(record.id);
-    this.#show({ conversations: record.deleted ? others : [record, ...others], texts: null });
+    this.#search.forget();
+    this.#show({ conversations: record.deleted ? others : [record, ...others] });
   }
 
   // Actions
@@ -92,11 +108,39 @@ export class ConversationList {
    */
   async remove(one) {
     await this.#chat.change(one.id, { deleted: Date.now() });
-    clearTimeout(this.#undoing);
-    this.#undoing = setTimeout(() => this.#show({ deleted: null }), UNDO_MS);
+    this.#finishDeleting();
+    this.#undoing = setTimeout(() => this.#finishDeleting(), UNDO_MS);
     this.#show({ deleted: one });
     if (this.#chat.current?.id === one.id) await this.#chat.open(null, { keepFocus: true });
     this.#focus(".undo button");
+  }
+
+  /** Delete for good what can be brought back until now. */
+  #finishDeleting() {
+    clearTimeout(this.#undoing);
+    const { deleted } = this.#state;
+    if (!deleted) return;
+    this.#show({ deleted: null });
+    erase(deleted.id).catch(() => {}); // what cannot be deleted now is deleted after a day
+  }
+
+  /** Delete all conversations, if the visitor confirms it. */
+  async removeAll() {
+    const { mayEraseAll } = await this.#chat.load(() => import("../history/erase_all.js"));
+    const { history } = this.#chat;
+    if (!(await mayEraseAll(this.#state.conversations.length, history !== null))) return;
+    clearTimeout(this.#undoing);
+    this.#show({ deleted: null });
+    await this.#chat.open(null, { keepFocus: true });
+    try {
+      await eraseAll();
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      this.#chat.report({ text: `The conversations were not deleted. ${why}` });
+    }
+    await this.reload();
+    this.#chat.notifyTabs(null);
+    this.#focus('input[type="search"]');
   }
 
   /** Undo the last deletion. */
@@ -120,11 +164,29 @@ export class ConversationList {
     return this.#chat.load(() => import("../state/export.js"));
   }
 
-  /** Read the words of all conversations for the search. */
-  async loadTexts() {
-    if (this.#state.texts) return;
-    const { allTexts } = await this.#importExport();
-    this.#show({ texts: await allTexts() });
+  /**
+   * Search for what is typed; what was found is shown when it is known.
+   *
+   * @param {string} query
+   */
+  async search(query) {
+    this.#query = query.trim();
+    if (!this.#query) {
+      this.#show({ found: null });
+      return;
+    }
+    const found = await this.#search.find(this.#query);
+    if (found) this.#show({ found });
+  }
+
+  /**
+   * Open a conversation at a passage that was found.
+   *
+   * @param {Hit} hit
+   */
+  openHit({ conversation, message }) {
+    const passage = message ? { message, words: wordsOf(this.#query) } : null;
+    this.#chat.open(conversation, { passage });
   }
 
   /**
@@ -145,10 +207,11 @@ export class ConversationList {
 
   /** Offer all conversations as one download. */
   async exportAll() {
-    const { download, gather } = await this.#importExport();
-    const day = new Date().toISOString().slice(0, 10);
-    const text = JSON.stringify(await gather(this.#state.conversations));
-    download(`roxy-conversations-${day}.json`, text, "application/json");
+    const { download, gather, offer } = await this.#importExport();
+    const name = `roxy-conversations-${new Date().toISOString().slice(0, 10)}.json`;
+    const { history } = this.#chat;
+    if (history && (await history.link.flush(FLUSH_MS))) offer(name, "/api/v1/history/export");
+    else download(name, JSON.stringify(await gather(this.#state.conversations)), "application/json");
   }
 
   /** Let the visitor choose an export, and import it. */
@@ -165,12 +228,11 @@ export class ConversationList {
   async #import(file) {
     const { importText } = await this.#chat.load(() => import("../state/import.js"));
     try {
-      await importText(await file.text());
+      await importText(await file.text(), this.#chat.history);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       this.#chat.report({ text: `“${file.name}” was not imported. ${why}` });
     }
-    this.#show({ texts: null });
     await this.reload();
     this.#chat.notifyTabs(null);
   }

@@ -1,25 +1,31 @@
 // The list of conversations as components: search, entries in groups, the menu of an entry, undo.
 
 import { html, useEffect, useRef, useState } from "../../../vendor/preact-htm.js";
-import { iconPath } from "../../shell/page.js";
+import { iconPath, plural, size } from "../../shell/page.js";
+import { Passages, resultsOf } from "./results.js";
 
 /** @import { Ref } from "../../../vendor/preact-htm.js" */
-/** @import { ConversationRecord } from "../state/types.js" */
+/** @import { LinkStatus } from "../history/link.js" */
+/** @import { ConversationRecord, HistoryBoot } from "../state/types.js" */
+/** @import { Result } from "./results.js" */
+/** @import { Found, Hit } from "./search.js" */
 /** @import { ConversationList } from "./list.js" */
 
 /**
- * What the list shows. `texts`: the words of each conversation for the search, null before it is used.
+ * What the list shows. `found`: what the last search has found; `link`: how the connection to the server stands,
+ * null without a history there.
  *
  * @typedef {object} ListState
  * @property {ConversationRecord[]} conversations
  * @property {string | null} current
  * @property {Set<string>} answering
  * @property {ConversationRecord | null} deleted
- * @property {Map<string, { text: string, lower: string }> | null} texts
+ * @property {Found | null} found
+ * @property {LinkStatus | null} link
+ * @property {HistoryBoot} place
  */
 
 const DAY_MS = 86_400_000;
-const SNIPPET_LETTERS = 36;
 
 /** @param {{ name: string }} props */
 const Icon = ({ name }) => html`<svg class="icon" aria-hidden="true"><use href=${iconPath(name)} /></svg>`;
@@ -48,19 +54,6 @@ function grouped(conversations) {
     groups[place][1].push(one);
   }
   return groups.filter(([, members]) => members.length);
-}
-
-/**
- * Return the passage of a text around what was searched for.
- *
- * @param {string} text
- * @param {string} query
- */
-function snippet(text, query) {
-  const at = text.toLowerCase().indexOf(query);
-  if (at < 0) return "";
-  const from = Math.max(at - SNIPPET_LETTERS / 2, 0);
-  return `${from ? "…" : ""}${text.slice(from, at + query.length + SNIPPET_LETTERS)}…`.replace(/\s+/g, " ");
 }
 
 /** @param {{ one: ConversationRecord, list: ConversationList, close: () => void }} props */
@@ -92,11 +85,11 @@ function Rename({ one, list, close }) {
  * @param {ConversationRecord} props.one
  * @param {boolean} props.isCurrent
  * @param {boolean} props.isAnswering
- * @param {string} props.found
  * @param {ConversationList} props.list
  * @param {(menu: OpenMenu) => void} props.openMenu
+ * @param {unknown} [props.children]
  */
-function Entry({ one, isCurrent, isAnswering, found, list, openMenu }) {
+function Entry({ one, isCurrent, isAnswering, list, openMenu, children }) {
   const title = one.title || "New chat";
   /** @param {MouseEvent} event */
   const go = (event) => {
@@ -106,14 +99,14 @@ function Entry({ one, isCurrent, isAnswering, found, list, openMenu }) {
   };
   /** @param {{ currentTarget: HTMLElement }} event */
   const more = ({ currentTarget: button }) => openMenu({ one, button });
-  return html`<li class="entry">
+  return html`<li class=${children ? "entry result" : "entry"}>
     <a href=${`/c/${one.id}`} aria-current=${isCurrent ? "page" : null} title=${title} onClick=${go}>
       <span class="clip">${title}</span>
-      ${found && html`<span class="clip found">${found}</span>`}
     </a>
     ${isAnswering && html`<span class="running" role="img" aria-label="Answering"></span>`}
     <button type="button" class="icon-button small" aria-haspopup="menu" aria-label=${`More for ${title}`}
       onClick=${more}><${Icon} name="ellipsis" /></button>
+    ${children}
   </li>`;
 }
 
@@ -196,9 +189,45 @@ function Top({ query, setQuery, list }) {
     <a class="button new" href="/" onClick=${start}><${Icon} name="plus" />New chat</a>
     <div class="search"><${Icon} name="search" />
       <input type="search" aria-label="Search conversations" placeholder="Search" value=${query}
-        onFocus=${() => list.loadTexts()}
         onInput=${(/** @type {{ target: HTMLInputElement }} */ { target }) => setQuery(target.value)} /></div>
   </div>`;
+}
+
+/**
+ * Return what stands in the way of saving, in words; "" while all is well.
+ *
+ * @param {LinkStatus | null} link
+ * @param {HistoryBoot} place
+ */
+function linkWords(link, place) {
+  switch (link?.state) {
+    case "offline":
+      return "The server cannot be reached. Changes are kept in this browser and sent later.";
+    case "full":
+      return `Your history is full (${size(place.quota_bytes)}). Changes stay in this browser until you delete chats.`;
+    case "out":
+      return "You've been signed out. Unsent changes stay in this browser until you sign in again.";
+    case "off":
+      return "Chat history was switched off on this server. Reload the page to go on in this browser.";
+    case "refused":
+      return `A change could not be saved on the server. ${link.why}`;
+    default:
+      return "";
+  }
+}
+
+/** @param {{ place: HistoryBoot, isEmpty: boolean }} props */
+function About({ place, isEmpty }) {
+  const words = [];
+  if (isEmpty) words.push("No conversations yet.");
+  if (place.place === "server") {
+    if (isEmpty) words.push("You will find them on every device where you sign in.");
+    if (place.retention_days)
+      words.push(`Conversations are deleted ${plural(place.retention_days, "day")} after their last change.`);
+  } else if (place.person)
+    words.push("Chat history is switched off on this server: they are stored in this browser only.");
+  else if (isEmpty) words.push("They are stored in this browser only.");
+  return words.length ? html`<p class="quiet small">${words.join(" ")}</p>` : null;
 }
 
 /**
@@ -210,42 +239,66 @@ export function Sidebar({ state, list }) {
   const [query, setQuery] = useState("");
   const [renaming, setRenaming] = useState(/** @type {string | null} */ (null));
   const [menu, setMenu] = useState(/** @type {OpenMenu | null} */ (null));
-  const { current, answering, deleted, texts } = state;
-  const wanted = query.trim().toLowerCase();
-  /** @param {ConversationRecord} one */
-  const inTitle = (one) => one.title.toLowerCase().includes(wanted);
-  const shown = wanted
-    ? state.conversations.filter((one) => inTitle(one) || texts?.get(one.id)?.lower.includes(wanted))
-    : state.conversations;
-  /** @param {ConversationRecord} one */
-  const entry = (one) => {
+  const { conversations, current, answering, deleted, found, link, place } = state;
+  const wanted = query.trim();
+  /** @param {string} typed */
+  const search = (typed) => {
+    setQuery(typed);
+    list.search(typed);
+  };
+  /**
+   * @param {ConversationRecord} one
+   * @param {Result} [result]
+   */
+  const entry = (one, result) => {
     if (renaming === one.id) {
       const close = () => setRenaming(null);
       return html`<li key=${one.id} class="entry"><${Rename} one=${one} list=${list} close=${close} /></li>`;
     }
-    const found = wanted && !inTitle(one) ? snippet(texts?.get(one.id)?.text ?? "", wanted) : "";
     return html`<${Entry} key=${one.id} one=${one} isCurrent=${one.id === current}
-      isAnswering=${answering.has(one.id)} found=${found} list=${list} openMenu=${setMenu} />`;
+      isAnswering=${answering.has(one.id)} list=${list} openMenu=${setMenu}>
+      ${result && html`<${Passages} result=${result} open=${(/** @type {Hit} */ hit) => list.openHit(hit)} />`}
+    <//>`;
   };
+  const results = wanted ? resultsOf(conversations, wanted, found) : [];
+  const byId = new Map(conversations.map((one) => [one.id, one]));
+  const words = linkWords(link, place);
   return html`
-    <${Top} query=${query} setQuery=${setQuery} list=${list} />
+    <${Top} query=${query} setQuery=${search} list=${list} />
     <nav class="list" aria-label="Conversations">
-      ${wanted && !shown.length && html`<p class="quiet small">No results for “${query.trim()}”.</p>`}
       ${
-        !wanted &&
-        !shown.length &&
-        html`<p class="quiet small">No conversations yet. They are stored in this browser only.</p>`
+        wanted
+          ? html`<${SearchState} wanted=${wanted} found=${found} count=${results.length} />
+            <ul>${results.map((result) => entry(/** @type {ConversationRecord} */ (byId.get(result.id)), result))}</ul>`
+          : html`${grouped(conversations).map(
+              ([name, members]) =>
+                html`<section key=${name}><h2>${name}</h2><ul>${members.map((one) => entry(one))}</ul></section>`,
+            )}
+            <${About} place=${place} isEmpty=${!conversations.length} />`
       }
-      ${grouped(shown).map(
-        ([name, members]) => html`<section key=${name}><h2>${name}</h2><ul>${members.map(entry)}</ul></section>`,
-      )}
     </nav>
     ${deleted && html`<${Undo} deleted=${deleted} undo=${() => list.undo()} />`}
+    ${words && html`<p class="link-state" role="status"><${Icon} name="triangle-alert" /><span>${words}</span></p>`}
     <div class="side-end">
       <${IconButton} icon="download" label="Export all conversations" onClick=${() => list.exportAll()} />
       <${IconButton} icon="upload" label="Import conversations" onClick=${() => list.importFile()} />
+      ${
+        conversations.length > 0 &&
+        html`<${IconButton} icon="trash-2" label="Delete all conversations" onClick=${() => list.removeAll()} />`
+      }
       <${IconButton} icon="keyboard" label="Keyboard shortcuts" title="Keyboard shortcuts (Ctrl+/)"
         onClick=${() => list.help()} />
     </div>
     <${Menu} menu=${menu} close=${() => setMenu(null)} list=${list} rename=${setRenaming} />`;
+}
+
+/** @param {{ wanted: string, found: Found | null, count: number }} props */
+function SearchState({ wanted, found, count }) {
+  const isDone = found?.query === wanted;
+  let words = "";
+  if (!isDone) words = count ? "" : "Searching…";
+  else if (found.problem) words = found.problem;
+  else if (!count) words = `No results for “${wanted}”.`;
+  else if (found.partial) words = "There may be more. Add words to find them.";
+  return html`<p class="quiet small" role="status" hidden=${!words}>${words}</p>`;
 }

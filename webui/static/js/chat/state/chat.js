@@ -10,7 +10,7 @@ import { change, find, NoRoom, put } from "./store.js";
 /**
  * @import {
  *   Boot, ChatEvents, ConversationRecord, EnterKey, FileRecord, Message,
- *   Problem, QueuedMessage, Visitor,
+ *   Passage, Problem, QueuedMessage, Visitor,
  * } from "./types.js"
  */
 
@@ -132,9 +132,10 @@ export class Chat {
    * Open a conversation; null: a new one.
    *
    * @param {string | null} id
-   * @param {{ push?: boolean, keepFocus?: boolean }} [options] whether to add to the browser's history
+   * @param {{ push?: boolean, keepFocus?: boolean, passage?: Passage | null }} [options] whether to add to the
+   *   browser's history; the passage to show
    */
-  async open(id, { push = true, keepFocus = false } = {}) {
+  async open(id, { push = true, keepFocus = false, passage = null } = {}) {
     this.emit("leaving", null);
     const opening = Symbol("open");
     this.#opening = opening;
@@ -159,9 +160,12 @@ export class Chat {
     }
     this.emit("leaving", null); // what was typed while the conversation was being read
     this.#current = conversation;
+    const found = passage && conversation.tree.messages.get(passage.message);
+    for (const message of found ? conversation.tree.before(found) : []) conversation.tree.choose(message);
     this.emit("address", { path: id ? `/c/${id}` : "/", push });
     this.showMessages();
-    this.emit("opened", { text: conversation.record.draft?.text ?? "", files, keepFocus });
+    this.emit("opened", { text: conversation.record.draft?.text ?? "", files, keepFocus: keepFocus || Boolean(found) });
+    if (passage && found) this.emit("passage", passage);
   }
 
   /** @param {string} id */

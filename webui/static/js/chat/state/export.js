@@ -2,7 +2,7 @@
 
 import { Tree } from "./conversation.js";
 import { dataUrl } from "./request.js";
-import { all, find, within } from "./store.js";
+import { find, within } from "./store.js";
 
 /** @import { ConversationRecord } from "./types.js" */
 
@@ -58,11 +58,21 @@ export async function asMarkdown(conversation, modelName) {
  */
 export function download(name, text, type) {
   const url = URL.createObjectURL(new Blob([text], { type }));
+  offer(name, url);
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/**
+ * Offer what is at an address as a download.
+ *
+ * @param {string} name
+ * @param {string} url
+ */
+export function offer(name, url) {
   const link = document.createElement("a");
   link.href = url;
   link.download = name;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
 /**
@@ -74,14 +84,4 @@ export function download(name, text, type) {
 export function fileName(title, end) {
   const name = (title || "conversation").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "");
   return `${name.slice(0, 60) || "conversation"}.${end}`;
-}
-
-/** Return the text of every conversation, for the search. */
-export async function allTexts() {
-  /** @type {Map<string, string>} */
-  const texts = new Map();
-  for (const message of await all("messages")) {
-    texts.set(message.conversation, `${texts.get(message.conversation) ?? ""}${message.text}\n`);
-  }
-  return new Map([...texts].map(([id, text]) => [id, { text, lower: text.toLowerCase() }]));
 }

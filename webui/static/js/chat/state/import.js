@@ -5,6 +5,7 @@ import { newAnswer } from "./answer.js";
 import { FORMAT, VERSION } from "./export.js";
 import { all, newConversation, newId, putAll } from "./store.js";
 
+/** @import { Remote } from "../history/remote.js" */
 /** @import { AnswerRecord, ConversationRecord, FileRecord, Message, PlainError, Stats } from "./types.js" */
 
 /**
@@ -40,11 +41,13 @@ const textOf = (value) => (typeof value === "string" ? value : "");
 const numberOf = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
 /**
- * Import an export, all or nothing. Raises Error with a message for the visitor.
+ * Import an export: all or nothing into this browser, one conversation after the other into a history on the
+ * server. Raises Error with a message for the visitor.
  *
  * @param {string} text
+ * @param {Remote | null} history
  */
-export async function importText(text) {
+export async function importText(text, history) {
   /** @type {unknown} */
   let file;
   try {
@@ -58,6 +61,19 @@ export async function importText(text) {
   if ((numberOf(file.version) ?? Infinity) > VERSION) throw new Error("This export is from a newer version of Roxy.");
   const here = new Set((await all("conversations")).map((one) => one.id));
   const made = file.conversations.map((one) => new Importer(one, here).records());
+  if (history) {
+    const { send } = await import("../history/moving.js");
+    for (const [at, one] of made.entries()) {
+      try {
+        await send(one, history);
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error);
+        throw at ? new Error(`Only ${at} of ${made.length} conversations arrived. ${why}`) : error;
+      }
+    }
+    history.link.pollNow();
+    return;
+  }
   await putAll({
     conversations: made.map((one) => one.conversation),
     messages: made.flatMap((one) => one.messages),

@@ -228,6 +228,12 @@
 /** @typedef {"auto" | "send" | "newline"} EnterKey */
 
 /**
+ * A message with the words that were searched for.
+ *
+ * @typedef {{ message: string, words: string[] }} Passage
+ */
+
+/**
  * The events, and what listeners get.
  *
  * @typedef {object} ChatEvents
@@ -244,6 +250,7 @@
  * @property {Answer} end
  * @property {ConversationRecord} record a conversation's record has changed
  * @property {{ id: string }} removed a conversation is gone
+ * @property {Passage} passage a passage of the open conversation is to be shown
  * @property {Draft} draft another device has changed what is typed in the open conversation
  * @property {LinkStatus} link how the connection to the history on the server stands
  * @property {null} records another tab has changed conversations

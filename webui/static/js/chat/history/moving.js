@@ -1,0 +1,73 @@
+// Whole conversations on their way to the server: from this browser, or from an export.
+
+import { ApiError } from "../../shell/api.js";
+import { newId } from "../state/store.js";
+import { stateOf } from "./link.js";
+import { upload } from "./upload.js";
+import { copyOf } from "./view.js";
+
+/** @import { ConversationRecord, FileRecord, Message } from "../state/types.js" */
+/** @import { Remote } from "./remote.js" */
+
+/** @typedef {{ conversation: ConversationRecord, messages: Message[], files: FileRecord[] }} Whole */
+
+const WAITS_MS = [500, 1000, 2000, 4000, 8000, 15_000, 30_000];
+
+/** The person has to do something before the rest can be sent. */
+export class NotSent extends Error {}
+
+/**
+ * Return why something could not be sent, for the visitor.
+ *
+ * @param {unknown} error
+ */
+function wordsOf(error) {
+  const state = stateOf(error);
+  if (state === "full") return "Your chat history on the server is full. Delete chats there first.";
+  if (state === "out") return "You've been signed out. Sign in again to go on.";
+  if (state === "off") return "Chat history is switched off on this server.";
+  return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * Return a conversation under new ids, with its files.
+ *
+ * @param {Whole} whole
+ * @returns {Whole}
+ */
+function renewed({ conversation, messages, files }) {
+  const known = { record: conversation, messages: new Map(messages.map((one) => [one.id, one])), stale: false };
+  const copy = copyOf(known);
+  const ids = new Map(files.map(({ id }) => [id, newId("f_")]));
+  /** @param {FileRecord} file */
+  const rename = (file) => ({ ...file, id: ids.get(file.id) ?? file.id });
+  const { draft } = copy.record;
+  return {
+    conversation: { ...copy.record, draft: draft && { ...draft, files: draft.files.map(rename) } },
+    messages: copy.messages.map((one) => (one.role === "user" ? { ...one, files: one.files?.map(rename) ?? [] } : one)),
+    files: files.map((file) => ({ ...rename(file), conversation: copy.record.id })),
+  };
+}
+
+/**
+ * Send a whole conversation, and return once the server has it. While the server is away it is tried again.
+ * Raises NotSent.
+ *
+ * @param {Whole} whole
+ * @param {Remote} history
+ */
+export async function send(whole, history) {
+  let sent = whole;
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      await upload(sent, history.link);
+      return;
+    } catch (error) {
+      const isErased = error instanceof ApiError && error.code === "conversation_erased";
+      if (isErased && sent === whole)
+        sent = renewed(whole); // the person has erased it on the server before
+      else if (stateOf(error) !== "offline" || attempt >= WAITS_MS.length) throw new NotSent(wordsOf(error));
+      else await new Promise((resolve) => setTimeout(resolve, WAITS_MS[attempt]));
+    }
+  }
+}
