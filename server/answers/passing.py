@@ -41,8 +41,11 @@ PASSED_HEADERS = (
 )
 """What the other process needs of a request: it authenticates the same credentials itself."""
 RETURNED_HEADERS = ("content-type", "retry-after", "x-should-retry", "x-accel-buffering")
-ANSWER_TIMEOUT_S = 5.0
-"""How long another process may take to begin; streams begin at once, so a later one is stopped."""
+NODE_TIMEOUT_S = 2.0
+"""How long another node may take to begin; streams begin at once, so a later one is stopped."""
+SIBLING_TIMEOUT_S = 5.0
+"""The same for a process of this node: its answers exist nowhere else, and while the machine is busy
+it is late and not gone. One that hangs is killed by its keeper."""
 WHOLE_BYTES = 16 * MIB
 """The largest answer that is not a stream: what runs on a node."""
 
@@ -113,11 +116,12 @@ class Passing:
         target: str,
         headers: Mapping[str, str],
         passed: PassedOn,
+        within_s: float | None = None,
     ) -> PassedAnswer:
         """Pass a request on and return the whole answer. Raises NodeUnavailable."""
         exchange = self.exchange(peer, method, target, headers, passed)
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(timeout_of(peer) if within_s is None else within_s):
                 head = await exchange.head()
                 return PassedAnswer(head.status, returned(head), await exchange.read(WHOLE_BYTES))
         except (UpstreamError, TimeoutError) as error:
@@ -130,6 +134,11 @@ class Passing:
         await self._transport.aclose()
 
 
+def timeout_of(peer: PeerAddress) -> float:
+    """Return how many seconds a process may take to begin its answer."""
+    return SIBLING_TIMEOUT_S if peer.sibling else NODE_TIMEOUT_S
+
+
 def returned(head: UpstreamHead) -> dict[str, str]:
     """Return the headers that pass back to the client."""
     return {name: head.headers[name] for name in RETURNED_HEADERS if name in head.headers}
@@ -138,20 +147,23 @@ def returned(head: UpstreamHead) -> dict[str, str]:
 class PassedStream:
     """Pass a streamed answer back to a client, until it ends or the client leaves."""
 
-    def __init__(self, exchange: UpstreamExchange, handler: PassingHandler) -> None:
+    def __init__(
+        self, exchange: UpstreamExchange, handler: PassingHandler, timeout_s: float
+    ) -> None:
         connection = handler.request.connection
         assert connection is not None
         self._exchange = exchange
         self._handler = handler
         self._connection = connection
         self._chunked = handler.request.version == "HTTP/1.1"
+        self._timeout_s = timeout_s
 
     async def carry(self) -> None:
         """Write the answer. Raises NodeUnavailable before the head; a later error is an event."""
         exchange, handler = self._exchange, self._handler
         try:
             try:
-                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                async with asyncio.timeout(self._timeout_s):
                     head = await exchange.head()
             except (UpstreamError, TimeoutError) as error:
                 raise NodeUnavailable from error

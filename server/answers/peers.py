@@ -34,8 +34,6 @@ class NodeSeen(Struct, frozen=True, kw_only=True):
     version: str
     started_at: float
     tags: tuple[str, ...]
-    running: int = 0
-    waiting: int = 0
     seen_s: float = 0.0
 
     @property

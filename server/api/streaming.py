@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from server.answers.passing import ClientLeft, PassedStream, RequestOrigin
+from server.answers.passing import ClientLeft, PassedStream, RequestOrigin, timeout_of
 from server.answers.passing_marks import MOST_HOPS, PassedOn
 from server.answers.reply import Followed, StreamReply
 from server.api.base import BaseHandler
@@ -126,7 +126,7 @@ class PassableHandler(StreamHandler):
         target = self.request.uri or ""
         mark = asked.passed_on()
         exchange = services.passing.exchange(peer, self.method, target, asked.headers, mark)
-        self._passing = PassedStream(exchange, self)
+        self._passing = PassedStream(exchange, self, timeout_of(peer))
         try:
             await self._passing.carry()
         except ClientLeft:

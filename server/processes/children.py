@@ -37,6 +37,8 @@ RESTART_WAITS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 """The wait before another start, by how many children of the place died sooner in a row."""
 KILL_AFTER_S = 10.0
 """A child that still runs so long after its drain is killed."""
+SPARE_AFTER_S = 1.0
+"""A spare is started so long after the child that serves: what has waited for that comes first."""
 SPARE = 0
 """Stands for the place of the spare where early deaths are counted."""
 
@@ -186,7 +188,7 @@ class Children:
         spare.give(place)
         return spare
 
-    def _want_spare(self, wait_s: float = 0.0) -> None:
+    def _want_spare(self, wait_s: float = SPARE_AFTER_S) -> None:
         """Start a spare in the background where none of this configuration is there."""
         if self._spare is not None and self._spare_of is not self._make_parts:
             self._leaving.add(self._spare)
@@ -206,7 +208,7 @@ class Children:
         finally:
             self._starting_spare = False
         if self._spare is not None and self._spare_of is not self._make_parts:
-            self._want_spare()  # a reload came between
+            self._want_spare(0.0)  # a reload came between
         if self._spare is not None and self._stopping.is_set():
             self._spare.kill()
 
@@ -220,7 +222,7 @@ class Children:
         if child is self._spare:
             self._spare = None
             if not self._stopping.is_set():
-                wait_s = self._wait_of(SPARE, child)
+                wait_s = max(SPARE_AFTER_S, self._wait_of(SPARE, child))
                 log.error("%s has ended %s; another starts", child.name, describe_exit(code))
                 self._want_spare(wait_s)
         if place is None or self._current.get(place.number) is not child:

@@ -17,6 +17,11 @@ from workers.errors import NodeUnavailable
 
 T = TypeVar("T")
 
+ANSWERS_WITHIN_S = 1.0
+"""A process that takes longer is shown as not answering: the others must not wait for it."""
+LESS_PER_HOP_S = 0.3
+"""A node that is asked waits for less, so that its own answer comes in time."""
+
 
 class Everywhere(NamedTuple, Generic[T]):
     """What the other processes of this node have answered, and what other nodes have.
@@ -62,8 +67,9 @@ async def _ask(
     # The page of a navigation asks (`Sec-Fetch-Site: none`); its visitor was checked here.
     headers = {name: value for name, value in asked.headers.items() if name != XSRF_HEADER}
     headers["Sec-Fetch-Site"] = "same-origin"
+    within_s = ANSWERS_WITHIN_S - LESS_PER_HOP_S * asked.hops
     try:
-        answer = await passing.ask(peer, "GET", target, headers, asked.passed_on(hops))
+        answer = await passing.ask(peer, "GET", target, headers, asked.passed_on(hops), within_s)
         return msgspec.json.decode(answer.body, type=kind) if answer.status == 200 else None
     except (NodeUnavailable, msgspec.DecodeError, ValueError):
         return None

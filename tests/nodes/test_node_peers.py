@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from nodes.family import TWO
+from nodes.registries import in_postgres
+from support.fakes.raw_upstream import Peer, RawUpstream
 from support.fakes.upstream import FakeUpstream
 from support.front_door import MODEL, OWNER, Door, bearer, front_door, parse_events, request_body
 from support.kept import ask, attach, facts, held_after
@@ -18,6 +20,9 @@ from support.servers.postgres_server import PostgresServer
 from support.servers.redis_server import RedisServer, free_port
 from support.visitors import Browser
 from support.waiting import PATIENCE_S, soon
+
+from server.answers.peers import NodeSeen
+from server.http.request_id import new_request_id
 
 WITH_AND_WITHOUT = pytest.mark.parametrize("with_redis", [True, False], ids=["redis", "postgres"])
 CHOSEN = {"X-Request-Id": "chosen-by-a-client"}
@@ -77,6 +82,15 @@ async def sees(door: Door, states: set[str]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def live_of_both(door: Door) -> Any:
+    """Return what runs once both nodes have answered in time, which a busy machine may prevent."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            found = await live(door)
+            if {node["state"] for node in found["nodes"]} == {"here", "up"}:
+                return found
+
+
 @WITH_AND_WITHOUT
 async def test_a_kept_answer_goes_on_at_the_other_node(
     tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream, with_redis: bool
@@ -105,7 +119,7 @@ async def test_what_runs_is_listed_and_stopped_on_both_nodes(
         upstream.plan(answer, another)
         async with ask(nodes.one) as here, ask(nodes.other) as there:
             for door, name in ((nodes.one, "one"), (nodes.other, "other")):
-                found = await live(door)
+                found = await live_of_both(door)
                 (model,) = [each for each in found["models"] if each["id"] == MODEL]
                 assert (model["running"], model["workers"]) == (2, 8)
                 assert {job["node"] for job in model["jobs"]} == {"one", "other"}
@@ -131,6 +145,7 @@ async def test_the_page_shows_all_nodes_and_stops_what_runs_on_the_other(
         async with ask(nodes.one) as running:
             browser = Browser(nodes.other)
             await browser.sign_in(OWNER)
+            await live_of_both(nodes.other)
             page = (await browser.open("/live")).text
             assert 'id="node-one"' in page and 'id="node-other"' in page
             assert "shows this page" in page
@@ -192,6 +207,30 @@ async def test_a_node_that_is_gone_is_a_503_for_its_answers_and_shown_as_gone(
         assert answer.headers["retry-after"]
         (gone,) = [one for one in (await live(nodes.one))["nodes"] if one["id"] == "other"]
         assert gone["state"] == "silent"
+
+
+async def test_a_node_that_hangs_is_shown_as_not_answering_and_holds_up_nothing(
+    tmp_path: Path, postgres: PostgresServer, upstream: FakeUpstream
+) -> None:
+    async def hangs(peer: Peer) -> None:
+        await peer.gone()
+
+    database = postgres.new_database()
+    async with RawUpstream(hangs) as hung, in_postgres(database) as registry:
+        # The kernel accepts its connections, and it reports itself no more.
+        node = NodeSeen(id="hung", url=hung.url, version="1", started_at=1.0, tags=("hung",))
+        await registry.report(node)
+        environ = {"ROXY_DATABASE_URL": database, "ROXY_SERVER_NODE_ID": "one"}
+        async with front_door(tmp_path, upstream, environ=environ) as door:
+            await sees(door, {"one", "hung"})
+            states = {one["id"]: one["state"] for one in (await soon(live(door)))["nodes"]}
+            assert states == {"one": "here", "hung": "silent"}
+            for method in ("GET", "DELETE"):
+                path = f"/api/v1/jobs/{new_request_id('hung')}"
+                answer = await soon(door.client.request(method, path, headers=bearer(OWNER)))
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+                assert answer.json()["error"]["code"] == "node_unavailable"
+            assert (await door.chat()).status_code == 200
 
 
 async def test_while_redis_is_away_ids_are_taken_here_and_requests_are_answered(

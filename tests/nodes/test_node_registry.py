@@ -10,17 +10,14 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from nodes.registries import in_postgres, in_redis
 from support.servers.postgres_server import PostgresServer
 from support.servers.redis_server import RedisServer
 from support.servers.unreliable_wire import UnreliableWire
 from support.waiting import PATIENCE_S
 
 from server.answers.peers import GONE_AFTER_S, NodeSeen
-from server.config.redis_address import parse_redis_url
 from server.nodes.peers.node_registry import NodeRegistry
-from server.nodes.peers.postgres_registry import PostgresRegistry
-from server.nodes.peers.redis_registry import RedisRegistry
-from server.store.postgres.postgres_store import PostgresStore
 from workers.errors import StoreUnavailable
 
 NODE = NodeSeen(id="one", url="http://one", version="1", started_at=1.0, tags=("aaaa",))
@@ -32,29 +29,6 @@ Join = Callable[[str], AbstractAsyncContextManager[NodeRegistry]]
 async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
     async with RedisServer(tmp_path, "redis") as running:
         yield running
-
-
-@contextlib.asynccontextmanager
-async def in_redis(server: RedisServer, name: str) -> AsyncIterator[RedisRegistry]:
-    """Connect one node to a registry in Redis."""
-    running = RedisRegistry(parse_redis_url(server.url), name)
-    await running.start()
-    try:
-        yield running
-    finally:
-        await running.aclose()
-
-
-@contextlib.asynccontextmanager
-async def in_postgres(url: str) -> AsyncIterator[PostgresRegistry]:
-    """Connect one node to a registry in PostgreSQL."""
-    async with PostgresStore(url, None) as store:
-        running = PostgresRegistry(store.lease_connections)
-        running.start()
-        try:
-            yield running
-        finally:
-            await running.aclose()
 
 
 @pytest.fixture(params=["redis", "postgres"])

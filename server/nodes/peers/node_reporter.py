@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 
 from server.answers.peers import NodeSeen
 from server.nodes.peers.node_registry import HEARTBEAT_S, NodeRegistry
@@ -16,19 +15,12 @@ log = logging.getLogger("roxy.nodes")
 
 
 class NodeReporter:
-    """Report a node with the tags of its processes; `load` returns what runs and what waits."""
+    """Report a node with the tags of its processes."""
 
-    def __init__(
-        self,
-        registry: NodeRegistry,
-        node_id: str,
-        url: str,
-        load: Callable[[], tuple[int, int]] = lambda: (0, 0),
-    ) -> None:
+    def __init__(self, registry: NodeRegistry, node_id: str, url: str) -> None:
         self._registry = registry
         self._node_id = node_id
         self._url = url
-        self._load = load
         self._tags: set[str] = set()
         self._ended: list[str] = []
         self._started_at = time.time()
@@ -65,15 +57,12 @@ class NodeReporter:
                 continue
 
     async def _report(self) -> None:
-        running, waiting = self._load()
         node = NodeSeen(
             id=self._node_id,
             url=self._url,
             version=version(),
             started_at=self._started_at,
             tags=tuple(sorted(self._tags)),
-            running=running,
-            waiting=waiting,
         )
         try:
             await self._registry.report(node)
