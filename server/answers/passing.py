@@ -44,8 +44,8 @@ RETURNED_HEADERS = ("content-type", "retry-after", "x-should-retry", "x-accel-bu
 NODE_TIMEOUT_S = 2.0
 """How long another node may take to begin; streams begin at once, so a later one is stopped."""
 SIBLING_TIMEOUT_S = 5.0
-"""The same for a process of this node: its answers exist nowhere else, and while the machine is busy
-it is late and not gone. One that hangs is killed by its keeper."""
+"""The same for a process of this node: its answers exist nowhere else, and on a busy machine it is
+late and not gone. One that hangs is killed by its keeper."""
 WHOLE_BYTES = 16 * MIB
 """The largest answer that is not a stream: what runs on a node."""
 

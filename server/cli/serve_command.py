@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from server.app import gateway
 from server.config.loading import Config
 from server.config.settings import Server
-from server.http.listening import raise_limit
+from server.http.listening import log_connection_limit, raise_limit
 from server.identity.client_addresses import parse_address
 from server.processes.child_calls import Ready
 from server.processes.collector import tune_collector
@@ -141,7 +141,7 @@ async def _serve_by_children(start: Start, processes: int, load: Callable[[], Co
     start.signals.handle_reload()
     async with keeper(start.config, start.environ, processes, passed=start.passed) as running:
         _print_owner_key(running.new_owner_key)
-        _warn(start.config, running.ready)
+        _warn(start.config, running.ready, processes)
         _say_ready(started, running.url, running.ready, f" in {processes} processes")
         tune_collector()
         start.manager.ready(running.status)
@@ -173,14 +173,15 @@ def _print_owner_key(new_owner_key: str | None) -> None:
         )
 
 
-def _warn(config: Config, ready: Ready) -> None:
-    """Log the data directory and what is missing."""
+def _warn(config: Config, ready: Ready, processes: int = 1) -> None:
+    """Log the data directory, what is missing and what the system does not allow."""
     if _accepts_plain_http_from_others(config.server):
         log.warning(
             "keys are sent unencrypted: use --tls-cert and --tls-key, or a TLS proxy and"
             ' server.base_url = "https://..."'
         )
     log.info("data directory: %s", Path(config.server.data_dir).absolute())
+    log_connection_limit(config.server.max_connections, processes)
     if not ready.served_models:
         log.warning(
             "no model can be served: run `roxy check` to see what is missing, or start with --demo"

@@ -195,7 +195,17 @@ def _requirement(what: str, wanted: Any) -> str:
         wanted = wanted.__origin__
     if get_origin(wanted) is Literal:
         return f"must be one of: {', '.join(get_args(wanted))}"
+    if any(get_origin(one) is Literal for one in get_args(wanted)):
+        return f"must be {' or '.join(_kind(one) for one in reversed(get_args(wanted)))}"
     return requirement(what)
+
+
+def _kind(wanted: Any) -> str:
+    """Describe one of several types that a setting may have: words, or whole numbers in a range."""
+    if get_origin(wanted) is Literal:
+        return " or ".join(f"`{word}`" for word in get_args(wanted))
+    (span,) = wanted.__metadata__
+    return f"a whole number from {span.ge} to {span.le}"
 
 
 def _apply_options(tables: Tables, overrides: Mapping[str, Any]) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import resource
 import socket
 import ssl
@@ -118,8 +119,19 @@ def connections_within_limit(wanted: int) -> int:
     Each may need a second one to an upstream; without a file for that it could not be answered.
     """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    fitting = (files - SPARE_FILES) // 2
-    if files == resource.RLIM_INFINITY or fitting >= wanted:
+    if files == resource.RLIM_INFINITY:
         return wanted
-    log.info("at most %d client connections: the system allows %d open files", fitting, files)
-    return max(fitting, 1)
+    return max(min((files - SPARE_FILES) // 2, wanted), 1)
+
+
+def log_connection_limit(wanted: int, processes: int = 1) -> None:
+    """Log once for all processes how many connections fit, if that is less than `wanted`."""
+    share = math.ceil(wanted / processes)
+    fitting = connections_within_limit(share)
+    if fitting < share:
+        log.info(
+            "at most %d client connections: the system allows %d open files%s",
+            fitting * processes,
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            " per process" if processes > 1 else "",
+        )

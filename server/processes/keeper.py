@@ -13,11 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import re
+import shutil
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 
@@ -60,6 +63,9 @@ from workers.run.scheduler import LocalScheduler
 TROUBLES_EVERY_S = 0.25
 BIND_WITHIN_S = 1.0
 BIND_AGAIN_S = 0.05
+SOCKETS_PREFIX = "roxy-"
+SOCKETS_NAME = re.compile(rf"{SOCKETS_PREFIX}(\d+)-\w+")
+"""A directory for sockets, with the id of its keeper."""
 FIXED_SETTINGS = (
     "server.host",
     "server.port",
@@ -231,7 +237,7 @@ async def keeper(
         announcements = Announcements(data.keys.take_over)
         stack.push_async_callback(announcements.aclose)
         data.store.on_foreign_change(announcements.announce_foreign)
-        inner = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roxy-")))
+        inner = stack.enter_context(_inner_sockets())
         registry = await stack.enter_async_context(open_registry(config, data.store))
         running = Keeper(config, environ, data, places, announcements, inner, registry)
         stack.push_async_callback(running.aclose)
@@ -248,6 +254,31 @@ async def keeper(
                 await announcements.announce(StoreChanges(owner=owner))
         running.announce_reloads("0 none")
         yield running
+
+
+@contextlib.contextmanager
+def _inner_sockets() -> Iterator[Path]:
+    """Make a private directory for the sockets of the children; remove those of killed keepers."""
+    for left in Path(tempfile.gettempdir()).glob(f"{SOCKETS_PREFIX}*"):
+        _remove_if_left(left)
+    prefix = f"{SOCKETS_PREFIX}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as made:
+        yield Path(made)
+
+
+def _remove_if_left(directory: Path) -> None:
+    """Remove a directory of this user that names a process which has ended."""
+    found = SOCKETS_NAME.fullmatch(directory.name)
+    with contextlib.suppress(OSError):  # another start removes it as well
+        if found is None or directory.lstat().st_uid != os.getuid():
+            return
+        try:
+            os.kill(int(found[1]), 0)
+            ended = int(found[1]) == os.getpid()  # a container's processes get the same ids again
+        except ProcessLookupError:
+            ended = True
+        if ended:
+            shutil.rmtree(directory)
 
 
 def _longest_drain_s(config: Config) -> float:

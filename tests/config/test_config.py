@@ -185,6 +185,8 @@ def test_a_misspelt_port_is_not_taken_for_a_service_of_kubernetes(variable: str)
         ("demo = true", "unknown section `demo`"),
         ("server = 1", "`server` must be a table"),
         ("[server]\nport = '1'", "test.toml: server.port must be a whole number"),
+        ("[server]\nprocesses = 0", "processes must be `auto` or a whole number from 1 to 256"),
+        ("[server]\nprocesses = 'all'", "processes must be `auto` or a whole number from 1 to 256"),
         ("[server]\nport = true", "test.toml: server.port must be "),
         ("[server]\nport = 65536", "server.port must be a whole number, at most 65535"),
         ("[server]\nport = 80.5", "test.toml: server.port must be "),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 import signal
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -169,8 +172,9 @@ async def test_a_child_that_keeps_dying_is_started_less_and_less_often(tmp_path:
 
 async def test_children_end_with_their_keeper_and_streams_say_so(tmp_path: Path) -> None:
     hold = asyncio.Event()
-    async with FakeUpstream() as upstream:
-        async with serving(tmp_path, upstream, options=TWO) as roxy:
+    async with FakeUpstream() as upstream, short_directory() as sockets:
+        environ = {"TMPDIR": str(sockets)}
+        async with serving(tmp_path, upstream, options=TWO, environ=environ) as roxy:
             upstream.plan(held(hold))
             streams = await streams_of_each(roxy)
             children = children_of(roxy.pid)
@@ -182,9 +186,23 @@ async def test_children_end_with_their_keeper_and_streams_say_so(tmp_path: Path)
                 assert error["code"] == "server_is_draining"
             await ended(*children)
             assert "Traceback" not in roxy.err
-        async with serving(tmp_path, upstream, options=TWO) as roxy:
+        left = set(sockets.iterdir())
+        assert len(left) == 1, "its directory for sockets"
+        others = {sockets / name for name in (f"roxy-{os.getpid()}-runs", "roxy-notes", "other")}
+        for other in others:
+            other.mkdir()
+        async with serving(tmp_path, upstream, options=TWO, environ=environ) as roxy:
             upstream.plan(completion())
             assert (await roxy.door.chat()).status_code == 200
+            (own,) = set(sockets.iterdir()) - others
+            assert own not in left and own.name.startswith(f"roxy-{roxy.pid}-")
+
+
+@contextlib.asynccontextmanager
+async def short_directory() -> AsyncIterator[Path]:
+    """Make a directory whose path leaves room for the name of a Unix socket (unix(7))."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -353,8 +371,11 @@ async def test_the_first_start_prints_an_owner_key_that_every_process_knows(
     tmp_path: Path,
 ) -> None:
     nobody = {"ROXY_ADMIN_API_KEY": ""}
-    async with serving(tmp_path, options=TWO, environ=nobody) as roxy:
+    async with serving(tmp_path, options=TWO, environ=nobody, open_files=200) as roxy:
         assert roxy.owner_key
+        assert re.findall("at most .*", roxy.err) == [
+            "at most 136 client connections: the system allows 200 open files per process"
+        ]
         async with doors_to_each(roxy.door, roxy.pid) as doors:
             for door in doors.values():
                 assert (await door.get("/api/v1/keys", roxy.owner_key)).status_code == 200
