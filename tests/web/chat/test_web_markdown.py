@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 from support.browsing.browser import PHONE, open_chat, visiting
-from support.browsing.markdown_corpus import HOSTILE, SAMPLES
+from support.browsing.markdown_corpus import HOSTILE, READ, SAMPLES
 from support.fakes.upstream import FakeUpstream, stream_of
 from support.front_door import Door, front_door
 from support.inputs.pictures import PNG
@@ -147,10 +147,21 @@ async def test_an_open_fence_grows_in_place(page: Page) -> None:
     assert told == ["x = 1\ny = 2", 1, 2]
 
 
-async def test_only_plain_delimiters_make_math(page: Page) -> None:
-    await whole(page, "It costs $5 and $10. Then \\(x^2\\) and\n\n$$\\frac12$$")
-    await expect(page.locator("#transcript math")).to_have_count(2)
-    await expect(page.locator("#transcript")).to_contain_text("It costs $5 and $10.")
+async def test_what_models_write_is_shown_as_readers_expect(page: Page) -> None:
+    for text, selector, wanted in READ:
+        await whole(page, text)
+        texts = await page.evaluate(
+            """(selector) => {
+              const area = document.querySelector("#transcript");
+              const found = area.matches(selector) ? [area] : area.querySelectorAll(selector);
+              return [...found].map((node) => node.textContent);
+            }""",
+            selector,
+        )
+        if wanted is None:
+            assert len(texts) == 3, text
+        else:
+            assert texts == wanted, text
 
 
 async def test_highlighting_says_what_the_library_says(page: Page) -> None:
@@ -240,7 +251,7 @@ async def test_code_is_copied_exactly_however_wide(
         await expect(page.get_by_role("button", name="Copied")).to_be_visible()
         copied = await page.evaluate("() => navigator.clipboard.readText()")
         assert copied == code.removesuffix("\n")
-        await expect(page.locator("figure.code figcaption")).to_have_text("python")
+        await expect(page.locator("figure.code figcaption > span").first).to_have_text("python")
         await expect(page.locator("figure.code .hljs-keyword").first).to_be_visible()
         await page.locator("figure.code pre").hover()
         await page.mouse.wheel(5_000, 0)
@@ -252,6 +263,85 @@ async def test_code_is_copied_exactly_however_wide(
           return scrollLeft === 0 && scrollWidth <= clientWidth;
         }""")
         assert await page.evaluate("() => document.documentElement.scrollWidth") == PHONE["width"]
+
+
+COPIED = """async () => {
+  const [item] = await navigator.clipboard.read();
+  const read = async (type) => (item.types.includes(type) ? (await item.getType(type)).text() : "");
+  return [await read("text/plain"), await read("text/html")];
+}"""
+ANSWER = """Look **here** at $x_1$:
+
+| a | b |
+|---|---:|
+| `1` | x<br>y |
+
+$$E = mc^2$$
+
+```python app.py
+pass
+```
+
+- one
+- two"""
+
+
+async def test_answers_tables_formulas_and_code_are_copied_and_saved(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with visiting(chromium, door, permissions=CLIPBOARD) as page:
+        upstream.plan(stream_of([ANSWER]))
+        await open_chat(page)
+        box = page.get_by_role("textbox", name="Message")
+        await box.fill("See:\n```js\nlet a = 1;\n```\n- `x` *y*\n  # z")
+        await page.keyboard.press("Enter")
+        answer = page.get_by_role("article", name="Assistant")
+
+        async def copied(name: str) -> list[str]:
+            button = answer.get_by_role("button", name=name)
+            await button.click()
+            await expect(answer.get_by_role("button", name="Copied")).to_be_visible()
+            texts: list[str] = await page.evaluate(COPIED)
+            await expect(button).to_be_visible()
+            return texts
+
+        text, html = await copied("Copy answer")
+        assert text == ANSWER
+        assert "<strong>here</strong> at $x_1$" in html and "$$E = mc^2$$" in html
+        assert '<td align="right">' in html and "<li>one</li>" in html
+        assert "class=" not in html and "<button" not in html and "Wrap" not in html
+        text, html = await copied("Copy table")
+        assert text == 'a\tb\n1\t"x\ny"\n'
+        assert "<table>" in html.replace("<meta charset='utf-8'>", "") and "<code>1</code>" in html
+        text, html = await copied("Copy LaTeX")
+        assert text == "E = mc^2" and html == ""
+
+        wrap = answer.get_by_role("button", name="Wrap")
+        await expect(wrap).to_have_attribute("aria-pressed", "false")
+        await wrap.press("Enter")
+        await expect(wrap).to_have_attribute("aria-pressed", "true")
+        await expect(answer.locator("pre")).to_have_css("white-space-collapse", "preserve")
+        async with page.expect_download() as saving:
+            await answer.get_by_role("button", name="Download code").click()
+        saved = await saving.value
+        assert saved.suggested_filename == "app.py"
+        assert (await saved.path()).read_text() == "pass\n"
+
+        await answer.locator(".md").evaluate("(node) => getSelection().selectAllChildren(node)")
+        await page.keyboard.press("ControlOrMeta+c")
+        text, html = await page.evaluate(COPIED)
+        assert text == (
+            "Look here at $x_1$:\n\na\tb\n1\tx\ny\n\n$$E = mc^2$$\n\npass\n\n- one\n- two"
+        )
+        assert "style=" not in html.split("</table>")[0] and "<strong>here</strong>" in html
+
+        said = page.get_by_role("article", name="You")
+        await expect(said.locator("pre")).to_have_text("let a = 1;")
+        await expect(said.locator("pre .hljs-keyword")).to_have_text("let")
+        assert await said.locator("p").all_inner_texts() == ["See:", "- x *y*", "  # z"]
+        await said.get_by_role("button", name="Copy message").click()
+        await expect(said.get_by_role("button", name="Copied")).to_be_visible()
+        assert (await page.evaluate(COPIED))[0].endswith("```\n- `x` *y*\n  # z")
 
 
 async def test_copying_works_on_plain_http(chromium: Browser, demo_door: Door) -> None:

@@ -39,13 +39,27 @@ export interface Token {
   tex: string;
   display: boolean;
   label: string;
+  kind: string;
+  head: Token[];
+  closed?: boolean;
+  opens: boolean;
+  closes: boolean;
 }
 
 export type Links = Record<string, { href: string; title: string | null }>;
 
 /** `this` of an extension's tokenizer. */
 export interface TokenizerThis {
-  lexer: { inline(source: string, tokens: Token[]): void };
+  lexer: {
+    inline(source: string, tokens: Token[]): void;
+    blockTokens(source: string, tokens: Token[]): Token[];
+    state: { top: boolean; inLink: boolean };
+    options: { growing?: boolean };
+    tokenizer: {
+      html(source: string): Token | undefined;
+      rules: { block: { blockquote: RegExp } };
+    };
+  };
 }
 
 export class Lexer {

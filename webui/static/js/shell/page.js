@@ -123,10 +123,16 @@ export async function copyText(text) {
  * @param {string} text
  */
 export async function copyFrom(button, text) {
-  if (!(await copyText(text))) {
-    showForCopy(text);
-    return;
-  }
+  if (await copyText(text)) confirmCopied(button);
+  else showForCopy(text);
+}
+
+/**
+ * Show on a button that its text was copied.
+ *
+ * @param {HTMLElement} button
+ */
+export function confirmCopied(button) {
   if (button.dataset.copied) return;
   const label = button.getAttribute("aria-label");
   const use = button.querySelector("use");

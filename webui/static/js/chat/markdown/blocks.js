@@ -3,16 +3,20 @@
 
 import { part } from "../../shell/page.js";
 import { growCode } from "./code.js";
-import { isClosed, lex, newContext, renderBlock, renderItem, renderRow } from "./markdown.js";
+import { direction } from "./direction.js";
+import { lex } from "./lexing/lexing.js";
+import { isClosed, isSettled, isShown, newContext, renderBlock, renderItem, renderRow, within } from "./markdown.js";
+import { formulaOf } from "./math.js";
 
 const HALF_FENCE = /(?:^|\n)[ \t]*(?:`{1,2}|`{3,}[^`\n]*|~{1,2}|~{3,}[^\n]*)$/;
+const HALF_TAG = /<(?:\/?[a-zA-Z]{0,10}|!-{0,2})$/;
 const HALF_LINE = /(?:^|\n)[ \t]*(?:[-*+=_#>|]+|\d{1,9}[.)]?)[ \t]*$/;
 
-/** @import { Cell, Token } from "../../../vendor/marked.js" */
+/** @import { Cell, Item, Token } from "../../../vendor/marked.js" */
 /** @import { Context } from "./markdown.js" */
 
 /**
- * A block on the page. `open`: a code block without its closing fence. `after`: the context behind it.
+ * A block on the page. `open`: its end has not come. `after`: the context behind it.
  *
  * @typedef {object} Block
  * @property {string} raw
@@ -55,17 +59,17 @@ export class Blocks {
    * @param {string} text
    */
   update(text) {
-    const { blocks, links } = lex(holdBack(text.slice(this.offset)), this.links);
+    const { blocks, links } = lex(holdBack(text.slice(this.offset)), this.links, true);
     this.links = { ...links };
-    const shown = blocks.filter((token) => token.type !== "space");
-    const last = blocks.findLastIndex((token) => token.type !== "space");
+    const shown = blocks.filter(isShown);
+    const last = blocks.findLastIndex(isShown);
     // The next block's first line must be whole: half of it may still turn out to be a part of this.
     const settled = last > 0 && blocks[last].raw.includes("\n") ? last : 0;
     this.#paint(shown);
     let count = 0;
     for (const token of blocks.slice(0, settled)) {
       this.offset += token.raw.length;
-      if (token.type !== "space") count += 1;
+      if (isShown(token)) count += 1;
     }
     for (const block of this.open.splice(0, count)) this.done.push(block);
     const before = this.done.at(-1);
@@ -79,12 +83,12 @@ export class Blocks {
    */
   finish(text) {
     const { blocks, links } = lex(text);
-    const tokens = blocks.filter((token) => token.type !== "space");
+    const tokens = blocks.filter(isShown);
     const shown = [...this.done, ...this.open];
     let same = 0;
     // A link defined late changes what stands before it: such a text is made anew as a whole.
     const settled = Object.keys(links).length === 0 ? shown.length : 0;
-    while (same < settled && shown[same].raw.trimEnd() === tokens[same]?.raw.trimEnd()) same += 1;
+    while (same < settled && !shown[same].open && tokens[same] && isSame(shown[same].token, tokens[same])) same += 1;
     const kept = settled ? same + 1 : 0;
     for (const extra of shown.slice(kept)) extra.node.remove();
     this.done = shown.slice(0, same);
@@ -109,38 +113,117 @@ export class Blocks {
         Object.assign(context, before.after);
         return;
       }
-      const patched = before ? this.#patched(before, token, context) : null;
-      const node = patched ?? renderBlock(token, context) ?? document.createComment("");
+      const patched = before ? patch(before.node, before.token, token, context) : null;
+      const node = patched ?? renderBlock(token, context);
       if (!before) this.parent.append(node);
       else if (!patched) before.node.replaceWith(node);
-      const open = !final && token.type === "code" && !isClosed(token);
+      const open = !final && !isSettled(token);
       this.open[n] = { raw: token.raw, type: token.type, token, node, open, after: { ...context } };
     });
     for (const extra of this.open.splice(tokens.length)) extra.node.remove();
   }
+}
 
-  /**
-   * Change a block's node in place where its kind allows, and return it; null: it must be made anew.
-   *
-   * @param {Block} before
-   * @param {Token} token
-   * @param {Context} context
-   */
-  #patched(before, token, context) {
-    const { node, token: old } = before;
-    if (before.type !== token.type || !(node instanceof HTMLElement)) return null;
-    if (token.type === "code" && before.open && (old.lang ?? "") === (token.lang ?? "")) {
-      growCode(node, token.text, isClosed(token));
-      return node;
-    }
-    // A heading's level depends on the headings before it, those in kept items included.
-    if (token.raw.includes("# ")) return null;
-    if (token.type === "list" && old.ordered === token.ordered && old.start === token.start) {
-      return patchList(node, old, token, context);
-    }
-    if (token.type === "table" && sameCells(old.header, token.header)) return patchTable(node, old, token);
-    return null;
-  }
+/**
+ * Change a block's node in place where its kind allows, and return it; null: it must be made anew.
+ *
+ * @param {ChildNode} node
+ * @param {Token} old
+ * @param {Token} token
+ * @param {Context} context
+ * @returns {HTMLElement | null}
+ */
+function patch(node, old, token, context) {
+  if (old.type !== token.type || !(node instanceof HTMLElement)) return null;
+  if (token.type === "code") return patchCode(node, old, token);
+  // A heading's level depends on the headings before it, those in kept blocks included.
+  if (token.raw.includes("# ")) return null;
+  const make = PATCHES[token.type];
+  return make ? make(node, old, token, context) : null;
+}
+
+/** @type {Record<string, (node: HTMLElement, old: Token, token: Token, context: Context) => HTMLElement | null>} */
+const PATCHES = {
+  list: (node, old, token, context) =>
+    old.ordered === token.ordered && old.start === token.start ? patchList(node, old, token, context) : null,
+  table: (node, old, token, context) =>
+    sameCells(old.header, token.header) ? patchTable(node, old, token, context) : null,
+  blockquote: (node, old, token, context) => patchBlocks(node, node, old, token, context),
+  callout: (node, old, token, context) =>
+    old.label === token.label && old.kind === token.kind ? patchBody(node, old, token, context) : null,
+  details: (node, old, token, context) =>
+    old.label === token.label && old.closed === token.closed ? patchBody(node, old, token, context) : null,
+};
+
+/**
+ * @param {HTMLElement} node
+ * @param {Token} old
+ * @param {Token} token
+ */
+function patchCode(node, old, token) {
+  const closed = isClosed(token);
+  if (isClosed(old) || (old.lang ?? "") !== (token.lang ?? "")) return null;
+  if (closed && formulaOf(token.lang ?? "", token.text) !== null) return null;
+  growCode(node, token.text, closed);
+  return node;
+}
+
+/**
+ * Patch the blocks behind the title of a callout or a details element.
+ *
+ * @param {HTMLElement} node
+ * @param {Token} old
+ * @param {Token} token
+ * @param {Context} context
+ */
+function patchBody(node, old, token, context) {
+  const body = node.lastElementChild;
+  return body instanceof HTMLElement ? patchBlocks(node, body, old, token, context) : null;
+}
+
+/**
+ * Make the children of `body` show the blocks of `token`; those that have not changed stay.
+ *
+ * @param {HTMLElement} node
+ * @param {HTMLElement} body
+ * @param {Token} old
+ * @param {Token} token
+ * @param {Context} context
+ */
+function patchBlocks(node, body, old, token, context) {
+  const inside = insideOf(node, token.text, context);
+  if (!inside) return null;
+  const before = (old.tokens ?? []).filter(isShown);
+  const now = (token.tokens ?? []).filter(isShown);
+  now.forEach((inner, n) => {
+    const was = before[n];
+    if (was && isSame(was, inner)) return;
+    const shown = body.childNodes[n];
+    if (!was) body.append(renderBlock(inner, inside));
+    else if (!patch(shown, was, inner, inside)) shown.replaceWith(renderBlock(inner, inside));
+  });
+  while (body.childNodes.length > now.length) body.lastChild?.remove();
+  return node;
+}
+
+/**
+ * @param {Token} one
+ * @param {Token} other
+ */
+const isSame = (one, other) =>
+  one.type === other.type && one.raw.trimEnd() === other.raw.trimEnd() && isSettled(one) && isSettled(other);
+
+/**
+ * Return the context inside a block whose direction is still that of its node; null where it has changed,
+ * so that the block must be made anew.
+ *
+ * @param {Element} node
+ * @param {string} text
+ * @param {Context} context
+ */
+function insideOf(node, text, context) {
+  const dir = direction(text, context.rtl);
+  return node.getAttribute("dir") === dir ? within(context, dir) : null;
 }
 
 /**
@@ -149,7 +232,7 @@ export class Blocks {
  * @param {string} text
  */
 function holdBack(text) {
-  const found = HALF_FENCE.exec(text) ?? HALF_LINE.exec(text);
+  const found = HALF_FENCE.exec(text) ?? HALF_LINE.exec(text) ?? HALF_TAG.exec(text);
   return found ? text.slice(0, found.index) : text;
 }
 
@@ -160,10 +243,13 @@ function holdBack(text) {
  * @param {Context} context
  */
 function patchList(node, old, token, context) {
+  const inside = insideOf(node, token.raw, context);
+  if (!inside) return null;
   token.items.forEach((item, n) => {
     const was = old.items[n];
-    if (was && was.raw.trimEnd() === item.raw.trimEnd() && was.loose === item.loose) return;
-    const made = renderItem(item, context);
+    if (was && was.loose === item.loose && isSameItem(was, item)) return;
+    if (was && patchItem(node.children[n], was, item, inside)) return;
+    const made = renderItem(item, inside);
     if (was) node.children[n].replaceWith(made);
     else node.append(made);
   });
@@ -172,16 +258,45 @@ function patchList(node, old, token, context) {
 }
 
 /**
+ * @param {Item} one
+ * @param {Item} other
+ */
+const isSameItem = (one, other) =>
+  one.raw.trimEnd() === other.raw.trimEnd() &&
+  [one, other].every(({ tokens }) => !tokens.length || isSettled(tokens[tokens.length - 1]));
+
+/**
+ * Patch the last block of an item, if all before it is the same. Returns false where it must be made anew.
+ *
+ * @param {Element} node
+ * @param {Item} was
+ * @param {Item} item
+ * @param {Context} context
+ */
+function patchItem(node, was, item, context) {
+  const [before, now] = [was.tokens.filter(isShown), item.tokens.filter(isShown)];
+  const last = now.length - 1;
+  if (was.loose !== item.loose || before.length !== now.length || last < 1) return false;
+  if (!before.slice(0, last).every((token, n) => isSame(token, now[n]))) return false;
+  const shown = node.lastElementChild;
+  const inside = insideOf(node, item.text, context);
+  return Boolean(shown && inside && patch(shown, before[last], now[last], inside));
+}
+
+/**
  * @param {HTMLElement} node
  * @param {Token} old
  * @param {Token} token
+ * @param {Context} context
  */
-function patchTable(node, old, token) {
+function patchTable(node, old, token, context) {
+  const { rtl } = within(context, direction(token.raw, context.rtl));
+  if (rtl !== (part("table", HTMLElement, node).dir === "rtl")) return null;
   const body = part("tbody", HTMLElement, node);
   token.rows.forEach((row, n) => {
     const was = old.rows[n];
     if (was && sameCells(was, row)) return;
-    const made = renderRow(row, "td");
+    const made = renderRow(row, "td", rtl);
     if (was) body.children[n].replaceWith(made);
     else body.append(made);
   });

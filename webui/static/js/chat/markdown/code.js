@@ -1,9 +1,9 @@
-// Code blocks: language label, copy button, and highlighting once the block is complete.
+// Code blocks: language label, buttons that wrap, save and copy it, and highlighting once it is complete.
 //
 // highlight.js gives a tree of scopes, from which spans are made. The tree is an internal field of
 // its result: the version is pinned, and a test holds the spans against its own HTML.
 
-import { copyFrom, el, icon, part } from "../../shell/page.js";
+import { copyFrom, el, iconButton, part } from "../../shell/page.js";
 
 /** @import { Highlighter, ScopeNode } from "../../../vendor/hljs.js" */
 
@@ -31,6 +31,31 @@ const ALIASES = {
   "c#": "csharp",
 };
 
+/** File name endings of languages that do not have their own name as one. */
+const ENDINGS = Object.fromEntries(
+  (
+    "python=py javascript=js node=js typescript=ts bash=sh shell=sh zsh=sh fish=sh rust=rs golang=go kotlin=kt " +
+    "ruby=rb csharp=cs c#=cs c++=cpp markdown=md yaml=yml powershell=ps1 perl=pl haskell=hs elixir=ex erlang=erl " +
+    "julia=jl latex=tex objective-c=m objc=m fsharp=fs clojure=clj matlab=m jsonc=json json5=json graphql=gql " +
+    "docker=dockerfile assembly=asm nasm=asm vb=vb visualbasic=vb solidity=sol terraform=tf hcl=tf protobuf=proto " +
+    "batch=bat cmd=bat"
+  )
+    .split(" ")
+    .map((pair) => pair.split("=")),
+);
+/** Languages whose name is the ending. */
+const SAME = new Set(
+  (
+    "py js mjs ts tsx jsx sh json yml toml ini css scss less html xml svg sql rs go java kt swift c h cpp cs php rb " +
+    "md diff patch ps1 r lua scala dart vue svelte csv tsv tex proto gql hs ex jl pl tf bat awk vim nix zig nim env"
+  ).split(" "),
+);
+/** Files that are known by their name alone. */
+const FILES = new Map([
+  ["dockerfile", "Dockerfile"],
+  ["makefile", "Makefile"],
+]);
+
 /** @type {Highlighter | null} */
 let highlighter = null;
 /** @type {Promise<Highlighter> | null} */
@@ -46,17 +71,42 @@ let loading = null;
 export function codeBlock(text, info, closed) {
   const language = info.trim().split(/\s+/)[0].slice(0, 40);
   const code = el("code", {}, text);
-  const copy = el(
-    "button",
-    { type: "button", class: "icon-button small", "aria-label": "Copy code", title: "Copy code" },
-    icon("copy"),
-  );
+  const copy = iconButton("copy", "Copy code");
   copy.addEventListener("click", () => copyFrom(copy, code.textContent));
-  const head = el("figcaption", {}, el("span", {}, language || "text"), copy);
+  const save = iconButton("download", "Download code");
+  save.addEventListener("click", () => saveCode(code.textContent, info));
+  const wrap = el("button", { type: "button", class: "wrap", "aria-pressed": "false" }, "Wrap");
+  wrap.addEventListener("click", () => {
+    wrap.setAttribute("aria-pressed", String(block.toggleAttribute("data-wrap")));
+  });
+  const buttons = el("span", { class: "tools" }, wrap, save, copy);
+  const head = el("figcaption", {}, el("span", {}, language || "text"), buttons);
   const box = el("pre", { tabindex: "0" }, code);
-  const block = el("figure", { class: "code", "data-language": language }, head, box);
+  const block = el("figure", { class: "code", "data-language": language, dir: "ltr" }, head, box);
   if (closed) highlight(block);
   return block;
+}
+
+/**
+ * Return the name of the file that a code block is saved as.
+ *
+ * @param {string} info the words after the fence; one of them may be a file name
+ */
+export function codeFileName(info) {
+  const named = /(?:^|[\s"'=:/])([\w-][\w.-]{0,60}\.\w{1,8})(?=["'\s}]|$)/.exec(info);
+  if (named) return named[1];
+  const language = info.trim().split(/\s+/)[0].toLowerCase();
+  const ending = ENDINGS[language] ?? (SAME.has(language) ? language : "txt");
+  return FILES.get(language) ?? FILES.get(ending) ?? `code.${ending}`;
+}
+
+/**
+ * @param {string} text
+ * @param {string} info
+ */
+async function saveCode(text, info) {
+  const { download } = await import("../state/export.js");
+  download(codeFileName(info), text.endsWith("\n") ? text : `${text}\n`, "text/plain");
 }
 
 /**

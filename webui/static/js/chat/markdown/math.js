@@ -1,14 +1,47 @@
 // Formulas: Temml makes MathML of TeX, loaded with the first formula. Until then, and where the source is
 // not TeX, the source itself is shown.
 
-import { el } from "../../shell/page.js";
+import { el, icon } from "../../shell/page.js";
+import { copyRich } from "./copying.js";
 
 /** @import { Temml } from "../../../vendor/temml.js" */
+
+const DISPLAY = /^\s*(?:\$\$([\s\S]+)\$\$|\\\[([\s\S]+)\\\]|(\\begin\{(\w+\*?)\}[\s\S]+\\end\{\4\}))\s*$/;
+/** Fences that hold an environment of the same name. */
+const ENVIRONMENT = /^(?:equation|align|gather)\*?$/;
+/** Environments that stand inside others: a fence of only one of these is a formula, not a document. */
+const NO_FORMULA =
+  /\\(?:documentclass|usepackage|section|begin\{(?:document|itemize|enumerate|tabular|figure|tikzpicture)\*?\})/;
 
 /** @type {Temml | null} */
 let temml = null;
 /** @type {Promise<Temml> | null} */
 let loading = null;
+
+/**
+ * Return the TeX of a fence that holds a formula; null where it holds code.
+ *
+ * @param {string} info the words after the fence
+ * @param {string} text
+ */
+export function formulaOf(info, text) {
+  const language = info.trim().split(/\s+/)[0].toLowerCase();
+  if (!/^(?:math|latex|tex|(?:equation|align|gather)\*?)$/.test(language)) return null;
+  if (NO_FORMULA.test(text) || !text.trim()) return null;
+  const found = DISPLAY.exec(text);
+  const tex = (found?.[1] ?? found?.[2] ?? found?.[3])?.trim();
+  if (tex) return tex;
+  if (language === "math") return text.trim();
+  if (!ENVIRONMENT.test(language)) return null; // LaTeX that was asked for is code
+  return `\\begin{${language}}\n${text.trim()}\n\\end{${language}}`;
+}
+
+/**
+ * Return the node of a formula whose end has not come: its source.
+ *
+ * @param {string} source
+ */
+export const openMath = (source) => el("div", { class: "math display open" }, source.trimEnd());
 
 /**
  * Return the node of a formula.
@@ -17,12 +50,20 @@ let loading = null;
  * @param {boolean} display in a line of its own
  */
 export function math(tex, display) {
-  const source = display ? `\\[${tex}\\]` : `\\(${tex}\\)`;
-  // A formula in a line of its own may be wider than the page: it scrolls, by keyboard too.
-  const wide = { class: "math display", tabindex: "0", role: "group", "aria-label": "Formula" };
-  const node = el("span", { ...(display ? wide : { class: "math" }), "data-tex": tex }, source);
+  const source = el("span", { class: "formula" }, display ? `\\[${tex}\\]` : `\\(${tex}\\)`);
+  const node = el("span", { class: display ? "math display" : "math", "data-tex": tex }, source);
+  if (display) {
+    // A formula in a line of its own may be wider than the page: it scrolls, by keyboard too.
+    source.tabIndex = 0;
+    source.setAttribute("role", "group");
+    source.setAttribute("aria-label", "Formula");
+    const props = { type: "button", class: "icon-button small", "aria-label": "Copy LaTeX", title: "Copy LaTeX" };
+    const copy = el("button", props, icon("copy"));
+    copy.addEventListener("click", () => copyRich(copy, { text: tex }));
+    node.append(copy);
+  }
   if (temml) {
-    typeset(temml, node, tex, display);
+    typeset(temml, source, tex, display);
     return node;
   }
   loading ??= import("../../../vendor/temml.js").then((module) => {
@@ -30,7 +71,7 @@ export function math(tex, display) {
     return temml;
   });
   loading
-    .then((loaded) => typeset(loaded, node, tex, display))
+    .then((loaded) => typeset(loaded, source, tex, display))
     .catch(() => {
       loading = null; // the next formula tries again
     });

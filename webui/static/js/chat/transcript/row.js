@@ -2,6 +2,7 @@
 
 import { count, el, icon, iconButton, money, plural, seconds } from "../../shell/page.js";
 import { Blocks } from "../markdown/blocks.js";
+import { renderSaid } from "../markdown/said.js";
 import { explain, paceWords, phaseWords } from "./words.js";
 
 /** @import { Answer } from "../state/answer.js" */
@@ -102,7 +103,7 @@ export class QuestionRow extends Row {
     super(message, chat, answers, "You", "You said");
     this.message = message;
     if (message.files?.length) this.#showFiles(message.files);
-    if (message.text) this.root.append(el("div", { class: "said", dir: "auto" }, message.text));
+    if (message.text) this.root.append(renderSaid(message.text));
     this.root.append(this.foot);
     this.refresh();
   }
@@ -157,6 +158,11 @@ export class AnswerRow extends Row {
     else this.paint(true);
     this.root.append(this.foot);
     this.refresh();
+  }
+
+  /** What is shown of the text. */
+  get body() {
+    return this.#body;
   }
 
   /**

@@ -2,6 +2,7 @@
 // painted, at most once per frame, and nothing above it is touched.
 
 import { announce, closest, copyFrom, part } from "../../shell/page.js";
+import { copyAnswer, listenToCopy } from "../markdown/copying.js";
 import { Follower } from "./follower.js";
 import { AnswerRow, QuestionRow } from "./row.js";
 import { endWords, phaseWords } from "./words.js";
@@ -42,6 +43,7 @@ export class Transcript {
     this.#perform = perform;
     this.#follower = new Follower(part("#scroller", HTMLElement), this.#root, part("#jump", HTMLElement));
     this.#root.addEventListener("click", (event) => this.#clicked(event));
+    listenToCopy(this.#root);
     chat.on("messages", (path) => this.#show(path));
     chat.on("opened", () => chat.current?.started && this.#follower.toEnd());
     chat.on("asked", () => this.#follower.toEnd());
@@ -193,7 +195,8 @@ export class Transcript {
     const row = this.#rows.get(button?.closest("article")?.dataset.id ?? "");
     if (!button || !act || !row) return;
     const { message } = row;
-    if (act === "copy") copyFrom(button, message.text);
+    if (act === "copy" && row instanceof AnswerRow) copyAnswer(button, message.text, row.body);
+    else if (act === "copy") copyFrom(button, message.text);
     else if (act === "previous") this.#showVersion(message, -1);
     else if (act === "next") this.#showVersion(message, 1);
     else if (row instanceof QuestionRow) this.#edit(row);
