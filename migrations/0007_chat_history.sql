@@ -58,8 +58,8 @@ CREATE TABLE history_messages (
     version      INTEGER NOT NULL,
     changed      INTEGER NOT NULL,
     size         INTEGER NOT NULL,
-    body         TEXT NOT NULL,           -- JSON
     words        TEXT NOT NULL,           -- text and file names, folded for the search
+    body         TEXT NOT NULL,           -- JSON
     PRIMARY KEY (person, conversation, id)
 );
 CREATE INDEX history_messages_changed ON history_messages (person, conversation, changed);

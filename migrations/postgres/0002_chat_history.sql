@@ -58,8 +58,8 @@ CREATE TABLE history_messages (
     version      bigint NOT NULL,
     changed      bigint NOT NULL,
     size         bigint NOT NULL,
-    body         text COLLATE "C" NOT NULL,   -- JSON
     words        text COLLATE "C" NOT NULL,   -- text and file names, folded for the search
+    body         text COLLATE "C" NOT NULL,   -- JSON
     PRIMARY KEY (person, conversation, id)
 );
 CREATE INDEX history_messages_changed ON history_messages (person, conversation, changed);
