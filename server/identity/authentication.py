@@ -36,6 +36,8 @@ SESSION_COOKIE = "roxy_session"
 HOST_PREFIX = "__Host-"
 """Browsers accept such a cookie from this host itself and over TLS only (RFC 6265bis, 4.1.3.2)."""
 XSRF_HEADER = "X-Roxy-Xsrf"
+PERSON_HEADER = "X-Roxy-Person"
+MARK_LENGTH = 16
 OWNER_SCOPE = "owner"
 GUEST_LANE = "guests"
 
@@ -80,6 +82,13 @@ class Principal(msgspec.Struct, frozen=True):
     def holder(self) -> str:
         """Return whose jobs these are: the owner's, a key's, or one browser's."""
         return f"guest:{self.browser}" if self.kind == "guest" else self.scope
+
+    @property
+    def mark(self) -> str:
+        """Return what tells people apart in a browser, and says nothing of them; "" for guests."""
+        if self.kind == "guest":
+            return ""
+        return hashlib.sha256(f"roxy person {self.scope}".encode()).hexdigest()[:MARK_LENGTH]
 
     @property
     def weight(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import msgspec
@@ -107,7 +106,7 @@ class ChatPageHandler(PageHandler):
         """Return where the visitor's conversations are kept, and under which rules."""
         rules = self.services.config.history
         visitor = self.visitor()
-        person = "" if visitor is None or visitor.kind == "guest" else person_mark(visitor)
+        person = "" if visitor is None else visitor.mark
         return {
             "place": "server" if person and rules.enabled else "browser",
             "person": person,
@@ -134,11 +133,6 @@ class ChatPageHandler(PageHandler):
         if not visitor.is_owner:
             left = remaining(await self.services.admission.standing(visitor))
         return {"kind": visitor.kind, "name": who(visitor), "remaining": left}
-
-
-def person_mark(visitor: Principal) -> str:
-    """Return a mark that tells people apart in one browser, and says nothing about them."""
-    return hashlib.sha256(f"roxy person {visitor.scope}".encode()).hexdigest()[:16]
 
 
 def is_unavailable(model: dict[str, Any]) -> bool:

@@ -104,6 +104,7 @@ class PageHandler(VisitorHandler):
             "section": self.section,
             "signed_in": visitor is not None and visitor.kind != "guest",
             "who": who(visitor),
+            "person": visitor.mark if visitor is not None else "",
             "visitor": visitor,
         }
 

@@ -12,6 +12,8 @@ import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
 /** @import { Action, Boot } from "./state/types.js" */
 /** @import { Transcript } from "./transcript/transcript.js" */
 
+/** How long a sign-out waits until everything is saved. */
+const FLUSH_MS = 4000;
 const narrow = matchMedia("(max-width: 56rem)");
 const sidebar = part("#sidebar", HTMLElement);
 const sidebarButton = part("#side-switch", HTMLButtonElement);
@@ -51,6 +53,22 @@ async function loadList() {
   const { ConversationList } = await chat.load(() => import("./sidebar/list.js"));
   list = new ConversationList(sidebar, chat, help);
   await list.reload();
+}
+
+/**
+ * Offer to move the conversations of this browser to the history on the server: once, or when asked for.
+ *
+ * @param {boolean} wanted
+ */
+async function offerToMove(wanted) {
+  const { history } = chat;
+  if (!history) return;
+  const { Offer } = await chat.load(() => import("./history/offer.js"));
+  const offer = new Offer(chat, history);
+  const count = await offer.look();
+  const moved = count && (wanted || (await offer.isNew())) ? await offer.ask() : [];
+  list?.showMovable(count - moved.length, () => offerToMove(true));
+  if (moved.includes(firstId ?? "")) await chat.open(firstId, { push: false });
 }
 
 /** Load what is needed soon, while the page is idle. What asks and shows answers comes with the first letter. */
@@ -185,7 +203,16 @@ async function join(database) {
   const remote = new Remote(boot.history.person, database);
   keepAt(remote);
   chat.join(remote);
+  document.addEventListener("roxy-sign-out", (event) => {
+    /** @type {{ before: Promise<unknown>[], after: (() => unknown)[] }} */
+    const { before, after } = /** @type {CustomEvent} */ (event).detail;
+    before.push(remote.link.flush(FLUSH_MS));
+    after.push(() => remote.leave());
+  });
 }
+
+/** The conversation in the address that the page was opened with. */
+const firstId = idInAddress();
 
 async function start() {
   choosePlace();
@@ -200,7 +227,10 @@ async function start() {
     });
   }
   await loadList();
-  (window.requestIdleCallback ?? setTimeout)(() => loadRest());
+  (window.requestIdleCallback ?? setTimeout)(async () => {
+    await loadRest();
+    await offerToMove(false);
+  });
 }
 
 start();

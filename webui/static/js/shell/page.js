@@ -312,3 +312,15 @@ if (notice && closeNotice) {
     notice.remove();
   });
 }
+
+/** @type {HTMLFormElement | null} */
+const signOut = document.querySelector("form[data-person]");
+signOut?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    const { leave } = await import("./sign_out.js");
+    if (await leave(signOut.dataset.person ?? "")) signOut.submit();
+  } catch {
+    signOut.submit(); // the gateway was updated, or cannot be reached: the answer says so
+  }
+});

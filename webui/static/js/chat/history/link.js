@@ -150,7 +150,7 @@ export class Link {
     this.#alive.add(tab);
     if (kind === "ask") this.#say("alive");
     else if (kind === "changed") this.pollNow();
-    else if (kind === "bye") this.#end("out", "");
+    else if (kind === "bye") this.#signedOut();
     else if (kind === "polled" && cursor === this.#remote.cursor) this.#heard = Date.now();
     else if (kind === "polled" && cursor) this.pollNow();
     else if (kind === "gone") {
@@ -159,9 +159,15 @@ export class Link {
     }
   }
 
-  /** Say to the other tabs that the person has signed out. */
-  sayBye() {
-    this.#say("bye");
+  /** End: the person has signed out in another tab, which deletes what this browser has of them. */
+  #signedOut() {
+    this.#end("out", "");
+    this.#remote.database.close();
+    try {
+      sessionStorage.clear();
+    } catch {
+      // It is not available, so it holds nothing.
+    }
   }
 
   /** @param {Set<string>} alive */

@@ -68,7 +68,7 @@ export class Remote {
    */
   constructor(person, database) {
     const tab = newId("t");
-    this.person = person;
+    this.name = database.name;
     this.#database = database;
     this.#outbox = new Outbox(this.#database, tab);
     this.#link = new Link(this, this.#outbox, person, tab);

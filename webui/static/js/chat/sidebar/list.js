@@ -38,9 +38,10 @@ export class ConversationList {
     this.#search = new Search(chat);
     this.#state = {
       ...{ conversations: [], current: null, answering: new Set(), deleted: null, found: null },
-      ...{ link: chat.history?.link.status ?? null, place: chat.place },
+      ...{ movable: 0, link: chat.history?.link.status ?? null, place: chat.place },
     };
     this.help = help;
+    this.move = () => {};
     chat.on("link", (link) => this.#show({ link }));
     chat.on("record", (record) => this.#recordChanged(record));
     chat.on("removed", ({ id }) => this.#show({ conversations: this.#others(id) }));
@@ -79,6 +80,17 @@ export class ConversationList {
     const others = this.#others(record.id);
     this.#search.forget();
     this.#show({ conversations: record.deleted ? others : [record, ...others] });
+  }
+
+  /**
+   * Show that conversations of this browser can be moved to the server.
+   *
+   * @param {number} movable
+   * @param {() => void} move
+   */
+  showMovable(movable, move) {
+    this.move = move;
+    this.#show({ movable });
   }
 
   // Actions

@@ -21,6 +21,7 @@ import { Passages, resultsOf } from "./results.js";
  * @property {Set<string>} answering
  * @property {ConversationRecord | null} deleted
  * @property {Found | null} found
+ * @property {number} movable how many conversations of this browser can be moved to the server
  * @property {LinkStatus | null} link
  * @property {HistoryBoot} place
  */
@@ -274,7 +275,12 @@ export function Sidebar({ state, list }) {
               ([name, members]) =>
                 html`<section key=${name}><h2>${name}</h2><ul>${members.map((one) => entry(one))}</ul></section>`,
             )}
-            <${About} place=${place} isEmpty=${!conversations.length} />`
+            <${About} place=${place} isEmpty=${!conversations.length} />
+            ${
+              state.movable > 0 &&
+              html`<button type="button" class="button movable" onClick=${() => list.move()}>
+              <${Icon} name="upload" />Move ${plural(state.movable, "chat")} from this browser…</button>`
+            }`
       }
     </nav>
     ${deleted && html`<${Undo} deleted=${deleted} undo=${() => list.undo()} />`}

@@ -96,6 +96,7 @@ export class Answers {
     conversation.asking = false;
     if (!error) {
       if (conversation.record.draft === draft) chat.keep(conversation.clearDraft());
+      chat.askToPersist();
       return;
     }
     await conversation.remove(question);

@@ -23,6 +23,7 @@ export class Chat {
   /** @type {Conversation | null} */
   #current = null;
   #opening = Symbol("open");
+  #askedToPersist = false;
   /** @type {Answers | null} */
   #answers = null;
   #tabs;
@@ -233,6 +234,13 @@ export class Chat {
       });
       return undefined;
     }
+  }
+
+  /** Ask the browser, once there is something to lose, not to delete conversations that are nowhere else. */
+  askToPersist() {
+    if (this.history || this.#askedToPersist) return;
+    this.#askedToPersist = true;
+    navigator.storage?.persist?.().catch(() => {});
   }
 
   /**

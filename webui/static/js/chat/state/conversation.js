@@ -6,6 +6,7 @@ import {
   find,
   newConversation,
   newId,
+  placeName,
   put,
   putAll,
   queueId,
@@ -437,6 +438,8 @@ function titleOf(words) {
  * other page's last draft has been committed; the session storage has it already.
  */
 const LAST_TYPED = "roxy-words";
+/** Of one person: another one may sign in within the same tab. */
+const lastTyped = () => `${LAST_TYPED} ${placeName()}`;
 const RECENT_MS = 10_000;
 
 /** @typedef {{ id: string, started: boolean, text: string, at: number }} Typed */
@@ -444,8 +447,8 @@ const RECENT_MS = 10_000;
 /** @param {Typed | null} typed */
 function rememberTyped(typed) {
   try {
-    if (typed) sessionStorage.setItem(LAST_TYPED, JSON.stringify(typed));
-    else sessionStorage.removeItem(LAST_TYPED);
+    if (typed) sessionStorage.setItem(lastTyped(), JSON.stringify(typed));
+    else sessionStorage.removeItem(lastTyped());
   } catch {
     // No session storage, or no room in it: the database has the draft in a moment.
   }
@@ -454,7 +457,7 @@ function rememberTyped(typed) {
 /** @returns {Typed | null} */
 function recentlyTyped() {
   try {
-    const typed = JSON.parse(sessionStorage.getItem(LAST_TYPED) ?? "null");
+    const typed = JSON.parse(sessionStorage.getItem(lastTyped()) ?? "null");
     return typed && Date.now() - typed.at < RECENT_MS ? typed : null;
   } catch {
     return null;

@@ -308,6 +308,9 @@ export function keepAt(chosen) {
   place = chosen;
 }
 
+/** Return a name for the person whose records these are. */
+export const placeName = () => place.name;
+
 /** True if what is written outlives this tab. */
 export const isPersistent = () => place.isPersistent();
 

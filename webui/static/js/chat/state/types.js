@@ -131,6 +131,7 @@
  * A place where records are kept (see the functions of store.js, which have the same names).
  *
  * @typedef {object} Place
+ * @property {string} name
  * @property {() => Promise<boolean>} isPersistent
  * @property {<S extends StoreName>(store: S, id: string) => Promise<Records[S] | undefined>} find
  * @property {<S extends StoreName>(store: S) => Promise<Records[S][]>} all

@@ -1,0 +1,194 @@
+// The offer to take the conversations of this browser along into the history on the server.
+
+import { el, plural } from "../../shell/page.js";
+import { Database, GUESTS, queueId } from "../state/store.js";
+import { NotSent, send } from "./moving.js";
+
+/** @import { Chat } from "../state/chat.js" */
+/** @import { ConversationRecord } from "../state/types.js" */
+/** @import { Remote } from "./remote.js" */
+
+/** The setting that says who has answered the offer, and when. */
+const ANSWERED = "offered";
+
+/** @typedef {{ from: Database, record: ConversationRecord }} Movable */
+
+/** The conversations of this browser that can be moved. */
+export class Offer {
+  #chat;
+  #history;
+  #guests = new Database(GUESTS);
+  /** @type {Movable[]} */
+  #movable = [];
+
+  /**
+   * @param {Chat} chat
+   * @param {Remote} history
+   */
+  constructor(chat, history) {
+    this.#chat = chat;
+    this.#history = history;
+  }
+
+  /** Look for conversations, and return how many there are. */
+  async look() {
+    this.#movable = [];
+    for (const from of [this.#guests, this.#history.database]) {
+      const records = await from.all("conversations");
+      for (const record of records) if (!record.deleted) this.#movable.push({ from, record });
+    }
+    this.#movable.sort((a, b) => b.record.updated - a.record.updated);
+    return this.#movable.length;
+  }
+
+  /** True if there is something that this person was not asked about yet. */
+  async isNew() {
+    const answered = (await this.#answered())[this.#history.name] ?? 0;
+    return this.#movable.some(({ record }) => record.updated > answered);
+  }
+
+  /** @returns {Promise<Record<string, number>>} */
+  async #answered() {
+    return (await this.#guests.find("settings", ANSWERED))?.value ?? {};
+  }
+
+  async #noteAnswer() {
+    const value = { ...(await this.#answered()), [this.#history.name]: Date.now() };
+    await this.#guests.putAll({ settings: [{ id: ANSWERED, value }] });
+  }
+
+  /** Show the offer. Returns the ids of the conversations that were moved. */
+  async ask() {
+    /** @type {string[]} */
+    const moved = [];
+    const dialog = el("dialog", { class: "offer", "aria-labelledby": "offer-title" });
+    const closed = new Promise((resolve) => dialog.addEventListener("close", resolve));
+    dialog.append(...this.#question(dialog, moved));
+    document.body.append(dialog);
+    dialog.showModal();
+    await closed;
+    dialog.remove();
+    await this.#noteAnswer();
+    if (moved.length) this.#history.link.pollNow();
+    return moved;
+  }
+
+  /**
+   * @param {HTMLDialogElement} dialog
+   * @param {string[]} moved
+   */
+  #question(dialog, moved) {
+    const count = this.#movable.length;
+    /** @type {HTMLInputElement[]} */
+    const boxes = [];
+    const items = this.#movable.map(({ record }) => {
+      const box = el("input", { type: "checkbox", checked: true, value: record.id });
+      boxes.push(box);
+      const day = new Date(record.updated).toLocaleDateString(document.documentElement.lang);
+      return el(
+        "li",
+        {},
+        el(
+          "label",
+          {},
+          box,
+          el("span", { class: "clip" }, record.title || "New chat"),
+          el("span", { class: "quiet" }, day),
+        ),
+      );
+    });
+    const list = el("ul", { class: "offered", "aria-label": "Conversations in this browser", hidden: true }, ...items);
+    const state = el("p", { role: "status" });
+    const all = el("button", { type: "button", class: "button primary" }, count === 1 ? "Move it" : "Move all");
+    const choose = el("button", { type: "button", class: "button", hidden: count === 1 }, "Choose…");
+    const leave = el("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Leave here");
+    const label = () => {
+      const chosen = boxes.filter((box) => box.checked).length;
+      all.textContent = chosen === count ? "Move all" : `Move ${plural(chosen, "conversation")}`;
+      all.disabled = chosen === 0;
+    };
+    list.addEventListener("change", label);
+    choose.addEventListener("click", () => {
+      list.hidden = false;
+      choose.hidden = true;
+      boxes[0]?.focus();
+    });
+    all.addEventListener("click", async () => {
+      const chosen = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
+      const left = this.#movable.filter(({ record }) => chosen.has(record.id) && !moved.includes(record.id));
+      for (const control of [all, choose, leave, ...boxes]) control.disabled = true;
+      const problem = await this.#move(left, moved, state);
+      if (!problem) {
+        dialog.close();
+        return;
+      }
+      state.textContent = problem;
+      all.textContent = "Try again";
+      for (const control of [all, leave]) control.disabled = false;
+      all.focus();
+    });
+    return [
+      el("h2", { id: "offer-title" }, "Move your chats to your account?"),
+      el(
+        "p",
+        {},
+        `This browser has ${plural(count, "conversation")} from before you signed in. Moved to your account, you find them on every device where you sign in, and they are removed from this browser.`,
+      ),
+      el("p", { class: "quiet small" }, "If other people chat in this browser too, choose yours."),
+      list,
+      state,
+      el("p", { class: "buttons" }, leave, choose, all),
+    ];
+  }
+
+  /**
+   * Move conversations one by one: each is removed here once the server has it. Returns what went wrong, in words.
+   *
+   * @param {Movable[]} chosen
+   * @param {string[]} moved
+   * @param {HTMLElement} state
+   */
+  async #move(chosen, moved, state) {
+    for (const [at, one] of chosen.entries()) {
+      state.textContent = `Moving ${at + 1} of ${chosen.length}…`;
+      try {
+        await this.#moveOne(one);
+        moved.push(one.record.id);
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error);
+        if (error instanceof NotSent) return `${plural(chosen.length - at, "conversation")} could not be moved. ${why}`;
+        return `“${one.record.title || "New chat"}” could not be moved. ${why}`;
+      }
+    }
+    if (chosen.length === this.#movable.length) await this.#moveNew();
+    return "";
+  }
+
+  /** @param {Movable} movable */
+  async #moveOne({ from, record }) {
+    const { id } = record;
+    const [messages, files] = await Promise.all([from.within("messages", id), from.within("files", id)]);
+    await send({ conversation: record, messages, files }, this.#history);
+    const queue = await from.find("settings", queueId(id));
+    const isHere = from === this.#history.database;
+    if (queue && !isHere) await this.#history.database.putAll({ settings: [queue] });
+    await from.erase(id);
+    if (queue && isHere) await from.putAll({ settings: [queue] });
+  }
+
+  /** Take along what is typed in a new chat. */
+  async #moveNew() {
+    const kept = await this.#guests.find("settings", "new");
+    const draft = kept?.value?.draft;
+    const chat = this.#chat;
+    if (!draft || chat.current?.started || chat.current?.record.draft) return;
+    const files = await this.#guests.within("files", kept.value.id);
+    await this.#history.putAll({ settings: [{ id: "new", value: kept.value }], files });
+    await this.#guests.putAll({ settings: [{ id: "new", value: null }] });
+    await this.#guests.remove(
+      "files",
+      files.map(({ id }) => id),
+    );
+    await chat.open(null, { push: false });
+  }
+}

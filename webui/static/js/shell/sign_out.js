@@ -1,0 +1,125 @@
+// Signing out: nothing of the person stays in this browser. What would be lost is named first.
+
+import { el } from "./page.js";
+
+const PREFIX = "roxy-";
+/** A database that another tab does not close is deleted once that tab is gone. */
+const DELETE_MS = 1000;
+
+/**
+ * What parts of the page do before the sign-out: `before` while the session is valid, `after` when it is decided.
+ *
+ * @typedef {{ before: Promise<unknown>[], after: (() => unknown)[] }} Leaving
+ */
+
+/**
+ * @param {IDBDatabase} db
+ * @param {string} store
+ * @returns {Promise<any[]>}
+ */
+function all(db, store) {
+  return new Promise((resolve) => {
+    const asked = db.transaction(store).objectStore(store).getAll();
+    asked.onsuccess = () => resolve(asked.result);
+    asked.onerror = () => resolve([]);
+  });
+}
+
+/**
+ * Return what a database has that is nowhere else, in words.
+ *
+ * @param {string} name
+ * @returns {Promise<string[]>}
+ */
+async function losses(name) {
+  /** @type {IDBDatabase | null} */
+  const db = await new Promise((resolve) => {
+    const asked = indexedDB.open(name);
+    asked.onupgradeneeded = () => asked.transaction?.abort(); // there was none
+    asked.onsuccess = () => resolve(asked.result);
+    asked.onerror = () => resolve(null);
+  });
+  if (!db) return [];
+  const [conversations, settings] = await Promise.all([all(db, "conversations"), all(db, "settings")]);
+  db.close();
+  const found = [];
+  if (conversations.some((one) => !one.deleted)) found.push("Your chats are stored in this browser only.");
+  const unsent = settings.some(
+    ({ id, value }) =>
+      id.startsWith("outbox:") && (Object.keys({ ...value.set, ...value.messages }).length || value.draft),
+  );
+  if (unsent) found.push("Some changes are not saved on the server yet.");
+  if (settings.some(({ id, messages }) => id.startsWith("waiting:") && messages?.length))
+    found.push("A queued message is not sent yet.");
+  const draft = settings.find(({ id }) => id === "new")?.value?.draft;
+  if (draft?.text || draft?.files?.length) found.push("A new chat has a message that is not sent yet.");
+  return found;
+}
+
+/**
+ * @param {string[]} words
+ * @returns {Promise<boolean>}
+ */
+function confirmed(words) {
+  const stay = el("button", { type: "button", class: "button" }, "Stay signed in");
+  const go = el("button", { type: "button", class: "button danger" }, "Sign out and delete");
+  const dialog = el(
+    "dialog",
+    { "aria-labelledby": "sign-out-title" },
+    el("h2", { id: "sign-out-title" }, "Sign out?"),
+    ...words.map((text) => el("p", {}, text)),
+    el("p", {}, "Signing out deletes this from the browser."),
+    el("p", { class: "buttons" }, stay, go),
+  );
+  return new Promise((resolve) => {
+    let leaves = false;
+    stay.addEventListener("click", () => dialog.close());
+    go.addEventListener("click", () => {
+      leaves = true;
+      dialog.close();
+    });
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(leaves);
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+    stay.focus();
+  });
+}
+
+/** @param {string} name */
+function erase(name) {
+  return new Promise((resolve) => {
+    const asked = indexedDB.deleteDatabase(name);
+    asked.onsuccess = resolve;
+    asked.onerror = resolve;
+    setTimeout(resolve, DELETE_MS);
+  });
+}
+
+/**
+ * Delete what this browser has of a person. Returns false when they stay signed in instead.
+ *
+ * @param {string} person
+ */
+export async function leave(person) {
+  const name = PREFIX + person;
+  /** @type {Leaving} */
+  const leaving = { before: [], after: [] };
+  document.dispatchEvent(new CustomEvent("roxy-sign-out", { detail: leaving }));
+  await Promise.all(leaving.before);
+  const words = await losses(name).catch(() => []);
+  if (words.length && !(await confirmed(words))) return false;
+  for (const end of leaving.after) await end();
+  const channel = new BroadcastChannel(`roxy-history-${person}`);
+  channel.postMessage({ kind: "bye", tab: "" });
+  await erase(name).catch(() => {}); // without a database there is nothing to delete
+  channel.close();
+  try {
+    sessionStorage.clear();
+  } catch {
+    // It is not available, so it holds nothing.
+  }
+  return true;
+}
