@@ -3,6 +3,7 @@
     GatewayError               500 server_error             a bug: logged, details not sent
     ├─ InvalidRequest          400 invalid_request_error    `param` names the field
     ├─ InvalidKey              401 invalid_api_key          missing, unknown, revoked: same text
+    │  └─ SessionEnded         401 session_ended            a page's visitor is another one now
     ├─ Forbidden               403 permission_denied        the key lacks the permission
     ├─ NotFound                404 not_found                no such route, key or job
     │  └─ ModelNotFound        404 model_not_found
@@ -161,6 +162,13 @@ class InvalidKey(GatewayError):
         "Missing or incorrect API key. Send a valid key as 'Authorization: Bearer KEY' or"
         " 'x-api-key: KEY'."
     )
+
+
+class SessionEnded(InvalidKey):
+    """A page's call by another principal than the one that the page was made for."""
+
+    code = "session_ended"
+    summary = "You've been signed out. Sign in again to continue."
 
 
 class Forbidden(GatewayError):

@@ -28,6 +28,7 @@ from workers.errors import (
     InvalidKey,
     InvalidRequest,
     PayloadTooLarge,
+    SessionEnded,
 )
 
 REFERENCE = "#/components/schemas/{name}"
@@ -170,7 +171,7 @@ def _refusals(handler: type[BaseHandler], method: str, shape: Operation, shapes:
     """Return the answers for errors by status, each with its codes."""
     kinds: list[type[GatewayError]] = list(shape.errors)
     if handler.access != "anyone":
-        kinds += [InvalidKey]
+        kinds += [InvalidKey, SessionEnded]
     if handler.access == "owner" or method != "get":
         kinds += [Forbidden]
     if shape.request is not None or shape.parameters:

@@ -36,6 +36,10 @@ FURTHER = {
     "message_not_found": (errors.NotFound, "There is no such message."),
     "share_not_found": (errors.NotFound, "There is no such link."),
     "file_not_found": (errors.NotFound, "There is no such file."),
+    "session_changed": (
+        errors.SessionEnded,
+        "The browser has signed in, or with another key, since the page was opened.",
+    ),
     "abandoned": (errors.Stopped, "No client was reading the answer any more."),
 }
 """Codes that are set where an error is raised, not by its class."""

@@ -23,9 +23,10 @@ from msgspec import structs
 from tornado.httputil import parse_cookie
 
 from server.identity.sessions import Sessions
+from server.identity.visitor_tags import GUEST, VISITOR_HEADER, VisitorTags
 from server.keys.key_ring import KeyRing
 from server.keys.secret import digest_of, well_formed
-from server.keys.unread import when_read
+from server.keys.unread import Unread, when_read
 from server.store.key import Key
 from workers.errors import Forbidden, InvalidKey
 from workers.units import DAY_S, MINUTE_S
@@ -135,6 +136,10 @@ class GuestSessions:
         """Return the token that pages send with every change; it is bound to one cookie value."""
         return hmac.new(self._secret, b"xsrf:" + cookie.encode(), hashlib.sha256).hexdigest()
 
+    def tag_mac(self, value: bytes) -> str:
+        """Return the MAC in the tag of a page's visitor."""
+        return hmac.new(self._secret, b"visitor:" + value, hashlib.sha256).hexdigest()[:16]
+
     def _mac(self, value: str) -> str:
         return hmac.new(self._secret, value.encode(), hashlib.sha256).hexdigest()[:40]
 
@@ -208,6 +213,7 @@ class Authentication:
         self._guests = guests
         self._sessions = sessions
         self._guests_welcome = guests_welcome
+        self._tags = VisitorTags(keys, guests.tag_mac, guests_welcome=guests_welcome)
 
     def authenticate(
         self,
@@ -221,7 +227,8 @@ class Authentication:
         """Return the principal of a request. Raises InvalidKey, Forbidden, Unread.
 
         `guest_scope` returns the scope of the client's address; `safe`: the method changes nothing;
-        `secure` returns whether clients use TLS.
+        `secure` returns whether clients use TLS. A call of a page that was made for another
+        principal raises Unread; its `read` raises SessionEnded, after reading the reason.
         """
         secret = presented_key(headers)
         if secret is not None:
@@ -231,6 +238,10 @@ class Authentication:
         if not from_own_page(headers, safe=safe):
             raise InvalidKey
         visit = self.visit(headers, guest_scope, now, secure=secure())
+        page = headers.get(VISITOR_HEADER)
+        present = None if visit is None else _tag_scope(visit.principal)
+        if page and not self._tags.fits(page, present):
+            raise Unread(lambda: self._tags.refuse(page, present))
         if visit is None:
             raise InvalidKey
         if not safe:
@@ -264,6 +275,12 @@ class Authentication:
         if key is None:
             raise InvalidKey
         return principal if key is principal.key else structs.replace(principal, key=key)
+
+    def page_tag(self, visitor: Principal | None) -> str:
+        """Return the tag of a page made for a visitor, "" for one who may not use the API."""
+        if visitor is not None and visitor.kind != "guest":
+            return self._tags.tag_of(visitor.scope, visitor.credential)
+        return GUEST if self._guests_welcome else ""
 
     def visit(
         self,
@@ -311,3 +328,7 @@ class Authentication:
                 " belongs to another session.)",
                 code="xsrf_refused",
             )
+
+
+def _tag_scope(principal: Principal) -> str:
+    return GUEST if principal.kind == "guest" else principal.scope

@@ -212,6 +212,68 @@ async def test_a_key_that_is_no_longer_good_ends_its_sessions_at_once(
     assert await kind_of(bystander) == "key"
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("revoke", "revoked"),
+        ("disable", "disabled"),
+        ("expire", "expired"),
+        ("rotate", "signed out"),
+        ("sign out", "signed out"),
+    ],
+)
+async def test_a_page_is_refused_with_the_reason_when_its_session_has_ended(
+    door: Door, change: str, said: str
+) -> None:
+    made = await door.mint_key()
+    browser = await signed_in(door, made["key"])
+    page = browser.visitor
+    assert (await browser.call("GET", "key", visitor=page)).json()["kind"] == "key"
+    path = f"/api/v1/keys/{made['id']}"
+    owner: dict[str, Any] = {"headers": bearer(OWNER)}
+    if change == "revoke":
+        await door.client.delete(path, **owner)
+    elif change == "rotate":
+        await door.client.post(f"{path}/rotate", **owner)
+    elif change == "sign out":
+        await browser.submit("/logout")
+    elif change == "disable":
+        await door.client.patch(path, json={"status": "disabled"}, **owner)
+    else:
+        ring = door.gateway.services.keys
+        old = expired(await ring.get(made["id"]))
+        ring._current[old.digest] = ring._keys[old.id] = old
+    for method, route in (("GET", "key"), ("POST", "chat/completions")):
+        answer = await browser.call(method, route, visitor=page)
+        assert answer.status_code == 401
+        error = answer.json()["error"]
+        assert error["code"] == "session_ended" and said in error["message"]
+        assert "X-" not in error["message"] and "Bearer" not in error["message"]
+    forged = await browser.call("GET", "key", visitor=f"{made['id']}.{'0' * 16}")
+    assert "signed out" in forged.json()["error"]["message"], "the state of a key is not for all"
+
+
+async def test_a_page_of_one_visitor_sends_nothing_as_another(door: Door) -> None:
+    browser = Browser(door)
+    await browser.open("/login")
+    guest_page = browser.visitor
+    await browser.sign_in(OWNER)
+    owner_page = browser.visitor
+    answer = await browser.call("GET", "key", visitor=guest_page)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "session_changed")
+    await browser.submit("/logout")
+    await browser.sign_in((await door.mint_key())["key"])
+    answer = await browser.call("GET", "key", visitor=owner_page)
+    assert answer.json()["error"]["code"] == "session_changed"
+    assert (await browser.call("GET", "key", visitor=browser.visitor)).json()["kind"] == "key"
+
+
+async def test_a_page_that_a_link_elsewhere_led_to_asks_once_more(door: Door) -> None:
+    cross_site = {"Sec-Fetch-Site": "cross-site", "Accept": "text/html"}
+    answer = await door.client.get("/", headers=cross_site)
+    assert '<meta name="roxy-visitor" content="?">' in answer.text
+
+
 def expired(key: Key) -> Key:
     """Make a key whose time has passed: no test waits for it."""
     return structs.replace(key, expires_at=1)

@@ -9,6 +9,7 @@ import httpx
 from support.front_door import Door
 
 from server.identity.authentication import GUEST_COOKIE, XSRF_HEADER
+from server.identity.visitor_tags import VISITOR_HEADER
 
 
 def guest(door: Door) -> dict[str, str]:
@@ -25,12 +26,13 @@ def page_call(cookie: str, token: str | None = None) -> dict[str, str]:
 
 
 class Browser:
-    """One browser: it keeps cookies, and the token of the page it has opened last."""
+    """One browser: it keeps cookies, and what the page it has opened last has in its head."""
 
     def __init__(self, door: Door) -> None:
         self._client = door.client
         self.cookies: dict[str, str] = {}
         self.token = ""
+        self.visitor = ""
         self.site = {"Sec-Fetch-Site": "same-origin"}
 
     async def open(self, path: str) -> httpx.Response:
@@ -40,6 +42,9 @@ class Browser:
         token = re.search(r'<meta name="roxy-xsrf" content="(\w+)">', answer.text)
         if token:
             self.token = token[1]
+        visitor = re.search(r'<meta name="roxy-visitor" content="([^"]*)">', answer.text)
+        if visitor:
+            self.visitor = visitor[1]
         return answer
 
     async def submit(
@@ -58,10 +63,17 @@ class Browser:
         return answer
 
     async def call(
-        self, method: str, path: str, *, token: str | None = None, **more: object
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None = None,
+        visitor: str = "",
+        **more: object,
     ) -> httpx.Response:
-        """Call the API as a script of the page does."""
+        """Call the API as a script of the page does; with `visitor` it says who that was for."""
         headers = self.site | {XSRF_HEADER: self.token if token is None else token}
+        headers |= {VISITOR_HEADER: visitor} if visitor else {}
         return await self._send(method, f"/api/v1/{path}", headers, **more)
 
     async def _send(

@@ -21,6 +21,7 @@ from workers.units import KIB
 TEMPLATES = Loader(str(resources.files("webui") / "templates"), whitespace="all")
 FORM_BYTES = 64 * KIB
 SMALL_FORM_BYTES = 16 * KIB
+UNSURE = "?"
 THEME_COOKIE = "roxy_theme"
 TEXTS_COOKIE = "roxy_texts"
 """The visitor's language; `roxy_language` is the programming language of examples."""
@@ -100,6 +101,7 @@ class PageHandler(VisitorHandler):
             "theme": self.theme(),
             "theme_colours": tuple(THEME_COLOURS.items()),
             "xsrf": self.xsrf(headers),
+            "visitor_tag": self.visitor_tag(),
             "nav": OWNER_NAV if visitor is not None and visitor.is_owner else NAV,
             "section": self.section,
             "signed_in": visitor is not None and visitor.kind != "guest",
@@ -116,6 +118,18 @@ class PageHandler(VisitorHandler):
             accepted = headers.get("Accept-Language", "")
             self._language = choose_language(*((chosen, accepted) if self.translated else ("", "")))
         return self._language
+
+    def visitor_tag(self) -> str:
+        """Return what the page's calls state about whom it was made for.
+
+        Browsers leave the session's cookie out when a link on another site leads here
+        (SameSite=Strict, RFC 6265bis, 5.6.7.1): then the script loads the page once more.
+        """
+        visitor = self.visitor()
+        signed_in = visitor is not None and visitor.kind != "guest"
+        if not signed_in and self.request.headers.get("Sec-Fetch-Site") == "cross-site":
+            return UNSURE
+        return self.services.authentication.page_tag(visitor)
 
     def theme(self) -> str:
         """Return the theme that the visitor has chosen, or "" for that of the system."""

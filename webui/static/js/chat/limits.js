@@ -62,7 +62,8 @@ export const takesImages = (model) => model.modalities.input.includes("image");
  * @returns {{ text: string, action?: Action } | null}
  */
 export function whyBlocked(chat, files) {
-  const { current, model, visitor } = chat;
+  const { current, ended, model, visitor } = chat;
+  if (ended) return ended;
   if (visitor.kind === "nobody") {
     return {
       text: "Guest access is turned off. Sign in with a key to chat.",

@@ -1,7 +1,7 @@
 // The chat page: builds the state and its views, loads what the first paint does not need, and has the
 // commands that concern the whole page.
 
-import { announce, part } from "../shell/page.js";
+import { announce, part, SESSION_EVENT } from "../shell/page.js";
 import { Composer } from "./composer/composer.js";
 import { Header } from "./header.js";
 import { Chat } from "./state/chat.js";
@@ -167,6 +167,12 @@ chat.on("address", ({ path, push }) => {
 addEventListener("popstate", () => chat.open(idInAddress(), { push: false }));
 
 // What is left to listen to
+
+document.addEventListener(SESSION_EVENT, (event) => {
+  if (!(event instanceof CustomEvent)) return;
+  chat.endSession(event.detail);
+  announce(event.detail.text);
+});
 
 chat.on("opened", ({ keepFocus }) => {
   if (!chat.current?.started) scroller.scrollTop = 0;

@@ -1,7 +1,7 @@
 // The documentation: one language and one model for all examples, copying, and running two of them.
 
 import { AnswerStream } from "../shell/answer_stream.js";
-import { ApiError, callJson, isAbort, xsrfHeader } from "../shell/api.js";
+import { ApiError, callJson, isAbort, pageHeaders } from "../shell/api.js";
 
 /** @import { Ending, QueuePlace, StreamState } from "../shell/answer_stream.js" */
 import { announce, closest, copyFrom, part, plural } from "../shell/page.js";
@@ -188,7 +188,7 @@ class Runner {
   /** Stop the answer when the page is left, with a call that outlives the page: it cannot be read later. */
   #leave() {
     if (this.#stop.hidden) return;
-    const options = { method: "DELETE", keepalive: true, headers: xsrfHeader() };
+    const options = { method: "DELETE", keepalive: true, headers: pageHeaders() };
     fetch(`/api/v1/jobs/${this.#stream?.job}`, options).catch(() => {});
   }
 

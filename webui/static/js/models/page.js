@@ -1,7 +1,7 @@
 // The owner's page of models: "Try it" has one deployment answer a short question.
 
 import { AnswerStream } from "../shell/answer_stream.js";
-import { ApiError, isAbort, xsrfHeader } from "../shell/api.js";
+import { ApiError, isAbort, pageHeaders } from "../shell/api.js";
 import { announce, part } from "../shell/page.js";
 import { END_WORDS, errorWords, newId, stateWords, usedWords } from "../shell/run_words.js";
 
@@ -92,7 +92,7 @@ class Trial {
   /** Stop the answer when the page is left, with a call that outlives the page. */
   #leave() {
     if (this.#stop.hidden) return;
-    const options = { method: "DELETE", keepalive: true, headers: xsrfHeader() };
+    const options = { method: "DELETE", keepalive: true, headers: pageHeaders() };
     fetch(`/api/v1/jobs/${this.#stream?.job}`, options).catch(() => {});
   }
 

@@ -3,6 +3,7 @@
 import { ApiError, call, isAbort, Unreachable } from "./api.js";
 
 const RETRIES_MS = [300, 1000, 2000, 4000, 8000, 15000, 30000];
+const SESSION_CODES = ["session_ended", "session_changed"];
 /** Attempts to find a request that may not have arrived yet. */
 const LOOKS = 6;
 /** @type {Record<string, Ending>} */
@@ -15,9 +16,10 @@ const ENDINGS = { stopped: "stopped", abandoned: "stopped", server_is_draining: 
  */
 
 /**
- * Where a request is. "queued" comes with its place in the queue and the expected wait in seconds.
+ * Where a request is. "queued" comes with its place in the queue and the expected wait in seconds;
+ * "signedOut": the answer goes on, but this page cannot read it any more.
  *
- * @typedef {"sending" | "queued" | "connecting" | "retrying" | "reconnecting"} StreamState
+ * @typedef {"sending" | "queued" | "connecting" | "retrying" | "reconnecting" | "signedOut"} StreamState
  * @typedef {{ position?: number, waiting?: number, wait?: number }} QueuePlace
  */
 
@@ -114,6 +116,10 @@ export class AnswerStream {
         failures = this.seq > before ? 0 : failures + 1;
       } catch (error) {
         if (this.#ended || isAbort(error)) return;
+        if (error instanceof ApiError && SESSION_CODES.includes(error.code)) {
+          this.#listener.state("signedOut", {}); // the answer goes on: the page reads it after the next sign-in
+          return;
+        }
         if (this.#isFinal(error, failures)) {
           this.#end("interrupted", error);
           return;

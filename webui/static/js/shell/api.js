@@ -1,11 +1,11 @@
 // Calls of the gateway's API with the token of the page's session, and errors as exceptions.
 
+import { pageMeta, sessionEnded } from "./page.js";
+
 const API = "/api/v1/";
 
-/** Return the header that shows that a call comes from a page of this gateway. */
-export const xsrfHeader = () => ({
-  "X-Roxy-Xsrf": document.querySelector('meta[name="roxy-xsrf"]')?.getAttribute("content") ?? "",
-});
+/** Return the headers that show that a call comes from a page of this gateway, and whom it was made for. */
+export const pageHeaders = () => ({ "X-Roxy-Xsrf": pageMeta("xsrf"), "X-Roxy-Visitor": pageMeta("visitor") });
 
 /**
  * The `error` object of an API answer.
@@ -39,6 +39,8 @@ export class Unreachable extends ApiError {
 async function refusal(response) {
   const body = await response.json().catch(() => ({}));
   const wait = Number.parseFloat(response.headers.get("Retry-After") ?? "");
+  const { code, message } = body.error ?? {};
+  if (code === "session_ended" || code === "session_changed") sessionEnded(message, code === "session_changed");
   return new ApiError(response.status, body.error ?? {}, Number.isFinite(wait) ? wait : null);
 }
 
@@ -57,7 +59,7 @@ async function refusal(response) {
  */
 export async function call(path, { method = "GET", body, headers, signal, keepalive } = {}) {
   /** @type {Record<string, string>} */
-  const sent = { ...xsrfHeader(), ...headers };
+  const sent = { ...pageHeaders(), ...headers };
   if (typeof body === "string") sent["Content-Type"] = "application/json";
   let response;
   try {

@@ -324,3 +324,54 @@ signOut?.addEventListener("submit", async (event) => {
     signOut.submit(); // the gateway was updated, or cannot be reached: the answer says so
   }
 });
+
+// Whom the page was made for. Its browser may sign in or out in another tab.
+
+/** The event by which the page learns that its visitor is another one now. */
+export const SESSION_EVENT = "roxy-session";
+
+/**
+ * What has become of the session: in words, and whether loading the page again is enough.
+ *
+ * @typedef {{ text: string, changed: boolean }} SessionEnd
+ */
+
+/**
+ * Return what the server has put into the head of the page.
+ *
+ * @param {"xsrf" | "visitor"} name
+ */
+export const pageMeta = (name) => document.querySelector(`meta[name="roxy-${name}"]`)?.getAttribute("content") ?? "";
+
+/**
+ * Let the page know that its visitor is another one now.
+ *
+ * @param {string} text
+ * @param {boolean} changed
+ */
+export function sessionEnded(text, changed) {
+  /** @type {SessionEnd} */
+  const detail = { text, changed };
+  document.dispatchEvent(new CustomEvent(SESSION_EVENT, { detail }));
+}
+
+/** Compare with each page that another tab opens. */
+function watchSession() {
+  const who = pageMeta("visitor").split(".")[0];
+  if (who === "?") {
+    location.replace(location.href); // this time the browser sends the session's cookie
+    return;
+  }
+  const pages = new BroadcastChannel("roxy-session");
+  pages.onmessage = ({ data }) => {
+    if (!who || data === who) return;
+    if (who === "guest") {
+      if (data) sessionEnded("You have signed in in another tab. Reload the page to continue.", true);
+    } else if (!data || data === "guest") {
+      sessionEnded("You signed out in another tab. Sign in again to continue.", false);
+    } else sessionEnded("This browser is now signed in with another key. Reload the page to continue.", true);
+  };
+  pages.postMessage(who);
+}
+
+watchSession();

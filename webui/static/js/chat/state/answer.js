@@ -227,9 +227,12 @@ function statsOf({ usage, ...job }) {
 /**
  * Messages of the API for clients with a key, in words for a visitor with a browser.
  *
- * @type {Record<number, string>}
+ * @type {Record<string, string>}
  */
-const MESSAGES = { 401: "You've been signed out." };
+const MESSAGES = {
+  invalid_api_key: "You've been signed out.",
+  xsrf_refused: "This page is out of date. Reload it to continue; your text is kept.",
+};
 
 /**
  * Return an error as it is saved with a message.
@@ -238,7 +241,7 @@ const MESSAGES = { 401: "You've been signed out." };
  * @returns {PlainError}
  */
 export const plainError = ({ message, code, status, retryAfter }) => ({
-  message: MESSAGES[status] ?? message,
+  message: (status && MESSAGES[code]) || message,
   code,
   status,
   retryAfter,
@@ -249,10 +252,14 @@ export const RETRY = { name: "again", label: "Try again" };
 /** @type {Action} */
 const OTHER_MODEL = { name: "model", label: "Choose another model" };
 /** @type {Action} */
+export const SIGN_IN = { name: "signIn", label: "Sign in again" };
+/** @type {Action} */
 const RELOAD = { name: "reload", label: "Reload the page" };
 /** @type {Record<string, Action | null>} */
 const ACTIONS = {
-  invalid_api_key: RELOAD,
+  invalid_api_key: SIGN_IN,
+  session_ended: SIGN_IN,
+  session_changed: RELOAD,
   xsrf_refused: RELOAD,
   model_not_found: OTHER_MODEL,
   model_not_allowed: OTHER_MODEL,

@@ -152,6 +152,7 @@ export class Answers {
 
   /** @param {ApiError} error */
   #reportRefusal(error) {
+    if (this.#chat.ended) return; // the box says it
     const { message, retryAfter, code } = plainError(error);
     this.#chat.report({ text: message, wait: retryAfter, action: retryAfter ? null : actionFor({ code }) });
     this.updateVisitor();

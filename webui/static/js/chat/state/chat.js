@@ -5,11 +5,12 @@ import { Conversation, storedFiles } from "./conversation.js";
 import { change, find, NoRoom, put } from "./store.js";
 
 /** @import { Remote } from "../history/remote.js" */
+/** @import { SessionEnd } from "../../shell/page.js" */
 /** @import { Answers } from "./answers.js" */
 /** @import { Turn } from "./request.js" */
 /**
  * @import {
- *   Boot, ChatEvents, ConversationRecord, EnterKey, FileRecord, Message,
+ *   Action, Boot, ChatEvents, ConversationRecord, EnterKey, FileRecord, Message,
  *   Passage, Problem, QueuedMessage, Visitor,
  * } from "./types.js"
  */
@@ -44,6 +45,12 @@ export class Chat {
     this.maxFileBytes = boot.max_file_bytes;
     /** @type {EnterKey} */
     this.enterKey = "auto";
+    /**
+     * Why nothing can be sent from this page any more, and what helps: its visitor is another one now.
+     *
+     * @type {{ text: string, action: Action } | null}
+     */
+    this.ended = null;
     /** Sent with every message of every chat. */
     this.instructions = "";
     this.place = boot.history;
@@ -507,6 +514,18 @@ export class Chat {
   setModel(id) {
     localStorage.setItem(LAST_MODEL, id);
     this.changeSettings({ model: id });
+    this.statusChanged();
+  }
+
+  /**
+   * Send nothing from this page any more.
+   *
+   * @param {SessionEnd} end
+   */
+  endSession({ text, changed }) {
+    /** @type {Action} */
+    const action = changed ? { name: "reload", label: "Reload" } : { name: "signIn", label: "Sign in again" };
+    this.ended = { text, action };
     this.statusChanged();
   }
 

@@ -25,6 +25,8 @@ export function phaseWords({ phase: { name, position, waiting } }) {
       return "Thinking";
     case "writing":
       return "Writing";
+    case "signedOut":
+      return "The answer continues on the server. Sign in again to see it";
     default:
       return "Connection lost, reconnecting";
   }

@@ -1,0 +1,72 @@
+"""The end of a session while a chat is open: nothing typed is lost, nothing is sent as a guest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.async_api import Browser, Page, expect
+from support.browsing.browser import say, tab
+from support.browsing.chat_page import answers, box, held, send_button, text_of_answer
+from support.browsing.chatting import chatting
+from support.fakes.upstream import USAGE, stream_of
+from support.front_door import OWNER, bearer
+
+BASE_TEXTS = re.compile(r"X-|Bearer|header", re.IGNORECASE)
+
+
+async def sign_in(page: Page, key: str) -> None:
+    """Fill in the sign-in page that is open."""
+    await page.get_by_label("Key").fill(key)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.locator("html[data-ready]").wait_for(state="attached")
+
+
+async def test_a_session_that_ends_keeps_the_text_and_leads_back(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with chatting(chromium, tmp_path, expected=("401",)) as (upstream, door, page):
+        answer, go = held("Begun ")
+        upstream.plan(stream_of(["One."], usage=USAGE), answer)
+        made, other = await door.mint_key("ann"), await door.mint_key("bob")
+        await page.goto("/login")
+        await sign_in(page, made["key"])
+        await say(page, "first")
+        await expect(answers(page)).to_contain_text("11 in")
+        address = page.url
+        await page.locator('input[type="file"]').set_input_files(
+            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"the notes"}
+        )
+        await box(page).press_sequentially("second")
+        path = f"/api/v1/keys/{made['id']}"
+        off, on = {"status": "disabled"}, {"status": "active"}
+        await door.client.patch(path, json=off, headers=bearer(OWNER))
+        await send_button(page).click()
+        composer = page.locator("#composer")
+        await expect(composer).to_contain_text("Your key is disabled.")
+        await expect(composer).not_to_contain_text(BASE_TEXTS)
+        await expect(box(page)).to_have_value("second")
+        await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
+        await expect(send_button(page)).to_be_disabled()
+        await expect(answers(page)).to_have_count(1)
+        assert len(upstream.requests) == 1
+        await door.client.patch(path, json=on, headers=bearer(OWNER))
+        await page.get_by_role("button", name="Sign in again").click()
+        await sign_in(page, made["key"])
+        assert page.url == address
+        await expect(box(page)).to_have_value("second")
+        await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
+        # Another tab signs out, and in with another key.
+        await send_button(page).click()
+        await expect(text_of_answer(page)).to_have_text(["One.", "Begun"])
+        async with tab(page.context, door) as elsewhere:
+            await elsewhere.goto("/docs")
+            await elsewhere.get_by_role("button", name="Sign out").click()
+            await expect(composer).to_contain_text("You signed out in another tab.")
+            await elsewhere.goto("/login")
+            await sign_in(elsewhere, other["key"])
+            await expect(composer).to_contain_text("signed in with another key")
+            await expect(page.get_by_role("button", name="Reload")).to_be_visible()
+        go.set()
+        rows = await door.usage_rows(2)
+        assert {row.key_id for row in rows} == {made["id"]}
