@@ -37,6 +37,7 @@ from server.config.loading import Config
 from server.config.settings import Server
 from server.data import GatewayData, open_data
 from server.demo.upstream import DemoUpstream
+from server.documents.reading import DocumentReader
 from server.http.client_connection import HttpLimits
 from server.http.listener import GatewayServer
 from server.http.listening import bind_port, connections_within_limit, load_certificate
@@ -256,6 +257,7 @@ async def _build_services(
         wrong_keys=data.wrong_keys,
         proxies=TrustedProxies(config.server.trusted_proxies),
         bodies=BodyRoom(config.server.max_body_bytes, config.server.max_bodies_bytes),
+        documents=DocumentReader(),
         access_log=access_log,
         unready=lambda: _reasons(config, engine, ledger, store),
         openapi=cache(lambda: _describe(catalog)),

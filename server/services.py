@@ -15,6 +15,7 @@ from server.answers.kept_answers import KeptAnswers
 from server.answers.passing import Passing
 from server.answers.peers import Peers
 from server.config.loading import Config
+from server.documents.reading import DocumentReader
 from server.history.chat_history import ChatHistory
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
@@ -58,6 +59,7 @@ class Services(msgspec.Struct, frozen=True):
     """Counts the wrong keys of API requests."""
     proxies: TrustedProxies
     bodies: BodyRoom
+    documents: DocumentReader
     access_log: AccessLog
     unready: Callable[[], list[str]]
     openapi: Callable[[], bytes]

@@ -2,6 +2,7 @@
 
     GatewayError               500 server_error             a bug: logged, details not sent
     ├─ InvalidRequest          400 invalid_request_error    `param` names the field
+    │  └─ DocumentUnreadable   400 document_unreadable      an attached file, no request
     ├─ InvalidKey              401 invalid_api_key          missing, unknown, revoked: same text
     │  └─ SessionEnded         401 session_ended            a page's visitor is another one now
     ├─ Forbidden               403 permission_denied        the key lacks the permission
@@ -148,9 +149,16 @@ class GatewayError(Exception):
 class InvalidRequest(GatewayError):
     """The request is not valid; `param` is the path of the field, such as `messages[0].role`."""
 
-    status, type, code = 400, "invalid_request_error", None
+    status, type = 400, "invalid_request_error"
     permanent = True
     summary = "The request is not valid. Correct it and send it again."
+
+
+class DocumentUnreadable(InvalidRequest):
+    """No text can be read from a document; the message says what to do."""
+
+    code = "document_unreadable"
+    summary = "The document cannot be read: it is protected, damaged or too complex."
 
 
 class InvalidKey(GatewayError):

@@ -116,6 +116,20 @@ class Admission:
             cap_answer(request, max(1, most // request.n))
         return Lease(principal, model, request_id, request, taken, streamed=streamed)
 
+    async def count_request(self, principal: Principal) -> None:
+        """Count a request that uses no model; only guests have limits for these.
+
+        Raises RateLimited and InvalidKey.
+        """
+        if principal.kind != "guest":
+            return
+        if not self._guests.enabled:
+            raise InvalidKey
+        taken = await self._counters.take(
+            principal.scope, self._guest_limits, shared=self._all_guests
+        )
+        self._counters.settle(taken, 0, 0)
+
     def may_use(self, principal: Principal, model_id: str) -> bool:
         """Return True if a principal's allow list, if it has one, names the model."""
         allowed = self._allowed_models(principal)

@@ -8,6 +8,7 @@ import msgspec
 
 from server.api.base import BaseHandler, NotFoundHandler
 from server.api.completions import ChatHandler
+from server.api.files.document_handler import DocumentHandler
 from server.api.health import HealthHandler, ReadyHandler, UpstreamHealthHandler
 from server.api.history.history_changes import (
     HistoryChangesHandler,
@@ -47,6 +48,7 @@ class Route(msgspec.Struct, frozen=True):
 
 ROUTES = (
     Route("chat/completions", ChatHandler),
+    Route("documents", DocumentHandler),
     Route("models", ModelsHandler),
     Route("models/{model}", ModelHandler),
     Route("key", OwnKeyHandler),

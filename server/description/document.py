@@ -174,9 +174,10 @@ def _refusals(handler: type[BaseHandler], method: str, shape: Operation, shapes:
         kinds += [InvalidKey, SessionEnded]
     if handler.access == "owner" or method != "get":
         kinds += [Forbidden]
-    if shape.request is not None or shape.parameters:
+    has_body = shape.request is not None or shape.upload
+    if has_body or shape.parameters:
         kinds += [InvalidRequest]
-    if shape.request is not None:
+    if has_body:
         kinds += [PayloadTooLarge]
     by_status: dict[int, list[ErrorRow]] = {}
     for row in rows_of(*kinds):

@@ -25,6 +25,14 @@ class ErrorRow(Struct, frozen=True):
 
 FURTHER = {
     "invalid_http": (errors.InvalidRequest, "The request is not valid HTTP/1.1."),
+    "document_without_text": (
+        errors.DocumentUnreadable,
+        "The document has no text: it is empty, or a scan.",
+    ),
+    "document_type_unsupported": (
+        errors.DocumentUnreadable,
+        "Files of this kind cannot be read.",
+    ),
     "model_not_allowed": (errors.Forbidden, "The key may not use this model."),
     "price_unknown": (errors.Forbidden, "The key has a budget, the model has no known price."),
     "xsrf_refused": (errors.Forbidden, "A cookie was sent without the token of its page."),

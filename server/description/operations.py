@@ -15,6 +15,7 @@ from server.description.error_table import tree
 from server.description.history_operations import HISTORY_OPERATIONS
 from server.description.operation import Operation, Parameter
 from server.keys.key_requests import KEY_CHANGES, NEW_KEY, ROTATION
+from server.shapes.document_object import DocumentObject
 from server.shapes.health_object import HealthObject, HealthReport
 from server.shapes.job_object import JobObject
 from server.shapes.key_object import Caller, DeletedKey, KeyList, KeyObject, KeyWithSecret
@@ -26,6 +27,7 @@ from workers.errors import (
     AnswerGone,
     BudgetExceeded,
     Conflict,
+    DocumentUnreadable,
     Forbidden,
     ModelNotFound,
     NoDeployment,
@@ -136,6 +138,11 @@ STREAM = Operation(
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("post", "chat/completions"): CHAT,
+    ("post", "documents"): Operation(
+        {200: DocumentObject},
+        errors=(DocumentUnreadable, RateLimited, *tree(Overloaded)),
+        upload=True,
+    ),
     ("get", "models"): Operation(
         {200: ModelList},
         parameters=(

@@ -37,6 +37,7 @@ FIELDS = {
 }
 OPEN_TO_KEYS = {
     "chat/completions",
+    "documents",
     "models",
     "models/{model}",
     "key",

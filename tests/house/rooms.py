@@ -28,6 +28,7 @@ ROOMS = (
     "server.log",
     "server.demo",
     "server.config",
+    "server.documents",
     "server.store",
     "server.keys",
     "server.history",

@@ -44,6 +44,7 @@ LOST_PATHS = (
 
 ROUTES = {
     "/api/v1/chat/completions": {"POST"},
+    "/api/v1/documents": {"POST"},
     "/api/v1/models": {"GET", "HEAD"},
     "/api/v1/models/test/one": {"GET", "HEAD"},
     "/api/v1/key": {"GET", "HEAD"},

@@ -1,0 +1,95 @@
+"""POST documents from outside: who may, what it answers, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from support.fakes.upstream import FakeUpstream
+from support.front_door import OWNER, Door, bearer
+from support.inputs.office_files import paragraph, pdf_file, sheet_file, word_file
+from support.schemas import validate_error
+from support.visitors import guest
+
+from server.documents.reading import MOST_OF_ONE, DocumentReader
+from workers.errors import DocumentUnreadable, Overloaded
+
+MOST = 10 * 1024 * 1024
+
+
+async def test_the_text_of_a_document_is_answered_to_the_owner_and_to_keys(
+    door: Door, upstream: FakeUpstream
+) -> None:
+    secret = (await door.client.post("/api/keys", json={"name": "k"}, headers=bearer(OWNER))).json()
+    for key in (OWNER, secret["key"]):
+        answer = await door.client.post(
+            "/api/v1/documents", content=pdf_file(["Hello there", "And more"]), headers=bearer(key)
+        )
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "object": "document",
+            "format": "pdf",
+            "text": "[Page 1]\nHello there\n\n[Page 2]\nAnd more",
+            "unit": "page",
+            "units": 2,
+            "units_read": 2,
+            "truncated": False,
+        }
+
+
+@pytest.mark.gateway(settings="[guests]\nrequests_per_minute = 2\n")
+async def test_a_document_of_a_guest_counts_as_a_request(door: Door) -> None:
+    browser = guest(door)
+    text = "Größe;1".encode("cp1252")
+    for left in ("1", "0"):
+        answer = await door.client.post("/api/v1/documents", content=text, headers=browser)
+        assert answer.json()["text"] == "Größe;1"
+        assert answer.headers["x-ratelimit-remaining-requests"] == left
+    answer = await door.client.post("/api/v1/documents", content=text, headers=browser)
+    assert answer.status_code == 429
+
+
+async def test_what_cannot_be_read_is_refused_in_words(door: Door) -> None:
+    cases = [
+        (pdf_file(["secret"], locked=True), "document_unreadable", "Remove the password"),
+        (pdf_file([""]), "document_without_text", "OCR"),
+        (b"\x89PNG\r\n\x1a\n", "document_type_unsupported", "PDF, DOCX"),
+    ]
+    for data, code, words in cases:
+        answer = await door.client.post("/api/v1/documents", content=data, headers=bearer(OWNER))
+        assert answer.status_code == 400
+        validate_error(answer.json())
+        error = answer.json()["error"]
+        assert error["code"] == code and words in error["message"]
+    empty = await door.client.post("/api/v1/documents", headers=bearer(OWNER))
+    assert empty.status_code == 400
+    large = await door.client.post(
+        "/api/v1/documents", content=b"a" * (MOST + 1), headers=bearer(OWNER)
+    )
+    assert (large.status_code, large.json()["error"]["code"]) == (413, "request_too_large")
+
+
+async def test_a_document_that_needs_too_much_memory_or_time_is_refused() -> None:
+    reader = DocumentReader()
+    hungry = sheet_file({"One": "<row/>"}, ["a" * (190 << 20)])
+    with pytest.raises(DocumentUnreadable, match="too much memory"):
+        await reader.read(hungry, "owner", lambda: False)
+    slow = DocumentReader(stopped_after_s=0)
+    with pytest.raises(DocumentUnreadable, match="too long"):
+        await slow.read(word_file(paragraph("Hi")), "owner", lambda: False)
+
+
+async def test_one_caller_cannot_take_all_turns() -> None:
+    reader = DocumentReader()
+    data = word_file(paragraph("Hi"))
+    async with asyncio.TaskGroup() as tasks:
+        reading = [
+            tasks.create_task(reader.read(data, "guests", lambda: False))
+            for _ in range(MOST_OF_ONE)
+        ]
+        await asyncio.sleep(0)  # each has begun
+        with pytest.raises(Overloaded):
+            await reader.read(data, "guests", lambda: False)
+        other = await reader.read(data, "key_a", lambda: False)
+    assert {each.result().text for each in reading} == {"Hi"} == {other.text}
+    assert (await reader.read(data, "guests", lambda: False)).text == "Hi"
