@@ -5,15 +5,22 @@ from __future__ import annotations
 from server.shapes.health_object import health_everywhere
 from webui.models.deployment_rows import model_view
 from webui.shell.figures import plural
-from webui.shell.pages import PageHandler
+from webui.shell.pages import LOST_CLIENT, LostClientHandler
 from webui.shell.peer_requests import asked_by
+from workers.errors import NotFound
 
 
-class ModelsPageHandler(PageHandler):
+class ModelsPageHandler(LostClientHandler):
     """The page at `/models`."""
 
     access = "owner"
     section = "Models"
+
+    def refuse_head(self) -> None:
+        """Refuse API clients, whose base URL lacks the path of the API."""
+        if self.by_a_client():
+            raise NotFound(LOST_CLIENT)
+        super().refuse_head()
 
     async def get(self) -> None:
         """Show the models that can be used first, in the order of the catalog."""

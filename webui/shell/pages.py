@@ -165,31 +165,35 @@ def who(visitor: Principal | None) -> str:
     return visitor.key.name if visitor.key is not None else "Guest"
 
 
-class NoSuchPageHandler(PageHandler):
-    """Any path outside the API that does not exist.
+class LostClientHandler(PageHandler):
+    """A page at a path that API clients with a wrong base URL ask for, too.
 
-    API clients with a wrong base URL come here too. They get the error as JSON, because they would
-    not show a page to their users. Only browsers name `text/html` in Accept: curl and most HTTP
-    libraries send `*/*`, or no Accept at all.
+    They get errors as JSON, because they would not show a page to their users. Only browsers name
+    `text/html` in Accept: curl and most HTTP libraries send `*/*`, or no Accept at all.
     """
-
-    def refuse_head(self) -> None:
-        """Refuse every method."""
-        self.visitor()
-        raise NotFound(LOST_CLIENT if self._by_a_client() else "There is no page at this address.")
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
         """Return a page for browsers and the API's error for its clients."""
         return (
             BaseHandler.render_error(self, error)
-            if self._by_a_client()
+            if self.by_a_client()
             else super().render_error(error)
         )
 
     def add_headers(self, headers: dict[str, str]) -> None:
         """Add the headers of pages, but for the error that is sent as JSON."""
-        if not self._by_a_client():
+        if not self.by_a_client():
             super().add_headers(headers)
 
-    def _by_a_client(self) -> bool:
+    def by_a_client(self) -> bool:
+        """Return True if the request was not sent by a browser that shows pages."""
         return "text/html" not in self.request.headers.get("Accept", "").lower()
+
+
+class NoSuchPageHandler(LostClientHandler):
+    """Any path outside the API that does not exist."""
+
+    def refuse_head(self) -> None:
+        """Refuse every method."""
+        self.visitor()
+        raise NotFound(LOST_CLIENT if self.by_a_client() else "This page does not exist.")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from playwright.async_api import Browser, expect
 from support.browsing.browser import PHONE, visiting
 from support.browsing.chat_page import held
 from support.browsing.owner_pages import sign_in
 from support.fakes.upstream import USAGE, FakeUpstream, refusal, stream_of
-from support.front_door import MODEL, Door
+from support.front_door import MODEL, OWNER, Door, bearer
 from support.waiting import eventually
 
 SECRET = "upstream-secret"
 
 
+async def opened(door: Door, key: str | None = OWNER) -> httpx.Response:
+    """Return the page as a browser gets it; API clients are told the right base URL instead."""
+    headers = {"Accept": "text/html"} | (bearer(key) if key else {})
+    return await door.client.get("/models", headers=headers)
+
+
 async def test_it_says_what_is_missing_and_nothing_secret(door: Door) -> None:
-    text = " ".join((await door.get("/models")).text.split())
+    text = " ".join((await opened(door)).text.split())
     assert "1 of 5 models available." in text
     assert "TEST_UPSTREAM_KEY is set" in text
     assert "Set <code>OPENROUTER_API_KEY</code> and restart the gateway." in text
@@ -26,14 +33,14 @@ async def test_it_says_what_is_missing_and_nothing_secret(door: Door) -> None:
 
 @pytest.mark.gateway(quirks='headers = { "x-token" = "secret-of-a-header" }')
 async def test_what_is_in_an_address_or_a_header_stays_secret(door: Door) -> None:
-    text = (await door.get("/models")).text
+    text = (await opened(door)).text
     assert "secret-of-a-header" not in text
     assert "@127.0.0.1:" not in text.replace(f"{MODEL}@", "")
 
 
 async def test_only_the_owner_gets_in(door: Door) -> None:
-    assert (await door.get("/models", await door.mint())).status_code == 403
-    assert (await door.get("/models", None)).status_code == 303
+    assert (await opened(door, await door.mint())).status_code == 403
+    assert (await opened(door, None)).status_code == 303
 
 
 async def test_a_try_shows_text_time_and_cost_or_the_error(

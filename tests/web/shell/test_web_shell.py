@@ -118,7 +118,7 @@ async def test_a_client_with_a_wrong_base_url_is_told_the_right_one(
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_browser_at_a_wrong_path_gets_a_page(demo_door: Door, method: str) -> None:
     headers = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-    answer = await demo_door.client.request(method, "/models", headers=headers)
+    answer = await demo_door.client.request(method, "/modles", headers=headers)
     assert answer.status_code == 404
     assert answer.headers["content-type"].startswith("text/html")
 
