@@ -23,7 +23,7 @@ from msgspec import structs
 
 from server.accounting.charge import Charge, charge_for
 from server.store.rows import Batch, UsageRow
-from workers.errors import Draining, StoreUnavailable
+from workers.errors import Conflict, Draining, StoreUnavailable
 from workers.request.token_usage import Usage
 
 if TYPE_CHECKING:
@@ -93,6 +93,11 @@ class Ledger:
             log.warning("request %s was settled twice", lease.request_id)
             return
         lease.settled = True  # first of all: an error below must not settle the lease again
+        if isinstance(outcome.error, Conflict):
+            # It had the id of another request: with a row, that id would lead to the refusal.
+            if lease.taken is not None:
+                self._counters.give_back(lease.taken)
+            return
         charge = charge_for(lease, outcome)
         if lease.taken is not None:
             if charge.usage is None and not outcome.reached_upstream:

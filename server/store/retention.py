@@ -64,7 +64,10 @@ class Retention:
             try:
                 await self.prune()
             except StoreUnavailable as error:
-                log.warning("cannot delete old usage rows: %s", error)
+                if self._store.trouble is None:
+                    log.warning("cannot delete old usage rows: %s", error)
+                else:  # the store has logged that it is away; it is tried again soon
+                    wait_s = self._first_after_s
             except Exception:
                 log.exception("cannot delete old usage rows")
 

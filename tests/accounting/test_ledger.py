@@ -24,7 +24,7 @@ from server.store.rows import UsageRow
 from server.store.sqlite_store import SqliteStore
 from server.store.store import Store
 from workers.catalog.catalog import Model, Prices
-from workers.errors import InvalidKey, Overloaded, StoreUnavailable, UpstreamUnavailable
+from workers.errors import Conflict, InvalidKey, Overloaded, StoreUnavailable, UpstreamUnavailable
 from workers.request.chat_request import parse_chat
 from workers.request.token_usage import Usage
 from workers.run.job import Ending, Outcome
@@ -132,6 +132,18 @@ async def house(store: SqliteStore, clocks: Clocks) -> AsyncIterator[House]:
 
 def unavailable() -> StoreUnavailable:
     return StoreUnavailable("the disk is full")
+
+
+async def test_a_request_with_the_id_of_another_is_given_back_and_leaves_no_row(
+    house: House,
+) -> None:
+    holder = await house.holder()
+    house.ledger.settle(await house.lease(holder), Outcome("refused", error=Conflict()))
+    assert holder.key is not None
+    standing = await house.counters.standing(holder.scope, holder.key.limits)
+    assert standing.requests is not None
+    assert (standing.running, standing.requests.remaining) == (0, 100)
+    await house.settled(DONE, holder)  # one row: that of the finished request
 
 
 async def test_a_finished_request_is_recorded_with_its_true_use_and_cost(

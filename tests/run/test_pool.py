@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 from support.builders.jobs import LONG, Client, Tap, make_deployment, make_job, stream_settings
 from support.fakes.upstream import (
     Answer,
@@ -23,7 +24,7 @@ from support.fakes.upstream import (
     stream_of,
     streaming,
 )
-from support.waiting import PATIENCE_S
+from support.waiting import PATIENCE_S, eventually
 
 from workers.catalog.catalog import Model
 from workers.errors import (
@@ -223,6 +224,25 @@ async def test_the_worker_that_frees_a_slot_takes_the_next_job_itself() -> None:
         for client in clients:
             await client.end_of_answer()
         assert len(seen) == 2
+
+
+async def test_workers_past_the_size_of_the_pool_end_with_their_jobs() -> None:
+    """After a reload the keeper may have more slots than a process that is replaced has workers."""
+    async with bench() as it:
+        await it.answer()
+        (small,) = it.model.deployments
+        it.scheduler.adopt([replace(it.model, deployments=(replace(small, max_concurrency=3),))])
+        hold = Pause(asyncio.Event())
+        last = [event(chunk(finish="stop")), event("[DONE]")]
+        it.upstream.plan(streaming([event(chunk("x")), hold, *last]))
+        clients = [it.submit()[1] for _ in range(3)]
+        await it.upstream.request(3)
+        assert len(workers()) == 3
+        hold.event.set()
+        for client in clients:
+            assert (await client.end_of_answer()).endswith(b"data: [DONE]\n\n")
+        await eventually(lambda: len(workers()) == 1)
+        assert it.engine.pool(it.model).idle_workers == 1
 
 
 async def test_a_worker_that_was_cancelled_while_idle_is_given_no_job() -> None:

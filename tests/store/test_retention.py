@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from support.front_door import Door
@@ -10,7 +11,9 @@ from support.waiting import eventually
 
 from server.store.retention import Retention
 from server.store.rows import Batch, CounterRow, UsageRow
+from server.store.sqlite_store import SqliteStore
 from server.store.store import Store
+from workers.errors import StoreUnavailable
 
 DAY_S = 86_400
 
@@ -106,3 +109,37 @@ async def test_an_unexpected_error_does_not_end_the_task(
     await eventually(lambda: "deleted 1 usage rows" in caplog.text)
     await retention.aclose()
     assert "ArithmeticError: scripted" in caplog.text
+
+
+class AwayStore(SqliteStore):
+    """A store whose database is away until the test says otherwise."""
+
+    away = True
+    refused = 0
+
+    @property
+    def trouble(self) -> str | None:
+        """Return why it cannot be used."""
+        return "it does not answer" if self.away else super().trouble
+
+    async def prune(self, before_day: str) -> int:
+        """Delete old rows, or refuse."""
+        if self.away:
+            self.refused += 1
+            raise StoreUnavailable
+        return await super().prune(before_day)
+
+
+async def test_while_the_store_is_away_pruning_is_tried_again_without_a_line_of_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="roxy.retention")
+    async with AwayStore(tmp_path / "roxy.db") as store:
+        now = time.time()
+        await store.record(Batch([row("old", now - 91 * DAY_S), *busy(now)]))
+        retention = Retention(store, days=90, first_after_s=0.01, every_s=10 * DAY_S)
+        await eventually(lambda: store.refused > 1)
+        assert caplog.messages == []
+        store.away = False
+        await eventually(lambda: "deleted 1 usage rows" in caplog.text)
+        await retention.aclose()

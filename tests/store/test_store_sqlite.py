@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import sqlite3
 import stat
 import sys
 import threading
@@ -27,6 +28,7 @@ from server.store.key import NewKey
 from server.store.rows import Batch, CounterRow, KeyQuery, UsageMark
 from server.store.sqlite_file import open_database
 from server.store.sqlite_store import SqliteStore
+from server.store.sqlite_thread import SqliteThread
 from server.store.store import StoreFailure
 from workers.errors import StoreUnavailable
 
@@ -142,6 +144,18 @@ async def test_calls_behind_a_lock_all_give_up_in_time_and_none_happens_later(
     assert all(isinstance(result, StoreUnavailable) for result in results)
     await hasty_store.check_writable()
     assert await hasty_store.load_keys() == [], "a refused change must not happen after all"
+
+
+async def test_a_call_whose_turn_comes_too_late_is_not_carried_out(tmp_path: Path) -> None:
+    thread = SqliteThread(
+        tmp_path / "any.db", lambda: sqlite3.connect(tmp_path / "any.db"), patience_s=0.0
+    )
+    await thread.start()
+    carried_out: list[sqlite3.Connection] = []
+    with pytest.raises(StoreUnavailable):
+        await thread.run(carried_out.append)
+    assert carried_out == [] and thread.trouble == "it was busy for too long"
+    await thread.close()
 
 
 async def test_a_lock_that_is_let_go_in_time_is_not_noticed(tmp_path: Path) -> None:

@@ -95,7 +95,12 @@ class ModelPool:
         job, self._next = self._next, None
         if job is not None:
             return job
-        if self._closed or len(self._workers) > self.size:
+        if self._closed:
+            return None
+        if len(self._workers) > self.size:
+            worker = asyncio.current_task()
+            assert worker is not None
+            self._workers.discard(worker)  # at once: the next one that asks must not end as well
             return None
         idle: asyncio.Future[Job | None] = self._loop.create_future()
         self._idle.append(idle)
