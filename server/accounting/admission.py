@@ -77,18 +77,8 @@ class Admission:
         self._counters = counters
         self._guests = guests
         self._paid_extras: dict[str, PaidExtras] = {}  # by model, which never changes
-        self._guest_limits = GuestLimits(
-            requests_per_minute=guests.requests_per_minute,
-            requests_per_day=guests.requests_per_day,
-            concurrent_requests=guests.concurrent_requests,
-        )
-        self._all_guests = Shared(
-            ALL_GUESTS,
-            GuestLimits(
-                requests_per_minute=guests.total_requests_per_minute,
-                requests_per_day=guests.total_requests_per_day,
-            ),
-        )
+        self._guest_limits, together = guest_limits(guests)
+        self._all_guests = Shared(ALL_GUESTS, together)
 
     async def admit(
         self,
@@ -205,6 +195,20 @@ class Admission:
         return await self._counters.take(
             principal.scope, self._guest_limits, shared=self._all_guests
         )
+
+
+def guest_limits(guests: Guests) -> tuple[GuestLimits, GuestLimits]:
+    """Return the limits of each guest, and those of all guests together."""
+    each = GuestLimits(
+        requests_per_minute=guests.requests_per_minute,
+        requests_per_day=guests.requests_per_day,
+        concurrent_requests=guests.concurrent_requests,
+    )
+    together = GuestLimits(
+        requests_per_minute=guests.total_requests_per_minute,
+        requests_per_day=guests.total_requests_per_day,
+    )
+    return each, together
 
 
 def check_files(request: ChatRequest) -> None:

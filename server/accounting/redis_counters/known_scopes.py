@@ -119,13 +119,17 @@ class KnownScope:
 
     def levels(self, now: float) -> tuple[Argument, ...]:
         """Return the level and limit of every bucket as `seed.lua` takes them."""
-        account = self.account()
-        found: list[Argument] = []
-        for name, period in (("requests", MINUTE_US), ("day", DAY_US), ("tokens", MINUTE_US)):
-            bucket: Bucket | None = getattr(account, name, None)
-            found.append("" if bucket is None else f"{bucket.drain(now) * period:.0f}")
-            found.append("" if bucket is None else bucket.limit)
-        return tuple(found)
+        return bucket_levels(self.account(), now)
+
+
+def bucket_levels(account: Account | None, now: float) -> tuple[Argument, ...]:
+    """Return the level and limit of every bucket as `seed.lua` takes them."""
+    found: list[Argument] = []
+    for name, period in (("requests", MINUTE_US), ("day", DAY_US), ("tokens", MINUTE_US)):
+        bucket: Bucket | None = getattr(account, name, None)
+        found.append("" if bucket is None else f"{bucket.drain(now) * period:.0f}")
+        found.append("" if bucket is None else bucket.limit)
+    return tuple(found)
 
 
 class KnownScopes:

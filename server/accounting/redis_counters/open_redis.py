@@ -12,6 +12,7 @@ from server.store.store import StoreFailure
 
 if TYPE_CHECKING:
     from server.accounting.redis_counters.redis_counters import RedisCounters, Spent
+    from server.accounting.redis_counters.redis_link import RedisLink
     from server.config.settings import WhenDown
 
 
@@ -36,15 +37,22 @@ async def open_redis_counters(
 
 async def describe_redis(url: str) -> str:
     """Return where Redis is, if it can be used; no limit is touched. Raises StoreFailure."""
+    async with open_redis_link(url, "roxy-check"):
+        return f"Redis at {_address(url)}"
+
+
+@asynccontextmanager
+async def open_redis_link(url: str, name: str) -> AsyncIterator[RedisLink]:
+    """Connect to Redis for a command. Raises StoreFailure."""
     address = _address(url)
     from server.accounting.redis_counters.redis_link import RedisLink
 
-    link = RedisLink(address, "roxy-check", _nothing, lambda _reason: None)
+    link = RedisLink(address, name, _nothing, lambda _reason: None)
     try:
         await link.start()
+        yield link
     finally:
         await link.aclose()
-    return f"Redis at {address}"
 
 
 def _address(url: str) -> RedisAddress:
