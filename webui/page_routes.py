@@ -17,6 +17,7 @@ from webui.keys.keys_page import (
 from webui.live.live_page import LivePageHandler, StopHandler
 from webui.models.models_page import ModelsPageHandler
 from webui.requests.requests_page import RequestPageHandler, RequestsPageHandler
+from webui.share.share_page import ShareFileHandler, SharePageHandler
 from webui.shell.assets import AssetHandler
 from webui.shell.brand import LogoHandler, ManifestHandler
 from webui.shell.pages import NoSuchPageHandler
@@ -44,6 +45,8 @@ def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str,
         (r"/login", LoginHandler, given),
         (r"/logout", LogoutHandler, given),
         (r"/models", ModelsPageHandler, given),
+        (r"/s/([A-Za-z0-9_-]{20,64})", SharePageHandler, given),
+        (r"/s/([A-Za-z0-9_-]{20,64})/files/([A-Za-z0-9_-]{1,64})", ShareFileHandler, given),
         (r"/usage", UsagePageHandler, given),
         (r"/requests", RequestsPageHandler, given),
         (r"/requests/([^/]+)", RequestPageHandler, given),

@@ -44,6 +44,7 @@ ROOMS = (
     "server.description",
     "webui.shell",
     "webui.sign_in",
+    "webui.share",
     "webui.chat",
     "webui.keys",
     "webui.usage",

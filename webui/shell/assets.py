@@ -54,6 +54,15 @@ JOINED = {
         "css/admin/live.css",
         "css/admin/models.css",
     ),
+    "css/share.all.css": (
+        "css/tokens.css",
+        "css/base.css",
+        "css/shell.css",
+        "css/chat/transcript.css",
+        "css/chat/markdown.css",
+        "css/chat/print.css",
+        "css/share.css",
+    ),
     "css/pages.all.css": ("css/tokens.css", "css/base.css", "css/shell.css"),
     "css/docs.all.css": ("css/tokens.css", "css/base.css", "css/shell.css", "css/docs.css"),
 }

@@ -35,7 +35,7 @@ DROP_PERSON = tuple(
 )
 
 
-class Place(NamedTuple):
+class ConversationPlace(NamedTuple):
     """A conversation of a person."""
 
     person: str
@@ -51,13 +51,13 @@ class KnownPerson(NamedTuple):
 
 def find_expired(
     trashed_before: int, strayed_before: int, updated_before: int | None
-) -> Steps[list[Place]]:
+) -> Steps[list[ConversationPlace]]:
     """Find some of the conversations to erase; times in milliseconds since 1970."""
     found = list((yield TRASHED, (trashed_before,)))
     found += yield STRAY, (strayed_before,)
     if updated_before is not None:
         found += yield EXPIRED, (updated_before,)
-    return [Place(*row) for row in found]
+    return [ConversationPlace(*row) for row in found]
 
 
 def forget_erasures(before: int) -> Steps[None]:
