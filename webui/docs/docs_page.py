@@ -11,6 +11,7 @@ from server.identity.authentication import Principal, find_cookie
 from webui.docs import tables as docs_tables
 from webui.docs.client_sections import completions, first_steps, limits_and_errors
 from webui.docs.examples import STREAM_REQUEST
+from webui.docs.history_section import chat_history
 from webui.docs.owner_sections import for_the_owner, reference
 from webui.docs.parts import (
     LANGUAGES,
@@ -36,7 +37,7 @@ LANGUAGE_COOKIE = "roxy_language"
 MARKDOWN = "text/markdown; charset=utf-8"
 GROUPS = (
     ("Start", ("quickstart", "clients", "streaming", "authentication", "models")),
-    ("Chat", ("chat", "tools", "structured", "images", "queue", "kept")),
+    ("Chat", ("chat", "tools", "structured", "images", "queue", "kept", "history")),
     ("Limits and errors", ("limits", "guests", "errors")),
     ("Owner", ("keys", "usage", "settings")),
     ("Reference", ("routes", "missing", "openapi", "answers", "notes")),
@@ -88,6 +89,7 @@ class DocumentedHandler(PageHandler):
         return [
             *first_steps(base_url),
             *completions(fields, config),
+            chat_history(config.history),
             *limits_and_errors(config, docs_tables.errors()),
             *for_the_owner(docs_tables.settings()),
             *reference(routes, docs_tables.upstream_shapes_tables()),
