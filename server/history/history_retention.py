@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from server.history.step_history import StepHistory
-from server.history.steps import erasing_steps, person_steps
+from server.history.steps import erasing_steps
 from server.store.store import Store
 from workers.errors import StoreUnavailable
 from workers.units import DAY_S, HOUR_S, MINUTE_S
@@ -82,7 +82,7 @@ class HistoryRetention:
                 erasing_steps.find_expired(self._before(TRASH_S), self._before(STRAY_S), oldest)
             )
             for place in found:
-                erased += await self._history.write(person_steps.erase(*place))
+                erased += await self._history.erase_quietly(*place)
             if not found:
                 return erased
 
@@ -98,7 +98,8 @@ class HistoryRetention:
             elif one.revoked_at is None:
                 await self._history.write(erasing_steps.note_revoked(one.person, now))
             elif one.revoked_at <= self._before(REVOKED_S):
-                erased += await self._history.write(erasing_steps.erase_person(one.person))
+                erased += await self._history.erase_all(one.person)
+                await self._history.write(erasing_steps.drop_person(one.person))
         return erased
 
     def _before(self, age_s: float) -> int:

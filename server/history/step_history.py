@@ -77,13 +77,28 @@ class StepHistory(ABC):
 
     async def erase(self, person: str, conversation: str) -> int:
         """Erase a conversation; see the protocol."""
-        erased = await self.write(person_steps.erase(person, conversation))
+        erased = await self.erase_quietly(person, conversation)
         await self.wipe()
         return erased
 
+    async def erase_quietly(self, person: str, conversation: str) -> int:
+        """Erase a conversation as `erase` does, without the wipe: for many of them."""
+        await self._end_links(person, conversation)
+        erased = await self.write(person_steps.erase_conversation(person, conversation))
+        await self._end_links(person, conversation)  # those made in between
+        while await self.write(person_steps.drop_file(person, conversation)):
+            pass
+        return int(erased)
+
+    async def _end_links(self, person: str, conversation: str) -> None:
+        for link in await self.read(share_steps.find_links(person, conversation)):
+            await self.write(share_steps.end_link(person, link))
+
     async def erase_all(self, person: str) -> int:
         """Erase all conversations of a person; see the protocol."""
-        erased = await self.write(person_steps.erase_all(person))
+        erased = 0
+        for conversation in await self.read(person_steps.find_conversations(person)):
+            erased += await self.erase_quietly(person, conversation)
         await self.wipe()
         return erased
 

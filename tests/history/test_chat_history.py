@@ -270,9 +270,13 @@ async def test_settings_are_replaced_from_the_version_that_is_known(history: Cha
 
 async def test_the_search_finds_words_wherever_they_are(history: ChatHistory) -> None:
     file = FileRecord("f_1", "Protokoll.pdf", "application/pdf", 3)
-    await save(history, question(text="Straße und 東京都", files=(file,)), conversation="c_1")
-    await save(history, answer(text="x" * 300 + " 100% _sure_ Needle here"), conversation="c_2")
-    await save(history, conversation="c_3", title="Needle work", system="You are a tailor.")
+    first = question(text="Straße und 東京都", files=(file,))
+    second = answer(text="x" * 300 + " 100% _sure_ Needle here")
+    await save(history, first, conversation="c_1", created=1, updated=1)
+    await save(history, second, conversation="c_2", created=1, updated=2)
+    await save(
+        history, conversation="c_3", created=1, updated=3, title="Needle work", system="tailor"
+    )
 
     async def found(*words: str) -> list[tuple[str, str | None, str]]:
         hits = (await history.search("owner", list(words), 10)).data

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from server.history.steps.asking import Steps, lock_person
-from server.history.steps.person_steps import erase_all
 
 AT_ONCE = 100
 """Conversations that are erased before the next look; each is a transaction of its own."""
@@ -78,9 +77,7 @@ def note_revoked(person: str, at: int | None) -> Steps[None]:
     yield NOTE_REVOKED, (at, person)
 
 
-def erase_person(person: str) -> Steps[int]:
-    """Erase everything of a person; return how many conversations there were."""
-    erased = yield from erase_all(person)
+def drop_person(person: str) -> Steps[None]:
+    """Delete what is left of a person whose conversations are erased."""
     for statement in DROP_PERSON:
         yield statement, (person,)
-    return erased

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from server.history.history_records import HistorySettings, StoredFile
-from server.history.steps.asking import Ledgered, Steps, finish_write, lock_person, pieces_of
+from server.history.steps.asking import Steps, finish_write, lock_person
 from server.history.steps.conversation_steps import IS_ERASED, decode_object, now_ms
 from workers.errors import ConversationErased, NotFound
 
@@ -25,22 +23,15 @@ PUT_SETTINGS = (
     " ON CONFLICT (person) DO UPDATE SET"
     " value = excluded.value, version = excluded.version, changed = excluded.changed"
 )
-CONVERSATIONS = "SELECT id, size FROM history_conversations WHERE person = ?"
-SIZES = (
-    "SELECT coalesce(sum(size), 0) FROM history_conversations WHERE person = ? AND id IN ({0})",
-    "SELECT coalesce(sum(size), 0) FROM history_files WHERE person = ? AND conversation IN ({0})",
-    "SELECT coalesce(sum(size), 0) FROM history_shares WHERE person = ? AND conversation IN ({0})",
+ALL_CONVERSATIONS = (
+    "SELECT id FROM history_conversations WHERE person = ?"
+    " UNION SELECT conversation FROM history_files WHERE person = ?"
 )
-DELETIONS = (
-    (
-        "DELETE FROM history_share_files WHERE token IN"
-        " (SELECT token FROM history_shares WHERE person = ? AND conversation IN ({0}))"
-    ),
-    "DELETE FROM history_shares WHERE person = ? AND conversation IN ({0})",
-    "DELETE FROM history_files WHERE person = ? AND conversation IN ({0})",
-    "DELETE FROM history_messages WHERE person = ? AND conversation IN ({0})",
-    "DELETE FROM history_conversations WHERE person = ? AND id IN ({0})",
-)
+CONVERSATION_SIZE = "SELECT size FROM history_conversations WHERE person = ? AND id = ?"
+DROP_MESSAGES = "DELETE FROM history_messages WHERE person = ? AND conversation = ?"
+DROP_CONVERSATION = "DELETE FROM history_conversations WHERE person = ? AND id = ?"
+SOME_FILE = "SELECT id, size FROM history_files WHERE person = ? AND conversation = ? LIMIT 1"
+DROP_FILE = "DELETE FROM history_files WHERE person = ? AND id = ?"
 ADD_ERASED = (
     "INSERT INTO history_erased (person, id, changed, erased_at) VALUES (?, ?, ?, ?)"
     " ON CONFLICT (person, id) DO NOTHING"
@@ -105,42 +96,34 @@ def put_settings(person: str, settings: HistorySettings) -> Steps[tuple[bool, Hi
     return True, HistorySettings(settings.value, stored.version + 1)
 
 
-# Erasing
+# Erasing: in several transactions, so that others can write in between
 
 
-def erase(person: str, conversation: str) -> Steps[int]:
-    """Erase a conversation with its messages, files and links; return how many there were."""
+def find_conversations(person: str) -> Steps[list[str]]:
+    """Read the ids of all conversations, those of which there are only files included."""
+    return [row[0] for row in (yield ALL_CONVERSATIONS, (person, person))]
+
+
+def erase_conversation(person: str, conversation: str) -> Steps[bool]:
+    """Erase a conversation with its messages; False: there is none. Its files are dropped next."""
     before = yield from lock_person(person)
-    return (yield from _erase_some(person, before, [conversation]))
+    rows = yield CONVERSATION_SIZE, (person, conversation)
+    if not rows:
+        return False
+    yield DROP_MESSAGES, (person, conversation)
+    yield DROP_CONVERSATION, (person, conversation)
+    number = yield from finish_write(person, before, -int(rows[0][0]))
+    yield ADD_ERASED, (person, conversation, number, now_ms())
+    return True
 
 
-def erase_all(person: str) -> Steps[int]:
-    """Erase all conversations, files and links of a person; return how many conversations."""
+def drop_file(person: str, conversation: str) -> Steps[bool]:
+    """Delete one file of a conversation; False: there is none left."""
     before = yield from lock_person(person)
-    rows = yield CONVERSATIONS, (person,)
-    files = yield (
-        "SELECT DISTINCT conversation FROM history_files WHERE person = ?",
-        (person,),
-    )
-    ids = list(dict.fromkeys([row[0] for row in rows] + [row[0] for row in files]))
-    return (yield from _erase_some(person, before, ids))
-
-
-def _erase_some(person: str, before: Ledgered, ids: Sequence[str]) -> Steps[int]:
-    known: list[str] = []
-    freed = 0
-    for marks, piece in pieces_of(ids):
-        values = (person, *piece)
-        rows = yield f"{CONVERSATIONS} AND id IN ({marks})", values
-        known += [row[0] for row in rows]
-        for statement in SIZES:
-            rows = yield statement.format(marks), values
-            freed += int(rows[0][0])
-        for statement in DELETIONS:
-            yield statement.format(marks), values
-    if known or freed:
-        number = yield from finish_write(person, before, -freed)
-        at = now_ms()
-        if known:
-            yield ADD_ERASED, [(person, conversation, number, at) for conversation in known]
-    return len(known)
+    rows = yield SOME_FILE, (person, conversation)
+    if not rows:
+        return False
+    file_id, size = rows[0]
+    yield DROP_FILE, (person, file_id)
+    yield from finish_write(person, before, -int(size))
+    return True

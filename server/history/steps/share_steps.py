@@ -25,6 +25,7 @@ from workers.errors import NotFound
 ROOT = "root"
 LINK_COLUMNS = "id, token, title, created, conversation, message"
 LINKS = f"SELECT {LINK_COLUMNS} FROM history_shares WHERE person = ? ORDER BY created DESC, id"
+LINKS_OF = "SELECT id FROM history_shares WHERE person = ? AND conversation = ?"
 LINK_SIZE = "SELECT token, size FROM history_shares WHERE person = ? AND id = ?"
 ADD_LINK = (
     "INSERT INTO history_shares"
@@ -124,6 +125,11 @@ def _shared(message: MessageRecord, pictures: dict[str, int]) -> SharedMessage:
 def list_links(person: str) -> Steps[list[ShareLink]]:
     """Read the links of a person, newest first."""
     return [ShareLink(*row) for row in (yield LINKS, (person,))]
+
+
+def find_links(person: str, conversation: str) -> Steps[list[str]]:
+    """Read the ids of the links to a conversation."""
+    return [row[0] for row in (yield LINKS_OF, (person, conversation))]
 
 
 def end_link(person: str, link: str) -> Steps[bool]:
