@@ -15,7 +15,8 @@ from workers.units import KIB, MIB
 
 RecordId: TypeAlias = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
 Millis: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
-Amount: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)] | Annotated[float, Meta(ge=0)]
+Whole: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+Amount: TypeAlias = Whole | float
 Name: TypeAlias = Annotated[str, Meta(max_length=1000)]
 Title: TypeAlias = Annotated[str, Meta(max_length=500)]
 Text: TypeAlias = Annotated[str, Meta(max_length=4 * MIB)]
@@ -55,7 +56,7 @@ class AnswerFailure(Struct, frozen=True, forbid_unknown_fields=True):
 
     message: Annotated[str, Meta(max_length=10_000)] = ""
     code: Name = field(default="")
-    status: int = 0
+    status: Whole = 0
     retry_after: Amount | None = field(default=None, name="retryAfter")
 
 
@@ -85,8 +86,8 @@ class QuestionRecord(
     files: Files = ()
     created: Millis
     extra: dict[str, Any] | UnsetType = UNSET
-    version: int = 0
-    base: int | UnsetType = UNSET
+    version: Whole = 0
+    base: Whole | UnsetType = UNSET
 
 
 class AnswerRecord(
@@ -113,8 +114,8 @@ class AnswerRecord(
     thinking_ms: Amount | None = field(default=None, name="thinkingMs")
     stats: AnswerStats | None = None
     extra: dict[str, Any] | UnsetType = UNSET
-    version: int = 0
-    base: int | UnsetType = UNSET
+    version: Whole = 0
+    base: Whole | UnsetType = UNSET
 
 
 MessageRecord: TypeAlias = QuestionRecord | AnswerRecord
@@ -190,7 +191,7 @@ class ConversationChange(Struct, frozen=True, forbid_unknown_fields=True):
 
     set: ConversationSet = ConversationSet()
     draft: ChatDraft | UnsetType | None = UNSET
-    draft_base: int | UnsetType = UNSET
+    draft_base: Whole | UnsetType = UNSET
     messages: Annotated[tuple[MessageRecord, ...], Meta(max_length=MOST_MESSAGES)] = ()
     remove: Annotated[tuple[RecordId, ...], Meta(max_length=MOST_MESSAGES)] = ()
 

@@ -90,11 +90,14 @@ async def test_a_key_that_has_ended_reads_nothing_any_more(door: Door) -> None:
     assert refusal(answer)[:2] == (401, "invalid_api_key")
 
 
+DRAFTED = {"id": "f_1", "name": "", "type": "", "size": 1, "extra": {"n": -(2**70)}}
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"colour": "red"}, "colour"),
     ({"set": {"title": 5}}, "set.title"),
     ({"set": {"title": "x" * 501}}, "set.title"),
     ({"set": {"parameters": {"seed": 2**70}}}, "set.parameters"),
+    ({"draft": {"files": [DRAFTED]}}, "draft.files[0].extra"),
+    ({"messages": [ASKED | {"base": 2**70}]}, "messages[0].base"),
     ({"set": {"extra": {"x": "y" * 70_000}}}, "set.extra"),
     ({"messages": [ASKED | {"id": "../x"}]}, "messages[0].id"),
     ({"messages": [ASKED | {"role": "system"}]}, "messages[0].role"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
+from support.builders.conversations import QUOTA, answer, changes, question, save
 from support.builders.rows import NOON, a_key, a_row
 from support.command_line import CommandLine
 from support.command_line import shell as new_shell
@@ -21,6 +22,10 @@ from support.servers.redis_server import RedisServer
 
 from server.accounting.admission import guest_limits
 from server.config.settings import Guests
+from server.history.chat_history import ChatHistory
+from server.history.history_records import FileRecord, HistorySettings, StoredFile
+from server.history.postgres_history import PostgresHistory
+from server.history.sqlite_history import SqliteHistory
 from server.keys.key_ring import OWNER_META
 from server.store.data_directory import DataDirectory
 from server.store.key import Limits
@@ -76,6 +81,33 @@ async def contents(store: Store) -> dict[str, object]:
     }
 
 
+async def converse(history: ChatHistory) -> None:
+    """Write some of everything of a chat history."""
+    for number in range(30):
+        asked = question(text=f"Zoë \0 {number}")
+        await save(history, asked, answer(), conversation=f"c_{number}", title=f"t \0 {number}")
+    for number in range(3):
+        picture = StoredFile("cat.png", "image/png", bytes(range(256)) * 100)
+        await history.put_file("owner", f"f_{number}", "c_1", picture, QUOTA)
+    attached = FileRecord("f_1", "cat.png", "image/png", 25600)
+    await save(history, question(5, files=(attached,)), conversation="c_1")
+    await history.share("owner", "c_1", "m_5", QUOTA)
+    await history.put_settings("owner", HistorySettings({"enter": "send"}, 0))
+    await history.erase("owner", "c_2")
+
+
+async def conversations(history: ChatHistory) -> dict[str, object]:
+    """Return everything that a chat history has."""
+    (link,) = await history.shares("owner")
+    return {
+        "list": await changes(history, 0, "c_1"),
+        "file": await history.file("owner", "f_2"),
+        "link": await history.shared(link.token),
+        "picture": await history.shared_file(link.token, "f_1"),
+        "found": await history.search("owner", ["zoë", "7"], 10),
+    }
+
+
 def installation(path: Path) -> dict[str, object]:
     """Fill the database of a data directory, as a gateway that has stopped leaves it."""
 
@@ -83,7 +115,9 @@ def installation(path: Path) -> dict[str, object]:
         with DataDirectory(path) as directory:
             async with SqliteStore(directory.database) as store:
                 await fill(store)
-                return await contents(store)
+                async with SqliteHistory(directory.database) as history:
+                    await converse(history)
+                    return await contents(store) | await conversations(history)
 
     return asyncio.run(work())
 
@@ -91,7 +125,7 @@ def installation(path: Path) -> dict[str, object]:
 def shared_contents(url: str, tmp_path: Path) -> dict[str, object]:
     async def work() -> dict[str, object]:
         async with PostgresStore(url, tmp_path / "spool") as store:
-            return await contents(store)
+            return await contents(store) | await conversations(PostgresHistory(store))
 
     return asyncio.run(work())
 
@@ -114,6 +148,7 @@ def test_an_installation_is_copied_whole_and_left_as_it_was(
         "requests: 3000, 4.498500 dollars",
         "sessions: 1",
         "limit counters: 2",
+        "conversations: 29",
     ):
         assert line in done.out.splitlines()
     assert PASSWORD not in done.out + done.err

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from server.api.history.history_base import HistoryHandler, check_object
-from server.history.history_records import ConversationChange, ErasedHistory
+from server.history.history_records import (
+    ChatDraft,
+    ConversationChange,
+    ErasedHistory,
+    FileRecord,
+    QuestionRecord,
+)
 from workers.units import MIB
 
 CONVERSATION_CHANGE = msgspec.json.Decoder(ConversationChange)
@@ -49,6 +57,12 @@ def _check(change: ConversationChange) -> None:
     check_object(change.set.extra, "set.extra")
     for index, message in enumerate(change.messages):
         check_object(message.extra, f"messages[{index}].extra")
-    for index, message in enumerate(change.messages):
-        for place, file in enumerate(getattr(message, "files", ())):
-            check_object(file.extra, f"messages[{index}].files[{place}].extra")
+        if isinstance(message, QuestionRecord):
+            _check_files(message.files, f"messages[{index}]")
+    if isinstance(change.draft, ChatDraft):
+        _check_files(change.draft.files, "draft")
+
+
+def _check_files(files: Sequence[FileRecord], param: str) -> None:
+    for place, file in enumerate(files):
+        check_object(file.extra, f"{param}.files[{place}].extra")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -18,7 +18,7 @@ class SettingsChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """New settings, and the version that they were made from."""
 
     value: dict[str, Any]
-    version: int = 0
+    version: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
 
 
 SETTINGS_CHANGE = msgspec.json.Decoder(SettingsChange)
