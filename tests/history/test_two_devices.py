@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
-from pathlib import Path
+import itertools
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from support.builders.conversations import (
     QUOTA,
@@ -20,8 +19,6 @@ from support.builders.conversations import (
 
 from server.history.chat_history import ChatHistory
 from server.history.history_records import ConversationChange, ConversationSummary, MessageRecord
-from server.history.sqlite_history import SqliteHistory
-from server.store.sqlite_store import SqliteStore
 from workers.errors import ConversationErased
 
 SHOWN = "c_1"
@@ -30,7 +27,10 @@ SHOWN = "c_1"
 class Device:
     """A browser: what it knows of the list, and of the conversation that it shows."""
 
-    def __init__(self, history: ChatHistory, name: int, page: int = 1000) -> None:
+    def __init__(
+        self, history: ChatHistory, name: int, page: int = 1000, person: str = "owner"
+    ) -> None:
+        self.person = person
         self.history = history
         self.name = name
         self.page = page
@@ -41,7 +41,7 @@ class Device:
 
     async def poll(self) -> bool:
         """Read the next page of changes; return whether there is more."""
-        seen = await changes(self.history, self.cursor, SHOWN, limit=self.page)
+        seen = await changes(self.history, self.cursor, SHOWN, limit=self.page, person=self.person)
         if seen.reset:
             self.known.clear()
             self.messages.clear()
@@ -81,7 +81,7 @@ class Device:
                 below = answer(place, id=f"m_{self.name}_{place}", parent=message.id)
                 await self._save(change_of(below), SHOWN)
             elif action == 4 and place == 4:
-                await self.history.erase("owner", conversation)
+                await self.history.erase(self.person, conversation)
             else:
                 await self.poll()
 
@@ -89,38 +89,38 @@ class Device:
         return self.messages[sorted(self.messages)[place % len(self.messages)]]
 
     async def _save(self, change: ConversationChange, conversation: str) -> None:
-        await self.history.save("owner", conversation, change, QUOTA)
+        await self.history.save(self.person, conversation, change, QUOTA)
 
 
 async def views(history: ChatHistory, *devices: Device) -> list[object]:
     """Return what the server has, and what each device knows after it has read everything."""
-    fresh = Device(history, 0)
+    fresh = Device(history, 0, person=devices[0].person)
     for device in (fresh, *devices):
         await device.catch_up()
     return [(device.known, device.messages) for device in (fresh, *devices)]
 
 
-@given(
-    some.lists(some.tuples(some.booleans(), some.integers(0, 5), some.integers(0, 5)), max_size=40),
-    some.integers(1, 3),
+ACTIONS = some.lists(
+    some.tuples(some.booleans(), some.integers(0, 5), some.integers(0, 5)), max_size=40
 )
-@settings(max_examples=20, deadline=None)
-def test_any_order_of_actions_ends_with_equal_views(
-    actions: list[tuple[bool, int, int]], page: int
-) -> None:
-    async def play() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "roxy.db"
-            async with SqliteStore(file), SqliteHistory(file) as history:
-                devices = (Device(history, 1, page), Device(history, 2, page))
-                for second, action, place in actions:
-                    await devices[second].act(action, place)
-                server, *others = await views(history, *devices)
-                assert others == [server, server]
-                await history.erase_all("owner")
-                assert (await changes(history)).used_bytes == 0
+PEOPLE = itertools.count()
 
-    asyncio.run(play())
+
+@given(ACTIONS, some.integers(1, 3))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_any_order_of_actions_ends_with_equal_views(
+    history: ChatHistory, actions: list[tuple[bool, int, int]], page: int
+) -> None:
+    person = f"key_{next(PEOPLE)}"  # one history for all examples, since opening one takes longer
+    devices = (Device(history, 1, page, person), Device(history, 2, page, person))
+    for second, action, place in actions:
+        await devices[second].act(action, place)
+    server, *others = await views(history, *devices)
+    assert others == [server, server]
+    await history.erase_all(person)
+    assert (await changes(history, person=person)).used_bytes == 0
 
 
 async def test_no_change_of_two_nodes_is_skipped_while_both_write(
