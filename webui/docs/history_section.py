@@ -37,13 +37,13 @@ def _stored(rules: History) -> str:
     shows the same list. Guests keep theirs in the browser.
 
     - **What is stored.** Titles, messages, branches, drafts, attached files and the settings of
-    the chat: {kept}. Temporary chats are not stored. Each person has room for
-    {rules.quota_bytes // MIB:,} MiB.
+    the chat. They are kept {kept}. Temporary chats are not stored. Each person has
+    {rules.quota_bytes // MIB:,} MB.
     - **Who can read it.** Each key sees its own conversations only. No page or route shows them to
-    the owner. They are not encrypted in the database: who runs this server, or has a copy of its
-    database, can read them.
-    - **Deleting.** A deleted conversation can be restored for a moment, then it is erased, at the
-    latest after a day. `roxy.db` is overwritten where it was, and backups made afterwards do not
+    the owner. They are not encrypted in the database: anyone who runs this server, or has a copy
+    of its database, can read them.
+    - **Deleting.** Undo brings a deleted conversation back. After that it is erased, at the latest
+    after a day. `roxy.db` is overwritten where it was, and backups made afterwards do not
     have it; older backups still do. The history of a revoked key is erased after 30 days.
     - {links}
 
