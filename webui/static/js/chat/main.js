@@ -200,6 +200,12 @@ function choosePlace() {
   if (!person) return;
   const database = new Database(`${GUESTS}-${person}`);
   keepAt(database);
+  document.addEventListener("roxy-sign-out", (event) => {
+    /** @type {{ before: Promise<unknown>[], after: (() => unknown)[] }} */
+    const { before, after } = /** @type {CustomEvent} */ (event).detail;
+    if (chat.history) before.push(chat.history.link.flush(FLUSH_MS));
+    after.push(() => (chat.history ?? database).leave());
+  });
   if (place === "server") chat.joining = join(database);
 }
 
@@ -209,12 +215,6 @@ async function join(database) {
   const remote = new Remote(boot.history.person, database);
   keepAt(remote);
   chat.join(remote);
-  document.addEventListener("roxy-sign-out", (event) => {
-    /** @type {{ before: Promise<unknown>[], after: (() => unknown)[] }} */
-    const { before, after } = /** @type {CustomEvent} */ (event).detail;
-    before.push(remote.link.flush(FLUSH_MS));
-    after.push(() => remote.leave());
-  });
 }
 
 /** The conversation in the address that the page was opened with. */

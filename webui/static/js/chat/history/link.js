@@ -162,7 +162,7 @@ export class Link {
   /** End: the person has signed out in another tab, which deletes what this browser has of them. */
   #signedOut() {
     this.#end("out", "");
-    this.#remote.database.close();
+    this.#remote.leave();
     try {
       sessionStorage.clear();
     } catch {

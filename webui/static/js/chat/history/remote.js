@@ -402,6 +402,7 @@ export class Remote {
     for (const id of ids) {
       const unsent = this.#outbox.of(id);
       const known = this.view.known.get(id);
+      if (unsent) this.view.changeLine(id, unsent);
       if (unsent && known) this.view.addUnsent(known, unsent);
     }
     this.#listener?.list();
@@ -506,6 +507,7 @@ export class Remote {
       this.#link.sendSoon();
     }
     if (known) changed = this.view.takeRecord(saved.conversation, this.#outbox.waitingOf(id)) || changed;
+    else this.view.takeLine(saved.conversation, later);
     if (changed) this.#listener?.changed([id]);
     this.#listener?.list();
   }
@@ -567,9 +569,10 @@ export class Remote {
     return callJson(`history/search?limit=100&q=${encodeURIComponent(query)}`, this.#link.options({ signal }));
   }
 
-  /** Delete what this browser holds of the person; nothing is written afterwards. */
+  /** End: the person signs out. What is written later is lost with the tab. */
   async leave() {
+    this.name = "";
     this.#link.stop();
-    await this.#database.close();
+    await this.#database.leave();
   }
 }

@@ -71,6 +71,29 @@ export class View {
   }
 
   /**
+   * Take over what the list shows of a conversation.
+   *
+   * @param {Sent} sent
+   * @param {Unsent | undefined} unsent
+   */
+  takeLine(sent, unsent) {
+    const record = unpackConversation(sent);
+    this.stored.add(record.id);
+    this.#line(unsent ? withChanges(record, unsent.set) : record);
+  }
+
+  /**
+   * Show unsent changes of a conversation in the list.
+   *
+   * @param {string} id
+   * @param {Unsent} unsent
+   */
+  changeLine(id, unsent) {
+    const line = this.list.get(id);
+    if (line) this.list.set(id, withChanges(line, unsent.set));
+  }
+
+  /**
    * Take over messages of the server. Returns true if any has changed.
    *
    * @param {string} id of the conversation

@@ -446,6 +446,7 @@ const RECENT_MS = 10_000;
 
 /** @param {Typed | null} typed */
 function rememberTyped(typed) {
+  if (!placeName()) return;
   try {
     if (typed) sessionStorage.setItem(lastTyped(), JSON.stringify(typed));
     else sessionStorage.removeItem(lastTyped());

@@ -87,7 +87,7 @@ export class Database {
         }
       };
       request.onsuccess = () => {
-        request.result.onversionchange = () => this.close(); // the person has signed out
+        request.result.onversionchange = () => this.leave(); // the person has signed out in another tab
         resolve(request.result);
       };
       request.onerror = () => reject(request.error);
@@ -101,6 +101,12 @@ export class Database {
     const opening = this.#opening;
     this.#opening = Promise.resolve(null);
     (await opening)?.close();
+  }
+
+  /** Close the database because the person signs out: nothing of them is left in the session either. */
+  leave() {
+    this.name = "";
+    return this.close();
   }
 
   /** True if the browser keeps records beyond this tab. */
@@ -308,7 +314,7 @@ export function keepAt(chosen) {
   place = chosen;
 }
 
-/** Return a name for the person whose records these are. */
+/** Return a name for the person whose records these are, "" once they have signed out. */
 export const placeName = () => place.name;
 
 /** True if what is written outlives this tab. */

@@ -1,0 +1,21 @@
+"""Sign a browser in to the chat, and out."""
+
+from __future__ import annotations
+
+from playwright.async_api import Page, expect
+from support.browsing.browser import READY
+
+
+async def sign_in(page: Page, key: str) -> None:
+    """Sign in with a key and come to the chat."""
+    await page.goto("/login?next=/")
+    await page.get_by_role("textbox", name="Key").fill(key)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.locator(READY).wait_for(state="attached")
+
+
+async def sign_out(page: Page) -> None:
+    """Sign out on the chat page, and wait for the page of a guest."""
+    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_role("link", name="Sign in").wait_for()
+    await page.locator(READY).wait_for(state="attached")

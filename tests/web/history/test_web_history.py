@@ -1,0 +1,315 @@
+"""Chats belong to people: the same on every device, and nothing of them stays after sign-out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+from support.browsing.browser import open_chat, say, tab, visiting
+from support.browsing.chat_page import (
+    answers,
+    begin_anew,
+    box,
+    entries,
+    held,
+    more,
+    numbered,
+    stop_button,
+    talk,
+    text_of_answer,
+)
+from support.browsing.chatting import GUESTS
+from support.browsing.signing_in import sign_in, sign_out
+from support.fakes.upstream import FakeUpstream, stream_of
+from support.front_door import Door, front_door
+
+
+class TwoDevices(NamedTuple):
+    """Two browsers in which one person has signed in."""
+
+    upstream: FakeUpstream
+    door: Door
+    one: Page
+    other: Page
+    key: str
+
+
+@asynccontextmanager
+async def two_devices(
+    browser: Browser, path: Path, *, settings: str = "", expected: tuple[str, ...] = ()
+) -> AsyncIterator[TwoDevices]:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(path, upstream, settings=GUESTS + settings) as door,
+        visiting(browser, door, expected=expected) as one,
+        visiting(browser, door, expected=expected) as other,
+    ):
+        key = await door.mint("Ada")
+        await sign_in(one, key)
+        await sign_in(other, key)
+        yield TwoDevices(upstream, door, one, other, key)
+
+
+async def test_two_devices_show_the_same(chromium: Browser, tmp_path: Path) -> None:
+    async with two_devices(chromium, tmp_path) as (upstream, _, one, other, _):
+        upstream.plan(*numbered(1))
+        await one.locator('input[type="file"]').set_input_files(
+            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"the notes"}
+        )
+        await talk(one, "about apples")
+        await entries(other).get_by_role("link", name="about apples").click()
+        await expect(text_of_answer(other)).to_have_text(["Answer 1."])
+        await expect(other.get_by_role("article", name="You")).to_contain_text("notes.txt")
+        await more(other, "about apples", "Rename")
+        await other.get_by_role("textbox", name="New title").press_sequentially("Fruit")
+        await other.keyboard.press("Enter")
+        await expect(entries(one)).to_have_text(["Fruit"])
+        await expect(one.get_by_role("heading", name="Fruit")).to_be_visible()
+        await more(one, "Fruit", "Pin")
+        await other.get_by_role("heading", name="Pinned").wait_for()
+        answer, go = held("Begun", then=(" and done.",))
+        upstream.plan(answer)
+        await say(one, "second")
+        await expect(text_of_answer(other)).to_have_text(["Answer 1.", "Begun"])
+        await expect(stop_button(other)).to_be_visible()
+        go.set()
+        await expect(text_of_answer(other)).to_have_text(["Answer 1.", "Begun and done."])
+        asked = (await upstream.request(1)).json["messages"]
+        assert "the notes" in asked[0]["content"][0]["text"]
+        await box(one).press_sequentially("a draft of mine")
+        await expect(box(other)).to_have_value("a draft of mine")
+        await box(other).press_sequentially(" and yours")
+        await expect(box(one)).to_have_value("a draft of mine and yours")
+        await more(other, "Fruit", "Delete")
+        await expect(entries(one)).to_have_count(0)
+        await expect(box(one)).to_have_value("a draft of mine and yours")
+        await other.get_by_role("button", name="Undo").click()
+        await expect(entries(one)).to_have_text(["Fruit"])
+
+
+async def test_a_version_made_elsewhere_while_away_is_one_more_branch(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with two_devices(chromium, tmp_path, expected=("ERR_INTERNET",)) as (
+        upstream,
+        _,
+        one,
+        other,
+        _,
+    ):
+        upstream.plan(*numbered())
+        await talk(one, "first words")
+        await entries(other).get_by_role("link", name="first words").click()
+        for page, words, shown in ((one, "words of one", 2), (other, "words of other", 3)):
+            await page.get_by_role("button", name="Edit message").click()
+            field = page.get_by_role("textbox", name="New text")
+            await field.press("Control+a")
+            await field.press_sequentially(words)
+            await page.keyboard.press("Control+Enter")
+            question = page.get_by_role("article", name="You")
+            await expect(question).to_contain_text(words)
+            await expect(question).to_contain_text(f"{shown} / {shown}")
+        await expect(one.get_by_role("article", name="You")).to_contain_text(" / 3")
+
+
+async def test_what_is_written_while_the_server_is_away_arrives_later(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    away = ("ERR_FAILED", "ERR_INTERNET_DISCONNECTED")
+    async with two_devices(chromium, tmp_path, expected=away) as (upstream, door, one, other, _):
+        upstream.plan(*numbered())
+        await talk(one, "about apples")
+        await expect(entries(other)).to_have_text(["about apples"])
+        await one.route("**/api/v1/history/**", lambda route: route.abort())
+        await talk(one, "and pears")
+        await more(one, "about apples", "Rename")
+        await one.get_by_role("textbox", name="New title").press_sequentially("Fruit")
+        await one.keyboard.press("Enter")
+        await box(one).press_sequentially("a draft")
+        state = one.get_by_text("The server cannot be reached. Changes are kept in this browser")
+        await expect(state).to_be_visible()
+        # The page is left while nothing was sent: the next one has it all.
+        async with tab(one.context, door, expected=away) as again:
+            await one.close()
+            await open_chat(again)
+            await entries(again).get_by_role("link", name="Fruit").click()
+            await expect(text_of_answer(again)).to_have_text(["Answer 1.", "Answer 2."])
+            await expect(box(again)).to_have_value("a draft")
+        await entries(other).get_by_role("link", name="Fruit").click()
+        await expect(text_of_answer(other)).to_have_text(["Answer 1.", "Answer 2."])
+        await expect(box(other)).to_have_value("a draft")
+
+
+LEFT_BEHIND = """async () => {
+  const names = (await indexedDB.databases()).map((one) => one.name);
+  return [names.filter((name) => name !== "roxy"), Object.keys(sessionStorage),
+    Object.keys(localStorage).filter((name) => name !== "roxy-model")];
+}"""
+
+
+async def test_sign_out_leaves_nothing_for_guests_and_others(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door, expected=("404",)) as page,
+    ):
+        upstream.plan(*numbered())
+        await sign_in(page, await door.mint("Ada"))
+        await talk(page, "a secret of Ada")
+        address = page.url
+        await box(page).press_sequentially("a draft of Ada")
+        await expect(page.get_by_role("status").last).to_contain_text("complete")
+        await sign_out(page)
+        assert await page.evaluate(LEFT_BEHIND) == [[], [], []]
+        await expect(entries(page)).to_have_count(0)
+        await expect(box(page)).to_have_value("")
+        await talk(page, "words of a guest")
+        await sign_in(page, await door.mint("Bo"))
+        await page.get_by_role("dialog").get_by_role("button", name="Leave here").click()
+        await expect(entries(page)).to_have_count(0)
+        await open_chat(page, address.removeprefix(door.url))
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text("not in your history")
+        await expect(page.get_by_role("dialog")).to_have_count(0)  # it was answered
+        await expect(page.get_by_role("button", name="Move 1 chat")).to_be_visible()
+
+
+async def test_chats_of_the_browser_are_moved_complete(chromium: Browser, tmp_path: Path) -> None:
+    away = ("ERR_FAILED",)
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS) as door,
+        visiting(chromium, door, expected=away) as page,
+    ):
+        key = await door.mint("Ada")
+        upstream.plan(*numbered())
+        await open_chat(page)
+        await page.locator('input[type="file"]').set_input_files(
+            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"the notes"}
+        )
+        await talk(page, "about apples")
+        await page.get_by_role("button", name="Regenerate").click()
+        await expect(answers(page)).to_contain_text("2 / 2")
+        await expect(answers(page)).to_contain_text("11 in")
+        await begin_anew(page)
+        await talk(page, "about pears")
+        await box(page).press_sequentially("a draft about pears")
+        await begin_anew(page)
+        # The connection is lost once in the middle.
+        lost: list[str] = []
+
+        async def lose_one(route: object) -> None:
+            request = route.request  # type: ignore[attr-defined]
+            if request.method == "POST" and not lost:
+                lost.append(request.url)
+                await route.abort()  # type: ignore[attr-defined]
+            else:
+                await route.continue_()  # type: ignore[attr-defined]
+
+        await page.route("**/api/v1/history/conversations/*", lose_one)
+        await sign_in(page, key)
+        offer = page.get_by_role("dialog", name="Move your chats")
+        await expect(offer).to_contain_text("2 conversations")
+        await offer.get_by_role("button", name="Move all").click()
+        await expect(offer).to_be_hidden()
+        assert lost
+        await expect(entries(page)).to_have_text(["about pears", "about apples"])
+        left = "async () => (await indexedDB.databases()).length"
+        assert await page.evaluate(left) >= 1
+        async with visiting(chromium, door) as other:
+            await sign_in(other, key)
+            await expect(entries(other)).to_have_text(["about pears", "about apples"])
+            await entries(other).get_by_role("link", name="about pears").click()
+            await expect(box(other)).to_have_value("a draft about pears")
+            await entries(other).get_by_role("link", name="about apples").click()
+            await expect(text_of_answer(other)).to_have_text(["Answer 2."])
+            await other.get_by_role("button", name="Previous version").click()
+            await expect(text_of_answer(other)).to_have_text(["Answer 1."])
+            await talk(other, "once more")
+            asked = (await upstream.request(3)).json["messages"]
+            assert "the notes" in asked[0]["content"][0]["text"]
+        await page.get_by_role("button", name="Sign out").click()
+        await page.locator("html[data-ready]").wait_for(state="attached")
+        await expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+        await expect(entries(page)).to_have_count(0)
+
+
+async def test_a_search_opens_at_the_passage_on_its_branch(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with two_devices(chromium, tmp_path) as (upstream, _, one, other, _):
+        upstream.plan(
+            stream_of(["The quince is a fruit.\n\n" + "More about it.\n\n" * 60]),
+            stream_of(["Nothing."]),
+        )
+        await talk(one, "about apples")
+        await one.get_by_role("button", name="Regenerate").click()
+        await expect(answers(one)).to_contain_text("2 / 2")
+        await expect(text_of_answer(one)).to_have_text("Nothing.")
+        search = other.get_by_role("searchbox", name="Search conversations")
+        await search.press_sequentially("QUINCE fruit")
+        await expect(entries(other)).to_have_text([re.compile("about apples.*quince is a")])
+        await entries(other).get_by_role("link", name="quince").click()
+        await expect(text_of_answer(other)).to_contain_text("The quince is a fruit.")
+        await expect(other.get_by_text("The quince is a fruit.").first).to_be_in_viewport()
+        marked = "() => [...CSS.highlights.get('found')].map((range) => range.toString())"
+        assert await other.evaluate(marked) == ["quince", "fruit"]
+        await search.fill("plum")
+        await expect(other.get_by_text("No results for “plum”.")).to_be_visible()
+
+
+@pytest.mark.parametrize("settings", ["\n[history]\nenabled = false\n"])
+async def test_a_history_that_is_switched_off_is_said(
+    chromium: Browser, tmp_path: Path, settings: str
+) -> None:
+    async with two_devices(chromium, tmp_path, settings=settings) as (upstream, _, one, other, _):
+        upstream.plan(*numbered())
+        await talk(one, "about apples")
+        note = "Chat history is switched off on this server"
+        await expect(one.get_by_text(note)).to_be_visible()
+        await one.reload()
+        await expect(entries(one)).to_have_text(["about apples"])
+        await expect(entries(other)).to_have_count(0)
+        await one.get_by_role("button", name="Sign out").click()
+        question = one.get_by_role("dialog", name="Sign out?")
+        await expect(question).to_contain_text("stored in this browser only")
+        await question.get_by_role("button", name="Sign out and delete").click()
+        await expect(one.get_by_role("link", name="Sign in")).to_be_visible()
+        await expect(entries(one)).to_have_count(0)
+
+
+async def test_everything_is_deleted_exported_and_imported_again(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    erased = ("410",)  # the import gives them new ids
+    async with two_devices(chromium, tmp_path, expected=erased) as (upstream, _, one, other, _):
+        upstream.plan(*numbered())
+        await talk(one, "about apples")
+        await begin_anew(one)
+        await talk(one, "about pears")
+        async with one.expect_download() as downloading:
+            await one.get_by_role("button", name="Export all conversations").click()
+        exported = tmp_path / "export.json"
+        await (await downloading.value).save_as(exported)
+        await expect(entries(other)).to_have_count(2)
+        await other.get_by_role("button", name="Delete all conversations").click()
+        question = other.get_by_role("dialog", name="Delete all conversations?")
+        await expect(question).to_contain_text("2 conversations")
+        await question.get_by_role("button", name="Delete all").click()
+        for page in (one, other):
+            await expect(entries(page)).to_have_count(0)
+        await one.get_by_role("searchbox", name="Search").press_sequentially("apples")
+        await expect(one.get_by_text("No results for “apples”.")).to_be_visible()
+        async with other.expect_file_chooser() as choosing:
+            await other.get_by_role("button", name="Import conversations").click()
+        await (await choosing.value).set_files(exported)
+        await expect(entries(other)).to_have_text(["about pears", "about apples"])
+        await entries(other).get_by_role("link", name="about apples").click()
+        await expect(text_of_answer(other)).to_have_text(["Answer 1."])
