@@ -183,10 +183,10 @@ chat.on("opened", ({ keepFocus }) => {
 chat.on("modelNeeded", chooseModel);
 chat.on("passage", async ({ message, words }) => {
   if (narrow.matches) toggleSidebar(false);
-  const { clearMarks, showPassage } = await chat.load(() => import("./transcript/passage.js"));
+  const { showPassage } = await chat.load(() => import("./transcript/passage.js"));
   showPassage(part("#transcript", HTMLElement), message, words);
-  chat.on("leaving", clearMarks);
 });
+chat.on("leaving", () => CSS.highlights?.delete("found"));
 part("#settings", HTMLElement).addEventListener("click", settings);
 sidebarButton.addEventListener("click", () => toggleSidebar());
 part("#side-back", HTMLElement).addEventListener("click", () => toggleSidebar(false));

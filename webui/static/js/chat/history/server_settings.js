@@ -1,6 +1,7 @@
 // The settings of a person: kept in this browser's database for reading, and on the server for all devices.
 
 import { ApiError, callJson } from "../../shell/api.js";
+import { alike } from "./wire.js";
 
 /** @import { Database } from "../state/store.js" */
 /** @import { SettingRecord } from "../state/types.js" */
@@ -71,7 +72,7 @@ export class ServerSettings {
       const { version, value } = this.#stored;
       const body = JSON.stringify({ value: { ...value, ...changed }, version });
       try {
-        this.#stored = await callJson("history/settings", this.#link.options({ method: "PUT", body }));
+        this.#note(await callJson("history/settings", this.#link.options({ method: "PUT", body })));
         break;
       } catch (error) {
         if (!(error instanceof ApiError) || error.status !== 409) throw error;
@@ -83,6 +84,12 @@ export class ServerSettings {
       if (JSON.stringify(now?.value) === JSON.stringify(value)) this.#unsent.delete(id);
     }
     await this.#database.putAll({ settings: [this.#list()] });
+    await this.take(this.#stored); // another device may have changed the same ones meanwhile
+  }
+
+  /** @param {{ value: Record<string, any>, version: number }} stored */
+  #note(stored) {
+    if (stored.version >= this.#stored.version) this.#stored = stored;
   }
 
   /**
@@ -91,10 +98,14 @@ export class ServerSettings {
    * @param {{ value: Record<string, any>, version: number }} stored
    */
   async take(stored) {
-    this.#stored = stored;
-    const taken = Object.entries(stored.value).filter(([id]) => !this.#unsent.has(id) && !isLocal(id));
-    if (!taken.length) return;
-    await this.#database.putAll({ settings: taken.map(([id, value]) => ({ id, value })) });
+    this.#note(stored);
+    const settings = [];
+    for (const [id, value] of Object.entries(this.#stored.value)) {
+      if (this.#unsent.has(id) || isLocal(id)) continue;
+      if (!alike((await this.#database.find("settings", id))?.value, value)) settings.push({ id, value });
+    }
+    if (!settings.length) return;
+    await this.#database.putAll({ settings });
     this.#changed();
   }
 }

@@ -421,8 +421,8 @@ const withoutBlobs = (files) => files.map(({ blob, ...file }) => file);
  */
 export function joinDrafts(theirs, mine) {
   if (!mine) return theirs;
-  const [longer, shorter] = [mine, theirs].sort((a, b) => b.text.length - a.text.length);
-  const text = longer.text.includes(shorter.text) ? longer.text : `${theirs.text}\n\n${mine.text}`;
+  const added = mine.text.split("\n\n").filter((paragraph) => !theirs.text.includes(paragraph));
+  const text = mine.text.includes(theirs.text) ? mine.text : [theirs.text, ...added].join("\n\n");
   const ids = new Set(theirs.files.map(({ id }) => id));
   return { text, files: [...theirs.files, ...mine.files.filter(({ id }) => !ids.has(id))] };
 }

@@ -49,6 +49,3 @@ export function showPassage(transcript, id, words) {
   // Rows above were measured by estimate: the place is known once they are laid out.
   requestAnimationFrame(() => marked.scrollIntoView({ block: "center" }));
 }
-
-/** Remove the marks of the last search. */
-export const clearMarks = () => CSS.highlights?.delete(MARKS);
