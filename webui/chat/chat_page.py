@@ -59,6 +59,7 @@ HISTORY_SCRIPTS = (
     "js/chat/history/link.js",
     "js/chat/history/outbox.js",
     "js/chat/history/remote.js",
+    "js/chat/history/sender.js",
     "js/chat/history/server_files.js",
     "js/chat/history/server_settings.js",
     "js/chat/history/upload.js",

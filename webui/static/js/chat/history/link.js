@@ -262,7 +262,7 @@ export class Link {
    * @param {string} [why]
    */
   #setState(state, why = "") {
-    const unsent = this.#outbox.conversations.filter((id) => !this.#remote.isUnstarted(id)).length;
+    const unsent = this.#outbox.conversations.filter((id) => !this.#remote.sender.isUnstarted(id)).length;
     const { state: before, unsent: count } = this.#status;
     this.#status = { state, unsent, why };
     if (before !== state || (count !== unsent && state !== "ok")) this.#listener?.status(this.#status);
@@ -288,7 +288,7 @@ export class Link {
     try {
       await this.ready;
       for (const id of this.#outbox.waiting) {
-        if (this.#stopped || this.#remote.isUnstarted(id)) continue;
+        if (this.#stopped || this.#remote.sender.isUnstarted(id)) continue;
         const wait = this.#waitOf(id);
         if (wait > 0) next = Math.min(next, wait);
         else sent = (await this.#sendOne(id)) || sent;
@@ -313,7 +313,7 @@ export class Link {
    */
   #waitOf(id) {
     const now = Date.now();
-    if (this.#remote.mayBeRefused(id)) {
+    if (this.#remote.sender.mayBeRefused(id)) {
       if (!this.#notBefore.has(id)) this.#notBefore.set(id, now + REFUSAL_MS);
       return (this.#notBefore.get(id) ?? 0) - now;
     }
@@ -328,7 +328,7 @@ export class Link {
    */
   async #sendOne(id) {
     try {
-      await this.#remote.send(id);
+      await this.#remote.sender.send(id);
       this.#notBefore.delete(id);
       return true;
     } catch (error) {
@@ -348,7 +348,7 @@ export class Link {
   async flush(ms) {
     const end = Date.now() + ms;
     this.#notBefore.clear();
-    const isLeft = () => this.#outbox.conversations.some((id) => !this.#remote.isUnstarted(id));
+    const isLeft = () => this.#outbox.conversations.some((id) => !this.#remote.sender.isUnstarted(id));
     while (isLeft() && !this.#stopped && Date.now() < end) {
       await this.#sendAll();
       if (isLeft()) await new Promise((resolve) => setTimeout(resolve, 100));

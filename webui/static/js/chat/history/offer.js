@@ -132,7 +132,8 @@ export class Offer {
       el(
         "p",
         {},
-        `This browser has ${plural(count, "conversation")} from before you signed in. Moved to your account, you find them on every device where you sign in, and they are removed from this browser.`,
+        `This browser has ${plural(count, "conversation")} from before you signed in. `,
+        "Once moved, you find them on every device where you sign in, and they are removed from this browser.",
       ),
       el("p", { class: "quiet small" }, "If other people chat in this browser too, choose yours."),
       list,

@@ -5,15 +5,16 @@ import { ApiError, callJson } from "../../shell/api.js";
 import { newId } from "../state/store.js";
 import { Link } from "./link.js";
 import { Outbox } from "./outbox.js";
+import { Sender } from "./sender.js";
 import { ServerFiles } from "./server_files.js";
 import { ServerSettings } from "./server_settings.js";
-import { inParts, pathOf } from "./upload.js";
-import { copyOf, View } from "./view.js";
-import { alike, differences, packDraft, packMessage, unpackDraft, unpackMessage } from "./wire.js";
+import { pathOf } from "./upload.js";
+import { View } from "./view.js";
+import { alike, differences, packDraft, packMessage } from "./wire.js";
 
 /**
  * @import {
- *   AnswerRecord, ConversationRecord, Draft, FileRecord, Message, Place, QueueRecord, RecordGroups, Records,
+ *   AnswerRecord, ConversationRecord, FileRecord, Message, Place, QueueRecord, RecordGroups, Records,
  *   StoreName,
  * } from "../state/types.js"
  */
@@ -50,13 +51,14 @@ export class Remote {
   #outbox;
   #link;
   /** @type {RemoteListener | null} */
-  #listener = null;
+  listener = null;
   /** @type {Map<string, Promise<Known | undefined>>} */
   #reading = new Map();
   /** @type {Map<string, number>} when an open answer was last put into the outbox */
   #openSaved = new Map();
   #files;
-  #cursor = 0;
+  /** The number of the last write on the server that is known here. */
+  cursor = 0;
   /** The open conversation. @type {string | null} */
   #watched = null;
   #settings;
@@ -73,6 +75,8 @@ export class Remote {
     this.#outbox = new Outbox(this.#database, tab);
     this.#link = new Link(this, this.#outbox, person, tab);
     this.#files = new ServerFiles(this.#database, this.view, this.#link);
+    const parts = { outbox: this.#outbox, database, files: this.#files, link: this.#link };
+    this.sender = new Sender(this, parts);
     this.#settings = new ServerSettings(this.#database, this.#link);
   }
 
@@ -82,7 +86,7 @@ export class Remote {
    * @param {RemoteListener} listener
    */
   start(listener) {
-    this.#listener = listener;
+    this.listener = listener;
     this.#settings.start(() => listener.settings());
     this.#link.start(listener);
   }
@@ -95,11 +99,6 @@ export class Remote {
   /** The database of this browser: for what has no place on the server, and for the outbox. */
   get database() {
     return this.#database;
-  }
-
-  /** The number of the last write on the server that is known here. */
-  get cursor() {
-    return this.#cursor;
   }
 
   get link() {
@@ -345,17 +344,17 @@ export class Remote {
 
   /** Read what has changed since the last time. Returns true if there is more to read at once. */
   async poll() {
-    const since = this.#cursor;
+    const since = this.cursor;
     const open = this.#watched && this.view.known.has(this.#watched) ? `&open=${this.#watched}` : "";
     const changes = await callJson(`history/changes?since=${since}${open}`, this.#link.options());
-    if (this.#cursor !== since) return true; // a change of this tab was sent meanwhile
-    this.#cursor = changes.cursor;
+    if (this.cursor !== since) return true; // a change of this tab was sent meanwhile
+    this.cursor = changes.cursor;
     this.usage = { used: changes.used_bytes, quota: changes.quota_bytes };
     if (changes.settings) await this.#settings.take(changes.settings);
     const { listed, changed } = this.#takeChanges(changes, since);
-    for (const id of changes.erased) if (!this.#outbox.of(id)?.set.created) this.#wasErased(id);
-    if (listed || changes.erased.length) this.#listener?.list();
-    if (changed.length) this.#listener?.changed(changed);
+    for (const id of changes.erased) if (!this.#outbox.of(id)?.set.created) this.wasErased(id);
+    if (listed || changes.erased.length) this.listener?.list();
+    if (changed.length) this.listener?.changed(changed);
     return Boolean(changes.more);
   }
 
@@ -369,7 +368,7 @@ export class Remote {
     let listed = since === 0;
     if (reset) {
       const kept = new Set(conversations.map(({ id }) => id));
-      for (const id of [...this.view.stored]) if (!kept.has(id)) this.#wasErased(id);
+      for (const id of [...this.view.stored]) if (!kept.has(id)) this.wasErased(id);
       for (const known of this.view.known.values()) known.stale = true;
     }
     for (const summary of conversations) {
@@ -390,11 +389,15 @@ export class Remote {
     return { listed, changed: [...changed] };
   }
 
-  /** @param {string} id */
-  #wasErased(id) {
+  /**
+   * Forget a conversation that is erased on the server.
+   *
+   * @param {string} id
+   */
+  wasErased(id) {
     this.view.forget(id);
     this.#database.erase(id);
-    this.#listener?.erased(id);
+    this.listener?.erased(id);
   }
 
   /** Show what tabs that are gone have left unsent. @param {string[]} ids */
@@ -405,8 +408,8 @@ export class Remote {
       if (unsent) this.view.changeLine(id, unsent);
       if (unsent && known) this.view.addUnsent(known, unsent);
     }
-    this.#listener?.list();
-    this.#listener?.changed(ids);
+    this.listener?.list();
+    this.listener?.changed(ids);
   }
 
   /** Show a conversation that the server does not have yet. @param {string} id */
@@ -414,147 +417,6 @@ export class Remote {
     const unsent = this.#outbox.of(id);
     const { known, list, stored } = this.view;
     if (unsent?.set.created && !known.has(id) && !list.has(id) && !stored.has(id)) this.view.takeUnsent(id, unsent);
-  }
-
-  // Sending (called by the link)
-
-  /**
-   * True while a conversation's changes had better wait: the gateway may refuse the question.
-   *
-   * @param {string} id
-   */
-  mayBeRefused(id) {
-    const messages = Object.values(this.#outbox.of(id)?.messages ?? {});
-    return messages.some((one) => one.role === "assistant" && one.state === "open" && !one.accepted);
-  }
-
-  /** True if there is nothing to send yet but files of a chat that is not started. @param {string} id */
-  isUnstarted(id) {
-    const unsent = this.#outbox.of(id);
-    if (!unsent || unsent.erase || this.view.stored.has(id)) return false;
-    return !unsent.set.created && !Object.keys(unsent.messages).length;
-  }
-
-  /**
-   * Send a conversation's changes. Raises ApiError, and nothing is lost.
-   *
-   * @param {string} id
-   */
-  async send(id) {
-    const unsent = this.#outbox.take(id);
-    if (!unsent) return;
-    try {
-      if (unsent.erase) await this.#sendErasure(id);
-      else await this.#sendChanges(id, unsent);
-      await this.#outbox.sent(id);
-    } catch (error) {
-      if (error instanceof ApiError && error.code === "conversation_erased") {
-        await this.#revive(id, unsent);
-        return;
-      }
-      this.#outbox.restore(id);
-      throw error;
-    }
-  }
-
-  /** @param {string} id */
-  async #sendErasure(id) {
-    try {
-      await callJson(pathOf(id), this.#link.options({ method: "DELETE" }));
-    } catch (error) {
-      if (!(error instanceof ApiError) || error.status !== 404) throw error;
-    }
-  }
-
-  /**
-   * @param {string} id
-   * @param {Unsent} unsent
-   */
-  async #sendChanges(id, unsent) {
-    for (const file of unsent.files) await this.#files.send(file, id);
-    const bodies = inParts(unsent, this.view.versions);
-    for (const body of bodies) {
-      const options = this.#link.options({ method: "POST", body: JSON.stringify(body) });
-      const saved = await callJson(pathOf(id), options);
-      await this.#takeSaved(id, saved, unsent);
-    }
-    if (unsent.files.length) await this.#database.remove("files", unsent.files);
-  }
-
-  /**
-   * Take over what the server says of a change: versions, and what other devices have written meanwhile.
-   *
-   * @param {string} id
-   * @param {Sent} saved
-   * @param {Unsent} sent
-   */
-  async #takeSaved(id, saved, sent) {
-    // Without a write of others in between there is nothing to read.
-    if (saved.cursor === this.#cursor + 1) this.#cursor = saved.cursor;
-    for (const [message, version] of Object.entries(saved.versions)) this.view.versions.set(message, Number(version));
-    const later = this.#outbox.waitingOf(id);
-    const known = this.view.known.get(id);
-    const version = saved.conversation.draft_version ?? 0;
-    this.#outbox.rebaseDraft(id, version);
-    let changed = this.view.takeMessages(id, saved.newer ?? [], saved.removed ?? [], later);
-    for (const stored of known ? saved.conflicts : []) {
-      await this.#branch(/** @type {Known} */ (known), stored, sent);
-      changed = true;
-    }
-    if (saved.draft_conflict) {
-      const stored = /** @type {Draft} */ (unpackDraft(saved.draft_conflict));
-      await this.#outbox.joinDraft(id, stored, sent.draft?.value ?? null, version);
-      this.#link.sendSoon();
-    }
-    if (known) changed = this.view.takeRecord(saved.conversation, this.#outbox.waitingOf(id)) || changed;
-    else this.view.takeLine(saved.conversation, later);
-    if (changed) this.#listener?.changed([id]);
-    this.#listener?.list();
-  }
-
-  /**
-   * Keep both texts of a message that was changed on two devices: this device's becomes a branch.
-   *
-   * @param {Known} known
-   * @param {Sent} stored
-   * @param {Unsent} sent
-   */
-  async #branch(known, stored, sent) {
-    const { id } = known.record;
-    const theirs = unpackMessage(stored, id);
-    const mine = known.messages.get(theirs.id) ?? sent.messages[theirs.id];
-    this.view.versions.set(theirs.id, stored.version ?? 0);
-    this.view.setMessage(known, theirs);
-    this.#outbox.forgetMessage(id, theirs.id);
-    if (!mine?.text || mine.text === theirs.text) return;
-    /** @type {Message} */
-    const branch = { ...mine, id: newId("m_") };
-    this.view.setMessage(known, branch);
-    const choices = { [branch.parent ?? "root"]: branch.id };
-    known.record.choices = { ...known.record.choices, ...choices };
-    await this.#outbox.add(id, { messages: { [branch.id]: branch }, set: { choices } });
-    this.#link.sendSoon();
-  }
-
-  /**
-   * Keep what was written in a conversation that another device has erased: in a new one.
-   *
-   * @param {string} id
-   * @param {Unsent} unsent
-   */
-  async #revive(id, unsent) {
-    const known = this.view.known.get(id) ?? this.view.takeUnsent(id, unsent);
-    const typed = Object.values(unsent.messages).some((message) => message.role === "user") || unsent.draft?.value;
-    await this.#outbox.drop(id);
-    this.#wasErased(id);
-    if (!typed) return;
-    const { record, messages } = copyOf(known);
-    await this.putAll({ conversations: [record], messages });
-    if (unsent.files.length) await this.#outbox.add(record.id, { files: unsent.files });
-    this.#listener?.problem(
-      "This conversation was deleted on another device. What you wrote since is kept in a new conversation.",
-    );
-    this.#listener?.list();
   }
 
   // More than a place for records

@@ -138,7 +138,7 @@ export class ConversationList {
 
   /** Delete all conversations, if the visitor confirms it. */
   async removeAll() {
-    const { mayEraseAll } = await this.#chat.load(() => import("../history/erase_all.js"));
+    const { mayEraseAll } = await this.#chat.load(() => import("../dialogs/erase_all.js"));
     const { history } = this.#chat;
     if (!(await mayEraseAll(this.#state.conversations.length, history !== null))) return;
     clearTimeout(this.#undoing);
@@ -170,6 +170,17 @@ export class ConversationList {
     /** @type {HTMLElement | null} */
     const node = this.#root.querySelector(selector);
     node?.focus();
+  }
+
+  /**
+   * Show the read-only links, and offer to make one to a conversation; null: only those there are.
+   *
+   * @param {ConversationRecord | null} one
+   */
+  async share(one) {
+    const { history } = this.#chat;
+    const { showLinks } = await this.#chat.load(() => import("../dialogs/share.js"));
+    if (history) showLinks(history, one && { conversation: one.id });
   }
 
   #importExport() {

@@ -131,9 +131,10 @@ function showMenu(menu, button) {
  * @param {OpenMenu | null} props.menu
  * @param {() => void} props.close
  * @param {ConversationList} props.list
+ * @param {boolean} props.shares whether read-only links may be made
  * @param {(id: string) => void} props.rename
  */
-function Menu({ menu, close, list, rename }) {
+function Menu({ menu, close, list, shares, rename }) {
   /** @type {Ref<HTMLElement | null>} */
   const box = useRef(null);
   useEffect(() => {
@@ -168,6 +169,7 @@ function Menu({ menu, close, list, rename }) {
     onToggle=${(/** @type {ToggleEvent} */ event) => event.newState === "closed" && close()}>
     ${item("pencil", "Rename", () => rename(one.id))}
     ${item(one.pinned ? "pin-off" : "pin", one.pinned ? "Unpin" : "Pin", () => list.pin(one))}
+    ${shares && item("link", "Share link", () => list.share(one))}
     ${item("download", "Export as JSON", () => list.exportOne(one, "json"))}
     ${item("file-text", "Export as Markdown", () => list.exportOne(one, "markdown"))}
     ${item("trash-2", "Delete", () => list.remove(one))}
@@ -292,10 +294,11 @@ export function Sidebar({ state, list }) {
         conversations.length > 0 &&
         html`<${IconButton} icon="trash-2" label="Delete all conversations" onClick=${() => list.removeAll()} />`
       }
+      ${place.shares && html`<${IconButton} icon="link" label="Shared links" onClick=${() => list.share(null)} />`}
       <${IconButton} icon="keyboard" label="Keyboard shortcuts" title="Keyboard shortcuts (Ctrl+/)"
         onClick=${() => list.help()} />
     </div>
-    <${Menu} menu=${menu} close=${() => setMenu(null)} list=${list} rename=${setRenaming} />`;
+    <${Menu} menu=${menu} close=${() => setMenu(null)} list=${list} shares=${place.shares} rename=${setRenaming} />`;
 }
 
 /** @param {{ wanted: string, found: Found | null, count: number }} props */

@@ -14,7 +14,11 @@ import {
   within,
 } from "./store.js";
 
-/** @import { ConversationRecord, Draft, FileRecord, Message, Question, QueueRecord, QueuedMessage } from "./types.js" */
+/**
+ * @import {
+ *   ConversationRecord, Draft, FileRecord, Message, Question, QueueRecord, QueuedMessage,
+ * } from "./types.js"
+ */
 
 const TITLE_LETTERS = 60;
 const LETTERS_PER_TOKEN = 4;

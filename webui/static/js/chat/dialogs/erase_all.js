@@ -1,6 +1,6 @@
 // The question before all conversations are deleted.
 
-import { el } from "../../shell/page.js";
+import { el, plural } from "../../shell/page.js";
 
 /**
  * Ask whether to delete all conversations. Returns true if so.
@@ -20,7 +20,8 @@ export function mayEraseAll(count, onServer) {
     el(
       "p",
       {},
-      `${count === 1 ? "One conversation" : `${count} conversations`} ${where} will be deleted with all files. You cannot undo this. Export them first if you may need them.`,
+      `${plural(count, "conversation")} ${where} will be deleted with all files. You cannot undo this. `,
+      "Export them first if you may need them.",
     ),
     el("p", { class: "buttons" }, cancel, erase),
   );
