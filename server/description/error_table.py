@@ -38,7 +38,6 @@ FURTHER = {
     "xsrf_refused": (errors.Forbidden, "A cookie was sent without the token of its page."),
     "history_off": (errors.Forbidden, "The chat history is switched off on this server."),
     "history_unavailable": (errors.Forbidden, "Guests have no chat history on the server."),
-    "other_person": (errors.Forbidden, "The page belongs to another person than the session."),
     "conversation_not_found": (errors.NotFound, "There is no such conversation."),
     "shares_off": (errors.Forbidden, "Read-only links are turned off on this server."),
     "message_not_found": (errors.NotFound, "There is no such message."),

@@ -37,7 +37,6 @@ SESSION_COOKIE = "roxy_session"
 HOST_PREFIX = "__Host-"
 """Browsers accept such a cookie from this host itself and over TLS only (RFC 6265bis, 4.1.3.2)."""
 XSRF_HEADER = "X-Roxy-Xsrf"
-PERSON_HEADER = "X-Roxy-Person"
 MARK_LENGTH = 16
 OWNER_SCOPE = "owner"
 GUEST_LANE = "guests"

@@ -9,7 +9,6 @@ import msgspec
 
 from server.api.base import BaseHandler
 from server.config.settings import History
-from server.identity.authentication import PERSON_HEADER
 from workers.errors import Forbidden, InvalidRequest
 from workers.request.json_body import read_object, with_whole_characters
 from workers.type_words import requirement, split_fault
@@ -36,13 +35,6 @@ class HistoryHandler(BaseHandler):
             raise Forbidden(
                 "Guests have no chat history on the server. Sign in with a key.",
                 code="history_unavailable",
-            )
-        # A page that is still open may belong to another person than the cookie of its browser.
-        mark = self.request.headers.get(PERSON_HEADER)
-        if mark and self.principal is not None and mark != self.principal.mark:
-            raise Forbidden(
-                "Another person has signed in in this browser. Reload the page.",
-                code="other_person",
             )
 
     @property

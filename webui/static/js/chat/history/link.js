@@ -2,6 +2,7 @@
 // knows when that is not possible. The tabs of a person share what they hear over a BroadcastChannel.
 
 import { ApiError } from "../../shell/api.js";
+import { SESSION_EVENT } from "../../shell/page.js";
 
 /** @import { CallOptions } from "../../shell/api.js" */
 /** @import { Outbox } from "./outbox.js" */
@@ -37,7 +38,7 @@ export function stateOf(error) {
   const { status, code } = error;
   if (code === "history_full") return "full";
   if (code === "history_off") return "off";
-  if (status === 401 || ["history_unavailable", "other_person", "xsrf_refused"].includes(code)) return "out";
+  if (status === 401 || ["history_unavailable", "xsrf_refused"].includes(code)) return "out";
   if (status === 0 || status >= 500 || status === 408 || status === 429) return "offline";
   return "refused";
 }
@@ -46,7 +47,6 @@ export function stateOf(error) {
 export class Link {
   #remote;
   #outbox;
-  #person;
   #tab;
   #channel;
   /** @type {RemoteListener | null} */
@@ -84,7 +84,6 @@ export class Link {
   constructor(remote, outbox, person, tab) {
     this.#remote = remote;
     this.#outbox = outbox;
-    this.#person = person;
     this.#tab = tab;
     this.#channel = new BroadcastChannel(`roxy-history-${person}`);
     this.ready = this.#adoptLast();
@@ -95,15 +94,15 @@ export class Link {
   }
 
   /**
-   * Return the options of a call: the server refuses it if another person is signed in by now.
+   * Return the options of a call. One that saves something outlives a page that is being left.
    *
    * @param {CallOptions} [options]
    * @returns {CallOptions}
    */
   options(options = {}) {
-    const { body, headers } = options;
+    const { body } = options;
     const keepalive = document.hidden && typeof body === "string" && body.length < MOST_KEEPALIVE;
-    return { ...options, keepalive, headers: { ...headers, "X-Roxy-Person": this.#person } };
+    return { ...options, keepalive };
   }
 
   /** @param {RemoteListener} listener */
@@ -113,6 +112,7 @@ export class Link {
     this.#say("ask");
     setTimeout(() => this.#adopt(this.#alive), ANSWER_MS);
     document.addEventListener("visibilitychange", () => document.hidden || this.pollNow());
+    document.addEventListener(SESSION_EVENT, () => this.#stopped || this.#end("out", ""));
     addEventListener("online", () => this.#again());
     addEventListener("pagehide", () => this.#say("gone"));
     this.pollNow();

@@ -380,7 +380,9 @@ export class Chat {
   async #reload(conversation) {
     const { record } = conversation;
     const shown = JSON.stringify(record.draft);
-    const stored = await conversation.reload(this.#answers?.ids ?? new Set()).catch(() => record.draft);
+    const unread = { draft: record.draft, touched: [] };
+    const { draft: stored, touched } = await conversation.reload(this.#answers?.ids ?? new Set()).catch(() => unread);
+    for (const message of touched) this.emit("stats", { message });
     if (!this.history || JSON.stringify(stored) === shown || JSON.stringify(record.draft) !== shown) return;
     const files = await storedFiles(stored?.files).catch(() => stored?.files ?? []);
     record.draft = stored;

@@ -16,7 +16,7 @@ import {
 
 /**
  * @import {
- *   ConversationRecord, Draft, FileRecord, Message, Question, QueueRecord, QueuedMessage,
+ *   AnswerRecord, ConversationRecord, Draft, FileRecord, Message, Question, QueueRecord, QueuedMessage,
  * } from "./types.js"
  */
 
@@ -344,13 +344,16 @@ export class Conversation {
 
   /**
    * Read what another tab or device has written. Messages in `live` are newer here than in the store. Returns
-   * the stored draft; the one of this tab stays.
+   * the stored draft (the one of this tab stays), and the answers of which only figures have changed: their rows
+   * on the page, with what is selected there, can stay.
    *
    * @param {Set<string>} live ids of messages
    */
   async reload(live) {
     const record = await find("conversations", this.id);
-    if (!record) return this.record.draft;
+    /** @type {AnswerRecord[]} */
+    const touched = [];
+    if (!record) return { draft: this.record.draft, touched };
     const queue = await find("settings", queueId(this.id));
     const stored = await within("messages", this.id);
     // No await from here on: a message sent meanwhile would be lost.
@@ -358,7 +361,10 @@ export class Conversation {
     const here = this.tree.messages;
     const messages = stored.map((message) => {
       const known = here.get(message.id);
-      return known && (live.has(message.id) || JSON.stringify(known) === JSON.stringify(message)) ? known : message;
+      if (!known || live.has(message.id) || JSON.stringify(known) === JSON.stringify(message)) return known ?? message;
+      if (known.role === "user" || message.role === "user" || !looksAlike(known, message)) return message;
+      touched.push(Object.assign(known, message));
+      return known;
     });
     // A question and its answer may not be in the database yet.
     const read = new Set(messages.map((message) => message.id));
@@ -376,7 +382,7 @@ export class Conversation {
     // An answer that is being written stays in view, whatever another device shows.
     const running = shown.find((message) => live.has(message.id));
     for (const message of running ? this.tree.before(running) : []) this.tree.choose(message);
-    return record.draft;
+    return { draft: record.draft, touched };
   }
 
   /** Return how many tokens of the context the shown messages take, counted where known, else estimated. */
@@ -430,6 +436,15 @@ export function joinDrafts(theirs, mine) {
   const ids = new Set(theirs.files.map(({ id }) => id));
   return { text, files: [...theirs.files, ...mine.files.filter(({ id }) => !ids.has(id))] };
 }
+
+/**
+ * True if an answer reads the same as before.
+ *
+ * @param {AnswerRecord} known
+ * @param {AnswerRecord} message
+ */
+const looksAlike = (known, message) =>
+  known.text === message.text && known.reasoning === message.reasoning && known.state === message.state;
 
 /** @param {string} words */
 function titleOf(words) {

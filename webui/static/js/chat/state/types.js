@@ -247,7 +247,7 @@
  * @property {AnswerRecord} asked the open conversation has a new answer
  * @property {Answer} phase
  * @property {Answer} text
- * @property {Answer} stats
+ * @property {{ message: AnswerRecord }} stats
  * @property {Answer} end
  * @property {ConversationRecord} record a conversation's record has changed
  * @property {{ id: string }} removed a conversation is gone

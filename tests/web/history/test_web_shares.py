@@ -1,0 +1,41 @@
+"""Read-only links are offered where the owner allows them, and end when they are revoked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.async_api import Browser, expect
+from support.browsing.browser import visiting
+from support.browsing.chat_page import more, numbered, talk
+from support.browsing.chatting import GUESTS
+from support.browsing.signing_in import sign_in
+from support.fakes.upstream import FakeUpstream
+from support.front_door import front_door
+
+SHARES = "\n[history]\nshares = true\n"
+
+
+async def test_a_link_is_made_copied_and_revoked(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS + SHARES) as door,
+        visiting(chromium, door) as page,
+    ):
+        key = await door.mint("Ada")
+        upstream.plan(*numbered())
+        await sign_in(page, key)
+        await talk(page, "about apples")
+        await more(page, "about apples", "Share link")
+        dialog = page.get_by_role("dialog", name="Share a link")
+        await dialog.get_by_role("button", name="Create link").click()
+        url = await dialog.get_by_role("textbox", name="Link").input_value()
+        assert url.startswith(f"{door.url}/s/")
+        links = dialog.get_by_role("list", name="Links").get_by_role("listitem")
+        await expect(links).to_have_count(1)
+        (made,) = (await door.get("/api/v1/history/shares", key)).json()["data"]
+        assert made["url"] == url
+        await links.get_by_role("button", name="Revoke").click()
+        await expect(links).to_have_count(0)
+        await expect(dialog.get_by_text("No links yet.")).to_be_visible()
+        await expect(dialog.get_by_role("textbox", name="Link")).to_have_count(0)
+        assert (await door.get("/api/v1/history/shares", key)).json()["data"] == []
