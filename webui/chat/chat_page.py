@@ -50,6 +50,7 @@ CONVERSATION_SCRIPTS = (
     "js/chat/transcript/row.js",
     "js/chat/transcript/transcript.js",
     "js/chat/transcript/words.js",
+    "js/chat/turns/joint.js",
     "js/shell/answer_stream.js",
     "js/shell/api.js",
     "vendor/marked.js",

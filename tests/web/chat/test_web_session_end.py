@@ -41,7 +41,6 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
         path = f"/api/v1/keys/{made['id']}"
         off, on = {"status": "disabled"}, {"status": "active"}
         await door.client.patch(path, json=off, headers=bearer(OWNER))
-        await send_button(page).click()
         composer = page.locator("#composer")
         await expect(composer).to_contain_text("Your key is disabled.")
         await expect(composer).not_to_contain_text(BASE_TEXTS)

@@ -140,20 +140,22 @@ function escapePressed() {
 /**
  * Perform an action that a problem or a refusal offers.
  *
- * @param {Pick<Action, "name" | "model">} action
+ * @param {Pick<Action, "name" | "model" | "run">} action
  */
-function perform({ name, model }) {
+function perform({ name, model, run }) {
   /** @type {Record<Action["name"], () => void>} */
   const actions = {
     again: () => composer.submit(),
     export: () => list?.exportAll(),
     model: chooseModel,
     new: () => chat.open(null),
+    continue: () => {},
     reload: () => location.reload(),
     signIn: () => location.assign(`/login?next=${location.pathname}`),
     switchModel: () => model && setModel(model),
+    undo: () => {},
   };
-  actions[name]?.();
+  (run ?? actions[name])?.();
 }
 
 // The page's address and the browser's history

@@ -50,12 +50,12 @@ class Alert {
   }
 
   /** @param {Problem} problem */
-  show({ text, wait, action }) {
+  show({ text, wait, action, calm }) {
     clearInterval(this.#timer);
     this.wait = wait ? Math.ceil(wait) : 0;
     const countdown = el("span", { "aria-live": "off" });
     /** @type {Element[]} */
-    const parts = [icon("circle-alert"), el("p", {}, text, countdown)];
+    const parts = [icon(calm ? "check" : "circle-alert"), el("p", {}, text, countdown)];
     if (action) {
       const onclick = () => this.#perform(action);
       parts.push(el("button", { type: "button", class: "button", onclick }, action.label));
@@ -63,6 +63,7 @@ class Alert {
     if (this.wait) this.#count(countdown);
     else parts.push(iconButton("x", "Dismiss", { onclick: () => this.clear() }));
     this.#root.replaceChildren(...parts);
+    this.#root.className = calm ? "problem done" : "problem bad";
     this.#root.hidden = false;
     this.#changed();
   }

@@ -2,6 +2,7 @@
 
 import { AnswerStream } from "../../shell/answer_stream.js";
 import { callJson } from "../../shell/api.js";
+import { Joint } from "../turns/joint.js";
 import { put } from "./store.js";
 
 /** @import { Ending, QueuePlace } from "../../shell/answer_stream.js" */
@@ -65,6 +66,8 @@ export class Answer {
   /** @type {number | null} */
   #firstThought = null;
   #letters = 0;
+  /** @type {Joint | null} */
+  #joint = null;
 
   /**
    * @param {AnswerRecord} message
@@ -72,6 +75,12 @@ export class Answer {
    */
   constructor(message, listener) {
     this.message = message;
+    if (message.continues) {
+      // Read from its beginning, also by the second reader: what the joint held back is in no record.
+      message.text = message.text.slice(0, message.continues.letters);
+      message.seq = 0;
+      this.#joint = new Joint(message.text);
+    }
     /** @type {Phase} */
     this.phase = { name: "sending", since: performance.now() };
     this.#listener = listener;
@@ -124,11 +133,12 @@ export class Answer {
   /**
    * Add new text (see StreamListener).
    *
-   * @param {string} text
+   * @param {string} sent
    * @param {string} reasoning
    */
-  delta(text, reasoning) {
+  delta(sent, reasoning) {
     const { message } = this;
+    const text = this.#joint ? this.#joint.push(sent) : sent;
     const now = performance.now();
     if (reasoning) {
       this.#firstThought ??= now;
@@ -156,6 +166,7 @@ export class Answer {
    */
   end({ ending, error }) {
     const { message } = this;
+    message.text += this.#joint?.end() ?? "";
     message.state = ending;
     message.seq = this.#stream.seq;
     message.finish = this.#stream.finish;
@@ -186,7 +197,7 @@ export class Answer {
         return;
       }
       if (job.state !== "done" || (job.duration_s === null && !job.usage)) continue;
-      this.message.stats = statsOf(job);
+      this.message.stats = addedUp(this.message.continues?.stats ?? null, statsOf(job));
       await this.#save();
       this.#listener.stats(this);
       return;
@@ -225,6 +236,33 @@ function statsOf({ usage, ...job }) {
 }
 
 /**
+ * Return what two parts of an answer used together.
+ *
+ * @param {Stats | null} first
+ * @param {Stats} second
+ * @returns {Stats}
+ */
+function addedUp(first, second) {
+  if (!first) return second;
+  /**
+   * @param {number | null} a
+   * @param {number | null} b
+   */
+  const sum = (a, b) => (a === null && b === null ? null : (a ?? 0) + (b ?? 0));
+  return {
+    prompt: sum(first.prompt, second.prompt),
+    completion: sum(first.completion, second.completion),
+    reasoning: sum(first.reasoning, second.reasoning),
+    estimated: first.estimated || second.estimated,
+    cost: sum(first.cost, second.cost),
+    ttft: first.ttft,
+    duration: sum(first.duration, second.duration),
+    queued: sum(first.queued, second.queued),
+    speed: second.speed,
+  };
+}
+
+/**
  * Messages of the API for clients with a key, in words for a visitor with a browser.
  *
  * @type {Record<string, string>}
@@ -249,6 +287,8 @@ export const plainError = ({ message, code, status, retryAfter }) => ({
 
 /** @type {Action} */
 export const RETRY = { name: "again", label: "Try again" };
+/** @type {Action} */
+export const CONTINUE = { name: "continue", label: "Continue" };
 /** @type {Action} */
 const OTHER_MODEL = { name: "model", label: "Choose another model" };
 /** @type {Action} */

@@ -1,6 +1,7 @@
 // The answers under way: asking for them, attaching to them, and what follows their end.
 
 import { ApiError, call, callJson } from "../../shell/api.js";
+import { continuePrompt } from "../turns/joint.js";
 import { Answer, actionFor, newAnswer, plainError } from "./answer.js";
 import { storedFiles } from "./conversation.js";
 import { buildRequest } from "./request.js";
@@ -8,6 +9,7 @@ import { newId } from "./store.js";
 
 /** @import { Chat } from "./chat.js" */
 /** @import { Conversation } from "./conversation.js" */
+/** @import { Turn } from "./request.js" */
 /** @import { AnswerRecord, Draft, FileRecord, Message, Question } from "./types.js" */
 
 /** Asks for answers in the conversations of a chat. Also the listener of each Answer. */
@@ -117,12 +119,22 @@ export class Answers {
    *
    * @param {Conversation} conversation
    * @param {Question} question
+   * @param {{ model?: string, first?: AnswerRecord }} [how] the model, where it is not the conversation's; the
+   *   answer that is to be continued
    * @returns {Promise<ApiError | null>}
    */
-  async #request(conversation, question) {
+  async #request(conversation, question, { model: other, first } = {}) {
     const chat = this.#chat;
     const { record, tree } = conversation;
-    const message = newAnswer(newId("m_"), newId("chat-"), question.id, conversation.id, record.model);
+    const asked = other ?? record.model;
+    const message = newAnswer(newId("m_"), newId("chat-"), question.id, conversation.id, asked);
+    /** @type {Turn[]} */
+    const turns = tree.before(question);
+    if (first) {
+      const { id, text, reasoning, stats } = first;
+      Object.assign(message, { text, reasoning, continues: { id, letters: text.length, stats } });
+      turns.push(first, { role: "user", text: continuePrompt(text) });
+    }
     tree.add(message, true);
     const answer = this.#add(message, conversation);
     if (conversation === chat.current) {
@@ -134,7 +146,7 @@ export class Answers {
       const model = chat.models.get(message.model);
       if (!model)
         throw new ApiError(404, { message: `${message.model} is not available here.`, code: "model_not_found" });
-      await answer.ask(await buildRequest(record, tree.before(question), model, chat.instructions));
+      await answer.ask(await buildRequest(record, turns, model, chat.instructions));
     } catch (error) {
       if (message.state !== "open") return null; // it was stopped before the gateway accepted it
       const refusal = error instanceof ApiError ? error : new ApiError(0, { message: String(error) });
@@ -209,16 +221,64 @@ export class Answers {
     return chosen;
   }
 
+  /** True if no answer is under way in the open conversation; reports that it has to wait otherwise. */
+  isFree() {
+    return !this.#mustWait();
+  }
+
+  /**
+   * True if nothing follows a message in the open conversation, on no branch.
+   *
+   * @param {Message} message
+   */
+  isLast(message) {
+    return !this.#chat.current?.tree.children.get(message.id)?.length;
+  }
+
+  /**
+   * Ask for the rest of an answer in the open conversation. What comes replaces it, with its text in front.
+   *
+   * @param {AnswerRecord} message
+   */
+  async continueAnswer(message) {
+    const conversation = this.#chat.current;
+    const question = conversation?.tree.messages.get(message.parent ?? "");
+    if (!conversation || question?.role !== "user" || !this.canAsk()) return;
+    const model = this.#chat.models.has(message.model) ? message.model : undefined;
+    const error = await this.#request(conversation, question, { model, first: message });
+    if (error) this.#reportRefusal(error);
+  }
+
+  /**
+   * Keep only one of an answer and the one that continues it: the longer one.
+   *
+   * @param {Conversation} conversation
+   * @param {AnswerRecord} message
+   */
+  async #replaceFirst(conversation, message) {
+    const chat = this.#chat;
+    const first = conversation.tree.messages.get(message.continues?.id ?? "");
+    const grown = message.text.length > (message.continues?.letters ?? 0);
+    if (!first) return;
+    await conversation.remove(grown ? first : message);
+    if (conversation !== chat.current) return;
+    chat.showMessages();
+    if (!grown && message.state !== "stopped") {
+      chat.report({ text: message.error?.message ?? "The model had nothing to add to this answer." });
+    }
+  }
+
   /**
    * Ask for another version of an answer in the open conversation.
    *
    * @param {AnswerRecord} message
+   * @param {string} [model] another one than the conversation's
    */
-  async regenerate(message) {
+  async regenerate(message, model) {
     const conversation = this.#chat.current;
     const question = conversation?.tree.messages.get(message.parent ?? "");
-    if (!conversation || question?.role !== "user" || !this.canAsk()) return;
-    const error = await this.#request(conversation, question);
+    if (!conversation || question?.role !== "user" || !(model ? this.isFree() : this.canAsk())) return;
+    const error = await this.#request(conversation, question, { model });
     if (error) this.#reportRefusal(error);
     else if (!message.text && message.state !== "done") {
       await conversation.remove(message); // the earlier version has no text
@@ -283,6 +343,7 @@ export class Answers {
     chat.statusChanged();
     if (!conversation) return;
     chat.emit("record", conversation.record);
+    if (message.continues) chat.keep(this.#replaceFirst(conversation, message));
     if (message.state === "done" && conversation.queue.length) this.askNext(conversation, message);
   }
 }

@@ -95,6 +95,13 @@
  * @property {string | null} finish
  * @property {number | null} thinkingMs
  * @property {Stats | null} stats
+ * @property {FirstPart} [continues]
+ */
+
+/**
+ * The answer that another one continues. Its text, of so many letters, is the beginning of the other's.
+ *
+ * @typedef {{ id: string, letters: number, stats: Stats | null }} FirstPart
  */
 
 /** @typedef {Question | AnswerRecord} Message */
@@ -157,9 +164,10 @@
  * An action that the page offers, as a button with this label.
  *
  * @typedef {object} Action
- * @property {"again" | "export" | "model" | "new" | "reload" | "signIn" | "switchModel"} name
+ * @property {"again" | "continue" | "export" | "model" | "new" | "reload" | "signIn" | "switchModel" | "undo"} name
  * @property {string} label
  * @property {string} [model] the model to switch to
+ * @property {() => void} [run] what is done, for actions that only their place knows
  */
 
 // The page
@@ -221,9 +229,10 @@
  */
 
 /**
- * Something the visitor has to know. With `wait` seconds nothing can be sent until they have passed.
+ * Something the visitor has to know. With `wait` seconds nothing can be sent until they have passed; `calm`:
+ * it is no problem.
  *
- * @typedef {{ text: string, wait?: number | null, action?: Action | null }} Problem
+ * @typedef {{ text: string, wait?: number | null, action?: Action | null, calm?: boolean }} Problem
  */
 
 /** @typedef {"auto" | "send" | "newline"} EnterKey */

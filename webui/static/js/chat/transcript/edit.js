@@ -1,17 +1,19 @@
-// Editing a question in its row: sending it begins another version of the conversation.
+// Editing a turn in its row. Sending a question begins another version of the conversation; an answer is
+// changed in place.
 
 import { el } from "../../shell/page.js";
 
-/** @import { QuestionRow } from "./row.js" */
+/** @import { AnswerRow, QuestionRow } from "./row.js" */
 
 /**
  * Put a box in place of a row's text; `send` gets the new text.
  *
- * @param {QuestionRow} row
+ * @param {QuestionRow | AnswerRow} row
+ * @param {string} label of the button that sends or saves it
  * @param {(text: string) => void} send
  */
-export function editInPlace(row, send) {
-  const said = row.root.querySelector(".said");
+export function editInPlace(row, label, send) {
+  const said = row.root.querySelector(":scope > .said, :scope > .md");
   if (!said && row.root.querySelector(".edit")) return;
   const box = el("textarea", { "aria-label": "New text", rows: "1", dir: "auto" });
   box.value = row.message.text;
@@ -22,7 +24,7 @@ export function editInPlace(row, send) {
   const cancel = () => {
     restore();
     /** @type {HTMLElement | null} */
-    const button = row.root.querySelector('[data-act="edit"]');
+    const button = row.root.querySelector('[data-act="edit"], [data-act="more"]');
     button?.focus();
   };
   const form = el(
@@ -33,7 +35,7 @@ export function editInPlace(row, send) {
       "p",
       { class: "buttons" },
       el("button", { type: "button", class: "button", onclick: cancel }, "Cancel"),
-      el("button", { type: "submit", class: "button primary" }, "Send"),
+      el("button", { type: "submit", class: "button primary" }, label),
     ),
   );
   const fit = () => {

@@ -13,14 +13,14 @@ import { explain, paceWords, phaseWords } from "./words.js";
 /** Answers shorter than this have no meaningful speed. */
 const SHORT_S = 0.2;
 
-/** @typedef {"usage" | "versions" | "buttons"} FootPart */
+/** @typedef {"usage" | "versions" | "time" | "buttons"} FootPart */
 
 /**
  * What can stand below a turn, in this order.
  *
  * @type {FootPart[]}
  */
-const PARTS = ["usage", "versions", "buttons"];
+const PARTS = ["usage", "versions", "time", "buttons"];
 
 /** What questions and answers have in common. */
 class Row {
@@ -77,16 +77,38 @@ class Row {
     const isOpen = message.role === "assistant" && message.state === "open";
     const at = versions.indexOf(message) + 1;
     const key = !isOpen && versions.length > 1 ? `${at} / ${versions.length}` : null;
+    const models = versions.map((one) => (one.role === "assistant" ? one.model : ""));
+    const differ = new Set(models).size > 1;
+    /** @param {number} n */
+    const named = (n) => (differ && models[n] ? `: ${this.chat.modelName(models[n])}` : "");
     this.showPart("versions", key, () =>
       el(
         "span",
         { class: "versions", role: "group", "aria-label": "Versions" },
-        iconButton("chevron-left", "Previous version", { "data-act": "previous", disabled: at === 1 }),
+        iconButton("chevron-left", `Previous version${named(at - 2)}`, { "data-act": "previous", disabled: at === 1 }),
         el("span", {}, key),
-        iconButton("chevron-right", "Next version", { "data-act": "next", disabled: at === versions.length }),
+        iconButton("chevron-right", `Next version${named(at)}`, {
+          "data-act": "next",
+          disabled: at === versions.length,
+        }),
       ),
     );
   }
+}
+
+const NOW_SHOWN = new Intl.DateTimeFormat(document.documentElement.lang, { timeStyle: "short" });
+const DAY_SHOWN = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
+const WHOLE = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "full", timeStyle: "medium" });
+
+/**
+ * Return the time of a message; of an earlier day with its date.
+ *
+ * @param {Message} message
+ */
+function timeOf({ created }) {
+  const at = new Date(created);
+  const shown = at.toDateString() === new Date().toDateString() ? NOW_SHOWN : DAY_SHOWN;
+  return el("time", { datetime: at.toISOString(), title: WHOLE.format(at) }, shown.format(at));
 }
 
 /** @param {...HTMLElement} buttons */
@@ -122,8 +144,10 @@ export class QuestionRow extends Row {
       buttonGroup(
         iconButton("copy", "Copy message", { "data-act": "copy" }),
         iconButton("pencil", "Edit message", { "data-act": "edit" }),
+        iconButton("ellipsis", "More for this message", { "data-act": "more", "aria-haspopup": "menu" }),
       ),
     );
+    this.showPart("time", "", () => timeOf(this.message));
     this.refreshVersions();
   }
 
@@ -229,31 +253,33 @@ export class AnswerRow extends Row {
       delete this.root.dataset.phase;
       this.#showPhaseText("");
     }
-    this.#showProblem();
     this.showPart("usage", open ? null : JSON.stringify(message.stats ?? {}), () => this.#usage());
     this.showPart("buttons", open ? null : "", () =>
       buttonGroup(
         iconButton("copy", "Copy answer", { "data-act": "copy" }),
         iconButton("refresh-cw", "Regenerate", { "data-act": "regenerate" }),
+        iconButton("ellipsis", "More for this answer", { "data-act": "more", "aria-haspopup": "menu" }),
       ),
     );
+    this.showPart("time", open ? null : "", () => timeOf(message));
     this.refreshVersions();
   }
 
-  /** Show which version it is; others may have come or gone. */
+  /** Show which version it is; others may have come or gone, and messages below it. */
   refreshVersions() {
     this.showVersions(this.message);
+    this.#showProblem();
   }
 
   #showProblem() {
-    const problem = explain(this.message);
+    const problem = explain(this.message, this.answers.isLast(this.message));
     const key = JSON.stringify(problem);
     if (this.#problemKey === key) return;
     this.#problemKey = key;
     this.#problem?.remove();
     this.#problem = null;
     if (!problem) return;
-    const { action, tone, text } = problem;
+    const { actions = [], tone, text } = problem;
     const role = tone === "calm" ? "note" : "alert";
     this.#problem = el(
       "div",
@@ -261,7 +287,8 @@ export class AnswerRow extends Row {
       icon(problem.icon ?? "circle-alert"),
       el("p", {}, text),
     );
-    if (action) {
+    for (const action of actions) {
+      if (!action) continue;
       this.#problem.append(el("button", { type: "button", class: "button", "data-act": action.name }, action.label));
     }
     this.foot.before(this.#problem);

@@ -199,7 +199,9 @@ export class Transcript {
     else if (act === "copy") copyFrom(button, message.text);
     else if (act === "previous") this.#showVersion(message, -1);
     else if (act === "next") this.#showVersion(message, 1);
+    else if (act === "more") this.#more(button, row);
     else if (row instanceof QuestionRow) this.#edit(row);
+    else if (message.role === "assistant" && act === "continue") this.#answers.continueAnswer(message);
     else if (message.role === "assistant" && (act === "regenerate" || act === "again"))
       this.#answers.regenerate(message);
     else this.#perform(act);
@@ -220,10 +222,35 @@ export class Transcript {
     if (button instanceof HTMLElement) button.focus();
   }
 
+  /**
+   * @param {HTMLElement} button
+   * @param {QuestionRow | AnswerRow} row
+   */
+  async #more(button, row) {
+    const { showTurnMenu } = await this.#chat.load(() => import("../turns/turn_menu.js"));
+    const edit = row instanceof AnswerRow ? () => this.#editAnswer(row) : null;
+    showTurnMenu(button, row.message, this.#chat, this.#answers, edit);
+  }
+
+  /** @param {AnswerRow} row */
+  async #editAnswer(row) {
+    const chat = this.#chat;
+    const { current } = chat;
+    if (!current || !this.#answers.isFree()) return;
+    const { editInPlace } = await chat.load(() => import("./edit.js"));
+    editInPlace(row, "Save", async (text) => {
+      row.message.text = text;
+      await chat.save(current, row.message);
+      row.root.remove();
+      this.#rows.delete(row.id);
+      if (current === chat.current) chat.showMessages();
+    });
+  }
+
   /** @param {QuestionRow} row */
   async #edit(row) {
     if (!this.#answers.canAsk()) return;
     const { editInPlace } = await this.#chat.load(() => import("./edit.js"));
-    editInPlace(row, (text) => this.#answers.askEdited(row.message, text));
+    editInPlace(row, "Send", (text) => this.#answers.askEdited(row.message, text));
   }
 }

@@ -1,7 +1,7 @@
 // Where an answer is and how it ended, in words.
 
 import { plural, seconds } from "../../shell/page.js";
-import { actionFor, RETRY } from "../state/answer.js";
+import { actionFor, CONTINUE, RETRY } from "../state/answer.js";
 
 /** @import { Answer } from "../state/answer.js" */
 /** @import { Action, AnswerRecord } from "../state/types.js" */
@@ -49,30 +49,32 @@ export function paceWords({ phase: { name, wait = 0 }, speed }) {
  * @property {"calm" | "warn" | "bad"} tone
  * @property {string} text
  * @property {string} [icon]
- * @property {Action | null} [action]
+ * @property {(Action | null)[]} [actions]
  */
 
 /**
  * Return what has to be explained about an answer; null: nothing.
  *
  * @param {AnswerRecord} message
+ * @param {boolean} isLast whether nothing follows it
  * @returns {Explanation | null}
  */
-export function explain(message) {
+export function explain(message, isLast) {
+  const rest = message.text && isLast ? CONTINUE : null;
   const kept = message.text ? " The text received so far is kept." : "";
   switch (message.state) {
     case "stopped":
       return { tone: "calm", icon: "square", text: message.error?.message ?? "Stopped." };
     case "interrupted": {
       const text = `The answer was interrupted: the gateway restarted, or no longer has it.${kept}`;
-      return { tone: "warn", icon: "triangle-alert", text, action: RETRY };
+      return { tone: "warn", icon: "triangle-alert", text, actions: [rest, RETRY] };
     }
     case "failed": {
       const { message: text, code } = message.error ?? { message: "The answer failed.", code: "" };
-      return { tone: "bad", text: `${text}${kept}`, action: actionFor({ code }) };
+      return { tone: "bad", text: `${text}${kept}`, actions: [rest, actionFor({ code })] };
     }
     case "done":
-      return explainFinish(message);
+      return explainFinish(message, rest);
     default:
       return null;
   }
@@ -80,16 +82,17 @@ export function explain(message) {
 
 /**
  * @param {AnswerRecord} message
+ * @param {Action | null} rest
  * @returns {Explanation | null}
  */
-function explainFinish({ finish, text }) {
+function explainFinish({ finish, text }, rest) {
   if (finish === "length") {
-    return { tone: "calm", icon: "circle-alert", text: "The answer reached the length limit." };
+    return { tone: "calm", icon: "circle-alert", text: "The answer reached the length limit.", actions: [rest] };
   }
   if (finish === "content_filter") {
     return { tone: "warn", icon: "triangle-alert", text: "The provider's content filter stopped the answer." };
   }
-  if (!text) return { tone: "warn", icon: "triangle-alert", text: "The answer is empty.", action: RETRY };
+  if (!text) return { tone: "warn", icon: "triangle-alert", text: "The answer is empty.", actions: [RETRY] };
   return null;
 }
 

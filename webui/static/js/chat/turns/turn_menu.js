@@ -1,0 +1,52 @@
+// What can be done with a turn, beyond the buttons below it.
+
+import { pickModel } from "../dialogs/picker.js";
+import { deleteFrom, openFrom } from "./branches.js";
+import { openMenu } from "./menu.js";
+
+/** @import { Answers } from "../state/answers.js" */
+/** @import { Chat } from "../state/chat.js" */
+/** @import { AnswerRecord, Message } from "../state/types.js" */
+/** @import { MenuItem } from "./menu.js" */
+
+/**
+ * Show the menu of a turn at its button.
+ *
+ * @param {HTMLElement} button
+ * @param {Message} message
+ * @param {Chat} chat
+ * @param {Answers} answers
+ * @param {(() => void) | null} edit edits an answer
+ */
+export function showTurnMenu(button, message, chat, answers, edit) {
+  /** @type {MenuItem[]} */
+  const items = [];
+  if (message.role === "assistant") {
+    items.push({
+      icon: "refresh-cw",
+      label: "Regenerate with another model",
+      run: () => regenerateWith(message, chat, answers),
+    });
+  }
+  if (edit) items.push({ icon: "pencil", label: "Edit answer", run: edit });
+  items.push(
+    { icon: "git-branch", label: "Open in a new chat from here", run: () => openFrom(chat, message) },
+    {
+      icon: "trash-2",
+      label: answers.isLast(message) ? "Delete" : "Delete from here",
+      run: () => void (answers.isFree() && deleteFrom(chat, message)),
+    },
+  );
+  openMenu(button, message.role === "user" ? "Message" : "Answer", items);
+}
+
+/**
+ * @param {AnswerRecord} message
+ * @param {Chat} chat
+ * @param {Answers} answers
+ */
+async function regenerateWith(message, chat, answers) {
+  if (!answers.isFree()) return;
+  const model = await pickModel([...chat.models.values()], message.model);
+  if (model) answers.regenerate(message, model);
+}
