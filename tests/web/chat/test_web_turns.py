@@ -70,6 +70,8 @@ async def test_another_model_answers_the_same_question(chromium: Browser, tmp_pa
     ):
         upstream.plan(*numbered())
         await open_chat(page)
+        await page.get_by_role("button", name="Model: ").click()
+        await page.get_by_role("option", name="Test One").click()
         await talk(page, "one")
         asked = (await upstream.request()).json["model"]
         await choose(page, "answer", "Regenerate with another model")

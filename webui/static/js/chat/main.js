@@ -189,6 +189,19 @@ chat.on("passage", async ({ message, words }) => {
   showPassage(part("#transcript", HTMLElement), message, words);
 });
 chat.on("leaving", () => CSS.highlights?.delete("found"));
+const temporary = part("#temporary", HTMLElement);
+temporary.addEventListener("click", async () => {
+  const { toggleTemporary } = await chat.load(() => import("./turns/temporary.js"));
+  await toggleTemporary(chat, composer.content);
+});
+for (const event of /** @type {const} */ (["opened", "messages"])) {
+  chat.on(event, () => {
+    const isTemporary = Boolean(chat.current?.record.temporary);
+    temporary.hidden = !isTemporary && Boolean(chat.current?.started);
+    temporary.setAttribute("aria-pressed", String(isTemporary));
+    part("#temporary-note", HTMLElement).hidden = !isTemporary;
+  });
+}
 part("#settings", HTMLElement).addEventListener("click", settings);
 sidebarButton.addEventListener("click", () => toggleSidebar());
 part("#side-back", HTMLElement).addEventListener("click", () => toggleSidebar(false));
@@ -222,10 +235,19 @@ async function join(database) {
 /** The conversation in the address that the page was opened with. */
 const firstId = idInAddress();
 
+/** Put the question in the address into the message box: `/?q=`. It is never sent from here. */
+function prefill() {
+  const asked = new URLSearchParams(location.search).get("q");
+  if (!asked || location.pathname !== "/") return;
+  composer.fill([asked, composer.content?.text].filter(Boolean).join("\n\n"));
+  history.replaceState(null, "", "/");
+}
+
 async function start() {
   choosePlace();
   await chat.readSettings();
   await chat.open(idInAddress(), { push: false });
+  prefill();
   performance.mark("roxy-ready");
   document.documentElement.dataset.ready = "";
   await chat.joining;

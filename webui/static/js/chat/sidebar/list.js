@@ -77,6 +77,7 @@ export class ConversationList {
 
   /** @param {ConversationRecord} record */
   #recordChanged(record) {
+    if (record.temporary) return;
     const others = this.#others(record.id);
     this.#search.forget();
     this.#show({ conversations: record.deleted ? others : [record, ...others] });

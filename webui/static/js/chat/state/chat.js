@@ -17,6 +17,17 @@ import { change, find, NoRoom, put } from "./store.js";
 
 const LAST_MODEL = "roxy-model";
 
+/**
+ * How a conversation is opened: whether to add to the browser's history, and which passage to show.
+ * `temporary`: it is a new temporary one, and this gets its id.
+ *
+ * @typedef {object} OpenOptions
+ * @property {boolean} [push]
+ * @property {boolean} [keepFocus]
+ * @property {Passage | null} [passage]
+ * @property {(id: string) => void} [temporary]
+ */
+
 /** The state, and the actions on it. */
 export class Chat {
   /** @type {{ [E in keyof ChatEvents]?: ((value: ChatEvents[E]) => void)[] }} */
@@ -140,10 +151,9 @@ export class Chat {
    * Open a conversation; null: a new one.
    *
    * @param {string | null} id
-   * @param {{ push?: boolean, keepFocus?: boolean, passage?: Passage | null }} [options] whether to add to the
-   *   browser's history; the passage to show
+   * @param {OpenOptions} [options]
    */
-  async open(id, { push = true, keepFocus = false, passage = null } = {}) {
+  async open(id, { push = true, keepFocus = false, passage = null, temporary } = {}) {
     this.emit("leaving", null);
     const opening = Symbol("open");
     this.#opening = opening;
@@ -155,7 +165,7 @@ export class Chat {
     /** @type {FileRecord[]} */
     let files = [];
     try {
-      conversation = id ? await this.#find(id) : await Conversation.fresh(this.#firstModel());
+      conversation = id ? await this.#find(id) : await this.#begin(temporary);
       files = await storedFiles(conversation?.record.draft?.files);
     } catch (error) {
       problem = `This conversation could not be loaded. ${error instanceof Error ? error.message : error}`;
@@ -174,6 +184,14 @@ export class Chat {
     this.showMessages();
     this.emit("opened", { text: conversation.record.draft?.text ?? "", files, keepFocus: keepFocus || Boolean(found) });
     if (passage && found) this.emit("passage", passage);
+  }
+
+  /** @param {((id: string) => void) | undefined} temporary */
+  async #begin(temporary) {
+    if (!temporary) return Conversation.fresh(this.#firstModel());
+    const conversation = Conversation.temporary(this.#firstModel());
+    temporary(conversation.id);
+    return conversation;
   }
 
   /** @param {string} id */
@@ -216,7 +234,10 @@ export class Chat {
    */
   addressChanged(conversation) {
     if (conversation !== this.#current) return;
-    this.emit("address", { path: conversation.started ? `/c/${conversation.id}` : "/", push: false });
+    this.emit("address", {
+      path: conversation.started && !conversation.record.temporary ? `/c/${conversation.id}` : "/",
+      push: false,
+    });
   }
 
   // Saving
@@ -357,6 +378,7 @@ export class Chat {
    * @param {string | null} id
    */
   notifyTabs(id) {
+    if (id && this.recordOf(id)?.temporary) return;
     this.#tabs.postMessage({ id });
   }
 

@@ -168,6 +168,15 @@ export class Conversation {
   }
 
   /**
+   * Start a temporary conversation.
+   *
+   * @param {string} model
+   */
+  static temporary(model) {
+    return new Conversation({ ...newConversation(model), temporary: true }, []);
+  }
+
+  /**
    * Start a conversation, or continue one that has a draft only.
    *
    * @param {string} model
@@ -262,7 +271,7 @@ export class Conversation {
    */
   async saveDraft(text, files) {
     this.record.draft = text || files.length ? { text, files: withoutBlobs(files) } : null;
-    rememberTyped({ id: this.id, started: this.started, text, at: Date.now() });
+    if (!this.record.temporary) rememberTyped({ id: this.id, started: this.started, text, at: Date.now() });
     await this.saveRecord();
   }
 

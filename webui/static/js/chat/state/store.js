@@ -317,6 +317,18 @@ export function keepAt(chosen) {
 /** Return a name for the person whose records these are, "" once they have signed out. */
 export const placeName = () => place.name;
 
+/**
+ * Keep everything at a place that is made from the present one. Returns it.
+ *
+ * @template {Place} P
+ * @param {(kept: Place) => P} wrap
+ */
+export function wrapPlace(wrap) {
+  const wrapped = wrap(place);
+  place = wrapped;
+  return wrapped;
+}
+
 /** True if what is written outlives this tab. */
 export const isPersistent = () => place.isPersistent();
 

@@ -39,6 +39,7 @@
  * @property {Record<string, string>} choices
  * @property {Draft | null} draft
  * @property {number | null} deleted
+ * @property {boolean} [temporary] kept in this tab only, and gone with it
  * @property {boolean} [answering] whether the server knows of an answer that is being written in it
  */
 

@@ -100,7 +100,11 @@ export async function deleteFrom(chat, message) {
  * @param {Chat} chat
  * @param {Conversation} conversation
  */
-async function deleteAll(chat, { id }) {
+async function deleteAll(chat, { id, record }) {
+  if (record.temporary) {
+    await chat.open(null, { keepFocus: true });
+    return;
+  }
   await chat.change(id, { deleted: Date.now() });
   await chat.open(null, { keepFocus: true });
   offerUndo(chat, "Chat deleted.", async () => {
