@@ -74,6 +74,8 @@ async function offerToMove(wanted) {
 /** Load what is needed soon, while the page is idle. What asks and shows answers comes with the first letter. */
 async function loadRest() {
   const { listenToShortcuts } = await chat.load(() => import("./shortcuts.js"));
+  const { watchConnection } = await chat.load(() => import("./connection.js"));
+  watchConnection(part("#composer", HTMLElement));
   listenToShortcuts({
     search,
     toggleSidebar: () => toggleSidebar(),
@@ -117,6 +119,10 @@ function toggleSidebar(open) {
   const { dataset } = document.body;
   const shown = dataset.side ? dataset.side === "open" : !narrow.matches;
   dataset.side = (open ?? !shown) ? "open" : "closed";
+  const isSheet = narrow.matches && dataset.side === "open";
+  // On phones the conversations lie over the page: Back closes them.
+  if (isSheet && !history.state?.sheet) history.pushState({ sheet: true }, "", location.href);
+  else if (!isSheet && history.state?.sheet) history.back();
   sidebarButton.setAttribute("aria-expanded", String(dataset.side === "open"));
   if (dataset.side !== "open") {
     if (sidebar.contains(document.activeElement)) sidebarButton.focus();
@@ -160,13 +166,18 @@ function perform({ name, model, run }) {
 
 // The page's address and the browser's history
 
+const openId = () => (chat.current?.started && !chat.current.record.temporary ? chat.current.id : null);
 const idInAddress = () => /^\/c\/([\w-]+)$/.exec(location.pathname)?.[1] ?? null;
 
 chat.on("address", ({ path, push }) => {
-  if (push) history.pushState(null, "", path);
+  if (push && !history.state?.sheet) history.pushState(null, "", path);
+  else if (push) history.replaceState(null, "", path);
   else if (path !== location.pathname) history.replaceState(null, "", path);
 });
-addEventListener("popstate", () => chat.open(idInAddress(), { push: false }));
+addEventListener("popstate", () => {
+  if (narrow.matches && document.body.dataset.side === "open") toggleSidebar(false);
+  else if (idInAddress() !== openId()) chat.open(idInAddress(), { push: false });
+});
 
 // What is left to listen to
 

@@ -3,6 +3,8 @@
 import { pageMeta, sessionEnded } from "./page.js";
 
 const API = "/api/v1/";
+/** The event that follows each call without an answer. */
+export const UNREACHABLE_EVENT = "roxy-unreachable";
 
 /** Return the headers that show that a call comes from a page of this gateway, and whom it was made for. */
 export const pageHeaders = () => ({ "X-Roxy-Xsrf": pageMeta("xsrf"), "X-Roxy-Visitor": pageMeta("visitor") });
@@ -66,6 +68,7 @@ export async function call(path, { method = "GET", body, headers, signal, keepal
     response = await fetch(API + path, { method, headers: sent, body, signal, keepalive, cache: "no-store" });
   } catch (error) {
     if (isAbort(error)) throw error;
+    document.dispatchEvent(new Event(UNREACHABLE_EVENT));
     throw new Unreachable();
   }
   if (!response.ok) throw await refusal(response);

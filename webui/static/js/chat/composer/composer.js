@@ -60,7 +60,7 @@ class Alert {
       const onclick = () => this.#perform(action);
       parts.push(el("button", { type: "button", class: "button", onclick }, action.label));
     }
-    if (this.wait) this.#count(countdown);
+    if (this.wait) this.#count(countdown, text);
     else parts.push(iconButton("x", "Dismiss", { onclick: () => this.clear() }));
     this.#root.replaceChildren(...parts);
     this.#root.className = calm ? "problem done" : "problem bad";
@@ -68,8 +68,13 @@ class Alert {
     this.#changed();
   }
 
-  /** @param {HTMLElement} countdown */
-  #count(countdown) {
+  /**
+   * Count down; what was to be waited for stays in view, with the words that the wait is over.
+   *
+   * @param {HTMLElement} countdown
+   * @param {string} text
+   */
+  #count(countdown, text) {
     const end = Date.now() + this.wait * 1000;
     const show = () => {
       countdown.textContent = ` You can send again in ${span(this.wait)}.`;
@@ -78,7 +83,7 @@ class Alert {
     this.#timer = setInterval(() => {
       this.wait = Math.max(Math.ceil((end - Date.now()) / 1000), 0);
       if (this.wait) show();
-      else this.clear();
+      else this.show({ text: `${text} The wait is over: you can send again.`.trim(), calm: true });
     }, 250);
   }
 

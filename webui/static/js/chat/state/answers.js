@@ -250,6 +250,18 @@ export class Answers {
   }
 
   /**
+   * Ask a question of the open conversation again, one whose answers were deleted, say.
+   *
+   * @param {Question} question
+   */
+  async askAgain(question) {
+    const conversation = this.#chat.current;
+    if (!conversation || !this.canAsk()) return;
+    const error = await this.#request(conversation, question);
+    if (error) this.#reportRefusal(error);
+  }
+
+  /**
    * Keep only one of an answer and the one that continues it: the longer one.
    *
    * @param {Conversation} conversation

@@ -28,6 +28,9 @@ export function showTurnMenu(button, message, chat, answers, edit) {
       run: () => regenerateWith(message, chat, answers),
     });
   }
+  if (message.role === "user" && answers.isLast(message)) {
+    items.push({ icon: "refresh-cw", label: "Ask again", run: () => answers.askAgain(message) });
+  }
   if (edit) items.push({ icon: "pencil", label: "Edit answer", run: edit });
   items.push(
     { icon: "git-branch", label: "Open in a new chat from here", run: () => openFrom(chat, message) },

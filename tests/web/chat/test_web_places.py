@@ -1,0 +1,60 @@
+"""What a page shows when it is offline, and when the list lies over it on a phone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.async_api import Browser, expect
+from support.browsing.browser import open_chat, say
+from support.browsing.chat_page import answers, box, numbered, send_button, text_of_answer
+from support.browsing.chatting import TOUCH, chatting
+
+
+async def test_being_offline_is_said_and_taken_back(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path, expected=("ERR_",)) as (upstream, _, page):
+        upstream.plan(*numbered())
+        await open_chat(page)
+        await say(page, "one")
+        await expect(answers(page)).to_contain_text("11 in")
+        await page.context.set_offline(True)
+        note = page.get_by_role("note").filter(has_text="offline")
+        await expect(note).to_be_visible()
+        await say(page, "two")
+        await expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+        await expect(box(page)).to_have_value("two")
+        await page.context.set_offline(False)
+        await expect(note).to_have_count(0)
+        await send_button(page).click()
+        await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2."])
+
+
+async def test_back_closes_the_list_of_conversations(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path, **TOUCH) as (upstream, door, page):
+        upstream.plan(*numbered())
+        await open_chat(page)
+        for text in ("about apples", "about pears"):
+            await box(page).fill(text)
+            await send_button(page).click()
+            await expect(answers(page)).to_contain_text("11 in")
+            switch = page.get_by_role("button", name="Conversations", exact=True)
+            await switch.click()
+            search = page.get_by_role("searchbox")
+            await expect(search).to_be_in_viewport()
+            if text == "about apples":
+                await page.get_by_role("link", name="New chat").click()
+                await expect(answers(page)).to_have_count(0)
+        address = page.url
+        await page.go_back()
+        await expect(search).not_to_be_in_viewport()
+        assert page.url == address
+        await expect(text_of_answer(page)).to_have_text("Answer 2.")
+        await switch.click()
+        await page.get_by_role("link", name="about apples").click()
+        await expect(text_of_answer(page)).to_have_text("Answer 1.")
+        await expect(search).not_to_be_in_viewport()
+        await page.go_back()
+        await expect(page).to_have_url(address)
+        await expect(text_of_answer(page)).to_have_text("Answer 2.")
+        await page.go_back()
+        await expect(page).to_have_url(re.compile(f"{door.url}/(c/.*)?$"))

@@ -1,0 +1,54 @@
+// Being offline: it is said while it lasts, and taken back when it ends.
+
+import { UNREACHABLE_EVENT } from "../shell/api.js";
+import { announce, el, icon } from "../shell/page.js";
+
+const LOOK_MS = 5000;
+const WORDS = "You're offline. What you write is kept; send it when the connection is back.";
+const AWAY = "The server cannot be reached. What you write is kept; send it when the connection is back.";
+
+/** True if the server answers, whatever it answers. */
+async function isReachable() {
+  try {
+    await fetch("/healthz", { cache: "no-store" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Show above `below` while the server cannot be reached.
+ *
+ * @param {HTMLElement} below
+ */
+export function watchConnection(below) {
+  /** @type {HTMLElement | null} */
+  let note = null;
+  /** @type {number | undefined} */
+  let timer;
+  const show = () => {
+    const text = navigator.onLine ? AWAY : WORDS;
+    if (note?.textContent === text) return;
+    if (!note) announce(text);
+    note?.remove();
+    note = el("div", { class: "problem warn", role: "note" }, icon("triangle-alert"), el("p", {}, text));
+    below.before(note);
+    timer ??= setInterval(look, LOOK_MS);
+  };
+  const look = async () => {
+    if (!navigator.onLine || !(await isReachable())) {
+      show();
+      return;
+    }
+    clearInterval(timer);
+    timer = undefined;
+    if (note) announce("You're online again.");
+    note?.remove();
+    note = null;
+  };
+  addEventListener("offline", show);
+  addEventListener("online", look);
+  document.addEventListener(UNREACHABLE_EVENT, look);
+  if (!navigator.onLine) show();
+}
