@@ -47,6 +47,7 @@ CONVERSATION_SCRIPTS = (
     "js/chat/state/answers.js",
     "js/chat/state/request.js",
     "js/chat/transcript/follower.js",
+    "js/chat/transcript/pair.js",
     "js/chat/transcript/row.js",
     "js/chat/transcript/transcript.js",
     "js/chat/transcript/words.js",

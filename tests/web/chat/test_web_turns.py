@@ -116,3 +116,32 @@ async def test_turns_are_changed_deleted_and_branched_off(
         assert sent == ["one", "Answer 1.", "three"]
         await page.goto(address)
         await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2. Edited."])
+
+
+async def test_two_models_answer_side_by_side(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(
+            tmp_path, upstream, settings=GUESTS + SECOND.replace("BASE", upstream.base_url)
+        ) as door,
+        visiting(chromium, door) as page,
+    ):
+        upstream.plan(*numbered())
+        await open_chat(page)
+        await talk(page, "one")
+        await choose(page, "answer", "Compare with another model")
+        await page.get_by_role("option", name="Test One").click()
+        await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2."])
+        await expect(page.get_by_role("article", name="You")).to_have_count(1)
+        boxes = [await one.bounding_box() for one in await answers(page).all()]
+        assert boxes[0] and boxes[1] and boxes[0]["y"] == boxes[1]["y"]
+        await page.set_viewport_size({"width": 390, "height": 844})
+        await expect(answers(page)).to_have_text([re.compile("Answer 2")])
+        await page.get_by_role("group", name="Answers").get_by_role("button").first.click()
+        await expect(answers(page)).to_have_text([re.compile("Answer 1")])
+        await page.get_by_role("button", name="Use this answer").click()
+        await expect(page.get_by_role("group", name="Answers")).to_have_count(0)
+        await expect(answers(page)).to_contain_text(["1 / 2"])
+        await say(page, "two")
+        sent = [one["content"] for one in (await upstream.request(2)).json["messages"]]
+        assert sent == ["one", "Answer 1.", "two"]

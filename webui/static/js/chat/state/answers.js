@@ -19,6 +19,8 @@ export class Answers {
   #running = new Map();
   /** @type {Map<string, Conversation>} those with an answer under way, by their ids */
   #conversations = new Map();
+  /** @type {Map<string, string[]>} answers shown side by side, by their question; all ids of messages */
+  #pairs = new Map();
 
   /** @param {Chat} chat */
   constructor(chat) {
@@ -91,6 +93,7 @@ export class Answers {
   async ask(conversation, { text, files, parent }, draft) {
     const chat = this.#chat;
     conversation.asking = true;
+    this.#pairs.delete(parent?.parent ?? ""); // it goes on with the one that was shown last
     const isNew = !conversation.started;
     const question = conversation.addQuestion(text, files, parent);
     if (isNew) chat.addressChanged(conversation);
@@ -119,11 +122,11 @@ export class Answers {
    *
    * @param {Conversation} conversation
    * @param {Question} question
-   * @param {{ model?: string, first?: AnswerRecord }} [how] the model, where it is not the conversation's; the
-   *   answer that is to be continued
+   * @param {{ model?: string, first?: AnswerRecord, beside?: AnswerRecord }} [how] the model, where it is not the
+   *   conversation's; the answer that is to be continued, or that it is shown beside
    * @returns {Promise<ApiError | null>}
    */
-  async #request(conversation, question, { model: other, first } = {}) {
+  async #request(conversation, question, { model: other, first, beside } = {}) {
     const chat = this.#chat;
     const { record, tree } = conversation;
     const asked = other ?? record.model;
@@ -135,6 +138,8 @@ export class Answers {
       Object.assign(message, { text, reasoning, continues: { id, letters: text.length, stats } });
       turns.push(first, { role: "user", text: continuePrompt(text) });
     }
+    if (beside) this.#pairs.set(question.id, [beside.id, message.id]);
+    else this.#pairs.delete(question.id);
     tree.add(message, true);
     const answer = this.#add(message, conversation);
     if (conversation === chat.current) {
@@ -247,6 +252,45 @@ export class Answers {
     const model = this.#chat.models.has(message.model) ? message.model : undefined;
     const error = await this.#request(conversation, question, { model, first: message });
     if (error) this.#reportRefusal(error);
+  }
+
+  /**
+   * Ask another model too, and show both answers side by side.
+   *
+   * @param {AnswerRecord} message
+   * @param {string} model
+   */
+  async compare(message, model) {
+    const conversation = this.#chat.current;
+    const question = conversation?.tree.messages.get(message.parent ?? "");
+    if (!conversation || question?.role !== "user" || !this.isFree()) return;
+    const error = await this.#request(conversation, question, { model, beside: message });
+    if (error) this.#reportRefusal(error);
+  }
+
+  /**
+   * Return a message of the open conversation with the one it is shown beside, or alone.
+   *
+   * @param {Message} message
+   */
+  sideBySide(message) {
+    const pair = this.#pairs.get(message.parent ?? "") ?? [];
+    const found = pair.flatMap((id) => this.#chat.current?.tree.messages.get(id) ?? []);
+    return found.length === 2 && found.includes(message) ? found : [message];
+  }
+
+  /**
+   * Go on with one of two answers that are shown side by side.
+   *
+   * @param {AnswerRecord} message
+   */
+  use(message) {
+    const conversation = this.#chat.current;
+    if (!conversation || this.#mustWait()) return;
+    this.#pairs.delete(message.parent ?? "");
+    conversation.tree.choose(message);
+    this.#chat.showMessages();
+    this.#chat.keep(conversation.saveRecord());
   }
 
   /**

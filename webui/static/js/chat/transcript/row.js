@@ -13,14 +13,14 @@ import { explain, paceWords, phaseWords } from "./words.js";
 /** Answers shorter than this have no meaningful speed. */
 const SHORT_S = 0.2;
 
-/** @typedef {"usage" | "versions" | "time" | "buttons"} FootPart */
+/** @typedef {"usage" | "use" | "versions" | "time" | "buttons"} FootPart */
 
 /**
  * What can stand below a turn, in this order.
  *
  * @type {FootPart[]}
  */
-const PARTS = ["usage", "versions", "time", "buttons"];
+const PARTS = ["usage", "use", "versions", "time", "buttons"];
 
 /** What questions and answers have in common. */
 class Row {
@@ -76,7 +76,8 @@ class Row {
     const versions = this.answers.versions(message);
     const isOpen = message.role === "assistant" && message.state === "open";
     const at = versions.indexOf(message) + 1;
-    const key = !isOpen && versions.length > 1 ? `${at} / ${versions.length}` : null;
+    const alone = this.answers.sideBySide(message).length === 1;
+    const key = !isOpen && alone && versions.length > 1 ? `${at} / ${versions.length}` : null;
     const models = versions.map((one) => (one.role === "assistant" ? one.model : ""));
     const differ = new Set(models).size > 1;
     /** @param {number} n */
@@ -269,6 +270,10 @@ export class AnswerRow extends Row {
   refreshVersions() {
     this.showVersions(this.message);
     this.#showProblem();
+    const paired = this.answers.sideBySide(this.message).length > 1;
+    this.showPart("use", paired && this.message.state !== "open" ? "" : null, () =>
+      el("button", { type: "button", class: "button", "data-act": "use" }, "Use this answer"),
+    );
   }
 
   #showProblem() {

@@ -4,6 +4,7 @@
 import { announce, closest, copyFrom, part } from "../../shell/page.js";
 import { copyAnswer, listenToCopy } from "../markdown/copying.js";
 import { Follower } from "./follower.js";
+import { newPair } from "./pair.js";
 import { AnswerRow, QuestionRow } from "./row.js";
 import { endWords, phaseWords } from "./words.js";
 
@@ -70,7 +71,9 @@ export class Transcript {
 
   /** Return the rows in their order on the page. */
   #shownRows() {
-    return [...this.#root.children].flatMap((root) => this.#rows.get(root.getAttribute("data-id") ?? "") ?? []);
+    return [...this.#root.querySelectorAll("article")].flatMap(
+      (root) => this.#rows.get(root.getAttribute("data-id") ?? "") ?? [],
+    );
   }
 
   /**
@@ -79,21 +82,22 @@ export class Transcript {
    * @param {Message[]} path
    */
   #show(path) {
-    const wanted = new Set(path.map((message) => message.id));
+    const groups = path.map((message) => this.#answers.sideBySide(message));
+    const wanted = new Set(groups.flat().map((message) => message.id));
     for (const [id, row] of this.#rows) {
       if (wanted.has(id)) continue;
       row.root.remove();
       this.#rows.delete(id);
       if (row instanceof AnswerRow) this.#dirty.delete(row);
     }
-    /** @type {Element | null} */
+    /** @type {HTMLElement | null} */
     let before = null;
-    for (const message of path) {
-      /** @type {QuestionRow | AnswerRow} */
-      const row = this.#shownRow(message) ?? this.#newRow(message, before);
-      before = row.root;
+    for (const group of groups) {
+      const rows = group.map((message) => this.#shownRow(message) ?? this.#newRow(message));
+      before = this.#place(group.length > 1 ? this.#pairOf(rows) : rows[0].root, before);
     }
-    for (const message of path) {
+    for (const pair of this.#root.querySelectorAll(".pair")) if (!pair.querySelector("article")) pair.remove();
+    for (const message of groups.flat()) {
       const answer = this.#answers.of(message);
       if (!answer) continue;
       this.#showPhase(answer);
@@ -113,17 +117,38 @@ export class Transcript {
   }
 
   /**
-   * @param {Message} message
-   * @param {Element | null} before
+   * Put an element behind another one, where it is not there already: moving it would lose the focus.
+   *
+   * @param {HTMLElement} root
+   * @param {HTMLElement | null} before
    */
-  #newRow(message, before) {
+  #place(root, before) {
+    if (before && before.nextElementSibling !== root) before.after(root);
+    else if (!before && this.#root.firstElementChild !== root) this.#root.prepend(root);
+    return root;
+  }
+
+  /**
+   * Return the element that shows two answers side by side.
+   *
+   * @param {(QuestionRow | AnswerRow)[]} rows
+   */
+  #pairOf(rows) {
+    const shown = rows[1].root.closest(".pair");
+    if (shown instanceof HTMLElement && shown === rows[0].root.parentElement) return shown;
+    const models = rows.map(({ message }) => (message.role === "assistant" ? message.model : ""));
+    const pair = newPair(models.map((model) => this.#chat.modelName(model)));
+    pair.append(...rows.map((row) => row.root));
+    return pair;
+  }
+
+  /** @param {Message} message */
+  #newRow(message) {
     const chat = this.#chat;
     const answers = this.#answers;
     const row =
       message.role === "user" ? new QuestionRow(message, chat, answers) : new AnswerRow(message, chat, answers);
     this.#rows.set(message.id, row);
-    if (before) before.after(row.root);
-    else this.#root.prepend(row.root);
     return row;
   }
 
@@ -201,6 +226,7 @@ export class Transcript {
     else if (act === "next") this.#showVersion(message, 1);
     else if (act === "more") this.#more(button, row);
     else if (row instanceof QuestionRow) this.#edit(row);
+    else if (message.role === "assistant" && act === "use") this.#answers.use(message);
     else if (message.role === "assistant" && act === "continue") this.#answers.continueAnswer(message);
     else if (message.role === "assistant" && (act === "regenerate" || act === "again"))
       this.#answers.regenerate(message);

@@ -22,18 +22,25 @@ export function showTurnMenu(button, message, chat, answers, edit) {
   /** @type {MenuItem[]} */
   const items = [];
   if (message.role === "assistant") {
-    items.push({
-      icon: "refresh-cw",
-      label: "Regenerate with another model",
-      run: () => regenerateWith(message, chat, answers),
-    });
+    items.push(
+      {
+        icon: "refresh-cw",
+        label: "Regenerate with another model",
+        run: () => withOtherModel(message, chat, answers, (model) => answers.regenerate(message, model)),
+      },
+      {
+        icon: "git-branch",
+        label: "Compare with another model",
+        run: () => withOtherModel(message, chat, answers, (model) => answers.compare(message, model)),
+      },
+    );
   }
   if (message.role === "user" && answers.isLast(message)) {
     items.push({ icon: "refresh-cw", label: "Ask again", run: () => answers.askAgain(message) });
   }
   if (edit) items.push({ icon: "pencil", label: "Edit answer", run: edit });
   items.push(
-    { icon: "git-branch", label: "Open in a new chat from here", run: () => openFrom(chat, message) },
+    { icon: "message-square", label: "Open in a new chat from here", run: () => openFrom(chat, message) },
     {
       icon: "trash-2",
       label: answers.isLast(message) ? "Delete" : "Delete from here",
@@ -47,9 +54,10 @@ export function showTurnMenu(button, message, chat, answers, edit) {
  * @param {AnswerRecord} message
  * @param {Chat} chat
  * @param {Answers} answers
+ * @param {(model: string) => void} ask
  */
-async function regenerateWith(message, chat, answers) {
+async function withOtherModel(message, chat, answers, ask) {
   if (!answers.isFree()) return;
   const model = await pickModel([...chat.models.values()], message.model);
-  if (model) answers.regenerate(message, model);
+  if (model) ask(model);
 }
