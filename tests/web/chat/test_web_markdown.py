@@ -132,6 +132,29 @@ async def test_finished_paragraphs_are_left_alone(page: Page) -> None:
     assert same == "First paragraph."
 
 
+async def test_blocks_inside_a_block_that_grows_are_left_alone(page: Page) -> None:
+    starts = {
+        "details": "<details><summary>a</summary>\n\nFirst\n\n",
+        "callout": "> [!NOTE]\n> First\n>\n> ",
+        "quote": "> First\n>\n> ",
+        "list": "- First\n- ",
+    }
+    for name, start in starts.items():
+        same = await page.evaluate(
+            """([start]) => {
+              const blocks = markdown.blocks();
+              blocks.update(start + "Second");
+              const first = document.evaluate(".//text()[contains(., 'First')]", blocks.parent,
+                null, XPathResult.FIRST_ORDERED_NODE_TYPE).singleNodeValue;
+              for (const more of ["Second grows", "Second grows on"]) blocks.update(start + more);
+              blocks.finish(start + "Second grows on.");
+              return [first.isConnected, blocks.parent.textContent.includes("grows on.")];
+            }""",
+            [start],
+        )
+        assert same == [True, True], name
+
+
 async def test_an_open_fence_grows_in_place(page: Page) -> None:
     told = await page.evaluate("""async () => {
       const blocks = markdown.blocks();

@@ -13,6 +13,11 @@ const ENVIRONMENT = /^(?:equation|align|gather)\*?$/;
 const NO_FORMULA =
   /\\(?:documentclass|usepackage|section|begin\{(?:document|itemize|enumerate|tabular|figure|tikzpicture)\*?\})/;
 
+/** Formulas that are kept: a paragraph that grows shows the same ones again and again. */
+const MOST_KEPT = 300;
+/** @type {Map<string, Element>} */
+const kept = new Map();
+
 /** @type {Temml | null} */
 let temml = null;
 /** @type {Promise<Temml> | null} */
@@ -85,6 +90,12 @@ export function math(tex, display) {
  * @param {boolean} display
  */
 function typeset(loaded, node, tex, display) {
+  const key = `${display}${tex}`;
+  const before = kept.get(key);
+  if (before) {
+    node.replaceChildren(...before.cloneNode(true).childNodes);
+    return;
+  }
   const made = document.createElement("span");
   try {
     loaded.render(tex, made, { displayMode: display, throwOnError: true, trust: false, maxExpand: 500 });
@@ -92,5 +103,7 @@ function typeset(loaded, node, tex, display) {
     node.title = error instanceof Error ? error.message : String(error);
     return;
   }
-  node.replaceChildren(...made.childNodes);
+  if (kept.size >= MOST_KEPT) kept.clear();
+  kept.set(key, made);
+  node.replaceChildren(...made.cloneNode(true).childNodes);
 }
