@@ -12,7 +12,7 @@ from workers.units import MIB
 
 MAX_TEXT_BYTES = 4 * MIB
 """The most text of one document, in UTF-8: about a million tokens."""
-READ_WITHIN_S = 7.0
+READ_WITHIN_S = 8.0
 """What is read after this time is answered, before the process is stopped."""
 
 Unit = Literal["page", "sheet", "slide"]

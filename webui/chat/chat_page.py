@@ -24,6 +24,7 @@ SCRIPTS = (
     "js/chat/composer/composer.js",
     "js/chat/header.js",
     "js/chat/limits.js",
+    "js/chat/state/attachments.js",
     "js/chat/state/chat.js",
     "js/chat/state/conversation.js",
     "js/chat/state/store.js",
@@ -103,6 +104,7 @@ class ChatPageHandler(PageHandler):
             "visitor": await self._about_visitor(),
             "models": models,
             "max_file_bytes": MAX_FILE_BYTES,
+            "max_body_bytes": self.services.config.server.max_body_bytes,
         }
 
     def _about_history(self) -> dict[str, Any]:

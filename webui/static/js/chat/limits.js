@@ -1,6 +1,7 @@
 // What is left of the visitor's limits and of the model's context, in words.
 
-import { count, money, plural, short } from "../shell/page.js";
+import { count, money, plural, short, size } from "../shell/page.js";
+import { bytesOfTurns, estimateTokens, imagesLeftOut, roundTokens, tokensOfFiles } from "./state/attachments.js";
 
 /** @import { Chat } from "./state/chat.js" */
 /** @import { Action, FileRecord, Model, Visitor } from "./state/types.js" */
@@ -33,22 +34,57 @@ export function visitorWords(visitor) {
 }
 
 /**
- * Return what the box says while `typed` tokens are in it: how full the context is, or what is left.
+ * Return what the box says about what is typed and attached: how much it is and how full the context gets, or
+ * what is left of the limits.
  *
  * @param {Chat} chat
- * @param {number} typed
- * @returns {{ warn?: boolean, text: string }}
+ * @param {{ text: string, files: FileRecord[] }} typed
+ * @returns {{ warn?: boolean, text: string, action?: Action }}
  */
-export function hintWords(chat, typed) {
+export function hintWords(chat, { text, files }) {
   const { current, model } = chat;
   if (!current || !model) return { text: "" };
-  const part = (current.usedTokens() + typed) / model.context_window;
+  const tokens = estimateTokens(text) + tokensOfFiles(files);
+  const needed = current.usedTokens() + tokens;
+  const part = needed / model.context_window;
   if (part > 1) {
-    return { warn: true, text: `Longer than the context of ${model.name} (${short(model.context_window)} tokens).` };
+    const words = `Longer than the context of ${model.name} (${short(model.context_window)} tokens).`;
+    return { warn: true, text: words, action: largerModel(chat, needed, files) };
   }
   if (part > WARN_AT) return { warn: true, text: `The context of ${model.name} is ${Math.round(part * 100)} % full.` };
-  if (typed) return { text: `≈ ${plural(typed, "token")}` };
-  return { text: current.started ? remainingWords(chat.visitor) : "" };
+  const turns = [...current.path, { text, files }];
+  const bytes = bytesOfTurns(turns);
+  if (bytes > WARN_AT * chat.maxBodyBytes) {
+    return {
+      warn: true,
+      text: `This chat sends ${size(bytes)} with each message. The limit is ${size(chat.maxBodyBytes)}.`,
+    };
+  }
+  const left = imagesLeftOut(turns).size;
+  if (left && tokens) {
+    const which = left === 1 ? "The oldest image is" : `The ${left} oldest images are`;
+    return { text: `${which} no longer sent. Attach again what you want to ask about.` };
+  }
+  if (!tokens) return { text: current.started ? remainingWords(chat.visitor) : "" };
+  const words = `≈ ${plural(roundTokens(tokens), "token")}`;
+  return { text: files.length ? `${words}, ${short(model.context_window - needed)} left in the context` : words };
+}
+
+/**
+ * Return the action that switches to the next larger model, if one would do.
+ *
+ * @param {Chat} chat
+ * @param {number} needed
+ * @param {FileRecord[]} files
+ * @returns {Action | undefined}
+ */
+function largerModel(chat, needed, files) {
+  const images = files.some((file) => file.kind === "image");
+  const larger = [...chat.models.values()]
+    .filter((one) => one.available && one.context_window > needed && (!images || takesImages(one)))
+    .sort((a, b) => a.context_window - b.context_window);
+  const other = larger[0];
+  return other && { name: "switchModel", label: `Switch to ${other.name}`, model: other.id };
 }
 
 /** @param {Model} model */
@@ -74,6 +110,12 @@ export function whyBlocked(chat, files) {
   if (!model) {
     const text = `${current.record.model || "No model"} is not available here.`;
     return { text, action: { name: "model", label: "Choose a model" } };
+  }
+  const bytes = files.length ? bytesOfTurns([...current.path, { text: "", files }]) : 0;
+  if (bytes > chat.maxBodyBytes) {
+    const text = `With these files this chat has ${size(bytes)}. The limit is ${size(chat.maxBodyBytes)}: remove a file`;
+    if (!current.started) return { text: `${text}.` };
+    return { text: `${text}, or start a new chat with them.`, action: { name: "new", label: "Start a new chat" } };
   }
   if (!files.some((file) => file.kind === "image") || takesImages(model)) return null;
   const other = [...chat.models.values()].find((one) => one.available && takesImages(one));

@@ -154,7 +154,7 @@ function perform({ name, model, run }) {
     again: () => composer.submit(),
     export: () => list?.exportAll(),
     model: chooseModel,
-    new: () => chat.open(null),
+    new: () => composer.toNewChat(),
     continue: () => {},
     reload: () => location.reload(),
     signIn: () => location.assign(`/login?next=${location.pathname}`),

@@ -2,7 +2,8 @@
 
 import { el, icon, iconButton, part, plural, span } from "../../shell/page.js";
 import { hintWords, whyBlocked } from "../limits.js";
-import { joinDrafts, tokensOf } from "../state/conversation.js";
+import { shownFiles, sourceOf } from "../state/attachments.js";
+import { joinDrafts } from "../state/conversation.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { Action, Draft, FileRecord, Problem, QueuedMessage } from "../state/types.js" */
@@ -14,8 +15,11 @@ import { joinDrafts, tokensOf } from "../state/conversation.js";
  */
 
 const SAVE_MS = 300;
-const LONG_PASTE = 20_000;
+/** A longer text becomes a file; its card has a button that puts it back into the box. */
+const LONG_PASTE = 4000;
 const MAX_HEIGHT_PX = 280;
+/** Files made of pasted texts. */
+const texts = new WeakSet();
 const touch = matchMedia("(pointer: coarse)");
 
 /**
@@ -111,6 +115,10 @@ export class Composer {
   #alert;
   /** @type {FileRecord[]} */
   #files = [];
+  /** @type {{ name: string, control: AbortController }[]} files that are being read, for this chat */
+  #reading = [];
+  /** Ids of files that were pasted as text. */
+  #pastedTexts = new Set();
   #busy = false;
   #prepared = false;
   #composing = false;
@@ -241,6 +249,8 @@ export class Composer {
     chat.on("leaving", () => this.#save());
     chat.on("opened", ({ text, files }) => {
       this.#alert.clear();
+      for (const { control } of this.#reading) control.abort();
+      this.#reading = [];
       this.#load(text, files);
     });
     chat.on("status", () => {
@@ -292,7 +302,9 @@ export class Composer {
       this.#attach(files);
     } else if (text.length > LONG_PASTE) {
       event.preventDefault();
-      this.#attach([new File([text], "pasted.txt", { type: "text/plain" })]);
+      const file = new File([text], "pasted.txt", { type: "text/plain" });
+      texts.add(file);
+      this.#attach([file]);
     }
   }
 
@@ -371,7 +383,7 @@ export class Composer {
   }
 
   get #canSend() {
-    return !this.#isEmpty && !this.#alert.wait && !whyBlocked(this.#chat, this.#files);
+    return !this.#isEmpty && !this.#alert.wait && !this.#reading.length && !whyBlocked(this.#chat, this.#files);
   }
 
   /**
@@ -405,21 +417,18 @@ export class Composer {
 
   #showHint() {
     const blocked = whyBlocked(this.#chat, this.#files);
-    if (blocked) {
-      const { text, action } = blocked;
-      this.#hint.replaceChildren(icon("triangle-alert"), el("span", {}, text));
-      if (action) {
-        const onclick = () => this.#page.perform(action);
-        this.#hint.append(el("button", { type: "button", class: "button", onclick }, action.label));
-      }
-      this.#hint.className = "hint warn";
+    const hint = hintWords(this.#chat, { text: this.#text.value, files: this.#files });
+    const { action, text } = blocked ?? hint;
+    const warns = blocked || hint.warn;
+    this.#hint.className = warns ? "hint warn" : "hint";
+    if (!warns) {
+      this.#hint.replaceChildren(text);
       return;
     }
-    const readable = this.#files.filter((file) => file.kind === "text");
-    const letters = readable.reduce((sum, file) => sum + file.size, this.#text.value.length);
-    const { warn, text } = hintWords(this.#chat, tokensOf(letters));
-    this.#hint.className = warn ? "hint warn" : "hint";
-    this.#hint.replaceChildren(text);
+    this.#hint.replaceChildren(icon("triangle-alert"), el("span", {}, text));
+    if (!action) return;
+    const onclick = () => this.#page.perform(action);
+    this.#hint.append(el("button", { type: "button", class: "button", onclick }, action.label));
   }
 
   /** @param {QueuedMessage[]} queue */
@@ -457,25 +466,63 @@ export class Composer {
 
   /** @param {File[]} list */
   async #attach(list) {
-    const { checkFiles } = await this.#importFiles();
-    const { accepted, problems } = await checkFiles(list, this.#chat.maxFileBytes);
-    this.#files = [...this.#files, ...accepted];
+    const chat = this.#chat;
+    const conversation = chat.current;
+    const [{ MAX_FILES, prepareFile, Refusal }, { takesFiles }] = await Promise.all([
+      chat.load(() => import("./preparing.js")),
+      chat.load(() => import("../state/request.js")),
+    ]);
+    const options = { maxBytes: chat.maxFileBytes, takesFiles: takesFiles(chat.model) };
+    const started = list.slice(0, MAX_FILES).map((file) => {
+      const control = new AbortController();
+      const entry = { name: file.name, control };
+      this.#reading.push(entry);
+      const reading = prepareFile(file, { ...options, signal: control.signal });
+      reading.catch(() => {}); // it is awaited below, in its turn
+      return { entry, reading, isText: texts.has(file) };
+    });
+    const problems = list
+      .slice(MAX_FILES)
+      .map(({ name }) => `“${name}” was not attached: the limit is ${MAX_FILES} files at a time.`);
+    this.#alert.clear();
     this.#showFiles();
+    this.#refresh();
+    for (const { entry, reading, isText } of started) {
+      try {
+        const records = await reading;
+        if (entry.control.signal.aborted) continue;
+        if (isText) this.#pastedTexts.add(records[0].id);
+        this.#files = [...this.#files, ...records];
+        chat.saveFiles(records);
+      } catch (error) {
+        if (entry.control.signal.aborted) continue;
+        problems.push(error instanceof Refusal ? error.message : `“${entry.name}” could not be read.`);
+      }
+      this.#reading = this.#reading.filter((other) => other !== entry);
+      this.#showFiles();
+      this.#changed();
+    }
+    if (conversation !== chat.current) return;
     if (problems.length) this.#alert.show({ text: problems.join(" ") });
-    else this.#alert.clear();
-    this.#chat.saveFiles(accepted);
-    this.#changed();
+    this.#refresh();
     this.focus();
   }
 
   async #showFiles() {
-    this.#cards.hidden = this.#files.length === 0;
+    this.#cards.hidden = this.#files.length + this.#reading.length === 0;
     if (this.#cards.hidden) {
       this.#cards.replaceChildren();
       return;
     }
-    const { fileCard } = await this.#importFiles();
-    this.#cards.replaceChildren(...this.#files.map((file) => this.#card(fileCard(file), file)));
+    const { fileCard, pendingCard } = await this.#importFiles();
+    const cards = shownFiles(this.#files).map((file) => this.#card(fileCard(file, sourceOf(file, this.#files)), file));
+    const pending = this.#reading.map((entry) =>
+      this.#removable(pendingCard(entry.name), entry.name, () => {
+        entry.control.abort();
+        this.#reading = this.#reading.filter((other) => other !== entry);
+      }),
+    );
+    this.#cards.replaceChildren(...cards, ...pending);
   }
 
   /**
@@ -483,15 +530,52 @@ export class Composer {
    * @param {FileRecord} file
    */
   #card(card, file) {
-    const remove = async () => {
-      const at = this.#files.indexOf(file);
-      this.#files = this.#files.filter((other) => other !== file);
+    const remove = () => {
+      const source = sourceOf(file, this.#files);
+      this.#files = this.#files.filter((other) => other !== file && other !== source);
+    };
+    if (this.#pastedTexts.has(file.id)) {
+      const onclick = async () => {
+        const text = (await file.blob?.text()) ?? "";
+        remove();
+        this.#showFiles();
+        this.#text.setRangeText(text, this.#text.selectionStart, this.#text.selectionEnd, "end");
+        this.#changed();
+        this.focusText();
+      };
+      card.append(el("button", { type: "button", class: "link", onclick }, "Put into the message"));
+    }
+    return this.#removable(card, file.name, remove);
+  }
+
+  /**
+   * Add a button that removes a card. The focus goes to the next one, or to the box.
+   *
+   * @param {HTMLElement} card
+   * @param {string} name
+   * @param {() => void} remove
+   */
+  #removable(card, name, remove) {
+    const onclick = async () => {
+      const at = [...this.#cards.children].indexOf(card);
+      remove();
       await this.#showFiles();
       this.#changed();
-      const buttons = this.#cards.querySelectorAll("button");
-      (buttons[Math.min(at, this.#files.length - 1)] ?? this.#text).focus();
+      const next = this.#cards.children[Math.min(at, this.#cards.children.length - 1)];
+      const button = next?.querySelector(".icon-button");
+      (button instanceof HTMLElement ? button : this.#text).focus();
     };
-    card.append(iconButton("x", `Remove ${file.name}`, { onclick: remove }));
+    card.append(iconButton("x", `Remove ${name}`, { onclick }));
     return card;
+  }
+
+  /** Begin a new chat with what is in the box, or with the question whose answer has failed. */
+  async toNewChat() {
+    const chat = this.#chat;
+    const draft = this.content ?? (await chat.failedQuestion()) ?? { text: "", files: [] };
+    this.#load("", []);
+    chat.saveDraft("", []);
+    await chat.openWith(draft);
+    this.focus();
   }
 }

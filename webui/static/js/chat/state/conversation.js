@@ -1,5 +1,6 @@
 // One conversation in this tab: its record, its tree of messages, its draft and its queue.
 
+import { estimateTokens, tokensOfFiles } from "./attachments.js";
 import {
   changeQueue,
   eraseMessages,
@@ -21,17 +22,9 @@ import {
  */
 
 const TITLE_LETTERS = 60;
-const LETTERS_PER_TOKEN = 4;
 const ROOT = "root";
 /** The setting that holds a conversation without messages while its draft is written. */
 const NEW = "new";
-
-/**
- * Estimate how many tokens so many letters are.
- *
- * @param {number} letters
- */
-export const tokensOf = (letters) => Math.ceil(letters / LETTERS_PER_TOKEN);
 
 /** The messages of one conversation as a tree. */
 export class Tree {
@@ -402,7 +395,10 @@ export class Conversation {
       return stats && stats.prompt !== null ? stats.prompt + (stats.completion ?? 0) : null;
     });
     const last = counts.findLastIndex((count) => count !== null);
-    return path.slice(last + 1).reduce((sum, message) => sum + tokensOf(message.text.length), counts[last] ?? 0);
+    return path.slice(last + 1).reduce((sum, message) => {
+      const files = message.role === "user" ? message.files : [];
+      return sum + estimateTokens(message.text) + tokensOfFiles(files);
+    }, counts[last] ?? 0);
   }
 
   /** Return the cost of all answers, in micro-dollars. */

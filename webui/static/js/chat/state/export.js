@@ -1,5 +1,6 @@
 // Export of conversations: JSON with everything, which `import.js` reads, and Markdown for reading.
 
+import { shownFiles } from "./attachments.js";
 import { Tree } from "./conversation.js";
 import { dataUrl } from "./request.js";
 import { find, within } from "./store.js";
@@ -42,7 +43,7 @@ export async function asMarkdown(conversation, modelName) {
   if (conversation.system) parts.push(`**System prompt**\n\n${conversation.system}`);
   for (const message of tree.path()) {
     const files = message.role === "user" ? (message.files ?? []) : [];
-    const attached = files.map((file) => `*Attached: ${file.name}*`);
+    const attached = shownFiles(files).map((file) => `*Attached: ${file.name}*`);
     const who = message.role === "user" ? "You" : modelName(message.model);
     parts.push([`## ${who}`, ...attached, message.text].filter(Boolean).join("\n\n"));
   }

@@ -186,8 +186,26 @@ class Importer {
     if (!isObject(given) || typeof given.name !== "string") throw damaged("A file");
     const kind = KINDS.find((one) => one === given.kind) ?? "other";
     const id = this.#idFor(given.id, "f_");
-    return { id, name: given.name, type: textOf(given.type), size: numberOf(given.size) ?? 0, kind };
+    return { id, name: given.name, type: textOf(given.type), size: numberOf(given.size) ?? 0, kind, ...aboutOf(given) };
   }
+}
+
+/**
+ * Return what is known of a document and its text.
+ *
+ * @param {Record<string, unknown>} given
+ * @returns {Partial<FileRecord>}
+ */
+function aboutOf({ cut, source, tokens, unit, units, unitsRead }) {
+  /** @type {Partial<FileRecord>} */
+  const about = {};
+  if (cut === true) about.cut = true;
+  if (source === true) about.source = true;
+  about.tokens = numberOf(tokens) ?? undefined;
+  about.unitsRead = numberOf(unitsRead) ?? undefined;
+  if ((unit === "page" || unit === "sheet" || unit === "slide") && numberOf(units))
+    Object.assign(about, { unit, units: numberOf(units) });
+  return about;
 }
 
 /** @param {string} what */

@@ -1,5 +1,6 @@
 // From a conversation to the body of a chat request.
 
+import { imagesLeftOut } from "./attachments.js";
 import { find } from "./store.js";
 
 /** @import { ConversationRecord, FileRecord, Model } from "./types.js" */
@@ -10,7 +11,10 @@ import { find } from "./store.js";
  * @typedef {{ role: "user" | "assistant", text: string, files?: FileRecord[] }} Turn
  */
 
-/** @typedef {{ type: "text", text: string } | { type: "image_url", image_url: { url: string } }} Part */
+/**
+ * @typedef {{ type: "text", text: string } | { type: "image_url", image_url: { url: string } } |
+ *   { type: "file", file: { filename: string, file_data: string } }} Part
+ */
 
 /**
  * Return the request for the answer that follows the last of `turns`. What the model cannot take is named
@@ -26,8 +30,9 @@ export async function buildRequest(record, turns, model, instructions = "") {
   const messages = [];
   const system = [instructions, record.system].filter((text) => text.trim()).join("\n\n");
   if (system) messages.push({ role: "system", content: system });
+  const leftOut = imagesLeftOut(turns);
   for (const turn of turns) {
-    if (turn.role === "user") messages.push({ role: "user", content: await contentOf(turn, model) });
+    if (turn.role === "user") messages.push({ role: "user", content: await contentOf(turn, model, leftOut) });
     else if (turn.text) messages.push({ role: "assistant", content: turn.text });
   }
   return {
@@ -47,12 +52,16 @@ function setParameters(parameters) {
 /**
  * @param {Turn} turn
  * @param {Model} model
+ * @param {Set<string>} leftOut images that are not sent
  */
-async function contentOf({ text, files }, model) {
+async function contentOf({ text, files }, model, leftOut) {
   if (!files?.length) return text;
   /** @type {Part[]} */
   const parts = [];
-  for (const file of files) parts.push(await partOf(file, model));
+  for (const file of files) {
+    if (leftOut.has(file.id)) parts.push(note(`The image “${file.name}” was sent earlier and is left out now.`));
+    else if (!file.source) parts.push(await partOf(file, model));
+  }
   if (text) parts.push({ type: "text", text });
   return parts;
 }
@@ -68,13 +77,27 @@ async function partOf(file, model) {
   if (file.kind === "text") {
     const text = await blob.text();
     const fence = "`".repeat(Math.max(3, ...[...text.matchAll(/`{3,}/g)].map((found) => found[0].length + 1)));
-    return { type: "text", text: `File “${file.name}”:\n\n${fence}\n${text}\n${fence}` };
+    const beginning = file.cut ? " (its beginning)" : "";
+    return { type: "text", text: `File “${file.name}”${beginning}:\n\n${fence}\n${text}\n${fence}` };
   }
   if (file.kind === "image" && model.modalities.input.includes("image")) {
     return { type: "image_url", image_url: { url: await dataUrl(blob) } };
   }
+  if (isPdf(file) && takesFiles(model)) {
+    return { type: "file", file: { filename: file.name, file_data: await dataUrl(blob) } };
+  }
   return note(`The user attached “${file.name}” (${file.type}, ${file.size} bytes), which cannot be read here.`);
 }
+
+/** @param {FileRecord} file */
+const isPdf = ({ type }) => type === "application/pdf";
+
+/**
+ * True if a model takes PDF files as they are.
+ *
+ * @param {Model} [model]
+ */
+export const takesFiles = (model) => model?.modalities.input.includes("file") ?? false;
 
 /**
  * @param {string} text

@@ -16,6 +16,12 @@
  * @property {Blob} [blob] messages and drafts name files without their contents
  * @property {ArrayBuffer} [bytes] the contents in the browser's database, which gives them back as `blob`
  * @property {string} [conversation]
+ * @property {number} [tokens] what it adds to a request, estimated
+ * @property {boolean} [source] a document as it was attached; the next file is its text, which is sent
+ * @property {"page" | "sheet" | "slide"} [unit] what the `units` of the document are
+ * @property {number} [units]
+ * @property {number} [unitsRead] those whose text is here, where it is not all
+ * @property {boolean} [cut] the text is the beginning of a longer one
  */
 
 /**
@@ -226,7 +232,7 @@
 /**
  * What the server puts into the page.
  *
- * @typedef {{ models: Model[], visitor: Visitor, max_file_bytes: number, history: HistoryBoot }} Boot
+ * @typedef {{ models: Model[], visitor: Visitor, max_file_bytes: number, max_body_bytes: number, history: HistoryBoot }} Boot
  */
 
 /**

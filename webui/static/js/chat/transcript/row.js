@@ -135,8 +135,8 @@ export class QuestionRow extends Row {
   async #showFiles(files) {
     const box = el("div", { class: "files" });
     this.root.append(box);
-    const { storedCard } = await this.chat.load(() => import("../composer/files.js"));
-    box.append(...files.map(storedCard));
+    const { storedCards } = await this.chat.load(() => import("../composer/files.js"));
+    box.append(...storedCards(files));
   }
 
   /** Show what stands below the text. */

@@ -1,0 +1,122 @@
+// What attached files add to a request: tokens, bytes, and which images are left out. It knows no DOM.
+//
+// A document is two files, one after the other: the file as it was attached (`source`), and its text, which
+// is what is sent.
+
+/** @import { FileRecord } from "./types.js" */
+/** @import { Turn } from "./request.js" */
+
+const LETTERS_PER_TOKEN = 4;
+/** Letters that are about a token each: Chinese, Japanese and Korean. */
+const WIDE = /[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f]/g;
+/** What upstreams count for an image at most; about one token for 750 pixels. */
+const MOST_IMAGE_TOKENS = 1600;
+const PIXELS_PER_TOKEN = 750;
+/** Base64 has four letters for three bytes. */
+const BASE64 = 4 / 3;
+/** The messages besides the files: JSON around the texts. */
+const MARGIN_BYTES = 64 * 1024;
+/** Providers take about 20 MB of images in a request, and some take no more than 20. */
+const MOST_IMAGES = 20;
+const MOST_IMAGE_BYTES = 14 * 1024 * 1024;
+
+/**
+ * Estimate how many tokens a text is.
+ *
+ * @param {string} text
+ */
+export function estimateTokens(text) {
+  const wide = text.match(WIDE)?.length ?? 0;
+  return Math.ceil(wide + (text.length - wide) / LETTERS_PER_TOKEN);
+}
+
+/**
+ * Return an estimate without the digits that say nothing: 8,400 for 8,432.
+ *
+ * @param {number} tokens
+ */
+export function roundTokens(tokens) {
+  const unit = tokens < 1000 ? 1 : 10 ** (Math.floor(Math.log10(tokens)) - 1);
+  return Math.round(tokens / unit) * unit;
+}
+
+/**
+ * Estimate how many tokens an image is.
+ *
+ * @param {number} width
+ * @param {number} height
+ */
+export const imageTokens = (width, height) =>
+  Math.min(MOST_IMAGE_TOKENS, Math.max(1, Math.ceil((width * height) / PIXELS_PER_TOKEN)));
+
+/**
+ * Estimate how many tokens files add to a request.
+ *
+ * @param {FileRecord[]} [files]
+ */
+export function tokensOfFiles(files = []) {
+  let sum = 0;
+  for (const { kind, size, source, tokens } of files) {
+    if (source) continue;
+    sum += tokens ?? (kind === "text" ? Math.ceil(size / LETTERS_PER_TOKEN) : kind === "image" ? 1000 : 30);
+  }
+  return sum;
+}
+
+/**
+ * Return the ids of the images that a request leaves out: the oldest, when there are too many. Those of the
+ * last message are always sent.
+ *
+ * @param {Pick<Turn, "text" | "files">[]} turns
+ * @returns {Set<string>}
+ */
+export function imagesLeftOut(turns) {
+  const left = new Set();
+  let images = 0;
+  let bytes = 0;
+  let last = true;
+  for (const { files } of turns.toReversed()) {
+    const shown = (files ?? []).filter((file) => file.kind === "image");
+    images += shown.length;
+    bytes += shown.reduce((sum, file) => sum + file.size, 0);
+    if (!last && (images > MOST_IMAGES || bytes > MOST_IMAGE_BYTES)) for (const { id } of shown) left.add(id);
+    if (files) last = false;
+  }
+  return left;
+}
+
+/**
+ * Return how many bytes the request for these turns has, about.
+ *
+ * @param {Pick<Turn, "text" | "files">[]} turns
+ */
+export function bytesOfTurns(turns) {
+  const left = imagesLeftOut(turns);
+  let sum = MARGIN_BYTES;
+  for (const { text, files } of turns) {
+    sum += text.length;
+    for (const { id, kind, size, source } of files ?? []) {
+      if (source || left.has(id)) continue;
+      sum += kind === "image" ? size * BASE64 : kind === "text" ? size : 200;
+    }
+  }
+  return sum;
+}
+
+/**
+ * Return the names of files, a document once.
+ *
+ * @param {FileRecord[]} files
+ */
+export const shownFiles = (files) => files.filter((file) => !file.source);
+
+/**
+ * Return the file that a text was read from; undefined for any other file.
+ *
+ * @param {FileRecord} file
+ * @param {FileRecord[]} files
+ */
+export function sourceOf(file, files) {
+  const before = files[files.indexOf(file) - 1];
+  return before?.source ? before : undefined;
+}
