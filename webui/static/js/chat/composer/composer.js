@@ -54,15 +54,16 @@ class Alert {
   }
 
   /** @param {Problem} problem */
-  show({ text, wait, action, calm }) {
+  show({ text, wait, action, also, calm }) {
     clearInterval(this.#timer);
     this.wait = wait ? Math.ceil(wait) : 0;
     const countdown = el("span", { "aria-live": "off" });
     /** @type {Element[]} */
     const parts = [icon(calm ? "check" : "circle-alert"), el("p", {}, text, countdown)];
-    if (action) {
-      const onclick = () => this.#perform(action);
-      parts.push(el("button", { type: "button", class: "button", onclick }, action.label));
+    for (const one of [action, also]) {
+      if (!one) continue;
+      const onclick = () => this.#perform(one);
+      parts.push(el("button", { type: "button", class: "button", onclick }, one.label));
     }
     if (this.wait) this.#count(countdown, text);
     else parts.push(iconButton("x", "Dismiss", { onclick: () => this.clear() }));

@@ -295,6 +295,8 @@ const OTHER_MODEL = { name: "model", label: "Choose another model" };
 export const SIGN_IN = { name: "signIn", label: "Sign in again" };
 /** @type {Action} */
 const RELOAD = { name: "reload", label: "Reload the page" };
+/** @type {Action} */
+const NEW_CHAT = { name: "new", label: "Start a new chat" };
 /** @type {Record<string, Action | null>} */
 const ACTIONS = {
   invalid_api_key: SIGN_IN,
@@ -305,7 +307,8 @@ const ACTIONS = {
   model_not_allowed: OTHER_MODEL,
   price_unknown: OTHER_MODEL,
   no_upstream_configured: OTHER_MODEL,
-  request_too_large: { name: "new", label: "Start a new chat" },
+  context_length_exceeded: OTHER_MODEL,
+  request_too_large: NEW_CHAT,
   insufficient_quota: null,
 };
 
@@ -315,3 +318,10 @@ const ACTIONS = {
  * @param {{ code: string }} error
  */
 export const actionFor = ({ code }) => (code in ACTIONS ? ACTIONS[code] : RETRY);
+
+/**
+ * Return another action that helps against an error; null: there is none.
+ *
+ * @param {{ code: string }} error
+ */
+export const alsoFor = ({ code }) => (code === "context_length_exceeded" ? NEW_CHAT : null);

@@ -2,7 +2,7 @@
 
 import { ApiError, call, callJson } from "../../shell/api.js";
 import { continuePrompt } from "../turns/joint.js";
-import { Answer, actionFor, newAnswer, plainError } from "./answer.js";
+import { Answer, actionFor, alsoFor, newAnswer, plainError } from "./answer.js";
 import { storedFiles } from "./conversation.js";
 import { buildRequest } from "./request.js";
 import { newId } from "./store.js";
@@ -171,7 +171,12 @@ export class Answers {
   #reportRefusal(error) {
     if (this.#chat.ended) return; // the box says it
     const { message, retryAfter, code } = plainError(error);
-    this.#chat.report({ text: message, wait: retryAfter, action: retryAfter ? null : actionFor({ code }) });
+    this.#chat.report({
+      text: message,
+      wait: retryAfter,
+      action: retryAfter ? null : actionFor({ code }),
+      also: alsoFor({ code }),
+    });
     this.updateVisitor();
   }
 

@@ -239,7 +239,12 @@
  * Something the visitor has to know. With `wait` seconds nothing can be sent until they have passed; `calm`:
  * it is no problem.
  *
- * @typedef {{ text: string, wait?: number | null, action?: Action | null, calm?: boolean }} Problem
+ * @typedef {object} Problem
+ * @property {string} text
+ * @property {number | null} [wait]
+ * @property {Action | null} [action]
+ * @property {Action | null} [also] a second action
+ * @property {boolean} [calm]
  */
 
 /** @typedef {"auto" | "send" | "newline"} EnterKey */
