@@ -213,9 +213,28 @@ def completions(fields: Table, config: Config) -> list[Section]:
             """,
             (chat.IMAGE,),
         ),
+        _documents(),
         _queue(config),
         _kept(config),
     ]
+
+
+def _documents() -> Section:
+    return Section(
+        "documents",
+        "Documents",
+        f"""
+        `POST /api/v1/documents` returns the text of a file, which you can then send in a message.
+        The body of the request is the file as it is, at most {MAX_FILE_BYTES // MIB} MiB; curl
+        sends it with `--data-binary @report.pdf`.
+
+        It reads PDF, DOCX, XLSX, PPTX, ODT, ODS, ODP, RTF, EPUB and text files in UTF-8, UTF-16 and
+        the common older encodings. `text` has marks such as `[Page 2]` where pages, sheets or
+        slides begin; `truncated` is true if only the beginning was read. A scanned PDF has no text:
+        error `document_without_text`. The web chat reads attached documents in the same way.
+        Nothing of a file is stored.
+        """,
+    )
 
 
 def _queue(config: Config) -> Section:

@@ -37,7 +37,10 @@ LANGUAGE_COOKIE = "roxy_language"
 MARKDOWN = "text/markdown; charset=utf-8"
 GROUPS = (
     ("Start", ("quickstart", "clients", "streaming", "authentication", "models")),
-    ("Chat", ("chat", "tools", "structured", "images", "queue", "kept", "history")),
+    (
+        "Chat",
+        ("chat", "tools", "structured", "images", "documents", "queue", "kept", "history"),
+    ),
     ("Limits and errors", ("limits", "guests", "errors")),
     ("Owner", ("keys", "usage", "settings")),
     ("Reference", ("routes", "missing", "openapi", "answers", "notes")),

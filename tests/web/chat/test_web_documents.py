@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, FilePayload, Locator, Page, expect
+from support.browsing.axe import violations
 from support.browsing.browser import open_chat, say
 from support.browsing.chat_page import answers, box, send_button
 from support.browsing.chatting import chatting
@@ -40,6 +41,20 @@ SIZE_OF = """async (url) => {
   const image = await createImageBitmap(new Blob([Uint8Array.from(atob(url.split(",")[1]),
     (letter) => letter.charCodeAt(0))]));
   return [image.width, image.height];
+}"""
+LEFT_OUT = """async (many) => {
+  const main = document.querySelector('script[src$="js/chat/main.js"]').src;
+  const module = main.replace("main.js", "state/attachments.js");
+  const { bytesOfTurns, imagesLeftOut } = await import(module);
+  const image = (id, size) => ({ text: "", files: [{ id, size, kind: "image", name: id }] });
+  const turns = Array.from({ length: many }, (_, at) => image(`i${at}`, 1000));
+  const large = [image("a", 8e6), image("b", 8e6), { text: "And now?", files: [] }];
+  return {
+    many: [...imagesLeftOut(turns)],
+    large: [...imagesLeftOut(large)],
+    last: [...imagesLeftOut([{ text: "", files: turns.flatMap(({ files }) => files) }])],
+    isSmaller: bytesOfTurns(large) < 8e6 * 1.5,
+  };
 }"""
 PASTE = """([text]) => {
   const data = new DataTransfer();
@@ -105,6 +120,7 @@ async def test_documents_are_sent_as_their_text_and_open(chromium: Browser, tmp_
         await page.keyboard.press("Enter")
         shown = page.get_by_role("dialog", name="report.pdf")
         await expect(shown).to_contain_text("[Page 2]\nThe second page")
+        assert await violations(page) == []
         async with page.expect_download() as download:
             await shown.get_by_role("link", name="Save the document").click()
         saved = await (await download.value).path()
@@ -185,6 +201,9 @@ async def test_photos_are_scaled_once_and_lose_what_the_camera_notes(
             sizes = [await page.evaluate(SIZE_OF, url) for url in urls]
             assert sizes == [[2048, 1536], [400, 300], [2048, 1024]]
             assert urls[2].startswith("data:image/png")
+            # The oldest images beyond 20 or 14 MB are left out, but none of the last message.
+            left = {"many": ["i1", "i0"], "large": ["a"], "last": [], "isSmaller": True}
+            assert await page.evaluate(LEFT_OUT, 22) == left
             for url in urls:
                 assert b"GPS" not in base64.b64decode(url.partition(",")[2])
 

@@ -1,6 +1,6 @@
 // The box at the bottom: text, files, send and stop, the draft, the queue, and what prevents sending.
 
-import { el, icon, iconButton, part, plural, span } from "../../shell/page.js";
+import { announce, el, icon, iconButton, part, plural, span } from "../../shell/page.js";
 import { hintWords, whyBlocked } from "../limits.js";
 import { shownFiles, sourceOf } from "../state/attachments.js";
 import { joinDrafts } from "../state/conversation.js";
@@ -505,6 +505,7 @@ export class Composer {
     }
     if (conversation !== chat.current) return;
     if (problems.length) this.#alert.show({ text: problems.join(" ") });
+    else announce(`Attached: ${list.map(({ name }) => name).join(", ")}`);
     this.#refresh();
     this.focus();
   }

@@ -53,18 +53,20 @@ export async function prepareFile(file, options) {
   }
   const type = file.type || "application/octet-stream";
   const named = { name: file.name || "pasted", type };
-  const head = await file.slice(0, SNIFFED_BYTES).arrayBuffer();
+  const bytes = await file.arrayBuffer(); // a file on a disk may change or go before it is sent
+  const blob = new Blob([bytes], { type });
+  const head = bytes.slice(0, SNIFFED_BYTES);
   const start = new TextDecoder("latin1").decode(head.slice(0, 1024));
   const isDocument = DOCUMENTS.some((mark) => start.startsWith(mark)) || start.includes("%PDF-");
   if (!isDocument && isUtf8(head)) {
-    const tokens = estimateTokens(await file.text());
-    return [{ id: newId("f_"), ...named, size: file.size, kind: "text", tokens, blob: file }];
+    const tokens = estimateTokens(await blob.text());
+    return [{ id: newId("f_"), ...named, size: file.size, kind: "text", tokens, blob }];
   }
   /** @type {FileRecord} */
-  const other = { id: newId("f_"), ...named, size: file.size, kind: "other", blob: file };
+  const other = { id: newId("f_"), ...named, size: file.size, kind: "other", blob };
   const isUtf16 = UTF_16.some((mark) => start.startsWith(mark));
   if (isImage || MEDIA.test(type) || (!isDocument && !isUtf16 && looksBinary(head))) return [other];
-  return readDocument(file, other, options);
+  return readDocument(other, blob, options);
 }
 
 /**
@@ -94,21 +96,21 @@ async function imageRecord(file) {
 }
 
 /**
- * @param {File} file
  * @param {FileRecord} other the record of the file as it is
+ * @param {Blob} content
  * @param {{ takesFiles: boolean, signal: AbortSignal }} options
  * @returns {Promise<FileRecord[]>}
  */
-async function readDocument(file, other, { takesFiles, signal }) {
+async function readDocument(other, content, { takesFiles, signal }) {
   /** @type {ReadDocument} */
   let found;
   try {
-    found = await callJson("documents", { method: "POST", body: file, signal });
+    found = await callJson("documents", { method: "POST", body: content, signal });
   } catch (error) {
     if (!(error instanceof ApiError) || isAbort(error)) throw error;
     if (error.code === "document_type_unsupported") return [other];
     if (error.code === "document_without_text" && takesFiles) return [other];
-    throw new Refusal(`“${file.name}” was not attached. ${error.message}`);
+    throw new Refusal(`“${other.name}” was not attached. ${error.message}`);
   }
   const blob = new Blob([found.text], { type: "text/plain" });
   /** @type {FileRecord} */

@@ -56,8 +56,7 @@ export const imageTokens = (width, height) =>
  */
 export function tokensOfFiles(files = []) {
   let sum = 0;
-  for (const { kind, size, source, tokens } of files) {
-    if (source) continue;
+  for (const { kind, size, tokens } of shownFiles(files)) {
     sum += tokens ?? (kind === "text" ? Math.ceil(size / LETTERS_PER_TOKEN) : kind === "image" ? 1000 : 30);
   }
   return sum;
@@ -95,8 +94,8 @@ export function bytesOfTurns(turns) {
   let sum = MARGIN_BYTES;
   for (const { text, files } of turns) {
     sum += text.length;
-    for (const { id, kind, size, source } of files ?? []) {
-      if (source || left.has(id)) continue;
+    for (const { id, kind, size } of shownFiles(files ?? [])) {
+      if (left.has(id)) continue;
       sum += kind === "image" ? size * BASE64 : kind === "text" ? size : 200;
     }
   }
@@ -104,19 +103,28 @@ export function bytesOfTurns(turns) {
 }
 
 /**
- * Return the names of files, a document once.
+ * True if the file at this place is a document whose text comes next, so that the document is not sent.
+ *
+ * @param {FileRecord[]} files
+ * @param {number} at
+ */
+const isRead = (files, at) =>
+  Boolean(files[at]?.source && files[at + 1]?.kind === "text" && files[at + 1].name === files[at].name);
+
+/**
+ * Return the files that are shown and sent: a document once.
  *
  * @param {FileRecord[]} files
  */
-export const shownFiles = (files) => files.filter((file) => !file.source);
+export const shownFiles = (files) => files.filter((_, at) => !isRead(files, at));
 
 /**
- * Return the file that a text was read from; undefined for any other file.
+ * Return the document that a text was read from; undefined for any other file.
  *
  * @param {FileRecord} file
  * @param {FileRecord[]} files
  */
 export function sourceOf(file, files) {
-  const before = files[files.indexOf(file) - 1];
-  return before?.source ? before : undefined;
+  const before = files.indexOf(file) - 1;
+  return isRead(files, before) ? files[before] : undefined;
 }

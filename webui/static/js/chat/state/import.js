@@ -186,7 +186,14 @@ class Importer {
     if (!isObject(given) || typeof given.name !== "string") throw damaged("A file");
     const kind = KINDS.find((one) => one === given.kind) ?? "other";
     const id = this.#idFor(given.id, "f_");
-    return { id, name: given.name, type: textOf(given.type), size: numberOf(given.size) ?? 0, kind, ...aboutOf(given) };
+    return {
+      id,
+      name: given.name,
+      type: textOf(given.type),
+      size: numberOf(given.size) ?? 0,
+      kind,
+      ...aboutOf(isObject(given.extra) ? { ...given, ...given.extra } : given),
+    };
   }
 }
 

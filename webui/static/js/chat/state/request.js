@@ -1,6 +1,6 @@
 // From a conversation to the body of a chat request.
 
-import { imagesLeftOut } from "./attachments.js";
+import { imagesLeftOut, shownFiles } from "./attachments.js";
 import { find } from "./store.js";
 
 /** @import { ConversationRecord, FileRecord, Model } from "./types.js" */
@@ -58,9 +58,9 @@ async function contentOf({ text, files }, model, leftOut) {
   if (!files?.length) return text;
   /** @type {Part[]} */
   const parts = [];
-  for (const file of files) {
+  for (const file of shownFiles(files)) {
     if (leftOut.has(file.id)) parts.push(note(`The image “${file.name}” was sent earlier and is left out now.`));
-    else if (!file.source) parts.push(await partOf(file, model));
+    else parts.push(await partOf(file, model));
   }
   if (text) parts.push({ type: "text", text });
   return parts;
