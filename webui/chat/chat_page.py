@@ -7,17 +7,20 @@ from typing import Any
 import msgspec
 
 from server.accounting.admission import MAX_FILE_BYTES
+from server.config.web_settings import Suggestion
 from server.identity.authentication import Principal
 from server.shapes.key_object import remaining
-from webui.shell.health_words import describe_card
+from webui.shell.health_words import describe_card, sees
 from webui.shell.model_cards import model_card
 from webui.shell.pages import PageHandler, who
 
 PROMPTS = (
-    ("Explain", "Explain how a hash table works, with a small example in Python."),
-    ("Compare", "Compare SQLite and PostgreSQL for a small web service, as a table."),
-    ("Write", "Write a polite message that moves a meeting from Tuesday to Thursday."),
+    Suggestion("Explain", "Explain how a hash table works, with a small example in Python."),
+    Suggestion("Compare", "Compare SQLite and PostgreSQL for a small web service, as a table."),
+    Suggestion("Write", "Write a polite message that moves a meeting from Tuesday to Thursday."),
 )
+"""The prompts of a server whose owner has set none."""
+MOST_CARDS = 4
 
 SCRIPTS = (
     "js/shell/page.js",
@@ -80,7 +83,8 @@ class ChatPageHandler(PageHandler):
 
     async def get(self, conversation: str = "") -> None:
         """Show the chat; a browser without a cookie becomes a guest if guests are enabled."""
-        models = self._models()
+        models, web = self._models(), self.services.config.web
+        usable = [model for model in models if model["available"]]
         history = self._about_history()
         scripts = SCRIPTS + (CONVERSATION_SCRIPTS if conversation else ())
         if history["place"] == "server":
@@ -89,8 +93,13 @@ class ChatPageHandler(PageHandler):
             "chat.html",
             scripts=tuple(dict.fromkeys(scripts)),
             boot=msgspec.json.encode(await self._boot(models, history)).decode(),
-            cards=[model_card(model) for model in sorted(models, key=is_unavailable)[:4]],
-            prompts=PROMPTS,
+            fresh=not conversation,
+            greeting=web.welcome,
+            cards=[model_card(model) for model in usable[:MOST_CARDS]],
+            more=len(models) > MOST_CARDS,
+            is_demo=any(model["demo"] for model in usable),
+            missing=sorted({name for model in models for name in model["missing"]}),
+            prompts=PROMPTS if web.prompts is None else web.prompts,
             base_url=self.base_url(),
             welcome=self._is_welcome(),
         )
@@ -121,12 +130,15 @@ class ChatPageHandler(PageHandler):
         }
 
     def _models(self) -> list[dict[str, Any]]:
+        """Return the models that the visitor sees: the default one first, unusable ones last."""
         visitor = self.visitor() or Principal("guest", "")
-        return [
-            describe_card(model, self.services.health)
+        models = [
+            describe_card(model, self.services.health, visitor)
             for model in self.services.catalog
-            if self.services.admission.may_use(visitor, model.id)
+            if sees(visitor, model) and self.services.admission.may_use(visitor, model.id)
         ]
+        default = self.services.config.web.default_model
+        return sorted(models, key=lambda model: (not model["available"], model["id"] != default))
 
     async def _about_visitor(self) -> dict[str, Any]:
         visitor = self.visitor()
@@ -138,8 +150,3 @@ class ChatPageHandler(PageHandler):
         if not visitor.is_owner:
             left = remaining(await self.services.admission.standing(visitor))
         return {"kind": visitor.kind, "name": who(visitor), "remaining": left}
-
-
-def is_unavailable(model: dict[str, Any]) -> bool:
-    """Return True if no deployment of a model is configured: such models come last."""
-    return not model["available"]

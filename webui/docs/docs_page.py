@@ -27,7 +27,7 @@ from webui.docs.parts import (
     table,
 )
 from webui.shell.figures import short
-from webui.shell.health_words import describe_card
+from webui.shell.health_words import describe_card, sees
 from webui.shell.model_cards import model_card
 from webui.shell.pages import PageHandler, who
 from workers.base_url import is_safe_in_a_shell
@@ -55,12 +55,13 @@ class DocumentedHandler(PageHandler):
     script_texts = ("docs",)
 
     def models(self) -> list[dict[str, Any]]:
-        """Return a description of every model, and whether the visitor may use it."""
+        """Return a description of each model that the visitor sees, and whether they may use it."""
         visitor = self.visitor() or Principal("guest", "")
         return [
-            describe_card(model, self.services.health)
+            describe_card(model, self.services.health, visitor)
             | {"allowed": self.services.admission.may_use(visitor, model.id)}
             for model in self.services.catalog
+            if sees(visitor, model)
         ]
 
     def values(self, models: list[dict[str, Any]]) -> Values:
@@ -148,7 +149,9 @@ class DocsMarkdownHandler(DocumentedHandler):
         for section in self.sections(values.base_url):
             parts.append(markdown(section, values))
             if section.models:
-                parts.append(table(models_table(models)))
+                parts.append(
+                    table(models_table(models, priced=any(one["prices"] for one in models)))
+                )
         self.reply(200, ("\n\n".join(parts) + "\n").encode(), {"Content-Type": MARKDOWN})
 
     def add_headers(self, headers: dict[str, str]) -> None:
@@ -165,30 +168,23 @@ def contents(sections: list[Section]) -> list[tuple[str, list[Section]]]:
     return [(title, [by_id[name] for name in names]) for title, names in GROUPS]
 
 
-def models_table(models: list[dict[str, Any]]) -> Table:
-    """Return the models as a table, for the Markdown version."""
-    rows = [
-        (
-            f"`{one['id']}`",
-            one["name"],
-            one["owned_by"],
-            short(one["context_window"]),
-            price(one["prices"]),
-            ", ".join(one["modalities"]["input"]),
-            "yes" if one["available"] else "not configured",
-        )
-        for one in models
+def models_table(models: list[dict[str, Any]], *, priced: bool) -> Table:
+    """Return the models as a table, for the Markdown version; guests get no prices."""
+    columns: list[tuple[str, list[str]]] = [
+        ("Id", [f"`{one['id']}`" for one in models]),
+        ("Name", [one["name"] for one in models]),
+        ("Maker", [one["maker"] for one in models]),
+        ("Context", [short(one["context_window"]) for one in models]),
     ]
-    headers = (
-        "Id",
-        "Name",
-        "Maker",
-        "Context",
-        "Dollars per million tokens, in / out",
-        "Inputs",
-        "Available",
-    )
-    return Table("Models", headers, rows)
+    if priced:
+        prices = [price(one["prices"]) for one in models]
+        columns.append(("Dollars per million tokens, in / out", prices))
+    columns += [
+        ("Inputs", [", ".join(one["modalities"]["input"]) for one in models]),
+        ("Available", ["yes" if one["available"] else "not configured" for one in models]),
+    ]
+    rows = list(zip(*(cells for _, cells in columns), strict=True))
+    return Table("Models", tuple(name for name, _ in columns), rows)
 
 
 def price(prices: dict[str, Any] | None) -> str:

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from server.accounting.model_health import Health, ModelHealth
+from server.identity.authentication import Principal
 from server.shapes.model_object import model_object
 from workers.catalog.catalog import Model
+from workers.catalog.makers import maker_name
 
 WORTH_SHOWING = 0.05
 """The share of failures from which on it is shown."""
@@ -40,11 +42,28 @@ class HealthWords(NamedTuple):
     about: str
 
 
-def describe_card(model: Model, health: ModelHealth) -> dict[str, Any]:
-    """Return a model as the API shows it, with its health if it is available."""
+def describe_card(
+    model: Model, health: ModelHealth, visitor: Principal | None = None
+) -> dict[str, Any]:
+    """Return a model as the API shows it, with its maker's name, and its health if it is available.
+
+    Prices are for those who have a key; what a model lacks (`missing`: variables) for the owner.
+    """
     described: dict[str, Any] = msgspec.to_builtins(model_object(model))
     words = health_words(health.find(model.id)) if described["available"] else None
-    return described | {"health": words._asdict() if words is not None else None}
+    described["health"] = words._asdict() if words is not None else None
+    described["maker"] = maker_name(model.owned_by)
+    if visitor is None or visitor.kind == "guest":
+        described["prices"] = None
+    is_owner = visitor is not None and visitor.is_owner
+    lacks = is_owner and not described["available"]
+    described["missing"] = model.missing_secrets() if lacks else ()
+    return described
+
+
+def sees(visitor: Principal | None, model: Model) -> bool:
+    """Return True if a visitor sees a model: those without an upstream are for the owner."""
+    return bool(model.live_deployments()) or (visitor is not None and visitor.is_owner)
 
 
 def health_words(health: Health | None) -> HealthWords | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from workers.units import MILLION
 
 WHOLE_BAR = 1 << 20
 """The context that fills the bar of a card in the chat."""
+STOP = re.compile(r"[:.;,](?:\s|$)")
+"""Where the first part of a description ends."""
 
 
 class Price(NamedTuple):
@@ -22,6 +25,7 @@ class Price(NamedTuple):
 class ModelCard(NamedTuple):
     """The texts of a card.
 
+    `best_at` is the first part of `description`, for a narrow card.
     `bar` and `share` are parts of 1: the context on a square-root scale, and of a million tokens.
     `state` is "" for a model that is available, `tone` the class of its badge. `health` has `mark`,
     `words` and `about`, None when the model has not been measured.
@@ -31,6 +35,7 @@ class ModelCard(NamedTuple):
     name: str
     maker: str
     description: str
+    best_at: str
     context: str
     context_tokens: int
     bar: float
@@ -58,8 +63,9 @@ def model_card(model: Mapping[str, Any]) -> ModelCard:
     return ModelCard(
         id=model["id"],
         name=model["name"],
-        maker=model["owned_by"],
+        maker=model["maker"],
         description=model["description"],
+        best_at=best_at(model["description"]),
         context=short(context),
         context_tokens=context,
         bar=round((context / WHOLE_BAR) ** 0.5, 3),
@@ -73,6 +79,12 @@ def model_card(model: Mapping[str, Any]) -> ModelCard:
         tone="" if model["available"] else "warn",
         health=model["health"],
     )
+
+
+def best_at(description: str) -> str:
+    """Return what a model is best at, from its description: the part before the first stop."""
+    short_form = STOP.split(description.strip(), maxsplit=1)[0].removeprefix("Best at ")
+    return short_form[:1].upper() + short_form[1:]
 
 
 def _dollars(price: float) -> str:

@@ -116,13 +116,13 @@ async def test_the_model_is_chosen_by_keyboard(chromium: Browser, demo_door: Doo
         await open_chat(page)
         await page.get_by_role("button", name="Model: GLM 4.5").focus()
         await page.keyboard.press("Enter")
-        box_ = page.get_by_role("combobox", name="Filter models")
+        box_ = page.get_by_role("combobox", name="Search models")
         await expect(box_).to_be_focused()
         option = page.get_by_role("option", name="Gemini 2.5 Pro")
         await expect(option).to_have_attribute(
             "aria-label",
-            "Gemini 2.5 Pro, context 1M tokens, $1.25 in, $10.00 out per million tokens,"
-            " accepts images, answered by the demo script",
+            "Gemini 2.5 Pro, Google, context 1M tokens, accepts images,"
+            " answered by the demo script",
         )
         await page.keyboard.type("sonnet")
         await expect(page.get_by_role("option")).to_have_count(1)
@@ -131,6 +131,21 @@ async def test_the_model_is_chosen_by_keyboard(chromium: Browser, demo_door: Doo
         await expect(chip).to_be_focused()
         await page.reload()
         await expect(chip).to_be_visible()
+        for name in ("Llama 3.3 70B", "GLM 4.5"):
+            await page.get_by_role("button", name="Model: ").click()
+            await page.get_by_role("option", name=name).click()
+        await page.get_by_role("button", name="Model: GLM 4.5").click()
+        names = [await one.get_attribute("aria-label") for one in await shown(page)]
+        assert [str(name).partition(",")[0] for name in names] == [
+            *("GLM 4.5", "Llama 3.3 70B", "Claude Sonnet 4"),  # as they were chosen, the last first
+            "Gemini 2.5 Pro",
+        ]
+
+
+async def shown(page: Page) -> list[Locator]:
+    """Return the models of the picker, in their order."""
+    await expect(page.get_by_role("option")).to_have_count(4)
+    return await page.get_by_role("option").all()
 
 
 async def test_each_conversation_keeps_its_model(chromium: Browser, tmp_path: Path) -> None:

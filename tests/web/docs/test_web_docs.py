@@ -269,13 +269,23 @@ def everything(page: str) -> Iterator[str]:
 
 async def test_every_route_error_setting_field_and_model_is_told(tmp_path: Path) -> None:
     async with documented(tmp_path) as door:
-        page = " ".join(plain((await door.client.get("/docs")).text).split())
-        text = (await door.client.get("/docs.md")).text
+        page = " ".join(plain((await door.get("/docs")).text).split())
+        text = (await door.get("/docs.md")).text
         assert list(everything(page)) == []
         assert list(everything(" ".join(text.replace("`", "").replace("\\|", "|").split()))) == []
         for model in door.gateway.services.catalog:
             for told in (page, text):
                 assert model.id in told and model.name in told
+
+
+async def test_guests_see_the_models_that_work_and_no_prices(tmp_path: Path) -> None:
+    async with documented(tmp_path) as door:
+        key = await door.mint()
+        for path in ("/docs", "/docs.md"):
+            guest, holder = (await door.get(path, None)).text, (await door.get(path, key)).text
+            for text in (guest, holder):
+                assert MODEL in text and "zai/glm-4.5" not in text
+            assert "$2.00" in holder and "$2.00" not in guest
 
 
 def test_every_field_of_a_chat_request_has_words() -> None:
@@ -315,11 +325,11 @@ async def test_no_page_holds_a_secret(tmp_path: Path) -> None:
 async def test_a_model_is_chosen_by_the_address(tmp_path: Path) -> None:
     async with documented(tmp_path) as door:
         assert MODEL in (await shown_examples(door))["first"]["curl"]
-        chosen = await door.client.get("/docs?model=anthropic/claude-sonnet-4")
+        chosen = await door.get("/docs?model=anthropic/claude-sonnet-4")
         assert "anthropic/claude-sonnet-4</span>&quot;" in chosen.text
         wrong = await door.client.get("/docs", params={"model": "<script>alert(1)</script>"})
         assert wrong.status_code == 404 and "alert(1)" not in wrong.text
-        text_only = await door.client.get("/docs.md?model=zai/glm-4.5")
+        text_only = await door.get("/docs.md?model=zai/glm-4.5")
         assert text_only.text.count(f'"{MODEL}"') == 3  # for pictures it takes another one
 
 
@@ -329,7 +339,7 @@ async def test_the_page_has_nothing_inline_and_nothing_from_elsewhere(tmp_path: 
         assert "/docs.md" in outline.links
         assert outline.tags.count("h1") == 1
         front = await door.client.get("/")
-        assert front.text.count('href="/docs"') >= 3  # the navigation, the address, without scripts
+        assert front.text.count('href="/docs"') >= 2  # the navigation, without scripts
 
 
 async def test_the_markdown_is_markdown_and_its_errors_are_pages(tmp_path: Path) -> None:
@@ -365,7 +375,10 @@ async def open_docs(page: Page, path: str = "/docs") -> None:
 async def test_one_language_and_one_model_hold_for_all_examples(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with documented(tmp_path) as door, visiting(chromium, door) as page:
+    async with (
+        documented(tmp_path) as door,
+        visiting(chromium, door, extra_http_headers=bearer(OWNER)) as page,
+    ):
         await open_docs(page)
         python = page.locator('pre[data-language="python"]')
         await expect(python.first).to_be_hidden()
@@ -385,7 +398,9 @@ async def test_one_language_and_one_model_hold_for_all_examples(
 async def test_without_scripts_every_tab_can_be_reached(chromium: Browser, tmp_path: Path) -> None:
     async with (
         documented(tmp_path) as door,
-        visiting(chromium, door, java_script_enabled=False) as page,
+        visiting(
+            chromium, door, java_script_enabled=False, extra_http_headers=bearer(OWNER)
+        ) as page,
     ):
         await page.goto("/docs")
         frame = page.locator("#example-first")
@@ -485,7 +500,9 @@ async def test_leaving_the_page_stops_what_it_runs(
 async def test_a_refusal_is_told_in_words(
     chromium: Browser, upstream: FakeUpstream, door: Door
 ) -> None:
-    async with visiting(chromium, door, expected=("429", "503")) as page:
+    async with visiting(
+        chromium, door, expected=("429", "503"), extra_http_headers=bearer(OWNER)
+    ) as page:
         upstream.plan(refusal(429, headers={"Retry-After": "17"}))
         await open_docs(page)
         frame = runner(page)

@@ -1,7 +1,7 @@
 // The head of the page: title, model, context and cost; and the welcome of a new chat.
 
-import { closest, money, part, short } from "../shell/page.js";
-import { visitorWords } from "./limits.js";
+import { closest, el, icon, money, part, short } from "../shell/page.js";
+import { standingWords } from "./limits.js";
 
 /** @import { Chat } from "./state/chat.js" */
 
@@ -12,6 +12,7 @@ const SITE = part('meta[name="application-name"]', HTMLMetaElement).content;
  *
  * @typedef {object} HeaderPage
  * @property {() => void} chooseModel
+ * @property {() => void} newChat
  * @property {(id: string) => void} setModel
  * @property {(prompt: string) => void} fill
  */
@@ -26,8 +27,10 @@ export class Header {
   #gaugeBar = part("#gauge-bar", HTMLMeterElement);
   #gaugeText = part("#gauge-text", HTMLElement);
   #total = part("#total", HTMLElement);
+  #main = part("#main", HTMLElement);
   #welcome = part("#welcome", HTMLElement);
-  #visitor = part("#visitor", HTMLElement);
+  #suggestions = part("#suggestions", HTMLElement);
+  #standing = part("#standing", HTMLElement);
 
   /**
    * @param {Chat} chat
@@ -36,13 +39,22 @@ export class Header {
   constructor(chat, page) {
     this.#chat = chat;
     this.#model.addEventListener("click", () => page.chooseModel());
-    this.#welcome.addEventListener("click", (event) => {
-      const { prompt, model } = closest(event, "button")?.dataset ?? {};
+    part("#new-chat", HTMLElement).addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return; // in a tab of its own
+      event.preventDefault();
+      page.newChat();
+    });
+    this.#suggestions.addEventListener("click", (event) => {
+      const { prompt, model, models } = closest(event, "button")?.dataset ?? {};
       if (prompt) page.fill(prompt);
       else if (model) page.setModel(model);
+      else if (models !== undefined) page.chooseModel();
     });
     chat.on("messages", (path) => {
-      this.#welcome.hidden = path.length > 0;
+      const fresh = path.length === 0;
+      this.#main.classList.toggle("fresh", fresh);
+      this.#welcome.hidden = !fresh;
+      this.#suggestions.hidden = !fresh;
       this.#showTitle();
     });
     chat.on("record", (record) => record === chat.current?.record && this.#showTitle());
@@ -63,7 +75,7 @@ export class Header {
     const name = this.#chat.modelName(id) || "No model";
     this.#modelName.textContent = name;
     this.#model.setAttribute("aria-label", `Model: ${name}`);
-    for (const card of this.#welcome.querySelectorAll("[data-model]")) {
+    for (const card of this.#suggestions.querySelectorAll("[data-model]")) {
       card.setAttribute("aria-pressed", String(card.getAttribute("data-model") === id));
     }
     this.#showGauge();
@@ -82,6 +94,10 @@ export class Header {
 
   #showVisitor() {
     const { visitor } = this.#chat;
-    if (visitor.kind !== "nobody") this.#visitor.textContent = visitorWords(visitor); // else as in the template
+    const { text, low } = standingWords(visitor);
+    const signIn = visitor.kind === "guest" ? el("a", { href: "/login" }, "Sign in") : null;
+    const name = visitor.kind === "key" && text ? `${visitor.name}: ` : "";
+    this.#standing.replaceChildren(low ? icon("triangle-alert") : "", name + text, signIn ? " · " : "", signIn ?? "");
+    this.#standing.classList.toggle("warn", low);
   }
 }

@@ -4,33 +4,39 @@ import { count, money, plural, short, size } from "../shell/page.js";
 import { bytesOfTurns, estimateTokens, imagesLeftOut, roundTokens, tokensOfFiles } from "./state/attachments.js";
 
 /** @import { Chat } from "./state/chat.js" */
-/** @import { Action, FileRecord, Model, Visitor } from "./state/types.js" */
+/** @import { Action, FileRecord, Model, Quota, Visitor } from "./state/types.js" */
 
 const WARN_AT = 0.8;
 
-/** @param {Visitor} visitor */
-function remainingWords({ remaining }) {
-  const { requests, requests_day: day, budget } = remaining ?? {};
-  const parts = [];
-  if (requests) parts.push(`${count(requests.remaining)} of ${plural(requests.limit, "message")} left this minute`);
-  if (day) parts.push(`${count(day.remaining)} of ${count(day.limit)} today`);
-  if (budget) {
-    const left = Math.max(budget.limit_microusd - budget.spent_microusd, 0);
-    parts.push(`${money(left)} of ${money(budget.limit_microusd)} left`);
-  }
-  return parts.join(", ");
-}
+const LOW = 0.2;
 
 /**
- * Return who the visitor is and what is left to them.
+ * Return what is left of a visitor's limits, and whether it is little. A limit that comes back within a
+ * minute is shown when it is the only one, or when little of it is left.
  *
  * @param {Visitor} visitor
+ * @returns {{ text: string, low: boolean }}
  */
-export function visitorWords(visitor) {
-  if (visitor.kind === "owner") return "Signed in as the owner, without limits.";
-  const who = visitor.kind === "key" ? visitor.name : "Guest";
-  const remaining = remainingWords(visitor);
-  return remaining ? `${who}: ${remaining}.` : `${who}, without limits.`;
+export function standingWords({ remaining }) {
+  const { requests: minute, requests_day: day, budget } = remaining ?? {};
+  /** @type {{ text: string, share: number }[]} */
+  const parts = [];
+  /** @param {Quota} quota */
+  const messages = ({ remaining: left, limit }) => `${count(left)} of ${plural(limit, "message")} left`;
+  /** @param {Quota} quota */
+  const share = ({ remaining: left, limit }) => left / limit;
+  if (day) parts.push({ text: `${messages(day)} today`, share: share(day) });
+  if (budget) {
+    const left = Math.max(budget.limit_microusd - budget.spent_microusd, 0);
+    parts.push({
+      text: `${money(left)} of ${money(budget.limit_microusd)} left`,
+      share: left / budget.limit_microusd,
+    });
+  }
+  if (minute && (!parts.length || share(minute) < LOW)) {
+    parts.push({ text: `${messages(minute)} this minute`, share: share(minute) });
+  }
+  return { text: parts.map((one) => one.text).join(", "), low: parts.some((one) => one.share < LOW) };
 }
 
 /**
@@ -65,7 +71,11 @@ export function hintWords(chat, { text, files }) {
     const which = left === 1 ? "The oldest image is" : `The ${left} oldest images are`;
     return { text: `${which} no longer sent. Attach again what you want to ask about.` };
   }
-  if (!tokens) return { text: current.started ? remainingWords(chat.visitor) : "" };
+  if (!tokens) {
+    if (!current.started) return { text: "" };
+    const { text: standing, low } = standingWords(chat.visitor);
+    return { warn: low, text: standing };
+  }
   const words = `≈ ${plural(roundTokens(tokens), "token")}`;
   return { text: files.length ? `${words}, ${short(model.context_window - needed)} left in the context` : words };
 }

@@ -28,6 +28,7 @@ const composer = new Composer(part("#composer", HTMLFormElement), chat, {
 });
 new Header(chat, {
   chooseModel,
+  newChat: () => chat.open(null),
   setModel: (id) => {
     setModel(id);
     composer.focus();

@@ -1,4 +1,4 @@
-// The model picker: a dialog with a box to filter and a list of the models.
+// The model picker: a dialog with a search box and the models, those used last first.
 
 import { html, render, useEffect, useRef, useState } from "../../../vendor/preact-htm.js";
 import { short } from "../../shell/page.js";
@@ -9,15 +9,52 @@ import { takesImages } from "../limits.js";
 
 /** The context that fills the bar of a model. */
 const WHOLE_BAR = 1_048_576;
+const RECENT = "roxy-recent-models";
+const MOST_RECENT = 8;
+
+/** @returns {string[]} the ids of the models that were chosen last, the newest first */
+function recent() {
+  try {
+    const read = JSON.parse(localStorage.getItem(RECENT) ?? "[]");
+    return Array.isArray(read) ? read.map(String) : [];
+  } catch {
+    return [];
+  }
+}
+
+/** @param {string} id */
+function remember(id) {
+  const ids = [id, ...recent().filter((one) => one !== id)].slice(0, MOST_RECENT);
+  localStorage.setItem(RECENT, JSON.stringify(ids));
+}
+
+/**
+ * Return the models in the order of the list: the one in use, those used last, the rest, and at the end
+ * those that cannot be used.
+ *
+ * @param {Model[]} models
+ * @param {string} current
+ */
+export function inOrder(models, current) {
+  const used = [current, ...recent()];
+  /** @param {Model} model */
+  const rank = ({ id, available }) => {
+    const at = used.indexOf(id);
+    return available ? (at < 0 ? used.length : at) : used.length + 1;
+  };
+  return models.toSorted((one, other) => rank(one) - rank(other));
+}
 
 /** @param {number} dollars per million tokens */
 const price = (dollars) => `$${dollars < 0.1 ? dollars.toFixed(3) : dollars.toFixed(2)}`;
 
 /** @param {Model} model */
 function priceWords({ prices }) {
-  if (!prices) return "price unknown";
-  return `${price(prices.prompt)} in, ${price(prices.completion)} out per million tokens`;
+  return prices ? `${price(prices.prompt)} in, ${price(prices.completion)} out per million tokens` : "";
 }
+
+/** @param {Model} model */
+const missingWords = ({ missing }) => `set ${missing.join(" or ")}`;
 
 /**
  * Return everything about a model, for screen readers.
@@ -27,14 +64,15 @@ function priceWords({ prices }) {
 function labelOf(model) {
   const facts = [
     model.name,
+    model.maker,
     `context ${short(model.context_window)} tokens`,
     priceWords(model),
     takesImages(model) ? "accepts images" : "text only",
+    model.health?.words,
   ];
-  if (model.health) facts.push(model.health.words);
-  if (!model.available) facts.push("not configured");
+  if (!model.available) facts.push("not configured", missingWords(model));
   else if (model.demo) facts.push("answered by the demo script");
-  return facts.join(", ");
+  return facts.filter(Boolean).join(", ");
 }
 
 /** @param {{ health: NonNullable<Model["health"]> }} props */
@@ -59,16 +97,18 @@ function Option({ model, active, chosen, choose, id }) {
     aria-selected=${chosen} aria-disabled=${model.available ? null : "true"} aria-label=${labelOf(model)}
     onClick=${() => choose(model)}>
     <span class="model-name">${model.name}</span>
-    <span class="quiet small">${model.owned_by}</span>
+    <span class="quiet small">${model.maker}</span>
     <span class="badges">
       ${takesImages(model) && html`<span class="badge">images</span>`}
       ${model.demo && html`<span class="badge">demo</span>`}
       ${!model.available && html`<span class="badge warn">not configured</span>`}
     </span>
     <span class="about">${model.description}</span>
+    ${!model.available && html`<span class="about">To use it, ${missingWords(model)} and restart the server.</span>`}
     <span class="facts">
       <meter min="0" max="1" value=${Math.sqrt(model.context_window / WHOLE_BAR)}></meter>
-      <span>${short(model.context_window)} context</span><span>${priceWords(model)}</span>
+      <span>${short(model.context_window)} context</span>
+      ${model.prices && html`<span>${priceWords(model)}</span>`}
       ${model.health && html`<${Health} health=${model.health} />`}
     </span>
   </li>`;
@@ -81,7 +121,7 @@ function Picker({ models, current, choose }) {
   const [active, setActive] = useState(Math.max(first, 0));
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   const shown = models.filter((model) => {
-    const text = `${model.name} ${model.id} ${model.owned_by} ${model.description}`.toLowerCase();
+    const text = `${model.name} ${model.id} ${model.maker} ${model.description}`.toLowerCase();
     return words.every((word) => text.includes(word));
   });
   const at = Math.min(active, shown.length - 1);
@@ -104,8 +144,8 @@ function Picker({ models, current, choose }) {
   return html`
     <h2>Model</h2>
     <input type="text" role="combobox" aria-expanded="true" aria-controls="models" aria-autocomplete="list"
-      aria-activedescendant=${shown[at] ? `model-${at}` : null} aria-label="Filter models" autocomplete="off"
-      placeholder="Filter by name or maker" value=${query} autofocus onInput=${filter} onKeyDown=${pressed} />
+      aria-activedescendant=${shown[at] ? `model-${at}` : null} aria-label="Search models" autocomplete="off"
+      placeholder="Search by name, maker or use" value=${query} autofocus onInput=${filter} onKeyDown=${pressed} />
     <ul id="models" role="listbox" aria-label="Models">
       ${shown.map(
         (model, n) => html`<${Option} key=${model.id} id=${`model-${n}`} model=${model} active=${n === at}
@@ -131,7 +171,9 @@ export function pickModel(models, current) {
     let chosen = null;
     /** @param {Model} model */
     const choose = (model) => {
+      if (!model.available) return;
       chosen = model.id;
+      remember(model.id);
       dialog.close();
     };
     dialog.addEventListener("close", () => {
@@ -141,7 +183,7 @@ export function pickModel(models, current) {
     });
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     document.body.append(dialog);
-    render(html`<${Picker} models=${models} current=${current} choose=${choose} />`, dialog);
+    render(html`<${Picker} models=${inOrder(models, current)} current=${current} choose=${choose} />`, dialog);
     dialog.showModal();
   });
 }

@@ -181,13 +181,14 @@
 
 /**
  * A model of the catalog, as the page gets it (see `describe_card` in Python). Prices are in dollars per
- * million tokens.
+ * million tokens, and only for those who have a key.
  *
  * @typedef {object} Model
  * @property {string} id
  * @property {string} name
  * @property {string} description
- * @property {string} owned_by
+ * @property {string} maker its name
+ * @property {string[]} missing the variables that would make it available, for the owner
  * @property {number} context_window
  * @property {number} max_output_tokens
  * @property {boolean} available
