@@ -10,6 +10,7 @@ import pytest
 
 TOKENS = (Path(__file__).parents[2] / "webui/static/css/tokens.css").read_text()
 COLOUR = re.compile(r"--([\w-]+): light-dark\(oklch\(([^)]*)\), oklch\(([^)]*)\)\);")
+PLAIN = re.compile(r"--([\w-]+): oklch\(([^)]*)\);")
 GROUNDS = ("ground", "panel", "raised", "hover", "accent-soft")
 TEXT_PAIRS = (
     [(text, ground) for text in ("text", "quiet") for ground in GROUNDS]
@@ -66,3 +67,8 @@ def test_text_can_be_read(scheme: int) -> None:
 def test_borders_of_controls_can_be_seen(scheme: int) -> None:
     poor = {pair: round(contrast(scheme, *pair), 2) for pair in BORDER_PAIRS}
     assert {pair: ratio for pair, ratio in poor.items() if ratio < 3} == {}
+
+
+def test_browsers_without_light_dark_get_the_light_colours() -> None:
+    light = {name: colour for name, colour, _ in COLOUR.findall(TOKENS)}
+    assert len(light) > 20 and dict(PLAIN.findall(TOKENS)) == light
