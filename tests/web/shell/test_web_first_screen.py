@@ -126,6 +126,34 @@ async def test_at_least_half_of_a_small_screen_is_the_conversation(
         assert small == []
 
 
+async def test_back_closes_the_sheet(chromium: Browser, demo_door: Door) -> None:
+    async with visiting(chromium, demo_door, **touch(PHONE)) as page:
+        await open_chat(page)
+        await box(page).fill("Hi")
+        await page.get_by_role("button", name="Send", exact=True).tap()
+        await expect(answers(page)).to_have_count(1)
+        talk = page.url
+        sheet, switch = (
+            page.get_by_role("searchbox"),
+            page.get_by_label("Conversations", exact=True),
+        )
+        await switch.and_(page.get_by_role("button")).tap()
+        await expect(sheet).to_be_visible()
+        await box(page).focus()
+        await expect(box(page)).not_to_be_focused()  # what is under the sheet is out of reach
+        await page.go_back()
+        await expect(sheet).to_be_hidden()
+        await expect(answers(page)).to_have_count(1)
+        assert page.url == talk
+        await switch.and_(page.get_by_role("button")).tap()
+        await page.get_by_role("link", name="New chat").first.tap()
+        await expect(page.get_by_role("region", name="Suggestions")).to_be_visible()
+        await expect(sheet).to_be_hidden()
+        await page.go_back()
+        await expect(answers(page)).to_have_count(1)
+        assert page.url == talk
+
+
 async def test_colours_are_not_all_that_tells(chromium: Browser, demo_door: Door) -> None:
     """Look at the shapes: in forced colours, backgrounds and shadows are gone."""
     async with visiting(chromium, demo_door, forced_colors="active") as page:

@@ -1,4 +1,4 @@
-// The head of the page: title, model, context and cost; and the welcome of a new chat.
+// The head of the page: title, model, context and cost; the welcome of a new chat; the sidebar and its button.
 
 import { closest, el, icon, money, part, short } from "../shell/page.js";
 import { standingWords } from "./limits.js";
@@ -99,5 +99,82 @@ export class Header {
     const name = visitor.kind === "key" && text ? `${visitor.name}: ` : "";
     this.#standing.replaceChildren(low ? icon("triangle-alert") : "", name + text, signIn ? " · " : "", signIn ?? "");
     this.#standing.classList.toggle("warn", low);
+  }
+}
+
+const narrow = matchMedia("(max-width: 56rem)");
+
+/** The sidebar. On small screens it is a sheet over the page, which the browser's Back closes. */
+export class Sidebar {
+  #root = part("#sidebar", HTMLElement);
+  #button = part("#side-switch", HTMLButtonElement);
+  #main = part("#main", HTMLElement);
+  /** True while the browser's history has an entry for the sheet. */
+  #hasEntry = false;
+  #ignored = false;
+
+  constructor() {
+    this.#button.addEventListener("click", () => this.toggle());
+    part("#side-back", HTMLElement).addEventListener("click", () => this.toggle(false));
+    narrow.addEventListener("change", () => this.#setInert());
+  }
+
+  /** True if the sidebar covers the page. */
+  get isSheet() {
+    return narrow.matches && document.body.dataset.side === "open";
+  }
+
+  /** @param {boolean} [open] */
+  toggle(open) {
+    const { dataset } = document.body;
+    const before = dataset.side ? dataset.side === "open" : !narrow.matches;
+    const shown = open ?? !before;
+    dataset.side = shown ? "open" : "closed";
+    this.#button.setAttribute("aria-expanded", String(shown));
+    this.#setInert();
+    if (shown) {
+      if (narrow.matches && !this.#hasEntry) history.pushState({ sheet: true }, "");
+      this.#hasEntry ||= narrow.matches;
+      const first = this.#root.querySelector("a, button, input");
+      if (first instanceof HTMLElement) first.focus();
+      return;
+    }
+    if (this.#root.contains(document.activeElement)) this.#button.focus();
+    if (!this.#hasEntry) return;
+    this.#hasEntry = false;
+    this.#ignored = true;
+    history.back();
+  }
+
+  /** Close the sheet, where the sidebar is one. */
+  closeSheet() {
+    if (this.isSheet) this.toggle(false);
+  }
+
+  /**
+   * Add an address to the browser's history, in the place of the sheet's entry where there is one.
+   *
+   * @param {string} path
+   */
+  push(path) {
+    if (this.#hasEntry) history.replaceState(null, "", path);
+    else history.pushState(null, "", path);
+    this.#hasEntry = false;
+  }
+
+  /** Return true if a step in the browser's history was about the sheet only. */
+  popped() {
+    if (this.#ignored) {
+      this.#ignored = false;
+      return true;
+    }
+    if (!this.#hasEntry) return false;
+    this.#hasEntry = false;
+    this.closeSheet();
+    return true;
+  }
+
+  #setInert() {
+    this.#main.inert = this.isSheet;
   }
 }

@@ -3,7 +3,7 @@
 
 import { announce, part, SESSION_EVENT } from "../shell/page.js";
 import { Composer } from "./composer/composer.js";
-import { Header } from "./header.js";
+import { Header, Sidebar } from "./header.js";
 import { Chat } from "./state/chat.js";
 import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
 
@@ -14,9 +14,8 @@ import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
 
 /** How long a sign-out waits until everything is saved. */
 const FLUSH_MS = 4000;
-const narrow = matchMedia("(max-width: 56rem)");
 const sidebar = part("#sidebar", HTMLElement);
-const sidebarButton = part("#side-switch", HTMLButtonElement);
+const side = new Sidebar();
 const scroller = part("#scroller", HTMLElement);
 
 /** @type {Boot} */
@@ -79,7 +78,7 @@ async function loadRest() {
   watchConnection(part("#composer", HTMLElement));
   listenToShortcuts({
     search,
-    toggleSidebar: () => toggleSidebar(),
+    toggleSidebar: () => side.toggle(),
     help,
     newChat: () => chat.open(null),
     chooseModel,
@@ -115,32 +114,14 @@ async function help() {
   showHelp(chat.enterKey);
 }
 
-/** @param {boolean} [open] */
-function toggleSidebar(open) {
-  const { dataset } = document.body;
-  const shown = dataset.side ? dataset.side === "open" : !narrow.matches;
-  dataset.side = (open ?? !shown) ? "open" : "closed";
-  const isSheet = narrow.matches && dataset.side === "open";
-  // On phones the conversations lie over the page: Back closes them.
-  if (isSheet && !history.state?.sheet) history.pushState({ sheet: true }, "", location.href);
-  else if (!isSheet && history.state?.sheet) history.back();
-  sidebarButton.setAttribute("aria-expanded", String(dataset.side === "open"));
-  if (dataset.side !== "open") {
-    if (sidebar.contains(document.activeElement)) sidebarButton.focus();
-    return;
-  }
-  const first = sidebar.querySelector("a, button, input");
-  if (first instanceof HTMLElement) first.focus();
-}
-
 function search() {
-  toggleSidebar(true);
+  side.toggle(true);
   const box = sidebar.querySelector('input[type="search"]');
   if (box instanceof HTMLElement) box.focus();
 }
 
 function escapePressed() {
-  if (document.body.dataset.side === "open" && narrow.matches) toggleSidebar(false);
+  if (side.isSheet) side.toggle(false);
   else chat.stop();
 }
 
@@ -171,13 +152,11 @@ const openId = () => (chat.current?.started && !chat.current.record.temporary ? 
 const idInAddress = () => /^\/c\/([\w-]+)$/.exec(location.pathname)?.[1] ?? null;
 
 chat.on("address", ({ path, push }) => {
-  if (push && !history.state?.sheet) history.pushState(null, "", path);
-  else if (push) history.replaceState(null, "", path);
+  if (push) side.push(path);
   else if (path !== location.pathname) history.replaceState(null, "", path);
 });
 addEventListener("popstate", () => {
-  if (narrow.matches && document.body.dataset.side === "open") toggleSidebar(false);
-  else if (idInAddress() !== openId()) chat.open(idInAddress(), { push: false });
+  if (!side.popped() && idInAddress() !== openId()) chat.open(idInAddress(), { push: false });
 });
 
 // What is left to listen to
@@ -191,12 +170,12 @@ document.addEventListener(SESSION_EVENT, (event) => {
 chat.on("opened", ({ keepFocus }) => {
   if (!chat.current?.started) scroller.scrollTop = 0;
   if (keepFocus) return;
-  if (narrow.matches) toggleSidebar(false);
+  side.closeSheet();
   composer.focus();
 });
 chat.on("modelNeeded", chooseModel);
 chat.on("passage", async ({ message, words }) => {
-  if (narrow.matches) toggleSidebar(false);
+  side.closeSheet();
   const { showPassage } = await chat.load(() => import("./transcript/passage.js"));
   showPassage(part("#transcript", HTMLElement), message, words);
 });
@@ -215,8 +194,6 @@ for (const event of /** @type {const} */ (["opened", "messages"])) {
   });
 }
 part("#settings", HTMLElement).addEventListener("click", settings);
-sidebarButton.addEventListener("click", () => toggleSidebar());
-part("#side-back", HTMLElement).addEventListener("click", () => toggleSidebar(false));
 
 /**
  * Decide where conversations are: on the server, or in this browser, apart from those of others. A new chat can
