@@ -45,6 +45,7 @@ from server.http.request_id import new_process_tag
 from server.http.request_lifecycle import GatewayApplication
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
+from server.identity.invitations import Invitations
 from server.identity.sessions import Sessions
 from server.keys.key_ring import KeyRing
 from server.log import AccessLog
@@ -253,6 +254,7 @@ async def _build_services(
         authentication=Authentication(keys, guests, sessions, guests_welcome=config.guests.enabled),
         guests=guests,
         sessions=sessions,
+        invitations=Invitations(store, keys, sessions),
         wrong_sign_ins=data.wrong_sign_ins,
         wrong_keys=data.wrong_keys,
         proxies=TrustedProxies(config.server.trusted_proxies),

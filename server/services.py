@@ -19,6 +19,7 @@ from server.documents.reading import DocumentReader
 from server.history.chat_history import ChatHistory
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
+from server.identity.invitations import Invitations
 from server.identity.sessions import Sessions
 from server.identity.wrong_keys import WrongKeyLimit
 from server.keys.key_ring import KeyRing
@@ -53,6 +54,7 @@ class Services(msgspec.Struct, frozen=True):
     authentication: Authentication
     guests: GuestSessions
     sessions: Sessions
+    invitations: Invitations
     wrong_sign_ins: WrongKeyLimit
     """Counts the wrong keys of the sign-in form."""
     wrong_keys: WrongKeyLimit

@@ -5,6 +5,12 @@ from __future__ import annotations
 from server.api.base import BaseHandler
 from webui.chat.chat_page import ChatPageHandler
 from webui.docs.docs_page import DocsHandler, DocsMarkdownHandler
+from webui.keys.accept_page import AcceptPageHandler
+from webui.keys.invitations_page import (
+    EndInvitationHandler,
+    InvitationsPageHandler,
+    InvitePageHandler,
+)
 from webui.keys.keys_page import (
     KeyPageHandler,
     KeysExportHandler,
@@ -14,6 +20,7 @@ from webui.keys.keys_page import (
     RotatePageHandler,
     SwitchKeyHandler,
 )
+from webui.keys.many_page import ManyKeysPageHandler
 from webui.live.live_page import LivePageHandler, StopHandler
 from webui.models.models_page import ModelsPageHandler
 from webui.requests.requests_page import RequestPageHandler, RequestsPageHandler
@@ -33,11 +40,16 @@ def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str,
         (r"/c/([A-Za-z0-9_-]{1,64})", ChatPageHandler, given),
         (r"/keys", KeysPageHandler, given),
         (r"/keys/new", NewKeyPageHandler, given),
+        (r"/keys/many", ManyKeysPageHandler, given),
         (r"/keys/export", KeysExportHandler, given),
         (r"/keys/(key_[0-9A-Za-z]{16})", KeyPageHandler, given),
         (r"/keys/(key_[0-9A-Za-z]{16})/(disable|enable)", SwitchKeyHandler, given),
         (r"/keys/(key_[0-9A-Za-z]{16})/rotate", RotatePageHandler, given),
         (r"/keys/(key_[0-9A-Za-z]{16})/revoke", RevokePageHandler, given),
+        (r"/keys/(key_[0-9A-Za-z]{16})/invite", InvitePageHandler, given),
+        (r"/keys/invitations", InvitationsPageHandler, given),
+        (r"/keys/invitations/(inv_[0-9A-Za-z]{16})/revoke", EndInvitationHandler, given),
+        (r"/invite/([A-Za-z0-9_-]{1,200})", AcceptPageHandler, given),
         (r"/docs", DocsHandler, given),
         (r"/docs\.md", DocsMarkdownHandler, given),
         (r"/live", LivePageHandler, given),

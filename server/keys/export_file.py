@@ -14,7 +14,16 @@ from typing import Annotated, BinaryIO, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from server.store.key import PUBLIC_FIELDS, Instant, Key, Limits, Status, Weight, public_fields
+from server.store.key import (
+    NOTE_LENGTH,
+    PUBLIC_FIELDS,
+    Instant,
+    Key,
+    Limits,
+    Status,
+    Weight,
+    public_fields,
+)
 from server.store.store import StoreFailure
 from workers.units import MIB
 
@@ -43,6 +52,7 @@ class ExportedKey(Struct, frozen=True, forbid_unknown_fields=True):
     weight: Weight
     previous_sha256: Sha256 | None = None
     previous_until: Instant | None = None
+    note: Annotated[str, Meta(max_length=NOTE_LENGTH)] = ""
 
     @classmethod
     def of(cls, key: Key) -> ExportedKey:

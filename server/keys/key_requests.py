@@ -18,7 +18,15 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.config.settings import Keys
-from server.store.key import Instant, KeyChanges, LimitChanges, Limits, NewKey, Weight
+from server.store.key import (
+    NOTE_LENGTH,
+    Instant,
+    KeyChanges,
+    LimitChanges,
+    Limits,
+    NewKey,
+    Weight,
+)
 from workers.errors import InvalidRequest
 from workers.units import DAY_S
 
@@ -42,6 +50,7 @@ RULES = {
     "weight": "a whole number from 1 to 100",
     "limits": "an object, or null for no limits",
     "limits.budget_period": "day, week, month or total",
+    "note": f"a string of up to {NOTE_LENGTH:,} characters",
     "grace_s": f"a whole number of seconds from 0 to {LONGEST_GRACE_S}",
 }
 """What the fields of a body must be, to follow "It must be"; counts have COUNT_RULE."""
@@ -53,6 +62,7 @@ class _NewKey(Struct, frozen=True, forbid_unknown_fields=True):
     expires_at: Instant | None = None
     weight: Weight = 1
     limits: LimitChanges | UnsetType | None = UNSET
+    note: str = ""
 
 
 class _KeyChanges(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +72,7 @@ class _KeyChanges(Struct, frozen=True, forbid_unknown_fields=True):
     expires_at: Instant | UnsetType | None = UNSET
     weight: Weight | UnsetType = UNSET
     limits: LimitChanges | UnsetType | None = UNSET
+    note: str | UnsetType = UNSET
 
 
 class _Rotation(Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,6 +111,7 @@ def parse_new_key(
         expires_at=_expiry(sent.expires_at, now),
         weight=sent.weight,
         limits=limits,
+        note=_note(sent.note),
     )
 
 
@@ -115,6 +127,7 @@ def parse_key_changes(
         expires_at=UNSET if sent.expires_at is UNSET else _expiry(sent.expires_at, now),
         weight=sent.weight,
         limits=sent.limits,
+        note=UNSET if sent.note is UNSET else _note(sent.note),
     )
 
 
@@ -171,6 +184,15 @@ def _name(sent: str) -> str:
     if any(_unprintable(character) for character in name):
         raise InvalidRequest("'name' must not contain control characters.", param="name")
     return name
+
+
+def _note(sent: str) -> str:
+    note = sent.replace("\r\n", "\n").strip()
+    if len(note) > NOTE_LENGTH:
+        raise InvalidRequest(f"'note' must have up to {NOTE_LENGTH:,} characters.", param="note")
+    if any(_unprintable(character) for character in note.replace("\n", "").replace("\t", "")):
+        raise InvalidRequest("'note' must not contain control characters.", param="note")
+    return note
 
 
 def _unprintable(character: str) -> bool:

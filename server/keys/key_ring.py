@@ -209,19 +209,14 @@ class KeyRing:
 
     async def create(self, new: NewKey) -> tuple[Key, str]:
         """Create a key; the secret is returned here and kept nowhere."""
-        secret = make_secret()
-        key = Key(
-            id=make_key_id(),
-            name=new.name,
-            redacted=redact(secret),
-            digest=digest_of(secret),
-            created_at=int(self._wall()),
-            expires_at=new.expires_at,
-            models=new.models,
-            limits=new.limits,
-            weight=new.weight,
-        )
-        return await self._in_turn(self._add(key)), secret
+        (made,) = await self.create_all((new,))
+        return made
+
+    async def create_all(self, new: Sequence[NewKey]) -> Sequence[tuple[Key, str]]:
+        """Create several keys, all or none; return each with its secret, which is kept nowhere."""
+        made = [(self._made(one, secret := make_secret()), secret) for one in new]
+        await self._in_turn(self._add([key for key, _ in made]))
+        return made
 
     async def change(self, key_id: str, changes: KeyChanges) -> Key:
         """Change a key. Raises NotFound, and Conflict for a revoked one."""
@@ -313,12 +308,26 @@ class KeyRing:
         if not task.cancelled():
             task.exception()  # a cancelled caller does not retrieve it, and asyncio would warn
 
-    async def _add(self, key: Key) -> Key:
+    def _made(self, new: NewKey, secret: str) -> Key:
+        return Key(
+            id=make_key_id(),
+            name=new.name,
+            redacted=redact(secret),
+            digest=digest_of(secret),
+            created_at=int(self._wall()),
+            expires_at=new.expires_at,
+            models=new.models,
+            limits=new.limits,
+            weight=new.weight,
+            note=new.note,
+        )
+
+    async def _add(self, keys: Sequence[Key]) -> None:
         async with self._change_lock:
-            await self.store.add_keys((key,))
-            self._index(key)
-            self._notify(self._listeners, key)
-        return key
+            await self.store.add_keys(keys)
+            for key in keys:
+                self._index(key)
+                self._notify(self._listeners, key)
 
     async def _commit(self, key_id: str, change: Callable[[Key], Key]) -> Key:
         async with self._change_lock:

@@ -17,6 +17,8 @@ RANDOM_LENGTH = 32
 CHECK_LENGTH = 6
 SECRET_LENGTH = len(PREFIX) + RANDOM_LENGTH + CHECK_LENGTH
 
+INVITED = re.compile(r"(?<=/invite/)[^/?#\s]+")
+"""The token of an invitation in a path: whoever has it can sign in."""
 IN_TEXT = re.compile(r"roxy(?:_|%5[Ff])[0-9A-Za-z]{38}")
 """A secret inside another text, such as a URL, where the underscore may be percent-encoded."""
 
@@ -27,6 +29,11 @@ def make_secret() -> str:
     """Generate a secret with 190 bits of randomness from the operating system."""
     body = PREFIX + _random(RANDOM_LENGTH)
     return body + _checksum(body)
+
+
+def make_token() -> str:
+    """Generate the token of a link, with 256 bits of randomness."""
+    return secrets.token_urlsafe(32)
 
 
 def make_key_id() -> str:
@@ -55,6 +62,8 @@ def redact(secret: str) -> str:
 
 def without_secrets(text: str) -> str:
     """Replace everything that looks like a secret in a text."""
+    if "/invite/" in text:
+        text = INVITED.sub("***", text)
     return IN_TEXT.sub("roxy_***", text) if PREFIX[:-1] in text else text
 
 

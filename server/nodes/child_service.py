@@ -29,6 +29,7 @@ from server.nodes.history_link import answer_for_history
 from server.nodes.link import Link
 from server.nodes.procedure import Service
 from server.nodes.store_calls import (
+    InvitationEnd,
     NamedValue,
     PercentileQuery,
     RankingQuery,
@@ -91,6 +92,10 @@ class ChildService:
         service.answer(store_calls.LOAD_SESSIONS, _without_question(store.load_sessions))
         service.answer(store_calls.FIND_SESSION, store.find_session)
         service.answer(store_calls.PUT_SESSION, store.put_session)
+        service.answer(store_calls.ADD_INVITATIONS, store.add_invitations)
+        service.answer(store_calls.LIST_INVITATIONS, _without_question(store.list_invitations))
+        service.answer(store_calls.FIND_INVITATION, store.find_invitation)
+        service.answer(store_calls.END_INVITATION, self._end_invitation)
         service.answer(store_calls.LOAD_COUNTERS, _without_question(store.load_counters))
         service.answer(store_calls.DROP_COUNTERS, store.drop_counters)
         service.answer(store_calls.RECORD, store.record)
@@ -171,6 +176,9 @@ class ChildService:
         await self._data.store.put_meta(named.name, named.value)
         if named.name == OWNER_META:
             await self._announce(StoreChanges(owner=named.value))
+
+    async def _end_invitation(self, end: InvitationEnd) -> bool:
+        return await self._data.store.end_invitation(end.invitation_id, end.ending, end.at)
 
     async def _note_sessions(self, notes: SessionNotes) -> None:
         await self._data.store.note_sessions(notes.seen, notes.ended)

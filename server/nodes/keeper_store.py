@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Literal
 
 from msgspec import structs
 
@@ -14,6 +15,7 @@ from server.store.rows import (
     DAY_MARKS,
     Batch,
     CounterRow,
+    InvitationRow,
     KeyQuery,
     Percentile,
     SessionRow,
@@ -125,6 +127,27 @@ class KeeperStore:
         """Write when sessions were last seen, and delete those that have ended."""
         notes = calls.SessionNotes(dict(seen), list(ended))
         await self._link.call(calls.NOTE_SESSIONS, notes)
+
+    # Invitations
+
+    async def add_invitations(self, invitations: Sequence[InvitationRow]) -> None:
+        """Insert invitations, all or none."""
+        await self._link.call(calls.ADD_INVITATIONS, list(invitations))
+
+    async def list_invitations(self) -> list[InvitationRow]:
+        """Read the invitations, the newest first."""
+        return await self._link.call(calls.LIST_INVITATIONS, None)
+
+    async def find_invitation(self, digest: bytes) -> InvitationRow | None:
+        """Find an invitation by its digest."""
+        return await self._link.call(calls.FIND_INVITATION, digest)
+
+    async def end_invitation(
+        self, invitation_id: str, ending: Literal["used", "revoked"], at: int
+    ) -> bool:
+        """Note how an invitation ends."""
+        end = calls.InvitationEnd(invitation_id, ending, at)
+        return await self._link.call(calls.END_INVITATION, end)
 
     # Counters and usage
 

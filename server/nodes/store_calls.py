@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from server.nodes.procedure import Procedure, procedure
@@ -9,6 +11,7 @@ from server.store.key import Key
 from server.store.rows import (
     Batch,
     CounterRow,
+    InvitationRow,
     KeyQuery,
     Percentile,
     SessionRow,
@@ -32,6 +35,14 @@ class SessionNotes(Struct, array_like=True):
 
     seen: dict[bytes, int]
     ended: list[bytes]
+
+
+class InvitationEnd(Struct, array_like=True):
+    """The arguments of `end_invitation`."""
+
+    invitation_id: str
+    ending: Literal["used", "revoked"]
+    at: int
 
 
 class SumsQuery(Struct, array_like=True):
@@ -103,6 +114,16 @@ FIND_SESSION: Procedure[bytes, SessionRow | None] = procedure(
 )
 PUT_SESSION: Procedure[SessionRow, None] = procedure("put_session", SessionRow)
 NOTE_SESSIONS: Procedure[SessionNotes, None] = procedure("note_sessions", SessionNotes)
+ADD_INVITATIONS: Procedure[list[InvitationRow], None] = procedure(
+    "add_invitations", list[InvitationRow]
+)
+LIST_INVITATIONS: Procedure[None, list[InvitationRow]] = procedure(
+    "list_invitations", None, list[InvitationRow]
+)
+FIND_INVITATION: Procedure[bytes, InvitationRow | None] = procedure(
+    "find_invitation", bytes, InvitationRow | None
+)
+END_INVITATION: Procedure[InvitationEnd, bool] = procedure("end_invitation", InvitationEnd, bool)
 LOAD_COUNTERS: Procedure[None, list[CounterRow]] = procedure(
     "load_counters", None, list[CounterRow]
 )

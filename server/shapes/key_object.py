@@ -18,7 +18,7 @@ from server.store.key import Key, Limits, Status, public_fields
 
 
 class KeyObject(Struct, frozen=True, kw_only=True):
-    """A key, without its secret. `models` null: every model."""
+    """A key, without its secret. `models` null: every model. `note` is the owner's own."""
 
     id: str
     object: Literal["key"]
@@ -31,6 +31,7 @@ class KeyObject(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None
     limits: Limits
     weight: int
+    note: str
 
 
 class KeyWithSecret(KeyObject, frozen=True, kw_only=True):
@@ -134,7 +135,9 @@ def caller(principal: Principal, standing: Standing) -> Caller:
     left = None if principal.is_owner else remaining(standing)
     if principal.key is None:
         return Caller(id=principal.log_name, object="key", kind=principal.kind, remaining=left)
-    return Caller(object="key", **public_fields(principal.key), kind=principal.kind, remaining=left)
+    fields = public_fields(principal.key)
+    del fields["note"]  # the owner's words about the holder
+    return Caller(object="key", **fields, kind=principal.kind, remaining=left)
 
 
 def remaining(standing: Standing) -> Remaining:

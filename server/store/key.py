@@ -17,6 +17,7 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 Money = Annotated[int, Meta(ge=1, le=1_000_000_000_000_000)]
 Weight = Annotated[int, Meta(ge=1, le=100)]
 Instant = Annotated[int, Meta(ge=0, le=LAST_SECOND)]
+NOTE_LENGTH = 1000
 Status = Literal["active", "disabled", "revoked"]
 CurrentStatus = Literal["active", "disabled", "revoked", "expired"]
 BudgetPeriod = Literal["day", "week", "month", "total"]
@@ -54,7 +55,7 @@ class Key(Struct, frozen=True):
     """One API key. Times are Unix seconds; `models` None allows every model.
 
     Digests are SHA-256. After a rotation the previous secret is accepted until `previous_until`.
-    Every change increases `version` by 1.
+    Every change increases `version` by 1. `note` is the owner's; key holders do not see it.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Key(Struct, frozen=True):
     previous_digest: bytes | None = None
     previous_until: int | None = None
     version: int = 1
+    note: str = ""
 
 
 def current_status(status: Status, expires_at: int | None, now: float) -> CurrentStatus:
@@ -101,6 +103,7 @@ class NewKey(Struct, frozen=True):
     expires_at: int | None = None
     weight: int = 1
     limits: Limits = Limits()
+    note: str = ""
 
 
 class KeyChanges(Struct, frozen=True):
@@ -112,6 +115,7 @@ class KeyChanges(Struct, frozen=True):
     expires_at: int | UnsetType | None = UNSET
     weight: int | UnsetType = UNSET
     limits: LimitChanges | UnsetType | None = UNSET
+    note: str | UnsetType = UNSET
 
     def apply(self, key: Key) -> Key:
         """Return `key` with these changes."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec import Struct, field
 
@@ -65,6 +65,23 @@ class SessionRow(Struct, frozen=True):
     credential: bytes
     created_at: int
     seen_at: int
+
+
+class InvitationRow(Struct, frozen=True):
+    """A link that signs a person in once, as the holder of a key; times are in Unix seconds.
+
+    `digest` is the SHA-256 of the token in the link. `gives_key`: the person gets a new secret of
+    the key. `ending` None: it was neither used nor revoked, but may have expired.
+    """
+
+    id: str
+    digest: bytes
+    key_id: str
+    created_at: int
+    expires_at: int
+    gives_key: bool
+    ending: Literal["used", "revoked"] | None = None
+    ended_at: int | None = None
 
 
 class UsageDay(Struct, frozen=True):
@@ -134,17 +151,25 @@ class Batch(Struct, frozen=True):
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
-class KeyQuery(Struct, frozen=True):
-    """Which keys to list: those whose name, redacted secret or id contains `search`.
+KeyOrder = Literal["created", "name", "used", "spent"]
+"""What a list of keys is sorted by; equal ones by their ids."""
 
-    `name` lists the keys with exactly this name. `revoked` None lists both kinds. `after` is the id
-    of the last key of the page before, `offset` the number of keys to skip.
+
+class KeyQuery(Struct, frozen=True):
+    """Which keys to list: those whose name, note, redacted secret or id contains `search`.
+
+    `name` lists the keys with exactly this name. `revoked` None lists both kinds. `spent` is the
+    cost since the UTC day `since`; a key that was never used counts as used at 0. `after` is the id
+    of the last key of the page before, in the order of creation; `offset` the number of keys to
+    skip.
     """
 
     search: str = ""
     name: str = ""
     revoked: bool | None = None
-    newest_first: bool = False
+    order: KeyOrder = "created"
+    since: str = ""
+    descending: bool = False
     after: str | None = None
     offset: int = 0
     limit: int | None = None

@@ -1,15 +1,23 @@
-"""Convert keys and usage rows to the values of SQLite's columns, and back."""
+"""Convert keys and usage rows to the values of SQLite's columns, and back; query keys."""
 
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import msgspec
 from msgspec import structs
 
 from server.store.key import Key, Limits
-from server.store.rows import NOT_FAILED, CounterRow, UsageRow
+from server.store.rows import (
+    NOT_FAILED,
+    CounterRow,
+    InvitationRow,
+    KeyOrder,
+    KeyQuery,
+    UsageRow,
+)
 from workers.run.job import Attempt
 
 log = logging.getLogger("roxy.store")
@@ -24,8 +32,21 @@ LARGEST_INTEGER = 2**63 - 1
 KEY_COLUMNS = (
     "id, name, redacted, sha256, created_at, last_used_at, expires_at, status, models,"
     " requests_per_minute, tokens_per_minute, concurrent_requests, budget_microusd, budget_period,"
-    " weight, previous_sha256, previous_until, version"
+    " weight, previous_sha256, previous_until, version,"
+    " note"
 )
+LOAD_KEYS = f"SELECT {KEY_COLUMNS} FROM keys"
+INVITATION_COLUMNS = "id, sha256, key_id, created_at, expires_at, gives_key, ending, ended_at"
+SEARCHED = ("name", "note", "redacted", "id")
+"""The columns that a search looks into."""
+SORTS: dict[KeyOrder, str] = {
+    "created": "created_at",
+    "name": "name COLLATE NOCASE",
+    "used": "ifnull(last_used_at, 0)",
+    "spent": "ifnull(spent, 0)",
+}
+WILDCARDS = re.compile("(?=[%_!])")
+"""The places where LIKE needs its escape character."""
 MODELS = msgspec.json.Decoder(tuple[str, ...])
 ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
 
@@ -102,6 +123,7 @@ def key_values(key: Key) -> Values:
         key.previous_digest,
         key.previous_until,
         key.version,
+        key.note,
     )
 
 
@@ -112,6 +134,12 @@ def key_of(row: Values) -> Key:
     # The columns have the order of the fields of Key, with the limits spread out.
     fields: Values = (*row[:8], allowed, Limits(*limits), *rest)
     return Key(*fields)
+
+
+def invitation_of(row: Values) -> InvitationRow:
+    """Return the invitation of a row of INVITATION_COLUMNS."""
+    fields: Values = (*row[:5], bool(row[5]), *row[6:])  # SQLite has no booleans
+    return InvitationRow(*fields)
 
 
 def usage_values(row: UsageRow) -> Values:
@@ -128,3 +156,49 @@ def usage_row(row: Values) -> UsageRow:
     if row[-1] is not None:
         fields["attempts"] = ATTEMPTS.decode(row[-1])
     return msgspec.convert(fields, UsageRow, strict=False)
+
+
+def key_conditions(query: KeyQuery) -> tuple[str, Values]:
+    """Return the conditions of a query and their values."""
+    # The status is written out, so that SQLite can use the index of the revoked keys.
+    where = {None: "1", True: "status = 'revoked'", False: "status <> 'revoked'"}[query.revoked]
+    named: Values = (query.name,) if query.name else ()
+    where += " AND name = ?" if query.name else ""
+    if not query.search:
+        return where, named
+    # LIKE ignores the case of ASCII letters only, so other letters are tried in both cases.
+    text = query.search.replace("...", "…")
+    cases = (text,) if text.isascii() else (text, text.lower(), text.upper(), text.title())
+    patterns = [f"%{WILDCARDS.sub('!', word)}%" for word in dict.fromkeys(cases)]
+    one = " OR ".join(f"{column} LIKE ? ESCAPE '!'" for column in SEARCHED)
+    tests = " OR ".join([one] * len(patterns))
+    matching = tuple(each for pattern in patterns for each in [pattern] * len(SEARCHED))
+    return f"{where} AND ({tests})", (*named, *matching)
+
+
+def list_statement(query: KeyQuery) -> tuple[str, Values]:
+    """Return the statement that reads a page of keys, and its values.
+
+    In the order of creation it reads whole keys, in any other order their ids.
+    """
+    where, values = key_conditions(query)
+    way = " DESC" if query.descending else ""
+    order = f"{SORTS[query.order]}{way}, id{way}"
+    limit = -1 if query.limit is None else query.limit
+    if query.order == "spent":
+        statement = (
+            "SELECT id FROM keys LEFT JOIN (SELECT key_id, sum(cost_microusd) AS spent"
+            " FROM usage_daily WHERE day >= ? GROUP BY key_id) AS used ON used.key_id = keys.id"
+            f" WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
+        )
+        return statement, (query.since, *values, limit, query.offset)
+    if query.after is not None:
+        where += f" AND (created_at, id) {'<' if query.descending else '>'}"
+        where += " (SELECT created_at, id FROM keys WHERE id = ?)"
+        values = (*values, query.after)
+    # The inner statement reads an index alone, however many keys are skipped or searched.
+    inner = f"SELECT id FROM keys WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
+    values = (*values, limit, query.offset)
+    if query.order != "created":
+        return inner, values
+    return f"{LOAD_KEYS} WHERE id IN ({inner}) ORDER BY {order}", values

@@ -12,7 +12,6 @@ connection finds single keys on the caller's thread.
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 import sqlite3
 import time
@@ -20,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 from msgspec import structs
@@ -31,6 +30,7 @@ from server.store.rows import (
     DAY_MARKS,
     Batch,
     CounterRow,
+    InvitationRow,
     KeyQuery,
     Percentile,
     SessionRow,
@@ -41,7 +41,18 @@ from server.store.rows import (
     UsageRow,
 )
 from server.store.sqlite_file import PATIENCE_S, connect, open_database
-from server.store.sqlite_rows import KEY_COLUMNS, Values, key_of, key_values, usage_row
+from server.store.sqlite_rows import (
+    INVITATION_COLUMNS,
+    KEY_COLUMNS,
+    LOAD_KEYS,
+    Values,
+    invitation_of,
+    key_conditions,
+    key_of,
+    key_values,
+    list_statement,
+    usage_row,
+)
 from server.store.sqlite_thread import UNREADABLE, SqliteThread, transaction
 from server.store.sqlite_usage import (
     USAGE_COLUMNS,
@@ -54,7 +65,12 @@ from server.store.sqlite_usage import (
     read_sums,
     record,
 )
-from server.store.store import KEYS_STATE_META, StoreFailure
+from server.store.store import (
+    INVITATIONS_KEPT_S,
+    INVITATIONS_LISTED,
+    KEYS_STATE_META,
+    StoreFailure,
+)
 from workers.errors import StoreUnavailable
 from workers.units import KIB
 
@@ -68,13 +84,10 @@ READ_CACHE_BYTES = 16_384 * KIB
 LOOKUP_PATIENCE_S = 0.05
 """Reads wait for a lock only while another program recovers the file; the event loop waits here."""
 PREFIX_BYTES = 8
-WILDCARDS = re.compile("(?=[%_!])")
-"""The places where LIKE needs its escape character."""
 NAMED = 20
 """The names of rows that a log line has at most."""
 
 KEY_COUNT = KEY_COLUMNS.count(",") + 1
-LOAD_KEYS = f"SELECT {KEY_COLUMNS} FROM keys"
 # As one text: SQLite makes it without Python's lock, four times as fast as a row for each key.
 KEY_PREFIXES = (
     f"SELECT group_concat(hex(substr(sha256, 1, {PREFIX_BYTES})), '') FROM keys"
@@ -105,6 +118,16 @@ ADD_SESSION = f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({marks(5)})"
 # max(): a repeated write must not set the time back.
 SEEN_SESSION = "UPDATE sessions SET seen_at = max(seen_at, ?) WHERE sha256 = ?"
 END_SESSION = "DELETE FROM sessions WHERE sha256 = ?"
+ADD_INVITATION = f"INSERT INTO invitations ({INVITATION_COLUMNS}) VALUES ({marks(8)})"
+FIND_INVITATION = f"SELECT {INVITATION_COLUMNS} FROM invitations WHERE sha256 = ?"
+LIST_INVITATIONS = (
+    f"SELECT {INVITATION_COLUMNS} FROM invitations"
+    f" ORDER BY created_at DESC, id DESC LIMIT {INVITATIONS_LISTED}"
+)
+END_INVITATION = (
+    "UPDATE invitations SET ending = ?, ended_at = ?"
+    " WHERE id = ? AND ending IS NULL AND expires_at > ?"
+)
 PRUNE = (
     "DELETE FROM usage WHERE seq IN"
     f" (SELECT seq FROM usage WHERE at < ? ORDER BY at LIMIT {PRUNE_ROWS})"
@@ -207,24 +230,17 @@ class SqliteStore:
         )
 
     async def list_keys(self, query: KeyQuery) -> list[Key]:
-        """Read the keys of a query by their creation."""
-        where, values = _matching(query)
-        order = "created_at DESC, id DESC" if query.newest_first else "created_at, id"
-        if query.after is not None:
-            where += f" AND (created_at, id) {'<' if query.newest_first else '>'}"
-            where += " (SELECT created_at, id FROM keys WHERE id = ?)"
-            values = (*values, query.after)
-        limit = -1 if query.limit is None else query.limit
-        # The inner statement reads the index alone, however many keys are skipped or searched.
-        inner = f"SELECT id FROM keys WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
-        statement = f"{LOAD_KEYS} WHERE id IN ({inner}) ORDER BY {order}"
-        return [
-            self._key(row) for row in await self._read(statement, (*values, limit, query.offset))
-        ]
+        """Read the keys of a query in its order."""
+        statement, values = list_statement(query)
+        if query.order == "created":
+            return [self._key(row) for row in await self._read(statement, values)]
+        ids = [row[0] for row in await self._read(statement, values)]
+        found = {key.id: key for key in await self.find_keys(ids)}
+        return [found[key_id] for key_id in ids if key_id in found]
 
     async def count_keys(self, query: KeyQuery | None = None) -> int:
         """Count the keys of a query, of all its pages."""
-        where, values = _matching(query or KeyQuery())
+        where, values = key_conditions(query or KeyQuery())
         statement = f"SELECT count(*) FROM keys WHERE {where}"
         return int((await self._read(statement, values))[0][0])
 
@@ -325,6 +341,36 @@ class SqliteStore:
                 db.executemany(END_SESSION, gone)
 
         await self._db.run(note)
+
+    # Invitations
+
+    async def add_invitations(self, invitations: Sequence[InvitationRow]) -> None:
+        """Insert invitations, all or none, and delete old ones; durable on return."""
+        rows = [structs.astuple(one) for one in invitations]
+        before = max(one.created_at for one in invitations) - INVITATIONS_KEPT_S
+
+        def add(db: sqlite3.Connection) -> None:
+            with transaction(db, durable=True):
+                db.execute("DELETE FROM invitations WHERE expires_at < ?", (before,))
+                db.executemany(ADD_INVITATION, rows)
+
+        await self._db.run(add)
+
+    async def list_invitations(self) -> list[InvitationRow]:
+        """Read the invitations, the newest first."""
+        return [invitation_of(row) for row in await self._read(LIST_INVITATIONS)]
+
+    async def find_invitation(self, digest: bytes) -> InvitationRow | None:
+        """Find an invitation by its digest; None: there is none."""
+        rows = await self._read(FIND_INVITATION, (digest,))
+        return invitation_of(rows[0]) if rows else None
+
+    async def end_invitation(
+        self, invitation_id: str, ending: Literal["used", "revoked"], at: int
+    ) -> bool:
+        """Note how an invitation ends; see the protocol."""
+        values = (ending, at, invitation_id, at)
+        return await self._write(END_INVITATION, values, durable=True) == 1
 
     # Counters and usage
 
@@ -508,21 +554,3 @@ def _drop_counters(db: sqlite3.Connection, found: Sequence[Values], before: floa
     with transaction(db):
         statement = "DELETE FROM counters WHERE scope = ? AND kind = ? AND updated_at < ?"
         return db.executemany(statement, values).rowcount
-
-
-def _matching(query: KeyQuery) -> tuple[str, Values]:
-    """Return the conditions of a query and their values."""
-    # The status is written out, so that SQLite can use the index of the revoked keys.
-    where = {None: "1", True: "status = 'revoked'", False: "status <> 'revoked'"}[query.revoked]
-    named: Values = (query.name,) if query.name else ()
-    where += " AND name = ?" if query.name else ""
-    if not query.search:
-        return where, named
-    # LIKE ignores the case of ASCII letters only, so other letters are tried in both cases.
-    text = query.search.replace("...", "…")
-    cases = (text,) if text.isascii() else (text, text.lower(), text.upper(), text.title())
-    patterns = [f"%{WILDCARDS.sub('!', word)}%" for word in dict.fromkeys(cases)]
-    one = " OR ".join(f"{column} LIKE ? ESCAPE '!'" for column in ("name", "redacted", "id"))
-    tests = " OR ".join([one] * len(patterns))
-    matching = tuple(each for pattern in patterns for each in [pattern] * 3)
-    return f"{where} AND ({tests})", (*named, *matching)

@@ -8,13 +8,14 @@ Nothing was changed then, the call can be repeated, and the store recovers by it
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from server.store.key import Key
 from server.store.rows import (
     DAY_MARKS,
     Batch,
     CounterRow,
+    InvitationRow,
     KeyQuery,
     Percentile,
     SessionRow,
@@ -24,9 +25,15 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
+from workers.units import DAY_S
 
 KEYS_STATE_META = "keys_state"
 """The named value that every change of a key replaces by another, in the same transaction."""
+
+
+INVITATIONS_LISTED = 1000
+INVITATIONS_KEPT_S = 30 * DAY_S
+"""How long an invitation is listed after it has expired."""
 
 
 class StoreFailure(Exception):
@@ -114,6 +121,24 @@ class Store(Protocol):
 
     async def note_sessions(self, seen: Mapping[bytes, int], ended: Collection[bytes]) -> None:
         """Write when sessions were last seen, and delete those that have ended, by digest."""
+
+    async def add_invitations(self, invitations: Sequence[InvitationRow]) -> None:
+        """Insert invitations, all or none, and delete old ones; durable on return."""
+
+    async def list_invitations(self) -> list[InvitationRow]:
+        """Read the invitations, the newest first, up to INVITATIONS_LISTED."""
+
+    async def find_invitation(self, digest: bytes) -> InvitationRow | None:
+        """Find an invitation by its digest; None: there is none."""
+
+    async def end_invitation(
+        self, invitation_id: str, ending: Literal["used", "revoked"], at: int
+    ) -> bool:
+        """Note how an invitation ends; durable on return.
+
+        False, and nothing is changed, if it has ended before or has expired: of several callers at
+        the same time, one alone gets True.
+        """
 
     async def load_counters(self) -> list[CounterRow]:
         """Read every counter."""

@@ -28,6 +28,7 @@ FIELDS = {
     "name",
     "redacted",
     "created_at",
+    "note",
     "last_used_at",
     "expires_at",
     "status",

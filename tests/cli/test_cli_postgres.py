@@ -29,6 +29,7 @@ from server.history.sqlite_history import SqliteHistory
 from server.keys.key_ring import OWNER_META
 from server.store.data_directory import DataDirectory
 from server.store.key import Limits
+from server.store.postgres.postgres_schema import postgres_migrations
 from server.store.postgres.postgres_store import PostgresStore
 from server.store.rows import Batch, CounterRow, SessionRow
 from server.store.sqlite_file import connect
@@ -278,7 +279,10 @@ def test_migrate_check_and_backup_name_the_shared_database(
 ) -> None:
     place = url.rpartition("@")[2]
     due = shell.run("check", ROXY_DATABASE_URL=url)
-    assert f"database: {place} (PostgreSQL " in due.out and re.search(r"\d migrations due", due.out)
+    assert (
+        f"database: {place} (PostgreSQL " in due.out
+        and f"{len(postgres_migrations())} migrations due" in due.out
+    )
     assert f"{place} is up to date" in shell.run("migrate", ROXY_DATABASE_URL=url).out
     ready = shell.run("check", ROXY_DATABASE_URL=url, ROXY_DEMO="true")
     assert f"database: {place} (PostgreSQL " in ready.out and "due" not in ready.out

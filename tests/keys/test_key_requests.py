@@ -218,6 +218,7 @@ def test_a_key_is_shown_whole_but_for_secret_and_digests() -> None:
         limits=Limits(requests_per_minute=5),
         previous_digest=b"p" * 32,
         previous_until=NOW + 5,
+        note="on loan",
     )
     expected: dict[str, Any] = {
         "id": "key_1",
@@ -229,6 +230,7 @@ def test_a_key_is_shown_whole_but_for_secret_and_digests() -> None:
         "expires_at": None,
         "status": "active",
         "models": ["a/b"],
+        "note": "on loan",
         "limits": {
             "requests_per_minute": 5,
             "tokens_per_minute": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import combinations, product
@@ -16,6 +17,7 @@ from server.store.rows import (
     DAY_MARKS,
     Batch,
     CounterRow,
+    InvitationRow,
     KeyQuery,
     Percentile,
     SessionRow,
@@ -43,6 +45,7 @@ async def test_a_key_comes_back_as_it_was_put_also_after_a_restart(backend: Back
         weight=100,
         previous_digest=b"p" * 32,
         previous_until=7,
+        note="Line one\nline two, 漢字",
     )
     bare = a_key(2)
     async with backend() as store:
@@ -77,12 +80,12 @@ LISTED = [
     ("query", "found"),
     [
         (KeyQuery(), "31254"),
-        (KeyQuery(newest_first=True), "45213"),
+        (KeyQuery(descending=True), "45213"),
         (KeyQuery(revoked=True), "2"),
-        (KeyQuery(revoked=False, newest_first=True), "4513"),
+        (KeyQuery(revoked=False, descending=True), "4513"),
         (KeyQuery(limit=2, offset=1), "12"),
         (KeyQuery(after=a_key(1).id), "254"),
-        (KeyQuery(after=a_key(2).id, newest_first=True), "13"),
+        (KeyQuery(after=a_key(2).id, descending=True), "13"),
         (KeyQuery(after="key_unknown"), ""),
         (KeyQuery(search="CI"), "34"),
         (KeyQuery(search="CI", revoked=False, limit=1), "3"),
@@ -104,6 +107,68 @@ async def test_keys_are_listed_and_searched(store: Store, query: KeyQuery, found
     assert await store.list_keys(query) == keys
     if query == KeyQuery(search=query.search, revoked=query.revoked):
         assert await store.count_keys(query) == len(keys)
+
+
+SORTED = [
+    a_key(1, name="beta", last_used_at=50, note="Team Müller"),
+    a_key(2, name="Alpha", last_used_at=90),
+    a_key(3, name="alpha two", note="50% of the budget"),
+    a_key(4, name="Gamma", last_used_at=70),
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        (KeyQuery(order="name"), "2314"),
+        (KeyQuery(order="name", descending=True, limit=2), "41"),
+        (KeyQuery(order="used"), "3142"),
+        (KeyQuery(order="used", descending=True, limit=2, offset=1), "41"),
+        (KeyQuery(order="spent", descending=True, since="2026-11-22"), "4132"),
+        (KeyQuery(order="spent", descending=True, since="2026-11-22", limit=1, offset=1), "1"),
+        (KeyQuery(order="spent", descending=True, since="2026-11-23"), "4321"),
+        (KeyQuery(order="spent", search="ALPHA", since=""), "23"),
+        (KeyQuery(search="müller"), "1"),
+        (KeyQuery(search="50%", order="name"), "3"),
+    ],
+)
+async def test_keys_are_sorted_and_their_notes_searched(
+    store: Store, query: KeyQuery, found: str
+) -> None:
+    await store.add_keys(SORTED)
+    costs = {1: 7, 3: 1, 4: 9}
+    rows = [a_row(n, key_id=a_key(n).id, cost_microusd=cost) for n, cost in costs.items()]
+    await store.record(Batch(rows))
+    assert await store.list_keys(query) == [SORTED[int(number) - 1] for number in found]
+
+
+INVITED = [
+    InvitationRow(f"inv_{n}", bytes([n]) * 32, f"key_{n}", 10_000_000 + n, 10_001_000, n == 1)
+    for n in (1, 2)
+]
+
+
+async def test_an_invitation_ends_once_and_old_ones_are_deleted(backend: Backend) -> None:
+    one, other = INVITED
+    async with backend() as store:
+        await store.add_invitations(INVITED)
+        assert await store.find_invitation(one.digest) == one
+        assert await store.find_invitation(b"x" * 32) is None
+        ended = await asyncio.gather(
+            *(store.end_invitation(one.id, "used", 10_000_500) for _ in range(5))
+        )
+        assert sorted(ended) == [False] * 4 + [True]
+        assert not await store.end_invitation(one.id, "revoked", 10_000_600)
+        assert not await store.end_invitation(other.id, "used", 10_001_000), "it has expired"
+        assert not await store.end_invitation("inv_unknown", "used", 1)
+    async with backend() as store:
+        used = structs.replace(one, ending="used", ended_at=10_000_500)
+        assert await store.list_invitations() == [other, used]
+        late = structs.replace(
+            one, id="inv_3", digest=b"3" * 32, created_at=20_000_000, expires_at=20_000_001
+        )
+        await store.add_invitations([late])
+        assert await store.list_invitations() == [late]
 
 
 async def test_a_key_is_found_by_its_id_and_by_both_digests(store: Store) -> None:

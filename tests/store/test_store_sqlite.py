@@ -244,7 +244,7 @@ async def test_lists_and_sums_read_no_table_as_a_whole(store: SqliteStore) -> No
     await store.record(Batch([a_row(number) for number in range(9)]))
     span = ("2026-11-01", "2026-11-30")
     for read in (
-        partial(store.list_keys, KeyQuery(limit=5, newest_first=True)),
+        partial(store.list_keys, KeyQuery(limit=5, descending=True)),
         partial(store.list_keys, KeyQuery(limit=5, revoked=True)),
         partial(store.list_keys, KeyQuery(limit=5, search="x", revoked=False)),
         partial(store.list_keys, KeyQuery(limit=5, after=a_key(7).id)),

@@ -10,6 +10,9 @@ from webui.keys.key_rows import PERIOD_NOW, KeyRow, Moment, Sparkline
 from webui.shell.figures import count, plural
 from workers.money import exactly, in_full, rounded
 
+NOTE_SHOWN = 160
+"""The letters of a note that a list shows; the form has the whole."""
+
 
 class Tab(NamedTuple):
     """A link to the keys in use, or to the revoked ones."""
@@ -18,6 +21,17 @@ class Tab(NamedTuple):
     href: str
     total: str
     is_current: bool
+
+
+class Heading(NamedTuple):
+    """A column that the list can be sorted by: `href` sorts by it, or the other way round.
+
+    `sort` is the value of `aria-sort`, "" for a column that the list is not sorted by.
+    """
+
+    label: str
+    href: str
+    sort: str
 
 
 class Instant(NamedTuple):
@@ -29,8 +43,9 @@ class Instant(NamedTuple):
 
 
 class BudgetCell(NamedTuple):
-    """What is spent of a budget; `high` is where the meter changes its colour."""
+    """What is spent and left of a budget; `high` is where the meter changes its colour."""
 
+    left: str
     words: str
     spent: int
     limit: int
@@ -42,6 +57,7 @@ class KeyCells(NamedTuple):
 
     id: str
     name: str
+    note: str
     redacted: str
     shown_status: str
     tone: str
@@ -66,6 +82,7 @@ def key_cells(row: KeyRow) -> KeyCells:
     return KeyCells(
         id=key.id,
         name=key.name,
+        note=_note(key.note),
         redacted=key.redacted,
         shown_status=row.shown_status,
         tone=row.tone,
@@ -84,6 +101,12 @@ def key_cells(row: KeyRow) -> KeyCells:
     )
 
 
+def _note(note: str) -> str:
+    """Return a note on one line, shortened."""
+    line = " ".join(note.split())
+    return line if len(line) <= NOTE_SHOWN else line[: NOTE_SHOWN - 1] + "…"
+
+
 def _instants(key: Key) -> tuple[Instant, ...]:
     return (
         Instant("Created", Moment.of(key.created_at), ""),
@@ -99,4 +122,5 @@ def _moment(instant: float | None) -> Moment | None:
 def _budget_cell(budget: Budget) -> BudgetCell:
     limit, spent = budget.limit_microusd, budget.spent_microusd
     words = f"{rounded(spent)} of {in_full(limit)} {PERIOD_NOW[budget.period]}"
-    return BudgetCell(words, spent, limit, limit * 4 // 5)
+    left = rounded(budget.left_microusd) if budget.left_microusd > 0 else "$0"
+    return BudgetCell(left, words, spent, limit, limit * 4 // 5)

@@ -8,15 +8,17 @@ shown beside the fields.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock_time
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from server.accounting.limits import PERIODS
-from server.store.key import COUNT_LIMITS, BudgetPeriod, Key
+from server.store.key import COUNT_LIMITS, NOTE_LENGTH, BudgetPeriod, Key
 from workers.errors import InvalidRequest
 from workers.money import as_typed, read_dollars
 from workers.units import DAY_S, HOUR_S
@@ -30,7 +32,7 @@ PERIOD_WORDS: dict[BudgetPeriod, str] = {
     "month": "a month",
     "total": "in total",
 }
-SHOWN_NEW = ("name", *COUNT_LIMITS, "budget", "budget_period", "expires", "models")
+SHOWN_NEW = ("name", "note", *COUNT_LIMITS, "budget", "budget_period", "expires", "models")
 SHOWN = (*SHOWN_NEW, "weight")
 """The fields of the form; a problem with any other field is shown above them."""
 FIELD_OF = {"budget_microusd": "budget", "expires_at": "expires"}
@@ -43,6 +45,7 @@ WORDS = {
     "budget_period": "Choose a day, a week, a month or in total.",
     "expires": "Enter today or a later day, like 2027-01-31, or leave empty for never.",
     "models": "One of the chosen models is not in the catalog: untick it.",
+    "note": f"Enter up to {NOTE_LENGTH:,} characters.",
     "grace_s": "Choose one of the four times.",
 }
 """What to do about a refused field; for others the message of the refusal is shown."""
@@ -111,12 +114,21 @@ class KeyForm(Struct, frozen=True):
         texts = {name: written(getattr(limits, name)) for name in COUNT_LIMITS}
         texts |= {
             "name": key.name,
+            "note": key.note,
             "budget": dollars(limits.budget_microusd),
             "budget_period": limits.budget_period,
             "expires": day_of(key.expires_at),
             "weight": str(key.weight),
         }
         return cls(texts, key.models or ())
+
+    @classmethod
+    def like(cls, key: Key) -> KeyForm:
+        """Return the form of a new key with the limits and models of another one."""
+        form = cls.of(key)
+        is_over = key.expires_at is not None and key.expires_at <= time.time()
+        other = {"name": "", "note": "", **({"expires": ""} if is_over else {})}
+        return cls({**form.texts, **other}, form.models)
 
     def text(self, name: str) -> str:
         """Return the text of a field."""
@@ -130,6 +142,8 @@ class KeyForm(Struct, frozen=True):
         """
         texts = self.texts
         body: dict[str, Any] = {"name": self.text("name")}
+        if "note" in texts:
+            body["note"] = texts["note"]
         if "weight" in texts:
             body["weight"] = number(texts["weight"])
         if "expires" in texts and (key is None or texts["expires"] != day_of(key.expires_at)):
@@ -252,7 +266,7 @@ def end_of_day(text: str) -> int | str | None:
             day = date.fromisoformat(text)
         except ValueError:
             return text
-        return int(datetime.combine(day, time(23, 59, 59), UTC).timestamp())
+        return int(datetime.combine(day, clock_time(23, 59, 59), UTC).timestamp())
     return text or None
 
 

@@ -73,7 +73,7 @@ def show_form(
         problems=problems or {},
         stray=[words for field, words in (problems or {}).items() if field not in own_fields],
         fields=key_form,
-        models=_models_to_tick(page.services.catalog, form),
+        models=models_to_tick(page.services.catalog, form),
         presets=key_form.presets(key_rows.today()),
         preset=preset,
         encode=lambda value: msgspec.json.encode(value).decode(),
@@ -119,7 +119,7 @@ def _secret_facts(key: Key) -> list[str]:
     return facts
 
 
-def _models_to_tick(catalog: Catalog, form: KeyForm) -> list[tuple[str, str]]:
+def models_to_tick(catalog: Catalog, form: KeyForm) -> list[tuple[str, str]]:
     """Return ids and names: the catalog's models, then ticked ones that have left the catalog."""
     shown = [(model.id, model.name) for model in catalog]
     gone = [name for name in form.models if name not in catalog.models]

@@ -20,8 +20,10 @@ from server.keys.key_requests import parse_rotation
 from server.store.key import Key, KeyChanges
 from server.store.rows import KeyQuery
 from webui.keys import key_form, key_rows
-from webui.keys.key_cells import Tab, key_cells
+from webui.keys.invitation_views import show_invitation
+from webui.keys.key_cells import key_cells
 from webui.keys.key_form import KeyForm, RefusedForm, checked
+from webui.keys.key_lists import SORTS, ListView, key_tabs
 from webui.keys.key_rows import Moment, Use
 from webui.keys.key_views import (
     find_key,
@@ -31,14 +33,12 @@ from webui.keys.key_views import (
     show_key,
     show_secret,
 )
-from webui.shell.figures import count
-from webui.shell.filters import link
 from webui.shell.pages import PageHandler
 from workers.errors import InvalidRequest
 
 PER_PAGE = 50
 """Rows of names that are as long as names can be make a page of 250 kB."""
-SHOWN = ("", "revoked")
+WORTH_SEARCHING = 5
 
 
 class KeysSectionHandler(PageHandler):
@@ -52,20 +52,19 @@ class KeysPageHandler(KeysSectionHandler):
     """The list of keys, and the target of a new key's form."""
 
     async def get(self) -> None:
-        """List the keys, newest first: those in use, or the revoked ones; search among them."""
-        shown = self.get_query_argument("show", "")
-        search = self.get_query_argument("search", "").strip()
-        if shown not in SHOWN:
-            raise InvalidRequest("'show' must be 'revoked', or left out.", param="show")
+        """List the keys in use, or the revoked ones; search and sort them."""
+        view = ListView.read(self)
         services, now = self.services, time.time()
         store = services.store
-        query = KeyQuery(search=search, revoked=shown == "revoked", newest_first=True)
+        days = key_rows.last_days(now)
+        query = view.query(since=days[0])
         total = await store.count_keys()
         revoked = await store.count_keys(KeyQuery(revoked=True))
         wanted = self.get_query_argument("page", None)
         part = await services.keys.list(structs.replace(query, limit=PER_PAGE))
-        listed = revoked if shown else total - revoked
-        if search:  # a first page with room left has all, and a count would search once more
+        all_listed = revoked if view.shown else total - revoked
+        listed = all_listed
+        if view.search:  # a first page with room left has all, and a count would search once more
             listed = len(part) if len(part) < PER_PAGE else await store.count_keys(query)
         pages = max(1, -(-listed // PER_PAGE))
         page = read_number("page", wanted, pages) or 1
@@ -74,27 +73,22 @@ class KeysPageHandler(KeysSectionHandler):
             part = await services.keys.list(structs.replace(query, offset=offset, limit=PER_PAGE))
         rows = await key_rows.rows_of(part, await self._uses(part, now), services.counters, now)
         written_at = await asyncio.to_thread(_written_at, services.directory.export)
-        links = {"show": shown, "search": search}
         self.show(
             "keys/list.html",
             rows=[key_cells(row) for row in rows],
-            tabs=(
-                Tab("In use", link("/keys", search=search), count(total - revoked), not shown),
-                Tab(
-                    "Revoked",
-                    link("/keys", show="revoked", search=search),
-                    count(revoked),
-                    bool(shown),
-                ),
-            ),
-            shown=shown,
-            search=search,
+            tabs=key_tabs(view, in_use=total - revoked, revoked=revoked),
+            shown=view.shown,
+            search=view.search,
+            sort=view.sort,
+            sorts=SORTS,
+            headings=view.headings(),
+            without_search=view.link(search=""),
             listed=listed,
-            has_search=bool(search) or listed > PER_PAGE,
+            has_search=bool(view.search) or all_listed >= WORTH_SEARCHING,
             page=page,
             pages=pages,
-            newer=link("/keys", page=page - 1, **links) if page > 1 else "",
-            older=link("/keys", page=page + 1, **links) if page < pages else "",
+            previous=view.link(page=page - 1) if page > 1 else "",
+            following=view.link(page=page + 1) if page < pages else "",
             days=key_rows.DAYS,
             written=Moment.of(written_at) if written_at is not None else None,
         )
@@ -111,30 +105,38 @@ class KeysPageHandler(KeysSectionHandler):
 
     async def post(self) -> None:
         """Create a key and show its secret, or show the form again with its problems."""
-        form = KeyForm.sent(self.take_form())
+        fields = self.take_form()
+        form = KeyForm.sent(fields)
         try:
             new = read_new_key(self, form)
         except RefusedForm as refused:
             show_form(self, form, problems=refused.problems)
             return
         key, secret = await self.services.keys.create(new)
-        show_secret(self, key, secret, 201)
+        if fields.get("then") == "invite":
+            (made,) = await self.services.invitations.invite([key.id], gives_key=True)
+            show_invitation(self, key, made, 201)
+        else:
+            show_secret(self, key, secret, 201)
 
 
 class NewKeyPageHandler(KeysSectionHandler):
     """The form of a new key on a page of its own."""
 
-    def get(self) -> None:
-        """Show the form, filled for the preset that the URL names."""
+    async def get(self) -> None:
+        """Show the form: empty, filled for a preset, or filled like another key."""
         wanted = self.get_query_argument("preset", "")
+        like = self.get_query_argument("like", "")
         default = self.services.config.keys.requests_per_minute
-        texts = {"requests_per_minute": str(default or ""), "budget_period": "month"}
+        form = KeyForm({"requests_per_minute": str(default or ""), "budget_period": "month"})
         if wanted:
             found = {name: fields for name, _, fields in key_form.presets(key_rows.today())}
             if wanted not in found:
                 raise InvalidRequest("'preset' must be personal, app or trial.", param="preset")
-            texts = found[wanted]
-        show_form(self, KeyForm(texts), preset=wanted)
+            form = KeyForm(found[wanted])
+        elif like:
+            form = KeyForm.like(await find_key(self, like))
+        show_form(self, form, preset=wanted)
 
 
 class KeyPageHandler(KeysSectionHandler):

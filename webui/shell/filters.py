@@ -152,7 +152,7 @@ async def _search(ring: KeyRing, text: str) -> Sequence[Key]:
         KeyQuery(name=name, search=redacted) if between else KeyQuery(name=text),
         KeyQuery(search=text),
     ):
-        newest = structs.replace(query, newest_first=True, limit=MOST_MATCHES)
+        newest = structs.replace(query, descending=True, limit=MOST_MATCHES)
         if found := await ring.list(newest):
             return found
     return ()

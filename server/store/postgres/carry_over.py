@@ -30,6 +30,7 @@ from server.store.postgres.postgres_schema import migrate_database
 from server.store.postgres.postgres_store import open_at_start
 from server.store.rows import DAY_MARKS
 from server.store.sqlite_file import connect
+from server.store.sqlite_rows import INVITATION_COLUMNS
 from server.store.sqlite_usage import DAY_SUMS, USAGE_COLUMNS
 from server.store.store import StoreFailure
 
@@ -84,6 +85,7 @@ TABLES = (
     ),
     CopiedTable("meta", ("name", "value"), where=f" WHERE name NOT IN {LEFT_BEHIND}"),
     CopiedTable("sessions", ("sha256", "principal", "credential_sha256", "created_at", "seen_at")),
+    CopiedTable("invitations", tuple(INVITATION_COLUMNS.split(", ")), flags=("gives_key",)),
     CopiedTable("counters", ("scope", "kind", "value", "period", "updated_at"), exact=("value",)),
     CopiedTable(
         "usage",

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import structs
 
 from server.store.key import Key, Limits
-from server.store.rows import KeyQuery, SessionRow
+from server.store.rows import KeyOrder, KeyQuery, SessionRow
 from server.store.sqlite_rows import MODELS
 from server.store.store import KEYS_STATE_META, StoreFailure
 
@@ -56,6 +56,7 @@ COLUMNS = {
     "previous_sha256": "bytea",
     "previous_until": "int8",
     "version": "int8",
+    "note": "text",
 }
 """The columns of a key and their types; the last use is in a table of its own."""
 NAMES = ", ".join(COLUMNS)
@@ -72,6 +73,13 @@ PREFIXES = (
     f" UNION ALL SELECT string_agg(substring(previous_sha256 FROM 1 FOR {PREFIX_BYTES}),"
     " ''::bytea) FROM keys WHERE previous_sha256 IS NOT NULL"
 )
+SORTS: dict[KeyOrder, str] = {
+    "created": "k.created_at",
+    "name": "lower(k.name)",
+    "used": "coalesce(u.last_used_at, 0)",
+    "spent": "coalesce(s.spent, 0)",
+}
+"""What keys are sorted by; with the collation "C", lower() changes ASCII letters only."""
 SHARED_NAMES = "SELECT name FROM keys WHERE name = ANY($1) GROUP BY name HAVING count(*) > 1"
 _ARRAYS = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(COLUMNS.values(), 1))
 ADD_KEYS = (
@@ -87,7 +95,7 @@ REPLACE_KEY = (
         for place, name in enumerate(COLUMNS, 1)
         if name not in ("id", "created_at")
     )
-    + f" WHERE id = $1 AND version = ${len(COLUMNS)} - 1 AND created_at = $5"
+    + f" WHERE id = $1 AND version = ${list(COLUMNS).index('version') + 1} - 1 AND created_at = $5"
     " AND status <> 'revoked'"
 )
 # Only for keys that exist; the later use counts, whichever node saw it.
@@ -143,6 +151,7 @@ def values_of_key(key: Key) -> tuple[Any, ...]:
         key.previous_digest,
         key.previous_until,
         key.version,
+        key.note,
     )
 
 
@@ -169,6 +178,7 @@ def key_of_record(row: asyncpg.Record, place: str) -> Key:
         previous_digest=row["previous_sha256"],
         previous_until=row["previous_until"],
         version=row["version"],
+        note=row["note"],
     )
 
 
@@ -193,7 +203,8 @@ def key_conditions(query: KeyQuery) -> tuple[str, list[Any]]:
         cases = (text,) if text.isascii() else (text, text.lower(), text.upper(), text.title())
         values.append([f"%{_escaped(word)}%" for word in dict.fromkeys(cases)])
         tests = " OR ".join(
-            f"k.{name} ILIKE ANY (${len(values)}::text[])" for name in ("name", "redacted", "id")
+            f"k.{name} ILIKE ANY (${len(values)}::text[])"
+            for name in ("name", "note", "redacted", "id")
         )
         clauses.append(f"({tests})")
     return " AND ".join(clauses), values
@@ -207,14 +218,21 @@ def _escaped(text: str) -> str:
 def list_statement(query: KeyQuery) -> tuple[str, list[Any]]:
     """Return the statement that reads one page of keys, and its values."""
     where, values = key_conditions(query)
-    way = " DESC" if query.newest_first else ""
+    way = " DESC" if query.descending else ""
+    sort, spent = SORTS[query.order], ""
     if query.after is not None:
         values.append(plain_text(query.after))
         where += (
-            f" AND (k.created_at, k.id) {'<' if query.newest_first else '>'}"
+            f" AND (k.created_at, k.id) {'<' if query.descending else '>'}"
             f" (SELECT created_at, id FROM keys WHERE id = ${len(values)})"
         )
-    statement = f"{SELECT_KEYS} WHERE {where} ORDER BY k.created_at{way}, k.id{way}"
+    if query.order == "spent":
+        values.append(query.since)
+        spent = (
+            " LEFT JOIN (SELECT key_id, sum(cost_microusd) AS spent FROM usage_daily"
+            f" WHERE day >= ${len(values)} GROUP BY key_id) AS s ON s.key_id = k.id"
+        )
+    statement = f"{SELECT_KEYS}{spent} WHERE {where} ORDER BY {sort}{way}, k.id{way}"
     values += [query.limit, query.offset]
     return f"{statement} LIMIT ${len(values) - 1} OFFSET ${len(values)}", values
 

@@ -20,7 +20,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import asyncpg
 
@@ -29,6 +29,12 @@ from server.store.migrate import Migration
 from server.store.postgres.change_watch import ChangeWatch
 from server.store.postgres.postgres_connections import READ, Connections, DatabaseState, Door
 from server.store.postgres.postgres_errors import CALL_ERRORS, STARTING, start_failure
+from server.store.postgres.postgres_invitations import (
+    END_INVITATION,
+    FIND_INVITATION,
+    LIST_INVITATIONS,
+    insert_invitations,
+)
 from server.store.postgres.postgres_keys import (
     ADD_SESSION,
     FIND_BY_DIGEST,
@@ -66,6 +72,7 @@ from server.store.rows import (
     DAY_MARKS,
     Batch,
     CounterRow,
+    InvitationRow,
     KeyQuery,
     Percentile,
     SessionRow,
@@ -363,6 +370,28 @@ class PostgresStore:
             return None, await change_sessions(db, seen, ended)
 
         await self._change(note)
+
+    # Invitations
+
+    async def add_invitations(self, invitations: Sequence[InvitationRow]) -> None:
+        """Insert invitations, all or none, and delete old ones; durable on return."""
+        await write(self._writes, self._state, partial(insert_invitations, rows=invitations))
+
+    async def list_invitations(self) -> list[InvitationRow]:
+        """Read the invitations, the newest first."""
+        return [InvitationRow(*row.values()) for row in await self._read(LIST_INVITATIONS)]
+
+    async def find_invitation(self, digest: bytes) -> InvitationRow | None:
+        """Find an invitation by its digest; None: there is none."""
+        row = await self._lookups.run(lambda db: db.fetchrow(FIND_INVITATION, digest))
+        return InvitationRow(*row.values()) if row is not None else None
+
+    async def end_invitation(
+        self, invitation_id: str, ending: Literal["used", "revoked"], at: int
+    ) -> bool:
+        """Note how an invitation ends; see the protocol."""
+        values = (ending, at, plain_text(invitation_id))
+        return await self._execute(END_INVITATION, *values) == "UPDATE 1"
 
     # Counters and usage
 

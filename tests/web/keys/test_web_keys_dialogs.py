@@ -90,14 +90,14 @@ async def test_a_search_is_sent_and_stays_after_a_change(chromium: Browser, door
         await door.mint_key(f"shop {number:02}")
     async with visiting(chromium, door) as page:
         await open_keys(page)
-        await page.get_by_label("Name, key or id").fill("shop 3")
+        await page.get_by_label("Name, note, key or id").fill("shop 3")
         await page.keyboard.press("Enter")
-        await expect(page).to_have_url(re.compile(r"/keys\?search=shop\+3$"))
+        await expect(page).to_have_url(re.compile(r"/keys\?search=shop\+3&sort=newest$"))
         await expect(page.get_by_text("10 matches")).to_be_visible()
         await row(page, "shop 30").get_by_role("button", name="Disable").click()
         await expect(row(page, "shop 30")).to_contain_text("disabled")
         await expect(page.get_by_text("10 matches")).to_be_visible()
-        await expect(page).to_have_url(re.compile(r"/keys\?search=shop\+3$"))
+        await expect(page).to_have_url(re.compile(r"/keys\?search=shop\+3&sort=newest$"))
 
 
 async def test_a_refused_form_keeps_what_was_typed(chromium: Browser, door: Door) -> None:

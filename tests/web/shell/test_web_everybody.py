@@ -94,7 +94,18 @@ async def sign_in(page: Page) -> None:
     await page.locator(READY).wait_for(state="attached")
 
 
-PAGES = ("/no/such/page", "/docs", "/keys", "/keys/new", "/usage", "/requests", "/live", "/models")
+PAGES = (
+    "/no/such/page",
+    "/docs",
+    "/keys",
+    "/keys/new",
+    "/usage",
+    "/requests",
+    "/live",
+    "/models",
+    "/keys/many",
+    "/keys/invitations",
+)
 
 
 def test_every_page_with_a_plain_address_is_checked() -> None:

@@ -197,7 +197,7 @@ async function send(form, button) {
   if (button) remember(button);
   const place = dialog?.contains(form) ? form : list();
   try {
-    const body = new URLSearchParams(/** @type {any} */ (new FormData(form))); // TypeScript issue 30584
+    const body = new URLSearchParams(/** @type {any} */ (new FormData(form, button))); // TypeScript issue 30584
     if (show(await listedHere(await request("POST", form.action, body)), place)) announce(form.dataset.done ?? "Done");
   } catch (error) {
     showProblem(place, error instanceof Error ? error.message : String(error));

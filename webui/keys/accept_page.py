@@ -1,0 +1,72 @@
+"""Serve the page that an invitation's link leads to.
+
+Programs that show previews of links open them. So opening the link changes nothing: the person
+continues with a button.
+"""
+
+from __future__ import annotations
+
+from server.identity.authentication import Principal, Visit, session_cookie_name
+from server.identity.invitations import InvitationEnded
+from server.identity.sessions import ABSOLUTE_S
+from webui.keys.key_rows import Moment
+from webui.shell.login_page import end_session
+from webui.shell.pages import SMALL_FORM_BYTES, PageHandler, who
+
+
+class AcceptPageHandler(PageHandler):
+    """The page at `/invite/TOKEN`."""
+
+    body_limit = SMALL_FORM_BYTES
+
+    async def get(self, token: str) -> None:
+        """Say what the link is for, with the button to continue."""
+        try:
+            invitation, key = await self.services.invitations.find(token)
+        except InvitationEnded as ended:
+            self._show_end(ended)
+            return
+        visitor = self.visitor()
+        signed_in = visitor is not None and visitor.kind != "guest"
+        self.show(
+            "invitations/accept.html",
+            key_name=key.name,
+            gives_key=invitation.gives_key,
+            until=Moment.of(invitation.expires_at),
+            signed_in_as=who(visitor) if signed_in else "",
+            token=token,
+        )
+
+    async def post(self, token: str) -> None:
+        """Use the invitation: sign in, and show the new secret of the key if it gives one."""
+        self.take_form()
+        self.services.wrong_sign_ins.check(self.client_scope())
+        try:
+            accepted = await self.services.invitations.accept(token)
+        except InvitationEnded as ended:
+            self.services.wrong_sign_ins.add(self.client_scope())
+            self._show_end(ended)
+            return
+        await end_session(self)
+        cookie = session_cookie_name(secure=self.is_secure())
+        headers = {"Set-Cookie": self.cookie(cookie, accepted.session_id, ABSOLUTE_S)}
+        if accepted.secret is None:
+            self.redirect_to("/", headers)
+            return
+        key = accepted.key
+        # The forms of the answer, such as the one to sign out, belong to the new session.
+        self._visit = Visit(
+            Principal("key", key.id, key, credential=key.digest), accepted.session_id
+        )
+        self._looked, self._mark = True, accepted.session_id
+        base_url = f"{self.base_url()}/api/v1"
+        self.show(
+            "invitations/accepted.html",
+            headers=headers,
+            key_name=key.name,
+            secret=accepted.secret,
+            env=f"OPENAI_API_KEY={accepted.secret}\nOPENAI_BASE_URL={base_url}",
+        )
+
+    def _show_end(self, ended: InvitationEnded) -> None:
+        self.show("invitations/ended.html", ended.status, message=ended.message)

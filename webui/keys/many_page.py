@@ -1,0 +1,208 @@
+"""Serve the page that creates many keys from a pasted list of names, after a preview.
+
+All keys are created or none. Their secrets, or their invitations, are part of the answer alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec import structs
+
+from server.keys.key_requests import parse_new_key
+from server.store.rows import KeyQuery
+from webui.keys import key_form, key_rows
+from webui.keys.invitation_views import invitation_link, invitation_text
+from webui.keys.key_form import KeyForm, RefusedForm, checked
+from webui.keys.key_views import models_to_tick, read_new_key
+from webui.keys.keys_page import KeysSectionHandler
+from webui.shell.figures import plural
+from workers.units import KIB
+
+MOST_NAMES = 500
+BODY_BYTES = 512 * KIB
+PICK = "pick:"
+"""A name in the preview is a field of its own, `pick:NUMBER`, which is sent while it is ticked."""
+MAKES = {
+    "secrets": ("Keys", "You see each secret once and pass it on."),
+    "invitations": (
+        "Invitations",
+        "You get a link for each person. They see their key when they sign in.",
+    ),
+}
+
+
+class Listed(NamedTuple):
+    """One line of the pasted list; `mark` says why it is not ticked, `refused` that it cannot be.
+
+    `value` is the line as the preview sends it back.
+    """
+
+    name: str
+    note: str
+    mark: str
+    refused: bool
+
+    @property
+    def value(self) -> str:
+        """Return the line."""
+        return f"{self.name}\t{self.note}" if self.note else self.name
+
+
+class MadeLine(NamedTuple):
+    """A key that was created: its secret, or the link of its invitation and the text to send."""
+
+    id: str
+    name: str
+    note: str
+    secret: str
+    message: str
+
+
+class ManyKeysPageHandler(KeysSectionHandler):
+    """The page at `/keys/many`."""
+
+    body_limit = BODY_BYTES
+
+    def get(self) -> None:
+        """Show the form."""
+        default = self.services.config.keys.requests_per_minute
+        texts = {"requests_per_minute": str(default or ""), "budget_period": "month"}
+        self._show_form(KeyForm(texts), {})
+
+    async def post(self) -> None:
+        """Show the preview of the list; create the keys that it has confirmed."""
+        fields = self.take_form()
+        form = KeyForm.sent(fields)
+        if "change" in fields:
+            self._show_form(form, {})
+            return
+        confirmed = "confirmed" in fields
+        picked = [text for name, text in fields.items() if name.startswith(PICK)]
+        lines = picked if confirmed else fields.get("names", "").splitlines()
+        names = [split for line in lines if (split := _split(line))[0]]
+        problems = dict(self._problems(form, names))
+        if fields.get("makes", "") not in MAKES:
+            problems["makes"] = "Choose what to make."
+        if problems:
+            self._show_form(form, problems)
+            return
+        listed = await self._listed(names)
+        refused = [one for one in listed if one.refused]
+        if confirmed and not refused:
+            await self._create(form, names, with_invitations=fields["makes"] == "invitations")
+            return
+        kept = {
+            name: text
+            for name, text in fields.items()
+            if name not in ("xsrf", "names", "confirmed") and not name.startswith(PICK)
+        }
+        self.show(
+            "keys/many_preview.html",
+            listed=listed,
+            kept=kept,
+            pick=PICK,
+            ready=sum(not one.mark for one in listed),
+            marked=sum(bool(one.mark) for one in listed),
+            names="\n".join(one.value for one in listed),
+            makes=MAKES[fields["makes"]][0].lower(),
+            plural=plural,
+        )
+
+    def _problems(self, form: KeyForm, names: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+        """Return what is wrong with the list as a whole and with the rules of its keys."""
+        try:
+            read_new_key(self, KeyForm({**form.texts, "name": "-", "note": ""}, form.models))
+        except RefusedForm as refused:
+            return refused.problems
+        if not names:
+            return {"names": "Enter at least one name."}
+        if len(names) > MOST_NAMES:
+            return {"names": f"Enter up to {MOST_NAMES} names at a time."}
+        return {}
+
+    async def _listed(self, names: Sequence[tuple[str, str]]) -> list[Listed]:
+        """Return the lines of the preview, with duplicates and refused names marked."""
+        known = await asyncio.gather(*(self._exists(name) for name, _ in names))
+        seen: set[str] = set()
+        listed = []
+        for (name, note), exists in zip(names, known, strict=True):
+            mark = _refusal(name, note)
+            refused = bool(mark)
+            if not mark and name.casefold() in seen:
+                mark = "Already in this list"
+            elif not mark and exists:
+                mark = "A key with this name exists"
+            seen.add(name.casefold())
+            listed.append(Listed(name, note, mark, refused))
+        return listed
+
+    async def _exists(self, name: str) -> bool:
+        query = KeyQuery(name=name, revoked=False, limit=1)
+        return bool(await self.services.keys.list(query))
+
+    async def _create(
+        self, form: KeyForm, names: Sequence[tuple[str, str]], *, with_invitations: bool
+    ) -> None:
+        pattern = read_new_key(self, KeyForm({**form.texts, "name": "-", "note": ""}, form.models))
+        new = [structs.replace(pattern, name=name, note=note) for name, note in names]
+        made = await self.services.keys.create_all(new)
+        secrets = [secret for _, secret in made]
+        messages = [""] * len(made)
+        if with_invitations:
+            invited = await self.services.invitations.invite(
+                [key.id for key, _ in made], gives_key=True
+            )
+            secrets = [invitation_link(self, one) for one in invited]
+            messages = [invitation_text(self, one) for one in invited]
+        lines = [
+            MadeLine(key.id, key.name, key.note, secret, message)
+            for (key, _), secret, message in zip(made, secrets, messages, strict=True)
+        ]
+        self.show(
+            "keys/many_made.html",
+            201,
+            lines=lines,
+            with_invitations=with_invitations,
+            facts=" · ".join(
+                (key_rows.limits_in_words(pattern.limits), key_rows.models_in_words(made[0][0]))
+            ),
+            plural=plural,
+        )
+
+    def _show_form(self, form: KeyForm, problems: Mapping[str, str]) -> None:
+        self.show(
+            "keys/many.html",
+            400 if problems else 200,
+            form=form,
+            problems=problems,
+            stray=[
+                words
+                for field, words in problems.items()
+                if field not in (*key_form.SHOWN_NEW, "names", "makes")
+            ],
+            fields=key_form,
+            key=None,
+            models=models_to_tick(self.services.catalog, form),
+            period=key_form.chosen_period(form.text("budget_period")),
+            makes=MAKES,
+            chosen=form.text("makes") or "secrets",
+            most=MOST_NAMES,
+        )
+
+
+def _split(line: str) -> tuple[str, str]:
+    """Return the name and the note of a line; a tab is between two cells of a spreadsheet."""
+    name, _, note = line.partition("\t")
+    return name.strip(), note.strip()
+
+
+def _refusal(name: str, note: str) -> str:
+    """Return why a name cannot be used, or ""."""
+    try:
+        checked({"name": name, "note": note}, parse_new_key)
+    except RefusedForm as refused:
+        return " ".join(refused.problems.values())
+    return ""

@@ -1,0 +1,54 @@
+// The page of keys that were just created: copy their secrets, or save them as a file.
+
+import { copyFrom, el, part } from "../shell/page.js";
+import { asCsv } from "./csv.js";
+
+const table = part("[data-made]", HTMLTableElement);
+let isKept = false;
+
+/** Return the rows of the table: name, secret or invitation, note and id. */
+function rows() {
+  /** @type {NodeListOf<HTMLTableRowElement>} */
+  const lines = table.querySelectorAll("tbody tr");
+  return [...lines].map((line) => {
+    const text = (/** @type {string} */ selector) => line.querySelector(selector)?.textContent?.trim() ?? "";
+    return [text("th"), text("code"), text("td:last-child"), line.dataset.key ?? ""];
+  });
+}
+
+/** Save the table as a file; the secrets leave the page for nowhere else. */
+function save() {
+  const head = ["Name", table.dataset.made ?? "", "Note", "Id"];
+  // With a byte order mark, without which Excel reads UTF-8 as the system's code page.
+  const url = URL.createObjectURL(new Blob(["\ufeff", asCsv([head, ...rows()])], { type: "text/csv;charset=utf-8" }));
+  el("a", { href: url, download: "keys.csv" }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  isKept = true;
+}
+
+const saveButton = part("[data-save]", HTMLButtonElement);
+saveButton.hidden = false;
+saveButton.addEventListener("click", save);
+const copyButton = part("[data-copy-all]", HTMLButtonElement);
+copyButton.hidden = false;
+copyButton.addEventListener("click", () => {
+  copyFrom(
+    copyButton,
+    rows()
+      .map(([name, secret]) => `${name}\t${secret}`)
+      .join("\n"),
+  );
+  isKept = true;
+});
+/** @type {NodeListOf<HTMLElement>} */
+const buttons = table.querySelectorAll("[data-copy-text]");
+for (const button of buttons) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    copyFrom(button, button.dataset.copyText ?? "");
+    if (buttons.length === 1) isKept = true;
+  });
+}
+addEventListener("beforeunload", (event) => {
+  if (!isKept) event.preventDefault();
+});
