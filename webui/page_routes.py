@@ -29,6 +29,7 @@ from webui.shell.assets import AssetHandler
 from webui.shell.brand import LogoHandler, ManifestHandler
 from webui.shell.pages import NoSuchPageHandler
 from webui.sign_in.login_page import LoginHandler, LogoutHandler
+from webui.usage.statement_page import StatementPageHandler
 from webui.usage.usage_page import UsagePageHandler
 
 
@@ -59,6 +60,7 @@ def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str,
         (r"/models", ModelsPageHandler, given),
         (r"/s/([A-Za-z0-9_-]{20,64})", SharePageHandler, given),
         (r"/s/([A-Za-z0-9_-]{20,64})/files/([A-Za-z0-9_-]{1,64})", ShareFileHandler, given),
+        (r"/usage/statement", StatementPageHandler, given),
         (r"/usage", UsagePageHandler, given),
         (r"/requests", RequestsPageHandler, given),
         (r"/requests/([^/]+)", RequestPageHandler, given),

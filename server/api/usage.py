@@ -18,6 +18,7 @@ from server.http.query import read_number, refuse_unknown
 from server.shapes.usage_object import UsageGroup, UsageObject, columns, usage_group
 from server.store.rows import UsageDay
 from workers.errors import InvalidRequest
+from workers.units import MILLION
 
 FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 """Spreadsheets run cells that begin so as formulas (OWASP, "CSV Injection")."""
@@ -163,7 +164,7 @@ def _encode_csv(
 
 
 def as_csv(rows: Sequence[UsageGroup], names: Sequence[str], *, header: bool = True) -> bytes:
-    """Return rows as CSV with a header line of the members' names.
+    """Return rows as CSV with a header line; `names` are those of members, or made of them.
 
     Text that a spreadsheet would run as a formula gets an apostrophe in front.
     """
@@ -171,8 +172,16 @@ def as_csv(rows: Sequence[UsageGroup], names: Sequence[str], *, header: bool = T
     writer = csv.writer(out, lineterminator="\r\n")
     if header:
         writer.writerow(names)
-    writer.writerows([_harmless(getattr(row, name)) for name in names] for row in rows)
+    writer.writerows([_cell(row, name) for name in names] for row in rows)
     return out.getvalue().encode("utf-8", "replace")
+
+
+def _cell(row: UsageGroup, name: str) -> object:
+    """Return a cell; money is in dollars, exact and without a sign, so that it can be summed."""
+    if name.endswith("_usd"):
+        microusd: int = getattr(row, name.removesuffix("_usd") + "_microusd")
+        return f"{microusd // MILLION}.{microusd % MILLION:06}"
+    return _harmless(getattr(row, name))
 
 
 def _harmless(value: object) -> object:

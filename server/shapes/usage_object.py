@@ -64,6 +64,14 @@ def usage_group(sums: UsageDay, groups: Sequence[Grouping], names: Mapping[str, 
 
 
 def columns(groups: Sequence[Grouping]) -> list[str]:
-    """Return the names of the members that groups have, in the order of the CSV."""
-    summed = [name for name in SUMMED if name != "key_name" or "key" in groups]
-    return [*(FIELD_OF[group] for group in groups), *summed]
+    """Return the columns of the CSV: what people read first, money in dollars, ids last.
+
+    A column that ends in `_usd` is a member that ends in `_microusd`.
+    """
+    marks = ["key_name" if group == "key" else FIELD_OF[group] for group in groups]
+    summed = [
+        name.replace("_microusd", "_usd") if name.endswith("_microusd") else name
+        for name in SUMMED
+        if name != "key_name"
+    ]
+    return [*marks, *summed, *(["key_id"] if "key" in groups else [])]

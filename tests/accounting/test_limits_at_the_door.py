@@ -202,7 +202,7 @@ async def test_usage_reports_what_was_used_per_key_model_and_day(door: Door) -> 
     table = await door.get("/api/v1/usage?format=csv&group_by=key")
     assert table.headers["content-type"].startswith("text/csv")
     head = table.text.splitlines()[0]
-    assert head.startswith("key_id,requests,failed,prompt_tokens")
+    assert head.startswith("key_name,requests,failed,prompt_tokens")
     nobody = await door.get("/api/v1/usage?format=csv&group_by=key&key=nobody")
     assert nobody.text.splitlines() == [head], "a table without rows has the same columns"
     total = (await door.get("/api/v1/usage?group_by=model")).json()["data"]

@@ -122,8 +122,8 @@ async def test_a_long_csv_is_sent_in_pieces_and_has_every_row_once(door: Door) -
     assert answer.headers["cache-control"] == "no-store"
     told = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["key_id"] for row in told] == [row.key_id for row in rows]
-    assert [row["estimated_cost_microusd"] for row in told if row["estimated_requests"] == "1"] == [
-        "50"
+    assert [row["estimated_cost_usd"] for row in told if row["estimated_requests"] == "1"] == [
+        "0.000050"
     ]
     whole = await page(door, "usage?group_by=key")
     assert (len(whole["data"]), whole["has_more"]) == (10_000, True)

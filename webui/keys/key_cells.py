@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from server.accounting.counters import Budget
 from server.store.key import Key
-from webui.keys.key_rows import PERIOD_NOW, KeyRow, Moment, Sparkline
-from webui.shell.figures import count, plural
+from webui.keys.key_rows import KeyRow, Moment, Sparkline
+from webui.shell.figures import PERIOD_NOW, count, plural
 from workers.money import exactly, in_full, rounded
 
 NOTE_SHOWN = 160

@@ -24,7 +24,6 @@ SPARK_PX = 24
 TONES = {"active": "good", "disabled": "warn", "expired": "warn", "revoked": "bad"}
 """The tone of each status; the word is always shown too, as colours alone are not accessible."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
-PERIOD_NOW = {"day": "today", "week": "this week", "month": "this month", "total": "in total"}
 
 
 class Sparkline(NamedTuple):

@@ -53,6 +53,7 @@ JOINED = {
         "css/admin/requests.css",
         "css/admin/live.css",
         "css/admin/models.css",
+        "css/admin/print.css",
     ),
     "css/share.all.css": (
         "css/tokens.css",

@@ -10,6 +10,8 @@ UNITS = ("", "K", "M", "B", "T")
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 NONE = "\N{EN DASH}"
 """Shown in place of an unknown figure."""
+PERIOD_NOW = {"day": "today", "week": "this week", "month": "this month", "total": "in total"}
+"""The current period of a budget."""
 MOST_PERCENT = 1000
 """A larger growth is shown as a factor."""
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from server.accounting.counters import Budget, Counters
+from server.store.key import Key
 from server.store.rows import UsageDay
-from webui.shell.figures import NONE, count, duration, plural, share
+from webui.shell.figures import NONE, PERIOD_NOW, count, duration, plural, share
 from webui.usage.usage_table import RankedRow
-from workers.money import exactly, rounded
+from workers.money import exactly, in_full, rounded
 
 
 class Cells(NamedTuple):
@@ -27,7 +31,10 @@ class Cells(NamedTuple):
 
 
 class RowCells(NamedTuple):
-    """A row: its name and what it used; `note` is the state of a key."""
+    """A row: its name and what it used; `note` is the state of a key.
+
+    `left` and `budget` are what is left of a key's budget, and of how much; "" without one.
+    """
 
     name: str
     note: str
@@ -35,11 +42,35 @@ class RowCells(NamedTuple):
     cells: Cells
     value: int
     share: str
+    left: str
+    budget: str
+    statement: str
 
 
-def row_cells(row: RankedRow) -> RowCells:
-    """Return the cells of a row."""
-    return RowCells(row.name, row.note, row.href, cells_of(row.sums), row.value, row.share)
+def row_cells(row: RankedRow, budget: Budget | None = None, statement: str = "") -> RowCells:
+    """Return the cells of a row; `statement` is the link to a key's statement."""
+    return RowCells(
+        row.name,
+        row.note,
+        row.href,
+        cells_of(row.sums),
+        row.value,
+        row.share,
+        rounded(max(budget.left_microusd, 0)) if budget else "",
+        f"of {in_full(budget.limit_microusd)} {PERIOD_NOW[budget.period]}" if budget else "",
+        statement,
+    )
+
+
+async def budgets_of(keys: Iterable[Key], counters: Counters) -> dict[str, Budget]:
+    """Return the budgets of those keys that have one, by their ids."""
+    limited = [key for key in keys if key.limits.budget_microusd is not None]
+    standings = await asyncio.gather(*(counters.standing(key.id, key.limits) for key in limited))
+    return {
+        key.id: standing.budget
+        for key, standing in zip(limited, standings, strict=True)
+        if standing.budget is not None
+    }
 
 
 def cells_of(sums: UsageDay) -> Cells:

@@ -1,10 +1,11 @@
-"""Draw the bars of the usage page: one per day, week or month, stacked by model."""
+"""Draw the bars of the usage page: one per day, week or month, stacked by model or by key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Literal, NamedTuple
+from zlib import crc32
 
 from server.accounting.usage_sums import Span, add_up
 from server.store.rows import UsageDay
@@ -14,10 +15,13 @@ from workers.money import exactly, rounded
 
 Metric = Literal["requests", "tokens", "cost"]
 METRICS: dict[Metric, str] = {"requests": "Requests", "tokens": "Tokens", "cost": "Cost"}
-MOST_COLOURS = 6
+MOST_SERIES = 8
+COLOURS = 12
+"""The classes c0 to c11 of the style sheet."""
 MOST_DAYS = 100
 MOST_WEEK_DAYS = 731
-OTHERS = "others"
+Stacking = Literal["model", "key"]
+STACKINGS: dict[Stacking, str] = {"model": "By model", "key": "By key"}
 
 
 class Drawing(NamedTuple):
@@ -83,16 +87,28 @@ def bars_of(span: Span, unit: str) -> list[date]:
     return list(dict.fromkeys(bar_of(day, unit) for day in days))
 
 
-def draw(days: Sequence[UsageDay], span: Span, metric: Metric) -> Drawing:
-    """Draw the chart of a metric."""
+class KeySums(NamedTuple):
+    """The sums by day of the keys with the largest use, and their names by key id."""
+
+    days: Sequence[UsageDay]
+    names: Mapping[str, str]
+
+
+def draw(
+    days: Sequence[UsageDay], span: Span, metric: Metric, keys: KeySums | None = None
+) -> Drawing:
+    """Draw the chart of a metric from the sums by day and model; `keys`: stacked by key."""
     unit = unit_of(span)
     bars = bars_of(span, unit)
-    series = stack(days, bars, unit, metric)
+    if keys is None:
+        series = stack(_values(days, "model", bars, unit, metric), len(bars))
+    else:
+        series = _stack_keys(days, keys, bars, unit, metric)
     write, noun = writer(metric), METRICS[metric]
     names = [_name(bar, unit) for bar in bars]
     labels = [bar.isoformat()[:7] if unit == "month" else bar.isoformat()[5:] for bar in bars]
     tick = _money_tick if metric == "cost" else short
-    title = f"{noun} by {unit}, stacked by model"
+    title = f"{noun} by {unit}, stacked by {'model' if keys is None else 'key'}"
     chart = BarChart(title, "", labels, names, series, write, tick)
     totals = chart.totals()
     most = max(totals)
@@ -103,23 +119,65 @@ def draw(days: Sequence[UsageDay], span: Span, metric: Metric) -> Drawing:
     return Drawing(chart, stacked_bars(chart), unit, rounded if metric == "cost" else write)
 
 
-def stack(
-    days: Sequence[UsageDay], bars: Sequence[date], unit: str, metric: Metric
+def stack(values: Mapping[str, list[int]], bars: int) -> list[Series]:
+    """Return a series per name, the largest first; the smallest share the last colour."""
+    ranked = sorted(values.items(), key=lambda one: (-sum(one[1]), one[0]))
+    shown = ranked[:MOST_SERIES]
+    marks = colours([name for name, _ in shown])
+    series = [Series(name, marks[name], own) for name, own in shown]
+    others = [own for _, own in ranked[MOST_SERIES:]]
+    if others:
+        together = [sum(own[place] for own in others) for place in range(bars)]
+        series.append(Series(f"{count(len(others))} others", "s0", together))
+    return series
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """Return the class of each name's colour, which depends on the name and not on its rank.
+
+    Two names with the same colour in one chart would be confused: the second one in the order of
+    the alphabet takes the next free colour.
+    """
+    marks: dict[str, str] = {}
+    used: set[int] = set()
+    for name in sorted(names):
+        place = crc32(name.encode("utf-8", "replace")) % COLOURS
+        while place in used and len(used) < COLOURS:
+            place = (place + 1) % COLOURS
+        used.add(place)
+        marks[name] = f"c{place}"
+    return marks
+
+
+def _stack_keys(
+    days: Sequence[UsageDay], keys: KeySums, bars: Sequence[date], unit: str, metric: Metric
 ) -> list[Series]:
-    """Return a series per model, the largest first; the smallest models share the last colour."""
+    """Return a series per key, and one for what the other keys have used."""
+    found = _values(keys.days, "key", bars, unit, metric)
+    series = stack({keys.names[key_id]: own for key_id, own in found.items()}, len(bars))
+    whole = _values(days, "", bars, unit, metric).get("", [0] * len(bars))
+    rest = [
+        max(total - sum(own.values[place] for own in series), 0)
+        for place, total in enumerate(whole)
+    ]
+    return [*series, Series("Other keys", "s0", rest)] if any(rest) else series
+
+
+def _values(
+    days: Sequence[UsageDay],
+    group: Literal["model", "key", ""],
+    bars: Sequence[date],
+    unit: str,
+    metric: Metric,
+) -> dict[str, list[int]]:
+    """Return the value of each bar, by model, by key id or of all together (as "")."""
     place_of = {bar: place for place, bar in enumerate(bars)}
     values: dict[str, list[int]] = {}
-    for row in add_up(days, ("day", "model")):
+    for row in add_up(days, ("day", group) if group else ("day",)):
+        mark = {"model": row.model, "key": row.key_id, "": ""}[group]
         place = place_of[bar_of(date.fromisoformat(row.day), unit)]
-        values.setdefault(row.model, [0] * len(bars))[place] += value_of(row, metric)
-    ranked = sorted(values.items(), key=lambda one: (-sum(one[1]), one[0]))
-    shown = min(len(ranked), MOST_COLOURS)
-    series = [Series(name, f"s{n}", own) for n, (name, own) in enumerate(ranked[:shown], 1)]
-    rest = [own for _, own in ranked[shown:]]
-    if rest:
-        together = [sum(column) for column in zip(*rest, strict=True)]
-        series.append(Series(f"{count(len(rest))} {OTHERS}", "s0", together))
-    return series
+        values.setdefault(mark, [0] * len(bars))[place] += value_of(row, metric)
+    return values
 
 
 def _name(bar: date, unit: str) -> str:

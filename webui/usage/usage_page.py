@@ -6,7 +6,9 @@ Every choice is in the URL, so a view can be bookmarked and shared.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
+from datetime import date, timedelta
 from typing import NamedTuple, cast
 
 from msgspec import Struct, structs
@@ -16,37 +18,68 @@ from server.http.query import refuse_unknown
 from server.store.rows import UsageDay
 from webui.shell.filters import People, link, model_choices, read_key_filter
 from webui.shell.pages import PageHandler
-from webui.usage.usage_cells import cells_of, row_cells
-from webui.usage.usage_chart import FIELDS_OF, METRICS, Metric, draw
+from webui.usage.calendar import (
+    MONTHS,
+    Month,
+    day_start,
+    in_words,
+    local_day,
+    month_span,
+    read_offset,
+    span_before,
+)
+from webui.usage.usage_cells import RowCells, budgets_of, cells_of, row_cells
+from webui.usage.usage_chart import (
+    FIELDS_OF,
+    METRICS,
+    MOST_SERIES,
+    STACKINGS,
+    KeySums,
+    Metric,
+    Stacking,
+    draw,
+)
 from webui.usage.usage_table import MOST_ROWS, Ranking, rank
-from webui.usage.usage_tiles import Sums, Tile, tiles
+from webui.usage.usage_tiles import Sums, tiles
 from workers.errors import InvalidRequest
 
 PRESETS = (7, 30, 90)
 GROUPS: dict[Grouping, str] = {"model": "Model", "key": "Key", "day": "Day"}
-PARAMETERS = ("days", "start", "end", "model", "key", "metric", "by")
+PARAMETERS = ("days", "month", "start", "end", "model", "key", "metric", "stack", "by")
 MOST_SINGLE_REQUESTS = 50_000
 """The percentile reads single requests: 50,000 take about 50 ms in the database's thread."""
 
 
 class View(Struct, frozen=True):
-    """The choices in the URL; `start` and `end` as typed take precedence over `days`."""
+    """The choices in the URL.
+
+    `start` and `end` as typed take precedence over `month`, and this over `days`.
+    """
 
     days: int = DAYS_SHOWN
+    month: Month = ""
     start: str = ""
     end: str = ""
     model: str = ""
     key: str = ""
     metric: Metric = "requests"
+    stack: Stacking = "model"
     by: Grouping = "model"
 
     @property
     def preset(self) -> int:
-        """Return the number of days of the chosen preset, or 0 when days were typed."""
-        return 0 if self.start or self.end else self.days
+        """Return the number of days of the chosen preset, or 0 when there is another choice."""
+        return 0 if self.start or self.end or self.month else self.days
 
-    def span(self) -> Span:
-        """Return the chosen days. Raises InvalidRequest."""
+    @property
+    def chosen_month(self) -> Month:
+        """Return the chosen month, or "" when days were typed."""
+        return "" if self.start or self.end else self.month
+
+    def span(self, today: date) -> Span:
+        """Return the chosen days; `today` is the owner's day. Raises InvalidRequest."""
+        if self.chosen_month:
+            return month_span(self.chosen_month, today)
         return read_span(self.start, self.end, self.days)
 
     def link(self, place: str = "", **changes: object) -> str:
@@ -89,9 +122,10 @@ class UsagePageHandler(PageHandler):
 
     async def get(self) -> None:
         """Show tiles, a chart and a table of one view."""
-        view = self._view()
-        span = view.span()
-        sent = view
+        view = sent = self._view()
+        offset = read_offset(self.request.headers)
+        today = local_day(time.time(), offset)
+        span = view.span(today)
         key_filter = await read_key_filter(self, sent.key, lambda key: sent.link(key=key))
         if key_filter is None:
             return
@@ -99,22 +133,32 @@ class UsagePageHandler(PageHandler):
         found = await self._find(view, span)
         people = await People.find(self.services.keys, {group.key_id for group in found.groups})
         table = self._table(found, view, people)
+        stacked = await self._largest_keys(view, span) if table and view.stack == "key" else None
         # In a thread: years of many models would hold up the answers that are streaming.
-        chart = await asyncio.to_thread(draw, found.days, span, view.metric) if table else None
+        chart = (
+            await asyncio.to_thread(draw, found.days, span, view.metric, stacked) if table else None
+        )
         self.show(
             "usage/page.html",
             view=view,
             span=span,
             presets=PRESETS,
+            months=MONTHS,
+            offset=offset // timedelta(minutes=1),
+            today=today,
+            span_words=in_words(span),
+            day_start=day_start(offset),
             metrics=METRICS,
+            stackings=STACKINGS,
             groups=GROUPS,
             key_filter=key_filter,
             models=model_choices(self._models(found.days), view.model),
             filtered=bool(view.model or view.key),
-            tiles=_tiles(found, span),
+            statement=_statement(view, span, view.key),
+            tiles=tiles(found.now, found.before, _earlier(view, span)),
             chart=chart,
             table=table,
-            rows=[row_cells(row) for row in table.rows] if table else [],
+            rows=await self._rows(table, view, span),
             total=cells_of(table.total) if table else None,
         )
 
@@ -125,13 +169,17 @@ class UsagePageHandler(PageHandler):
         _one_of("days", days, [str(one) for one in PRESETS])
         _one_of("metric", stated["metric"] or "requests", list(METRICS))
         _one_of("by", stated["by"] or "model", list(GROUPS))
+        _one_of("month", stated["month"], ["", *MONTHS])
+        _one_of("stack", stated["stack"] or "model", list(STACKINGS))
         return View(
             int(days),
+            cast(Month, stated["month"]),
             stated["start"],
             stated["end"],
             stated["model"],
             stated["key"],
             cast(Metric, stated["metric"] or "requests"),
+            cast(Stacking, stated["stack"] or "model"),
             cast(Grouping, stated["by"] or "model"),
         )
 
@@ -139,7 +187,7 @@ class UsagePageHandler(PageHandler):
         days = await self._days(view, span)
         now = await self._sums(view, span, days)
         groups = await self._groups(view, span, days)
-        earlier = span.before()
+        earlier = span_before(span, view.chosen_month)
         if earlier is None:
             return Found(days, groups, now, None)
         past = await self._days(view, earlier)
@@ -167,6 +215,39 @@ class UsagePageHandler(PageHandler):
             model=view.model or None,
             limit=MOST_ROWS + 1,
         )
+
+    async def _largest_keys(self, view: View, span: Span) -> KeySums:
+        """Return the sums by day of the keys that the chart shows, with their names."""
+        store, days = self.services.store, (span.first.isoformat(), span.last.isoformat())
+        largest = await store.usage_ranking(
+            *days,
+            "key_id",
+            FIELDS_OF[view.metric],
+            key_id=view.key or None,
+            model=view.model or None,
+            limit=MOST_SERIES,
+        )
+        ids = [one.key_id for one in largest]
+        people = await People.find(self.services.keys, ids)
+        sums = await store.usage_by(*days, ("day", "key_id"), key_id=ids, model=view.model or None)
+        return KeySums(sums, {key_id: people.name(key_id) for key_id in ids})
+
+    async def _rows(self, table: Ranking | None, view: View, span: Span) -> list[RowCells]:
+        """Return the rows of the table; those of keys with what is left and their statement."""
+        if table is None:
+            return []
+        if view.by != "key":
+            return [row_cells(row) for row in table.rows]
+        keys = await self.services.keys.find_all({row.sums.key_id for row in table.rows})
+        budgets = await budgets_of(keys.values(), self.services.counters)
+        return [
+            row_cells(
+                row,
+                budgets.get(row.sums.key_id),
+                _statement(view, span, row.sums.key_id) if row.href else "",
+            )
+            for row in table.rows
+        ]
 
     async def _sums(self, view: View, span: Span, days: Sequence[UsageDay]) -> Sums:
         """Add up; the percentile is added while every single request is still on record.
@@ -197,10 +278,21 @@ class UsagePageHandler(PageHandler):
         return rank(found.groups, found.now, view.by, view.metric, people, view.link)
 
 
-def _tiles(found: Found, span: Span) -> list[Tile]:
-    return tiles(found.now, found.before, span.days)
+def _earlier(view: View, span: Span) -> str:
+    """Return in words what the figures are compared with."""
+    if view.chosen_month and (before := span_before(span, view.chosen_month)) is not None:
+        return in_words(before)
+    return "the previous day" if span.days == 1 else f"the previous {span.days:,} days"
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise InvalidRequest(f"'{name}' must be one of {', '.join(known)}.", param=name)
+
+
+def _statement(view: View, span: Span, key_id: str) -> str:
+    """Return the link to the statement of a key for the days of a view."""
+    days: dict[str, object] = {"start": span.first, "end": span.last}
+    if view.chosen_month:
+        days = {"month": view.chosen_month}
+    return link("/usage/statement", key=key_id, **days)

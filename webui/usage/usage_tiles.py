@@ -50,9 +50,8 @@ class Tile(NamedTuple):
     more: str
 
 
-def tiles(now: Sums, before: Sums | None, days: int) -> list[Tile]:
-    """Return the four figures."""
-    earlier = "the previous day" if days == 1 else f"the previous {days:,} days"
+def tiles(now: Sums, before: Sums | None, earlier: str) -> list[Tile]:
+    """Return the four figures; `earlier` says what they are compared with."""
 
     def against(value: int, other: int | None) -> str:
         if other is None:

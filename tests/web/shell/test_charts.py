@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from zlib import crc32
 
 import pytest
 
@@ -21,9 +22,27 @@ from webui.shell.charts import (
     ticks,
 )
 from webui.shell.figures import change, duration, exact_moment, share, short
-from webui.usage.usage_chart import bars_of, draw, unit_of
+from webui.usage.calendar import (
+    Month,
+    day_start,
+    in_words,
+    local_day,
+    month_span,
+    read_offset,
+    span_before,
+)
+from webui.usage.usage_chart import (
+    COLOURS,
+    MOST_SERIES,
+    KeySums,
+    bars_of,
+    colours,
+    draw,
+    unit_of,
+)
 from workers.money import exactly, rounded
 
+Day = tuple[int, int, int]
 EVIL = "<script>alert('1')</script>&\""
 
 
@@ -84,16 +103,41 @@ def test_a_chart_needs_no_style_attribute() -> None:
 
 def test_days_without_use_are_there_and_small_models_share_a_colour() -> None:
     span = Span(date(2026, 11, 1), date(2026, 11, 3))
-    days = [UsageDay("2026-11-02", "owner", f"m{n}", requests=10 - n) for n in range(9)]
+    days = [UsageDay("2026-11-02", "owner", f"m{n}", requests=20 - n) for n in range(11)]
     drawn = draw(days, span, "requests")
-    assert drawn.chart.totals() == [0, 54, 0]
+    assert drawn.chart.totals() == [0, 165, 0]
     assert [(one.name, one.total) for one in drawn.chart.series][-2:] == [
-        ("m5", 5),
-        ("3 others", 4 + 3 + 2),
+        ("m7", 13),
+        ("3 others", 12 + 11 + 10),
     ]
     name, values, total = drawn.rows()[1]
-    assert (name, values[0], total) == ("2026-11-02", "10 requests", "54 requests")
-    assert "54 requests in all; the most on 2026-11-02: 54 requests" in drawn.svg
+    assert (name, values[0], total) == ("2026-11-02", "20 requests", "165 requests")
+    assert "165 requests in all; the most on 2026-11-02: 165 requests" in drawn.svg
+
+
+def test_a_colour_stays_with_its_name_whatever_its_rank() -> None:
+    names = ["zai/glm-4.5", "meta/llama-3.3-70b", "google/gemini-2.5-pro"]
+    marks = colours(names)
+    assert len(set(marks.values())) == 3
+    assert colours(names[::-1]) == marks
+    for name in names:
+        assert colours([name]) == {name: f"c{crc32(name.encode()) % COLOURS}"}
+    many = colours([f"model {n}" for n in range(MOST_SERIES)])
+    assert len(set(many.values())) == MOST_SERIES, "no two with the same colour"
+
+
+def test_a_chart_by_key_has_the_largest_keys_and_the_rest() -> None:
+    span = Span(date(2026, 11, 1), date(2026, 11, 2))
+    days = [UsageDay("2026-11-01", "", "m", cost_microusd=70), UsageDay("2026-11-02", "", "m")]
+    keys = KeySums(
+        [UsageDay("2026-11-01", "key_1", "", cost_microusd=60)], {"key_1": "Ada", "key_2": "b"}
+    )
+    drawn = draw(days, span, "cost", keys)
+    assert [(one.name, list(one.values)) for one in drawn.chart.series] == [
+        ("Ada", [60, 0]),
+        ("Other keys", [10, 0]),
+    ]
+    assert "Cost by day, stacked by key" in drawn.svg
 
 
 @pytest.mark.parametrize(
@@ -139,3 +183,43 @@ def test_figures_are_written_as_people_read_them() -> None:
     assert (change(2500, 100), change(1, 0)) == ("\xd725", "")
     assert [share(n, 1000) for n in (0, 4, 500, 1000)] == ["0 %", "0.4 %", "50 %", "100 %"]
     assert exact_moment(1_700_000_000.12) == "2023-11-14T22:13:20.120Z"
+
+
+@pytest.mark.parametrize(
+    ("month", "today", "span", "before"),
+    [
+        ("this", (2026, 11, 29), ((2026, 11, 1), (2026, 11, 29)), ((2026, 10, 1), (2026, 10, 29))),
+        ("this", (2027, 3, 31), ((2027, 3, 1), (2027, 3, 31)), ((2027, 2, 1), (2027, 2, 28))),
+        ("last", (2027, 1, 1), ((2026, 12, 1), (2026, 12, 31)), ((2026, 11, 1), (2026, 11, 30))),
+    ],
+)  # fmt: skip
+def test_a_month_is_compared_with_the_same_days_of_the_month_before(
+    month: Month, today: Day, span: tuple[Day, Day], before: tuple[Day, Day]
+) -> None:
+    found = month_span(month, date(*today))
+    assert found == Span(date(*span[0]), date(*span[1]))
+    assert span_before(found, month) == Span(date(*before[0]), date(*before[1]))
+
+
+def test_the_clock_of_the_owner_decides_which_month_it_is() -> None:
+    now = datetime(2026, 11, 30, 23, 30, tzinfo=UTC).timestamp()
+    for cookie, day, begins in (
+        ("roxy_utc_offset=60", date(2026, 12, 1), "01:00"),
+        ("roxy_utc_offset=-300", date(2026, 11, 30), "19:00"),
+        ("roxy_utc_offset=330", date(2026, 12, 1), "05:30"),
+        ("roxy_utc_offset=9999", date(2026, 11, 30), ""),
+        ("roxy_utc_offset=900", date(2026, 11, 30), ""),
+        ("roxy_utc_offset=x", date(2026, 11, 30), ""),
+        ("", date(2026, 11, 30), ""),
+    ):
+        offset = read_offset({"Cookie": cookie} if cookie else {})
+        assert local_day(now, offset) == day, cookie
+        assert day_start(offset) == begins, cookie
+    assert day_start(timedelta(0)) == ""
+
+
+def test_days_are_written_in_words() -> None:
+    day = date(2026, 11, 1)
+    assert in_words(Span(day, day)) == "1 November 2026"
+    assert in_words(Span(day, date(2026, 11, 30))) == "1 to 30 November 2026"
+    assert in_words(Span(date(2025, 12, 31), day)) == "31 December 2025 to 1 November 2026"

@@ -248,7 +248,94 @@ async def test_names_cannot_be_markup(door: Door) -> None:
         assert not re.search(r"<style|\sstyle=|\son\w+=", text)
 
 
+async def test_this_and_last_month_follow_the_clock_of_the_owner(door: Door) -> None:
+    today = datetime.now(UTC).date()
+    first = today.replace(day=1)
+    last = first - timedelta(days=1)
+    noon = datetime.combine(last, datetime.min.time(), UTC).timestamp() + DAY_S / 2
+    rows = [a_row(1, at=noon), a_row(2, at=noon), a_row(3, at=time.time())]
+    await door.gateway.services.store.record(Batch(rows=rows))
+    page = await opened(door, "/usage?month=last&by=day")
+    assert [row[0] for row in page.tables[1][1:-1]] == [last.isoformat()]
+    assert number(page.tables[1][-1][1]) == 2
+    assert (
+        f"end={last}" in page.links["CSV"] and f"start={last.replace(day=1)}" in page.links["CSV"]
+    )
+    text = " ".join((await door.get("/usage?month=this")).text.split())
+    assert f'<time datetime="{first}">{first}</time> to' in text
+    assert 'aria-current="true">This month' in text
+    headers = bearer(OWNER) | {"Cookie": "roxy_utc_offset=540"}
+    answer = await door.client.get("/usage?month=this", headers=headers)
+    assert "A UTC day begins at 09:00 your time." in " ".join(answer.text.split())
+
+
+async def test_keys_show_what_is_left_and_lead_to_their_statement(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    made = await door.mint_key("Ada", limits={"budget_microusd": 5_000_000})
+    await door.chat(key=made["key"])
+    await door.usage_rows(1)
+    page = await opened(door, "/usage?by=key&stack=key&metric=cost")
+    head, row = page.tables[1][0], page.tables[1][1]
+    assert len(head) == len(row) == len(page.tables[1][-1]), "headings stand over their columns"
+    left = row[head.index("Budget left")]
+    assert left.endswith("of $5.00 this month") and left.startswith("$5.00")
+    assert page.tables[0][0][1] == "Ada"
+    statement = await opened(door, page.links["Statement"])
+    assert [row[0] for row in statement.tables[0]] == ["Model", MODEL, "Total"]
+    text = " ".join((await door.get(page.links["Statement"])).text.split())
+    for said in ("<bdi>Ada</bdi>", made["redacted"], "1, 0 failed", "Nothing is estimated"):
+        assert said in text, said
+    assert made["key"] not in text
+
+
+async def test_a_statement_says_what_is_estimated_and_what_has_no_price(door: Door) -> None:
+    now = time.time()
+    rows = [
+        a_row(1, at=now, key_id="guest", cost_microusd=750_000),
+        a_row(2, at=now, key_id="guest", cost_microusd=250_000, estimated=True),
+        a_row(3, at=now, key_id="guest", cost_microusd=None),
+    ]
+    await door.gateway.services.store.record(Batch(rows=rows))
+    text = " ".join((await door.get("/usage/statement?key=guest")).text.split())
+    assert "1 request estimated: $0.25 (25 % of the cost)" in text
+    assert "1 request of unknown price are not" not in text
+    assert "Not in the total: 1 request of unknown price." in text
+    assert "<strong>$1.00</strong>" in text
+    for query in ("key=nobody", "key=guest&month=next", "key=guest&start=x", "kei=guest"):
+        assert (await door.get(f"/usage/statement?{query}")).status_code in (400, 404), query
+
+
+async def test_the_csv_has_names_first_and_dollars(upstream: FakeUpstream, door: Door) -> None:
+    made = await use(door, upstream)
+    answer = await door.get("/api/v1/usage?format=csv&group_by=key,model")
+    head = answer.text.splitlines()[0].split(",")
+    assert head[:3] == ["key_name", "model", "requests"] and head[-1] == "key_id"
+    assert not any("microusd" in name for name in head)
+    rows = {row["key_id"]: row for row in csv.DictReader(io.StringIO(answer.text))}
+    sums = await door.get(f"/api/v1/usage?group_by=key&key={made['id']}")
+    (whole,) = sums.json()["data"]
+    assert float(rows[made["id"]]["cost_usd"]) * 1_000_000 == whole["cost_microusd"]
+
+
 # In a browser
+
+
+async def test_a_page_of_a_month_is_that_of_the_browsers_clock_and_prints_on_one_page(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    await use(door, upstream)
+    async with visiting(chromium, door, timezone_id="Asia/Tokyo") as page:
+        await sign_in(page, "/usage?month=this")
+        await page.wait_for_function("() => document.cookie.includes('roxy_utc_offset=540')")
+        await page.goto("/usage/statement?key=owner")
+        await expect(page.get_by_text("A UTC day begins at 09:00 your time.")).to_be_visible()
+        await expect(page.get_by_role("button", name="Print")).to_be_visible()
+        assert await violations(page) == []
+        await page.emulate_media(media="print")
+        await expect(page.get_by_role("navigation", name="Main")).to_be_hidden()
+        await expect(page.get_by_role("button", name="Print")).to_be_hidden()
+        assert (await page.pdf(format="A4")).count(b"/Type /Page\n") == 1
 
 
 async def test_filters_survive_reload_and_back(

@@ -1,0 +1,72 @@
+"""Months on the usage page: which month it is where the owner is, in UTC days.
+
+Sums are kept by UTC day, and budgets and the bills of providers go by UTC days too. So a month has
+the UTC days of its name; the owner's clock decides only which month is the current one. A script
+keeps the offset of that clock in a cookie.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
+
+from server.accounting.usage_sums import Span
+from server.identity.authentication import find_cookie
+
+OFFSET_COOKIE = "roxy_utc_offset"
+MOST_MINUTES = 14 * 60
+"""The largest offset of a time zone: UTC+14."""
+Month = Literal["", "this", "last"]
+MONTHS: dict[Month, str] = {"this": "This month", "last": "Last month"}
+
+
+def read_offset(headers: Mapping[str, str]) -> timedelta:
+    """Return how far the owner's clock is ahead of UTC; without a valid cookie it is not."""
+    text = find_cookie(headers, OFFSET_COOKIE) or ""
+    minutes = int(text) if re.fullmatch(r"-?[0-9]{1,3}", text, re.ASCII) else 0
+    return timedelta(minutes=minutes if abs(minutes) <= MOST_MINUTES else 0)
+
+
+def local_day(now: float, offset: timedelta) -> date:
+    """Return the day of an instant (Unix seconds) on a clock that is ahead of UTC."""
+    return (datetime.fromtimestamp(now, UTC) + offset).date()
+
+
+def month_span(month: Month, today: date) -> Span:
+    """Return the days of the current month until today, or all of the last month."""
+    first = today.replace(day=1)
+    if month == "this":
+        return Span(first, today)
+    end = first - timedelta(days=1)
+    return Span(end.replace(day=1), end)
+
+
+def span_before(span: Span, month: Month) -> Span | None:
+    """Return the days to compare with: of a month, the same days of the month before it."""
+    if not month:
+        return span.before()
+    end = span.first - timedelta(days=1)
+    first = end.replace(day=1)
+    if month == "last":
+        return Span(first, end)
+    return Span(first, min(first + timedelta(days=span.days - 1), end))
+
+
+def in_words(span: Span) -> str:
+    """Return the days of a span: 1 to 29 October 2026, or both days in full."""
+    first, last = span
+    if first == last:
+        return f"{last.day} {last:%B} {last.year}"
+    if (first.year, first.month) == (last.year, last.month):
+        return f"{first.day} to {last.day} {last:%B} {last.year}"
+    return f"{first.day} {first:%B} {first.year} to {last.day} {last:%B} {last.year}"
+
+
+def day_start(offset: timedelta) -> str:
+    """Return when a UTC day begins on the owner's clock: 01:00; "" if at midnight."""
+    if not offset:
+        return ""
+    minutes = offset // timedelta(minutes=1) % (24 * 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}"

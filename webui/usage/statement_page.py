@@ -1,0 +1,99 @@
+"""Serve the statement of one key: what it used in a month or in other days, on one printed page."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import cast
+
+from server.accounting.usage_sums import add_up, read_span
+from server.http.query import refuse_unknown
+from webui.shell.figures import moment, plural, share
+from webui.shell.filters import NOT_KEYS, People
+from webui.shell.pages import PageHandler
+from webui.usage.calendar import (
+    MONTHS,
+    Month,
+    day_start,
+    in_words,
+    local_day,
+    month_span,
+    read_offset,
+)
+from webui.usage.usage_cells import budgets_of, cells_of
+from webui.usage.usage_chart import value_of
+from webui.usage.usage_tiles import Sums
+from workers.errors import InvalidRequest, NotFound
+from workers.money import exactly, in_full, rounded
+
+PARAMETERS = ("key", "month", "start", "end")
+
+
+class StatementPageHandler(PageHandler):
+    """The page at `/usage/statement`."""
+
+    access = "owner"
+    section = "Usage"
+
+    async def get(self) -> None:
+        """Show the totals of a key by model; without days, those of the current month."""
+        refuse_unknown(self.request.query_arguments, PARAMETERS)
+        stated = {name: self.get_query_argument(name, "") for name in PARAMETERS}
+        key_id, month = stated["key"], stated["month"]
+        if month not in ("", *MONTHS):
+            raise InvalidRequest(f"'month' must be one of {', '.join(MONTHS)}.", param="month")
+        if not month and not (stated["start"] or stated["end"]):
+            month = "this"
+        offset = read_offset(self.request.headers)
+        today = local_day(time.time(), offset)
+        span = (
+            month_span(cast(Month, month), today)
+            if month
+            else read_span(stated["start"], stated["end"])
+        )
+        people = await People.find(self.services.keys, {key_id})
+        if key_id not in people:
+            raise NotFound("There is no such key.")
+        keys = await self.services.keys.find_all({key_id} - NOT_KEYS.keys())
+        days = await self.services.store.usage_by(
+            span.first.isoformat(), span.last.isoformat(), ("model",), key_id=key_id
+        )
+        total = await asyncio.to_thread(Sums.of, days)
+        ranked = sorted(
+            add_up(days, ("model",)), key=lambda one: (-value_of(one, "cost"), one.model)
+        )
+        budget = (await budgets_of(keys.values(), self.services.counters)).get(key_id)
+        self.show(
+            "usage/statement.html",
+            holder=people.label(key_id),
+            redacted=keys[key_id].redacted if key_id in keys else "",
+            key_id=key_id,
+            months=MONTHS,
+            month=month,
+            span=span,
+            span_words=in_words(span),
+            day_start=day_start(offset),
+            offset=int(offset.total_seconds() // 60),
+            today=today,
+            rows=[(one.model, cells_of(one), exactly(one.cost_microusd)) for one in ranked],
+            total=cells_of(total),
+            cost=in_full(total.cost_microusd),
+            estimated=_estimated(total),
+            unpriced=plural(total.unpriced_requests, "request") if total.unpriced_requests else "",
+            budget=budget,
+            budget_limit=in_full(budget.limit_microusd) if budget else "",
+            budget_left=rounded(max(budget.left_microusd, 0)) if budget else "",
+            made=moment(time.time()),
+            base_url=self.base_url(),
+        )
+
+
+def _estimated(total: Sums) -> str:
+    """Return how much of the sums is estimated, or ""."""
+    if not total.estimated_requests:
+        return ""
+    part = share(total.estimated_cost_microusd, total.cost_microusd)
+    return (
+        f"{plural(total.estimated_requests, 'request')} estimated:"
+        f" {in_full(total.estimated_cost_microusd)} ({part} of the cost)"
+    )
