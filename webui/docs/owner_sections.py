@@ -33,6 +33,7 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
             total. null: no limit.
             - `models`: the only models it may use. null: all.
             - `expires_at`: Unix seconds. `weight`: its share of the queue, from 1 to 100.
+            - `note`: up to 1,000 characters that only you see.
 
             `PATCH` changes the fields it contains. `{"status": "disabled"}` ends running requests
             and can be undone. `rotate` creates a new secret; the old one stays valid for `grace_s`
@@ -40,7 +41,8 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
             the key stays in the list.
 
             `GET /api/v1/keys` returns up to 1000 keys, the oldest first. While `has_more` is true,
-            pass `last_id` as `after`. `search` finds keys by name, redacted secret or id.
+            pass `last_id` as `after`. `search` finds keys by name, note, redacted
+            secret or id.
             """,
             (owner.KEYS, owner.KEY_LIFE),
             owner=True,
@@ -53,7 +55,8 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
 
             - `GET /api/v1/usage` sums by `group_by`: any of day, key and model. It covers the last
             30 days unless you set `start` and `end` (UTC days). `format=csv` returns a table for
-            spreadsheets. JSON comes in pages: while `has_more` is true, pass `next` as `after`.
+            spreadsheets, with amounts in dollars. JSON comes in pages: while `has_more` is true,
+            pass `next` as `after`.
             Sums include what was estimated; `estimated_cost_microusd` is that part of them.
             - `GET /api/v1/requests` returns the log, newest first. To get the next page, pass the
             `before` of the previous one.

@@ -10,8 +10,8 @@ from server.identity.authentication import Principal, Visit, session_cookie_name
 from server.identity.invitations import InvitationEnded
 from server.identity.sessions import ABSOLUTE_S
 from webui.keys.key_rows import Moment
-from webui.shell.login_page import end_session
 from webui.shell.pages import SMALL_FORM_BYTES, PageHandler, who
+from webui.sign_in.login_page import end_session
 
 
 class AcceptPageHandler(PageHandler):
@@ -20,7 +20,7 @@ class AcceptPageHandler(PageHandler):
     body_limit = SMALL_FORM_BYTES
 
     async def get(self, token: str) -> None:
-        """Say what the link is for, with the button to continue."""
+        """Show what the link is for, with the button to continue."""
         try:
             invitation, key = await self.services.invitations.find(token)
         except InvitationEnded as ended:

@@ -90,7 +90,7 @@ def show_invite_form(
     gives: str = "",
     problems: Mapping[str, str] | None = None,
 ) -> None:
-    """Show the form of an invitation; a key that nobody has used yet can be given as well."""
+    """Show the form of an invitation; by default a key that was never used is given as well."""
     chosen = gives or ("key" if key.last_used_at is None else "session")
     show_key(
         page,
