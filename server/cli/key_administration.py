@@ -7,7 +7,7 @@ opens the database itself.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -29,6 +29,7 @@ from workers.errors import GatewayError
 from workers.providers.formats import TRANSLATORS
 
 PAGE_KEYS = 1000
+MOST_FOUND = 10
 
 
 class CommandFailure(Exception):
@@ -45,6 +46,9 @@ class KeyAdministration(Protocol):
 
     def list(self) -> AsyncIterator[list[dict[str, Any]]]:
         """Return every key, a page at a time."""
+
+    async def find(self, text: str) -> Sequence[dict[str, Any]]:
+        """Return some of the keys whose name, note, redacted secret or id contains a text."""
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a key and return it with its secret."""
@@ -112,6 +116,11 @@ class DatabaseKeys:
             yield [_shown(key_object(key)) for key in keys]
             last = keys[-1].id
 
+    async def find(self, text: str) -> Sequence[dict[str, Any]]:
+        """Return some of the keys whose name, note, redacted secret or id contains a text."""
+        keys = await self._keys.list(KeyQuery(search=text, revoked=False, limit=MOST_FOUND))
+        return [_shown(key_object(key)) for key in keys]
+
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a key with the same checks and defaults as the API."""
         catalog = load_catalog(self._config.models, {}, formats=TRANSLATORS)
@@ -167,6 +176,11 @@ class GatewayKeys:
                 yield page["data"]
             more = page["has_more"]
             query = f"?limit={PAGE_KEYS}&after={page['last_id']}"
+
+    async def find(self, text: str) -> Sequence[dict[str, Any]]:
+        """Return some of the keys whose name, note, redacted secret or id contains a text."""
+        page = await self._fetch("GET", f"?limit={MOST_FOUND}&search={_path_segment(text)}")
+        return [key for key in page["data"] if key["status"] != "revoked"]
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a key."""

@@ -196,7 +196,8 @@ async def keys_command(
             try:
                 await _administer(keys, options)
             except CommandFailure as error:
-                raise CommandFailure(_advise(error, options)) from error
+                named = await _named(keys, error, options)
+                raise CommandFailure(named or _advise(error, options)) from error
 
 
 async def _administer(keys: KeyAdministration, options: argparse.Namespace) -> None:
@@ -215,6 +216,19 @@ async def _administer(keys: KeyAdministration, options: argparse.Namespace) -> N
         key = await keys.rotate(options.id, options.grace_s)
         print("The new secret, shown only once:", file=sys.stderr)
         print(key["key"])
+
+
+async def _named(
+    keys: KeyAdministration, error: CommandFailure, options: argparse.Namespace
+) -> str:
+    """Return which ids match when a name was given in place of an id, or ""."""
+    if error.code != NotFound.code or "id" not in options:
+        return ""
+    found = await keys.find(options.id)
+    if not found:
+        return ""
+    ids = ", ".join(f"{key['id']} ({key['name']})" for key in found)
+    return f"{options.id!r} is not the id of a key. Use an id; these keys match: {ids}"
 
 
 def _advise(error: CommandFailure, options: argparse.Namespace) -> str:

@@ -64,6 +64,10 @@ METHODS = ("get", "post", "put", "patch", "delete")
 
 Object = dict[str, Any]
 
+FORBIDDEN = Forbidden.status
+EVERYWHERE = ("permission_denied", "xsrf_refused", "other_person")
+"""The codes of a 403 that any route may answer with; the others belong to routes that state it."""
+
 
 def document(routes: Iterable[Route], models: Sequence[str]) -> Object:
     """Return the document; `models` are examples for the member `model`."""
@@ -181,6 +185,8 @@ def _refusals(handler: type[BaseHandler], method: str, shape: Operation, shapes:
         kinds += [PayloadTooLarge]
     by_status: dict[int, list[ErrorRow]] = {}
     for row in rows_of(*kinds):
+        if row.status == FORBIDDEN and Forbidden not in shape.errors and row.code not in EVERYWHERE:
+            continue
         by_status.setdefault(row.status, []).append(row)
     error = shapes.of(Error)
     refusals = {

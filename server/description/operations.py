@@ -80,6 +80,7 @@ CHAT = Operation(
         ),
     ),
     (
+        Forbidden,
         ModelNotFound,
         Conflict,
         RateLimited,

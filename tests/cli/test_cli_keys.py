@@ -353,3 +353,14 @@ def test_a_missing_export_is_said_to_be_made_by_looking_at_the_keys(shell: Comma
     assert str(shell.path / "data" / "api-keys.json") in complaint and "keys list" in complaint
     assert shell.run("keys", "list").code == 0
     assert json.loads(shell.run("keys", "export").out)["keys"] == []
+
+
+def test_a_name_in_place_of_an_id_is_answered_with_the_ids_that_match(shell: CommandLine) -> None:
+    first = shell.run("keys", "create", "laptop of Ada")
+    shell.run("keys", "create", "server")
+    listed = shell.run("keys", "list").out
+    key_id = next(line.split()[0] for line in listed.splitlines() if "laptop" in line)
+    refused = shell.run("keys", "revoke", "laptop")
+    assert first.code == 0 and refused.code == 1
+    assert f"'laptop' is not the id of a key. Use an id; these keys match: {key_id}" in refused.err
+    assert "active" in shell.run("keys", "list").out

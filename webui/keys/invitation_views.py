@@ -11,6 +11,7 @@ from server.store.key import Key
 from server.store.rows import InvitationRow
 from webui.keys.key_rows import Moment
 from webui.keys.key_views import show_key
+from webui.shell.brand import brand_of
 from webui.shell.pages import PageHandler
 from workers.units import DAY_S
 
@@ -58,7 +59,8 @@ def invitation_text(page: PageHandler, made: Made) -> str:
         else f"Apps: base URL {base_url}/api/v1. Ask me for a key."
     )
     return (
-        f"You're invited to Roxy AI: {invitation_link(page, made)}\n"
+        f"You're invited to {brand_of(page.services.config.web).name}:"
+        f" {invitation_link(page, made)}\n"
         "\n"
         "Sign in: open the link and select Continue. It works once, until"
         f" {until.day} {until.minute} UTC.\n"

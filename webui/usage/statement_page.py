@@ -40,6 +40,9 @@ class StatementPageHandler(PageHandler):
         refuse_unknown(self.request.query_arguments, PARAMETERS)
         stated = {name: self.get_query_argument(name, "") for name in PARAMETERS}
         key_id, month = stated["key"], stated["month"]
+        if not key_id:
+            self.redirect_to("/usage?by=key")
+            return
         if month not in ("", *MONTHS):
             raise InvalidRequest(f"'month' must be one of {', '.join(MONTHS)}.", param="month")
         if not month and not (stated["start"] or stated["end"]):

@@ -100,6 +100,7 @@ PAGES = (
     "/keys",
     "/keys/new",
     "/usage",
+    "/usage/statement",
     "/requests",
     "/live",
     "/models",
