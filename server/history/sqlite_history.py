@@ -7,6 +7,7 @@ the -wal file is emptied after something was erased, so that no copy of the file
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from functools import partial
@@ -28,6 +29,8 @@ Result = TypeVar("Result")
 CACHE_BYTES = 8 * MIB
 READ_LIMIT_S = 5.0
 WIPE_WAIT_MS = 200
+WIPE_TRIES = 5
+MOST_WAL_BYTES = 64 * MIB
 
 
 class SqliteHistory(StepHistory):
@@ -75,16 +78,21 @@ class SqliteHistory(StepHistory):
         return await self._writes.run(partial(_write, steps=steps))
 
     async def wipe(self) -> None:
-        """Copy the -wal into the database and empty it; readers may keep that from happening."""
+        """Copy the -wal into the database and empty it, as soon as no reader needs it."""
         try:
-            await self._writes.run(_empty_wal)
+            for _ in range(WIPE_TRIES):
+                if await self._writes.run(_empty_wal):
+                    return
+                await asyncio.sleep(WIPE_WAIT_MS / 1000)
+            log.warning("erased conversations stay in the -wal file until its next checkpoint")
         except StoreUnavailable as error:
-            log.warning("erased conversations are still in the -wal file: %s", error)
+            log.warning("erased conversations stay in the -wal file: %s", error)
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:
     db = connect(path, "rw")
     db.execute("PRAGMA secure_delete = ON").fetchall()
+    db.execute(f"PRAGMA journal_size_limit = {MOST_WAL_BYTES}").fetchall()
     db.execute(f"PRAGMA cache_size = -{CACHE_BYTES // KIB}")
     return db
 
@@ -127,6 +135,8 @@ def _write(db: sqlite3.Connection, steps: Steps[Result]) -> Result:
         return run_steps(db, steps)
 
 
-def _empty_wal(db: sqlite3.Connection) -> None:
+def _empty_wal(db: sqlite3.Connection) -> bool:
+    """Return whether the -wal is empty (https://www.sqlite.org/pragma.html, wal_checkpoint)."""
     db.execute(f"PRAGMA busy_timeout = {WIPE_WAIT_MS}")
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
