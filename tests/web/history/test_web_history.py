@@ -285,6 +285,33 @@ async def test_a_history_that_is_switched_off_is_said(
         await expect(entries(one)).to_have_count(0)
 
 
+async def test_a_full_history_is_said_and_loses_nothing(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    settings = "\n[history]\nquota_bytes = 1048576\n"
+    async with two_devices(chromium, tmp_path, settings=settings, expected=("413",)) as (
+        upstream,
+        _,
+        one,
+        other,
+        _,
+    ):
+        upstream.plan(*numbered())
+        await talk(one, "about apples")
+        await begin_anew(one)
+        await one.locator('input[type="file"]').set_input_files(
+            {"name": "long.txt", "mimeType": "text/plain", "buffer": b"long\n" * 230_000}
+        )
+        await talk(one, "about pears")
+        alert = one.get_by_role("alert")
+        await expect(alert).to_contain_text("Your chat history is full. Nothing is lost")
+        await expect(one.get_by_text("Your history is full (1.0 MB)")).to_be_visible()
+        await one.reload()
+        await entries(one).get_by_role("link", name="about pears").click()
+        await expect(text_of_answer(one)).to_have_text(["Answer 2."])
+        await expect(entries(other)).to_have_text(["about apples"])
+
+
 async def test_everything_is_deleted_exported_and_imported_again(
     chromium: Browser, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import { el, plural } from "../../shell/page.js";
  * @returns {Promise<boolean>}
  */
 export function mayEraseAll(count, onServer) {
-  const where = onServer ? "on the server, on all your devices" : "in this browser";
+  const where = onServer ? "on the server and on all your devices" : "in this browser";
   const cancel = el("button", { type: "button", class: "button" }, "Cancel");
   const erase = el("button", { type: "button", class: "button danger" }, "Delete all");
   const dialog = el(
@@ -20,7 +20,7 @@ export function mayEraseAll(count, onServer) {
     el(
       "p",
       {},
-      `${plural(count, "conversation")} ${where} will be deleted with all files. You cannot undo this. `,
+      `This deletes ${plural(count, "conversation")} with all files, ${where}. You cannot undo it. `,
       "Export them first if you may need them.",
     ),
     el("p", { class: "buttons" }, cancel, erase),

@@ -137,14 +137,17 @@ export class Remote {
     await this.#link.ready;
     const unsent = this.#outbox.of(id);
     if (unsent?.erase) return undefined;
+    if (unsent?.set.created) {
+      await this.#link.polled;
+      if (!this.view.stored.has(id)) return this.view.takeUnsent(id, unsent);
+    }
     try {
       const whole = await callJson(pathOf(id), this.#link.options());
       return this.view.takeWhole(whole, this.#outbox.of(id));
     } catch (error) {
-      const { known, stored } = this.view;
+      const { known } = this.view;
       const isGone = error instanceof ApiError && error.status === 404;
       if (!isGone && known.get(id)) return known.get(id);
-      if (unsent?.set.created && !stored.has(id)) return this.view.takeUnsent(id, unsent);
       if (isGone) return undefined;
       throw error;
     }

@@ -4,6 +4,7 @@
 import { Conversation, storedFiles } from "./conversation.js";
 import { change, find, NoRoom, newId, put } from "./store.js";
 
+/** @import { LinkStatus } from "../history/link.js" */
 /** @import { Remote } from "../history/remote.js" */
 /** @import { SessionEnd } from "../../shell/page.js" */
 /** @import { Answers } from "./answers.js" */
@@ -434,6 +435,16 @@ export class Chat {
     if (conversation === this.#current) this.emit("draft", { text: stored?.text ?? "", files });
   }
 
+  /** @param {LinkStatus} status */
+  #linkChanged(status) {
+    this.emit("link", status);
+    if (status.state !== "full") return;
+    this.report({
+      text: "Your chat history is full. Nothing is lost, but what is new stays in this browser until you delete chats.",
+      action: { name: "export", label: "Export conversations" },
+    });
+  }
+
   /**
    * Keep conversations on the server, and follow what other devices do there.
    *
@@ -452,7 +463,7 @@ export class Chat {
       },
       list: () => this.emit("records", null),
       settings: () => this.readSettings(),
-      status: (status) => this.emit("link", status),
+      status: (status) => this.#linkChanged(status),
       problem: (text) => this.report({ text }),
     });
   }
