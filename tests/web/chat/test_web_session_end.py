@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 from support.browsing.browser import say, tab
 from support.browsing.chat_page import answers, box, held, send_button, text_of_answer
 from support.browsing.chatting import chatting
 from support.fakes.upstream import USAGE, stream_of
-from support.front_door import OWNER, bearer
+from support.front_door import OWNER, Door, bearer
 
 BASE_TEXTS = re.compile(r"X-|Bearer|header", re.IGNORECASE)
 
@@ -69,3 +69,23 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
         go.set()
         rows = await door.usage_rows(2)
         assert {row.key_id for row in rows} == {made["id"]}
+
+
+async def test_a_link_on_another_site_leads_to_the_visitors_own_page(
+    chromium: Browser, demo_door: Door
+) -> None:
+    page = await chromium.new_page(base_url=demo_door.url)
+
+    async def answer(route: Route) -> None:
+        link = f'<a href="{demo_door.url}/">To the chat</a>'
+        await route.fulfill(body=link, content_type="text/html")
+
+    await page.route("http://elsewhere.test/", answer)
+    await page.goto("/login")
+    await sign_in(page, OWNER)
+    await page.goto("http://elsewhere.test/")
+    await page.get_by_role("link", name="To the chat").click()
+    await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    await say(page, "Hi")
+    await expect(answers(page).get_by_role("button", name="Regenerate")).to_be_visible()
+    await page.close()

@@ -355,13 +355,35 @@ export function sessionEnded(text, changed) {
   document.dispatchEvent(new CustomEvent(SESSION_EVENT, { detail }));
 }
 
+const LOADED_AGAIN = "roxy-loaded-again";
+
+/** Load the page once more: this time the browser sends the session's cookie. */
+function loadOnceMore() {
+  try {
+    if (sessionStorage.getItem(LOADED_AGAIN) === location.href) return;
+    sessionStorage.setItem(LOADED_AGAIN, location.href);
+  } catch {
+    return; // without a trace of the first time it might never end
+  }
+  location.replace(location.href);
+}
+
+function forgetLoading() {
+  try {
+    sessionStorage.removeItem(LOADED_AGAIN);
+  } catch {
+    // There is no session storage, so nothing was stored.
+  }
+}
+
 /** Compare with each page that another tab opens. */
 function watchSession() {
   const who = pageMeta("visitor").split(".")[0];
   if (who === "?") {
-    location.replace(location.href); // this time the browser sends the session's cookie
+    loadOnceMore();
     return;
   }
+  forgetLoading();
   const pages = new BroadcastChannel("roxy-session");
   pages.onmessage = ({ data }) => {
     if (!who || data === who) return;
