@@ -154,10 +154,10 @@ class Admission:
         """Raise Forbidden for a model that is not on the principal's allow list."""
         if self.may_use(principal, model.id):
             return
-        message = f"Guests may not use {model.id}. Enter an API key to use it."
+        message = f"Guests cannot use {model.id}. Sign in with a key to use it."
         if principal.kind != "guest":
             allowed = ", ".join(self._allowed_models(principal) or ()) or "no model"
-            message = f"This key may not use {model.id}. It may use: {allowed}."
+            message = f"This key cannot use {model.id}. It can use: {allowed}."
         raise Forbidden(message, param="model", code="model_not_allowed")
 
     def _check_paid_extras(self, model: Model, request: ChatRequest) -> None:

@@ -215,10 +215,10 @@ def never_affordable(budget: Budget, cost_microusd: int) -> BudgetExceeded:
 def held_by_others(budget: Budget, cost_microusd: int) -> RateLimited:
     """Return the error while running requests have reserved the rest of the budget."""
     return RateLimited(
-        f"For the moment other requests of this key hold {in_full(budget.reserved_microusd)} of its"
+        f"Running requests of this key have reserved {in_full(budget.reserved_microusd)} of its"
         f" {BUDGET_NAMES[budget.period]} of {in_full(budget.limit_microusd)}, and this one may cost"
-        f" up to {in_full(cost_microusd)}. Try again when one is done. A lower max_tokens reserves"
-        " less.",
+        f" up to {in_full(cost_microusd)}. Try again when one of them is complete. A lower"
+        " max_tokens reserves less.",
         limit="budget",
         retry_after_s=RUNNING_WAIT_S,
     )

@@ -323,8 +323,7 @@ class Authentication:
         # As bytes: compare_digest raises TypeError for text that is not ASCII.
         if not hmac.compare_digest((token or "").encode(), expected.encode()):
             raise Forbidden(
-                f"This page is out of date: reload it and try again. ({XSRF_HEADER} is missing or"
-                " belongs to another session.)",
+                "This page is out of date. Reload it and try again.",
                 code="xsrf_refused",
             )
 

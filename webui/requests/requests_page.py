@@ -94,4 +94,4 @@ class RequestPageHandler(PageHandler):
         if request_id in self.services.engine.jobs:
             return "This request has not ended yet. It appears here within a second of its end."
         days = self.services.config.usage.retention_days
-        return f"There is no such request on record. Requests stay on record for {days} days."
+        return f"This request is not on record. Requests are kept for {days} days."

@@ -151,7 +151,7 @@ async def test_an_unknown_request_is_a_page_that_says_why(
 ) -> None:
     answer = await door.get("/requests/req_nope")
     assert answer.status_code == 404
-    assert "Requests stay on record for 90 days." in answer.text
+    assert "Requests are kept for 90 days." in answer.text
     held, gate = held_after(2)
     upstream.plan(held)
     async with ask(door) as running:

@@ -103,8 +103,9 @@ function Option({ model, active, chosen, choose, id }) {
       ${model.demo && html`<span class="badge">demo</span>`}
       ${!model.available && html`<span class="badge warn">not configured</span>`}
     </span>
-    <span class="about">${model.description}</span>
-    ${!model.available && html`<span class="about">To use it, ${missingWords(model)} and restart the server.</span>`}
+    <span class="about">
+      ${model.available ? model.description : html`To use it, ${missingWords(model)} and restart the server.`}
+    </span>
     <span class="facts">
       <meter min="0" max="1" value=${Math.sqrt(model.context_window / WHOLE_BAR)}></meter>
       <span>${short(model.context_window)} context</span>
