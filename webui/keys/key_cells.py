@@ -93,7 +93,7 @@ def key_cells(row: KeyRow) -> KeyCells:
         spend=rounded(use.cost_microusd),
         exact_spend=exactly(use.cost_microusd),
         unpriced=f"and {count(use.unpriced)} unpriced" if use.unpriced else "",
-        unpriced_title=f"{plural(use.unpriced, 'request')} used tokens whose price is not known",
+        unpriced_title=f"{plural(use.unpriced, 'request')} of unknown price",
         budget=_budget_cell(row.budget) if row.budget else None,
         spark=row.spark,
         step=step,

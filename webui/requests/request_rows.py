@@ -24,13 +24,13 @@ class Ending(NamedTuple):
 
 ENDINGS = {
     "finished": Ending("Finished", "good", "Completed."),
-    "cancelled": Ending("Stopped", "", "The client disconnected or stopped it."),
+    "cancelled": Ending("Stopped", "", "The client stopped it or disconnected."),
     "failed": Ending("Failed", "bad", "No provider answered it."),
     "cut": Ending("Cut off", "bad", "The connection to the model was lost."),
     "timed_out": Ending(
         "Timed out", "bad", "The provider or the client sent nothing for too long."
     ),
-    "drained": Ending("Shut down", "warn", "The gateway was stopped before its end."),
+    "drained": Ending("Shut down", "warn", "The server stopped before the answer was complete."),
     "refused": Ending("Refused", "warn", "The queue was full."),
 }
 
@@ -82,7 +82,7 @@ def request_row(row: UsageRow, people: People) -> RequestRow:
         tokens_in=_tokens(row.prompt_tokens, NONE, estimated=row.estimated),
         tokens_out=_tokens(row.completion_tokens, NONE, estimated=row.estimated),
         cost="unknown" if row.cost_microusd is None else rounded(row.cost_microusd),
-        exact_cost="The price is not known" if unpriced else exactly(row.cost_microusd or 0),
+        exact_cost="Unknown price" if unpriced else exactly(row.cost_microusd or 0),
         ttft=NONE if row.ttft_ms is None else duration(row.ttft_ms),
         duration=duration(row.duration_ms),
         speed=NONE if row.tokens_per_s is None else f"{row.tokens_per_s:,}",
@@ -141,8 +141,8 @@ def facts_of(row: UsageRow, people: People) -> list[Fact]:
     cached = _tokens(row.cached_tokens, "not reported")
     if row.cache_write_tokens:
         cached += f", {count(row.cache_write_tokens)} written to the cache"
-    prompt = _tokens(row.prompt_tokens, "none counted", estimated=row.estimated)
-    completion = _tokens(row.completion_tokens, "none counted", estimated=row.estimated)
+    prompt = _tokens(row.prompt_tokens, "not reported", estimated=row.estimated)
+    completion = _tokens(row.completion_tokens, "not reported", estimated=row.estimated)
     cost = row.cost_microusd
     speed = row.tokens_per_s
     return [
@@ -155,19 +155,19 @@ def facts_of(row: UsageRow, people: People) -> list[Fact]:
             badge=people.state(key_id),
         ),
         Fact("Model", row.model, href=link("/requests", model=row.model)),
-        Fact("Deployment", row.deployment or "none was tried"),
+        Fact("Deployment", row.deployment or "none"),
         Fact("Status", f"HTTP {row.http_status}. {ending_of(row).meaning}"),
         Fact("Tokens in", prompt),
-        Fact("of these cached", cached),
+        Fact("Of which cached", cached),
         Fact("Tokens out", completion),
-        Fact("of these reasoning", _tokens(row.reasoning_tokens, "not reported")),
-        Fact("Cost", "The price is not known" if cost is None else exactly(cost)),
+        Fact("Of which reasoning", _tokens(row.reasoning_tokens, "not reported")),
+        Fact("Cost", "Unknown price" if cost is None else exactly(cost)),
         Fact(
             "Time to first token",
-            "no token came" if row.ttft_ms is None else duration(row.ttft_ms),
+            "no output" if row.ttft_ms is None else duration(row.ttft_ms),
         ),
-        Fact("Speed", "not known" if speed is None else f"{speed} tokens/s"),
-        Fact("Answer", "streamed" if row.stream else "sent whole"),
+        Fact("Speed", "unknown" if speed is None else f"{speed} tokens/s"),
+        Fact("Answer", "streamed" if row.stream else "not streamed"),
     ]
 
 

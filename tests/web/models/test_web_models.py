@@ -16,7 +16,7 @@ SECRET = "upstream-secret"
 
 
 async def opened(door: Door, key: str | None = OWNER) -> httpx.Response:
-    """Return the page as a browser gets it; API clients are told the right base URL instead."""
+    """Return the page as a browser gets it; API clients get the right base URL instead."""
     headers = {"Accept": "text/html"} | (bearer(key) if key else {})
     return await door.client.get("/models", headers=headers)
 

@@ -76,7 +76,7 @@ async def test_one_request_is_told_in_full(upstream: FakeUpstream, door: Door) -
     (row,) = await door.usage_rows()
     text = (await door.get(f"/requests/{row.request_id}")).text
     for name, value in {
-        "Tokens in": "11", "of these cached": "5", "Tokens out": "7", "of these reasoning": "3",
+        "Tokens in": "11", "Of which cached": "5", "Tokens out": "7", "Of which reasoning": "3",
         "Deployment": row.deployment, "Answer": "streamed",
         "Cost": exactly(row.cost_microusd),
     }.items():  # fmt: skip
