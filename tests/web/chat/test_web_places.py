@@ -33,13 +33,13 @@ async def test_back_closes_the_list_of_conversations(chromium: Browser, tmp_path
     async with chatting(chromium, tmp_path, **TOUCH) as (upstream, door, page):
         upstream.plan(*numbered())
         await open_chat(page)
+        switch = page.get_by_role("button", name="Conversations", exact=True)
+        search = page.get_by_role("searchbox")
         for text in ("about apples", "about pears"):
             await box(page).fill(text)
             await send_button(page).click()
             await expect(answers(page)).to_contain_text("11 in")
-            switch = page.get_by_role("button", name="Conversations", exact=True)
             await switch.click()
-            search = page.get_by_role("searchbox")
             await expect(search).to_be_in_viewport()
             if text == "about apples":
                 await page.get_by_role("link", name="New chat").click()

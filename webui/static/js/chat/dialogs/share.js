@@ -8,7 +8,13 @@ import { copyFrom, el, icon, iconButton } from "../../shell/page.js";
 /**
  * A link, as the gateway describes it.
  *
- * @typedef {{ id: string, url: string, title: string, created: number, conversation: string, message: string | null }} Share
+ * @typedef {object} Share
+ * @property {string} id
+ * @property {string} url
+ * @property {string} title
+ * @property {number} created
+ * @property {string} conversation
+ * @property {string | null} message
  */
 
 /** What to share: a conversation, or one answer in it. @typedef {{ conversation: string, message?: string }} Shared */
