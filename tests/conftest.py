@@ -52,7 +52,7 @@ def pytest_pycollect_makeitem(
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark every test that needs a browser, so that `-m "not browser"` runs without one."""
-    if "chromium" in getattr(item, "fixturenames", ()):
+    if {"chromium", "engine"} & set(getattr(item, "fixturenames", ())):
         item.add_marker(pytest.mark.browser)
 
 

@@ -17,6 +17,9 @@ NEEDED = {
     "libc6-dev": "/usr/include/stdio.h",
     "curl": "/usr/bin/curl",  # runs examples of the documentation
     "chromium-headless-shell": "/usr/bin/chromium-headless-shell",  # the pages are tested in it
+    "firefox-esr": "/usr/bin/firefox-esr",  # what people do most is tested in it too
+    "webkit2gtk-driver": "/usr/bin/WebKitWebDriver",  # and in WebKit, which is close to Safari
+    "xvfb": "/usr/bin/Xvfb",  # a display for WebKit
     "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
     "fonts-noto-color-emoji": "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
     "postgresql": "/usr/lib/postgresql",  # the shared store

@@ -183,6 +183,22 @@ export function announce(text) {
   if (status && status.textContent !== text) status.textContent = text;
 }
 
+/** Firefox stops loading modules when another page is asked for, before this one is gone. */
+const LEAVING_MS = 10_000;
+let leftAt = -LEAVING_MS;
+addEventListener("beforeunload", () => {
+  leftAt = performance.now();
+});
+
+/**
+ * Pass an error on; while the page is being left never, because what fails then is no fault.
+ *
+ * @param {unknown} error
+ * @returns {Promise<never>}
+ */
+export const unlessLeaving = (error) =>
+  performance.now() - leftAt < LEAVING_MS ? new Promise(() => {}) : Promise.reject(error);
+
 const COUNT = new Intl.NumberFormat("en", { useGrouping: true });
 
 /**

@@ -1,6 +1,7 @@
 // The state of the chat page: the open conversation, the answers under way, the models and the visitor.
 // It knows no DOM: views call its methods and listen to its events.
 
+import { unlessLeaving } from "../../shell/page.js";
 import { Conversation, storedFiles } from "./conversation.js";
 import { change, find, NoRoom, newId, put } from "./store.js";
 
@@ -478,7 +479,7 @@ export class Chat {
    */
   async load(importing) {
     try {
-      return await importing();
+      return await importing().catch(unlessLeaving);
     } catch (error) {
       const text = "Part of the page could not be loaded. The gateway may have been updated.";
       this.report({ text, action: { name: "reload", label: "Reload" } });
