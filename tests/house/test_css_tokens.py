@@ -72,3 +72,14 @@ def test_borders_of_controls_can_be_seen(scheme: int) -> None:
 def test_browsers_without_light_dark_get_the_light_colours() -> None:
     light = {name: colour for name, colour, _ in COLOUR.findall(TOKENS)}
     assert len(light) > 20 and dict(PLAIN.findall(TOKENS)) == light
+
+
+def test_every_colour_has_a_plain_one_for_browsers_without_light_dark() -> None:
+    _, _, plain = TOKENS.partition("@supports not (color: light-dark(")
+    fallbacks = dict(re.findall(r"--([\w-]+): (#[\da-f]{6});", plain))
+    assert set(fallbacks) == {name for name, _, _ in COLOUR.findall(TOKENS)}
+    for name, light, _ in COLOUR.findall(TOKENS):
+        parts = [int(fallbacks[name][n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        shade = sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+        assert abs(shade - luminance(light)) < 0.01, name

@@ -7,7 +7,7 @@ import re
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Response
+from playwright.async_api import Browser, Response, Route, expect
 from support.browsing.browser import open_chat, visiting
 from support.front_door import Door
 
@@ -186,3 +186,20 @@ async def test_a_form_of_very_many_fields_is_not_read(door: Door) -> None:
         body = "&".join(f"a{number}=" for number in range(count))
         answer = await door.client.post("/login", content=body, headers=form)
         assert answer.status_code == status
+
+
+async def test_a_browser_that_is_too_old_shows_a_notice(chromium: Browser, door: Door) -> None:
+    async with visiting(chromium, door) as page:
+        notice = page.get_by_text("This browser is too old for this page.")
+        await page.goto("/login")
+        await expect(notice).to_be_hidden()
+
+        async def age(route: Route) -> None:
+            answer = await route.fetch()
+            style = (await answer.text()).replace("white-space-collapse:collapse", "x-new:1")
+            style = style.replace("white-space-collapse: collapse", "x-new: 1")
+            await route.fulfill(response=answer, body=style)
+
+        await page.context.route("**/*.css", age)
+        await page.goto("/docs")
+        await expect(notice).to_be_visible()
