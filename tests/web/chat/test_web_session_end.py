@@ -7,7 +7,15 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, Route, expect
 from support.browsing.browser import say, tab
-from support.browsing.chat_page import answers, box, held, send_button, text_of_answer
+from support.browsing.chat_page import (
+    answers,
+    box,
+    held,
+    numbered,
+    send_button,
+    talk,
+    text_of_answer,
+)
 from support.browsing.chatting import chatting
 from support.fakes.upstream import USAGE, stream_of
 from support.front_door import OWNER, Door, bearer
@@ -69,6 +77,30 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
         go.set()
         rows = await door.usage_rows(2)
         assert {row.key_id for row in rows} == {made["id"]}
+
+
+async def test_a_temporary_chat_outlives_the_end_of_its_session(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with chatting(chromium, tmp_path, expected=("401",)) as (upstream, door, page):
+        upstream.plan(*numbered())
+        made = await door.mint_key("ann")
+        await page.goto("/login")
+        await sign_in(page, made["key"])
+        await page.get_by_role("button", name="Temporary chat").click()
+        await expect(page.get_by_text("Nothing is saved.")).to_be_visible()
+        await talk(page, "first")
+        await box(page).press_sequentially("second")
+        path = f"/api/v1/keys/{made['id']}"
+        for status in ("disabled", "active"):
+            await door.client.patch(path, json={"status": status}, headers=bearer(OWNER))
+        await expect(page.locator("#composer")).to_contain_text("You've been signed out.")
+        async with page.expect_popup() as opening:
+            await page.get_by_role("button", name="Sign in again").click()
+        await sign_in(await opening.value, made["key"])
+        await expect(page.get_by_role("button", name="Sign in again")).to_have_count(0)
+        await send_button(page).click()
+        await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2."])
 
 
 async def test_a_link_on_another_site_leads_to_the_visitors_own_page(

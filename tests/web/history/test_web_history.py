@@ -285,9 +285,7 @@ async def test_a_history_that_is_switched_off_is_said(
         await expect(entries(one)).to_have_count(0)
 
 
-async def test_a_full_history_is_said_and_loses_nothing(
-    chromium: Browser, tmp_path: Path
-) -> None:
+async def test_a_full_history_is_said_and_loses_nothing(chromium: Browser, tmp_path: Path) -> None:
     settings = "\n[history]\nquota_bytes = 1048576\n"
     async with two_devices(chromium, tmp_path, settings=settings, expected=("413",)) as (
         upstream,

@@ -1,7 +1,7 @@
 // The chat page: builds the state and its views, loads what the first paint does not need, and has the
 // commands that concern the whole page.
 
-import { announce, part, SESSION_EVENT } from "../shell/page.js";
+import { announce, part, RETURN_EVENT, SESSION_EVENT } from "../shell/page.js";
 import { Composer } from "./composer/composer.js";
 import { Header, Sidebar } from "./header.js";
 import { Chat } from "./state/chat.js";
@@ -139,7 +139,9 @@ function perform({ name, model, run }) {
     new: () => composer.toNewChat(),
     continue: () => {},
     reload: () => location.reload(),
-    signIn: () => location.assign(`/login?next=${location.pathname}`),
+    // A temporary chat would be gone with its page.
+    signIn: () =>
+      chat.current?.record.temporary ? open("/login", "_blank") : location.assign(`/login?next=${location.pathname}`),
     switchModel: () => model && setModel(model),
     undo: () => {},
   };
@@ -165,6 +167,15 @@ document.addEventListener(SESSION_EVENT, (event) => {
   if (!(event instanceof CustomEvent)) return;
   chat.endSession(event.detail);
   announce(event.detail.text);
+});
+
+document.addEventListener(RETURN_EVENT, async () => {
+  if (chat.current?.record.temporary) {
+    const { renewPage } = await chat.load(() => import("./turns/renewing.js"));
+    await renewPage();
+    chat.resumeSession();
+  } else chat.endSession({ text: "You're signed in again. Reload the page to continue.", changed: true });
+  announce("You're signed in again.");
 });
 
 chat.on("opened", ({ keepFocus }) => {

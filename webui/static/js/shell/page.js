@@ -346,6 +346,9 @@ signOut?.addEventListener("submit", async (event) => {
 /** The event by which the page learns that its visitor is another one now. */
 export const SESSION_EVENT = "roxy-session";
 
+/** The event by which such a page learns that its own visitor is signed in again. */
+export const RETURN_EVENT = "roxy-return";
+
 /**
  * What has become of the session: in words, and whether loading the page again is enough.
  *
@@ -359,6 +362,8 @@ export const SESSION_EVENT = "roxy-session";
  */
 export const pageMeta = (name) => document.querySelector(`meta[name="roxy-${name}"]`)?.getAttribute("content") ?? "";
 
+let hasEnded = false;
+
 /**
  * Let the page know that its visitor is another one now.
  *
@@ -366,6 +371,7 @@ export const pageMeta = (name) => document.querySelector(`meta[name="roxy-${name
  * @param {boolean} changed
  */
 export function sessionEnded(text, changed) {
+  hasEnded = true;
   /** @type {SessionEnd} */
   const detail = { text, changed };
   document.dispatchEvent(new CustomEvent(SESSION_EVENT, { detail }));
@@ -402,6 +408,7 @@ function watchSession() {
   forgetLoading();
   const pages = new BroadcastChannel("roxy-session");
   pages.onmessage = ({ data }) => {
+    if (hasEnded && data === who) document.dispatchEvent(new Event(RETURN_EVENT));
     if (!who || data === who) return;
     if (who === "guest") {
       if (data) sessionEnded("You have signed in in another tab. Reload the page to continue.", true);

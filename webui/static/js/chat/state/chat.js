@@ -588,6 +588,15 @@ export class Chat {
     this.statusChanged();
   }
 
+  /** Go on: the visitor is signed in again. */
+  resumeSession() {
+    this.ended = null;
+    for (const answer of this.#answers?.in(this.#current?.id ?? "") ?? []) {
+      if (answer.phase.name === "signedOut") answer.attach();
+    }
+    this.statusChanged();
+  }
+
   /**
    * Set what is left of the visitor's limits.
    *

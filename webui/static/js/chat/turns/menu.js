@@ -27,7 +27,7 @@ export function openMenu(button, label, items) {
     if (/** @type {ToggleEvent} */ (event).newState === "closed") menu.remove();
   });
   menu.addEventListener("keydown", (event) => moveInside(menu, event));
-  document.body.append(menu);
+  (button.closest("main") ?? document.body).append(menu);
   menu.showPopover({ source: button });
   const { bottom, top, right } = button.getBoundingClientRect();
   const below = bottom + menu.offsetHeight < innerHeight;
