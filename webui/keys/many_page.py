@@ -84,6 +84,8 @@ class ManyKeysPageHandler(KeysSectionHandler):
         lines = picked if confirmed else fields.get("names", "").splitlines()
         names = [split for line in lines if (split := _split(line))[0]]
         problems = dict(self._problems(form, names))
+        if confirmed and not names:
+            problems = {"names": "Tick at least one name in the preview."}
         if fields.get("makes", "") not in MAKES:
             problems["makes"] = "Choose what to make."
         if problems:

@@ -107,6 +107,7 @@ async def test_many_keys_are_created_after_a_preview_all_or_none(
         ({"names": "a\n" * 501}, "Enter up to 500 names at a time."),
         ({"names": "a", "budget": "many"}, "Enter dollars above zero"),
         ({"names": "a", "makes": "coffee"}, "Choose what to make."),
+        ({"names": "a", "confirmed": "yes"}, "Tick at least one name in the preview."),
     ],
 )
 async def test_a_list_that_cannot_be_used_keeps_what_was_typed(
