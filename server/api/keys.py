@@ -42,7 +42,8 @@ class KeysHandler(BaseHandler):
         """List keys, revoked ones too, oldest first, without their secrets.
 
         A page has up to `limit` keys; while `has_more` is true, `after` with `last_id` gets the
-        next one. `search` lists the keys whose name, redacted secret or id contains a text.
+        next one. `search` lists the keys whose name, note, redacted secret or id
+        contains a text.
         """
         refuse_unknown(self.request.query_arguments, PARAMETERS)
         limit = read_number("limit", self._argument("limit"), MOST_KEYS) or MOST_KEYS

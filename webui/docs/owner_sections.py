@@ -40,6 +40,10 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
             more seconds, then the requests that use it end. `DELETE` revokes the key permanently;
             the key stays in the list.
 
+            On the page Keys you can also create many keys from a list of names, and invitations: a
+            link signs a person in once, within 1, 7 or 30 days, and shows them their key if you
+            want. Invitations can be revoked until they are used.
+
             `GET /api/v1/keys` returns up to 1000 keys, the oldest first. While `has_more` is true,
             pass `last_id` as `after`. `search` finds keys by name, note, redacted
             secret or id.

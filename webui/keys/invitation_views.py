@@ -9,7 +9,7 @@ from typing import NamedTuple
 from server.identity.invitations import Made
 from server.store.key import Key
 from server.store.rows import InvitationRow
-from webui.keys.key_rows import Moment
+from webui.keys.key_rows import Moment, shown_status
 from webui.keys.key_views import show_key
 from webui.shell.brand import brand_of
 from webui.shell.pages import PageHandler
@@ -113,25 +113,31 @@ def read_lasts_s(text: str) -> int | None:
 
 
 def invitation_lines(
-    rows: Sequence[InvitationRow], names: Mapping[str, str]
+    rows: Sequence[InvitationRow], keys: Mapping[str, Key]
 ) -> list[InvitationLine]:
     """Return the rows of the list, those that can still be used first."""
     now = time.time()
-    lines = [_line(row, names.get(row.key_id, row.key_id), now) for row in rows]
+    lines = [_line(row, keys.get(row.key_id), now) for row in rows]
     return sorted(lines, key=lambda line: not line.is_open)
 
 
-def _line(row: InvitationRow, name: str, now: float) -> InvitationLine:
-    is_open = row.ending is None and row.expires_at > now
-    state, mark = ("Open", "good") if is_open else ("Expired", "")
+def _line(row: InvitationRow, key: Key | None, now: float) -> InvitationLine:
+    status = shown_status(key, now) if key is not None else "revoked"
+    is_open = row.ending is None and row.expires_at > now and status != "revoked"
     if row.ending is not None and row.ended_at is not None:
         ended = Moment.of(row.ended_at)
         state = f"{row.ending.capitalize()} {ended.day} {ended.minute}"
         mark = "" if row.ending == "used" else "bad"
+    elif row.expires_at <= now:
+        state, mark = "Expired", ""
+    elif status != "active":
+        state, mark = f"Cannot be used: the key is {status}", "warn"
+    else:
+        state, mark = "Open", "good"
     return InvitationLine(
         id=row.id,
         key_id=row.key_id,
-        name=name,
+        name=key.name if key is not None else row.key_id,
         gives=GIVES["key" if row.gives_key else "session"][0],
         state=state,
         mark=mark,

@@ -51,11 +51,11 @@ class InvitationsPageHandler(KeysSectionHandler):
         """List the invitations: those that can be used, then those that have ended."""
         services = self.services
         rows = await services.invitations.list()
-        names = await services.keys.names({row.key_id for row in rows})
+        keys = await services.keys.find_all({row.key_id for row in rows})
         total = await services.store.count_keys()
         revoked = await services.store.count_keys(KeyQuery(revoked=True))
         tabs = key_tabs(ListView(), in_use=total - revoked, revoked=revoked, current="invitations")
-        self.show("invitations/list.html", lines=invitation_lines(rows, names), tabs=tabs)
+        self.show("invitations/list.html", lines=invitation_lines(rows, keys), tabs=tabs)
 
 
 class EndInvitationHandler(KeysSectionHandler):

@@ -88,6 +88,7 @@ async def test_a_revoked_one_an_expired_one_and_one_of_a_disabled_key_do_not_sig
             assert answer.status_code == 404, path
     listed = (await owner.open("/keys/invitations")).text
     assert "Revoked 20" in listed and "Expired" in listed
+    assert "Cannot be used: the key is disabled" in listed
     assert (await door.chat(key=made["key"])).status_code == 401, "disabled"
     await owner.submit(f"/keys/{made['id']}/enable")
     assert (await door.chat(key=made["key"])).status_code == 200, "no secret was replaced"
