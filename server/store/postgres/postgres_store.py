@@ -197,6 +197,7 @@ class PostgresStore:
                 await self._execute("DELETE FROM leases WHERE holder = $1", self._holder)
         for each in self._all:
             await each.aclose(CLOSE_S)
+        await self._door.aclose()
 
     @property
     def trouble(self) -> str | None:
