@@ -478,7 +478,7 @@ async def test_a_newer_schema_another_one_and_foreign_tables_are_refused_and_lef
     assert "newer version of roxy (migration 9999_later.sql)" in await failure(url, tmp_path)
     edited = known[0]._replace(sql=known[0].sql + "-- edited")
     with pytest.raises(StoreFailure, match="differs from"):
-        async with PostgresStore(url, tmp_path / "spool", migrations=[edited, later]):
+        async with PostgresStore(url, tmp_path / "spool", migrations=[edited, *known[1:], later]):
             pass
     for foreign in ("CREATE TABLE keys (n int)", "CREATE TABLE migrations (n int)"):
         url = postgres.new_database()
