@@ -208,7 +208,7 @@ async def test_an_odd_number_in_a_query_of_the_request_log_is_a_400(gate: Gate) 
         for page in ("requests", "keys") if name == "before" else ():
             path = f"/{page}?{'page' if page == 'keys' else name}={number}"
             answer = await gate.refuses(request("GET", path, None, "Accept: text/html"))
-            assert b"<h1>400</h1>" in answer.body
+            assert b"<h1>This request is not valid</h1>" in answer.body
 
     await every(itertools.product(("before", "limit"), ODD_NUMBERS), check)
 

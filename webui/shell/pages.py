@@ -44,6 +44,9 @@ HEADINGS = {
     401: "Sign in first",
     403: "Not allowed",
     404: "Page not found",
+    405: "This cannot be done here",
+    409: "Changed in the meantime",
+    413: "Too large",
     429: "Too many requests",
     503: "Temporarily unavailable",
 }

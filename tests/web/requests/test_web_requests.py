@@ -178,7 +178,7 @@ async def test_an_unknown_request_is_a_page_that_says_why(
 async def test_a_parameter_that_is_none_is_told_on_a_page(door: Door, query: str) -> None:
     answer = await door.get(f"/requests?{query}")
     assert answer.status_code == 400
-    assert "<h1>400</h1>" in answer.text
+    assert "<h1>This request is not valid</h1>" in answer.text
 
 
 async def test_an_empty_log_says_so(door: Door) -> None:

@@ -227,7 +227,7 @@ async def test_a_parameter_that_is_none_is_told_on_a_page(door: Door, query: str
     answer = await door.get(f"/usage?{query}")
     assert answer.status_code == 400
     assert answer.headers["content-type"].startswith("text/html")
-    assert "<h1>400</h1>" in answer.text and "<script>" not in answer.text
+    assert "<h1>This request is not valid</h1>" in answer.text and "<script>" not in answer.text
 
 
 @pytest.mark.parametrize("path", ["/usage", "/requests", "/requests/req_x"])
