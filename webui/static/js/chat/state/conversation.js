@@ -5,13 +5,14 @@ import {
   changeQueue,
   eraseMessages,
   find,
-  newConversation,
   newId,
-  placeName,
   put,
   putAll,
   queueId,
+  recentlyTyped,
+  rememberTyped,
   takeBack,
+  textBeforeSignIn,
   within,
 } from "./store.js";
 
@@ -25,6 +26,29 @@ const TITLE_LETTERS = 60;
 const ROOT = "root";
 /** The setting that holds a conversation without messages while its draft is written. */
 const NEW = "new";
+
+/**
+ * Return the record of a new conversation; it is saved with its first message or draft.
+ *
+ * @param {string} model
+ * @returns {ConversationRecord}
+ */
+export function newConversation(model) {
+  const now = Date.now();
+  return {
+    id: newId("c_"),
+    title: "",
+    created: now,
+    updated: now,
+    pinned: false,
+    model,
+    system: "",
+    parameters: {},
+    choices: {},
+    draft: null,
+    deleted: null,
+  };
+}
 
 /** The messages of one conversation as a tree. */
 export class Tree {
@@ -183,6 +207,8 @@ export class Conversation {
       const files = kept?.id === typed.id ? (kept.draft?.files ?? []) : [];
       Object.assign(record, { id: typed.id, draft: { text: typed.text, files } });
     }
+    const before = record.draft ? "" : textBeforeSignIn();
+    if (before) record.draft = { text: before, files: [] };
     return new Conversation(record, []);
   }
 
@@ -455,36 +481,4 @@ const looksAlike = (known, message) =>
 function titleOf(words) {
   const title = words.replace(/\s+/g, " ").trim();
   return title.length > TITLE_LETTERS ? `${title.slice(0, TITLE_LETTERS).trimEnd()}…` : title;
-}
-
-/**
- * What was typed last in this tab. A page that follows another at once may read the database before the
- * other page's last draft has been committed; the session storage has it already.
- */
-const LAST_TYPED = "roxy-words";
-/** Of one person: another one may sign in within the same tab. */
-const lastTyped = () => `${LAST_TYPED} ${placeName()}`;
-const RECENT_MS = 10_000;
-
-/** @typedef {{ id: string, started: boolean, text: string, at: number }} Typed */
-
-/** @param {Typed | null} typed */
-function rememberTyped(typed) {
-  if (!placeName()) return;
-  try {
-    if (typed) sessionStorage.setItem(lastTyped(), JSON.stringify(typed));
-    else sessionStorage.removeItem(lastTyped());
-  } catch {
-    // No session storage, or no room in it: the database has the draft in a moment.
-  }
-}
-
-/** @returns {Typed | null} */
-function recentlyTyped() {
-  try {
-    const typed = JSON.parse(sessionStorage.getItem(lastTyped()) ?? "null");
-    return typed && Date.now() - typed.at < RECENT_MS ? typed : null;
-  } catch {
-    return null;
-  }
 }

@@ -2,8 +2,9 @@
 // are built here: only values of the expected kind get into them.
 
 import { newAnswer } from "./answer.js";
+import { newConversation } from "./conversation.js";
 import { FORMAT, VERSION } from "./export.js";
-import { all, newConversation, newId, putAll } from "./store.js";
+import { all, newId, putAll } from "./store.js";
 
 /** @import { Remote } from "../history/remote.js" */
 /** @import { AnswerRecord, ConversationRecord, FileRecord, Message, PlainError, Stats } from "./types.js" */

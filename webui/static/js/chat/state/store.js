@@ -431,31 +431,56 @@ export const eraseMessages = (...ids) => place.eraseMessages(ids);
 export const eraseAll = () => place.eraseAll();
 
 /**
- * Return the record of a new conversation; it is saved with its first message or draft.
- *
- * @param {string} model
- * @returns {ConversationRecord}
- */
-export function newConversation(model) {
-  const now = Date.now();
-  return {
-    id: newId("c_"),
-    title: "",
-    created: now,
-    updated: now,
-    pinned: false,
-    model,
-    system: "",
-    parameters: {},
-    choices: {},
-    draft: null,
-    deleted: null,
-  };
-}
-
-/**
  * Return the id of the queue of a conversation.
  *
  * @param {string} id
  */
 export const queueId = (id) => `waiting:${id}`;
+
+/**
+ * What was typed last in this tab. A page that follows another at once may read the database before the
+ * other page's last draft has been committed; the session storage has it already.
+ */
+const LAST_TYPED = "roxy-words";
+/**
+ * Of one person: another one may sign in within the same tab.
+ *
+ * @param {string} [place]
+ */
+const lastTyped = (place = placeName()) => `${LAST_TYPED} ${place}`;
+const RECENT_MS = 10_000;
+
+/** @typedef {{ id: string, started: boolean, text: string, at: number }} Typed */
+
+/** @param {Typed | null} typed */
+export function rememberTyped(typed) {
+  try {
+    if (typed) sessionStorage.setItem(lastTyped(), JSON.stringify(typed));
+    else sessionStorage.removeItem(lastTyped());
+  } catch {
+    // No session storage, or no room in it: the database has the draft in a moment.
+  }
+}
+
+/** @returns {Typed | null} */
+export function recentlyTyped() {
+  try {
+    const typed = JSON.parse(sessionStorage.getItem(lastTyped()) ?? "null");
+    return typed && Date.now() - typed.at < RECENT_MS ? typed : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Take the text of a new chat that was typed in this tab before signing in; it is handed over once. */
+export function textBeforeSignIn() {
+  if (placeName() === GUESTS) return "";
+  try {
+    /** @type {Typed | null} */
+    const typed = JSON.parse(sessionStorage.getItem(lastTyped(GUESTS)) ?? "null");
+    sessionStorage.removeItem(lastTyped(GUESTS));
+    return typed && !typed.started ? typed.text : "";
+  } catch {
+    return "";
+  }
+}

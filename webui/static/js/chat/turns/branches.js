@@ -1,6 +1,7 @@
 // What is done with whole branches of a conversation: copied into a new chat, or deleted with Undo.
 
-import { eraseMessages, find, newConversation, newId, putAll } from "../state/store.js";
+import { newConversation } from "../state/conversation.js";
+import { eraseMessages, find, newId, putAll } from "../state/store.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { Conversation, Tree } from "../state/conversation.js" */
