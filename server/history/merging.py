@@ -53,4 +53,6 @@ def _judge_answers(stored: AnswerRecord, sent: AnswerRecord) -> Verdict | None:
     if sent.base == stored.version or sent.job != stored.job:
         return None
     known, read = (stored.seq, RANK[stored.state]), (sent.seq, RANK[sent.state])
+    if known == read and stored.text != sent.text:
+        return None  # a person has changed the text
     return Verdict.WRITE if read > known else Verdict.OLDER

@@ -156,6 +156,15 @@ async def test_of_two_devices_that_follow_an_answer_the_one_that_has_read_more_c
     assert await texts(history) == {"m_2": kept}
 
 
+async def test_two_devices_that_change_the_text_of_one_answer_lose_nothing(
+    history: ChatHistory,
+) -> None:
+    await save(history, answer(text="as it came"))
+    await save(history, answer(text="changed by one", base=1))
+    second = await save(history, answer(text="changed by two", base=1))
+    assert [one.text for one in second.conflicts] == ["changed by one"]
+
+
 async def test_another_answer_under_the_same_id_is_a_conflict(history: ChatHistory) -> None:
     await save(history, answer(text="one"))
     saved = await save(history, answer(text="two", job="another"))

@@ -17,5 +17,5 @@ async def sign_in(page: Page, key: str) -> None:
 async def sign_out(page: Page) -> None:
     """Sign out on the chat page, and wait for the page of a guest."""
     await page.get_by_role("button", name="Sign out").click()
-    await page.get_by_role("link", name="Sign in").wait_for()
+    await page.get_by_role("link", name="Sign in").first.wait_for()
     await page.locator(READY).wait_for(state="attached")

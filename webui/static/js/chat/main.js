@@ -51,6 +51,7 @@ async function importTranscript() {
 
 async function loadList() {
   const { ConversationList } = await chat.load(() => import("./sidebar/list.js"));
+  await watchElsewhere();
   list = new ConversationList(sidebar, chat, help);
   await list.reload();
 }
@@ -106,7 +107,11 @@ async function chooseModel() {
 async function settings() {
   const { showSettings } = await chat.load(() => import("./dialogs/settings.js"));
   const { current } = chat;
-  if (current) showSettings(chat, current.record, () => chat.nextRequest(composer.content));
+  const next = async () => {
+    const { nextRequest } = await chat.load(() => import("./state/request.js"));
+    return nextRequest(chat, composer.content);
+  };
+  if (current) showSettings(chat, current.record, next);
 }
 
 async function help() {
@@ -224,12 +229,19 @@ function choosePlace() {
   if (place === "server") chat.joining = join(database);
 }
 
+async function watchElsewhere() {
+  const { Elsewhere } = await chat.load(() => import("./state/elsewhere.js"));
+  chat.elsewhere ??= new Elsewhere(chat);
+  return chat.elsewhere;
+}
+
 /** @param {Database} database */
 async function join(database) {
   const { Remote } = await chat.load(() => import("./history/remote.js"));
   const remote = new Remote(boot.history.person, database);
   keepAt(remote);
-  chat.join(remote);
+  chat.history = remote;
+  (await watchElsewhere()).follow(remote);
 }
 
 /** The conversation in the address that the page was opened with. */

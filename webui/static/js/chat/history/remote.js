@@ -59,6 +59,8 @@ export class Remote {
   #files;
   /** The number of the last write on the server that is known here. */
   cursor = 0;
+  /** The numbers of the last known writes in conversations, by their ids. @type {Map<string, number>} */
+  latest = new Map();
   /** The open conversation. @type {string | null} */
   #watched = null;
   #settings;
@@ -142,7 +144,10 @@ export class Remote {
       if (!this.view.stored.has(id)) return this.view.takeUnsent(id, unsent);
     }
     try {
-      const whole = await callJson(pathOf(id), this.#link.options());
+      let whole;
+      // What was sent or heard of while this was being read may not be in it.
+      do whole = await callJson(pathOf(id), this.#link.options());
+      while (whole.cursor < (this.latest.get(id) ?? 0));
       return this.view.takeWhole(whole, this.#outbox.of(id));
     } catch (error) {
       const { known } = this.view;
@@ -354,6 +359,7 @@ export class Remote {
     this.cursor = changes.cursor;
     this.usage = { used: changes.used_bytes, quota: changes.quota_bytes };
     if (changes.settings) await this.#settings.take(changes.settings);
+    for (const { id } of changes.conversations) this.latest.set(id, changes.cursor);
     const { listed, changed } = this.#takeChanges(changes, since);
     for (const id of changes.erased) if (!this.#outbox.of(id)?.set.created) this.wasErased(id);
     if (listed || changes.erased.length) this.listener?.list();

@@ -108,6 +108,7 @@ export class Sender {
    * @param {Unsent} sent
    */
   async #takeSaved(id, saved, sent) {
+    this.#remote.latest.set(id, Math.max(saved.cursor, this.#remote.latest.get(id) ?? 0));
     // Without a write of others in between there is nothing to read.
     if (saved.cursor === this.#remote.cursor + 1) this.#remote.cursor = saved.cursor;
     for (const [message, version] of Object.entries(saved.versions)) this.#view.versions.set(message, Number(version));

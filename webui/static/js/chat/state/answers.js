@@ -15,6 +15,7 @@ import { newId } from "./store.js";
 /** Asks for answers in the conversations of a chat. Also the listener of each Answer. */
 export class Answers {
   #chat;
+  #askedToPersist = false;
   /** @type {Map<string, Answer>} by the id of the message */
   #running = new Map();
   /** @type {Map<string, Conversation>} those with an answer under way, by their ids */
@@ -101,7 +102,7 @@ export class Answers {
     conversation.asking = false;
     if (!error) {
       if (conversation.record.draft === draft) chat.keep(conversation.clearDraft());
-      chat.askToPersist();
+      this.#askToPersist();
       return;
     }
     await conversation.remove(question);
@@ -115,6 +116,13 @@ export class Answers {
     chat.emit("returned", { text, files });
     chat.showMessages();
     this.#reportRefusal(error);
+  }
+
+  /** Ask the browser, once there is something to lose, not to delete conversations that are nowhere else. */
+  #askToPersist() {
+    if (this.#chat.history || this.#askedToPersist) return;
+    this.#askedToPersist = true;
+    navigator.storage?.persist?.().catch(() => {});
   }
 
   /**

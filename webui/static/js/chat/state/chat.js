@@ -5,11 +5,10 @@ import { unlessLeaving } from "../../shell/page.js";
 import { Conversation, storedFiles } from "./conversation.js";
 import { change, find, NoRoom, newId, put } from "./store.js";
 
-/** @import { LinkStatus } from "../history/link.js" */
 /** @import { Remote } from "../history/remote.js" */
 /** @import { SessionEnd } from "../../shell/page.js" */
 /** @import { Answers } from "./answers.js" */
-/** @import { Turn } from "./request.js" */
+/** @import { Elsewhere } from "./elsewhere.js" */
 /**
  * @import {
  *   Action, Boot, ChatEvents, ConversationRecord, Draft, EnterKey, FileRecord, Message,
@@ -37,12 +36,13 @@ export class Chat {
   /** @type {Conversation | null} */
   #current = null;
   #opening = Symbol("open");
-  #askedToPersist = false;
   /** @type {Answers | null} */
   #answers = null;
   #tabs;
   /** The history on the server; null while conversations are in this browser. @type {Remote | null} */
   history = null;
+  /** What other tabs and devices do; null until it is loaded. @type {Elsewhere | null} */
+  elsewhere = null;
   /** Done once conversations can be read and written. @type {Promise<void>} */
   joining = Promise.resolve();
   #importTranscript;
@@ -59,18 +59,14 @@ export class Chat {
     this.maxBodyBytes = boot.max_body_bytes;
     /** @type {EnterKey} */
     this.enterKey = "auto";
-    /**
-     * Why nothing can be sent from this page any more, and what helps: its visitor is another one now.
-     *
-     * @type {{ text: string, action: Action } | null}
-     */
+    /** Why nothing can be sent from this page any more. @type {{ text: string, action: Action } | null} */
     this.ended = null;
     /** Sent with every message of every chat. */
     this.instructions = "";
     this.place = boot.history;
     this.#importTranscript = importTranscript;
     this.#tabs = new BroadcastChannel(`roxy ${boot.history.person}`);
-    this.#tabs.onmessage = (event) => this.#changedElsewhere(event.data);
+    this.#tabs.onmessage = (event) => this.elsewhere?.changed(event.data.id);
   }
 
   // Events
@@ -119,6 +115,11 @@ export class Chat {
   /** The open conversation; null until the first one is open. */
   get current() {
     return this.#current;
+  }
+
+  /** The answers under way; null until they are loaded. */
+  get answers() {
+    return this.#answers;
   }
 
   /** The open conversation's model; undefined when it is not offered. */
@@ -243,9 +244,7 @@ export class Chat {
     });
   }
 
-  /**
-   * Return the question whose answer, the last one shown, has failed; null: none has.
-   */
+  /** Return the question whose answer, the last one shown, has failed; null: none has. */
   async failedQuestion() {
     const path = this.#current?.path ?? [];
     const [question, answer] = path.slice(-2);
@@ -289,13 +288,6 @@ export class Chat {
     }
   }
 
-  /** Ask the browser, once there is something to lose, not to delete conversations that are nowhere else. */
-  askToPersist() {
-    if (this.history || this.#askedToPersist) return;
-    this.#askedToPersist = true;
-    navigator.storage?.persist?.().catch(() => {});
-  }
-
   /**
    * Save a conversation and some of its messages.
    *
@@ -314,12 +306,8 @@ export class Chat {
    * @param {string} id
    */
   recordOf(id) {
-    return this.#live(id)?.record;
-  }
-
-  /** @param {string} id */
-  #live(id) {
-    return this.#current?.id === id ? this.#current : this.#answers?.conversations.find((one) => one.id === id);
+    const live = [this.#current, ...(this.#answers?.conversations ?? [])];
+    return live.find((one) => one?.id === id)?.record;
   }
 
   /**
@@ -375,21 +363,13 @@ export class Chat {
     this.instructions = (await find("settings", "instructions"))?.value ?? "";
   }
 
-  /**
-   * Set what the Enter key does.
-   *
-   * @param {EnterKey} value
-   */
+  /** @param {EnterKey} value what the Enter key does */
   setEnterKey(value) {
     this.enterKey = value;
     this.keep(put("settings", { id: "enter", value }));
   }
 
-  /**
-   * Set the instructions for all chats.
-   *
-   * @param {string} value
-   */
+  /** @param {string} value the instructions for all chats */
   setInstructions(value) {
     this.instructions = value;
     this.keep(put("settings", { id: "instructions", value }));
@@ -405,68 +385,6 @@ export class Chat {
   notifyTabs(id) {
     if (id && this.recordOf(id)?.temporary) return;
     this.#tabs.postMessage({ id });
-  }
-
-  /** @param {{ id: string | null }} change */
-  async #changedElsewhere({ id }) {
-    const current = this.#current;
-    const open = new Set([current, ...(this.#answers?.conversations ?? [])]);
-    const changed = [...open].filter((one) => one?.started && (!id || id === one.id));
-    for (const one of changed) await this.#reload(/** @type {Conversation} */ (one));
-    this.emit("records", null);
-    if (!current || current !== this.#current || !changed.includes(current)) return;
-    if (current.record.deleted) {
-      this.emit("deletedElsewhere", null);
-      return;
-    }
-    this.showMessages(true);
-    this.emit("record", current.record);
-  }
-
-  /** @param {Conversation} conversation */
-  async #reload(conversation) {
-    const { record } = conversation;
-    const shown = JSON.stringify(record.draft);
-    const unread = { draft: record.draft, touched: [] };
-    const { draft: stored, touched } = await conversation.reload(this.#answers?.ids ?? new Set()).catch(() => unread);
-    for (const message of touched) this.emit("stats", { message });
-    if (!this.history || JSON.stringify(stored) === shown || JSON.stringify(record.draft) !== shown) return;
-    const files = await storedFiles(stored?.files).catch(() => stored?.files ?? []);
-    record.draft = stored;
-    if (conversation === this.#current) this.emit("draft", { text: stored?.text ?? "", files });
-  }
-
-  /** @param {LinkStatus} status */
-  #linkChanged(status) {
-    this.emit("link", status);
-    if (status.state !== "full") return;
-    this.report({
-      text: "Your chat history is full. Nothing is lost, but what is new stays in this browser until you delete chats.",
-      action: { name: "export", label: "Export conversations" },
-    });
-  }
-
-  /**
-   * Keep conversations on the server, and follow what other devices do there.
-   *
-   * @param {Remote} history
-   */
-  join(history) {
-    this.history = history;
-    history.start({
-      changed: async (ids) => {
-        for (const id of ids) await this.#changedElsewhere({ id });
-      },
-      erased: (id) => {
-        this.emit("removed", { id });
-        for (const answer of this.#answers?.in(id) ?? []) answer.stop();
-        if (this.#current?.id === id) this.emit("deletedElsewhere", null);
-      },
-      list: () => this.emit("records", null),
-      settings: () => this.readSettings(),
-      status: (status) => this.#linkChanged(status),
-      problem: (text) => this.report({ text }),
-    });
   }
 
   // Asking
@@ -543,25 +461,7 @@ export class Chat {
   }
 
   /** Stop the answer under way in the open conversation. */
-  stop() {
-    this.running?.stop();
-  }
-
-  /**
-   * Return the request that would be sent next, with what is typed.
-   *
-   * @param {{ text: string, files: FileRecord[] } | null} typed
-   */
-  async nextRequest(typed) {
-    const { buildRequest } = await this.load(() => import("./request.js"));
-    const conversation = this.#current;
-    const model = this.model ?? [...this.models.values()][0];
-    if (!conversation || !model) return {};
-    const line = conversation.path.filter((message) => message.role === "user" || message.state !== "open");
-    /** @type {Turn[]} */
-    const turns = typed ? [...line, { role: "user", ...typed }] : line;
-    return buildRequest(conversation.record, turns, model, this.instructions);
-  }
+  stop = () => this.running?.stop();
 
   // Model and visitor
 

@@ -3,6 +3,7 @@
 import { imagesLeftOut, shownFiles } from "./attachments.js";
 import { find } from "./store.js";
 
+/** @import { Chat } from "./chat.js" */
 /** @import { ConversationRecord, FileRecord, Model } from "./types.js" */
 
 /**
@@ -42,6 +43,22 @@ export async function buildRequest(record, turns, model, instructions = "") {
     stream_options: { include_usage: true },
     ...setParameters(record.parameters),
   };
+}
+
+/**
+ * Return the request that the open conversation would send next, with what is typed.
+ *
+ * @param {Chat} chat
+ * @param {{ text: string, files: FileRecord[] } | null} typed
+ */
+export async function nextRequest(chat, typed) {
+  const { current } = chat;
+  const model = chat.model ?? [...chat.models.values()][0];
+  if (!current || !model) return {};
+  const line = current.path.filter((message) => message.role === "user" || message.state !== "open");
+  /** @type {Turn[]} */
+  const turns = typed ? [...line, { role: "user", ...typed }] : line;
+  return buildRequest(current.record, turns, model, chat.instructions);
 }
 
 /** @param {Record<string, unknown> | undefined} parameters */

@@ -17,9 +17,11 @@ export function editInPlace(row, label, send) {
   if (!said && row.root.querySelector(".edit")) return;
   const box = el("textarea", { "aria-label": "New text", rows: "1", dir: "auto" });
   box.value = row.message.text;
+  const release = row.chat.elsewhere?.hold(); // what other devices do must not replace the row
   const restore = () => {
     form.replaceWith(said ?? "");
     row.foot.hidden = false;
+    release?.();
   };
   const cancel = () => {
     restore();

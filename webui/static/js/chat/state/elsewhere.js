@@ -1,0 +1,104 @@
+// What other tabs and devices do: their changes are taken over into the conversations of this tab.
+
+import { storedFiles } from "./conversation.js";
+
+/** @import { LinkStatus } from "../history/link.js" */
+/** @import { Remote } from "../history/remote.js" */
+/** @import { Chat } from "./chat.js" */
+/** @import { Conversation } from "./conversation.js" */
+/** @import { AnswerRecord, Draft } from "./types.js" */
+
+/** Follows the other tabs and devices for a chat. */
+export class Elsewhere {
+  #chat;
+  /** @type {Set<symbol>} who holds the shown messages as they are */
+  #held = new Set();
+
+  /** @param {Chat} chat */
+  constructor(chat) {
+    this.#chat = chat;
+  }
+
+  /** Leave the shown messages as they are. Returns what ends that. */
+  hold() {
+    const held = Symbol("held");
+    const id = this.#chat.current?.id;
+    this.#held.add(held);
+    return () => {
+      // First what the visitor does next: a question that is being sent is in use by then.
+      setTimeout(() => {
+        if (this.#held.delete(held) && !this.#held.size && id) this.changed(id);
+      });
+    };
+  }
+
+  /**
+   * Take over what another tab or device has changed; null: several conversations.
+   *
+   * @param {string | null} id
+   */
+  async changed(id) {
+    const chat = this.#chat;
+    const { current } = chat;
+    if (this.#held.size && (!id || id === current?.id)) return; // read when the view is let go
+    const live = new Set([current, ...(chat.answers?.conversations ?? [])]);
+    const changed = [...live].flatMap((one) => one ?? []).filter((one) => one.started && (!id || id === one.id));
+    for (const one of changed) await this.#reload(one);
+    chat.emit("records", null);
+    if (!current || current !== chat.current || !changed.includes(current)) return;
+    if (current.record.deleted) {
+      chat.emit("deletedElsewhere", null);
+      return;
+    }
+    chat.showMessages(true);
+    chat.emit("record", current.record);
+  }
+
+  /** @param {Conversation} conversation */
+  async #reload(conversation) {
+    const chat = this.#chat;
+    const { record } = conversation;
+    const shown = JSON.stringify(record.draft);
+    /** @type {{ draft: Draft | null, touched: AnswerRecord[] }} */
+    const unread = { draft: record.draft, touched: [] };
+    const { draft: stored, touched } = await conversation.reload(chat.answers?.ids ?? new Set()).catch(() => unread);
+    for (const message of touched) chat.emit("stats", { message });
+    if (!chat.history || JSON.stringify(stored) === shown || JSON.stringify(record.draft) !== shown) return;
+    const files = await storedFiles(stored?.files).catch(() => stored?.files ?? []);
+    record.draft = stored;
+    if (conversation === chat.current) chat.emit("draft", { text: stored?.text ?? "", files });
+  }
+
+  /**
+   * Follow what other devices do with the history on the server.
+   *
+   * @param {Remote} history
+   */
+  follow(history) {
+    const chat = this.#chat;
+    history.start({
+      changed: async (ids) => {
+        for (const id of ids) await this.changed(id);
+      },
+      erased: (id) => {
+        chat.emit("removed", { id });
+        for (const answer of chat.answers?.in(id) ?? []) answer.stop();
+        if (chat.current?.id === id) chat.emit("deletedElsewhere", null);
+      },
+      list: () => chat.emit("records", null),
+      settings: () => chat.readSettings(),
+      status: (status) => this.#linkChanged(status),
+      problem: (text) => chat.report({ text }),
+    });
+  }
+
+  /** @param {LinkStatus} status */
+  #linkChanged(status) {
+    this.#chat.emit("link", status);
+    if (status.state !== "full") return;
+    this.#chat.report({
+      text: "Your chat history is full. Nothing is lost, but what is new stays in this browser until you delete chats.",
+      action: { name: "export", label: "Export conversations" },
+    });
+  }
+}
