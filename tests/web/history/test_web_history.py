@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from playwright.async_api import Browser, Page, Response, expect
+from support.browsing.axe import violations
 from support.browsing.browser import open_chat, say, tab, visiting
 from support.browsing.chat_page import (
     answers,
@@ -85,6 +86,11 @@ async def test_two_devices_show_the_same(chromium: Browser, tmp_path: Path) -> N
         await expect(box(other)).to_have_value("a draft of mine")
         await box(other).press_sequentially(" and yours")
         await expect(box(one)).to_have_value("a draft of mine and yours")
+        await answers(other).last.get_by_role("button", name="More").click()
+        await other.get_by_role("menuitem", name="Delete").click()
+        await expect(answers(one)).to_have_count(1)
+        await other.get_by_role("button", name="Undo").click()
+        await expect(text_of_answer(one)).to_have_text(["Answer 1.", "Begun and done."])
         await more(other, "Fruit", "Delete")
         await expect(entries(one)).to_have_count(0)
         await expect(box(one)).to_have_value("a draft of mine and yours")
@@ -225,6 +231,7 @@ async def test_chats_of_the_browser_are_moved_complete(chromium: Browser, tmp_pa
         await sign_in(page, key)
         offer = page.get_by_role("dialog", name="Move your chats")
         await expect(offer).to_contain_text("2 conversations")
+        assert await violations(page) == []
         await offer.get_by_role("button", name="Move all").click()
         await expect(offer).to_be_hidden()
         assert lost
@@ -335,6 +342,7 @@ async def test_everything_is_deleted_exported_and_imported_again(
         await other.get_by_role("button", name="Delete all conversations").click()
         question = other.get_by_role("dialog", name="Delete all conversations?")
         await expect(question).to_contain_text("2 conversations")
+        assert await violations(other) == []
         await question.get_by_role("button", name="Delete all").click()
         for page in (one, other):
             await expect(entries(page)).to_have_count(0)

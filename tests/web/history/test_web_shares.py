@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from playwright.async_api import Browser, expect
+from support.browsing.axe import violations
 from support.browsing.browser import visiting
-from support.browsing.chat_page import more, numbered, talk
+from support.browsing.chat_page import answers, more, numbered, talk
 from support.browsing.chatting import GUESTS
 from support.browsing.signing_in import sign_in
 from support.fakes.upstream import FakeUpstream
@@ -39,3 +40,10 @@ async def test_a_link_is_made_copied_and_revoked(chromium: Browser, tmp_path: Pa
         await expect(dialog.get_by_text("No links yet.")).to_be_visible()
         await expect(dialog.get_by_role("textbox", name="Link")).to_have_count(0)
         assert (await door.get("/api/v1/history/shares", key)).json()["data"] == []
+        await page.keyboard.press("Escape")
+        await answers(page).get_by_role("button", name="More").click()
+        await page.get_by_role("menuitem", name="Share link").click()
+        await expect(dialog).to_contain_text("this answer with its question")
+        await dialog.get_by_role("button", name="Create link").click()
+        await expect(links).to_contain_text("One answer")
+        assert await violations(page) == []

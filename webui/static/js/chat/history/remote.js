@@ -335,6 +335,7 @@ export class Remote {
     for (const [id, known] of this.view.known) {
       const here = ids.filter((message) => known.messages.delete(message));
       if (!here.length) continue;
+      for (const message of here) this.view.versions.delete(message); // saved again, it is a new one
       await this.#outbox.add(id, { remove: here });
       this.#link.sendSoon();
     }

@@ -25,8 +25,11 @@ class WithTemporary {
   /** @param {Place} kept */
   constructor(kept) {
     this.#kept = kept;
-    this.name = kept.name;
     this.#memory.close(); // before anything is written: from here on it only has the tab's memory
+  }
+
+  get name() {
+    return this.#kept.name;
   }
 
   /** @param {string} id of a conversation */

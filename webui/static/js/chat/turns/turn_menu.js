@@ -4,6 +4,7 @@ import { pickModel } from "../dialogs/picker.js";
 import { deleteFrom, openFrom } from "./branches.js";
 import { openMenu } from "./menu.js";
 
+/** @import { Remote } from "../history/remote.js" */
 /** @import { Answers } from "../state/answers.js" */
 /** @import { Chat } from "../state/chat.js" */
 /** @import { AnswerRecord, Message } from "../state/types.js" */
@@ -39,6 +40,9 @@ export function showTurnMenu(button, message, chat, answers, edit) {
     items.push({ icon: "refresh-cw", label: "Ask again", run: () => answers.askAgain(message) });
   }
   if (edit) items.push({ icon: "pencil", label: "Edit answer", run: edit });
+  const { history } = chat;
+  if (message.role === "assistant" && chat.place.shares && history && !chat.current?.record.temporary)
+    items.push({ icon: "link", label: "Share link", run: () => share(chat, history, message) });
   items.push(
     { icon: "message-square", label: "Open in a new chat from here", run: () => openFrom(chat, message) },
     {
@@ -48,6 +52,18 @@ export function showTurnMenu(button, message, chat, answers, edit) {
     },
   );
   openMenu(button, message.role === "user" ? "Message" : "Answer", items);
+}
+
+/**
+ * Show the read-only links, and offer to make one to an answer.
+ *
+ * @param {Chat} chat
+ * @param {Remote} history
+ * @param {AnswerRecord} message
+ */
+async function share(chat, history, { conversation, id }) {
+  const { showLinks } = await chat.load(() => import("../dialogs/share.js"));
+  showLinks(history, { conversation, message: id });
 }
 
 /**
