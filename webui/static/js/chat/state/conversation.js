@@ -375,9 +375,9 @@ export class Conversation {
    * the stored draft (the one of this tab stays), and the answers of which only figures have changed: their rows
    * on the page, with what is selected there, can stay.
    *
-   * @param {Set<string>} live ids of messages
+   * @param {() => Set<string>} findLive returns ids of messages; what is asked while this reads is among them
    */
-  async reload(live) {
+  async reload(findLive) {
     const record = await find("conversations", this.id);
     /** @type {AnswerRecord[]} */
     const touched = [];
@@ -385,6 +385,7 @@ export class Conversation {
     const queue = await find("settings", queueId(this.id));
     const stored = await within("messages", this.id);
     // No await from here on: a message sent meanwhile would be lost.
+    const live = findLive();
     this.queue = queue?.messages ?? [];
     const here = this.tree.messages;
     const messages = stored.map((message) => {

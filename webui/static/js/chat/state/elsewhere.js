@@ -61,7 +61,9 @@ export class Elsewhere {
     const shown = JSON.stringify(record.draft);
     /** @type {{ draft: Draft | null, touched: AnswerRecord[] }} */
     const unread = { draft: record.draft, touched: [] };
-    const { draft: stored, touched } = await conversation.reload(chat.answers?.ids ?? new Set()).catch(() => unread);
+    const { draft: stored, touched } = await conversation
+      .reload(() => chat.answers?.ids ?? new Set())
+      .catch(() => unread);
     for (const message of touched) chat.emit("stats", { message });
     if (!chat.history || JSON.stringify(stored) === shown || JSON.stringify(record.draft) !== shown) return;
     const files = await storedFiles(stored?.files).catch(() => stored?.files ?? []);
