@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from server.accounting.counters import UNLIMITED, Counters, GuestLimits, Shared, Standing, Taken
 from server.accounting.paid_extras import PaidExtras
 from server.accounting.reserve import reserve_for
-from workers.errors import Forbidden, InvalidKey, PayloadTooLarge
+from workers.errors import Forbidden, InvalidKey, InvalidRequest, PayloadTooLarge
 from workers.units import MIB
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Admission:
         """Take what the request may use at most and grant a lease.
 
         A guest's request is changed to ask for at most `guests.max_output_tokens` over all choices.
-        Raises Forbidden, RateLimited or BudgetExceeded; nothing is taken then.
+        Raises InvalidRequest, Forbidden, RateLimited or BudgetExceeded; nothing is taken then.
         """
         taken = None
         if not principal.is_owner:
@@ -101,9 +101,15 @@ class Admission:
             self._check_model(principal, model)
             taken = await self._take_for_key(principal.key, model, request)
         elif not principal.is_owner:
-            taken = await self._take_for_guest(principal, model)
             most = min(self._guests.max_output_tokens, model.max_output_tokens)
-            cap_answer(request, max(1, most // request.n))
+            if request.n > most:
+                raise InvalidRequest(
+                    f"All answers together may have {most} tokens, so {request.n} are too many. Ask"
+                    " for fewer.",
+                    param="n",
+                )
+            taken = await self._take_for_guest(principal, model)
+            cap_answer(request, most // request.n)
         return Lease(principal, model, request_id, request, taken, streamed=streamed)
 
     async def count_request(self, principal: Principal) -> None:
@@ -162,10 +168,7 @@ class Admission:
 
     def _check_paid_extras(self, model: Model, request: ChatRequest) -> None:
         """Raise Forbidden for what could bypass the key's models or budget upstream."""
-        extras = self._paid_extras.get(model.id)
-        if extras is None:
-            extras = self._paid_extras[model.id] = PaidExtras(model)
-        found = extras.find(request)
+        found = self._extras_of(model).find(request)
         if found is not None:
             what, param = found
             raise Forbidden(
@@ -173,6 +176,12 @@ class Admission:
                 " use other models or cost more. Leave it out.",
                 param=param,
             )
+
+    def _extras_of(self, model: Model) -> PaidExtras:
+        extras = self._paid_extras.get(model.id)
+        if extras is None:
+            extras = self._paid_extras[model.id] = PaidExtras(model)
+        return extras
 
     async def _take_for_key(self, key: Key, model: Model, request: ChatRequest) -> Taken:
         limits = key.limits
@@ -182,7 +191,7 @@ class Admission:
         if prices is None and limits.budget_microusd is not None:
             raise _price_unknown(model)
         standing = await self._counters.standing(key.id, limits)
-        most = reserve_for(request, model, prices, standing)
+        most = reserve_for(request, model, prices, standing, self._extras_of(model).added_bytes)
         taken = await self._counters.take(key.id, limits, most.tokens, most.cost_microusd)
         request.cap = most.cap
         return taken

@@ -28,7 +28,10 @@ _TOOLS = msgspec.json.Decoder(list[_TypedTool] | None)
 
 
 class PaidExtras:
-    """The members and tools that keys and guests may not send to one model."""
+    """The members and tools that keys and guests may not send to one model.
+
+    `added_bytes` is the most that the model's deployments add to a request (`add_fields`).
+    """
 
     def __init__(self, model: Model) -> None:
         live = model.live_deployments()
@@ -37,6 +40,8 @@ class PaidExtras:
         self._types = frozenset(types)
         self._beginnings = tuple(name[:-1] for name in types if name.endswith("*") and name != "*")
         self._only_plain = "*" in types
+        added = [one.quirks.add_fields for one in live if one.quirks.add_fields]
+        self.added_bytes = max((len(msgspec.json.encode(one)) for one in added), default=0)
 
     def find(self, request: ChatRequest) -> tuple[str, str] | None:
         """Return a member or tool that only the owner may send, in words, and its `param`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from workers.request.token_usage import BYTES_PER_TOKEN
 from workers.units import MILLION
 
 if TYPE_CHECKING:
@@ -29,24 +30,29 @@ class Reserve(NamedTuple):
 
 
 def reserve_for(
-    request: ChatRequest, model: Model, prices: Prices | None, standing: Standing
+    request: ChatRequest,
+    model: Model,
+    prices: Prices | None,
+    standing: Standing,
+    added_bytes: int = 0,
 ) -> Reserve:
     """Return what to reserve for a request of a key whose limits stand at `standing`.
 
-    `prices` is None where no budget depends on them. Money is bounded by one token a byte within
-    the model's context window; tokens per minute count a quarter of that, which is nearer to the
-    usage that they are settled with. A limit that allows nothing yields a cap of 1, which the
-    counters then refuse.
+    `added_bytes` is what a deployment adds to the request. `prices` is None where no budget depends
+    on them. Money is bounded by one token a byte within the model's context window; tokens per
+    minute count a quarter of that, which is nearer to the usage that they are settled with. A limit
+    that allows nothing yields a cap of 1, which the counters then refuse.
     """
     n = request.n
-    prompt_bound = min(request.prompt_bound, model.context_window)
+    prompt_bound = min(request.prompt_bound + added_bytes, model.context_window)
+    prompt_estimate = request.prompt_estimate + added_bytes // BYTES_PER_TOKEN
     # Parts of a prediction that the answer does not take are paid too, whatever its cap is.
     predicted = n * min(request.predicted_bound, model.context_window)
     cap = request.max_output_tokens
     if cap is None:
         allowed = [model.max_output_tokens]
         if standing.tokens is not None:
-            allowed.append(_share((standing.tokens.remaining - request.prompt_estimate) // n))
+            allowed.append(_share((standing.tokens.remaining - prompt_estimate) // n))
         if prices is not None and standing.budget is not None:
             left = standing.budget.left_microusd - prices.worst_case_microusd(
                 prompt_bound, predicted
@@ -60,7 +66,7 @@ def reserve_for(
     cost_microusd = 0
     if prices is not None:
         cost_microusd = prices.worst_case_microusd(prompt_bound, n * cap + predicted)
-    return Reserve(request.prompt_estimate + n * cap, cost_microusd, cap)
+    return Reserve(prompt_estimate + n * cap, cost_microusd, cap)
 
 
 def _share(left: int) -> int:

@@ -16,7 +16,7 @@ from server.identity.authentication import OWNER, Principal
 from server.store.key import Key, Limits
 from workers.catalog.catalog import Deployment, Model, Prices
 from workers.catalog.quirks import NO_QUIRKS, Quirks
-from workers.errors import Forbidden, GatewayError, InvalidKey, RateLimited
+from workers.errors import Forbidden, GatewayError, InvalidKey, InvalidRequest, RateLimited
 from workers.providers.openai.request_body import request_body
 from workers.request.chat_request import ChatRequest, parse_chat
 
@@ -246,6 +246,36 @@ async def test_a_guest_gets_no_longer_an_answer_than_guests_may(
     body = msgspec.json.decode(request_body(request, "m", NO_QUIRKS))
     assert (body["max_tokens"], body["max_completion_tokens"]) == (sent, sent)
     assert request.max_output_tokens == sent
+
+
+async def test_a_guest_who_asks_for_more_answers_than_tokens_is_refused_and_counts_nothing(
+    counters: MemoryCounters,
+) -> None:
+    admission = Admission(counters, Guests(max_output_tokens=5))
+    with pytest.raises(InvalidRequest, match="5 tokens, so 6 are too many") as refusal:
+        await admission.admit(guest(), GLM, ask(n=6), "req_1")
+    assert refusal.value.param == "n"
+    assert (await admission.standing(guest())).running == 0
+    request = ask(n=5)
+    await admission.admit(guest(), GLM, request, "req_2")
+    assert request.cap == 1
+
+
+async def test_what_a_deployment_adds_to_a_request_is_reserved(counters: MemoryCounters) -> None:
+    added = {"system": "x" * 9_987}  # 10,000 bytes with the rest of it
+    plain = Deployment("a", "openai", "http://a", "glm")
+    adding = msgspec.structs.replace(plain, quirks=Quirks(add_fields=added))
+    admission = Admission(counters, Guests())
+    limits = Limits(tokens_per_minute=10**6, budget_microusd=10**9)
+    tokens, costs = [], []
+    for number, deployment in enumerate((plain, adding)):
+        model = msgspec.structs.replace(GLM, id=f"m{number}", deployments=(deployment,))
+        lease = await admission.admit(holder(limits), model, ask(max_tokens=10), "req_1")
+        assert lease.taken is not None
+        tokens.append(lease.taken.tokens or 0)
+        costs.append(lease.taken.cost_microusd)
+    assert tokens[1] - tokens[0] == 2_500
+    assert costs[1] - costs[0] == 10_000 * 600_000 // 10**6
 
 
 async def test_a_key_holders_request_is_left_as_it_was_sent(admission: Admission) -> None:

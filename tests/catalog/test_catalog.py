@@ -149,6 +149,8 @@ def test_a_provider_without_a_translator_is_kept_but_never_tried() -> None:
             "unknown field `colour` - at `$.models[0]`; the fields are id, name, description, ",
         ),
         ([{"id": "zai/glm-4.5", "context_window": "1"}], "at `$.models[0].context_window`"),
+        ([{"id": "zai/glm-4.5", "context_window": "1"}], "model 'zai/glm-4.5': "),
+        (with_deployment(provider="aws"), "model 'local/qwen': "),
         ([{"id": "zai/glm-4.5", "context_window": True}], "at `$.models[0].context_window`"),
         ([{"id": "zai/glm-4.5", "input_modalities": ["smell"]}], "$.models[0].input_modalities"),
         ([{"id": "zai/glm-4.5"}, {"id": "zai/glm-4.5"}], "occurs twice - at `$.models[1].id`"),

@@ -98,7 +98,7 @@ def built_in_entries() -> tuple[ModelEntry, ...]:
 def parse_entries(entries: Sequence[Entry]) -> tuple[ModelEntry, ...]:
     """Check each entry, and that no id occurs twice. Raises CatalogError."""
     parsed = tuple(
-        _parse_entry(entry, f"$.models[{number}]") for number, entry in enumerate(entries)
+        _parse_named(entry, f"$.models[{number}]") for number, entry in enumerate(entries)
     )
     seen: set[str] = set()
     for number, entry in enumerate(parsed):
@@ -108,6 +108,17 @@ def parse_entries(entries: Sequence[Entry]) -> tuple[ModelEntry, ...]:
             )
         seen.add(entry.id)
     return parsed
+
+
+def _parse_named(entry: Entry, path: str) -> ModelEntry:
+    """Check an entry; a fault names the model, which is easier to find in a file than a number."""
+    try:
+        return _parse_entry(entry, path)
+    except CatalogError as error:
+        name = entry.get("id") if isinstance(entry, Mapping) else None
+        if isinstance(name, str) and name:
+            raise CatalogError(f"model {name[:100]!r}: {error}") from error
+        raise
 
 
 def _parse_entry(entry: Entry, path: str) -> ModelEntry:

@@ -149,7 +149,7 @@ class Door:
             late.result().terminate()
 
     async def aclose(self) -> None:
-        """Give up the connections that come late."""
+        """Cancel the connections that come late."""
         for late in self._late:
             late.cancel()
         if self._late:
