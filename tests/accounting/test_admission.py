@@ -89,7 +89,7 @@ async def test_the_owner_is_not_limited_and_leaves_no_count(
 async def test_a_key_may_use_the_models_on_its_list_only(admission: Admission) -> None:
     await admission.admit(holder(models=(GLM.id,)), GLM, ask(), "req_1")
     limited = holder(Limits(requests_per_minute=5), models=(GLM.id,))
-    with pytest.raises(Forbidden, match=r"It may use: zai/glm-4\.5") as refusal:
+    with pytest.raises(Forbidden, match=r"It can use: zai/glm-4\.5") as refusal:
         await admission.admit(limited, FREE, ask(), "req_1")
     assert refusal.value.body().error.code == "model_not_allowed"
     assert refusal.value.param == "model"
@@ -218,7 +218,7 @@ async def test_guests_can_be_switched_off_or_kept_to_some_models(
     with pytest.raises(InvalidKey):
         await Admission(counters, Guests(enabled=False)).admit(guest(), GLM, ask(), "req_1")
     some = Admission(counters, Guests(models=(FREE.id,)))
-    with pytest.raises(Forbidden, match="Guests may not use"):
+    with pytest.raises(Forbidden, match="Guests cannot use"):
         await some.admit(guest(), GLM, ask(), "req_1")
     await some.admit(guest(), FREE, ask(), "req_1")
 
