@@ -142,7 +142,9 @@ async def test_create_and_invite_then_continue_in_another_browser(
             secret = await other.get_by_role("group", name="Your key").inner_text()
             assert SECRET.fullmatch(secret)
             await other.get_by_role("button", name="Sign out").click()
-            await expect(other.get_by_role("link", name="Sign in")).to_be_visible()
+            await expect(
+                other.get_by_role("banner").get_by_role("link", name="Sign in")
+            ).to_be_visible()
             await other.goto("/login")
             await other.get_by_label("Key", exact=True).fill(secret)
             await other.keyboard.press("Enter")
