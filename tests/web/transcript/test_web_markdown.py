@@ -25,6 +25,7 @@ async (build) => {
   const { math } = await at("math.js");
   const { codeBlock } = await at("code.js");
   const stage = document.getElementById("transcript");
+  stage.closest("main").classList.remove("fresh"); // an empty transcript is not shown
   const settle = async () => {
     await import(`/static/${build}/vendor/hljs.js`);
     await import(`/static/${build}/vendor/temml.js`);
@@ -93,11 +94,17 @@ def cuttings(text: str) -> list[list[int]]:
 async def test_a_text_that_grows_ends_as_the_whole_would(page: Page) -> None:
     for text in SAMPLES:
         wanted = await whole(page, text)
-        for cuts in cuttings(text):
-            grown = await page.evaluate(
-                "([text, cuts]) => markdown.grown(text, cuts)", [text, cuts]
-            )
-            assert grown == wanted, f"{text!r} cut at {cuts}"
+        cuts = cuttings(text)
+        grown = await page.evaluate(
+            """async ([text, cuttings]) => {
+              const all = [];
+              for (const cuts of cuttings) all.push(await markdown.grown(text, cuts));
+              return all;
+            }""",
+            [text, cuts],
+        )
+        for cut, html in zip(cuts, grown, strict=True):
+            assert html == wanted, f"{text!r} cut at {cut}"
 
 
 async def test_nothing_a_model_writes_runs(page: Page) -> None:
