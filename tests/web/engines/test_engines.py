@@ -99,6 +99,8 @@ async def test_the_documentation_shows_and_runs_its_examples(engine: Engine, doo
         await page.open("/docs")
         await page.shows(f"{door.url}/api/v1")
         assert await page.overflow() == []
+        await page.click("link", "Copy as Markdown")
+        await page.until(COPIED)
         await page.click("button", "Run")
         await page.shows("200")
 

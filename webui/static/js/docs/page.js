@@ -75,12 +75,14 @@ for (const button of all("[data-copy-example]")) {
   });
 }
 const copyPage = part("[data-copy-page]", HTMLAnchorElement);
-copyPage.addEventListener("click", async (event) => {
+copyPage.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  const answer = await fetch(`/docs.md?model=${encodeURIComponent(choose.value)}`).catch(() => null);
-  if (answer?.ok) copyFrom(copyPage, await answer.text());
-  else location.assign(copyPage.href);
+  const text = fetch(`/docs.md?model=${encodeURIComponent(choose.value)}`).then((answer) => {
+    if (!answer.ok) throw new Error(answer.statusText);
+    return answer.text();
+  });
+  copyFrom(copyPage, text).catch(() => location.assign(copyPage.href));
 });
 
 // The table of contents follows the reading

@@ -95,18 +95,21 @@ export function iconButton(name, label, props) {
 /**
  * Put text on the clipboard. Returns false where the browser does not allow it (plain http, mostly).
  *
- * @param {string} text
+ * Safari allows it only within the event of a click: a text that has to come first is passed as a promise.
+ *
+ * @param {string | Promise<string>} text
  */
 export async function copyText(text) {
   try {
-    await navigator.clipboard.writeText(text);
+    if (typeof text === "string") await navigator.clipboard.writeText(text);
+    else await navigator.clipboard.write([new ClipboardItem({ "text/plain": text.then(plainBlob) })]);
     return true;
   } catch {
     // Not a secure context, or not allowed: the old way needs a selection.
   }
   const area = el("textarea", { class: "unseen", "aria-hidden": "true", tabindex: "-1" });
   const focused = /** @type {HTMLElement | null} */ (document.activeElement);
-  area.value = text;
+  area.value = await text;
   (focused?.closest("dialog") ?? document.body).append(area);
   area.focus();
   area.select();
@@ -120,12 +123,15 @@ export async function copyText(text) {
  * Copy text and confirm it on the button; where the browser refuses, show the text ready for Ctrl+C.
  *
  * @param {HTMLElement} button
- * @param {string} text
+ * @param {string | Promise<string>} text
  */
 export async function copyFrom(button, text) {
   if (await copyText(text)) confirmCopied(button);
-  else showForCopy(text);
+  else showForCopy(await text);
 }
+
+/** @param {string} text */
+const plainBlob = (text) => new Blob([text], { type: "text/plain" });
 
 /**
  * Show on a button that its text was copied.
