@@ -12,8 +12,8 @@ from workers.units import MIB
 
 MAX_TEXT_BYTES = 4 * MIB
 """The most text of one document, in UTF-8: about a million tokens."""
-READ_WITHIN_S = 8.0
-"""What is read after this time is answered, before the process is stopped."""
+READ_WITHIN_S = 6.0
+"""What is read after this time of the processor is answered, before the process is stopped."""
 
 Unit = Literal["page", "sheet", "slide"]
 Reason = Literal[
@@ -56,7 +56,7 @@ class TextCollector:
         self,
         max_bytes: int = MAX_TEXT_BYTES,
         within_s: float = READ_WITHIN_S,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.process_time,
     ) -> None:
         self.unit: Unit | None = None
         self.units: int | None = None

@@ -21,7 +21,9 @@ from workers.units import KIB, MIB
 log = logging.getLogger("roxy.documents")
 
 ADDRESS_SPACE_BYTES = 200 * MIB
-STOPPED_AFTER_S = 10.0
+STOPPED_AFTER_S = 30.0
+"""The child stops itself after 8 s of the processor; this is for a machine that is too busy."""
+BUSY_WAIT_S = 5.0
 MOST_AT_ONCE = 2
 MOST_WAITING = 16
 MOST_OF_ONE = 6
@@ -70,7 +72,7 @@ class DocumentReader:
         if waiting >= MOST_AT_ONCE + MOST_WAITING or self._asking.get(lane, 0) >= MOST_OF_ONE:
             raise Overloaded(
                 "Too many documents are being read. Try again shortly.",
-                retry_after_s=self._stopped_after_s / MOST_AT_ONCE,
+                retry_after_s=BUSY_WAIT_S,
             )
 
     async def read(self, data: bytes, lane: str, left: Callable[[], bool]) -> Extract:

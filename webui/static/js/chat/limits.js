@@ -123,7 +123,8 @@ export function whyBlocked(chat, files) {
   }
   const bytes = files.length ? bytesOfTurns([...current.path, { text: "", files }]) : 0;
   if (bytes > chat.maxBodyBytes) {
-    const text = `With these files this chat has ${size(bytes)}. The limit is ${size(chat.maxBodyBytes)}: remove a file`;
+    const sums = `With these files this chat has ${size(bytes)}. The limit is ${size(chat.maxBodyBytes)}`;
+    const text = `${sums}: remove a file`;
     if (!current.started) return { text: `${text}.` };
     return { text: `${text}, or start a new chat with them.`, action: { name: "new", label: "Start a new chat" } };
   }

@@ -1,11 +1,11 @@
 // The box at the bottom: text, files, send and stop, the draft, the queue, and what prevents sending.
 
-import { announce, el, icon, iconButton, part, plural, span } from "../../shell/page.js";
+import { announce, el, icon, iconButton, part, span } from "../../shell/page.js";
 import { hintWords, whyBlocked } from "../limits.js";
-import { shownFiles, sourceOf } from "../state/attachments.js";
 import { joinDrafts } from "../state/conversation.js";
 
 /** @import { Chat } from "../state/chat.js" */
+/** @import { Tray } from "./attached.js" */
 /** @import { Action, Draft, FileRecord, Problem, QueuedMessage } from "../state/types.js" */
 
 /**
@@ -18,8 +18,6 @@ const SAVE_MS = 300;
 /** A longer text becomes a file; its card has a button that puts it back into the box. */
 const LONG_PASTE = 4000;
 const MAX_HEIGHT_PX = 280;
-/** Files made of pasted texts. */
-const texts = new WeakSet();
 const touch = matchMedia("(pointer: coarse)");
 
 /**
@@ -114,12 +112,8 @@ export class Composer {
   #queue;
   #hint;
   #alert;
-  /** @type {FileRecord[]} */
-  #files = [];
-  /** @type {{ name: string, control: AbortController }[]} files that are being read, for this chat */
-  #reading = [];
-  /** Ids of files that were pasted as text. */
-  #pastedTexts = new Set();
+  /** @type {Tray} */
+  #tray = { files: [], reading: [], pasted: new Set() };
   #busy = false;
   #prepared = false;
   #composing = false;
@@ -154,7 +148,7 @@ export class Composer {
 
   /** What is typed and attached, null without any. */
   get content() {
-    return this.#isEmpty ? null : { text: this.#text.value.trim(), files: this.#files };
+    return this.#isEmpty ? null : { text: this.#text.value.trim(), files: this.#tray.files };
   }
 
   /** Move the focus to the box; not on touch screens, where that opens the keyboard. */
@@ -183,9 +177,9 @@ export class Composer {
     if (!this.#canSend) return;
     this.#save(); // the draft stays until the gateway has accepted the message
     const text = this.#text.value.trim();
-    const files = this.#files;
+    const files = this.#tray.files;
     this.#text.value = "";
-    this.#files = [];
+    this.#tray.files = [];
     this.#alert.clear();
     this.#showFiles();
     this.#refresh();
@@ -250,13 +244,13 @@ export class Composer {
     chat.on("leaving", () => this.#save());
     chat.on("opened", ({ text, files }) => {
       this.#alert.clear();
-      for (const { control } of this.#reading) control.abort();
-      this.#reading = [];
+      for (const { control } of this.#tray.reading) control.abort();
+      this.#tray.reading = [];
       this.#load(text, files);
     });
     chat.on("status", () => {
       this.#setBusy(Boolean(chat.running));
-      this.#showQueue(chat.current?.queue ?? []);
+      this.#showQueue();
       this.#refresh();
     });
     chat.on("visitor", () => this.#refresh());
@@ -270,7 +264,7 @@ export class Composer {
     });
     chat.on("deletedElsewhere", async () => {
       const text = this.#text.value;
-      const files = this.#files;
+      const files = this.#tray.files;
       await chat.open(null, { keepFocus: true });
       this.#giveBack(text, files);
       chat.saveFiles(files);
@@ -304,8 +298,7 @@ export class Composer {
     } else if (text.length > LONG_PASTE) {
       event.preventDefault();
       const file = new File([text], "pasted.txt", { type: "text/plain" });
-      texts.add(file);
-      this.#attach([file]);
+      this.#attach([file], true);
     }
   }
 
@@ -329,7 +322,7 @@ export class Composer {
     if (this.#saving === undefined) return;
     clearTimeout(this.#saving);
     this.#saving = undefined;
-    this.#chat.saveDraft(this.#text.value, this.#files);
+    this.#chat.saveDraft(this.#text.value, this.#tray.files);
   }
 
   /**
@@ -340,7 +333,7 @@ export class Composer {
    */
   #load(text, files) {
     this.#text.value = text;
-    this.#files = files;
+    this.#tray.files = files;
     this.#showFiles();
     this.#refresh();
   }
@@ -357,7 +350,7 @@ export class Composer {
     }
     const text = this.#text;
     const isChanged = this.#saving !== undefined;
-    const joined = isChanged ? joinDrafts(draft, { text: text.value, files: this.#files }) : draft;
+    const joined = isChanged ? joinDrafts(draft, { text: text.value, files: this.#tray.files }) : draft;
     const behind = text.value.length - text.selectionEnd;
     this.#load(joined.text, joined.files);
     if (document.activeElement === text) text.selectionStart = text.selectionEnd = text.value.length - behind;
@@ -372,7 +365,7 @@ export class Composer {
    */
   #giveBack(text, files) {
     this.#text.value = [text, this.#text.value].filter(Boolean).join("\n\n");
-    this.#files = [...files, ...this.#files];
+    this.#tray.files = [...files, ...this.#tray.files];
     this.#showFiles();
     this.#changed();
   }
@@ -380,11 +373,13 @@ export class Composer {
   // What is shown
 
   get #isEmpty() {
-    return this.#text.value.trim() === "" && this.#files.length === 0;
+    return this.#text.value.trim() === "" && this.#tray.files.length === 0;
   }
 
   get #canSend() {
-    return !this.#isEmpty && !this.#alert.wait && !this.#reading.length && !whyBlocked(this.#chat, this.#files);
+    return (
+      !this.#isEmpty && !this.#alert.wait && !this.#tray.reading.length && !whyBlocked(this.#chat, this.#tray.files)
+    );
   }
 
   /**
@@ -417,8 +412,8 @@ export class Composer {
   }
 
   #showHint() {
-    const blocked = whyBlocked(this.#chat, this.#files);
-    const hint = hintWords(this.#chat, { text: this.#text.value, files: this.#files });
+    const blocked = whyBlocked(this.#chat, this.#tray.files);
+    const hint = hintWords(this.#chat, { text: this.#text.value, files: this.#tray.files });
     const { action, text } = blocked ?? hint;
     const warns = blocked || hint.warn;
     this.#hint.className = warns ? "hint warn" : "hint";
@@ -432,143 +427,63 @@ export class Composer {
     this.#hint.append(el("button", { type: "button", class: "button", onclick }, action.label));
   }
 
-  /** @param {QueuedMessage[]} queue */
-  #showQueue(queue) {
-    this.#queue.hidden = queue.length === 0;
-    this.#queue.replaceChildren(...queue.map((message) => this.#queueEntry(message)));
-  }
-
-  /** @param {QueuedMessage} message */
-  #queueEntry(message) {
+  async #showQueue() {
     const chat = this.#chat;
-    /** @param {(taken: QueuedMessage) => void} [use] */
-    const take = async (use) => {
-      const taken = await chat.dequeue(message);
-      if (taken) use?.(taken);
-    };
-    const send = () => take(({ text, files }) => void chat.send(text, files));
-    const edit = () => take(({ text, files }) => this.#giveBack(text, files));
-    return el(
-      "li",
-      {},
-      el("span", { class: "quiet" }, "Next: "),
-      el("span", { class: "clip" }, message.text || plural(message.files.length, "file")),
-      this.#busy ? null : iconButton("arrow-up", "Send queued message", { onclick: send }),
-      iconButton("pencil", "Edit queued message", { onclick: edit }),
-      iconButton("x", "Remove queued message", { onclick: () => take() }),
-    );
+    const queue = chat.current?.queue ?? [];
+    this.#queue.hidden = queue.length === 0;
+    if (this.#queue.hidden) {
+      this.#queue.replaceChildren();
+      return;
+    }
+    const { queueEntries } = await chat.load(() => import("./queue.js"));
+    if (queue !== chat.current?.queue) return; // it has changed, and is shown by a later call
+    const edit = (/** @type {QueuedMessage} */ { text, files }) => this.#giveBack(text, files);
+    this.#queue.replaceChildren(...queueEntries(chat, queue, { busy: this.#busy, edit }));
   }
 
   // Files
 
-  #importFiles() {
-    return this.#chat.load(() => import("./files.js"));
+  #importTray() {
+    return this.#chat.load(() => import("./attached.js"));
   }
 
-  /** @param {File[]} list */
-  async #attach(list) {
+  /**
+   * @param {File[]} list
+   * @param {boolean} [isText] whether they were pasted as text
+   */
+  async #attach(list, isText = false) {
     const chat = this.#chat;
     const conversation = chat.current;
-    const [{ MAX_FILES, prepareFile, Refusal }, { takesFiles }] = await Promise.all([
-      chat.load(() => import("./preparing.js")),
-      chat.load(() => import("../state/request.js")),
-    ]);
-    const options = { maxBytes: chat.maxFileBytes, takesFiles: takesFiles(chat.model) };
-    const started = list.slice(0, MAX_FILES).map((file) => {
-      const control = new AbortController();
-      const entry = { name: file.name, control };
-      this.#reading.push(entry);
-      const reading = prepareFile(file, { ...options, signal: control.signal });
-      reading.catch(() => {}); // it is awaited below, in its turn
-      return { entry, reading, isText: texts.has(file) };
-    });
-    const problems = list
-      .slice(MAX_FILES)
-      .map(({ name }) => `“${name}” was not attached: the limit is ${MAX_FILES} files at a time.`);
+    const { attach } = await this.#importTray();
     this.#alert.clear();
-    this.#showFiles();
-    this.#refresh();
-    for (const { entry, reading, isText } of started) {
-      try {
-        const records = await reading;
-        if (entry.control.signal.aborted) continue;
-        if (isText) this.#pastedTexts.add(records[0].id);
-        this.#files = [...this.#files, ...records];
-        chat.saveFiles(records);
-      } catch (error) {
-        if (entry.control.signal.aborted) continue;
-        problems.push(error instanceof Refusal ? error.message : `“${entry.name}” could not be read.`);
-      }
-      this.#reading = this.#reading.filter((other) => other !== entry);
+    const changed = () => {
       this.#showFiles();
       this.#changed();
-    }
+    };
+    const problems = await attach(this.#tray, list, { chat, isText, changed });
     if (conversation !== chat.current) return;
     if (problems.length) this.#alert.show({ text: problems.join(" ") });
     else announce(`Attached: ${list.map(({ name }) => name).join(", ")}`);
-    this.#refresh();
     this.focus();
   }
 
   async #showFiles() {
-    this.#cards.hidden = this.#files.length + this.#reading.length === 0;
+    const { files, reading } = this.#tray;
+    this.#cards.hidden = files.length + reading.length === 0;
     if (this.#cards.hidden) {
       this.#cards.replaceChildren();
       return;
     }
-    const { fileCard, pendingCard } = await this.#importFiles();
-    const cards = shownFiles(this.#files).map((file) => this.#card(fileCard(file, sourceOf(file, this.#files)), file));
-    const pending = this.#reading.map((entry) =>
-      this.#removable(pendingCard(entry.name), entry.name, () => {
-        entry.control.abort();
-        this.#reading = this.#reading.filter((other) => other !== entry);
-      }),
-    );
-    this.#cards.replaceChildren(...cards, ...pending);
-  }
-
-  /**
-   * @param {HTMLElement} card
-   * @param {FileRecord} file
-   */
-  #card(card, file) {
-    const remove = () => {
-      const source = sourceOf(file, this.#files);
-      this.#files = this.#files.filter((other) => other !== file && other !== source);
-    };
-    if (this.#pastedTexts.has(file.id)) {
-      const onclick = async () => {
-        const text = (await file.blob?.text()) ?? "";
-        remove();
-        this.#showFiles();
+    const { showTray } = await this.#importTray();
+    showTray(this.#cards, this.#tray, {
+      changed: () => this.#changed(),
+      insert: (text) => {
         this.#text.setRangeText(text, this.#text.selectionStart, this.#text.selectionEnd, "end");
         this.#changed();
         this.focusText();
-      };
-      card.append(el("button", { type: "button", class: "link", onclick }, "Put into the message"));
-    }
-    return this.#removable(card, file.name, remove);
-  }
-
-  /**
-   * Add a button that removes a card. The focus goes to the next one, or to the box.
-   *
-   * @param {HTMLElement} card
-   * @param {string} name
-   * @param {() => void} remove
-   */
-  #removable(card, name, remove) {
-    const onclick = async () => {
-      const at = [...this.#cards.children].indexOf(card);
-      remove();
-      await this.#showFiles();
-      this.#changed();
-      const next = this.#cards.children[Math.min(at, this.#cards.children.length - 1)];
-      const button = next?.querySelector(".icon-button");
-      (button instanceof HTMLElement ? button : this.#text).focus();
-    };
-    card.append(iconButton("x", `Remove ${name}`, { onclick }));
-    return card;
+      },
+      focus: () => this.focusText(),
+    });
   }
 
   /** Begin a new chat with what is in the box, or with the question whose answer has failed. */

@@ -89,9 +89,8 @@ async function imageRecord(file) {
   } catch (error) {
     if (!(error instanceof NoImage)) throw error;
     if (!isHeic(file)) return null;
-    throw new Refusal(
-      `This browser cannot read HEIC photos. Save “${file.name}” as JPEG and attach that; an iPhone takes JPEG photos with Settings > Camera > Formats > Most Compatible.`,
-    );
+    const advice = "An iPhone takes JPEG photos with Settings > Camera > Formats > Most Compatible.";
+    throw new Refusal(`This browser cannot read HEIC photos. Save “${file.name}” as JPEG and attach that. ${advice}`);
   }
 }
 

@@ -233,7 +233,12 @@
 /**
  * What the server puts into the page.
  *
- * @typedef {{ models: Model[], visitor: Visitor, max_file_bytes: number, max_body_bytes: number, history: HistoryBoot }} Boot
+ * @typedef {object} Boot
+ * @property {Model[]} models
+ * @property {Visitor} visitor
+ * @property {number} max_file_bytes
+ * @property {number} max_body_bytes
+ * @property {HistoryBoot} history
  */
 
 /**

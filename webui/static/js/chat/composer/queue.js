@@ -1,0 +1,39 @@
+// The messages that wait for the end of the answer under way.
+
+import { el, iconButton, plural } from "../../shell/page.js";
+import { shownFiles } from "../state/attachments.js";
+
+/** @import { Chat } from "../state/chat.js" */
+/** @import { QueuedMessage } from "../state/types.js" */
+
+/**
+ * Return the entries of a queue. `busy`: an answer is under way, so none can be sent now.
+ *
+ * @param {Chat} chat
+ * @param {QueuedMessage[]} queue
+ * @param {{ busy: boolean, edit: (message: QueuedMessage) => void }} page
+ */
+export const queueEntries = (chat, queue, page) => queue.map((message) => entryOf(chat, message, page));
+
+/**
+ * @param {Chat} chat
+ * @param {QueuedMessage} message
+ * @param {{ busy: boolean, edit: (message: QueuedMessage) => void }} page
+ */
+function entryOf(chat, message, { busy, edit }) {
+  /** @param {(taken: QueuedMessage) => void} [use] */
+  const take = async (use) => {
+    const taken = await chat.dequeue(message);
+    if (taken) use?.(taken);
+  };
+  const send = () => take(({ text, files }) => void chat.send(text, files));
+  return el(
+    "li",
+    {},
+    el("span", { class: "quiet" }, "Next: "),
+    el("span", { class: "clip" }, message.text || plural(shownFiles(message.files).length, "file")),
+    busy ? null : iconButton("arrow-up", "Send queued message", { onclick: send }),
+    iconButton("pencil", "Edit queued message", { onclick: () => take(edit) }),
+    iconButton("x", "Remove queued message", { onclick: () => take() }),
+  );
+}
