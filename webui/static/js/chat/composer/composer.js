@@ -489,10 +489,10 @@ export class Composer {
   /** Begin a new chat with what is in the box, or with the question whose answer has failed. */
   async toNewChat() {
     const chat = this.#chat;
-    const draft = this.content ?? (await chat.failedQuestion()) ?? { text: "", files: [] };
+    const { carryOver } = await chat.load(() => import("./carrying.js"));
+    const typed = this.content;
     this.#load("", []);
-    chat.saveDraft("", []);
-    await chat.openWith(draft);
+    await carryOver(chat, typed);
     this.focus();
   }
 }

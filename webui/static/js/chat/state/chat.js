@@ -3,7 +3,7 @@
 
 import { unlessLeaving } from "../../shell/page.js";
 import { Conversation, storedFiles } from "./conversation.js";
-import { change, find, NoRoom, newId, put } from "./store.js";
+import { change, find, NoRoom, put } from "./store.js";
 
 /** @import { Remote } from "../history/remote.js" */
 /** @import { SessionEnd } from "../../shell/page.js" */
@@ -11,7 +11,7 @@ import { change, find, NoRoom, newId, put } from "./store.js";
 /** @import { Elsewhere } from "./elsewhere.js" */
 /**
  * @import {
- *   Action, Boot, ChatEvents, ConversationRecord, Draft, EnterKey, FileRecord, Message,
+ *   Action, Boot, ChatEvents, ConversationRecord, EnterKey, FileRecord, Message,
  *   Passage, Problem, QueuedMessage, Visitor,
  * } from "./types.js"
  */
@@ -242,26 +242,6 @@ export class Chat {
       path: conversation.started && !conversation.record.temporary ? `/c/${conversation.id}` : "/",
       push: false,
     });
-  }
-
-  /** Return the question whose answer, the last one shown, has failed; null: none has. */
-  async failedQuestion() {
-    const path = this.#current?.path ?? [];
-    const [question, answer] = path.slice(-2);
-    if (question?.role !== "user" || answer?.role !== "assistant" || answer.state !== "failed") return null;
-    return { text: question.text, files: await storedFiles(question.files) };
-  }
-
-  /**
-   * Begin a new chat with a draft. Its files have new ids: each chat keeps its own.
-   *
-   * @param {Draft} draft
-   */
-  async openWith({ text, files }) {
-    await this.open(null, { keepFocus: true });
-    const copies = files.map((file) => ({ ...file, id: newId("f_") }));
-    this.saveFiles(copies);
-    this.emit("returned", { text, files: copies });
   }
 
   // Saving
