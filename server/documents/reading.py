@@ -21,7 +21,7 @@ from workers.units import KIB, MIB
 log = logging.getLogger("roxy.documents")
 
 ADDRESS_SPACE_BYTES = 200 * MIB
-STOPPED_AFTER_S = 30.0
+STOPPED_AFTER_S = 60.0
 """The child stops itself after 8 s of the processor; this is for a machine that is too busy."""
 BUSY_WAIT_S = 5.0
 MOST_AT_ONCE = 2
