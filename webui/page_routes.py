@@ -28,7 +28,7 @@ from webui.share.share_page import ShareFileHandler, SharePageHandler
 from webui.shell.assets import AssetHandler
 from webui.shell.brand import LogoHandler, ManifestHandler
 from webui.shell.pages import NoSuchPageHandler
-from webui.sign_in.login_page import LoginHandler, LogoutHandler
+from webui.sign_in.login_page import LanguageHandler, LoginHandler, LogoutHandler
 from webui.usage.statement_page import StatementPageHandler
 from webui.usage.usage_page import UsagePageHandler
 
@@ -57,6 +57,7 @@ def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str,
         (r"/live/([A-Za-z0-9._:-]{8,64})/stop", StopHandler, given),
         (r"/login", LoginHandler, given),
         (r"/logout", LogoutHandler, given),
+        (r"/language", LanguageHandler, given),
         (r"/models", ModelsPageHandler, given),
         (r"/s/([A-Za-z0-9_-]{20,64})", SharePageHandler, given),
         (r"/s/([A-Za-z0-9_-]{20,64})/files/([A-Za-z0-9_-]{1,64})", ShareFileHandler, given),

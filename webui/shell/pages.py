@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from importlib import resources
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tornado.template import Loader
 
@@ -13,7 +13,7 @@ from server.identity.authentication import Principal, find_cookie
 from webui.shell.assets import packaged_assets
 from webui.shell.brand import brand_of
 from webui.shell.csp import PAGE_HEADERS, SECURE_HEADERS
-from webui.shell.texts import Language, choose_language
+from webui.shell.texts import Language, choose_language, fill, languages
 from webui.shell.visitor import VisitorHandler
 from workers.errors import GatewayError, NotFound
 from workers.units import KIB
@@ -29,28 +29,9 @@ THEME_COLOURS = {"light": "#f0f3f5", "dark": "#171b1f"}
 """The themes, and the colour of the bar in each: `--panel` of the style sheet, as sRGB."""
 NOTICE_COOKIE = "roxy_notice"
 """Holds the mark of the notice that the visitor has closed."""
-NAV = (("Chat", "/"), ("Docs", "/docs"))
-OWNER_NAV = (
-    *NAV,
-    ("Models", "/models"),
-    ("Keys", "/keys"),
-    ("Usage", "/usage"),
-    ("Requests", "/requests"),
-    ("Live", "/live"),
-)
-
-HEADINGS = {
-    400: "This request is not valid",
-    401: "Sign in first",
-    403: "Not allowed",
-    404: "Page not found",
-    405: "This cannot be done here",
-    409: "Changed in the meantime",
-    413: "Too large",
-    429: "Too many requests",
-    503: "Temporarily unavailable",
-}
-"""The headings of error pages."""
+NAV = ("Chat", "Docs")
+OWNER_NAV = (*NAV, "Models", "Keys", "Usage", "Requests", "Live")
+"""The sections that the navigation leads to."""
 LOST_CLIENT = "Nothing is served at this path. The base URL of the API ends with /api/v1."
 
 
@@ -71,6 +52,8 @@ class PageHandler(VisitorHandler):
     """The groups of texts that the scripts of the page use."""
     translated: ClassVar[bool] = False
     """Whether all texts of the page are in the catalogue; other pages are in English."""
+    said: str = ""
+    """The message of an error in the page's language; "": it is in English, as for the API."""
     _language: Language | None = None
 
     def show(
@@ -105,7 +88,14 @@ class PageHandler(VisitorHandler):
             "theme_colours": tuple(THEME_COLOURS.items()),
             "xsrf": self.xsrf(headers),
             "visitor_tag": self.visitor_tag(),
-            "nav": OWNER_NAV if visitor is not None and visitor.is_owner else NAV,
+            "fill": fill,
+            "spoken": tuple(languages().values()) if self.translated else (),
+            "here": self.request.path,
+            "nav": [
+                (name, path, label)
+                for name, path, label in navigation(language.texts)
+                if name in (OWNER_NAV if visitor is not None and visitor.is_owner else NAV)
+            ],
             "section": self.section,
             "signed_in": visitor is not None and visitor.kind != "guest",
             "who": who(visitor),
@@ -146,10 +136,11 @@ class PageHandler(VisitorHandler):
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
         """Return the error as a page."""
-        page = TEMPLATES.load("shell/error.html")
-        heading = HEADINGS.get(error.status, "Something went wrong")
-        values = self.shell({}) | {"error": error, "heading": heading}
-        body = page.generate(**values, request_id=self.request_id)
+        page, texts = TEMPLATES.load("shell/error.html"), self.language().texts
+        values = self.shell({}) | {"error": error, "heading": heading_of(error, texts)}
+        if error.own_code == "xsrf_refused":
+            self.said = texts.errors.out_of_date
+        body = page.generate(**values, message=self.said, request_id=self.request_id)
         return body, PAGE_HEADERS["Content-Type"]
 
     def add_headers(self, headers: dict[str, str]) -> None:
@@ -157,6 +148,35 @@ class PageHandler(VisitorHandler):
         headers.update(PAGE_HEADERS)
         if self.is_secure():
             headers.update(SECURE_HEADERS)
+
+
+def navigation(texts: Any) -> list[tuple[str, str, str]]:
+    """Return every section of the navigation: its name, path and label."""
+    return [
+        ("Chat", "/", texts.shell.chat),
+        ("Docs", "/docs", texts.shell.docs),
+        ("Models", "/models", texts.shell.models),
+        ("Keys", "/keys", texts.shell.keys),
+        ("Usage", "/usage", texts.shell.usage),
+        ("Requests", "/requests", texts.shell.requests),
+        ("Live", "/live", texts.shell.live),
+    ]
+
+
+def heading_of(error: GatewayError, texts: Any) -> str:
+    """Return the heading of an error's page."""
+    headings = {
+        400: texts.errors.invalid,
+        401: texts.errors.sign_in_first,
+        403: texts.errors.forbidden,
+        404: texts.errors.not_found,
+        405: texts.errors.method,
+        409: texts.errors.conflict,
+        413: texts.errors.too_large,
+        429: texts.errors.too_many,
+        503: texts.errors.unavailable,
+    }
+    return str(headings.get(error.status, texts.errors.wrong))
 
 
 def who(visitor: Principal | None) -> str:
@@ -196,7 +216,12 @@ class LostClientHandler(PageHandler):
 class NoSuchPageHandler(LostClientHandler):
     """Any path outside the API that does not exist."""
 
+    translated = True
+
     def refuse_head(self) -> None:
         """Refuse every method."""
         self.visitor()
-        raise NotFound(LOST_CLIENT if self.by_a_client() else "This page does not exist.")
+        if self.by_a_client():
+            raise NotFound(LOST_CLIENT)
+        self.said = self.language().texts.errors.no_page
+        raise NotFound(self.said)

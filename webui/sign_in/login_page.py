@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 
@@ -18,16 +19,14 @@ from server.identity.sessions import ABSOLUTE_S
 from server.keys.pasted_key import keys_in, looks_cut
 from server.keys.secret import digest_of
 from server.keys.unread import when_read
-from webui.shell.pages import SMALL_FORM_BYTES, PageHandler
-from workers.errors import GatewayError, InvalidKey
+from webui.shell.pages import SMALL_FORM_BYTES, TEXTS_COOKIE, PageHandler
+from webui.shell.texts import fill, languages
+from workers.errors import GatewayError, InvalidKey, InvalidRequest, RateLimited
+from workers.units import DAY_S
 
 LONGEST_NEXT = 2000
 LONGEST_KEY = 2000
-WRONG_KEY = (
-    "This key is invalid or has expired. Check that you copied it completely, or ask the owner of"
-    " this server for a new one."
-)
-CUT_KEY = "This key is incomplete or has a typo. Copy it again and paste all of it."
+YEAR_S = 365 * DAY_S
 
 
 def own_path(wanted: str) -> str:
@@ -43,6 +42,8 @@ class LoginHandler(PageHandler):
     """The sign-in page."""
 
     body_limit = SMALL_FORM_BYTES
+    translated = True
+    script_texts = ("login",)
 
     def get(self) -> None:
         """Show the form, or redirect a visitor who is signed in already."""
@@ -58,12 +59,13 @@ class LoginHandler(PageHandler):
         fields = self.take_form()
         wanted = own_path(fields.get("next", "/"))
         services, address = self.services, self.client_scope()
-        services.wrong_sign_ins.check(address)
+        self._check_tries(address)
         pasted = fields.get("key", "")[:LONGEST_KEY]
         found = await self._find_principal(pasted)
         if found is None:
             services.wrong_sign_ins.add(address)
-            problem = CUT_KEY if looks_cut(pasted) else WRONG_KEY
+            texts = self.language().texts
+            problem = texts.login.cut_key if looks_cut(pasted) else texts.login.wrong_key
             if self._by_script():
                 raise InvalidKey(problem)
             self._show_form(wanted, 401, problem=problem)
@@ -90,6 +92,16 @@ class LoginHandler(PageHandler):
         super().add_headers(headers)
         if self._by_script():
             headers["Content-Type"] = JSON
+
+    def _check_tries(self, address: str) -> None:
+        """Raise RateLimited, in the visitor's language, after too many wrong keys."""
+        try:
+            self.services.wrong_sign_ins.check(address)
+        except RateLimited as error:
+            texts = self.language().texts
+            seconds = math.ceil(error.retry_after_s or 1)
+            self.said = error.message = fill(texts.login.too_many, seconds=seconds)
+            raise
 
     def _by_script(self) -> bool:
         """Return True for the page's script, which keeps a wrong key in its field.
@@ -118,6 +130,22 @@ class LoginHandler(PageHandler):
             longest=LONGEST_KEY,
             guests=self.services.config.guests.enabled,
         )
+
+
+class LanguageHandler(PageHandler):
+    """The choice of a language."""
+
+    body_limit = SMALL_FORM_BYTES
+    translated = True
+
+    def post(self) -> None:
+        """Keep the chosen language in a cookie, and go back to the page."""
+        fields = self.take_form()
+        chosen = fields.get("language", "")
+        if chosen not in languages():
+            raise InvalidRequest("There are no texts in this language.", param="language")
+        cookie = self.cookie(TEXTS_COOKIE, chosen, YEAR_S)
+        self.redirect_to(own_path(fields.get("next", "/")), {"Set-Cookie": cookie})
 
 
 class LogoutHandler(PageHandler):

@@ -67,11 +67,7 @@ def test_every_text_that_is_used_exists_and_every_text_is_used() -> None:
     known = {path.removesuffix(".one").removesuffix(".other") for path in ENGLISH}
     used = dict(uses())
     assert {(path, file) for path, file in used.items() if path not in known} == set()
-    assert known - used.keys() - UNUSED == set()
-
-
-UNUSED = {"shell.choose_language"}
-"""Texts whose use comes with the choice of the language."""
+    assert known - used.keys() == set()
 
 
 @pytest.mark.parametrize(

@@ -64,3 +64,36 @@ async def test_too_many_wrong_keys_are_refused_in_words(bare_door: Door) -> None
     answers = [await visitor.sign_in(f"wrong{n}") for n in range(11)]
     assert [answer.status_code for answer in answers] == [401] * 10 + [429]
     assert "<h1>Too many requests</h1>" in answers[-1].text and "Try again in" in answers[-1].text
+
+
+async def test_the_language_is_the_browsers_or_the_chosen_one(
+    chromium: Browser, demo_door: Door
+) -> None:
+    async with visiting(chromium, demo_door, locale="de-AT", expected=("401", "404")) as page:
+        await page.goto("/login?next=/docs")
+        await expect(page.get_by_role("heading", name="Anmelden")).to_be_visible()
+        await expect(page.locator("html[lang=de]")).to_have_count(1)
+        await page.get_by_label("Schlüssel", exact=True).press_sequentially("falsch")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_contain_text("ungültig oder abgelaufen")
+        await page.get_by_role("button", name="Anzeigen").click()
+        await expect(page.get_by_role("button", name="Verbergen")).to_be_visible()
+        await page.get_by_label("Sprache").select_option("日本語")  # as by the keyboard
+        await page.get_by_role("button", name="Übernehmen").click()
+        await expect(page.get_by_role("heading", name="ログイン")).to_be_visible()
+        await page.goto("/no/such/page")
+        await expect(page.get_by_text("このページは存在しません。")).to_be_visible()
+        language = page.get_by_label("言語")
+        await language.click()
+        await language.select_option("English")
+        await expect(page.get_by_role("heading", name="Page not found")).to_be_visible()
+        await page.goto("/login")
+        await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+async def test_the_language_is_changed_without_script(chromium: Browser, demo_door: Door) -> None:
+    async with visiting(chromium, demo_door, java_script_enabled=False) as page:
+        await page.goto("/login")
+        await page.get_by_label("Language").select_option("Español")
+        await page.get_by_role("button", name="Use").click()
+        await expect(page.get_by_role("heading", name="Iniciar sesión")).to_be_visible()

@@ -309,8 +309,9 @@ export function keepCookie(name, value, age = YEAR_S) {
 function labelTheme(button) {
   const theme = chosenTheme();
   button.querySelector("use")?.setAttribute("href", iconPath(THEME_ICONS[theme]));
-  button.setAttribute("aria-label", `Theme: ${theme}`);
-  button.title = `Theme: ${theme}`;
+  const label = (button.dataset.themeSwitch ?? "").split("|")[THEMES.indexOf(theme)] ?? "";
+  button.setAttribute("aria-label", label);
+  button.title = label;
 }
 
 /** @type {NodeListOf<HTMLElement>} */
@@ -426,3 +427,22 @@ function watchSession() {
 }
 
 watchSession();
+
+/** @type {NodeListOf<HTMLFormElement>} */
+const sendingForms = document.querySelectorAll("form[data-sends]");
+for (const form of sendingForms) {
+  const button = part("button", HTMLButtonElement, form);
+  // The arrow keys change a list at every step, so the keyboard sends the form with its button.
+  let pointed = false;
+  button.hidden = true;
+  form.addEventListener("pointerdown", () => {
+    pointed = true;
+  });
+  form.addEventListener("keydown", () => {
+    pointed = false;
+  });
+  form.addEventListener("change", () => {
+    button.hidden = pointed;
+    if (pointed) form.requestSubmit();
+  });
+}

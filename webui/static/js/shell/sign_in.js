@@ -1,6 +1,7 @@
 // The sign-in form: shows the key on demand, and keeps a wrong one in its field. It also works without this.
 
 import { part } from "./page.js";
+import { texts } from "./texts.js";
 
 const form = part("#sign-in", HTMLFormElement);
 const field = part("#key", HTMLInputElement);
@@ -11,7 +12,7 @@ const button = part("#show-key", HTMLButtonElement);
 function show(shown) {
   field.type = shown ? "text" : "password";
   button.setAttribute("aria-pressed", String(shown));
-  button.textContent = shown ? "Hide" : "Show";
+  button.textContent = shown ? texts.login.hide : texts.login.show;
 }
 
 /** @param {string} text */
@@ -33,7 +34,7 @@ async function signIn() {
     if (answer.ok) location.assign(read.next);
     else refuse(read.error.message);
   } catch {
-    refuse("This server cannot be reached. Check your connection and try again.");
+    refuse(texts.login.unreachable);
   }
 }
 
