@@ -33,6 +33,7 @@ async def test_back_closes_the_list_of_conversations(chromium: Browser, tmp_path
     async with chatting(chromium, tmp_path, **TOUCH) as (upstream, door, page):
         upstream.plan(*numbered())
         await open_chat(page)
+        side = page.get_by_role("complementary", name="Conversations")
         switch = page.get_by_role("button", name="Conversations", exact=True)
         search = page.get_by_role("searchbox")
         for text in ("about apples", "about pears"):
