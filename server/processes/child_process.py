@@ -73,7 +73,8 @@ class ChildParts(NamedTuple):
 class Child:
     """A serving process, or a spare. `ready` is done when it accepts connections, or has ended.
 
-    `is_warm`: it has built everything, and needs only a place.
+    `is_warm`: it has built everything, and needs only a place. `works_since` is when it came to
+    what it is for, serving or waiting for a place; None: it has not.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Child:
         self.place: ListeningPlace | None = None
         self.is_warm = False
         self.ready: asyncio.Future[Ready] = loop.create_future()
-        self.since = loop.time()
+        self.works_since: float | None = None
         self._parts = parts
         self._process = process
         self.exit = loop.create_task(process.wait(), name=f"process {process.pid}")
@@ -108,7 +109,7 @@ class Child:
     def give(self, place: ListeningPlace) -> None:
         """Make it serve the connections of a place."""
         self.place = place
-        self.since = asyncio.get_running_loop().time()
+        self.works_since = None
         self._parts.on_place()
         descriptors = [sock.fileno() for sock in place.sockets]
         self.link.report(PLACE, GivenPlace(place.number, descriptors))
@@ -145,9 +146,12 @@ class Child:
         """Note that it needs only a place; from now on it is killed when it hangs."""
         self.is_warm = True
         loop = asyncio.get_running_loop()
+        if self.place is None:
+            self.works_since = loop.time()
         self._watch = loop.create_task(self._kill_when_silent(), name=f"pulse of {self.name}")
 
     def _note_ready(self, ready: Ready) -> None:
+        self.works_since = asyncio.get_running_loop().time()
         if not self.ready.done():
             self.ready.set_result(ready)
 

@@ -32,7 +32,7 @@ log = logging.getLogger("roxy.keeper")
 
 READY_WITHIN_S = 60.0
 STEADY_AFTER_S = 10.0
-"""A child that lived longer than this is started again at once when it dies."""
+"""A child that served for longer than this is followed at once by another one when it dies."""
 RESTART_WAITS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 """The wait before another start, by how many children of the place died sooner in a row."""
 KILL_AFTER_S = 10.0
@@ -233,8 +233,8 @@ class Children:
 
     def _wait_of(self, number: int, dead: Child, *, soon: bool = False) -> float:
         """Return how long to wait before another start; the more died soon, the longer."""
-        lived_s = asyncio.get_running_loop().time() - dead.since
-        if not soon and lived_s >= STEADY_AFTER_S:
+        since, now = dead.works_since, asyncio.get_running_loop().time()
+        if not soon and since is not None and now - since >= STEADY_AFTER_S:
             self._soon_dead[number] = 0
             return 0.0
         deaths = self._soon_dead.get(number, 0)

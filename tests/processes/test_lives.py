@@ -159,12 +159,14 @@ async def test_connections_that_wait_for_a_killed_child_are_served_by_the_next(
 
 async def test_a_child_that_keeps_dying_is_started_less_and_less_often(tmp_path: Path) -> None:
     async with FakeUpstream() as upstream, serving(tmp_path, upstream, options=TWO) as roxy:
-        for _ in range(2):
-            victim = children_of(roxy.pid)[-1]
-            kill(victim)
-            await replaced(roxy, victim)
-        await roxy.says(r"another starts now")
-        await roxy.says(r"another starts in 0\.5 s")
+        async with asyncio.timeout(PATIENCE_S):
+            # A child that has lived for ten seconds counts as steady, which a busy machine makes
+            # of one that is to die early: then the next one dies.
+            while "another starts in 0.5 s" not in roxy.err:
+                victim = children_of(roxy.pid)[-1]
+                kill(victim)
+                await replaced(roxy, victim)
+        await roxy.says("another starts now|takes its place")
         assert (await roxy.door.chat()).status_code == 200
         roxy.signal(signal.SIGTERM)
         assert await roxy.ended() == 0
