@@ -209,8 +209,8 @@ function aboutOf({ cut, source, tokens, unit, units, unitsRead }) {
   const about = {};
   if (cut === true) about.cut = true;
   if (source === true) about.source = true;
-  about.tokens = numberOf(tokens) ?? undefined;
-  about.unitsRead = numberOf(unitsRead) ?? undefined;
+  for (const [name, value] of Object.entries({ tokens, unitsRead }))
+    if (numberOf(value) !== null) Object.assign(about, { [name]: value });
   if ((unit === "page" || unit === "sheet" || unit === "slide") && numberOf(units))
     Object.assign(about, { unit, units: numberOf(units) });
   return about;
