@@ -22,6 +22,8 @@ TEMPLATES = Loader(str(resources.files("webui") / "templates"), whitespace="all"
 FORM_BYTES = 64 * KIB
 SMALL_FORM_BYTES = 16 * KIB
 UNSURE = "?"
+LONGEST_HERE = 300
+"""The longest address that the choice of a language leads back to."""
 THEME_COOKIE = "roxy_theme"
 TEXTS_COOKIE = "roxy_texts"
 """The visitor's language; `roxy_language` is the programming language of examples."""
@@ -75,6 +77,7 @@ class PageHandler(VisitorHandler):
         brand = brand_of(self.services.config.web)
         closed = find_cookie(self.request.headers, NOTICE_COOKIE)
         seen = brand.notice is not None and brand.notice.mark == closed
+        uri = self.request.uri or "/"
         return {
             "locale": language,
             "texts": language.texts,
@@ -90,7 +93,7 @@ class PageHandler(VisitorHandler):
             "visitor_tag": self.visitor_tag(),
             "fill": fill,
             "spoken": tuple(languages().values()) if self.translated else (),
-            "here": self.request.path,
+            "here": uri if len(uri) <= LONGEST_HERE else "/",
             "nav": [
                 (name, path, label)
                 for name, path, label in navigation(language.texts)
@@ -138,6 +141,8 @@ class PageHandler(VisitorHandler):
         """Return the error as a page."""
         page, texts = TEMPLATES.load("shell/error.html"), self.language().texts
         values = self.shell({}) | {"error": error, "heading": heading_of(error, texts)}
+        if not self.find_mark():
+            values["spoken"] = ()  # an error sets no cookie, so the form would be refused
         if error.own_code == "xsrf_refused":
             self.said = texts.errors.out_of_date
         body = page.generate(**values, message=self.said, request_id=self.request_id)

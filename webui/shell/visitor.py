@@ -69,7 +69,7 @@ class VisitorHandler(BaseHandler):
         It is bound to a cookie; a browser without one gets a guest's cookie in `headers`.
         """
         if not self._mark:
-            self._mark = self._find_mark() or self._make_mark(headers)
+            self._mark = self.find_mark() or self._make_mark(headers)
         return self.services.guests.xsrf_token(self._mark)
 
     def take_form(self) -> dict[str, str]:
@@ -89,7 +89,7 @@ class VisitorHandler(BaseHandler):
             if not from_own_page(self.request.headers, safe=False):
                 raise Forbidden("This form was not sent by a page of this server.")
             token = fields.get("xsrf")
-            self.services.authentication.check_token(self._find_mark() or "", token)
+            self.services.authentication.check_token(self.find_mark() or "", token)
         return fields
 
     def redirect_to(self, path: str, headers: dict[str, str] | None = None) -> None:
@@ -121,7 +121,7 @@ class VisitorHandler(BaseHandler):
             self._looked = True
         return self._visit
 
-    def _find_mark(self) -> str:
+    def find_mark(self) -> str:
         """Return the cookie that tokens are bound to: the session's, else the guest's."""
         visit = self._find_visit()
         if visit is not None and visit.cookie:
