@@ -118,6 +118,7 @@ export async function leave(person) {
   channel.close();
   try {
     sessionStorage.clear();
+    localStorage.removeItem("roxy-recent-models"); // of the model picker
   } catch {
     // It is not available, so it holds nothing.
   }
