@@ -15,6 +15,31 @@ message that names it; only the variables that Kubernetes sets for a Service nam
 `roxy` are ignored. Durations are in seconds, sizes in bytes. The values below are the
 defaults.
 """
+KEYS = """
+`POST /api/v1/keys` with the owner key creates a key for another person or program. Only
+`name` is required. **The secret is the field `key` of this answer** and is not shown
+again.
+
+- `limits`: `requests_per_minute`, `tokens_per_minute`, `concurrent_requests`, and
+`budget_microusd` (millionths of a dollar) for each `budget_period`: day, week, month or
+total. null: no limit.
+- `models`: the only models it may use. null: all.
+- `expires_at`: Unix seconds. `weight`: its share of the queue, from 1 to 100.
+- `note`: up to 1,000 characters that only you see.
+
+`PATCH` changes the fields it contains. `{"status": "disabled"}` ends running requests
+and can be undone. `rotate` creates a new secret; the old one stays valid for `grace_s`
+more seconds, then the requests that use it end. `DELETE` revokes the key permanently;
+the key stays in the list.
+
+On the page Keys you can also create many keys from a list of names, and invitations: a
+link signs a person in once, within 1, 7 or 30 days, and shows them their key if you
+want. Invitations can be revoked until they are used.
+
+`GET /api/v1/keys` returns up to 1000 keys, the oldest first. While `has_more` is true,
+pass `last_id` as `after`. `search` finds keys by name, note, redacted
+secret or id.
+"""
 
 
 def for_the_owner(settings: Sequence[Table]) -> list[Section]:
@@ -23,31 +48,7 @@ def for_the_owner(settings: Sequence[Table]) -> list[Section]:
         Section(
             "keys",
             "Keys",
-            """
-            `POST /api/v1/keys` with the owner key creates a key for another person or program. Only
-            `name` is required. **The secret is the field `key` of this answer** and is not shown
-            again.
-
-            - `limits`: `requests_per_minute`, `tokens_per_minute`, `concurrent_requests`, and
-            `budget_microusd` (millionths of a dollar) for each `budget_period`: day, week, month or
-            total. null: no limit.
-            - `models`: the only models it may use. null: all.
-            - `expires_at`: Unix seconds. `weight`: its share of the queue, from 1 to 100.
-            - `note`: up to 1,000 characters that only you see.
-
-            `PATCH` changes the fields it contains. `{"status": "disabled"}` ends running requests
-            and can be undone. `rotate` creates a new secret; the old one stays valid for `grace_s`
-            more seconds, then the requests that use it end. `DELETE` revokes the key permanently;
-            the key stays in the list.
-
-            On the page Keys you can also create many keys from a list of names, and invitations: a
-            link signs a person in once, within 1, 7 or 30 days, and shows them their key if you
-            want. Invitations can be revoked until they are used.
-
-            `GET /api/v1/keys` returns up to 1000 keys, the oldest first. While `has_more` is true,
-            pass `last_id` as `after`. `search` finds keys by name, note, redacted
-            secret or id.
-            """,
+            KEYS,
             (owner.KEYS, owner.KEY_LIFE),
             owner=True,
         ),

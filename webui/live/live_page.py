@@ -246,7 +246,7 @@ def deployment_row(model_id: str, one: LiveDeployment) -> DeploymentRow:
         wait = seconds(math.ceil(one.cooling_s or 0.0))
         state, mark = f"cooling for {wait}: {reason_of(one.reason)}", "bad"
     elif one.state == "probing":
-        state, mark = f"trying again after {reason_of(one.reason)}", "warn"
+        state, mark = f"trying again after: {reason_of(one.reason)}", "warn"
     else:
         state, mark = load_of(busy, most if one.live else 0)
     name = one.id.removeprefix(f"{model_id}@")

@@ -111,7 +111,7 @@ def deployment_state(one: Deployment, health: DeploymentHealth) -> tuple[str, st
         wait = _wait(health.cooling_s or 0.0)
         return f"Cooling down, used again in {wait}: {_cause(health)}", "bad"
     if health.state == "probing":
-        return f"Trying again after {_cause(health)}", "warn"
+        return f"Trying again after: {_cause(health)}", "warn"
     if health.failures:
         return f"OK, but the last {plural(health.failures, 'attempt')} failed", "warn"
     busy = f", {count(health.busy)} active" if health.busy else ""
