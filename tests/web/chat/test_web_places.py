@@ -43,7 +43,7 @@ async def test_back_closes_the_list_of_conversations(chromium: Browser, tmp_path
             await switch.click()
             await expect(search).to_be_in_viewport()
             if text == "about apples":
-                await page.get_by_role("link", name="New chat").click()
+                await side.get_by_role("link", name="New chat").click()
                 await expect(answers(page)).to_have_count(0)
         address = page.url
         await page.go_back()
