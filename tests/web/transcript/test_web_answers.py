@@ -272,9 +272,10 @@ async def test_the_gateways_own_limit_is_named(chromium: Browser, door: Door) ->
     async with visiting(chromium, door, expected=("429",)) as page:
         await page.clock.install()
         await open_chat(page)
-        await expect(page.get_by_text("1 of 1 message left this minute")).to_be_visible()
         await say(page, "one")
         await expect(text_of_answer(page)).to_have_text("Hello")
+        left = page.locator("#composer").get_by_text("0 of 1 message left this minute")
+        await expect(left).to_be_visible()
         async with page.expect_response("**/chat/completions") as refusing:
             await say(page, "two")
         wait = int((await refusing.value).headers["retry-after"])
