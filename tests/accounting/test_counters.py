@@ -260,7 +260,9 @@ async def test_money_that_is_only_reserved_is_a_short_wait(counters: Counters) -
     limits = Limits(budget_microusd=5_000_000, budget_period="day")
     counters.settle(await counters.take(KEY, limits, 0, 3_000_000), 0, 1_000_000)
     running = await counters.take(KEY, limits, 0, 2_500_000)
-    with pytest.raises(RateLimited, match=r"Running requests of this key have reserved \$2\.50") as refusal:
+    with pytest.raises(
+        RateLimited, match=r"Running requests of this key have reserved \$2\.50"
+    ) as refusal:
         await counters.take(KEY, limits, 0, 4_000_000)
     assert (refusal.value.limit, refusal.value.type) == ("budget", "rate_limit_error")
     assert refusal.value.headers() == {"Retry-After": "1", "Retry-After-Ms": "1000"}
