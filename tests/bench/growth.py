@@ -95,7 +95,7 @@ KEYS_SQL = """
     INSERT INTO keys SELECT printf('key_%016d', n), 'shop ' || n, printf('roxy_%04d…%04d', n, n),
         randomblob(32), 1700000000 + n, NULL, CASE WHEN n % 7 = 0 THEN 4000000000 END,
         CASE WHEN n % 50 = 0 THEN 'revoked' ELSE 'active' END, NULL, NULL, NULL, NULL, NULL,
-        'month', 1, NULL, NULL, 1 FROM number
+        'month', 1, NULL, NULL, 1, '' FROM number
 """
 ROWS_SQL = """
     WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
