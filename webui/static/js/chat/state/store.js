@@ -454,6 +454,7 @@ const RECENT_MS = 10_000;
 
 /** @param {Typed | null} typed */
 export function rememberTyped(typed) {
+  if (!placeName()) return; // signed out: nothing stays behind
   try {
     if (typed) sessionStorage.setItem(lastTyped(), JSON.stringify(typed));
     else sessionStorage.removeItem(lastTyped());
