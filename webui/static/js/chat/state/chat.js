@@ -163,9 +163,10 @@ export class Chat {
     this.#opening = opening;
     /** @type {Conversation | null} */
     let conversation = null;
-    let problem = this.history
-      ? "This conversation is not in your history. It may have been deleted."
-      : "This conversation is not in this browser. Conversations are stored in the browser they were started in.";
+    let problem =
+      this.place.place === "server"
+        ? "This conversation is not in your history. It may have been deleted."
+        : "This conversation is not in this browser. Conversations are stored in the browser they were started in.";
     /** @type {FileRecord[]} */
     let files = [];
     try {
