@@ -551,8 +551,10 @@ async def test_nothing_is_wider_than_the_screen(
 
 
 @pytest.mark.time_limit(240)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1280, 860), (360, 740), (640, 430)])
+@pytest.mark.parametrize(
+    ("width", "height", "scheme"),
+    [(1280, 860, "light"), (360, 740, "dark"), (640, 430, "light")],
+)
 async def test_axe_finds_nothing(
     chromium: Browser, tmp_path: Path, scheme: Literal["light", "dark"], width: int, height: int
 ) -> None:
