@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
-from support.browsing.browser import open_chat, say
+from support.browsing.browser import LISTENING, open_chat, say
 from support.browsing.chat_page import answers, box, held, stop_button, text_of_answer
 from support.browsing.chatting import chatting
 from support.waiting import soon
@@ -66,7 +66,7 @@ async def test_shortcuts_go_by_the_place_of_the_key_and_files_may_be_dropped_any
 ) -> None:
     async with chatting(chromium, tmp_path) as (_, _, page):
         await open_chat(page)
-        await expect(page.get_by_role("searchbox")).to_be_visible()
+        await page.locator(LISTENING).wait_for(state="attached")
         dialog = page.get_by_role("dialog")
         for key, code, modifiers, opened in (
             ("/", "Digit7", CTRL | SHIFT, "Keyboard shortcuts"),  # German
@@ -86,6 +86,7 @@ async def test_shortcuts_go_by_the_place_of_the_key_and_files_may_be_dropped_any
         for name in ("one.txt", "two.txt"):
             await expect(page.get_by_role("button", name=f"Remove {name}")).to_be_visible()
         await press(page, "/", "Digit7", CTRL | SHIFT)
+        await expect(dialog).to_be_visible()
         assert await page.evaluate(DROP, ["three.txt", "dialog"]) == [False, False]
         await page.keyboard.press("Escape")
         await expect(page.get_by_role("button", name="Remove three.txt")).to_have_count(0)

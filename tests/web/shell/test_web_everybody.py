@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, Page, expect
 from support.browsing.axe import violations
-from support.browsing.browser import READY, open_chat, say, visiting
+from support.browsing.browser import LISTENING, READY, open_chat, say, visiting
 from support.browsing.chat_page import answers, box, held, status, stop_button, text_of_answer
 from support.browsing.chatting import GUESTS, chatting
 from support.browsing.owner_pages import OUTSIDE
@@ -82,6 +82,7 @@ async def test_axe_finds_nothing_in_the_chat(
             await expect(page.get_by_role("dialog")).to_be_visible()
             assert await violations(page) == [], name
             await page.keyboard.press("Escape")
+        await page.locator(LISTENING).wait_for(state="attached")
         await page.keyboard.press("Control+/")
         await expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
         assert await violations(page) == [], "shortcuts"
@@ -272,6 +273,7 @@ async def test_escape_stops_and_shortcuts_work(chromium: Browser, tmp_path: Path
         answer, _ = held("Begun")
         upstream.plan(answer)
         await open_chat(page)
+        await page.locator(LISTENING).wait_for(state="attached")
         await say(page, "A question")
         await expect(text_of_answer(page)).to_have_text("Begun")
         await page.keyboard.press("Escape")

@@ -75,8 +75,6 @@ async function offerToMove(wanted) {
 /** Load what is needed soon, while the page is idle. What asks and shows answers comes with the first letter. */
 async function loadRest() {
   const { listenToShortcuts } = await chat.load(() => import("./shortcuts.js"));
-  const { watchConnection } = await chat.load(() => import("./connection.js"));
-  watchConnection(part("#composer", HTMLElement));
   listenToShortcuts({
     search,
     toggleSidebar: () => side.toggle(),
@@ -88,6 +86,9 @@ async function loadRest() {
     escape: escapePressed,
     focusMessage: () => composer.focusText(),
   });
+  document.documentElement.dataset.ready = "keys"; // shortcuts are heard from now on
+  const { watchConnection } = await chat.load(() => import("./connection.js"));
+  watchConnection(part("#composer", HTMLElement));
 }
 
 // Commands
