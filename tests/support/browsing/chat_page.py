@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from playwright.async_api import Locator, Page, Route, expect
-from support.browsing.browser import (
-    say,
-)
 from support.fakes.upstream import (
     USAGE,
     Answer,
@@ -90,7 +87,9 @@ async def talk(page: Page, *texts: str) -> None:
     """Send several messages, each after the answer to the one before."""
     for text in texts:
         done = await answers(page).count()
-        await say(page, text)
+        await box(page).fill(text)
+        await expect(send_button(page)).to_be_enabled()  # attached files are being prepared before
+        await page.keyboard.press("Enter")
         await expect(answers(page)).to_have_count(done + 1)
         await expect(
             answers(page).nth(done).get_by_role("button", name="Regenerate")

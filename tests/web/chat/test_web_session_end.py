@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from playwright.async_api import Browser, Page, Route, expect
-from support.browsing.browser import say, tab
+from support.browsing.browser import READY, say, tab
 from support.browsing.chat_page import (
     answers,
     box,
@@ -118,6 +118,7 @@ async def test_a_link_on_another_site_leads_to_the_visitors_own_page(
     await page.goto("http://elsewhere.test/")
     await page.get_by_role("link", name="To the chat").click()
     await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    await page.locator(READY).wait_for(state="attached")
     await say(page, "Hi")
     await expect(answers(page).get_by_role("button", name="Regenerate")).to_be_visible()
     await page.close()

@@ -104,7 +104,7 @@ async def test_text_files_are_read_by_the_model(chromium: Browser, tmp_path: Pat
         await picker(page).set_input_files(
             {"name": "a.md", "mimeType": "text/markdown", "buffer": b"```\nfenced\n```"}
         )
-        await expect(page.locator(".box .file")).to_have_count(1)
+        await expect(send_button(page)).to_be_enabled()  # the file has been read
         await say(page, "Read this")
         parts = (await upstream.request()).json["messages"][0]["content"]
         assert parts[0]["text"] == "File “a.md”:\n\n````\n```\nfenced\n```\n````"
