@@ -54,6 +54,7 @@ async def test_editing_begins_another_branch(chromium: Browser, tmp_path: Path) 
         await page.locator('input[type="file"]').set_input_files(
             {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"the notes"}
         )
+        await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
         await talk(page, "first words")
         await page.get_by_role("button", name="Edit message").click()
         await page.get_by_role("textbox", name="New text").fill("other words")
@@ -189,6 +190,7 @@ async def test_an_export_comes_back_the_same(chromium: Browser, tmp_path: Path) 
         await page.locator('input[type="file"]').set_input_files(
             {"name": "notes.txt", "mimeType": "text/plain", "buffer": "the nötes".encode()}
         )
+        await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
         await talk(page, "one")
         await page.get_by_role("button", name="Regenerate").click()
         await expect(answers(page)).to_contain_text("2 / 2")

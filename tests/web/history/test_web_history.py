@@ -62,6 +62,7 @@ async def test_two_devices_show_the_same(chromium: Browser, tmp_path: Path) -> N
         await one.locator('input[type="file"]').set_input_files(
             {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"the notes"}
         )
+        await expect(one.get_by_role("button", name="Remove notes.txt")).to_be_visible()
         await talk(one, "about apples")
         await entries(other).get_by_role("link", name="about apples").click()
         await expect(text_of_answer(other)).to_have_text(["Answer 1."])
@@ -208,6 +209,7 @@ async def test_chats_of_the_browser_are_moved_complete(chromium: Browser, tmp_pa
         await page.locator('input[type="file"]').set_input_files(
             {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"the notes"}
         )
+        await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
         await talk(page, "about apples")
         await page.get_by_role("button", name="Regenerate").click()
         await expect(answers(page)).to_contain_text("2 / 2")
@@ -315,6 +317,7 @@ async def test_a_full_history_is_said_and_loses_nothing(chromium: Browser, tmp_p
         await one.locator('input[type="file"]').set_input_files(
             {"name": "long.txt", "mimeType": "text/plain", "buffer": b"long\n" * 230_000}
         )
+        await expect(one.get_by_role("button", name="Remove long.txt")).to_be_visible()
         await talk(one, "about pears")
         alert = one.get_by_role("alert")
         await expect(alert).to_contain_text("Your chat history is full. Nothing is lost")
