@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from server.documents.book_file import read_book
 from server.documents.extract import Extract, TextCollector, TextFull, Unreadable
-from server.documents.open_document import read_open_document
+from server.documents.office.book_file import read_book
+from server.documents.office.open_document import read_open_document
+from server.documents.office.sheet_file import read_sheets
+from server.documents.office.slide_file import read_slides
+from server.documents.office.word_file import read_word
+from server.documents.office.zip_parts import ZipParts
 from server.documents.pdf_pages import read_pdf
 from server.documents.plain_text import decode_text
 from server.documents.rich_text import read_rich_text
-from server.documents.sheet_file import read_sheets
-from server.documents.slide_file import read_slides
-from server.documents.word_file import read_word
-from server.documents.zip_parts import ZipParts
 from workers.units import KIB
 
 PDF_START_WITHIN = 1 * KIB

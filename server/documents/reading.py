@@ -115,7 +115,7 @@ class DocumentReader:
 
 
 async def _ask_child(data: bytes) -> bytes:
-    """Give a document to a new child and return its answer, up to the limit."""
+    """Start a child, send it a document and return its answer, up to the limit."""
     # By module path only, as in `workers.catalog.prices`: no secret of our environment.
     here = str(Path(server.__file__).parents[1])
     child = await asyncio.create_subprocess_exec(

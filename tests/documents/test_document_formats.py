@@ -15,7 +15,7 @@ from support.inputs.office_files import (
 
 from server.documents.document_formats import read_document
 from server.documents.extract import Extract, TextCollector, Unreadable
-from server.documents.zip_parts import MAX_UNPACKED_BYTES
+from server.documents.office.zip_parts import MAX_UNPACKED_BYTES
 
 STYLES = (
     '<numFmts><numFmt numFmtId="164" formatCode="dd/mm/yyyy"/>'

@@ -45,10 +45,11 @@ class Scheduler(Protocol):
     """
 
     def submit(self, ticket: Ticket) -> Awaitable[None] | None:
-        """Give a ticket a slot, or queue it. Await what is returned, if anything: the decision.
+        """Grant a ticket a slot, or queue it.
 
-        Raises NoDeployment, Overloaded, and while all deployments cool for longer than the job may
-        wait, the error that they cool for. A later refusal is passed to `ticket.refused`.
+        The result is None if that was decided at once; otherwise await it for the decision. Raises
+        NoDeployment, Overloaded, and while all deployments cool for longer than the job may wait,
+        the error that they cool for. A later refusal is passed to `ticket.refused`.
         """
 
     def note_content(self, ticket: Ticket) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from server.documents.extract import TextCollector, Unreadable
-from server.documents.zip_parts import XmlEvent, ZipParts
+from server.documents.office.zip_parts import XmlEvent, ZipParts
 
 UNREAD = frozenset({"annotation", "tracked-changes", "forms", "date-time", "page-number"})
 MOST_REPEATED = 256

@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from server.documents.extract import TextCollector
-from server.documents.zip_parts import ZipParts
+from server.documents.office.zip_parts import ZipParts
 from workers.units import DAY_S
 
 DATE_FORMATS = frozenset({*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)})

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 from server.documents.extract import TextCollector
-from server.documents.zip_parts import ZipParts
+from server.documents.office.zip_parts import ZipParts
 from workers.units import MIB
 
 MAX_CHAPTER_BYTES = 8 * MIB

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from server.documents.extract import TextCollector
-from server.documents.zip_parts import XmlEvent, ZipParts
+from server.documents.office.zip_parts import XmlEvent, ZipParts
 
 
 def read_slides(parts: ZipParts, out: TextCollector) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from server.documents.extract import TextCollector
-from server.documents.zip_parts import XmlEvent, ZipParts
+from server.documents.office.zip_parts import XmlEvent, ZipParts
 
 HEADING = re.compile(r"heading ([1-6])", re.IGNORECASE)
 UNREAD = frozenset({"Fallback", "del", "moveFrom"})
