@@ -1,8 +1,10 @@
-"""Format numbers and times with their units, in the same way as the scripts of the pages."""
+"""Format numbers and times with their units in a language, in the same way as scripts do."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from workers.units import HOUR_S
 
@@ -16,9 +18,86 @@ MOST_PERCENT = 1000
 """A larger growth is shown as a factor."""
 
 
+class Figures(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a language writes figures: the group `figures` of its texts."""
+
+    decimal: str
+    thousands: str
+    ms: str
+    s: str
+    min_s: str
+    h_min: str
+    percent: str
+
+    def written(self, figure: str) -> str:
+        """Return a figure of Python's, such as 1,204.5, with the marks of the language."""
+        return "".join({",": self.thousands, ".": self.decimal}.get(one, one) for one in figure)
+
+    def count(self, number: int) -> str:
+        """Return a number in full: 1,204."""
+        return self.written(f"{number:,}")
+
+    def short(self, number: int) -> str:
+        """Return a short number: 131K, 1.3K, 1M."""
+        value, place = float(number), 0
+        while value >= 999.5 and place < len(UNITS) - 1:
+            value /= 1000
+            place += 1
+        if place == 0:
+            return str(number)
+        figure = f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"
+        return self.written(figure.removesuffix(".0")) + UNITS[place]
+
+    def duration(self, ms: int) -> str:
+        """Return a duration: 84 ms, 1.24 s, 12.4 s, 2 min 5 s, 1 h 4 min."""
+        if ms < 1000:
+            return self.ms.format(value=ms)
+        if ms < 99_950:
+            figure = f"{ms / 1000:.2f}" if ms < 9_995 else f"{ms / 1000:.1f}"
+            return self.s.format(value=self.written(figure))
+        seconds = round(ms / 1000)
+        if seconds < HOUR_S:
+            return self.min_s.format(minutes=seconds // 60, seconds=seconds % 60)
+        return self.h_min.format(
+            hours=self.count(seconds // HOUR_S), minutes=seconds % HOUR_S // 60
+        )
+
+    def change(self, now: int, before: int) -> str:
+        """Return the growth since before: +12 %, 25 times; "" when there was nothing before."""
+        if before <= 0:
+            return ""
+        percent = (now - before) * 100 / before
+        if abs(percent) < 0.5:
+            return "±" + self.percent.format(value=0)
+        if percent >= MOST_PERCENT:
+            return TIMES + self.written(f"{now / before:,.0f}")
+        sign = MINUS if percent < 0 else "+"
+        return sign + self.percent.format(value=f"{abs(percent):.0f}")
+
+    def share(self, part: int, whole: int) -> str:
+        """Return a part of a whole: 12 %, 0.4 %."""
+        percent = part * 100 / whole if whole else 0.0
+        if 0 < percent < 0.1:
+            return "<" + self.percent.format(value=self.written("0.1"))
+        figure = f"{percent:.1f}" if 0 < percent < 9.95 else f"{percent:.0f}"
+        return self.percent.format(value=self.written(figure))
+
+
+ENGLISH = Figures(
+    decimal=".",
+    thousands=",",
+    ms="{value} ms",
+    s="{value} s",
+    min_s="{minutes} min {seconds} s",
+    h_min="{hours} h {minutes} min",
+    percent="{value} %",
+)
+"""For pages that are not in the catalogue yet."""
+
+
 def count(number: int) -> str:
     """Return a number in full: 1,204."""
-    return f"{number:,}"
+    return ENGLISH.count(number)
 
 
 def plural(number: int, one: str, more: str = "") -> str:
@@ -28,46 +107,22 @@ def plural(number: int, one: str, more: str = "") -> str:
 
 def short(number: int) -> str:
     """Return a short number: 131K, 1.3K, 1M."""
-    value, place = float(number), 0
-    while value >= 999.5 and place < len(UNITS) - 1:
-        value /= 1000
-        place += 1
-    if place == 0:
-        return str(number)
-    figure = f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"
-    return figure.removesuffix(".0") + UNITS[place]
+    return ENGLISH.short(number)
 
 
 def duration(ms: int) -> str:
     """Return a duration: 84 ms, 1.24 s, 12.4 s, 2 min 5 s, 1 h 4 min."""
-    if ms < 1000:
-        return f"{ms} ms"
-    if ms < 99_950:
-        return f"{ms / 1000:.2f} s" if ms < 9_995 else f"{ms / 1000:.1f} s"
-    seconds = round(ms / 1000)
-    if seconds < HOUR_S:
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // HOUR_S:,} h {seconds % HOUR_S // 60} min"
+    return ENGLISH.duration(ms)
 
 
 def change(now: int, before: int) -> str:
     """Return the growth since before: +12 %, 25 times; "" when there was nothing before."""
-    if before <= 0:
-        return ""
-    percent = (now - before) * 100 / before
-    if abs(percent) < 0.5:
-        return "±0 %"
-    if percent >= MOST_PERCENT:
-        return f"{TIMES}{now / before:,.0f}"
-    return f"{MINUS if percent < 0 else '+'}{abs(percent):.0f} %"
+    return ENGLISH.change(now, before)
 
 
 def share(part: int, whole: int) -> str:
     """Return a part of a whole: 12 %, 0.4 %."""
-    percent = part * 100 / whole if whole else 0.0
-    if 0 < percent < 0.1:
-        return "<0.1 %"
-    return f"{percent:.1f} %" if 0 < percent < 9.95 else f"{percent:.0f} %"
+    return ENGLISH.share(part, whole)
 
 
 def moment(at: float) -> str:

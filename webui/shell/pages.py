@@ -51,7 +51,7 @@ class PageHandler(VisitorHandler):
     section: ClassVar[str] = ""
     """The entry of the navigation that is marked as current."""
     script_texts: ClassVar[tuple[str, ...]] = ()
-    """The groups of texts that the scripts of the page use."""
+    """The groups of texts that the scripts of the page use, beside the group `page`."""
     translated: ClassVar[bool] = False
     """Whether all texts of the page are in the catalogue; other pages are in English."""
     said: str = ""
@@ -81,7 +81,7 @@ class PageHandler(VisitorHandler):
         return {
             "locale": language,
             "texts": language.texts,
-            "script_texts": language.for_scripts(self.script_texts),
+            "script_texts": language.for_scripts(("page", *self.script_texts)),
             "site": brand.name,
             "logo": brand.logo_path,
             "notice": None if seen else brand.notice,

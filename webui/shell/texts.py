@@ -1,9 +1,10 @@
 """Read the texts of the pages from `webui/texts`, and choose a visitor's language.
 
-A catalogue is JSON: groups of texts. `{name}` in a text stands for a value. A text that depends on
-a number is an object with the forms `one` and `other` (CLDR's names of plural categories; the
-languages here need no others for whole numbers). Scripts get the groups that their page needs as
-JSON in the page, so that they need no request of their own (`js/shell/texts.js`).
+`webui/texts/CODE/GROUP.json` is a group of texts in one language. `{name}` in a text stands for a
+value. A text that depends on a number is an object with the forms `one` and `other` (CLDR's names
+of plural categories; the languages here need no others for whole numbers). Scripts get the groups
+that their page needs as JSON in the page, so that they need no request of their own (`texts` of
+`js/shell/page.js`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from types import SimpleNamespace
 from typing import Any
 
 from msgspec import Struct
+
+from webui.shell.figures import Figures
 
 DEFAULT = "en"
 LONGEST_HEADER = 200
@@ -33,11 +37,12 @@ class Language(Struct, frozen=True):
     direction: str
     texts: Any
     groups: Mapping[str, Mapping[str, Any]]
+    figures: Figures
 
-    def plural(self, forms: SimpleNamespace, number: int) -> str:
-        """Return the form of a text for a number, with `{count}` filled in."""
+    def plural(self, forms: SimpleNamespace, number: int, **values: object) -> str:
+        """Return the form of a text for a number, with `{count}` and other values filled in."""
         form = forms.one if number == 1 else forms.other
-        return fill(form, count=f"{number:,}")
+        return fill(form, count=self.figures.count(number), **values)
 
     def for_scripts(self, groups: Sequence[str]) -> str:
         """Return some groups as JSON."""
@@ -53,20 +58,28 @@ def fill(text: str, **values: object) -> str:
 @cache
 def languages() -> dict[str, Language]:
     """Return all languages by code: English first, the others by code."""
-    read = [
-        _language(entry.read_text("utf-8"))
-        for entry in (resources.files("webui") / "texts").iterdir()
-        if entry.name.endswith(".json")
-    ]
+    folder = resources.files("webui") / "texts"
+    read = [_language(entry) for entry in folder.iterdir() if entry.is_dir()]
     read.sort(key=lambda one: (one.code != DEFAULT, one.code))
     return {one.code: one for one in read}
 
 
-def _language(text: str) -> Language:
-    groups = json.loads(text)
+def _language(folder: Traversable) -> Language:
+    read = {
+        entry.name.removesuffix(".json"): entry.read_text("utf-8")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".json")
+    }
+    groups = {name: json.loads(text) for name, text in read.items()}
     about = groups.pop("language")
-    texts = json.loads(json.dumps(groups), object_hook=lambda found: SimpleNamespace(**found))
-    return Language(about["code"], about["name"], about["direction"], texts, groups)
+    texts = SimpleNamespace(
+        **{
+            name: json.loads(read[name], object_hook=lambda found: SimpleNamespace(**found))
+            for name in groups
+        }
+    )
+    figures = Figures(**groups["figures"])
+    return Language(about["code"], about["name"], about["direction"], texts, groups, figures)
 
 
 def choose_language(chosen: str | None, accepted: str) -> Language:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from webui.shell.figures import Figures
 from webui.shell.texts import choose_language, fill, languages
 
 ROOT = Path(str(resources.files("webui")))
@@ -65,7 +66,7 @@ def uses() -> Iterator[tuple[str, str]]:
 
 def test_every_text_that_is_used_exists_and_every_text_is_used() -> None:
     known = {path.removesuffix(".one").removesuffix(".other") for path in ENGLISH}
-    used = dict(uses())
+    used = dict(uses()) | {f"figures.{field}": "" for field in Figures.__struct_fields__}
     assert {(path, file) for path, file in used.items() if path not in known} == set()
     assert known - used.keys() == set()
 

@@ -4,7 +4,8 @@ import { AnswerStream } from "../shell/answer_stream.js";
 import { ApiError, callJson, isAbort, pageHeaders } from "../shell/api.js";
 
 /** @import { Ending, QueuePlace, StreamState } from "../shell/answer_stream.js" */
-import { announce, closest, copyFrom, part, plural } from "../shell/page.js";
+import { copyFrom } from "../shell/clipboard.js";
+import { announce, closest, part, plural } from "../shell/page.js";
 import { END_WORDS, errorWords, newId, stateWords, usedWords } from "../shell/run_words.js";
 import "./search.js";
 

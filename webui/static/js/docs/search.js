@@ -1,8 +1,7 @@
 // Search in the documentation: over sections, examples, programs, routes and the rows of tables, as they
 // stand on the page.
 
-import { announce, part } from "../shell/page.js";
-import { pluralText, texts } from "../shell/texts.js";
+import { announce, part, pluralText, texts } from "../shell/page.js";
 
 const MOST = 12;
 const EXCERPT_LETTERS = 90;

@@ -1,6 +1,7 @@
 // The page of keys that were just created: copy their secrets, or save them as a file.
 
-import { copyFrom, el, part } from "../shell/page.js";
+import { copyFrom } from "../shell/clipboard.js";
+import { el, part } from "../shell/page.js";
 import { asCsv } from "./csv.js";
 
 const table = part("[data-made]", HTMLTableElement);

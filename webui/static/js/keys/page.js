@@ -4,7 +4,8 @@
 // a part marked `data-panel` goes into the dialog, one marked `data-list` replaces the list. A secret is
 // in the dialog alone, and leaves the page with it.
 
-import { announce, closest, copyFrom, el, iconButton, part } from "../shell/page.js";
+import { copyFrom } from "../shell/clipboard.js";
+import { announce, closest, el, iconButton, part } from "../shell/page.js";
 
 /** @typedef {{ status: number, url: URL, page: Document | null }} Answer */
 

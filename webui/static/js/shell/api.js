@@ -1,6 +1,6 @@
 // Calls of the gateway's API with the token of the page's session, and errors as exceptions.
 
-import { pageMeta, sessionEnded } from "./page.js";
+import { fill, pageMeta, sessionEnded, texts } from "./page.js";
 
 const API = "/api/v1/";
 /** The event that follows each call without an answer. */
@@ -23,7 +23,7 @@ export class ApiError extends Error {
    * @param {number | null} [retryAfter]
    */
   constructor(status, error, retryAfter = null) {
-    super(error.message ?? `The gateway answered with ${status}.`);
+    super(error.message ?? fill(texts.page.answered_with, { status }));
     this.status = status;
     this.code = error.code ?? error.type ?? "";
     this.retryAfter = retryAfter;
@@ -33,7 +33,7 @@ export class ApiError extends Error {
 /** The gateway could not be reached. */
 export class Unreachable extends ApiError {
   constructor() {
-    super(0, { message: "The gateway cannot be reached.", code: "unreachable" });
+    super(0, { message: texts.page.unreachable, code: "unreachable" });
   }
 }
 

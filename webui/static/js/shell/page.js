@@ -1,4 +1,4 @@
-// What the scripts of every page share: making nodes, copying text, figures as text, the theme switch.
+// What the scripts of every page share: making nodes, texts and figures in words, the theme switch.
 //
 // The theme is kept in a cookie that the server reads, so that the next page comes in the right
 // colours from its first pixel.
@@ -9,7 +9,6 @@ const THEMES = ["system", "light", "dark"];
 /** @type {Record<string, string>} */
 const THEME_ICONS = { system: "monitor", light: "sun", dark: "moon" };
 const YEAR_S = 365 * 24 * 3600;
-const COPIED_MS = 1600;
 
 /** @typedef {Record<string, unknown>} Props */
 
@@ -93,93 +92,6 @@ export function iconButton(name, label, props) {
 }
 
 /**
- * Put text on the clipboard. Returns false where the browser does not allow it (plain http, mostly).
- *
- * Safari allows it only within the event of a click: a text that has to come first is passed as a promise.
- *
- * @param {string | Promise<string>} text
- */
-export async function copyText(text) {
-  try {
-    if (typeof text === "string") await navigator.clipboard.writeText(text);
-    else await navigator.clipboard.write([new ClipboardItem({ "text/plain": text.then(plainBlob) })]);
-    return true;
-  } catch {
-    // Not a secure context, or not allowed: the old way needs a selection.
-  }
-  const area = el("textarea", { class: "unseen", "aria-hidden": "true", tabindex: "-1" });
-  const focused = /** @type {HTMLElement | null} */ (document.activeElement);
-  area.value = await text;
-  (focused?.closest("dialog") ?? document.body).append(area);
-  area.focus();
-  area.select();
-  const copied = document.execCommand("copy");
-  area.remove();
-  focused?.focus();
-  return copied;
-}
-
-/**
- * Copy text and confirm it on the button; where the browser refuses, show the text ready for Ctrl+C.
- *
- * @param {HTMLElement} button
- * @param {string | Promise<string>} text
- */
-export async function copyFrom(button, text) {
-  if (await copyText(text)) confirmCopied(button);
-  else showForCopy(await text);
-}
-
-/** @param {string} text */
-const plainBlob = (text) => new Blob([text], { type: "text/plain" });
-
-/**
- * Show on a button that its text was copied.
- *
- * @param {HTMLElement} button
- */
-export function confirmCopied(button) {
-  if (button.dataset.copied) return;
-  const label = button.getAttribute("aria-label");
-  const use = button.querySelector("use");
-  const path = use?.getAttribute("href") ?? "";
-  const words = button.querySelector("span");
-  const wordsBefore = words?.textContent ?? "";
-  button.dataset.copied = "true";
-  if (label) button.setAttribute("aria-label", "Copied");
-  if (words) words.textContent = "Copied";
-  use?.setAttribute("href", iconPath("check"));
-  announce("Copied");
-  setTimeout(() => {
-    if (label) button.setAttribute("aria-label", label);
-    if (words) words.textContent = wordsBefore;
-    use?.setAttribute("href", path);
-    delete button.dataset.copied;
-  }, COPIED_MS);
-}
-
-/**
- * Show text in a dialog, selected.
- *
- * @param {string} text
- */
-function showForCopy(text) {
-  const area = el("textarea", { rows: "8", readonly: true, "aria-label": "Text to copy" });
-  area.value = text;
-  const dialog = el(
-    "dialog",
-    { "aria-label": "Copy", onclose: () => dialog.remove() },
-    el("p", {}, "This browser does not let the page copy here. Press Ctrl+C to copy the selection."),
-    area,
-    el("p", {}, el("button", { class: "button", onclick: () => dialog.close() }, "Close")),
-  );
-  document.body.append(dialog);
-  dialog.showModal();
-  area.focus();
-  area.select();
-}
-
-/**
  * Announce something to screen readers, politely.
  *
  * @param {string} text
@@ -205,14 +117,54 @@ addEventListener("beforeunload", () => {
 export const unlessLeaving = (error) =>
   performance.now() - leftAt < LEAVING_MS ? new Promise(() => {}) : Promise.reject(error);
 
-const COUNT = new Intl.NumberFormat("en", { useGrouping: true });
+/** @import { Catalogue, Plural } from "./catalogue.js" */
+
+/**
+ * The texts of this page in the visitor's language: the groups of `webui/texts` that the page asked for.
+ *
+ * @type {Catalogue}
+ */
+export const texts = JSON.parse(document.body.dataset.texts ?? "{}");
+
+/** The language of the page, for Intl. */
+export const language = document.documentElement.lang;
+
+const plurals = new Intl.PluralRules(language);
+const numbers = new Intl.NumberFormat(language);
+
+/**
+ * Return a text with its placeholders replaced.
+ *
+ * @param {string} text
+ * @param {Record<string, string | number>} values
+ */
+export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
+
+/**
+ * Return the form of a text for a number, with `{count}` filled in.
+ *
+ * @param {Plural} forms
+ * @param {number} number
+ * @param {Record<string, string | number>} [values] of other placeholders
+ */
+export const pluralText = (forms, number, values) =>
+  fill(plurals.select(number) === "one" ? forms.one : forms.other, { count: count(number), ...values });
 
 /**
  * Return a number in full: 1,204.
  *
  * @param {number} number
  */
-export const count = (number) => COUNT.format(number);
+export const count = (number) => numbers.format(number);
+
+/**
+ * Return a number with a fixed number of decimals.
+ *
+ * @param {number} number
+ * @param {number} digits
+ */
+const fixed = (number, digits) =>
+  number.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 /**
  * Return a short form of a number: 131K, 1.3K, 1M.
@@ -222,7 +174,8 @@ export const count = (number) => COUNT.format(number);
 export function short(number) {
   if (number < 1000) return String(number);
   const [unit, value] = number < 999_500 ? ["K", number / 1e3] : ["M", number / 1e6];
-  return (value < 99.95 ? value.toFixed(1).replace(".0", "") : Math.round(value)) + unit;
+  const digits = value < 99.95 && value.toFixed(1).at(-1) !== "0" ? 1 : 0;
+  return fixed(value, digits) + unit;
 }
 
 /**
@@ -233,8 +186,8 @@ export function short(number) {
 export function money(microusd) {
   const dollars = microusd / 1e6;
   if (dollars === 0) return "$0";
-  if (dollars < 0.0001) return "<$0.0001";
-  return `$${dollars < 1 ? dollars.toFixed(4) : dollars.toFixed(2)}`;
+  if (dollars < 0.0001) return `<$${fixed(0.0001, 4)}`;
+  return `$${fixed(dollars, dollars < 1 ? 4 : 2)}`;
 }
 
 /**
@@ -244,8 +197,8 @@ export function money(microusd) {
  */
 export function size(bytes) {
   if (bytes < 1024) return `${bytes} B`;
-  if (bytes < 1024 ** 2) return `${(bytes / 1024).toFixed(bytes < 10240 ? 1 : 0)} KB`;
-  return `${(bytes / 1024 ** 2).toFixed(1)} MB`;
+  if (bytes < 1024 ** 2) return `${fixed(bytes / 1024, bytes < 10240 ? 1 : 0)} KB`;
+  return `${fixed(bytes / 1024 ** 2, 1)} MB`;
 }
 
 /**
@@ -254,8 +207,8 @@ export function size(bytes) {
  * @param {number} s
  */
 export function seconds(s) {
-  if (s < 0.05) return "< 0.1 s";
-  if (s < 10) return `${s.toFixed(1)} s`;
+  if (s < 0.05) return `< ${fixed(0.1, 1)} s`;
+  if (s < 10) return `${fixed(s, 1)} s`;
   if (s < 100) return `${Math.round(s)} s`;
   return `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
 }
@@ -266,10 +219,11 @@ export function seconds(s) {
  * @param {number} s whole seconds
  */
 export function span(s) {
-  if (s < 120) return plural(s, "second");
+  if (s < 120) return pluralText(texts.page.seconds, s);
   const minutes = Math.ceil(s / 60);
-  if (minutes < 120) return plural(minutes, "minute");
-  return `${plural(Math.floor(minutes / 60), "hour")}${minutes % 60 ? ` ${plural(minutes % 60, "minute")}` : ""}`;
+  if (minutes < 120) return pluralText(texts.page.minutes, minutes);
+  const hours = pluralText(texts.page.hours, Math.floor(minutes / 60));
+  return minutes % 60 ? `${hours} ${pluralText(texts.page.minutes, minutes % 60)}` : hours;
 }
 
 /**
@@ -418,10 +372,10 @@ function watchSession() {
     if (hasEnded && data === who) document.dispatchEvent(new Event(RETURN_EVENT));
     if (!who || data === who) return;
     if (who === "guest") {
-      if (data) sessionEnded("You have signed in in another tab. Reload the page to continue.", true);
+      if (data) sessionEnded(texts.page.signed_in_elsewhere, true);
     } else if (!data || data === "guest") {
-      sessionEnded("You signed out in another tab. Sign in again to continue.", false);
-    } else sessionEnded("This browser is now signed in with another key. Reload the page to continue.", true);
+      sessionEnded(texts.page.signed_out_elsewhere, false);
+    } else sessionEnded(texts.page.other_key, true);
   };
   pages.postMessage(who);
 }
@@ -444,5 +398,31 @@ for (const form of sendingForms) {
   form.addEventListener("change", () => {
     button.hidden = pointed;
     if (pointed) form.requestSubmit();
+  });
+}
+
+/**
+ * Take files that are dropped anywhere on the page: a browser shows a dropped file in place of the page.
+ *
+ * @param {HTMLElement} lit shows that files can be dropped
+ * @param {(files: File[]) => void} take
+ */
+export function listenToDrops(lit, take) {
+  const isBlocked = () => document.querySelector("dialog[open]") !== null;
+  document.addEventListener("dragover", (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    const blocked = isBlocked();
+    if (blocked) event.dataTransfer.dropEffect = "none";
+    lit.classList.toggle("dropping", !blocked);
+  });
+  document.addEventListener("dragleave", ({ relatedTarget }) => {
+    if (!relatedTarget) lit.classList.remove("dropping"); // the pointer has left the window
+  });
+  document.addEventListener("drop", (event) => {
+    lit.classList.remove("dropping");
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    if (event.dataTransfer.files.length && !isBlocked()) take([...event.dataTransfer.files]);
   });
 }

@@ -1,14 +1,19 @@
 // Requests that a page sends for a try: their ids, and their states, results and errors in words.
 
 import { ApiError, callJson } from "./api.js";
-import { count, money, seconds } from "./page.js";
+import { count, fill, money, seconds, texts } from "./page.js";
 
 /** @import { Ending, QueuePlace, StreamState } from "./answer_stream.js" */
 
 const USED_MS = [0, 100, 300, 800, 2000];
 
 /** @type {Record<Ending, string>} */
-export const END_WORDS = { done: "Complete", stopped: "Stopped", failed: "Failed", interrupted: "Interrupted" };
+export const END_WORDS = {
+  done: texts.page.complete,
+  stopped: texts.page.stopped,
+  failed: texts.page.failed,
+  interrupted: texts.page.interrupted,
+};
 
 /**
  * Return a new id of a request, which begins with the page that makes it.
@@ -27,7 +32,7 @@ export function newId(from) {
  */
 export function errorWords(error) {
   const code = error.code ? ` (${error.status ? `${error.status} ` : ""}${error.code})` : "";
-  const wait = error.retryAfter ? ` Try again in ${seconds(error.retryAfter)}.` : "";
+  const wait = error.retryAfter ? ` ${fill(texts.page.try_again_in, { time: seconds(error.retryAfter) })}` : "";
   return `${error.message}${code}${wait}`;
 }
 
@@ -40,13 +45,17 @@ export function errorWords(error) {
 export function stateWords(name, { position, waiting, wait = 0 }) {
   switch (name) {
     case "queued":
-      return `Position ${position} of ${waiting} in the queue${wait >= 1 ? `, about ${seconds(wait)}` : ""}`;
+      return fill(wait >= 1 ? texts.page.queue_place_wait : texts.page.queue_place, {
+        position: position ?? "",
+        waiting: waiting ?? "",
+        time: seconds(wait),
+      });
     case "connecting":
-      return "Contacting the provider";
+      return texts.page.connecting;
     case "retrying":
-      return "The provider failed, trying another one";
+      return texts.page.retrying;
     default:
-      return "Connection lost, reconnecting";
+      return texts.page.reconnecting;
   }
 }
 
@@ -63,10 +72,13 @@ export async function usedWords(job) {
     if (status.state !== "done" || status.duration_s === null) continue;
     const { usage, cost_microusd: cost, ttft_s: ttft, tokens_per_s: speed } = status;
     const words = [];
-    if (usage) words.push(`${count(usage.prompt_tokens ?? 0)} tokens in, ${count(usage.completion_tokens ?? 0)} out`);
+    if (usage) {
+      const { prompt_tokens: prompt = 0, completion_tokens: completion = 0 } = usage;
+      words.push(fill(texts.page.tokens_used, { prompt: count(prompt), completion: count(completion) }));
+    }
     if (cost !== null) words.push(money(cost));
-    if (ttft !== null) words.push(`first text after ${seconds(ttft)}`);
-    if (speed) words.push(`${Math.round(speed)} tokens/s`);
+    if (ttft !== null) words.push(fill(texts.page.first_text_after, { time: seconds(ttft) }));
+    if (speed) words.push(fill(texts.page.speed, { count: count(Math.round(speed)) }));
     return words.join(" · ");
   }
   return "";

@@ -1,7 +1,6 @@
 // The sign-in form: shows the key on demand, and keeps a wrong one in its field. It also works without this.
 
-import { part } from "./page.js";
-import { texts } from "./texts.js";
+import { part, texts } from "./page.js";
 
 const form = part("#sign-in", HTMLFormElement);
 const field = part("#key", HTMLInputElement);

@@ -1,6 +1,6 @@
 // Signing out: nothing of the person stays in this browser. What would be lost is named first.
 
-import { el } from "./page.js";
+import { el, texts } from "./page.js";
 
 const PREFIX = "roxy-";
 /** A database that another tab does not close is deleted once that tab is gone. */
@@ -43,16 +43,16 @@ async function losses(name) {
   const [conversations, settings] = await Promise.all([all(db, "conversations"), all(db, "settings")]);
   db.close();
   const found = [];
-  if (conversations.some((one) => !one.deleted)) found.push("Your chats are stored in this browser only.");
+  if (conversations.some((one) => !one.deleted)) found.push(texts.page.chats_only_here);
   const unsent = settings.some(
     ({ id, value }) =>
       id.startsWith("outbox:") && (Object.keys({ ...value.set, ...value.messages }).length || value.draft),
   );
-  if (unsent) found.push("Some changes are not saved on the server yet.");
+  if (unsent) found.push(texts.page.changes_not_saved);
   if (settings.some(({ id, messages }) => id.startsWith("waiting:") && messages?.length))
-    found.push("A queued message is not sent yet.");
+    found.push(texts.page.queued_not_sent);
   const draft = settings.find(({ id }) => id === "new")?.value?.draft;
-  if (draft?.text || draft?.files?.length) found.push("A new chat has a message that is not sent yet.");
+  if (draft?.text || draft?.files?.length) found.push(texts.page.draft_not_sent);
   return found;
 }
 
@@ -61,14 +61,14 @@ async function losses(name) {
  * @returns {Promise<boolean>}
  */
 function confirmed(words) {
-  const stay = el("button", { type: "button", class: "button" }, "Stay signed in");
-  const go = el("button", { type: "button", class: "button danger" }, "Sign out and delete");
+  const stay = el("button", { type: "button", class: "button" }, texts.page.stay_signed_in);
+  const go = el("button", { type: "button", class: "button danger" }, texts.page.sign_out_and_delete);
   const dialog = el(
     "dialog",
     { "aria-labelledby": "sign-out-title" },
-    el("h2", { id: "sign-out-title" }, "Sign out?"),
+    el("h2", { id: "sign-out-title" }, texts.page.sign_out_question),
     ...words.map((text) => el("p", {}, text)),
-    el("p", {}, "Signing out deletes this from the browser."),
+    el("p", {}, texts.page.sign_out_deletes),
     el("p", { class: "buttons" }, stay, go),
   );
   return new Promise((resolve) => {

@@ -1,6 +1,6 @@
 // The box at the bottom: text, files, send and stop, the draft, the queue, and what prevents sending.
 
-import { announce, el, icon, iconButton, part, span } from "../../shell/page.js";
+import { announce, el, icon, iconButton, listenToDrops, part, span } from "../../shell/page.js";
 import { hintWords, whyBlocked } from "../limits.js";
 import { joinDrafts } from "../state/conversation.js";
 
@@ -114,6 +114,10 @@ export class Composer {
   #alert;
   /** @type {Tray} */
   #tray = { files: [], reading: [], pasted: new Set() };
+  /** How many choices of files are being read. */
+  #attaching = 0;
+  /** True if Enter was pressed meanwhile. */
+  #sendsNext = false;
   #busy = false;
   #prepared = false;
   #composing = false;
@@ -141,7 +145,7 @@ export class Composer {
       () => this.#refresh(),
     );
     this.#listenToForm(form);
-    this.#listenToDrops(part("main", HTMLElement));
+    listenToDrops(part("main", HTMLElement), (files) => this.#attach(files));
     this.#listenToChat();
     this.#refresh();
   }
@@ -172,8 +176,10 @@ export class Composer {
     this.#text.focus();
   }
 
-  /** Send what is in the box, if it can be sent. */
+  /** Send what is in the box, if it can be sent; while files are being read, as soon as they are. */
   submit() {
+    this.#sendsNext = this.#attaching > 0;
+    if (this.#sendsNext) announce("The message is sent when the files have been read.");
     if (!this.#canSend) return;
     this.#save(); // the draft stays until the gateway has accepted the message
     const text = this.#text.value.trim();
@@ -195,7 +201,10 @@ export class Composer {
       event.preventDefault();
       this.submit();
     });
-    text.addEventListener("input", () => this.#changed());
+    text.addEventListener("input", () => {
+      this.#sendsNext = false; // it goes on
+      this.#changed();
+    });
     text.addEventListener("compositionstart", () => {
       this.#composing = true;
     });
@@ -214,31 +223,6 @@ export class Composer {
     document.addEventListener("visibilitychange", () => document.hidden && this.#save());
   }
 
-  /**
-   * Attach files that are dropped anywhere on the page: a browser shows a dropped file in place of the page.
-   *
-   * @param {HTMLElement} lit shows that files can be dropped
-   */
-  #listenToDrops(lit) {
-    document.addEventListener("dragover", (event) => {
-      if (!event.dataTransfer?.types.includes("Files")) return;
-      event.preventDefault();
-      const blocked = document.querySelector("dialog[open]") !== null;
-      if (blocked) event.dataTransfer.dropEffect = "none";
-      lit.classList.toggle("dropping", !blocked);
-    });
-    document.addEventListener("dragleave", ({ relatedTarget }) => {
-      if (!relatedTarget) lit.classList.remove("dropping"); // the pointer has left the window
-    });
-    document.addEventListener("drop", (event) => {
-      lit.classList.remove("dropping");
-      if (!event.dataTransfer?.types.includes("Files")) return;
-      event.preventDefault();
-      if (event.dataTransfer.files.length && !document.querySelector("dialog[open]"))
-        this.#attach([...event.dataTransfer.files]);
-    });
-  }
-
   #listenToChat() {
     const chat = this.#chat;
     chat.on("leaving", () => this.#save());
@@ -246,6 +230,7 @@ export class Composer {
       this.#alert.clear();
       for (const { control } of this.#tray.reading) control.abort();
       this.#tray.reading = [];
+      this.#sendsNext = false;
       this.#load(text, files);
     });
     chat.on("status", () => {
@@ -377,9 +362,7 @@ export class Composer {
   }
 
   get #canSend() {
-    return (
-      !this.#isEmpty && !this.#alert.wait && !this.#tray.reading.length && !whyBlocked(this.#chat, this.#tray.files)
-    );
+    return !this.#isEmpty && !this.#alert.wait && !this.#attaching && !whyBlocked(this.#chat, this.#tray.files);
   }
 
   /**
@@ -452,6 +435,22 @@ export class Composer {
    * @param {boolean} [isText] whether they were pasted as text
    */
   async #attach(list, isText = false) {
+    this.#attaching += 1;
+    this.#refresh();
+    try {
+      await this.#read(list, isText);
+    } finally {
+      this.#attaching -= 1;
+      this.#refresh();
+    }
+    if (this.#sendsNext && !this.#attaching) this.submit();
+  }
+
+  /**
+   * @param {File[]} list
+   * @param {boolean} isText
+   */
+  async #read(list, isText) {
     const chat = this.#chat;
     const conversation = chat.current;
     const { attach } = await this.#importTray();
@@ -462,8 +461,10 @@ export class Composer {
     };
     const problems = await attach(this.#tray, list, { chat, isText, changed });
     if (conversation !== chat.current) return;
-    if (problems.length) this.#alert.show({ text: problems.join(" ") });
-    else announce(`Attached: ${list.map(({ name }) => name).join(", ")}`);
+    if (problems.length) {
+      this.#sendsNext = false;
+      this.#alert.show({ text: problems.join(" ") });
+    } else announce(`Attached: ${list.map(({ name }) => name).join(", ")}`);
     this.focus();
   }
 

@@ -2,7 +2,8 @@
 // chats and the Enter key.
 
 import { html, render, useEffect, useState } from "../../../vendor/preact-htm.js";
-import { copyFrom, iconPath } from "../../shell/page.js";
+import { copyFrom } from "../../shell/clipboard.js";
+import { iconPath } from "../../shell/page.js";
 import { readNumber } from "./numbers.js";
 
 /** @import { Chat } from "../state/chat.js" */

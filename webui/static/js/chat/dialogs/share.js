@@ -1,7 +1,8 @@
 // Read-only links: make one to a conversation or an answer, copy it, and revoke those that were made.
 
 import { ApiError, call, callJson } from "../../shell/api.js";
-import { copyFrom, el, icon, iconButton } from "../../shell/page.js";
+import { copyFrom } from "../../shell/clipboard.js";
+import { el, icon, iconButton } from "../../shell/page.js";
 
 /** @import { Remote } from "../history/remote.js" */
 

@@ -3,7 +3,8 @@
 // highlight.js gives a tree of scopes, from which spans are made. The tree is an internal field of
 // its result: the version is pinned, and a test holds the spans against its own HTML.
 
-import { copyFrom, el, iconButton, part } from "../../shell/page.js";
+import { copyFrom } from "../../shell/clipboard.js";
+import { el, iconButton, part } from "../../shell/page.js";
 
 /** @import { Highlighter, ScopeNode } from "../../../vendor/hljs.js" */
 

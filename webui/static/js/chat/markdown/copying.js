@@ -3,7 +3,8 @@
 //
 // Safari allows the clipboard only within the event of the click: nothing is awaited before it is used.
 
-import { confirmCopied, copyFrom, el } from "../../shell/page.js";
+import { confirmCopied, copyFrom } from "../../shell/clipboard.js";
+import { el } from "../../shell/page.js";
 
 /**
  * What is copied: `text` always, `html` for programs that take formatted text.

@@ -1,7 +1,8 @@
 // The turns of the open conversation. Rows are plain DOM: while an answer streams only its open end is
 // painted, at most once per frame, and nothing above it is touched.
 
-import { announce, closest, copyFrom, part } from "../../shell/page.js";
+import { copyFrom } from "../../shell/clipboard.js";
+import { announce, closest, part } from "../../shell/page.js";
 import { copyAnswer, listenToCopy } from "../markdown/copying.js";
 import { Follower } from "./follower.js";
 import { newPair } from "./pair.js";

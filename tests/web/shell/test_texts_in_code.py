@@ -1,0 +1,162 @@
+"""No text that people read stands in the code of a page: it comes from the catalogue."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(str(resources.files("webui")))
+SCRIPTS = ROOT / "static" / "js"
+TEMPLATES = ROOT / "templates"
+
+NOT_TEXTS = {
+    "static/js/chat/markdown/code.js",  # names of programming languages
+    "static/js/chat/markdown/entities.js",  # names of HTML entities
+    "static/js/chat/markdown/lexing/emphasis.js",  # names of Unicode scripts
+    "static/js/chat/turns/joint.js",  # what is said to the model
+}
+KEYS = {"Alt", "Backspace", "Comma", "Control", "Delete", "End", "Enter", "Escape", "Home", "Meta"}
+KEYS |= {"Shift", "Slash", "Tab"}
+"""Names of keys (UI Events)."""
+PROTOCOL = {"Files", "Bearer", "Accept", "Authorization", "Exif", "Roxy", "Ignore"}
+"""Words of HTTP, of formats and of browsers."""
+
+ENGLISH_ONLY = (
+    "static/js/chat/",
+    "static/js/docs/",
+    "static/js/keys/",
+    "static/js/live/",
+    "static/js/models/",
+    "templates/",
+    "chat/",
+    "docs/",
+    "keys/",
+    "live/",
+    "models/",
+    "requests/",
+    "shell/",
+    "usage/",
+)
+"""What is not in the catalogue yet, by the beginning of its path."""
+
+COMMENT = r"//[^\n]*|/\*.*?\*/"
+HOLE = r"\$\{(?:[^{}`]|\{[^{}]*\}|`(?:\\.|[^`\\])*`)*\}"
+TOKEN = re.compile(
+    rf"(?P<comment>{COMMENT})"
+    r"|(?P<string>\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
+    rf"|(?P<template>`(?:\\.|{HOLE}|[^`\\])*`)"
+    r"|(?P<regex>(?<=[=(,:!&|?\[{;\n])\s*/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n*])"
+    r"(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n])*/[dgimsuy]*)",
+    re.DOTALL,
+)
+"""Enough of JavaScript to tell its literals from the rest."""
+WORD = r"[A-Za-z\u2019']{2,}"
+LABEL = re.compile(r"[A-Z][a-z]+…?")
+BEGINNING = re.compile(r"[^A-Za-z]*[A-Z][a-z]+(?![\w-]|$)")
+SENTENCE = re.compile(rf"{WORD}[,.:;]? {WORD} {WORD}")
+MARKUP = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
+SILENT = re.compile(
+    r"<(script|style|svg|code|pre|kbd)\b.*?</\1>|<!--.*?-->|<!doctype[^>]*>", re.DOTALL
+)
+ATTRIBUTE = re.compile(r'\b(?:aria-label|title|placeholder|alt)="([^"]*)"')
+
+
+def is_text(value: str) -> bool:
+    """Return True if people would read this: a label, or words in a row."""
+    if LABEL.fullmatch(value):
+        return value not in KEYS | PROTOCOL
+    if "SameSite=" in value:
+        return False  # a cookie
+    return bool(BEGINNING.match(value) or SENTENCE.search(value))
+
+
+def texts_of_script(code: str) -> Iterator[str]:
+    """List the literals of a script that are texts."""
+    for token in TOKEN.finditer(code):
+        if token.lastgroup in ("string", "template"):
+            literal = re.sub(HOLE, "…", token[0][1:-1], flags=re.DOTALL)
+            inner = re.sub(r"<[^>]*>", "\n", literal) if "</" in literal else literal
+            yield from (part for part in re.split(r"\n\s*", inner) if is_text(part))
+
+
+def texts_of_template(code: str) -> Iterator[str]:
+    """List the texts between the tags of a template, and those in attributes."""
+    plain = SILENT.sub("", MARKUP.sub("", code))
+    yield from (found for found in ATTRIBUTE.findall(plain) if re.search(WORD, found))
+    between = re.sub(r"<[^>]*>", "\n", plain)
+    yield from (line.strip() for line in between.splitlines() if re.search(WORD, line))
+
+
+def texts_of_module(code: str) -> Iterator[str]:
+    """List the string constants of a Python module that are texts.
+
+    Without docstrings, and without the messages of exceptions: those are the API's, in English.
+    """
+    for node in ast.iter_child_nodes(ast.parse(code)):
+        yield from _texts_below(node)
+
+
+def _texts_below(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Raise) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ):
+        return
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and is_text(node.value):
+        yield node.value
+    for child in ast.iter_child_nodes(node):
+        yield from _texts_below(child)
+
+
+def found_texts() -> dict[str, list[str]]:
+    """Return the texts in the code of the pages, by the file's path."""
+    found = {}
+    for folder, ending, read in (
+        (SCRIPTS, "js", texts_of_script),
+        (TEMPLATES, "html", texts_of_template),
+        (ROOT, "py", texts_of_module),
+    ):
+        for file in sorted(folder.rglob(f"*.{ending}")):
+            path = str(file.relative_to(ROOT))
+            if path not in NOT_TEXTS and (texts := list(read(file.read_text("utf-8")))):
+                found[path] = texts
+    return found
+
+
+def test_no_text_stands_in_the_code_of_a_page() -> None:
+    found = found_texts()
+    assert {path: found[path] for path in found if not path.startswith(ENGLISH_ONLY)} == {}
+
+
+def test_the_list_of_what_is_left_shrinks() -> None:
+    paths = found_texts()
+    done = [one for one in ENGLISH_ONLY if not any(path.startswith(one) for path in paths)]
+    assert done == [], "take these out of ENGLISH_ONLY"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ('button("Copy")', ["Copy"]),
+        ("alert(`Only ${n} of ${m} arrived.`)", ["Only … of … arrived."]),
+        ("html`<p>Press it now</p>`", ["Press it now"]),
+        ('if (event.key === "Enter") el("div", { class: "file is-open" });', []),
+        ('// "A comment is no text"\ncall("chat/completions");', []),
+        ("text.replace(/[\"']/g, 'x'); say('It is done.')", ["It is done."]),
+    ],
+)
+def test_the_guard_finds_texts_of_scripts(code: str, expected: list[str]) -> None:
+    assert list(texts_of_script(code)) == expected
+
+
+def test_the_guard_finds_texts_of_templates_and_modules() -> None:
+    template = (
+        '<p title="{{ name }}" aria-label="Open it">{{ texts.a.b }} of {% if x %}x{% end %}</p>'
+    )
+    assert list(texts_of_template(template)) == ["Open it", "of x"]
+    module = '"""A docstring of it."""\nshow("page.html", title="New key", path=f"/x/{y}")\n'
+    assert list(texts_of_module(module)) == ["New key"]
