@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from playwright.async_api import Browser, FilePayload, Locator, Page, expect
+from playwright.async_api import Browser, FilePayload, Locator, Page, Route, expect
 from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import box, send_button
 from support.browsing.chatting import GUESTS, chatting
@@ -104,7 +105,6 @@ async def test_text_files_are_read_by_the_model(chromium: Browser, tmp_path: Pat
         await picker(page).set_input_files(
             {"name": "a.md", "mimeType": "text/markdown", "buffer": b"```\nfenced\n```"}
         )
-        await expect(send_button(page)).to_be_enabled()  # the file has been read
         await say(page, "Read this")
         parts = (await upstream.request()).json["messages"][0]["content"]
         assert parts[0]["text"] == "File “a.md”:\n\n````\n```\nfenced\n```\n````"
@@ -179,6 +179,30 @@ secret_env = "TEST_UPSTREAM_KEY"
                 await expect(page.get_by_role("button", name=f"Model: {name}")).to_be_visible()
                 await say(page, "More")
                 await expect(page.get_by_role("article", name="Assistant")).to_have_count(2)
-        await upstream.request(3)  # its article is shown before the request is sent
+            await upstream.request(3)  # its article is shown before the request is sent
         asked = [request.json["model"] for request in upstream.requests]
         assert asked == ["upstream-model", "second", "upstream-model", "second"]
+
+
+async def test_enter_while_a_file_is_being_read_sends_once_it_is(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        held = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await held.wait()
+            await route.continue_()
+
+        await page.route("**/composer/attached.js", hold)
+        await open_chat(page)
+        await picker(page).set_input_files(
+            {"name": "a.txt", "mimeType": "text/plain", "buffer": b"the file"}
+        )
+        await say(page, "Read this")
+        await expect(send_button(page)).to_be_disabled()
+        await expect(box(page)).to_have_value("Read this")
+        held.set()
+        parts = (await upstream.request()).json["messages"][0]["content"]
+        assert "the file" in parts[0]["text"] and parts[1]["text"] == "Read this"
+        await expect(box(page)).to_have_value("")
