@@ -36,7 +36,7 @@ from workers.run.channel import Channel
 WORKERS = 24
 CLIENTS = 48
 STREAMS_A_ROUND = 500
-ROUNDS = 6
+ROUNDS = 5
 STORM = 400
 MIB = 1024 * 1024
 ROOM_BYTES = 24 * MIB

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from nodes.family import TWO, child_of, kill, port_of
 from support.fakes.gauge import Gauge
 from support.fakes.upstream import FakeUpstream
@@ -254,21 +253,22 @@ async def test_two_hundred_requests_over_four_processes_never_exceed_the_slots(
 # Marks
 
 
-@pytest.mark.parametrize("mark", ["", "1;9.9.9.9;h;0;00", "x", ";;;;", "2;1.1.1.1;h;1;" + "0" * 64])
 async def test_a_mark_that_nobody_has_signed_changes_nothing_and_passes_nothing_on(
-    tmp_path: Path, mark: str
+    tmp_path: Path,
 ) -> None:
     async with FakeUpstream() as upstream, pair(tmp_path, upstream) as (_, one, other):
         answer, _ = held_after(2)
         upstream.plan(answer)
         job_id, reading = await kept_here(one.door)
-        headers = bearer(OWNER) | {"X-Roxy-Passed-On": mark}
-        for door, status in ((one.door, 200), (other.door, 404)):
-            answered = await door.client.get(f"/api/v1/jobs/{job_id}", headers=headers)
-            assert answered.status_code == status
-        live = await other.door.client.get("/api/v1/live", headers=headers)
-        (model,) = [each for each in live.json()["models"] if each["id"] == MODEL]
-        assert model["running"] == 0, "only what is in the process that was asked"
+        here, there = one.door, other.door
+        for mark in ("", "1;9.9.9.9;h;0;00", "x", ";;;;", "2;1.1.1.1;h;1;" + "0" * 64):
+            headers = bearer(OWNER) | {"X-Roxy-Passed-On": mark}
+            for door, status in ((here, 200), (there, 404)):
+                answered = await door.client.get(f"/api/v1/jobs/{job_id}", headers=headers)
+                assert answered.status_code == status, mark
+            live = await there.client.get("/api/v1/live", headers=headers)
+            (model,) = [each for each in live.json()["models"] if each["id"] == MODEL]
+            assert model["running"] == 0, f"{mark}: only what is in the process that was asked"
         reading.cancel()
 
 

@@ -66,7 +66,7 @@ async def test_a_text_of_the_client_puts_no_deployment_aside(
     [
         ("Your credit balance is too low to access the API.", "cooling"),
         ("API key not valid. Please pass a valid API key.", "cooling"),
-        ("Rate limit reached, try again in 20s", "cooling"),
+        ("Rate limit reached, try again in 50m", "cooling"),
     ],
 )
 async def test_what_the_upstream_says_itself_still_counts(

@@ -23,6 +23,7 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from support.fakes.upstream import FakeUpstream
 from support.waiting import PATIENCE_S
 
@@ -221,6 +222,8 @@ async def front_door(
     config = load_config(
         {"port": port, "data_dir": str(path / "data"), "demo": demo}, variables, file
     )
+    if demo:  # its answers take seconds, and nobody waits for those that a test has left
+        config = replace(config, server=replace(config.server, drain_timeout_s=0.5))
     async with gateway(config, variables, clock=clock) as running:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
         async with httpx.AsyncClient(
