@@ -59,11 +59,11 @@ async def test_a_killed_spare_is_replaced_and_a_child_that_dies_without_one_is_s
         kill(first)
         await roxy.says(rf"the spare process \({first}\) has ended by SIGKILL; another starts")
         second = await spare_of(roxy.pid, first)
-        kill(second)
         victim = children_of(roxy.pid)[0]
-        await ended(second)
-        kill(victim)
-        await roxy.says(rf"process \d \({victim}\) has ended by SIGKILL; another starts now")
+        kill(second)
+        kill(victim)  # before another spare can be ready; the keeper may learn of it first
+        then = rf"(another starts now|process {second} takes its place)"
+        await roxy.says(rf"process \d \({victim}\) has ended by SIGKILL; {then}")
         await roxy.says(r"process \d \(\d+\) serves now")
         assert len(children_of(roxy.pid)) == 2
         assert (await roxy.door.chat()).status_code == 200
