@@ -23,7 +23,7 @@ class JobHandler(PassableHandler):
     async def get(self, job_id: str) -> None:
         """Return its state, with its place in the queue at first and its usage at the end."""
         if not await self.pass_on(job_id):
-            self.reply_json(job_object(*self.find(job_id)))
+            self._describe(*self.find(job_id))
 
     async def delete(self, job_id: str) -> None:
         """Stop it in any state; what was sent stays. Stopping twice is not an error."""
@@ -32,7 +32,11 @@ class JobHandler(PassableHandler):
         job, answer = self.find(job_id)
         if job is not None:
             job.close("cancelled", Stopped())
-        self.reply_json(job_object(job, answer))
+        self._describe(job, answer)
+
+    def _describe(self, job: Job | None, answer: KeptAnswer | None) -> None:
+        assert self.principal is not None
+        self.reply_json(job_object(job, answer, costs=self.principal.sees_costs))
 
     def find(self, job_id: str) -> tuple[Job | None, KeptAnswer | None]:
         """Find a job of the caller's. Raises NotFound."""

@@ -19,12 +19,12 @@ class ModelsHandler(BaseHandler):
         every = self._asks_for_all()
         if every and not self.principal.is_owner:
             raise Forbidden("Only the owner can list the models that cannot be used now.")
-        may_use = self.services.admission.may_use
+        may_use, priced = self.services.admission.may_use, self.principal.sees_costs
         self.reply_json(
             ModelList(
                 object="list",
                 data=[
-                    model_object(model)
+                    model_object(model, priced=priced)
                     for model in self.services.catalog
                     if may_use(self.principal, model.id) and (every or model.live_deployments())
                 ],
@@ -47,4 +47,4 @@ class ModelHandler(BaseHandler):
         model = self.services.catalog.find(model_id)
         if not self.services.admission.may_use(self.principal, model.id):
             raise ModelNotFound  # not Forbidden: a key learns only of the models it may use
-        self.reply_json(model_object(model))
+        self.reply_json(model_object(model, priced=self.principal.sees_costs))

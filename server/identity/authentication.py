@@ -74,6 +74,11 @@ class Principal(msgspec.Struct, frozen=True):
         return self.kind == "owner"
 
     @property
+    def sees_costs(self) -> bool:
+        """True for those who answer for what is spent: guests get neither prices nor costs."""
+        return self.kind != "guest"
+
+    @property
     def lane(self) -> str:
         """Return the queue lane: all guests share one."""
         return GUEST_LANE if self.kind == "guest" else self.scope

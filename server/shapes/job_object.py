@@ -26,6 +26,7 @@ class JobObject(Struct, frozen=True, kw_only=True):
     """A request that runs or is kept: its place while it waits, its usage after its end.
 
     `first_event` and `last_event` are the numbers of the events that can be read again.
+    `cost_microusd` is null for guests, and if the model has no known price.
     """
 
     id: str
@@ -48,8 +49,11 @@ class JobObject(Struct, frozen=True, kw_only=True):
     tokens_per_s: float | None
 
 
-def job_object(job: Job | None, answer: KeptAnswer | None) -> JobObject:
-    """Return a job, its kept answer, or both as the API shows them; one of them must be given."""
+def job_object(job: Job | None, answer: KeptAnswer | None, *, costs: bool) -> JobObject:
+    """Return a job, its kept answer, or both as the API shows them; one of them must be given.
+
+    The cost is null without `costs`.
+    """
     # A job leaves the engine at its end; its kept answer stays for some time.
     place = job.place() if job is not None else None
     log = answer.log if answer is not None else None
@@ -66,11 +70,11 @@ def job_object(job: Job | None, answer: KeptAnswer | None) -> JobObject:
         first_event=log.first if log is not None else None,
         last_event=log.last_event if log is not None else None,
         error=error.body().error if error is not None else None,
-        **_use(answer.row if answer is not None else None),
+        **_use(answer.row if answer is not None else None, costs=costs),
     )
 
 
-def _use(row: UsageRow | None) -> dict[str, Any]:
+def _use(row: UsageRow | None, *, costs: bool) -> dict[str, Any]:
     """Return how a request ended and what it used, in the numbers of its usage row."""
     if row is None:
         names = ("ending", "usage", "cost_microusd", "ttft_s", "duration_s", "queued_s")
@@ -87,7 +91,7 @@ def _use(row: UsageRow | None) -> dict[str, Any]:
     return {
         "ending": row.status,
         "usage": usage,
-        "cost_microusd": row.cost_microusd,
+        "cost_microusd": row.cost_microusd if costs else None,
         "ttft_s": row.ttft_ms / 1000 if row.ttft_ms is not None else None,
         "duration_s": row.duration_ms / 1000,
         "queued_s": row.queued_ms / 1000,

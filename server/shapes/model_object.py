@@ -43,6 +43,8 @@ class Modalities(Struct, frozen=True):
 class ModelObject(Struct, frozen=True, kw_only=True):
     """A model of the catalog; the first four members are OpenAI's.
 
+    `prices` is null for guests, and for a model whose prices are unknown.
+
     The context window has three names: clients look for `context_length` (as at OpenRouter) or
     `max_model_len` (as at vLLM).
     """
@@ -78,8 +80,9 @@ class _Rates(TypedDict):
     cache_write_prompt: float | UnsetType
 
 
-def model_object(model: Model) -> ModelObject:
-    """Return a model as the API shows it."""
+def model_object(model: Model, *, priced: bool) -> ModelObject:
+    """Return a model as the API shows it, with its prices if `priced`."""
+    prices = model.prices if priced else None
     return ModelObject(
         id=model.id,
         object="model",
@@ -92,7 +95,7 @@ def model_object(model: Model) -> ModelObject:
         max_model_len=model.context_window,
         max_output_tokens=model.max_output_tokens,
         modalities=Modalities(model.input_modalities, model.output_modalities),
-        prices=prices_object(model.prices) if model.prices is not None else None,
+        prices=prices_object(prices) if prices is not None else None,
         endpoints=model.endpoints,
         available=bool(model.live_deployments()),
         demo=model.served_by_demo,

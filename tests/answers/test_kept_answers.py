@@ -105,6 +105,19 @@ async def test_an_answer_without_readers_runs_to_its_end_and_tells_what_it_used(
     assert (told["first_event"], told["last_event"]) == (1, len(events))
 
 
+async def test_a_guest_is_not_shown_what_it_cost(upstream: FakeUpstream, door: Door) -> None:
+    visitor = guest(door)
+    upstream.plan(held_after(2)[0])
+    async with ask(door, visitor) as reading:
+        await reading.read(2)
+        path = f"/api/v1/jobs/{reading.id}"
+        stopped = (await door.client.delete(path, headers=visitor)).json()
+        read = (await door.client.get(path, headers=visitor)).json()
+        assert stopped["usage"] == read["usage"]
+        assert stopped["cost_microusd"] is read["cost_microusd"] is None
+        assert (await facts(door, reading.id))["cost_microusd"] > 0, "the owner sees it"
+
+
 async def test_a_stop_while_streaming_keeps_the_text_so_far(
     upstream: FakeUpstream, door: Door
 ) -> None:

@@ -9,7 +9,7 @@ import openai
 import pytest
 from genai_prices import Usage, calc_price
 from support.fakes.upstream import FakeUpstream
-from support.front_door import MODEL, OWNER, Door, front_door
+from support.front_door import MODEL, OWNER, Door, bearer, front_door
 from support.schemas import validate_error, validate_model, validate_model_list
 from support.visitors import guest
 
@@ -174,6 +174,14 @@ async def test_guests_see_the_models_they_may_use(demo_door: Door) -> None:
     for model_id, status in (("zai/glm-4.5", 200), ("meta/llama-3.3-70b", 404)):
         answer = await door.client.get(f"/api/v1/models/{model_id}", headers=browser)
         assert answer.status_code == status
+
+
+async def test_guests_get_no_prices(door: Door) -> None:
+    browser, key = guest(door), bearer(await door.mint())
+    for headers, priced in ((browser, False), (key, True), (bearer(OWNER), True)):
+        (listed,) = (await door.client.get("/api/v1/models", headers=headers)).json()["data"]
+        one = (await door.client.get(f"/api/v1/models/{MODEL}", headers=headers)).json()
+        assert (listed["prices"] is not None, one["prices"] is not None) == (priced, priced)
 
 
 async def test_only_the_owner_lists_what_cannot_be_used_now(door: Door) -> None:

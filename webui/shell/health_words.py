@@ -49,12 +49,11 @@ def describe_card(
 
     Prices are for those who have a key; what a model lacks (`missing`: variables) for the owner.
     """
-    described: dict[str, Any] = msgspec.to_builtins(model_object(model))
+    priced = visitor is not None and visitor.sees_costs
+    described: dict[str, Any] = msgspec.to_builtins(model_object(model, priced=priced))
     words = health_words(health.find(model.id)) if described["available"] else None
     described["health"] = words._asdict() if words is not None else None
     described["maker"] = maker_name(model.owned_by)
-    if visitor is None or visitor.kind == "guest":
-        described["prices"] = None
     is_owner = visitor is not None and visitor.is_owner
     lacks = is_owner and not described["available"]
     described["missing"] = model.missing_secrets() if lacks else ()

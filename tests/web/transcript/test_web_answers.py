@@ -22,6 +22,7 @@ from support.browsing.chat_page import (
     text_of_answer,
 )
 from support.browsing.chatting import GUESTS, chatting
+from support.browsing.signing_in import sign_in
 from support.fakes.relay import Relay
 from support.fakes.upstream import (
     USAGE,
@@ -304,7 +305,7 @@ async def test_an_answer_shows_what_the_usage_record_has(chromium: Browser, tmp_
     async with chatting(chromium, tmp_path) as (upstream, door, page):
         usage = {"prompt_tokens": 1204, "completion_tokens": 356, "total_tokens": 1560}
         upstream.plan(stream_of(["Hel", "lo"], usage=usage, gap_s=0.3))
-        await open_chat(page)
+        await sign_in(page, await door.mint())
         await say(page, "Hi")
         await expect(answers(page)).to_contain_text("1,204 in · 356 out · $0.0019")
         (row,) = await door.usage_rows()
@@ -316,6 +317,27 @@ async def test_an_answer_shows_what_the_usage_record_has(chromium: Browser, tmp_
         await expect(page.locator("#total")).to_have_text("$0.0019")
         await page.reload()
         await expect(answers(page)).to_contain_text(f"1,204 in · 356 out · $0.0019 · {took}")
+
+
+async def test_guests_see_no_costs(chromium: Browser, tmp_path: Path) -> None:
+    """Not even those that an older version has left in their browser."""
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+
+        async def as_before(route: Route) -> None:
+            answer = await route.fetch()
+            told = await answer.json()
+            assert told["cost_microusd"] is None
+            await route.fulfill(response=answer, json=told | {"cost_microusd": 1916})
+
+        await page.route("**/api/v1/jobs/*", as_before)
+        upstream.plan(stream_of(["Hello"], usage=USAGE))
+        await open_chat(page)
+        await say(page, "Hi")
+        for _ in range(2):
+            await expect(answers(page)).to_contain_text(" in · ")
+            await expect(page.locator("#gauge-text")).not_to_be_empty()
+            assert "$" not in await page.locator("body").inner_text()
+            await page.reload()
 
 
 async def test_a_button_keeps_the_focus_when_the_numbers_come(

@@ -88,7 +88,7 @@ export class Header {
     if (!model) return;
     this.#gaugeBar.value = Math.min(used / model.context_window, 1);
     this.#gaugeText.textContent = `${short(used)} / ${short(model.context_window)}`;
-    const cost = current?.cost() ?? 0;
+    const cost = (this.#chat.seesCosts && current?.cost()) || 0;
     this.#total.textContent = cost ? money(cost) : "";
   }
 

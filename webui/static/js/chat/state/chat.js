@@ -137,6 +137,11 @@ export class Chat {
     return this.#answers?.answering ?? new Set();
   }
 
+  /** True if costs are shown: not to guests, whose answers stored by older versions have them, too. */
+  get seesCosts() {
+    return this.visitor.kind === "owner" || this.visitor.kind === "key";
+  }
+
   /** True if the visitor is the owner. */
   get isOwner() {
     return this.visitor.kind === "owner";

@@ -303,7 +303,7 @@ export class AnswerRow extends Row {
     const { message, chat } = this;
     const model = chat.modelName(message.model);
     if (!message.stats) return el("span", { class: "usage" }, model);
-    const parts = [[model, model], ...usageWords(message.stats)];
+    const parts = [[model, model], ...usageWords(message.stats, chat.seesCosts)];
     const full = parts.map(([, long]) => long).join(", ");
     const inside = [
       el("span", { "aria-hidden": "true" }, parts.map(([brief]) => brief).join(" · ")),
@@ -319,14 +319,15 @@ export class AnswerRow extends Row {
  * Return what an answer used, each figure in a short and a full form.
  *
  * @param {Stats} stats
+ * @param {boolean} seesCosts
  */
-function usageWords({ prompt, completion, cost, ttft, duration, speed, estimated }) {
+function usageWords({ prompt, completion, cost, ttft, duration, speed, estimated }, seesCosts) {
   const about = estimated ? "≈ " : "";
   /** @type {[string, string][]} */
   const words = [];
   if (prompt !== null) words.push([`${about}${count(prompt)} in`, `${about}${plural(prompt, "token")} in`]);
   if (completion !== null) words.push([`${count(completion)} out`, `${plural(completion, "token")} out`]);
-  if (cost !== null) words.push([money(cost), `cost ${money(cost)}`]);
+  if (seesCosts && cost !== null) words.push([money(cost), `cost ${money(cost)}`]);
   if (ttft !== null) words.push([seconds(ttft), `first token after ${seconds(ttft)}`]);
   if (speed && (duration ?? 0) - (ttft ?? 0) > SHORT_S) {
     words.push([`${Math.round(speed)} t/s`, `${Math.round(speed)} tokens per second`]);
