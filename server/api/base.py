@@ -220,6 +220,11 @@ class BaseHandler(RequestHandler):
         self._body = []
         return body
 
+    def base_url(self) -> str:
+        """Return the URL of this gateway as clients reach it."""
+        request = self.request
+        return self.services.config.server.base_url or f"{request.protocol}://{request.host}"
+
     def take_room(self) -> BodyShare:
         """Return the body's room and forget it: whoever drops the body releases it."""
         share, self._share = self._share, None

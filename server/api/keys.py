@@ -1,8 +1,9 @@
-"""Handle the keys API (owner only), and `key`, which describes the caller's own key."""
+"""Handle the keys and invitations API (owner only), and `key`, the caller's own key."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -11,9 +12,15 @@ from server.api.base import BaseHandler
 from server.http.query import read_number, refuse_unknown
 from server.keys.key_requests import (
     default_limits,
+    parse_invitation,
     parse_key_changes,
     parse_new_key,
     parse_rotation,
+)
+from server.shapes.invitation_object import (
+    InvitationList,
+    invitation_object,
+    invitation_with_link,
 )
 from server.shapes.key_object import (
     caller,
@@ -103,6 +110,60 @@ class RotateHandler(BaseHandler):
         """Replace the secret; the old one stays valid for the `grace_s` seconds of the body."""
         key, secret = await self.services.keys.rotate(key_id, parse_rotation(self.take_body()))
         self.reply_json(key_with_secret(key, secret, key.previous_until))
+
+
+class InvitationsHandler(BaseHandler):
+    """Links that sign a person in once, as the holder of a key."""
+
+    access = "owner"
+
+    async def get(self) -> None:
+        """List the newest 1,000 invitations, the newest first, without their links.
+
+        Invitations are listed until 30 days after they have expired.
+        """
+        rows = await self.services.invitations.list()
+        keys = await self.services.keys.find_all({row.key_id for row in rows})
+        now = time.time()
+        self.reply_json(
+            InvitationList(
+                object="list",
+                data=[invitation_object(row, keys.get(row.key_id), now) for row in rows],
+            )
+        )
+
+    async def post(self) -> None:
+        """Make an invitation and return its link, `url`, which no later answer shows again.
+
+        With `gives_key`, the person who uses it gets a new secret of the key, and the current
+        secret ends at that moment. Opening the link does not use it up; its button does.
+        """
+        new = parse_invitation(self.take_body())
+        key, made = await self.services.invitations.invite_holder(
+            new.key_id, lasts_s=new.expires_in_s, gives_key=new.gives_key
+        )
+        url = f"{self.base_url()}{made.path}"
+        self.reply_json(invitation_with_link(made.invitation, key, time.time(), url), 201)
+
+
+class InvitationHandler(BaseHandler):
+    """One invitation."""
+
+    access = "owner"
+
+    async def get(self, invitation_id: str) -> None:
+        """Return the invitation without its link; `status` tells whether it was used."""
+        await self._describe(invitation_id)
+
+    async def delete(self, invitation_id: str) -> None:
+        """Revoke the invitation; one that was used, or has expired, stays as it is."""
+        await self.services.invitations.revoke(invitation_id)
+        await self._describe(invitation_id)
+
+    async def _describe(self, invitation_id: str) -> None:
+        row = await self.services.invitations.get(invitation_id)
+        keys = await self.services.keys.find_all((row.key_id,))
+        self.reply_json(invitation_object(row, keys.get(row.key_id), time.time()))
 
 
 class OwnKeyHandler(BaseHandler):

@@ -21,7 +21,14 @@ from server.api.history.history_files import HistoryFileHandler
 from server.api.history.history_settings import HistorySettingsHandler
 from server.api.history.history_shares import ShareHandler, SharesHandler
 from server.api.jobs import JobHandler, JobStreamHandler
-from server.api.keys import KeyHandler, KeysHandler, OwnKeyHandler, RotateHandler
+from server.api.keys import (
+    InvitationHandler,
+    InvitationsHandler,
+    KeyHandler,
+    KeysHandler,
+    OwnKeyHandler,
+    RotateHandler,
+)
 from server.api.live import LiveHandler
 from server.api.models import ModelHandler, ModelsHandler
 from server.api.openapi import OpenApiHandler
@@ -55,6 +62,8 @@ ROUTES = (
     Route("keys", KeysHandler),
     Route("keys/{id}", KeyHandler),
     Route("keys/{id}/rotate", RotateHandler),
+    Route("invitations", InvitationsHandler),
+    Route("invitations/{id}", InvitationHandler),
     Route("usage", UsageHandler),
     Route("requests", RequestsHandler),
     Route("requests/{id}", RequestHandler),

@@ -14,9 +14,14 @@ from server.description.chat_types import ChatCompletion, ChatCompletionChunk, C
 from server.description.error_table import tree
 from server.description.history_operations import HISTORY_OPERATIONS
 from server.description.operation import Operation, Parameter
-from server.keys.key_requests import KEY_CHANGES, NEW_KEY, ROTATION
+from server.keys.key_requests import KEY_CHANGES, NEW_INVITATION, NEW_KEY, ROTATION
 from server.shapes.document_object import DocumentObject
 from server.shapes.health_object import HealthObject, HealthReport
+from server.shapes.invitation_object import (
+    InvitationList,
+    InvitationObject,
+    InvitationWithLink,
+)
 from server.shapes.job_object import JobObject
 from server.shapes.key_object import Caller, DeletedKey, KeyList, KeyObject, KeyWithSecret
 from server.shapes.live_object import Live
@@ -166,6 +171,18 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("delete", "keys/{id}"): Operation({200: DeletedKey}, errors=(NotFound, StoreUnavailable)),
     ("post", "keys/{id}/rotate"): Operation(
         {200: KeyWithSecret}, ROTATION.type, errors=(NotFound, Conflict, StoreUnavailable)
+    ),
+    ("get", "invitations"): Operation({200: InvitationList}, errors=(StoreUnavailable,)),
+    ("post", "invitations"): Operation(
+        {201: InvitationWithLink},
+        NEW_INVITATION.type,
+        errors=(NotFound, Conflict, StoreUnavailable),
+    ),
+    ("get", "invitations/{id}"): Operation(
+        {200: InvitationObject}, errors=(NotFound, StoreUnavailable)
+    ),
+    ("delete", "invitations/{id}"): Operation(
+        {200: InvitationObject}, errors=(NotFound, StoreUnavailable)
     ),
     ("get", "usage"): USAGE,
     ("get", "requests"): REQUESTS,

@@ -15,16 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from server.identity.sessions import Sessions
+from server.keys.key_requests import INVITATION_S
 from server.keys.key_ring import KeyRing
 from server.keys.secret import digest_of, make_key_id, make_token
 from server.store.key import Key, current_status
 from server.store.rows import InvitationRow
 from server.store.store import Store
 from workers.errors import Conflict, NotFound
-from workers.units import DAY_S
 
-LASTS_S = 7 * DAY_S
-LONGEST_S = 90 * DAY_S
 LONGEST_TOKEN = 200
 
 
@@ -42,6 +40,11 @@ class Made(NamedTuple):
 
     invitation: InvitationRow
     token: str
+
+    @property
+    def path(self) -> str:
+        """Return the path of the link."""
+        return f"/invite/{self.token}"
 
 
 class Accepted(NamedTuple):
@@ -69,7 +72,7 @@ class Invitations:
         self._wall = wall
 
     async def invite(
-        self, key_ids: Sequence[str], *, lasts_s: int = LASTS_S, gives_key: bool
+        self, key_ids: Sequence[str], *, lasts_s: int = INVITATION_S, gives_key: bool
     ) -> list[Made]:
         """Make an invitation for each of the keys, all or none, in their order."""
         now = int(self._wall())
@@ -89,9 +92,26 @@ class Invitations:
             await self._store.add_invitations([one.invitation for one in made])
         return made
 
+    async def invite_holder(
+        self, key_id: str, *, lasts_s: int, gives_key: bool
+    ) -> tuple[Key, Made]:
+        """Make an invitation for one key. Raises NotFound, and Conflict for a revoked key."""
+        key = await self._keys.get(key_id)
+        if key.status == "revoked":
+            raise Conflict("This key has been revoked permanently. Create a new one instead.")
+        (made,) = await self.invite([key.id], lasts_s=lasts_s, gives_key=gives_key)
+        return key, made
+
     async def list(self) -> Sequence[InvitationRow]:
         """Return the invitations, the newest first; old ones are left out."""
         return await self._store.list_invitations()
+
+    async def get(self, invitation_id: str) -> InvitationRow:
+        """Return an invitation by its id. Raises NotFound."""
+        row = await self._store.find_invitation(invitation_id)
+        if row is None:
+            raise NotFound("There is no invitation with this id.")
+        return row
 
     async def revoke(self, invitation_id: str) -> None:
         """End an invitation; one that has ended stays as it is."""

@@ -28,7 +28,7 @@ from server.store.key import (
     Weight,
 )
 from workers.errors import InvalidRequest
-from workers.units import DAY_S
+from workers.units import DAY_S, MINUTE_S
 
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 ModelNames = Annotated[list[ModelName], Meta(min_length=1, max_length=1000)]
@@ -38,6 +38,10 @@ BIDI_CONTROLS = frozenset(
 )
 NAME_LENGTH = 100
 LONGEST_GRACE_S = 30 * DAY_S
+SHORTEST_INVITATION_S = MINUTE_S
+LONGEST_INVITATION_S = 90 * DAY_S
+INVITATION_S = 7 * DAY_S
+"""How long an invitation lasts unless the owner chooses."""
 
 
 COUNT_RULE = "a whole number, 1 or more, or null for no limit"
@@ -51,6 +55,10 @@ RULES = {
     "limits": "an object, or null for no limits",
     "limits.budget_period": "day, week, month or total",
     "note": f"a string of up to {NOTE_LENGTH:,} characters",
+    "key_id": "the id of a key, as GET /api/v1/keys shows it",
+    "gives_key": "true or false",
+    "expires_in_s": "a whole number of seconds from"
+    f" {SHORTEST_INVITATION_S} to {LONGEST_INVITATION_S}",
     "grace_s": f"a whole number of seconds from 0 to {LONGEST_GRACE_S}",
 }
 """What the fields of a body must be, to follow "It must be"; counts have COUNT_RULE."""
@@ -79,11 +87,22 @@ class _Rotation(Struct, frozen=True, forbid_unknown_fields=True):
     grace_s: Annotated[int, Meta(ge=0, le=LONGEST_GRACE_S)] = 0
 
 
-Body = TypeVar("Body", _NewKey, _KeyChanges, _Rotation)
+class NewInvitation(Struct, frozen=True, forbid_unknown_fields=True):
+    """An invitation to make. `gives_key`: its person gets a new secret; the current one ends."""
+
+    key_id: str
+    expires_in_s: Annotated[int, Meta(ge=SHORTEST_INVITATION_S, le=LONGEST_INVITATION_S)] = (
+        INVITATION_S
+    )
+    gives_key: bool = False
+
+
+Body = TypeVar("Body", _NewKey, _KeyChanges, _Rotation, NewInvitation)
 
 NEW_KEY = msgspec.json.Decoder(_NewKey)
 KEY_CHANGES = msgspec.json.Decoder(_KeyChanges)
 ROTATION = msgspec.json.Decoder(_Rotation)
+NEW_INVITATION = msgspec.json.Decoder(NewInvitation)
 
 
 def default_limits(settings: Keys) -> Limits:
@@ -134,6 +153,11 @@ def parse_key_changes(
 def parse_rotation(body: bytes) -> int:
     """Read a rotation's body and return how many seconds the old secret stays valid."""
     return _decode(ROTATION, body or b"{}").grace_s
+
+
+def parse_invitation(body: bytes) -> NewInvitation:
+    """Read the body of a new invitation."""
+    return _decode(NEW_INVITATION, body)
 
 
 def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:

@@ -30,6 +30,7 @@ from server.nodes.link import Link
 from server.nodes.procedure import Service
 from server.nodes.store_calls import (
     InvitationEnd,
+    InvitationMark,
     NamedValue,
     PercentileQuery,
     RankingQuery,
@@ -38,7 +39,7 @@ from server.nodes.store_calls import (
     SumsQuery,
 )
 from server.store.key import Key, Limits
-from server.store.rows import Percentile, StoreChanges, UsageDay, UsagePage
+from server.store.rows import InvitationRow, Percentile, StoreChanges, UsageDay, UsagePage
 from server.store.store import Store
 
 T = TypeVar("T")
@@ -94,7 +95,7 @@ class ChildService:
         service.answer(store_calls.PUT_SESSION, store.put_session)
         service.answer(store_calls.ADD_INVITATIONS, store.add_invitations)
         service.answer(store_calls.LIST_INVITATIONS, _without_question(store.list_invitations))
-        service.answer(store_calls.FIND_INVITATION, store.find_invitation)
+        service.answer(store_calls.FIND_INVITATION, self._find_invitation)
         service.answer(store_calls.END_INVITATION, self._end_invitation)
         service.answer(store_calls.LOAD_COUNTERS, _without_question(store.load_counters))
         service.answer(store_calls.DROP_COUNTERS, store.drop_counters)
@@ -176,6 +177,10 @@ class ChildService:
         await self._data.store.put_meta(named.name, named.value)
         if named.name == OWNER_META:
             await self._announce(StoreChanges(owner=named.value))
+
+    async def _find_invitation(self, mark: InvitationMark) -> InvitationRow | None:
+        sought = mark.invitation_id if mark.digest is None else mark.digest
+        return await self._data.store.find_invitation(sought)
 
     async def _end_invitation(self, end: InvitationEnd) -> bool:
         return await self._data.store.end_invitation(end.invitation_id, end.ending, end.at)

@@ -138,9 +138,14 @@ class KeeperStore:
         """Read the invitations, the newest first."""
         return await self._link.call(calls.LIST_INVITATIONS, None)
 
-    async def find_invitation(self, digest: bytes) -> InvitationRow | None:
-        """Find an invitation by its digest."""
-        return await self._link.call(calls.FIND_INVITATION, digest)
+    async def find_invitation(self, mark: bytes | str) -> InvitationRow | None:
+        """Find an invitation by its digest (bytes) or its id."""
+        sent = (
+            calls.InvitationMark(mark)
+            if isinstance(mark, bytes)
+            else calls.InvitationMark(None, mark)
+        )
+        return await self._link.call(calls.FIND_INVITATION, sent)
 
     async def end_invitation(
         self, invitation_id: str, ending: Literal["used", "revoked"], at: int

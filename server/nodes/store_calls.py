@@ -37,6 +37,13 @@ class SessionNotes(Struct, array_like=True):
     ended: list[bytes]
 
 
+class InvitationMark(Struct, array_like=True):
+    """The argument of `find_invitation`; msgspec has no union of bytes and text."""
+
+    digest: bytes | None
+    invitation_id: str = ""
+
+
 class InvitationEnd(Struct, array_like=True):
     """The arguments of `end_invitation`."""
 
@@ -120,8 +127,8 @@ ADD_INVITATIONS: Procedure[list[InvitationRow], None] = procedure(
 LIST_INVITATIONS: Procedure[None, list[InvitationRow]] = procedure(
     "list_invitations", None, list[InvitationRow]
 )
-FIND_INVITATION: Procedure[bytes, InvitationRow | None] = procedure(
-    "find_invitation", bytes, InvitationRow | None
+FIND_INVITATION: Procedure[InvitationMark, InvitationRow | None] = procedure(
+    "find_invitation", InvitationMark, InvitationRow | None
 )
 END_INVITATION: Procedure[InvitationEnd, bool] = procedure("end_invitation", InvitationEnd, bool)
 LOAD_COUNTERS: Procedure[None, list[CounterRow]] = procedure(

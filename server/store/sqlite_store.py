@@ -120,6 +120,7 @@ SEEN_SESSION = "UPDATE sessions SET seen_at = max(seen_at, ?) WHERE sha256 = ?"
 END_SESSION = "DELETE FROM sessions WHERE sha256 = ?"
 ADD_INVITATION = f"INSERT INTO invitations ({INVITATION_COLUMNS}) VALUES ({marks(8)})"
 FIND_INVITATION = f"SELECT {INVITATION_COLUMNS} FROM invitations WHERE sha256 = ?"
+INVITATION_OF_ID = f"SELECT {INVITATION_COLUMNS} FROM invitations WHERE id = ?"
 LIST_INVITATIONS = (
     f"SELECT {INVITATION_COLUMNS} FROM invitations"
     f" ORDER BY created_at DESC, id DESC LIMIT {INVITATIONS_LISTED}"
@@ -360,9 +361,10 @@ class SqliteStore:
         """Read the invitations, the newest first."""
         return [invitation_of(row) for row in await self._read(LIST_INVITATIONS)]
 
-    async def find_invitation(self, digest: bytes) -> InvitationRow | None:
-        """Find an invitation by its digest; None: there is none."""
-        rows = await self._read(FIND_INVITATION, (digest,))
+    async def find_invitation(self, mark: bytes | str) -> InvitationRow | None:
+        """Find an invitation by its digest (bytes) or its id; None: there is none."""
+        statement = FIND_INVITATION if isinstance(mark, bytes) else INVITATION_OF_ID
+        rows = await self._read(statement, (mark,))
         return invitation_of(rows[0]) if rows else None
 
     async def end_invitation(

@@ -128,8 +128,8 @@ class Store(Protocol):
     async def list_invitations(self) -> list[InvitationRow]:
         """Read the invitations, the newest first, up to INVITATIONS_LISTED."""
 
-    async def find_invitation(self, digest: bytes) -> InvitationRow | None:
-        """Find an invitation by its digest; None: there is none."""
+    async def find_invitation(self, mark: bytes | str) -> InvitationRow | None:
+        """Find an invitation by its digest (bytes) or its id; None: there is none."""
 
     async def end_invitation(
         self, invitation_id: str, ending: Literal["used", "revoked"], at: int

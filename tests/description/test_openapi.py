@@ -97,6 +97,16 @@ async def test_answers_about_keys_are_as_described(door: Door) -> None:
     await told.call(door, "get", "/key", 401, key="wrong")
 
 
+async def test_answers_about_invitations_are_as_described(door: Door) -> None:
+    told = await described(door)
+    key = await door.mint_key()
+    made = await told.call(door, "post", "/invitations", 201, json={"key_id": key["id"]})
+    await told.call(door, "get", "/invitations")
+    await told.call(door, "get", "/invitations/{id}", id=made["id"])
+    await told.call(door, "delete", "/invitations/{id}", id=made["id"])
+    await told.call(door, "get", "/invitations/{id}", 404, id="inv_none")
+
+
 async def test_answers_about_models_and_health_are_as_described(door: Door) -> None:
     told = await described(door)
     await told.call(door, "get", "/models")

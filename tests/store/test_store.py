@@ -153,7 +153,9 @@ async def test_an_invitation_ends_once_and_old_ones_are_deleted(backend: Backend
     async with backend() as store:
         await store.add_invitations(INVITED)
         assert await store.find_invitation(one.digest) == one
-        assert await store.find_invitation(b"x" * 32) is None
+        assert await store.find_invitation(one.id) == one
+        for unknown in (b"x" * 32, "inv_unknown", "inv\0"):
+            assert await store.find_invitation(unknown) is None
         ended = await asyncio.gather(
             *(store.end_invitation(one.id, "used", 10_000_500) for _ in range(5))
         )

@@ -34,7 +34,8 @@ the key stays in the list.
 
 On the page Keys you can also create many keys from a list of names, and invitations: a
 link signs a person in once, within 1, 7 or 30 days, and shows them their key if you
-want. Invitations can be revoked until they are used.
+want. Invitations can be revoked until they are used. A program makes one with
+`POST /api/v1/invitations` and `{"key_id": "..."}`: `url` in the answer is the link.
 
 `GET /api/v1/keys` returns up to 1000 keys, the oldest first. While `has_more` is true,
 pass `last_id` as `after`. `search` finds keys by name, note, redacted

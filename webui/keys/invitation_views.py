@@ -46,7 +46,7 @@ class InvitationLine(NamedTuple):
 
 def invitation_link(page: PageHandler, made: Made) -> str:
     """Return the link of a new invitation."""
-    return f"{page.base_url()}/invite/{made.token}"
+    return page.base_url() + made.path
 
 
 def invitation_text(page: PageHandler, made: Made) -> str:

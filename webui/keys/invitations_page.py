@@ -13,7 +13,6 @@ from webui.keys.invitation_views import (
 from webui.keys.key_lists import ListView, key_tabs
 from webui.keys.key_views import find_key
 from webui.keys.keys_page import KeysSectionHandler
-from workers.errors import Conflict
 
 
 class InvitePageHandler(KeysSectionHandler):
@@ -26,8 +25,6 @@ class InvitePageHandler(KeysSectionHandler):
     async def post(self, key_id: str) -> None:
         """Make the invitation and show its link, or show the form again with its problems."""
         fields, key = self.take_form(), await find_key(self, key_id)
-        if key.status == "revoked":
-            raise Conflict("This key has been revoked permanently. Create a new one instead.")
         days, gives = fields.get("days", ""), fields.get("gives", "")
         lasts_s = read_lasts_s(days)
         problems = {}
@@ -38,8 +35,8 @@ class InvitePageHandler(KeysSectionHandler):
         if lasts_s is None or problems:
             show_invite_form(self, key, days=days, gives=gives, problems=problems)
             return
-        (made,) = await self.services.invitations.invite(
-            [key.id], lasts_s=lasts_s, gives_key=gives == "key"
+        key, made = await self.services.invitations.invite_holder(
+            key.id, lasts_s=lasts_s, gives_key=gives == "key"
         )
         show_invitation(self, key, made, 201)
 

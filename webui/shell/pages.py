@@ -132,11 +132,6 @@ class PageHandler(VisitorHandler):
         chosen = find_cookie(self.request.headers, THEME_COOKIE)
         return chosen if chosen in THEME_COLOURS else ""
 
-    def base_url(self) -> str:
-        """Return the URL of this gateway as clients reach it."""
-        request = self.request
-        return self.services.config.server.base_url or f"{request.protocol}://{request.host}"
-
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
         """Return the error as a page."""
         page, texts = TEMPLATES.load("shell/error.html"), self.language().texts

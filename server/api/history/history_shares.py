@@ -58,11 +58,9 @@ class SharesHandler(HistoryHandler):
         self.reply_json(self._describe(link), 201)
 
     def _describe(self, link: ShareLink) -> ShareObject:
-        request = self.request
-        base = self.services.config.server.base_url or f"{request.protocol}://{request.host}"
         return ShareObject(
             link.id,
-            f"{base}/s/{link.token}",
+            f"{self.base_url()}/s/{link.token}",
             link.title,
             link.created,
             link.conversation,

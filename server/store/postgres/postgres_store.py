@@ -31,9 +31,9 @@ from server.store.postgres.postgres_connections import READ, Connections, Databa
 from server.store.postgres.postgres_errors import CALL_ERRORS, STARTING, start_failure
 from server.store.postgres.postgres_invitations import (
     END_INVITATION,
-    FIND_INVITATION,
     LIST_INVITATIONS,
     insert_invitations,
+    read_invitation,
 )
 from server.store.postgres.postgres_keys import (
     ADD_SESSION,
@@ -382,10 +382,9 @@ class PostgresStore:
         """Read the invitations, the newest first."""
         return [InvitationRow(*row.values()) for row in await self._read(LIST_INVITATIONS)]
 
-    async def find_invitation(self, digest: bytes) -> InvitationRow | None:
-        """Find an invitation by its digest; None: there is none."""
-        row = await self._lookups.run(lambda db: db.fetchrow(FIND_INVITATION, digest))
-        return InvitationRow(*row.values()) if row is not None else None
+    async def find_invitation(self, mark: bytes | str) -> InvitationRow | None:
+        """Find an invitation by its digest (bytes) or its id; None: there is none."""
+        return await self._lookups.run(lambda db: read_invitation(db, mark))
 
     async def end_invitation(
         self, invitation_id: str, ending: Literal["used", "revoked"], at: int

@@ -12,7 +12,7 @@ from support.browsing.owner_pages import sign_in
 from support.front_door import OWNER, Door
 from support.visitors import Browser
 
-from server.identity.invitations import LASTS_S
+from server.keys.key_requests import INVITATION_S
 
 LINK = re.compile(r"http://[\w.:]+(/invite/[\w-]+)")
 SECRET = re.compile(r"roxy_[0-9A-Za-z]{38}")
@@ -112,7 +112,7 @@ async def test_the_token_is_not_in_the_access_log(
     path = await invited(owner, made["id"])
     await Browser(door).open(path)
     assert path.rpartition("/")[2] not in capsys.readouterr().out
-    assert LASTS_S == 7 * 24 * 3600
+    assert INVITATION_S == 7 * 24 * 3600
 
 
 async def test_create_and_invite_then_continue_in_another_browser(
