@@ -7,6 +7,7 @@ opens the database itself.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +17,21 @@ import msgspec
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 
 from server.config.loading import Config
+from server.identity.invitations import Invitations
+from server.identity.sessions import Sessions
 from server.keys.export import open_key_ring
-from server.keys.key_requests import default_limits, parse_new_key, parse_rotation
+from server.keys.key_requests import (
+    default_limits,
+    parse_invitation,
+    parse_new_key,
+    parse_rotation,
+)
 from server.keys.key_ring import KeyRing
+from server.shapes.invitation_object import (
+    InvitationObject,
+    invitation_object,
+    invitation_with_link,
+)
 from server.shapes.key_object import KeyObject, key_object, key_with_secret
 from server.store.data_directory import DataDirectory, DirectoryTaken
 from server.store.postgres.postgres_opening import open_postgres_store
@@ -28,6 +41,8 @@ from workers.catalog.catalog_file import load_catalog
 from workers.errors import GatewayError
 from workers.providers.formats import TRANSLATORS
 
+KEYS = "keys"
+INVITATIONS = "invitations"
 PAGE_KEYS = 1000
 MOST_FOUND = 10
 
@@ -58,6 +73,15 @@ class KeyAdministration(Protocol):
 
     async def rotate(self, key_id: str, grace_s: int) -> dict[str, Any]:
         """Replace the secret of a key and return the key with the new one."""
+
+    async def invite(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Make an invitation and return it with its link."""
+
+    async def invitations(self) -> Sequence[dict[str, Any]]:
+        """Return the newest invitations."""
+
+    async def end_invitation(self, invitation_id: str) -> dict[str, Any]:
+        """Revoke an invitation, if it is open, and return it."""
 
 
 @contextlib.asynccontextmanager
@@ -108,6 +132,7 @@ class DatabaseKeys:
     def __init__(self, keys: KeyRing, config: Config) -> None:
         self._keys = keys
         self._config = config
+        self._invitations = Invitations(keys.store, keys, Sessions(keys.store, keys))
 
     async def list(self) -> AsyncIterator[list[dict[str, Any]]]:
         """Return every key, a page at a time."""
@@ -145,10 +170,37 @@ class DatabaseKeys:
             key, secret = await self._keys.rotate(key_id, grace_s)
         return _shown(key_with_secret(key, secret))
 
+    async def invite(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Make an invitation with the same checks as the API."""
+        with _api_errors_as_failures():
+            new = parse_invitation(msgspec.json.encode(body))
+            key, made = await self._invitations.invite_holder(
+                new.key_id, lasts_s=new.expires_in_s, gives_key=new.gives_key
+            )
+        server = self._config.server
+        base_url = server.base_url or f"http://{server.host}:{server.port}"
+        url = base_url + made.path
+        return _shown(invitation_with_link(made.invitation, key, time.time(), url))
 
-def _shown(key: KeyObject) -> dict[str, Any]:
-    """Return a key as the API's JSON is decoded."""
-    shown: dict[str, Any] = msgspec.to_builtins(key)
+    async def invitations(self) -> Sequence[dict[str, Any]]:
+        """Return the newest invitations."""
+        rows = await self._invitations.list()
+        keys = await self._keys.find_all({row.key_id for row in rows})
+        now = time.time()
+        return [_shown(invitation_object(row, keys.get(row.key_id), now)) for row in rows]
+
+    async def end_invitation(self, invitation_id: str) -> dict[str, Any]:
+        """Revoke an invitation, if it is open."""
+        with _api_errors_as_failures():
+            await self._invitations.revoke(invitation_id)
+            row = await self._invitations.get(invitation_id)
+        keys = await self._keys.find_all((row.key_id,))
+        return _shown(invitation_object(row, keys.get(row.key_id), time.time()))
+
+
+def _shown(shape: KeyObject | InvitationObject) -> dict[str, Any]:
+    """Return an object of the API as its JSON is decoded."""
+    shown: dict[str, Any] = msgspec.to_builtins(shape)
     return shown
 
 
@@ -164,7 +216,7 @@ class GatewayKeys:
     """Change keys through the API of the running gateway."""
 
     def __init__(self, url: str, owner_key: str) -> None:
-        self._url = f"{url}/api/v1/keys"
+        self._url = f"{url}/api/v1/"
         self._headers = {"Authorization": f"Bearer {owner_key}", "Content-Type": "application/json"}
 
     async def list(self) -> AsyncIterator[list[dict[str, Any]]]:
@@ -194,13 +246,26 @@ class GatewayKeys:
         """Replace the secret of a key."""
         return await self._fetch("POST", f"/{_path_segment(key_id)}/rotate", {"grace_s": grace_s})
 
+    async def invite(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Make an invitation."""
+        return await self._fetch("POST", "", body, of=INVITATIONS)
+
+    async def invitations(self) -> Sequence[dict[str, Any]]:
+        """Return the newest invitations."""
+        listed: list[dict[str, Any]] = (await self._fetch("GET", "", of=INVITATIONS))["data"]
+        return listed
+
+    async def end_invitation(self, invitation_id: str) -> dict[str, Any]:
+        """Revoke an invitation, if it is open."""
+        return await self._fetch("DELETE", f"/{_path_segment(invitation_id)}", of=INVITATIONS)
+
     async def _fetch(
-        self, method: str, path: str, body: dict[str, Any] | None = None
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, of: str = KEYS
     ) -> dict[str, Any]:
         client = AsyncHTTPClient()
         try:
             answer = await client.fetch(
-                self._url + path,
+                self._url + of + path,
                 method=method,
                 headers=self._headers,
                 body=msgspec.json.encode(body) if body is not None else None,
@@ -212,7 +277,7 @@ class GatewayKeys:
             raise _failure(error) from error
         except OSError as error:
             raise CommandFailure(
-                f"The running gateway does not answer at {self._url}: {error}"
+                f"The running gateway does not answer at {self._url}{of}: {error}"
             ) from error
         finally:
             client.close()

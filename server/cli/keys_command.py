@@ -1,4 +1,4 @@
-"""`roxy keys`: list, create, revoke, rotate, export and import keys.
+"""`roxy keys`: list, create, revoke, rotate, export and import keys, and invite their holders.
 
 Where a gateway runs, the commands use its API; otherwise they open the database
 (`server/cli/key_administration.py`). Only an import creates a database where there is none: a key
@@ -12,7 +12,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from shutil import copyfileobj
@@ -27,7 +27,7 @@ from server.cli.key_administration import (
 from server.config.loading import Config
 from server.keys.export import encode_in_steps
 from server.keys.export_file import iterate_export
-from server.keys.key_requests import LONGEST_GRACE_S
+from server.keys.key_requests import INVITATION_S, LONGEST_GRACE_S, LONGEST_INVITATION_S
 from server.store.data_directory import DataDirectory, DirectoryTaken
 from server.store.key import current_status
 from server.store.private_file import replacing
@@ -47,6 +47,7 @@ OPTIONS = {
     "limits.budget_microusd": "--budget-dollars",
 } | {f"limits.{name}": f"--{name.replace('_', '-')}" for name in LIMIT_OPTIONS}
 """The options that set the fields of the API, which its errors name as `param`."""
+INVITATION_PREFIX = "inv_"
 MOST = 1_000_000
 """Largest number of dollars or days: larger ones are typing mistakes."""
 
@@ -71,8 +72,12 @@ def add_keys_commands(commands: Any, shared: argparse.ArgumentParser) -> argpars
 
     add("list", "list all keys, without their secrets")
     _describe_new_key(add("create", "create a key and print its secret once"))
-    revoke = add("revoke", "revoke a key permanently")
-    revoke.add_argument("id", help="id of the key, as shown by `roxy keys list`")
+    revoke = add("revoke", "revoke a key, or an invitation that was not used, permanently")
+    revoke.add_argument(
+        "id",
+        help="id of the key, as shown by `roxy keys list`, or of the invitation, as shown by"
+        " `roxy keys invitations`",
+    )
     rotate = add("rotate", "give a key a new secret")
     rotate.add_argument("id", help="id of the key, as shown by `roxy keys list`")
     rotate.add_argument(
@@ -83,6 +88,8 @@ def add_keys_commands(commands: Any, shared: argparse.ArgumentParser) -> argpars
         help="accept the old secret for another N seconds; its running requests end with it"
         " (default: 0)",
     )
+    _describe_invitation(add("invite", "make a link that signs a person in once, and print it"))
+    add("invitations", "list the newest 1,000 invitations, without their links")
     export = add("export", "write all keys as JSON, with the hashes of their secrets")
     export.add_argument(
         "file", nargs="?", type=Path, help="file to write (default: standard output)"
@@ -90,6 +97,24 @@ def add_keys_commands(commands: Any, shared: argparse.ArgumentParser) -> argpars
     imported = add("import", "add the keys of an export; the gateway must be stopped")
     imported.add_argument("file", type=Path, help="export file to read")
     return parser
+
+
+def _describe_invitation(invite: argparse.ArgumentParser) -> None:
+    invite.add_argument("id", help="id of the key, as shown by `roxy keys list`")
+    longest = LONGEST_INVITATION_S // DAY_S
+    invite.add_argument(
+        "--expires-in-days",
+        type=whole_number(1, longest),
+        default=INVITATION_S // DAY_S,
+        metavar="N",
+        help=f"let the link work for N days, at most {longest} (default: %(default)s)",
+    )
+    invite.add_argument(
+        "--gives-key",
+        action="store_true",
+        help="show the person a new secret of the key, for apps; the current secret ends when the"
+        " link is used",
+    )
 
 
 def _describe_new_key(create: argparse.ArgumentParser) -> None:
@@ -194,13 +219,13 @@ async def keys_command(
     else:
         async with open_administration(config, environ) as keys:
             try:
-                await _administer(keys, options)
+                await _administer(keys, config, options)
             except CommandFailure as error:
                 named = await _named(keys, error, options)
                 raise CommandFailure(named or _advise(error, options)) from error
 
 
-async def _administer(keys: KeyAdministration, options: argparse.Namespace) -> None:
+async def _administer(keys: KeyAdministration, config: Config, options: argparse.Namespace) -> None:
     if options.keys == "list":
         await _print_table(keys.list())
     elif options.keys == "create":
@@ -209,6 +234,14 @@ async def _administer(keys: KeyAdministration, options: argparse.Namespace) -> N
         print(f"{key['id']}  {key['name']}", file=sys.stderr)
         print("The secret, shown only once:", file=sys.stderr)
         print(key["key"])
+    elif options.keys == "invite":
+        await _invite(keys, config, options)
+    elif options.keys == "invitations":
+        _print_invitations(await keys.invitations())
+    elif options.keys == "revoke" and options.id.startswith(INVITATION_PREFIX):
+        ended = await keys.end_invitation(options.id)
+        holder = ended["key_name"] or ended["key_id"]
+        print(f"{ended['id']} (for {holder}) is {ended['status']}.")
     elif options.keys == "revoke":
         key = await keys.revoke(options.id)
         print(f"{key['id']} ({key['name']}) is revoked.")
@@ -216,6 +249,46 @@ async def _administer(keys: KeyAdministration, options: argparse.Namespace) -> N
         key = await keys.rotate(options.id, options.grace_s)
         print("The new secret, shown only once:", file=sys.stderr)
         print(key["key"])
+
+
+async def _invite(keys: KeyAdministration, config: Config, options: argparse.Namespace) -> None:
+    """Print the link alone on standard output, so that LINK=$(roxy keys invite ID) holds it."""
+    made = await keys.invite(
+        {
+            "key_id": options.id,
+            "expires_in_s": options.expires_in_days * DAY_S,
+            "gives_key": options.gives_key,
+        }
+    )
+    until = _minute(made["expires_at"], "")
+    print(f"{made['id']}  for {made['key_name']}, works once, until {until}", file=sys.stderr)
+    print("The link, shown only once:", file=sys.stderr)
+    print(made["url"])
+    if not config.server.base_url:
+        print(
+            "The link begins with an address of this machine. For links that work elsewhere, set"
+            " server.base_url in roxy.toml.",
+            file=sys.stderr,
+        )
+
+
+def _print_invitations(invitations: Sequence[dict[str, Any]]) -> None:
+    rows = [
+        (
+            one["id"],
+            one["key_id"],
+            one["key_name"] or "-",
+            "key" if one["gives_key"] else "sign-in",
+            one["status"],
+            _minute(one["expires_at"], "-"),
+        )
+        for one in invitations
+    ]
+    if not rows:
+        print("There are no invitations. Make one with `roxy keys invite ID`.")
+        return
+    rows.insert(0, ("ID", "KEY", "NAME", "GIVES", "STATUS", "EXPIRES"))
+    _print_rows(rows, _widths(rows))
 
 
 async def _named(
@@ -234,6 +307,8 @@ async def _named(
 def _advise(error: CommandFailure, options: argparse.Namespace) -> str:
     """Return what to do at a shell prompt, by the error's `code` and `param`."""
     if error.code == NotFound.code and "id" in options:
+        if options.id.startswith(INVITATION_PREFIX) and options.keys == "revoke":
+            return f"There is no invitation {options.id!r}: `roxy keys invitations` lists them."
         return f"There is no key {options.id!r}: `roxy keys list` shows all keys."
     param = error.param or ""
     if one_model := re.fullmatch(r"models\[(\d+)\]", param):
@@ -320,12 +395,20 @@ async def _print_table(pages: AsyncIterator[list[dict[str, Any]]]) -> None:
         rows = [_table_row(key) for key in keys]
         if not widths:
             rows.insert(0, ("ID", "NAME", "KEY", "STATUS", "EXPIRES", "LAST USED"))
-            widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for row in rows:
-            cells = zip(row, widths, strict=True)
-            print("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+            widths = _widths(rows)
+        _print_rows(rows, widths)
     if not widths:
         print("There are no keys. Create one with `roxy keys create NAME`.")
+
+
+def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def _print_rows(rows: Sequence[tuple[str, ...]], widths: Sequence[int]) -> None:
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        print("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
 
 
 def _table_row(key: dict[str, Any]) -> tuple[str, ...]:

@@ -35,6 +35,8 @@ MISTAKES = [
     (("revoke", "key_0000000000000000"), "no key 'key_0000000000000000': `roxy keys list` shows"),
     (("revoke", "../models"), "There is no key '../models'"),
     (("revoke", "key_0/rotate"), "There is no key 'key_0/rotate'"),
+    (("revoke", "inv_0000000000000000"), "no invitation 'inv_0000000000000000'"),
+    (("invite", "key_0000000000000000"), "no key 'key_0000000000000000': `roxy keys list` shows"),
     (("rotate", "key_0000000000000000"), "no key 'key_0000000000000000': `roxy keys list` shows"),
     (("import", "missing.json"), "missing.json"),
     (("import", "roxy.toml"), "roxy.toml is not an export of keys."),
@@ -231,6 +233,45 @@ async def test_a_running_gateway_does_what_is_asked_and_it_holds_at_once(
         assert (await door.chat(key=rotated.out.strip())).status_code == 200
         assert (await shell.beside("keys", "revoke", key_id, **OWNER_KEY)).code == 0
         assert (await door.chat(key=rotated.out.strip())).status_code == 401
+
+
+async def test_an_invitation_is_made_listed_and_revoked_with_and_without_a_gateway(
+    shell: CommandLine,
+) -> None:
+    key_id, secret = create(shell, "Ada")
+
+    async def check(base: str) -> tuple[str, str]:
+        """Make two links and revoke one; gives the paths of the open one and of the other."""
+        options = ("--gives-key", "--expires-in-days", "1")
+        made = await shell.beside("keys", "invite", key_id, **OWNER_KEY)
+        other = await shell.beside("keys", "invite", key_id, *options, **OWNER_KEY)
+        for one in (made, other):
+            assert one.code == 0 and re.fullmatch(rf"{base}/invite/[\w-]+\n", one.out), one
+            assert "for Ada" in one.err and "server.base_url" in one.err
+        ids = [re.findall(r"inv_\w{16}", one.err)[0] for one in (made, other)]
+        ended = await shell.beside("keys", "revoke", ids[1], **OWNER_KEY)
+        assert ended.out == f"{ids[1]} (for Ada) is revoked.\n"
+        listed = (await shell.beside("keys", "invitations", **OWNER_KEY)).out
+        rows = {line.split()[0]: line.split()[1:5] for line in listed.splitlines()[1:]}
+        assert rows[ids[0]] == [key_id, "Ada", "sign-in", "open"]
+        assert rows[ids[1]] == [key_id, "Ada", "key", "revoked"]
+        paths = [one.out.strip().removeprefix(base) for one in (made, other)]
+        assert not any(path.rpartition("/")[2] in listed for path in paths)
+        return paths[0], paths[1]
+
+    assert "no invitations" in shell.run("keys", "invitations").out
+    offline = await check(r"http://127.0.0.1:\d+")
+    async with running(shell) as door:
+        online = await check(door.url)
+        for path, status in ((online[0], 200), (online[1], 404)):
+            assert (await door.client.get(path)).status_code == status
+        for path, status in zip(offline, (200, 404), strict=True):
+            found = await door.client.get(path[path.index("/invite/") :])
+            assert found.status_code == status
+        assert (await door.chat(key=secret)).status_code == 200
+    shell.run("keys", "revoke", key_id)
+    assert "has been revoked" in shell.run("keys", "invite", key_id).complaint
+    assert shell.run("keys", "invite", key_id, "--expires-in-days", "91").code == 2
 
 
 async def test_without_the_owner_key_a_running_gateway_is_left_alone(shell: CommandLine) -> None:
