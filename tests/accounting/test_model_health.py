@@ -15,6 +15,9 @@ from support.front_door import MODEL, Door
 from server.accounting.model_health import KEPT_REQUESTS, WINDOW_S, Health, ModelHealth
 from server.store.rows import UsageRow
 from webui.shell.health_words import HealthWords, health_words
+from webui.shell.texts import languages
+
+ENGLISH = languages()["en"]
 
 
 class Clock:
@@ -129,20 +132,23 @@ def test_a_model_fails_while_most_of_its_newest_requests_do() -> None:
     ],
 )
 def test_a_card_says_it_in_a_few_words(health: Health, mark: str, words: str) -> None:
-    told = health_words(health)
+    told = health_words(health, ENGLISH)
     assert told is not None and (told.mark, told.words) == (mark, words)
 
 
 def test_a_card_says_nothing_where_nothing_was_measured() -> None:
-    assert health_words(None) is None
-    assert health_words(Health(3, 0, None, failing=False)) is None
-    assert health_words(Health(1, 1, None, failing=False)) is None
+    assert health_words(None, ENGLISH) is None
+    assert health_words(Health(3, 0, None, failing=False), ENGLISH) is None
+    assert health_words(Health(1, 1, None, failing=False), ENGLISH) is None
 
 
 def test_the_figures_are_told_in_full() -> None:
-    told = health_words(Health(1204, 602, 412, failing=True))
+    told = health_words(Health(1204, 602, 412, failing=True), ENGLISH)
     about = "Last hour: 1,204 measured, 50 % failed, half of the streams began within 0.4 s"
     assert told == HealthWords("bad", "failing", about)
+    german = health_words(Health(1204, 602, None, failing=True), languages()["de"])
+    about = "Letzte Stunde: 1.204 gemessen, 50 % fehlgeschlagen"
+    assert german == HealthWords("bad", "gestört", about)
 
 
 async def health_on_page(door: Door) -> Any:

@@ -97,7 +97,7 @@ class ChatPageHandler(PageHandler):
             boot=msgspec.json.encode(await self._boot(models, history)).decode(),
             fresh=not conversation,
             greeting=web.welcome,
-            cards=[model_card(model) for model in usable[:MOST_CARDS]],
+            cards=[model_card(model, self.language()) for model in usable[:MOST_CARDS]],
             more=len(models) > MOST_CARDS,
             is_demo=any(model["demo"] for model in usable),
             missing=sorted({name for model in models for name in model["missing"]}),
@@ -135,7 +135,7 @@ class ChatPageHandler(PageHandler):
         """Return the models that the visitor sees: the default one first, unusable ones last."""
         visitor = self.visitor() or Principal("guest", "")
         models = [
-            describe_card(model, self.services.health, visitor)
+            describe_card(model, self.services.health, self.language(), visitor)
             for model in self.services.catalog
             if sees(visitor, model) and self.services.admission.may_use(visitor, model.id)
         ]

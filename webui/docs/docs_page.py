@@ -58,7 +58,7 @@ class DocumentedHandler(PageHandler):
         """Return a description of each model that the visitor sees, and whether they may use it."""
         visitor = self.visitor() or Principal("guest", "")
         return [
-            describe_card(model, self.services.health, visitor)
+            describe_card(model, self.services.health, self.language(), visitor)
             | {"allowed": self.services.admission.may_use(visitor, model.id)}
             for model in self.services.catalog
             if sees(visitor, model)
@@ -122,7 +122,7 @@ class DocsHandler(DocumentedHandler):
             sections=sections,
             groups=contents(sections),
             values=values,
-            models=[model_card(model) for model in models],
+            models=[model_card(model, self.language()) for model in models],
             languages=LANGUAGES,
             language=chosen if chosen in LANGUAGES else "curl",
             stream_request=msgspec.json.encode(STREAM_REQUEST).decode(),

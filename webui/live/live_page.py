@@ -25,6 +25,7 @@ from webui.shell.figures import count, exact_moment, moment, plural
 from webui.shell.health_words import reason_of
 from webui.shell.pages import SMALL_FORM_BYTES, PageHandler
 from webui.shell.peer_requests import asked_by
+from webui.shell.texts import languages
 from workers.errors import NotFound, Stopped
 from workers.units import HOUR_S, MIB
 
@@ -244,9 +245,9 @@ def deployment_row(model_id: str, one: LiveDeployment) -> DeploymentRow:
     busy, most = one.busy, one.max_concurrency
     if one.state == "cooling":
         wait = seconds(math.ceil(one.cooling_s or 0.0))
-        state, mark = f"cooling for {wait}: {reason_of(one.reason)}", "bad"
+        state, mark = f"cooling for {wait}: {reason_of(one.reason, languages()['en'])}", "bad"
     elif one.state == "probing":
-        state, mark = f"trying again after: {reason_of(one.reason)}", "warn"
+        state, mark = f"trying again after: {reason_of(one.reason, languages()['en'])}", "warn"
     else:
         state, mark = load_of(busy, most if one.live else 0)
     name = one.id.removeprefix(f"{model_id}@")

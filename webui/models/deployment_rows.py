@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from server.shapes.health_object import DeploymentHealth, ModelHealthObject
 from webui.shell.figures import NONE, count, duration, plural, share, short
 from webui.shell.health_words import reason_of
+from webui.shell.texts import languages
 from workers.catalog.catalog import Deployment, Model, Prices
 from workers.money import in_full
 
@@ -130,7 +131,7 @@ def _last_hour(health: DeploymentHealth) -> str:
 
 
 def _cause(health: DeploymentHealth) -> str:
-    return reason_of(health.reason)
+    return reason_of(health.reason, languages()["en"])
 
 
 def _wait(wait_s: float) -> str:

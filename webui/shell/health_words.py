@@ -9,29 +9,13 @@ import msgspec
 from server.accounting.model_health import Health, ModelHealth
 from server.identity.authentication import Principal
 from server.shapes.model_object import model_object
+from webui.shell.figures import Figures
+from webui.shell.texts import Language, fill
 from workers.catalog.catalog import Model
 from workers.catalog.makers import maker_name
 
 WORTH_SHOWING = 0.05
 """The share of failures from which on it is shown."""
-
-
-OWN_FAULTS = {
-    "credentials": "its secret was refused",
-    "credit": "its account has no credit",
-    "model": "it does not know the model",
-}
-"""What of a deployment's own configuration its upstream refuses."""
-CAUSES = {
-    "upstream_rate_limited": "the upstream's rate limit was reached",
-    "upstream_overloaded": "the upstream is overloaded",
-    "upstream_unavailable": "the upstream cannot be reached or answers with an error",
-    "upstream_disconnected": "the upstream closed the connection",
-    "upstream_connect_timeout": "connecting took too long",
-    "upstream_timeout": "no content came in time",
-    "upstream_gap_timeout": "an answer stopped in the middle",
-    "upstream_error": "the upstream sent an invalid answer",
-}
 
 
 class HealthWords(NamedTuple):
@@ -43,7 +27,7 @@ class HealthWords(NamedTuple):
 
 
 def describe_card(
-    model: Model, health: ModelHealth, visitor: Principal | None = None
+    model: Model, health: ModelHealth, language: Language, visitor: Principal | None = None
 ) -> dict[str, Any]:
     """Return a model as the API shows it, with its maker's name, and its health if it is available.
 
@@ -51,7 +35,7 @@ def describe_card(
     """
     priced = visitor is not None and visitor.sees_costs
     described: dict[str, Any] = msgspec.to_builtins(model_object(model, priced=priced))
-    words = health_words(health.find(model.id)) if described["available"] else None
+    words = health_words(health.find(model.id), language) if described["available"] else None
     described["health"] = words._asdict() if words is not None else None
     described["maker"] = maker_name(model.owned_by)
     is_owner = visitor is not None and visitor.is_owner
@@ -65,37 +49,52 @@ def sees(visitor: Principal | None, model: Model) -> bool:
     return bool(model.live_deployments()) or (visitor is not None and visitor.is_owner)
 
 
-def health_words(health: Health | None) -> HealthWords | None:
+def health_words(health: Health | None, language: Language) -> HealthWords | None:
     """Return a model's health in words, or None when there is nothing to report."""
     if health is None:
         return None
-    share = health.failures / health.requests
-    about = f"Last hour: {health.requests:,} measured, {share * 100:.0f} % failed"
-    speed = first_token(health.ttft_ms) if health.ttft_ms is not None else ""
-    if speed:
-        about += f", half of the streams began within {speed}"
+    texts, figures = language.texts, language.figures
+    part = health.failures / health.requests
+    share = figures.percent.format(value=f"{part * 100:.0f}")
+    figure = {"count": figures.count(health.requests), "share": share}
+    if health.ttft_ms is None:
+        time, about, words = "", fill(texts.health.measured, **figure), ""
+    else:
+        time = first_token(health.ttft_ms, figures)
+        about = fill(texts.health.measured_speed, **figure, time=time)
+        words = fill(texts.health.first_token, time=time)
     if health.failing:
-        return HealthWords("bad", "failing", about)
-    words = f"{speed} to first token" if speed else ""
-    if share >= WORTH_SHOWING and (words or health.failures > 1):
-        failed = f"{share * 100:.0f} % failed"
-        return HealthWords("warn", f"{words}, {failed}" if words else failed, about)
+        return HealthWords("bad", texts.health.failing, about)
+    if part >= WORTH_SHOWING and (words or health.failures > 1):
+        form = texts.health.first_token_failed if words else texts.health.failed
+        return HealthWords("warn", fill(form, time=time, share=share), about)
     return HealthWords("good", words, about) if words else None
 
 
-def first_token(ttft_ms: int) -> str:
+def first_token(ttft_ms: int, figures: Figures) -> str:
     """Return a time to first token in words: 0.4 s, 12 s."""
     if ttft_ms < 100:
-        return "<0.1 s"
-    return f"{ttft_ms / 1000:.1f} s" if ttft_ms < 9_950 else f"{ttft_ms / 1000:.0f} s"
+        return "<" + figures.s.format(value=figures.written("0.1"))
+    figure = f"{ttft_ms / 1000:.1f}" if ttft_ms < 9_950 else f"{ttft_ms / 1000:.0f}"
+    return figures.s.format(value=figures.written(figure))
 
 
-def reason_of(reason: str | None) -> str:
+def reason_of(reason: str | None, language: Language) -> str:
     """Return the reason that the health API gives, in words."""
+    texts = language.texts
     if reason is None:
-        return "an error"
-    return (
-        OWN_FAULTS.get(reason)
-        or CAUSES.get(reason)
-        or reason.removeprefix("upstream_").replace("_", " ")
-    )
+        return str(texts.health.why_unknown)
+    known = {
+        "credentials": texts.health.why_credentials,
+        "credit": texts.health.why_credit,
+        "model": texts.health.why_model,
+        "upstream_rate_limited": texts.health.why_upstream_rate_limited,
+        "upstream_overloaded": texts.health.why_upstream_overloaded,
+        "upstream_unavailable": texts.health.why_upstream_unavailable,
+        "upstream_disconnected": texts.health.why_upstream_disconnected,
+        "upstream_connect_timeout": texts.health.why_upstream_connect_timeout,
+        "upstream_timeout": texts.health.why_upstream_timeout,
+        "upstream_gap_timeout": texts.health.why_upstream_gap_timeout,
+        "upstream_error": texts.health.why_upstream_error,
+    }
+    return str(known.get(reason) or reason.removeprefix("upstream_").replace("_", " "))

@@ -6,11 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from webui.shell.figures import short
+from webui.shell.figures import Figures
+from webui.shell.texts import Language, fill
 from workers.units import MILLION
 
 WHOLE_BAR = 1 << 20
 """The context that fills the bar of a card in the chat."""
+PRAISE = re.compile(r"^best at ", re.IGNORECASE)
+"""A beginning of descriptions that says nothing on a card."""
 STOP = re.compile(r"[:.;,](?:\s|$)")
 """Where the first part of a description ends."""
 
@@ -28,7 +31,8 @@ class ModelCard(NamedTuple):
     `best_at` is the first part of `description`, for a narrow card.
     `bar` and `share` are parts of 1: the context on a square-root scale, and of a million tokens.
     `state` is "" for a model that is available, `tone` the class of its badge. `health` has `mark`,
-    `words` and `about`, None when the model has not been measured.
+    `words` and `about`, None when the model has not been measured. `option` is the name for
+    a list of choices, with what prevents or limits the model's use.
     """
 
     id: str
@@ -48,44 +52,51 @@ class ModelCard(NamedTuple):
     state: str
     tone: str
     health: Mapping[str, str] | None
-
-    @property
-    def option(self) -> str:
-        """Return the name for a list of choices, with what prevents or limits the model's use."""
-        note = "not allowed" if self.is_available and not self.is_allowed else self.state
-        return f"{self.name} ({note})" if note else self.name
+    option: str
 
 
-def model_card(model: Mapping[str, Any]) -> ModelCard:
+def model_card(model: Mapping[str, Any], language: Language) -> ModelCard:
     """Return the card of a model as `describe_card` describes it."""
     context, prices = model["context_window"], model["prices"]
-    demo = "demo" if model["demo"] else ""
+    texts, figures = language.texts, language.figures
+    is_available, is_allowed = model["available"], model.get("allowed", True)
+    state = (
+        texts.health.not_configured
+        if not is_available
+        else texts.health.demo
+        if model["demo"]
+        else ""
+    )
+    note = texts.health.not_allowed if is_available and not is_allowed else state
     return ModelCard(
         id=model["id"],
         name=model["name"],
         maker=model["maker"],
         description=model["description"],
         best_at=best_at(model["description"]),
-        context=short(context),
+        context=figures.short(context),
         context_tokens=context,
         bar=round((context / WHOLE_BAR) ** 0.5, 3),
         share=round(min(context / MILLION, 1), 3),
-        output=short(model["max_output_tokens"]),
-        price=Price(_dollars(prices["prompt"]), _dollars(prices["completion"])) if prices else None,
+        output=figures.short(model["max_output_tokens"]),
+        price=_price(prices, figures) if prices else None,
         takes_images="image" in model["modalities"]["input"],
-        is_available=model["available"],
-        is_allowed=model.get("allowed", True),
-        state=demo if model["available"] else "not configured",
-        tone="" if model["available"] else "warn",
+        is_available=is_available,
+        is_allowed=is_allowed,
+        state=state,
+        tone="" if is_available else "warn",
         health=model["health"],
+        option=fill(texts.health.option, name=model["name"], note=note) if note else model["name"],
     )
 
 
 def best_at(description: str) -> str:
     """Return what a model is best at, from its description: the part before the first stop."""
-    short_form = STOP.split(description.strip(), maxsplit=1)[0].removeprefix("Best at ")
+    first_part = STOP.split(description.strip(), maxsplit=1)[0]
+    short_form = PRAISE.sub("", first_part)
     return short_form[:1].upper() + short_form[1:]
 
 
-def _dollars(price: float) -> str:
-    return f"${price:.2f}"
+def _price(prices: Mapping[str, float], figures: Figures) -> Price:
+    dollars = (figures.written(f"{prices[part]:.2f}") for part in ("prompt", "completion"))
+    return Price(*(f"${figure}" for figure in dollars))

@@ -129,8 +129,8 @@ async def shown_models(door: Door) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("failure", "words"),
     [
-        (refusal(429, headers={"retry-after": "900"}), "the upstream's rate limit was reached"),
-        (refusal(503, headers={"retry-after": "900"}), "the upstream is overloaded"),
+        (refusal(429, headers={"retry-after": "900"}), "the provider's rate limit was reached"),
+        (refusal(503, headers={"retry-after": "900"}), "the provider is overloaded"),
         (refusal(401), "its secret was refused"),
         (refusal(402), "its account has no credit"),
     ],
@@ -152,7 +152,7 @@ async def test_a_deployment_that_is_tried_again_is_shown(
     upstream.plan(refusal(429, headers={"retry-after-ms": "50"}), completion())
     assert (await door.chat()).status_code == 200
     _, deployment = await shown_models(door)
-    assert deployment[1] == "trying again after: the upstream's rate limit was reached"
+    assert deployment[1] == "trying again after: the provider's rate limit was reached"
 
 
 async def test_an_answer_that_waits_for_its_usage_is_shown_as_that(

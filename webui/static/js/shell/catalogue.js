@@ -21,6 +21,7 @@
  *   history: typeof import("../../../texts/en/history.json"),
  *   prompts: typeof import("../../../texts/en/prompts.json"),
  *   titles: typeof import("../../../texts/en/titles.json"),
+ *   health: typeof import("../../../texts/en/health.json"),
  *   models: typeof import("../../../texts/en/models.json"),
  *   keys: typeof import("../../../texts/en/keys.json"),
  *   invitations: typeof import("../../../texts/en/invitations.json"),
