@@ -7,19 +7,14 @@ from typing import Any
 import msgspec
 
 from server.accounting.admission import MAX_FILE_BYTES
-from server.config.web_settings import Suggestion
+from server.config.web_settings import Suggestion, Web
 from server.identity.authentication import Principal
 from server.shapes.key_object import remaining
 from webui.shell.health_words import describe_card, sees
 from webui.shell.model_cards import model_card
 from webui.shell.pages import PageHandler, who
+from workers.units import MIB
 
-PROMPTS = (
-    Suggestion("Explain", "Explain how a hash table works, with a small example in Python."),
-    Suggestion("Compare", "Compare SQLite and PostgreSQL for a small web service, as a table."),
-    Suggestion("Write", "Write a polite message that moves a meeting from Tuesday to Thursday."),
-)
-"""The prompts of a server whose owner has set none."""
 MOST_CARDS = 4
 
 SCRIPTS = (
@@ -82,10 +77,24 @@ class ChatPageHandler(PageHandler):
     """The chat at `/`, and at `/c/ID` for a conversation stored in the browser."""
 
     section = "Chat"
+    translated = True
+    script_texts = (
+        "chat",
+        "composer",
+        "answers",
+        "problems",
+        "dialogs",
+        "transcript",
+        "turns",
+        "sidebar",
+        "history",
+        "prompts",
+        "titles",
+    )
 
     async def get(self, conversation: str = "") -> None:
         """Show the chat; a browser without a cookie becomes a guest if guests are enabled."""
-        models, web = self._models(), self.services.config.web
+        models, web, texts = self._models(), self.services.config.web, self.language().texts
         usable = [model for model in models if model["available"]]
         history = self._about_history()
         scripts = SCRIPTS + (CONVERSATION_SCRIPTS if conversation else ())
@@ -96,12 +105,13 @@ class ChatPageHandler(PageHandler):
             scripts=tuple(dict.fromkeys(scripts)),
             boot=msgspec.json.encode(await self._boot(models, history)).decode(),
             fresh=not conversation,
-            greeting=web.welcome,
+            greeting=texts.chat_page.welcome if web.welcome == Web().welcome else web.welcome,
             cards=[model_card(model, self.language()) for model in usable[:MOST_CARDS]],
             more=len(models) > MOST_CARDS,
             is_demo=any(model["demo"] for model in usable),
             missing=sorted({name for model in models for name in model["missing"]}),
-            prompts=PROMPTS if web.prompts is None else web.prompts,
+            prompts=example_prompts(texts) if web.prompts is None else web.prompts,
+            max_file=f"{MAX_FILE_BYTES // MIB} MB",
             base_url=self.base_url(),
             welcome=self._is_welcome(),
         )
@@ -143,12 +153,21 @@ class ChatPageHandler(PageHandler):
         return sorted(models, key=lambda model: (not model["available"], model["id"] != default))
 
     async def _about_visitor(self) -> dict[str, Any]:
-        visitor = self.visitor()
+        visitor, texts = self.visitor(), self.language().texts
         if visitor is None and not self._is_welcome():
-            return {"kind": "nobody", "name": who(None), "remaining": None}
+            return {"kind": "nobody", "name": who(None, texts), "remaining": None}
         if visitor is None:
             visitor = Principal("guest", self.client_scope())
         left = None
         if not visitor.is_owner:
             left = remaining(await self.services.admission.standing(visitor))
-        return {"kind": visitor.kind, "name": who(visitor), "remaining": left}
+        return {"kind": visitor.kind, "name": who(visitor, texts), "remaining": left}
+
+
+def example_prompts(texts: Any) -> tuple[Suggestion, ...]:
+    """Return the prompts of a server whose owner has set none."""
+    return (
+        Suggestion(texts.chat_page.explain, texts.chat_page.explain_prompt),
+        Suggestion(texts.chat_page.compare, texts.chat_page.compare_prompt),
+        Suggestion(texts.chat_page.write, texts.chat_page.write_prompt),
+    )

@@ -126,7 +126,7 @@ class DocsHandler(DocumentedHandler):
             languages=LANGUAGES,
             language=chosen if chosen in LANGUAGES else "curl",
             stream_request=msgspec.json.encode(STREAM_REQUEST).decode(),
-            runner=who(visitor) if visitor is not None else "Guest",
+            runner=who(visitor or Principal("guest", ""), self.language().texts),
             may_run=visitor is not None or self.services.config.guests.enabled,
             highlighted=highlighted,
             prose=prose,

@@ -33,7 +33,7 @@ class AcceptPageHandler(PageHandler):
             key_name=key.name,
             gives_key=invitation.gives_key,
             until=Moment.of(invitation.expires_at),
-            signed_in_as=who(visitor) if signed_in else "",
+            signed_in_as=who(visitor, self.language().texts) if signed_in else "",
             token=token,
         )
 

@@ -101,7 +101,7 @@ class PageHandler(VisitorHandler):
             ],
             "section": self.section,
             "signed_in": visitor is not None and visitor.kind != "guest",
-            "who": who(visitor),
+            "who": who(visitor, language.texts),
             "person": visitor.mark if visitor is not None else "",
             "visitor": visitor,
         }
@@ -179,13 +179,13 @@ def heading_of(error: GatewayError, texts: Any) -> str:
     return str(headings.get(error.status, texts.errors.wrong))
 
 
-def who(visitor: Principal | None) -> str:
+def who(visitor: Principal | None, texts: Any) -> str:
     """Return the name of a visitor for display."""
     if visitor is None:
-        return "Not signed in"
+        return str(texts.shell.nobody)
     if visitor.is_owner:
-        return "Owner"
-    return visitor.key.name if visitor.key is not None else "Guest"
+        return str(texts.shell.owner)
+    return visitor.key.name if visitor.key is not None else str(texts.shell.guest)
 
 
 class LostClientHandler(PageHandler):

@@ -75,7 +75,7 @@ async def test_a_guest_on_a_phone_meets_the_owners_words(
 async def test_models_without_a_secret_are_for_the_owner(chromium: Browser, door: Door) -> None:
     async with visiting(chromium, door) as page:
         await open_chat(page)
-        options = page.get_by_role("option")
+        options = page.get_by_role("listbox", name="Models").get_by_role("option")
         await page.get_by_role("button", name="Model: Test One").click()
         await expect(options).to_have_count(1)
         assert await options.first.get_attribute("aria-label") == (
