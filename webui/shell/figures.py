@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from msgspec import Struct
 
@@ -28,6 +28,16 @@ class Figures(Struct, frozen=True, forbid_unknown_fields=True):
     min_s: str
     h_min: str
     percent: str
+    months: str
+    """The names of the months, with spaces between them."""
+    brief_months: str
+    full_day: str
+    days_of_month: str
+    days: str
+    full_month: str
+    brief_day: str
+    brief_month: str
+    instant: str
 
     def written(self, figure: str) -> str:
         """Return a figure of Python's, such as 1,204.5, with the marks of the language."""
@@ -62,6 +72,53 @@ class Figures(Struct, frozen=True, forbid_unknown_fields=True):
             hours=self.count(seconds // HOUR_S), minutes=seconds % HOUR_S // 60
         )
 
+    def elapsed(self, seconds: int) -> str:
+        """Return whole seconds as text: 12 s, 2 min 5 s, 1 h 4 min."""
+        return self.s.format(value=seconds) if seconds < 100 else self.duration(seconds * 1000)
+
+    def name_day(self, day: date) -> str:
+        """Return a day: 1 November 2026."""
+        return self.full_day.format(day=day.day, month=self._month(day), year=day.year)
+
+    def name_days(self, first: date, last: date) -> str:
+        """Return the days of a span: 1 to 29 November 2026, or both days in full."""
+        if first == last:
+            return self.name_day(first)
+        if (first.year, first.month) != (last.year, last.month):
+            return self.days.format(first=self.name_day(first), last=self.name_day(last))
+        month = self._month(first)
+        return self.days_of_month.format(
+            first=first.day, last=last.day, month=month, year=first.year
+        )
+
+    def name_month(self, day: date) -> str:
+        """Return the month of a day: November 2026."""
+        return self.full_month.format(month=self._month(day), year=day.year)
+
+    def label_day(self, day: date) -> str:
+        """Return a day for little space: 1 Nov."""
+        return self.brief_day.format(day=day.day, month=self._brief_month(day))
+
+    def label_month(self, day: date) -> str:
+        """Return the month of a day for little space: Nov 2026."""
+        return self.brief_month.format(month=self._brief_month(day), year=day.year)
+
+    def name_moment(self, at: float) -> str:
+        """Return an instant (Unix seconds) in UTC: 25 Nov 2026, 03:57:45."""
+        moment = datetime.fromtimestamp(at, UTC)
+        return self.instant.format(
+            day=moment.day,
+            month=self._brief_month(moment),
+            year=moment.year,
+            time=f"{moment:%H:%M:%S}",
+        )
+
+    def _month(self, day: date) -> str:
+        return self.months.split()[day.month - 1]
+
+    def _brief_month(self, day: date) -> str:
+        return self.brief_months.split()[day.month - 1]
+
     def change(self, now: int, before: int) -> str:
         """Return the growth since before: +12 %, 25 times; "" when there was nothing before."""
         if before <= 0:
@@ -91,6 +148,15 @@ ENGLISH = Figures(
     min_s="{minutes} min {seconds} s",
     h_min="{hours} h {minutes} min",
     percent="{value} %",
+    months="",
+    brief_months="",
+    full_day="",
+    days_of_month="",
+    days="",
+    full_month="",
+    brief_day="",
+    brief_month="",
+    instant="",
 )
 """For pages that are not in the catalogue yet."""
 

@@ -21,7 +21,8 @@ from webui.shell.charts import (
     stacked_bars,
     ticks,
 )
-from webui.shell.figures import change, duration, exact_moment, share, short
+from webui.shell.figures import exact_moment
+from webui.shell.texts import languages
 from webui.usage.calendar import (
     Month,
     day_start,
@@ -169,20 +170,48 @@ def test_phases_follow_each_other_whatever_the_clocks_said() -> None:
 
 
 def test_figures_are_written_as_people_read_them() -> None:
-    assert [short(n) for n in (0, 999, 1000, 1250, 131_000, 999_600, 2_500_000_000)] == [
+    figures = languages()["en"].figures
+    assert [figures.short(n) for n in (0, 999, 1000, 1250, 131_000, 999_600, 2_500_000_000)] == [
         "0", "999", "1K", "1.2K", "131K", "1M", "2.5B",
     ]  # fmt: skip
     assert [rounded(n) for n in (0, 42, 4200, 1_500_000, 1_204_500_000)] == [
         "$0", "<$0.0001", "$0.0042", "$1.50", "$1,204.50",
     ]  # fmt: skip
     assert [exactly(n) for n in (0, 42, 2_000_000)] == ["$0", "$0.000042", "$2"]
-    assert [duration(n) for n in (84, 1240, 12_400, 125_000, 3_840_000)] == [
+    assert [figures.duration(n) for n in (84, 1240, 12_400, 125_000, 3_840_000)] == [
         "84 ms", "1.24 s", "12.4 s", "2 min 5 s", "1 h 4 min",
     ]  # fmt: skip
-    assert [change(now, 100) for now in (112, 50, 100)] == ["+12 %", "\u221250 %", "\xb10 %"]
-    assert (change(2500, 100), change(1, 0)) == ("\xd725", "")
-    assert [share(n, 1000) for n in (0, 4, 500, 1000)] == ["0 %", "0.4 %", "50 %", "100 %"]
+    assert [figures.change(now, 100) for now in (112, 50, 100)] == [
+        "+12 %",
+        "\u221250 %",
+        "\xb10 %",
+    ]
+    assert (figures.change(2500, 100), figures.change(1, 0)) == ("\xd725", "")
+    assert [figures.share(n, 1000) for n in (0, 4, 500, 1000)] == ["0 %", "0.4 %", "50 %", "100 %"]
+    assert [figures.elapsed(n) for n in (0, 99, 100, 3840)] == [
+        "0 s", "99 s", "1 min 40 s", "1 h 4 min",
+    ]  # fmt: skip
     assert exact_moment(1_700_000_000.12) == "2023-11-14T22:13:20.120Z"
+
+
+@pytest.mark.parametrize(
+    ("code", "amount", "day", "month", "brief", "moment"),
+    [
+        ("en", "$1,204.50", "1 November 2026", "November 2026", "1 Nov", "14 Nov 2023, 22:13:20"),
+        ("de", "$1.204,50", "1. November 2026", "November 2026", "1. Nov.",
+         "14. Nov. 2023, 22:13:20"),
+        ("es", "$1.204,50", "1 de noviembre de 2026", "noviembre de 2026", "1 nov",
+         "14 nov 2023, 22:13:20"),
+        ("ja", "$1,204.50", "2026年11月1日", "2026年11月", "11月1日", "2023年11月14日 22:13:20"),
+    ],
+)  # fmt: skip
+def test_figures_and_days_follow_the_language(
+    code: str, amount: str, day: str, month: str, brief: str, moment: str
+) -> None:
+    figures, first = languages()[code].figures, date(2026, 11, 1)
+    assert figures.written(rounded(1_204_500_000)) == amount
+    assert (figures.name_day(first), figures.name_month(first)) == (day, month)
+    assert (figures.label_day(first), figures.name_moment(1_700_000_000)) == (brief, moment)
 
 
 @pytest.mark.parametrize(
