@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from server.accounting.usage_sums import Span
 from server.identity.authentication import find_cookie
@@ -19,7 +19,7 @@ OFFSET_COOKIE = "roxy_utc_offset"
 MOST_MINUTES = 14 * 60
 """The largest offset of a time zone: UTC+14."""
 Month = Literal["", "this", "last"]
-MONTHS: dict[Month, str] = {"this": "This month", "last": "Last month"}
+MONTHS: tuple[Month, ...] = ("this", "last")
 
 
 def read_offset(headers: Mapping[str, str]) -> timedelta:
@@ -54,14 +54,9 @@ def span_before(span: Span, month: Month) -> Span | None:
     return Span(first, min(first + timedelta(days=span.days - 1), end))
 
 
-def in_words(span: Span) -> str:
-    """Return the days of a span: 1 to 29 October 2026, or both days in full."""
-    first, last = span
-    if first == last:
-        return f"{last.day} {last:%B} {last.year}"
-    if (first.year, first.month) == (last.year, last.month):
-        return f"{first.day} to {last.day} {last:%B} {last.year}"
-    return f"{first.day} {first:%B} {first.year} to {last.day} {last:%B} {last.year}"
+def month_labels(texts: Any) -> dict[Month, str]:
+    """Return the labels of the months to choose from."""
+    return {"this": texts.usage.this_month, "last": texts.usage.last_month}
 
 
 def day_start(offset: timedelta) -> str:

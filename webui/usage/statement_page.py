@@ -6,17 +6,18 @@ import asyncio
 import time
 from typing import cast
 
-from server.accounting.usage_sums import add_up, read_span
+from server.accounting.counters import Budget
+from server.accounting.usage_sums import Span, add_up, read_span
 from server.http.query import refuse_unknown
-from webui.shell.figures import moment, plural, share
 from webui.shell.filters import NOT_KEYS, People
 from webui.shell.pages import PageHandler
+from webui.shell.texts import Language, fill
 from webui.usage.calendar import (
     MONTHS,
     Month,
     day_start,
-    in_words,
     local_day,
+    month_labels,
     month_span,
     read_offset,
 )
@@ -34,6 +35,7 @@ class StatementPageHandler(PageHandler):
 
     access = "owner"
     section = "Usage"
+    translated = True
 
     async def get(self) -> None:
         """Show the totals of a key by model; without days, those of the current month."""
@@ -47,15 +49,18 @@ class StatementPageHandler(PageHandler):
             raise InvalidRequest(f"'month' must be one of {', '.join(MONTHS)}.", param="month")
         if not month and not (stated["start"] or stated["end"]):
             month = "this"
+        language = self.language()
+        texts, written = language.texts, language.figures.written
         offset = read_offset(self.request.headers)
         today = local_day(time.time(), offset)
         span = (
             month_span(cast(Month, month), today)
             if month
-            else read_span(stated["start"], stated["end"])
+            else self._span(stated["start"], stated["end"])
         )
         people = await People.find(self.services.keys, {key_id})
         if key_id not in people:
+            self.said = texts.statement.no_such_key
             raise NotFound("There is no such key.")
         keys = await self.services.keys.find_all({key_id} - NOT_KEYS.keys())
         days = await self.services.store.usage_by(
@@ -71,32 +76,55 @@ class StatementPageHandler(PageHandler):
             holder=people.label(key_id),
             redacted=keys[key_id].redacted if key_id in keys else "",
             key_id=key_id,
-            months=MONTHS,
+            months=month_labels(texts),
             month=month,
-            span=span,
-            span_words=in_words(span),
+            span_words=language.figures.name_days(*span),
             day_start=day_start(offset),
             offset=int(offset.total_seconds() // 60),
             today=today,
-            rows=[(one.model, cells_of(one), exactly(one.cost_microusd)) for one in ranked],
-            total=cells_of(total),
-            cost=in_full(total.cost_microusd),
-            estimated=_estimated(total),
-            unpriced=plural(total.unpriced_requests, "request") if total.unpriced_requests else "",
-            budget=budget,
-            budget_limit=in_full(budget.limit_microusd) if budget else "",
-            budget_left=rounded(max(budget.left_microusd, 0)) if budget else "",
-            made=moment(time.time()),
+            rows=[
+                (one.model, cells_of(one, language), written(exactly(one.cost_microusd)))
+                for one in ranked
+            ],
+            total=cells_of(total, language),
+            cost=written(in_full(total.cost_microusd)),
+            estimated=_estimated(total, language),
+            unpriced=total.unpriced_requests,
+            budget_left=_left(budget, language) if budget else "",
+            made=language.figures.name_moment(time.time()),
             base_url=self.base_url(),
         )
 
+    def _span(self, start: str, end: str) -> Span:
+        """Return the stated days; days that cannot be shown are refused in the page's language."""
+        try:
+            return read_span(start, end)
+        except InvalidRequest:
+            self.said = self.language().texts.usage.bad_days
+            raise
 
-def _estimated(total: Sums) -> str:
+
+def _estimated(total: Sums, language: Language) -> str:
     """Return how much of the sums is estimated, or ""."""
     if not total.estimated_requests:
         return ""
-    part = share(total.estimated_cost_microusd, total.cost_microusd)
-    return (
-        f"{plural(total.estimated_requests, 'request')} estimated:"
-        f" {in_full(total.estimated_cost_microusd)} ({part} of the cost)"
+    figures, estimated = language.figures, total.estimated_cost_microusd
+    return language.plural(
+        language.texts.statement.estimated,
+        total.estimated_requests,
+        cost=figures.written(in_full(estimated)),
+        share=figures.share(estimated, total.cost_microusd),
     )
+
+
+def _left(budget: Budget, language: Language) -> str:
+    """Return what is left of a budget in its current period."""
+    texts, written = language.texts, language.figures.written
+    form = {
+        "day": texts.statement.left_today,
+        "week": texts.statement.left_week,
+        "month": texts.statement.left_month,
+        "total": texts.statement.left_total,
+    }[budget.period]
+    left = written(rounded(max(budget.left_microusd, 0)))
+    return fill(form, left=left, limit=written(in_full(budget.limit_microusd)))

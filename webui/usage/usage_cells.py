@@ -9,7 +9,8 @@ from typing import NamedTuple
 from server.accounting.counters import Budget, Counters
 from server.store.key import Key
 from server.store.rows import UsageDay
-from webui.shell.figures import NONE, PERIOD_NOW, count, duration, plural, share
+from webui.shell.figures import NONE
+from webui.shell.texts import Language, fill
 from webui.usage.usage_table import RankedRow
 from workers.money import exactly, in_full, rounded
 
@@ -47,19 +48,34 @@ class RowCells(NamedTuple):
     statement: str
 
 
-def row_cells(row: RankedRow, budget: Budget | None = None, statement: str = "") -> RowCells:
+def row_cells(
+    row: RankedRow, language: Language, budget: Budget | None = None, statement: str = ""
+) -> RowCells:
     """Return the cells of a row; `statement` is the link to a key's statement."""
+    written = language.figures.written
     return RowCells(
         row.name,
         row.note,
         row.href,
-        cells_of(row.sums),
+        cells_of(row.sums, language),
         row.value,
         row.share,
-        rounded(max(budget.left_microusd, 0)) if budget else "",
-        f"of {in_full(budget.limit_microusd)} {PERIOD_NOW[budget.period]}" if budget else "",
+        written(rounded(max(budget.left_microusd, 0))) if budget else "",
+        _of_limit(budget, language) if budget else "",
         statement,
     )
+
+
+def _of_limit(budget: Budget, language: Language) -> str:
+    """Return of how much something is left, and in which period."""
+    texts = language.texts
+    form = {
+        "day": texts.usage.of_today,
+        "week": texts.usage.of_week,
+        "month": texts.usage.of_month,
+        "total": texts.usage.of_total,
+    }[budget.period]
+    return fill(form, limit=language.figures.written(in_full(budget.limit_microusd)))
 
 
 async def budgets_of(keys: Iterable[Key], counters: Counters) -> dict[str, Budget]:
@@ -73,28 +89,32 @@ async def budgets_of(keys: Iterable[Key], counters: Counters) -> dict[str, Budge
     }
 
 
-def cells_of(sums: UsageDay) -> Cells:
+def cells_of(sums: UsageDay, language: Language) -> Cells:
     """Return sums as text."""
+    texts, figures = language.texts, language.figures
+    count, written = figures.count, figures.written
     estimated, unpriced = sums.estimated_requests, sums.unpriced_requests
-    tokens = plural(sums.estimated_tokens, "token")
-    estimated_cost = sums.estimated_cost_microusd
+    tokens = language.plural(texts.usage.token_count, sums.estimated_tokens)
+    part = figures.share(sums.estimated_cost_microusd, sums.cost_microusd)
     mark = "≈ " if estimated else ""
     return Cells(
         requests=count(sums.requests),
         failed=count(sums.failed),
-        estimated=f"{plural(estimated, 'request')} estimated: {tokens}" if estimated else "",
+        estimated=language.plural(texts.usage.estimated_requests, estimated, tokens=tokens)
+        if estimated
+        else "",
         tokens_in=mark + count(sums.prompt_tokens),
         tokens_out=mark + count(sums.completion_tokens),
-        cost=rounded(sums.cost_microusd),
-        exact_cost=exactly(sums.cost_microusd),
-        estimated_cost=f"≈ {share(estimated_cost, sums.cost_microusd)} estimated"
-        if estimated_cost
+        cost=written(rounded(sums.cost_microusd)),
+        exact_cost=written(exactly(sums.cost_microusd)),
+        estimated_cost=fill(texts.usage.share_estimated, share=part)
+        if sums.estimated_cost_microusd
         else "",
-        unpriced=f"+ {count(unpriced)} unpriced" if unpriced else "",
-        mean_ttft=_duration(sums.mean_ttft_ms),
-        mean_duration=_duration(sums.mean_duration_ms),
+        unpriced=fill(texts.usage.unpriced, count=count(unpriced)) if unpriced else "",
+        mean_ttft=_duration(sums.mean_ttft_ms, language),
+        mean_duration=_duration(sums.mean_duration_ms, language),
     )
 
 
-def _duration(ms: int | None) -> str:
-    return NONE if ms is None else duration(ms)
+def _duration(ms: int | None, language: Language) -> str:
+    return NONE if ms is None else language.figures.duration(ms)

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
 from server.accounting.usage_sums import Span, add_up
 from server.store.rows import UsageDay
 from webui.shell.charts import BarChart, Series, stacked_bars
-from webui.shell.figures import count, plural, short
+from webui.shell.texts import Language, fill
 from workers.money import exactly, rounded
 
 Metric = Literal["requests", "tokens", "cost"]
-METRICS: dict[Metric, str] = {"requests": "Requests", "tokens": "Tokens", "cost": "Cost"}
+METRICS: tuple[Metric, ...] = ("requests", "tokens", "cost")
 MOST_SERIES = 8
 COLOURS = 12
 """The classes c0 to c11 of the style sheet."""
 MOST_DAYS = 100
 MOST_WEEK_DAYS = 731
 Stacking = Literal["model", "key"]
-STACKINGS: dict[Stacking, str] = {"model": "By model", "key": "By key"}
+STACKINGS: tuple[Stacking, ...] = ("model", "key")
 
 
 class Drawing(NamedTuple):
-    """A chart as a picture, with the data of its table; `brief` formats values in the legend."""
+    """A chart as a picture, with the data of its table; `brief` formats values in the legend.
+
+    `unit` is the heading of the table's first column.
+    """
 
     chart: BarChart
     svg: str
+    heading: str
     unit: str
     brief: Callable[[int], str]
 
@@ -60,11 +65,27 @@ def value_of(sums: UsageDay, metric: Metric) -> int:
     return sum(getattr(sums, field) for field in FIELDS_OF[metric])
 
 
-def writer(metric: Metric) -> Callable[[int], str]:
+def metric_labels(texts: Any) -> dict[Metric, str]:
+    """Return the labels of the metrics to choose from."""
+    return {
+        "requests": texts.usage.requests,
+        "tokens": texts.usage.tokens,
+        "cost": texts.usage.cost,
+    }
+
+
+def stacking_labels(texts: Any) -> dict[Stacking, str]:
+    """Return the labels of what the colours may stand for."""
+    return {"model": texts.usage.per_model, "key": texts.usage.per_key}
+
+
+def writer(metric: Metric, language: Language) -> Callable[[int], str]:
     """Return the function that formats a value in full, with its unit."""
     if metric == "cost":
-        return exactly
-    return lambda value: plural(value, "token" if metric == "tokens" else "request")
+        return lambda value: language.figures.written(exactly(value))
+    texts = language.texts
+    forms = texts.usage.token_count if metric == "tokens" else texts.usage.request_count
+    return lambda value: language.plural(forms, value)
 
 
 def unit_of(span: Span) -> str:
@@ -95,31 +116,60 @@ class KeySums(NamedTuple):
 
 
 def draw(
-    days: Sequence[UsageDay], span: Span, metric: Metric, keys: KeySums | None = None
+    days: Sequence[UsageDay],
+    span: Span,
+    metric: Metric,
+    language: Language,
+    keys: KeySums | None = None,
 ) -> Drawing:
     """Draw the chart of a metric from the sums by day and model; `keys`: stacked by key."""
     unit = unit_of(span)
     bars = bars_of(span, unit)
     if keys is None:
-        series = stack(_values(days, "model", bars, unit, metric), len(bars))
+        series = stack(_values(days, "model", bars, unit, metric), len(bars), language)
     else:
-        series = _stack_keys(days, keys, bars, unit, metric)
-    write, noun = writer(metric), METRICS[metric]
-    names = [_name(bar, unit) for bar in bars]
-    labels = [bar.isoformat()[:7] if unit == "month" else bar.isoformat()[5:] for bar in bars]
-    tick = _money_tick if metric == "cost" else short
-    title = f"{noun} by {unit}, stacked by {'model' if keys is None else 'key'}"
-    chart = BarChart(title, "", labels, names, series, write, tick)
-    totals = chart.totals()
-    most = max(totals)
-    summary = f"{span.first} to {span.last}, UTC: {write(sum(totals))} in all"
-    if most:
-        summary += f"; the most on {names[totals.index(most)]}: {write(most)}"
-    chart = chart._replace(description=f"{summary}. The table after the chart has every number.")
-    return Drawing(chart, stacked_bars(chart), unit, rounded if metric == "cost" else write)
+        series = _stack_keys(days, keys, bars, unit, metric, language)
+    figures, texts, write = language.figures, language.texts, writer(metric, language)
+    names = [_name(bar, unit, language) for bar in bars]
+    label = figures.label_month if unit == "month" else figures.label_day
+    heading, column = _unit_words(unit, metric, texts)
+    stacked = texts.usage.stacked_by_model if keys is None else texts.usage.stacked_by_key
+    chart = BarChart(
+        fill(stacked, heading=heading),
+        "",
+        [label(bar) for bar in bars],
+        names,
+        series,
+        write,
+        partial(_money_tick, language) if metric == "cost" else figures.short,
+    )
+    chart = chart._replace(description=_summary(chart, span, language))
+    brief = (lambda value: figures.written(rounded(value))) if metric == "cost" else write
+    return Drawing(chart, stacked_bars(chart), heading, column, brief)
 
 
-def stack(values: Mapping[str, list[int]], bars: int) -> list[Series]:
+def _unit_words(unit: str, metric: Metric, texts: Any) -> tuple[str, str]:
+    """Return the heading of a chart, and that of the column with its bars."""
+    form, column = {
+        "day": (texts.usage.by_day, texts.usage.day),
+        "week": (texts.usage.by_week, texts.usage.week),
+        "month": (texts.usage.by_month, texts.usage.month),
+    }[unit]
+    return fill(form, metric=metric_labels(texts)[metric]), column
+
+
+def _summary(chart: BarChart, span: Span, language: Language) -> str:
+    """Return the sum and the highest bar in words."""
+    texts, totals = language.texts, chart.totals()
+    most, days = max(totals), language.figures.name_days(*span)
+    total = chart.write(sum(totals))
+    if not most:
+        return fill(texts.usage.summary, days=days, total=total)
+    bar = chart.names[totals.index(most)]
+    return fill(texts.usage.summary_most, days=days, total=total, bar=bar, most=chart.write(most))
+
+
+def stack(values: Mapping[str, list[int]], bars: int, language: Language) -> list[Series]:
     """Return a series per name, the largest first; the smallest share the last colour."""
     ranked = sorted(values.items(), key=lambda one: (-sum(one[1]), one[0]))
     shown = ranked[:MOST_SERIES]
@@ -128,7 +178,8 @@ def stack(values: Mapping[str, list[int]], bars: int) -> list[Series]:
     others = [own for _, own in ranked[MOST_SERIES:]]
     if others:
         together = [sum(own[place] for own in others) for place in range(bars)]
-        series.append(Series(f"{count(len(others))} others", "s0", together))
+        name = language.plural(language.texts.usage.others, len(others))
+        series.append(Series(name, "s0", together))
     return series
 
 
@@ -150,17 +201,25 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def _stack_keys(
-    days: Sequence[UsageDay], keys: KeySums, bars: Sequence[date], unit: str, metric: Metric
+    days: Sequence[UsageDay],
+    keys: KeySums,
+    bars: Sequence[date],
+    unit: str,
+    metric: Metric,
+    language: Language,
 ) -> list[Series]:
     """Return a series per key, and one for what the other keys have used."""
     found = _values(keys.days, "key", bars, unit, metric)
-    series = stack({keys.names[key_id]: own for key_id, own in found.items()}, len(bars))
+    named = {keys.names[key_id]: own for key_id, own in found.items()}
+    series = stack(named, len(bars), language)
     whole = _values(days, "", bars, unit, metric).get("", [0] * len(bars))
     rest = [
         max(total - sum(own.values[place] for own in series), 0)
         for place, total in enumerate(whole)
     ]
-    return [*series, Series("Other keys", "s0", rest)] if any(rest) else series
+    if not any(rest):
+        return series
+    return [*series, Series(language.texts.usage.other_keys, "s0", rest)]
 
 
 def _values(
@@ -180,12 +239,15 @@ def _values(
     return values
 
 
-def _name(bar: date, unit: str) -> str:
+def _name(bar: date, unit: str, language: Language) -> str:
+    figures = language.figures
     if unit == "week":
-        return f"week of {bar}"
-    return bar.isoformat()[:7] if unit == "month" else bar.isoformat()
+        return fill(language.texts.usage.week_of, day=figures.name_day(bar))
+    return figures.name_month(bar) if unit == "month" else figures.name_day(bar)
 
 
-def _money_tick(microusd: int) -> str:
+def _money_tick(language: Language, microusd: int) -> str:
     figure = exactly(microusd)
-    return figure + "0" if "." in figure and len(figure.partition(".")[2]) == 1 else figure
+    if "." in figure and len(figure.partition(".")[2]) == 1:
+        figure += "0"
+    return language.figures.written(figure)

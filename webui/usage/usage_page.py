@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from msgspec import Struct, structs
 
@@ -18,12 +18,13 @@ from server.http.query import refuse_unknown
 from server.store.rows import UsageDay
 from webui.shell.filters import People, link, model_choices, read_key_filter
 from webui.shell.pages import PageHandler
+from webui.shell.texts import Language
 from webui.usage.calendar import (
     MONTHS,
     Month,
     day_start,
-    in_words,
     local_day,
+    month_labels,
     month_span,
     read_offset,
     span_before,
@@ -38,13 +39,15 @@ from webui.usage.usage_chart import (
     Metric,
     Stacking,
     draw,
+    metric_labels,
+    stacking_labels,
 )
 from webui.usage.usage_table import MOST_ROWS, Ranking, rank
-from webui.usage.usage_tiles import Sums, tiles
+from webui.usage.usage_tiles import Earlier, Sums, tiles
 from workers.errors import InvalidRequest
 
 PRESETS = (7, 30, 90)
-GROUPS: dict[Grouping, str] = {"model": "Model", "key": "Key", "day": "Day"}
+GROUPS: tuple[Grouping, ...] = ("model", "key", "day")
 PARAMETERS = ("days", "month", "start", "end", "model", "key", "metric", "stack", "by")
 MOST_SINGLE_REQUESTS = 50_000
 """The percentile reads single requests: 50,000 take about 50 ms in the database's thread."""
@@ -119,13 +122,16 @@ class UsagePageHandler(PageHandler):
 
     access = "owner"
     section = "Usage"
+    translated = True
 
     async def get(self) -> None:
         """Show tiles, a chart and a table of one view."""
         view = sent = self._view()
+        language = self.language()
+        texts = language.texts
         offset = read_offset(self.request.headers)
         today = local_day(time.time(), offset)
-        span = view.span(today)
+        span = self._span(view, today)
         key_filter = await read_key_filter(self, sent.key, lambda key: sent.link(key=key))
         if key_filter is None:
             return
@@ -136,30 +142,33 @@ class UsagePageHandler(PageHandler):
         stacked = await self._largest_keys(view, span) if table and view.stack == "key" else None
         # In a thread: years of many models would hold up the answers that are streaming.
         chart = (
-            await asyncio.to_thread(draw, found.days, span, view.metric, stacked) if table else None
+            await asyncio.to_thread(draw, found.days, span, view.metric, language, stacked)
+            if table
+            else None
         )
         self.show(
             "usage/page.html",
             view=view,
             span=span,
             presets=PRESETS,
-            months=MONTHS,
+            months=month_labels(texts),
             offset=offset // timedelta(minutes=1),
             today=today,
-            span_words=in_words(span),
+            span_words=language.figures.name_days(*span),
             day_start=day_start(offset),
-            metrics=METRICS,
-            stackings=STACKINGS,
-            groups=GROUPS,
+            metrics=metric_labels(texts),
+            stackings=stacking_labels(texts),
+            groups=_group_words(texts),
+            share_of_metric=_share_words(view.metric, texts),
             key_filter=key_filter,
             models=model_choices(self._models(found.days), view.model),
             filtered=bool(view.model or view.key),
             statement=_statement(view, span, view.key),
-            tiles=tiles(found.now, found.before, _earlier(view, span)),
+            tiles=tiles(found.now, found.before, _earlier(view, span, language), language),
             chart=chart,
             table=table,
             rows=await self._rows(table, view, span),
-            total=cells_of(table.total) if table else None,
+            total=cells_of(table.total, language) if table else None,
         )
 
     def _view(self) -> View:
@@ -167,10 +176,10 @@ class UsagePageHandler(PageHandler):
         stated = {name: self.get_query_argument(name, "") for name in PARAMETERS}
         days = stated["days"] or str(DAYS_SHOWN)
         _one_of("days", days, [str(one) for one in PRESETS])
-        _one_of("metric", stated["metric"] or "requests", list(METRICS))
-        _one_of("by", stated["by"] or "model", list(GROUPS))
+        _one_of("metric", stated["metric"] or "requests", METRICS)
+        _one_of("by", stated["by"] or "model", GROUPS)
         _one_of("month", stated["month"], ["", *MONTHS])
-        _one_of("stack", stated["stack"] or "model", list(STACKINGS))
+        _one_of("stack", stated["stack"] or "model", STACKINGS)
         return View(
             int(days),
             cast(Month, stated["month"]),
@@ -182,6 +191,14 @@ class UsagePageHandler(PageHandler):
             cast(Stacking, stated["stack"] or "model"),
             cast(Grouping, stated["by"] or "model"),
         )
+
+    def _span(self, view: View, today: date) -> Span:
+        """Return the chosen days; days that cannot be shown are refused in the page's language."""
+        try:
+            return view.span(today)
+        except InvalidRequest:
+            self.said = self.language().texts.usage.bad_days
+            raise
 
     async def _find(self, view: View, span: Span) -> Found:
         days = await self._days(view, span)
@@ -237,12 +254,13 @@ class UsagePageHandler(PageHandler):
         if table is None:
             return []
         if view.by != "key":
-            return [row_cells(row) for row in table.rows]
+            return [row_cells(row, self.language()) for row in table.rows]
         keys = await self.services.keys.find_all({row.sums.key_id for row in table.rows})
         budgets = await budgets_of(keys.values(), self.services.counters)
         return [
             row_cells(
                 row,
+                self.language(),
                 budgets.get(row.sums.key_id),
                 _statement(view, span, row.sums.key_id) if row.href else "",
             )
@@ -275,14 +293,33 @@ class UsagePageHandler(PageHandler):
     def _table(self, found: Found, view: View, people: People) -> Ranking | None:
         if not found.days:
             return None
-        return rank(found.groups, found.now, view.by, view.metric, people, view.link)
+        return rank(
+            found.groups, found.now, view.by, view.metric, people, view.link, self.language()
+        )
 
 
-def _earlier(view: View, span: Span) -> str:
-    """Return in words what the figures are compared with."""
-    if view.chosen_month and (before := span_before(span, view.chosen_month)) is not None:
-        return in_words(before)
-    return "the previous day" if span.days == 1 else f"the previous {span.days:,} days"
+def _earlier(view: View, span: Span, language: Language) -> Earlier:
+    """Return what the figures are compared with."""
+    before = span_before(span, view.chosen_month) if view.chosen_month else None
+    return Earlier(span.days, language.figures.name_days(*before) if before else "")
+
+
+def _group_words(texts: Any) -> dict[Grouping, tuple[str, str, str]]:
+    """Return of each grouping the label, the heading and the name of the table."""
+    return {
+        "model": (texts.usage.model, texts.usage.per_model, texts.usage.usage_per_model),
+        "key": (texts.usage.key, texts.usage.per_key, texts.usage.usage_per_key),
+        "day": (texts.usage.day, texts.usage.per_day, texts.usage.usage_per_day),
+    }
+
+
+def _share_words(metric: Metric, texts: Any) -> str:
+    """Return the heading of the column with the shares."""
+    return {
+        "requests": str(texts.usage.share_requests),
+        "tokens": str(texts.usage.share_tokens),
+        "cost": str(texts.usage.share_cost),
+    }[metric]
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from typing import NamedTuple
 
 from server.accounting.usage_sums import FIELD_OF, Grouping
 from server.store.rows import UsageDay
-from webui.shell.figures import share
 from webui.shell.filters import People, link
-from webui.usage.usage_chart import METRICS, Metric, value_of
+from webui.shell.texts import Language
+from webui.usage.usage_chart import Metric, value_of
 from webui.usage.usage_tiles import Sums
 
 MOST_ROWS = 100
@@ -36,7 +37,6 @@ class Ranking(NamedTuple):
     rows: list[RankedRow]
     total: Sums
     value: int
-    metric: str
     more: bool
 
 
@@ -47,6 +47,7 @@ def rank(
     metric: Metric,
     people: People,
     view_link: Callable[..., str],
+    language: Language,
 ) -> Ranking:
     """Return the table for groups, of which the smallest may be missing."""
     field = FIELD_OF[by]
@@ -57,20 +58,26 @@ def rank(
         ordered = sorted(
             groups, key=lambda group: (-value_of(group, metric), getattr(group, field))
         )
-    rows = []
+    figures, rows = language.figures, []
     for group in ordered[:MOST_ROWS]:
         mark, value = getattr(group, field), value_of(group, metric)
         rows.append(
             RankedRow(
-                people.name(mark) if by == "key" else mark,
+                _row_name(by, mark, people, language),
                 people.state(mark) if by == "key" else "",
                 _way_on(by, mark, people, view_link),
                 group,
                 value,
-                share(value, whole),
+                figures.share(value, whole),
             )
         )
-    return Ranking(rows, total, whole, METRICS[metric].lower(), len(ordered) > len(rows))
+    return Ranking(rows, total, whole, len(ordered) > len(rows))
+
+
+def _row_name(by: str, mark: str, people: People, language: Language) -> str:
+    if by == "day":
+        return language.figures.name_day(date.fromisoformat(mark))
+    return people.name(mark) if by == "key" else mark
 
 
 def _way_on(by: str, mark: str, people: People, view_link: Callable[..., str]) -> str:

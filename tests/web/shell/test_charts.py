@@ -26,7 +26,6 @@ from webui.shell.texts import languages
 from webui.usage.calendar import (
     Month,
     day_start,
-    in_words,
     local_day,
     month_span,
     read_offset,
@@ -44,6 +43,7 @@ from webui.usage.usage_chart import (
 from workers.money import exactly, rounded
 
 Day = tuple[int, int, int]
+ENGLISH = languages()["en"]
 EVIL = "<script>alert('1')</script>&\""
 
 
@@ -105,15 +105,15 @@ def test_a_chart_needs_no_style_attribute() -> None:
 def test_days_without_use_are_there_and_small_models_share_a_colour() -> None:
     span = Span(date(2026, 11, 1), date(2026, 11, 3))
     days = [UsageDay("2026-11-02", "owner", f"m{n}", requests=20 - n) for n in range(11)]
-    drawn = draw(days, span, "requests")
+    drawn = draw(days, span, "requests", ENGLISH)
     assert drawn.chart.totals() == [0, 165, 0]
     assert [(one.name, one.total) for one in drawn.chart.series][-2:] == [
         ("m7", 13),
         ("3 others", 12 + 11 + 10),
     ]
     name, values, total = drawn.rows()[1]
-    assert (name, values[0], total) == ("2026-11-02", "20 requests", "165 requests")
-    assert "165 requests in all; the most on 2026-11-02: 165 requests" in drawn.svg
+    assert (name, values[0], total) == ("2 November 2026", "20 requests", "165 requests")
+    assert "165 requests in all; highest: 2 November 2026, 165 requests." in drawn.svg
 
 
 def test_a_colour_stays_with_its_name_whatever_its_rank() -> None:
@@ -133,7 +133,7 @@ def test_a_chart_by_key_has_the_largest_keys_and_the_rest() -> None:
     keys = KeySums(
         [UsageDay("2026-11-01", "key_1", "", cost_microusd=60)], {"key_1": "Ada", "key_2": "b"}
     )
-    drawn = draw(days, span, "cost", keys)
+    drawn = draw(days, span, "cost", ENGLISH, keys)
     assert [(one.name, list(one.values)) for one in drawn.chart.series] == [
         ("Ada", [60, 0]),
         ("Other keys", [10, 0]),
@@ -150,7 +150,7 @@ def test_long_spans_are_gathered_into_weeks_and_months(first: str, unit: str, ba
     assert unit_of(span) == unit
     assert len(bars_of(span, unit)) == bars
     days = [UsageDay(first, "owner", "m", requests=3), UsageDay("2026-11-25", "k", "m", requests=4)]
-    totals = draw(days, span, "requests").chart.totals()
+    totals = draw(days, span, "requests", ENGLISH).chart.totals()
     assert (totals[0], totals[-1], sum(totals)) == (3, 4, 7)
 
 
@@ -170,7 +170,7 @@ def test_phases_follow_each_other_whatever_the_clocks_said() -> None:
 
 
 def test_figures_are_written_as_people_read_them() -> None:
-    figures = languages()["en"].figures
+    figures = ENGLISH.figures
     assert [figures.short(n) for n in (0, 999, 1000, 1250, 131_000, 999_600, 2_500_000_000)] == [
         "0", "999", "1K", "1.2K", "131K", "1M", "2.5B",
     ]  # fmt: skip
@@ -249,6 +249,7 @@ def test_the_clock_of_the_owner_decides_which_month_it_is() -> None:
 
 def test_days_are_written_in_words() -> None:
     day = date(2026, 11, 1)
-    assert in_words(Span(day, day)) == "1 November 2026"
-    assert in_words(Span(day, date(2026, 11, 30))) == "1 to 30 November 2026"
-    assert in_words(Span(date(2025, 12, 31), day)) == "31 December 2025 to 1 November 2026"
+    in_words = ENGLISH.figures.name_days
+    assert in_words(day, day) == "1 November 2026"
+    assert in_words(day, date(2026, 11, 30)) == "1 to 30 November 2026"
+    assert in_words(date(2025, 12, 31), day) == "31 December 2025 to 1 November 2026"

@@ -40,7 +40,6 @@ ENGLISH_ONLY = (
     "models/",
     "requests/",
     "shell/",
-    "usage/",
 )
 """What is not in the catalogue yet, by the beginning of its path."""
 

@@ -22,9 +22,11 @@ from support.front_door import MODEL, OWNER, Door, bearer
 
 from server.accounting.usage_sums import add_up
 from server.store.rows import Batch
+from webui.shell.texts import languages
 from webui.usage.usage_table import MOST_ROWS
 
 DAY_S = 86_400.0
+words = languages()["en"].figures
 
 
 async def use(door: Door, upstream: FakeUpstream) -> dict[str, Any]:
@@ -96,7 +98,9 @@ async def test_filters_choose_and_lead_on(upstream: FakeUpstream, door: Door) ->
     assert of_owner.links[MODEL] == "/requests?model=test%2Fone"
     by_day = await opened(door, "/usage?by=day&key=owner")
     day = by_day.tables[1][1][0]
-    assert by_day.links[day] == f"/usage?start={day}&end={day}&key=owner"
+    today = datetime.now(UTC).date()
+    assert day == words.name_day(today)
+    assert by_day.links[day] == f"/usage?start={today}&end={today}&key=owner"
     gone = await door.get("/usage?model=no/such")
     assert gone.status_code == 200 and "No matching requests" in gone.text
 
@@ -256,13 +260,13 @@ async def test_this_and_last_month_follow_the_clock_of_the_owner(door: Door) -> 
     rows = [a_row(1, at=noon), a_row(2, at=noon), a_row(3, at=time.time())]
     await door.gateway.services.store.record(Batch(rows=rows))
     page = await opened(door, "/usage?month=last&by=day")
-    assert [row[0] for row in page.tables[1][1:-1]] == [last.isoformat()]
+    assert [row[0] for row in page.tables[1][1:-1]] == [words.name_day(last)]
     assert number(page.tables[1][-1][1]) == 2
     assert (
         f"end={last}" in page.links["CSV"] and f"start={last.replace(day=1)}" in page.links["CSV"]
     )
     text = " ".join((await door.get("/usage?month=this")).text.split())
-    assert f'<time datetime="{first}">{first}</time> to' in text
+    assert f"{words.name_days(first, today)} ({today.day} day" in text
     assert 'aria-current="true">This month' in text
     headers = bearer(OWNER) | {"Cookie": "roxy_utc_offset=540"}
     answer = await door.client.get("/usage?month=this", headers=headers)
@@ -376,12 +380,12 @@ async def test_days_of_ones_own_and_the_csv_by_keyboard(chromium: Browser, door:
         for name, day in (("From", "2026-11-20"), ("To", "2026-11-22")):
             await page.get_by_label(name).fill(day)
         await page.get_by_label("To").press("Enter")
-        await expect(page.get_by_text("3 days in UTC, both included")).to_be_visible()
+        await expect(page.get_by_text("20 to 22 November 2026 (3 days, UTC)")).to_be_visible()
         await expect(page.get_by_label("From")).to_have_value("2026-11-20")
         summary = page.get_by_text("The chart as a table")
         await summary.focus()
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("rowheader", name="2026-11-21")).to_be_visible()
+        await expect(page.get_by_role("rowheader", name="21 November 2026")).to_be_visible()
         link = page.get_by_role("link", name="CSV")
         await link.focus()
         async with page.expect_download() as coming:
