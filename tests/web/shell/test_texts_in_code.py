@@ -105,6 +105,8 @@ def _texts_below(node: ast.AST) -> Iterator[str]:
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     ):
         return
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "section":
+        return  # the name of a section of the navigation, which the shell translates
     if isinstance(node, ast.Constant) and isinstance(node.value, str) and is_text(node.value):
         yield node.value
     for child in ast.iter_child_nodes(node):
