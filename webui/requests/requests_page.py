@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from server.http.query import read_mark, refuse_unknown, show_mark
 from webui.requests.request_rows import (
-    ENDINGS,
+    STATUSES,
     attempt_rows,
     ending_of,
+    endings,
     facts_of,
     phase_rows,
     request_row,
 )
 from webui.shell.charts import phases
-from webui.shell.figures import duration
 from webui.shell.filters import People, SelectOption, link, model_choices, read_key_filter
 from webui.shell.pages import PageHandler
+from webui.shell.texts import DEFAULT, Language, languages
 from workers.errors import InvalidRequest, NotFound
 
 ROWS_SHOWN = 50
@@ -26,13 +27,14 @@ class RequestsPageHandler(PageHandler):
 
     access = "owner"
     section = "Requests"
+    translated = True
 
     async def get(self) -> None:
         """Show one page of the list; all filters are in the URL."""
         refuse_unknown(self.request.query_arguments, (*FILTERS, "before"))
         wanted = {name: self.get_query_argument(name, "") for name in FILTERS}
-        if wanted["status"] and wanted["status"] not in ENDINGS:
-            raise InvalidRequest(f"'status' must be one of {', '.join(ENDINGS)}.", param="status")
+        if wanted["status"] and wanted["status"] not in STATUSES:
+            raise InvalidRequest(f"'status' must be one of {', '.join(STATUSES)}.", param="status")
         before = read_mark("before", self.get_query_argument("before", None))
         key_filter = await read_key_filter(
             self, wanted["key"], lambda key: link("/requests", **(wanted | {"key": key}))
@@ -47,16 +49,16 @@ class RequestsPageHandler(PageHandler):
             before=before,
             limit=ROWS_SHOWN,
         )
-        older = show_mark(page.before)
+        language, older = self.language(), show_mark(page.before)
         people = await People.find(self.services.keys, {row.key_id for row in page.rows})
         self.show(
             "requests/list.html",
-            rows=[request_row(row, people) for row in page.rows],
+            rows=[request_row(row, people, language) for row in page.rows],
             key_filter=key_filter,
             models=model_choices(self.services.catalog.models, wanted["model"]),
             statuses=[
                 SelectOption(status, ending.word, status == wanted["status"])
-                for status, ending in ENDINGS.items()
+                for status, ending in endings(language.texts).items()
             ],
             filtered=any(wanted.values()),
             newest=link("/requests", **wanted) if before is not None else "",
@@ -70,28 +72,42 @@ class RequestPageHandler(PageHandler):
 
     access = "owner"
     section = "Requests"
+    translated = True
 
     async def get(self, request_id: str) -> None:
         """Show the request; of several with the same id the newest."""
         row = await self.services.store.find_usage_row(request_id)
         if row is None:
-            raise NotFound(self._why_not(request_id))
+            self.said = self._why_not(request_id, self.language())
+            raise NotFound(self._why_not(request_id, languages()[DEFAULT]))
+        language = self.language()
+        texts = language.texts
         people = await People.find(self.services.keys, (row.key_id,))
-        parts = phases(row.queued_ms, row.ttft_ms, row.duration_ms)
+        parts = phases(
+            row.queued_ms,
+            row.ttft_ms,
+            row.duration_ms,
+            {
+                "queued": texts.requests.queued,
+                "waiting": texts.requests.first_token,
+                "writing": texts.requests.writing,
+            },
+        )
         whole_ms = parts[-1].end_ms
         self.show(
             "requests/record.html",
             request_id=row.request_id,
-            ending=ending_of(row),
-            facts=facts_of(row, people),
+            ending=ending_of(row, texts),
+            facts=facts_of(row, people, language),
             is_estimated=row.estimated,
-            phases=phase_rows(parts, whole_ms),
-            attempts=attempt_rows(row.attempts or (), whole_ms),
-            took=duration(row.duration_ms),
+            phases=phase_rows(parts, whole_ms, language),
+            attempts=attempt_rows(row.attempts or (), whole_ms, language),
+            took=language.figures.duration(row.duration_ms),
         )
 
-    def _why_not(self, request_id: str) -> str:
+    def _why_not(self, request_id: str, language: Language) -> str:
+        texts = language.texts
         if request_id in self.services.engine.jobs:
-            return "This request has not ended yet. It appears here within a second of its end."
+            return str(texts.requests.still_running)
         days = self.services.config.usage.retention_days
-        return f"This request is not on record. Requests are kept for {days} days."
+        return language.plural(texts.requests.not_on_record, days)

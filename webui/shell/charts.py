@@ -7,7 +7,7 @@ its size. Colours are classes of the style sheet. All text is escaped here.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 PLOT_TOP = 10
@@ -165,19 +165,22 @@ class RequestPhase(NamedTuple):
         )
 
 
-def phases(queued_ms: int, ttft_ms: int | None, duration_ms: int) -> list[RequestPhase]:
+def phases(
+    queued_ms: int, ttft_ms: int | None, duration_ms: int, names: Mapping[str, str]
+) -> list[RequestPhase]:
     """Split a request's time: in the queue, until the first token, writing.
 
-    The three times are rounded one by one, so they may overlap by a millisecond; here they are put
-    in order. Without a first token there is no writing.
+    `names` are those of the marks `queued`, `waiting` and `writing`. The three times are rounded
+    one by one, so they may overlap by a millisecond; here they are put in order. Without a first
+    token there is no writing.
     """
     end = max(duration_ms, queued_ms, ttft_ms or 0)
     queued = min(queued_ms, end if ttft_ms is None else ttft_ms)
-    waiting = RequestPhase("Queued", "queued", 0, queued)
+    waiting = RequestPhase(names["queued"], "queued", 0, queued)
     if ttft_ms is None:
-        return [waiting, RequestPhase("First token", "waiting", queued, end)]
+        return [waiting, RequestPhase(names["waiting"], "waiting", queued, end)]
     return [
         waiting,
-        RequestPhase("First token", "waiting", queued, ttft_ms),
-        RequestPhase("Writing", "writing", ttft_ms, end),
+        RequestPhase(names["waiting"], "waiting", queued, ttft_ms),
+        RequestPhase(names["writing"], "writing", ttft_ms, end),
     ]

@@ -44,6 +44,7 @@ from workers.money import exactly, rounded
 
 Day = tuple[int, int, int]
 ENGLISH = languages()["en"]
+NAMES = {"queued": "Queued", "waiting": "First token", "writing": "Writing"}
 EVIL = "<script>alert('1')</script>&\""
 
 
@@ -162,11 +163,11 @@ def test_the_first_days_of_the_calendar_can_be_drawn() -> None:
 
 def test_phases_follow_each_other_whatever_the_clocks_said() -> None:
     for queued, ttft, whole in [(5, 100, 900), (7, 6, 6), (0, 0, 0), (3, 50, 20)]:
-        parts = phases(queued, ttft, whole)
+        parts = phases(queued, ttft, whole, NAMES)
         assert parts[0].start_ms == 0
         assert all(a.end_ms == b.start_ms for a, b in pairwise(parts))
         assert all(part.took_ms >= 0 and part.bar(parts[-1].end_ms) for part in parts)
-    assert [part.name for part in phases(5, None, 20)][-1] == "First token"
+    assert [part.name for part in phases(5, None, 20, NAMES)][-1] == "First token"
 
 
 def test_figures_are_written_as_people_read_them() -> None:

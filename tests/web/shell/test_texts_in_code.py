@@ -38,7 +38,6 @@ ENGLISH_ONLY = (
     "keys/",
     "live/",
     "models/",
-    "requests/",
     "shell/",
 )
 """What is not in the catalogue yet, by the beginning of its path."""
