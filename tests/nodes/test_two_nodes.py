@@ -130,7 +130,7 @@ async def test_a_store_that_is_away_is_told_and_the_node_stays_ready(nodes: Node
     assert ready.status_code == 200 and "Redis" in ready.json()["away"][0]
     assert "Redis" in (await nodes.one.get("/api/v1/live")).json()["away"][0]
     page = (await nodes.one.get("/live")).text
-    assert '<p class="alert">Redis is away' in page
+    assert '<span lang="en">Redis is away' in page
     await nodes.redis.start()
     running = nodes.one.gateway.services.counters
     await eventually(lambda: running.trouble is None)

@@ -30,13 +30,11 @@ ENGLISH_ONLY = (
     "static/js/chat/",
     "static/js/docs/",
     "static/js/keys/",
-    "static/js/live/",
     "static/js/models/",
     "templates/",
     "chat/",
     "docs/",
     "keys/",
-    "live/",
     "models/",
     "shell/",
 )

@@ -3,11 +3,10 @@
 // Nodes stay where they are: a selection and the focus survive. No connection is kept open.
 
 import { ApiError, call, Unreachable } from "../shell/api.js";
-import { announce, part } from "../shell/page.js";
+import { announce, part, texts } from "../shell/page.js";
 
 const EVERY_MS = 1500;
 const GONE_MS = 10_000;
-const NO_ANSWER = "The gateway does not respond. Retrying.";
 const live = part("#live", HTMLElement);
 const pauseButton = part("#pause", HTMLButtonElement);
 const refreshLink = part("#refresh", HTMLElement);
@@ -136,7 +135,7 @@ class LivePage {
     const fresh = page?.getElementById("live");
     if (fresh) this.#show(fresh);
     if (fresh) showProblem("");
-    else showProblem(page ? "Your session has ended. Reload the page to sign in." : NO_ANSWER);
+    else showProblem(page ? texts.live.session_ended : texts.live.no_answer);
     if (fresh || !page) this.#schedule(EVERY_MS);
   }
 
@@ -151,7 +150,7 @@ class LivePage {
       (document.getElementById(id) ?? part("#requests-title", HTMLElement)).focus({ preventScroll: true });
     }
     if (live.dataset.idle === before) return;
-    announce(live.dataset.idle === "yes" ? "No active requests" : "There are active requests");
+    announce(live.dataset.idle === "yes" ? texts.live.none_active : texts.live.some_active);
   }
 
   /** @param {SubmitEvent} event */
@@ -164,11 +163,11 @@ class LivePage {
     const id = form?.closest("tr")?.id.slice("job-".length) ?? "";
     try {
       await call(`jobs/${encodeURIComponent(id)}`, { method: "DELETE" });
-      announce("Stopped");
+      announce(texts.live.stopped);
     } catch (error) {
-      if (error instanceof Unreachable) showProblem(NO_ANSWER);
-      else if (error instanceof ApiError && error.status === 404) announce("Stopped");
-      else showProblem("The request could not be stopped.");
+      if (error instanceof Unreachable) showProblem(texts.live.no_answer);
+      else if (error instanceof ApiError && error.status === 404) announce(texts.live.stopped);
+      else showProblem(texts.live.not_stopped);
     }
     button.removeAttribute("aria-disabled");
     await this.#refresh();
