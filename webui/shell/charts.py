@@ -16,7 +16,8 @@ LABELS_HEIGHT = 26
 CHART_HEIGHT = PLOT_TOP + PLOT_HEIGHT + LABELS_HEIGHT
 AXIS_WIDTH = 56
 MOST_TICKS = 4
-MOST_LABELS = 5
+MOST_LABELS = 4
+"""More would touch each other on a phone."""
 STEPS = (1, 2, 5, 10)
 
 

@@ -181,19 +181,9 @@ def duration(ms: int) -> str:
     return ENGLISH.duration(ms)
 
 
-def change(now: int, before: int) -> str:
-    """Return the growth since before: +12 %, 25 times; "" when there was nothing before."""
-    return ENGLISH.change(now, before)
-
-
 def share(part: int, whole: int) -> str:
     """Return a part of a whole: 12 %, 0.4 %."""
     return ENGLISH.share(part, whole)
-
-
-def moment(at: float) -> str:
-    """Return an instant (Unix seconds) in UTC: 2026-11-25 03:57:45."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def exact_moment(at: float) -> str:
