@@ -76,7 +76,7 @@ HISTORY_SCRIPTS = (
 class ChatPageHandler(PageHandler):
     """The chat at `/`, and at `/c/ID` for a conversation stored in the browser."""
 
-    section = "Chat"
+    section = "chat"
     translated = True
     script_texts = (
         "chat",

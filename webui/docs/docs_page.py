@@ -51,7 +51,7 @@ GROUPS = (
 class DocumentedHandler(PageHandler):
     """The base of the page and its Markdown: models, sections and values of examples."""
 
-    section: ClassVar[str] = "Docs"
+    section: ClassVar[str] = "docs"
     script_texts = ("docs",)
 
     def models(self) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ class KeysSectionHandler(PageHandler):
     """A page about keys, which only the owner may see."""
 
     access = "owner"
-    section = "Keys"
+    section = "keys"
 
 
 class KeysPageHandler(KeysSectionHandler):

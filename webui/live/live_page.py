@@ -24,7 +24,7 @@ class LivePageHandler(PageHandler):
     """The page at `/live`."""
 
     access = "owner"
-    section = "Live"
+    section = "live"
     translated = True
     script_texts = ("live",)
 
@@ -50,7 +50,7 @@ class StopHandler(PageHandler):
     """The button "Stop", for browsers without scripts."""
 
     access = "owner"
-    section = "Live"
+    section = "live"
     translated = True
     body_limit = SMALL_FORM_BYTES
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 from server.shapes.health_object import health_everywhere
 from webui.models.deployment_rows import model_view
 from webui.shell.figures import plural
-from webui.shell.pages import LOST_CLIENT, LostClientHandler
+from webui.shell.pages import LostClientHandler
 from webui.shell.peer_requests import asked_by
-from workers.errors import NotFound
 
 
 class ModelsPageHandler(LostClientHandler):
     """The page at `/models`."""
 
     access = "owner"
-    section = "Models"
+    section = "models"
 
     def refuse_head(self) -> None:
         """Refuse API clients, whose base URL lacks the path of the API."""
-        if self.by_a_client():
-            raise NotFound(LOST_CLIENT)
+        self.refuse_clients()
         super().refuse_head()
 
     async def get(self) -> None:

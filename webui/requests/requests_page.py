@@ -26,7 +26,7 @@ class RequestsPageHandler(PageHandler):
     """The list at `/requests`, newest first."""
 
     access = "owner"
-    section = "Requests"
+    section = "requests"
     translated = True
 
     async def get(self) -> None:
@@ -71,7 +71,7 @@ class RequestPageHandler(PageHandler):
     """One request at `/requests/ID`."""
 
     access = "owner"
-    section = "Requests"
+    section = "requests"
     translated = True
 
     async def get(self, request_id: str) -> None:

@@ -8,7 +8,7 @@ that match. Only the keys that a page shows are read.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from msgspec import structs
@@ -17,14 +17,20 @@ from server.keys.key_ring import KeyRing
 from server.store.key import Key
 from server.store.rows import KeyQuery
 from webui.shell.pages import PageHandler
+from webui.shell.texts import DEFAULT, fill, languages
 from workers.errors import InvalidRequest
 
-NOT_KEYS = {"owner": "Owner", "guest": "Guests"}
-"""Callers without a key of their own, by the key id of their rows."""
+NOT_KEYS = ("owner", "guest")
+"""The key ids of the rows of callers without a key of their own."""
 MOST_OPTIONS = 100
 MOST_MATCHES = 20
 BETWEEN = " · "
 """Between the name and the redacted secret of a key, in a text field."""
+
+
+def names_without_key(texts: Any) -> dict[str, str]:
+    """Return the names of callers without a key of their own, by the key id of their rows."""
+    return {"owner": texts.filters.owner, "guest": texts.filters.guests}
 
 
 class SelectOption(NamedTuple):
@@ -45,19 +51,24 @@ class Match(NamedTuple):
 class People:
     """The callers of the rows on a page, by the key id of their rows.
 
-    `shared` are the names that several keys have.
+    `shared` are the names that several keys have. Without `texts`, words are in English: files that
+    programs read keep them in every language of the pages.
     """
 
-    def __init__(self, keys: Mapping[str, Key], shared: Collection[str] = ()) -> None:
+    def __init__(
+        self, keys: Mapping[str, Key], shared: Collection[str] = (), texts: Any = None
+    ) -> None:
         self._keys = keys
-        self._shared = {*shared, *NOT_KEYS.values()}
+        self.texts = texts or languages()[DEFAULT].texts
+        self._others = names_without_key(self.texts)
+        self._shared = {*shared, *self._others.values()}
 
     @classmethod
-    async def find(cls, ring: KeyRing, key_ids: Iterable[str]) -> People:
+    async def find(cls, ring: KeyRing, key_ids: Iterable[str], texts: Any = None) -> People:
         """Read the callers with these key ids."""
-        keys = await ring.find_all(set(key_ids) - NOT_KEYS.keys())
+        keys = await ring.find_all({*key_ids}.difference(NOT_KEYS))
         names = sorted({key.name for key in keys.values()})
-        return cls(keys, await ring.store.shared_names(names) if names else ())
+        return cls(keys, await ring.store.shared_names(names) if names else (), texts)
 
     def __contains__(self, key_id: str) -> bool:
         return key_id in NOT_KEYS or key_id in self._keys
@@ -66,17 +77,19 @@ class People:
         """Return the name; keys that share a name get their redacted secret added."""
         key = self._keys.get(key_id)
         if key is None:
-            return NOT_KEYS.get(key_id, key_id)
+            return self._others.get(key_id, key_id)
         return f"{key.name} ({key.redacted})" if key.name in self._shared else key.name
 
     def state(self, key_id: str) -> str:
-        """Return "revoked" for a revoked key, else ""."""
+        """Return the word for a revoked key, else ""."""
         key = self._keys.get(key_id)
-        return "revoked" if key is not None and key.status == "revoked" else ""
+        is_revoked = key is not None and key.status == "revoked"
+        return str(self.texts.filters.revoked) if is_revoked else ""
 
     def label(self, key_id: str) -> str:
         """Return the name and the state."""
-        return ", ".join(part for part in (self.name(key_id), self.state(key_id)) if part)
+        name, state = self.name(key_id), self.state(key_id)
+        return fill(self.texts.filters.named_state, name=name, state=state) if state else name
 
     def options(self, chosen: str) -> list[SelectOption]:
         """Return the options of a select element, those without a key first."""
@@ -110,8 +123,9 @@ async def read_key_filter(
     none.
     """
     ring, sent = page.services.keys, sent.strip()
+    texts = page.language().texts
     if sent and sent not in NOT_KEYS and not await ring.find_all((sent,)):
-        found = await _search(ring, sent)
+        found = await _search(ring, sent, names_without_key(texts))
         if len(found) == 1:
             page.redirect_to(link_to(found[0].id))
         elif found:
@@ -126,6 +140,7 @@ async def read_key_filter(
                 back=link_to(""),
             )
         else:
+            page.said = texts.filters.no_key
             raise InvalidRequest(
                 "There is no key with this id, name or redacted secret. Use 'owner' or 'guest' for"
                 " requests without a key.",
@@ -136,15 +151,16 @@ async def read_key_filter(
         every = {key.id: key for key in await ring.list()}
         names = [key.name for key in every.values()]
         shared = {name for name in names if names.count(name) > 1}
-        return KeyFilter(sent, People(every, shared).options(sent), "")
+        return KeyFilter(sent, People(every, shared, texts).options(sent), "")
     key = (await ring.find_all((sent,))).get(sent)
-    text = f"{key.name}{BETWEEN}{key.redacted}" if key is not None else NOT_KEYS.get(sent, "")
+    others = names_without_key(texts)
+    text = f"{key.name}{BETWEEN}{key.redacted}" if key is not None else others.get(sent, "")
     return KeyFilter(sent, (), text)
 
 
-async def _search(ring: KeyRing, text: str) -> Sequence[Key]:
-    """Return the keys that a typed text may mean, the newest first."""
-    for key_id, name in NOT_KEYS.items():
+async def _search(ring: KeyRing, text: str, others: Mapping[str, str]) -> Sequence[Key]:
+    """Return the keys that a typed text may mean, the newest first; `others` have no key."""
+    for key_id, name in others.items():
         if text.casefold() == name.casefold():
             return [Key(key_id, name, "", b"", 0)]
     name, between, redacted = text.rpartition(BETWEEN)

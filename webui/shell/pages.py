@@ -13,7 +13,7 @@ from server.identity.authentication import Principal, find_cookie
 from webui.shell.assets import packaged_assets
 from webui.shell.brand import brand_of
 from webui.shell.csp import PAGE_HEADERS, SECURE_HEADERS
-from webui.shell.texts import Language, choose_language, fill, languages
+from webui.shell.texts import Language, around, choose_language, fill, languages
 from webui.shell.visitor import VisitorHandler
 from workers.errors import GatewayError, NotFound
 from workers.units import KIB
@@ -31,10 +31,9 @@ THEME_COLOURS = {"light": "#f0f3f5", "dark": "#171b1f"}
 """The themes, and the colour of the bar in each: `--panel` of the style sheet, as sRGB."""
 NOTICE_COOKIE = "roxy_notice"
 """Holds the mark of the notice that the visitor has closed."""
-NAV = ("Chat", "Docs")
-OWNER_NAV = (*NAV, "Models", "Keys", "Usage", "Requests", "Live")
+NAV = ("chat", "docs")
+OWNER_NAV = (*NAV, "models", "keys", "usage", "requests", "live")
 """The sections that the navigation leads to."""
-LOST_CLIENT = "Nothing is served at this path. The base URL of the API ends with /api/v1."
 
 
 def icon(name: str) -> str:
@@ -92,6 +91,7 @@ class PageHandler(VisitorHandler):
             "xsrf": self.xsrf(headers),
             "visitor_tag": self.visitor_tag(),
             "fill": fill,
+            "around": around,
             "spoken": tuple(languages().values()) if self.translated else (),
             "here": uri if len(uri) <= LONGEST_HERE else "/",
             "nav": [
@@ -138,9 +138,8 @@ class PageHandler(VisitorHandler):
         values = self.shell({}) | {"error": error, "heading": heading_of(error, texts)}
         if not self.find_mark():
             values["spoken"] = ()  # an error sets no cookie, so the form would be refused
-        if error.own_code == "xsrf_refused":
-            self.said = texts.errors.out_of_date
-        body = page.generate(**values, message=self.said, request_id=self.request_id)
+        message = self.said or message_of(error, texts)
+        body = page.generate(**values, message=message, request_id=self.request_id)
         return body, PAGE_HEADERS["Content-Type"]
 
     def add_headers(self, headers: dict[str, str]) -> None:
@@ -153,13 +152,13 @@ class PageHandler(VisitorHandler):
 def navigation(texts: Any) -> list[tuple[str, str, str]]:
     """Return every section of the navigation: its name, path and label."""
     return [
-        ("Chat", "/", texts.shell.chat),
-        ("Docs", "/docs", texts.shell.docs),
-        ("Models", "/models", texts.shell.models),
-        ("Keys", "/keys", texts.shell.keys),
-        ("Usage", "/usage", texts.shell.usage),
-        ("Requests", "/requests", texts.shell.requests),
-        ("Live", "/live", texts.shell.live),
+        ("chat", "/", texts.shell.chat),
+        ("docs", "/docs", texts.shell.docs),
+        ("models", "/models", texts.shell.models),
+        ("keys", "/keys", texts.shell.keys),
+        ("usage", "/usage", texts.shell.usage),
+        ("requests", "/requests", texts.shell.requests),
+        ("live", "/live", texts.shell.live),
     ]
 
 
@@ -179,10 +178,26 @@ def heading_of(error: GatewayError, texts: Any) -> str:
     return str(headings.get(error.status, texts.errors.wrong))
 
 
+def message_of(error: GatewayError, texts: Any) -> str:
+    """Return what people can do about an error of any page, or "" for other errors."""
+    messages = {
+        "invalid_api_key": texts.errors.signed_out,
+        "session_ended": texts.errors.signed_out,
+        "xsrf_refused": texts.errors.out_of_date,
+        "permission_denied": texts.errors.owner_only,
+        "request_too_large": texts.errors.form_too_large,
+        "server_is_draining": texts.errors.try_later,
+        "store_unavailable": texts.errors.try_later,
+        "limits_unavailable": texts.errors.try_later,
+        "server_error": texts.errors.internal,
+    }
+    return str(messages.get(error.own_code, ""))
+
+
 def who(visitor: Principal | None, texts: Any) -> str:
     """Return the name of a visitor for display."""
     if visitor is None:
-        return str(texts.shell.nobody)
+        return str(texts.shell.not_signed_in)
     if visitor.is_owner:
         return str(texts.shell.owner)
     return visitor.key.name if visitor.key is not None else str(texts.shell.guest)
@@ -208,6 +223,13 @@ class LostClientHandler(PageHandler):
         if not self.by_a_client():
             super().add_headers(headers)
 
+    def refuse_clients(self) -> None:
+        """Raise NotFound for API clients, whose base URL lacks the path of the API."""
+        if self.by_a_client():
+            raise NotFound(
+                "Nothing is served at this path. The base URL of the API ends with /api/v1."
+            )
+
     def by_a_client(self) -> bool:
         """Return True if the request was not sent by a browser that shows pages."""
         return "text/html" not in self.request.headers.get("Accept", "").lower()
@@ -221,7 +243,6 @@ class NoSuchPageHandler(LostClientHandler):
     def refuse_head(self) -> None:
         """Refuse every method."""
         self.visitor()
-        if self.by_a_client():
-            raise NotFound(LOST_CLIENT)
+        self.refuse_clients()
         self.said = self.language().texts.errors.no_page
         raise NotFound(self.said)

@@ -55,6 +55,12 @@ def fill(text: str, **values: object) -> str:
     return text.format_map(values)
 
 
+def around(text: str, name: str, **values: object) -> tuple[str, str]:
+    """Return what is before and after a placeholder that a page replaces with markup."""
+    before, _, after = text.partition(f"{{{name}}}")
+    return fill(before, **values), fill(after, **values)
+
+
 @cache
 def languages() -> dict[str, Language]:
     """Return all languages by code: English first, the others by code."""

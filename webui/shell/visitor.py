@@ -26,7 +26,6 @@ class SignInFirst(Forbidden):
     """A redirect to the sign-in page, and from there back to the wanted page."""
 
     status = 303
-    summary = "Sign in to see this page."
 
     def __init__(self, wanted: str) -> None:
         super().__init__()
@@ -87,7 +86,9 @@ class VisitorHandler(BaseHandler):
             raise InvalidRequest("The form is not valid: it must be URL-encoded UTF-8.") from error
         if presented_key(self.request.headers) is None:
             if not from_own_page(self.request.headers, safe=False):
-                raise Forbidden("This form was not sent by a page of this server.")
+                raise Forbidden(
+                    "This form was not sent by a page of this server.", code="xsrf_refused"
+                )
             token = fields.get("xsrf")
             self.services.authentication.check_token(self.find_mark() or "", token)
         return fields

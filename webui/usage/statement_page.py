@@ -34,7 +34,7 @@ class StatementPageHandler(PageHandler):
     """The page at `/usage/statement`."""
 
     access = "owner"
-    section = "Usage"
+    section = "usage"
     translated = True
 
     async def get(self) -> None:
@@ -62,7 +62,7 @@ class StatementPageHandler(PageHandler):
         if key_id not in people:
             self.said = texts.statement.no_such_key
             raise NotFound("There is no such key.")
-        keys = await self.services.keys.find_all({key_id} - NOT_KEYS.keys())
+        keys = await self.services.keys.find_all({key_id}.difference(NOT_KEYS))
         days = await self.services.store.usage_by(
             span.first.isoformat(), span.last.isoformat(), ("model",), key_id=key_id
         )

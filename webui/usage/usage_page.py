@@ -121,7 +121,7 @@ class UsagePageHandler(PageHandler):
     """The page at `/usage`."""
 
     access = "owner"
-    section = "Usage"
+    section = "usage"
     translated = True
 
     async def get(self) -> None:

@@ -24,6 +24,7 @@ KEYS = {"Alt", "Backspace", "Comma", "Control", "Delete", "End", "Enter", "Escap
 KEYS |= {"Shift", "Slash", "Tab"}
 """Names of keys (UI Events)."""
 PROTOCOL = {"Files", "Bearer", "Accept", "Authorization", "Exif", "Roxy", "Ignore"}
+PROTOCOL |= {"Host", "Location", "Vary"}
 """Words of HTTP, of formats and of browsers."""
 
 ENGLISH_ONLY = (
@@ -31,12 +32,18 @@ ENGLISH_ONLY = (
     "static/js/docs/",
     "static/js/keys/",
     "static/js/models/",
-    "templates/",
+    "templates/chat.html",
+    "templates/docs/",
+    "templates/invitations/",
+    "templates/keys/",
+    "templates/live.html",
+    "templates/models/",
+    "templates/requests/",
+    "templates/usage/",
     "chat/",
     "docs/",
     "keys/",
     "models/",
-    "shell/",
 )
 """What is not in the catalogue yet, by the beginning of its path."""
 
@@ -66,7 +73,7 @@ def is_text(value: str) -> bool:
     """Return True if people would read this: a label, or words in a row."""
     if LABEL.fullmatch(value):
         return value not in KEYS | PROTOCOL
-    if "SameSite=" in value:
+    if "SameSite=" in value or "Max-Age=" in value:
         return False  # a cookie
     return bool(BEGINNING.match(value) or SENTENCE.search(value))
 
@@ -91,23 +98,27 @@ def texts_of_template(code: str) -> Iterator[str]:
 def texts_of_module(code: str) -> Iterator[str]:
     """List the string constants of a Python module that are texts.
 
-    Without docstrings, and without the messages of exceptions: those are the API's, in English.
+    Without docstrings, the messages of exceptions, which are the API's, and the log's: in English.
     """
     for node in ast.iter_child_nodes(ast.parse(code)):
         yield from _texts_below(node)
 
 
 def _texts_below(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Raise) or (
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    ):
+    if isinstance(node, ast.Raise) or _is_logged(node):
         return
-    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "section":
-        return  # the name of a section of the navigation, which the shell translates
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return
     if isinstance(node, ast.Constant) and isinstance(node.value, str) and is_text(node.value):
         yield node.value
     for child in ast.iter_child_nodes(node):
         yield from _texts_below(child)
+
+
+def _is_logged(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    return isinstance(node.func.value, ast.Name) and node.func.value.id == "log"
 
 
 def found_texts() -> dict[str, list[str]]:
@@ -156,5 +167,8 @@ def test_the_guard_finds_texts_of_templates_and_modules() -> None:
         '<p title="{{ name }}" aria-label="Open it">{{ texts.a.b }} of {% if x %}x{% end %}</p>'
     )
     assert list(texts_of_template(template)) == ["Open it", "of x"]
-    module = '"""A docstring of it."""\nshow("page.html", title="New key", path=f"/x/{y}")\n'
+    module = (
+        '"""A docstring of it."""\nshow("page.html", title="New key", path=f"/x/{y}")\n'
+        'log.error("It is not there: %s", name)\n'
+    )
     assert list(texts_of_module(module)) == ["New key"]
