@@ -35,6 +35,12 @@ class InvitationEnded(NotFound):
     )
 
 
+class KeyUnusable(InvitationEnded):
+    """The key of the invitation is disabled or has expired."""
+
+    summary = "The key of this invitation cannot be used now. Ask the owner."
+
+
 class Made(NamedTuple):
     """A new invitation and the token of its link, which is kept nowhere."""
 
@@ -129,7 +135,7 @@ class Invitations:
         except NotFound:
             raise InvitationEnded from None
         if current_status(key.status, key.expires_at, now) != "active":
-            raise InvitationEnded("The key of this invitation cannot be used now. Ask the owner.")
+            raise KeyUnusable
         return row, key
 
     async def accept(self, token: str) -> Accepted:

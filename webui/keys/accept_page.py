@@ -7,7 +7,7 @@ continues with a button.
 from __future__ import annotations
 
 from server.identity.authentication import Principal, Visit, session_cookie_name
-from server.identity.invitations import InvitationEnded
+from server.identity.invitations import InvitationEnded, KeyUnusable
 from server.identity.sessions import ABSOLUTE_S
 from webui.keys.key_rows import Moment
 from webui.shell.pages import SMALL_FORM_BYTES, PageHandler, who
@@ -18,6 +18,8 @@ class AcceptPageHandler(PageHandler):
     """The page at `/invite/TOKEN`."""
 
     body_limit = SMALL_FORM_BYTES
+    translated = True
+    script_texts = ("key_dialog",)
 
     async def get(self, token: str) -> None:
         """Show what the link is for, with the button to continue."""
@@ -69,4 +71,10 @@ class AcceptPageHandler(PageHandler):
         )
 
     def _show_end(self, ended: InvitationEnded) -> None:
-        self.show("invitations/ended.html", ended.status, message=ended.message)
+        texts = self.language().texts
+        words = (
+            texts.invitations.key_off
+            if isinstance(ended, KeyUnusable)
+            else texts.invitations.not_valid
+        )
+        self.show("invitations/ended.html", ended.status, message=words)

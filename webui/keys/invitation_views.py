@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from server.identity.invitations import Made
 from server.store.key import Key
 from server.store.rows import InvitationRow
-from webui.keys.key_rows import Moment, shown_status
+from webui.keys.key_rows import Moment, shown_status, status_in_words
 from webui.keys.key_views import show_key
 from webui.shell.brand import brand_of
 from webui.shell.pages import PageHandler
+from webui.shell.texts import fill
 from workers.units import DAY_S
 
 DAYS = (1, 7, 30)
 DEFAULT_DAYS = 7
-GIVES = {
-    "key": (
-        "Sign-in and the key",
-        "They see a new secret once, for apps and to sign in again. The current secret ends then.",
-    ),
-    "session": (
-        "Sign-in only",
-        "They are signed in on one browser. The key's secret stays as it is.",
-    ),
-}
-"""What an invitation gives: the name of the choice, and what it means."""
+GIVES = ("key", "session")
+"""What an invitation gives."""
+
+
+def gives_of(texts: Any) -> dict[str, tuple[str, str]]:
+    """Return for each of GIVES the name of the choice, and what it means."""
+    return {
+        "key": (texts.invitations.gives_key, texts.invitations.gives_key_about),
+        "session": (texts.invitations.gives_session, texts.invitations.gives_session_about),
+    }
 
 
 class InvitationLine(NamedTuple):
@@ -51,21 +51,18 @@ def invitation_link(page: PageHandler, made: Made) -> str:
 
 def invitation_text(page: PageHandler, made: Made) -> str:
     """Return the text to send: the link, and how to sign in, use an app and find help."""
-    base_url, invitation = page.base_url(), made.invitation
+    base_url, invitation, texts = page.base_url(), made.invitation, page.language().texts
     until = Moment.of(invitation.expires_at)
-    apps = (
-        f"Apps: base URL {base_url}/api/v1, with the key that you see after signing in."
-        if invitation.gives_key
-        else f"Apps: base URL {base_url}/api/v1. Ask me for a key."
-    )
-    return (
-        f"You're invited to {brand_of(page.services.config.web).name}:"
-        f" {invitation_link(page, made)}\n"
-        "\n"
-        "Sign in: open the link and select Continue. It works once, until"
-        f" {until.day} {until.minute} UTC.\n"
-        f"{apps}\n"
-        f"Help: {base_url}/docs\n"
+    with_key, without = texts.invitations.apps_with_key, texts.invitations.apps_ask
+    return fill(
+        texts.invitations.message,
+        site=brand_of(page.services.config.web).name,
+        link=invitation_link(page, made),
+        go_on=texts.invitations.go_on,
+        day=until.day,
+        minute=until.minute,
+        apps=fill(with_key if invitation.gives_key else without, url=f"{base_url}/api/v1"),
+        docs=f"{base_url}/docs",
     )
 
 
@@ -101,7 +98,7 @@ def show_invite_form(
         400 if problems else 200,
         days=DAYS,
         chosen_days=days,
-        gives=GIVES,
+        gives=gives_of(page.language().texts),
         chosen=chosen,
         problems=problems or {},
     )
@@ -113,32 +110,35 @@ def read_lasts_s(text: str) -> int | None:
 
 
 def invitation_lines(
-    rows: Sequence[InvitationRow], keys: Mapping[str, Key]
+    rows: Sequence[InvitationRow], keys: Mapping[str, Key], texts: Any
 ) -> list[InvitationLine]:
     """Return the rows of the list, those that can still be used first."""
     now = time.time()
-    lines = [_line(row, keys.get(row.key_id), now) for row in rows]
+    lines = [_line(row, keys.get(row.key_id), now, texts) for row in rows]
     return sorted(lines, key=lambda line: not line.is_open)
 
 
-def _line(row: InvitationRow, key: Key | None, now: float) -> InvitationLine:
+def _line(row: InvitationRow, key: Key | None, now: float, texts: Any) -> InvitationLine:
     status = shown_status(key, now) if key is not None else "revoked"
     is_open = row.ending is None and row.expires_at > now and status != "revoked"
     if row.ending is not None and row.ended_at is not None:
         ended = Moment.of(row.ended_at)
-        state = f"{row.ending.capitalize()} {ended.day} {ended.minute}"
-        mark = "" if row.ending == "used" else "bad"
+        is_used = row.ending == "used"
+        form = texts.invitations.used_at if is_used else texts.invitations.revoked_at
+        state = fill(form, day=ended.day, minute=ended.minute)
+        mark = "" if is_used else "bad"
     elif row.expires_at <= now:
-        state, mark = "Expired", ""
+        state, mark = texts.invitations.expired, ""
     elif status != "active":
-        state, mark = f"Cannot be used: the key is {status}", "warn"
+        words = status_in_words(status, texts)
+        state, mark = fill(texts.invitations.key_is, status=words), "warn"
     else:
-        state, mark = "Open", "good"
+        state, mark = texts.invitations.open, "good"
     return InvitationLine(
         id=row.id,
         key_id=row.key_id,
         name=key.name if key is not None else row.key_id,
-        gives=GIVES["key" if row.gives_key else "session"][0],
+        gives=gives_of(texts)["key" if row.gives_key else "session"][0],
         state=state,
         mark=mark,
         created=Moment.of(row.created_at),

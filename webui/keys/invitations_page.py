@@ -25,13 +25,16 @@ class InvitePageHandler(KeysSectionHandler):
     async def post(self, key_id: str) -> None:
         """Make the invitation and show its link, or show the form again with its problems."""
         fields, key = self.take_form(), await find_key(self, key_id)
+        texts = self.language().texts
+        if key.status == "revoked":
+            self.said = texts.keys.is_revoked
         days, gives = fields.get("days", ""), fields.get("gives", "")
         lasts_s = read_lasts_s(days)
         problems = {}
         if lasts_s is None:
-            problems["days"] = "Choose how long the link works."
+            problems["days"] = texts.invitations.bad_days
         if gives not in GIVES:
-            problems["gives"] = "Choose what the link gives."
+            problems["gives"] = texts.invitations.bad_gives
         if lasts_s is None or problems:
             show_invite_form(self, key, days=days, gives=gives, problems=problems)
             return
@@ -51,8 +54,12 @@ class InvitationsPageHandler(KeysSectionHandler):
         keys = await services.keys.find_all({row.key_id for row in rows})
         total = await services.store.count_keys()
         revoked = await services.store.count_keys(KeyQuery(revoked=True))
-        tabs = key_tabs(ListView(), in_use=total - revoked, revoked=revoked, current="invitations")
-        self.show("invitations/list.html", lines=invitation_lines(rows, keys), tabs=tabs)
+        language = self.language()
+        tabs = key_tabs(
+            ListView(), language, in_use=total - revoked, revoked=revoked, current="invitations"
+        )
+        lines = invitation_lines(rows, keys, language.texts)
+        self.show("invitations/list.html", lines=lines, tabs=tabs)
 
 
 class EndInvitationHandler(KeysSectionHandler):

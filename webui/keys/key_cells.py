@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from server.accounting.counters import Budget
 from server.store.key import Key
 from webui.keys.key_rows import KeyRow, Moment, Sparkline
-from webui.shell.figures import PERIOD_NOW, count, plural
+from webui.shell.texts import Language, fill
 from workers.money import exactly, in_full, rounded
 
 NOTE_SHOWN = 160
@@ -29,7 +29,6 @@ class Heading(NamedTuple):
     `sort` is the value of `aria-sort`, "" for a column that the list is not sorted by.
     """
 
-    label: str
     href: str
     sort: str
 
@@ -73,12 +72,15 @@ class KeyCells(NamedTuple):
     spark: Sparkline
     step: str
     step_label: str
+    step_name: str
 
 
-def key_cells(row: KeyRow) -> KeyCells:
+def key_cells(row: KeyRow, language: Language) -> KeyCells:
     """Return the cells of a row."""
     key, use = row.key, row.use
-    step = "disable" if key.status == "active" else "enable"
+    texts, figures = language.texts, language.figures
+    is_active = key.status == "active"
+    act = texts.keys.disable_key if is_active else texts.keys.enable_key
     return KeyCells(
         id=key.id,
         name=key.name,
@@ -89,15 +91,18 @@ def key_cells(row: KeyRow) -> KeyCells:
         limits=row.limits,
         models=row.models,
         models_title=", ".join(key.models or ()),
-        instants=_instants(key),
-        spend=rounded(use.cost_microusd),
-        exact_spend=exactly(use.cost_microusd),
-        unpriced=f"and {count(use.unpriced)} unpriced" if use.unpriced else "",
-        unpriced_title=f"{plural(use.unpriced, 'request')} of unknown price",
-        budget=_budget_cell(row.budget) if row.budget else None,
+        instants=_instants(key, texts),
+        spend=figures.written(rounded(use.cost_microusd)),
+        exact_spend=figures.written(exactly(use.cost_microusd)),
+        unpriced=fill(texts.keys.unpriced, count=figures.count(use.unpriced))
+        if use.unpriced
+        else "",
+        unpriced_title=language.plural(texts.keys.unpriced_title, use.unpriced),
+        budget=_budget_cell(row.budget, language) if row.budget else None,
         spark=row.spark,
-        step=step,
-        step_label=step.capitalize(),
+        step="disable" if is_active else "enable",
+        step_label=texts.keys.disable if is_active else texts.keys.enable,
+        step_name=fill(act, name=key.name),
     )
 
 
@@ -107,11 +112,11 @@ def _note(note: str) -> str:
     return line if len(line) <= NOTE_SHOWN else line[: NOTE_SHOWN - 1] + "…"
 
 
-def _instants(key: Key) -> tuple[Instant, ...]:
+def _instants(key: Key, texts: Any) -> tuple[Instant, ...]:
     return (
-        Instant("Created", Moment.of(key.created_at), ""),
-        Instant("Last used", _moment(key.last_used_at), "never used"),
-        Instant("Expires", _moment(key.expires_at), "never"),
+        Instant(texts.keys.created, Moment.of(key.created_at), ""),
+        Instant(texts.keys.last_used, _moment(key.last_used_at), texts.keys.never_used),
+        Instant(texts.keys.expires, _moment(key.expires_at), texts.keys.never),
     )
 
 
@@ -119,8 +124,16 @@ def _moment(instant: float | None) -> Moment | None:
     return None if instant is None else Moment.of(instant)
 
 
-def _budget_cell(budget: Budget) -> BudgetCell:
+def _budget_cell(budget: Budget, language: Language) -> BudgetCell:
+    texts, written = language.texts, language.figures.written
+    forms = {
+        "day": texts.keys.spent_day,
+        "week": texts.keys.spent_week,
+        "month": texts.keys.spent_month,
+        "total": texts.keys.spent_total,
+    }
     limit, spent = budget.limit_microusd, budget.spent_microusd
-    words = f"{rounded(spent)} of {in_full(limit)} {PERIOD_NOW[budget.period]}"
-    left = rounded(budget.left_microusd) if budget.left_microusd > 0 else "$0"
+    amounts = {"spent": written(rounded(spent)), "limit": written(in_full(limit))}
+    words = fill(forms[budget.period], **amounts)
+    left = written(rounded(max(budget.left_microusd, 0)))
     return BudgetCell(left, words, spent, limit, limit * 4 // 5)

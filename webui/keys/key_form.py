@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from server.accounting.limits import PERIODS
 from server.store.key import COUNT_LIMITS, NOTE_LENGTH, BudgetPeriod, Key
+from webui.shell.texts import Language, fill
 from workers.errors import InvalidRequest
 from workers.money import as_typed, read_dollars
 from workers.units import DAY_S, HOUR_S
@@ -26,29 +27,12 @@ from workers.units import DAY_S, HOUR_S
 MODEL = "model:"
 """A ticked model is a field of its own, `model:ID`. Browsers send nothing for boxes that are not
 ticked, so the hidden field `models` says that the boxes were shown."""
-PERIOD_WORDS: dict[BudgetPeriod, str] = {
-    "day": "a day",
-    "week": "a week",
-    "month": "a month",
-    "total": "in total",
-}
 SHOWN_NEW = ("name", "note", *COUNT_LIMITS, "budget", "budget_period", "expires", "models")
 SHOWN = (*SHOWN_NEW, "weight")
 """The fields of the form; a problem with any other field is shown above them."""
 FIELD_OF = {"budget_microusd": "budget", "expires_at": "expires"}
 TRIAL_DAYS = 7
 LONGEST_NUMBER = 16
-WORDS = {
-    **dict.fromkeys(COUNT_LIMITS, "Enter a whole number from 1, or leave empty for no limit."),
-    "weight": "Enter a whole number from 1 to 100.",
-    "budget": "Enter dollars above zero, like 5 or 0.50, or leave empty for no budget.",
-    "budget_period": "Choose a day, a week, a month or in total.",
-    "expires": "Enter today or a later day, like 2027-01-31, or leave empty for never.",
-    "models": "One of the chosen models is not in the catalog: untick it.",
-    "note": f"Enter up to {NOTE_LENGTH:,} characters.",
-    "grace_s": "Choose one of the four times.",
-}
-"""What to do about a refused field; for others the message of the refusal is shown."""
 
 Parsed = TypeVar("Parsed")
 
@@ -65,26 +49,69 @@ class Field(NamedTuple):
     required: bool = False
 
 
-NAME = Field(
-    "name", "Name", "A label for you, such as a person or app.", "text", 200, required=True
-)
-LIMITS = (
-    Field("requests_per_minute", "Requests per minute", "Empty: no limit."),
-    Field("tokens_per_minute", "Tokens per minute", "In and out. Empty: no limit."),
-    Field("concurrent_requests", "Concurrent requests", "Empty: no limit."),
-)
-BUDGET = Field("budget", "Budget in dollars", "Empty: no budget.", "decimal")
-EXPIRES = Field(
-    "expires", "Expires", "At the end of this day, UTC. Empty: never.", "text", 20, "YYYY-MM-DD"
-)
-WEIGHT = Field("weight", "Weight", "Queue priority relative to other keys, 1 to 100.")
-GRACE = (
-    (0, "at once"),
-    (HOUR_S, "after an hour"),
-    (DAY_S, "after 24 hours"),
-    (7 * DAY_S, "after 7 days"),
-)
-"""When the old secret ends, in seconds after a rotation."""
+class Fields(NamedTuple):
+    """The fields of a key's form for display; `periods` are the names of a budget's periods."""
+
+    name: Field
+    limits: tuple[Field, ...]
+    budget: Field
+    expires: Field
+    weight: Field
+    periods: Mapping[BudgetPeriod, str]
+
+
+def fields_of(texts: Any) -> Fields:
+    """Return the fields of the form."""
+    return Fields(
+        name=Field("name", texts.keys.name, texts.keys.name_hint, "text", 200, required=True),
+        limits=(
+            Field("requests_per_minute", texts.keys.requests_per_minute, texts.keys.empty_no_limit),
+            Field("tokens_per_minute", texts.keys.tokens_per_minute, texts.keys.tokens_hint),
+            Field("concurrent_requests", texts.keys.concurrent_requests, texts.keys.empty_no_limit),
+        ),
+        budget=Field("budget", texts.keys.budget, texts.keys.budget_hint, "decimal"),
+        expires=Field(
+            "expires",
+            texts.keys.expires,
+            texts.keys.expires_hint,
+            "text",
+            20,
+            texts.keys.expires_form,
+        ),
+        weight=Field("weight", texts.keys.weight, texts.keys.weight_hint),
+        periods={
+            "day": texts.keys.a_day,
+            "week": texts.keys.a_week,
+            "month": texts.keys.a_month,
+            "total": texts.keys.in_total,
+        },
+    )
+
+
+def grace_of(texts: Any) -> tuple[tuple[int, str], ...]:
+    """Return when the old secret may end: seconds after a rotation, and the words for it."""
+    return (
+        (0, texts.keys.at_once),
+        (HOUR_S, texts.keys.after_hour),
+        (DAY_S, texts.keys.after_day),
+        (7 * DAY_S, texts.keys.after_week),
+    )
+
+
+def refusals_of(language: Language) -> dict[str, str]:
+    """Return what to do about a refused field."""
+    texts = language.texts
+    return {
+        **dict.fromkeys(COUNT_LIMITS, texts.keys.bad_count),
+        "name": texts.keys.bad_name,
+        "weight": texts.keys.bad_weight,
+        "budget": texts.keys.bad_budget,
+        "budget_period": texts.keys.bad_period,
+        "expires": texts.keys.bad_expires,
+        "models": texts.keys.bad_models,
+        "note": fill(texts.keys.bad_note, most=language.figures.count(NOTE_LENGTH)),
+        "grace_s": texts.keys.bad_grace,
+    }
 
 
 class RefusedForm(InvalidRequest):
@@ -160,23 +187,35 @@ class KeyForm(Struct, frozen=True):
         return body | {"limits": limits}
 
 
-def presets(today: date) -> tuple[tuple[str, str, dict[str, str]], ...]:
-    """Return the presets of a new key: name, purpose and fields."""
+class Preset(NamedTuple):
+    """A preset of a new key; `id` is its name in the URL."""
+
+    id: str
+    name: str
+    purpose: str
+    fields: dict[str, str]
+
+
+def presets(today: date, texts: Any) -> tuple[Preset, ...]:
+    """Return the presets of a new key."""
     trial_ends = (today + timedelta(days=TRIAL_DAYS)).isoformat()
     return (
-        (
+        Preset(
             "personal",
-            "one person",
+            texts.keys.personal,
+            texts.keys.personal_about,
             _preset(requests="30", concurrent="4", budget="20", period="month"),
         ),
-        (
+        Preset(
             "app",
-            "a program in use",
+            texts.keys.app,
+            texts.keys.app_about,
             _preset(requests="300", tokens="500000", concurrent="20", budget="100", period="month"),
         ),
-        (
+        Preset(
             "trial",
-            "a week, one dollar",
+            texts.keys.trial,
+            texts.keys.trial_about,
             _preset(
                 requests="5",
                 tokens="20000",
@@ -209,9 +248,13 @@ def _preset(
     }
 
 
-def checked(body: dict[str, Any], parse: Callable[[bytes], Parsed]) -> Parsed:
-    """Read a body by the rules of the API. Raises RefusedForm with every refused field."""
+def checked(body: dict[str, Any], parse: Callable[[bytes], Parsed], language: Language) -> Parsed:
+    """Read a body by the rules of the API. Raises RefusedForm with every refused field.
+
+    For fields without words of the form, the message of the refusal is shown, in English.
+    """
     problems: dict[str, str] = {}
+    words = refusals_of(language)
     while True:
         try:
             parsed = parse(msgspec.json.encode(body))
@@ -220,7 +263,7 @@ def checked(body: dict[str, Any], parse: Callable[[bytes], Parsed]) -> Parsed:
             field = FIELD_OF.get(param, param)
             if field in problems:
                 break
-            problems[field] = WORDS.get(field) or _in_place(error.message, param)
+            problems[field] = words.get(field) or _in_place(error.message, param)
             body = _without(body, param)
         else:
             if not problems:

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from server.store.rows import KeyOrder, KeyQuery
 from webui.keys.key_cells import Heading, Tab
-from webui.shell.figures import count
 from webui.shell.filters import link
 from webui.shell.pages import PageHandler
+from webui.shell.texts import Language
 from workers.errors import InvalidRequest
 
 Sort = Literal["newest", "oldest", "name", "name-down", "used", "unused", "spent", "spent-least"]
-SORTS: dict[Sort, str] = {
-    "newest": "Newest first",
-    "oldest": "Oldest first",
-    "name": "Name, A to Z",
-    "name-down": "Name, Z to A",
-    "used": "Used last",
-    "unused": "Not used for longest",
-    "spent": "Highest spend",
-    "spent-least": "Lowest spend",
-}
 ORDERS: dict[Sort, tuple[KeyOrder, bool]] = {
     "newest": ("created", True),
     "oldest": ("created", False),
@@ -33,13 +23,23 @@ ORDERS: dict[Sort, tuple[KeyOrder, bool]] = {
     "spent-least": ("spent", False),
 }
 """What each choice sorts by, and whether the largest come first."""
-LABELS: dict[KeyOrder, str] = {
-    "created": "Created",
-    "name": "Name and key",
-    "used": "Last used",
-    "spent": "Spend",
-}
+HEADINGS: tuple[KeyOrder, ...] = ("created", "name", "used", "spent")
+"""The columns whose headings sort."""
 SHOWN = ("", "revoked")
+
+
+def sort_names(texts: Any) -> dict[Sort, str]:
+    """Return the names of the choices."""
+    return {
+        "newest": texts.keys.newest,
+        "oldest": texts.keys.oldest,
+        "name": texts.keys.name_up,
+        "name-down": texts.keys.name_down,
+        "used": texts.keys.used_last,
+        "unused": texts.keys.unused_longest,
+        "spent": texts.keys.highest_spend,
+        "spent-least": texts.keys.lowest_spend,
+    }
 
 
 class Headings(NamedTuple):
@@ -65,8 +65,8 @@ class ListView(NamedTuple):
         sort = page.get_query_argument("sort", "") or "newest"
         if shown not in SHOWN:
             raise InvalidRequest("'show' must be 'revoked', or left out.", param="show")
-        if sort not in SORTS:
-            raise InvalidRequest(f"'sort' must be one of {', '.join(SORTS)}.", param="sort")
+        if sort not in ORDERS:
+            raise InvalidRequest(f"'sort' must be one of {', '.join(ORDERS)}.", param="sort")
         return cls(shown, page.get_query_argument("search", "").strip(), sort)
 
     def query(self, *, since: str) -> KeyQuery:
@@ -91,34 +91,35 @@ class ListView(NamedTuple):
 
     def headings(self) -> Headings:
         """Return the headings, each of which turns its order round when it is in use."""
-        return Headings(**{order: self._heading(order) for order in LABELS})
+        return Headings(**{order: self._heading(order) for order in HEADINGS})
 
     def _heading(self, order: KeyOrder) -> Heading:
         first, second = (sort for sort, (by, _) in ORDERS.items() if by == order)
         used, descending = ORDERS[self.sort]
         if used != order:
-            return Heading(LABELS[order], self.link(sort=first), "")
+            return Heading(self.link(sort=first), "")
         other = second if self.sort == first else first
         words = "descending" if descending else "ascending"
-        return Heading(LABELS[order], self.link(sort=other), words)
+        return Heading(self.link(sort=other), words)
 
 
 def key_tabs(
-    view: ListView, *, in_use: int, revoked: int, current: str | None = None
+    view: ListView, language: Language, *, in_use: int, revoked: int, current: str | None = None
 ) -> tuple[Tab, ...]:
     """Return the links to the lists; `current` names another page than the lists themselves."""
+    texts, count = language.texts, language.figures.count
     return (
         Tab(
-            "In use",
+            texts.keys.in_use,
             view.link(shown=""),
             count(in_use),
             current is None and not view.shown,
         ),
         Tab(
-            "Revoked",
+            texts.keys.tab_revoked,
             view.link(shown="revoked"),
             count(revoked),
             current is None and bool(view.shown),
         ),
-        Tab("Invitations", "/keys/invitations", "", current == "invitations"),
+        Tab(texts.keys.invitations, "/keys/invitations", "", current == "invitations"),
     )

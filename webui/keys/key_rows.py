@@ -6,15 +6,15 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
 from server.accounting.counters import Budget, Counters
 from server.store.key import Key, Limits, current_status
 from server.store.rows import UsageDay
-from webui.keys.key_form import PERIOD_WORDS
-from webui.shell.figures import plural
+from webui.shell.figures import Figures
+from webui.shell.texts import Language, fill
 from workers.money import in_full
 from workers.units import MILLION
 
@@ -44,7 +44,7 @@ class Use(Struct):
 
 
 class KeyRow(NamedTuple):
-    """A key for display as a row."""
+    """A key for display as a row; `shown_status` is a word for people."""
 
     key: Key
     shown_status: str
@@ -63,7 +63,11 @@ def last_days(now: float) -> list[str]:
 
 
 async def rows_of(
-    keys: Iterable[Key], uses: Mapping[str, Use], counters: Counters, now: float
+    keys: Iterable[Key],
+    uses: Mapping[str, Use],
+    counters: Counters,
+    now: float,
+    language: Language,
 ) -> list[KeyRow]:
     """Return the rows of keys, in the order of the keys."""
     days = last_days(now)
@@ -76,12 +80,12 @@ async def rows_of(
         rows.append(
             KeyRow(
                 key=key,
-                shown_status=status,
+                shown_status=status_in_words(status, language.texts),
                 tone=TONES[status],
-                limits=limits_in_words(key.limits),
-                models=models_in_words(key),
+                limits=limits_in_words(key.limits, language),
+                models=models_in_words(key, language),
                 use=use,
-                spark=sparkline(use.requests, days),
+                spark=sparkline(use.requests, days, language),
                 budget=standing.budget,
             )
         )
@@ -91,6 +95,17 @@ async def rows_of(
 def shown_status(key: Key, now: float | None = None) -> str:
     """Return a key's status for display: an active key past its expiry is "expired"."""
     return current_status(key.status, key.expires_at, time.time() if now is None else now)
+
+
+def status_in_words(status: str, texts: Any) -> str:
+    """Return the word for a key's status."""
+    words = {
+        "active": texts.keys.active,
+        "disabled": texts.keys.disabled,
+        "expired": texts.keys.expired,
+        "revoked": texts.keys.revoked,
+    }
+    return str(words[status])
 
 
 def add_up_by_key(days: Iterable[UsageDay]) -> dict[str, Use]:
@@ -104,49 +119,68 @@ def add_up_by_key(days: Iterable[UsageDay]) -> dict[str, Use]:
     return uses
 
 
-def sparkline(requests: Mapping[str, int], days: list[str]) -> Sparkline:
+def sparkline(requests: Mapping[str, int], days: list[str], language: Language) -> Sparkline:
     """Draw a bar for each day; the busiest day has the full height."""
     counts = [requests.get(day, 0) for day in days]
-    most = max(counts)
+    most, texts = max(counts), language.texts
     bars = [
         f"M{place * BAR_PX + BAR_PX // 2} {SPARK_PX}v-{max(1, round(count * SPARK_PX / most))}"
         for place, count in enumerate(counts)
         if count
     ]
     if not most:
-        return Sparkline("", f"No requests in {DAYS} days")
-    when = days[counts.index(most)]
-    title = f"{plural(sum(counts), 'request')} in {DAYS} days, {most:,} on the busiest, {when}"
+        return Sparkline("", language.plural(texts.keys.no_requests, DAYS))
+    title = language.plural(
+        texts.keys.spark,
+        sum(counts),
+        days=DAYS,
+        most=language.figures.count(most),
+        day=days[counts.index(most)],
+    )
     return Sparkline("".join(bars), title)
 
 
-def limits_in_words(limits: Limits) -> str:
+def limits_in_words(limits: Limits, language: Language) -> str:
     """Return the limits in words that wrap only between limits: 60 req/min · 2 concurrent."""
+    texts, figures = language.texts, language.figures
+    budgets = {
+        "day": texts.keys.budget_a_day,
+        "week": texts.keys.budget_a_week,
+        "month": texts.keys.budget_a_month,
+        "total": texts.keys.budget_in_total,
+    }
     parts = []
     if limits.requests_per_minute is not None:
-        parts.append(f"{limits.requests_per_minute:,} req/min")
+        rate = figures.count(limits.requests_per_minute)
+        parts.append(fill(texts.keys.per_minute, count=rate))
     if limits.tokens_per_minute is not None:
-        parts.append(f"{round_number(limits.tokens_per_minute)} tokens/min")
+        rate = round_number(limits.tokens_per_minute, figures)
+        parts.append(fill(texts.keys.tokens_per_minute_short, count=rate))
     if limits.concurrent_requests is not None:
-        parts.append(f"{limits.concurrent_requests:,} concurrent")
+        most = figures.count(limits.concurrent_requests)
+        parts.append(fill(texts.keys.concurrent, count=most))
     if limits.budget_microusd is not None:
-        parts.append(f"{in_full(limits.budget_microusd)} {PERIOD_WORDS[limits.budget_period]}")
-    return " · ".join(part.replace(" ", NO_BREAK) for part in parts) or "no limits"
+        amount = figures.written(in_full(limits.budget_microusd))
+        parts.append(fill(budgets[limits.budget_period], amount=amount))
+    return " · ".join(part.replace(" ", NO_BREAK) for part in parts) or str(texts.keys.no_limits)
 
 
-def round_number(count: int) -> str:
+def round_number(number: int, figures: Figures) -> str:
     """Return a number in its shortest exact form: 1,234, 20K, 2M."""
     for size, unit in ((MILLION, "M"), (1_000, "K")):
-        if count % size == 0:
-            return f"{count // size:,}{unit}"
-    return f"{count:,}"
+        if number % size == 0:
+            return figures.count(number // size) + unit
+    return figures.count(number)
 
 
-def models_in_words(key: Key) -> str:
+def models_in_words(key: Key, language: Language) -> str:
     """Return "all models", the only model, or the number of models."""
+    texts = language.texts
     if key.models is None:
-        return "all models"
-    return key.models[0] if len(key.models) == 1 else f"{len(key.models)} models"
+        return str(texts.keys.all_models)
+    if len(key.models) == 1:
+        return key.models[0]
+    return language.plural(texts.keys.models_count, len(key.models))
 
 
 class Moment(NamedTuple):

@@ -15,6 +15,7 @@ from webui.keys import key_form, key_rows
 from webui.keys.key_form import KeyForm, checked
 from webui.keys.key_rows import Moment
 from webui.shell.pages import PageHandler
+from webui.shell.texts import Language, fill
 from workers.catalog.catalog import Catalog, Model
 from workers.errors import NotFound
 
@@ -24,6 +25,7 @@ async def find_key(page: PageHandler, key_id: str) -> Key:
     try:
         return await page.services.keys.get(key_id)
     except NotFound as error:
+        page.said = page.language().texts.keys.no_such_key
         raise NotFound("There is no such key.") from error
 
 
@@ -32,24 +34,27 @@ def read_new_key(page: PageHandler, form: KeyForm) -> NewKey:
     defaults = default_limits(page.services.config.keys)
     models = page.services.catalog.models
     parse = partial(parse_new_key, defaults=defaults, catalog_models=models)
-    return checked(form.body(), parse)
+    return checked(form.body(), parse, page.language())
 
 
 def read_changes(page: PageHandler, form: KeyForm, key: Key) -> KeyChanges:
     """Read changes to a key by the rules of the API, models included. Raises RefusedForm."""
     models = page.services.catalog.models
-    return checked(form.body(key), partial(parse_key_changes, catalog_models=models))
+    parse = partial(parse_key_changes, catalog_models=models)
+    return checked(form.body(key), parse, page.language())
 
 
 def show_key(
     page: PageHandler, template: str, key: Key | None, status: int = 200, **values: object
 ) -> None:
     """Show a page about one key; `key` is None for a key that does not exist yet."""
-    status_text = key_rows.shown_status(key) if key is not None else ""
+    status_now = key_rows.shown_status(key) if key is not None else ""
     about: dict[str, Any] = {
         "key": key,
-        "shown_status": status_text,
-        "tone": key_rows.TONES.get(status_text, ""),
+        "shown_status": key_rows.status_in_words(status_now, page.language().texts)
+        if status_now
+        else "",
+        "tone": key_rows.TONES.get(status_now, ""),
         "problems": {},
     }
     page.show(template, status, **(about | values))
@@ -63,6 +68,7 @@ def show_form(
     preset: str = "",
 ) -> None:
     """Show the form of a key with the texts as typed and the problem of each field."""
+    texts = page.language().texts
     own_fields = key_form.SHOWN_NEW if key is None else key_form.SHOWN
     show_key(
         page,
@@ -72,9 +78,9 @@ def show_form(
         form=form,
         problems=problems or {},
         stray=[words for field, words in (problems or {}).items() if field not in own_fields],
-        fields=key_form,
-        models=models_to_tick(page.services.catalog, form),
-        presets=key_form.presets(key_rows.today()),
+        fields=key_form.fields_of(texts),
+        models=models_to_tick(page.services.catalog, form, texts),
+        presets=key_form.presets(key_rows.today(), texts),
         preset=preset,
         encode=lambda value: msgspec.json.encode(value).decode(),
         is_revoked=key is not None and key.status == "revoked",
@@ -92,14 +98,19 @@ def show_secret(page: PageHandler, key: Key, secret: str, status: int) -> None:
         status,
         secret=secret,
         env=f"OPENAI_API_KEY={secret}\nOPENAI_BASE_URL={base_url}",
-        curl=curl_test(base_url, secret, _model_to_try(page.services.catalog, key)),
-        facts=" · ".join(_secret_facts(key)),
+        curl=curl_test(
+            base_url,
+            secret,
+            _model_to_try(page.services.catalog, key),
+            page.language().texts.keys.hello,
+        ),
+        facts=" · ".join(_secret_facts(key, page.language())),
     )
 
 
-def curl_test(base_url: str, secret: str, model: str) -> str:
+def curl_test(base_url: str, secret: str, model: str, question: str) -> str:
     """Return a shell command that sends a first request with a key."""
-    body = {"model": model, "messages": [{"role": "user", "content": "Say hello."}]}
+    body = {"model": model, "messages": [{"role": "user", "content": question}]}
     return (
         f"curl {shlex.quote(f'{base_url}/chat/completions')} \\\n"
         f"  -H 'Authorization: Bearer {secret}' \\\n"
@@ -108,22 +119,26 @@ def curl_test(base_url: str, secret: str, model: str) -> str:
     )
 
 
-def _secret_facts(key: Key) -> list[str]:
+def _secret_facts(key: Key, language: Language) -> list[str]:
     """Return what to know with a new secret: limits, models and how long it is valid."""
-    facts = [key_rows.limits_in_words(key.limits), key_rows.models_in_words(key)]
+    texts = language.texts
+    facts = [
+        key_rows.limits_in_words(key.limits, language),
+        key_rows.models_in_words(key, language),
+    ]
     if key.expires_at is not None:
-        facts.append(f"until {Moment.of(key.expires_at).day}")
+        facts.append(fill(texts.keys.until, day=Moment.of(key.expires_at).day))
     if key.previous_until is not None:
         until = Moment.of(key.previous_until)
-        facts[-1] += f". The old secret is valid until {until.day} {until.minute} UTC"
+        facts.append(fill(texts.keys.old_until, day=until.day, minute=until.minute))
     return facts
 
 
-def models_to_tick(catalog: Catalog, form: KeyForm) -> list[tuple[str, str]]:
+def models_to_tick(catalog: Catalog, form: KeyForm, texts: Any) -> list[tuple[str, str]]:
     """Return ids and names: the catalog's models, then ticked ones that have left the catalog."""
     shown = [(model.id, model.name) for model in catalog]
     gone = [name for name in form.models if name not in catalog.models]
-    return shown + [(name, "not in the catalog") for name in gone]
+    return shown + [(name, texts.keys.not_in_catalog) for name in gone]
 
 
 def _model_to_try(catalog: Catalog, key: Key) -> str:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from msgspec import structs
 
@@ -23,7 +24,7 @@ from webui.keys import key_form, key_rows
 from webui.keys.invitation_views import show_invitation
 from webui.keys.key_cells import key_cells
 from webui.keys.key_form import KeyForm, RefusedForm, checked
-from webui.keys.key_lists import SORTS, ListView, key_tabs
+from webui.keys.key_lists import ListView, key_tabs, sort_names
 from webui.keys.key_rows import Moment, Use
 from webui.keys.key_views import (
     find_key,
@@ -46,6 +47,8 @@ class KeysSectionHandler(PageHandler):
 
     access = "owner"
     section = "keys"
+    translated = True
+    script_texts: ClassVar[tuple[str, ...]] = ("key_dialog",)
 
 
 class KeysPageHandler(KeysSectionHandler):
@@ -54,7 +57,7 @@ class KeysPageHandler(KeysSectionHandler):
     async def get(self) -> None:
         """List the keys in use, or the revoked ones; search and sort them."""
         view = ListView.read(self)
-        services, now = self.services, time.time()
+        services, now, language = self.services, time.time(), self.language()
         store = services.store
         days = key_rows.last_days(now)
         query = view.query(since=days[0])
@@ -71,16 +74,18 @@ class KeysPageHandler(KeysSectionHandler):
         if page > 1:
             offset = (page - 1) * PER_PAGE
             part = await services.keys.list(structs.replace(query, offset=offset, limit=PER_PAGE))
-        rows = await key_rows.rows_of(part, await self._uses(part, now), services.counters, now)
+        rows = await key_rows.rows_of(
+            part, await self._uses(part, now), services.counters, now, language
+        )
         written_at = await asyncio.to_thread(_written_at, services.directory.export)
         self.show(
             "keys/list.html",
-            rows=[key_cells(row) for row in rows],
-            tabs=key_tabs(view, in_use=total - revoked, revoked=revoked),
+            rows=[key_cells(row, language) for row in rows],
+            tabs=key_tabs(view, language, in_use=total - revoked, revoked=revoked),
             shown=view.shown,
             search=view.search,
             sort=view.sort,
-            sorts=SORTS,
+            sorts=sort_names(language.texts),
             headings=view.headings(),
             without_search=view.link(search=""),
             listed=listed,
@@ -130,7 +135,8 @@ class NewKeyPageHandler(KeysSectionHandler):
         default = self.services.config.keys.requests_per_minute
         form = KeyForm({"requests_per_minute": str(default or ""), "budget_period": "month"})
         if wanted:
-            found = {name: fields for name, _, fields in key_form.presets(key_rows.today())}
+            presets = key_form.presets(key_rows.today(), self.language().texts)
+            found = {preset.id: preset.fields for preset in presets}
             if wanted not in found:
                 raise InvalidRequest("'preset' must be personal, app or trial.", param="preset")
             form = KeyForm(found[wanted])
@@ -176,23 +182,22 @@ class RotatePageHandler(KeysSectionHandler):
 
     async def get(self, key_id: str) -> None:
         """Ask when the old secret is to end."""
-        show_key(
-            self, "keys/rotate.html", await find_key(self, key_id), grace=key_form.GRACE, chosen="0"
-        )
+        grace = key_form.grace_of(self.language().texts)
+        show_key(self, "keys/rotate.html", await find_key(self, key_id), grace=grace, chosen="0")
 
     async def post(self, key_id: str) -> None:
         """Rotate the key and show its new secret."""
         fields, key = self.take_form(), await find_key(self, key_id)
         chosen = fields.get("grace_s", "")
         try:
-            grace_s = checked({"grace_s": key_form.number(chosen)}, parse_rotation)
+            grace_s = checked({"grace_s": key_form.number(chosen)}, parse_rotation, self.language())
         except RefusedForm as refused:
             show_key(
                 self,
                 "keys/rotate.html",
                 key,
                 400,
-                grace=key_form.GRACE,
+                grace=key_form.grace_of(self.language().texts),
                 chosen=chosen,
                 problems=refused.problems,
             )
@@ -214,7 +219,7 @@ class RevokePageHandler(KeysSectionHandler):
         typed = fields.get("name", "")
         # HTML collapses spaces, so a name with two of them cannot be copied from the page.
         if as_shown(typed) != as_shown(key.name):
-            problems = {"name": "This is not the name of the key. Nothing was changed."}
+            problems = {"name": self.language().texts.keys.bad_confirmation}
             show_key(self, "keys/revoke.html", key, 400, typed=typed, problems=problems)
             return
         await self.services.keys.revoke(key_id)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from msgspec import structs
 
@@ -18,20 +18,14 @@ from webui.keys.invitation_views import invitation_link, invitation_text
 from webui.keys.key_form import KeyForm, RefusedForm, checked
 from webui.keys.key_views import models_to_tick, read_new_key
 from webui.keys.keys_page import KeysSectionHandler
-from webui.shell.figures import plural
+from webui.shell.texts import Language, fill
 from workers.units import KIB
 
 MOST_NAMES = 500
 BODY_BYTES = 512 * KIB
 PICK = "pick:"
 """A name in the preview is a field of its own, `pick:NUMBER`, which is sent while it is ticked."""
-MAKES = {
-    "secrets": ("Keys", "You see each secret once and pass it on."),
-    "invitations": (
-        "Invitations",
-        "You get a link for each person. They see their key when they sign in.",
-    ),
-}
+MAKES = ("secrets", "invitations")
 
 
 class Listed(NamedTuple):
@@ -65,6 +59,7 @@ class ManyKeysPageHandler(KeysSectionHandler):
     """The page at `/keys/many`."""
 
     body_limit = BODY_BYTES
+    script_texts: ClassVar[tuple[str, ...]] = ()
 
     def get(self) -> None:
         """Show the form."""
@@ -85,9 +80,9 @@ class ManyKeysPageHandler(KeysSectionHandler):
         names = [split for line in lines if (split := _split(line))[0]]
         problems = dict(self._problems(form, names))
         if confirmed and not names:
-            problems = {"names": "Tick at least one name in the preview."}
+            problems = {"names": self.language().texts.keys.bad_pick}
         if fields.get("makes", "") not in MAKES:
-            problems["makes"] = "Choose what to make."
+            problems["makes"] = self.language().texts.keys.bad_makes
         if problems:
             self._show_form(form, problems)
             return
@@ -109,8 +104,7 @@ class ManyKeysPageHandler(KeysSectionHandler):
             ready=sum(not one.mark for one in listed),
             marked=sum(bool(one.mark) for one in listed),
             names="\n".join(one.value for one in listed),
-            makes=MAKES[fields["makes"]][0].lower(),
-            plural=plural,
+            with_invitations=fields["makes"] == "invitations",
         )
 
     def _problems(self, form: KeyForm, names: Sequence[tuple[str, str]]) -> Mapping[str, str]:
@@ -119,24 +113,25 @@ class ManyKeysPageHandler(KeysSectionHandler):
             read_new_key(self, KeyForm({**form.texts, "name": "-", "note": ""}, form.models))
         except RefusedForm as refused:
             return refused.problems
+        texts = self.language().texts
         if not names:
-            return {"names": "Enter at least one name."}
+            return {"names": texts.keys.no_names}
         if len(names) > MOST_NAMES:
-            return {"names": f"Enter up to {MOST_NAMES} names at a time."}
+            return {"names": fill(texts.keys.too_many_names, most=MOST_NAMES)}
         return {}
 
     async def _listed(self, names: Sequence[tuple[str, str]]) -> list[Listed]:
         """Return the lines of the preview, with duplicates and refused names marked."""
         known = await asyncio.gather(*(self._exists(name) for name, _ in names))
-        seen: set[str] = set()
+        language, seen = self.language(), set[str]()
         listed = []
         for (name, note), exists in zip(names, known, strict=True):
-            mark = _refusal(name, note)
+            mark = _refusal(name, note, language)
             refused = bool(mark)
             if not mark and name.casefold() in seen:
-                mark = "Already in this list"
+                mark = language.texts.keys.twice
             elif not mark and exists:
-                mark = "A key with this name exists"
+                mark = language.texts.keys.exists
             seen.add(name.casefold())
             listed.append(Listed(name, note, mark, refused))
         return listed
@@ -148,6 +143,7 @@ class ManyKeysPageHandler(KeysSectionHandler):
     async def _create(
         self, form: KeyForm, names: Sequence[tuple[str, str]], *, with_invitations: bool
     ) -> None:
+        language = self.language()
         pattern = read_new_key(self, KeyForm({**form.texts, "name": "-", "note": ""}, form.models))
         new = [structs.replace(pattern, name=name, note=note) for name, note in names]
         made = await self.services.keys.create_all(new)
@@ -169,12 +165,15 @@ class ManyKeysPageHandler(KeysSectionHandler):
             lines=lines,
             with_invitations=with_invitations,
             facts=" · ".join(
-                (key_rows.limits_in_words(pattern.limits), key_rows.models_in_words(made[0][0]))
+                (
+                    key_rows.limits_in_words(pattern.limits, language),
+                    key_rows.models_in_words(made[0][0], language),
+                )
             ),
-            plural=plural,
         )
 
     def _show_form(self, form: KeyForm, problems: Mapping[str, str]) -> None:
+        texts = self.language().texts
         self.show(
             "keys/many.html",
             400 if problems else 200,
@@ -185,11 +184,14 @@ class ManyKeysPageHandler(KeysSectionHandler):
                 for field, words in problems.items()
                 if field not in (*key_form.SHOWN_NEW, "names", "makes")
             ],
-            fields=key_form,
+            fields=key_form.fields_of(texts),
             key=None,
-            models=models_to_tick(self.services.catalog, form),
+            models=models_to_tick(self.services.catalog, form, texts),
             period=key_form.chosen_period(form.text("budget_period")),
-            makes=MAKES,
+            makes={
+                "secrets": (texts.keys.keys, texts.keys.makes_keys_about),
+                "invitations": (texts.keys.invitations, texts.keys.makes_invitations_about),
+            },
             chosen=form.text("makes") or "secrets",
             most=MOST_NAMES,
         )
@@ -201,10 +203,10 @@ def _split(line: str) -> tuple[str, str]:
     return name.strip(), note.strip()
 
 
-def _refusal(name: str, note: str) -> str:
+def _refusal(name: str, note: str, language: Language) -> str:
     """Return why a name cannot be used, or ""."""
     try:
-        checked({"name": name, "note": note}, parse_new_key)
+        checked({"name": name, "note": note}, parse_new_key, language)
     except RefusedForm as refused:
         return " ".join(refused.problems.values())
     return ""

@@ -30,19 +30,15 @@ PROTOCOL |= {"Host", "Location", "Vary"}
 ENGLISH_ONLY = (
     "static/js/chat/",
     "static/js/docs/",
-    "static/js/keys/",
     "static/js/models/",
     "templates/chat.html",
     "templates/docs/",
-    "templates/invitations/",
-    "templates/keys/",
     "templates/live.html",
     "templates/models/",
     "templates/requests/",
     "templates/usage/",
     "chat/",
     "docs/",
-    "keys/",
     "models/",
 )
 """What is not in the catalogue yet, by the beginning of its path."""
@@ -105,7 +101,7 @@ def texts_of_module(code: str) -> Iterator[str]:
 
 
 def _texts_below(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Raise) or _is_logged(node):
+    if isinstance(node, ast.Raise) or _is_for_programs(node):
         return
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return
@@ -115,10 +111,13 @@ def _texts_below(node: ast.AST) -> Iterator[str]:
         yield from _texts_below(child)
 
 
-def _is_logged(node: ast.AST) -> bool:
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+def _is_for_programs(node: ast.AST) -> bool:
+    """Return True for a line of the log, or a name of a type."""
+    if not isinstance(node, ast.Call):
         return False
-    return isinstance(node.func.value, ast.Name) and node.func.value.id == "log"
+    if isinstance(node.func, ast.Attribute):
+        return isinstance(node.func.value, ast.Name) and node.func.value.id == "log"
+    return isinstance(node.func, ast.Name) and node.func.id == "TypeVar"
 
 
 def found_texts() -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 /** Spreadsheets run cells that begin so as formulas (OWASP, "CSV Injection"). */
 const FORMULA_START = /^[=+\-@\t\r]/;
+const TO_QUOTE = /[",\r\n]/;
 
 /**
  * Return a cell: quoted where it must be, and with an apostrophe before what would be a formula.
@@ -10,7 +11,7 @@ const FORMULA_START = /^[=+\-@\t\r]/;
  */
 export function csvCell(text) {
   const harmless = FORMULA_START.test(text) ? `'${text}` : text;
-  return /[",\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
+  return TO_QUOTE.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
 }
 
 /**

@@ -4,7 +4,7 @@ import { copyFrom } from "../shell/clipboard.js";
 import { el, part } from "../shell/page.js";
 import { asCsv } from "./csv.js";
 
-const table = part("[data-made]", HTMLTableElement);
+const table = part("[data-columns]", HTMLTableElement);
 let isKept = false;
 
 /** Return the rows of the table: name, secret or invitation, note and id. */
@@ -19,7 +19,7 @@ function rows() {
 
 /** Save the table as a file; the secrets leave the page for nowhere else. */
 function save() {
-  const head = ["Name", table.dataset.made ?? "", "Note", "Id"];
+  const head = (table.dataset.columns ?? "").split(","); // in English, for programs that read the file
   // With a byte order mark, without which Excel reads UTF-8 as the system's code page.
   const url = URL.createObjectURL(new Blob(["\ufeff", asCsv([head, ...rows()])], { type: "text/csv;charset=utf-8" }));
   el("a", { href: url, download: "keys.csv" }).click();

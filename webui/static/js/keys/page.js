@@ -5,7 +5,7 @@
 // in the dialog alone, and leaves the page with it.
 
 import { copyFrom } from "../shell/clipboard.js";
-import { announce, closest, el, iconButton, part } from "../shell/page.js";
+import { announce, closest, el, iconButton, part, texts } from "../shell/page.js";
 
 /** @typedef {{ status: number, url: URL, page: Document | null }} Answer */
 
@@ -35,7 +35,7 @@ function request(method, url, body = null) {
     if (body) request.setRequestHeader("Content-Type", "application/x-www-form-urlencoded");
     request.onload = () =>
       resolve({ status: request.status, url: new URL(request.responseURL), page: request.response });
-    request.onerror = () => reject(new Error("The server cannot be reached. Try again."));
+    request.onerror = () => reject(new Error(texts.key_dialog.unreachable));
     request.send(body);
   });
 }
@@ -57,7 +57,7 @@ function show(answer, place) {
     history.replaceState(null, "", answer.url);
     shut();
     return true;
-  } else showProblem(place, answer.page?.querySelector("main p")?.textContent ?? "The server failed. Try again.");
+  } else showProblem(place, answer.page?.querySelector("main p")?.textContent ?? texts.key_dialog.server_failed);
   return false;
 }
 
@@ -68,7 +68,7 @@ function showPanel(sent) {
   const heading = part("h1", HTMLElement, panel);
   const title = el("h2", { id: "panel-title", tabindex: "-1", class: "named" }, ...heading.childNodes);
   heading.replaceWith(title);
-  const head = el("div", { class: "head" }, iconButton("x", "Close", { "data-close": true }));
+  const head = el("div", { class: "head" }, iconButton("x", texts.page.close, { "data-close": true }));
   title.before(head);
   head.prepend(title);
   dialog.replaceChildren(panel);
@@ -89,8 +89,7 @@ function leave() {
   }
   uncopied = false;
   const panel = button.closest("[data-panel]");
-  const text = "You have not copied the key yet. It cannot be shown again. Copy it now, or close again.";
-  if (panel instanceof HTMLElement) showProblem(panel, text);
+  if (panel instanceof HTMLElement) showProblem(panel, texts.key_dialog.not_copied);
   if (dialog) dialog.scrollTop = 0;
   button.focus({ preventScroll: true });
 }
@@ -199,7 +198,8 @@ async function send(form, button) {
   const place = dialog?.contains(form) ? form : list();
   try {
     const body = new URLSearchParams(/** @type {any} */ (new FormData(form, button))); // TypeScript issue 30584
-    if (show(await listedHere(await request("POST", form.action, body)), place)) announce(form.dataset.done ?? "Done");
+    if (show(await listedHere(await request("POST", form.action, body)), place))
+      announce(form.dataset.done ?? texts.key_dialog.done);
   } catch (error) {
     showProblem(place, error instanceof Error ? error.message : String(error));
   } finally {

@@ -23,6 +23,8 @@
  *   titles: typeof import("../../../texts/en/titles.json"),
  *   health: typeof import("../../../texts/en/health.json"),
  *   models: typeof import("../../../texts/en/models.json"),
+ *   filters: typeof import("../../../texts/en/filters.json"),
+ *   key_dialog: typeof import("../../../texts/en/key_dialog.json"),
  *   keys: typeof import("../../../texts/en/keys.json"),
  *   invitations: typeof import("../../../texts/en/invitations.json"),
  *   usage: typeof import("../../../texts/en/usage.json"),
