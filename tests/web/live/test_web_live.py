@@ -283,6 +283,25 @@ async def test_an_ended_session_is_told(chromium: Browser, door: Door) -> None:
         await expect(page.get_by_text("Your session has ended.").first).to_be_visible()
 
 
+@pytest.mark.gateway(max_concurrency=1)
+async def test_the_script_speaks_the_language_of_the_page(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    answer, _gate = held_after(4)
+    upstream.plan(answer)
+    async with ask(door) as running, visiting(chromium, door, locale="de-DE") as page:
+        await running.read(4)
+        await page.goto("/login?next=/live")
+        await page.get_by_label("Schlüssel").fill(OWNER)
+        await page.get_by_role("button", name="Anmelden").click()
+        await page.get_by_role("button", name="Anfrage von Inhaber stoppen, schreibt").click()
+        status = page.get_by_role("status")
+        await expect(status).to_have_text("Keine aktiven Anfragen")
+        await expect(page.get_by_text("Keine aktiven oder wartenden Anfragen.")).to_be_visible()
+        await page.context.clear_cookies()
+        await expect(status).to_contain_text("Ihre Sitzung ist beendet.")
+
+
 async def test_without_scripts_buttons_are_forms(chromium: Browser, tmp_path: Path) -> None:
     async with (
         busy_door(tmp_path) as (door, _, readings),
