@@ -31,13 +31,6 @@ ENGLISH_ONLY = (
     "static/js/chat/",
     "static/js/docs/",
     "static/js/models/",
-    "templates/chat.html",
-    "templates/docs/",
-    "templates/live.html",
-    "templates/models/",
-    "templates/requests/",
-    "templates/usage/",
-    "chat/",
     "docs/",
     "models/",
 )
