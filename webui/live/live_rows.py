@@ -12,6 +12,7 @@ from server.shapes.live_object import (
     LiveModel,
     LiveNode,
 )
+from webui.shell.health_words import reason_of
 from webui.shell.texts import Language, fill
 from workers.units import MIB
 
@@ -179,10 +180,10 @@ def deployment_row(model_id: str, one: LiveDeployment, language: Language) -> De
     texts, busy, most = language.texts, one.busy, one.max_concurrency
     if one.state == "cooling":
         wait = language.figures.elapsed(math.ceil(one.cooling_s or 0.0))
-        reason = reason_in(one.reason, texts)
+        reason = reason_of(one.reason, language)
         state, mark = fill(texts.live.cooling, time=wait, reason=reason), "bad"
     elif one.state == "probing":
-        state, mark = fill(texts.live.probing, reason=reason_in(one.reason, texts)), "warn"
+        state, mark = fill(texts.live.probing, reason=reason_of(one.reason, language)), "warn"
     else:
         state, mark = load_of(busy, most if one.live else 0, language)
     name = one.id.removeprefix(f"{model_id}@")
@@ -204,26 +205,6 @@ def load_of(busy: int, most: int, language: Language) -> tuple[str, str]:
 def is_dark(model: LiveModel) -> bool:
     """Return True if no deployment serves a model; such models are shown last."""
     return not model.workers
-
-
-def reason_in(reason: str | None, texts: Any) -> str:
-    """Return the reason that the health API gives in words; an unknown one is shown as it is."""
-    if reason is None:
-        return str(texts.live.error)
-    words = {
-        "credentials": texts.live.credentials,
-        "credit": texts.live.credit,
-        "model": texts.live.unknown_model,
-        "upstream_rate_limited": texts.live.rate_limited,
-        "upstream_overloaded": texts.live.overloaded,
-        "upstream_unavailable": texts.live.unavailable,
-        "upstream_disconnected": texts.live.disconnected,
-        "upstream_connect_timeout": texts.live.connect_timeout,
-        "upstream_timeout": texts.live.no_content,
-        "upstream_gap_timeout": texts.live.gap,
-        "upstream_error": texts.live.invalid_answer,
-    }
-    return str(words.get(reason) or reason.removeprefix("upstream_").replace("_", " "))
 
 
 def mebibytes(size_bytes: int, language: Language) -> str:
