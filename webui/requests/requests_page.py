@@ -50,7 +50,8 @@ class RequestsPageHandler(PageHandler):
             limit=ROWS_SHOWN,
         )
         language, older = self.language(), show_mark(page.before)
-        people = await People.find(self.services.keys, {row.key_id for row in page.rows})
+        key_ids = {row.key_id for row in page.rows}
+        people = await People.find(self.services.keys, key_ids, language.texts)
         self.show(
             "requests/list.html",
             rows=[request_row(row, people, language) for row in page.rows],
@@ -82,7 +83,7 @@ class RequestPageHandler(PageHandler):
             raise NotFound(self._why_not(request_id, languages()[DEFAULT]))
         language = self.language()
         texts = language.texts
-        people = await People.find(self.services.keys, (row.key_id,))
+        people = await People.find(self.services.keys, (row.key_id,), texts)
         parts = phases(
             row.queued_ms,
             row.ttft_ms,

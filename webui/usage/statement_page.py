@@ -58,7 +58,7 @@ class StatementPageHandler(PageHandler):
             if month
             else self._span(stated["start"], stated["end"])
         )
-        people = await People.find(self.services.keys, {key_id})
+        people = await People.find(self.services.keys, {key_id}, texts)
         if key_id not in people:
             self.said = texts.statement.no_such_key
             raise NotFound("There is no such key.")

@@ -137,7 +137,8 @@ class UsagePageHandler(PageHandler):
             return
         view = structs.replace(view, key=key_filter.chosen)
         found = await self._find(view, span)
-        people = await People.find(self.services.keys, {group.key_id for group in found.groups})
+        key_ids = {group.key_id for group in found.groups}
+        people = await People.find(self.services.keys, key_ids, texts)
         table = self._table(found, view, people)
         stacked = await self._largest_keys(view, span) if table and view.stack == "key" else None
         # In a thread: years of many models would hold up the answers that are streaming.
@@ -245,7 +246,7 @@ class UsagePageHandler(PageHandler):
             limit=MOST_SERIES,
         )
         ids = [one.key_id for one in largest]
-        people = await People.find(self.services.keys, ids)
+        people = await People.find(self.services.keys, ids, self.language().texts)
         sums = await store.usage_by(*days, ("day", "key_id"), key_id=ids, model=view.model or None)
         return KeySums(sums, {key_id: people.name(key_id) for key_id in ids})
 
