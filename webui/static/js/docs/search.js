@@ -1,7 +1,7 @@
 // Search in the documentation: over sections, examples, programs, routes and the rows of tables, as they
 // stand on the page.
 
-import { announce, part, pluralText, texts } from "../shell/page.js";
+import { announce, language, part, pluralText, texts } from "../shell/page.js";
 
 const MOST = 12;
 const EXCERPT_LETTERS = 90;
@@ -22,8 +22,37 @@ const found = part("#found", HTMLOListElement);
 /** @param {string} text */
 const plain = (text) => text.replace(/\s+/g, " ").trim();
 
-/** @param {string} text */
-const folded = (text) => text.normalize("NFKC").toLocaleLowerCase();
+/**
+ * Return a text without what people leave out when they search: capitals, accents, the width of letters.
+ * The marks of kana stay, since they make other letters.
+ *
+ * @param {string} text
+ */
+const folded = (text) =>
+  text
+    .normalize("NFKD")
+    .replace(/[\u0300-\u036f]/g, "")
+    .normalize("NFC")
+    .toLocaleLowerCase(language);
+
+const segmenter = new Intl.Segmenter(language, { granularity: "word" });
+const UNSPACED = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]/u;
+const PARTICLE = /^\p{Script=Hiragana}{1,2}$/u;
+
+/**
+ * Return the words of a query. Japanese has no spaces between words, and its particles need not be found.
+ *
+ * @param {string} query
+ */
+function wordsOf(query) {
+  const words = folded(query).split(/\s+/).filter(Boolean);
+  return words.flatMap((word) => {
+    if (!UNSPACED.test(word)) return [word];
+    const parts = [...segmenter.segment(word)].filter((one) => one.isWordLike).map((one) => one.segment);
+    const kept = parts.filter((one) => !PARTICLE.test(one));
+    return kept.length ? kept : [word];
+  });
+}
 
 /**
  * @param {string} selector
@@ -53,7 +82,7 @@ function places() {
     if (!(topic instanceof HTMLElement)) continue;
     const section = textOf("h2", topic).replace(/#$/, "").trim();
     all.push({ node: topic, title: section, section: "", text: textOf(".prose", topic) });
-    for (const node of topic.querySelectorAll("figure.example, details.route, tbody tr")) {
+    for (const node of topic.querySelectorAll("tbody tr, figure.example, details.route")) {
       if (!(node instanceof HTMLElement) || node.closest("details.route") !== closestRoute(node)) continue;
       const title = titleOf(node);
       if (title) all.push({ node, title, section, text: plain(node.textContent ?? "") });
@@ -79,7 +108,7 @@ let known = null;
  */
 function search(query) {
   known ??= places();
-  const words = folded(query).split(/\s+/).filter(Boolean);
+  const words = wordsOf(query);
   /** @param {Place} place */
   const rank = ({ title, section, text }) => {
     const heading = folded(title);
@@ -99,9 +128,10 @@ function search(query) {
  * @param {string} query
  */
 function excerpt(text, query) {
-  const word = folded(query).split(/\s+/).find(Boolean) ?? "";
-  const at = Math.max(0, folded(text).indexOf(word) - EXCERPT_LETTERS / 3);
-  const start = at ? text.indexOf(" ", at) + 1 : 0;
+  const found = folded(text).indexOf(wordsOf(query)[0] ?? "");
+  const at = Math.max(0, found - EXCERPT_LETTERS / 3);
+  const space = at ? text.indexOf(" ", at) : -1;
+  const start = space >= 0 && space < found ? space + 1 : at;
   const end = start + EXCERPT_LETTERS;
   return `${start ? "…" : ""}${text.slice(start, end)}${end < text.length ? "…" : ""}`;
 }
