@@ -7,7 +7,6 @@ from webui.docs.parts import Example
 
 TOOLS = Example(
     "tools",
-    "Call a function",
     {
         "curl": r"""curl BASE_URL/api/v1/chat/completions \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -112,7 +111,6 @@ console.log(message.content);""",
 
 STRUCTURED = Example(
     "structured",
-    "Answer that follows a JSON schema",
     {
         "curl": r"""curl BASE_URL/api/v1/chat/completions \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -248,13 +246,11 @@ console.log(answer.choices[0].message.content);""",
 }
 IMAGE = Example(
     "image",
-    "Send an image",
     {language: code.replace("IMAGE_URL", RED_SQUARE) for language, code in _IMAGE.items()},
 )
 
 QUEUE = Example(
     "queue",
-    "Wait at most 30 seconds and follow the queue",
     {
         "curl": r"""curl -N BASE_URL/api/v1/chat/completions \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -318,7 +314,6 @@ for await (const bytes of response.body) {
 
 KEPT = Example(
     "kept",
-    "Disconnect and resume",
     {
         "curl": r"""JOB="docs-$(date +%s)-$$"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
@@ -26,26 +26,15 @@ from webui.docs.parts import (
     prose,
     table,
 )
-from webui.shell.figures import short
 from webui.shell.health_words import describe_card, sees
 from webui.shell.model_cards import model_card
 from webui.shell.pages import PageHandler, who
+from webui.shell.texts import DEFAULT, Language, fill, languages
 from workers.base_url import is_safe_in_a_shell
 from workers.errors import InvalidRequest, ModelNotFound
 
 LANGUAGE_COOKIE = "roxy_language"
 MARKDOWN = "text/markdown; charset=utf-8"
-GROUPS = (
-    ("Start", ("quickstart", "clients", "streaming", "authentication", "models")),
-    (
-        "Chat",
-        ("chat", "tools", "structured", "images", "documents", "queue", "kept", "history"),
-    ),
-    ("Limits and errors", ("limits", "guests", "errors")),
-    ("Owner", ("keys", "usage", "settings")),
-    ("Reference", ("routes", "missing", "openapi", "answers", "notes")),
-)
-"""The table of contents: the title of a group and the ids of its sections."""
 
 
 class DocumentedHandler(PageHandler):
@@ -53,6 +42,7 @@ class DocumentedHandler(PageHandler):
 
     section: ClassVar[str] = "docs"
     script_texts = ("docs",)
+    translated = True
 
     def models(self) -> list[dict[str, Any]]:
         """Return a description of each model that the visitor sees, and whether they may use it."""
@@ -68,6 +58,7 @@ class DocumentedHandler(PageHandler):
         """Return the values to fill into the examples. Raises InvalidRequest, ModelNotFound."""
         base_url = self.base_url()
         if not is_safe_in_a_shell(base_url):
+            self.said = self.language().texts.docs.unsafe_host
             raise InvalidRequest(
                 "The Host header has characters that are not safe in a shell. Use another address.",
                 param="Host",
@@ -77,6 +68,7 @@ class DocumentedHandler(PageHandler):
         if asked:
             best = [one for one in models if one["id"] == asked] + best
             if best[0]["id"] != asked:
+                self.said = self.language().texts.docs.no_such_model
                 raise ModelNotFound
         seeing = [one for one in best if "image" in one["modalities"]["input"]] or best
         return Values(
@@ -88,22 +80,22 @@ class DocumentedHandler(PageHandler):
 
     def sections(self, base_url: str) -> list[Section]:
         """Return all sections of the documentation."""
-        config = self.services.config
-        fields, routes = described(self.services.openapi())
+        config, locale = self.services.config, self.language()
+        fields, routes = described(self.services.openapi(), locale.code)
         return [
-            *first_steps(base_url),
-            *completions(fields, config),
-            chat_history(config.history),
-            *limits_and_errors(config, docs_tables.errors()),
-            *for_the_owner(docs_tables.settings()),
-            *reference(routes, docs_tables.upstream_shapes_tables()),
+            *first_steps(base_url, locale),
+            *completions(fields, config, locale),
+            chat_history(config.history, locale),
+            *limits_and_errors(config, docs_tables.errors(locale.code), locale),
+            *for_the_owner(docs_tables.settings(locale.code), locale),
+            *reference(routes, docs_tables.upstream_shapes_tables(locale), locale),
         ]
 
 
-@lru_cache(maxsize=2)
-def described(document: bytes) -> tuple[Table, list[RouteDetails]]:
-    """Return the fields of a chat request and every route from the OpenAPI document."""
-    read = docs_tables.Described(msgspec.json.decode(document))
+@lru_cache(maxsize=8)
+def described(document: bytes, code: str) -> tuple[Table, list[RouteDetails]]:
+    """Return the fields of a chat request and every route, in a language."""
+    read = docs_tables.Described(msgspec.json.decode(document), languages()[code])
     return read.chat_fields(), read.routes()
 
 
@@ -117,16 +109,20 @@ class DocsHandler(DocumentedHandler):
         visitor = self.visitor()
         chosen = find_cookie(self.request.headers, LANGUAGE_COOKIE)
         sections = self.sections(values.base_url)
+        locale = self.language()
         self.show(
             "docs/page.html",
+            foreign=locale.code != DEFAULT,
+            titles=locale.groups["examples"],
+            steps=locale.groups["recipes"],
             sections=sections,
-            groups=contents(sections),
+            groups=contents(sections, locale),
             values=values,
-            models=[model_card(model, self.language()) for model in models],
+            models=[model_card(model, locale) for model in models],
             languages=LANGUAGES,
             language=chosen if chosen in LANGUAGES else "curl",
             stream_request=msgspec.json.encode(STREAM_REQUEST).decode(),
-            runner=who(visitor or Principal("guest", ""), self.language().texts),
+            runner=who(visitor or Principal("guest", ""), locale.texts),
             may_run=visitor is not None or self.services.config.guests.enabled,
             highlighted=highlighted,
             prose=prose,
@@ -141,17 +137,17 @@ class DocsMarkdownHandler(DocumentedHandler):
 
     def get(self) -> None:
         """Send the documentation as Markdown."""
-        models = self.models()
+        models, locale = self.models(), self.language()
         values = self.values(models)
-        parts = [
-            f"# {self.services.config.web.name}: the API\n\nBase URL: `{values.base_url}/api/v1`"
-        ]
+        title = fill(locale.texts.docs.document_title, site=self.services.config.web.name)
+        base = fill(locale.texts.docs.document_base, url=f"{values.base_url}/api/v1")
+        parts = [f"# {title}", base]
+        if locale.code != DEFAULT:
+            parts.append(locale.texts.docs.parts_in_english)
         for section in self.sections(values.base_url):
-            parts.append(markdown(section, values))
+            parts.append(markdown(section, values, locale))
             if section.models:
-                parts.append(
-                    table(models_table(models, priced=any(one["prices"] for one in models)))
-                )
+                parts.append(table(models_table(models, locale)))
         self.reply(200, ("\n\n".join(parts) + "\n").encode(), {"Content-Type": MARKDOWN})
 
     def add_headers(self, headers: dict[str, str]) -> None:
@@ -162,33 +158,54 @@ class DocsMarkdownHandler(DocumentedHandler):
             headers["Content-Type"] = kind
 
 
-def contents(sections: list[Section]) -> list[tuple[str, list[Section]]]:
+def contents(sections: list[Section], locale: Language) -> list[tuple[str, list[Section]]]:
     """Return the table of contents: the title and the sections of each group."""
-    by_id = {section.id: section for section in sections}
-    return [(title, [by_id[name] for name in names]) for title, names in GROUPS]
+    texts, by_id = locale.texts, {section.id: section for section in sections}
+    groups = (
+        (
+            texts.docs.group_start,
+            ("quickstart", "clients", "streaming", "authentication", "models"),
+        ),
+        (
+            texts.docs.group_chat,
+            ("chat", "tools", "structured", "images", "documents", "queue", "kept", "history"),
+        ),
+        (texts.docs.group_limits, ("limits", "guests", "errors")),
+        (texts.docs.group_owner, ("keys", "usage", "settings")),
+        (texts.docs.group_reference, ("routes", "missing", "openapi", "answers", "notes")),
+    )
+    return [(title, [by_id[name] for name in names]) for title, names in groups]
 
 
-def models_table(models: list[dict[str, Any]], *, priced: bool) -> Table:
+def models_table(models: list[dict[str, Any]], locale: Language) -> Table:
     """Return the models as a table, for the Markdown version; guests get no prices."""
+    texts = locale.texts
     columns: list[tuple[str, list[str]]] = [
-        ("Id", [f"`{one['id']}`" for one in models]),
-        ("Name", [one["name"] for one in models]),
-        ("Maker", [one["maker"] for one in models]),
-        ("Context", [short(one["context_window"]) for one in models]),
+        (texts.docs_tables.id, [f"`{one['id']}`" for one in models]),
+        (texts.docs_tables.name, [one["name"] for one in models]),
+        (texts.docs_tables.maker, [one["maker"] for one in models]),
+        (
+            texts.docs_tables.context,
+            [locale.figures.short(one["context_window"]) for one in models],
+        ),
     ]
-    if priced:
-        prices = [price(one["prices"]) for one in models]
-        columns.append(("Dollars per million tokens, in / out", prices))
+    if any(one["prices"] for one in models):
+        columns.append((texts.docs_tables.prices, [price(one["prices"], locale) for one in models]))
+    available = [
+        texts.docs_tables.yes if one["available"] else texts.docs_tables.not_configured
+        for one in models
+    ]
     columns += [
-        ("Inputs", [", ".join(one["modalities"]["input"]) for one in models]),
-        ("Available", ["yes" if one["available"] else "not configured" for one in models]),
+        (texts.docs_tables.inputs, [", ".join(one["modalities"]["input"]) for one in models]),
+        (texts.docs_tables.available, available),
     ]
     rows = list(zip(*(cells for _, cells in columns), strict=True))
-    return Table("Models", tuple(name for name, _ in columns), rows)
+    return Table(texts.docs_tables.models, tuple(name for name, _ in columns), rows)
 
 
-def price(prices: dict[str, Any] | None) -> str:
+def price(prices: dict[str, Any] | None, locale: Language) -> str:
     """Return the prices of input and output as text."""
     if prices is None:
-        return "unknown"
-    return f"${prices['prompt']:.2f} / ${prices['completion']:.2f}"
+        return str(locale.texts.docs_tables.unknown)
+    written = locale.figures.written
+    return " / ".join(f"${written(f'{prices[part]:.2f}')}" for part in ("prompt", "completion"))

@@ -1,7 +1,8 @@
 """The basic examples of the documentation. Tests run every example unchanged.
 
 Examples read the key from the variable ROXY_API_KEY, so no page contains a key. `BASE_URL` and
-`MODEL_ID` are placeholders (`Values.fill`).
+`MODEL_ID` are placeholders (`Values.fill`). The title of an example is the text of the group
+`examples` that has the example's id as its name.
 """
 
 from __future__ import annotations
@@ -16,13 +17,11 @@ RED_SQUARE = (
 
 KEY = Example(
     "key",
-    "Set the key in the environment",
     {"curl": "read -rs ROXY_API_KEY && export ROXY_API_KEY"},
 )
 
 FIRST = Example(
     "first",
-    "First request",
     {
         "curl": r"""curl BASE_URL/api/v1/chat/completions \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -67,7 +66,6 @@ console.log(answer.choices[0].message.content);""",
 
 STREAM = Example(
     "stream",
-    "Streamed answer",
     {
         "curl": r"""curl -N BASE_URL/api/v1/chat/completions \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -140,7 +138,6 @@ STREAM_REQUEST = {
 
 MODELS = Example(
     "models",
-    "List the models you may use",
     {
         "curl": r"""curl BASE_URL/api/v1/models \
   -H "Authorization: Bearer $ROXY_API_KEY" """.rstrip(),
@@ -166,7 +163,6 @@ for (const model of (await response.json()).data) {
 
 OWN_KEY = Example(
     "own-key",
-    "Check the key and its remaining limits",
     {
         "curl": r"""curl BASE_URL/api/v1/key \
   -H "x-api-key: $ROXY_API_KEY" """.rstrip(),
@@ -191,7 +187,6 @@ console.log(kind, remaining);""",
 
 LIMITS = Example(
     "limits",
-    "Read the limits from the headers of an answer",
     {
         "curl": r"""curl -s -o /dev/null -D - BASE_URL/api/v1/models \
   -H "Authorization: Bearer $ROXY_API_KEY" """.rstrip(),
@@ -219,7 +214,6 @@ for (const [name, value] of response.headers) {
 
 ERRORS = Example(
     "errors",
-    "Handle an error",
     {
         "curl": r"""curl -w '\nHTTP status %{http_code}\n' BASE_URL/api/v1/models/no/such-model \
   -H "Authorization: Bearer $ROXY_API_KEY" """.rstrip(),
@@ -251,7 +245,6 @@ if (!response.ok) {
 
 OPENAPI = Example(
     "openapi",
-    "Download the OpenAPI document",
     {
         "curl": "curl -o openapi.json BASE_URL/api/v1/openapi.json",
         "python": r"""import httpx

@@ -6,7 +6,6 @@ from webui.docs.parts import Example
 
 KEYS = Example(
     "keys",
-    "Create a key",
     {
         "curl": r"""curl BASE_URL/api/v1/keys \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -64,7 +63,6 @@ console.log(key.id, key.redacted); // key.key is the secret""",
 
 KEY_LIFE = Example(
     "key-life",
-    "Change, rotate and revoke a key",
     {
         "curl": r"""KEY_ID=$(curl -s BASE_URL/api/v1/keys \
   -H "Authorization: Bearer $ROXY_API_KEY" \
@@ -125,7 +123,6 @@ console.log((await call("DELETE", `keys/${id}`)).status);""",
 
 USAGE = Example(
     "usage",
-    "Tokens and cost by day and model",
     {
         "curl": r"""curl "BASE_URL/api/v1/usage?group_by=day,model&format=csv" \
   -H "Authorization: Bearer $ROXY_API_KEY" """.rstrip(),
@@ -155,7 +152,6 @@ for (const row of (await response.json()).data) {
 
 WATCH = Example(
     "watch",
-    "Last requests and live view",
     {
         "curl": r"""curl "BASE_URL/api/v1/requests?limit=5" \
   -H "Authorization: Bearer $ROXY_API_KEY"

@@ -1,18 +1,21 @@
 """Define the parts of the documentation and render them as HTML and Markdown.
 
-Prose is a subset of Markdown: paragraphs, lists of `- `, headings of `### `, `code`, **bold** and
-[links](/path). Table cells are such text too. The functions here escape all text, so templates
-insert their output raw.
+Prose is a subset of Markdown: paragraphs, lists of `- `, `code`, **bold** and [links](/path). Each
+line is a paragraph or an item of a list. Table cells are such text too. The functions here escape
+all text, so templates insert their output raw.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import groupby
 
 from msgspec import Struct
+
+from webui.shell.texts import Language, fill
 
 LANGUAGES = {"curl": "curl", "python": "Python", "javascript": "JavaScript"}
 """The languages of an example and their labels."""
@@ -44,15 +47,22 @@ TOKENS = {
 
 
 class Table(Struct, frozen=True):
-    """A table: `label` is its title; the first cell of a row is the row's header."""
+    """A table: `label` is its title; the first cell of a row is the row's header.
+
+    `english` are the columns whose cells are in English in every language.
+    """
 
     label: str
     headers: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+    english: tuple[int, ...] = ()
 
 
 class RouteDetails(Struct, frozen=True):
-    """One operation of the API with its tables, which the page shows folded."""
+    """One operation of the API with its tables, which the page shows folded.
+
+    `about` is in English: it is the API's own description.
+    """
 
     id: str
     method: str
@@ -67,20 +77,18 @@ class Example(Struct, frozen=True):
     """One runnable example by language. `run` is the runner that the page offers for it."""
 
     id: str
-    title: str
     code: Mapping[str, str]
     run: str = ""
 
 
 class Recipe(Struct, frozen=True):
-    """How to set up one program: what to do, and the code or values to copy.
+    """The code or values to copy for one program.
 
     `kind` is a key of TOKENS and the name of the Markdown fence.
     """
 
     id: str
     name: str
-    steps: str
     kind: str
     code: str
 
@@ -128,25 +136,20 @@ def inline(text: str) -> str:
     return "".join([*out, html.escape(text[at:])])
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=512)
 def prose(text: str) -> str:
-    """Return paragraphs, lists and headings as HTML."""
-    return "\n".join(_block(block) for block in re.split(r"\n\s*\n", text.strip()))
+    """Return paragraphs and lists as HTML."""
+    return "\n".join(
+        f"<ul>{''.join(f'<li>{inline(line[2:])}</li>' for line in lines)}</ul>"
+        if is_list
+        else "\n".join(f"<p>{inline(line)}</p>" for line in lines)
+        for is_list, lines in _blocks(text)
+    )
 
 
-def _block(block: str) -> str:
-    lines = [line.strip() for line in block.splitlines()]
-    text = "\n".join(lines)
-    if text.startswith("### "):
-        return f"<h3>{inline(text[4:])}</h3>"
-    if text.startswith("- "):
-        items = re.split(r"^- ", text, flags=re.MULTILINE)[1:]
-        return f"<ul>{''.join(f'<li>{inline(_joined(item))}</li>' for item in items)}</ul>"
-    return f"<p>{inline(_joined(text))}</p>"
-
-
-def _joined(lines: str) -> str:
-    return " ".join(lines.split())
+def _blocks(text: str) -> Iterator[tuple[bool, list[str]]]:
+    for is_list, lines in groupby(text.splitlines(), lambda line: line.startswith("- ")):
+        yield is_list, list(lines)
 
 
 @lru_cache(maxsize=512)
@@ -166,35 +169,41 @@ def highlighted(language: str, code: str, values: Values) -> str:
     return BASE.sub(lambda _: html.escape(values.base_url), text)
 
 
-def markdown(section: Section, values: Values) -> str:
+def markdown(section: Section, values: Values, locale: Language) -> str:
     """Return a section as Markdown, without the table of models."""
-    text = "\n\n".join(
-        re.sub(r"\n\s+", "\n", block.strip()) for block in re.split(r"\n\s*\n", section.prose)
-    )
-    title = f"{section.title} (with the owner key)" if section.owner else section.title
-    parts = [f"## {title}", text.strip()]
+    texts, title = locale.texts, section.title
+    if section.owner:
+        title = fill(texts.docs.with_owner_key, title=title)
+    parts = [f"## {title}"]
+    parts += _prose(section.prose)
     for example in section.examples:
-        parts.append(f"### Example: {example.title}")
+        parts.append(f"### {fill(texts.docs.example, title=locale.groups['examples'][example.id])}")
         parts += [
             f"```{FENCES[language]}\n{values.fill(code)}\n```"
             for language, code in example.code.items()
         ]
     for each in section.wide:
-        parts += _wide(each, values)
+        parts += _wide(each, values, locale)
     return "\n\n".join(part for part in parts if part)
 
 
-def _wide(part: Table | RouteDetails | Recipe, values: Values) -> Iterable[str]:
+def _prose(text: str) -> Iterator[str]:
+    for is_list, lines in _blocks(text):
+        yield ("\n" if is_list else "\n\n").join(lines)
+
+
+def _wide(part: Table | RouteDetails | Recipe, values: Values, locale: Language) -> Iterable[str]:
     if isinstance(part, RouteDetails):
-        return _route(part)
+        return _route(part, locale)
     if isinstance(part, Table):
         return [f"### {part.label}", table(part)]
-    steps = "\n".join(line.strip() for line in part.steps.strip().splitlines())
+    steps = locale.groups["recipes"][part.id]
     return [f"### {part.name}", steps, f"```{part.kind}\n{values.fill(part.code)}\n```"]
 
 
-def _route(route: RouteDetails) -> Iterable[str]:
-    yield f"### `{route.method} {route.path}`\n\n{route.about} For: {route.who}."
+def _route(route: RouteDetails, locale: Language) -> Iterable[str]:
+    about = fill(locale.texts.docs.route_for, about=route.about, who=route.who)
+    yield f"### `{route.method} {route.path}`\n\n{about}"
     for each in route.tables:
         yield f"{each.label}\n\n{table(each)}"
     yield route.errors

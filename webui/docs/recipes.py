@@ -1,5 +1,6 @@
-"""List programs that people use with the gateway, and what to enter in each.
+"""List programs that people use with the gateway, and what to copy for each.
 
+What to do with it is the text of the group `recipes` that has the program's id as its name.
 `BASE_URL`, `MODEL_ID` and `CONTEXT_TOKENS` are placeholders (`Values.fill`).
 """
 
@@ -10,11 +11,6 @@ from webui.docs.parts import Recipe
 OPEN_WEBUI = Recipe(
     "open-webui",
     "Open WebUI",
-    """
-    Start it with the two variables, or enter the same under **Admin Settings**, **Connections**,
-    **OpenAI API**. It reads the list of models from this server. Inside a container `localhost` is
-    the container: use an address of this server that the container can reach.
-    """,
     "sh",
     r"""docker run -d --name open-webui -p 3000:8080 \
   -v open-webui:/app/backend/data \
@@ -26,10 +22,6 @@ OPEN_WEBUI = Recipe(
 LIBRECHAT = Recipe(
     "librechat",
     "LibreChat",
-    """
-    Add an endpoint to `librechat.yaml`, put `ROXY_API_KEY=roxy_...` into `.env`, and restart
-    LibreChat. `fetch` reads the list of models from this server.
-    """,
     "yaml",
     """endpoints:
   custom:
@@ -47,12 +39,6 @@ LIBRECHAT = Recipe(
 CURSOR = Recipe(
     "cursor",
     "Cursor",
-    """
-    Under **Settings**, **Models**: add the model id as a custom model, enter the key as **OpenAI
-    API Key**, switch on **Override OpenAI Base URL** and enter the base URL. Cursor's own servers
-    send the requests, so this server must be reachable from the internet over https. Tab completion
-    always uses Cursor's models.
-    """,
     "text",
     """Base URL: BASE_URL/api/v1
 Model:    MODEL_ID""",
@@ -61,11 +47,6 @@ Model:    MODEL_ID""",
 CLINE = Recipe(
     "cline",
     "Cline",
-    """
-    In the settings of the extension choose the API provider **OpenAI Compatible** and enter the
-    values below with your key. Under **Model Configuration** enter the context window, so that it
-    shortens long conversations in time. Roo Code has the same fields.
-    """,
     "text",
     """Base URL:            BASE_URL/api/v1
 Model ID:            MODEL_ID
@@ -75,7 +56,6 @@ Context Window Size: CONTEXT_TOKENS""",
 CONTINUE = Recipe(
     "continue",
     "Continue",
-    "Add a model to `~/.continue/config.yaml`, and the key to `~/.continue/.env`.",
     "yaml",
     """name: Roxy
 version: 0.0.1
@@ -92,10 +72,6 @@ models:
 ZED = Recipe(
     "zed",
     "Zed",
-    """
-    Add a provider to `settings.json`. Zed asks for the key in its agent settings, or reads it from
-    `ROXY_API_KEY` when it is started from a terminal. `max_tokens` is the context window.
-    """,
     "json",
     """{
   "language_models": {
@@ -118,10 +94,6 @@ ZED = Recipe(
 AIDER = Recipe(
     "aider",
     "Aider",
-    """
-    The prefix `openai/` selects the format; the rest is the model id. Aider warns that it does not
-    know the model's context and costs; both are on this page.
-    """,
     "sh",
     """export OPENAI_API_BASE=BASE_URL/api/v1
 export OPENAI_API_KEY="$ROXY_API_KEY"
@@ -131,7 +103,6 @@ aider --model openai/MODEL_ID""",
 LANGCHAIN = Recipe(
     "langchain",
     "LangChain",
-    "`pip install langchain-openai`. The JavaScript package takes `configuration: { baseURL }`.",
     "python",
     """import os
 from langchain_openai import ChatOpenAI
@@ -147,7 +118,6 @@ print(model.invoke("Say hello.").content)""",
 LITELLM = Recipe(
     "litellm",
     "LiteLLM",
-    "The prefix `openai/` selects the format; the rest is the model id.",
     "python",
     """import os
 import litellm
@@ -164,7 +134,6 @@ print(answer.choices[0].message.content)""",
 AI_SDK = Recipe(
     "ai-sdk",
     "AI SDK",
-    "`npm install ai @ai-sdk/openai-compatible`. `includeUsage` asks for usage in streams.",
     "javascript",
     """import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText } from "ai";
@@ -185,10 +154,6 @@ console.log(text);""",
 LLM = Recipe(
     "llm",
     "llm",
-    """
-    Add the model to `extra-openai-models.yaml` in the directory that `dirname "$(llm logs path)"`
-    prints, save the key with `llm keys set roxy`, then run `llm -m roxy "Say hello."`.
-    """,
     "yaml",
     """- model_id: roxy
   model_name: MODEL_ID
@@ -201,11 +166,6 @@ LLM = Recipe(
 N8N = Recipe(
     "n8n",
     "n8n",
-    """
-    Create a credential of the type **OpenAI** with your key and the base URL, and use it in the
-    node **OpenAI Chat Model**. Choose the model by id, and switch **Use Responses API** off: this
-    server does not have that route.
-    """,
     "text",
     """Base URL: BASE_URL/api/v1
 Model:    MODEL_ID""",
@@ -214,11 +174,6 @@ Model:    MODEL_ID""",
 HOME_ASSISTANT = Recipe(
     "home-assistant",
     "Home Assistant",
-    """
-    The built-in OpenAI integration has no field for the base URL. Install the custom integration
-    **Extended OpenAI Conversation** (HACS), add it under **Devices & services** with your key and
-    the base URL, and set the model in its options.
-    """,
     "text",
     """Base URL: BASE_URL/api/v1
 Model:    MODEL_ID""",

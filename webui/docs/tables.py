@@ -2,13 +2,14 @@
 
 Sources are the OpenAPI document (routes, types, docstrings of the handlers), the tree of errors,
 the settings and the shapes that the tests are made of, so the tables match what the gateway does.
+What these say stays in English (`Table.english`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator
+from functools import cache, reduce
 from typing import Any
 
 from server.api.routes import ROUTES
@@ -17,55 +18,20 @@ from server.demo.upstream_shapes import upstream_shapes
 from server.description.error_table import error_rows
 from server.description.model_fields import describe_entries
 from webui.docs.parts import RouteDetails, Table
+from webui.shell.texts import Language, fill, languages
 
 Schema = dict[str, Any]
-WHO = {"anyone": "anyone", "key": "any key, guests", "owner": "the owner"}
 BIG = 2**31 - 1
 """Limits of this size and above are omitted from a field's type."""
 DEEPEST = 2
 """How many levels of nested objects a table lists."""
-FIELD_WORDS = {
-    "model": "The id of the model.",
-    "messages": "The conversation so far; each message has a `role` and a `content`.",
-    "stream": "Send the answer while it is written.",
-    "stream_options": '`{"include_usage": true}` adds a last chunk with the usage; streams only.',
-    "n": "Number of answers.",
-    "max_tokens": "Maximum length of the answer in tokens.",
-    "max_completion_tokens": "Newer name of `max_tokens`.",
-    "temperature": "Randomness: lower is more focused, higher is more creative.",
-    "top_p": "Sample only from the most likely tokens up to this total probability.",
-    "presence_penalty": "Above 0: favour new topics.",
-    "frequency_penalty": "Above 0: repeat less.",
-    "logprobs": "Return the log probability of each token.",
-    "top_logprobs": "Return this many alternatives for each token.",
-    "logit_bias": "Make tokens more or less likely, by token id.",
-    "stop": "Stop before this text.",
-    "seed": "Request a repeatable answer, if the model supports it.",
-    "tools": "Functions that the model may call.",
-    "tool_choice": "Whether the model may, must or must not call a function, or which one.",
-    "parallel_tool_calls": "Whether the model may call several functions at once.",
-    "functions": "Older form of `tools`.",
-    "function_call": "Older form of `tool_choice`.",
-    "response_format": '`{"type": "json_object"}`, or a JSON schema to follow.',
-    "reasoning_effort": "How much to reason, for models that support it.",
-    "verbosity": "How detailed the answer is, for models that support it.",
-    "modalities": "Output types, for models that support several.",
-    "audio": "Voice and format, for models with audio output.",
-    "prediction": "Text that is expected to appear mostly unchanged in the answer.",
-    "web_search_options": "Options for models that search the web.",
-    "metadata": "Your own labels for the request.",
-    "store": "Whether the upstream may store the answer.",
-    "service_tier": "Service tier of the upstream.",
-    "user": "Your own id of the end user.",
-    "safety_identifier": "Newer name of `user`.",
-    "prompt_cache_key": "Groups requests that share the upstream's prompt cache.",
-}
 
 
 class Described:
     """A reader of the OpenAPI document that turns it into tables and routes."""
 
-    def __init__(self, document: Schema) -> None:
+    def __init__(self, document: Schema, locale: Language) -> None:
+        self._locale = locale
         self._paths: Schema = document["paths"]
         self._schemas: Schema = document["components"]["schemas"]
 
@@ -80,51 +46,66 @@ class Described:
 
     def chat_fields(self) -> Table:
         """Return the fields of a chat request."""
-        schema = self._schemas["ChatRequest"]
-        required = schema["required"]
-        rows = [
-            (
-                f"`{name}`",
-                self._kind(one).removesuffix(" or null")
-                + (", required" if name in required else ""),
-                FIELD_WORDS.get(name, "Passed to the upstream unchanged."),
-            )
-            for name, one in schema["properties"].items()
-        ]
-        return Table("Fields of a chat request", ("Field", "Type", "Meaning"), rows)
+        schema, texts = self._schemas["ChatRequest"], self._locale.texts
+        required, about = schema["required"], self._locale.groups["docs_fields"]
+        null = self._null("")
+        rows = []
+        for name, one in schema["properties"].items():
+            kind = self._kind(one).removesuffix(null)
+            if name in required:
+                kind = fill(texts.docs_tables.required, kind=kind)
+            rows.append((f"`{name}`", kind, about.get(name, texts.docs_tables.unchanged)))
+        headers = (texts.docs_tables.field, texts.docs_tables.type, texts.docs_tables.meaning)
+        return Table(texts.docs_tables.chat_fields, headers, rows)
 
     def _route(self, path: str, method: str, operation: Schema) -> RouteDetails:
         handler = next(one.handler for one in ROUTES if one.path.strip("/") == path.strip("/"))
-        own = path in ("/healthz", "/readyz")
+        own, texts = path in ("/healthz", "/readyz"), self._locale.texts
+        who = {
+            "anyone": texts.docs_tables.who_anyone,
+            "key": texts.docs_tables.who_key,
+            "owner": texts.docs_tables.who_owner,
+        }
         about = " ".join(operation["description"].partition("\n\n")[0].split())
         return RouteDetails(
             operation["operationId"],
             method.upper(),
             path if own else f"/api/v1{path}",
-            WHO[handler.access],
+            who[handler.access],
             f"{about} {operation['summary']}",
             list(self._tables(operation)),
             self._errors(operation),
         )
 
     def _tables(self, operation: Schema) -> Iterator[Table]:
+        texts = self._locale.texts
+        meaning, field, kind = (
+            texts.docs_tables.meaning,
+            texts.docs_tables.field,
+            texts.docs_tables.type,
+        )
         parameters = [
-            (f"`{one['name']}`", f"{one['in']}, {self._kind(one['schema'])}", one["description"])
+            (f"`{one['name']}`", self._parameter_kind(one), one["description"])
             for one in operation.get("parameters", ())
         ]
         if parameters:
-            yield Table("Parameters and headers", ("Name", "Where, type", "Meaning"), parameters)
+            headers = (texts.docs_tables.name, texts.docs_tables.where_type, meaning)
+            yield Table(texts.docs_tables.parameters, headers, parameters, english=(2,))
         body = operation.get("requestBody", {}).get("content", {})
         if "application/json" in body:
-            schema = body["application/json"]["schema"]
-            yield Table("Fields of the body", ("Field", "Type"), list(self._fields(schema)))
+            fields = list(self._fields(body["application/json"]["schema"]))
+            yield Table(texts.docs_tables.body_fields, (field, kind), fields)
         for status, answer in operation["responses"].items():
             if not status.startswith("2"):
                 continue
             for media, content in answer.get("content", {}).items():
-                fields = list(self._fields(content["schema"]))
-                if fields:
-                    yield Table(f"Answer {status}, {media}", ("Field", "Type"), fields)
+                if fields := list(self._fields(content["schema"])):
+                    label = fill(texts.docs_tables.answer_fields, status=status, media=media)
+                    yield Table(label, (field, kind), fields)
+
+    def _parameter_kind(self, parameter: Schema) -> str:
+        form, kind = self._locale.texts.docs_tables.parameter_kind, self._kind(parameter["schema"])
+        return fill(form, place=parameter["in"], kind=kind)
 
     def _errors(self, operation: Schema) -> str:
         listed = [
@@ -134,7 +115,8 @@ class Described:
             for bullet in answer["description"].splitlines()
             if bullet.startswith("- ")
         ]
-        return f"[Errors](#errors): {', '.join(listed)}." if listed else ""
+        form = self._locale.texts.docs_tables.errors_of
+        return fill(form, codes=", ".join(listed)) if listed else ""
 
     def _fields(
         self, schema: Schema, prefix: str = "", depth: int = 0
@@ -142,8 +124,10 @@ class Described:
         schema = self._resolved(schema)
         required = schema.get("required", ())
         for name, one in schema.get("properties", {}).items():
-            optional = "" if name in required or prefix else ", optional"
-            yield f"`{prefix}{name}`", self._kind(one) + optional
+            kind = self._kind(one)
+            if name not in required and not prefix:
+                kind = fill(self._locale.texts.docs_tables.optional, kind=kind)
+            yield f"`{prefix}{name}`", kind
             inner, mark = self._inner(one)
             if depth < DEEPEST and inner.get("properties"):
                 yield from self._fields(inner, f"{prefix}{name}{mark}.", depth + 1)
@@ -163,49 +147,76 @@ class Described:
 
     def _kind(self, schema: Schema) -> str:
         """Return a schema's type in words."""
+        texts = self._locale.texts
         if "anyOf" in schema:
-            kinds = [self._kind(one) for one in schema["anyOf"]]
-            return " or ".join(dict.fromkeys(kinds)) if len(kinds) < 4 else "object"
+            kinds = dict.fromkeys(self._kind(one) for one in schema["anyOf"])
+            return self._either(kinds) if len(schema["anyOf"]) < 4 else "object"
         schema = self._resolved(schema)
         if "enum" in schema:
-            return " or ".join(f"`{json.dumps(one)}`" for one in schema["enum"])
-        kind = str(schema.get("type", "anything"))
+            return self._either(f"`{json.dumps(one)}`" for one in schema["enum"])
+        kind = str(schema.get("type", texts.docs_tables.anything))
         if kind == "array":
             items = schema.get("items") or {"anyOf": schema.get("prefixItems", [])}
-            return f"list of {self._kind(items)}"
-        return kind + _bounds(schema)
+            return fill(texts.docs_tables.list_of, kind=self._kind(items))
+        return self._bounded(kind, schema)
 
+    def _either(self, kinds: Iterable[str]) -> str:
+        form = self._locale.texts.docs_tables.either
+        return reduce(lambda first, second: fill(form, first=first, second=second), kinds)
 
-def _bounds(schema: Schema) -> str:
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if low is not None and abs(low) >= BIG:
-        low = None
-    if high is not None and abs(high) >= BIG:
-        high = None
-    if low is not None and high is not None:
-        return f" from {low:,} to {high:,}"
-    return f" of at least {low:,}" if low is not None else ""
+    def _null(self, kind: str) -> str:
+        """Return the type that is `kind` or null."""
+        return self._either((kind, "null"))
+
+    def _bounded(self, kind: str, schema: Schema) -> str:
+        low, high = schema.get("minimum"), schema.get("maximum")
+        if low is None or abs(low) >= BIG:
+            return kind
+        texts, written = self._locale.texts, self._locale.figures.written
+        if high is None or abs(high) >= BIG:
+            return fill(texts.docs_tables.at_least, kind=kind, low=written(f"{low:,}"))
+        values = {"low": written(f"{low:,}"), "high": written(f"{high:,}")}
+        return fill(texts.docs_tables.between, kind=kind, **values)
 
 
 @cache
-def errors() -> Table:
-    """Return every error code with its cause, and whether a later try can help."""
+def errors(code: str) -> Table:
+    """Return every error code with its cause, and whether a later try can help, in a language."""
+    texts = languages()[code].texts
     rows = [
         (
             str(row.status),
             f"`{row.type}`",
             f"`{row.code}`" if row.code else "null",
-            "no" if row.permanent else "yes",
+            texts.docs_tables.no if row.permanent else texts.docs_tables.yes,
             row.cause,
         )
         for row in error_rows()
     ]
-    return Table("Error codes", ("Status", "type", "code", "Retry", "Cause"), rows)
+    headers = (
+        texts.docs_tables.status,
+        "type",
+        "code",
+        texts.docs_tables.retry,
+        texts.docs_tables.cause,
+    )
+    return Table(texts.docs_tables.error_codes, headers, rows, english=(4,))
 
 
 @cache
-def settings() -> list[Table]:
+def settings(code: str) -> list[Table]:
     """Return the settings by table of `roxy.toml`, then the fields of models, then variables."""
+    texts = languages()[code].texts
+    setting, variable, default = (
+        texts.docs_tables.setting,
+        texts.docs_tables.variable,
+        texts.docs_tables.default,
+    )
+    field, kind, meaning = (
+        texts.docs_tables.field,
+        texts.docs_tables.type,
+        texts.docs_tables.meaning,
+    )
     tables = []
     for section in SECTIONS:
         rows = [
@@ -218,28 +229,36 @@ def settings() -> list[Table]:
             for one in describe_settings()
             if one.path.startswith(f"{section}.")
         ]
-        headers = ("Setting", "Variable", "Default", "Meaning")
-        tables.append(Table(f"[{section}]", headers, rows))
+        headers = (setting, variable, default, meaning)
+        tables.append(Table(f"[{section}]", headers, rows, english=(3,)))
     for entry in describe_entries():
         fields = [(f"`{one.name}`", *one[1:]) for one in entry.fields]
-        headers = ("Field", "Type", "Default", "Meaning")
-        tables.append(Table(entry.heading, headers, fields))
+        headers = (field, kind, default, meaning)
+        tables.append(Table(entry.heading, headers, fields, english=(1, 3)))
     names = [(f"`{one.env}`", one.doc) for one in SHORT_VARIABLES]
-    return [*tables, Table("Other environment variables", ("Variable", "Meaning"), names)]
+    others = Table(texts.docs_tables.other_variables, (variable, meaning), names, english=(1,))
+    return [*tables, others]
 
 
-def upstream_shapes_tables() -> list[Table]:
+def upstream_shapes_tables(locale: Language) -> list[Table]:
     """Return what upstreams send and what clients get of it, a table for each subject."""
-    shapes = upstream_shapes()
+    shapes, texts = upstream_shapes(), locale.texts
+    headers = (
+        texts.docs_tables.shape,
+        texts.docs_tables.sends,
+        texts.docs_tables.seen_at,
+        texts.docs_tables.gets,
+    )
     return [
         Table(
             about,
-            ("Shape", "The upstream sends", "Seen at", "The client gets"),
+            headers,
             [
                 (f"`{shape.name}`", shape.sends, shape.who, shape.gets)
                 for shape in shapes
                 if shape.about == about
             ],
+            english=(1, 2, 3),
         )
         for about in dict.fromkeys(shape.about for shape in shapes)
     ]

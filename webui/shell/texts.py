@@ -2,7 +2,8 @@
 
 `webui/texts/CODE/GROUP.json` is a group of texts in one language. `{name}` in a text stands for a
 value. A text that depends on a number is an object with the forms `one` and `other` (CLDR's names
-of plural categories; the languages here need no others for whole numbers). Scripts get the groups
+of plural categories; the languages here need no others for whole numbers). A text of several
+paragraphs is a list of them, and is read as one text with a line for each. Scripts get the groups
 that their page needs as JSON in the page, so that they need no request of their own (`texts` of
 `js/shell/page.js`).
 """
@@ -76,16 +77,23 @@ def _language(folder: Traversable) -> Language:
         for entry in folder.iterdir()
         if entry.name.endswith(".json")
     }
-    groups = {name: json.loads(text) for name, text in read.items()}
+    groups = {name: json.loads(text, object_hook=_joined) for name, text in read.items()}
     about = groups.pop("language")
     texts = SimpleNamespace(
         **{
-            name: json.loads(read[name], object_hook=lambda found: SimpleNamespace(**found))
+            name: json.loads(read[name], object_hook=lambda one: SimpleNamespace(**_joined(one)))
             for name in groups
         }
     )
     figures = Figures(**groups["figures"])
     return Language(about["code"], about["name"], about["direction"], texts, groups, figures)
+
+
+def _joined(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: "\n".join(value) if isinstance(value, list) else value
+        for name, value in found.items()
+    }
 
 
 def choose_language(chosen: str | None, accepted: str) -> Language:

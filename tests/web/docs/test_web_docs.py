@@ -40,7 +40,7 @@ from server.config.settings import SHORT_VARIABLES, describe_settings
 from server.description.error_table import error_rows
 from server.description.model_fields import describe_entries
 from webui.docs.parts import LANGUAGES, inline, prose
-from webui.docs.tables import FIELD_WORDS
+from webui.shell.texts import languages
 from workers.request.chat_schema import Chat
 
 SEES = "prices = { prompt = 1.0, completion = 2.0 }\ninput_modalities = ['text', 'image']"
@@ -158,6 +158,7 @@ async def test_every_curl_example_runs_as_it_stands(tmp_path: Path) -> None:
         await door.usage_rows()
         examples = await shown_examples(door)
         assert set(examples) == {*EXPECTED, "key", "openapi"}
+        assert set(examples) == languages()["en"].groups["examples"].keys()
         del examples["key"]
         for name, codes in examples.items():
             said = await run(
@@ -289,7 +290,7 @@ async def test_guests_see_the_models_that_work_and_no_prices(tmp_path: Path) -> 
 
 
 def test_every_field_of_a_chat_request_has_words() -> None:
-    assert set(FIELD_WORDS) == set(Chat.__struct_fields__)
+    assert set(languages()["en"].groups["docs_fields"]) == set(Chat.__struct_fields__)
 
 
 async def test_the_address_is_this_servers_everywhere(tmp_path: Path) -> None:
@@ -363,7 +364,9 @@ def test_prose_is_escaped_whatever_it_holds() -> None:
     assert inline("<b> `<i>` **<u>** [<a>](/x)") == (
         '&lt;b&gt; <code>&lt;i&gt;</code> <strong>&lt;u&gt;</strong> <a href="/x">&lt;a&gt;</a>'
     )
-    assert prose("one\ntwo\n\n- a\n  b\n- c") == "<p>one two</p>\n<ul><li>a b</li><li>c</li></ul>"
+    assert prose("one\ntwo\n- a\n- <c>\nd") == (
+        "<p>one</p>\n<p>two</p>\n<ul><li>a</li><li>&lt;c&gt;</li></ul>\n<p>d</p>"
+    )
 
 
 async def open_docs(page: Page, path: str = "/docs") -> None:
@@ -409,7 +412,7 @@ async def test_without_scripts_every_tab_can_be_reached(chromium: Browser, tmp_p
             await expect(frame.locator(f'pre[data-language="{name}"]')).to_be_visible()
             await expect(frame.locator("pre:visible")).to_have_count(1)
         await page.get_by_label("Model in all examples").select_option("zai/glm-4.5")
-        await page.get_by_role("button", name="Use").click()
+        await page.get_by_role("main").get_by_role("button", name="Use").click()
         await expect(frame.locator("pre:visible")).to_contain_text("zai/glm-4.5")
         await expect(page.get_by_role("button", name=re.compile("Run|^Copy .*"))).to_have_count(0)
         await page.locator("#post_keys summary").click()

@@ -14,9 +14,10 @@ from support.browsing.browser import READY, visiting
 from support.fakes.upstream import FakeUpstream
 from support.front_door import MODEL, OWNER, Door, bearer
 
-from webui.docs.owner_sections import MISSING
+from webui.docs.owner_sections import missing_routes
 from webui.docs.parts import TOKENS
 from webui.docs.recipes import RECIPES
+from webui.shell.texts import languages
 
 FORMATS = {
     "json": json.loads,
@@ -43,11 +44,13 @@ async def test_every_program_gets_this_server_and_the_chosen_model(door: Door) -
         assert f"### {recipe.name}" in text and shown in text, recipe.id
         FORMATS.get(recipe.kind, str)(shown)
     assert {recipe.kind for recipe in RECIPES} <= set(TOKENS)
+    assert {recipe.id for recipe in RECIPES} == languages()["en"].groups["recipes"].keys()
 
 
 async def test_routes_that_are_said_to_be_missing_are_missing(door: Door) -> None:
-    paths = [path for cell, _ in MISSING.rows for path in re.findall(r"`(/\w+)`", cell)]
-    assert len(paths) > len(MISSING.rows)
+    rows = missing_routes(languages()["en"]).rows
+    paths = [path for cell, _ in rows for path in re.findall(r"`(/\w+)`", cell)]
+    assert len(paths) > len(rows)
     for path in paths:
         answer = await door.client.post(f"/api/v1{path}", json={}, headers=bearer(OWNER))
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found"), path

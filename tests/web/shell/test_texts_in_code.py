@@ -15,6 +15,10 @@ SCRIPTS = ROOT / "static" / "js"
 TEMPLATES = ROOT / "templates"
 
 NOT_TEXTS = {
+    "docs/chat_examples.py",  # code to copy, as the next three
+    "docs/examples.py",
+    "docs/owner_examples.py",
+    "docs/recipes.py",
     "static/js/chat/markdown/code.js",  # names of programming languages
     "static/js/chat/markdown/entities.js",  # names of HTML entities
     "static/js/chat/markdown/lexing/emphasis.js",  # names of Unicode scripts
@@ -24,7 +28,7 @@ KEYS = {"Alt", "Backspace", "Comma", "Control", "Delete", "End", "Enter", "Escap
 KEYS |= {"Shift", "Slash", "Tab"}
 """Names of keys (UI Events)."""
 PROTOCOL = {"Files", "Bearer", "Accept", "Authorization", "Exif", "Roxy", "Ignore"}
-PROTOCOL |= {"Host", "Location", "Vary"}
+PROTOCOL |= {"Host", "Location", "Vary", "Python"}
 """Words of HTTP, of formats and of browsers."""
 
 ENGLISH_ONLY = (

@@ -5,7 +5,7 @@ import { ApiError, callJson, isAbort, pageHeaders } from "../shell/api.js";
 
 /** @import { Ending, QueuePlace, StreamState } from "../shell/answer_stream.js" */
 import { copyFrom } from "../shell/clipboard.js";
-import { announce, closest, part, plural } from "../shell/page.js";
+import { announce, closest, fill, part, pluralText, texts } from "../shell/page.js";
 import { END_WORDS, errorWords, newId, stateWords, usedWords } from "../shell/run_words.js";
 import "./search.js";
 
@@ -161,7 +161,7 @@ class Runner {
     this.#answer.hidden = false;
     this.#answer.textContent = "";
     this.#answer.classList.remove("failed");
-    this.#show("Sending");
+    this.#show(texts.docs.sending);
     if (this.#frame.dataset.run === "models") await this.#listModels();
     else await this.#chat();
   }
@@ -170,7 +170,7 @@ class Runner {
     try {
       const models = await callJson("models");
       this.#answer.textContent = JSON.stringify(models, null, 2);
-      this.#show(`200: ${plural(models.data.length, "model")}`);
+      this.#show(pluralText(texts.docs.listed, models.data.length));
     } catch (error) {
       this.#failed(error);
     }
@@ -200,7 +200,7 @@ class Runner {
     const problem = error instanceof ApiError ? error : new ApiError(0, { message: String(error) });
     this.#answer.classList.add("failed");
     this.#answer.textContent = errorWords(problem);
-    this.#show(problem.status ? `Refused with ${problem.status}` : "Failed");
+    this.#show(problem.status ? fill(texts.docs.refused, { status: problem.status }) : texts.docs.failed);
     this.#setBusy(false);
   }
 
@@ -217,7 +217,7 @@ class Runner {
   /** @param {string} text */
   delta(text) {
     const answer = this.#answer;
-    if (answer.textContent === "") this.#show("Writing");
+    if (answer.textContent === "") this.#show(texts.docs.writing);
     const atEnd = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 40;
     answer.append(text);
     if (atEnd) answer.scrollTop = answer.scrollHeight;
