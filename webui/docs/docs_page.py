@@ -58,7 +58,7 @@ class DocumentedHandler(PageHandler):
         """Return the values to fill into the examples. Raises InvalidRequest, ModelNotFound."""
         base_url = self.base_url()
         if not is_safe_in_a_shell(base_url):
-            self.said = self.language().texts.docs.unsafe_host
+            self.said = self.language().texts.docs_page.unsafe_host
             raise InvalidRequest(
                 "The Host header has characters that are not safe in a shell. Use another address.",
                 param="Host",
@@ -68,7 +68,7 @@ class DocumentedHandler(PageHandler):
         if asked:
             best = [one for one in models if one["id"] == asked] + best
             if best[0]["id"] != asked:
-                self.said = self.language().texts.docs.no_such_model
+                self.said = self.language().texts.docs_page.no_such_model
                 raise ModelNotFound
         seeing = [one for one in best if "image" in one["modalities"]["input"]] or best
         return Values(
@@ -139,11 +139,11 @@ class DocsMarkdownHandler(DocumentedHandler):
         """Send the documentation as Markdown."""
         models, locale = self.models(), self.language()
         values = self.values(models)
-        title = fill(locale.texts.docs.document_title, site=self.services.config.web.name)
-        base = fill(locale.texts.docs.document_base, url=f"{values.base_url}/api/v1")
+        title = fill(locale.texts.docs_page.document_title, site=self.services.config.web.name)
+        base = fill(locale.texts.docs_page.document_base, url=f"{values.base_url}/api/v1")
         parts = [f"# {title}", base]
         if locale.code != DEFAULT:
-            parts.append(locale.texts.docs.parts_in_english)
+            parts.append(locale.texts.docs_page.parts_in_english)
         for section in self.sections(values.base_url):
             parts.append(markdown(section, values, locale))
             if section.models:
@@ -163,16 +163,16 @@ def contents(sections: list[Section], locale: Language) -> list[tuple[str, list[
     texts, by_id = locale.texts, {section.id: section for section in sections}
     groups = (
         (
-            texts.docs.group_start,
+            texts.docs_page.group_start,
             ("quickstart", "clients", "streaming", "authentication", "models"),
         ),
         (
-            texts.docs.group_chat,
+            texts.docs_page.group_chat,
             ("chat", "tools", "structured", "images", "documents", "queue", "kept", "history"),
         ),
-        (texts.docs.group_limits, ("limits", "guests", "errors")),
-        (texts.docs.group_owner, ("keys", "usage", "settings")),
-        (texts.docs.group_reference, ("routes", "missing", "openapi", "answers", "notes")),
+        (texts.docs_page.group_limits, ("limits", "guests", "errors")),
+        (texts.docs_page.group_owner, ("keys", "usage", "settings")),
+        (texts.docs_page.group_reference, ("routes", "missing", "openapi", "answers", "notes")),
     )
     return [(title, [by_id[name] for name in names]) for title, names in groups]
 

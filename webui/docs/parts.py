@@ -173,11 +173,13 @@ def markdown(section: Section, values: Values, locale: Language) -> str:
     """Return a section as Markdown, without the table of models."""
     texts, title = locale.texts, section.title
     if section.owner:
-        title = fill(texts.docs.with_owner_key, title=title)
+        title = fill(texts.docs_page.with_owner_key, title=title)
     parts = [f"## {title}"]
     parts += _prose(section.prose)
     for example in section.examples:
-        parts.append(f"### {fill(texts.docs.example, title=locale.groups['examples'][example.id])}")
+        parts.append(
+            f"### {fill(texts.docs_page.example, title=locale.groups['examples'][example.id])}"
+        )
         parts += [
             f"```{FENCES[language]}\n{values.fill(code)}\n```"
             for language, code in example.code.items()
@@ -202,7 +204,7 @@ def _wide(part: Table | RouteDetails | Recipe, values: Values, locale: Language)
 
 
 def _route(route: RouteDetails, locale: Language) -> Iterable[str]:
-    about = fill(locale.texts.docs.route_for, about=route.about, who=route.who)
+    about = fill(locale.texts.docs_page.route_for, about=route.about, who=route.who)
     yield f"### `{route.method} {route.path}`\n\n{about}"
     for each in route.tables:
         yield f"{each.label}\n\n{table(each)}"

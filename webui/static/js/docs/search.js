@@ -81,7 +81,8 @@ function places() {
   for (const topic of document.querySelectorAll(".topic")) {
     if (!(topic instanceof HTMLElement)) continue;
     const section = textOf("h2", topic).replace(/#$/, "").trim();
-    all.push({ node: topic, title: section, section: "", text: textOf(".prose", topic) });
+    const prose = [...topic.querySelectorAll(".prose > :not(h2)")].map((node) => node.textContent).join(" ");
+    all.push({ node: topic, title: section, section: "", text: plain(prose) });
     for (const node of topic.querySelectorAll("tbody tr, figure.example, details.route")) {
       if (!(node instanceof HTMLElement) || node.closest("details.route") !== closestRoute(node)) continue;
       const title = titleOf(node);
@@ -122,13 +123,15 @@ function search(query) {
 }
 
 /**
- * Return the part of a text around the first word of a query.
+ * Return the part of a place's text around the first word of a query that its title does not have.
  *
- * @param {string} text
+ * @param {Place} place
  * @param {string} query
  */
-function excerpt(text, query) {
-  const found = folded(text).indexOf(wordsOf(query)[0] ?? "");
+function excerpt({ title, text }, query) {
+  const words = wordsOf(query);
+  const heading = folded(title);
+  const found = folded(text).indexOf(words.find((word) => !heading.includes(word)) ?? words[0] ?? "");
   const at = Math.max(0, found - EXCERPT_LETTERS / 3);
   const space = at ? text.indexOf(" ", at) : -1;
   const start = space >= 0 && space < found ? space + 1 : at;
@@ -167,7 +170,7 @@ function row(place, query) {
   where.textContent = place.section;
   const words = document.createElement("span");
   words.className = "small";
-  words.textContent = excerpt(place.text, query);
+  words.textContent = excerpt(place, query);
   link.append(title, " ", where, words);
   link.addEventListener("click", (event) => {
     event.preventDefault();
