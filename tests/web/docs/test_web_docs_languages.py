@@ -6,7 +6,7 @@ import re
 
 from playwright.async_api import Browser, expect
 from support.browsing.browser import READY, visiting
-from support.fakes.upstream import USAGE, FakeUpstream, stream_of
+from support.fakes.upstream import USAGE, FakeUpstream, refusal, stream_of
 from support.front_door import OWNER, Door, bearer
 
 from webui.shell.texts import languages
@@ -48,13 +48,20 @@ async def test_the_page_and_its_markdown_are_in_the_language_of_the_reader(door:
 async def test_the_page_is_searched_and_run_in_other_languages(
     chromium: Browser, upstream: FakeUpstream, door: Door
 ) -> None:
-    async with visiting(chromium, door, locale="de-DE") as page:
-        upstream.plan(stream_of(["Wasser"], usage=USAGE))
+    async with visiting(chromium, door, expected=("429",), locale="de-DE") as page:
+        upstream.plan(
+            stream_of(["Wasser"], usage=USAGE), refusal(429, headers={"Retry-After": "300"})
+        )
         await page.goto("/docs")
         await page.locator(READY).wait_for(state="attached")
         frame = page.locator('[data-run="chat"]')
         await frame.get_by_role("button", name="Ausführen").click()
         await expect(frame).to_contain_text("Vollständig · 11 Tokens ein, 7 aus")
+        await frame.get_by_role("button", name="Ausführen").click()
+        await expect(frame).to_contain_text("Abgelehnt mit 429")
+        await expect(frame.locator(".answer")).to_have_text(
+            re.compile(r"^Zurzeit sind es zu viele Anfragen\. \(429 rate_limit_exceeded\)")
+        )
         await page.locator('[data-run="models"]').get_by_role("button").first.click()
         await expect(page.locator('[data-run="models"]')).to_contain_text("200: 1 Modell")
         await page.get_by_role("searchbox").press_sequentially("SCHLUSSEL andern")

@@ -118,6 +118,34 @@ openTarget();
 
 // Running
 
+/**
+ * What people can meet here, by the code of the error. The rest is shown as the API says it.
+ *
+ * @type {Record<string, string>}
+ */
+const PROBLEMS = {
+  rate_limit_exceeded: texts.docs.too_many,
+  insufficient_quota: texts.docs.over_budget,
+  model_not_found: texts.docs.no_model,
+  model_not_allowed: texts.docs.no_model,
+  price_unknown: texts.docs.no_model,
+  no_upstream_configured: texts.docs.no_model,
+  upstream_connect_timeout: texts.docs.no_provider,
+  upstream_disconnected: texts.docs.no_provider,
+  upstream_error: texts.docs.no_provider,
+  upstream_gap_timeout: texts.docs.no_provider,
+  upstream_overloaded: texts.docs.no_provider,
+  upstream_timeout: texts.docs.no_provider,
+  upstream_unavailable: texts.docs.no_provider,
+  limits_unavailable: texts.docs.no_gateway,
+  node_unavailable: texts.docs.no_gateway,
+  server_is_draining: texts.docs.no_gateway,
+  server_is_overloaded: texts.docs.no_gateway,
+  invalid_api_key: texts.docs.no_session,
+  session_changed: texts.docs.no_session,
+  session_ended: texts.docs.no_session,
+};
+
 /** The frame below an example that can be run. */
 class Runner {
   #frame;
@@ -199,7 +227,7 @@ class Runner {
   #failed(error) {
     const problem = error instanceof ApiError ? error : new ApiError(0, { message: String(error) });
     this.#answer.classList.add("failed");
-    this.#answer.textContent = errorWords(problem);
+    this.#answer.textContent = errorWords(problem, PROBLEMS[problem.code ?? ""]);
     this.#show(problem.status ? fill(texts.docs.refused, { status: problem.status }) : texts.docs.failed);
     this.#setBusy(false);
   }
@@ -228,7 +256,7 @@ class Runner {
     this.#setBusy(false);
     const stream = this.#stream;
     if (error && (ending === "failed" || ending === "interrupted")) {
-      this.#answer.append(`${this.#answer.textContent ? "\n\n" : ""}${errorWords(error)}`);
+      this.#answer.append(`${this.#answer.textContent ? "\n\n" : ""}${errorWords(error, PROBLEMS[error.code ?? ""])}`);
       this.#answer.classList.add("failed");
     }
     const words = END_WORDS[ending];

@@ -29,11 +29,12 @@ export function newId(from) {
  * Return what went wrong, and when to try again.
  *
  * @param {ApiError} error
+ * @param {string} [message] in the page's language, instead of the API's in English
  */
-export function errorWords(error) {
+export function errorWords(error, message = error.message) {
   const code = error.code ? ` (${error.status ? `${error.status} ` : ""}${error.code})` : "";
   const wait = error.retryAfter ? ` ${fill(texts.page.try_again_in, { time: seconds(error.retryAfter) })}` : "";
-  return `${error.message}${code}${wait}`;
+  return `${message}${code}${wait}`;
 }
 
 /**
