@@ -35,7 +35,6 @@ ENGLISH_ONLY = (
     "static/js/chat/",
     "static/js/docs/",
     "static/js/models/",
-    "docs/",
     "models/",
 )
 """What is not in the catalogue yet, by the beginning of its path."""
