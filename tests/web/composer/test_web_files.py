@@ -125,7 +125,7 @@ async def test_the_model_is_chosen_by_keyboard(chromium: Browser, demo_door: Doo
             " answered by the demo script",
         )
         await page.keyboard.type("sonnet")
-        await expect(page.get_by_role("option")).to_have_count(1)
+        await expect(page.get_by_role("dialog").get_by_role("option")).to_have_count(1)
         await page.keyboard.press("Enter")
         chip = page.get_by_role("button", name="Model: Claude Sonnet 4")
         await expect(chip).to_be_focused()
@@ -144,8 +144,9 @@ async def test_the_model_is_chosen_by_keyboard(chromium: Browser, demo_door: Doo
 
 async def shown(page: Page) -> list[Locator]:
     """Return the models of the picker, in their order."""
-    await expect(page.get_by_role("option")).to_have_count(4)
-    return await page.get_by_role("option").all()
+    options = page.get_by_role("dialog").get_by_role("option")
+    await expect(options).to_have_count(4)
+    return await options.all()
 
 
 async def test_each_conversation_keeps_its_model(chromium: Browser, tmp_path: Path) -> None:

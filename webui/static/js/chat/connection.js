@@ -1,11 +1,9 @@
 // Being offline: it is said while it lasts, and taken back when it ends.
 
 import { UNREACHABLE_EVENT } from "../shell/api.js";
-import { announce, el, icon } from "../shell/page.js";
+import { announce, el, icon, texts } from "../shell/page.js";
 
 const LOOK_MS = 5000;
-const WORDS = "You're offline. What you write is kept; send it when the connection is back.";
-const AWAY = "The server cannot be reached. What you write is kept; send it when the connection is back.";
 
 /** True if the server answers, whatever it answers. */
 async function isReachable() {
@@ -28,7 +26,7 @@ export function watchConnection(below) {
   /** @type {number | undefined} */
   let timer;
   const show = () => {
-    const text = navigator.onLine ? AWAY : WORDS;
+    const text = navigator.onLine ? texts.chat.away : texts.chat.offline;
     if (note?.textContent === text) return;
     if (!note) announce(text);
     note?.remove();
@@ -43,7 +41,7 @@ export function watchConnection(below) {
     }
     clearInterval(timer);
     timer = undefined;
-    if (note) announce("You're online again.");
+    if (note) announce(texts.chat.online);
     note?.remove();
     note = null;
   };

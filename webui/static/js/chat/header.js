@@ -1,6 +1,6 @@
 // The head of the page: title, model, context and cost; the welcome of a new chat; the sidebar and its button.
 
-import { closest, el, icon, money, part, short } from "../shell/page.js";
+import { closest, el, fill, icon, money, part, short, texts } from "../shell/page.js";
 import { standingWords } from "./limits.js";
 
 /** @import { Chat } from "./state/chat.js" */
@@ -66,15 +66,15 @@ export class Header {
 
   #showTitle() {
     const title = this.#chat.current?.record.title;
-    this.#title.textContent = title || "New chat";
+    this.#title.textContent = title || texts.chat.new_chat;
     document.title = title ? `${title} – ${SITE}` : SITE;
   }
 
   #showModel() {
     const id = this.#chat.current?.record.model ?? "";
-    const name = this.#chat.modelName(id) || "No model";
+    const name = this.#chat.modelName(id) || texts.chat.no_model;
     this.#modelName.textContent = name;
-    this.#model.setAttribute("aria-label", `Model: ${name}`);
+    this.#model.setAttribute("aria-label", fill(texts.chat.model, { name }));
     for (const card of this.#suggestions.querySelectorAll("[data-model]")) {
       card.setAttribute("aria-pressed", String(card.getAttribute("data-model") === id));
     }
@@ -95,9 +95,10 @@ export class Header {
   #showVisitor() {
     const { visitor } = this.#chat;
     const { text, low } = standingWords(visitor);
-    const signIn = visitor.kind === "guest" ? el("a", { href: "/login" }, "Sign in") : null;
-    const name = visitor.kind === "key" && text ? `${visitor.name}: ` : "";
-    this.#standing.replaceChildren(low ? icon("triangle-alert") : "", name + text, signIn ? " · " : "", signIn ?? "");
+    const signIn = visitor.kind === "guest" ? el("a", { href: "/login" }, texts.chat.sign_in) : null;
+    const isNamed = visitor.kind === "key" && text;
+    const words = isNamed ? fill(texts.chat.key_left, { name: visitor.name, left: text }) : text;
+    this.#standing.replaceChildren(low ? icon("triangle-alert") : "", words, signIn ? " · " : "", signIn ?? "");
     this.#standing.classList.toggle("warn", low);
   }
 }

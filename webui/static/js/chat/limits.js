@@ -1,8 +1,9 @@
 // What is left of the visitor's limits and of the model's context, in words.
 
-import { count, money, plural, short, size } from "../shell/page.js";
+import { count, fill, language, money, pluralText, short, size, texts } from "../shell/page.js";
 import { bytesOfTurns, estimateTokens, imagesLeftOut, roundTokens, tokensOfFiles } from "./state/attachments.js";
 
+/** @import { Plural } from "../shell/catalogue.js" */
 /** @import { Chat } from "./state/chat.js" */
 /** @import { Action, FileRecord, Model, Quota, Visitor } from "./state/types.js" */
 
@@ -21,22 +22,31 @@ export function standingWords({ remaining }) {
   const { requests: minute, requests_day: day, budget } = remaining ?? {};
   /** @type {{ text: string, share: number }[]} */
   const parts = [];
-  /** @param {Quota} quota */
-  const messages = ({ remaining: left, limit }) => `${count(left)} of ${plural(limit, "message")} left`;
+  /**
+   * @param {Plural} forms
+   * @param {Quota} quota
+   */
+  const messages = (forms, { remaining: left, limit }) => pluralText(forms, limit, { left: count(left) });
   /** @param {Quota} quota */
   const share = ({ remaining: left, limit }) => left / limit;
-  if (day) parts.push({ text: `${messages(day)} today`, share: share(day) });
+  if (day) parts.push({ text: messages(texts.chat.today, day), share: share(day) });
   if (budget) {
     const left = Math.max(budget.limit_microusd - budget.spent_microusd, 0);
     parts.push({
-      text: `${money(left)} of ${money(budget.limit_microusd)} left`,
+      text: fill(texts.chat.budget, { left: money(left), limit: money(budget.limit_microusd) }),
       share: left / budget.limit_microusd,
     });
   }
   if (minute && (!parts.length || share(minute) < LOW)) {
-    parts.push({ text: `${messages(minute)} this minute`, share: share(minute) });
+    parts.push({ text: messages(texts.chat.this_minute, minute), share: share(minute) });
   }
-  return { text: parts.map((one) => one.text).join(", "), low: parts.some((one) => one.share < LOW) };
+  /**
+   * @param {string} first
+   * @param {string} rest
+   */
+  const joined = (first, rest) => fill(texts.chat.list, { first, rest });
+  const words = parts.map((one) => one.text);
+  return { text: words.length ? words.reduce(joined) : "", low: parts.some((one) => one.share < LOW) };
 }
 
 /**
@@ -54,30 +64,31 @@ export function hintWords(chat, { text, files }) {
   const needed = current.usedTokens() + tokens;
   const part = needed / model.context_window;
   if (part > 1) {
-    const words = `Longer than the context of ${model.name} (${short(model.context_window)} tokens).`;
+    const words = fill(texts.composer.too_long, { model: model.name, tokens: short(model.context_window) });
     return { warn: true, text: words, action: largerModel(chat, needed, files) };
   }
-  if (part > WARN_AT) return { warn: true, text: `The context of ${model.name} is ${Math.round(part * 100)} % full.` };
+  if (part > WARN_AT) {
+    const full = part.toLocaleString(language, { style: "percent" });
+    return { warn: true, text: fill(texts.composer.nearly_full, { model: model.name, part: full }) };
+  }
   const turns = [...current.path, { text, files }];
   const bytes = bytesOfTurns(turns);
   if (bytes > WARN_AT * chat.maxBodyBytes) {
     return {
       warn: true,
-      text: `This chat sends ${size(bytes)} with each message. The limit is ${size(chat.maxBodyBytes)}.`,
+      text: fill(texts.composer.heavy, { size: size(bytes), limit: size(chat.maxBodyBytes) }),
     };
   }
   const left = imagesLeftOut(turns).size;
-  if (left && tokens) {
-    const which = left === 1 ? "The oldest image is" : `The ${left} oldest images are`;
-    return { text: `${which} no longer sent. Attach again what you want to ask about.` };
-  }
+  if (left && tokens) return { text: pluralText(texts.composer.images_left_out, left) };
   if (!tokens) {
     if (!current.started) return { text: "" };
     const { text: standing, low } = standingWords(chat.visitor);
     return { warn: low, text: standing };
   }
-  const words = `≈ ${plural(roundTokens(tokens), "token")}`;
-  return { text: files.length ? `${words}, ${short(model.context_window - needed)} left in the context` : words };
+  const rest = short(model.context_window - needed);
+  const forms = files.length ? texts.composer.tokens_left : texts.composer.tokens;
+  return { text: pluralText(forms, roundTokens(tokens), { left: rest }) };
 }
 
 /**
@@ -94,7 +105,7 @@ function largerModel(chat, needed, files) {
     .filter((one) => one.available && one.context_window > needed && (!images || takesImages(one)))
     .sort((a, b) => a.context_window - b.context_window);
   const other = larger[0];
-  return other && { name: "switchModel", label: `Switch to ${other.name}`, model: other.id };
+  return other && { name: "switchModel", label: fill(texts.composer.switch, { model: other.name }), model: other.id };
 }
 
 /** @param {Model} model */
@@ -112,26 +123,31 @@ export function whyBlocked(chat, files) {
   if (ended) return ended;
   if (visitor.kind === "nobody") {
     return {
-      text: "Guest access is turned off. Sign in with a key to chat.",
-      action: { name: "signIn", label: "Sign in" },
+      text: texts.composer.guests_off,
+      action: { name: "signIn", label: texts.chat.sign_in },
     };
   }
   if (!current) return null;
   if (!model) {
-    const text = `${current.record.model || "No model"} is not available here.`;
-    return { text, action: { name: "model", label: "Choose a model" } };
+    const text = fill(texts.composer.not_here, { model: current.record.model || texts.chat.no_model });
+    return { text, action: { name: "model", label: texts.composer.choose_model } };
   }
   const bytes = files.length ? bytesOfTurns([...current.path, { text: "", files }]) : 0;
   if (bytes > chat.maxBodyBytes) {
-    const sums = `With these files this chat has ${size(bytes)}. The limit is ${size(chat.maxBodyBytes)}`;
-    const text = `${sums}: remove a file`;
-    if (!current.started) return { text: `${text}.` };
-    return { text: `${text}, or start a new chat with them.`, action: { name: "new", label: "Start a new chat" } };
+    const sums = { size: size(bytes), limit: size(chat.maxBodyBytes) };
+    if (!current.started) return { text: fill(texts.composer.too_heavy, sums) };
+    return {
+      text: fill(texts.composer.too_heavy_started, sums),
+      action: { name: "new", label: texts.answers.new_chat },
+    };
   }
   if (!files.some((file) => file.kind === "image") || takesImages(model)) return null;
   const other = [...chat.models.values()].find((one) => one.available && takesImages(one));
-  const text = `${model.name} does not accept images.`;
+  const text = fill(texts.composer.no_images, { model: model.name });
   return other
-    ? { text, action: { name: "switchModel", label: `Switch to ${other.name}`, model: other.id } }
+    ? {
+        text,
+        action: { name: "switchModel", label: fill(texts.composer.switch, { model: other.name }), model: other.id },
+      }
     : { text };
 }

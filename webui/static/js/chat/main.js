@@ -1,7 +1,7 @@
 // The chat page: builds the state and its views, loads what the first paint does not need, and has the
 // commands that concern the whole page.
 
-import { announce, part, RETURN_EVENT, SESSION_EVENT } from "../shell/page.js";
+import { announce, fill, part, RETURN_EVENT, SESSION_EVENT, texts } from "../shell/page.js";
 import { Composer } from "./composer/composer.js";
 import { Header, Sidebar } from "./header.js";
 import { Chat } from "./state/chat.js";
@@ -96,7 +96,7 @@ async function loadRest() {
 /** @param {string} id */
 function setModel(id) {
   chat.setModel(id);
-  announce(`Model: ${chat.modelName(id)}`);
+  announce(fill(texts.chat.model, { name: chat.modelName(id) }));
 }
 
 async function chooseModel() {
@@ -180,8 +180,8 @@ document.addEventListener(RETURN_EVENT, async () => {
     const { renewPage } = await chat.load(() => import("./turns/renewing.js"));
     await renewPage();
     chat.resumeSession();
-  } else chat.endSession({ text: "You're signed in again. Reload the page to continue.", changed: true });
-  announce("You're signed in again.");
+  } else chat.endSession({ text: texts.chat.signed_in_reload, changed: true });
+  announce(texts.chat.signed_in_again);
 });
 
 chat.on("opened", ({ keepFocus }) => {
@@ -265,9 +265,7 @@ async function start() {
   document.documentElement.dataset.ready = "";
   await chat.joining;
   if (!chat.history && !(await isPersistent())) {
-    chat.report({
-      text: "This browser does not store data for this page. Conversations are lost when the tab is closed.",
-    });
+    chat.report({ text: texts.chat.nothing_stored });
   }
   await loadList();
   (window.requestIdleCallback ?? setTimeout)(async () => {

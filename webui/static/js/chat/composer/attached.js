@@ -1,6 +1,6 @@
 // What is attached to the message in the box: files that are being read, and the cards of all.
 
-import { el, iconButton } from "../../shell/page.js";
+import { el, fill, iconButton, pluralText, texts } from "../../shell/page.js";
 import { shownFiles, sourceOf } from "../state/attachments.js";
 import { takesFiles } from "../state/request.js";
 import { fileCard, pendingCard } from "./files.js";
@@ -35,9 +35,7 @@ export async function attach(tray, list, { chat, isText, changed }) {
     preparing.catch(() => {}); // it is awaited below, in its turn
     return { entry, preparing };
   });
-  const problems = list
-    .slice(MAX_FILES)
-    .map(({ name }) => `“${name}” was not attached: the limit is ${MAX_FILES} files at a time.`);
+  const problems = list.slice(MAX_FILES).map(({ name }) => pluralText(texts.composer.too_many, MAX_FILES, { name }));
   changed();
   for (const { entry, preparing } of started) {
     try {
@@ -48,7 +46,7 @@ export async function attach(tray, list, { chat, isText, changed }) {
       chat.saveFiles(records);
     } catch (error) {
       if (entry.control.signal.aborted) continue;
-      problems.push(error instanceof Refusal ? error.message : `“${entry.name}” could not be read.`);
+      problems.push(error instanceof Refusal ? error.message : fill(texts.composer.not_read, { name: entry.name }));
     }
     tray.reading = tray.reading.filter((other) => other !== entry);
     changed();
@@ -83,7 +81,7 @@ export function showTray(box, tray, page) {
       if (button instanceof HTMLElement) button.focus();
       else page.focus();
     };
-    card.append(iconButton("x", `Remove ${name}`, { onclick }));
+    card.append(iconButton("x", fill(texts.composer.remove, { name }), { onclick }));
     return card;
   };
 
@@ -101,7 +99,7 @@ export function showTray(box, tray, page) {
         showTray(box, tray, page);
         page.insert(text);
       };
-      card.append(el("button", { type: "button", class: "link", onclick }, "Put into the message"));
+      card.append(el("button", { type: "button", class: "link", onclick }, texts.composer.put_in_message));
     }
     return removable(card, file.name, remove);
   };

@@ -1,6 +1,6 @@
 // The box at the bottom: text, files, send and stop, the draft, the queue, and what prevents sending.
 
-import { announce, el, icon, iconButton, listenToDrops, part, span } from "../../shell/page.js";
+import { announce, el, fill, icon, iconButton, listenToDrops, part, span, texts } from "../../shell/page.js";
 import { hintWords, whyBlocked } from "../limits.js";
 import { joinDrafts } from "../state/conversation.js";
 
@@ -64,7 +64,7 @@ class Alert {
       parts.push(el("button", { type: "button", class: "button", onclick }, one.label));
     }
     if (this.wait) this.#count(countdown, text);
-    else parts.push(iconButton("x", "Dismiss", { onclick: () => this.clear() }));
+    else parts.push(iconButton("x", texts.composer.dismiss, { onclick: () => this.clear() }));
     this.#root.replaceChildren(...parts);
     this.#root.className = calm ? "problem done" : "problem bad";
     this.#root.hidden = false;
@@ -80,13 +80,13 @@ class Alert {
   #count(countdown, text) {
     const end = Date.now() + this.wait * 1000;
     const show = () => {
-      countdown.textContent = ` You can send again in ${span(this.wait)}.`;
+      countdown.textContent = ` ${fill(texts.composer.wait, { time: span(this.wait) })}`;
     };
     show();
     this.#timer = setInterval(() => {
       this.wait = Math.max(Math.ceil((end - Date.now()) / 1000), 0);
       if (this.wait) show();
-      else this.show({ text: `${text} The wait is over: you can send again.`.trim(), calm: true });
+      else this.show({ text: `${text} ${texts.composer.wait_over}`.trim(), calm: true });
     }, 250);
   }
 
@@ -179,7 +179,7 @@ export class Composer {
   /** Send what is in the box, if it can be sent; while files are being read, as soon as they are. */
   submit() {
     this.#sendsNext = this.#attaching > 0;
-    if (this.#sendsNext) announce("The message is sent when the files have been read.");
+    if (this.#sendsNext) announce(texts.composer.sent_when_read);
     if (!this.#canSend) return;
     this.#save(); // the draft stays until the gateway has accepted the message
     const text = this.#text.value.trim();
@@ -253,7 +253,7 @@ export class Composer {
       await chat.open(null, { keepFocus: true });
       this.#giveBack(text, files);
       chat.saveFiles(files);
-      this.#alert.show({ text: "This conversation was deleted in another tab or on another device." });
+      this.#alert.show({ text: texts.composer.deleted_elsewhere });
     });
   }
 
@@ -385,8 +385,8 @@ export class Composer {
     const busy = this.#busy;
     send.hidden = busy && this.#isEmpty;
     send.disabled = !this.#canSend;
-    send.setAttribute("aria-label", busy ? "Send next" : "Send");
-    send.title = busy ? "Send when this answer is complete (Enter)" : "Send (Enter)";
+    send.setAttribute("aria-label", busy ? texts.composer.send_next : texts.composer.send);
+    send.title = busy ? texts.composer.send_next_title : texts.composer.send_title;
     this.#stop.hidden = !busy;
     text.style.height = "auto";
     text.style.height = `${Math.min(text.scrollHeight + 2, MAX_HEIGHT_PX)}px`;
@@ -464,7 +464,7 @@ export class Composer {
     if (problems.length) {
       this.#sendsNext = false;
       this.#alert.show({ text: problems.join(" ") });
-    } else announce(`Attached: ${list.map(({ name }) => name).join(", ")}`);
+    } else announce(fill(texts.composer.attached, { names: list.map(({ name }) => name).join(", ") }));
     this.focus();
   }
 

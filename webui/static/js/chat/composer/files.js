@@ -1,6 +1,6 @@
 // Files of a message as cards, which open them.
 
-import { count, el, icon, plural, size } from "../../shell/page.js";
+import { count, el, fill, icon, pluralText, size, texts } from "../../shell/page.js";
 import { roundTokens, shownFiles, sourceOf } from "../state/attachments.js";
 import { find } from "../state/store.js";
 
@@ -12,12 +12,19 @@ import { find } from "../state/store.js";
  * @param {FileRecord} file
  */
 export function aboutFile({ kind, size: bytes, tokens, unit, units, unitsRead, cut }) {
-  if (kind === "other") return `${size(bytes)} · the model only sees its name`;
-  const read = unitsRead ? `first ${count(unitsRead)} of ` : "";
-  const parts = [kind === "text" && unit && units ? `text, ${read}${plural(units, unit)}` : size(bytes)];
-  if (cut && !unitsRead) parts.push("beginning only");
-  if (tokens) parts.push(`about ${count(roundTokens(tokens))} ${tokens === 1 ? "token" : "tokens"}`);
-  return parts.join(", ");
+  if (kind === "other") return fill(texts.composer.only_name, { size: size(bytes) });
+  const all = { page: texts.composer.pages, sheet: texts.composer.sheets, slide: texts.composer.slides };
+  const first = {
+    page: texts.composer.first_pages,
+    sheet: texts.composer.first_sheets,
+    slide: texts.composer.first_slides,
+  };
+  const isText = kind === "text" && unit && units;
+  const read = count(unitsRead ?? 0);
+  const parts = [isText ? pluralText((unitsRead ? first : all)[unit], units, { read }) : size(bytes)];
+  if (cut && !unitsRead) parts.push(texts.composer.beginning);
+  if (tokens) parts.push(pluralText(texts.composer.about_tokens, roundTokens(tokens)));
+  return parts.reduce((before, part) => fill(texts.chat.list, { first: before, rest: part }));
 }
 
 /**
@@ -41,7 +48,13 @@ export function fileCard(file, source) {
   card.append(
     el(
       "button",
-      { type: "button", class: "name", title: file.name, "aria-label": `Open ${file.name}`, onclick: open },
+      {
+        type: "button",
+        class: "name",
+        title: file.name,
+        "aria-label": fill(texts.composer.open, { name: file.name }),
+        onclick: open,
+      },
       file.name,
     ),
     el("span", { class: "about" }, aboutFile(file)),
@@ -76,5 +89,5 @@ export const pendingCard = (name) =>
     { class: "file pending", "aria-busy": "true" },
     icon("file-text"),
     el("span", { class: "name", title: name }, name),
-    el("span", { class: "about" }, "Reading…"),
+    el("span", { class: "about" }, texts.composer.reading),
   );

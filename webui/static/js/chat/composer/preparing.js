@@ -2,8 +2,9 @@
 // documents is read by the server. One way for all three, with the limits checked first.
 
 import { ApiError, callJson, isAbort } from "../../shell/api.js";
-import { count, size } from "../../shell/page.js";
+import { count, fill, size, texts } from "../../shell/page.js";
 import { estimateTokens } from "../state/attachments.js";
+import { problemWords } from "../state/problems.js";
 import { newId } from "../state/store.js";
 import { isHeic, mayBeImage, NoImage, prepareImage } from "./photos.js";
 
@@ -44,7 +45,7 @@ export class Refusal extends Error {}
 export async function prepareFile(file, options) {
   const { maxBytes } = options;
   const isImage = mayBeImage(file);
-  if (file.size === 0) throw new Refusal(`“${file.name}” is empty or a folder.`);
+  if (file.size === 0) throw new Refusal(fill(texts.composer.empty, { name: file.name }));
   if (file.size > (isImage ? MAX_PHOTO_BYTES : maxBytes)) throw tooLarge(file, isImage ? MAX_PHOTO_BYTES : maxBytes);
   if (isImage) {
     const record = await imageRecord(file);
@@ -52,7 +53,7 @@ export async function prepareFile(file, options) {
     if (file.size > maxBytes) throw tooLarge(file, maxBytes);
   }
   const type = file.type || "application/octet-stream";
-  const named = { name: file.name || "pasted", type };
+  const named = { name: file.name || texts.composer.pasted, type };
   const bytes = await file.arrayBuffer(); // a file on a disk may change or go before it is sent
   const blob = new Blob([bytes], { type });
   const head = bytes.slice(0, SNIFFED_BYTES);
@@ -74,8 +75,13 @@ export async function prepareFile(file, options) {
  * @param {number} most
  */
 function tooLarge(file, most) {
-  const limit = `${size(most).replace(".0", "")} (${count(most)} bytes)`;
-  return new Refusal(`“${file.name}” has ${count(file.size)} bytes. The limit is ${limit}.`);
+  const values = {
+    name: file.name,
+    bytes: count(file.size),
+    limit: size(most).replace(/[.,]0/, ""),
+    most: count(most),
+  };
+  return new Refusal(fill(texts.composer.too_large, values));
 }
 
 /**
@@ -85,12 +91,19 @@ function tooLarge(file, most) {
 async function imageRecord(file) {
   try {
     const { blob, type, tokens } = await prepareImage(file);
-    return { id: newId("f_"), name: file.name || "pasted", type, size: blob.size, kind: "image", tokens, blob };
+    return {
+      id: newId("f_"),
+      name: file.name || texts.composer.pasted,
+      type,
+      size: blob.size,
+      kind: "image",
+      tokens,
+      blob,
+    };
   } catch (error) {
     if (!(error instanceof NoImage)) throw error;
     if (!isHeic(file)) return null;
-    const advice = "An iPhone takes JPEG photos with Settings > Camera > Formats > Most Compatible.";
-    throw new Refusal(`This browser cannot read HEIC photos. Save “${file.name}” as JPEG and attach that. ${advice}`);
+    throw new Refusal(fill(texts.composer.heic, { name: file.name }));
   }
 }
 
@@ -109,7 +122,7 @@ async function readDocument(other, content, { takesFiles, signal }) {
     if (!(error instanceof ApiError) || isAbort(error)) throw error;
     if (error.code === "document_type_unsupported") return [other];
     if (error.code === "document_without_text" && takesFiles) return [other];
-    throw new Refusal(`“${other.name}” was not attached. ${error.message}`);
+    throw new Refusal(fill(texts.composer.not_attached, { name: other.name, why: problemWords(error) }));
   }
   const blob = new Blob([found.text], { type: "text/plain" });
   /** @type {FileRecord} */

@@ -1,6 +1,6 @@
 // The messages that wait for the end of the answer under way.
 
-import { el, iconButton, plural } from "../../shell/page.js";
+import { el, iconButton, pluralText, texts } from "../../shell/page.js";
 import { shownFiles } from "../state/attachments.js";
 
 /** @import { Chat } from "../state/chat.js" */
@@ -30,10 +30,10 @@ function entryOf(chat, message, { busy, edit }) {
   return el(
     "li",
     {},
-    el("span", { class: "quiet" }, "Next: "),
-    el("span", { class: "clip" }, message.text || plural(shownFiles(message.files).length, "file")),
-    busy ? null : iconButton("arrow-up", "Send queued message", { onclick: send }),
-    iconButton("pencil", "Edit queued message", { onclick: () => take(edit) }),
-    iconButton("x", "Remove queued message", { onclick: () => take() }),
+    el("span", { class: "quiet" }, texts.composer.next),
+    el("span", { class: "clip" }, message.text || pluralText(texts.composer.files, shownFiles(message.files).length)),
+    busy ? null : iconButton("arrow-up", texts.composer.send_queued, { onclick: send }),
+    iconButton("pencil", texts.composer.edit_queued, { onclick: () => take(edit) }),
+    iconButton("x", texts.composer.remove_queued, { onclick: () => take() }),
   );
 }

@@ -1,6 +1,6 @@
 // A dialog that shows a file: an image, or the text that is sent; with a button that saves it.
 
-import { count, el, plural } from "../../shell/page.js";
+import { count, el, pluralText, texts } from "../../shell/page.js";
 import { find } from "../state/store.js";
 import { aboutFile } from "./files.js";
 
@@ -16,7 +16,11 @@ const SHOWN_LETTERS = 200_000;
  */
 export async function openFile(file, source) {
   const title = el("h2", {}, file.name);
-  const body = el("div", { class: "shown", tabindex: "0", role: "group", "aria-label": "Content" }, "Loading…");
+  const body = el(
+    "div",
+    { class: "shown", tabindex: "0", role: "group", "aria-label": texts.composer.content },
+    texts.composer.loading,
+  );
   const buttons = el("p", { class: "buttons" });
   /** @type {string[]} */
   const urls = [];
@@ -32,7 +36,7 @@ export async function openFile(file, source) {
     for (const url of urls) URL.revokeObjectURL(url);
     dialog.remove();
   };
-  const close = el("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Close");
+  const close = el("button", { type: "button", class: "button", onclick: () => dialog.close() }, texts.page.close);
   buttons.append(close);
   dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
   document.body.append(dialog);
@@ -43,9 +47,10 @@ export async function openFile(file, source) {
   if (saved) {
     const url = URL.createObjectURL(saved);
     urls.push(url);
-    close.before(el("a", { class: "button", href: url, download: file.name }, source ? "Save the document" : "Save"));
+    const label = source ? texts.composer.save_document : texts.composer.save;
+    close.before(el("a", { class: "button", href: url, download: file.name }, label));
   }
-  if (!blob) body.replaceChildren(el("p", {}, "This file is no longer stored."));
+  if (!blob) body.replaceChildren(el("p", {}, texts.composer.not_stored));
   else await show(body, file, blob, urls);
 }
 
@@ -66,13 +71,13 @@ async function show(body, file, blob, urls) {
     return;
   }
   if (file.kind === "other") {
-    body.replaceChildren(el("p", {}, "This file cannot be shown here. Save it to open it."));
+    body.replaceChildren(el("p", {}, texts.composer.cannot_show));
     return;
   }
   const text = await blob.text();
   const pre = el("pre", { dir: "auto" }, text.slice(0, SHOWN_LETTERS));
   const rest = text.length - SHOWN_LETTERS;
   body.replaceChildren(pre);
-  if (rest > 0)
-    body.append(el("p", { class: "quiet" }, `${plural(rest, "more letter")} of ${count(text.length)} are sent too.`));
+  if (rest <= 0) return;
+  body.append(el("p", { class: "quiet" }, pluralText(texts.composer.rest, rest, { all: count(text.length) })));
 }

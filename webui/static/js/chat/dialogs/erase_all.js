@@ -1,6 +1,6 @@
 // The question before all conversations are deleted.
 
-import { el, plural } from "../../shell/page.js";
+import { el, pluralText, texts } from "../../shell/page.js";
 
 /**
  * Ask whether to delete all conversations. Returns true if so.
@@ -10,19 +10,14 @@ import { el, plural } from "../../shell/page.js";
  * @returns {Promise<boolean>}
  */
 export function mayEraseAll(count, onServer) {
-  const where = onServer ? "on the server and on all your devices" : "in this browser";
-  const cancel = el("button", { type: "button", class: "button" }, "Cancel");
-  const erase = el("button", { type: "button", class: "button danger" }, "Delete all");
+  const forms = onServer ? texts.dialogs.erase_everywhere : texts.dialogs.erase_here;
+  const cancel = el("button", { type: "button", class: "button" }, texts.dialogs.cancel);
+  const erase = el("button", { type: "button", class: "button danger" }, texts.dialogs.delete_all);
   const dialog = el(
     "dialog",
     { "aria-labelledby": "erase-all-title" },
-    el("h2", { id: "erase-all-title" }, "Delete all conversations?"),
-    el(
-      "p",
-      {},
-      `This deletes ${plural(count, "conversation")} with all files, ${where}. You cannot undo it. `,
-      "Export them first if you may need them.",
-    ),
+    el("h2", { id: "erase-all-title" }, texts.dialogs.erase_title),
+    el("p", {}, pluralText(forms, count)),
     el("p", { class: "buttons" }, cancel, erase),
   );
   return new Promise((resolve) => {

@@ -1,23 +1,24 @@
 // The list of keyboard shortcuts.
 
-import { el } from "../../shell/page.js";
+import { el, texts } from "../../shell/page.js";
 
 /** @import { EnterKey } from "../state/types.js" */
 
 const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
+const CTRL = MAC ? "⌘" : texts.dialogs.ctrl;
 /** @type {[string, string][]} */
 const SHORTCUTS = [
-  ["Always send", "Ctrl+Enter"],
-  ["Stop the answer", "Esc"],
-  ["Edit your last message", "↑ in the empty box"],
-  ["New chat", "Ctrl+Shift+O"],
-  ["Search conversations", "Ctrl+K"],
-  ["Choose a model", "Ctrl+Shift+M"],
-  ["Settings", "Ctrl+Shift+,"],
-  ["Copy the last answer", "Ctrl+Shift+C"],
-  ["Show or hide the conversations", "Ctrl+B"],
-  ["Go to the message box", "/"],
-  ["Show this list", "Ctrl+/"],
+  [texts.dialogs.always_send, `${CTRL}+${texts.dialogs.enter}`],
+  [texts.dialogs.stop, "Esc"],
+  [texts.dialogs.edit_last, texts.dialogs.in_empty_box],
+  [texts.dialogs.new_chat, `${CTRL}+${texts.dialogs.shift}+O`],
+  [texts.dialogs.search_chats, `${CTRL}+K`],
+  [texts.dialogs.choose_model, `${CTRL}+${texts.dialogs.shift}+M`],
+  [texts.dialogs.settings, `${CTRL}+${texts.dialogs.shift}+,`],
+  [texts.dialogs.copy_last, `${CTRL}+${texts.dialogs.shift}+C`],
+  [texts.dialogs.toggle_chats, `${CTRL}+B`],
+  [texts.dialogs.to_message, "/"],
+  [texts.dialogs.show_list, `${CTRL}+/`],
 ];
 
 /**
@@ -28,10 +29,10 @@ const SHORTCUTS = [
  */
 function enterShortcuts(enterKey) {
   const sends = enterKey === "auto" ? !matchMedia("(pointer: coarse)").matches : enterKey === "send";
-  if (!sends) return [["New line", "Enter"]];
+  if (!sends) return [[texts.dialogs.new_line, texts.dialogs.enter]];
   return [
-    ["Send", "Enter"],
-    ["New line", "Shift+Enter"],
+    [texts.dialogs.send, texts.dialogs.enter],
+    [texts.dialogs.new_line, `${texts.dialogs.shift}+${texts.dialogs.enter}`],
   ];
 }
 
@@ -42,17 +43,17 @@ function enterShortcuts(enterKey) {
  */
 export function showHelp(enterKey) {
   const rows = [...enterShortcuts(enterKey), ...SHORTCUTS].map(([what, keys]) =>
-    el("tr", {}, el("th", { scope: "row" }, what), el("td", {}, el("kbd", {}, MAC ? keys.replace("Ctrl", "⌘") : keys))),
+    el("tr", {}, el("th", { scope: "row" }, what), el("td", {}, el("kbd", {}, keys))),
   );
   const dialog = el(
     "dialog",
-    { class: "help", "aria-label": "Keyboard shortcuts", onclose: () => dialog.remove() },
-    el("h2", {}, "Keyboard shortcuts"),
+    { class: "help", "aria-label": texts.dialogs.shortcuts, onclose: () => dialog.remove() },
+    el("h2", {}, texts.dialogs.shortcuts),
     el("table", {}, el("tbody", {}, ...rows)),
     el(
       "p",
       { class: "buttons" },
-      el("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Close"),
+      el("button", { type: "button", class: "button", onclick: () => dialog.close() }, texts.page.close),
     ),
   );
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());

@@ -1,7 +1,7 @@
 // The model picker: a dialog with a search box and the models, those used last first.
 
 import { html, render, useEffect, useRef, useState } from "../../../vendor/preact-htm.js";
-import { short } from "../../shell/page.js";
+import { fill, language, short, texts } from "../../shell/page.js";
 import { takesImages } from "../limits.js";
 
 /** @import { Ref } from "../../../vendor/preact-htm.js" */
@@ -46,15 +46,19 @@ export function inOrder(models, current) {
 }
 
 /** @param {number} dollars per million tokens */
-const price = (dollars) => `$${dollars < 0.1 ? dollars.toFixed(3) : dollars.toFixed(2)}`;
-
-/** @param {Model} model */
-function priceWords({ prices }) {
-  return prices ? `${price(prices.prompt)} in, ${price(prices.completion)} out per million tokens` : "";
+function price(dollars) {
+  const digits = dollars < 0.1 ? 3 : 2;
+  return `$${dollars.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
 }
 
 /** @param {Model} model */
-const missingWords = ({ missing }) => `set ${missing.join(" or ")}`;
+function priceWords({ prices }) {
+  return prices ? fill(texts.dialogs.price, { in: price(prices.prompt), out: price(prices.completion) }) : "";
+}
+
+/** @param {Model} model */
+const missingNames = ({ missing }) =>
+  missing.length ? missing.reduce((first, second) => fill(texts.dialogs.or, { first, second })) : "";
 
 /**
  * Return everything about a model, for screen readers.
@@ -65,14 +69,16 @@ function labelOf(model) {
   const facts = [
     model.name,
     model.maker,
-    `context ${short(model.context_window)} tokens`,
+    fill(texts.dialogs.context_label, { tokens: short(model.context_window) }),
     priceWords(model),
-    takesImages(model) ? "accepts images" : "text only",
+    takesImages(model) ? texts.dialogs.takes_images : texts.dialogs.text_only,
     model.health?.words,
   ];
-  if (!model.available) facts.push("not configured", missingWords(model));
-  else if (model.demo) facts.push("answered by the demo script");
-  return facts.filter(Boolean).join(", ");
+  if (!model.available)
+    facts.push(texts.dialogs.not_configured, fill(texts.dialogs.set_variables, { names: missingNames(model) }));
+  else if (model.demo) facts.push(texts.dialogs.by_demo);
+  const known = facts.flatMap((fact) => fact || []);
+  return known.reduce((first, rest) => fill(texts.chat.list, { first, rest }));
 }
 
 /** @param {{ health: NonNullable<Model["health"]> }} props */
@@ -99,16 +105,16 @@ function Option({ model, active, chosen, choose, id }) {
     <span class="model-name">${model.name}</span>
     <span class="quiet small">${model.maker}</span>
     <span class="badges">
-      ${takesImages(model) && html`<span class="badge">images</span>`}
-      ${model.demo && html`<span class="badge">demo</span>`}
-      ${!model.available && html`<span class="badge warn">not configured</span>`}
+      ${takesImages(model) && html`<span class="badge">${texts.dialogs.images}</span>`}
+      ${model.demo && html`<span class="badge">${texts.dialogs.demo}</span>`}
+      ${!model.available && html`<span class="badge warn">${texts.dialogs.not_configured}</span>`}
     </span>
     <span class="about">
-      ${model.available ? model.description : html`To use it, ${missingWords(model)} and restart the server.`}
+      ${model.available ? model.description : fill(texts.dialogs.to_use, { names: missingNames(model) })}
     </span>
     <span class="facts">
       <meter min="0" max="1" value=${Math.sqrt(model.context_window / WHOLE_BAR)}></meter>
-      <span>${short(model.context_window)} context</span>
+      <span>${fill(texts.dialogs.context, { tokens: short(model.context_window) })}</span>
       ${model.prices && html`<span>${priceWords(model)}</span>`}
       ${model.health && html`<${Health} health=${model.health} />`}
     </span>
@@ -120,10 +126,10 @@ function Picker({ models, current, choose }) {
   const first = models.findIndex((model) => model.id === current);
   const [query, setQuery] = useState("");
   const [active, setActive] = useState(Math.max(first, 0));
-  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const sought = query.toLowerCase().split(/\s+/).filter(Boolean);
   const shown = models.filter((model) => {
     const text = `${model.name} ${model.id} ${model.maker} ${model.description}`.toLowerCase();
-    return words.every((word) => text.includes(word));
+    return sought.every((word) => text.includes(word));
   });
   const at = Math.min(active, shown.length - 1);
   /** @param {KeyboardEvent} event */
@@ -143,17 +149,17 @@ function Picker({ models, current, choose }) {
     setActive(0);
   };
   return html`
-    <h2>Model</h2>
+    <h2>${texts.dialogs.model}</h2>
     <input type="text" role="combobox" aria-expanded="true" aria-controls="models" aria-autocomplete="list"
-      aria-activedescendant=${shown[at] ? `model-${at}` : null} aria-label="Search models" autocomplete="off"
-      placeholder="Search by name, maker or use" value=${query} autofocus onInput=${filter} onKeyDown=${pressed} />
-    <ul id="models" role="listbox" aria-label="Models">
+      aria-activedescendant=${shown[at] ? `model-${at}` : null} aria-label=${texts.dialogs.search_models} autocomplete="off"
+      placeholder=${texts.dialogs.search_hint} value=${query} autofocus onInput=${filter} onKeyDown=${pressed} />
+    <ul id="models" role="listbox" aria-label=${texts.dialogs.models}>
       ${shown.map(
         (model, n) => html`<${Option} key=${model.id} id=${`model-${n}`} model=${model} active=${n === at}
         chosen=${model.id === current} choose=${choose} />`,
       )}
     </ul>
-    ${!shown.length && html`<p class="quiet" role="status">No matching models</p>`}`;
+    ${!shown.length && html`<p class="quiet" role="status">${texts.dialogs.no_models}</p>`}`;
 }
 
 /**
@@ -167,7 +173,7 @@ export function pickModel(models, current) {
   return new Promise((resolve) => {
     const dialog = document.createElement("dialog");
     dialog.className = "picker";
-    dialog.setAttribute("aria-label", "Choose a model");
+    dialog.setAttribute("aria-label", texts.dialogs.choose_model);
     /** @type {string | null} */
     let chosen = null;
     /** @param {Model} model */

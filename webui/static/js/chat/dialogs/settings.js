@@ -3,7 +3,7 @@
 
 import { html, render, useEffect, useState } from "../../../vendor/preact-htm.js";
 import { copyFrom } from "../../shell/clipboard.js";
-import { iconPath } from "../../shell/page.js";
+import { count, fill, iconPath, language, texts } from "../../shell/page.js";
 import { readNumber } from "./numbers.js";
 
 /** @import { Chat } from "../state/chat.js" */
@@ -25,25 +25,25 @@ import { readNumber } from "./numbers.js";
 const PARAMETERS = [
   {
     name: "temperature",
-    label: "Temperature",
+    label: texts.dialogs.temperature,
     min: 0,
     max: 2,
-    about: "0 to 2; lower is more focused, higher is more creative",
+    about: texts.dialogs.temperature_about,
   },
-  { name: "top_p", label: "Top P", min: 0, max: 1, about: "0 to 1; set this or the temperature" },
+  { name: "top_p", label: texts.dialogs.top_p, min: 0, max: 1, about: texts.dialogs.top_p_about },
 ];
 /** @type {Options} */
 const EFFORTS = [
-  ["", "Model default"],
-  ["low", "Low"],
-  ["medium", "Medium"],
-  ["high", "High"],
+  ["", texts.dialogs.model_default],
+  ["low", texts.dialogs.low],
+  ["medium", texts.dialogs.medium],
+  ["high", texts.dialogs.high],
 ];
 /** @type {Options} */
 const ENTER = [
-  ["auto", "Sends the message; adds a new line on touch screens"],
-  ["send", "Always sends the message"],
-  ["newline", "Always adds a new line"],
+  ["auto", texts.dialogs.enter_auto],
+  ["send", texts.dialogs.enter_send],
+  ["newline", texts.dialogs.enter_newline],
 ];
 
 /**
@@ -51,9 +51,17 @@ const ENTER = [
  * @returns {Field}
  */
 function maxTokens({ name, max_output_tokens: max }) {
-  const about = `in tokens; ${name} allows up to ${max.toLocaleString("en")}`;
-  return { name: "max_tokens", label: "Max. answer length", min: 1, max, whole: true, about };
+  const about = fill(texts.dialogs.max_tokens_about, { model: name, max: count(max) });
+  return { name: "max_tokens", label: texts.dialogs.max_tokens, min: 1, max, whole: true, about };
 }
+
+/**
+ * Return a number as people write it in this language, without marks between thousands.
+ *
+ * @param {unknown} value
+ */
+const writtenNumber = (value) =>
+  typeof value === "number" ? value.toLocaleString(language, { useGrouping: false, maximumFractionDigits: 20 }) : "";
 
 /**
  * A number as people type it: 0.7 and 0,7; whole ones with 1,000 or 1 000 too. The box has no number as
@@ -72,10 +80,11 @@ function NumberField({ field, value, set }) {
   };
   /** @param {{ target: HTMLInputElement }} event */
   const left = ({ target }) => setWrong(readNumber(target.value, field) === undefined);
-  const help = wrong ? `Enter a ${field.whole ? "whole number" : "number"} from ${field.min} to ${field.max}.` : about;
+  const bounds = { min: count(field.min), max: count(field.max) };
+  const help = wrong ? fill(field.whole ? texts.dialogs.whole_wrong : texts.dialogs.number_wrong, bounds) : about;
   return html`<div class="field"><label for=${name}>${label}</label>
     <input id=${name} type="text" inputmode=${field.whole ? "numeric" : "decimal"} autocomplete="off"
-      defaultValue=${value ?? ""} placeholder="Model default" aria-describedby=${`${name}-about`}
+      defaultValue=${writtenNumber(value)} placeholder=${texts.dialogs.model_default} aria-describedby=${`${name}-about`}
       aria-invalid=${wrong ? "true" : null} onInput=${typed} onChange=${left} />
     <p class=${wrong ? "small wrong" : "quiet small"} id=${`${name}-about`}
       role=${wrong ? "alert" : null}>${help}</p></div>`;
@@ -94,7 +103,7 @@ function Choice({ name, label, options, value, set }) {
   const changed = ({ target }) => set(target.value);
   return html`<div class="field"><label for=${name}>${label}</label>
     <select id=${name} onChange=${changed}>
-      ${options.map(([key, words]) => html`<option value=${key} selected=${key === (value ?? "")}>${words}</option>`)}
+      ${options.map(([key, text]) => html`<option value=${key} selected=${key === (value ?? "")}>${text}</option>`)}
     </select></div>`;
 }
 
@@ -110,9 +119,9 @@ function RawRequest({ nextRequest, made }) {
   /** @param {{ currentTarget: HTMLElement }} event */
   const copy = ({ currentTarget }) => copyFrom(currentTarget, text);
   return html`<details onToggle=${toggled}>
-    <summary>Next request as JSON</summary>
+    <summary>${texts.dialogs.next_request}</summary>
     <div class="raw-request">
-      <button type="button" class="icon-button small" aria-label="Copy request" title="Copy request" onClick=${copy}>
+      <button type="button" class="icon-button small" aria-label=${texts.dialogs.copy_request} title=${texts.dialogs.copy_request} onClick=${copy}>
         <svg class="icon" aria-hidden="true"><use href=${iconPath("copy")} /></svg></button>
       <pre tabindex="0"><code>${text}</code></pre>
     </div></details>`;
@@ -126,7 +135,7 @@ function RawRequest({ nextRequest, made }) {
  */
 function shortened(_key, value) {
   if (typeof value !== "string" || !value.startsWith("data:")) return value;
-  return `${value.slice(0, 40)}… (${value.length} letters)`;
+  return fill(texts.dialogs.shortened, { start: value.slice(0, 40), count: count(value.length) });
 }
 
 /**
@@ -166,26 +175,25 @@ function Settings({ chat, record, nextRequest, close }) {
   /** @param {string} value */
   const setEnterKey = (value) => chat.setEnterKey(/** @type {EnterKey} */ (value));
   return html`
-    <h2>Chat settings</h2>
-    <div class="field"><label for="system">System prompt</label>
-      <textarea id="system" rows="5" placeholder="What the model should know, and how it should answer"
+    <h2>${texts.dialogs.chat_settings}</h2>
+    <div class="field"><label for="system">${texts.dialogs.system}</label>
+      <textarea id="system" rows="5" placeholder=${texts.dialogs.system_hint}
         value=${system} onInput=${systemTyped}></textarea></div>
     <div class="grid">
       ${fields.map(
         (field) => html`<${NumberField} key=${field.name} set=${set} value=${first[field.name]} field=${field} />`,
       )}
-      <${Choice} name="reasoning_effort" label="Reasoning effort" options=${EFFORTS}
+      <${Choice} name="reasoning_effort" label=${texts.dialogs.effort} options=${EFFORTS}
         value=${parameters.reasoning_effort} set=${(/** @type {string} */ value) => set("reasoning_effort", value)} />
     </div>
     <${RawRequest} nextRequest=${nextRequest} made=${[parameters, system, instructions]} />
-    <h2>App settings</h2>
-    <div class="field"><label for="instructions">Instructions for all chats</label>
-      <textarea id="instructions" rows="3" placeholder="Who you are, and how answers should be written"
+    <h2>${texts.dialogs.app_settings}</h2>
+    <div class="field"><label for="instructions">${texts.dialogs.instructions}</label>
+      <textarea id="instructions" rows="3" placeholder=${texts.dialogs.instructions_hint}
         aria-describedby="instructions-about" value=${instructions} onInput=${instructionsTyped}></textarea>
-      <p class="quiet small" id="instructions-about">Sent with every message, before the system prompt of the
-        chat.</p></div>
-    <${Choice} name="enter" label="Enter key" options=${ENTER} value=${chat.enterKey} set=${setEnterKey} />
-    <p class="buttons"><button type="button" class="button primary" onClick=${close}>Done</button></p>`;
+      <p class="quiet small" id="instructions-about">${texts.dialogs.instructions_about}</p></div>
+    <${Choice} name="enter" label=${texts.dialogs.enter_key} options=${ENTER} value=${chat.enterKey} set=${setEnterKey} />
+    <p class="buttons"><button type="button" class="button primary" onClick=${close}>${texts.dialogs.done}</button></p>`;
 }
 
 /**
@@ -198,7 +206,7 @@ function Settings({ chat, record, nextRequest, close }) {
 export function showSettings(chat, record, nextRequest) {
   const dialog = document.createElement("dialog");
   dialog.className = "settings";
-  dialog.setAttribute("aria-label", "Settings");
+  dialog.setAttribute("aria-label", texts.dialogs.settings);
   dialog.addEventListener("close", () => {
     render(null, dialog);
     dialog.remove();

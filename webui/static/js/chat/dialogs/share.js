@@ -2,7 +2,8 @@
 
 import { ApiError, call, callJson } from "../../shell/api.js";
 import { copyFrom } from "../../shell/clipboard.js";
-import { el, icon, iconButton } from "../../shell/page.js";
+import { el, fill, icon, iconButton, language, texts } from "../../shell/page.js";
+import { problemWords } from "../state/problems.js";
 
 /** @import { Remote } from "../history/remote.js" */
 
@@ -27,8 +28,8 @@ const FLUSH_MS = 5000;
 class Links {
   #history;
   #shared;
-  #list = el("ul", { class: "shares", "aria-label": "Links" });
-  #none = el("p", { class: "quiet small" }, "No links yet.");
+  #list = el("ul", { class: "shares", "aria-label": texts.dialogs.links });
+  #none = el("p", { class: "quiet small" }, texts.dialogs.no_links);
   #problem = el("p", { role: "alert", class: "problem bad", hidden: true });
   /** @type {HTMLElement | null} */
   #made = null;
@@ -45,31 +46,24 @@ class Links {
   /** Show the dialog. */
   show() {
     const isAnswer = Boolean(this.#shared?.message);
-    const what = isAnswer ? "this answer with its question" : "this conversation as it is now";
-    const make = el("button", { type: "button", class: "button primary" }, icon("link"), "Create link");
+    const make = el("button", { type: "button", class: "button primary" }, icon("link"), texts.dialogs.create_link);
     const made = el("div", { class: "share-made" });
     make.addEventListener("click", () => this.#make(make, made));
     const dialog = el(
       "dialog",
       { class: "share", "aria-labelledby": "share-title", onclose: () => dialog.remove() },
-      el("h2", { id: "share-title" }, this.#shared ? "Share a link" : "Shared links"),
-      this.#shared &&
-        el(
-          "p",
-          {},
-          `Anyone with the link can read ${what}, without signing in. `,
-          isAnswer ? "" : "Later messages are not included.",
-        ),
+      el("h2", { id: "share-title" }, this.#shared ? texts.dialogs.share : texts.dialogs.shared),
+      this.#shared && el("p", {}, isAnswer ? texts.dialogs.share_answer : texts.dialogs.share_chat),
       this.#shared && el("p", {}, make),
       made,
       this.#problem,
-      this.#shared && el("h3", {}, "All your links"),
+      this.#shared && el("h3", {}, texts.dialogs.all_links),
       this.#none,
       this.#list,
       el(
         "p",
         { class: "buttons" },
-        el("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Close"),
+        el("button", { type: "button", class: "button", onclick: () => dialog.close() }, texts.page.close),
       ),
     );
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
@@ -94,7 +88,7 @@ class Links {
 
   /** @param {unknown} error */
   #fail(error) {
-    this.#problem.textContent = error instanceof Error ? error.message : String(error);
+    this.#problem.textContent = problemWords(error);
     this.#problem.hidden = false;
   }
 
@@ -110,8 +104,13 @@ class Links {
       const body = JSON.stringify(this.#shared);
       /** @type {Share} */
       const share = await callJson("history/shares", this.#history.link.options({ method: "POST", body }));
-      const field = el("input", { type: "text", readonly: true, value: share.url, "aria-label": "Link" });
-      const copy = el("button", { type: "button", class: "button" }, icon("copy"), el("span", {}, "Copy link"));
+      const field = el("input", { type: "text", readonly: true, value: share.url, "aria-label": texts.dialogs.link });
+      const copy = el(
+        "button",
+        { type: "button", class: "button" },
+        icon("copy"),
+        el("span", {}, texts.dialogs.copy_link),
+      );
       copy.addEventListener("click", () => copyFrom(copy, share.url));
       place.replaceChildren(field, copy);
       this.#made = place;
@@ -127,17 +126,17 @@ class Links {
 
   /** @param {Share} share */
   #entry(share) {
-    const day = new Date(share.created).toLocaleString(document.documentElement.lang, {
+    const day = new Date(share.created).toLocaleString(language, {
       dateStyle: "medium",
       timeStyle: "short",
     });
-    const name = share.title || "New chat";
-    const copy = iconButton("copy", `Copy the link to ${name}`);
+    const name = share.title || texts.dialogs.new_chat;
+    const copy = iconButton("copy", fill(texts.dialogs.copy_link_to, { name }));
     copy.addEventListener("click", () => copyFrom(copy, share.url));
     const revoke = el(
       "button",
-      { type: "button", class: "button", "aria-label": `Revoke the link to ${name}` },
-      "Revoke",
+      { type: "button", class: "button", "aria-label": fill(texts.dialogs.revoke_link_to, { name }) },
+      texts.dialogs.revoke,
     );
     const entry = el(
       "li",
@@ -146,7 +145,7 @@ class Links {
         "span",
         { class: "share-name" },
         el("a", { href: share.url, target: "_blank", rel: "noopener noreferrer", class: "clip" }, name),
-        el("span", { class: "quiet small" }, `${share.message ? "One answer, " : ""}${day}`),
+        el("span", { class: "quiet small" }, share.message ? fill(texts.dialogs.one_answer, { day }) : day),
       ),
       copy,
       revoke,

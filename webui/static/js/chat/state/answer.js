@@ -2,7 +2,9 @@
 
 import { AnswerStream } from "../../shell/answer_stream.js";
 import { callJson } from "../../shell/api.js";
+import { texts } from "../../shell/page.js";
 import { Joint } from "../turns/joint.js";
+import { problemWords } from "./problems.js";
 import { put } from "./store.js";
 
 /** @import { Ending, QueuePlace } from "../../shell/answer_stream.js" */
@@ -263,40 +265,28 @@ function addedUp(first, second) {
 }
 
 /**
- * Messages of the API for clients with a key, in words for a visitor with a browser.
- *
- * @type {Record<string, string>}
- */
-const MESSAGES = {
-  invalid_api_key: "You've been signed out.",
-  xsrf_refused: "This page is out of date. Reload it to continue; your text is kept.",
-};
-
-/**
  * Return an error as it is saved with a message.
  *
  * @param {ApiError} error
  * @returns {PlainError}
  */
-export const plainError = ({ message, code, status, retryAfter }) => ({
-  message: (status && MESSAGES[code]) || message,
-  code,
-  status,
-  retryAfter,
-});
+export const plainError = (error) => {
+  const { code, status, retryAfter } = error;
+  return { message: problemWords(error), code, status, retryAfter };
+};
 
 /** @type {Action} */
-export const RETRY = { name: "again", label: "Try again" };
+export const RETRY = { name: "again", label: texts.answers.again };
 /** @type {Action} */
-export const CONTINUE = { name: "continue", label: "Continue" };
+export const CONTINUE = { name: "continue", label: texts.answers.continue };
 /** @type {Action} */
-const OTHER_MODEL = { name: "model", label: "Choose another model" };
+const OTHER_MODEL = { name: "model", label: texts.answers.other_model };
 /** @type {Action} */
-export const SIGN_IN = { name: "signIn", label: "Sign in again" };
+export const SIGN_IN = { name: "signIn", label: texts.answers.sign_in };
 /** @type {Action} */
-const RELOAD = { name: "reload", label: "Reload the page" };
+const RELOAD = { name: "reload", label: texts.answers.reload_page };
 /** @type {Action} */
-const NEW_CHAT = { name: "new", label: "Start a new chat" };
+const NEW_CHAT = { name: "new", label: texts.answers.new_chat };
 /** @type {Record<string, Action | null>} */
 const ACTIONS = {
   invalid_api_key: SIGN_IN,

@@ -1,6 +1,7 @@
 // The answers under way: asking for them, attaching to them, and what follows their end.
 
 import { ApiError, call, callJson } from "../../shell/api.js";
+import { texts } from "../../shell/page.js";
 import { continuePrompt } from "../turns/joint.js";
 import { Answer, actionFor, alsoFor, newAnswer, plainError } from "./answer.js";
 import { storedFiles } from "./conversation.js";
@@ -209,7 +210,7 @@ export class Answers {
 
   #mustWait() {
     if (!this.#chat.running) return false;
-    this.#chat.report({ text: "Wait until the current answer is complete, or stop it first." });
+    this.#chat.report({ text: texts.answers.wait });
     return true;
   }
 
@@ -333,7 +334,7 @@ export class Answers {
     if (conversation !== chat.current) return;
     chat.showMessages();
     if (!grown && message.state !== "stopped") {
-      chat.report({ text: message.error?.message ?? "The model had nothing to add to this answer." });
+      chat.report({ text: message.error?.message ?? texts.answers.nothing_added });
     }
   }
 

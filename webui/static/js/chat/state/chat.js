@@ -1,7 +1,7 @@
 // The state of the chat page: the open conversation, the answers under way, the models and the visitor.
 // It knows no DOM: views call its methods and listen to its events.
 
-import { unlessLeaving } from "../../shell/page.js";
+import { fill, texts, unlessLeaving } from "../../shell/page.js";
 import { Conversation, storedFiles } from "./conversation.js";
 import { change, find, NoRoom, put } from "./store.js";
 
@@ -168,17 +168,16 @@ export class Chat {
     this.#opening = opening;
     /** @type {Conversation | null} */
     let conversation = null;
-    let problem =
-      this.place.place === "server"
-        ? "This conversation is not in your history. It may have been deleted."
-        : "This conversation is not in this browser. Conversations are stored in the browser they were started in.";
+    let problem = this.place.place === "server" ? texts.problems.not_in_history : texts.problems.not_in_browser;
     /** @type {FileRecord[]} */
     let files = [];
     try {
       conversation = id ? await this.#find(id) : await this.#begin(temporary);
       files = await storedFiles(conversation?.record.draft?.files);
     } catch (error) {
-      problem = `This conversation could not be loaded. ${error instanceof Error ? error.message : error}`;
+      const { problemWords } = await this.load(() => import("./problems.js"));
+      const why = problemWords(error);
+      problem = fill(texts.problems.not_loaded, { why });
     }
     if (this.#opening !== opening) return;
     if (!conversation) {
@@ -262,13 +261,9 @@ export class Chat {
     try {
       return await saving;
     } catch (error) {
-      const why =
-        error instanceof NoRoom
-          ? "The storage of this browser is full"
-          : "This browser does not store data for this page";
       this.report({
-        text: `${why}. This conversation is not saved: export it, then delete old ones.`,
-        action: { name: "export", label: "Export conversations" },
+        text: error instanceof NoRoom ? texts.problems.storage_full : texts.problems.no_storage,
+        action: { name: "export", label: texts.problems.export },
       });
       return undefined;
     }
@@ -385,8 +380,8 @@ export class Chat {
     try {
       return await importing().catch(unlessLeaving);
     } catch (error) {
-      const text = "Part of the page could not be loaded. The gateway may have been updated.";
-      this.report({ text, action: { name: "reload", label: "Reload" } });
+      const text = texts.problems.not_all_loaded;
+      this.report({ text, action: { name: "reload", label: texts.problems.reload } });
       throw error;
     }
   }
@@ -469,7 +464,9 @@ export class Chat {
    */
   endSession({ text, changed }) {
     /** @type {Action} */
-    const action = changed ? { name: "reload", label: "Reload" } : { name: "signIn", label: "Sign in again" };
+    const action = changed
+      ? { name: "reload", label: texts.problems.reload }
+      : { name: "signIn", label: texts.answers.sign_in };
     this.ended = { text, action };
     this.statusChanged();
   }

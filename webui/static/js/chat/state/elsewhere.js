@@ -1,5 +1,6 @@
 // What other tabs and devices do: their changes are taken over into the conversations of this tab.
 
+import { texts } from "../../shell/page.js";
 import { storedFiles } from "./conversation.js";
 
 /** @import { LinkStatus } from "../history/link.js" */
@@ -99,8 +100,8 @@ export class Elsewhere {
     this.#chat.emit("link", status);
     if (status.state !== "full") return;
     this.#chat.report({
-      text: "Your chat history is full. Nothing is lost, but what is new stays in this browser until you delete chats.",
-      action: { name: "export", label: "Export conversations" },
+      text: texts.problems.history_full,
+      action: { name: "export", label: texts.problems.export },
     });
   }
 }

@@ -1,5 +1,6 @@
 // Export of conversations: JSON with everything, which `import.js` reads, and Markdown for reading.
 
+import { fill, texts } from "../../shell/page.js";
 import { shownFiles } from "./attachments.js";
 import { Tree } from "./conversation.js";
 import { dataUrl } from "./request.js";
@@ -39,12 +40,12 @@ export async function gather(conversations) {
  */
 export async function asMarkdown(conversation, modelName) {
   const tree = new Tree(conversation, await within("messages", conversation.id));
-  const parts = [`# ${conversation.title || "Conversation"}`];
-  if (conversation.system) parts.push(`**System prompt**\n\n${conversation.system}`);
+  const parts = [`# ${conversation.title || texts.problems.untitled}`];
+  if (conversation.system) parts.push(`**${texts.problems.system_prompt}**\n\n${conversation.system}`);
   for (const message of tree.path()) {
     const files = message.role === "user" ? (message.files ?? []) : [];
-    const attached = shownFiles(files).map((file) => `*Attached: ${file.name}*`);
-    const who = message.role === "user" ? "You" : modelName(message.model);
+    const attached = shownFiles(files).map((file) => `*${fill(texts.problems.attached, { name: file.name })}*`);
+    const who = message.role === "user" ? texts.problems.you : modelName(message.model);
     parts.push([`## ${who}`, ...attached, message.text].filter(Boolean).join("\n\n"));
   }
   return `${parts.join("\n\n")}\n`;
@@ -83,6 +84,6 @@ export function offer(name, url) {
  * @param {string} end
  */
 export function fileName(title, end) {
-  const name = (title || "conversation").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "");
-  return `${name.slice(0, 60) || "conversation"}.${end}`;
+  const name = (title || texts.problems.file_name).replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "");
+  return `${name.slice(0, 60) || texts.problems.file_name}.${end}`;
 }

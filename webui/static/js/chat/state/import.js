@@ -1,9 +1,11 @@
 // Import of exported conversations. Nothing is saved before the whole file has been checked, and records
 // are built here: only values of the expected kind get into them.
 
+import { count, pluralText, texts } from "../../shell/page.js";
 import { newAnswer } from "./answer.js";
 import { newConversation } from "./conversation.js";
 import { FORMAT, VERSION } from "./export.js";
+import { problemWords } from "./problems.js";
 import { all, newId, putAll } from "./store.js";
 
 /** @import { Remote } from "../history/remote.js" */
@@ -54,12 +56,12 @@ export async function importText(text, history) {
   try {
     file = JSON.parse(text);
   } catch {
-    throw new Error("This file is not JSON.");
+    throw new Error(texts.problems.not_json);
   }
   if (!isObject(file) || file.format !== FORMAT || !Array.isArray(file.conversations)) {
-    throw new Error("This is not an export of Roxy's conversations.");
+    throw new Error(texts.problems.no_export);
   }
-  if ((numberOf(file.version) ?? Infinity) > VERSION) throw new Error("This export is from a newer version of Roxy.");
+  if ((numberOf(file.version) ?? Infinity) > VERSION) throw new Error(texts.problems.newer_export);
   const here = new Set((await all("conversations")).map((one) => one.id));
   const made = file.conversations.map((one) => new Importer(one, here).records());
   if (history) {
@@ -68,8 +70,9 @@ export async function importText(text, history) {
       try {
         await send(one, history);
       } catch (error) {
-        const why = error instanceof Error ? error.message : String(error);
-        throw at ? new Error(`Only ${at} of ${made.length} conversations arrived. ${why}`) : error;
+        const why = problemWords(error);
+        if (!at) throw error;
+        throw new Error(pluralText(texts.problems.only_some, made.length, { arrived: count(at), why }));
       }
     }
     history.link.pollNow();
@@ -96,7 +99,7 @@ class Importer {
    * @param {Set<string>} here the ids of the conversations in the browser
    */
   constructor(given, here) {
-    if (!isObject(given) || !Array.isArray(given.messages)) throw damaged("A conversation");
+    if (!isObject(given) || !Array.isArray(given.messages)) throw new Error(texts.problems.bad_conversation);
     this.#given = given;
     this.#messages = given.messages;
     this.#isCopy = here.has(textOf(given.id));
@@ -136,7 +139,7 @@ class Importer {
    * @param {string} prefix of a new id
    */
   #idFor(id, prefix) {
-    if (typeof id !== "string" || !/^[\w-]{1,64}$/.test(id)) throw damaged("An id");
+    if (typeof id !== "string" || !/^[\w-]{1,64}$/.test(id)) throw new Error(texts.problems.bad_id);
     if (!this.#isCopy) return id;
     const copy = this.#ids.get(id) ?? newId(prefix);
     this.#ids.set(id, copy);
@@ -148,12 +151,12 @@ class Importer {
    * @returns {Message}
    */
   #message(given) {
-    if (!isObject(given) || typeof given.text !== "string") throw damaged("A message");
+    if (!isObject(given) || typeof given.text !== "string") throw new Error(texts.problems.bad_message);
     const id = this.#idFor(given.id, "m_");
     const parent = given.parent === null || given.parent === undefined ? null : this.#idFor(given.parent, "m_");
     const created = numberOf(given.created) ?? Date.now();
     if (given.role === "assistant") return { ...this.#answer(given, id, parent), text: given.text, created };
-    if (given.role !== "user") throw damaged("A message");
+    if (given.role !== "user") throw new Error(texts.problems.bad_message);
     const files = listOf(given.files).map((file) => this.#file(file));
     return { id, conversation: this.#id, parent, role: "user", text: given.text, files, created };
   }
@@ -184,7 +187,7 @@ class Importer {
    * @returns {FileRecord}
    */
   #file(given) {
-    if (!isObject(given) || typeof given.name !== "string") throw damaged("A file");
+    if (!isObject(given) || typeof given.name !== "string") throw new Error(texts.problems.bad_file);
     const kind = KINDS.find((one) => one === given.kind) ?? "other";
     const id = this.#idFor(given.id, "f_");
     return {
@@ -216,9 +219,6 @@ function aboutOf({ cut, source, tokens, unit, units, unitsRead }) {
   return about;
 }
 
-/** @param {string} what */
-const damaged = (what) => new Error(`${what} in this file is damaged.`);
-
 /**
  * @param {unknown} given
  * @returns {PlainError}
@@ -226,7 +226,7 @@ const damaged = (what) => new Error(`${what} in this file is damaged.`);
 function errorOf(given) {
   const { message, code, status, retryAfter } = isObject(given) ? given : {};
   return {
-    message: typeof message === "string" ? message : "The answer failed.",
+    message: typeof message === "string" ? message : texts.problems.answer_failed,
     code: textOf(code),
     status: numberOf(status) ?? 0,
     retryAfter: numberOf(retryAfter),
@@ -260,7 +260,7 @@ function blobOf(data, type) {
   try {
     letters = atob(data.slice(data.indexOf(",") + 1));
   } catch {
-    throw damaged("A file");
+    throw new Error(texts.problems.bad_file);
   }
   return new Blob([Uint8Array.from(letters, (letter) => letter.charCodeAt(0))], { type });
 }

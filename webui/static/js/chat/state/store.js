@@ -5,6 +5,8 @@
 // as it knows them, so what only one of them may take, a queued message, is in a record of its own that
 // is changed in one transaction.
 
+import { texts } from "../../shell/page.js";
+
 /**
  * @import {
  *   ConversationRecord, FileRecord, Place, QueueRecord, RecordGroups, Records, StoreName,
@@ -132,7 +134,7 @@ export class Database {
       const done = new Promise((resolve, reject) => {
         transaction.oncomplete = resolve;
         // Only here the transaction knows its error; `onerror` comes before.
-        transaction.onabort = () => reject(transaction.error ?? new Error("Nothing was saved."));
+        transaction.onabort = () => reject(transaction.error ?? new Error(texts.problems.nothing_saved));
       });
       try {
         work(transaction);
@@ -144,7 +146,7 @@ export class Database {
       await done;
     } catch (error) {
       if (error instanceof DOMException && error.name === "QuotaExceededError")
-        throw new NoRoom("The browser has no room left.");
+        throw new NoRoom(texts.problems.no_room);
       throw error;
     }
   }
