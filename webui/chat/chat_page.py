@@ -44,6 +44,7 @@ CONVERSATION_SCRIPTS = (
     "js/chat/markdown/said.js",
     "js/chat/state/answer.js",
     "js/chat/state/answers.js",
+    "js/chat/state/problems.js",
     "js/chat/state/request.js",
     "js/chat/transcript/follower.js",
     "js/chat/transcript/pair.js",

@@ -15,16 +15,25 @@ SCRIPTS = ROOT / "static" / "js"
 TEMPLATES = ROOT / "templates"
 
 NOT_TEXTS = {
-    "docs/chat_examples.py",  # code to copy, as the next three
-    "docs/examples.py",
-    "docs/owner_examples.py",
-    "docs/recipes.py",
     "static/js/chat/markdown/code.js",  # names of programming languages
     "static/js/chat/markdown/entities.js",  # names of HTML entities
     "static/js/chat/markdown/lexing/emphasis.js",  # names of Unicode scripts
+    "static/js/chat/state/request.js",  # what is said to the model
     "static/js/chat/turns/joint.js",  # what is said to the model
 }
-KEYS = {"Alt", "Backspace", "Comma", "Control", "Delete", "End", "Enter", "Escape", "Home", "Meta"}
+KEYS = {
+    "Alt",
+    "Backspace",
+    "Comma",
+    "Control",
+    "Delete",
+    "End",
+    "Enter",
+    "Esc",
+    "Escape",
+    "Home",
+    "Meta",
+}
 KEYS |= {"Shift", "Slash", "Tab"}
 """Names of keys (UI Events)."""
 PROTOCOL = {"Files", "Bearer", "Accept", "Authorization", "Exif", "Roxy", "Ignore"}
@@ -32,7 +41,11 @@ PROTOCOL |= {"Host", "Location", "Vary", "Python"}
 """Words of HTTP, of formats and of browsers."""
 
 ENGLISH_ONLY = (
-    "static/js/chat/",
+    "static/js/chat/history/",
+    "static/js/chat/markdown/",
+    "static/js/chat/sidebar/",
+    "static/js/chat/transcript/",
+    "static/js/chat/turns/",
     "static/js/docs/",
     "static/js/models/",
     "models/",

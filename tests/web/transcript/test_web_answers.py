@@ -294,7 +294,7 @@ async def test_an_upstreams_refusal_is_told_in_the_turn(chromium: Browser, tmp_p
         upstream.plan(refusal(500), stream_of(["Now it works"], usage=USAGE))
         await open_chat(page)
         await say(page, "Hi")
-        alert = page.get_by_role("alert").filter(has_text="upstream")
+        alert = page.get_by_role("alert").filter(has_text="provider")
         await expect(alert).to_be_visible()
         await alert.get_by_role("button", name="Try again").click()
         await expect(text_of_answer(page)).to_have_text("Now it works")

@@ -151,7 +151,8 @@ function Picker({ models, current, choose }) {
   return html`
     <h2>${texts.dialogs.model}</h2>
     <input type="text" role="combobox" aria-expanded="true" aria-controls="models" aria-autocomplete="list"
-      aria-activedescendant=${shown[at] ? `model-${at}` : null} aria-label=${texts.dialogs.search_models} autocomplete="off"
+      aria-activedescendant=${shown[at] ? `model-${at}` : null} 
+      aria-label=${texts.dialogs.search_models} autocomplete="off"
       placeholder=${texts.dialogs.search_hint} value=${query} autofocus onInput=${filter} onKeyDown=${pressed} />
     <ul id="models" role="listbox" aria-label=${texts.dialogs.models}>
       ${shown.map(

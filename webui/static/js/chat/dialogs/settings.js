@@ -84,7 +84,8 @@ function NumberField({ field, value, set }) {
   const help = wrong ? fill(field.whole ? texts.dialogs.whole_wrong : texts.dialogs.number_wrong, bounds) : about;
   return html`<div class="field"><label for=${name}>${label}</label>
     <input id=${name} type="text" inputmode=${field.whole ? "numeric" : "decimal"} autocomplete="off"
-      defaultValue=${writtenNumber(value)} placeholder=${texts.dialogs.model_default} aria-describedby=${`${name}-about`}
+      defaultValue=${writtenNumber(value)} placeholder=${texts.dialogs.model_default}
+      aria-describedby=${`${name}-about`}
       aria-invalid=${wrong ? "true" : null} onInput=${typed} onChange=${left} />
     <p class=${wrong ? "small wrong" : "quiet small"} id=${`${name}-about`}
       role=${wrong ? "alert" : null}>${help}</p></div>`;
@@ -121,7 +122,8 @@ function RawRequest({ nextRequest, made }) {
   return html`<details onToggle=${toggled}>
     <summary>${texts.dialogs.next_request}</summary>
     <div class="raw-request">
-      <button type="button" class="icon-button small" aria-label=${texts.dialogs.copy_request} title=${texts.dialogs.copy_request} onClick=${copy}>
+      <button type="button" class="icon-button small" aria-label=${texts.dialogs.copy_request}
+        title=${texts.dialogs.copy_request} onClick=${copy}>
         <svg class="icon" aria-hidden="true"><use href=${iconPath("copy")} /></svg></button>
       <pre tabindex="0"><code>${text}</code></pre>
     </div></details>`;
@@ -192,8 +194,10 @@ function Settings({ chat, record, nextRequest, close }) {
       <textarea id="instructions" rows="3" placeholder=${texts.dialogs.instructions_hint}
         aria-describedby="instructions-about" value=${instructions} onInput=${instructionsTyped}></textarea>
       <p class="quiet small" id="instructions-about">${texts.dialogs.instructions_about}</p></div>
-    <${Choice} name="enter" label=${texts.dialogs.enter_key} options=${ENTER} value=${chat.enterKey} set=${setEnterKey} />
-    <p class="buttons"><button type="button" class="button primary" onClick=${close}>${texts.dialogs.done}</button></p>`;
+    <${Choice} name="enter" label=${texts.dialogs.enter_key} options=${ENTER}
+      value=${chat.enterKey} set=${setEnterKey} />
+    <p class="buttons">
+      <button type="button" class="button primary" onClick=${close}>${texts.dialogs.done}</button></p>`;
 }
 
 /**

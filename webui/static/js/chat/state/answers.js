@@ -1,7 +1,7 @@
 // The answers under way: asking for them, attaching to them, and what follows their end.
 
 import { ApiError, call, callJson } from "../../shell/api.js";
-import { texts } from "../../shell/page.js";
+import { fill, texts } from "../../shell/page.js";
 import { continuePrompt } from "../turns/joint.js";
 import { Answer, actionFor, alsoFor, newAnswer, plainError } from "./answer.js";
 import { storedFiles } from "./conversation.js";
@@ -159,7 +159,10 @@ export class Answers {
     try {
       const model = chat.models.get(message.model);
       if (!model)
-        throw new ApiError(404, { message: `${message.model} is not available here.`, code: "model_not_found" });
+        throw new ApiError(404, {
+          message: fill(texts.composer.not_here, { model: message.model }),
+          code: "model_not_found",
+        });
       await answer.ask(await buildRequest(record, turns, model, chat.instructions));
     } catch (error) {
       if (message.state !== "open") return null; // it was stopped before the gateway accepted it

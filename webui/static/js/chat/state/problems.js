@@ -20,7 +20,6 @@ const BY_CODE = {
   request_too_large: texts.problems.request_too_large,
   context_length_exceeded: texts.problems.context_exceeded,
   insufficient_quota: texts.problems.budget_used_up,
-  rate_limit_exceeded: texts.problems.provider_limited,
   server_is_overloaded: texts.problems.overloaded,
   node_unavailable: texts.problems.overloaded,
   store_unavailable: texts.problems.overloaded,
@@ -56,6 +55,7 @@ const BY_MESSAGE = {
     [/whole limit of (\d+) per minute/, (count) => pluralText(texts.problems.never_fits, count)],
     [/concurrent requests: the limit is (\d+)/, (count) => pluralText(texts.problems.concurrent, count)],
     [/have reserved/, () => texts.problems.budget_reserved],
+    [/upstream/, () => texts.problems.provider_limited],
   ],
   document_without_text: [
     [/PDF has no text/, () => texts.problems.document_scanned],
