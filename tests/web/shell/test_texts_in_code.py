@@ -67,7 +67,9 @@ WORD = r"[A-Za-z\u2019']{2,}"
 LABEL = re.compile(r"[A-Z][a-z]+…?")
 BEGINNING = re.compile(r"[^A-Za-z]*[A-Z][a-z]+(?![\w-]|$)")
 SENTENCE = re.compile(rf"{WORD}[,.:;]? {WORD} {WORD}")
-MARKUP = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
+MARKUP = re.compile(
+    r"\{% block (?:body_class|skip_to) %\}\S*\{% end %\}|\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL
+)
 SILENT = re.compile(
     r"<(script|style|svg|code|pre|kbd)\b.*?</\1>|<!--.*?-->|<!doctype[^>]*>", re.DOTALL
 )

@@ -240,7 +240,9 @@ async def test_a_limit_after_a_wait_counts_down_too(chromium: Browser, tmp_path:
         await page.clock.pause_at(60_000)
         go.set()
         refused = answers(page).get_by_role("alert")
-        await expect(refused).to_contain_text("The provider of this model has reached its rate limit")
+        await expect(refused).to_contain_text(
+            "The provider of this model has reached its rate limit"
+        )
         wait = page.locator("#composer").get_by_role("alert")
         await expect(wait).to_have_text("You can send again in 2 seconds.")
         await box(page).fill("more words")
