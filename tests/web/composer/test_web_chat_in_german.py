@@ -12,8 +12,8 @@ from support.fakes.upstream import refusal
 from webui.shell.texts import languages
 
 GROUPS = ("chat_page", "chat", "composer", "answers", "problems", "dialogs", "health")
-SHOWN = """() => [...document.querySelectorAll('main, dialog[open]')].flatMap((part) => [part.innerText,
-    ...[...part.querySelectorAll('[aria-label], [title], [placeholder]')].flatMap((node) =>
+SHOWN = """() => [...document.querySelectorAll('main, dialog[open]')].flatMap((part) => [
+    part.innerText, ...[...part.querySelectorAll('[aria-label], [title], [placeholder]')].flatMap((node) =>
     ['aria-label', 'title', 'placeholder'].map((name) => node.getAttribute(name) ?? ''))])"""
 
 
