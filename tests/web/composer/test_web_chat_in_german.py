@@ -13,7 +13,8 @@ from webui.shell.texts import languages
 
 GROUPS = ("chat_page", "chat", "composer", "answers", "problems", "dialogs", "health")
 SHOWN = """() => [...document.querySelectorAll('main, dialog[open]')].flatMap((part) => [
-    part.innerText, ...[...part.querySelectorAll('[aria-label], [title], [placeholder]')].flatMap((node) =>
+    part.innerText,
+    ...[...part.querySelectorAll('[aria-label], [title], [placeholder]')].flatMap((node) =>
     ['aria-label', 'title', 'placeholder'].map((name) => node.getAttribute(name) ?? ''))])"""
 
 
