@@ -91,6 +91,7 @@ class ChatPageHandler(PageHandler):
         "history",
         "prompts",
         "titles",
+        "markdown",
     )
 
     async def get(self, conversation: str = "") -> None:

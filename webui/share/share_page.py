@@ -28,6 +28,7 @@ class SharedHandler(PageHandler):
     """What belongs to a link. All answers are 404 once it has ended."""
 
     translated = True
+    script_texts = ("markdown",)
 
     def add_headers(self, headers: dict[str, str]) -> None:
         """Keep search engines away, from errors too."""

@@ -41,11 +41,6 @@ PROTOCOL |= {"Host", "Location", "Vary", "Python"}
 """Words of HTTP, of formats and of browsers."""
 
 ENGLISH_ONLY = (
-    "static/js/chat/history/",
-    "static/js/chat/markdown/",
-    "static/js/chat/sidebar/",
-    "static/js/chat/transcript/",
-    "static/js/chat/turns/",
     "static/js/docs/",
     "static/js/models/",
     "models/",
@@ -58,7 +53,7 @@ TOKEN = re.compile(
     rf"(?P<comment>{COMMENT})"
     r"|(?P<string>\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
     rf"|(?P<template>`(?:\\.|{HOLE}|[^`\\])*`)"
-    r"|(?P<regex>(?<=[=(,:!&|?\[{;\n])\s*/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n*])"
+    r"|(?P<regex>(?:(?<=[=(,:!&|?\[{;\n])|(?<=return))\s*/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n*])"
     r"(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n])*/[dgimsuy]*)",
     re.DOTALL,
 )
@@ -82,12 +77,16 @@ def is_text(value: str) -> bool:
         return value not in KEYS | PROTOCOL
     if "SameSite=" in value or "Max-Age=" in value:
         return False  # a cookie
+    if value == value.upper():
+        return False  # names of elements
     return bool(BEGINNING.match(value) or SENTENCE.search(value))
 
 
 def texts_of_script(code: str) -> Iterator[str]:
     """List the literals of a script that are texts."""
     for token in TOKEN.finditer(code):
+        if code.endswith("class: ", 0, token.start()):
+            continue
         if token.lastgroup in ("string", "template"):
             literal = re.sub(HOLE, "…", token[0][1:-1], flags=re.DOTALL)
             inner = re.sub(r"<[^>]*>", "\n", literal) if "</" in literal else literal
@@ -163,6 +162,7 @@ def test_the_list_of_what_is_left_shrinks() -> None:
         ('button("Copy")', ["Copy"]),
         ("alert(`Only ${n} of ${m} arrived.`)", ["Only … of … arrived."]),
         ("html`<p>Press it now</p>`", ["Press it now"]),
+        ('return /"/.test(x) ? `"${x}"` : "It is done now";', ["It is done now"]),
         ('if (event.key === "Enter") el("div", { class: "file is-open" });', []),
         ('// "A comment is no text"\ncall("chat/completions");', []),
         ("text.replace(/[\"']/g, 'x'); say('It is done.')", ["It is done."]),

@@ -20,6 +20,7 @@
  *   sidebar: typeof import("../../../texts/en/sidebar.json"),
  *   history: typeof import("../../../texts/en/history.json"),
  *   prompts: typeof import("../../../texts/en/prompts.json"),
+ *   markdown: typeof import("../../../texts/en/markdown.json"),
  *   titles: typeof import("../../../texts/en/titles.json"),
  *   health: typeof import("../../../texts/en/health.json"),
  *   models: typeof import("../../../texts/en/models.json"),

@@ -1,6 +1,7 @@
 // Whole conversations on their way to the server: from this browser, or from an export.
 
 import { ApiError } from "../../shell/api.js";
+import { texts } from "../../shell/page.js";
 import { newId } from "../state/store.js";
 import { stateOf } from "./link.js";
 import { upload } from "./upload.js";
@@ -23,9 +24,9 @@ export class NotSent extends Error {}
  */
 function wordsOf(error) {
   const state = stateOf(error);
-  if (state === "full") return "Your chat history on the server is full. Delete chats there first.";
-  if (state === "out") return "You've been signed out. Sign in again to go on.";
-  if (state === "off") return "Chat history is switched off on this server.";
+  if (state === "full") return texts.history.full;
+  if (state === "out") return texts.history.signed_out;
+  if (state === "off") return texts.history.off;
   return error instanceof Error ? error.message : String(error);
 }
 

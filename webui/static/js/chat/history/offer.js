@@ -1,6 +1,6 @@
 // The offer to take the conversations of this browser along into the history on the server.
 
-import { el, plural } from "../../shell/page.js";
+import { el, fill, language, pluralText, texts } from "../../shell/page.js";
 import { Database, GUESTS, queueId } from "../state/store.js";
 import { NotSent, send } from "./moving.js";
 
@@ -84,7 +84,7 @@ export class Offer {
     const items = this.#movable.map(({ record }) => {
       const box = el("input", { type: "checkbox", checked: true, value: record.id });
       boxes.push(box);
-      const day = new Date(record.updated).toLocaleDateString(document.documentElement.lang);
+      const day = new Date(record.updated).toLocaleDateString(language);
       return el(
         "li",
         {},
@@ -92,19 +92,27 @@ export class Offer {
           "label",
           {},
           box,
-          el("span", { class: "clip" }, record.title || "New chat"),
+          el("span", { class: "clip" }, record.title || texts.sidebar.new_chat),
           el("span", { class: "quiet" }, day),
         ),
       );
     });
-    const list = el("ul", { class: "offered", "aria-label": "Conversations in this browser", hidden: true }, ...items);
+    const list = el("ul", { class: "offered", "aria-label": texts.history.in_this_browser, hidden: true }, ...items);
     const state = el("p", { role: "status" });
-    const all = el("button", { type: "button", class: "button primary" }, count === 1 ? "Move it" : "Move all");
-    const choose = el("button", { type: "button", class: "button", hidden: count === 1 }, "Choose…");
-    const leave = el("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Leave here");
+    const all = el(
+      "button",
+      { type: "button", class: "button primary" },
+      count === 1 ? texts.history.move_it : texts.history.move_all,
+    );
+    const choose = el("button", { type: "button", class: "button", hidden: count === 1 }, texts.history.choose);
+    const leave = el(
+      "button",
+      { type: "button", class: "button", onclick: () => dialog.close() },
+      texts.history.leave_here,
+    );
     const label = () => {
       const chosen = boxes.filter((box) => box.checked).length;
-      all.textContent = chosen === count ? "Move all" : `Move ${plural(chosen, "conversation")}`;
+      all.textContent = chosen === count ? texts.history.move_all : pluralText(texts.history.move_some, chosen);
       all.disabled = chosen === 0;
     };
     list.addEventListener("change", label);
@@ -123,19 +131,14 @@ export class Offer {
         return;
       }
       state.textContent = problem;
-      all.textContent = "Try again";
+      all.textContent = texts.history.try_again;
       for (const control of [all, leave]) control.disabled = false;
       all.focus();
     });
     return [
-      el("h2", { id: "offer-title" }, "Move your chats to your account?"),
-      el(
-        "p",
-        {},
-        `This browser has ${plural(count, "conversation")} from before you signed in. `,
-        "Once moved, you find them on every device where you sign in, and they are removed from this browser.",
-      ),
-      el("p", { class: "quiet small" }, "If other people chat in this browser too, choose yours."),
+      el("h2", { id: "offer-title" }, texts.history.move_question),
+      el("p", {}, pluralText(texts.history.about_moving, count)),
+      el("p", { class: "quiet small" }, texts.history.choose_yours),
       list,
       state,
       el("p", { class: "buttons" }, leave, choose, all),
@@ -151,14 +154,14 @@ export class Offer {
    */
   async #move(chosen, moved, state) {
     for (const [at, one] of chosen.entries()) {
-      state.textContent = `Moving ${at + 1} of ${chosen.length}…`;
+      state.textContent = fill(texts.history.moving, { place: at + 1, count: chosen.length });
       try {
         await this.#moveOne(one);
         moved.push(one.record.id);
       } catch (error) {
         const why = error instanceof Error ? error.message : String(error);
-        if (error instanceof NotSent) return `${plural(chosen.length - at, "conversation")} could not be moved. ${why}`;
-        return `“${one.record.title || "New chat"}” could not be moved. ${why}`;
+        if (error instanceof NotSent) return pluralText(texts.history.not_moved, chosen.length - at, { why });
+        return fill(texts.history.one_not_moved, { title: one.record.title || texts.sidebar.new_chat, why });
       }
     }
     if (chosen.length === this.#movable.length) await this.#moveNew();

@@ -1,6 +1,7 @@
 // Sends unsent changes to the server, and settles what other devices have written meanwhile.
 
 import { ApiError, callJson } from "../../shell/api.js";
+import { texts } from "../../shell/page.js";
 import { newId } from "../state/store.js";
 import { inParts, pathOf } from "./upload.js";
 import { copyOf } from "./view.js";
@@ -171,9 +172,7 @@ export class Sender {
     const { record, messages } = copyOf(known);
     await this.#remote.putAll({ conversations: [record], messages });
     if (unsent.files.length) await this.#outbox.add(record.id, { files: unsent.files });
-    this.#remote.listener?.problem(
-      "This conversation was deleted on another device. What you wrote since is kept in a new conversation.",
-    );
+    this.#remote.listener?.problem(texts.history.deleted_elsewhere);
     this.#remote.listener?.list();
   }
 }

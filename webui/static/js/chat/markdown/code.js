@@ -4,7 +4,7 @@
 // its result: the version is pinned, and a test holds the spans against its own HTML.
 
 import { copyFrom } from "../../shell/clipboard.js";
-import { el, iconButton, part } from "../../shell/page.js";
+import { el, iconButton, part, texts } from "../../shell/page.js";
 
 /** @import { Highlighter, ScopeNode } from "../../../vendor/hljs.js" */
 
@@ -72,16 +72,16 @@ let loading = null;
 export function codeBlock(text, info, closed) {
   const language = info.trim().split(/\s+/)[0].slice(0, 40);
   const code = el("code", {}, text);
-  const copy = iconButton("copy", "Copy code");
+  const copy = iconButton("copy", texts.markdown.copy_code);
   copy.addEventListener("click", () => copyFrom(copy, code.textContent));
-  const save = iconButton("download", "Download code");
+  const save = iconButton("download", texts.markdown.download_code);
   save.addEventListener("click", () => saveCode(code.textContent, info));
-  const wrap = el("button", { type: "button", class: "wrap", "aria-pressed": "false" }, "Wrap");
+  const wrap = el("button", { type: "button", class: "wrap", "aria-pressed": "false" }, texts.markdown.wrap);
   wrap.addEventListener("click", () => {
     wrap.setAttribute("aria-pressed", String(block.toggleAttribute("data-wrap")));
   });
   const buttons = el("span", { class: "tools" }, wrap, save, copy);
-  const head = el("figcaption", {}, el("span", {}, language || "text"), buttons);
+  const head = el("figcaption", {}, el("span", {}, language || texts.markdown.text), buttons);
   const box = el("pre", { tabindex: "0" }, code);
   const block = el("figure", { class: "code", "data-language": language, dir: "ltr" }, head, box);
   if (closed) highlight(block);

@@ -1,6 +1,6 @@
 // What stands inside a line of Markdown, as DOM nodes: emphasis, links, images, formulas.
 
-import { el } from "../../shell/page.js";
+import { el, fill, texts } from "../../shell/page.js";
 import { decode } from "./entities.js";
 import { LINE_BREAK, PLAIN_TAG } from "./lexing/block_rules.js";
 import { nest } from "./lexing/emphasis.js";
@@ -66,7 +66,7 @@ function renderTag({ raw }) {
 
 /** @param {boolean} checked */
 export function checkbox(checked) {
-  const label = checked ? "done" : "not done";
+  const label = checked ? texts.markdown.done : texts.markdown.not_done;
   return el("input", { type: "checkbox", disabled: true, checked, "aria-label": label });
 }
 
@@ -111,14 +111,10 @@ function renderImage(token) {
   const alt = decode(token.text);
   if (INLINE_IMAGE.test(token.href)) return el("img", { src: token.href, alt, loading: "lazy" });
   const url = safeUrl(token.href);
-  if (!url?.host) return el("span", {}, `[image: ${alt}]`);
-  const words = el(
-    "span",
-    {},
-    `Image${alt ? ` “${alt}”` : ""} on ${url.host}. `,
-    "It opens in a new tab, and that site will see your request.",
-  );
+  if (!url?.host) return el("span", {}, fill(texts.markdown.picture, { alt }));
+  const words = alt ? texts.markdown.named_picture : texts.markdown.remote_picture;
+  const about = el("span", {}, fill(words, { alt, host: url.host }));
   const onclick = () => window.open(url.href, "_blank", "noopener,noreferrer");
-  const load = el("button", { type: "button", class: "button", onclick }, "Load image");
-  return el("span", { class: "remote-image" }, words, " ", load);
+  const load = el("button", { type: "button", class: "button", onclick }, texts.markdown.load_picture);
+  return el("span", { class: "remote-image" }, about, " ", load);
 }

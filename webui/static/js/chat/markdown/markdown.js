@@ -1,7 +1,7 @@
 // Blocks of Markdown to DOM nodes: a lexer finds the tokens, this makes elements of them. No HTML string
 // is ever made, so nothing that a model writes can become an element that is not named here.
 
-import { el, icon } from "../../shell/page.js";
+import { el, icon, iconButton, texts } from "../../shell/page.js";
 import { codeBlock } from "./code.js";
 import { copyTable } from "./copying.js";
 import { cellDirection, direction } from "./direction.js";
@@ -209,10 +209,9 @@ function renderTable(token, context) {
   for (const row of token.rows) body.append(renderRow(row, "td", rtl));
   const head = el("thead", {}, renderRow(token.header, "th", rtl));
   const table = el("table", { dir: rtl ? "rtl" : null }, head, body);
-  const props = { type: "button", class: "icon-button small", "aria-label": "Copy table", title: "Copy table" };
-  const copy = el("button", props, icon("copy"));
+  const copy = iconButton("copy", texts.markdown.copy_table);
   copy.addEventListener("click", () => copyTable(copy, table));
-  const box = el("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" }, table);
+  const box = el("div", { class: "table", tabindex: "0", role: "group", "aria-label": texts.markdown.table }, table);
   return el("div", { class: "table-box" }, box, copy);
 }
 

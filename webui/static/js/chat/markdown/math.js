@@ -1,7 +1,7 @@
 // Formulas: Temml makes MathML of TeX, loaded with the first formula. Until then, and where the source is
 // not TeX, the source itself is shown.
 
-import { el, icon } from "../../shell/page.js";
+import { el, iconButton, texts } from "../../shell/page.js";
 import { copyRich } from "./copying.js";
 
 /** @import { Temml } from "../../../vendor/temml.js" */
@@ -61,9 +61,8 @@ export function math(tex, display) {
     // A formula in a line of its own may be wider than the page: it scrolls, by keyboard too.
     source.tabIndex = 0;
     source.setAttribute("role", "group");
-    source.setAttribute("aria-label", "Formula");
-    const props = { type: "button", class: "icon-button small", "aria-label": "Copy LaTeX", title: "Copy LaTeX" };
-    const copy = el("button", props, icon("copy"));
+    source.setAttribute("aria-label", texts.markdown.formula);
+    const copy = iconButton("copy", texts.markdown.copy_latex);
     copy.addEventListener("click", () => copyRich(copy, { text: tex }));
     node.append(copy);
   }

@@ -1,7 +1,7 @@
 // The list of conversations: its state, and what can be done with them.
 
 import { html, render } from "../../../vendor/preact-htm.js";
-import { el } from "../../shell/page.js";
+import { el, fill, texts } from "../../shell/page.js";
 import { all, erase, eraseAll } from "../state/store.js";
 import { Search, wordsOf } from "./search.js";
 import { Sidebar } from "./view.js";
@@ -149,7 +149,7 @@ export class ConversationList {
       await eraseAll();
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      this.#chat.report({ text: `The conversations were not deleted. ${why}` });
+      this.#chat.report({ text: fill(texts.sidebar.not_deleted, { why }) });
     }
     await this.reload();
     this.#chat.notifyTabs(null);
@@ -255,7 +255,7 @@ export class ConversationList {
       await importText(await file.text(), this.#chat.history);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      this.#chat.report({ text: `“${file.name}” was not imported. ${why}` });
+      this.#chat.report({ text: fill(texts.sidebar.not_imported, { file: file.name, why }) });
     }
     await this.reload();
     this.#chat.notifyTabs(null);

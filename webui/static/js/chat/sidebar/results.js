@@ -1,6 +1,7 @@
 // What a search has found, as components: conversations, each with the passages in it.
 
 import { html } from "../../../vendor/preact-htm.js";
+import { pluralText, texts } from "../../shell/page.js";
 
 /** @import { ConversationRecord } from "../state/types.js" */
 /** @import { Found, Hit } from "./search.js" */
@@ -53,9 +54,11 @@ export function Passage({ hit, open }) {
     event.preventDefault();
     open(hit);
   };
-  const kind = where === "system" ? "System prompt: " : where === "file" ? "File: " : "";
+  const around =
+    where === "system" ? texts.sidebar.in_system_prompt : where === "file" ? texts.sidebar.in_file : "{text}";
+  const [before, after] = around.split("{text}");
   return html`<a class="passage clip" href=${`/c/${conversation}`} onClick=${go}
-    >${kind}${excerpt.slice(0, from)}<mark>${excerpt.slice(from, to)}</mark>${excerpt.slice(to)}</a>`;
+    >${before}${excerpt.slice(0, from)}<mark>${excerpt.slice(from, to)}</mark>${excerpt.slice(to)}${after}</a>`;
 }
 
 /** @param {{ result: Result, open: (hit: Hit) => void }} props */
@@ -64,5 +67,5 @@ export function Passages({ result, open }) {
   return html`${result.passages
     .slice(0, MOST_PASSAGES)
     .map((hit) => html`<${Passage} key=${hit.message ?? hit.where} hit=${hit} open=${open} />`)}
-    ${more > 0 && html`<span class="passage quiet">${more} more</span>`}`;
+    ${more > 0 && html`<span class="passage quiet">${pluralText(texts.sidebar.more_passages, more)}</span>`}`;
 }

@@ -1,5 +1,6 @@
 // The search: on the server for people who have signed in, else in this browser.
 
+import { fill, texts } from "../../shell/page.js";
 import { all } from "../state/store.js";
 
 /** @import { Chat } from "../state/chat.js" */
@@ -94,7 +95,7 @@ export class Search {
     } catch (error) {
       if (aborter.signal.aborted) return null;
       const why = error instanceof Error ? error.message : String(error);
-      return { query, hits: [], partial: false, problem: `Only titles were searched. ${why}` };
+      return { query, hits: [], partial: false, problem: fill(texts.sidebar.only_titles, { why }) };
     }
   }
 

@@ -1,7 +1,7 @@
 // The list of conversations as components: search, entries in groups, the menu of an entry, undo.
 
 import { html, useEffect, useRef, useState } from "../../../vendor/preact-htm.js";
-import { iconPath, plural, size } from "../../shell/page.js";
+import { fill, iconPath, pluralText, size, texts } from "../../shell/page.js";
 import { Passages, resultsOf } from "./results.js";
 
 /** @import { Ref } from "../../../vendor/preact-htm.js" */
@@ -45,10 +45,10 @@ function grouped(conversations) {
   const today = new Date().setHours(0, 0, 0, 0);
   /** @type {[string, ConversationRecord[]][]} */
   const groups = [
-    ["Pinned", []],
-    ["Today", []],
-    ["Last 7 days", []],
-    ["Earlier", []],
+    [texts.sidebar.pinned, []],
+    [texts.sidebar.today, []],
+    [texts.sidebar.last_7_days, []],
+    [texts.sidebar.earlier, []],
   ];
   for (const one of [...conversations].sort((a, b) => b.updated - a.updated)) {
     const place = one.pinned ? 0 : one.updated >= today ? 1 : one.updated >= today - 6 * DAY_MS ? 2 : 3;
@@ -75,7 +75,7 @@ function Rename({ one, list, close }) {
     if (event.key === "Escape") done(false);
   };
   // Not `value`: what is typed must survive the next rendering of the list.
-  return html`<input ref=${box} aria-label="New title" maxlength="120" defaultValue=${one.title} autofocus
+  return html`<input ref=${box} aria-label=${texts.sidebar.new_title} maxlength="120" defaultValue=${one.title} autofocus
     onKeyDown=${pressed} onBlur=${() => done(true)} />`;
 }
 
@@ -91,7 +91,7 @@ function Rename({ one, list, close }) {
  * @param {unknown} [props.children]
  */
 function Entry({ one, isCurrent, isAnswering, list, openMenu, children }) {
-  const title = one.title || "New chat";
+  const title = one.title || texts.sidebar.new_chat;
   /** @param {MouseEvent} event */
   const go = (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
@@ -104,8 +104,8 @@ function Entry({ one, isCurrent, isAnswering, list, openMenu, children }) {
     <a href=${`/c/${one.id}`} aria-current=${isCurrent ? "page" : null} title=${title} onClick=${go}>
       <span class="clip">${title}</span>
     </a>
-    ${isAnswering && html`<span class="running" role="img" aria-label="Answering"></span>`}
-    <button type="button" class="icon-button small" aria-haspopup="menu" aria-label=${`More for ${title}`}
+    ${isAnswering && html`<span class="running" role="img" aria-label=${texts.sidebar.answering}></span>`}
+    <button type="button" class="icon-button small" aria-haspopup="menu" aria-label=${fill(texts.sidebar.more_for, { title })}
       onClick=${more}><${Icon} name="ellipsis" /></button>
     ${children}
   </li>`;
@@ -165,21 +165,21 @@ function Menu({ menu, close, list, shares, rename }) {
     const at = items.indexOf(/** @type {HTMLButtonElement} */ (document.activeElement));
     items[(at + step + items.length) % items.length].focus();
   };
-  return html`<div ref=${box} popover="auto" role="menu" class="menu" aria-label="Conversation" onKeyDown=${pressed}
+  return html`<div ref=${box} popover="auto" role="menu" class="menu" aria-label=${texts.sidebar.conversation} onKeyDown=${pressed}
     onToggle=${(/** @type {ToggleEvent} */ event) => event.newState === "closed" && close()}>
-    ${item("pencil", "Rename", () => rename(one.id))}
-    ${item(one.pinned ? "pin-off" : "pin", one.pinned ? "Unpin" : "Pin", () => list.pin(one))}
-    ${shares && item("link", "Share link", () => list.share(one))}
-    ${item("download", "Export as JSON", () => list.exportOne(one, "json"))}
-    ${item("file-text", "Export as Markdown", () => list.exportOne(one, "markdown"))}
-    ${item("trash-2", "Delete", () => list.remove(one))}
+    ${item("pencil", texts.sidebar.rename, () => rename(one.id))}
+    ${item(one.pinned ? "pin-off" : "pin", one.pinned ? texts.sidebar.unpin : texts.sidebar.pin, () => list.pin(one))}
+    ${shares && item("link", texts.turns.share_link, () => list.share(one))}
+    ${item("download", texts.sidebar.export_json, () => list.exportOne(one, "json"))}
+    ${item("file-text", texts.sidebar.export_markdown, () => list.exportOne(one, "markdown"))}
+    ${item("trash-2", texts.turns.delete, () => list.remove(one))}
   </div>`;
 }
 
 /** @param {{ deleted: ConversationRecord, undo: () => void }} props */
 const Undo = ({ deleted, undo }) => html`<div class="undo" role="status">
-  <span class="clip">Deleted “${deleted.title || "New chat"}”</span>
-  <button type="button" class="button" onClick=${undo}>Undo</button></div>`;
+  <span class="clip">${fill(texts.sidebar.deleted, { title: deleted.title || texts.sidebar.new_chat })}</span>
+  <button type="button" class="button" onClick=${undo}>${texts.turns.undo}</button></div>`;
 
 /** @param {{ query: string, setQuery: (query: string) => void, list: ConversationList }} props */
 function Top({ query, setQuery, list }) {
@@ -189,9 +189,9 @@ function Top({ query, setQuery, list }) {
     list.open(null);
   };
   return html`<div class="side-top">
-    <a class="button new" href="/" onClick=${start}><${Icon} name="plus" />New chat</a>
+    <a class="button new" href="/" onClick=${start}><${Icon} name="plus" />${texts.sidebar.new_chat}</a>
     <div class="search"><${Icon} name="search" />
-      <input type="search" aria-label="Search conversations" placeholder="Search" value=${query}
+      <input type="search" aria-label=${texts.sidebar.search_conversations} placeholder=${texts.sidebar.search} value=${query}
         onInput=${(/** @type {{ target: HTMLInputElement }} */ { target }) => setQuery(target.value)} /></div>
   </div>`;
 }
@@ -205,15 +205,15 @@ function Top({ query, setQuery, list }) {
 function linkWords(link, place) {
   switch (link?.state) {
     case "offline":
-      return "The server cannot be reached. Changes are kept in this browser and sent later.";
+      return texts.sidebar.offline;
     case "full":
-      return `Your history is full (${size(place.quota_bytes)}). Changes stay in this browser until you delete chats.`;
+      return fill(texts.sidebar.full, { size: size(place.quota_bytes) });
     case "out":
-      return "You've been signed out. Unsent changes stay in this browser until you sign in again.";
+      return texts.sidebar.signed_out;
     case "off":
-      return "Chat history was switched off on this server. Reload the page to go on in this browser.";
+      return texts.sidebar.history_off;
     case "refused":
-      return `A change could not be saved on the server. ${link.why}`;
+      return fill(texts.sidebar.refused, { why: link.why });
     default:
       return "";
   }
@@ -222,14 +222,12 @@ function linkWords(link, place) {
 /** @param {{ place: HistoryBoot, isEmpty: boolean }} props */
 function About({ place, isEmpty }) {
   const words = [];
-  if (isEmpty) words.push("No conversations yet.");
+  if (isEmpty) words.push(texts.sidebar.none_yet);
   if (place.place === "server") {
-    if (isEmpty) words.push("You will find them on every device where you sign in.");
-    if (place.retention_days)
-      words.push(`Conversations are deleted ${plural(place.retention_days, "day")} after their last change.`);
-  } else if (place.person)
-    words.push("Chat history is switched off on this server: they are stored in this browser only.");
-  else if (isEmpty) words.push("They are stored in this browser only.");
+    if (isEmpty) words.push(texts.sidebar.on_every_device);
+    if (place.retention_days) words.push(pluralText(texts.sidebar.retention, place.retention_days));
+  } else if (place.person) words.push(texts.sidebar.history_is_off);
+  else if (isEmpty) words.push(texts.sidebar.only_here);
   return words.length ? html`<p class="quiet small">${words.join(" ")}</p>` : null;
 }
 
@@ -268,7 +266,7 @@ export function Sidebar({ state, list }) {
   const words = linkWords(link, place);
   return html`
     <${Top} query=${query} setQuery=${search} list=${list} />
-    <nav class="list" aria-label="Conversations">
+    <nav class="list" aria-label=${texts.sidebar.conversations}>
       ${
         wanted
           ? html`<${SearchState} wanted=${wanted} found=${found} count=${results.length} />
@@ -281,21 +279,21 @@ export function Sidebar({ state, list }) {
             ${
               state.movable > 0 &&
               html`<button type="button" class="button movable" onClick=${() => list.move()}>
-              <${Icon} name="upload" />Move ${plural(state.movable, "chat")} from this browser…</button>`
+              <${Icon} name="upload" />${pluralText(texts.sidebar.move, state.movable)}</button>`
             }`
       }
     </nav>
     ${deleted && html`<${Undo} deleted=${deleted} undo=${() => list.undo()} />`}
     ${words && html`<p class="link-state" role="status"><${Icon} name="triangle-alert" /><span>${words}</span></p>`}
     <div class="side-end">
-      <${IconButton} icon="download" label="Export all conversations" onClick=${() => list.exportAll()} />
-      <${IconButton} icon="upload" label="Import conversations" onClick=${() => list.importFile()} />
+      <${IconButton} icon="download" label=${texts.sidebar.export_all} onClick=${() => list.exportAll()} />
+      <${IconButton} icon="upload" label=${texts.sidebar.import} onClick=${() => list.importFile()} />
       ${
         conversations.length > 0 &&
-        html`<${IconButton} icon="trash-2" label="Delete all conversations" onClick=${() => list.removeAll()} />`
+        html`<${IconButton} icon="trash-2" label=${texts.sidebar.delete_all} onClick=${() => list.removeAll()} />`
       }
-      ${place.shares && html`<${IconButton} icon="link" label="Shared links" onClick=${() => list.share(null)} />`}
-      <${IconButton} icon="keyboard" label="Keyboard shortcuts" title="Keyboard shortcuts (Ctrl+/)"
+      ${place.shares && html`<${IconButton} icon="link" label=${texts.sidebar.shared_links} onClick=${() => list.share(null)} />`}
+      <${IconButton} icon="keyboard" label=${texts.sidebar.shortcuts} title=${texts.sidebar.shortcuts_keys}
         onClick=${() => list.help()} />
     </div>
     <${Menu} menu=${menu} close=${() => setMenu(null)} list=${list} shares=${place.shares} rename=${setRenaming} />`;
@@ -305,9 +303,9 @@ export function Sidebar({ state, list }) {
 function SearchState({ wanted, found, count }) {
   const isDone = found?.query === wanted;
   let words = "";
-  if (!isDone) words = count ? "" : "Searching…";
+  if (!isDone) words = count ? "" : texts.sidebar.searching;
   else if (found.problem) words = found.problem;
-  else if (!count) words = `No results for “${wanted}”.`;
-  else if (found.partial) words = "There may be more. Add words to find them.";
+  else if (!count) words = fill(texts.sidebar.no_results, { query: wanted });
+  else if (found.partial) words = texts.sidebar.may_be_more;
   return html`<p class="quiet small" role="status" hidden=${!words}>${words}</p>`;
 }

@@ -1,7 +1,7 @@
 // Editing a turn in its row. Sending a question begins another version of the conversation; an answer is
 // changed in place.
 
-import { el } from "../../shell/page.js";
+import { el, texts } from "../../shell/page.js";
 
 /** @import { AnswerRow, QuestionRow } from "./row.js" */
 
@@ -15,7 +15,7 @@ import { el } from "../../shell/page.js";
 export function editInPlace(row, label, send) {
   const said = row.root.querySelector(":scope > .said, :scope > .md");
   if (!said && row.root.querySelector(".edit")) return;
-  const box = el("textarea", { "aria-label": "New text", rows: "1", dir: "auto" });
+  const box = el("textarea", { "aria-label": texts.transcript.new_text, rows: "1", dir: "auto" });
   box.value = row.message.text;
   const release = row.chat.elsewhere?.hold(); // what other devices do must not replace the row
   const restore = () => {
@@ -36,7 +36,7 @@ export function editInPlace(row, label, send) {
     el(
       "p",
       { class: "buttons" },
-      el("button", { type: "button", class: "button", onclick: cancel }, "Cancel"),
+      el("button", { type: "button", class: "button", onclick: cancel }, texts.transcript.cancel),
       el("button", { type: "submit", class: "button primary" }, label),
     ),
   );

@@ -1,6 +1,6 @@
 // Two answers to one question, side by side; on narrow pages one at a time.
 
-import { el } from "../../shell/page.js";
+import { el, texts } from "../../shell/page.js";
 
 /**
  * Return an element for two answers, which go to its end in this order.
@@ -18,6 +18,6 @@ export function newPair(names) {
     el("button", { type: "button", class: "button", onclick: () => show(n) }, name),
   );
   show(names.length - 1);
-  root.append(el("div", { class: "pair-switch", role: "group", "aria-label": "Answers" }, ...buttons));
+  root.append(el("div", { class: "pair-switch", role: "group", "aria-label": texts.transcript.answers }, ...buttons));
   return root;
 }

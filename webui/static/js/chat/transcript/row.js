@@ -1,9 +1,9 @@
 // One turn of the conversation on the page: a question or an answer, with what stands below it.
 
-import { count, el, icon, iconButton, money, plural, seconds } from "../../shell/page.js";
+import { count, el, fill, icon, iconButton, language, money, pluralText, seconds, texts } from "../../shell/page.js";
 import { Blocks } from "../markdown/blocks.js";
 import { renderSaid } from "../markdown/said.js";
-import { explain, paceWords, phaseWords } from "./words.js";
+import { explain, stateWords, wholeSeconds } from "./words.js";
 
 /** @import { Answer } from "../state/answer.js" */
 /** @import { Answers } from "../state/answers.js" */
@@ -80,15 +80,22 @@ class Row {
     const key = !isOpen && alone && versions.length > 1 ? `${at} / ${versions.length}` : null;
     const models = versions.map((one) => (one.role === "assistant" ? one.model : ""));
     const differ = new Set(models).size > 1;
-    /** @param {number} n */
-    const named = (n) => (differ && models[n] ? `: ${this.chat.modelName(models[n])}` : "");
+    /**
+     * @param {number} n
+     * @param {string} label
+     * @param {string} withModel
+     */
+    const named = (n, label, withModel) =>
+      differ && models[n] ? fill(withModel, { model: this.chat.modelName(models[n]) }) : label;
+    const previous = named(at - 2, texts.transcript.previous_version, texts.transcript.previous_version_of);
+    const next = named(at, texts.transcript.next_version, texts.transcript.next_version_of);
     this.showPart("versions", key, () =>
       el(
         "span",
-        { class: "versions", role: "group", "aria-label": "Versions" },
-        iconButton("chevron-left", `Previous version${named(at - 2)}`, { "data-act": "previous", disabled: at === 1 }),
+        { class: "versions", role: "group", "aria-label": texts.transcript.versions },
+        iconButton("chevron-left", previous, { "data-act": "previous", disabled: at === 1 }),
         el("span", {}, key),
-        iconButton("chevron-right", `Next version${named(at)}`, {
+        iconButton("chevron-right", next, {
           "data-act": "next",
           disabled: at === versions.length,
         }),
@@ -97,9 +104,9 @@ class Row {
   }
 }
 
-const NOW_SHOWN = new Intl.DateTimeFormat(document.documentElement.lang, { timeStyle: "short" });
-const DAY_SHOWN = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
-const WHOLE = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "full", timeStyle: "medium" });
+const NOW_SHOWN = new Intl.DateTimeFormat(language, { timeStyle: "short" });
+const DAY_SHOWN = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
+const WHOLE = new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "medium" });
 
 /**
  * Return the time of a message; of an earlier day with its date.
@@ -123,7 +130,7 @@ export class QuestionRow extends Row {
    * @param {Answers} answers
    */
   constructor(message, chat, answers) {
-    super(message, chat, answers, "You", "You said");
+    super(message, chat, answers, texts.transcript.you, texts.transcript.you_said);
     this.message = message;
     if (message.files?.length) this.#showFiles(message.files);
     if (message.text) this.root.append(renderSaid(message.text));
@@ -143,9 +150,9 @@ export class QuestionRow extends Row {
   refresh() {
     this.showPart("buttons", "", () =>
       buttonGroup(
-        iconButton("copy", "Copy message", { "data-act": "copy" }),
-        iconButton("pencil", "Edit message", { "data-act": "edit" }),
-        iconButton("ellipsis", "More for this message", { "data-act": "more", "aria-haspopup": "menu" }),
+        iconButton("copy", texts.transcript.copy_message, { "data-act": "copy" }),
+        iconButton("pencil", texts.transcript.edit_message, { "data-act": "edit" }),
+        iconButton("ellipsis", texts.transcript.more_for_message, { "data-act": "more", "aria-haspopup": "menu" }),
       ),
     );
     this.showPart("time", "", () => timeOf(this.message));
@@ -176,10 +183,10 @@ export class AnswerRow extends Row {
    * @param {Answers} answers
    */
   constructor(message, chat, answers) {
-    super(message, chat, answers, "Assistant", "The answer");
+    super(message, chat, answers, texts.transcript.assistant, texts.transcript.the_answer);
     this.message = message;
     this.root.append(this.#body);
-    if (message.state === "open") this.#showPhaseText("Sending");
+    if (message.state === "open") this.#showPhaseText(texts.transcript.sending);
     else this.paint(true);
     this.root.append(this.foot);
     this.refresh();
@@ -210,9 +217,10 @@ export class AnswerRow extends Row {
       this.#body.before(this.#thoughts);
     }
     const { thinkingMs, reasoning, text } = this.message;
-    const duration = thinkingMs ? ` for ${seconds(thinkingMs / 1000)}` : "";
+    const time = thinkingMs ? seconds(thinkingMs / 1000) : "";
+    const thought = time ? fill(texts.transcript.thought_for, { time }) : texts.transcript.thought;
     const summary = this.#thoughts.querySelector("summary");
-    if (summary) summary.textContent = final || text ? `Thought${duration}` : "Reasoning so far";
+    if (summary) summary.textContent = final || text ? thought : texts.transcript.reasoning;
     const shown = this.#thoughts.lastElementChild?.firstChild;
     if (shown instanceof Text) shown.appendData(reasoning.slice(shown.length));
   }
@@ -226,8 +234,8 @@ export class AnswerRow extends Row {
     this.root.setAttribute("aria-busy", "true");
     this.root.dataset.phase = answer.phase.name;
     const since = (performance.now() - answer.phase.since) / 1000;
-    const time = since >= 1 ? ` · ${seconds(Math.floor(since)).replace(".0", "")}` : "";
-    const words = `${phaseWords(answer)}${paceWords(answer)}${time}`;
+    const time = since >= 1 ? ` · ${wholeSeconds(Math.floor(since))}` : "";
+    const words = `${stateWords(answer)}${time}`;
     if (this.#phase?.textContent !== words) this.#showPhaseText(words);
   }
 
@@ -257,9 +265,9 @@ export class AnswerRow extends Row {
     this.showPart("usage", open ? null : JSON.stringify(message.stats ?? {}), () => this.#usage());
     this.showPart("buttons", open ? null : "", () =>
       buttonGroup(
-        iconButton("copy", "Copy answer", { "data-act": "copy" }),
-        iconButton("refresh-cw", "Regenerate", { "data-act": "regenerate" }),
-        iconButton("ellipsis", "More for this answer", { "data-act": "more", "aria-haspopup": "menu" }),
+        iconButton("copy", texts.transcript.copy_answer, { "data-act": "copy" }),
+        iconButton("refresh-cw", texts.transcript.regenerate, { "data-act": "regenerate" }),
+        iconButton("ellipsis", texts.transcript.more_for_answer, { "data-act": "more", "aria-haspopup": "menu" }),
       ),
     );
     this.showPart("time", open ? null : "", () => timeOf(message));
@@ -272,7 +280,7 @@ export class AnswerRow extends Row {
     this.#showProblem();
     const paired = this.answers.sideBySide(this.message).length > 1;
     this.showPart("use", paired && this.message.state !== "open" ? "" : null, () =>
-      el("button", { type: "button", class: "button", "data-act": "use" }, "Use this answer"),
+      el("button", { type: "button", class: "button", "data-act": "use" }, texts.transcript.use_answer),
     );
   }
 
@@ -311,7 +319,7 @@ export class AnswerRow extends Row {
     ];
     if (!chat.isOwner) return el("span", { class: "usage", title: full }, ...inside);
     const href = `/requests/${encodeURIComponent(message.job)}`;
-    return el("a", { class: "usage", href, title: `${full}. Opens the request's record.` }, ...inside);
+    return el("a", { class: "usage", href, title: fill(texts.transcript.opens_record, { usage: full }) }, ...inside);
   }
 }
 
@@ -322,15 +330,24 @@ export class AnswerRow extends Row {
  * @param {boolean} seesCosts
  */
 function usageWords({ prompt, completion, cost, ttft, duration, speed, estimated }, seesCosts) {
-  const about = estimated ? "≈ " : "";
+  /** @param {string} figure */
+  const about = (figure) => (estimated ? fill(texts.transcript.about, { figure }) : figure);
   /** @type {[string, string][]} */
   const words = [];
-  if (prompt !== null) words.push([`${about}${count(prompt)} in`, `${about}${plural(prompt, "token")} in`]);
-  if (completion !== null) words.push([`${count(completion)} out`, `${plural(completion, "token")} out`]);
-  if (seesCosts && cost !== null) words.push([money(cost), `cost ${money(cost)}`]);
-  if (ttft !== null) words.push([seconds(ttft), `first token after ${seconds(ttft)}`]);
+  if (prompt !== null) {
+    const brief = fill(texts.transcript.in_brief, { count: count(prompt) });
+    words.push([about(brief), about(pluralText(texts.transcript.tokens_in, prompt))]);
+  }
+  if (completion !== null) {
+    const brief = fill(texts.transcript.out_brief, { count: count(completion) });
+    words.push([brief, pluralText(texts.transcript.tokens_out, completion)]);
+  }
+  if (seesCosts && cost !== null) words.push([money(cost), fill(texts.transcript.cost, { amount: money(cost) })]);
+  if (ttft !== null) words.push([seconds(ttft), fill(texts.transcript.first_token, { time: seconds(ttft) })]);
   if (speed && (duration ?? 0) - (ttft ?? 0) > SHORT_S) {
-    words.push([`${Math.round(speed)} t/s`, `${Math.round(speed)} tokens per second`]);
+    const rounded = Math.round(speed);
+    const brief = fill(texts.transcript.speed_brief, { count: count(rounded) });
+    words.push([brief, pluralText(texts.transcript.speed, rounded)]);
   }
   return words;
 }

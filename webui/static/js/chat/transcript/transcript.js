@@ -2,7 +2,7 @@
 // painted, at most once per frame, and nothing above it is touched.
 
 import { copyFrom } from "../../shell/clipboard.js";
-import { announce, closest, part } from "../../shell/page.js";
+import { announce, closest, part, texts } from "../../shell/page.js";
 import { copyAnswer, listenToCopy } from "../markdown/copying.js";
 import { Follower } from "./follower.js";
 import { newPair } from "./pair.js";
@@ -163,7 +163,7 @@ export class Transcript {
   #phaseChanged(answer) {
     this.#showPhase(answer);
     if (answer.message.conversation !== this.#chat.current?.id) return;
-    announce(answer.phase.name === "writing" ? "Generating" : phaseWords(answer));
+    announce(answer.phase.name === "writing" ? texts.transcript.generating : phaseWords(answer));
   }
 
   /** @param {Answer} answer */
@@ -265,7 +265,7 @@ export class Transcript {
     const { current } = chat;
     if (!current || !this.#answers.isFree()) return;
     const { editInPlace } = await chat.load(() => import("./edit.js"));
-    editInPlace(row, "Save", async (text) => {
+    editInPlace(row, texts.transcript.save, async (text) => {
       row.message.text = text;
       await chat.save(current, row.message);
       row.root.remove();
@@ -278,6 +278,6 @@ export class Transcript {
   async #edit(row) {
     if (!this.#answers.canAsk()) return;
     const { editInPlace } = await this.#chat.load(() => import("./edit.js"));
-    editInPlace(row, "Send", (text) => this.#answers.askEdited(row.message, text));
+    editInPlace(row, texts.transcript.send, (text) => this.#answers.askEdited(row.message, text));
   }
 }

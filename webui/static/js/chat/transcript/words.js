@@ -1,6 +1,6 @@
 // Where an answer is and how it ended, in words.
 
-import { plural, seconds } from "../../shell/page.js";
+import { count, fill, language, pluralText, seconds, texts } from "../../shell/page.js";
 import { actionFor, CONTINUE, RETRY } from "../state/answer.js";
 
 /** @import { Answer } from "../state/answer.js" */
@@ -14,33 +14,44 @@ import { actionFor, CONTINUE, RETRY } from "../state/answer.js";
 export function phaseWords({ phase: { name, position, waiting } }) {
   switch (name) {
     case "sending":
-      return "Sending";
+      return texts.transcript.sending;
     case "queued":
-      return `Position ${position} of ${waiting} in the queue`;
+      return fill(texts.page.queue_place, { position: position ?? 0, waiting: waiting ?? 0 });
     case "connecting":
-      return "Contacting the provider";
+      return texts.page.connecting;
     case "retrying":
-      return "The provider failed, trying another one";
+      return texts.page.retrying;
     case "thinking":
-      return "Thinking";
+      return texts.transcript.thinking;
     case "writing":
-      return "Writing";
+      return texts.transcript.writing;
     case "signedOut":
-      return "The answer continues on the server. Sign in again to see it";
+      return texts.transcript.signed_out;
     default:
-      return "Connection lost, reconnecting";
+      return texts.page.reconnecting;
   }
 }
 
 /**
- * Return the expected wait or the speed, "" where neither is known.
+ * Return where an answer is, with the expected wait or the speed where it is known.
  *
  * @param {Answer} answer
  */
-export function paceWords({ phase: { name, wait = 0 }, speed }) {
-  if (name === "queued" && wait >= 1) return `, about ${seconds(Math.round(wait)).replace(".0", "")}`;
-  return name === "writing" && speed ? ` ≈ ${Math.round(speed)} tokens/s` : "";
+export function stateWords(answer) {
+  const { phase, speed } = answer;
+  const { name, position = 0, waiting = 0, wait = 0 } = phase;
+  if (name === "queued" && wait >= 1)
+    return fill(texts.page.queue_place_wait, { position, waiting, time: wholeSeconds(Math.round(wait)) });
+  if (name === "writing" && speed) return fill(texts.transcript.writing_at, { speed: count(Math.round(speed)) });
+  return phaseWords(answer);
 }
+
+/**
+ * Return a whole number of seconds as text, without decimals.
+ *
+ * @param {number} s
+ */
+export const wholeSeconds = (s) => (s < 10 ? `${s} s` : seconds(s));
 
 /**
  * Why an answer ended as it did, and what can be done.
@@ -61,17 +72,18 @@ export function paceWords({ phase: { name, wait = 0 }, speed }) {
  */
 export function explain(message, isLast) {
   const rest = message.text && isLast ? CONTINUE : null;
-  const kept = message.text ? " The text received so far is kept." : "";
+  /** @param {string} text */
+  const withRest = (text) => (message.text ? fill(texts.transcript.and_kept, { text }) : text);
   switch (message.state) {
     case "stopped":
-      return { tone: "calm", icon: "square", text: message.error?.message ?? "Stopped." };
+      return { tone: "calm", icon: "square", text: message.error?.message ?? texts.transcript.stopped };
     case "interrupted": {
-      const text = `The answer was interrupted: the gateway restarted, or no longer has it.${kept}`;
+      const text = withRest(texts.transcript.answer_interrupted);
       return { tone: "warn", icon: "triangle-alert", text, actions: [rest, RETRY] };
     }
     case "failed": {
-      const { message: text, code } = message.error ?? { message: "The answer failed.", code: "" };
-      return { tone: "bad", text: `${text}${kept}`, actions: [rest, actionFor({ code })] };
+      const { message: text, code } = message.error ?? { message: texts.transcript.answer_failed, code: "" };
+      return { tone: "bad", text: withRest(text), actions: [rest, actionFor({ code })] };
     }
     case "done":
       return explainFinish(message, rest);
@@ -87,12 +99,12 @@ export function explain(message, isLast) {
  */
 function explainFinish({ finish, text }, rest) {
   if (finish === "length") {
-    return { tone: "calm", icon: "circle-alert", text: "The answer reached the length limit.", actions: [rest] };
+    return { tone: "calm", icon: "circle-alert", text: texts.transcript.length_limit, actions: [rest] };
   }
   if (finish === "content_filter") {
-    return { tone: "warn", icon: "triangle-alert", text: "The provider's content filter stopped the answer." };
+    return { tone: "warn", icon: "triangle-alert", text: texts.transcript.content_filter };
   }
-  if (!text) return { tone: "warn", icon: "triangle-alert", text: "The answer is empty.", actions: [RETRY] };
+  if (!text) return { tone: "warn", icon: "triangle-alert", text: texts.transcript.empty, actions: [RETRY] };
   return null;
 }
 
@@ -102,8 +114,18 @@ function explainFinish({ finish, text }, rest) {
  * @param {AnswerRecord} message
  */
 export function endWords({ state, text }) {
-  if (state === "stopped") return "Stopped";
-  if (state === "failed") return "The answer failed";
-  if (state === "interrupted") return "The answer was interrupted";
-  return `Response complete, ${plural(text.split(/\s+/).filter(Boolean).length, "word")}`;
+  if (state === "stopped") return texts.page.stopped;
+  if (state === "failed") return texts.transcript.ended_failed;
+  if (state === "interrupted") return texts.transcript.ended_interrupted;
+  return pluralText(texts.transcript.ended, countWords(text));
+}
+
+/**
+ * Return how many words a text has, in languages without spaces too.
+ *
+ * @param {string} text
+ */
+function countWords(text) {
+  const parts = new Intl.Segmenter(language, { granularity: "word" }).segment(text);
+  return [...parts].filter(({ isWordLike }) => isWordLike).length;
 }

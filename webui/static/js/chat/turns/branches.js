@@ -1,5 +1,6 @@
 // What is done with whole branches of a conversation: copied into a new chat, or deleted with Undo.
 
+import { pluralText, texts } from "../../shell/page.js";
 import { newConversation } from "../state/conversation.js";
 import { eraseMessages, find, newId, putAll } from "../state/store.js";
 
@@ -89,7 +90,7 @@ export async function deleteFrom(chat, message) {
   await chat.keep(eraseMessages(...branch.map(({ id }) => id)));
   await chat.save(conversation);
   chat.showMessages();
-  offerUndo(chat, branch.length === 1 ? "Message deleted." : `${branch.length} messages deleted.`, async () => {
+  offerUndo(chat, pluralText(texts.turns.messages_deleted, branch.length), async () => {
     for (const one of branch) conversation.tree.add(one);
     conversation.record.choices = choices;
     await chat.save(conversation, ...branch);
@@ -108,7 +109,7 @@ async function deleteAll(chat, { id, record }) {
   }
   await chat.change(id, { deleted: Date.now() });
   await chat.open(null, { keepFocus: true });
-  offerUndo(chat, "Chat deleted.", async () => {
+  offerUndo(chat, texts.turns.chat_deleted, async () => {
     await chat.change(id, { deleted: null });
     await chat.open(id);
   });
@@ -120,5 +121,5 @@ async function deleteAll(chat, { id, record }) {
  * @param {() => void} run
  */
 function offerUndo(chat, text, run) {
-  chat.report({ text, calm: true, action: { name: "undo", label: "Undo", run } });
+  chat.report({ text, calm: true, action: { name: "undo", label: texts.turns.undo, run } });
 }

@@ -13,12 +13,12 @@ export async function renewPage() {
     request.open("GET", "/");
     request.responseType = "document";
     request.onload = () => resolve(request.response);
-    request.onerror = () => reject(new Error("The server cannot be reached."));
+    request.onerror = () => reject(new Error("no page"));
     request.send();
   });
   for (const name of NAMES) {
     const content = page?.querySelector(meta(name))?.getAttribute("content");
-    if (!content) throw new Error("The server sent another page.");
+    if (!content) throw new Error(`no ${name}`);
     document.querySelector(meta(name))?.setAttribute("content", content);
   }
 }

@@ -1,5 +1,6 @@
 // What can be done with a turn, beyond the buttons below it.
 
+import { texts } from "../../shell/page.js";
 import { pickModel } from "../dialogs/picker.js";
 import { deleteFrom, openFrom } from "./branches.js";
 import { openMenu } from "./menu.js";
@@ -26,32 +27,32 @@ export function showTurnMenu(button, message, chat, answers, edit) {
     items.push(
       {
         icon: "refresh-cw",
-        label: "Regenerate with another model",
+        label: texts.turns.regenerate_with,
         run: () => withOtherModel(message, chat, answers, (model) => answers.regenerate(message, model)),
       },
       {
         icon: "git-branch",
-        label: "Compare with another model",
+        label: texts.turns.compare_with,
         run: () => withOtherModel(message, chat, answers, (model) => answers.compare(message, model)),
       },
     );
   }
   if (message.role === "user" && answers.isLast(message)) {
-    items.push({ icon: "refresh-cw", label: "Ask again", run: () => answers.askAgain(message) });
+    items.push({ icon: "refresh-cw", label: texts.turns.ask_again, run: () => answers.askAgain(message) });
   }
-  if (edit) items.push({ icon: "pencil", label: "Edit answer", run: edit });
+  if (edit) items.push({ icon: "pencil", label: texts.turns.edit_answer, run: edit });
   const { history } = chat;
   if (message.role === "assistant" && chat.place.shares && history && !chat.current?.record.temporary)
-    items.push({ icon: "link", label: "Share link", run: () => share(chat, history, message) });
+    items.push({ icon: "link", label: texts.turns.share_link, run: () => share(chat, history, message) });
   items.push(
-    { icon: "message-square", label: "Open in a new chat from here", run: () => openFrom(chat, message) },
+    { icon: "message-square", label: texts.turns.open_from_here, run: () => openFrom(chat, message) },
     {
       icon: "trash-2",
-      label: answers.isLast(message) ? "Delete" : "Delete from here",
+      label: answers.isLast(message) ? texts.turns.delete : texts.turns.delete_from_here,
       run: () => void (answers.isFree() && deleteFrom(chat, message)),
     },
   );
-  openMenu(button, message.role === "user" ? "Message" : "Answer", items);
+  openMenu(button, message.role === "user" ? texts.turns.message : texts.turns.answer, items);
 }
 
 /**

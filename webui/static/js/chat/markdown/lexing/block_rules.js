@@ -1,6 +1,8 @@
 // Blocks that models write and marked does not know: formulas, footnotes, callouts, `details`, fences
 // inside a Markdown fence, and HTML of which only harmless tags are taken.
 
+import { texts } from "../../../shell/page.js";
+
 /** @import { Token, TokenizerThis } from "../../../../vendor/marked.js" */
 
 const ENVIRONMENTS = "equation|align|alignat|gather|multline|split|aligned|gathered|cases|array|CD|[bpvBV]?matrix";
@@ -36,6 +38,33 @@ const CALLOUTS = {
   ...{ warning: "warning", attention: "warning" },
   ...{ caution: "danger", danger: "danger", error: "danger", failure: "danger", bug: "danger" },
 };
+
+/**
+ * Return the titles of callouts that have none of their own.
+ *
+ * @returns {Record<string, string>}
+ */
+const calloutTitles = () => ({
+  note: texts.markdown.note,
+  info: texts.markdown.info,
+  abstract: texts.markdown.abstract,
+  summary: texts.markdown.summary,
+  todo: texts.markdown.todo,
+  example: texts.markdown.example,
+  question: texts.markdown.question,
+  tip: texts.markdown.tip,
+  hint: texts.markdown.hint,
+  success: texts.markdown.success,
+  check: texts.markdown.check,
+  important: texts.markdown.important,
+  warning: texts.markdown.warning,
+  attention: texts.markdown.attention,
+  caution: texts.markdown.caution,
+  danger: texts.markdown.danger,
+  error: texts.markdown.error,
+  failure: texts.markdown.failure,
+  bug: texts.markdown.bug,
+});
 
 export const BLOCK_START = /\n {0,3}(?:\$\$|\\\[|\\begin\{)/;
 
@@ -115,7 +144,7 @@ function callout(source) {
   if (!quote) return undefined;
   const raw = quote[0].replace(/\n+$/, "");
   const body = raw.slice(found[0].length).replace(/^ {0,3}>[ \t]?/gm, "");
-  const label = found[2].trim() || name[0].toUpperCase() + name.slice(1);
+  const label = found[2].trim() || calloutTitles()[name];
   return { type: "callout", raw, text: body, kind, label, tokens: blocksOf(this.lexer, body) };
 }
 
@@ -131,7 +160,7 @@ function details(source) {
   const { end, inner } = detailsEnd(source, opening[0].length);
   const summary = SUMMARY.exec(inner);
   const body = summary ? inner.slice(summary[0].length) : inner;
-  const label = summary?.[1].trim() || "Details";
+  const label = summary?.[1].trim() || texts.markdown.details;
   /** @type {Token[]} */
   const head = [];
   this.lexer.inline(label, head);
