@@ -75,8 +75,8 @@ function Rename({ one, list, close }) {
     if (event.key === "Escape") done(false);
   };
   // Not `value`: what is typed must survive the next rendering of the list.
-  return html`<input ref=${box} aria-label=${texts.sidebar.new_title} maxlength="120" defaultValue=${one.title} autofocus
-    onKeyDown=${pressed} onBlur=${() => done(true)} />`;
+  return html`<input ref=${box} aria-label=${texts.sidebar.new_title} maxlength="120"
+    defaultValue=${one.title} autofocus onKeyDown=${pressed} onBlur=${() => done(true)} />`;
 }
 
 /** @typedef {{ one: ConversationRecord, button: HTMLElement }} OpenMenu */
@@ -105,8 +105,8 @@ function Entry({ one, isCurrent, isAnswering, list, openMenu, children }) {
       <span class="clip">${title}</span>
     </a>
     ${isAnswering && html`<span class="running" role="img" aria-label=${texts.sidebar.answering}></span>`}
-    <button type="button" class="icon-button small" aria-haspopup="menu" aria-label=${fill(texts.sidebar.more_for, { title })}
-      onClick=${more}><${Icon} name="ellipsis" /></button>
+    <button type="button" class="icon-button small" aria-haspopup="menu"
+      aria-label=${fill(texts.sidebar.more_for, { title })} onClick=${more}><${Icon} name="ellipsis" /></button>
     ${children}
   </li>`;
 }
@@ -165,8 +165,8 @@ function Menu({ menu, close, list, shares, rename }) {
     const at = items.indexOf(/** @type {HTMLButtonElement} */ (document.activeElement));
     items[(at + step + items.length) % items.length].focus();
   };
-  return html`<div ref=${box} popover="auto" role="menu" class="menu" aria-label=${texts.sidebar.conversation} onKeyDown=${pressed}
-    onToggle=${(/** @type {ToggleEvent} */ event) => event.newState === "closed" && close()}>
+  return html`<div ref=${box} popover="auto" role="menu" class="menu" aria-label=${texts.sidebar.conversation}
+    onKeyDown=${pressed} onToggle=${(/** @type {ToggleEvent} */ event) => event.newState === "closed" && close()}>
     ${item("pencil", texts.sidebar.rename, () => rename(one.id))}
     ${item(one.pinned ? "pin-off" : "pin", one.pinned ? texts.sidebar.unpin : texts.sidebar.pin, () => list.pin(one))}
     ${shares && item("link", texts.turns.share_link, () => list.share(one))}
@@ -191,7 +191,8 @@ function Top({ query, setQuery, list }) {
   return html`<div class="side-top">
     <a class="button new" href="/" onClick=${start}><${Icon} name="plus" />${texts.sidebar.new_chat}</a>
     <div class="search"><${Icon} name="search" />
-      <input type="search" aria-label=${texts.sidebar.search_conversations} placeholder=${texts.sidebar.search} value=${query}
+      <input type="search" aria-label=${texts.sidebar.search_conversations} placeholder=${texts.sidebar.search}
+        value=${query}
         onInput=${(/** @type {{ target: HTMLInputElement }} */ { target }) => setQuery(target.value)} /></div>
   </div>`;
 }
@@ -292,7 +293,10 @@ export function Sidebar({ state, list }) {
         conversations.length > 0 &&
         html`<${IconButton} icon="trash-2" label=${texts.sidebar.delete_all} onClick=${() => list.removeAll()} />`
       }
-      ${place.shares && html`<${IconButton} icon="link" label=${texts.sidebar.shared_links} onClick=${() => list.share(null)} />`}
+      ${
+        place.shares &&
+        html`<${IconButton} icon="link" label=${texts.sidebar.shared_links} onClick=${() => list.share(null)} />`
+      }
       <${IconButton} icon="keyboard" label=${texts.sidebar.shortcuts} title=${texts.sidebar.shortcuts_keys}
         onClick=${() => list.help()} />
     </div>
