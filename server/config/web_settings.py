@@ -54,6 +54,14 @@ class Web(Struct, frozen=True, forbid_unknown_fields=True):
             description="Id of the model that a new visitor's chat starts with; empty: the first."
         ),
     ] = ""
+    titles: Annotated[
+        bool,
+        Meta(
+            description="Have a model write the titles of chats of people who sign in: the"
+            " cheapest that the person may use. Each title is a request of its own, which counts"
+            " for the person's key."
+        ),
+    ] = False
     notice: Annotated[
         str,
         Meta(

@@ -10,6 +10,7 @@ from server.accounting.admission import MAX_FILE_BYTES
 from server.config.web_settings import Suggestion, Web
 from server.identity.authentication import Principal
 from server.shapes.key_object import remaining
+from webui.chat.title_model import choose_title_model
 from webui.shell.health_words import describe_card, sees
 from webui.shell.model_cards import model_card
 from webui.shell.pages import PageHandler, who
@@ -126,9 +127,16 @@ class ChatPageHandler(PageHandler):
             "history": history,
             "visitor": await self._about_visitor(),
             "models": models,
+            "title_model": self._title_model(models),
             "max_file_bytes": MAX_FILE_BYTES,
             "max_body_bytes": self.services.config.server.max_body_bytes,
         }
+
+    def _title_model(self, models: list[dict[str, Any]]) -> str:
+        """Return the model that writes titles, "" for none: guests have no titles by a model."""
+        visitor = self.visitor()
+        is_known = visitor is not None and visitor.kind != "guest"
+        return choose_title_model(models) if is_known and self.services.config.web.titles else ""
 
     def _about_history(self) -> dict[str, Any]:
         """Return where the visitor's conversations are kept, and under which rules."""

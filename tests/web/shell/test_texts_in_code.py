@@ -20,6 +20,7 @@ NOT_TEXTS = {
     "static/js/chat/markdown/lexing/emphasis.js",  # names of Unicode scripts
     "static/js/chat/state/request.js",  # what is said to the model
     "static/js/chat/turns/joint.js",  # what is said to the model
+    "static/js/chat/turns/titling.js",  # what is said to the model
 }
 KEYS = {
     "Alt",

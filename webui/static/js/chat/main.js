@@ -191,6 +191,22 @@ chat.on("opened", ({ keepFocus }) => {
   composer.focus();
 });
 chat.on("modelNeeded", chooseModel);
+// A title is asked for by the tab that has asked for the answer, also after it was reloaded meanwhile.
+const askedKey = (/** @type {string} */ id) => `roxy-asked ${id}`;
+chat.on("asked", ({ id }) => {
+  try {
+    if (boot.title_model) sessionStorage.setItem(askedKey(id), "");
+  } catch {
+    // Without a session storage there is no title by a model.
+  }
+});
+chat.on("end", async ({ message }) => {
+  if (!boot.title_model || sessionStorage.getItem(askedKey(message.id)) === null) return;
+  sessionStorage.removeItem(askedKey(message.id));
+  if (message.state !== "done") return;
+  const { askTitle } = await chat.load(() => import("./turns/titling.js"));
+  await askTitle(chat, message, boot.title_model);
+});
 chat.on("passage", async ({ message, words }) => {
   side.closeSheet();
   const { showPassage } = await chat.load(() => import("./transcript/passage.js"));

@@ -478,8 +478,19 @@ export function joinDrafts(theirs, mine) {
 const looksAlike = (known, message) =>
   known.text === message.text && known.reasoning === message.reasoning && known.state === message.state;
 
-/** @param {string} words */
-function titleOf(words) {
-  const title = words.replace(/\s+/g, " ").trim();
-  return title.length > TITLE_LETTERS ? `${title.slice(0, TITLE_LETTERS).trimEnd()}…` : title;
+/**
+ * Return the beginning of a text as one plain line, without the marks of Markdown.
+ *
+ * @param {string} words
+ */
+export function titleOf(words) {
+  const plain = words
+    .replace(/^\s*(?:```|~~~).*$/gm, " ")
+    .replace(/^\s*(?:#{1,6}\s+|>\s?|[-*+]\s+(?:\[[ x]\]\s+)?(?=\p{L}))/gimu, "")
+    .replace(/!?\[([^\]\n]+)\]\([^)\s]*\)/g, "$1")
+    .replace(/(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]*[^\s*])\1(?![\w*])/g, "$2")
+    .replace(/(`+|~~)(?=\S)([^`~\n]*\S)\1/g, "$2");
+  const title = (plain.trim() ? plain : words).replace(/\s+/g, " ").trim();
+  const letters = [...title]; // whole characters: an emoji has two code units
+  return letters.length > TITLE_LETTERS ? `${letters.slice(0, TITLE_LETTERS).join("").trimEnd()}…` : title;
 }

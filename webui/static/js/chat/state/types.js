@@ -235,6 +235,7 @@
  *
  * @typedef {object} Boot
  * @property {Model[]} models
+ * @property {string} title_model the model that writes titles; "": none does
  * @property {Visitor} visitor
  * @property {number} max_file_bytes
  * @property {number} max_body_bytes
