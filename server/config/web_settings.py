@@ -41,11 +41,11 @@ class Web(Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(max_length=200, description="Greeting above the box of a new chat.")
     ] = "What would you like to know?"
     prompts: Annotated[
-        Annotated[tuple[Suggestion, ...], Meta(max_length=8)] | None,
+        Annotated[tuple[Suggestion, ...], Meta(max_length=50)] | None,
         Meta(
-            description="Up to 8 prompts below the box, as a list of `{ name, text }` (in the"
-            " variable: as JSON); a click puts the text in the box. Unset: three examples; `[]`:"
-            " none."
+            description="Up to 50 prompts for everybody, as a list of `{ name, text }` (in the"
+            " variable: as JSON). The first 8 stand below the box of a new chat; `/` in the box"
+            " lists all of them. Unset: three examples below the box; `[]`: none."
         ),
     ] = None
     default_model: Annotated[

@@ -95,10 +95,11 @@ class StepHistory(ABC):
             await self.write(share_steps.end_link(person, link))
 
     async def erase_all(self, person: str) -> int:
-        """Erase all conversations of a person; see the protocol."""
+        """Erase all conversations and prompts of a person; see the protocol."""
         erased = 0
         for conversation in await self.read(person_steps.find_conversations(person)):
             erased += await self.erase_quietly(person, conversation)
+        await self.write(person_steps.forget_prompts(person))
         await self.wipe()
         return erased
 

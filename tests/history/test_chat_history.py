@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import structs
 from support.builders.conversations import (
@@ -240,12 +241,14 @@ async def test_erasing_all_leaves_nothing_but_the_settings(history: ChatHistory)
         await save(history, question(), conversation=f"c_{number}")
         await history.put_file("owner", f"f_{number}", f"c_{number}", FILE, QUOTA)
     await history.put_file("owner", "f_draft", "c_not_yet", FILE, QUOTA)
-    await history.put_settings("owner", HistorySettings({"enter": "send"}, 0))
+    kept = {"enter": "send", "prompt-p_1": {"name": "Sum up", "text": "Sum up:"}}
+    await history.put_settings("owner", HistorySettings(kept, 0))
     assert await history.erase_all("owner") == 3
     after = await changes(history, 1)
     assert after.conversations == [] and sorted(after.erased) == ["c_0", "c_1", "c_2"]
-    assert after.used_bytes == 0
-    assert await history.settings("owner") == HistorySettings({"enter": "send"}, 1)
+    left = HistorySettings({"enter": "send", "prompt-p_1": None}, 2)
+    assert after.used_bytes == len(msgspec.json.encode(left.value))
+    assert await history.settings("owner") == left
 
 
 async def test_a_write_beyond_the_quota_is_refused_whole(history: ChatHistory) -> None:

@@ -16,7 +16,7 @@ from webui.shell.model_cards import model_card
 from webui.shell.pages import PageHandler, who
 from workers.units import MIB
 
-MOST_CARDS = 4
+MOST_CARDS, MOST_SUGGESTIONS = 4, 8
 
 SCRIPTS = (
     "js/shell/page.js",
@@ -113,7 +113,7 @@ class ChatPageHandler(PageHandler):
             more=len(models) > MOST_CARDS,
             is_demo=any(model["demo"] for model in usable),
             missing=sorted({name for model in models for name in model["missing"]}),
-            prompts=example_prompts(texts) if web.prompts is None else web.prompts,
+            prompts=example_prompts(texts) if web.prompts is None else web.prompts[:MOST_SUGGESTIONS],
             max_file=f"{MAX_FILE_BYTES // MIB} MB",
             base_url=self.base_url(),
             welcome=self._is_welcome(),
@@ -128,6 +128,7 @@ class ChatPageHandler(PageHandler):
             "visitor": await self._about_visitor(),
             "models": models,
             "title_model": self._title_model(models),
+            "prompts": self.services.config.web.prompts or (),
             "max_file_bytes": MAX_FILE_BYTES,
             "max_body_bytes": self.services.config.server.max_body_bytes,
         }

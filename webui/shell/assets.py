@@ -39,6 +39,7 @@ JOINED = {
         "css/chat/transcript.css",
         "css/chat/markdown.css",
         "css/chat/composer.css",
+        "css/chat/prompts.css",
         "css/chat/welcome.css",
         "css/chat/dialogs.css",
         "css/chat/print.css",

@@ -70,6 +70,6 @@ class WholeHistoryHandler(HistoryHandler):
     """The whole chat history of the caller."""
 
     async def delete(self) -> None:
-        """Erase all conversations with their files and links; settings stay."""
+        """Erase all conversations with their files and links, and all prompts."""
         erased = await self.services.history.erase_all(self.person)
         self.reply_json(ErasedHistory(erased))

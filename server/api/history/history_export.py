@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from msgspec import structs
 
 from server.api.history.history_base import HistoryHandler
 from server.history.history_records import FileRecord, QuestionRecord, WholeConversation
+from server.history.steps.person_steps import PROMPT_PREFIX
 from workers.errors import NotFound
 
 PAGE = 500
@@ -29,13 +31,15 @@ class HistoryExportHandler(HistoryHandler):
     """The whole chat history of the caller, as a file."""
 
     async def get(self) -> None:
-        """Return all conversations with their messages, branches and files."""
+        """Return all conversations with their messages, branches and files, and the prompts."""
         await self.reply_in_pieces(self._pieces(), dict(HEADERS))
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         now = datetime.now(UTC).isoformat().encode()
-        head = b'{"format":"%b","version":%d,"exported":"%b","conversations":['
-        separator = head % (FORMAT.encode(), VERSION, now)
+        head = b'{"format":"%b","version":%d,"exported":"%b","prompts":%b,"conversations":['
+        settings = await self.services.history.settings(self.person)
+        prompts = msgspec.json.encode(prompts_in(settings.value))
+        separator = head % (FORMAT.encode(), VERSION, now, prompts)
         async for conversation in self._ids():
             try:
                 whole = await self.services.history.conversation(self.person, conversation)
@@ -66,6 +70,15 @@ class HistoryExportHandler(HistoryHandler):
             return (await self.services.history.file(self.person, file.id)).content
         except NotFound:
             return None
+
+
+def prompts_in(settings: Mapping[str, Any]) -> list[Any]:
+    """Return the prompts among a person's settings: the web app keeps each as one of them."""
+    return [
+        value
+        for name, value in settings.items()
+        if name.startswith(PROMPT_PREFIX) and value is not None
+    ]
 
 
 def _beginning(whole: WholeConversation) -> bytes:

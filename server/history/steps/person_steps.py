@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from server.history.history_records import HistorySettings, StoredFile
-from server.history.steps.asking import Steps, finish_write, lock_person
+from server.history.steps.asking import Ledgered, Steps, finish_write, lock_person
 from server.history.steps.conversation_steps import IS_ERASED, decode_object, now_ms
 from workers.errors import ConversationErased, NotFound
+
+PROMPT_PREFIX = "prompt-"
+"""How the names of the settings begin that hold the prompts of a person."""
 
 FIND_FILE = "SELECT name, type, content FROM history_files WHERE person = ? AND id = ?"
 FILE_SIZE = "SELECT size FROM history_files WHERE person = ? AND id = ?"
@@ -90,10 +95,35 @@ def put_settings(person: str, settings: HistorySettings) -> Steps[tuple[bool, Hi
         return True, stored
     if stored.version != settings.version:
         return False, stored
-    number = yield from finish_write(person, before, 0)
-    text = msgspec.json.encode(settings.value).decode()
-    yield PUT_SETTINGS, (person, text, stored.version + 1, number)
-    return True, HistorySettings(settings.value, stored.version + 1)
+    return True, (yield from _replace_settings(person, before, stored, settings.value))
+
+
+def forget_prompts(person: str) -> Steps[bool]:
+    """Erase the prompts of a person; False: there are none.
+
+    Their names stay, without values: so the person's other devices learn of it.
+    """
+    before = yield from lock_person(person)
+    stored = yield from read_settings(person)
+    found = [
+        name
+        for name, value in stored.value.items()
+        if name.startswith(PROMPT_PREFIX) and value is not None
+    ]
+    if found:
+        value = stored.value | dict.fromkeys(found)
+        yield from _replace_settings(person, before, stored, value)
+    return bool(found)
+
+
+def _replace_settings(
+    person: str, before: Ledgered, stored: HistorySettings, value: dict[str, Any]
+) -> Steps[HistorySettings]:
+    """Write settings. They count in the size of the history, but are kept in a full one, too."""
+    old, new = (msgspec.json.encode(one) for one in (stored.value, value))
+    number = yield from finish_write(person, before, len(new) - (len(old) if stored.version else 0))
+    yield PUT_SETTINGS, (person, new.decode(), stored.version + 1, number)
+    return HistorySettings(value, stored.version + 1)
 
 
 # Erasing: in several transactions, so that others can write in between

@@ -10,6 +10,7 @@ import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
 /** @import { Answers } from "./state/answers.js" */
 /** @import { ConversationList } from "./sidebar/list.js" */
 /** @import { Action, Boot } from "./state/types.js" */
+/** @import { PromptList } from "./prompts/prompt_list.js" */
 /** @import { Transcript } from "./transcript/transcript.js" */
 
 /** How long a sign-out waits until everything is saved. */
@@ -32,10 +33,15 @@ new Header(chat, {
     setModel(id);
     composer.focus();
   },
-  fill: (prompt) => composer.fill(prompt),
+  fill: async (prompt) => {
+    composer.fill(prompt);
+    if (prompt.includes("{{")) (await loadPrompts()).fillIn();
+  },
 });
 /** @type {Transcript | null} */
 let transcript = null;
+/** @type {Promise<PromptList> | null} */
+let prompts = null;
 /** @type {ConversationList | null} */
 let list = null;
 
@@ -70,6 +76,15 @@ async function offerToMove(wanted) {
   const moved = count && (wanted || (await offer.isNew())) ? await offer.ask() : [];
   list?.showMovable(count - moved.length, () => offerToMove(true));
   if (moved.includes(firstId ?? "")) await chat.open(firstId, { push: false });
+}
+
+/** Load the list of prompts, once it is wanted; from then on it listens itself. */
+function loadPrompts() {
+  prompts ??= chat.load(async () => {
+    const { PromptList } = await import("./prompts/prompt_list.js");
+    return new PromptList(part("#composer", HTMLFormElement), chat, boot.prompts);
+  });
+  return prompts;
 }
 
 /** Load what is needed soon, while the page is idle. What asks and shows answers comes with the first letter. */
@@ -227,6 +242,10 @@ for (const event of /** @type {const} */ (["opened", "messages"])) {
   });
 }
 part("#settings", HTMLElement).addEventListener("click", settings);
+part('[data-part="prompts"]', HTMLElement).addEventListener("click", async () => (await loadPrompts()).toggle());
+part("#message", HTMLTextAreaElement).addEventListener("input", async ({ target }) => {
+  if (!prompts && target instanceof HTMLTextAreaElement && target.value.startsWith("/")) (await loadPrompts()).typed();
+});
 
 /**
  * Decide where conversations are: on the server, or in this browser, apart from those of others. A new chat can

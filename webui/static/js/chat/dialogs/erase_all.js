@@ -7,9 +7,10 @@ import { el, pluralText, texts } from "../../shell/page.js";
  *
  * @param {number} count
  * @param {boolean} onServer
+ * @param {number} [prompts] how many prompts are deleted, too
  * @returns {Promise<boolean>}
  */
-export function mayEraseAll(count, onServer) {
+export function mayEraseAll(count, onServer, prompts = 0) {
   const forms = onServer ? texts.dialogs.erase_everywhere : texts.dialogs.erase_here;
   const cancel = el("button", { type: "button", class: "button" }, texts.dialogs.cancel);
   const erase = el("button", { type: "button", class: "button danger" }, texts.dialogs.delete_all);
@@ -18,6 +19,7 @@ export function mayEraseAll(count, onServer) {
     { "aria-labelledby": "erase-all-title" },
     el("h2", { id: "erase-all-title" }, texts.dialogs.erase_title),
     el("p", {}, pluralText(forms, count)),
+    prompts ? el("p", {}, pluralText(texts.prompts.also_erased, prompts)) : null,
     el("p", { class: "buttons" }, cancel, erase),
   );
   return new Promise((resolve) => {

@@ -141,12 +141,15 @@ export class ConversationList {
   async removeAll() {
     const { mayEraseAll } = await this.#chat.load(() => import("../dialogs/erase_all.js"));
     const { history } = this.#chat;
-    if (!(await mayEraseAll(this.#state.conversations.length, history !== null))) return;
+    const { ownPrompts, removePrompts } = await this.#importPrompts();
+    const prompts = await ownPrompts();
+    if (!(await mayEraseAll(this.#state.conversations.length, history !== null, prompts.length))) return;
     clearTimeout(this.#undoing);
     this.#show({ deleted: null });
     await this.#chat.open(null, { keepFocus: true });
     try {
       await eraseAll();
+      await removePrompts(prompts.map(({ id }) => id));
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       this.#chat.report({ text: fill(texts.sidebar.not_deleted, { why }) });
@@ -182,6 +185,10 @@ export class ConversationList {
     const { history } = this.#chat;
     const { showLinks } = await this.#chat.load(() => import("../dialogs/share.js"));
     if (history) showLinks(history, one && { conversation: one.id });
+  }
+
+  #importPrompts() {
+    return this.#chat.load(() => import("../prompts/prompt_store.js"));
   }
 
   #importExport() {
@@ -235,7 +242,11 @@ export class ConversationList {
     const name = `roxy-conversations-${new Date().toISOString().slice(0, 10)}.json`;
     const { history } = this.#chat;
     if (history && (await history.link.flush(FLUSH_MS))) offer(name, "/api/v1/history/export");
-    else download(name, JSON.stringify(await gather(this.#state.conversations)), "application/json");
+    else {
+      const { ownPrompts } = await this.#importPrompts();
+      const everything = await gather(this.#state.conversations, await ownPrompts());
+      download(name, JSON.stringify(everything), "application/json");
+    }
   }
 
   /** Let the visitor choose an export, and import it. */

@@ -15,8 +15,9 @@ export const VERSION = 1;
  * Return conversations with their messages, branches and files.
  *
  * @param {ConversationRecord[]} conversations
+ * @param {{ name: string, text: string }[]} [prompts]
  */
-export async function gather(conversations) {
+export async function gather(conversations, prompts = []) {
   const gathered = [];
   for (const { id } of conversations) {
     const one = await find("conversations", id);
@@ -29,7 +30,9 @@ export async function gather(conversations) {
     const { draft, deleted, ...kept } = one;
     gathered.push({ ...kept, messages, files });
   }
-  return { format: FORMAT, version: VERSION, exported: new Date().toISOString(), conversations: gathered };
+  const known = prompts.map(({ name, text }) => ({ name, text }));
+  const head = { format: FORMAT, version: VERSION, exported: new Date().toISOString() };
+  return { ...head, ...(known.length && { prompts: known }), conversations: gathered };
 }
 
 /**

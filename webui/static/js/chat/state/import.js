@@ -1,7 +1,7 @@
 // Import of exported conversations. Nothing is saved before the whole file has been checked, and records
 // are built here: only values of the expected kind get into them.
 
-import { count, pluralText, texts } from "../../shell/page.js";
+import { count, fill, pluralText, texts } from "../../shell/page.js";
 import { newAnswer } from "./answer.js";
 import { newConversation } from "./conversation.js";
 import { FORMAT, VERSION } from "./export.js";
@@ -76,6 +76,7 @@ export async function importText(text, history) {
       }
     }
     history.link.pollNow();
+    await importPromptsOf(file);
     return;
   }
   await putAll({
@@ -83,6 +84,19 @@ export async function importText(text, history) {
     messages: made.flatMap((one) => one.messages),
     files: made.flatMap((one) => one.files),
   });
+  await importPromptsOf(file);
+}
+
+/** @param {Given} file */
+async function importPromptsOf({ prompts }) {
+  if (!prompts) return;
+  const { importPrompts } = await import("../prompts/prompt_store.js");
+  try {
+    await importPrompts(prompts);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Error(fill(texts.prompts.only_some, { why }));
+  }
 }
 
 /** One conversation of a file; where it is in the browser already it becomes a copy with new ids. */

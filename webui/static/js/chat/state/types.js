@@ -237,6 +237,7 @@
  * @property {Model[]} models
  * @property {string} title_model the model that writes titles; "": none does
  * @property {Visitor} visitor
+ * @property {{ name: string, text: string }[]} prompts the owner's, for everybody
  * @property {number} max_file_bytes
  * @property {number} max_body_bytes
  * @property {HistoryBoot} history

@@ -40,6 +40,8 @@ export function showTurnMenu(button, message, chat, answers, edit) {
   if (message.role === "user" && answers.isLast(message)) {
     items.push({ icon: "refresh-cw", label: texts.turns.ask_again, run: () => answers.askAgain(message) });
   }
+  if (message.role === "user" && message.text)
+    items.push({ icon: "book-open", label: texts.prompts.save_as_prompt, run: () => saveAsPrompt(chat, message.text) });
   if (edit) items.push({ icon: "pencil", label: texts.turns.edit_answer, run: edit });
   const { history } = chat;
   if (message.role === "assistant" && chat.place.shares && history && !chat.current?.record.temporary)
@@ -53,6 +55,15 @@ export function showTurnMenu(button, message, chat, answers, edit) {
     },
   );
   openMenu(button, message.role === "user" ? texts.turns.message : texts.turns.answer, items);
+}
+
+/**
+ * @param {Chat} chat
+ * @param {string} text
+ */
+async function saveAsPrompt(chat, text) {
+  const { newPrompt } = await chat.load(() => import("../prompts/prompt_dialog.js"));
+  await newPrompt(chat, text);
 }
 
 /**

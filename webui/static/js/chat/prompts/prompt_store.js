@@ -1,0 +1,107 @@
+// The prompts of a person: each is a setting of its own, so that two devices that add one both keep theirs.
+
+import { count, fill, language, texts } from "../../shell/page.js";
+import { all, newId, putAll } from "../state/store.js";
+
+/** @typedef {{ id: string, name: string, text: string }} Prompt */
+
+/** How the ids of the settings begin. The server knows it, too (server/history/steps/person_steps.py). */
+export const PREFIX = "prompt-";
+export const LONGEST_NAME = 60;
+const LONGEST_TEXT = 8000;
+const MOST_PROMPTS = 100;
+/** In UTF-8. The server takes 256 KiB of settings, and there are others. */
+const MOST_BYTES = 192 * 1024;
+
+/** A prompt cannot be saved; the message says why. */
+export class PromptRefused extends Error {}
+
+/**
+ * Return the prompts of the visitor by name.
+ *
+ * @returns {Promise<Prompt[]>}
+ */
+export async function ownPrompts() {
+  const found = await all("settings");
+  return found
+    .flatMap(({ id, value }) => {
+      const { name, text } = value ?? {};
+      const isPrompt = id.startsWith(PREFIX) && typeof name === "string" && typeof text === "string";
+      return isPrompt ? [{ id, name, text }] : [];
+    })
+    .sort((a, b) => a.name.localeCompare(b.name, language) || (a.id < b.id ? -1 : 1));
+}
+
+/**
+ * Check prompts together with those there are. Raises PromptRefused.
+ *
+ * @param {Prompt[]} added
+ */
+async function check(added) {
+  for (const { name, text } of added) {
+    if (!name) throw new PromptRefused(texts.prompts.no_name);
+    if (!text.trim()) throw new PromptRefused(texts.prompts.no_text);
+    if (text.length > LONGEST_TEXT) {
+      const words = { count: count(text.length), most: count(LONGEST_TEXT) };
+      throw new PromptRefused(fill(texts.prompts.long_text, words));
+    }
+  }
+  const ids = new Set(added.map(({ id }) => id));
+  const others = (await ownPrompts()).filter(({ id }) => !ids.has(id));
+  if (others.length + added.length > MOST_PROMPTS)
+    throw new PromptRefused(fill(texts.prompts.too_many, { count: count(others.length) }));
+  const bytes = new TextEncoder().encode(JSON.stringify([...others, ...added])).length;
+  if (bytes > MOST_BYTES) throw new PromptRefused(texts.prompts.too_large);
+}
+
+/** @param {Prompt[]} prompts */
+async function put(prompts) {
+  try {
+    await putAll({ settings: prompts.map(({ id, name, text }) => ({ id, value: { name, text } })) });
+  } catch {
+    throw new PromptRefused(texts.prompts.not_stored);
+  }
+}
+
+/**
+ * Save a prompt: a new one without an id. Raises PromptRefused.
+ *
+ * @param {{ id?: string, name: string, text: string }} prompt
+ */
+export async function savePrompt({ id = newId(PREFIX), name, text }) {
+  const prompt = { id, name: name.replace(/\s+/g, " ").trim().slice(0, LONGEST_NAME), text };
+  await check([prompt]);
+  await put([prompt]);
+  return prompt;
+}
+
+/**
+ * Save prompts of an export that are not here yet. Raises PromptRefused, and saves none then.
+ *
+ * @param {unknown} given
+ */
+export async function importPrompts(given) {
+  if (!Array.isArray(given)) return;
+  const here = new Set((await ownPrompts()).map(({ name, text }) => JSON.stringify([name, text])));
+  /** @type {Prompt[]} */
+  const added = [];
+  for (const one of given) {
+    const { name, text } = Object(one);
+    if (typeof name !== "string" || typeof text !== "string") continue;
+    const prompt = { id: newId(PREFIX), name: name.trim().slice(0, LONGEST_NAME), text };
+    const key = JSON.stringify([prompt.name, text]);
+    if (here.has(key)) continue;
+    here.add(key);
+    added.push(prompt);
+  }
+  if (!added.length) return;
+  await check(added);
+  await put(added);
+}
+
+/**
+ * Delete prompts. Their ids stay, so that other devices learn of it.
+ *
+ * @param {string[]} ids
+ */
+export const removePrompts = (ids) => putAll({ settings: ids.map((id) => ({ id, value: null })) });
