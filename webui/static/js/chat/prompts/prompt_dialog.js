@@ -13,6 +13,9 @@ const PLACEHOLDER = "{{…}}";
 class PromptDialog {
   #chat;
   #root = el("dialog", { class: "prompts-dialog", "aria-labelledby": "prompts-title" });
+  #isList = false;
+  /** @type {Prompt | null} the one that can be brought back */
+  #deleted = null;
   /** What has been typed and is not saved: a function tells. */
   #isUnsaved = () => false;
   #refused = false;
@@ -53,7 +56,12 @@ class PromptDialog {
    */
   async list(deleted = null) {
     this.#isUnsaved = () => false;
+    this.#isList = true;
+    this.#deleted = deleted;
+    const focused = this.#root.contains(document.activeElement) ? document.activeElement : null;
+    const label = focused?.getAttribute("aria-label") || focused?.textContent;
     const prompts = await ownPrompts();
+    if (!this.#isList) return; // the fields of one were opened meanwhile
     const rows = prompts.map((prompt) => this.#row(prompt));
     const undo = deleted ? this.#undo(deleted) : null;
     const done = el("button", { type: "button", class: "button", onclick: this.#close }, texts.prompts.done);
@@ -69,7 +77,14 @@ class PromptDialog {
       ...(undo ? [undo] : []),
       el("p", { class: "buttons" }, add, done),
     );
-    (undo?.querySelector("button") ?? add).focus();
+    const buttons = [...this.#root.querySelectorAll("button")];
+    const same = buttons.find((one) => label && (one.ariaLabel || one.textContent) === label);
+    (undo?.querySelector("button") ?? same ?? add).focus();
+  }
+
+  /** Show what another device has changed. */
+  async refresh() {
+    if (this.#isList && this.#root.open) await this.list(this.#deleted);
   }
 
   /** @param {Prompt} prompt */
@@ -111,6 +126,7 @@ class PromptDialog {
     const text = el("textarea", { id: "prompt-text", rows: 8, dir: "auto", "aria-describedby": "prompt-help" });
     name.value = prompt.name;
     text.value = prompt.text;
+    this.#isList = false;
     this.#refused = false;
     this.#isUnsaved = () => name.value !== prompt.name || text.value !== prompt.text;
     const alert = el("p", { class: "small wrong", role: "alert" });
@@ -159,16 +175,25 @@ class PromptDialog {
   }
 }
 
+/** @type {PromptDialog | null} */
+let shown = null;
+
+/** @param {Chat} chat */
+async function open(chat) {
+  await chat.joining; // what is saved before would not be sent to the server
+  if (!shown) chat.on("settings", () => shown?.refresh());
+  shown = new PromptDialog(chat);
+  shown.show();
+  return shown;
+}
+
 /**
  * Show all prompts of the visitor.
  *
  * @param {Chat} chat
  */
 export async function managePrompts(chat) {
-  await chat.joining; // what is saved before would not be sent to the server
-  const dialog = new PromptDialog(chat);
-  dialog.show();
-  await dialog.list();
+  await (await open(chat)).list();
 }
 
 /**
@@ -178,8 +203,5 @@ export async function managePrompts(chat) {
  * @param {string} text
  */
 export async function newPrompt(chat, text) {
-  await chat.joining;
-  const dialog = new PromptDialog(chat);
-  dialog.show();
-  dialog.form({ name: titleOf(text), text }, true);
+  (await open(chat)).form({ name: titleOf(text), text }, true);
 }

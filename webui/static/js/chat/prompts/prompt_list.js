@@ -97,6 +97,7 @@ export class PromptList {
       if (this.#isOpen && target instanceof Node && !form.contains(target)) this.close();
     });
     for (const event of /** @type {const} */ (["opened", "leaving"])) chat.on(event, () => this.close());
+    chat.on("settings", () => this.#changedElsewhere());
     addEventListener("resize", () => this.#isOpen && this.#place());
   }
 
@@ -111,10 +112,20 @@ export class PromptList {
       return;
     }
     if (!touch.matches) this.#text.focus();
+    await this.#showAll();
+  }
+
+  async #showAll() {
     this.#byButton = true;
     const typed = this.#text.value.trim();
     const more = typed ? [this.#saveOption(typed)] : [];
     this.#show([...(await this.#prompts()), ...more, this.#manageOption()], 0);
+  }
+
+  async #changedElsewhere() {
+    if (!this.#isOpen) return;
+    if (this.#byButton) await this.#showAll();
+    else await this.#typed();
   }
 
   /** Show what fits to what is typed, if it begins with "/". */
@@ -234,6 +245,7 @@ export class PromptList {
   #pressed(event) {
     if (event.isComposing || event.keyCode === 229) return;
     if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+    if (!this.#text.value) this.#dismissed = false; // a message was sent
     if (!this.#isOpen) {
       if (event.key === "Tab" && this.#selectField(this.#text.selectionEnd)) event.preventDefault();
       return;

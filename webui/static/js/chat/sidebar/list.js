@@ -270,5 +270,6 @@ export class ConversationList {
     }
     await this.reload();
     this.#chat.notifyTabs(null);
+    this.#chat.emit("settings", null);
   }
 }

@@ -342,6 +342,7 @@ export class Chat {
   async readSettings() {
     this.enterKey = (await find("settings", "enter"))?.value ?? "auto";
     this.instructions = (await find("settings", "instructions"))?.value ?? "";
+    this.emit("settings", null);
   }
 
   /** @param {EnterKey} value what the Enter key does */
