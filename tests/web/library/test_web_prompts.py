@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 from support.browsing.axe import violations
-from support.browsing.browser import LISTENING, PHONE, open_chat, visiting
+from support.browsing.browser import LISTENING, PHONE, READY, open_chat, visiting
 from support.browsing.chat_page import answers, box, entries, send_button, talk
 from support.browsing.chatting import GUESTS, TOUCH, chatting
 from support.browsing.signing_in import sign_in, sign_out
@@ -267,3 +267,35 @@ async def test_prompts_on_a_phone(chromium: Browser, tmp_path: Path, scheme: str
         await expect(options(page)).to_have_count(5)
         await page.touchscreen.tap(195, 70)
         await expect(options(page)).to_have_count(0)
+
+
+async def test_prompts_of_this_browser_are_named_before_they_are_deleted(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    off = OWNERS + "[history]\nenabled = false\n"
+    async with chatting(chromium, tmp_path, settings=off) as (_, door, page):
+        key = await door.mint("Ada")
+        await sign_in(page, key)
+        await choose(page, "Manage")
+        await add(page, "Letter", "Write a letter.")
+        await dialog(page).get_by_role("button", name="Done").click()
+        await page.get_by_role("button", name="Sign out").click()
+        await expect(dialog(page)).to_contain_text("Your prompts are stored in this browser only.")
+        await dialog(page).get_by_role("button", name="Sign out and delete").click()
+        await page.get_by_role("link", name="Sign in").first.wait_for()
+        await page.locator(READY).wait_for(state="attached")
+        await sign_in(page, key)
+        await page.get_by_role("button", name="Prompts", exact=True).click()
+        await expect(options(page)).to_contain_text(["Summarize", "Practice", "Manage prompts"])
+
+
+async def test_the_first_prompts_of_the_owner_stand_below_the_box(tmp_path: Path) -> None:
+    prompts = ", ".join(f'{{ name = "Prompt {n}", text = "Text {n}." }}' for n in range(50))
+    settings = f"{GUESTS}\n[web]\nprompts = [{prompts}]"
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=settings) as door,
+    ):
+        page = (await door.get("/", None)).text
+        assert page.count('class="prompt"') == 8
+        assert all(f"Text {n}." in page for n in range(50))
