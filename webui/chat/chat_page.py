@@ -113,7 +113,9 @@ class ChatPageHandler(PageHandler):
             more=len(models) > MOST_CARDS,
             is_demo=any(model["demo"] for model in usable),
             missing=sorted({name for model in models for name in model["missing"]}),
-            prompts=example_prompts(texts) if web.prompts is None else web.prompts[:MOST_SUGGESTIONS],
+            prompts=example_prompts(texts)
+            if web.prompts is None
+            else web.prompts[:MOST_SUGGESTIONS],
             max_file=f"{MAX_FILE_BYTES // MIB} MB",
             base_url=self.base_url(),
             welcome=self._is_welcome(),

@@ -57,7 +57,8 @@ async def test_a_slash_lists_the_prompts_and_stays_a_text(
         await page.locator(LISTENING).wait_for(state="attached")
         text, keyboard = box(page), page.keyboard
         await text.press_sequentially("/")
-        chosen = page.get_by_role("option", selected=True)
+        listed = page.get_by_role("listbox", name="Prompts")
+        chosen = listed.get_by_role("option", selected=True)
         await expect(options(page)).to_have_count(3)
         await expect(chosen).to_contain_text("Summarize")
         assert await violations(page) == []
@@ -299,3 +300,25 @@ async def test_the_first_prompts_of_the_owner_stand_below_the_box(tmp_path: Path
         page = (await door.get("/", None)).text
         assert page.count('class="prompt"') == 8
         assert all(f"Text {n}." in page for n in range(50))
+
+
+async def test_a_guests_prompts_move_with_all_chats(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (_, door, page):
+        await open_chat(page)
+        await choose(page, "Manage")
+        await add(page, "Letter", "Write a letter.")
+        await dialog(page).get_by_role("button", name="Done").click()
+        await talk(page, "about apples")
+        await sign_in(page, await door.mint("Ada"))
+        await dialog(page).get_by_role("button", name="Move it").click()
+        await expect(dialog(page)).to_have_count(0)
+        await page.get_by_role("button", name="Prompts", exact=True).click()
+        await expect(options(page)).to_contain_text(["Letter", "Manage prompts"])
+        await page.keyboard.press("Escape")
+        await page.locator(LISTENING).wait_for(state="attached")
+        await page.keyboard.press("Control+/")
+        await expect(dialog(page).get_by_role("row", name="List prompts")).to_be_visible()
+        await dialog(page).get_by_role("button", name="Close").click()
+        await sign_out(page)
+        await page.get_by_role("button", name="Prompts", exact=True).click()
+        await expect(options(page)).to_have_text(["Manage prompts…"])

@@ -36,13 +36,16 @@ function enterShortcuts(enterKey) {
   ];
 }
 
+/** @returns {[string, string]} */
+const promptsKey = () => [texts.prompts.shortcut, texts.prompts.shortcut_key];
+
 /**
  * Show the shortcuts in a dialog.
  *
  * @param {EnterKey} enterKey
  */
 export function showHelp(enterKey) {
-  const rows = [...enterShortcuts(enterKey), ...SHORTCUTS].map(([what, keys]) =>
+  const rows = [...enterShortcuts(enterKey), ...SHORTCUTS, promptsKey()].map(([what, keys]) =>
     el("tr", {}, el("th", { scope: "row" }, what), el("td", {}, el("kbd", {}, keys))),
   );
   const dialog = el(

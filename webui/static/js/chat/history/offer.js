@@ -164,7 +164,11 @@ export class Offer {
         return fill(texts.history.one_not_moved, { title: one.record.title || texts.sidebar.new_chat, why });
       }
     }
-    if (chosen.length === this.#movable.length) await this.#moveNew();
+    if (chosen.length === this.#movable.length) {
+      const { takePrompts } = await this.#chat.load(() => import("../prompts/prompt_store.js"));
+      await takePrompts(this.#guests);
+      await this.#moveNew();
+    }
     return "";
   }
 

@@ -3,6 +3,9 @@
 import { count, fill, language, texts } from "../../shell/page.js";
 import { all, newId, putAll } from "../state/store.js";
 
+/** @import { Database } from "../state/store.js" */
+/** @import { SettingRecord } from "../state/types.js" */
+
 /** @typedef {{ id: string, name: string, text: string }} Prompt */
 
 /** How the ids of the settings begin. The server knows it, too (server/history/steps/person_steps.py). */
@@ -22,8 +25,17 @@ export class PromptRefused extends Error {}
  * @returns {Promise<Prompt[]>}
  */
 export async function ownPrompts() {
-  const found = await all("settings");
-  return found
+  return promptsIn(await all("settings"));
+}
+
+/**
+ * Return the prompts among settings by name.
+ *
+ * @param {SettingRecord[]} settings
+ * @returns {Prompt[]}
+ */
+function promptsIn(settings) {
+  return settings
     .flatMap(({ id, value }) => {
       const { name, text } = value ?? {};
       const isPrompt = id.startsWith(PREFIX) && typeof name === "string" && typeof text === "string";
@@ -97,6 +109,25 @@ export async function importPrompts(given) {
   if (!added.length) return;
   await check(added);
   await put(added);
+}
+
+/**
+ * Take over the prompts of another database, where they are removed. Those that find no room stay there.
+ *
+ * @param {Database} from
+ */
+export async function takePrompts(from) {
+  const prompts = promptsIn(await from.all("settings"));
+  try {
+    await importPrompts(prompts);
+  } catch (error) {
+    if (error instanceof PromptRefused) return;
+    throw error;
+  }
+  await from.remove(
+    "settings",
+    prompts.map(({ id }) => id),
+  );
 }
 
 /**
