@@ -268,6 +268,10 @@ async def test_prompts_on_a_phone(chromium: Browser, tmp_path: Path, scheme: str
         await expect(options(page)).to_have_count(5)
         await page.touchscreen.tap(195, 70)
         await expect(options(page)).to_have_count(0)
+        await page.get_by_role("button", name="Prompts", exact=True).press("Enter")
+        await expect(options(page)).to_have_count(5)
+        await page.keyboard.press("Escape")
+        await expect(options(page)).to_have_count(0)
 
 
 async def test_prompts_of_this_browser_are_named_before_they_are_deleted(

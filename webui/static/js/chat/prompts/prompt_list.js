@@ -83,7 +83,10 @@ export class PromptList {
     text.addEventListener("input", () => this.#typed());
     text.addEventListener("blur", () => this.close());
     // Before the box itself hears it: Enter would send.
-    form.addEventListener("keydown", (event) => event.target === text && this.#pressed(event), true);
+    // The focus is on the button where the screen is touched.
+    const isHeard = (/** @type {KeyboardEvent} */ { target }) =>
+      target === text || (target === this.#button && this.#isOpen);
+    form.addEventListener("keydown", (event) => isHeard(event) && this.#pressed(event), true);
     // The box keeps the focus, so that the keyboard of a phone stays as it is.
     for (const node of [this.#root, this.#button])
       node.addEventListener("pointerdown", (event) => event.preventDefault());
