@@ -325,7 +325,12 @@ async def test_a_full_history_is_said_and_loses_nothing(chromium: Browser, tmp_p
         await one.reload()
         await entries(one).get_by_role("link", name="about pears").click()
         await expect(text_of_answer(one)).to_have_text(["Answer 2."])
-        await expect(entries(other)).to_have_text(["about apples"])
+        only_here = "Only in this browser, because your chat history is full: long.txt"
+        await expect(one.get_by_text(only_here)).to_be_visible()
+        await say(one, "about plums")
+        await entries(other).get_by_role("link", name="about pears").click()
+        await expect(text_of_answer(other)).to_have_text(["Answer 2.", "Answer 3."])
+        await expect(other.get_by_text(only_here)).to_have_count(0)
 
 
 async def test_everything_is_deleted_exported_and_imported_again(

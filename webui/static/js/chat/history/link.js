@@ -122,9 +122,15 @@ export class Link {
   /** Try again at once. */
   #again() {
     this.#failures = 0;
-    this.#notBefore.clear();
-    this.sendSoon();
+    this.#retryAll();
     this.pollNow();
+  }
+
+  /** Try what was refused again: there may be room now. */
+  #retryAll() {
+    this.#notBefore.clear();
+    this.#remote.sender.retryFiles();
+    this.sendSoon();
   }
 
   /** End all calls to the server; what is unsent stays in this browser. */
@@ -224,7 +230,8 @@ export class Link {
       if (before !== this.#remote.cursor) this.#say("polled", { cursor: this.#remote.cursor });
       const wasAway = this.#failures > 0;
       this.#failures = 0;
-      if (wasAway) this.sendSoon();
+      // Files that the last page could not send are recognized by their conversation, once that is known.
+      if (wasAway || before === 0) this.sendSoon();
       if (this.#status.state === "offline" || !this.#outbox.conversations.length) this.#setState("ok");
     } catch (error) {
       this.#failed(error);
@@ -290,8 +297,9 @@ export class Link {
       for (const id of this.#outbox.waiting) {
         if (this.#stopped || this.#remote.sender.isUnstarted(id)) continue;
         const wait = this.#waitOf(id);
-        if (wait > 0) next = Math.min(next, wait);
-        else sent = (await this.#sendOne(id)) || sent;
+        if (wait <= 0) sent = (await this.#sendOne(id)) || sent;
+        const again = wait > 0 ? wait : this.#waitOf(id);
+        if (again > 0) next = Math.min(next, again);
       }
       if (!this.#stopped) await this.#remote.sendSettings();
     } catch (error) {
@@ -317,7 +325,9 @@ export class Link {
       if (!this.#notBefore.has(id)) this.#notBefore.set(id, now + REFUSAL_MS);
       return (this.#notBefore.get(id) ?? 0) - now;
     }
-    return this.#status.state === "full" || this.#status.state === "refused" ? (this.#notBefore.get(id) ?? 0) - now : 0;
+    const { state } = this.#status;
+    const refused = state === "full" || state === "refused" ? (this.#notBefore.get(id) ?? 0) - now : 0;
+    return Math.max(refused, this.#remote.sender.waitOfFiles(id));
   }
 
   /**
@@ -328,8 +338,11 @@ export class Link {
    */
   async #sendOne(id) {
     try {
-      await this.#remote.sender.send(id);
+      const isErasure = this.#outbox.of(id)?.erase;
+      const full = await this.#remote.sender.send(id);
       this.#notBefore.delete(id);
+      if (full) this.#failed(full);
+      if (isErasure) this.#retryAll();
       return true;
     } catch (error) {
       const state = stateOf(error);
@@ -347,7 +360,7 @@ export class Link {
    */
   async flush(ms) {
     const end = Date.now() + ms;
-    this.#notBefore.clear();
+    this.#retryAll();
     const isLeft = () => this.#outbox.conversations.some((id) => !this.#remote.sender.isUnstarted(id));
     while (isLeft() && !this.#stopped && Date.now() < end) {
       await this.#sendAll();

@@ -36,6 +36,7 @@ const OPEN_SAVE_MS = 10_000;
  * @property {(id: string) => void} erased
  * @property {() => void} list
  * @property {() => void} settings
+ * @property {() => void} held other files than before did not fit into the history
  * @property {(status: LinkStatus) => void} status
  * @property {(text: string) => void} problem
  */

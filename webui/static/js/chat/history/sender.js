@@ -16,8 +16,21 @@ import { unpackDraft, unpackMessage } from "./wire.js";
 /** @import { Known } from "./view.js" */
 /** @import { Sent } from "./wire.js" */
 
+/**
+ * True if changes are files alone.
+ *
+ * @param {Unsent} unsent
+ */
+const isFilesOnly = ({ set, draft, messages, remove, files, erase }) =>
+  files.length > 0 && !draft && !erase && ![set, messages, remove].some((part) => Object.keys(part).length);
+
+/** A file that did not fit into the history is tried again after this time. */
+const HELD_MS = 60_000;
+
 /** Sends the outbox of a Remote, one conversation at a time. */
 export class Sender {
+  /** The files that did not fit, and when they are tried again. @type {Map<string, number>} */
+  #held = new Map();
   #remote;
   #view;
   #outbox;
@@ -48,6 +61,27 @@ export class Sender {
     return messages.some((one) => one.role === "assistant" && one.state === "open" && !one.accepted);
   }
 
+  /** True if a file did not fit into the history, so that only this browser has it. @param {string} file */
+  isHeld(file) {
+    return this.#held.has(file);
+  }
+
+  /** Try the files that did not fit again with the next change: there may be room now. */
+  retryFiles() {
+    for (const file of this.#held.keys()) this.#held.set(file, 0);
+  }
+
+  /**
+   * Return how long a conversation's changes can wait because they are only files that did not fit.
+   *
+   * @param {string} id
+   */
+  waitOfFiles(id) {
+    const unsent = this.#outbox.of(id);
+    if (!unsent || !isFilesOnly(unsent)) return 0;
+    return Math.max(Math.min(...unsent.files.map((file) => this.#held.get(file) ?? 0)) - Date.now(), 0);
+  }
+
   /** True if there is nothing to send yet but files of a chat that is not started. @param {string} id */
   isUnstarted(id) {
     const unsent = this.#outbox.of(id);
@@ -56,21 +90,22 @@ export class Sender {
   }
 
   /**
-   * Send a conversation's changes. Raises ApiError, and nothing is lost.
+   * Send a conversation's changes. Raises ApiError, and nothing is lost. Files that do not fit stay unsent;
+   * returns the error of the last one.
    *
    * @param {string} id
    */
   async send(id) {
     const unsent = this.#outbox.take(id);
-    if (!unsent) return;
+    if (!unsent) return null;
     try {
-      if (unsent.erase) await this.#sendErasure(id);
-      else await this.#sendChanges(id, unsent);
+      const full = unsent.erase ? await this.#sendErasure(id) : await this.#sendChanges(id, unsent);
       await this.#outbox.sent(id);
+      return full;
     } catch (error) {
       if (error instanceof ApiError && error.code === "conversation_erased") {
         await this.#revive(id, unsent);
-        return;
+        return null;
       }
       this.#outbox.restore(id);
       throw error;
@@ -84,6 +119,7 @@ export class Sender {
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404) throw error;
     }
+    return null;
   }
 
   /**
@@ -91,14 +127,52 @@ export class Sender {
    * @param {Unsent} unsent
    */
   async #sendChanges(id, unsent) {
-    for (const file of unsent.files) await this.#files.send(file, id);
+    const { left, full } = await this.#sendFiles(id, unsent.files);
+    if (left.length === unsent.files.length && isFilesOnly(unsent)) {
+      await this.#outbox.add(id, { files: left });
+      return full;
+    }
     const bodies = inParts(unsent, this.#view.versions);
     for (const body of bodies) {
       const options = this.#link.options({ method: "POST", body: JSON.stringify(body) });
       const saved = await callJson(pathOf(id), options);
       await this.#takeSaved(id, saved, unsent);
     }
-    if (unsent.files.length) await this.#database.remove("files", unsent.files);
+    const sent = unsent.files.filter((file) => !left.includes(file));
+    if (sent.length) await this.#database.remove("files", sent);
+    if (left.length) await this.#outbox.add(id, { files: left });
+    return full;
+  }
+
+  /**
+   * Send files. Returns those that do not fit into the history, and the error of the last one: the text of
+   * their message does not wait for them.
+   *
+   * @param {string} id
+   * @param {string[]} files
+   */
+  async #sendFiles(id, files) {
+    /** @type {string[]} */
+    const left = [];
+    /** @type {ApiError | null} */
+    let full = null;
+    for (const file of files) {
+      if ((this.#held.get(file) ?? 0) > Date.now()) {
+        left.push(file);
+        continue;
+      }
+      try {
+        await this.#files.send(file, id);
+        if (this.#held.delete(file)) this.#remote.listener?.held();
+      } catch (error) {
+        if (!(error instanceof ApiError) || error.code !== "history_full") throw error;
+        this.#held.set(file, Date.now() + HELD_MS);
+        this.#remote.listener?.held();
+        left.push(file);
+        full = error;
+      }
+    }
+    return { left, full };
   }
 
   /**

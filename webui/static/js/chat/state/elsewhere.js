@@ -14,6 +14,8 @@ export class Elsewhere {
   #chat;
   /** @type {Set<symbol>} who holds the shown messages as they are */
   #held = new Set();
+  /** True once the person knows that the history is full. */
+  #isFull = false;
 
   /** @param {Chat} chat */
   constructor(chat) {
@@ -90,6 +92,7 @@ export class Elsewhere {
       },
       list: () => chat.emit("records", null),
       settings: () => chat.readSettings(),
+      held: () => chat.emit("held", null),
       status: (status) => this.#linkChanged(status),
       problem: (text) => chat.report({ text }),
     });
@@ -98,7 +101,9 @@ export class Elsewhere {
   /** @param {LinkStatus} status */
   #linkChanged(status) {
     this.#chat.emit("link", status);
-    if (status.state !== "full") return;
+    if (status.state === "ok") this.#isFull = false;
+    if (status.state !== "full" || this.#isFull) return;
+    this.#isFull = true;
     this.#chat.report({
       text: texts.problems.history_full,
       action: { name: "export", label: texts.problems.export },

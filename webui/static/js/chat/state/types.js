@@ -284,6 +284,7 @@
  * @property {Draft} draft another device has changed what is typed in the open conversation
  * @property {LinkStatus} link how the connection to the history on the server stands
  * @property {null} settings settings may have changed: on another device, or by an import
+ * @property {null} held other files than before are only in this browser, for want of room on the server
  * @property {null} records another tab has changed conversations
  * @property {null} deletedElsewhere another tab has deleted the open conversation
  * @property {null} visitor

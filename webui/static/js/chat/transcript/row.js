@@ -124,6 +124,8 @@ const buttonGroup = (...buttons) => el("span", { class: "acts" }, ...buttons);
 
 /** A question: its files and its text. */
 export class QuestionRow extends Row {
+  #held = el("p", { class: "held quiet small", hidden: true });
+
   /**
    * @param {Question} message
    * @param {Chat} chat
@@ -138,10 +140,19 @@ export class QuestionRow extends Row {
     this.refresh();
   }
 
+  /** Say which files are only in this browser, because they did not fit into the history. */
+  showHeld() {
+    const held = (this.message.files ?? []).filter(({ id }) => this.chat.history?.sender.isHeld(id));
+    const names = [...new Set(held.map(({ name }) => name))].join(", ");
+    this.#held.hidden = !names;
+    this.#held.textContent = `Only in this browser, because your chat history is full: ${names}`;
+  }
+
   /** @param {FileRecord[]} files */
   async #showFiles(files) {
     const box = el("div", { class: "files" });
-    this.root.append(box);
+    this.root.append(box, this.#held);
+    this.showHeld();
     const { storedCards } = await this.chat.load(() => import("../composer/files.js"));
     box.append(...storedCards(files));
   }

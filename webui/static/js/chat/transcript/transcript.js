@@ -52,6 +52,9 @@ export class Transcript {
     chat.on("phase", (answer) => this.#phaseChanged(answer));
     chat.on("text", (answer) => this.#textAdded(answer));
     chat.on("stats", (answer) => this.#rows.get(answer.message.id)?.refresh());
+    chat.on("held", () => {
+      for (const row of this.#rows.values()) if (row instanceof QuestionRow) row.showHeld();
+    });
     chat.on("end", (answer) => this.#ended(answer));
   }
 
