@@ -71,6 +71,9 @@ SAMPLES = (
     "| f | $a_1$ |\n|---|---|\n| \\(x^2\\) | $5 |",
     # Fences inside fences.
     "```markdown\n# T\n```python\nprint(1)\n```\nmore\n```\n\nafter",
+    "```markdown\n# T\n\n```\nprint(1)\n```\n\nmore\n```\n\nafter",
+    "```markdown\n# T\n```\n\nafter\n\n```\ncode\n```\n\nend",
+    "```markdown\n# T\n\n```\nOne end is missing here.\n```\n\nafter",
     "````markdown\n# T\n```python\nprint(1)\n```\nmore\n````\n\nafter",
     "- item\n\n  ```markdown\n  x\n  ```js\n  let y;\n  ```\n  ```\n- next",
     "~~~md\n~~~sh\nls\n~~~\n~~~\nend\n\n```text\n```\nend",
@@ -205,6 +208,9 @@ READ: tuple[tuple[str, str, list[str] | None], ...] = (
     ("```gather\na\n```\n\n```latex\n\\[b\\]\n```\n\n```latex\n\\alpha\n```", "math", list("ab")),
     # Fences in a Markdown fence.
     ("```markdown\n```python\nx\n```\ny\n```\nend", "pre", ["```python\nx\n```\ny"]),
+    ("```md\ny\n\n```\nx\n```\n\nz\n```\nend", "pre", ["y\n\n```\nx\n```\n\nz"]),
+    ("```md\ny\n```\n\na\n\n```\nx\n```\nend", "pre", ["y", "x"]),
+    ("```md\ny\n```\na\n\n```\nx\n```\nend", "pre", ["y", "x"]),
     ("````markdown\n```python\nx\n```\n````\nend", "pre", ["```python\nx\n```"]),
     # Right to left.
     ("Python لغة برمجة\n\nEnglish with كلمة", "p[dir=rtl]", ["Python لغة برمجة"]),

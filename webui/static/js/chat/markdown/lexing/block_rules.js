@@ -95,8 +95,10 @@ function footnote(source) {
 
 /**
  * Return a Markdown fence with the fences inside it. Models write three backticks for both, so a fence
- * with the name of a language opens an inner one, and the next without a name closes that.
+ * with the name of a language opens an inner one, and the next without a name closes that. One without a
+ * name opens an inner one where it cannot well be the end: see `opensInner`.
  *
+ * @this {TokenizerThis}
  * @param {string} source
  */
 function markdownFence(source) {
@@ -115,7 +117,9 @@ function markdownFence(source) {
     const [mark, name] = marks ? [marks[1], marks[2].trim()] : ["", ""];
     const inner = open[open.length - 1];
     const same = mark[0] === inner[0] && mark.length >= inner.length;
-    if (same && !name) open.pop();
+    if (same && !name && open.length === 1 && opensInner(source, head.length, at, end, this.lexer.options.growing))
+      open.push(mark);
+    else if (same && !name) open.pop();
     else if (name && mark[0] === fence[0] && mark.length >= fence.length && open.length === 1) open.push(mark);
     closed = open.length === 0;
     if (closed) at += line.length;
@@ -127,6 +131,24 @@ function markdownFence(source) {
   if (!closed && source.endsWith("\n")) lines.push("");
   const text = lines.join("\n");
   return { type: "code", raw: source.slice(0, at), lang: lang.trim(), text, closed };
+}
+
+/**
+ * True if a fence without a name opens one inside a Markdown fence: a blank line or the head stands above, text
+ * follows at once, and two more such fences come, one for each end. While the text grows they may come yet.
+ *
+ * @param {string} source
+ * @param {number} top where the content begins
+ * @param {number} at where the line of the fence begins
+ * @param {number} end where it ends
+ * @param {boolean | undefined} growing
+ */
+function opensInner(source, top, at, end, growing) {
+  if (end < 0 || !/^[ \t]*\S/.test(source.slice(end + 1))) return false;
+  const above = source.slice(top, at);
+  if (above && !/\n[ \t]*\n$/.test(`\n${above}`)) return false;
+  const ends = source.slice(end + 1).match(/^ {0,3}(?:`{3,}|~{3,})[ \t]*$/gm)?.length ?? 0;
+  return ends > 1 || Boolean(growing);
 }
 
 /**
