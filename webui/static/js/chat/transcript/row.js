@@ -145,7 +145,7 @@ export class QuestionRow extends Row {
     const held = (this.message.files ?? []).filter(({ id }) => this.chat.history?.sender.isHeld(id));
     const names = [...new Set(held.map(({ name }) => name))].join(", ");
     this.#held.hidden = !names;
-    this.#held.textContent = `Only in this browser, because your chat history is full: ${names}`;
+    this.#held.textContent = fill(texts.transcript.only_here, { names });
   }
 
   /** @param {FileRecord[]} files */
