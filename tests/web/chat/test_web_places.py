@@ -25,6 +25,7 @@ async def test_being_offline_is_said_and_taken_back(chromium: Browser, tmp_path:
         await expect(box(page)).to_have_value("two")
         await page.context.set_offline(False)
         await expect(note).to_have_count(0)
+        await expect(page.get_by_role("alert")).to_have_count(0)
         await send_button(page).click()
         await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2."])
 

@@ -1,9 +1,9 @@
 // Being offline: it is said while it lasts, and taken back when it ends.
 
 import { UNREACHABLE_EVENT } from "../shell/api.js";
-import { announce, el, icon, texts } from "../shell/page.js";
+import { announce, el, icon, REACHABLE_EVENT, texts } from "../shell/page.js";
 
-const LOOK_MS = 5000;
+const LOOK_MS = 2500;
 
 /** True if the server answers, whatever it answers. */
 async function isReachable() {
@@ -41,9 +41,11 @@ export function watchConnection(below) {
     }
     clearInterval(timer);
     timer = undefined;
-    if (note) announce(texts.chat.online);
-    note?.remove();
+    if (!note) return; // a single call had no answer: it is tried again in its own time
+    announce(texts.chat.online);
+    note.remove();
     note = null;
+    document.dispatchEvent(new Event(REACHABLE_EVENT));
   };
   addEventListener("offline", show);
   addEventListener("online", look);

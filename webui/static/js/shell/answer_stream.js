@@ -1,6 +1,7 @@
 // A streamed answer: read as it arrives, and attached to again when the connection is lost.
 
 import { ApiError, call, isAbort, Unreachable } from "./api.js";
+import { REACHABLE_EVENT } from "./page.js";
 
 const RETRIES_MS = [300, 1000, 2000, 4000, 8000, 15000, 30000];
 const SESSION_CODES = ["session_ended", "session_changed"];
@@ -179,7 +180,7 @@ export class AnswerStream {
   }
 
   /**
-   * Wait, until the browser is online again at the latest.
+   * Wait, until the gateway can be reached again at the latest.
    *
    * @param {number} ms
    * @returns {Promise<void>}
@@ -192,6 +193,7 @@ export class AnswerStream {
         resolve();
       };
       window.addEventListener("online", now, { once: true });
+      document.addEventListener(REACHABLE_EVENT, now, { once: true });
       this.#aborter.signal.addEventListener("abort", now, { once: true });
     });
   }

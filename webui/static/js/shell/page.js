@@ -304,6 +304,9 @@ signOut?.addEventListener("submit", async (event) => {
 
 // Whom the page was made for. Its browser may sign in or out in another tab.
 
+/** The event after a time in which the gateway could not be reached: what waits for it goes on at once. */
+export const REACHABLE_EVENT = "roxy-reachable";
+
 /** The event by which the page learns that its visitor is another one now. */
 export const SESSION_EVENT = "roxy-session";
 

@@ -52,7 +52,7 @@ class Alert {
   }
 
   /** @param {Problem} problem */
-  show({ text, wait, action, also, calm }) {
+  show({ text, wait, action, also, calm, until }) {
     clearInterval(this.#timer);
     this.wait = wait ? Math.ceil(wait) : 0;
     const countdown = el("span", { "aria-live": "off" });
@@ -60,14 +60,14 @@ class Alert {
     const parts = [icon(calm ? "check" : "circle-alert"), el("p", {}, text, countdown)];
     for (const one of [action, also]) {
       if (!one) continue;
-      const onclick = () => this.#perform(one);
-      parts.push(el("button", { type: "button", class: "button", onclick }, one.label));
+      parts.push(el("button", { type: "button", class: "button", onclick: () => this.#perform(one) }, one.label));
     }
     if (this.wait) this.#count(countdown, text);
     else parts.push(iconButton("x", texts.composer.dismiss, { onclick: () => this.clear() }));
     this.#root.replaceChildren(...parts);
     this.#root.className = calm ? "problem done" : "problem bad";
     this.#root.hidden = false;
+    if (until) document.addEventListener(until, () => parts[0].isConnected && this.clear(), { once: true });
     this.#changed();
   }
 

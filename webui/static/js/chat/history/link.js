@@ -2,7 +2,7 @@
 // knows when that is not possible. The tabs of a person share what they hear over a BroadcastChannel.
 
 import { ApiError } from "../../shell/api.js";
-import { SESSION_EVENT } from "../../shell/page.js";
+import { REACHABLE_EVENT, SESSION_EVENT } from "../../shell/page.js";
 
 /** @import { CallOptions } from "../../shell/api.js" */
 /** @import { Outbox } from "./outbox.js" */
@@ -114,6 +114,7 @@ export class Link {
     document.addEventListener("visibilitychange", () => document.hidden || this.pollNow());
     document.addEventListener(SESSION_EVENT, () => this.#stopped || this.#end("out", ""));
     addEventListener("online", () => this.#again());
+    document.addEventListener(REACHABLE_EVENT, () => this.#again());
     addEventListener("pagehide", () => this.#say("gone"));
     this.pollNow();
     this.sendSoon();

@@ -1,7 +1,7 @@
 // The answers under way: asking for them, attaching to them, and what follows their end.
 
 import { ApiError, call, callJson } from "../../shell/api.js";
-import { fill, texts } from "../../shell/page.js";
+import { fill, REACHABLE_EVENT, texts } from "../../shell/page.js";
 import { continuePrompt } from "../turns/joint.js";
 import { Answer, actionFor, alsoFor, newAnswer, plainError } from "./answer.js";
 import { storedFiles } from "./conversation.js";
@@ -186,6 +186,7 @@ export class Answers {
     this.#chat.report({
       text: message,
       wait: retryAfter,
+      until: code === "unreachable" ? REACHABLE_EVENT : null,
       action: retryAfter ? null : actionFor({ code }),
       also: alsoFor({ code }),
     });

@@ -253,6 +253,7 @@
  * @property {Action | null} [action]
  * @property {Action | null} [also] a second action
  * @property {boolean} [calm]
+ * @property {string | null} [until] the event after which it is not true any more
  */
 
 /** @typedef {"auto" | "send" | "newline"} EnterKey */
