@@ -145,6 +145,7 @@ async def test_blocks_inside_a_block_that_grows_are_left_alone(page: Page) -> No
         "callout": "> [!NOTE]\n> First\n>\n> ",
         "quote": "> First\n>\n> ",
         "list": "- First\n- ",
+        "paragraph": "**First** and ",
     }
     for name, start in starts.items():
         same = await page.evaluate(

@@ -66,6 +66,8 @@ export class Lexer {
   constructor(options: object);
   tokens: Token[] & { links: Links };
   lex(source: string): Token[] & { links: Links };
+  inlineTokens(source: string, tokens?: Token[]): Token[];
+  state: { inLink: boolean };
 }
 
 export function getDefaults(): Record<string, unknown>;

@@ -4,6 +4,7 @@
 import { part } from "../../shell/page.js";
 import { growCode } from "./code.js";
 import { direction } from "./direction.js";
+import { growInline } from "./inline.js";
 import { lex } from "./lexing/lexing.js";
 import { isClosed, isSettled, isShown, newContext, renderBlock, renderItem, renderRow, within } from "./markdown.js";
 import { formulaOf } from "./math.js";
@@ -51,6 +52,8 @@ export class Blocks {
     this.context = newContext();
     /** @type {import("../../../vendor/marked.js").Links} */
     this.links = {};
+    /** @type {import("./lexing/lexing.js").Lines} */
+    this.lines = new Map();
   }
 
   /**
@@ -59,7 +62,7 @@ export class Blocks {
    * @param {string} text
    */
   update(text) {
-    const { blocks, links } = lex(holdBack(text.slice(this.offset)), this.links, true);
+    const { blocks, links } = lex(holdBack(text.slice(this.offset)), this.links, this.lines);
     this.links = { ...links };
     const shown = blocks.filter(isShown);
     const last = blocks.findLastIndex(isShown);
@@ -82,6 +85,7 @@ export class Blocks {
    * @param {string} text
    */
   finish(text) {
+    this.lines.clear();
     const { blocks, links } = lex(text);
     const tokens = blocks.filter(isShown);
     const shown = [...this.done, ...this.open];
@@ -144,6 +148,8 @@ function patch(node, old, token, context) {
 
 /** @type {Record<string, (node: HTMLElement, old: Token, token: Token, context: Context) => HTMLElement | null>} */
 const PATCHES = {
+  paragraph: (node, old, token, context) =>
+    insideOf(node, token.text, context) && growInline(node, old.tokens ?? [], token.tokens ?? []) ? node : null,
   list: (node, old, token, context) =>
     old.ordered === token.ordered && old.start === token.start ? patchList(node, old, token, context) : null,
   table: (node, old, token, context) =>

@@ -37,6 +37,40 @@ export function inline(parent, tokens) {
   return parent;
 }
 
+/**
+ * Make a node that shows `old` show `tokens`: the nodes of the first tokens that are the same stay, so that
+ * a paragraph that grows does not set its formulas anew. Returns false where it must be made anew.
+ *
+ * @param {Element} parent
+ * @param {Token[]} old
+ * @param {Token[]} tokens
+ */
+export function growInline(parent, old, tokens) {
+  const [before, now] = [nest(old), nest(tokens)];
+  // Of tags that are open several tokens are inside one node.
+  if ([...before, ...now].some(({ type }) => type === "html")) return false;
+  if (parent.childNodes.length !== before.length) return false;
+  let same = 0;
+  // The last node may lack a space at the end: blocks that differ only in that were not made anew.
+  while (same < before.length - 1 && same < now.length && isSameToken(before[same], now[same])) same += 1;
+  while (parent.childNodes.length > same) parent.lastChild?.remove();
+  inline(parent, now.slice(same));
+  return true;
+}
+
+/**
+ * @param {Token} one
+ * @param {Token} other
+ * @returns {boolean}
+ */
+function isSameToken(one, other) {
+  if (one === other) return true;
+  if (one.type !== other.type || one.raw !== other.raw || one.text !== other.text || one.href !== other.href)
+    return false;
+  const [inner, others] = [one.tokens ?? [], other.tokens ?? []];
+  return inner.length === others.length && inner.every((token, n) => isSameToken(token, others[n]));
+}
+
 /** @type {Record<string, (token: Token) => Node | string>} */
 const INLINE = {
   text: (token) => (token.tokens ? inline(document.createDocumentFragment(), token.tokens) : decode(token.text)),

@@ -5,7 +5,17 @@ import { getDefaults, Lexer } from "../../../../vendor/marked.js";
 import { BLOCK_RULES, BLOCK_START } from "./block_rules.js";
 import { INLINE_RULES, INLINE_START } from "./inline_rules.js";
 
-/** @import { Links } from "../../../../vendor/marked.js" */
+/** @import { Links, Token } from "../../../../vendor/marked.js" */
+
+/**
+ * The tokens of lines in a text that grows, by their source. Each time the text is read, all lines but
+ * the last are what they were: the cells of a long table, say.
+ *
+ * @typedef {Map<string, Token[]>} Lines
+ */
+
+const LONGEST_KEPT = 300;
+const MOST_KEPT = 20_000;
 
 /** @param {number} index */
 const nonNegative = (index) => (index < 0 ? undefined : index);
@@ -22,19 +32,48 @@ const OPTIONS = {
     renderers: {},
   },
 };
+/** A lexer that keeps the tokens of short lines. */
+class GrowingLexer extends Lexer {
+  /** @type {Lines} */
+  #lines;
+
+  /** @param {Lines} lines */
+  constructor(lines) {
+    super(GROWING);
+    this.#lines = lines;
+  }
+
+  /**
+   * @override
+   * @param {string} source
+   * @param {Token[]} [tokens]
+   */
+  inlineTokens(source, tokens = []) {
+    const { links } = this.tokens;
+    // A definition and an HTML tag change how other lines are read.
+    const isKept = source.length <= LONGEST_KEPT && !source.includes("<") && !Object.keys(links).length;
+    if (!isKept || tokens.length || this.state.inLink) return super.inlineTokens(source, tokens);
+    const found = this.#lines.get(source) ?? [...super.inlineTokens(source)];
+    if (this.#lines.size >= MOST_KEPT) this.#lines.clear();
+    this.#lines.set(source, found);
+    tokens.push(...found);
+    return tokens;
+  }
+}
+
 const WHOLE = { ...OPTIONS, growing: false };
 const GROWING = { ...OPTIONS, growing: true };
 
 /**
- * Return the blocks of a text. `links` are the link definitions known from before it; a `growing` text
- * may end in the middle of a block.
+ * Return the blocks of a text. `links` are the link definitions known from before it; a text that grows
+ * may end in the middle of a block, and has `lines` of its own.
  *
  * @param {string} text
  * @param {Links} [links]
- * @param {boolean} [growing]
+ * @param {Lines} [lines]
  */
-export function lex(text, links = {}, growing = false) {
-  const lexer = new Lexer(growing ? GROWING : WHOLE);
+export function lex(text, links = {}, lines) {
+  const lexer = lines ? new GrowingLexer(lines) : new Lexer(WHOLE);
   Object.assign(lexer.tokens.links, links);
   const tokens = lexer.lex(text);
   return { blocks: tokens, links: lexer.tokens.links };
