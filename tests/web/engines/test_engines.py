@@ -8,6 +8,7 @@ from support.browsing.chat_page import held
 from support.browsing.engines.engine import CONTROL, ENTER, ESCAPE, Engine, Visit, visiting_in
 from support.fakes.upstream import FakeUpstream, stream_of
 from support.front_door import OWNER, Door
+from support.inputs.office_files import paragraph, word_file
 from support.waiting import eventually
 
 COPIED = "return document.querySelector('[data-status]').textContent === 'Copied'"
@@ -71,6 +72,31 @@ async def test_decimals_and_files_reach_the_model(
         assert body["temperature"] == 0.7
         assert "kept in the file" in str(body["messages"])
         await page.sees("button", "Regenerate")
+
+
+async def test_a_chat_with_a_document_is_kept_for_its_person(
+    engine: Engine, upstream: FakeUpstream, door: Door, tmp_path: Path
+) -> None:
+    key = await door.mint("Ada")
+    report = tmp_path / "report.docx"
+    report.write_bytes(word_file(paragraph("The harvest was good.")))
+    upstream.plan(stream_of(["An answer about it."]))
+    async with visiting_in(engine, door.url) as page:
+        await sign_in(page, "/", key)
+        await page.until("return document.documentElement?.dataset.ready === 'keys'")
+        await engine.attach("input[type=file]", report)
+        await page.shows("report.docx")
+        await page.click("textbox", "Message")
+        await page.type("Read it")
+        await page.until("return !find('button', 'Send').disabled")  # the file has been read
+        await page.type(ENTER)
+        await eventually(lambda: upstream.requests)
+        assert "The harvest was good." in str(upstream.requests[0].json["messages"])
+        await page.shows("An answer about it.")
+        await page.sees("button", "Regenerate")
+        await page.open(await page.run("return location.pathname"))
+        await page.shows("An answer about it.")
+        await page.shows("report.docx")
 
 
 async def test_the_owner_signs_in_and_makes_a_key(engine: Engine, door: Door) -> None:
