@@ -222,7 +222,7 @@ async def front_door(
     config = load_config(
         {"port": port, "data_dir": str(path / "data"), "demo": demo}, variables, file
     )
-    if demo:  # its answers take seconds, and nobody waits for those that a test has left
+    if demo:  # its answers take seconds, and a stop need not wait for those that a test left
         config = replace(config, server=replace(config.server, drain_timeout_s=0.5))
     async with gateway(config, variables, clock=clock) as running:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)

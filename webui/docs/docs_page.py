@@ -40,7 +40,7 @@ MARKDOWN = "text/markdown; charset=utf-8"
 class DocumentedHandler(PageHandler):
     """The base of the page and its Markdown: models, sections and values of examples."""
 
-    section: ClassVar[str] = "docs"
+    section = "docs"
     script_texts = ("docs",)
     translated = True
 

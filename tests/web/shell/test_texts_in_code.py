@@ -15,6 +15,11 @@ SCRIPTS = ROOT / "static" / "js"
 TEMPLATES = ROOT / "templates"
 
 NOT_TEXTS = {
+    "docs/chat_examples.py",  # code to copy, as the next three
+    "docs/examples.py",
+    "docs/owner_examples.py",
+    "docs/recipes.py",
+    "static/js/chat/composer/photos.js",  # marks in the files of photos
     "static/js/chat/markdown/code.js",  # names of programming languages
     "static/js/chat/markdown/entities.js",  # names of HTML entities
     "static/js/chat/markdown/lexing/emphasis.js",  # names of Unicode scripts
@@ -42,8 +47,8 @@ PROTOCOL |= {"Host", "Location", "Vary", "Python"}
 """Words of HTTP, of formats and of browsers."""
 
 ENGLISH_ONLY = (
-    "static/js/docs/",
     "static/js/models/",
+    "templates/models/",
     "models/",
 )
 """What is not in the catalogue yet, by the beginning of its path."""
