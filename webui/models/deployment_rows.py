@@ -8,13 +8,11 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from server.shapes.health_object import DeploymentHealth, ModelHealthObject
-from webui.shell.figures import NONE, count, duration, plural, share, short
+from webui.shell.figures import NONE
 from webui.shell.health_words import reason_of
-from webui.shell.texts import languages
+from webui.shell.texts import Language, fill
 from workers.catalog.catalog import Deployment, Model, Prices
 from workers.money import in_full
-
-PROVIDERS = {"openai": "OpenAI format", "anthropic": "Anthropic format", "google": "Google format"}
 
 
 class DeploymentView(NamedTuple):
@@ -47,11 +45,13 @@ class ModelView(NamedTuple):
     deployments: Sequence[DeploymentView]
 
 
-def model_view(number: int, model: Model, health: ModelHealthObject) -> ModelView:
+def model_view(
+    number: int, model: Model, health: ModelHealthObject, language: Language
+) -> ModelView:
     """Return a model for display; `number` is its place on the page."""
     known = {one.id: one for one in health.deployments}
-    shown = [deployment_view(model, one, known[one.id]) for one in model.deployments]
-    state, mark = model_state(model, health)
+    shown = [deployment_view(model, one, known[one.id], language) for one in model.deployments]
+    state, mark = model_state(model, health, language)
     return ModelView(
         anchor=f"model-{number}",
         id=model.id,
@@ -59,139 +59,198 @@ def model_view(number: int, model: Model, health: ModelHealthObject) -> ModelVie
         maker=model.owned_by,
         state=state,
         mark=mark,
-        facts=_facts(model, health),
+        facts=_facts(model, health, language),
         deployments=shown,
     )
 
 
-def model_state(model: Model, health: ModelHealthObject) -> tuple[str, str]:
+def model_state(model: Model, health: ModelHealthObject, language: Language) -> tuple[str, str]:
     """Return in words whether a model can be used, and the colour of its dot."""
+    texts = language.texts
     live = [one for one in health.deployments if one.state != "off"]
     if not live:
-        return "Not configured", ""
+        return texts.models.not_configured, ""
     ready = [one for one in live if one.state != "cooling"]
     if not ready:
-        return "Down: every deployment is cooling down", "bad"
+        return texts.models.all_cooling, "bad"
     if health.failing:
-        return "Many requests fail", "warn"
+        return texts.models.failing, "warn"
     if model.served_by_demo:
-        return "Demo answers only", "warn"
+        return texts.models.demo_only, "warn"
     if len(ready) < len(live):
-        return f"Available by {len(ready)} of {plural(len(live), 'deployment')}", "warn"
-    return "Available", "good"
+        figure = language.figures.count(len(ready))
+        return language.plural(texts.models.available_by, len(live), ready=figure), "warn"
+    return texts.models.available, "good"
 
 
-def deployment_view(model: Model, one: Deployment, health: DeploymentHealth) -> DeploymentView:
+def deployment_view(
+    model: Model, one: Deployment, health: DeploymentHealth, language: Language
+) -> DeploymentView:
     """Return a deployment for display, without anything secret."""
-    state, mark = deployment_state(one, health)
+    count = language.figures.count
+    state, mark = deployment_state(one, health, language)
     return DeploymentView(
         id=one.id,
         name=one.id.removeprefix(f"{model.id}@"),
         state=state,
         mark=mark,
-        secret="" if one.demo else _secret(one),
-        missing=" and ".join(one.missing_variables),
+        secret="" if one.demo else _secret(one, language),
+        missing=_listed(one.missing_variables, language),
         upstream=one.upstream_model,
-        wire=f"{PROVIDERS.get(one.provider, one.provider)} at {_host(one.base_url)}"
-        if not one.demo
-        else "Built-in demo",
+        wire=language.texts.models.built_in if one.demo else _wire(one, language),
         order=count(one.order),
         room=count(one.max_concurrency),
-        last_hour=_last_hour(health),
+        last_hour=_last_hour(health, language),
         can_try=one.live,
     )
 
 
-def deployment_state(one: Deployment, health: DeploymentHealth) -> tuple[str, str]:
+def deployment_state(
+    one: Deployment, health: DeploymentHealth, language: Language
+) -> tuple[str, str]:
     """Return what a deployment does now, and the colour of its dot."""
+    texts, figures = language.texts, language.figures
     if not one.supported:
-        return f"Not supported: this version cannot speak {one.provider}", ""
+        return fill(texts.models.not_supported, provider=one.provider), ""
     if not one.live:
-        return "Not configured", ""
+        return texts.models.not_configured, ""
+    reason = reason_of(health.reason, language)
     if health.state == "cooling":
-        wait = _wait(health.cooling_s or 0.0)
-        return f"Cooling down, used again in {wait}: {_cause(health)}", "bad"
+        wait = figures.elapsed(math.ceil(health.cooling_s or 0.0))
+        return fill(texts.models.cooling, time=wait, reason=reason), "bad"
     if health.state == "probing":
-        return f"Trying again after: {_cause(health)}", "warn"
+        return fill(texts.models.probing, reason=reason), "warn"
     if health.failures:
-        return f"OK, but the last {plural(health.failures, 'attempt')} failed", "warn"
-    busy = f", {count(health.busy)} active" if health.busy else ""
-    return f"OK{busy}", "good"
+        return language.plural(texts.models.last_failed, health.failures), "warn"
+    if health.busy:
+        return fill(texts.models.ok_busy, count=figures.count(health.busy)), "good"
+    return texts.models.ok, "good"
 
 
-def _last_hour(health: DeploymentHealth) -> str:
+def _listed(parts: Sequence[str], language: Language) -> str:
+    """Return some parts as a list in words."""
+    if not parts:
+        return ""
+    first, *rest = parts
+    if not rest:
+        return first
+    return fill(language.texts.chat.list, first=first, rest=_listed(rest, language))
+
+
+def _last_hour(health: DeploymentHealth, language: Language) -> str:
+    texts = language.texts
     if not health.requests:
-        return "not used in the last hour"
-    parts = [plural(health.requests, "request")]
+        return str(texts.models.not_used)
+    parts = [language.plural(texts.usage.request_count, health.requests)]
     if health.ttft_ms is not None:
-        parts.append(f"{duration(health.ttft_ms)} to first token")
+        time = language.figures.duration(health.ttft_ms)
+        parts.append(fill(texts.health.first_token, time=time))
     if health.tokens_per_s:
-        parts.append(f"{health.tokens_per_s:,.0f} tokens/s")
-    return f"last hour: {', '.join(parts)}"
+        parts.append(_speed(health.tokens_per_s, language))
+    return fill(texts.models.last_hour, figures=_listed(parts, language))
 
 
-def _cause(health: DeploymentHealth) -> str:
-    return reason_of(health.reason, languages()["en"])
+def _speed(tokens_per_s: float, language: Language) -> str:
+    return fill(language.texts.page.speed, count=language.figures.count(round(tokens_per_s)))
 
 
-def _wait(wait_s: float) -> str:
-    whole = math.ceil(wait_s)
-    return f"{whole} s" if whole < 100 else f"{math.ceil(whole / 60)} min"
-
-
-def _secret(one: Deployment) -> str:
+def _secret(one: Deployment, language: Language) -> str:
     """Return which variables a deployment reads and whether they are set; never a value."""
+    texts = language.texts
     if one.missing_variables:
         return ""
-    return f"{one.secret_env} is set" if one.secret_env else "No secret needed"
+    if not one.secret_env:
+        return str(texts.models.no_secret)
+    return fill(texts.models.secret_set, variable=one.secret_env)
+
+
+def _wire(one: Deployment, language: Language) -> str:
+    """Return the format of an upstream and its host."""
+    texts = language.texts
+    known = {
+        "openai": texts.models.openai_at,
+        "anthropic": texts.models.anthropic_at,
+        "google": texts.models.google_at,
+    }
+    host = _host(one.base_url) or texts.models.unknown_host
+    return fill(known.get(one.provider, texts.models.other_at), provider=one.provider, host=host)
 
 
 def _host(base_url: str) -> str:
-    """Return the host of a base URL: user names, passwords and queries may be secret."""
+    """Return the host of a base URL, or "": user names, passwords and queries may be secret."""
     parts = urlsplit(base_url)
     try:
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         port = ""
-    return f"{parts.hostname or 'an unknown host'}{port}"
+    return f"{parts.hostname}{port}" if parts.hostname else ""
 
 
-def _facts(model: Model, health: ModelHealthObject) -> list[tuple[str, str, str]]:
+def _facts(
+    model: Model, health: ModelHealthObject, language: Language
+) -> list[tuple[str, str, str]]:
     """Return the facts of a model: label, figure and the figure in full."""
-    failed = share(health.failures, health.requests) if health.requests else ""
+    texts, figures = language.texts, language.figures
+    ttft = NONE if health.ttft_ms is None else figures.duration(health.ttft_ms)
+    speed = _speed(health.tokens_per_s, language) if health.tokens_per_s else NONE
     return [
-        ("Context", short(model.context_window), f"{count(model.context_window)} tokens"),
-        ("Max. answer", short(model.max_output_tokens), f"{count(model.max_output_tokens)} tokens"),
-        ("Price per 1M tokens", *_price(model.prices)),
-        ("Input", ", ".join(model.input_modalities), ""),
-        (
-            "First token, last hour",
-            duration(health.ttft_ms) if health.ttft_ms is not None else NONE,
-            "Median of streamed answers",
-        ),
-        (
-            "Speed, last hour",
-            f"{health.tokens_per_s:,.0f} tokens/s" if health.tokens_per_s else NONE,
-            "Median of streamed answers",
-        ),
-        (
-            "Requests, last hour",
-            f"{count(health.requests)}, {failed} failed" if failed else "0",
-            "",
-        ),
+        (texts.models.context, *_tokens(model.context_window, language)),
+        (texts.models.longest_answer, *_tokens(model.max_output_tokens, language)),
+        (texts.models.price, *_price(model.prices, language)),
+        (texts.models.input, _kinds(model.input_modalities, language), ""),
+        (texts.models.first_token, ttft, texts.models.median),
+        (texts.models.speed, speed, texts.models.median),
+        (texts.models.requests, _requests(health, language), ""),
     ]
 
 
-def _price(prices: Prices | None) -> tuple[str, str]:
+def _tokens(number: int, language: Language) -> tuple[str, str]:
+    """Return a number of tokens, short and in full."""
+    full = language.plural(language.texts.usage.token_count, number)
+    return language.figures.short(number), full
+
+
+def _kinds(modalities: Sequence[str], language: Language) -> str:
+    """Return what a model takes, in words."""
+    texts = language.texts
+    known = {
+        "text": texts.models.text,
+        "image": texts.models.image,
+        "audio": texts.models.audio,
+        "video": texts.models.video,
+        "file": texts.models.file,
+    }
+    return _listed([known.get(one, one) for one in modalities], language)
+
+
+def _requests(health: ModelHealthObject, language: Language) -> str:
+    figures = language.figures
+    if not health.requests:
+        return figures.count(0)
+    share = figures.share(health.failures, health.requests)
+    count = figures.count(health.requests)
+    return fill(language.texts.models.requests_failed, count=count, share=share)
+
+
+def _price(prices: Prices | None, language: Language) -> tuple[str, str]:
+    """Return the prices of a model, and those of special cases, one on a line."""
+    texts, figures = language.texts, language.figures
     if prices is None:
-        return "Unknown", "Keys with a budget cannot use this model. State its price in roxy.toml."
-    text = f"{in_full(prices.prompt)} in, {in_full(prices.completion)} out"
+        return texts.models.price_unknown, texts.models.state_price
+    prompt = figures.written(in_full(prices.prompt))
+    completion = figures.written(in_full(prices.completion))
+    usual = fill(texts.usage.in_out_exact, prompt=prompt, completion=completion)
     more = []
     if prices.cached_prompt is not None:
-        more.append(f"{in_full(prices.cached_prompt)} for cached input")
+        cached = figures.written(in_full(prices.cached_prompt))
+        more.append(fill(texts.models.cached_price, price=cached))
     more += [
-        f"{in_full(tier.prompt)} in, {in_full(tier.completion)} out above"
-        f" {short(tier.above_prompt_tokens)} tokens"
+        fill(
+            texts.models.price_above,
+            prompt=figures.written(in_full(tier.prompt)),
+            completion=figures.written(in_full(tier.completion)),
+            tokens=figures.short(tier.above_prompt_tokens),
+        )
         for tier in prices.tiers
     ]
-    return text, "; ".join(more)
+    return usual, "\n".join(more)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from server.shapes.health_object import health_everywhere
 from webui.models.deployment_rows import model_view
-from webui.shell.figures import plural
 from webui.shell.pages import LostClientHandler
 from webui.shell.peer_requests import asked_by
 
@@ -14,6 +13,8 @@ class ModelsPageHandler(LostClientHandler):
 
     access = "owner"
     section = "models"
+    script_texts = ("models",)
+    translated = True
 
     def refuse_head(self) -> None:
         """Refuse API clients, whose base URL lacks the path of the API."""
@@ -25,13 +26,14 @@ class ModelsPageHandler(LostClientHandler):
         report = await health_everywhere(self.services, asked_by(self))
         health = {one.id: one for one in report.models}
         catalog = sorted(self.services.catalog, key=lambda model: not model.live_deployments())
+        language = self.language()
         models = [
-            model_view(number, model, health[model.id]) for number, model in enumerate(catalog, 1)
+            model_view(number, model, health[model.id], language)
+            for number, model in enumerate(catalog, 1)
         ]
         available = sum(bool(model.live_deployments()) for model in catalog)
         self.show(
             "models/page.html",
             models=models,
-            available=available,
-            plural=plural,
+            available=language.figures.count(available),
         )

@@ -12,8 +12,6 @@ UNITS = ("", "K", "M", "B", "T")
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 NONE = "\N{EN DASH}"
 """Shown in place of an unknown figure."""
-PERIOD_NOW = {"day": "today", "week": "this week", "month": "this month", "total": "in total"}
-"""The current period of a budget."""
 MOST_PERCENT = 1000
 """A larger growth is shown as a factor."""
 
@@ -138,52 +136,6 @@ class Figures(Struct, frozen=True, forbid_unknown_fields=True):
             return "<" + self.percent.format(value=self.written("0.1"))
         figure = f"{percent:.1f}" if 0 < percent < 9.95 else f"{percent:.0f}"
         return self.percent.format(value=self.written(figure))
-
-
-ENGLISH = Figures(
-    decimal=".",
-    thousands=",",
-    ms="{value} ms",
-    s="{value} s",
-    min_s="{minutes} min {seconds} s",
-    h_min="{hours} h {minutes} min",
-    percent="{value} %",
-    months="",
-    brief_months="",
-    full_day="",
-    days_of_month="",
-    days="",
-    full_month="",
-    brief_day="",
-    brief_month="",
-    instant="",
-)
-"""For pages that are not in the catalogue yet."""
-
-
-def count(number: int) -> str:
-    """Return a number in full: 1,204."""
-    return ENGLISH.count(number)
-
-
-def plural(number: int, one: str, more: str = "") -> str:
-    """Return a number with its noun: 1 request, 2 requests."""
-    return f"{number:,} {one if number == 1 else more or one + 's'}"
-
-
-def short(number: int) -> str:
-    """Return a short number: 131K, 1.3K, 1M."""
-    return ENGLISH.short(number)
-
-
-def duration(ms: int) -> str:
-    """Return a duration: 84 ms, 1.24 s, 12.4 s, 2 min 5 s, 1 h 4 min."""
-    return ENGLISH.duration(ms)
-
-
-def share(part: int, whole: int) -> str:
-    """Return a part of a whole: 12 %, 0.4 %."""
-    return ENGLISH.share(part, whole)
 
 
 def exact_moment(at: float) -> str:

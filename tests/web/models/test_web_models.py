@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 from playwright.async_api import Browser, expect
@@ -79,3 +81,33 @@ async def test_a_try_can_be_stopped(chromium: Browser, upstream: FakeUpstream, d
         await page.get_by_role("button", name="Stop the try").click()
         await expect(page.get_by_role("button", name="Try Test One")).to_be_visible()
         await eventually(lambda: not door.gateway.services.engine.jobs)
+
+
+async def test_it_speaks_german_with_its_states_and_errors(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with visiting(chromium, door, viewport=PHONE, locale="de-DE", expected=("502",)) as page:
+        upstream.plan(stream_of(["Hallo."], usage=USAGE), refusal(401))
+        await page.goto("/login?next=/models")
+        await page.get_by_label("Schlüssel").fill(OWNER)
+        await page.get_by_role("button", name="Anmelden").click()
+        await expect(page.get_by_role("heading", name="Modelle", exact=True)).to_be_visible()
+        main = page.get_by_role("main")
+        await expect(main).to_contain_text("1 von 5 Modellen verfügbar.")
+        await expect(main).to_contain_text("$1,00 ein, $2,00 aus")
+        line = page.get_by_role("list", name="Deployments von Test One").get_by_role("listitem")
+        button = line.get_by_role("button", name="Test One über")
+        await button.click()
+        await expect(line).to_contain_text("Funktioniert · 11 Tokens ein")
+        assert "Sag in einem kurzen Satz" in upstream.requests[0].json["messages"][-1]["content"]
+        await button.click()
+        await expect(line).to_contain_text("Der Anbieter ist nicht erreichbar oder lehnt")
+        await page.get_by_role("link", name="Aktualisieren").click()
+        await expect(line).to_contain_text("Pausiert noch")
+        await expect(line).to_contain_text("der geheime Schlüssel wurde abgelehnt")
+        shown = await main.inner_text()
+        english = (
+            r"\b(Not|Available|Context|Price|Input|unknown|hour|Set|restart|Try|order|up to)\b"
+        )
+        assert re.findall(english, shown) == []
+        assert await page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]

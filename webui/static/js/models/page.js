@@ -2,15 +2,41 @@
 
 import { AnswerStream } from "../shell/answer_stream.js";
 import { ApiError, isAbort, pageHeaders } from "../shell/api.js";
-import { announce, part } from "../shell/page.js";
+import { announce, part, texts } from "../shell/page.js";
 import { END_WORDS, errorWords, newId, stateWords, usedWords } from "../shell/run_words.js";
 
 /** @import { Ending, QueuePlace, StreamState } from "../shell/answer_stream.js" */
 
-const QUESTION = "Say hello in one short sentence.";
 /** Models that think first need more than their answer has. */
 const MOST_TOKENS = 1000;
 const MOST_WAIT_S = "30";
+
+/**
+ * What an error means for the owner, by its code; the API's messages are in English.
+ *
+ * @type {Record<string, string>}
+ */
+const PROBLEMS = {
+  rate_limit_exceeded: texts.models.provider_limited,
+  upstream_connect_timeout: texts.models.provider_slow,
+  upstream_disconnected: texts.models.provider_lost,
+  upstream_error: texts.models.provider_wrong,
+  upstream_gap_timeout: texts.models.provider_slow,
+  upstream_overloaded: texts.models.provider_overloaded,
+  upstream_timeout: texts.models.provider_slow,
+  upstream_total_timeout: texts.models.provider_slow,
+  upstream_unavailable: texts.models.provider_away,
+  limits_unavailable: texts.models.gateway_busy,
+  node_unavailable: texts.models.gateway_busy,
+  server_is_draining: texts.models.gateway_busy,
+  server_is_overloaded: texts.models.gateway_busy,
+  invalid_api_key: texts.models.session_over,
+  session_changed: texts.models.session_over,
+  session_ended: texts.models.session_over,
+};
+
+/** Errors whose message in English may say more: what of the configuration the provider refuses. */
+const DETAILED = ["upstream_error", "upstream_unavailable"];
 
 /** The line of one deployment. */
 class Trial {
@@ -41,10 +67,10 @@ class Trial {
     this.#answer.hidden = true;
     this.#answer.classList.remove("failed");
     this.#setBusy(true);
-    this.#show("Sending");
+    this.#show(texts.models.sending);
     const request = {
       model: this.#line.dataset.model,
-      messages: [{ role: "user", content: QUESTION }],
+      messages: [{ role: "user", content: texts.models.question }],
       max_tokens: MOST_TOKENS,
       stream: true,
     };
@@ -62,14 +88,17 @@ class Trial {
   #failed(error) {
     this.#setBusy(false);
     this.#showError(error instanceof ApiError ? error : new ApiError(0, { message: String(error) }));
-    this.#show("Failed");
+    this.#show(texts.page.failed);
   }
 
   /** @param {ApiError} error */
   #showError(error) {
     this.#answer.hidden = false;
     this.#answer.classList.add("failed");
-    this.#answer.append(`${this.#answer.textContent ? "\n\n" : ""}${errorWords(error)}`);
+    const code = error.code ?? "";
+    const details = DETAILED.includes(code) ? `\n${error.message}` : "";
+    const words = `${errorWords(error, PROBLEMS[code])}${details}`;
+    this.#answer.append(`${this.#answer.textContent ? "\n\n" : ""}${words}`);
   }
 
   /**
@@ -112,10 +141,10 @@ class Trial {
    */
   delta(text, reasoning) {
     if (!text) {
-      if (reasoning && this.#answer.hidden) this.#show("Thinking");
+      if (reasoning && this.#answer.hidden) this.#show(texts.models.thinking);
       return;
     }
-    if (this.#answer.hidden) this.#show("Writing");
+    if (this.#answer.hidden) this.#show(texts.models.writing);
     this.#answer.hidden = false;
     this.#answer.append(text);
   }
@@ -125,7 +154,7 @@ class Trial {
     this.#setBusy(false);
     const stream = this.#stream;
     if (error && (ending === "failed" || ending === "interrupted")) this.#showError(error);
-    const words = ending === "done" ? "It works" : END_WORDS[ending];
+    const words = ending === "done" ? texts.models.works : END_WORDS[ending];
     this.#show(words);
     const used = await usedWords(stream?.job ?? "");
     if (used && stream === this.#stream && this.#stop.hidden) this.#show(`${words} · ${used}`, false);

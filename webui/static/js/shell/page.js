@@ -226,15 +226,6 @@ export function span(s) {
   return minutes % 60 ? `${hours} ${pluralText(texts.page.minutes, minutes % 60)}` : hours;
 }
 
-/**
- * Return a count with its noun: 1 message, 2 messages.
- *
- * @param {number} number
- * @param {string} one
- * @param {string} [more]
- */
-export const plural = (number, one, more = `${one}s`) => `${count(number)} ${number === 1 ? one : more}`;
-
 const chosenTheme = () => document.documentElement.dataset.theme ?? "system";
 
 /** @param {string} theme */
