@@ -42,6 +42,8 @@ COMMANDS = {
     "check",
     "keys",
     "keys list",
+    "keys invite",
+    "keys invitations",
     "keys create",
     "keys revoke",
     "keys rotate",

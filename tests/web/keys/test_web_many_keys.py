@@ -35,7 +35,7 @@ async def names(door: Door) -> list[str]:
 
 def listed(page: str) -> list[str]:
     """Return the names in the list, in their order."""
-    return re.findall(r'class="clip" href="/keys/key_[^"]*" title="([^"]*)"', page)
+    return re.findall(r'class="clip" href="/keys/key_[^"]*"\s+title="([^"]*)"', page)
 
 
 async def test_a_note_is_searched_and_seen_by_the_owner_alone(door: Door, owner: Browser) -> None:

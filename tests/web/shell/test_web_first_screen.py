@@ -203,7 +203,7 @@ async def test_what_is_left_is_one_short_line(chromium: Browser, bare_door: Door
         ),
     ]
     async with visiting(chromium, bare_door) as page:
-        await page.goto("/login")
+        await page.goto("/")
         path = packaged_assets().path("js/chat/limits.js")
         found = await page.evaluate(STANDING, [path, [left for left, _ in cases]])
         assert found == [words for _, words in cases]
