@@ -123,9 +123,18 @@ async def test_what_another_tab_has_deleted_is_left_with_what_was_typed(
         await open_chat(page)
         await talk(page, "about apples")
         async with tab(page.context, door) as other:
+            late = asyncio.Event()
+
+            async def hold(route: Route) -> None:
+                await late.wait()
+                await route.continue_()
+
+            await other.route("**/state/elsewhere.js", hold)  # it is not needed to begin with
             await open_chat(other, page.url)
             await box(other).fill("still typing")
             await more(page, "about apples", "Delete")
+            await expect(page.get_by_role("button", name="Undo")).to_be_visible()
+            late.set()
             await expect(other.get_by_role("alert")).to_contain_text("deleted in another tab")
             await expect(box(other)).to_have_value("still typing")
             await say(other, "still typing, and sent")

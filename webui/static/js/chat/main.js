@@ -268,6 +268,8 @@ function choosePlace() {
 async function watchElsewhere() {
   const { Elsewhere } = await chat.load(() => import("./state/elsewhere.js"));
   chat.elsewhere ??= new Elsewhere(chat);
+  if (chat.missedChange) chat.elsewhere.changed(null);
+  chat.missedChange = false;
   return chat.elsewhere;
 }
 

@@ -43,6 +43,8 @@ export class Chat {
   history = null;
   /** What other tabs and devices do; null until it is loaded. @type {Elsewhere | null} */
   elsewhere = null;
+  /** True if another tab has changed something before that. */
+  missedChange = false;
   /** Done once conversations can be read and written. @type {Promise<void>} */
   joining = Promise.resolve();
   #importTranscript;
@@ -66,7 +68,10 @@ export class Chat {
     this.place = boot.history;
     this.#importTranscript = importTranscript;
     this.#tabs = new BroadcastChannel(`roxy ${boot.history.person}`);
-    this.#tabs.onmessage = (event) => this.elsewhere?.changed(event.data.id);
+    this.#tabs.onmessage = (event) => {
+      if (this.elsewhere) this.elsewhere.changed(event.data.id);
+      else this.missedChange = true;
+    };
   }
 
   // Events
