@@ -328,6 +328,13 @@ async def test_a_link_shows_what_was_there_when_it_was_made(history: ChatHistory
     seen = await history.shared_file(link.token, "f_1")
     assert seen == StoredFile("", "image/png", b"\x89PNG")
     assert await history.shared_file(link.token, "f_2") is None
+    await save(history, deleted=LONG_AGO)  # in the trash it is shown to nobody
+    assert await history.shared(link.token) is None is await history.shared(one.token)
+    assert await history.shared_file(link.token, "f_1") is None
+    with pytest.raises(NotFound):
+        await history.share("owner", "c_1", None, QUOTA)
+    await save(history, deleted=None)
+    assert await history.shared(link.token) == shown
     assert {each.id for each in await history.shares("owner")} == {link.id, one.id}
     assert await history.shares("key_1") == [] and len(link.token) >= 22 and link.id != link.token
     assert not await history.unshare("key_1", link.id)

@@ -34,8 +34,16 @@ ADD_LINK = (
 )
 END_LINK = "DELETE FROM history_shares WHERE person = ? AND id = ?"
 END_FILES = "DELETE FROM history_share_files WHERE token = ?"
-SHARED = "SELECT person, snapshot FROM history_shares WHERE token = ?"
-SHARED_FILE = "SELECT type, content FROM history_share_files WHERE token = ? AND id = ?"
+LIVE = (
+    "JOIN history_conversations c ON c.person = s.person AND c.id = s.conversation"
+    " AND c.deleted IS NULL"
+)
+"""A conversation in the trash is shown to nobody; its links work again when it comes back."""
+SHARED = f"SELECT s.person, s.snapshot FROM history_shares s {LIVE} WHERE s.token = ?"
+SHARED_FILE = (
+    "SELECT f.type, f.content FROM history_share_files f"
+    f" JOIN history_shares s ON s.token = f.token {LIVE} WHERE f.token = ? AND f.id = ?"
+)
 PICTURES = (
     "SELECT id, size FROM history_files WHERE person = ? AND conversation = ? AND type IN"
     f" ({', '.join(repr(kind) for kind in RASTER_IMAGES)}) AND id IN"
@@ -80,6 +88,8 @@ def share(person: str, link: ShareLink, quota_bytes: int) -> Steps[ShareLink]:
     """Make a link to a conversation, or to one message of it. Raises NotFound and HistoryFull."""
     before = yield from lock_person(person)
     whole = yield from read_conversation(person, link.conversation)
+    if whole.conversation.deleted is not None:
+        raise NotFound("This conversation is deleted.", code="conversation_not_found")
     if link.message is None:
         shown = shown_path(whole.conversation, whole.messages)
     else:

@@ -276,10 +276,23 @@ async def test_what_an_import_leaves_out_or_garbles_is_filled_in(
         "stats": {"prompt": "many", "completion": 7},
     }
     given = {"id": "c_1", "title": "Sparse", "messages": [question, answer], "parameters": 3}
+    hostile = {"messages": [], "model": "x/y", "stream": False, "n": 8, "temperature": 0.5}
+    # Its messages have the ids of the first one's, and a time that no Date can be.
+    second = {"id": "c_2", "title": "Hostile", "created": 1e300, "parameters": hostile}
+    second["messages"] = [question | {"text": "Mine?", "created": 1e300}]
     async with chatting(chromium, tmp_path) as (upstream, _, page):
         upstream.plan(*numbered())
         await open_chat(page)
-        await take_in(page, export_of(given))
+        await take_in(page, export_of(given, second))
+        await entries(page).get_by_role("link", name="Hostile").click()
+        await page.get_by_role("button", name="Model: ").click()
+        await page.get_by_role("option", name=re.compile("Test One")).click()
+        await say(page, "A real question")
+        asked = (await upstream.request()).json
+        assert asked["model"] == "upstream-model" and asked["stream"] and "n" not in asked
+        assert [one["content"] for one in asked["messages"]] == ["Mine?", "A real question"]
+        assert asked["temperature"] == 0.5
+        await expect(text_of_answer(page)).to_have_text(["Answer 1."])
         await entries(page).get_by_role("link", name="Sparse").click()
         await expect(answers(page)).to_contain_text(
             "The answer failed. The text received so far is kept."
@@ -290,7 +303,7 @@ async def test_what_an_import_leaves_out_or_garbles_is_filled_in(
         await page.get_by_role("option", name=re.compile("Test One")).click()
         await talk(page, "And now?")
         await page.reload()
-        await expect(text_of_answer(page)).to_have_text(["That.", "Answer 1."])
+        await expect(text_of_answer(page)).to_have_text(["That.", "Answer 2."])
 
 
 async def test_a_conversation_of_another_browser_is_told(

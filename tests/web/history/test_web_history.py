@@ -29,6 +29,8 @@ from support.browsing.signing_in import sign_in, sign_out
 from support.fakes.upstream import FakeUpstream, stream_of
 from support.front_door import Door, front_door
 
+AWAY = ("ERR_FAILED", "ERR_INTERNET_DISCONNECTED")
+
 
 class TwoDevices(NamedTuple):
     """Two browsers in which one person has signed in."""
@@ -135,8 +137,7 @@ async def test_a_question_edited_on_two_devices_has_a_version_of_each(
 async def test_what_is_written_while_the_server_is_away_arrives_later(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    away = ("ERR_FAILED", "ERR_INTERNET_DISCONNECTED")
-    async with two_devices(chromium, tmp_path, expected=away) as (upstream, door, one, other, _):
+    async with two_devices(chromium, tmp_path, expected=AWAY) as (upstream, door, one, other, _):
         upstream.plan(*numbered())
         await talk(one, "about apples")
         await expect(entries(other)).to_have_text(["about apples"])
@@ -149,7 +150,7 @@ async def test_what_is_written_while_the_server_is_away_arrives_later(
         state = one.get_by_text("The server cannot be reached. Changes are kept in this browser")
         await expect(state).to_be_visible()
         # The page is left while nothing was sent: the next one has it all.
-        async with tab(one.context, door, expected=away) as again:
+        async with tab(one.context, door, expected=AWAY) as again:
             await one.close()
             await open_chat(again)
             await entries(again).get_by_role("link", name="Fruit").click()
@@ -158,6 +159,27 @@ async def test_what_is_written_while_the_server_is_away_arrives_later(
         await entries(other).get_by_role("link", name="Fruit").click()
         await expect(text_of_answer(other)).to_have_text(["Answer 1.", "Answer 2."])
         await expect(box(other)).to_have_value("a draft")
+
+
+async def test_an_answer_edited_while_the_server_is_away_is_not_lost(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with two_devices(chromium, tmp_path, expected=AWAY) as (upstream, door, one, other, _):
+        upstream.plan(*numbered())
+        await talk(one, "about apples")
+        await entries(other).get_by_role("link", name="about apples").click()
+        await expect(text_of_answer(other)).to_have_text(["Answer 1."])
+        await one.route("**/api/v1/history/**", lambda route: route.abort())
+        await answers(one).get_by_role("button", name="More").click()
+        await one.get_by_role("menuitem", name="Edit answer").click()
+        await one.get_by_role("textbox", name="New text").press_sequentially(" Edited.")
+        await one.get_by_role("button", name="Save").click()
+        await expect(text_of_answer(one)).to_have_text(["Answer 1. Edited."])
+        # The next page does not know which version was changed: both are kept.
+        async with tab(one.context, door, expected=AWAY) as again:
+            await one.close()
+            await open_chat(again)
+            await expect(text_of_answer(other)).to_have_text(["Answer 1. Edited."])
 
 
 LEFT_BEHIND = """async () => {

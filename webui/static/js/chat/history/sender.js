@@ -192,8 +192,9 @@ export class Sender {
     const version = saved.conversation.draft_version ?? 0;
     this.#outbox.rebaseDraft(id, version);
     let changed = this.#view.takeMessages(id, saved.newer ?? [], saved.removed ?? [], later);
-    for (const stored of known ? saved.conflicts : []) {
-      await this.#branch(/** @type {Known} */ (known), stored, sent);
+    for (const stored of saved.conflicts) {
+      if (known) await this.#branch(known, stored, sent);
+      else await this.#branchUnread(id, stored, sent);
       changed = true;
     }
     if (saved.draft_conflict) {
@@ -228,6 +229,26 @@ export class Sender {
     const choices = { [branch.parent ?? "root"]: branch.id };
     known.record.choices = { ...known.record.choices, ...choices };
     await this.#outbox.add(id, { messages: { [branch.id]: branch }, set: { choices } });
+    this.#link.sendSoon();
+  }
+
+  /**
+   * Keep both texts of a message in a conversation that this page has not read.
+   *
+   * @param {string} id
+   * @param {Sent} stored
+   * @param {Unsent} sent
+   */
+  async #branchUnread(id, stored, sent) {
+    const theirs = unpackMessage(stored, id);
+    const mine = sent.messages[theirs.id];
+    this.#view.versions.set(theirs.id, stored.version ?? 0);
+    this.#outbox.forgetMessage(id, theirs.id);
+    if (!mine?.text || mine.text === theirs.text) return;
+    /** @type {Message} */
+    const branch = { ...mine, id: newId("m_") };
+    const set = { choices: { [branch.parent ?? "root"]: branch.id } };
+    await this.#outbox.add(id, { messages: { [branch.id]: branch }, set });
     this.#link.sendSoon();
   }
 

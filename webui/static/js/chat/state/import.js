@@ -43,6 +43,15 @@ const textOf = (value) => (typeof value === "string" ? value : "");
  */
 const numberOf = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
+/** The last moment that a Date can be, in milliseconds (ECMA-262, 21.4.1.1). */
+const LAST_MS = 8.64e15;
+
+/** @param {unknown} value */
+const momentOf = (value) => {
+  const ms = numberOf(value);
+  return ms !== null && Math.abs(ms) <= LAST_MS ? ms : null;
+};
+
 /**
  * Import an export: all or nothing into this browser, one conversation after the other into a history on the
  * server. Raises Error with a message for the visitor.
@@ -62,8 +71,8 @@ export async function importText(text, history) {
     throw new Error(texts.problems.no_export);
   }
   if ((numberOf(file.version) ?? Infinity) > VERSION) throw new Error(texts.problems.newer_export);
-  const here = new Set((await all("conversations")).map((one) => one.id));
-  const made = file.conversations.map((one) => new Importer(one, here).records());
+  const taken = await takenIds(history !== null);
+  const made = file.conversations.map((one) => new Importer(one, taken, history !== null).records());
   if (history) {
     const { send } = await import("../history/moving.js");
     for (const [at, one] of made.entries()) {
@@ -87,6 +96,20 @@ export async function importText(text, history) {
   await importPromptsOf(file);
 }
 
+/**
+ * Return the ids of what is stored already. A history on the server keeps messages by their conversation.
+ *
+ * @param {boolean} onServer
+ */
+async function takenIds(onServer) {
+  const taken = new Set((await all("conversations")).map((one) => one.id));
+  for (const message of onServer ? [] : await all("messages")) {
+    taken.add(message.id);
+    for (const { id } of ("files" in message && message.files) || []) taken.add(id);
+  }
+  return taken;
+}
+
 /** @param {Given} file */
 async function importPromptsOf({ prompts }) {
   if (!prompts) return;
@@ -99,10 +122,15 @@ async function importPromptsOf({ prompts }) {
   }
 }
 
-/** One conversation of a file; where it is in the browser already it becomes a copy with new ids. */
+/**
+ * One conversation of a file; where it is stored already it becomes a copy with new ids. So do messages and files
+ * whose ids another conversation has.
+ */
 class Importer {
   #given;
   #messages;
+  #taken;
+  #onServer;
   #isCopy;
   #id;
   /** @type {Map<string, string>} new ids by the file's */
@@ -110,13 +138,16 @@ class Importer {
 
   /**
    * @param {unknown} given
-   * @param {Set<string>} here the ids of the conversations in the browser
+   * @param {Set<string>} taken the ids of what is stored, and of what has been read of the file
+   * @param {boolean} onServer whether files get new ids: which the server has is not known here
    */
-  constructor(given, here) {
+  constructor(given, taken, onServer) {
     if (!isObject(given) || !Array.isArray(given.messages)) throw new Error(texts.problems.bad_conversation);
     this.#given = given;
     this.#messages = given.messages;
-    this.#isCopy = here.has(textOf(given.id));
+    this.#taken = taken;
+    this.#onServer = onServer;
+    this.#isCopy = taken.has(textOf(given.id));
     this.#id = this.#idFor(given.id, "c_");
   }
 
@@ -127,14 +158,14 @@ class Importer {
       at === "root" ? at : this.#idFor(at, "m_"),
       this.#idFor(chosen, "m_"),
     ]);
-    const created = numberOf(given.created) ?? Date.now();
+    const created = momentOf(given.created) ?? Date.now();
     /** @type {ConversationRecord} */
     const conversation = {
       ...newConversation(textOf(given.model)),
       id: this.#id,
       title: textOf(given.title),
       created,
-      updated: numberOf(given.updated) ?? created,
+      updated: momentOf(given.updated) ?? created,
       pinned: given.pinned === true,
       system: textOf(given.system),
       parameters: isObject(given.parameters) ? given.parameters : {},
@@ -145,6 +176,7 @@ class Importer {
       const { data, type } = isObject(one) ? one : {};
       return { ...this.#file(one), conversation: this.#id, blob: blobOf(textOf(data), textOf(type)) };
     });
+    for (const id of this.#ids.values()) this.#taken.add(id);
     return { conversation, messages, files };
   }
 
@@ -154,10 +186,10 @@ class Importer {
    */
   #idFor(id, prefix) {
     if (typeof id !== "string" || !/^[\w-]{1,64}$/.test(id)) throw new Error(texts.problems.bad_id);
-    if (!this.#isCopy) return id;
-    const copy = this.#ids.get(id) ?? newId(prefix);
-    this.#ids.set(id, copy);
-    return copy;
+    const isFree = !this.#isCopy && !this.#taken.has(id) && !(this.#onServer && prefix === "f_");
+    const mine = this.#ids.get(id) ?? (isFree ? id : newId(prefix));
+    this.#ids.set(id, mine);
+    return mine;
   }
 
   /**
@@ -168,7 +200,7 @@ class Importer {
     if (!isObject(given) || typeof given.text !== "string") throw new Error(texts.problems.bad_message);
     const id = this.#idFor(given.id, "m_");
     const parent = given.parent === null || given.parent === undefined ? null : this.#idFor(given.parent, "m_");
-    const created = numberOf(given.created) ?? Date.now();
+    const created = momentOf(given.created) ?? Date.now();
     if (given.role === "assistant") return { ...this.#answer(given, id, parent), text: given.text, created };
     if (given.role !== "user") throw new Error(texts.problems.bad_message);
     const files = listOf(given.files).map((file) => this.#file(file));

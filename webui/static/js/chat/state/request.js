@@ -6,6 +6,9 @@ import { find } from "./store.js";
 /** @import { Chat } from "./chat.js" */
 /** @import { ConversationRecord, FileRecord, Model } from "./types.js" */
 
+/** What the settings of a conversation can set in a request. */
+const PARAMETERS = ["temperature", "top_p", "max_tokens", "reasoning_effort"];
+
 /**
  * A message, as far as a request needs it.
  *
@@ -61,9 +64,14 @@ export async function nextRequest(chat, typed) {
   return buildRequest(current.record, turns, model, chat.instructions);
 }
 
-/** @param {Record<string, unknown> | undefined} parameters */
-function setParameters(parameters) {
-  return Object.fromEntries(Object.entries(parameters ?? {}).filter(([, value]) => value !== null && value !== ""));
+/**
+ * Return the parameters that are set. Only those of the settings: others may come with an imported conversation.
+ *
+ * @param {Record<string, unknown> | undefined} parameters
+ */
+function setParameters(parameters = {}) {
+  const set = PARAMETERS.map((name) => [name, parameters[name]]);
+  return Object.fromEntries(set.filter(([, value]) => value !== undefined && value !== null && value !== ""));
 }
 
 /**

@@ -114,7 +114,8 @@ const WHOLE = new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: 
  * @param {Message} message
  */
 function timeOf({ created }) {
-  const at = new Date(created);
+  const read = new Date(created);
+  const at = Number.isNaN(read.getTime()) ? new Date(0) : read; // other programs may have written it
   const shown = at.toDateString() === new Date().toDateString() ? NOW_SHOWN : DAY_SHOWN;
   return el("time", { datetime: at.toISOString(), title: WHOLE.format(at) }, shown.format(at));
 }
