@@ -116,7 +116,7 @@ def deployment_state(
         return texts.models.not_configured, ""
     reason = reason_of(health.reason, language)
     if health.state == "cooling":
-        wait = figures.elapsed(math.ceil(health.cooling_s or 0.0))
+        wait = _wait(math.ceil(health.cooling_s or 0.0), language)
         return fill(texts.models.cooling, time=wait, reason=reason), "bad"
     if health.state == "probing":
         return fill(texts.models.probing, reason=reason), "warn"
@@ -125,6 +125,14 @@ def deployment_state(
     if health.busy:
         return fill(texts.models.ok_busy, count=figures.count(health.busy)), "good"
     return texts.models.ok, "good"
+
+
+def _wait(wait_s: int, language: Language) -> str:
+    """Return a time to wait in words, rounded up: 99 seconds, 10 minutes."""
+    texts = language.texts
+    if wait_s < 100:
+        return language.plural(texts.page.seconds, wait_s)
+    return language.plural(texts.page.minutes, math.ceil(wait_s / 60))
 
 
 def _listed(parts: Sequence[str], language: Language) -> str:
