@@ -328,7 +328,7 @@ async def test_a_link_shows_what_was_there_when_it_was_made(history: ChatHistory
     seen = await history.shared_file(link.token, "f_1")
     assert seen == StoredFile("", "image/png", b"\x89PNG")
     assert await history.shared_file(link.token, "f_2") is None
-    await save(history, deleted=LONG_AGO)  # in the trash it is shown to nobody
+    await save(history, deleted=LONG_AGO)  # its links are dead meanwhile
     assert await history.shared(link.token) is None is await history.shared(one.token)
     assert await history.shared_file(link.token, "f_1") is None
     with pytest.raises(NotFound):

@@ -38,7 +38,7 @@ LIVE = (
     "JOIN history_conversations c ON c.person = s.person AND c.id = s.conversation"
     " AND c.deleted IS NULL"
 )
-"""A conversation in the trash is shown to nobody; its links work again when it comes back."""
+"""Links of a conversation in the trash are dead; they work again when it comes back."""
 SHARED = f"SELECT s.person, s.snapshot FROM history_shares s {LIVE} WHERE s.token = ?"
 SHARED_FILE = (
     "SELECT f.type, f.content FROM history_share_files f"

@@ -51,6 +51,8 @@ ROUTES = {
     "/api/v1/keys": {"GET", "HEAD", "POST"},
     "/api/v1/keys/key_x": {"GET", "HEAD", "PATCH", "DELETE"},
     "/api/v1/keys/key_x/rotate": {"POST"},
+    "/api/v1/invitations": {"GET", "HEAD", "POST"},
+    "/api/v1/invitations/inv_x": {"GET", "HEAD", "DELETE"},
     "/api/v1/usage": {"GET", "HEAD"},
     "/api/v1/requests": {"GET", "HEAD"},
     "/api/v1/requests/x": {"GET", "HEAD"},
