@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import cast
+from datetime import date
 
 from server.accounting.counters import Budget
 from server.accounting.usage_sums import Span, add_up, read_span
@@ -14,7 +14,6 @@ from webui.shell.pages import PageHandler
 from webui.shell.texts import Language, fill
 from webui.usage.calendar import (
     MONTHS,
-    Month,
     day_start,
     local_day,
     month_labels,
@@ -45,19 +44,13 @@ class StatementPageHandler(PageHandler):
         if not key_id:
             self.redirect_to("/usage?by=key")
             return
-        if month not in ("", *MONTHS):
-            raise InvalidRequest(f"'month' must be one of {', '.join(MONTHS)}.", param="month")
-        if not month and not (stated["start"] or stated["end"]):
+        if not (month or stated["start"] or stated["end"]):
             month = "this"
         language = self.language()
         texts, written = language.texts, language.figures.written
         offset = read_offset(self.request.headers)
         today = local_day(time.time(), offset)
-        span = (
-            month_span(cast(Month, month), today)
-            if month
-            else self._span(stated["start"], stated["end"])
-        )
+        span = _month(month, today) if month else self._span(stated["start"], stated["end"])
         people = await People.find(self.services.keys, {key_id}, texts)
         if key_id not in people:
             self.said = texts.statement.no_such_key
@@ -115,6 +108,13 @@ def _estimated(total: Sums, language: Language) -> str:
         cost=figures.written(in_full(estimated)),
         share=figures.share(estimated, total.cost_microusd),
     )
+
+
+def _month(month: str, today: date) -> Span:
+    """Return the days of a month by its name. Raises InvalidRequest for another name."""
+    if month not in MONTHS:
+        raise InvalidRequest(f"'month' must be one of {', '.join(MONTHS)}.", param="month")
+    return month_span(month, today)
 
 
 def _left(budget: Budget, language: Language) -> str:
