@@ -144,16 +144,10 @@ class BaseHandler(RequestHandler):
 
     def keep_body(self, piece: bytes) -> None:
         """Keep a piece of the body, within its limit and the room for all bodies."""
-        bodies = self.services.bodies
-        share = self._share
-        if share is None:
-            share = self._share = bodies.share(self._lane)
         try:
-            bodies.check(share.size + len(piece), self._max_body)
-            share.grow(len(piece))
+            self.grow_body(len(piece))
         except GatewayError:
             self._body = []
-            share.release()
             raise
         self._body.append(piece)
 
@@ -213,6 +207,22 @@ class BaseHandler(RequestHandler):
         return self.request.path
 
     # What methods call
+
+    def grow_body(self, size: int) -> None:
+        """Take room for so many bytes more of the body.
+
+        Raises PayloadTooLarge and Overloaded; the room is given back then.
+        """
+        bodies = self.services.bodies
+        share = self._share
+        if share is None:
+            share = self._share = bodies.share(self._lane)
+        try:
+            bodies.check(share.size + size, self._max_body)
+            share.grow(size)
+        except GatewayError:
+            share.release()
+            raise
 
     def take_body(self) -> bytes:
         """Return the whole body and forget it; a second call returns nothing."""

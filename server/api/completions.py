@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from server.accounting.admission import Lease, check_files
 from server.answers.reply import WholeReply
 from server.api.streaming import StreamHandler
-from server.identity.authentication import presented_key
+from server.history.stored_files import with_stored_files
+from server.identity.authentication import Principal, presented_key
 from workers.catalog.catalog import Model
 from workers.errors import Conflict, Forbidden, GatewayError, InvalidRequest, NoDeployment
 from workers.request.chat_request import parse_chat
@@ -89,7 +91,7 @@ class ChatHandler(StreamHandler):
         if not authentication.is_current(principal, time.time()):
             principal = self.principal = await authentication.confirm(principal, time.time())
         max_wait_s = self._max_wait_s()
-        request = parse_chat(self.take_body())
+        request = parse_chat(await self._take_whole_body(principal))
         if request.largest_file_bytes and not presented_key(self.request.headers):
             check_files(request)
         model = services.catalog.find(request.model)
@@ -119,6 +121,14 @@ class ChatHandler(StreamHandler):
         if self.left:
             self.job.cancel()
         return self.job, lease
+
+    async def _take_whole_body(self, principal: Principal) -> bytes:
+        """Return the body, with the files of the caller's chat history that it names."""
+        body = self.take_body()
+        if principal.kind == "guest" or not self.services.config.history.enabled:
+            return body
+        history, scope = self.services.history, principal.scope
+        return await with_stored_files(body, partial(history.file, scope), self.grow_body)
 
     async def _claim_id(self) -> None:
         """Claim an id that the client has chosen. Raises Conflict if another process has it."""

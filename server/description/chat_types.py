@@ -21,7 +21,7 @@ class TextPart(Struct, tag_field="type", tag="text"):
 
 
 class ImageUrl(Struct):
-    """An image: an https URL, or a data URL that holds it."""
+    """An image: an https URL, a data URL that holds it, or `roxy-file:ID` of the chat history."""
 
     url: str
     detail: Literal["auto", "low", "high"] | UnsetType = UNSET

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, FilePayload, Locator, Page, expect
 from support.browsing.axe import violations
-from support.browsing.browser import open_chat, say
+from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import answers, box, send_button
 from support.browsing.chatting import chatting
+from support.browsing.signing_in import sign_in
 from support.fakes.answers import refusal
 from support.fakes.upstream import USAGE, FakeUpstream, stream_of
 from support.inputs.office_files import paragraph as line
@@ -258,3 +260,38 @@ async def test_a_long_pasted_text_is_a_file_that_can_be_put_back(
             await page.get_by_role("button", name="Switch to Test Two").click()
             await expect(page.get_by_text("left in the context")).to_be_visible()
             await expect(send_button(page)).to_be_enabled()
+
+
+async def pictures_asked(page: Page, text: str) -> list[str]:
+    """Ask; return the URLs of the pictures in the request that leaves the page."""
+    async with page.expect_request("**/chat/completions") as sent:
+        await say(page, text)
+    first = json.loads((await sent.value).post_data or "")["messages"][0]["content"]
+    await expect(answers(page).last.get_by_role("button", name="Regenerate")).to_be_visible()
+    return [part["image_url"]["url"] for part in first if part["type"] == "image_url"]
+
+
+async def test_a_photo_on_the_server_travels_once_from_any_device(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with (
+        FakeUpstream() as second,
+        chatting(
+            chromium, tmp_path, settings=two_models(second, input_modalities='["text", "image"]')
+        ) as (_, door, page),
+        visiting(chromium, door) as other,
+    ):
+        key = await door.mint("Ada")
+        await sign_in(page, key)
+        await page.evaluate(CAMERA, ["photo.jpg", 400, 300, "image/jpeg"])
+        await expect(opener(page, "photo.jpg")).to_be_visible()
+        await pictures_asked(page, "What is this?")
+        await sign_in(other, key)
+        await other.get_by_role("link", name="What is this?").click()
+        await expect(opener(other, "photo.jpg")).to_be_visible()
+        for device, n in ((other, 1), (page, 2)):
+            (url,) = await pictures_asked(device, f"Question {n}")
+            assert url.startswith("roxy-file:")
+            (photo, _) = (await second.request(n)).json["messages"][0]["content"]
+            sent = photo["image_url"]["url"]
+            assert await page.evaluate(SIZE_OF, sent) == [400, 300]

@@ -175,6 +175,11 @@ export class Remote {
     return /** @type {Records[S] | undefined} */ (found);
   }
 
+  /** @param {string} id */
+  isStored(id) {
+    return this.#files.isStored(id);
+  }
+
   /**
    * @template {StoreName} S
    * @param {S} store

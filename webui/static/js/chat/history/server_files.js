@@ -11,6 +11,9 @@ import { putFile } from "./upload.js";
 /** What is kept in memory of files that were read, in bytes. */
 const MOST_KEPT = 64 * 1024 * 1024;
 
+/** @param {string} id */
+const pathOf = (id) => `history/files/${id}`;
+
 /** Finds and sends files. */
 export class ServerFiles {
   #database;
@@ -19,6 +22,8 @@ export class ServerFiles {
   /** @type {Map<string, Promise<FileRecord | undefined>>} those read, the longest unused first */
   #contents = new Map();
   #kept = 0;
+  /** @type {Set<string>} the ids of files that the server has for certain */
+  #stored = new Set();
 
   /**
    * @param {Database} database
@@ -47,10 +52,26 @@ export class ServerFiles {
     return reading;
   }
 
+  /**
+   * True if the server has a file. Another device may not have sent it yet, so the server is asked once.
+   *
+   * @param {string} id
+   */
+  async isStored(id) {
+    if (await this.#database.find("files", id)) return false; // not sent yet
+    if (!this.#stored.has(id)) {
+      await call(pathOf(id), this.#link.options({ method: "HEAD" })).then(
+        () => this.#stored.add(id),
+        () => {}, // then the file is read, which says why
+      );
+    }
+    return this.#stored.has(id);
+  }
+
   /** @param {FileRecord} file */
   async #fetch(file) {
     try {
-      const response = await call(`history/files/${file.id}`, this.#link.options());
+      const response = await call(pathOf(file.id), this.#link.options());
       const blob = new Blob([await response.arrayBuffer()], { type: file.type });
       this.#keep(file.size);
       return { ...file, blob };
@@ -81,6 +102,7 @@ export class ServerFiles {
     const file = await this.#database.find("files", id);
     if (!file?.blob) return; // it was sent before
     await putFile(file, file.blob, conversation, this.#link);
+    this.#stored.add(id);
     this.#contents.set(id, Promise.resolve({ ...file, conversation }));
     this.#keep(file.size);
   }

@@ -1,7 +1,7 @@
 // From a conversation to the body of a chat request.
 
 import { imagesLeftOut, shownFiles } from "./attachments.js";
-import { find } from "./store.js";
+import { find, isStored } from "./store.js";
 
 /** @import { Chat } from "./chat.js" */
 /** @import { ConversationRecord, FileRecord, Model } from "./types.js" */
@@ -97,6 +97,10 @@ async function contentOf({ text, files }, model, leftOut) {
  * @returns {Promise<Part>}
  */
 async function partOf(file, model) {
+  const isImage = file.kind === "image" && model.modalities.input.includes("image");
+  const isFile = isPdf(file) && takesFiles(model);
+  // The gateway puts the contents in their place: they need not travel again with every turn.
+  if ((isImage || isFile) && (await isStored(file.id))) return mediumOf(file, `roxy-file:${file.id}`);
   const blob = file.blob ?? (await find("files", file.id))?.blob;
   if (!blob) return note(`The file “${file.name}” is not in this browser any more.`);
   if (file.kind === "text") {
@@ -105,13 +109,18 @@ async function partOf(file, model) {
     const beginning = file.cut ? " (its beginning)" : "";
     return { type: "text", text: `File “${file.name}”${beginning}:\n\n${fence}\n${text}\n${fence}` };
   }
-  if (file.kind === "image" && model.modalities.input.includes("image")) {
-    return { type: "image_url", image_url: { url: await dataUrl(blob) } };
-  }
-  if (isPdf(file) && takesFiles(model)) {
-    return { type: "file", file: { filename: file.name, file_data: await dataUrl(blob) } };
-  }
+  if (isImage || isFile) return mediumOf(file, await dataUrl(blob));
   return note(`The user attached “${file.name}” (${file.type}, ${file.size} bytes), which cannot be read here.`);
+}
+
+/**
+ * @param {FileRecord} file
+ * @param {string} url
+ * @returns {Part}
+ */
+function mediumOf(file, url) {
+  if (file.kind === "image") return { type: "image_url", image_url: { url } };
+  return { type: "file", file: { filename: file.name, file_data: url } };
 }
 
 /** @param {FileRecord} file */

@@ -295,6 +295,8 @@ export class Database {
     return this.remove("messages", ids);
   }
 
+  isStored = () => Promise.resolve(false);
+
   async eraseAll() {
     const waiting = (await this.all("settings")).filter(({ id }) => id.startsWith(queueId("")) || id === "new");
     await this.#write(STORES, (at) => {
@@ -428,6 +430,13 @@ export const takeBack = (id) => place.takeBack(id);
  * @param {...string} ids
  */
 export const eraseMessages = (...ids) => place.eraseMessages(ids);
+
+/**
+ * True if the server has a file, so that a request may name it instead of holding it.
+ *
+ * @param {string} id
+ */
+export const isStored = (id) => place.isStored(id);
 
 /** Delete all conversations with everything in them. */
 export const eraseAll = () => place.eraseAll();

@@ -153,6 +153,7 @@
  * @property {(groups: RecordGroups) => Promise<void>} putAll
  * @property {(id: string, changes: Partial<ConversationRecord>) => Promise<ConversationRecord | undefined>} change
  * @property {<T>(initial: QueueRecord, edit: (record: QueueRecord) => T) => Promise<T | undefined>} changeQueue
+ * @property {(id: string) => Promise<boolean>} isStored
  * @property {(id: string) => Promise<void>} erase
  * @property {(id: string) => Promise<void>} takeBack
  * @property {(ids: string[]) => Promise<void>} eraseMessages

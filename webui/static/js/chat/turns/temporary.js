@@ -115,6 +115,11 @@ class WithTemporary {
   }
 
   /** @param {string} id */
+  async isStored(id) {
+    return !(await this.#memory.find("files", id)) && this.#kept.isStored(id);
+  }
+
+  /** @param {string} id */
   erase(id) {
     return this.#at(id).erase(id);
   }

@@ -1,0 +1,87 @@
+"""Chat requests that name files of the chat history in place of holding them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import httpx
+import pytest
+from support.fakes.upstream import FakeUpstream, completion
+from support.front_door import OWNER, Door, bearer
+from support.inputs.pictures import PNG
+from support.schemas import validate_error
+from support.visitors import guest
+
+PICTURE = "data:image/png;base64," + base64.b64encode(PNG).decode()
+
+
+async def keep(
+    door: Door, file_id: str, content: bytes, *, key: str, kind: str = "image/png"
+) -> None:
+    answer = await door.client.put(
+        f"/api/v1/history/files/{file_id}",
+        params={"conversation": "c_1", "name": "a", "type": kind},
+        content=content,
+        headers=bearer(key),
+    )
+    assert answer.status_code == 204
+
+
+async def ask(door: Door, *parts: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
+    body = {"model": "test/one", "messages": [{"role": "user", "content": parts}]}
+    return await door.client.post("/v1/chat/completions", json=body, headers=headers)
+
+
+def image(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+async def test_a_named_file_reaches_the_upstream_as_its_contents(
+    door: Door, upstream: FakeUpstream
+) -> None:
+    key = await door.mint("Ada")
+    await keep(door, "f_1", PNG, key=key)
+    await keep(door, "f_2", b"%PDF", key=key, kind="no type\r\n")
+    upstream.plan(completion("Seen."))
+    file = {"type": "file", "file": {"filename": "a.pdf", "file_data": "roxy-file:f_2"}}
+    # Texts that only look like a name, or quote one, are texts.
+    quoted = {"type": "text", "text": '"url": "roxy-file:f_1"'}
+    bare = {"type": "text", "text": "roxy-file:f_1"}
+    parts = (image("roxy-file:f_1"), file, quoted, bare, image("roxy-file:f_1"))
+    answer = await ask(door, *parts, headers=bearer(key))
+    assert answer.status_code == 200, answer.text
+    got = (await upstream.request()).json["messages"][0]["content"]
+    assert got[0] == got[4] == image(PICTURE)
+    assert got[1]["file"]["file_data"] == "data:application/octet-stream;base64,JVBERg=="
+    assert got[2:4] == [quoted, bare]
+
+
+async def test_nobody_names_a_file_of_another(door: Door, upstream: FakeUpstream) -> None:
+    await keep(door, "f_1", PNG, key=OWNER)
+    for file_id in ("f_1", "f_unknown"):
+        answer = await ask(
+            door, image(f"roxy-file:{file_id}"), headers=bearer(await door.mint("Ada"))
+        )
+        validate_error(answer.json())
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "file_not_found")
+    refused = await ask(door, image("roxy-file:f_1"), headers=guest(door))
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "messages[0].content[0].image_url.url"
+    assert not upstream.requests
+
+
+@pytest.mark.gateway(settings="[server]\nmax_body_bytes = 1000000\n")
+async def test_a_named_file_counts_as_if_it_had_been_sent(
+    door: Door, upstream: FakeUpstream
+) -> None:
+    await keep(door, "f_1", b"\0" * 300_000, key=OWNER)
+    named = [image("roxy-file:f_1")] * 3
+    refused = await ask(door, *named, headers=bearer(OWNER))
+    validate_error(refused.json())
+    assert refused.status_code == 413
+    upstream.plan(completion("Seen."))
+    assert (await ask(door, *named[:2], headers=bearer(OWNER))).status_code == 200
+    sent = json.loads((await upstream.request()).body)
+    assert len(sent["messages"][0]["content"]) == 2
