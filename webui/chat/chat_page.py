@@ -19,6 +19,7 @@ from workers.units import MIB
 MOST_CARDS, MOST_SUGGESTIONS = 4, 8
 
 SCRIPTS = (
+    "js/shell/loading.js",
     "js/shell/page.js",
     "js/chat/composer/composer.js",
     "js/chat/header.js",

@@ -1,12 +1,14 @@
 // The chat page: builds the state and its views, loads what the first paint does not need, and has the
 // commands that concern the whole page.
 
-import { announce, fill, part, RETURN_EVENT, SESSION_EVENT, texts } from "../shell/page.js";
+import { NOT_LOADED_EVENT } from "../shell/loading.js";
+import { announce, fill, part, REACHABLE_EVENT, RETURN_EVENT, SESSION_EVENT, texts } from "../shell/page.js";
 import { Composer } from "./composer/composer.js";
 import { Header, Sidebar } from "./header.js";
 import { Chat } from "./state/chat.js";
 import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
 
+/** @import { Reason } from "../shell/loading.js" */
 /** @import { Answers } from "./state/answers.js" */
 /** @import { ConversationList } from "./sidebar/list.js" */
 /** @import { Action, Boot } from "./state/types.js" */
@@ -15,6 +17,8 @@ import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
 
 /** How long a sign-out waits until everything is saved. */
 const FLUSH_MS = 4000;
+/** For what nobody has asked for just now. */
+const PATIENT = { patient: true };
 const sidebar = part("#sidebar", HTMLElement);
 const side = new Sidebar();
 const scroller = part("#scroller", HTMLElement);
@@ -56,7 +60,7 @@ async function importTranscript() {
 }
 
 async function loadList() {
-  const { ConversationList } = await chat.load(() => import("./sidebar/list.js"));
+  const { ConversationList } = await chat.load(() => import("./sidebar/list.js"), PATIENT);
   await watchElsewhere();
   list = new ConversationList(sidebar, chat, help);
   await list.reload();
@@ -70,7 +74,7 @@ async function loadList() {
 async function offerToMove(wanted) {
   const { history } = chat;
   if (!history) return;
-  const { Offer } = await chat.load(() => import("./history/offer.js"));
+  const { Offer } = await chat.load(() => import("./history/offer.js"), PATIENT);
   const offer = new Offer(chat, history);
   const count = await offer.look();
   const moved = count && (wanted || (await offer.isNew())) ? await offer.ask() : [];
@@ -80,16 +84,19 @@ async function offerToMove(wanted) {
 
 /** Load the list of prompts, once it is wanted; from then on it listens itself. */
 function loadPrompts() {
-  prompts ??= chat.load(async () => {
-    const { PromptList } = await import("./prompts/prompt_list.js");
-    return new PromptList(part("#composer", HTMLFormElement), chat, boot.prompts);
-  });
+  prompts ??= chat
+    .load(() => import("./prompts/prompt_list.js"))
+    .then(({ PromptList }) => new PromptList(part("#composer", HTMLFormElement), chat, boot.prompts))
+    .catch((error) => {
+      prompts = null; // the next time it is wanted it is asked for again
+      throw error;
+    });
   return prompts;
 }
 
 /** Load what is needed soon, while the page is idle. What asks and shows answers comes with the first letter. */
 async function loadRest() {
-  const { listenToShortcuts } = await chat.load(() => import("./shortcuts.js"));
+  const { listenToShortcuts } = await chat.load(() => import("./shortcuts.js"), PATIENT);
   listenToShortcuts({
     search,
     toggleSidebar: () => side.toggle(),
@@ -102,7 +109,7 @@ async function loadRest() {
     focusMessage: () => composer.focusText(),
   });
   document.documentElement.dataset.ready = "keys"; // shortcuts are heard from now on
-  const { watchConnection } = await chat.load(() => import("./connection.js"));
+  const { watchConnection } = await chat.load(() => import("./connection.js"), PATIENT);
   watchConnection(part("#composer", HTMLElement));
 }
 
@@ -184,6 +191,20 @@ addEventListener("popstate", () => {
 
 // What is left to listen to
 
+document.addEventListener(NOT_LOADED_EVENT, (event) => {
+  if (!(event instanceof CustomEvent)) return;
+  /** @type {Reason} */
+  const reason = event.detail;
+  if (reason === "away") {
+    chat.report({ text: texts.problems.part_away, until: REACHABLE_EVENT });
+    return;
+  }
+  const { part_temporary, part_updated, part_failed } = texts.problems;
+  const isTemporary = chat.current?.record.temporary;
+  const text = isTemporary ? part_temporary : reason === "updated" ? part_updated : part_failed;
+  chat.report({ text, action: { name: "reload", label: texts.problems.reload } });
+});
+
 document.addEventListener(SESSION_EVENT, (event) => {
   if (!(event instanceof CustomEvent)) return;
   chat.endSession(event.detail);
@@ -192,7 +213,7 @@ document.addEventListener(SESSION_EVENT, (event) => {
 
 document.addEventListener(RETURN_EVENT, async () => {
   if (chat.current?.record.temporary) {
-    const { renewPage } = await chat.load(() => import("./turns/renewing.js"));
+    const { renewPage } = await chat.load(() => import("./turns/renewing.js"), PATIENT);
     await renewPage();
     chat.resumeSession();
   } else chat.endSession({ text: texts.chat.signed_in_reload, changed: true });
@@ -219,7 +240,7 @@ chat.on("end", async ({ message }) => {
   if (!boot.title_model || sessionStorage.getItem(askedKey(message.id)) === null) return;
   sessionStorage.removeItem(askedKey(message.id));
   if (message.state !== "done") return;
-  const { askTitle } = await chat.load(() => import("./turns/titling.js"));
+  const { askTitle } = await chat.load(() => import("./turns/titling.js"), PATIENT);
   await askTitle(chat, message, boot.title_model);
 });
 chat.on("passage", async ({ message, words }) => {
@@ -266,7 +287,7 @@ function choosePlace() {
 }
 
 async function watchElsewhere() {
-  const { Elsewhere } = await chat.load(() => import("./state/elsewhere.js"));
+  const { Elsewhere } = await chat.load(() => import("./state/elsewhere.js"), PATIENT);
   chat.elsewhere ??= new Elsewhere(chat);
   if (chat.missedChange) chat.elsewhere.changed(null);
   chat.missedChange = false;
@@ -275,7 +296,7 @@ async function watchElsewhere() {
 
 /** @param {Database} database */
 async function join(database) {
-  const { Remote } = await chat.load(() => import("./history/remote.js"));
+  const { Remote } = await chat.load(() => import("./history/remote.js"), PATIENT);
   const remote = new Remote(boot.history.person, database);
   keepAt(remote);
   chat.history = remote;

@@ -3,6 +3,8 @@
 // The theme is kept in a cookie that the server reads, so that the next page comes in the right
 // colours from its first pixel.
 
+import { loadModule } from "./loading.js";
+
 const SPRITE = new URL("../../icons.svg", import.meta.url).pathname;
 const SVG = "http://www.w3.org/2000/svg";
 const THEMES = ["system", "light", "dark"];
@@ -100,22 +102,6 @@ export function announce(text) {
   const status = document.querySelector("[data-status]");
   if (status && status.textContent !== text) status.textContent = text;
 }
-
-/** Firefox stops loading modules when another page is asked for, before this one is gone. */
-const LEAVING_MS = 10_000;
-let leftAt = -LEAVING_MS;
-addEventListener("beforeunload", () => {
-  leftAt = performance.now();
-});
-
-/**
- * Pass an error on; while the page is being left never, because what fails then is no fault.
- *
- * @param {unknown} error
- * @returns {Promise<never>}
- */
-export const unlessLeaving = (error) =>
-  performance.now() - leftAt < LEAVING_MS ? new Promise(() => {}) : Promise.reject(error);
 
 /** @import { Catalogue, Plural } from "./catalogue.js" */
 
@@ -286,7 +272,7 @@ const signOut = document.querySelector("form[data-person]");
 signOut?.addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
-    const { leave } = await import("./sign_out.js");
+    const { leave } = await loadModule(() => import("./sign_out.js"));
     if (await leave(signOut.dataset.person ?? "")) signOut.submit();
   } catch {
     signOut.submit(); // the gateway was updated, or cannot be reached: the answer says so

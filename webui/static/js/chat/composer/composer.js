@@ -295,11 +295,11 @@ export class Composer {
     this.#saving ??= setTimeout(() => this.#save(), SAVE_MS);
   }
 
-  /** Load what will be needed when the message is sent. A failure is reported, and sending tries again. */
+  /** Load what will be needed when the message is sent. Sending tries again. */
   #prepare() {
     if (this.#prepared || this.#isEmpty) return;
     this.#prepared = true;
-    this.#chat.loadAnswers().catch(() => {});
+    this.#chat.loadAnswers({ patient: true }).catch(() => {});
   }
 
   /** Save what is typed now, if it has changed. */

@@ -1,5 +1,6 @@
 // Files of a message as cards, which open them.
 
+import { loadModule } from "../../shell/loading.js";
 import { count, el, fill, icon, pluralText, size, texts } from "../../shell/page.js";
 import { roundTokens, shownFiles, sourceOf } from "../state/attachments.js";
 import { find } from "../state/store.js";
@@ -42,7 +43,7 @@ export function fileCard(file, source) {
     card.append(icon(file.kind === "image" ? "image" : file.kind === "text" ? "file-text" : "file"));
   }
   const open = async () => {
-    const { openFile } = await import("./viewer.js");
+    const { openFile } = await loadModule(() => import("./viewer.js"));
     openFile(file, source);
   };
   card.append(

@@ -4,6 +4,7 @@
 // its result: the version is pinned, and a test holds the spans against its own HTML.
 
 import { copyFrom } from "../../shell/clipboard.js";
+import { loadModule } from "../../shell/loading.js";
 import { el, iconButton, part, texts } from "../../shell/page.js";
 
 /** @import { Highlighter, ScopeNode } from "../../../vendor/hljs.js" */
@@ -106,7 +107,7 @@ export function codeFileName(info) {
  * @param {string} info
  */
 async function saveCode(text, info) {
-  const { download } = await import("../state/export.js");
+  const { download } = await loadModule(() => import("../state/export.js"));
   download(codeFileName(info), text.endsWith("\n") ? text : `${text}\n`, "text/plain");
 }
 
@@ -138,7 +139,7 @@ function highlight(block) {
     colour(highlighter, code, language);
     return;
   }
-  loading ??= import("../../../vendor/hljs.js").then((module) => {
+  loading ??= loadModule(() => import("../../../vendor/hljs.js"), { patient: true }).then((module) => {
     highlighter = module.default;
     return highlighter;
   });

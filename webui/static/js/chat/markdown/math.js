@@ -1,6 +1,7 @@
 // Formulas: Temml makes MathML of TeX, loaded with the first formula. Until then, and where the source is
 // not TeX, the source itself is shown.
 
+import { loadModule } from "../../shell/loading.js";
 import { el, iconButton, texts } from "../../shell/page.js";
 import { copyRich } from "./copying.js";
 
@@ -70,7 +71,7 @@ export function math(tex, display) {
     typeset(temml, source, tex, display);
     return node;
   }
-  loading ??= import("../../../vendor/temml.js").then((module) => {
+  loading ??= loadModule(() => import("../../../vendor/temml.js"), { patient: true }).then((module) => {
     temml = module.default;
     return temml;
   });

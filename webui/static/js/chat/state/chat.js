@@ -1,7 +1,8 @@
 // The state of the chat page: the open conversation, the answers under way, the models and the visitor.
 // It knows no DOM: views call its methods and listen to its events.
 
-import { fill, texts, unlessLeaving } from "../../shell/page.js";
+import { loadModule } from "../../shell/loading.js";
+import { fill, texts } from "../../shell/page.js";
 import { Conversation, storedFiles } from "./conversation.js";
 import { change, find, NoRoom, put } from "./store.js";
 
@@ -377,27 +378,26 @@ export class Chat {
   // Asking
 
   /**
-   * Import a module. After an upgrade of the gateway those of this page are gone: that is reported.
+   * Import a module (see `loadModule`).
    *
    * @template T
    * @param {() => Promise<T>} importing
+   * @param {{ patient?: boolean }} [options]
    */
-  async load(importing) {
-    try {
-      return await importing().catch(unlessLeaving);
-    } catch (error) {
-      const text = texts.problems.not_all_loaded;
-      this.report({ text, action: { name: "reload", label: texts.problems.reload } });
-      throw error;
-    }
+  load(importing, options) {
+    return loadModule(importing, options);
   }
 
-  /** Load what asks for answers, and what shows them. */
-  async loadAnswers() {
+  /**
+   * Load what asks for answers, and what shows them.
+   *
+   * @param {{ patient?: boolean }} [options]
+   */
+  async loadAnswers(options) {
     if (this.#answers) return this.#answers;
     await this.joining;
     const modules = () => Promise.all([import("./answers.js"), this.#importTranscript()]);
-    const [{ Answers }, build] = await this.load(modules);
+    const [{ Answers }, build] = await this.load(modules, options);
     if (!this.#answers) {
       this.#answers = new Answers(this);
       build(this.#answers);

@@ -1,6 +1,7 @@
 // Import of exported conversations. Nothing is saved before the whole file has been checked, and records
 // are built here: only values of the expected kind get into them.
 
+import { loadModule } from "../../shell/loading.js";
 import { count, fill, pluralText, texts } from "../../shell/page.js";
 import { newAnswer } from "./answer.js";
 import { newConversation } from "./conversation.js";
@@ -74,7 +75,7 @@ export async function importText(text, history) {
   const taken = await takenIds(history !== null);
   const made = file.conversations.map((one) => new Importer(one, taken, history !== null).records());
   if (history) {
-    const { send } = await import("../history/moving.js");
+    const { send } = await loadModule(() => import("../history/moving.js"));
     for (const [at, one] of made.entries()) {
       try {
         await send(one, history);
@@ -113,7 +114,7 @@ async function takenIds(onServer) {
 /** @param {Given} file */
 async function importPromptsOf({ prompts }) {
   if (!prompts) return;
-  const { importPrompts } = await import("../prompts/prompt_store.js");
+  const { importPrompts } = await loadModule(() => import("../prompts/prompt_store.js"));
   try {
     await importPrompts(prompts);
   } catch (error) {
