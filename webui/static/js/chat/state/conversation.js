@@ -55,15 +55,15 @@ export class Tree {
   /**
    * @param {ConversationRecord} record
    * @param {Message[]} messages
+   * @param {Map<string, string | undefined>} [earlier] which sibling was shown before a message, by its id
    */
-  constructor(record, messages) {
+  constructor(record, messages, earlier = new Map()) {
     this.record = record;
     /** @type {Map<string, Message>} */
     this.messages = new Map();
     /** @type {Map<string, string[]>} */
     this.children = new Map([[ROOT, []]]);
-    /** @type {Map<string, string | undefined>} which sibling was shown before a message, by its id */
-    this.earlier = new Map();
+    this.earlier = earlier;
     for (const message of messages.sort((a, b) => a.created - b.created)) this.add(message);
   }
 
@@ -407,7 +407,7 @@ export class Conversation {
     }
     const shown = this.path;
     Object.assign(this.record, record, { draft: this.record.draft });
-    this.tree = new Tree(this.record, messages);
+    this.tree = new Tree(this.record, messages, this.tree.earlier);
     // An answer that is being written stays in view, whatever another device shows.
     const running = shown.find((message) => live.has(message.id));
     for (const message of running ? this.tree.before(running) : []) this.tree.choose(message);
