@@ -21,6 +21,7 @@ MOST_CARDS, MOST_SUGGESTIONS = 4, 8
 SCRIPTS = (
     "js/shell/loading.js",
     "js/shell/page.js",
+    "js/chat/composer/alert.js",
     "js/chat/composer/composer.js",
     "js/chat/header.js",
     "js/chat/limits.js",

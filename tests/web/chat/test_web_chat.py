@@ -95,6 +95,11 @@ async def test_enter_on_a_touch_screen_is_a_new_line(chromium: Browser, tmp_path
         await expect(box(page)).to_have_value("one\ntwo")
         await send_button(page).tap()
         assert (await upstream.request()).json["messages"][-1]["content"] == "one\ntwo"
+        await page.get_by_role("button", name="Edit message").tap()
+        new = page.get_by_role("textbox", name="New text")
+        await new.press("Enter")
+        await page.keyboard.type("three")
+        await expect(new).to_have_value("one\ntwo\nthree")
 
 
 async def test_an_answer_is_shown_while_it_is_written(chromium: Browser, tmp_path: Path) -> None:

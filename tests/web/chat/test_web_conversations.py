@@ -48,7 +48,7 @@ async def test_regenerating_keeps_the_old_version(chromium: Browser, tmp_path: P
 
 
 async def test_editing_begins_another_branch(chromium: Browser, tmp_path: Path) -> None:
-    async with chatting(chromium, tmp_path) as (upstream, _, page):
+    async with chatting(chromium, tmp_path, expected=("429",)) as (upstream, _, page):
         upstream.plan(*numbered())
         await open_chat(page)
         await page.locator('input[type="file"]').set_input_files(
@@ -57,15 +57,46 @@ async def test_editing_begins_another_branch(chromium: Browser, tmp_path: Path) 
         await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
         await talk(page, "first words")
         await page.get_by_role("button", name="Edit message").click()
-        await page.get_by_role("textbox", name="New text").fill("other words")
-        await page.keyboard.press("Control+Enter")
+        new, keyboard = page.get_by_role("textbox", name="New text"), page.keyboard
+        await keyboard.press("Escape")  # nothing was changed
+        await expect(new).to_have_count(0)
+        await expect(page.get_by_role("button", name="Continue editing")).to_have_count(0)
+        await box(page).press("ArrowUp")
+        await expect(new).to_be_focused()
+        await keyboard.press("Control+A")
+        await keyboard.type("other")
+        await keyboard.press("Escape")
+        await expect(page.get_by_role("article", name="You")).to_contain_text("first words")
+        await page.get_by_role("button", name="Continue editing").click()
+        await expect(new).to_have_value("other")
+        await page.reload()
+        await page.get_by_role("button", name="Edit message").click()
+        await expect(new).to_have_value("other")
+        await new.evaluate(
+            "(node) => node.dispatchEvent(new KeyboardEvent('keydown',"
+            " { key: 'Enter', isComposing: true, bubbles: true, cancelable: true }))"
+        )
+        await keyboard.press("Shift+Enter")
+        await keyboard.type("words")
+        await expect(new).to_have_value("other\nwords")
+        await keyboard.press("Enter")
         await expect(text_of_answer(page)).to_have_text(["Answer 2."])
         (content,) = [m["content"] for m in (await upstream.request(1)).json["messages"]]
-        assert "the notes" in content[0]["text"] and content[1]["text"] == "other words"
+        assert "the notes" in content[0]["text"] and content[1]["text"] == "other\nwords"
         await expect(page.get_by_role("article", name="You")).to_contain_text("notes.txt")
         await page.get_by_role("button", name="Previous version").first.click()
         await expect(page.get_by_role("article", name="You")).to_contain_text("first words")
         await expect(text_of_answer(page)).to_have_text(["Answer 1."])
+        await page.get_by_role("button", name="Edit message").click()
+        await expect(new).to_have_value("first words")
+        await new.press_sequentially(" again")
+        await refuse(page, {"Retry-After": "1"})
+        await keyboard.press("Control+Enter")
+        await expect(page.get_by_role("alert")).to_contain_text("Too many requests")
+        await expect(new).to_have_value("first words again")
+        await expect(box(page)).to_have_value("")
+        await page.get_by_role("button", name="Cancel").click()
+        await expect(page.get_by_role("button", name="Continue editing")).to_have_count(0)
 
 
 async def test_a_draft_stays_with_its_conversation(chromium: Browser, tmp_path: Path) -> None:

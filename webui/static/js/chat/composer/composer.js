@@ -1,12 +1,13 @@
 // The box at the bottom: text, files, send and stop, the draft, the queue, and what prevents sending.
 
-import { announce, el, fill, icon, iconButton, listenToDrops, part, span, texts } from "../../shell/page.js";
+import { announce, el, fill, icon, listenToDrops, part, texts } from "../../shell/page.js";
 import { hintWords, whyBlocked } from "../limits.js";
 import { joinDrafts } from "../state/conversation.js";
+import { Alert, limitedModel } from "./alert.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { Tray } from "./attached.js" */
-/** @import { Action, Draft, FileRecord, Problem, QueuedMessage } from "../state/types.js" */
+/** @import { Action, Draft, EnterKey, FileRecord, QueuedMessage } from "../state/types.js" */
 
 /**
  * What the composer asks the page for. `editLast`: edit the last message, false where there is none.
@@ -25,80 +26,29 @@ const touch = matchMedia("(pointer: coarse)");
  *
  * @param {KeyboardEvent} event
  */
-const isComposing = (event) => event.isComposing || event.keyCode === 229;
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
+/**
+ * True if Enter alone sends a message, by the settings; on touch screens it is how a line is begun.
+ *
+ * @param {EnterKey} enterKey
+ */
+export const enterSends = (enterKey) => (enterKey === "auto" ? !touch.matches : enterKey === "send");
+
+/**
+ * True for the keys that send what is in a box for messages.
+ *
+ * @param {KeyboardEvent} event
+ * @param {EnterKey} enterKey
+ */
+export function isSendKey(event, enterKey) {
+  if (event.key !== "Enter" || isComposing(event)) return false;
+  if (event.ctrlKey || event.metaKey) return true;
+  return enterSends(enterKey) && !event.shiftKey && !event.altKey;
+}
 
 /** @param {string} name */
 const named = (name) => `[data-part="${name}"]`;
-
-/** One problem with its action; with a wait it counts down and goes away at the end. */
-class Alert {
-  #root;
-  #perform;
-  #changed;
-  /** @type {number | undefined} */
-  #timer;
-  /** Seconds until something can be sent again. */
-  wait = 0;
-
-  /**
-   * @param {HTMLElement} root
-   * @param {(action: Action) => void} perform
-   * @param {() => void} changed called when the wait begins or ends
-   */
-  constructor(root, perform, changed) {
-    this.#root = root;
-    this.#perform = perform;
-    this.#changed = changed;
-  }
-
-  /** @param {Problem} problem */
-  show({ text, wait, action, also, calm, until }) {
-    clearInterval(this.#timer);
-    this.wait = wait ? Math.ceil(wait) : 0;
-    const countdown = el("span", { "aria-live": "off" });
-    /** @type {Element[]} */
-    const parts = [icon(calm ? "check" : "circle-alert"), el("p", {}, text, countdown)];
-    for (const one of [action, also]) {
-      if (!one) continue;
-      parts.push(el("button", { type: "button", class: "button", onclick: () => this.#perform(one) }, one.label));
-    }
-    if (this.wait) this.#count(countdown, text);
-    else parts.push(iconButton("x", texts.composer.dismiss, { onclick: () => this.clear() }));
-    this.#root.replaceChildren(...parts);
-    this.#root.className = calm ? "problem done" : "problem bad";
-    this.#root.hidden = false;
-    if (until) document.addEventListener(until, () => parts[0].isConnected && this.clear(), { once: true });
-    this.#changed();
-  }
-
-  /**
-   * Count down; what was to be waited for stays in view, with the words that the wait is over.
-   *
-   * @param {HTMLElement} countdown
-   * @param {string} text
-   */
-  #count(countdown, text) {
-    const end = Date.now() + this.wait * 1000;
-    const show = () => {
-      countdown.textContent = ` ${fill(texts.composer.wait, { time: span(this.wait) })}`;
-    };
-    show();
-    this.#timer = setInterval(() => {
-      this.wait = Math.max(Math.ceil((end - Date.now()) / 1000), 0);
-      if (this.wait) show();
-      else this.show({ text: `${text} ${texts.composer.wait_over}`.trim(), calm: true });
-    }, 250);
-  }
-
-  /** Remove the alert, unless it still counts down. */
-  clear() {
-    if (this.wait) return;
-    clearInterval(this.#timer);
-    this.#root.hidden = true;
-    this.#root.replaceChildren();
-    this.#changed();
-  }
-}
 
 /** The form of the page's template. */
 export class Composer {
@@ -234,6 +184,7 @@ export class Composer {
       this.#load(text, files);
     });
     chat.on("status", () => {
+      this.#alert.modelChanged(chat.current?.record.model);
       this.#setBusy(Boolean(chat.running));
       this.#showQueue();
       this.#refresh();
@@ -245,7 +196,8 @@ export class Composer {
     chat.on("end", ({ message }) => {
       // The turn says why it has failed; here only the countdown is shown.
       const wait = message.error?.retryAfter;
-      if (wait && message.conversation === chat.current?.id) this.#alert.show({ text: "", wait });
+      if (!wait || message.conversation !== chat.current?.id) return;
+      this.#alert.show({ text: "", wait, model: limitedModel(message.error?.message, message.model) });
     });
     chat.on("deletedElsewhere", async () => {
       const text = this.#text.value;
@@ -264,11 +216,7 @@ export class Composer {
       if (this.#page.editLast()) event.preventDefault();
       return;
     }
-    if (event.key !== "Enter") return;
-    const always = event.ctrlKey || event.metaKey;
-    const { enterKey } = this.#chat;
-    const sends = enterKey === "auto" ? !touch.matches : enterKey === "send";
-    if (!always && (event.shiftKey || event.altKey || !sends)) return;
+    if (!isSendKey(event, this.#chat.enterKey)) return;
     event.preventDefault();
     this.submit();
   }
@@ -386,7 +334,10 @@ export class Composer {
     send.hidden = busy && this.#isEmpty;
     send.disabled = !this.#canSend;
     send.setAttribute("aria-label", busy ? texts.composer.send_next : texts.composer.send);
-    send.title = busy ? texts.composer.send_next_title : texts.composer.send_title;
+    const titles = busy
+      ? [texts.composer.send_next, texts.composer.send_next_title]
+      : [texts.composer.send, texts.composer.send_title];
+    send.title = titles[Number(enterSends(this.#chat.enterKey))];
     this.#stop.hidden = !busy;
     text.style.height = "auto";
     text.style.height = `${Math.min(text.scrollHeight + 2, MAX_HEIGHT_PX)}px`;

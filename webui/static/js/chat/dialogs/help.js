@@ -1,6 +1,7 @@
 // The list of keyboard shortcuts.
 
 import { el, texts } from "../../shell/page.js";
+import { enterSends } from "../composer/composer.js";
 
 /** @import { EnterKey } from "../state/types.js" */
 
@@ -11,6 +12,7 @@ const SHORTCUTS = [
   [texts.dialogs.always_send, `${CTRL}+${texts.dialogs.enter}`],
   [texts.dialogs.stop, "Esc"],
   [texts.dialogs.edit_last, texts.dialogs.in_empty_box],
+  [texts.dialogs.leave_edit, "Esc"],
   [texts.dialogs.new_chat, `${CTRL}+${texts.dialogs.shift}+O`],
   [texts.dialogs.search_chats, `${CTRL}+K`],
   [texts.dialogs.choose_model, `${CTRL}+${texts.dialogs.shift}+M`],
@@ -28,8 +30,7 @@ const SHORTCUTS = [
  * @returns {[string, string][]}
  */
 function enterShortcuts(enterKey) {
-  const sends = enterKey === "auto" ? !matchMedia("(pointer: coarse)").matches : enterKey === "send";
-  if (!sends) return [[texts.dialogs.new_line, texts.dialogs.enter]];
+  if (!enterSends(enterKey)) return [[texts.dialogs.new_line, texts.dialogs.enter]];
   return [
     [texts.dialogs.send, texts.dialogs.enter],
     [texts.dialogs.new_line, `${texts.dialogs.shift}+${texts.dialogs.enter}`],

@@ -2,6 +2,7 @@
 
 import { ApiError, call, callJson } from "../../shell/api.js";
 import { fill, REACHABLE_EVENT, texts } from "../../shell/page.js";
+import { limitedModel } from "../composer/alert.js";
 import { continuePrompt } from "../turns/joint.js";
 import { Answer, actionFor, alsoFor, newAnswer, plainError } from "./answer.js";
 import { storedFiles } from "./conversation.js";
@@ -89,10 +90,11 @@ export class Answers {
    * is the draft that it was sent from: it is cleared, unless it has changed, once the gateway has accepted.
    *
    * @param {Conversation} conversation
-   * @param {{ text: string, files: FileRecord[], parent: Message | undefined }} question
+   * @param {{ text: string, files: FileRecord[], parent: Message | undefined, takeBack?: () => void }} question
+   *   `takeBack` takes the text instead of the box, if the conversation is still open
    * @param {Draft | null} [draft]
    */
-  async ask(conversation, { text, files, parent }, draft) {
+  async ask(conversation, { text, files, parent, takeBack }, draft) {
     const chat = this.#chat;
     conversation.asking = true;
     this.#pairs.delete(parent?.parent ?? ""); // it goes on with the one that was shown last
@@ -114,9 +116,10 @@ export class Answers {
       return;
     }
     if (isNew) chat.addressChanged(conversation);
-    chat.emit("returned", { text, files });
+    if (!takeBack) chat.emit("returned", { text, files });
     chat.showMessages();
-    this.#reportRefusal(error);
+    takeBack?.();
+    this.#reportRefusal(error, conversation.record.model);
   }
 
   /** Ask the browser, once there is something to lose, not to delete conversations that are nowhere else. */
@@ -179,13 +182,17 @@ export class Answers {
     return null;
   }
 
-  /** @param {ApiError} error */
-  #reportRefusal(error) {
+  /**
+   * @param {ApiError} error
+   * @param {string} model that was asked
+   */
+  #reportRefusal(error, model) {
     if (this.#chat.ended) return; // the box says it
     const { message, retryAfter, code } = plainError(error);
     this.#chat.report({
       text: message,
       wait: retryAfter,
+      model: limitedModel(message, model),
       until: code === "unreachable" ? REACHABLE_EVENT : null,
       action: retryAfter ? null : actionFor({ code }),
       also: alsoFor({ code }),
@@ -269,7 +276,7 @@ export class Answers {
     if (!conversation || question?.role !== "user" || !this.canAsk()) return;
     const model = this.#chat.models.has(message.model) ? message.model : undefined;
     const error = await this.#request(conversation, question, { model, first: message });
-    if (error) this.#reportRefusal(error);
+    if (error) this.#reportRefusal(error, model ?? conversation.record.model);
   }
 
   /**
@@ -283,7 +290,7 @@ export class Answers {
     const question = conversation?.tree.messages.get(message.parent ?? "");
     if (!conversation || question?.role !== "user" || !this.isFree()) return;
     const error = await this.#request(conversation, question, { model, beside: message });
-    if (error) this.#reportRefusal(error);
+    if (error) this.#reportRefusal(error, model);
   }
 
   /**
@@ -320,7 +327,7 @@ export class Answers {
     const conversation = this.#chat.current;
     if (!conversation || !this.canAsk()) return;
     const error = await this.#request(conversation, question);
-    if (error) this.#reportRefusal(error);
+    if (error) this.#reportRefusal(error, conversation.record.model);
   }
 
   /**
@@ -353,7 +360,7 @@ export class Answers {
     const question = conversation?.tree.messages.get(message.parent ?? "");
     if (!conversation || question?.role !== "user" || !(model ? this.isFree() : this.canAsk())) return;
     const error = await this.#request(conversation, question, { model });
-    if (error) this.#reportRefusal(error);
+    if (error) this.#reportRefusal(error, model ?? conversation.record.model);
     else if (!message.text && message.state !== "done") {
       await conversation.remove(message); // the earlier version has no text
       if (conversation === this.#chat.current) this.#chat.showMessages();
@@ -365,12 +372,13 @@ export class Answers {
    *
    * @param {Question} message
    * @param {string} text
+   * @param {() => void} takeBack called when the gateway refuses it
    */
-  async askEdited(message, text) {
+  async askEdited(message, text, takeBack) {
     const conversation = this.#chat.current;
     if (!conversation) return;
     const parent = conversation.tree.messages.get(message.parent ?? "");
-    await this.ask(conversation, { text, files: await storedFiles(message.files), parent });
+    await this.ask(conversation, { text, files: await storedFiles(message.files), parent, takeBack });
   }
 
   /** Fetch what is left of the visitor's limits. */

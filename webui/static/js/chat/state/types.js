@@ -254,6 +254,7 @@
  * @property {Action | null} [action]
  * @property {Action | null} [also] a second action
  * @property {boolean} [calm]
+ * @property {string | null} [model] the model that is waited for; null: another one would not help
  * @property {string | null} [until] the event after which it is not true any more
  */
 

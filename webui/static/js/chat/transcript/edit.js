@@ -1,33 +1,96 @@
 // Editing a turn in its row. Sending a question begins another version of the conversation; an answer is
-// changed in place.
+// changed in place. What was changed and not sent comes back when the turn is edited again.
 
-import { el, texts } from "../../shell/page.js";
+import { announce, el, texts } from "../../shell/page.js";
+import { isComposing, isSendKey } from "../composer/composer.js";
 
 /** @import { AnswerRow, QuestionRow } from "./row.js" */
 
+/** @import { Chat } from "../state/chat.js" */
+
 /**
- * Put a box in place of a row's text; `send` gets the new text.
+ * Changes that were not sent, by the ids of messages.
+ *
+ * @type {Map<string, string>}
+ */
+const unsent = new Map();
+
+/** Where they outlive the page, in this tab. @param {Chat} chat */
+const place = (chat) => `roxy-edits ${chat.place.person}`;
+
+/**
+ * @param {Chat} chat
+ * @returns {Record<string, string>} texts by the ids of messages
+ */
+function readKept(chat) {
+  try {
+    const read = JSON.parse(sessionStorage.getItem(place(chat)) ?? "{}");
+    return typeof read === "object" && read ? read : {};
+  } catch {
+    return {};
+  }
+}
+
+/** @param {QuestionRow | AnswerRow} row */
+const unsentText = ({ id, chat }) => unsent.get(id) ?? readKept(chat)[id];
+
+/**
+ * Keep the changed text of a message; null: there are no changes any more.
  *
  * @param {QuestionRow | AnswerRow} row
- * @param {string} label of the button that sends or saves it
- * @param {(text: string) => void} send
+ * @param {string | null} text
  */
-export function editInPlace(row, label, send) {
+export function keepEdit({ id, chat }, text) {
+  if (text === null) unsent.delete(id);
+  else unsent.set(id, text);
+  if (chat.current?.record.temporary) return; // nothing of it may outlive the page
+  const { [id]: _before, ...others } = readKept(chat);
+  try {
+    sessionStorage.setItem(place(chat), JSON.stringify(text === null ? others : { ...others, [id]: text }));
+  } catch {
+    // Without room for it, it is kept as long as the page.
+  }
+}
+
+/**
+ * How a row is edited. `label`: of the button that sends or saves; `isDocument`: Enter is always a new line.
+ *
+ * @typedef {object} Edit
+ * @property {string} label
+ * @property {boolean} [isDocument]
+ * @property {(text: string) => void} send gets the new text
+ */
+
+/**
+ * Put a box in place of a row's text.
+ *
+ * @param {QuestionRow | AnswerRow} row
+ * @param {Edit} edit
+ */
+export function editInPlace(row, edit) {
   const said = row.root.querySelector(":scope > .said, :scope > .md");
-  if (!said && row.root.querySelector(".edit")) return;
+  if (row.root.querySelector(".edit")) return;
+  const { message } = row;
   const box = el("textarea", { "aria-label": texts.transcript.new_text, rows: "1", dir: "auto" });
-  box.value = row.message.text;
+  box.value = unsentText(row) ?? message.text;
+  const isChanged = () => box.value !== message.text;
+  const mayBeEmpty = message.role === "user" && message.files?.length > 0;
   const release = row.chat.elsewhere?.hold(); // what other devices do must not replace the row
   const restore = () => {
     form.replaceWith(said ?? "");
     row.foot.hidden = false;
     release?.();
   };
-  const cancel = () => {
+  const leave = () => {
     restore();
+    if (unsentText(row) !== undefined) showUnsent(row, edit);
     /** @type {HTMLElement | null} */
     const button = row.root.querySelector('[data-act="edit"], [data-act="more"]');
     button?.focus();
+  };
+  const cancel = () => {
+    keepEdit(row, null);
+    leave();
   };
   const form = el(
     "form",
@@ -37,7 +100,7 @@ export function editInPlace(row, label, send) {
       "p",
       { class: "buttons" },
       el("button", { type: "button", class: "button", onclick: cancel }, texts.transcript.cancel),
-      el("button", { type: "submit", class: "button primary" }, label),
+      el("button", { type: "submit", class: "button primary" }, edit.label),
     ),
   );
   const fit = () => {
@@ -46,22 +109,47 @@ export function editInPlace(row, label, send) {
   };
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (!box.value.trim()) return;
+    const text = box.value.trim();
+    if (!text && !mayBeEmpty) return;
+    keepEdit(row, null);
     restore();
-    send(box.value.trim());
+    edit.send(text);
   });
-  box.addEventListener("input", fit);
+  box.addEventListener("input", () => {
+    keepEdit(row, isChanged() ? box.value : null);
+    fit();
+  });
   box.addEventListener("keydown", (event) => {
-    if (event.isComposing || event.keyCode === 229) return;
+    if (isComposing(event)) return;
     if (event.key === "Escape") {
       event.stopPropagation();
-      cancel();
-    } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+      leave();
+    } else if (isSendKey(event, edit.isDocument ? "newline" : row.chat.enterKey)) {
+      event.preventDefault();
+      form.requestSubmit();
+    }
   });
+  row.root.querySelector(".unsent")?.remove();
   if (said) said.replaceWith(form);
   else row.foot.before(form);
   row.foot.hidden = true;
   fit();
   box.focus();
   box.setSelectionRange(box.value.length, box.value.length);
+}
+
+/**
+ * Say that a row has changes that were not sent, and offer to go on.
+ *
+ * @param {QuestionRow | AnswerRow} row
+ * @param {Edit} edit
+ */
+function showUnsent(row, edit) {
+  const goOn = el(
+    "button",
+    { type: "button", class: "link", onclick: () => editInPlace(row, edit) },
+    texts.transcript.go_on_editing,
+  );
+  row.foot.before(el("p", { class: "unsent quiet small" }, `${texts.transcript.unfinished_edit} `, goOn));
+  announce(texts.transcript.unfinished_edit);
 }

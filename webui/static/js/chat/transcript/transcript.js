@@ -268,19 +268,27 @@ export class Transcript {
     const { current } = chat;
     if (!current || !this.#answers.isFree()) return;
     const { editInPlace } = await chat.load(() => import("./edit.js"));
-    editInPlace(row, texts.transcript.save, async (text) => {
+    const send = async (/** @type {string} */ text) => {
       row.message.text = text;
       await chat.save(current, row.message);
       row.root.remove();
       this.#rows.delete(row.id);
       if (current === chat.current) chat.showMessages();
-    });
+    };
+    editInPlace(row, { label: texts.transcript.save, isDocument: true, send });
   }
 
   /** @param {QuestionRow} row */
   async #edit(row) {
     if (!this.#answers.canAsk()) return;
-    const { editInPlace } = await this.#chat.load(() => import("./edit.js"));
-    editInPlace(row, texts.transcript.send, (text) => this.#answers.askEdited(row.message, text));
+    const { editInPlace, keepEdit } = await this.#chat.load(() => import("./edit.js"));
+    const { message } = row;
+    const send = (/** @type {string} */ text) =>
+      this.#answers.askEdited(message, text, () => {
+        keepEdit(row, text);
+        const again = this.#rows.get(message.id);
+        if (again instanceof QuestionRow) this.#edit(again);
+      });
+    editInPlace(row, { label: texts.transcript.send, send });
   }
 }
