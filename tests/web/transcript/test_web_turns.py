@@ -9,6 +9,7 @@ from playwright.async_api import Browser, Page, expect
 from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import answers, box, numbered, talk, text_of_answer
 from support.browsing.chatting import GUESTS, chatting
+from support.browsing.signing_in import sign_in
 from support.fakes.upstream import USAGE, FakeUpstream, chunk, event, stream_of, streaming
 from support.front_door import front_door
 
@@ -125,9 +126,12 @@ async def test_two_models_answer_side_by_side(chromium: Browser, tmp_path: Path)
             tmp_path, upstream, settings=GUESTS + SECOND.replace("BASE", upstream.base_url)
         ) as door,
         visiting(chromium, door) as page,
+        visiting(chromium, door) as other,
     ):
         upstream.plan(*numbered())
-        await open_chat(page)
+        key = await door.mint()
+        for one in (page, other):
+            await sign_in(one, key)
         await talk(page, "one")
         await choose(page, "answer", "Compare with another model")
         await page.get_by_role("option", name="Test One").click()
@@ -135,6 +139,19 @@ async def test_two_models_answer_side_by_side(chromium: Browser, tmp_path: Path)
         await expect(page.get_by_role("article", name="You")).to_have_count(1)
         boxes = [await one.bounding_box() for one in await answers(page).all()]
         assert boxes[0] and boxes[1] and boxes[0]["y"] == boxes[1]["y"]
+        await expect(page.get_by_role("button", name="Use this answer")).to_have_count(2)
+        await page.reload()
+        await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2."])
+        await page.get_by_role("button", name="Edit message").click()
+        await page.get_by_role("textbox", name="New text").press_sequentially(" more")
+        await page.keyboard.press("Enter")
+        await expect(text_of_answer(page)).to_have_text(["Answer 3."])
+        await expect(page.get_by_role("button", name="Regenerate")).to_be_visible()
+        await page.get_by_role("button", name="Previous version").click()
+        await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2."])
+
+        await other.goto(page.url)
+        await expect(text_of_answer(other)).to_have_text(["Answer 1.", "Answer 2."])
         await page.set_viewport_size({"width": 390, "height": 844})
         await expect(answers(page)).to_have_text([re.compile("Answer 2")])
         await page.get_by_role("group", name="Answers").get_by_role("button").first.click()
@@ -142,6 +159,7 @@ async def test_two_models_answer_side_by_side(chromium: Browser, tmp_path: Path)
         await page.get_by_role("button", name="Use this answer").click()
         await expect(page.get_by_role("group", name="Answers")).to_have_count(0)
         await expect(answers(page)).to_contain_text(["1 / 2"])
+        await expect(text_of_answer(other)).to_have_text(["Answer 1."])
         await say(page, "two")
-        sent = [one["content"] for one in (await upstream.request(2)).json["messages"]]
+        sent = [one["content"] for one in (await upstream.request(3)).json["messages"]]
         assert sent == ["one", "Answer 1.", "two"]

@@ -12,7 +12,36 @@ import { newId } from "./store.js";
 /** @import { Chat } from "./chat.js" */
 /** @import { Conversation } from "./conversation.js" */
 /** @import { Turn } from "./request.js" */
-/** @import { AnswerRecord, Draft, FileRecord, Message, Question } from "./types.js" */
+/** @import { AnswerRecord, ConversationRecord, Draft, FileRecord, Message, Question } from "./types.js" */
+
+/**
+ * Show two answers to a question side by side; null: one at a time.
+ *
+ * @param {ConversationRecord} record
+ * @param {string | null | undefined} question
+ * @param {string[] | null} pair
+ */
+function setPair(record, question, pair) {
+  if (!question || (!pair && !record.pairs?.[question])) return;
+  const { [question]: _before, ...others } = record.pairs ?? {};
+  record.pairs = pair ? { ...others, [question]: pair } : others;
+}
+
+/**
+ * @param {ConversationRecord} record
+ * @param {string | null} question
+ * @param {string} old
+ * @param {string} id
+ */
+function replaceInPair(record, question, old, id) {
+  const pair = record.pairs?.[question ?? ""];
+  if (pair?.includes(old))
+    setPair(
+      record,
+      question,
+      pair.map((one) => (one === old ? id : one)),
+    );
+}
 
 /** Asks for answers in the conversations of a chat. Also the listener of each Answer. */
 export class Answers {
@@ -22,8 +51,6 @@ export class Answers {
   #running = new Map();
   /** @type {Map<string, Conversation>} those with an answer under way, by their ids */
   #conversations = new Map();
-  /** @type {Map<string, string[]>} answers shown side by side, by their question; all ids of messages */
-  #pairs = new Map();
 
   /** @param {Chat} chat */
   constructor(chat) {
@@ -97,7 +124,8 @@ export class Answers {
   async ask(conversation, { text, files, parent, takeBack }, draft) {
     const chat = this.#chat;
     conversation.asking = true;
-    this.#pairs.delete(parent?.parent ?? ""); // it goes on with the one that was shown last
+    const { pairs } = conversation.record;
+    setPair(conversation.record, parent?.parent, null); // it goes on with the one that was shown last
     const isNew = !conversation.started;
     const question = conversation.addQuestion(text, files, parent);
     if (isNew) chat.addressChanged(conversation);
@@ -108,6 +136,7 @@ export class Answers {
       this.#askToPersist();
       return;
     }
+    if (pairs) conversation.record.pairs = pairs;
     await conversation.remove(question);
     chat.notifyTabs(conversation.id);
     if (isNew) chat.emit("removed", conversation.record);
@@ -150,8 +179,9 @@ export class Answers {
       Object.assign(message, { text, reasoning, continues: { id, letters: text.length, stats } });
       turns.push(first, { role: "user", text: continuePrompt(text) });
     }
-    if (beside) this.#pairs.set(question.id, [beside.id, message.id]);
-    else this.#pairs.delete(question.id);
+    const { pairs } = record;
+    if (first && pairs?.[question.id]?.includes(first.id)) replaceInPair(record, question.id, first.id, message.id);
+    else setPair(record, question.id, beside ? [beside.id, message.id] : null);
     tree.add(message, true);
     const answer = this.#add(message, conversation);
     if (conversation === chat.current) {
@@ -172,6 +202,8 @@ export class Answers {
       const refusal = error instanceof ApiError ? error : new ApiError(0, { message: String(error) });
       this.#running.delete(message.id);
       if (refusal.code === "unreachable") call(`jobs/${message.job}`, { method: "DELETE" }).catch(() => {});
+      if (pairs) record.pairs = pairs;
+      else setPair(record, question.id, null);
       await conversation.remove(message);
       chat.notifyTabs(conversation.id);
       if (conversation === chat.current) chat.showMessages();
@@ -299,8 +331,9 @@ export class Answers {
    * @param {Message} message
    */
   sideBySide(message) {
-    const pair = this.#pairs.get(message.parent ?? "") ?? [];
-    const found = pair.flatMap((id) => this.#chat.current?.tree.messages.get(id) ?? []);
+    const { current } = this.#chat;
+    const pair = current?.record.pairs?.[message.parent ?? ""] ?? [];
+    const found = pair.flatMap((id) => current?.tree.messages.get(id) ?? []);
     return found.length === 2 && found.includes(message) ? found : [message];
   }
 
@@ -312,7 +345,7 @@ export class Answers {
   use(message) {
     const conversation = this.#chat.current;
     if (!conversation || this.#mustWait()) return;
-    this.#pairs.delete(message.parent ?? "");
+    setPair(conversation.record, message.parent, null);
     conversation.tree.choose(message);
     this.#chat.showMessages();
     this.#chat.keep(conversation.saveRecord());
@@ -341,6 +374,7 @@ export class Answers {
     const first = conversation.tree.messages.get(message.continues?.id ?? "");
     const grown = message.text.length > (message.continues?.letters ?? 0);
     if (!first) return;
+    if (!grown) replaceInPair(conversation.record, message.parent, message.id, first.id);
     await conversation.remove(grown ? first : message);
     if (conversation !== chat.current) return;
     chat.showMessages();

@@ -258,7 +258,10 @@ export class Conversation {
   async remove(message) {
     this.tree.remove(message);
     await eraseMessages(message.id);
-    if (this.started) return;
+    if (this.started) {
+      await this.saveRecord(); // another sibling is shown now
+      return;
+    }
     this.record.title = "";
     const { draft } = this.record;
     const files = await within("files", this.id);

@@ -159,6 +159,10 @@ class Importer {
       at === "root" ? at : this.#idFor(at, "m_"),
       this.#idFor(chosen, "m_"),
     ]);
+    const pairs = Object.entries(isObject(given.pairs) ? given.pairs : {}).map(([at, pair]) => [
+      this.#idFor(at, "m_"),
+      listOf(pair).map((id) => this.#idFor(id, "m_")),
+    ]);
     const created = momentOf(given.created) ?? Date.now();
     /** @type {ConversationRecord} */
     const conversation = {
@@ -171,6 +175,7 @@ class Importer {
       system: textOf(given.system),
       parameters: isObject(given.parameters) ? given.parameters : {},
       choices: Object.fromEntries(choices),
+      ...(pairs.length ? { pairs: Object.fromEntries(pairs) } : {}),
     };
     const messages = this.#messages.map((one) => this.#message(one));
     const files = listOf(given.files).map((one) => {

@@ -31,6 +31,12 @@
  */
 
 /**
+ * The ids of two answers each.
+ *
+ * @typedef {Record<string, string[]>} Pairs
+ */
+
+/**
  * `choices`: which child of a message is shown, by the message's id; without a choice the newest.
  *
  * @typedef {object} ConversationRecord
@@ -43,6 +49,7 @@
  * @property {string} system
  * @property {Record<string, unknown>} parameters
  * @property {Record<string, string>} choices
+ * @property {Pairs} [pairs] answers that are shown side by side, by the id of their question
  * @property {Draft | null} draft
  * @property {number | null} deleted
  * @property {boolean} [temporary] kept in this tab only, and gone with it
