@@ -10,6 +10,7 @@ from support.browsing.axe import violations
 from support.browsing.browser import LISTENING, PHONE, READY, open_chat, visiting
 from support.browsing.chat_page import answers, box, entries, send_button, talk
 from support.browsing.chatting import GUESTS, TOUCH, chatting
+from support.browsing.devices import one_device, two_devices
 from support.browsing.signing_in import sign_in, sign_out
 from support.fakes.upstream import FakeUpstream
 from support.front_door import front_door
@@ -132,15 +133,8 @@ async def test_enter_of_an_input_method_and_an_answer_under_way_are_left_alone(
 async def test_prompts_are_a_persons_on_every_device_until_all_is_deleted(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS + OWNERS) as door,
-        visiting(chromium, door, expected=CHANGED) as page,
-        visiting(chromium, door, expected=CHANGED) as other,
-    ):
-        key = await door.mint("Ada")
-        for device in (page, other):
-            await sign_in(device, key)
+    opened = two_devices(chromium, tmp_path, settings=OWNERS, expected=CHANGED)
+    async with opened as (_, door, page, other, key):
         await choose(page, "Manage")
         await add(page, "Letter", "Write a letter.")
         await choose(other, "Manage")
@@ -278,9 +272,7 @@ async def test_prompts_of_this_browser_are_named_before_they_are_deleted(
     chromium: Browser, tmp_path: Path
 ) -> None:
     off = OWNERS + "[history]\nenabled = false\n"
-    async with chatting(chromium, tmp_path, settings=off) as (_, door, page):
-        key = await door.mint("Ada")
-        await sign_in(page, key)
+    async with one_device(chromium, tmp_path, settings=off) as (_, _, page, key):
         await choose(page, "Manage")
         await add(page, "Letter", "Write a letter.")
         await dialog(page).get_by_role("button", name="Done").click()

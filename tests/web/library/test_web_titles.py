@@ -11,23 +11,22 @@ import pytest
 from playwright.async_api import Browser, Response, expect
 from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import answers, begin_anew, entries, held, more, talk
-from support.browsing.chatting import GUESTS, chatting
+from support.browsing.chatting import chatting
+from support.browsing.devices import one_device
 from support.browsing.signing_in import sign_in
 from support.fakes.upstream import (
     USAGE,
     Answer,
-    FakeUpstream,
     Pause,
     completion,
     refusal,
     stream_of,
 )
-from support.front_door import front_door
 
 from webui.chat.title_model import choose_title_model
 from webui.shell.assets import packaged_assets
 
-TITLES = GUESTS + "\n[web]\ntitles = true\n"
+TITLES = "\n[web]\ntitles = true\n"
 IN_BROWSER = "[history]\nenabled = false\n"
 ANSWER = stream_of(["They grow on trees."], usage=USAGE)
 CLEAN = """
@@ -87,13 +86,8 @@ def is_limits(answer: Response) -> bool:
 async def test_a_model_writes_the_title_once(
     chromium: Browser, tmp_path: Path, settings: str
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=TITLES + settings) as door,
-        visiting(chromium, door) as page,
-    ):
-        key = await door.mint("Ada")
-        await sign_in(page, key)
+    opened = one_device(chromium, tmp_path, settings=TITLES + settings)
+    async with opened as (upstream, door, page, _):
         first, go = held("They grow", then=(" on trees.",))
         upstream.plan(first, completion('"**Growing Apples.**"'), ANSWER)
         await say(page, "**Tell me** about apples")
@@ -118,14 +112,8 @@ async def test_a_model_writes_the_title_once(
 async def test_a_title_by_a_model_follows_on_all_devices_and_yields_to_the_persons(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=TITLES) as door,
-        visiting(chromium, door, expected=("400",)) as page,
-        visiting(chromium, door) as other,
-    ):
-        key = await door.mint("Ada")
-        await sign_in(page, key)
+    opened = one_device(chromium, tmp_path, settings=TITLES, expected=("400",))
+    async with opened as (upstream, door, page, key), visiting(chromium, door) as other:
         await sign_in(other, key)
         upstream.plan(ANSWER, completion("Growing Apples"))
         await talk(page, "apples")
@@ -164,16 +152,11 @@ async def test_a_title_by_a_model_follows_on_all_devices_and_yields_to_the_perso
 async def test_guests_and_temporary_chats_have_no_title_by_a_model(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=TITLES) as door,
-        visiting(chromium, door) as guest,
-        visiting(chromium, door) as page,
-    ):
+    opened = one_device(chromium, tmp_path, settings=TITLES)
+    async with opened as (upstream, door, page, _), visiting(chromium, door) as guest:
         upstream.plan(ANSWER)
         await open_chat(guest)
         await talk(guest, "apples", "pears")
-        await sign_in(page, await door.mint("Ada"))
         await page.get_by_role("button", name="Temporary chat").click()
         await talk(page, "plums", "figs")
         assert [(await upstream.request(n)).json["stream"] for n in range(4)] == [True] * 4
