@@ -178,15 +178,15 @@ _OPENAI_USAGE = msgspec.json.Decoder(_OpenAIUsage)
 def openai_usage(raw: bytes | Raw, most_tokens: int) -> Usage | None:
     """Read a usage that is what OpenAI's schema promises and agrees with itself, or return None."""
     try:
-        told = _OPENAI_USAGE.decode(raw)
+        stated = _OPENAI_USAGE.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    prompt, completion = told.prompt_tokens, told.completion_tokens
-    details, answer = told.prompt_tokens_details, told.completion_tokens_details
+    prompt, completion = stated.prompt_tokens, stated.completion_tokens
+    details, answer = stated.prompt_tokens_details, stated.completion_tokens_details
     usage = Usage(
         prompt,
         completion,
-        told.total_tokens,
+        stated.total_tokens,
         details.cached_tokens if details is not None else None,
         details.cache_write_tokens if details is not None else None,
         answer.reasoning_tokens if answer is not None else None,
@@ -195,7 +195,7 @@ def openai_usage(raw: bytes | Raw, most_tokens: int) -> Usage | None:
     agrees = (
         0 < prompt <= most_tokens
         and 0 <= completion <= most_tokens
-        and told.total_tokens == prompt + completion
+        and stated.total_tokens == prompt + completion
         and min(cache) >= 0
         and sum(cache) <= prompt
         and 0 <= (usage.reasoning_tokens or 0) <= completion

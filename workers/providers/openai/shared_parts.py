@@ -2,8 +2,7 @@
 
 Nearly all upstreams put id, time, type and model either before `choices` (OpenAI, vLLM) or after it
 (llama.cpp, Gemini), with the same bytes in every chunk of an answer. Then only the rest of a chunk
-is decoded. A rest that `PLAIN_REST` accepts
-needs no further check.
+is decoded. A rest that `PLAIN_REST` accepts needs no further check.
 """
 
 from __future__ import annotations

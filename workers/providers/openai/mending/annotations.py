@@ -32,16 +32,16 @@ def _is_citation(sent: Any) -> bool:
 def _mended(sent: dict[str, Any]) -> dict[str, Any] | None:
     """Return a citation with its members under `url_citation`; None: it has no address."""
     made = {name: value for name, value in sent.items() if name not in _MEMBERS}
-    told = sent.get(CITATION)
-    told = dict(told) if isinstance(told, dict) else {}
+    citation = sent.get(CITATION)
+    citation = dict(citation) if isinstance(citation, dict) else {}
     for name in _MEMBERS:
         if name in sent:
-            told.setdefault(name, sent[name])
-    if not isinstance(told.get("url"), str):
+            citation.setdefault(name, sent[name])
+    if not isinstance(citation.get("url"), str):
         return None
-    if not isinstance(told.get("title"), str):
-        told["title"] = told["url"]
+    if not isinstance(citation.get("title"), str):
+        citation["title"] = citation["url"]
     for name in ("start_index", "end_index"):
-        value = told.get(name)
-        told[name] = int(value) if isinstance(value, (int, float)) and value >= 0 else 0
-    return made | {"type": CITATION, CITATION: told}
+        value = citation.get(name)
+        citation[name] = int(value) if isinstance(value, (int, float)) and value >= 0 else 0
+    return made | {"type": CITATION, CITATION: citation}

@@ -58,11 +58,11 @@ def with_plain_text(sent: dict[str, Any]) -> dict[str, Any]:
 
 
 def _set_thinking(made: dict[str, Any], from_parts: str) -> None:
-    told = [_text_of(made[name]) for name in THINKING_NAMES if made.get(name)]
-    if not told:
-        told = [_text_of(made[name]) for name in _OTHER_THINKING_NAMES if made.get(name)]
-    thinking = from_parts or (told[0] if told else "")
-    if len(told) > 1 and told[0] != told[1]:
+    thoughts = [_text_of(made[name]) for name in THINKING_NAMES if made.get(name)]
+    if not thoughts:
+        thoughts = [_text_of(made[name]) for name in _OTHER_THINKING_NAMES if made.get(name)]
+    thinking = from_parts or (thoughts[0] if thoughts else "")
+    if len(thoughts) > 1 and thoughts[0] != thoughts[1]:
         return  # two texts that differ: neither is lost
     if thinking:
         made.update(dict.fromkeys(THINKING_NAMES, thinking))

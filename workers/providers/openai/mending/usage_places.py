@@ -70,12 +70,12 @@ class UsageSeen:
             self._add(raw, usage, exact)
         return usage is not None
 
-    def note_plain(self, told: dict[str, Any], payload: bytes) -> bool:
+    def note_plain(self, sent: dict[str, Any], payload: bytes) -> bool:
         """Read the usage of an event that has OpenAI's in its usual place, and only there.
 
         Cheaper than `search`, for the chunk with which nearly every stream ends.
         """
-        if not _CHUNK_NAMES.issuperset(told) or not isinstance(told.get("usage"), dict):
+        if not _CHUNK_NAMES.issuperset(sent) or not isinstance(sent.get("usage"), dict):
             return False
         raw = bytes(_MEMBERS.decode(payload)["usage"])
         usage = openai_usage(raw, self._most_tokens)
@@ -83,9 +83,9 @@ class UsageSeen:
             self._add(raw, usage)
         return usage is not None
 
-    def search(self, told: Any) -> bool:
+    def search(self, sent: Any) -> bool:
         """Read the usage wherever a decoded event has it; return whether it was found."""
-        found = find_usage(told, self._most_tokens)
+        found = find_usage(sent, self._most_tokens)
         if found is None:
             return False
         reported, usage = found
@@ -119,28 +119,28 @@ class UsageSeen:
         return for_clients(decoded(self._raw), usage)
 
 
-def find_usage(told: Any, most_tokens: int) -> tuple[dict[str, Any], Usage] | None:
+def find_usage(sent: Any, most_tokens: int) -> tuple[dict[str, Any], Usage] | None:
     """Return the usage object in a decoded chunk or answer, and what it says, or None."""
-    if not isinstance(told, dict):
+    if not isinstance(sent, dict):
         return None
-    for place in _places(told):
+    for place in _places(sent):
         usage = read_usage(place, most_tokens)
         if usage is not None:
             return place, usage
     return None
 
 
-def _places(told: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _places(sent: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the objects that may be a usage, the likely ones first."""
-    yield from _named_usage(told)
-    choices = told.get("choices")
+    yield from _named_usage(sent)
+    choices = sent.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
             yield from _named_usage(choice)
             for name in ("delta", "message"):
                 if isinstance(choice.get(name), dict):
                     yield from _named_usage(choice[name])
-    vendors = [value for name, value in told.items() if name not in _NO_PLACES]
+    vendors = [value for name, value in sent.items() if name not in _NO_PLACES]
     for vendor in vendors:
         if isinstance(vendor, dict):
             yield from _named_usage(vendor)
@@ -214,19 +214,19 @@ def _dollars(value: Any) -> float | None:
     return float(value) if 0 <= value <= _MOST_COST else None
 
 
-def is_blocked(told: Any, depth: int = 0) -> bool:
+def is_blocked(sent: Any, depth: int = 0) -> bool:
     """Return whether an answer says anywhere that the prompt or the answer was blocked.
 
     Gemini: `promptFeedback.blockReason`; Azure: `filtered` in `prompt_filter_results`.
     """
     if depth > _MAX_DEPTH:
         return False
-    if isinstance(told, list):
-        return any(is_blocked(item, depth + 1) for item in told)
-    if not isinstance(told, dict):
+    if isinstance(sent, list):
+        return any(is_blocked(item, depth + 1) for item in sent)
+    if not isinstance(sent, dict):
         return False
     return any(_says_blocked(name, value) or is_blocked(value, depth + 1)
-               for name, value in told.items())  # fmt: skip
+               for name, value in sent.items())  # fmt: skip
 
 
 def _says_blocked(name: str, value: Any) -> bool:
