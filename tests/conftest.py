@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.own_network import enter_own_network
 
 pytest_plugins = ("support.front_door", "support.servers.postgres_server")
 
@@ -110,6 +111,12 @@ def _tasks() -> set[asyncio.Task[Any]]:
         for task in asyncio.all_tasks()
         if not getattr(task.get_coro(), "__qualname__", "").startswith("TestRunner.")
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_network() -> None:
+    """Begin with a network that the tests of other processes cannot disturb."""
+    enter_own_network()
 
 
 @pytest.fixture(scope="session", autouse=True)

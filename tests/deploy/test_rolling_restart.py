@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from support.fakes.upstream import FakeUpstream
+from support.ports import free_ports
 from support.processes import Roxy, serving
-from support.servers.proxies import CADDY, NGINX, Site, free_ports, running_proxy
+from support.servers.proxies import CADDY, NGINX, Site, running_proxy
 from support.servers.steady_load import SteadyLoad, steady_answer
 
 SETTINGS = '[server]\ntrusted_proxies = ["127.0.0.1"]\nstop_delay_s = 1.0\n'

@@ -14,8 +14,8 @@ from support.fakes.raw_upstream import (
     answer,
     chunked,
     deaf_upstream,
-    unused_port,
 )
+from support.ports import free_port
 from support.waiting import eventually
 
 from workers.transport.transport import Stats, Transport
@@ -146,7 +146,7 @@ async def test_what_was_compressed_unasked_is_decoded_by_httpx(client: httpx.Asy
 
 async def test_an_upstream_out_of_reach_is_an_httpx_error(client: httpx.AsyncClient) -> None:
     with pytest.raises(httpx.ConnectError):
-        await client.get(f"http://127.0.0.1:{unused_port()}")
+        await client.get(f"http://127.0.0.1:{free_port()}")
     hasty = Transport(connect_timeout_s=0.05)
     async with httpx.AsyncClient(transport=hasty, timeout=None) as other:
         with deaf_upstream() as url, pytest.raises(httpx.ConnectTimeout):

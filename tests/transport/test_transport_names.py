@@ -18,8 +18,8 @@ from support.fakes.raw_upstream import (
     answer,
     deaf_upstream,
     descriptors,
-    unused_port,
 )
+from support.ports import free_port
 from support.waiting import PATIENCE_S, eventually
 
 from workers.errors import UpstreamUnavailable
@@ -199,7 +199,7 @@ async def test_when_all_addresses_refuse_the_last_reason_is_kept(
     transport: Transport, names: Names
 ) -> None:
     names.addresses["none.example"] = ["127.0.0.1", "127.0.0.2"]
-    exchange = send(transport, f"http://none.example:{unused_port()}")
+    exchange = send(transport, f"http://none.example:{free_port()}")
     with pytest.raises(UpstreamUnavailable) as refusal:
         await exchange.head()
     assert isinstance(refusal.value.__cause__, ConnectionRefusedError)
@@ -214,7 +214,7 @@ async def test_an_abort_during_several_attempts_leaves_nothing_open(
         for last in range(2, 5):
             stack.enter_context(deaf_upstream(f"127.0.0.{last}", port))
         # libuv opens a spare descriptor with its first connection.
-        refused = send(transport, f"http://127.0.0.1:{unused_port()}")
+        refused = send(transport, f"http://127.0.0.1:{free_port()}")
         assert await outcome(refused) is UpstreamUnavailable
         before = descriptors()
         exchange = send(transport, f"http://deaf.example:{port}")

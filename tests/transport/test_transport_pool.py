@@ -17,8 +17,8 @@ from support.fakes.raw_upstream import (
     deaf_upstream,
     descriptors,
     once,
-    unused_port,
 )
+from support.ports import free_port
 from support.waiting import PATIENCE_S, eventually
 
 from workers.errors import (
@@ -44,7 +44,7 @@ async def transport() -> AsyncIterator[Transport]:
 
 
 async def test_a_refused_connection_is_unavailable(transport: Transport) -> None:
-    exchange = send(transport, f"http://127.0.0.1:{unused_port()}")
+    exchange = send(transport, f"http://127.0.0.1:{free_port()}")
     with pytest.raises(UpstreamUnavailable) as refusal:
         await exchange.head()
     assert "127.0.0.1" not in refusal.value.message

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from support.fakes.clocks import NOON, Clocks
+from support.ports import free_port
 from support.servers.counter_nodes import node
 from support.servers.partition import Partition
-from support.servers.redis_server import KINDS, RedisServer, free_port
+from support.servers.redis_server import KINDS, RedisServer
 from support.waiting import PATIENCE_S, eventually
 
 from server.accounting.counters import Counters, GuestLimits, Shared, Standing, Taken

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+from support.ports import free_port
 from support.processes import ROOT
 from support.servers.counter_nodes import node, nothing_spent
-from support.servers.redis_server import KINDS, RedisServer, free_port
+from support.servers.redis_server import KINDS, RedisServer
 from support.waiting import eventually
 
 from server.accounting.redis_counters.open_redis import open_redis_counters

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from support.builders.rows import a_key, a_row
 from support.fakes.raw_upstream import RawUpstream
+from support.ports import free_port
 from support.servers.postgres_server import (
     PASSWORD,
     USER,
     PostgresServer,
-    free_port,
     owned_directory,
     program,
     run_quietly,

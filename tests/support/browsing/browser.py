@@ -20,9 +20,7 @@ import pytest
 from playwright.async_api import (
     Browser,
     BrowserContext,
-    Error,
     Page,
-    Request,
     async_playwright,
     expect,
 )
@@ -67,16 +65,6 @@ def find_chromium() -> str | None:
     return shutil.which("chromium-headless-shell") or shutil.which("chromium")
 
 
-OUTSIDE = "net::ERR_NETWORK_CHANGED"
-"""What Chromium reports when tests at the same time add interfaces for their own networks."""
-
-
-LOAD_AGAIN = """() => {
-  const isChat = document.querySelector('script[src$="/chat/main.js"]');
-  if (isChat && !document.documentElement.dataset.ready) location.reload();
-}"""
-
-
 @pytest.fixture(scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     """Start Debian's Chromium; without it the tests fail and say what installs it."""
@@ -112,18 +100,10 @@ async def tab(
     page = await profile.new_page()
     page.set_default_timeout(PATIENCE_S * 1000)
     faults = watch(page, door.url)
-    page.on("requestfailed", load_again)
     await page.add_init_script(TOLD_VIOLATIONS)
     yield page
-    faults = [fault for fault in faults if not any(text in fault for text in (*expected, OUTSIDE))]
+    faults = [fault for fault in faults if not any(text in fault for text in expected)]
     assert not faults, "\n".join(faults)
-
-
-async def load_again(failed: Request) -> None:
-    """Load a chat page again whose scripts did not come because networks of other tests changed."""
-    if failed.resource_type == "script" and OUTSIDE in (failed.failure or ""):
-        with contextlib.suppress(Error):  # the page has gone
-            await failed.frame.page.evaluate(LOAD_AGAIN)
 
 
 def watch(page: Page, origin: str) -> list[str]:

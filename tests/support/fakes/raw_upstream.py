@@ -213,14 +213,6 @@ def chunked(*pieces: bytes) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
-def unused_port() -> int:
-    """Return a loopback port without a listener."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 def descriptors() -> int:
     """Count this process's open descriptors."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())

@@ -21,10 +21,11 @@ from typing import Any
 import httpx
 from support.fakes.upstream import FakeUpstream
 from support.front_door import OWNER, bearer, request_body, roxy_toml
+from support.ports import free_ports
 from support.processes import COMMAND, Roxy, surroundings
 from support.servers.far_hosts import Host, Hosts, far_hosts
 from support.servers.postgres_server import PASSWORD, USER, PostgresServer
-from support.servers.proxies import NGINX, Proxy, free_ports, running_proxy
+from support.servers.proxies import NGINX, Proxy, running_proxy
 from support.servers.redis_server import RedisServer
 from support.waiting import PATIENCE_S, soon
 

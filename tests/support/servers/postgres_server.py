@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ports import free_port
 from support.waiting import PATIENCE_S
 
 from workers.units import MIB
@@ -71,13 +72,6 @@ def run_quietly(*command: str | Path, **environ: str) -> None:
         **ordinary(),
     )
     assert done.returncode == 0, done.stdout
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def owned_directory() -> Path:

