@@ -316,8 +316,10 @@ async def test_what_an_import_leaves_out_or_garbles_is_filled_in(
         await open_chat(page)
         await take_in(page, export_of(given, second))
         await entries(page).get_by_role("link", name="Hostile").click()
+        await expect(page.get_by_role("article", name="You")).to_have_text(re.compile(r"Mine\?"))
         await page.get_by_role("button", name="Model: ").click()
         await page.get_by_role("option", name=re.compile("Test One")).click()
+        await expect(page.get_by_role("button", name="Model: Test One")).to_be_visible()
         await say(page, "A real question")
         asked = (await upstream.request()).json
         assert asked["model"] == "upstream-model" and asked["stream"] and "n" not in asked
@@ -332,6 +334,7 @@ async def test_what_an_import_leaves_out_or_garbles_is_filled_in(
         await expect(page.locator("main")).not_to_contain_text("NaN")
         await page.get_by_role("button", name="Model: ").click()
         await page.get_by_role("option", name=re.compile("Test One")).click()
+        await expect(page.get_by_role("button", name="Model: Test One")).to_be_visible()
         await talk(page, "And now?")
         await page.reload()
         await expect(text_of_answer(page)).to_have_text(["That.", "Answer 2."])
@@ -423,5 +426,6 @@ async def test_a_model_that_is_offered_no_more_is_told_and_replaced(
         await expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
         await page.get_by_role("button", name="Choose a model").click()
         await page.get_by_role("option", name=re.compile("Test One")).click()
+        await expect(page.get_by_role("button", name="Model: Test One")).to_be_visible()
         await page.get_by_role("button", name="Send", exact=True).click()
         await expect(text_of_answer(page)).to_have_text("Answer 1.")
