@@ -11,7 +11,8 @@
     ├─ MethodNotAllowed        405 method_not_allowed       with Allow
     ├─ RequestTimeout          408 request_timeout          head or body arrived too slowly
     ├─ Conflict                409 conflict
-    │  └─ SettingsChanged      409 settings_changed         on another device
+    │  ├─ SettingsChanged      409 settings_changed         on another device
+    │  └─ ConversationChanged  409 conversation_changed     on another device
     ├─ AnswerGone              410 answer_gone              events that are no longer kept
     ├─ ConversationErased      410 conversation_erased      it was deleted for good
     ├─ PayloadTooLarge         413 request_too_large
@@ -240,6 +241,14 @@ class SettingsChanged(Conflict):
     code = "settings_changed"
     permanent = True
     summary = "The settings were changed on another device. Read them and try again."
+
+
+class ConversationChanged(Conflict):
+    """The conversation has another version than the one that was to be erased."""
+
+    code = "conversation_changed"
+    permanent = True
+    summary = "The conversation was changed on another device. Read it and decide again."
 
 
 class AnswerGone(GatewayError):

@@ -22,6 +22,7 @@ from server.history.history_records import (
     WholeConversation,
 )
 from workers.errors import (
+    ConversationChanged,
     ConversationErased,
     Forbidden,
     HistoryFull,
@@ -51,7 +52,11 @@ HISTORY_OPERATIONS: Mapping[tuple[str, str], Operation] = {
         errors=(Forbidden, ConversationErased, HistoryFull, StoreUnavailable),
     ),
     ("delete", "history/conversations/{id}"): Operation(
-        {200: ErasedHistory}, errors=(Forbidden, StoreUnavailable)
+        {200: ErasedHistory},
+        parameters=(
+            Parameter("version", Annotated[int, Meta(ge=1)], "Erase this version alone, else 409."),
+        ),
+        errors=(ConversationChanged, Forbidden, StoreUnavailable),
     ),
     ("get", "history/files/{id}"): Operation(
         {},

@@ -41,10 +41,16 @@ class ChatHistory(Protocol):
     async def save(
         self, person: str, conversation: str, change: ConversationChange, quota_bytes: int
     ) -> ConversationSaved:
-        """Change a conversation, or create it. Raises ConversationErased and HistoryFull."""
+        """Change a conversation, or create it.
 
-    async def erase(self, person: str, conversation: str) -> int:
-        """Erase a conversation with its messages, files and links; return how many there were."""
+        Raises ConversationErased, HistoryFull, and InvalidRequest for a message below itself.
+        """
+
+    async def erase(self, person: str, conversation: str, version: int | None = None) -> int:
+        """Erase a conversation with its messages, files and links; return how many there were.
+
+        Raises ConversationChanged for another version than the one that is named.
+        """
 
     async def erase_all(self, person: str) -> int:
         """Erase all conversations, files and links; return how many conversations."""
@@ -52,7 +58,11 @@ class ChatHistory(Protocol):
     async def put_file(
         self, person: str, file_id: str, conversation: str, file: StoredFile, quota_bytes: int
     ) -> None:
-        """Keep a file, or replace it. Raises ConversationErased and HistoryFull."""
+        """Keep a file, or replace it.
+
+        Raises ConversationErased, HistoryFull, and InvalidRequest for a file that another
+        conversation names.
+        """
 
     async def file(self, person: str, file_id: str) -> StoredFile:
         """Read a file. Raises NotFound."""

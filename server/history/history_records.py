@@ -14,7 +14,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from workers.units import KIB, MIB
 
 RecordId: TypeAlias = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
-Millis: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+LAST_MS = 8_640_000_000_000_000
+"""The last time that a `Date` of JavaScript can be (ECMA-262, 21.4.1.1)."""
+Millis: TypeAlias = Annotated[int, Meta(ge=0, le=LAST_MS)]
 Whole: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 Amount: TypeAlias = Whole | float
 Name: TypeAlias = Annotated[str, Meta(max_length=1000)]
@@ -95,7 +97,8 @@ class AnswerRecord(
 ):
     """What a model has answered. `seq` is how many events of the job were read.
 
-    `job` is the gateway's id of the request. `base` is the version that a change was made from.
+    `job` is the gateway's id of the request. `edited`: a person has changed the text. `base` is the
+    version that a change was made from.
     """
 
     id: RecordId
@@ -113,6 +116,7 @@ class AnswerRecord(
     finish: Name | None = None
     thinking_ms: Amount | None = field(default=None, name="thinkingMs")
     stats: AnswerStats | None = None
+    edited: bool | UnsetType = UNSET
     extra: dict[str, Any] | UnsetType = UNSET
     version: Whole = 0
     base: Whole | UnsetType = UNSET
@@ -183,26 +187,39 @@ class ConversationSet(Struct, frozen=True, forbid_unknown_fields=True):
     extra: dict[str, Any] | UnsetType = UNSET
 
 
+class MessageRemoval(Struct, frozen=True, forbid_unknown_fields=True):
+    """A message to remove, as the person saw it: of version `base`, read to event `seq`.
+
+    What has changed since is not removed. Without `base` the message is removed as it is.
+    """
+
+    id: RecordId
+    base: Whole | UnsetType = UNSET
+    seq: Annotated[int, Meta(ge=0, le=2**53)] = 0
+
+
 class ConversationChange(Struct, frozen=True, forbid_unknown_fields=True):
     """A change of one conversation: members, draft, messages to write and messages to remove.
 
-    `draft_base` is the `draft_version` that the draft was made from.
+    `draft_base` is the `draft_version` that the draft was made from. An id in `remove` removes the
+    message as it is.
     """
 
     set: ConversationSet = ConversationSet()
     draft: ChatDraft | UnsetType | None = UNSET
     draft_base: Whole | UnsetType = UNSET
     messages: Annotated[tuple[MessageRecord, ...], Meta(max_length=MOST_MESSAGES)] = ()
-    remove: Annotated[tuple[RecordId, ...], Meta(max_length=MOST_MESSAGES)] = ()
+    remove: Annotated[tuple[RecordId | MessageRemoval, ...], Meta(max_length=MOST_MESSAGES)] = ()
 
 
 class ConversationSaved(Struct, frozen=True):
     """The state after a change.
 
-    `conflicts`: stored messages that differ from what was sent, which was not written. `newer`:
-    stored messages that know more than what was sent: take them over. `removed`: sent messages that
-    were removed meanwhile, and not written. `draft_conflict`: the stored draft, when the sent one
-    was made from another.
+    `conflicts`: stored messages that differ from what was sent, which was not written: keep the
+    sent text under a new id. `newer`: stored messages to take over, since they know more than what
+    was sent, have another place, or have changed since they were to be removed. `removed`: sent
+    messages that were removed meanwhile, and not written. `draft_conflict`: the stored draft, when
+    the sent one was made from another.
     """
 
     conversation: ConversationRecord

@@ -22,7 +22,13 @@ from server.history.history_records import (
     StoredFile,
     WholeConversation,
 )
-from server.history.steps import conversation_steps, person_steps, search_steps, share_steps
+from server.history.steps import (
+    conversation_steps,
+    message_steps,
+    person_steps,
+    search_steps,
+    share_steps,
+)
 from server.history.steps.asking import Steps
 
 Result = TypeVar("Result")
@@ -69,23 +75,26 @@ class StepHistory(ABC):
     ) -> ConversationSaved:
         """Change a conversation; see the protocol."""
         long = sum(len(message.text) for message in change.messages) > LONG_CHARS
-        prepare = conversation_steps.prepare
+        prepare = message_steps.prepare
         prepared = await asyncio.to_thread(prepare, change) if long else prepare(change)
         return await self.write(
             conversation_steps.save(person, conversation, change, prepared, quota_bytes)
         )
 
-    async def erase(self, person: str, conversation: str) -> int:
+    async def erase(self, person: str, conversation: str, version: int | None = None) -> int:
         """Erase a conversation; see the protocol."""
-        erased = await self.erase_quietly(person, conversation)
+        erased = await self.erase_quietly(person, conversation, version)
         await self.wipe()
         return erased
 
-    async def erase_quietly(self, person: str, conversation: str) -> int:
+    async def erase_quietly(
+        self, person: str, conversation: str, version: int | None = None
+    ) -> int:
         """Erase a conversation as `erase` does, without the wipe: for many of them."""
-        await self._end_links(person, conversation)
-        erased = await self.write(person_steps.erase_conversation(person, conversation))
-        await self._end_links(person, conversation)  # those made in between
+        if version is None:
+            await self._end_links(person, conversation)
+        erased = await self.write(person_steps.erase_conversation(person, conversation, version))
+        await self._end_links(person, conversation)  # also those made in between
         while await self.write(person_steps.drop_file(person, conversation)):
             pass
         return int(erased)

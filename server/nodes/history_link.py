@@ -23,6 +23,7 @@ from server.nodes.procedure import Procedure, Service, procedure
 Named: TypeAlias = tuple[str, str]
 """A person, and an id of something of theirs."""
 Since: TypeAlias = tuple[str, int, str | None, int]
+Erasing: TypeAlias = tuple[str, str, int | None]
 Saving: TypeAlias = tuple[str, str, ConversationChange, int]
 Filing: TypeAlias = tuple[str, str, str, StoredFile, int]
 Setting: TypeAlias = tuple[str, HistorySettings]
@@ -34,7 +35,7 @@ CONVERSATION: Procedure[Named, WholeConversation] = procedure(
     "history_conversation", Named, WholeConversation
 )
 SAVE: Procedure[Saving, ConversationSaved] = procedure("history_save", Saving, ConversationSaved)
-ERASE: Procedure[Named, int] = procedure("history_erase", Named, int)
+ERASE: Procedure[Erasing, int] = procedure("history_erase", Erasing, int)
 ERASE_ALL: Procedure[str, int] = procedure("history_erase_all", str, int)
 PUT_FILE: Procedure[Filing, None] = procedure("history_put_file", Filing)
 FILE: Procedure[Named, StoredFile] = procedure("history_file", Named, StoredFile)
@@ -101,9 +102,9 @@ class KeeperHistory:
         """Change a conversation, or create it."""
         return await self._link.call(SAVE, (person, conversation, change, quota_bytes))
 
-    async def erase(self, person: str, conversation: str) -> int:
+    async def erase(self, person: str, conversation: str, version: int | None = None) -> int:
         """Erase a conversation with its messages, files and links."""
-        return await self._link.call(ERASE, (person, conversation))
+        return await self._link.call(ERASE, (person, conversation, version))
 
     async def erase_all(self, person: str) -> int:
         """Erase all conversations, files and links of a person."""

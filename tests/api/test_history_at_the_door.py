@@ -90,6 +90,8 @@ async def test_a_key_that_has_ended_reads_nothing_any_more(door: Door) -> None:
     assert refusal(answer)[:2] == (401, "invalid_api_key")
 
 
+NO_DATE = 8_640_000_000_000_001
+"""One millisecond after the last time that a `Date` of JavaScript can be."""
 DRAFTED = {"id": "f_1", "name": "", "type": "", "size": 1, "extra": {"n": -(2**70)}}
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"colour": "red"}, "colour"),
@@ -105,6 +107,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"messages": [ASKED | {"files": [{"id": "f"}]}]}, "messages[0].files[0].name"),
     ({"messages": [ASKED | {"html": "<b>"}]}, "messages[0].html"),
     ({"remove": [7]}, "remove[0]"),
+    ({"remove": [{"base": 1}]}, "remove[0].id"),
+    ({"remove": [{"id": "m_1", "text": ""}]}, "remove[0].text"),
+    ({"messages": [ASKED | {"parent": "m_1"}]}, "messages[0].parent"),
+    ({"messages": [ANSWERED, ASKED | {"parent": "m_2"}]}, "messages[0].parent"),
+    ({"messages": [ASKED | {"created": NO_DATE}]}, "messages[0].created"),
+    ({"messages": [ANSWERED | {"created": NO_DATE}]}, "messages[0].created"),
+    ({"set": {"created": NO_DATE}}, "set.created"),
+    ({"set": {"updated": NO_DATE}}, "set.updated"),
+    ({"set": {"deleted": NO_DATE}}, "set.deleted"),
 ]
 HOSTILE = (
     b"",
@@ -169,6 +180,10 @@ async def test_a_file_comes_back_and_cannot_run(door: Door) -> None:
     largest = await put("largest", "x", b"x" * (10 * MIB))
     assert len(largest.content) == 10 * MIB
     query = {"conversation": "c_1"}
+    named = [{"id": "empty", "name": "", "type": "", "size": 0}]
+    await save(door, ASKED | {"files": named})
+    taken = await call(door, "PUT", "files/empty", params={"conversation": "c_2"}, content=b"x")
+    assert refusal(taken) == (400, None, "id")
     large = b"x" * (10 * MIB + 1)
     answer = await call(door, "PUT", "files/more", params=query, content=large)
     assert refusal(answer)[:2] == (413, "request_too_large")
@@ -217,7 +232,11 @@ async def test_answers_of_the_history_are_as_described(door: Door) -> None:
     await told.call(door, "put", "/history/settings", 409, json={"value": {}})
     stored = await told.call(door, "get", "/history/settings")
     assert stored == {"value": {"a": 1}, "version": 1}
-    await told.call(door, "delete", path, id="c_1")
+    seen = {"remove": [{"id": "m_2", "base": 7}, "m_9"]}
+    kept = await told.call(door, "post", path, id="c_1", json=seen)
+    assert [one["id"] for one in kept["newer"]] == ["m_2"]
+    await told.call(door, "delete", path + "?version=9", 409, id="c_1")
+    await told.call(door, "delete", path + "?version=1", id="c_1")
     await told.call(door, "get", path, 404, id="c_1")
     await told.call(door, "post", path, 410, id="c_1", json=change)
     await told.call(door, "delete", "/history")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -21,13 +22,21 @@ from support.builders.conversations import (
 
 from server.history.chat_history import ChatHistory
 from server.history.history_records import (
+    AnswerStats,
     ChatDraft,
     ConversationChange,
     FileRecord,
     HistorySettings,
+    MessageRemoval,
     StoredFile,
 )
-from workers.errors import ConversationErased, HistoryFull, NotFound
+from workers.errors import (
+    ConversationChanged,
+    ConversationErased,
+    HistoryFull,
+    InvalidRequest,
+    NotFound,
+)
 
 FILE = StoredFile("notes.txt", "text/plain", b"some notes")
 
@@ -141,7 +150,7 @@ async def test_two_devices_that_change_one_question_lose_nothing(history: ChatHi
     [
         ({"state": "open", "seq": 3, "text": "a"}, {"state": "open", "seq": 5, "text": "ab"}, "ab"),
         ({"state": "open", "seq": 5, "text": "ab"}, {"state": "open", "seq": 3, "text": "a"}, "ab"),
-        ({"state": "open", "seq": 9, "text": "abc"}, {"state": "stopped", "text": "ab"}, "ab"),
+        ({"state": "open", "seq": 9, "text": "abc"}, {"state": "stopped", "text": "ab"}, "abc"),
         ({"state": "done", "text": "abc"}, {"state": "open", "seq": 9, "text": "ab"}, "abc"),
         ({"state": "interrupted", "seq": 3, "text": "a"}, {"state": "done", "text": "abc"}, "abc"),
         ({"state": "done", "text": "abc"}, {"state": "interrupted", "seq": 3, "text": "a"}, "abc"),
@@ -198,6 +207,90 @@ async def test_what_was_written_below_a_removed_message_moves_up(history: ChatHi
         "m_4": "m_1",
         "m_5": "m_1",
     }
+
+
+def removal(*messages: str | tuple[str, int] | tuple[str, int, int]) -> ConversationChange:
+    """Make a removal of messages as they are, or as a device has seen them."""
+    return ConversationChange(
+        remove=tuple(one if isinstance(one, str) else MessageRemoval(*one) for one in messages)
+    )
+
+
+async def test_a_message_that_was_changed_since_it_was_seen_is_not_removed(
+    history: ChatHistory,
+) -> None:
+    await save(history, question(1), answer(2), question(3, parent="m_2"))
+    await save(history, answer(2, text="edited", edited=True, base=1))
+    stale = removal(("m_1", 1), ("m_2", 1, 5), ("m_3", 1))
+    saved = await history.save("owner", "c_1", stale, QUOTA)
+    # The question stays with the answer that belongs to it.
+    assert [(one.id, one.text) for one in saved.newer] == [
+        ("m_1", "What is it?"),
+        ("m_2", "edited"),
+    ]
+    assert await texts(history) == {"m_1": "What is it?", "m_2": "edited"}
+    await history.save("owner", "c_1", removal(("m_2", saved.versions["m_2"])), QUOTA)
+    assert await texts(history) == {"m_1": "What is it?"}
+
+
+async def test_an_answer_is_removed_that_was_read_as_far_as_it_goes(history: ChatHistory) -> None:
+    await save(history, question(), answer(state="open", seq=2, text="It"))
+    await save(history, answer())  # to its end, as both devices have read
+    kept = await history.save("owner", "c_1", removal(("m_2", 1, 2)), QUOTA)
+    assert [one.text for one in kept.newer] == ["It is this."]
+    await history.save("owner", "c_1", removal(("m_2", 1, 5)), QUOTA)
+    assert await texts(history) == {"m_1": "What is it?"}
+
+
+async def test_an_edit_of_a_removed_message_brings_it_back(history: ChatHistory) -> None:
+    await save(history, question(1), answer(2), question(3, parent="m_2"), answer(4, parent="m_3"))
+    await history.save("owner", "c_1", removal(("m_3", 1), ("m_4", 1, 5)), QUOTA)
+    late = await save(history, answer(4, parent="m_3", stats=AnswerStats(), base=1))
+    assert late.removed == ["m_4"]  # no word of it is new
+    edited = answer(4, parent="m_3", text="edited", edited=True, base=1)
+    back = await save(history, edited)
+    assert back.removed == [] and [one.parent for one in back.newer] == ["m_2"]
+    await history.save("owner", "c_1", removal("m_1"), QUOTA)
+    await save(history, question(1, text="asked otherwise", base=1))
+    assert await texts(history) == {"m_1": "asked otherwise", "m_2": "It is this.", "m_4": "edited"}
+
+
+async def test_an_answer_that_was_removed_while_it_was_written_comes_back_complete(
+    history: ChatHistory,
+) -> None:
+    await save(history, question(), answer(state="open", seq=2, text="It"))
+    await history.save("owner", "c_1", removal(("m_2", 1, 2)), QUOTA)
+    stopped = await save(history, answer(state="stopped", seq=3, text="It is", base=1))
+    assert stopped.removed == ["m_2"]
+    await save(history, answer(base=1))
+    assert (await texts(history))["m_2"] == "It is this."
+
+
+async def test_a_text_that_an_older_page_has_changed_counts_as_edited(history: ChatHistory) -> None:
+    await save(history, answer())
+    await save(history, answer(text="changed", base=1))
+    again = await save(history, answer(stats=AnswerStats(), base=1))
+    assert [one.text for one in again.conflicts] == ["changed"]
+    third = await save(history, answer(text="otherwise", edited=True, base=1))
+    assert [one.text for one in third.conflicts] == ["changed"]
+
+
+async def test_no_message_can_be_below_itself(history: ChatHistory) -> None:
+    await save(history, question(1), answer(2), question(3, parent="m_2"))
+    for place, messages in (
+        (0, [question(9, parent="m_9")]),
+        (0, [question(8, parent="m_9"), question(9, parent="m_8")]),
+        (0, [question(1, parent="m_3", base=1)]),
+        (1, [question(7), question(1, parent="m_2", base=1)]),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            await save(history, *messages)
+        assert refused.value.param == f"messages[{place}].parent"
+    await save(history, question(5, parent="m_6"))  # what is above it may come later
+    with pytest.raises(InvalidRequest):
+        await save(history, question(6, parent="m_5"))
+    await save(history, question(6, parent="m_3"))
+    assert len(await texts(history)) == 5
 
 
 async def test_choices_are_merged(history: ChatHistory) -> None:
@@ -268,6 +361,52 @@ async def test_a_write_beyond_the_quota_is_refused_whole(history: ChatHistory) -
     full = await changes(history)
     await history.erase("owner", "c_1")
     assert full.used_bytes > 10 and (await changes(history)).used_bytes == 0
+
+
+async def test_everything_that_a_person_can_choose_counts(history: ChatHistory) -> None:
+    async def grown_by(length: int, *writes: Awaitable[object]) -> None:
+        before = (await changes(history)).used_bytes
+        for write in writes:
+            await write
+        assert (await changes(history)).used_bytes - before >= length
+
+    await grown_by(1500, save(history, title="t" * 500, model="m" * 1000))
+    empty = StoredFile("n" * 1000, "t" * 1000, b"")
+    await grown_by(2000, history.put_file("owner", "f_1", "c_1", empty, QUOTA))
+    await grown_by(50, save(history, question(1, id="m" * 50, text="")))
+    await history.save("owner", "c_1", removal("m" * 50), QUOTA)
+    await grown_by(300, *(save(history, conversation="c" * 60 + str(n)) for n in range(5)))
+    await history.erase_all("owner")
+    assert (await changes(history)).used_bytes == 0
+
+
+async def test_a_file_is_not_taken_away_from_where_it_is_used(history: ChatHistory) -> None:
+    record = FileRecord("f_1", "notes.txt", "text/plain", 10, "text")
+    await history.put_file("owner", "f_1", "c_1", FILE, QUOTA)
+    await history.put_file("owner", "f_1", "c_2", FILE, QUOTA)  # no message names it yet
+    await history.put_file("owner", "f_1", "c_1", FILE, QUOTA)
+    await save(history, question(files=(record,)))
+    with pytest.raises(InvalidRequest):
+        await history.put_file("owner", "f_1", "c_2", FILE, QUOTA)
+    typed = ConversationChange(draft=ChatDraft("", (structs.replace(record, id="f_2"),)))
+    await history.put_file("owner", "f_2", "c_1", FILE, QUOTA)
+    await history.save("owner", "c_1", typed, QUOTA)
+    with pytest.raises(InvalidRequest):
+        await history.put_file("owner", "f_2", "c_2", FILE, QUOTA)
+    await history.put_file("key_1", "f_1", "c_2", FILE, QUOTA)  # another person's
+    assert await history.file("owner", "f_1") == FILE == await history.file("owner", "f_2")
+
+
+async def test_who_writes_in_a_deleted_conversation_brings_it_back(history: ChatHistory) -> None:
+    await save(history, question(1), answer(2, state="open"))
+    await save(history, deleted=LONG_AGO)
+    version = (await save(history, answer(2), choices={"m_1": "m_2"})).conversation.version
+    assert (await history.conversation("owner", "c_1")).conversation.deleted is not None
+    saved = await save(history, question(3, parent="m_2", text="and more"))
+    assert saved.conversation.deleted is None
+    with pytest.raises(ConversationChanged):
+        await history.erase("owner", "c_1", version)
+    assert await history.erase("owner", "c_1", saved.conversation.version) == 1
 
 
 async def test_settings_are_replaced_from_the_version_that_is_known(history: ChatHistory) -> None:

@@ -14,10 +14,12 @@ from server.history.history_records import (
     FileRecord,
     QuestionRecord,
 )
+from server.http.query import read_number, refuse_unknown
 from workers.units import MIB
 
 CONVERSATION_CHANGE = msgspec.json.Decoder(ConversationChange)
 MOST_CHANGE_BYTES = 8 * MIB
+MOST_VERSION = 2**53
 
 
 class ConversationHandler(HistoryHandler):
@@ -33,8 +35,8 @@ class ConversationHandler(HistoryHandler):
     async def post(self, conversation: str) -> None:
         """Change the conversation, or create it.
 
-        What another device has changed meanwhile is not overwritten: it is in `conflicts` and
-        `draft_conflict`.
+        What another device has changed meanwhile is neither overwritten nor removed: it is in
+        `conflicts`, `newer` and `draft_conflict`.
         """
         conversation = self.read_id(conversation, "id")
         change = self.read_body(CONVERSATION_CHANGE)
@@ -45,9 +47,14 @@ class ConversationHandler(HistoryHandler):
         self.reply_json(saved)
 
     async def delete(self, conversation: str) -> None:
-        """Erase the conversation for good, with its files and links."""
+        """Erase the conversation for good, with its files and links.
+
+        With `version` only if the conversation still has that version, else 409.
+        """
+        refuse_unknown(self.request.query_arguments, ("version",))
         conversation = self.read_id(conversation, "id")
-        erased = await self.services.history.erase(self.person, conversation)
+        version = read_number("version", self.get_query_argument("version", None), MOST_VERSION)
+        erased = await self.services.history.erase(self.person, conversation, version)
         self.reply_json(ErasedHistory(erased))
 
 

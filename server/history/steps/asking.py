@@ -74,6 +74,11 @@ def finish_write(person: str, before: Ledgered, grown: int, quota_bytes: int = 0
     return before.seq + 1
 
 
+def size_of(*texts: str | None) -> int:
+    """Return the bytes that texts take of the quota: whatever a person can choose counts."""
+    return sum(len(text.encode()) for text in texts if text is not None)
+
+
 def pieces_of(ids: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     """Return ids in pieces, each with its question marks."""
     for start in range(0, len(ids), PIECE):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct, structs
 
 from server.history.folding import fold
 from server.history.history_records import (
-    AnswerRecord,
     ChatDraft,
     ConversationChange,
     ConversationDetails,
@@ -21,18 +20,24 @@ from server.history.history_records import (
     ConversationSummary,
     HistoryChanges,
     HistorySettings,
-    MessageRecord,
     OpenConversation,
     WholeConversation,
 )
-from server.history.merging import Verdict, judge, plain
 from server.history.steps.asking import (
     Ledgered,
     Steps,
     find_person,
     finish_write,
     lock_person,
-    pieces_of,
+    size_of,
+)
+from server.history.steps.message_steps import (
+    IN_CONVERSATION,
+    Outcome,
+    Place,
+    Prepared,
+    change_messages,
+    stored_message,
 )
 from workers.errors import ConversationErased, HistoryFull, NotFound
 from workers.units import MIB, MINUTE_S
@@ -55,26 +60,8 @@ CONVERSATION = (
     " FROM history_conversations WHERE person = ? AND id = ?"
 )
 IS_ERASED = "SELECT 1 FROM history_erased WHERE person = ? AND id = ?"
-MESSAGE = "SELECT id, parent, state, version, size, body FROM history_messages"
-IN_CONVERSATION = f"{MESSAGE} WHERE person = ? AND conversation = ?"
 ALL_MESSAGES = f"{IN_CONVERSATION} AND state <> 'removed' ORDER BY created, id"
 CHANGED_MESSAGES = f"{IN_CONVERSATION} AND changed > ? ORDER BY created, id"
-PUT_MESSAGE = (
-    "INSERT INTO history_messages"
-    " (person, conversation, id, parent, state, created, version, changed, size, body, words)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (person, conversation, id) DO UPDATE SET"
-    " parent = excluded.parent, state = excluded.state, created = excluded.created,"
-    " version = excluded.version, changed = excluded.changed, size = excluded.size,"
-    " body = excluded.body, words = excluded.words"
-)
-REMOVE_MESSAGE = (
-    "UPDATE history_messages SET state = 'removed', version = version + 1, changed = ?, size = 0,"
-    " body = '', words = '' WHERE person = ? AND conversation = ? AND id = ?"
-)
-MOVE_CHILDREN = (
-    "UPDATE history_messages SET parent = ?, version = version + 1, changed = ?"
-    " WHERE person = ? AND conversation = ? AND parent = ? AND state <> 'removed'"
-)
 PUT_CONVERSATION = (
     "INSERT INTO history_conversations (person, id, title, created, updated, pinned, model,"
     " deleted, version, changed, size, details, words)"
@@ -85,44 +72,8 @@ PUT_CONVERSATION = (
     " details = excluded.details, words = excluded.words"
 )
 
-decode_message = msgspec.json.Decoder(MessageRecord).decode
 decode_details = msgspec.json.Decoder(ConversationDetails).decode
 decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class StoredMessage(NamedTuple):
-    """A message with what the server keeps about it; `record` None: it was removed."""
-
-    record: MessageRecord | None
-    parent: str | None
-    version: int
-    size: int
-
-
-class Prepared(NamedTuple):
-    """A sent message as it is written."""
-
-    record: MessageRecord
-    body: str
-    words: str
-
-    @property
-    def size(self) -> int:
-        """Return the bytes that it takes of the quota."""
-        return len(self.body.encode())
-
-
-def prepare(change: ConversationChange) -> list[Prepared]:
-    """Encode and fold the messages of a change: for long ones, outside the event loop."""
-    return [_prepared(message) for message in change.messages]
-
-
-def _prepared(message: MessageRecord) -> Prepared:
-    body = msgspec.json.encode(structs.replace(plain(message), parent=None)).decode()
-    texts = [message.text]
-    if not isinstance(message, AnswerRecord):
-        texts += [file.name for file in message.files]
-    return Prepared(structs.replace(message, conversation=UNSET), body, fold("\n".join(texts)))
 
 
 def now_ms() -> int:
@@ -186,7 +137,7 @@ def _read_open(person: str, conversation: str, after: int) -> Steps[OpenConversa
     if not rows or rows[0][10] <= after:
         return None
     found = yield CHANGED_MESSAGES, (person, conversation, after)
-    messages = [_stored(row).record for row in found]
+    messages = [stored_message(row).record for row in found]
     return OpenConversation(
         _conversation(rows[0]),
         [message for message in messages if message is not None],
@@ -201,21 +152,13 @@ def read_conversation(person: str, conversation: str) -> Steps[WholeConversation
     if not rows:
         raise no_such_conversation()
     found = yield ALL_MESSAGES, (person, conversation)
-    messages = [record for row in found if (record := _stored(row).record) is not None]
+    messages = [record for row in found if (record := stored_message(row).record) is not None]
     return WholeConversation(_conversation(rows[0]), messages, known.seq)
 
 
 def no_such_conversation() -> NotFound:
     """Return the error for a conversation that a person does not have."""
     return NotFound("There is no such conversation.", code="conversation_not_found")
-
-
-def _stored(row: Sequence[Any]) -> StoredMessage:
-    _, parent, state, version, size, body = row
-    if state == "removed":
-        return StoredMessage(None, parent, version, size)
-    record = structs.replace(decode_message(body), parent=parent, version=version)
-    return StoredMessage(record, parent, version, size)
 
 
 def _conversation(row: Sequence[Any]) -> ConversationRecord:
@@ -244,18 +187,6 @@ class _Target(Struct):
     is_new: bool
 
 
-class _Outcome(Struct):
-    """What became of the messages of a change; `grown` in bytes."""
-
-    number: int
-    versions: dict[str, int] = {}
-    conflicts: list[MessageRecord] = []
-    newer: list[MessageRecord] = []
-    removed: list[str] = []
-    grown: int = 0
-    changed: bool = False
-
-
 def save(
     person: str,
     conversation: str,
@@ -272,11 +203,11 @@ def save(
     if (yield IS_ERASED, (person, conversation)):
         raise ConversationErased
     target = yield from _find_target(person, conversation, change.set)
-    outcome = _Outcome(before.seq + 1)
-    stored = yield from _read_stored(person, conversation, prepared, change.remove)
-    yield from _write_messages(person, conversation, prepared, stored, outcome)
-    yield from _remove_messages(person, conversation, change.remove, stored, outcome)
-    record, draft_conflict = _with_changes(target.record, change, touched=outcome.changed)
+    outcome = yield from change_messages(
+        Place(person, conversation, before.seq + 1), prepared, change.remove
+    )
+    record = _with_members(target.record, change.set, outcome)
+    record, draft_conflict = _with_draft(record, change)
     number = before.seq
     if outcome.changed or target.is_new or record != target.record:
         record = structs.replace(record, version=target.record.version + 1)
@@ -319,112 +250,10 @@ def _find_target(person: str, conversation: str, first: ConversationSet) -> Step
     return _Target(record, 0, is_new=True)
 
 
-def _read_stored(
-    person: str, conversation: str, prepared: Sequence[Prepared], removed: Sequence[str]
-) -> Steps[dict[str, StoredMessage]]:
-    """Read the stored messages that a change is about, and the removed ones above them."""
-    stored: dict[str, StoredMessage] = {}
-    ids = [one.record.id for one in prepared] + list(removed)
-    ids += [one.record.parent for one in prepared if one.record.parent is not None]
-    while wanted := [one for one in dict.fromkeys(ids) if one not in stored]:
-        found: dict[str, StoredMessage] = {}
-        for marks, piece in pieces_of(wanted):
-            rows = yield f"{IN_CONVERSATION} AND id IN ({marks})", (person, conversation, *piece)
-            found |= {row[0]: _stored(row) for row in rows}
-        stored |= found
-        ids = [
-            one.parent for one in found.values() if one.record is None and one.parent is not None
-        ]
-        ids = [one for one in ids if one not in wanted]
-    return stored
-
-
-def _place(parent: str | None, stored: dict[str, StoredMessage]) -> str | None:
-    """Return the nearest message above that was not removed."""
-    seen: set[str] = set()
-    while parent is not None and parent in stored and stored[parent].record is None:
-        if parent in seen:
-            return None
-        seen.add(parent)
-        parent = stored[parent].parent
-    return parent
-
-
-def _write_messages(
-    person: str,
-    conversation: str,
-    prepared: Sequence[Prepared],
-    stored: dict[str, StoredMessage],
-    outcome: _Outcome,
-) -> Steps[None]:
-    written: list[tuple[Any, ...]] = []
-    for one in prepared:
-        sent = structs.replace(one.record, parent=_place(one.record.parent, stored))
-        known = stored.get(sent.id)
-        if known is not None and known.record is None and sent.base is not UNSET:
-            outcome.removed.append(sent.id)
-            continue
-        if known is not None and known.record is not None:
-            verdict = judge(known.record, sent)
-            if verdict is Verdict.CONFLICT:
-                outcome.conflicts.append(known.record)
-            elif verdict is Verdict.OLDER:
-                outcome.newer.append(known.record)
-            if verdict is not Verdict.WRITE:
-                outcome.versions[sent.id] = known.version
-                continue
-        version = 1 if known is None else known.version + 1
-        state = sent.state if isinstance(sent, AnswerRecord) else "asked"
-        outcome.versions[sent.id] = version
-        outcome.grown += one.size - (0 if known is None else known.size)
-        stored[sent.id] = StoredMessage(
-            structs.replace(plain(sent), version=version), sent.parent, version, one.size
-        )
-        written.append(
-            (
-                person,
-                conversation,
-                sent.id,
-                sent.parent,
-                state,
-                sent.created,
-                version,
-                outcome.number,
-                one.size,
-                one.body,
-                one.words,
-            )
-        )
-    if written:
-        outcome.changed = True
-        yield PUT_MESSAGE, written
-
-
-def _remove_messages(
-    person: str,
-    conversation: str,
-    removed: Sequence[str],
-    stored: dict[str, StoredMessage],
-    outcome: _Outcome,
-) -> Steps[None]:
-    """Remove messages. Those below that the page does not know move up, so none is lost."""
-    for message in dict.fromkeys(removed):
-        known = stored.get(message)
-        if known is None or known.record is None:
-            continue
-        outcome.changed = True
-        outcome.grown -= known.size
-        yield REMOVE_MESSAGE, (outcome.number, person, conversation, message)
-        stored[message] = StoredMessage(None, known.parent, known.version + 1, 0)
-        above = _place(known.parent, stored)
-        yield MOVE_CHILDREN, (above, outcome.number, person, conversation, message)
-
-
-def _with_changes(
-    record: ConversationRecord, change: ConversationChange, *, touched: bool
-) -> tuple[ConversationRecord, ChatDraft | None]:
-    """Return the record with the members and the draft of a change, and a conflicting draft."""
-    asked = change.set
+def _with_members(
+    record: ConversationRecord, asked: ConversationSet, outcome: Outcome
+) -> ConversationRecord:
+    """Return the record with the members that a change sets."""
     given = {
         name: value
         for name in ("title", "pinned", "model", "system", "parameters", "deleted", "created")
@@ -435,6 +264,8 @@ def _with_changes(
             given[name] = given[name].replace("\0", " ")
     if given.get("deleted") is not None:  # by this clock: the trash is emptied after a day
         given["deleted"] = record.deleted or now_ms()
+    elif outcome.is_written_in and asked.deleted is UNSET:
+        given["deleted"] = None  # somebody goes on here who did not know of the deletion
     if asked.choices is not UNSET:
         choices = record.choices | asked.choices
         given["choices"] = {at: child for at, child in choices.items() if child is not None}
@@ -444,15 +275,21 @@ def _with_changes(
     if asked.updated is not UNSET:
         latest = now_ms() + MINUTE_S * 1000
         given["updated"] = max(record.updated, min(asked.updated, latest))
-    elif touched:
+    elif outcome.changed:
         given["updated"] = max(record.updated, now_ms())
-    conflict = None
-    if change.draft is not UNSET and change.draft != record.draft:
-        if change.draft_base in (UNSET, record.draft_version):
-            given |= {"draft": change.draft, "draft_version": record.draft_version + 1}
-        else:
-            conflict = record.draft or ChatDraft()
-    return structs.replace(record, **given), conflict
+    return structs.replace(record, **given)
+
+
+def _with_draft(
+    record: ConversationRecord, change: ConversationChange
+) -> tuple[ConversationRecord, ChatDraft | None]:
+    """Return the record with the draft of a change, or the stored draft that conflicts with it."""
+    if change.draft is UNSET or change.draft == record.draft:
+        return record, None
+    if change.draft_base not in (UNSET, record.draft_version):
+        return record, record.draft or ChatDraft()
+    version = record.draft_version + 1
+    return structs.replace(record, draft=change.draft, draft_version=version), None
 
 
 def _write_conversation(
@@ -464,8 +301,8 @@ def _write_conversation(
     quota_bytes: int,
 ) -> Steps[int]:
     details = _details(record)
-    old = 0 if target.is_new else _size_of(_details(target.record))
-    grown += _size_of(details) - old
+    old = 0 if target.is_new else _size_of_record(target.record, _details(target.record))
+    grown += _size_of_record(record, details) - old
     size = target.size + grown
     if grown > 0 and size > MOST_CONVERSATION_BYTES:
         raise HistoryFull(TOO_LONG)
@@ -498,5 +335,5 @@ def _details(record: ConversationRecord) -> str:
     return msgspec.json.encode(details).decode()
 
 
-def _size_of(text: str) -> int:
-    return len(text.encode())
+def _size_of_record(record: ConversationRecord, details: str) -> int:
+    return size_of(record.id, record.title, record.model, details)

@@ -7,15 +7,21 @@ from typing import Any
 import msgspec
 
 from server.history.history_records import HistorySettings, StoredFile
-from server.history.steps.asking import Ledgered, Steps, finish_write, lock_person
+from server.history.steps.asking import Ledgered, Steps, finish_write, lock_person, size_of
 from server.history.steps.conversation_steps import IS_ERASED, decode_object, now_ms
-from workers.errors import ConversationErased, NotFound
+from workers.errors import ConversationChanged, ConversationErased, InvalidRequest, NotFound
 
 PROMPT_PREFIX = "prompt-"
 """How the names of the settings begin that hold the prompts of a person."""
 
 FIND_FILE = "SELECT name, type, content FROM history_files WHERE person = ? AND id = ?"
-FILE_SIZE = "SELECT size FROM history_files WHERE person = ? AND id = ?"
+FILE_PLACE = "SELECT size, conversation FROM history_files WHERE person = ? AND id = ?"
+IS_USED = (
+    "SELECT 1 FROM history_messages WHERE person = ? AND conversation = ?"
+    " AND body LIKE ? ESCAPE '!'"
+    " UNION ALL SELECT 1 FROM history_conversations WHERE person = ? AND id = ?"
+    " AND details LIKE ? ESCAPE '!'"
+)
 PUT_FILE = (
     "INSERT INTO history_files (person, id, conversation, name, type, size, created, content)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (person, id) DO UPDATE SET"
@@ -32,7 +38,7 @@ ALL_CONVERSATIONS = (
     "SELECT id FROM history_conversations WHERE person = ?"
     " UNION SELECT conversation FROM history_files WHERE person = ?"
 )
-CONVERSATION_SIZE = "SELECT size FROM history_conversations WHERE person = ? AND id = ?"
+CONVERSATION_SIZE = "SELECT size, version FROM history_conversations WHERE person = ? AND id = ?"
 DROP_MESSAGES = "DELETE FROM history_messages WHERE person = ? AND conversation = ?"
 DROP_CONVERSATION = "DELETE FROM history_conversations WHERE person = ? AND id = ?"
 SOME_FILE = "SELECT id, size FROM history_files WHERE person = ? AND conversation = ? LIMIT 1"
@@ -48,15 +54,18 @@ ADD_ERASED = (
 def put_file(
     person: str, file_id: str, conversation: str, file: StoredFile, quota_bytes: int
 ) -> Steps[None]:
-    """Keep a file. Raises ConversationErased and HistoryFull.
+    """Keep a file. Raises ConversationErased, HistoryFull, and InvalidRequest for a taken id.
 
-    Its conversation may not exist yet: a file that is attached first is part of a draft.
+    Its conversation may not exist yet: a file that is attached first is part of a draft. A file
+    that another conversation names is not taken away from there.
     """
     before = yield from lock_person(person)
     if (yield IS_ERASED, (person, conversation)):
         raise ConversationErased
-    known = yield FILE_SIZE, (person, file_id)
-    size = len(file.content)
+    known = yield FILE_PLACE, (person, file_id)
+    if known and known[0][1] != conversation:
+        yield from _check_unused(person, file_id, known[0][1])
+    size = len(file.content) + size_of(file_id, file.name, file.type)
     yield from finish_write(
         person, before, size - (known[0][0] if known else 0), quota_bytes=quota_bytes
     )
@@ -64,6 +73,14 @@ def put_file(
         PUT_FILE,
         (person, file_id, conversation, file.name, file.type, size, now_ms(), file.content),
     )
+
+
+def _check_unused(person: str, file_id: str, conversation: str) -> Steps[None]:
+    named = f'%"{file_id.replace("_", "!_")}"%'
+    if (yield IS_USED, (person, conversation, named, person, conversation, named)):
+        raise InvalidRequest(
+            "This file belongs to another conversation. Use a new id for a copy.", param="id"
+        )
 
 
 def read_file(person: str, file_id: str) -> Steps[StoredFile]:
@@ -134,12 +151,17 @@ def find_conversations(person: str) -> Steps[list[str]]:
     return [row[0] for row in (yield ALL_CONVERSATIONS, (person, person))]
 
 
-def erase_conversation(person: str, conversation: str) -> Steps[bool]:
-    """Erase a conversation with its messages; False: there is none. Its files are dropped next."""
+def erase_conversation(person: str, conversation: str, version: int | None) -> Steps[bool]:
+    """Erase a conversation with its messages; False: there is none. Its files are dropped next.
+
+    Raises ConversationChanged for another version than the one that is named.
+    """
     before = yield from lock_person(person)
     rows = yield CONVERSATION_SIZE, (person, conversation)
     if not rows:
         return False
+    if version is not None and rows[0][1] != version:
+        raise ConversationChanged
     yield DROP_MESSAGES, (person, conversation)
     yield DROP_CONVERSATION, (person, conversation)
     number = yield from finish_write(person, before, -int(rows[0][0]))

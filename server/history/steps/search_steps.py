@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 from server.history.folding import excerpt_of, fold
 from server.history.history_records import QuestionRecord, SearchHit, SearchResult
 from server.history.steps.asking import Steps
-from server.history.steps.conversation_steps import decode_details, decode_message
+from server.history.steps.conversation_steps import decode_details
+from server.history.steps.message_steps import decode_message
 
 PIECE = 50
 """Conversations that are searched between two looks at the clock."""
