@@ -350,35 +350,6 @@ async def test_a_conversation_of_another_browser_is_told(
         assert page.url.endswith("/")
 
 
-async def test_a_thousand_conversations_are_listed_and_searched(
-    chromium: Browser, demo_door: Door
-) -> None:
-    async with visiting(chromium, demo_door) as page:
-        await open_chat(page)
-        await page.evaluate("""async () => {
-          const db = await new Promise((resolve) => {
-            const asked = indexedDB.open("roxy");
-            asked.onsuccess = () => resolve(asked.result);
-          });
-          const writing = db.transaction(["conversations", "messages"], "readwrite");
-          for (let n = 0; n < 1000; n += 1) {
-            writing.objectStore("conversations").put({
-              id: `c_${n}`, title: `Number ${n}`, created: n, updated: n, pinned: false, model: "",
-              system: "", parameters: {}, choices: {}, draft: null, waiting: [], deleted: null,
-            });
-            writing.objectStore("messages").put({
-              id: `m_${n}`, conversation: `c_${n}`, parent: null, role: "user", created: n,
-              text: `words and more words ${n === 77 ? "needle" : ""}`,
-            });
-          }
-          await new Promise((resolve) => (writing.oncomplete = resolve));
-        }""")
-        await page.reload()
-        await expect(entries(page)).to_have_count(1000)
-        await page.get_by_role("searchbox", name="Search conversations").fill("needle")
-        await expect(entries(page)).to_have_text([re.compile("Number 77")])
-
-
 async def test_a_refused_version_leaves_the_one_that_was_shown(
     chromium: Browser, tmp_path: Path
 ) -> None:

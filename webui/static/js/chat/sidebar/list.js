@@ -37,7 +37,7 @@ export class ConversationList {
     this.#chat = chat;
     this.#search = new Search(chat);
     this.#state = {
-      ...{ conversations: [], current: null, answering: new Set(), deleted: null, found: null },
+      ...{ conversations: [], current: null, answering: new Set(), deleted: null, found: null, wanted: null },
       ...{ movable: 0, link: chat.history?.link.status ?? null, place: chat.place },
     };
     this.help = help;
@@ -166,7 +166,7 @@ export class ConversationList {
     this.#show({ deleted: null });
     if (!one) return;
     await this.#chat.change(one.id, { deleted: null });
-    this.#focus(`a[href="/c/${one.id}"]`);
+    this.#show({ wanted: { id: one.id, focus: true } });
   }
 
   /** @param {string} selector */
