@@ -92,6 +92,7 @@ class ChatHandler(StreamHandler):
             principal = self.principal = await authentication.confirm(principal, time.time())
         max_wait_s = self._max_wait_s()
         request = parse_chat(await self._take_whole_body(principal))
+        request.hides_costs = not principal.sees_costs
         if request.largest_file_bytes and not presented_key(self.request.headers):
             check_files(request)
         model = services.catalog.find(request.model)

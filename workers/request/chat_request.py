@@ -32,7 +32,8 @@ class ChatRequest(Struct):
     `predicted_bound` is the most tokens of a `prediction`, which are paid as an answer, beside it.
     `largest_file_bytes` is the size of its largest picture, recording or file. `cap` is set by
     admission: the most tokens of each choice that the upstream must be given (None: no limit
-    depends on it, so the request passes as sent).
+    depends on it, so the request passes as sent). `hides_costs`: the answer is sent without what
+    the upstream states about money.
     """
 
     model: str
@@ -46,6 +47,7 @@ class ChatRequest(Struct):
     prompt_bound: int = 0
     predicted_bound: int = 0
     cap: int | None = None
+    hides_costs: bool = False
 
 
 def parse_chat(body: bytes) -> ChatRequest:

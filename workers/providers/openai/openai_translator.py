@@ -39,12 +39,14 @@ from workers.providers.openai.chunks import (
     model_name,
     text_bytes,
 )
+from workers.providers.openai.client_events import ClientEvents
 from workers.providers.openai.mending.chunk_mender import (
     EMPTY,
     ChoiceState,
     ChunkMender,
     has_message,
 )
+from workers.providers.openai.mending.costs import without_costs
 from workers.providers.openai.mending.finish_reasons import forces_function
 from workers.providers.openai.mending.usage_places import UsageSeen, decoded, is_blocked
 from workers.providers.openai.mending.whole_answers import collected
@@ -63,14 +65,10 @@ from workers.providers.sent_texts import SentTexts
 from workers.providers.translator import UpstreamRequest
 from workers.request.chat_request import ChatRequest
 from workers.request.token_usage import Usage
-from workers.units import MIB
 
 if TYPE_CHECKING:
     from workers.catalog.catalog import Deployment, Model
 
-MAX_HELD_BYTES = MIB
-MAX_HELD_EVENTS = 1000
-"""How much is held back before the first content; above either the answer is committed anyway."""
 MOST_WINDOWS = 10
 """Counts of tokens above this many context windows are refused."""
 
@@ -101,9 +99,8 @@ class OpenAITranslator:
         self._splitter: EventSplitter
         self._max_event_bytes = deployment.quirks.max_event_bytes or max_event_bytes
         self._plain: PlainDecoder | None = None  # what the next chunk probably fits
-        self._held: list[bytes] = []  # payloads for the client
-        self._held_bytes = 0
-        self._nameless: list[int] = []  # those of them that lack the id or time of the answer
+        self._events = ClientEvents(self._mender, hides_costs=request.hides_costs)
+        self._held = self._events.held
         self._answered = False  # content or a finish reason has come
         self._blocked = False
         self._seen = UsageSeen(
@@ -173,11 +170,10 @@ class OpenAITranslator:
                 raise
         if not self.committed:
             # Role and empty chunks wait: until content comes, another deployment may answer.
-            self._held_bytes += sum(map(len, self._held[held:]))
-            if self._held_bytes <= MAX_HELD_BYTES and len(self._held) <= MAX_HELD_EVENTS:
+            if self._events.has_room(held):
                 return b""
             self.committed = True
-        return self._release_held()
+        return self._events.release()
 
     def finish(self) -> bytes:
         """Handle the end of the body. Raises UpstreamError when the answer was cut or empty.
@@ -187,10 +183,14 @@ class OpenAITranslator:
         if self.failure is not None:
             raise self.failure
         self._take_tail()
-        return self._release_held()
+        return self._events.release()
 
     def whole(self, body: bytes) -> bytes:
         """Check a whole answer and set the catalog's model id. Raises UpstreamError."""
+        answer = self._read_whole(body)
+        return without_costs(answer) if self._request.hides_costs else answer
+
+    def _read_whole(self, body: bytes) -> bytes:
         body = body.strip()  # slow upstreams pad it with white space against time-outs
         try:
             answer = WHOLE_ANSWER.decode(body)
@@ -340,8 +340,7 @@ class OpenAITranslator:
         for made in self._mender.mended(sent):
             made["model"] = self._model.id
             payload = msgspec.json.encode(made)
-            if not self._mender.named:
-                self._nameless.append(len(self._held))
+            self._events.note_nameless()
             try:
                 choices = CHUNK_REST.decode(payload).choices or []
             except UNREADABLE:
@@ -425,8 +424,7 @@ class OpenAITranslator:
             payload = self._model.replaced(payload, chunk.model)
         else:
             self._mender.learn_name(told.get("id"), told.get("created"))
-            if not self._mender.named:
-                self._nameless.append(len(self._held))
+            self._events.note_nameless()
             made = self._mender.with_name(told) | {"model": self._model.id, "choices": []}
             payload = msgspec.json.encode(made)
         if "usage" not in told and self._shows_usage:
@@ -465,8 +463,7 @@ class OpenAITranslator:
             raise blocked_error() if self._is_blocked() else UpstreamError(EMPTY)
         for made in self._mender.missing_ends():
             made["model"] = self._model.id
-            if not self._mender.named:
-                self._nameless.append(len(self._held))
+            self._events.note_nameless()
             (choice,) = made["choices"]
             ended = [StreamedChoice(choice["index"], None, choice["finish_reason"])]
             self._keep(msgspec.json.encode(made), ended, ChunkRest(ended))
@@ -481,23 +478,6 @@ class OpenAITranslator:
 
     def _end_well(self) -> None:
         self.done = self.committed = self.finished = True
-
-    def _release_held(self) -> bytes:
-        if not self._held:
-            return b""
-        self._name_held()
-        frames = b"data: " + b"\n\ndata: ".join(self._held) + b"\n\n"
-        self._held.clear()
-        return frames
-
-    def _name_held(self) -> None:
-        """Add id and time to the chunks that came before they were known."""
-        if self._nameless:
-            self._mender.make_name()
-        for place in self._nameless:
-            named = self._mender.with_name(msgspec.json.decode(self._held[place]))
-            self._held[place] = msgspec.json.encode(named)
-        self._nameless.clear()
 
     # Whole answers
 
@@ -537,9 +517,7 @@ class OpenAITranslator:
         self._take_all(payloads)
         if not self.done:
             self._take_tail()
-        self._name_held()
-        chunks = [msgspec.json.decode(payload) for payload in self._held if payload != DONE]
-        self._held.clear()
+        chunks = [msgspec.json.decode(one) for one in self._events.take() if one != DONE]
         answer = collected(chunks)
         return self._encoded_whole(self._mender.mended_answer(answer, answer["choices"]))
 
