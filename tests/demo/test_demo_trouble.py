@@ -10,6 +10,8 @@ import httpx
 import openai
 import pytest
 from support.fakes.demo_client import ask, asking, chunks_of, content_of
+from support.front_door import Door, request_body
+from support.visitors import guest
 from support.waiting import PATIENCE_S, eventually
 
 from server.demo.answer import pieces
@@ -250,3 +252,20 @@ async def test_a_reader_that_does_not_keep_up_pauses_the_answer(demo: DemoUpstre
     writer.close()
     await writer.wait_closed()
     assert received.count(b'finish_reason":"stop"') == 16
+
+
+async def test_a_refusal_that_one_guest_asks_for_stops_no_other(demo_door: Door) -> None:
+    model = "zai/glm-4.5"
+    refused = await demo_door.client.post(
+        "/api/v1/chat/completions",
+        json=request_body("demo: error 429", model=model),
+        headers=guest(demo_door),
+    )
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "2"
+    answer = await demo_door.client.post(
+        "/api/v1/chat/completions",
+        json=request_body("demo: think", model=model),
+        headers=guest(demo_door) | {"X-Roxy-Max-Wait": "0"},
+    )
+    assert answer.status_code == 200, answer.text

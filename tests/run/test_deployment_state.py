@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 from support.builders.jobs import make_deployment
 
 from workers.errors import (
@@ -280,3 +281,11 @@ def test_an_answer_ends_the_count_of_failed_probes() -> None:
     it.probe()
     answer(it)
     assert not cooled(it).is_failing
+
+
+def test_a_fault_that_a_request_asks_the_demo_for_cools_it_for_nobody() -> None:
+    it = DeploymentState(structs.replace(make_deployment(), demo=True))
+    for _ in range(2 * FAILURES_IN_A_ROW):
+        assert not fail(it)
+        assert not fail(it, UpstreamRateLimited(retry_after_s=2.0))
+    assert (it.word, it.failures, it.has_room) == ("ready", 0, True)
