@@ -42,21 +42,36 @@ from server.store.rows import (
 )
 from server.store.sqlite_file import PATIENCE_S, connect, open_database
 from server.store.sqlite_rows import (
-    INVITATION_COLUMNS,
-    KEY_COLUMNS,
+    ADD_INVITATION,
+    ADD_KEY,
+    ADD_META,
+    ADD_SESSION,
+    END_INVITATION,
+    END_SESSION,
+    FIND_INVITATION,
+    FIND_META,
+    INVITATION_OF_ID,
+    KEY_PREFIXES,
+    LIST_INVITATIONS,
     LOAD_KEYS,
+    PRUNE,
+    PRUNE_ROWS,
+    PUT_META,
+    REPLACE_KEY,
+    SEEN_SESSION,
+    SESSION_COLUMNS,
     Values,
     invitation_of,
     key_conditions,
     key_of,
     key_values,
     list_statement,
+    marks,
     usage_row,
 )
 from server.store.sqlite_thread import UNREADABLE, SqliteThread, transaction
 from server.store.sqlite_usage import (
     USAGE_COLUMNS,
-    marks,
     midnight,
     pieces,
     read_page,
@@ -67,7 +82,6 @@ from server.store.sqlite_usage import (
 )
 from server.store.store import (
     INVITATIONS_KEPT_S,
-    INVITATIONS_LISTED,
     KEYS_STATE_META,
     StoreFailure,
 )
@@ -76,63 +90,13 @@ from workers.units import KIB
 
 log = logging.getLogger("roxy.store")
 
-PRUNE_ROWS = 2000
-"""Rows deleted in one call: about 20 ms, so that key changes in between do not wait for long."""
 READ_LIMIT_S = 5.0
 """The longest read of the owner; a longer one would keep the other reads waiting."""
 READ_CACHE_BYTES = 16_384 * KIB
 LOOKUP_PATIENCE_S = 0.05
 """Reads wait for a lock only while another program recovers the file; the event loop waits here."""
-PREFIX_BYTES = 8
 NAMED = 20
 """The names of rows that a log line has at most."""
-
-KEY_COUNT = KEY_COLUMNS.count(",") + 1
-# As one text: SQLite makes it without Python's lock, four times as fast as a row for each key.
-KEY_PREFIXES = (
-    f"SELECT group_concat(hex(substr(sha256, 1, {PREFIX_BYTES})), '') FROM keys"
-    f" UNION ALL SELECT group_concat(hex(substr(previous_sha256, 1, {PREFIX_BYTES})), '')"
-    " FROM keys WHERE previous_sha256 IS NOT NULL"
-)
-REPLACE_KEY = (
-    "UPDATE keys SET "
-    + ", ".join(
-        # `record` may have written a later last use since the caller read the key.
-        "last_used_at = nullif(max(ifnull(last_used_at, 0), ifnull(?, 0)), 0)"
-        if name == "last_used_at"
-        else f"{name} = ?"
-        for name in KEY_COLUMNS.split(", ")
-    )
-    + " WHERE id = ? AND version = ? AND status <> 'revoked'"
-)
-ADD_KEY = f"INSERT INTO keys ({KEY_COLUMNS}) VALUES ({marks(KEY_COUNT)}) ON CONFLICT DO NOTHING"
-FIND_META = "SELECT value FROM meta WHERE name = ?"
-ADD_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
-PUT_META = (
-    "INSERT INTO meta (name, value) VALUES (?, ?)"
-    " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-)
-SESSION_COLUMNS = "sha256, principal, credential_sha256, created_at, seen_at"
-# Digests, not secrets: whoever reads the file cannot sign in with them.
-ADD_SESSION = f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({marks(5)})"
-# max(): a repeated write must not set the time back.
-SEEN_SESSION = "UPDATE sessions SET seen_at = max(seen_at, ?) WHERE sha256 = ?"
-END_SESSION = "DELETE FROM sessions WHERE sha256 = ?"
-ADD_INVITATION = f"INSERT INTO invitations ({INVITATION_COLUMNS}) VALUES ({marks(8)})"
-FIND_INVITATION = f"SELECT {INVITATION_COLUMNS} FROM invitations WHERE sha256 = ?"
-INVITATION_OF_ID = f"SELECT {INVITATION_COLUMNS} FROM invitations WHERE id = ?"
-LIST_INVITATIONS = (
-    f"SELECT {INVITATION_COLUMNS} FROM invitations"
-    f" ORDER BY created_at DESC, id DESC LIMIT {INVITATIONS_LISTED}"
-)
-END_INVITATION = (
-    "UPDATE invitations SET ending = ?, ended_at = ?"
-    " WHERE id = ? AND ending IS NULL AND expires_at > ?"
-)
-PRUNE = (
-    "DELETE FROM usage WHERE seq IN"
-    f" (SELECT seq FROM usage WHERE at < ? ORDER BY at LIMIT {PRUNE_ROWS})"
-)
 
 
 class SqliteStore:

@@ -30,6 +30,7 @@ from server.store.rows import (
 from server.store.sqlite_rows import (
     Values,
     counter_values,
+    marks,
     usable,
     usage_row,
     usage_values,
@@ -61,11 +62,6 @@ DATA_ERRORS = (
 )
 """What Python and SQLite raise for a value that a column cannot hold. UnicodeError is a
 ValueError; a type that cannot be bound is a ProgrammingError since Python 3.11."""
-
-
-def marks(count: int) -> str:
-    """Return the placeholders of so many values."""
-    return ", ".join("?" * count)
 
 
 def _add_sums(table: str, columns: Sequence[str]) -> str:

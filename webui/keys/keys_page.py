@@ -64,14 +64,17 @@ class KeysPageHandler(KeysSectionHandler):
         total = await store.count_keys()
         revoked = await store.count_keys(KeyQuery(revoked=True))
         wanted = self.get_query_argument("page", None)
-        part = await services.keys.list(structs.replace(query, limit=PER_PAGE))
         all_listed = revoked if view.shown else total - revoked
         listed = all_listed
-        if view.search:  # a first page with room left has all, and a count would search once more
+        if view.search and wanted is None:
+            # A first page with room left has all that match, and a count would search once more.
+            part = await services.keys.list(structs.replace(query, limit=PER_PAGE))
             listed = len(part) if len(part) < PER_PAGE else await store.count_keys(query)
+        elif view.search:
+            listed = await store.count_keys(query)
         pages = max(1, -(-listed // PER_PAGE))
         page = read_number("page", wanted, pages) or 1
-        if page > 1:
+        if not view.search or wanted is not None:
             offset = (page - 1) * PER_PAGE
             part = await services.keys.list(structs.replace(query, offset=offset, limit=PER_PAGE))
         rows = await key_rows.rows_of(

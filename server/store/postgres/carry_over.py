@@ -26,8 +26,7 @@ from server.store.postgres.postgres_keys import (
     note_change,
     plain_text,
 )
-from server.store.postgres.postgres_schema import migrate_database
-from server.store.postgres.postgres_store import open_at_start
+from server.store.postgres.postgres_schema import migrate_database, open_at_start
 from server.store.rows import DAY_MARKS
 from server.store.sqlite_file import connect
 from server.store.sqlite_rows import INVITATION_COLUMNS

@@ -42,8 +42,7 @@ async def describe_postgres(url: str) -> str:
     """Return the place of a database and what it is; changes nothing. Raises StoreFailure."""
     check_installed()
     from server.store.postgres.postgres_connections import Door
-    from server.store.postgres.postgres_schema import check_schema
-    from server.store.postgres.postgres_store import open_at_start
+    from server.store.postgres.postgres_schema import check_schema, open_at_start
 
     door = Door(url)
     db = await open_at_start(door)

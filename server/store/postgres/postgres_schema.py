@@ -1,4 +1,4 @@
-"""Create and migrate the tables of a PostgreSQL database, forward only.
+"""Open a PostgreSQL database at the start; create and migrate its tables, forward only.
 
 Each file runs in one transaction that also records it, under an advisory lock, so that nodes that
 start at the same time wait for each other and each file runs once. A database of a newer version is
@@ -7,6 +7,7 @@ refused. A database that is up to date is only read, so the gateway's user needs
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import asyncpg
 
 from server.store.migrate import Migration, read_migrations
 from server.store.postgres.postgres_connections import Door
-from server.store.postgres.postgres_errors import CALL_ERRORS, start_failure
+from server.store.postgres.postgres_errors import CALL_ERRORS, STARTING, start_failure
 from server.store.store import StoreFailure
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("roxy.store")
 
+START_S = 10.0
+"""How long a start waits for a database that is starting too, and for each of its own calls."""
 MIGRATION_LOCK = 0x526F7879
 """The number of the advisory lock: "Roxy", as SQLite's application id."""
 LOCK_WAIT_MS = 60_000
@@ -149,3 +152,19 @@ def _foreign(place: str) -> StoreFailure:
         f"The database {place} holds tables of another program and was not changed. Create a"
         " database for roxy alone."
     )
+
+
+async def open_at_start(door: Door) -> Connection:
+    """Open the first connection; wait for a database that is starting as well.
+
+    Raises StoreFailure.
+    """
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            async with asyncio.timeout(START_S):
+                return await door.open_first()
+        except (*CALL_ERRORS, ValueError) as error:
+            if getattr(error, "sqlstate", None) != STARTING or time.monotonic() > deadline:
+                raise start_failure(door.place, error) from error
+        await asyncio.sleep(0.2)

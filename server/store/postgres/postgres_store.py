@@ -10,7 +10,6 @@ of nodes, and one that listens for notifications.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import secrets
@@ -27,8 +26,14 @@ import asyncpg
 from server.store.key import Key
 from server.store.migrate import Migration
 from server.store.postgres.change_watch import ChangeWatch
-from server.store.postgres.postgres_connections import READ, Connections, DatabaseState, Door
-from server.store.postgres.postgres_errors import CALL_ERRORS, STARTING, start_failure
+from server.store.postgres.postgres_connections import (
+    READ,
+    READ_SUMS,
+    Connections,
+    DatabaseState,
+    Door,
+)
+from server.store.postgres.postgres_errors import start_failure
 from server.store.postgres.postgres_invitations import (
     END_INVITATION,
     LIST_INVITATIONS,
@@ -58,7 +63,7 @@ from server.store.postgres.postgres_keys import (
     session_values,
     update_key,
 )
-from server.store.postgres.postgres_schema import migrate_database
+from server.store.postgres.postgres_schema import migrate_database, open_at_start
 from server.store.postgres.postgres_usage import (
     counter_of_record,
     daily_sums,
@@ -97,8 +102,6 @@ PATIENCE_S = 0.9
 """The longest wait of a call: no answer may wait longer than a second for the database."""
 POLL_SHARE = 0.55
 """The part of the patience after which a look at the database counts as unanswered."""
-START_S = 10.0
-"""How long a start waits for a database that is starting too, and for each of its own calls."""
 RECORD_S = 2.0
 """The longest write of usage, for which no request waits."""
 READ_LIMIT_S = 5.0
@@ -271,7 +274,9 @@ class PostgresStore:
     async def list_keys(self, query: KeyQuery) -> list[Key]:
         """Read the keys of a query by their creation."""
         statement, values = list_statement(query)
-        return await self._read_keys(statement, *values)
+        begin = READ_SUMS if query.order == "spent" else READ
+        rows = await self._reads.run(lambda db: db.fetch(statement, *values), begin=begin)
+        return [key_of_record(row, self._door.place) for row in rows]
 
     async def count_keys(self, query: KeyQuery | None = None) -> int:
         """Count the keys of a query, of all its pages."""
@@ -432,7 +437,7 @@ class PostgresStore:
             after=after,
             limit=limit,
         )
-        return await self._reads.run(read, begin=READ)
+        return await self._reads.run(read, begin=READ_SUMS)
 
     async def usage_ranking(
         self,
@@ -454,7 +459,7 @@ class PostgresStore:
             filters={"key_id": key_id, "model": model},
             limit=limit,
         )
-        return await self._reads.run(read, begin=READ)
+        return await self._reads.run(read, begin=READ_SUMS)
 
     async def usage_rows(
         self,
@@ -570,19 +575,3 @@ class PostgresStore:
 def _count(done: str) -> int:
     """Return how many rows a statement has changed, from its tag: "DELETE 5"."""
     return int(done.rpartition(" ")[2])
-
-
-async def open_at_start(door: Door) -> Connection:
-    """Open the first connection; wait for a database that is starting as well.
-
-    Raises StoreFailure.
-    """
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            async with asyncio.timeout(START_S):
-                return await door.open_first()
-        except (*CALL_ERRORS, ValueError) as error:
-            if getattr(error, "sqlstate", None) != STARTING or time.monotonic() > deadline:
-                raise start_failure(door.place, error) from error
-        await asyncio.sleep(0.2)
