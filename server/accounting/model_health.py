@@ -21,6 +21,8 @@ KEPT_REQUESTS = 512
 """Requests kept per model, and per deployment."""
 NEWEST_REQUESTS = 20
 """The newest of them, which decide whether a model is failing now."""
+NOW_S = 300.0
+"""How old they may be. A model that is shown as failing is avoided, so no success may come."""
 FEWEST_FAILURES = 3
 TOO_MANY = 429
 SERVER_ERROR = 500
@@ -48,7 +50,7 @@ class Health(msgspec.Struct, frozen=True):
     failures: int
     ttft_ms: int | None
     failing: bool
-    """Whether at least half of the newest requests have failed."""
+    """Whether at least half of the newest requests, of the last five minutes, have failed."""
     tokens_per_s: float | None = None
 
 
@@ -80,11 +82,11 @@ class ModelHealth:
         return self._summed(self._deployments.get(deployment_id, ()))
 
     def _summed(self, ring: Iterable[Answered]) -> Health | None:
-        since = self._wall() - WINDOW_S
-        seen = [one for one in ring if one.at > since]
+        now = self._wall()
+        seen = [one for one in ring if one.at > now - WINDOW_S]
         if not seen:
             return None
-        newest = seen[-NEWEST_REQUESTS:]
+        newest = [one for one in seen[-NEWEST_REQUESTS:] if one.at > now - NOW_S]
         failed = sum(not one.ok for one in newest)
         return Health(
             requests=len(seen),

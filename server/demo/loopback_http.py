@@ -78,12 +78,12 @@ class DemoConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; close the connection when it is not HTTP or too large."""
         self._received += len(data)
-        if self._received > (MAX_BODY_BYTES if self._authorised else MAX_HEAD_BYTES):
-            self._transport.abort()
-            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._transport.abort()
+        # Only now is it known whether this was still the head: it comes with the start of a body.
+        if self._received > (MAX_BODY_BYTES if self._authorised else MAX_HEAD_BYTES):
             self._transport.abort()
 
     def on_message_begin(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from support.fakes.upstream import FakeUpstream, refusal
 from support.front_door import MODEL, Door
 
-from server.accounting.model_health import KEPT_REQUESTS, WINDOW_S, Health, ModelHealth
+from server.accounting.model_health import KEPT_REQUESTS, NOW_S, WINDOW_S, Health, ModelHealth
 from server.store.rows import UsageRow
 from webui.shell.health_words import HealthWords, health_words
 from webui.shell.texts import languages
@@ -117,6 +117,16 @@ def test_a_model_fails_while_most_of_its_newest_requests_do() -> None:
     for rows, expected in cases.items():
         health = measured(*rows)
         assert health is not None and health.failing is expected
+
+
+def test_a_model_that_has_not_been_asked_lately_is_not_failing() -> None:
+    clock = Clock(NOW)
+    health = ModelHealth(wall=clock)
+    for _ in range(4):
+        health.note(row(NOW, status="failed", http=502, ttft=None))
+    clock.now += NOW_S
+    found = health.find(MODEL)
+    assert found == Health(4, 4, None, failing=False)
 
 
 @pytest.mark.parametrize(

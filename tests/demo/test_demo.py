@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -228,3 +229,18 @@ def test_with_demo_adds_a_last_resort_to_every_model() -> None:
     assert not glm.served_by_demo
     assert gemini.served_by_demo
     assert "hunter2" not in repr(demo.find("zai/glm-4.5"))
+
+
+@pytest.mark.parametrize("size", [60_000, 64 * 1024, 65_537, 1_000_000, 5_000_000])
+async def test_a_head_that_comes_with_a_large_body_is_answered(
+    demo: DemoUpstream, size: int
+) -> None:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "a" * size}]})
+    port = httpx.URL(demo.base_url).port
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: demo\r\ncontent-length: {len(body)}\r\n"
+        f"authorization: Bearer {demo.secret}\r\n\r\n{body}".encode()
+    )
+    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    writer.close()

@@ -17,6 +17,8 @@ from webui.shell.pages import PageHandler, who
 from workers.units import MIB
 
 MOST_CARDS, MOST_SUGGESTIONS = 4, 8
+PAGE = 1000
+"""How many conversations are counted at once."""
 
 SCRIPTS = (
     "js/shell/loading.js",
@@ -101,7 +103,7 @@ class ChatPageHandler(PageHandler):
         """Show the chat; a browser without a cookie becomes a guest if guests are enabled."""
         models, web, texts = self._models(), self.services.config.web, self.language().texts
         usable = [model for model in models if model["available"]]
-        history = self._about_history()
+        history = await self._about_history()
         scripts = SCRIPTS + (CONVERSATION_SCRIPTS if conversation else ())
         if history["place"] == "server":
             scripts += HISTORY_SCRIPTS
@@ -143,8 +145,11 @@ class ChatPageHandler(PageHandler):
         is_known = visitor is not None and visitor.kind != "guest"
         return choose_title_model(models) if is_known and self.services.config.web.titles else ""
 
-    def _about_history(self) -> dict[str, Any]:
-        """Return where the visitor's conversations are kept, and under which rules."""
+    async def _about_history(self) -> dict[str, Any]:
+        """Return where the visitor's conversations are kept, and under which rules.
+
+        `left`: how many are on the server from before the history was switched off.
+        """
         rules = self.services.config.history
         visitor = self.visitor()
         person = "" if visitor is None else visitor.mark
@@ -154,7 +159,18 @@ class ChatPageHandler(PageHandler):
             "quota_bytes": rules.quota_bytes,
             "retention_days": rules.retention_days,
             "shares": bool(person) and rules.enabled and rules.shares,
+            "left": 0
+            if visitor is None or rules.enabled
+            else await self._count_kept(visitor.scope),
         }
+
+    async def _count_kept(self, person: str) -> int:
+        count, cursor, more = 0, 0, True
+        while more:
+            page = await self.services.history.changes(person, cursor, None, PAGE)
+            cursor, more = page.cursor, page.more
+            count += len(page.conversations)
+        return count
 
     def _models(self) -> list[dict[str, Any]]:
         """Return the models that the visitor sees: the default one first, unusable ones last."""

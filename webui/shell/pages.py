@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from importlib import resources
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from tornado.template import Loader
 
@@ -94,6 +95,7 @@ class PageHandler(VisitorHandler):
             "around": around,
             "spoken": tuple(languages().values()) if self.translated else (),
             "here": uri if len(uri) <= LONGEST_HERE else "/",
+            "sign_in_path": self._sign_in_path(),
             "nav": [
                 (name, path, label)
                 for name, path, label in navigation(language.texts)
@@ -105,6 +107,12 @@ class PageHandler(VisitorHandler):
             "person": visitor.mark if visitor is not None else "",
             "visitor": visitor,
         }
+
+    def _sign_in_path(self) -> str:
+        """Return the path of the sign-in page, which leads back to this page."""
+        uri = self.request.uri or "/"
+        leads_back = self.section and self.method == "GET" and 1 < len(uri) <= LONGEST_HERE
+        return f"/login?next={quote(uri)}" if leads_back else "/login"
 
     def language(self) -> Language:
         """Return the language of the page."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -25,11 +25,13 @@ class HistoryHandler(BaseHandler):
     """A route of the chat history, which guests do not have."""
 
     cross_origin = False
+    while_off: ClassVar[bool] = False
+    """Whether it also answers while the history is switched off: what was kept stays theirs."""
 
     def refuse_head(self) -> None:
         """Refuse guests, and everybody while the history is switched off."""
         super().refuse_head()
-        if not self.rules.enabled:
+        if not self.rules.enabled and not self.while_off:
             raise Forbidden("The chat history is switched off here.", code="history_off")
         if self.principal is not None and self.principal.kind == "guest":
             raise Forbidden(

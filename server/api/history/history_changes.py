@@ -69,6 +69,8 @@ class HistorySearchHandler(HistoryHandler):
 class WholeHistoryHandler(HistoryHandler):
     """The whole chat history of the caller."""
 
+    while_off = True
+
     async def delete(self) -> None:
         """Erase all conversations with their files and links, and all prompts."""
         erased = await self.services.history.erase_all(self.person)

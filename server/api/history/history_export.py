@@ -30,6 +30,8 @@ HEADERS = {
 class HistoryExportHandler(HistoryHandler):
     """The whole chat history of the caller, as a file."""
 
+    while_off = True
+
     async def get(self) -> None:
         """Return all conversations with their messages, branches and files, and the prompts."""
         await self.reply_in_pieces(self._pieces(), dict(HEADERS))

@@ -64,6 +64,10 @@ async function loadList() {
   await watchElsewhere();
   list = new ConversationList(sidebar, chat, help);
   await list.reload();
+  if (boot.history.left) {
+    const { leftOnServer } = await chat.load(() => import("./sidebar/left_on_server.js"), PATIENT);
+    sidebar.append(leftOnServer(boot.history.left));
+  }
 }
 
 /**

@@ -2,7 +2,7 @@
 // It knows no DOM: views call its methods and listen to its events.
 
 import { loadModule } from "../../shell/loading.js";
-import { fill, texts } from "../../shell/page.js";
+import { texts } from "../../shell/page.js";
 import { Conversation, storedFiles } from "./conversation.js";
 import { change, find, NoRoom, put } from "./store.js";
 
@@ -174,21 +174,21 @@ export class Chat {
     this.#opening = opening;
     /** @type {Conversation | null} */
     let conversation = null;
-    let problem = this.place.place === "server" ? texts.problems.not_in_history : texts.problems.not_in_browser;
+    /** @type {unknown} */
+    let failure = null;
     /** @type {FileRecord[]} */
     let files = [];
     try {
       conversation = id ? await this.#find(id) : await this.#begin(temporary);
       files = await storedFiles(conversation?.record.draft?.files);
     } catch (error) {
-      const { problemWords } = await this.load(() => import("./problems.js"));
-      const why = problemWords(error);
-      problem = fill(texts.problems.not_loaded, { why });
+      failure = error;
     }
     if (this.#opening !== opening) return;
     if (!conversation) {
       if (id) await this.open(null, { push });
-      this.report({ text: problem });
+      const { notOpened } = await this.load(() => import("./problems.js"));
+      this.report(notOpened(id, failure, this.place));
       return;
     }
     this.emit("leaving", null); // what was typed while the conversation was being read

@@ -1,8 +1,9 @@
 // What went wrong, in the visitor's language: the API says it in English, for programs.
 
-import { pluralText, texts } from "../../shell/page.js";
+import { fill, pluralText, texts } from "../../shell/page.js";
 
 /** @import { ApiError } from "../../shell/api.js" */
+/** @import { HistoryBoot, Problem } from "./types.js" */
 
 /**
  * Texts by the API's codes.
@@ -82,4 +83,20 @@ export function problemWords(error) {
     if (found) return text(Number(found[1]));
   }
   return BY_CODE[code] ?? error.message;
+}
+
+/**
+ * Return what to say of a conversation that could not be opened, and what the visitor can do.
+ *
+ * @param {string | null} id
+ * @param {unknown} failure null: it is not there
+ * @param {HistoryBoot} place where the visitor's conversations are
+ * @returns {Problem}
+ */
+export function notOpened(id, failure, { place, person }) {
+  if (failure) return { text: fill(texts.problems.not_loaded, { why: problemWords(failure) }) };
+  if (place === "server") return { text: texts.problems.not_in_history };
+  if (person) return { text: texts.problems.not_in_browser };
+  const run = () => location.assign(`/login?next=/c/${id}`);
+  return { text: texts.problems.sign_in_to_open, action: { name: "signIn", label: texts.chat.sign_in, run } };
 }

@@ -236,6 +236,7 @@
  * @property {number} quota_bytes
  * @property {number} retention_days 0: for ever
  * @property {boolean} shares whether read-only links may be made
+ * @property {number} left how many are on the server although the history is switched off
  */
 
 /**
