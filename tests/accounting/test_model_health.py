@@ -120,7 +120,7 @@ def test_a_model_fails_while_most_of_its_newest_requests_do() -> None:
 
 
 def test_a_model_that_has_not_been_asked_lately_is_not_failing() -> None:
-    clock = Clock(NOW)
+    clock = Clock()
     health = ModelHealth(wall=clock)
     for _ in range(4):
         health.note(row(NOW, status="failed", http=502, ttft=None))
