@@ -293,7 +293,7 @@ class History(Struct, frozen=True, forbid_unknown_fields=True):
         bool,
         Meta(
             description="Keep the conversations of people who sign in on the server; false: in the"
-            " browser."
+            " browser. What is on the server then stays, and its people can download or delete it."
         ),
     ] = True
     quota_bytes: Annotated[
