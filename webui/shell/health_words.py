@@ -10,6 +10,7 @@ from server.accounting.model_health import Health, ModelHealth
 from server.identity.authentication import Principal
 from server.shapes.model_object import model_object
 from webui.shell.figures import Figures
+from webui.shell.model_cards import purpose
 from webui.shell.texts import Language, fill
 from workers.catalog.catalog import Model
 from workers.catalog.makers import maker_name
@@ -31,6 +32,7 @@ def describe_card(
 ) -> dict[str, Any]:
     """Return a model as the API shows it, with its maker's name, and its health if it is available.
 
+    What it is best at is in the visitor's language, also in brief (`best_at`).
     Prices are for those who have a key; what a model lacks (`missing`: variables) for the owner.
     """
     priced = visitor is not None and visitor.sees_costs
@@ -38,6 +40,7 @@ def describe_card(
     words = health_words(health.find(model.id), language) if described["available"] else None
     described["health"] = words._asdict() if words is not None else None
     described["maker"] = maker_name(model.owned_by)
+    described["description"], described["best_at"] = purpose(model.description, language)
     is_owner = visitor is not None and visitor.is_owner
     lacks = is_owner and not described["available"]
     described["missing"] = model.missing_secrets() if lacks else ()

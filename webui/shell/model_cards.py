@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 from webui.shell.figures import Figures
-from webui.shell.texts import Language, fill
+from webui.shell.texts import DEFAULT, Language, fill, languages
 from workers.units import MILLION
 
 WHOLE_BAR = 1 << 20
 """The context that fills the bar of a card in the chat."""
 PRAISE = re.compile(r"^best at ", re.IGNORECASE)
 """A beginning of descriptions that says nothing on a card."""
-STOP = re.compile(r"[:.;,](?:\s|$)")
+STOP = re.compile(r"[:.;,](?:\s|$)|[\u3002\uff1a\uff1b\u3001]")
 """Where the first part of a description ends."""
 
 
@@ -28,7 +29,7 @@ class Price(NamedTuple):
 class ModelCard(NamedTuple):
     """The texts of a card.
 
-    `best_at` is the first part of `description`, for a narrow card.
+    `best_at` is a brief form of `description`, for a narrow card.
     `bar` and `share` are parts of 1: the context on a square-root scale, and of a million tokens.
     `state` is "" for a model that is available, `tone` the class of its badge. `health` has `mark`,
     `words` and `about`, None when the model has not been measured. `option` is the name for
@@ -73,7 +74,7 @@ def model_card(model: Mapping[str, Any], language: Language) -> ModelCard:
         name=model["name"],
         maker=model["maker"],
         description=model["description"],
-        best_at=best_at(model["description"]),
+        best_at=model["best_at"],
         context=figures.short(context),
         context_tokens=context,
         bar=round((context / WHOLE_BAR) ** 0.5, 3),
@@ -90,6 +91,30 @@ def model_card(model: Mapping[str, Any], language: Language) -> ModelCard:
     )
 
 
+def _price(prices: Mapping[str, float], figures: Figures) -> Price:
+    dollars = (figures.written(f"{prices[part]:.2f}") for part in ("prompt", "completion"))
+    return Price(*(f"${figure}" for figure in dollars))
+
+
+class Purpose(NamedTuple):
+    """What a model is best at: in a sentence, and in a few words for a narrow card."""
+
+    whole: str
+    brief: str
+
+
+def purpose(description: str, language: Language) -> Purpose:
+    """Return the purpose that a description gives.
+
+    The built-in catalog describes its models in English, for the API; the texts have these
+    sentences in every language. What the owner has written stays as it is.
+    """
+    name = _known().get(description)
+    if name is None:
+        return Purpose(description, best_at(description))
+    return Purpose(**language.groups["purposes"][name])
+
+
 def best_at(description: str) -> str:
     """Return what a model is best at, from its description: the part before the first stop."""
     first_part = STOP.split(description.strip(), maxsplit=1)[0]
@@ -97,6 +122,8 @@ def best_at(description: str) -> str:
     return short_form[:1].upper() + short_form[1:]
 
 
-def _price(prices: Mapping[str, float], figures: Figures) -> Price:
-    dollars = (figures.written(f"{prices[part]:.2f}") for part in ("prompt", "completion"))
-    return Price(*(f"${figure}" for figure in dollars))
+@cache
+def _known() -> dict[str, str]:
+    """Return the names of the texts by their sentences in English."""
+    texts = languages()[DEFAULT].groups["purposes"]
+    return {forms["whole"]: name for name, forms in texts.items()}

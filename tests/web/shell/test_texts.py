@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.builders.catalogs import load_catalog
 
 from webui.shell.figures import Figures
+from webui.shell.model_cards import purpose
 from webui.shell.texts import choose_language, fill, languages
 
 ROOT = Path(str(resources.files("webui")))
@@ -64,7 +66,7 @@ def uses() -> Iterator[tuple[str, str]]:
                 yield path, str(file.relative_to(ROOT))
 
 
-BY_ID = ("docs_fields.", "examples.", "recipes.")
+BY_ID = ("docs_fields.", "examples.", "purposes.", "recipes.")
 """Groups whose texts are read by the id of what they are about; tests of the pages count them."""
 
 
@@ -74,6 +76,19 @@ def test_every_text_that_is_used_exists_and_every_text_is_used() -> None:
     used = dict(uses()) | {f"figures.{field}": "" for field in Figures.__struct_fields__}
     assert {(path, file) for path, file in used.items() if path not in known} == set()
     assert known - used.keys() == set()
+
+
+def test_what_the_built_in_models_are_best_at_is_said_in_every_language() -> None:
+    sentences = {model.description for model in load_catalog().models.values()}
+    assert sentences == {forms["whole"] for forms in languages()["en"].groups["purposes"].values()}
+    said = {purpose(one, language) for one in sentences for language in languages().values()}
+    assert len(said) == len(sentences) * len(languages())
+
+
+@pytest.mark.parametrize("code", languages())
+def test_an_owners_description_stays_as_it_is(code: str) -> None:
+    whole = "Best at our letters: short, polite."
+    assert purpose(whole, languages()[code]) == (whole, "Our letters")
 
 
 @pytest.mark.parametrize(
