@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 from support.browsing.axe import violations
 from support.browsing.browser import LISTENING, PHONE, READY, open_chat, visiting
-from support.browsing.chat_page import answers, box, entries, send_button, talk
+from support.browsing.chat_page import answers, box, entries, numbered, send_button, talk
 from support.browsing.chatting import GUESTS, TOUCH, chatting
 from support.browsing.devices import one_device, two_devices
 from support.browsing.signing_in import sign_in, sign_out
@@ -101,6 +102,46 @@ async def test_a_slash_lists_the_prompts_and_stays_a_text(
         await expect(options(page)).to_have_count(0)
         await keyboard.press("Enter")
         assert (await upstream.request(1)).json["messages"][-1]["content"] == "/practice/all"
+
+
+TYPED_AT_ONCE = """(box, text) => {
+  box.value = text;
+  box.dispatchEvent(new InputEvent("input", { bubbles: true }));
+  const enter = { key: "Enter", bubbles: true, cancelable: true };
+  box.dispatchEvent(new KeyboardEvent("keydown", enter));
+}"""
+
+
+async def test_enter_before_the_list_is_there_waits_for_it(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    go = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await go.wait()
+        await route.continue_()
+
+    async with chatting(chromium, tmp_path, settings=OWNERS) as (upstream, _, page):
+        upstream.plan(*numbered())
+        await page.route("**/prompt_list.js", late)
+        summarize = "Summarize this in {{number}} points for {{readers}}: "
+        for typed in ("/sum", "/none"):
+            await open_chat(page)
+            async with page.expect_request("**/prompt_list.js"):
+                await box(page).press_sequentially(typed)
+            await page.keyboard.press("Enter")
+            await expect(box(page)).to_have_value(typed)
+            go.set()
+            if typed == "/sum":
+                await expect(box(page)).to_have_value(summarize)
+                await expect(answers(page)).to_have_count(0)
+                await box(page).evaluate(TYPED_AT_ONCE, "/pract")  # while it reads the prompts
+                await expect(box(page)).to_have_value("Ask me ten questions.")
+                await box(page).fill("")
+            go.clear()
+        go.set()
+        assert (await upstream.request()).json["messages"][-1]["content"] == "/none"
+        await expect(box(page)).to_have_value("")
 
 
 async def test_enter_of_an_input_method_and_an_answer_under_way_are_left_alone(

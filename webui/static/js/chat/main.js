@@ -3,7 +3,7 @@
 
 import { NOT_LOADED_EVENT } from "../shell/loading.js";
 import { announce, fill, part, REACHABLE_EVENT, RETURN_EVENT, SESSION_EVENT, texts } from "../shell/page.js";
-import { Composer } from "./composer/composer.js";
+import { Composer, isComposing } from "./composer/composer.js";
 import { Header, Sidebar } from "./header.js";
 import { Chat } from "./state/chat.js";
 import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
@@ -203,9 +203,8 @@ document.addEventListener(NOT_LOADED_EVENT, (event) => {
     chat.report({ text: texts.problems.part_away, until: REACHABLE_EVENT });
     return;
   }
-  const { part_temporary, part_updated, part_failed } = texts.problems;
-  const isTemporary = chat.current?.record.temporary;
-  const text = isTemporary ? part_temporary : reason === "updated" ? part_updated : part_failed;
+  let text = reason === "updated" ? texts.problems.part_updated : texts.problems.part_failed;
+  if (chat.current?.record.temporary) text = texts.problems.part_temporary;
   chat.report({ text, action: { name: "reload", label: texts.problems.reload } });
 });
 
@@ -268,8 +267,24 @@ for (const event of /** @type {const} */ (["opened", "messages"])) {
 }
 part("#settings", HTMLElement).addEventListener("click", settings);
 part('[data-part="prompts"]', HTMLElement).addEventListener("click", async () => (await loadPrompts()).toggle());
-part("#message", HTMLTextAreaElement).addEventListener("input", async ({ target }) => {
-  if (!prompts && target instanceof HTMLTextAreaElement && target.value.startsWith("/")) (await loadPrompts()).typed();
+const message = part("#message", HTMLTextAreaElement);
+/** Whether Enter was pressed while the list of prompts was on its way: half a name must not be sent. */
+let entered = false;
+message.addEventListener("input", async () => {
+  entered = false;
+  if (prompts || !message.value.startsWith("/")) return;
+  const hold = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key !== "Enter" || event.ctrlKey || event.metaKey || event.shiftKey || isComposing(event)) return;
+    entered = true;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  };
+  message.addEventListener("keydown", hold, true);
+  try {
+    (await loadPrompts()).typed(entered);
+  } finally {
+    message.removeEventListener("keydown", hold, true);
+  }
 });
 
 /**

@@ -4,6 +4,7 @@
 // box: the role "combobox" is not allowed on a textarea (ARIA in HTML).
 
 import { announce, el, fill, icon, part, pluralText, texts } from "../../shell/page.js";
+import { enterSends } from "../composer/composer.js";
 import { ownPrompts } from "./prompt_store.js";
 
 /** @import { Chat } from "../state/chat.js" */
@@ -65,6 +66,10 @@ export class PromptList {
   /** Whether the text has places to fill in. */
   #hasFields = false;
   #opening = 0;
+  /** Whether the prompts are being read: Enter waits for them. */
+  #reading = false;
+  /** Whether Enter was pressed meanwhile. */
+  #entered = false;
 
   /**
    * @param {HTMLFormElement} form
@@ -80,7 +85,10 @@ export class PromptList {
     form.append(this.#root);
     const text = this.#text;
     text.setAttribute("aria-autocomplete", "list");
-    text.addEventListener("input", () => this.#typed());
+    text.addEventListener("input", () => {
+      this.#entered = false; // it goes on
+      this.#typed();
+    });
     text.addEventListener("blur", () => this.close());
     // Before the box itself hears it: Enter would send.
     // The focus is on the button where the screen is touched.
@@ -122,7 +130,9 @@ export class PromptList {
     this.#byButton = true;
     const typed = this.#text.value.trim();
     const more = typed ? [this.#saveOption(typed)] : [];
-    this.#show([...(await this.#prompts()), ...more, this.#manageOption()], 0);
+    const prompts = await this.#prompts();
+    this.#entered = false; // nothing could be chosen yet
+    this.#show([...prompts, ...more, this.#manageOption()], 0);
   }
 
   async #changedElsewhere() {
@@ -131,9 +141,15 @@ export class PromptList {
     else await this.#typed();
   }
 
-  /** Show what fits to what is typed, if it begins with "/". */
-  async typed() {
+  /**
+   * Show what fits to what is typed, if it begins with "/".
+   *
+   * @param {boolean} entered whether Enter was pressed before there was a list
+   */
+  async typed(entered) {
+    this.#entered = entered;
     await this.#typed();
+    if (this.#entered) this.#enter(); // it begins with "/" no more
   }
 
   async #typed() {
@@ -154,11 +170,22 @@ export class PromptList {
     if (found.length) this.#show(query ? found : [...found, this.#manageOption()], 0);
     else if (query) this.close();
     else this.#show([this.#manageOption()], -1); // Enter sends the "/"
+    if (this.#entered) this.#enter();
+  }
+
+  /** Do what Enter does now: it was pressed while the prompts were being read. */
+  #enter() {
+    this.#entered = false;
+    if (this.#isOpen && this.#active >= 0) this.#choose(this.#active);
+    else if (enterSends(this.#chat.enterKey)) this.#text.form?.requestSubmit();
+    else this.#replace("\n", false);
   }
 
   /** @returns {Promise<Option[]>} */
   async #prompts() {
+    this.#reading = true;
     const own = await ownPrompts().catch(() => []);
+    this.#reading = false;
     const shared = this.#shared.map((one) => ({ ...one, shared: true }));
     return [...own, ...shared].map((one) => ({ ...one, run: () => this.#insert(one.text) }));
   }
@@ -249,6 +276,12 @@ export class PromptList {
     if (event.isComposing || event.keyCode === 229) return;
     if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
     if (!this.#text.value) this.#dismissed = false; // a message was sent
+    if (event.key === "Enter" && this.#reading) {
+      this.#entered = true;
+      event.preventDefault();
+      event.stopPropagation();
+      return;
+    }
     if (!this.#isOpen) {
       if (event.key === "Tab" && this.#selectField(this.#text.selectionEnd)) event.preventDefault();
       return;
