@@ -1,7 +1,7 @@
 // The head of the page: title, model, context and cost; the welcome of a new chat; the sidebar and its button.
 
 import { closest, el, fill, icon, money, part, short, texts } from "../shell/page.js";
-import { standingWords } from "./limits.js";
+import { asSentence, standingWords } from "./limits.js";
 
 /** @import { Chat } from "./state/chat.js" */
 
@@ -97,7 +97,7 @@ export class Header {
     const { text, low } = standingWords(visitor);
     const signIn = visitor.kind === "guest" ? el("a", { href: "/login" }, texts.chat.sign_in) : null;
     const isNamed = visitor.kind === "key" && text;
-    const words = isNamed ? fill(texts.chat.key_left, { name: visitor.name, left: text }) : text;
+    const words = isNamed ? fill(texts.chat.key_left, { name: visitor.name, left: text }) : asSentence(text);
     this.#standing.replaceChildren(low ? icon("triangle-alert") : "", words, signIn ? " · " : "", signIn ?? "");
     this.#standing.classList.toggle("warn", low);
   }
@@ -117,7 +117,8 @@ export class Sidebar {
   constructor() {
     this.#button.addEventListener("click", () => this.toggle());
     part("#side-back", HTMLElement).addEventListener("click", () => this.toggle(false));
-    narrow.addEventListener("change", () => this.#setInert());
+    narrow.addEventListener("change", () => this.#showState());
+    this.#showState();
   }
 
   /** True if the sidebar covers the page. */
@@ -125,14 +126,16 @@ export class Sidebar {
     return narrow.matches && document.body.dataset.side === "open";
   }
 
+  get #isShown() {
+    const { side } = document.body.dataset;
+    return side ? side === "open" : !narrow.matches;
+  }
+
   /** @param {boolean} [open] */
   toggle(open) {
-    const { dataset } = document.body;
-    const before = dataset.side ? dataset.side === "open" : !narrow.matches;
-    const shown = open ?? !before;
-    dataset.side = shown ? "open" : "closed";
-    this.#button.setAttribute("aria-expanded", String(shown));
-    this.#setInert();
+    const shown = open ?? !this.#isShown;
+    document.body.dataset.side = shown ? "open" : "closed";
+    this.#showState();
     if (shown) {
       if (narrow.matches && !this.#hasEntry) history.pushState({ sheet: true }, "");
       this.#hasEntry ||= narrow.matches;
@@ -175,7 +178,8 @@ export class Sidebar {
     return true;
   }
 
-  #setInert() {
+  #showState() {
+    this.#button.setAttribute("aria-expanded", String(this.#isShown));
     this.#main.inert = this.isSheet;
   }
 }

@@ -50,6 +50,13 @@ export function standingWords({ remaining }) {
 }
 
 /**
+ * Return words as the beginning of a line.
+ *
+ * @param {string} words
+ */
+export const asSentence = (words) => words.charAt(0).toLocaleUpperCase(language) + words.slice(1);
+
+/**
  * Return what the box says about what is typed and attached: how much it is and how full the context gets, or
  * what is left of the limits.
  *
@@ -84,7 +91,7 @@ export function hintWords(chat, { text, files }) {
   if (!tokens) {
     if (!current.started) return { text: "" };
     const { text: standing, low } = standingWords(chat.visitor);
-    return { warn: low, text: standing };
+    return { warn: low, text: asSentence(standing) };
   }
   const rest = short(model.context_window - needed);
   const forms = files.length ? texts.composer.tokens_left : texts.composer.tokens;

@@ -1,5 +1,6 @@
 // A dialog that shows a file: an image, or the text that is sent; with a button that saves it.
 
+import { showDialog } from "../../shell/dialog.js";
 import { count, el, pluralText, texts } from "../../shell/page.js";
 import { find } from "../state/store.js";
 import { aboutFile } from "./files.js";
@@ -18,7 +19,7 @@ export async function openFile(file, source) {
   const title = el("h2", {}, file.name);
   const body = el(
     "div",
-    { class: "shown", tabindex: "0", role: "group", "aria-label": texts.composer.content },
+    { class: "shown", tabindex: "0", autofocus: true, role: "group", "aria-label": texts.composer.content },
     texts.composer.loading,
   );
   const buttons = el("p", { class: "buttons" });
@@ -34,13 +35,8 @@ export async function openFile(file, source) {
   );
   const closed = () => {
     for (const url of urls) URL.revokeObjectURL(url);
-    dialog.remove();
   };
-  const close = el("button", { type: "button", class: "button", onclick: () => dialog.close() }, texts.page.close);
-  buttons.append(close);
-  dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
-  document.body.append(dialog);
-  dialog.showModal();
+  showDialog(dialog);
 
   const [blob, original] = await Promise.all([contentOf(file), source && contentOf(source)]);
   const saved = original ?? blob;
@@ -48,7 +44,7 @@ export async function openFile(file, source) {
     const url = URL.createObjectURL(saved);
     urls.push(url);
     const label = source ? texts.composer.save_document : texts.composer.save;
-    close.before(el("a", { class: "button", href: url, download: file.name }, label));
+    buttons.append(el("a", { class: "button", href: url, download: file.name }, label));
   }
   if (!blob) body.replaceChildren(el("p", {}, texts.composer.not_stored));
   else await show(body, file, blob, urls);

@@ -1,5 +1,6 @@
 // The list of keyboard shortcuts.
 
+import { showDialog } from "../../shell/dialog.js";
 import { el, texts } from "../../shell/page.js";
 import { enterSends } from "../composer/composer.js";
 
@@ -51,16 +52,9 @@ export function showHelp(enterKey) {
   );
   const dialog = el(
     "dialog",
-    { class: "help", "aria-label": texts.dialogs.shortcuts, onclose: () => dialog.remove() },
+    { class: "help", "aria-label": texts.dialogs.shortcuts },
     el("h2", {}, texts.dialogs.shortcuts),
     el("table", {}, el("tbody", {}, ...rows)),
-    el(
-      "p",
-      { class: "buttons" },
-      el("button", { type: "button", class: "button", onclick: () => dialog.close() }, texts.page.close),
-    ),
   );
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  document.body.append(dialog);
-  dialog.showModal();
+  showDialog(dialog);
 }

@@ -1,6 +1,7 @@
 // The model picker: a dialog with a search box and the models, those used last first.
 
 import { html, render, useEffect, useRef, useState } from "../../../vendor/preact-htm.js";
+import { showDialog } from "../../shell/dialog.js";
 import { fill, language, short, texts } from "../../shell/page.js";
 import { takesImages } from "../limits.js";
 
@@ -184,14 +185,13 @@ export function pickModel(models, current) {
       remember(model.id);
       dialog.close();
     };
+    const inside = document.createElement("div");
+    dialog.append(inside);
     dialog.addEventListener("close", () => {
-      render(null, dialog);
-      dialog.remove();
+      render(null, inside);
       resolve(chosen);
     });
-    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-    document.body.append(dialog);
-    render(html`<${Picker} models=${inOrder(models, current)} current=${current} choose=${choose} />`, dialog);
-    dialog.showModal();
+    render(html`<${Picker} models=${inOrder(models, current)} current=${current} choose=${choose} />`, inside);
+    showDialog(dialog);
   });
 }

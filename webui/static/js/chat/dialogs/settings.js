@@ -3,6 +3,7 @@
 
 import { html, render, useEffect, useState } from "../../../vendor/preact-htm.js";
 import { copyFrom } from "../../shell/clipboard.js";
+import { showDialog } from "../../shell/dialog.js";
 import { count, fill, iconPath, language, texts } from "../../shell/page.js";
 import { readNumber } from "./numbers.js";
 
@@ -211,13 +212,10 @@ export function showSettings(chat, record, nextRequest) {
   const dialog = document.createElement("dialog");
   dialog.className = "settings";
   dialog.setAttribute("aria-label", texts.dialogs.settings);
-  dialog.addEventListener("close", () => {
-    render(null, dialog);
-    dialog.remove();
-  });
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  document.body.append(dialog);
+  const inside = document.createElement("div");
+  dialog.append(inside);
+  dialog.addEventListener("close", () => render(null, inside));
   const close = () => dialog.close();
-  render(html`<${Settings} chat=${chat} record=${record} nextRequest=${nextRequest} close=${close} />`, dialog);
-  dialog.showModal();
+  render(html`<${Settings} chat=${chat} record=${record} nextRequest=${nextRequest} close=${close} />`, inside);
+  showDialog(dialog);
 }

@@ -2,6 +2,7 @@
 
 import { ApiError, call, callJson } from "../../shell/api.js";
 import { copyFrom } from "../../shell/clipboard.js";
+import { showDialog } from "../../shell/dialog.js";
 import { el, fill, icon, iconButton, language, texts } from "../../shell/page.js";
 import { problemWords } from "../state/problems.js";
 
@@ -46,12 +47,17 @@ class Links {
   /** Show the dialog. */
   show() {
     const isAnswer = Boolean(this.#shared?.message);
-    const make = el("button", { type: "button", class: "button primary" }, icon("link"), texts.dialogs.create_link);
+    const make = el(
+      "button",
+      { type: "button", class: "button primary", autofocus: true },
+      icon("link"),
+      texts.dialogs.create_link,
+    );
     const made = el("div", { class: "share-made" });
     make.addEventListener("click", () => this.#make(make, made));
     const dialog = el(
       "dialog",
-      { class: "share", "aria-labelledby": "share-title", onclose: () => dialog.remove() },
+      { class: "share", "aria-labelledby": "share-title" },
       el("h2", { id: "share-title" }, this.#shared ? texts.dialogs.share : texts.dialogs.shared),
       this.#shared && el("p", {}, isAnswer ? texts.dialogs.share_answer : texts.dialogs.share_chat),
       this.#shared && el("p", {}, make),
@@ -60,15 +66,8 @@ class Links {
       this.#shared && el("h3", {}, texts.dialogs.all_links),
       this.#none,
       this.#list,
-      el(
-        "p",
-        { class: "buttons" },
-        el("button", { type: "button", class: "button", onclick: () => dialog.close() }, texts.page.close),
-      ),
     );
-    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-    document.body.append(dialog);
-    dialog.showModal();
+    showDialog(dialog);
     this.#load();
   }
 
@@ -174,7 +173,7 @@ class Links {
     entry.remove();
     if (this.#made?.querySelector("input")?.value === share.url) this.#made.replaceChildren();
     this.#count();
-    const focused = next?.querySelector("button") ?? this.#list.closest("dialog")?.querySelector(".buttons button");
+    const focused = next?.querySelector("button") ?? this.#list.closest("dialog")?.querySelector("button");
     if (focused instanceof HTMLElement) focused.focus();
   }
 }

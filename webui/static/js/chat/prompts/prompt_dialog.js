@@ -1,5 +1,6 @@
 // The dialog in which prompts are added, changed and deleted.
 
+import { showDialog } from "../../shell/dialog.js";
 import { announce, el, fill, iconButton, texts } from "../../shell/page.js";
 import { titleOf } from "../state/conversation.js";
 import { LONGEST_NAME, ownPrompts, PromptRefused, removePrompts, savePrompt } from "./prompt_store.js";
@@ -12,7 +13,8 @@ const PLACEHOLDER = "{{…}}";
 /** A dialog that shows the list of prompts, or the fields of one. */
 class PromptDialog {
   #chat;
-  #root = el("dialog", { class: "prompts-dialog", "aria-labelledby": "prompts-title" });
+  #inside = el("div");
+  #root = el("dialog", { class: "prompts-dialog", "aria-labelledby": "prompts-title" }, this.#inside);
   #isList = false;
   /** @type {Prompt | null} the one that can be brought back */
   #deleted = null;
@@ -23,13 +25,11 @@ class PromptDialog {
   /** @param {Chat} chat */
   constructor(chat) {
     this.#chat = chat;
-    this.#root.addEventListener("close", () => this.#root.remove());
     this.#root.addEventListener("cancel", (event) => this.#leave(event));
-    document.body.append(this.#root);
   }
 
   show() {
-    this.#root.showModal();
+    showDialog(this.#root);
   }
 
   #close = () => this.#root.close();
@@ -70,14 +70,14 @@ class PromptDialog {
       { type: "button", class: "button primary", onclick: () => this.form({ name: "", text: "" }) },
       texts.prompts.new,
     );
-    this.#root.replaceChildren(
+    this.#inside.replaceChildren(
       el("h2", { id: "prompts-title" }, texts.prompts.prompts),
       el("p", { class: "quiet small" }, rows.length ? texts.prompts.about : texts.prompts.empty),
       ...(rows.length ? [el("ul", { class: "prompt-rows" }, ...rows)] : []),
       ...(undo ? [undo] : []),
       el("p", { class: "buttons" }, add, done),
     );
-    const buttons = [...this.#root.querySelectorAll("button")];
+    const buttons = [...this.#inside.querySelectorAll("button")];
     const same = buttons.find((one) => label && (one.ariaLabel || one.textContent) === label);
     (undo?.querySelector("button") ?? same ?? add).focus();
   }
@@ -169,7 +169,7 @@ class PromptDialog {
       ),
     );
     const title = prompt.id ? texts.prompts.edit_title : texts.prompts.new_title;
-    this.#root.replaceChildren(el("h2", { id: "prompts-title" }, title), form);
+    this.#inside.replaceChildren(el("h2", { id: "prompts-title" }, title), form);
     name.focus();
     name.select();
   }
