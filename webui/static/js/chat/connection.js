@@ -1,7 +1,7 @@
 // Being offline: it is said while it lasts, and taken back when it ends.
 
 import { UNREACHABLE_EVENT } from "../shell/api.js";
-import { announce, el, icon, REACHABLE_EVENT, texts } from "../shell/page.js";
+import { AWAY_EVENT, announce, el, icon, REACHABLE_EVENT, texts } from "../shell/page.js";
 
 const LOOK_MS = 2500;
 
@@ -30,12 +30,15 @@ export function watchConnection(below) {
     if (note?.textContent === text) return;
     if (!note) announce(text);
     note?.remove();
+    document.documentElement.dataset.away = "";
+    document.dispatchEvent(new Event(AWAY_EVENT));
     note = el("div", { class: "problem warn", role: "note" }, icon("triangle-alert"), el("p", {}, text));
     below.before(note);
     timer ??= setInterval(look, LOOK_MS);
   };
   const look = async () => {
-    if (!navigator.onLine || !(await isReachable())) {
+    // Browsers may say that they are offline when they are not: with a virtual network, say.
+    if (!(await isReachable())) {
       show();
       return;
     }
@@ -45,6 +48,7 @@ export function watchConnection(below) {
     announce(texts.chat.online);
     note.remove();
     note = null;
+    delete document.documentElement.dataset.away;
     document.dispatchEvent(new Event(REACHABLE_EVENT));
   };
   addEventListener("offline", show);

@@ -130,7 +130,7 @@ export function whyBlocked(chat, files) {
   if (ended) return ended;
   if (visitor.kind === "nobody") {
     return {
-      text: texts.composer.guests_off,
+      text: current?.started ? texts.composer.guests_off : "", // a new chat says it above the box
       action: { name: "signIn", label: texts.chat.sign_in },
     };
   }
@@ -150,7 +150,7 @@ export function whyBlocked(chat, files) {
   }
   if (!files.some((file) => file.kind === "image") || takesImages(model)) return null;
   const other = [...chat.models.values()].find((one) => one.available && takesImages(one));
-  const text = fill(texts.composer.no_images, { model: model.name });
+  const text = fill(other ? texts.composer.no_images : texts.composer.remove_images, { model: model.name });
   return other
     ? {
         text,

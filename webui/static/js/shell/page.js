@@ -284,6 +284,12 @@ signOut?.addEventListener("submit", async (event) => {
 /** The event after a time in which the gateway could not be reached: what waits for it goes on at once. */
 export const REACHABLE_EVENT = "roxy-reachable";
 
+/**
+ * The event at the beginning of such a time, once the page says it. While it lasts, `data-away` is set on the root
+ * element: nothing else has to say it.
+ */
+export const AWAY_EVENT = "roxy-away";
+
 /** The event by which the page learns that its visitor is another one now. */
 export const SESSION_EVENT = "roxy-session";
 

@@ -1,7 +1,7 @@
 // The line above the message box: what went wrong there, or for how long nothing can be sent. It says one thing
 // at a time.
 
-import { announce, el, fill, icon, iconButton, span, texts } from "../../shell/page.js";
+import { AWAY_EVENT, announce, el, fill, icon, iconButton, span, texts } from "../../shell/page.js";
 
 /** @import { Action, Problem } from "../state/types.js" */
 
@@ -37,7 +37,8 @@ export class Alert {
   }
 
   /** @param {Problem} problem */
-  show({ text, wait, action, also, calm, until, model = null }) {
+  show({ text, wait, action, also, calm, until, away, model = null }) {
+    if (away && document.documentElement.dataset.away !== undefined) return; // it is said already
     clearInterval(this.#timer);
     this.wait = wait ? Math.ceil(wait) : 0;
     this.#model = model;
@@ -54,6 +55,7 @@ export class Alert {
     this.#root.replaceChildren(...parts);
     this.#root.className = `problem ${calm ? "done" : text ? "bad" : "calm"}`;
     this.#root.hidden = false;
+    if (away) document.addEventListener(AWAY_EVENT, () => parts[0].isConnected && this.clear(), { once: true });
     if (until) document.addEventListener(until, () => parts[0].isConnected && this.clear(), { once: true });
     this.#changed();
   }

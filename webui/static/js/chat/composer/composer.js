@@ -349,7 +349,7 @@ export class Composer {
     const blocked = whyBlocked(this.#chat, this.#tray.files);
     const hint = hintWords(this.#chat, { text: this.#text.value, files: this.#tray.files });
     const { action, text } = blocked ?? hint;
-    const warns = blocked || hint.warn;
+    const warns = text && (blocked || hint.warn);
     this.#hint.className = warns ? "hint warn" : "hint";
     if (!warns) {
       this.#hint.replaceChildren(text);

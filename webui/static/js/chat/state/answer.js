@@ -2,7 +2,7 @@
 
 import { AnswerStream } from "../../shell/answer_stream.js";
 import { callJson } from "../../shell/api.js";
-import { texts } from "../../shell/page.js";
+import { fill, texts } from "../../shell/page.js";
 import { Joint } from "../turns/joint.js";
 import { problemWords } from "./problems.js";
 import { put } from "./store.js";
@@ -25,6 +25,7 @@ import { put } from "./store.js";
 const SAVE_MS = 1000;
 const STATS_MS = [0, 300, 1000, 3000];
 const LETTERS_PER_TOKEN = 4;
+const BAD_REQUEST = 400;
 
 /**
  * Return the record of an answer that is about to be asked for.
@@ -272,7 +273,10 @@ function addedUp(first, second) {
  */
 export const plainError = (error) => {
   const { code, status, retryAfter } = error;
-  return { message: problemWords(error), code, status, retryAfter };
+  const words = problemWords(error);
+  // What is wrong with a request only the API says, in English.
+  const isForeign = status === BAD_REQUEST && words === error.message;
+  return { message: isForeign ? fill(texts.answers.refused, { why: words }) : words, code, status, retryAfter };
 };
 
 /** @type {Action} */
@@ -280,7 +284,7 @@ export const RETRY = { name: "again", label: texts.answers.again };
 /** @type {Action} */
 export const CONTINUE = { name: "continue", label: texts.answers.continue };
 /** @type {Action} */
-const OTHER_MODEL = { name: "model", label: texts.answers.other_model };
+export const OTHER_MODEL = { name: "model", label: texts.answers.other_model };
 /** @type {Action} */
 export const SIGN_IN = { name: "signIn", label: texts.answers.sign_in };
 /** @type {Action} */
@@ -298,8 +302,9 @@ const ACTIONS = {
   price_unknown: OTHER_MODEL,
   no_upstream_configured: OTHER_MODEL,
   context_length_exceeded: OTHER_MODEL,
+  content_filter: OTHER_MODEL,
   request_too_large: NEW_CHAT,
-  insufficient_quota: null,
+  insufficient_quota: OTHER_MODEL,
 };
 
 /**

@@ -225,6 +225,7 @@ export class Answers {
       text: message,
       wait: retryAfter,
       model: limitedModel(message, model),
+      away: code === "unreachable",
       until: code === "unreachable" ? REACHABLE_EVENT : null,
       action: retryAfter ? null : actionFor({ code }),
       also: alsoFor({ code }),

@@ -20,6 +20,7 @@ const BY_CODE = {
   no_upstream_configured: texts.problems.not_set_up,
   request_too_large: texts.problems.request_too_large,
   context_length_exceeded: texts.problems.context_exceeded,
+  content_filter: texts.problems.filtered,
   insufficient_quota: texts.problems.budget_used_up,
   server_is_overloaded: texts.problems.overloaded,
   node_unavailable: texts.problems.overloaded,

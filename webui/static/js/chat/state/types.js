@@ -263,6 +263,7 @@
  * @property {Action | null} [also] a second action
  * @property {boolean} [calm]
  * @property {string | null} [model] the model that is waited for; null: another one would not help
+ * @property {boolean} [away] it only says that the server cannot be reached
  * @property {string | null} [until] the event after which it is not true any more
  */
 

@@ -1,7 +1,7 @@
 // Where an answer is and how it ended, in words.
 
 import { count, fill, language, pluralText, seconds, texts } from "../../shell/page.js";
-import { actionFor, CONTINUE, RETRY } from "../state/answer.js";
+import { actionFor, CONTINUE, OTHER_MODEL, RETRY } from "../state/answer.js";
 
 /** @import { Answer } from "../state/answer.js" */
 /** @import { Action, AnswerRecord } from "../state/types.js" */
@@ -102,7 +102,7 @@ function explainFinish({ finish, text }, rest) {
     return { tone: "calm", icon: "circle-alert", text: texts.transcript.length_limit, actions: [rest] };
   }
   if (finish === "content_filter") {
-    return { tone: "warn", icon: "triangle-alert", text: texts.transcript.content_filter };
+    return { tone: "warn", icon: "triangle-alert", text: texts.transcript.content_filter, actions: [OTHER_MODEL] };
   }
   if (!text) return { tone: "warn", icon: "triangle-alert", text: texts.transcript.empty, actions: [RETRY] };
   return null;
