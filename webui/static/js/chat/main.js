@@ -17,7 +17,7 @@ import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
 
 /** How long a sign-out waits until everything is saved. */
 const FLUSH_MS = 4000;
-/** For what nobody has asked for just now. */
+/** For what was not asked for just now. */
 const PATIENT = { patient: true };
 const sidebar = part("#sidebar", HTMLElement);
 const side = new Sidebar();

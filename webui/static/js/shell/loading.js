@@ -23,7 +23,7 @@ addEventListener("beforeunload", () => {
   leftAt = performance.now();
 });
 
-/** A module could not be loaded. The page has been told by the event. */
+/** A module could not be loaded. The page knows it by the event. */
 export class NotLoaded extends Error {
   /**
    * @param {Reason} reason
@@ -68,7 +68,7 @@ const pause = (ms) =>
  *
  * @template T
  * @param {() => Promise<T>} importing
- * @param {{ patient?: boolean }} [options] `patient`: nobody waits for it, so it is tried until the server can be
+ * @param {{ patient?: boolean }} [options] `patient`: no person waits for it, so it is tried until the server can be
  *   reached
  * @returns {Promise<T>}
  */
@@ -77,7 +77,7 @@ export async function loadModule(importing, { patient = false } = {}) {
     try {
       return await importing();
     } catch (error) {
-      // While the page is being left it is no fault, and nobody is there to hear of it.
+      // While the page is being left it is no fault.
       if (performance.now() - leftAt < LEAVING_MS) return new Promise(() => {});
       const reason = await findReason();
       const isLast = tries >= PAUSES_MS.length && !(patient && reason === "away");

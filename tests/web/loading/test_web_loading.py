@@ -34,7 +34,7 @@ def test_every_import_on_demand_is_tried_again() -> None:
 
 
 async def fail_once(page: Page) -> Counter[str]:
-    """Let the first request for each script fail; return how often each was asked for."""
+    """Have the first request for each script fail; return how often each was asked for."""
     asked: Counter[str] = Counter()
 
     async def answer(route: Route) -> None:
