@@ -288,8 +288,9 @@ class ErasedHistory(Struct, frozen=True):
 class SearchHit(Struct, frozen=True):
     """A place where the words were found.
 
-    `message` is null for a title or a system prompt. `match` is the first word's place in the
-    excerpt, in UTF-16 units, end excluded.
+    `message` is null for a title or a system prompt. `file` is the name of the file whose name or
+    text has the words. `matches` are the places of words in the excerpt, in UTF-16 units, end
+    excluded; `match` is the first of them.
     """
 
     conversation: str
@@ -297,8 +298,10 @@ class SearchHit(Struct, frozen=True):
     message: str | None
     role: Literal["user", "assistant"] | None
     where: Literal["title", "text", "system", "file"]
+    file: str | None
     excerpt: str
     match: tuple[int, int]
+    matches: list[tuple[int, int]]
     updated: int
 
 

@@ -2,7 +2,7 @@
 
 These are: conversations in the trash for a day, those that have not changed for
 `history.retention_days`, files whose conversation was never saved, and everything of a key that was
-revoked 30 days ago.
+revoked 30 days ago. The same task makes old files searchable.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class HistoryRetention:
             wait_s = EVERY_S
             try:
                 await self.erase()
+                await self._history.read_old_files()
             except StoreUnavailable as error:
                 log.warning("cannot erase old conversations: %s", error)
             except Exception:

@@ -30,6 +30,7 @@ from server.history.steps import (
     share_steps,
 )
 from server.history.steps.asking import Steps
+from workers.errors import NotFound
 
 Result = TypeVar("Result")
 
@@ -116,7 +117,21 @@ class StepHistory(ABC):
         self, person: str, file_id: str, conversation: str, file: StoredFile, quota_bytes: int
     ) -> None:
         """Keep a file; see the protocol."""
-        await self.write(person_steps.put_file(person, file_id, conversation, file, quota_bytes))
+        words = await asyncio.to_thread(person_steps.fold_file, file)
+        await self.write(
+            person_steps.put_file(person, file_id, conversation, file, words, quota_bytes)
+        )
+
+    async def read_old_files(self) -> None:
+        """Fold the texts of files that were kept before the search knew them."""
+        while found := await self.scan(person_steps.find_unread_files()):
+            for person, file_id in found:
+                try:
+                    file = await self.file(person, file_id)
+                except NotFound:  # deleted in between
+                    continue
+                words = await asyncio.to_thread(person_steps.fold_file, file)
+                await self.write(person_steps.keep_file_words(person, file_id, words))
 
     async def file(self, person: str, file_id: str) -> StoredFile:
         """Read a file. Raises NotFound."""

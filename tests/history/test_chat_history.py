@@ -445,6 +445,41 @@ async def test_the_search_finds_words_wherever_they_are(history: ChatHistory) ->
     assert await found("needle") == [("c_3", None, "title")]
 
 
+async def test_the_search_reads_the_texts_of_files(history: ChatHistory) -> None:
+    document = FileRecord("f_doc", "Report.pdf", "application/pdf", 4, "other")
+    read = FileRecord("f_text", "Report.pdf", "text/plain", 9, "text")
+    picture = FileRecord("f_pic", "needle.svg", "image/svg+xml", 9, "image")
+    first = question(1, text="Summarise this", files=(document, read, picture))
+    contents = {
+        "f_doc": StoredFile("Report.pdf", "application/pdf", b"%PDF-\xff needle"),
+        "f_text": StoredFile("Report.pdf", "text/plain", ("x " * 500 + "The Nädel lies.").encode()),
+        "f_pic": StoredFile("needle.svg", "image/svg+xml", b"<svg>hidden</svg>"),
+        "f_draft": StoredFile("draft.txt", "text/plain", "nädel of a draft".encode()),
+    }
+    for name, file in contents.items():
+        await history.put_file("owner", name, "c_1", file, QUOTA)
+    await save(history, first, answer(2, text="It is short."), title="Files")
+
+    async def found(query: str) -> list[tuple[str | None, str, str | None, str]]:
+        hits = (await history.search("owner", query.split(), 10)).data
+        return [(hit.message, hit.where, hit.file, hit.excerpt) for hit in hits]
+
+    inside = ("m_1", "file", "Report.pdf", "…x x x x x x The Nädel lies.")
+    assert await found("nädel") == [inside]
+    assert await found("nädel lies summarise") == [inside]  # one word in the message, two in a file
+    assert await found("report nädel lies") == [inside]
+    assert await found("hidden") == [] == await found("nädel short")
+    assert await found("needle") == [("m_1", "file", "needle.svg", "needle.svg")]
+    (hit,) = (await history.search("owner", ["the", "lies"], 10)).data
+    assert [hit.excerpt[start:end] for start, end in hit.matches] == ["The", "lies"]
+    assert hit.match == hit.matches[0]
+    await history.put_file("owner", "f_text", "c_1", StoredFile("", "text/plain", b"other"), QUOTA)
+    assert await found("nädel") == []
+    await history.erase("owner", "c_1")
+    await save(history, first, conversation="c_2")
+    assert await found("other") == []  # erased with its file
+
+
 async def test_a_link_shows_what_was_there_when_it_was_made(history: ChatHistory) -> None:
     picture = FileRecord("f_1", "cat.png", "image/png", 4, "image")
     page = FileRecord("f_2", "page.html", "text/html", 4, "other")

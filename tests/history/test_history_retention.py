@@ -14,11 +14,12 @@ from support.builders.rows import a_key
 from support.servers.postgres_server import PostgresServer
 from support.waiting import PATIENCE_S
 
-from server.history.history_records import HistorySettings, StoredFile
+from server.history.history_records import FileRecord, HistorySettings, StoredFile
 from server.history.history_retention import HistoryRetention
 from server.history.postgres_history import PostgresHistory
 from server.history.sqlite_history import SqliteHistory
 from server.history.step_history import StepHistory
+from server.history.steps.asking import Steps
 from server.store.postgres.postgres_store import PostgresStore
 from server.store.sqlite_store import SqliteStore
 from server.store.store import Store
@@ -131,3 +132,21 @@ async def test_the_history_of_a_revoked_key_is_erased_after_thirty_days(
     assert await history.settings(bad.id) == HistorySettings({}, 0)
     assert (await changes(history, person=bad.id)).cursor == 0
     assert await ids(history, good.id) == await ids(history) == ["c_1"]
+
+
+async def test_files_of_earlier_versions_become_searchable(
+    kept: tuple[StepHistory, Store],
+) -> None:
+    history, _ = kept
+    file = FileRecord("f_1", "old.txt", "text/plain", 9, "text")
+    await save(history, question(1, files=(file,)))
+    await history.put_file("owner", "f_1", "c_1", StoredFile("old.txt", "", b"old words"), QUOTA)
+
+    def forget() -> Steps[None]:
+        yield "DELETE FROM history_file_words WHERE person = ?", ("owner",)
+
+    await history.write(forget())
+    assert (await history.search("owner", ["old", "words"], 10)).data == []
+    await history.read_old_files()
+    (hit,) = (await history.search("owner", ["old", "words"], 10)).data
+    assert (hit.message, hit.file) == ("m_1", "old.txt")

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from server.history.folding import MOST_FILE_LETTERS, fold_long
 from server.history.history_records import HistorySettings, StoredFile
 from server.history.steps.asking import Ledgered, Steps, finish_write, lock_person, size_of
 from server.history.steps.conversation_steps import IS_ERASED, decode_object, now_ms
@@ -13,6 +14,8 @@ from workers.errors import ConversationChanged, ConversationErased, InvalidReque
 
 PROMPT_PREFIX = "prompt-"
 """How the names of the settings begin that hold the prompts of a person."""
+
+MEDIA = ("image/", "audio/", "video/", "font/")
 
 FIND_FILE = "SELECT name, type, content FROM history_files WHERE person = ? AND id = ?"
 FILE_PLACE = "SELECT size, conversation FROM history_files WHERE person = ? AND id = ?"
@@ -27,6 +30,16 @@ PUT_FILE = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (person, id) DO UPDATE SET"
     " conversation = excluded.conversation, name = excluded.name, type = excluded.type,"
     " size = excluded.size, created = excluded.created, content = excluded.content"
+)
+PUT_FILE_WORDS = (
+    "INSERT INTO history_file_words (person, file, conversation, words) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (person, file) DO UPDATE SET"
+    " conversation = excluded.conversation, words = excluded.words"
+)
+DROP_FILE_WORDS = "DELETE FROM history_file_words WHERE person = ? AND file = ?"
+UNREAD_FILES = (
+    "SELECT f.person, f.id FROM history_files f WHERE NOT EXISTS"
+    " (SELECT 1 FROM history_file_words w WHERE w.person = f.person AND w.file = f.id) LIMIT 10"
 )
 FIND_SETTINGS = "SELECT value, version FROM history_settings WHERE person = ?"
 PUT_SETTINGS = (
@@ -52,9 +65,11 @@ ADD_ERASED = (
 
 
 def put_file(
-    person: str, file_id: str, conversation: str, file: StoredFile, quota_bytes: int
+    person: str, file_id: str, conversation: str, file: StoredFile, words: str, quota_bytes: int
 ) -> Steps[None]:
-    """Keep a file. Raises ConversationErased, HistoryFull, and InvalidRequest for a taken id.
+    """Keep a file with its folded text.
+
+    Raises ConversationErased, HistoryFull, and InvalidRequest for a taken id.
 
     Its conversation may not exist yet: a file that is attached first is part of a draft. A file
     that another conversation names is not taken away from there.
@@ -73,6 +88,29 @@ def put_file(
         PUT_FILE,
         (person, file_id, conversation, file.name, file.type, size, now_ms(), file.content),
     )
+    yield PUT_FILE_WORDS, (person, file_id, conversation, words)
+
+
+def fold_file(file: StoredFile) -> str:
+    """Return the folded text of a file, "" of one that is no text. It takes a while."""
+    if file.type.startswith(MEDIA) or b"\0" in file.content:
+        return ""
+    try:
+        return fold_long(file.content.decode()[:MOST_FILE_LETTERS])
+    except UnicodeDecodeError:
+        return ""
+
+
+def find_unread_files() -> Steps[list[tuple[str, str]]]:
+    """Find files that were kept before their texts were searched, each as person and id."""
+    return [(row[0], row[1]) for row in (yield UNREAD_FILES, ())]
+
+
+def keep_file_words(person: str, file_id: str, words: str) -> Steps[None]:
+    """Keep the folded text of a file, if the file is still there."""
+    yield from lock_person(person)
+    for _, conversation in (yield FILE_PLACE, (person, file_id)):
+        yield PUT_FILE_WORDS, (person, file_id, conversation, words)
 
 
 def _check_unused(person: str, file_id: str, conversation: str) -> Steps[None]:
@@ -177,5 +215,6 @@ def drop_file(person: str, conversation: str) -> Steps[bool]:
         return False
     file_id, size = rows[0]
     yield DROP_FILE, (person, file_id)
+    yield DROP_FILE_WORDS, (person, file_id)
     yield from finish_write(person, before, -int(size))
     return True

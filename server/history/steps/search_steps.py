@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
-from server.history.folding import excerpt_of, fold
-from server.history.history_records import QuestionRecord, SearchHit, SearchResult
-from server.history.steps.asking import Steps
+from server.history.folding import MOST_FILE_LETTERS, excerpt_of, fold
+from server.history.history_records import (
+    MessageRecord,
+    QuestionRecord,
+    SearchHit,
+    SearchResult,
+)
+from server.history.steps.asking import Rows, Steps
 from server.history.steps.conversation_steps import decode_details
 from server.history.steps.message_steps import decode_message
+from workers.units import MIB
 
 PIECE = 50
 """Conversations that are searched between two looks at the clock."""
+MOST_FILE_BYTES = 4 * MOST_FILE_LETTERS
+MOST_READ_BYTES = 16 * MIB
+"""Contents of files that are read for excerpts; later hits show the file's name."""
 WILDCARDS = re.compile("(?=[%_!])")
 """The places where LIKE needs its escape character."""
 
@@ -23,6 +33,17 @@ NEWEST = (
     " WHERE person = ? AND deleted IS NULL ORDER BY updated DESC, id"
 )
 CONTAINS = "words LIKE ? ESCAPE '!'"
+HAS = f"CASE WHEN {CONTAINS} THEN 1 ELSE 0 END"
+READ_FILE = "SELECT name, substr(content, 1, ?) FROM history_files WHERE person = ? AND id = ?"
+
+Where = Literal["title", "text", "system", "file"]
+
+
+class FoundFile(NamedTuple):
+    """A file whose text has words; `content` None: it was not read."""
+
+    name: str
+    content: bytes | None
 
 
 class FoundRow(NamedTuple):
@@ -33,6 +54,24 @@ class FoundRow(NamedTuple):
     updated: int
     message: str
     text: str
+    file: FoundFile | None = None
+
+
+class _Match(NamedTuple):
+    """A message in which every word occurs, and the file that has most of them."""
+
+    created: int
+    message: str
+    body: str
+    file: str | None = None
+
+
+class Texts(NamedTuple):
+    """A text in which words may be; `name` of the file that it is in."""
+
+    where: Where
+    text: str
+    name: str | None = None
 
 
 def search(person: str, words: Sequence[str], limit: int, ends_at: float) -> Steps[list[FoundRow]]:
@@ -44,50 +83,105 @@ def search(person: str, words: Sequence[str], limit: int, ends_at: float) -> Ste
     contains = " AND ".join([CONTAINS] * len(patterns))
     conversations = yield NEWEST, (person,)
     found: list[FoundRow] = []
+    unread = MOST_READ_BYTES
     for start in range(0, len(conversations), PIECE):
         if time.monotonic() >= ends_at:
             return [*found, FoundRow("", "", 0, "", "")]
         piece = conversations[start : start + PIECE]
         marks = ", ".join("?" * len(piece))
-        values = (person, *(row[0] for row in piece), *patterns)
+        places = (person, *(row[0] for row in piece))
         titles = yield (
             (
                 "SELECT id, details FROM history_conversations"
                 f" WHERE person = ? AND id IN ({marks}) AND {contains}"
             ),
-            values,
+            (*places, *patterns),
         )
-        messages = yield (
+        rows = yield (
             (
-                "SELECT conversation, id, body FROM history_messages"
+                "SELECT conversation, created, id, body FROM history_messages"
                 f" WHERE person = ? AND conversation IN ({marks}) AND {contains}"
                 " ORDER BY created DESC, id LIMIT ?"
             ),
-            (*values, limit - len(found) + 1),
+            (*places, *patterns, limit - len(found) + 1),
         )
-        found += _in_order(piece, titles, messages)
+        matches: dict[str, list[_Match]] = defaultdict(list)
+        for conversation, *row in rows:
+            matches[conversation].append(_Match(*row))
+        yield from _add_files(places, patterns, matches)
+        for one, match in _in_order(piece, titles, matches):
+            if len(found) >= limit:
+                break
+            file = None
+            if match and match.file:
+                file = yield from _read_file(person, match.file, unread)
+                unread -= len(file.content or b"")
+            found.append(one._replace(file=file))
         if len(found) >= limit:
             break
-    return found[:limit]
+    return found
+
+
+def _add_files(
+    places: Sequence[str], patterns: Sequence[str], matches: dict[str, list[_Match]]
+) -> Steps[None]:
+    """Add the messages of some conversations that have all words only with their files' texts."""
+    marks = ", ".join("?" * (len(places) - 1))
+    flags = ", ".join([HAS] * len(patterns))
+    files = yield (
+        (
+            f"SELECT conversation, file, {flags} FROM history_file_words"
+            f" WHERE person = ? AND conversation IN ({marks})"
+            f" AND ({' OR '.join([CONTAINS] * len(patterns))})"
+        ),
+        (*patterns, *places, *patterns),
+    )
+    if not files:
+        return
+    known = {match.message for found in matches.values() for match in found}
+    having = {file: set(_numbers(row)) for _, file, *row in files}
+    inside = list(dict.fromkeys(row[0] for row in files))
+    questions = yield (
+        (
+            f"SELECT conversation, created, id, body, {flags} FROM history_messages"
+            f" WHERE person = ? AND conversation IN ({', '.join('?' * len(inside))})"
+            " AND state = 'asked' AND body LIKE '%,\"files\":[{%'"
+        ),
+        (*patterns, places[0], *inside),
+    )
+    for conversation, created, message, body, *row in questions:
+        sent = decode_message(body)
+        if message in known or not isinstance(sent, QuestionRecord):
+            continue
+        attached = [file.id for file in sent.files if file.id in having]
+        everywhere = set(_numbers(row)).union(*(having[file] for file in attached))
+        if attached and len(everywhere) == len(patterns):
+            best = max(attached, key=lambda file: len(having[file]))
+            matches[conversation].append(_Match(created, message, body, best))
+
+
+def _numbers(flags: Sequence[int]) -> Iterator[int]:
+    return (number for number, flag in enumerate(flags) if flag)
 
 
 def _in_order(
-    conversations: Sequence[Sequence[Any]],
-    titles: Sequence[Sequence[Any]],
-    messages: Sequence[Sequence[Any]],
-) -> list[FoundRow]:
-    """Return what was found, by the order of the conversations."""
+    conversations: Rows, titles: Rows, matches: dict[str, list[_Match]]
+) -> Iterator[tuple[FoundRow, _Match | None]]:
+    """Return what was found, by the order of the conversations, newest message first."""
     systems: dict[str, str] = {row[0]: row[1] for row in titles}
-    bodies: dict[str, list[Sequence[Any]]] = {}
-    for row in messages:
-        bodies.setdefault(row[0], []).append(row)
-    found = []
     for conversation, title, updated in conversations:
         if conversation in systems:
-            found.append(FoundRow(conversation, title, updated, "", systems[conversation]))
-        for _, message, body in bodies.get(conversation, ()):
-            found.append(FoundRow(conversation, title, updated, message, body))
-    return found
+            yield FoundRow(conversation, title, updated, "", systems[conversation]), None
+        found = sorted(matches.get(conversation, ()), key=lambda match: match.message)
+        for match in sorted(found, key=lambda match: -match.created):
+            yield FoundRow(conversation, title, updated, match.message, match.body), match
+
+
+def _read_file(person: str, file: str, most: int) -> Steps[FoundFile]:
+    """Read the beginning of a file, unless enough was read."""
+    rows: Rows = yield READ_FILE, (min(MOST_FILE_BYTES, max(most, 0)), person, file)
+    name, content = rows[0] if rows else ("", None)
+    return FoundFile(name, bytes(content) if content else None)
 
 
 def hits_of(found: Sequence[FoundRow], words: Sequence[str]) -> SearchResult:
@@ -98,38 +192,47 @@ def hits_of(found: Sequence[FoundRow], words: Sequence[str]) -> SearchResult:
 
 def _hit(found: FoundRow, words: Sequence[str]) -> SearchHit:
     role: Literal["user", "assistant"] | None = None
-    places: list[tuple[Literal["title", "text", "system", "file"], str]]
     if found.message:
         message = decode_message(found.text)
-        places = [("text", message.text)]
-        role = "assistant"
-        if isinstance(message, QuestionRecord):
-            role = "user"
-            places += [("file", file.name) for file in message.files]
+        role = "user" if isinstance(message, QuestionRecord) else "assistant"
+        places = list(_texts_of(message, found.file))
     else:
-        places = [("title", found.title), ("system", decode_details(found.text).system)]
-    where, text, word = _first(places, words)
-    excerpt = excerpt_of(text, word)
+        system = decode_details(found.text).system
+        places = [Texts("title", found.title), Texts("system", system)]
+    shown = best_text(places, words)
+    excerpt = excerpt_of(shown.text, words)
     return SearchHit(
         found.conversation,
         found.title,
         found.message or None,
         role,
-        where,
+        shown.where,
+        shown.name,
         excerpt.text,
-        excerpt.match,
+        excerpt.matches[0] if excerpt.matches else (0, 0),
+        excerpt.matches,
         found.updated,
     )
 
 
-def _first(
-    places: Sequence[tuple[Literal["title", "text", "system", "file"], str]],
-    words: Sequence[str],
-) -> tuple[Literal["title", "text", "system", "file"], str, str]:
-    """Return the first place that has one of the words, with that word."""
-    for where, text in places:
-        folded = fold(text)
-        for word in words:
-            if word in folded:
-                return where, text, word
-    return places[0][0], places[0][1], words[0]
+def _texts_of(message: MessageRecord, file: FoundFile | None) -> Iterator[Texts]:
+    """Return the texts of a message: its own, the names of its files, and the text of one file."""
+    yield Texts("text", message.text)
+    if isinstance(message, QuestionRecord):
+        for name in dict.fromkeys(one.name for one in message.files):
+            yield Texts("file", name, name)
+    if file and file.content:
+        content = file.content.decode("utf-8", "ignore")[:MOST_FILE_LETTERS]
+        yield Texts("file", content, file.name)
+    elif file:
+        yield Texts("file", file.name, file.name)
+
+
+def best_text(texts: Iterable[Texts], words: Sequence[str]) -> Texts:
+    """Return the text that has most of the words; of those that have as many, the first."""
+
+    def count(one: Texts) -> int:
+        folded = fold(one.text)
+        return sum(word in folded for word in words)
+
+    return max(texts, key=count)

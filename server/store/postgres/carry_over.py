@@ -152,6 +152,7 @@ TABLES = (
         ("coalesce(sum(size), 0)", "coalesce(sum(length(content)), 0)"),
         chunk=1,
     ),
+    CopiedTable("history_file_words", ("person", "file", "conversation", "words"), chunk=10),
     CopiedTable(
         "history_shares",
         (

@@ -1,0 +1,10 @@
+-- Texts of files, folded for the search, apart from the contents: so a search need not read those.
+
+CREATE TABLE history_file_words (
+    person       TEXT NOT NULL,
+    file         TEXT NOT NULL,
+    conversation TEXT NOT NULL,
+    words        TEXT NOT NULL,           -- '' of a file that is no text
+    PRIMARY KEY (person, file)
+);
+CREATE INDEX history_file_words_conversation ON history_file_words (person, conversation);
