@@ -36,7 +36,7 @@ WIDE = re.compile(
 GAPS = re.compile(r"\s+")
 
 
-class Place(NamedTuple):
+class WordPlace(NamedTuple):
     """Where a word stands in a text. `is_start`: it begins like one of the text's words."""
 
     start: int
@@ -70,10 +70,10 @@ def search_words(query: str) -> list[str]:
     return list(dict.fromkeys(fold(query).split()))
 
 
-def find_places(text: str, words: Sequence[str]) -> list[Place]:
+def find_places(text: str, words: Sequence[str]) -> list[WordPlace]:
     """Find folded words in a text; of each those that begin words, if there are any."""
     folded = _Folded(text)
-    found: list[Place] = []
+    found: list[WordPlace] = []
     for word in words:
         places = list(folded.places(word))
         starts = [place for place in places if place.is_start]
@@ -125,7 +125,7 @@ class _Folded:
             self._begins.append(self._begins[-1] + len(piece))
             self._starts.append(self._starts[-1] + len(block))
 
-    def places(self, word: str) -> Iterator[Place]:
+    def places(self, word: str) -> Iterator[WordPlace]:
         """Find a word, without overlaps."""
         at = -len(word)
         for _ in range(MOST_PLACES):
@@ -133,7 +133,7 @@ class _Folded:
             if at < 0:
                 return
             end = self._origin(at + len(word) - 1, after=True)
-            yield Place(self._origin(at), end, word, _begins_word(self.text, at))
+            yield WordPlace(self._origin(at), end, word, _begins_word(self.text, at))
 
     def _origin(self, at: int, *, after: bool = False) -> int:
         """Return where the letter of the text begins (or ends) that became a folded one."""
@@ -195,7 +195,7 @@ def _begins_word(text: str, at: int) -> bool:
     return bool(GAPLESS.match(before) or GAPLESS.match(letter))
 
 
-def _nearby(places: Sequence[Place], first: int) -> int:
+def _nearby(places: Sequence[WordPlace], first: int) -> int:
     """Return how many of the words are near a place, at it and after it."""
     most = places[first].start + NEAR
     near = takewhile(lambda place: place.start < most, islice(places, first, None))
@@ -233,7 +233,7 @@ def _columns(letter: str) -> int:
     return 2 if WIDE.match(letter) else 1
 
 
-def _joined(places: Sequence[Place]) -> list[tuple[int, int]]:
+def _joined(places: Sequence[WordPlace]) -> list[tuple[int, int]]:
     """Return the places without overlaps, in their order."""
     joined: list[tuple[int, int]] = []
     for start, end, _, _ in places:

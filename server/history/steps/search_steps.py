@@ -66,7 +66,7 @@ class _Match(NamedTuple):
     file: str | None = None
 
 
-class Texts(NamedTuple):
+class SearchedText(NamedTuple):
     """A text in which words may be; `name` of the file that it is in."""
 
     where: Where
@@ -198,7 +198,7 @@ def _hit(found: FoundRow, words: Sequence[str]) -> SearchHit:
         places = list(_texts_of(message, found.file))
     else:
         system = decode_details(found.text).system
-        places = [Texts("title", found.title), Texts("system", system)]
+        places = [SearchedText("title", found.title), SearchedText("system", system)]
     shown = best_text(places, words)
     excerpt = excerpt_of(shown.text, words)
     return SearchHit(
@@ -215,23 +215,23 @@ def _hit(found: FoundRow, words: Sequence[str]) -> SearchHit:
     )
 
 
-def _texts_of(message: MessageRecord, file: FoundFile | None) -> Iterator[Texts]:
+def _texts_of(message: MessageRecord, file: FoundFile | None) -> Iterator[SearchedText]:
     """Return the texts of a message: its own, the names of its files, and the text of one file."""
-    yield Texts("text", message.text)
+    yield SearchedText("text", message.text)
     if isinstance(message, QuestionRecord):
         for name in dict.fromkeys(one.name for one in message.files):
-            yield Texts("file", name, name)
+            yield SearchedText("file", name, name)
     if file and file.content:
         content = file.content.decode("utf-8", "ignore")[:MOST_FILE_LETTERS]
-        yield Texts("file", content, file.name)
+        yield SearchedText("file", content, file.name)
     elif file:
-        yield Texts("file", file.name, file.name)
+        yield SearchedText("file", file.name, file.name)
 
 
-def best_text(texts: Iterable[Texts], words: Sequence[str]) -> Texts:
+def best_text(texts: Iterable[SearchedText], words: Sequence[str]) -> SearchedText:
     """Return the text that has most of the words; of those that have as many, the first."""
 
-    def count(one: Texts) -> int:
+    def count(one: SearchedText) -> int:
         folded = fold(one.text)
         return sum(word in folded for word in words)
 

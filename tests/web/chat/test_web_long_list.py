@@ -1,4 +1,4 @@
-"""A long list of conversations: few of its rows are in the page, and nobody notices."""
+"""A long list of conversations: few of its rows are in the page, and it works as if all were."""
 
 from __future__ import annotations
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page, expect
 from support.browsing.browser import open_chat, visiting
+from support.browsing.chat_page import answers, begin_anew, entries, talk
+from support.browsing.chatting import chatting
+from support.browsing.signing_in import sign_in
+from support.fakes.upstream import FakeUpstream, stream_of
 from support.front_door import Door
 from support.inputs.search_cases import SEARCH_CASES
 
@@ -27,6 +33,8 @@ SHOW = """async ([build, cases]) => {
   });
 }"""
 
+MARKED = "() => [...CSS.highlights.get('found')].map((range) => range.toString())"
+
 
 async def test_the_page_finds_and_shows_what_the_server_does(
     chromium: Browser, demo_door: Door
@@ -38,3 +46,69 @@ async def test_the_page_finds_and_shows_what_the_server_does(
         sent: list[Any] = [[text, query] for text, query, _ in cases]
         shown = await page.evaluate(SHOW, [build, sent])
     assert shown == [expected for _, _, expected in cases]
+
+
+async def ask_about_a_file(page: Page, upstream: FakeUpstream) -> None:
+    """Have a conversation about a file, and another one."""
+    upstream.plan(stream_of(["A quince tart is baked, to start with."]), stream_of(["Nothing."]))
+    notes = ("filler words " * 200 + "The secret Nädel lies here.").encode()
+    await page.locator('input[type="file"]').set_input_files(
+        {"name": "notes.txt", "mimeType": "text/plain", "buffer": notes}
+    )
+    await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
+    await talk(page, "What is in it?")
+    await begin_anew(page)
+    await talk(page, "about pears")
+
+
+async def search_finds_everything(page: Page) -> None:
+    """Search as people do; the same in the browser and on the server."""
+    search = page.get_by_role("searchbox")
+    await search.press_sequentially("NÄDEL secret")
+    await expect(entries(page)).to_have_text(
+        [re.compile("What is in it.*In notes.txt: .*The secret Nädel lies here")]
+    )
+    passage = entries(page).get_by_role("link", name="In notes.txt")
+    assert await passage.locator("mark").all_inner_texts() == ["secret", "Nädel"]
+    await passage.click()
+    question = page.get_by_role("article", name="You")
+    await expect(question).to_be_focused()
+    assert await page.evaluate(MARKED) == ["notes.txt"]
+    # Words that begin with it are marked, here and on the page, not parts of words.
+    await search.fill("tart")
+    passage = entries(page).get_by_role("link", name="quince")
+    await expect(passage.locator("mark")).to_have_text(["tart"])
+    await passage.click()
+    await expect(answers(page)).to_be_focused()
+    assert await page.evaluate(MARKED) == ["tart"]
+    # All words, wherever each is: in the question, and in its file.
+    await search.fill("what lies")
+    await expect(entries(page)).to_have_text([re.compile("What is in it")])
+    await search.fill("notes.txt")
+    await expect(entries(page).get_by_role("link", name="File: notes.txt")).to_be_visible()
+    await search.fill("pears")
+    await expect(entries(page).locator("mark")).to_have_text(["pears"])
+    await search.fill("nädel pears")
+    await expect(page.get_by_text("No results for “nädel pears”.")).to_be_visible()
+    await expect(entries(page)).to_have_count(0)
+    await search.fill("")
+    await expect(entries(page)).to_have_count(2)
+
+
+async def test_a_guest_finds_words_in_files_marked(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        await open_chat(page)
+        await ask_about_a_file(page, upstream)
+        await page.reload()
+        await search_finds_everything(page)
+
+
+async def test_a_person_finds_words_in_files_marked(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, door, page):
+        await sign_in(page, await door.mint("Ada"))
+        await ask_about_a_file(page, upstream)
+        async with visiting(chromium, door) as other:
+            await sign_in(other, await door.mint("Bob"))
+            await other.get_by_role("searchbox").fill("nädel")
+            await expect(other.get_by_text("No results for “nädel”.")).to_be_visible()
+        await search_finds_everything(page)

@@ -246,10 +246,10 @@ chat.on("end", async ({ message }) => {
   const { askTitle } = await chat.load(() => import("./turns/titling.js"), PATIENT);
   await askTitle(chat, message, boot.title_model);
 });
-chat.on("passage", async ({ message, words }) => {
+chat.on("passage", async (passage) => {
   side.closeSheet();
   const { showPassage } = await chat.load(() => import("./transcript/passage.js"));
-  showPassage(part("#transcript", HTMLElement), message, words);
+  showPassage(part("#transcript", HTMLElement), passage);
 });
 chat.on("leaving", () => CSS.highlights?.delete("found"));
 const temporary = part("#temporary", HTMLElement);

@@ -3,7 +3,8 @@
 import { html, render } from "../../../vendor/preact-htm.js";
 import { el, fill, texts } from "../../shell/page.js";
 import { all, erase, eraseAll } from "../state/store.js";
-import { Search, wordsOf } from "./search.js";
+import { Search } from "./search.js";
+import { wordsOf } from "./search_words.js";
 import { Sidebar } from "./view.js";
 
 /** @import { Chat } from "../state/chat.js" */
@@ -57,7 +58,7 @@ export class ConversationList {
       if (isOld && !this.#chat.history) erase(one.id); // the server does that itself
     }
     const known = found.map((one) => this.#chat.recordOf(one.id) ?? one);
-    this.#search.forget();
+    this.#search.forget(null);
     this.#show({ conversations: known.filter((one) => !one.deleted) });
   }
 
@@ -79,7 +80,7 @@ export class ConversationList {
   #recordChanged(record) {
     if (record.temporary) return;
     const others = this.#others(record.id);
-    this.#search.forget();
+    this.#search.forget(record.id);
     this.#show({ conversations: record.deleted ? others : [record, ...others] });
   }
 
@@ -203,6 +204,7 @@ export class ConversationList {
   async search(query) {
     this.#query = query.trim();
     if (!this.#query) {
+      this.#search.cancel();
       this.#show({ found: null });
       return;
     }
@@ -215,8 +217,8 @@ export class ConversationList {
    *
    * @param {Hit} hit
    */
-  openHit({ conversation, message }) {
-    const passage = message ? { message, words: wordsOf(this.#query) } : null;
+  openHit({ conversation, message, file }) {
+    const passage = message ? { message, words: wordsOf(this.#query), file } : null;
     this.#chat.open(conversation, { passage });
   }
 

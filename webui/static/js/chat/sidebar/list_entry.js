@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef } from "../../../vendor/preact-htm.js";
 import { fill, iconPath, texts } from "../../shell/page.js";
-import { Passages } from "./results.js";
+import { MarkedTitle, Passages } from "./results.js";
 
 /** @import { Ref } from "../../../vendor/preact-htm.js" */
 /** @import { ConversationRecord } from "../state/types.js" */
@@ -61,8 +61,10 @@ function Rename({ one, list, close }) {
  * @param {(menu: OpenMenu) => void} props.openMenu
  * @param {() => void} props.endRenaming
  * @param {Result} [props.result] what a search has found in it
+ * @param {string} [props.wanted] what was searched for
  */
-export function Entry({ one, standing, isCurrent, isAnswering, isRenaming, list, openMenu, endRenaming, result }) {
+export function Entry(props) {
+  const { one, standing, isCurrent, isAnswering, isRenaming, list, openMenu, endRenaming, result, wanted } = props;
   const title = titleOf(one);
   const { at, count, gap } = standing;
   /** @param {MouseEvent} event */
@@ -73,10 +75,11 @@ export function Entry({ one, standing, isCurrent, isAnswering, isRenaming, list,
   };
   /** @param {{ currentTarget: HTMLElement }} event */
   const more = ({ currentTarget: button }) => openMenu({ one, button });
+  const shown = wanted ? html`<${MarkedTitle} title=${title} wanted=${wanted} />` : title;
   const content = isRenaming
     ? html`<${Rename} one=${one} list=${list} close=${endRenaming} />`
     : html`<a href=${`/c/${one.id}`} aria-current=${isCurrent ? "page" : null} title=${title} onClick=${go}>
-        <span class="clip" dir="auto">${title}</span>
+        <span class="clip" dir="auto">${shown}</span>
       </a>
       ${isAnswering && html`<span class="running" role="img" aria-label=${texts.sidebar.answering}></span>`}
       <button type="button" class="icon-button small" aria-haspopup="menu"

@@ -1,10 +1,12 @@
 // What a search has found, as components: conversations, each with the passages in it.
 
 import { html } from "../../../vendor/preact-htm.js";
-import { pluralText, texts } from "../../shell/page.js";
+import { fill, pluralText, texts } from "../../shell/page.js";
+import { fold, marksOf, wordsOf } from "./search_words.js";
 
 /** @import { ConversationRecord } from "../state/types.js" */
 /** @import { Found, Hit } from "./search.js" */
+/** @import { Mark } from "./search_words.js" */
 
 const MOST_PASSAGES = 3;
 
@@ -27,38 +29,76 @@ export function resultsOf(conversations, wanted, found) {
   const known = new Map(conversations.map((one) => [one.id, one]));
   /** @type {Map<string, Result>} */
   const results = new Map();
-  const words = wanted.toLowerCase().split(/\s+/);
+  const words = wordsOf(wanted);
   const isComplete = found?.query === wanted && !found.problem;
-  const titled = conversations.filter(({ title }) => words.every((word) => title.toLowerCase().includes(word)));
-  if (!isComplete)
-    for (const { id, title } of titled.sort((a, b) => b.updated - a.updated))
-      results.set(id, { id, title, passages: [] });
+  /**
+   * @param {ConversationRecord} one
+   * @returns {Result}
+   */
+  const resultOf = ({ id, title }) => ({ id, title, passages: [] });
+  if (!isComplete) {
+    const titled = conversations.filter(({ title }) => {
+      const folded = fold(title);
+      return words.every((word) => folded.includes(word));
+    });
+    for (const one of titled.sort((a, b) => b.updated - a.updated)) results.set(one.id, resultOf(one));
+  }
   for (const hit of isComplete ? found.hits : []) {
     const one = known.get(hit.conversation);
     if (!one) continue; // it was deleted since
-    const result = results.get(one.id) ?? { id: one.id, title: one.title, passages: [] };
+    const result = results.get(one.id) ?? resultOf(one);
     results.set(one.id, result);
-    // A question that is the title says nothing new.
-    if (hit.where !== "title" && hit.excerpt !== one.title) result.passages.push(hit);
+    // A question that is the title says nothing new, nor does the beginning of the title.
+    if (hit.excerpt !== one.title && (hit.where !== "title" || hit.excerpt.startsWith("…"))) result.passages.push(hit);
   }
   return [...results.values()];
 }
 
+/**
+ * Return a text with its marks.
+ *
+ * @param {string} text
+ * @param {Mark[]} marks
+ */
+function marked(text, marks) {
+  const ends = [0, ...marks.map(([, end]) => end)];
+  return html`${marks.map(
+    ([start, end], at) => html`${text.slice(ends[at], start)}<mark>${text.slice(start, end)}</mark>`,
+  )}${text.slice(ends[marks.length])}`;
+}
+
+/**
+ * A title with the words of a search marked.
+ *
+ * @param {{ title: string, wanted: string }} props
+ */
+export const MarkedTitle = ({ title, wanted }) => marked(title, marksOf(title, wordsOf(wanted)));
+
+/**
+ * Return the words around the excerpt of a hit.
+ *
+ * @param {Hit} hit
+ */
+function aroundOf({ where, file, excerpt }) {
+  if (where === "system") return texts.sidebar.in_system_prompt;
+  if (where !== "file") return "{text}";
+  return file === excerpt ? texts.sidebar.in_file : texts.sidebar.in_file_named;
+}
+
 /** @param {{ hit: Hit, open: (hit: Hit) => void }} props */
 export function Passage({ hit, open }) {
-  const { excerpt, match, conversation, where } = hit;
-  const [from, to] = match;
+  const { excerpt, matches, conversation } = hit;
   /** @param {MouseEvent} event */
   const go = (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
     open(hit);
   };
-  const around =
-    where === "system" ? texts.sidebar.in_system_prompt : where === "file" ? texts.sidebar.in_file : "{text}";
-  const [before, after] = around.split("{text}");
-  return html`<a class="passage clip" href=${`/c/${conversation}`} onClick=${go}
-    >${before}${excerpt.slice(0, from)}<mark>${excerpt.slice(from, to)}</mark>${excerpt.slice(to)}${after}</a>`;
+  const [before, after] = aroundOf(hit)
+    .split("{text}")
+    .map((words) => fill(words, { file: hit.file ?? "" }));
+  return html`<a class="passage" dir="auto" href=${`/c/${conversation}`} onClick=${go}
+    >${before}${marked(excerpt, matches)}${after}</a>`;
 }
 
 /** @param {{ result: Result, open: (hit: Hit) => void }} props */

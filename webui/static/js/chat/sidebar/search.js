@@ -1,68 +1,172 @@
 // The search: on the server for people who have signed in, else in this browser.
 
 import { fill, texts } from "../../shell/page.js";
-import { all } from "../state/store.js";
+import { all, find, within } from "../state/store.js";
+import { excerptOf, fold, MOST_FILE_LETTERS, wordsOf } from "./search_words.js";
 
 /** @import { Chat } from "../state/chat.js" */
-/** @import { ConversationRecord } from "../state/types.js" */
+/** @import { ConversationRecord, FileRecord, Message } from "../state/types.js" */
+/** @import { Mark } from "./search_words.js" */
 
 /**
- * A place where the words were found; `message` is null for a title or a system prompt. `match` is the place of a
- * word in the excerpt.
+ * A place where the words were found; `message` is null for a title or a system prompt, `file` is the name of the
+ * file whose name or text has the words. `matches` are the places of words in the excerpt.
  *
  * @typedef {object} Hit
  * @property {string} conversation
  * @property {string} title
  * @property {string | null} message
  * @property {"title" | "text" | "system" | "file"} where
+ * @property {string | null} file
  * @property {string} excerpt
- * @property {[number, number]} match
+ * @property {Mark[]} matches
  * @property {number} updated
  */
 
 /** @typedef {{ query: string, hits: Hit[], partial: boolean, problem: string }} Found */
 
-/** @typedef {{ message: string | null, where: Hit["where"], text: string, folded: string, files: string }} Passage */
+/**
+ * A text in which words may be.
+ *
+ * @typedef {{ where: Hit["where"], file: string | null, text: string, folded: string }} Part
+ */
+/** @typedef {{ message: string | null, parts: Part[], files: FileRecord[] }} Passage */
 /** @typedef {{ record: ConversationRecord, passages: Passage[] }} Searched */
 
 const MOST_HITS = 200;
-const BEFORE = 24;
-const AFTER = 60;
 /** Between the last key and the question to the server. */
 const PAUSE_MS = 150;
-
-/** @param {string} text */
-const fold = (text) => text.normalize("NFKC").toLowerCase();
-
-/**
- * Return the words of a query.
- *
- * @param {string} query
- */
-export const wordsOf = (query) => [...new Set(fold(query).split(/\s+/).filter(Boolean))];
+/** The search of this browser lets the page work after so long. */
+const TURN_MS = 12;
+/** Letters of files that are kept in memory. */
+const MOST_KEPT = 16_000_000;
 
 /**
- * Return the passage of a text around a word, and the word's place in it.
- *
+ * @param {Hit["where"]} where
  * @param {string} text
- * @param {string} word
- * @returns {{ excerpt: string, match: [number, number] }}
+ * @param {string | null} [file]
+ * @returns {Part}
  */
-export function excerptOf(text, word) {
-  const at = text.toLowerCase().indexOf(word);
-  const from = Math.max(at - BEFORE, 0);
-  const to = Math.max(at, 0) + word.length + AFTER;
-  const start = from ? "…" : "";
-  const excerpt = `${start}${text.slice(from, to)}${to < text.length ? "…" : ""}`.replace(/\s/g, " ");
-  const begin = start.length + at - from;
-  return { excerpt, match: at < 0 ? [0, 0] : [begin, begin + word.length] };
+const partOf = (where, text, file = null) => ({ where, file, text, folded: fold(text) });
+
+/**
+ * @param {ConversationRecord} record
+ * @param {Message[]} messages
+ * @returns {Searched}
+ */
+function searchedOf(record, messages) {
+  const whole = [partOf("title", record.title), partOf("system", record.system ?? "")];
+  const passages = messages
+    .sort((a, b) => b.created - a.created)
+    .map((message) => {
+      const files = (message.role === "user" && message.files) || [];
+      const names = [...new Set(files.map(({ name }) => name))];
+      const parts = [partOf("text", message.text), ...names.map((name) => partOf("file", name, name))];
+      return { message: message.id, parts, files: files.filter(({ kind }) => kind === "text") };
+    });
+  return { record, passages: [{ message: null, parts: whole, files: [] }, ...passages] };
+}
+
+/**
+ * @param {Part[]} parts
+ * @param {string[]} words
+ */
+const hasAll = (parts, words) => words.every((word) => parts.some(({ folded }) => folded.includes(word)));
+
+/**
+ * Return the part that has most of the words; of those that have as many, the first.
+ *
+ * @param {Part[]} parts
+ * @param {string[]} words
+ */
+function bestPart(parts, words) {
+  /** @param {Part} part */
+  const count = ({ folded }) => words.filter((word) => folded.includes(word)).length;
+  return parts.reduce((best, part) => (count(part) > count(best) ? part : best));
+}
+
+/** Everything in this browser, as far as it was read, and what has changed since. */
+class Library {
+  /** @type {Promise<Map<string, Searched>> | null} */
+  #reading = null;
+  /** @type {Set<string>} */
+  #changed = new Set();
+  /** @type {Map<string, Part>} texts of files by their ids */
+  #files = new Map();
+  #kept = 0;
+
+  /**
+   * Read a conversation again before the next search; null: all of them.
+   *
+   * @param {string | null} id
+   */
+  forget(id) {
+    if (id) this.#changed.add(id);
+    else this.#reading = null;
+  }
+
+  /** Return what can be searched, what was changed last first. */
+  async read() {
+    this.#reading ??= readAll();
+    const known = await this.#reading;
+    for (const id of this.#changed) {
+      this.#changed.delete(id);
+      const record = await find("conversations", id);
+      if (!record || record.deleted) known.delete(id);
+      else known.set(id, searchedOf(record, await within("messages", id)));
+    }
+    return [...known.values()].sort((a, b) => b.record.updated - a.record.updated);
+  }
+
+  /**
+   * Return the text of a file.
+   *
+   * @param {FileRecord} file
+   * @returns {Promise<Part>}
+   */
+  async textOf({ id, name }) {
+    const known = this.#files.get(id);
+    if (known) return known;
+    const stored = await find("files", id).catch(() => undefined);
+    const text = ((await stored?.blob?.text()) ?? "").slice(0, MOST_FILE_LETTERS);
+    const part = partOf("file", text, name);
+    if (this.#kept + text.length <= MOST_KEPT) {
+      this.#files.set(id, part);
+      this.#kept += text.length;
+    }
+    return part;
+  }
+}
+
+/** @returns {Promise<Map<string, Searched>>} */
+async function readAll() {
+  const [records, messages] = await Promise.all([all("conversations"), all("messages")]);
+  const byConversation = Map.groupBy(messages, (message) => message.conversation);
+  /** @type {Map<string, Searched>} */
+  const known = new Map();
+  const pause = pauses();
+  for (const record of records) {
+    if (record.deleted) continue;
+    known.set(record.id, searchedOf(record, byConversation.get(record.id) ?? []));
+    await pause();
+  }
+  return known;
+}
+
+/** Return a function that lets the page work for a moment whenever it is time. */
+function pauses() {
+  let began = performance.now();
+  return async () => {
+    if (performance.now() - began < TURN_MS) return;
+    await new Promise((resolve) => setTimeout(resolve));
+    began = performance.now();
+  };
 }
 
 /** Finds conversations and the passages in them. */
 export class Search {
   #chat;
-  /** @type {Searched[] | null} everything in this browser, read once */
-  #texts = null;
+  #library = new Library();
   #aborter = new AbortController();
 
   /** @param {Chat} chat */
@@ -70,9 +174,18 @@ export class Search {
     this.#chat = chat;
   }
 
-  /** Forget what was read: conversations have changed. */
-  forget() {
-    this.#texts = null;
+  /**
+   * Forget what was read of a conversation, which has changed; null: of all.
+   *
+   * @param {string | null} id
+   */
+  forget(id) {
+    this.#library.forget(id);
+  }
+
+  /** End the search that is under way. */
+  cancel() {
+    this.#aborter.abort();
   }
 
   /**
@@ -85,66 +198,55 @@ export class Search {
     this.#aborter.abort();
     const aborter = new AbortController();
     this.#aborter = aborter;
+    const { signal } = aborter;
     const { history } = this.#chat;
     try {
       if (history) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-      if (aborter.signal.aborted) return null;
-      if (!history) return { query, hits: await this.#here(wordsOf(query)), partial: false, problem: "" };
-      const { data, partial } = await history.search(query, aborter.signal);
-      return { query, hits: data, partial, problem: "" };
+      if (signal.aborted) return null;
+      const { data, partial } = history
+        ? await history.search(query, signal)
+        : await this.#here(wordsOf(query), signal);
+      return signal.aborted ? null : { query, hits: data, partial, problem: "" };
     } catch (error) {
-      if (aborter.signal.aborted) return null;
+      if (signal.aborted) return null;
       const why = error instanceof Error ? error.message : String(error);
       return { query, hits: [], partial: false, problem: fill(texts.sidebar.only_titles, { why }) };
     }
   }
 
-  /** @param {string[]} words */
-  async #here(words) {
-    this.#texts ??= await readAll();
+  /**
+   * @param {string[]} words
+   * @param {AbortSignal} signal
+   * @returns {Promise<{ data: Hit[], partial: boolean }>}
+   */
+  async #here(words, signal) {
     /** @type {Hit[]} */
-    const hits = [];
-    for (const { record, passages } of this.#texts) {
-      const { id: conversation, title, updated } = record;
-      for (const { message, where, text, folded, files } of passages) {
-        if (!words.every((word) => folded.includes(word))) continue;
-        const isFile = !words.some((word) => fold(text).includes(word));
-        const shown = isFile && files ? files : text;
-        const word = words.find((one) => shown.toLowerCase().includes(one)) ?? words[0];
-        hits.push({ conversation, title, updated, message, where: isFile ? "file" : where, ...excerptOf(shown, word) });
-        if (hits.length >= MOST_HITS) return hits;
+    const data = [];
+    const pause = pauses();
+    for (const { record, passages } of await this.#library.read()) {
+      for (const { message, parts, files } of passages) {
+        if (signal.aborted) return { data, partial: true };
+        const read = hasAll(parts, words) ? parts : await this.#withFiles(parts, files);
+        if (!hasAll(read, words)) continue;
+        if (data.length >= MOST_HITS) return { data, partial: true };
+        const { id: conversation, title, updated } = record;
+        const { where, file, text } = bestPart(read, words);
+        data.push({ conversation, title, updated, message, where, file, ...excerptOf(text, words) });
       }
+      await pause();
     }
-    return hits;
+    return { data, partial: false };
   }
-}
 
-/** @returns {Promise<Searched[]>} */
-async function readAll() {
-  const [records, messages] = await Promise.all([all("conversations"), all("messages")]);
-  const byConversation = Map.groupBy(messages, (message) => message.conversation);
-  const shown = records.filter((record) => !record.deleted).sort((a, b) => b.updated - a.updated);
-  return shown.map((record) => {
-    /** @type {Passage[]} */
-    const passages = [
-      { message: null, where: "title", text: record.title, folded: fold(record.title), files: "" },
-      ...(record.system
-        ? [
-            {
-              message: null,
-              where: /** @type {const} */ ("system"),
-              text: record.system,
-              folded: fold(record.system),
-              files: "",
-            },
-          ]
-        : []),
-    ];
-    for (const message of byConversation.get(record.id) ?? []) {
-      const files = message.role === "user" ? (message.files ?? []).map(({ name }) => name).join(", ") : "";
-      const folded = fold(`${message.text}\n${files}`);
-      passages.push({ message: message.id, where: "text", text: message.text, folded, files });
-    }
-    return { record, passages };
-  });
+  /**
+   * Return the parts of a message with the texts of its files.
+   *
+   * @param {Part[]} parts
+   * @param {FileRecord[]} files
+   */
+  async #withFiles(parts, files) {
+    if (!files.length) return parts;
+    const contents = await Promise.all(files.map((file) => this.#library.textOf(file)));
+    return [...parts, ...contents];
+  }
 }

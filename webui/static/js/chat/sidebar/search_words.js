@@ -21,7 +21,7 @@ const WIDE = /^[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uff6
 const JOINS = /^[\p{M}\u1160-\u11ff\uff9e\uff9f]/u;
 const LETTER = /^[\p{L}\p{N}\p{M}]/u;
 /** Letters that folding changes though they are in lower case. */
-const SPECIAL = /[\u00df\u03c2\u0345\u1c80-\u1c88\u1f80-\u1ffc]/g;
+const SPECIAL = /\u0345|[\u00df\u03c2\u1c80-\u1c88\u1f80-\u1ffc]/g;
 const PLAIN = /^[\0-\x7f]*$/;
 
 /**

@@ -197,7 +197,7 @@ export function Sidebar({ state, list }) {
    */
   const entry = (one, standing, result) => html`<${Entry} key=${one.id} one=${one} standing=${standing}
     isCurrent=${one.id === current} isAnswering=${answering.has(one.id)} isRenaming=${renaming === one.id} list=${list}
-    openMenu=${setMenu} endRenaming=${() => setRenaming(null)} result=${result} />`;
+    openMenu=${setMenu} endRenaming=${() => setRenaming(null)} result=${result} wanted=${wanted} />`;
   /**
    * @param {Result} result
    * @param {Standing} standing

@@ -270,9 +270,9 @@
 /** @typedef {"auto" | "send" | "newline"} EnterKey */
 
 /**
- * A message with the words that were searched for.
+ * A message with the words that were searched for; `file`: the name of the file in which they were found.
  *
- * @typedef {{ message: string, words: string[] }} Passage
+ * @typedef {{ message: string, words: string[], file: string | null }} Passage
  */
 
 /**

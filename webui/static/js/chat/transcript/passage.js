@@ -1,48 +1,68 @@
 // A passage that a search has found: brought into view, its words marked.
 
+import { allPlaces, bestPlaces } from "../sidebar/search_words.js";
+
+/** @import { Passage } from "../state/types.js" */
+
 /** The name of the marks in the style sheet. */
 const MARKS = "found";
+/** What a message has as text: its own, and the names of its files. */
+const TEXTS = ".md, .said, .files .name";
 
 /**
- * Return where the words stand in the text of an element.
+ * Return where the words stand in the texts of a message, in their order.
  *
- * @param {Element} root
+ * @param {Element} article
  * @param {string[]} words
  */
-function rangesOf(root, words) {
-  /** @type {Range[]} */
-  const ranges = [];
-  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const node = /** @type {Text} */ (walker.currentNode);
-    const text = node.data.toLowerCase();
-    for (const word of words) {
-      for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + word.length)) {
-        const range = new Range();
-        range.setStart(node, at);
-        range.setEnd(node, at + word.length);
-        ranges.push(range);
-      }
+function rangesOf(article, words) {
+  const places = [...article.querySelectorAll(TEXTS)].flatMap((text) => {
+    const walker = document.createTreeWalker(text, NodeFilter.SHOW_TEXT);
+    const found = [];
+    while (walker.nextNode()) {
+      const node = /** @type {Text} */ (walker.currentNode);
+      found.push(...allPlaces(node.data, words).map((place) => ({ ...place, node })));
     }
-  }
+    return found;
+  });
+  const ranges = bestPlaces(places).map(({ node, start, end }) => {
+    const range = new Range();
+    range.setStart(node, start);
+    range.setEnd(node, end);
+    return range;
+  });
   return ranges.sort((a, b) => a.compareBoundaryPoints(Range.START_TO_START, b));
 }
+
+/**
+ * Return the name of a file on its card.
+ *
+ * @param {Element} article
+ * @param {string | null} file
+ */
+const nameOf = (article, file) =>
+  file === null ? undefined : [...article.querySelectorAll(".files .name")].find((one) => one.textContent === file);
 
 /**
  * Show a message of the transcript and mark the words in it. Browsers without highlights only show it.
  *
  * @param {HTMLElement} transcript
- * @param {string} id of the message
- * @param {string[]} words
+ * @param {Passage} passage
  */
-export function showPassage(transcript, id, words) {
+export function showPassage(transcript, { message, words, file }) {
   /** @type {HTMLElement | null} */
-  const article = transcript.querySelector(`[data-id="${CSS.escape(id)}"]`);
+  const article = transcript.querySelector(`[data-id="${CSS.escape(message)}"]`);
   if (!article) return;
-  const text = article.querySelector(".md, .said") ?? article;
-  const ranges = rangesOf(text, words);
+  const ranges = rangesOf(article, words);
+  // The words are in the file: its name stands for them.
+  const name = nameOf(article, file);
+  if (name) {
+    const range = new Range();
+    range.selectNodeContents(name);
+    ranges.unshift(range);
+  }
   if (CSS.highlights && ranges.length) CSS.highlights.set(MARKS, new Highlight(...ranges));
-  const marked = ranges[0]?.startContainer.parentElement ?? article;
+  const marked = name ?? ranges[0]?.startContainer.parentElement ?? article;
   marked.scrollIntoView({ block: "center" });
   article.tabIndex = -1;
   article.focus({ preventScroll: true });
