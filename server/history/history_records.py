@@ -306,7 +306,7 @@ class SearchHit(Struct, frozen=True):
 
 
 class SearchResult(Struct, frozen=True):
-    """Hits, newest conversation first. `partial`: the search was ended before all was read."""
+    """Hits, newest conversation first. `partial`: there may be more."""
 
     data: list[SearchHit]
     partial: bool

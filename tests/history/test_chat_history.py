@@ -445,6 +445,14 @@ async def test_the_search_finds_words_wherever_they_are(history: ChatHistory) ->
     assert await found("needle") == [("c_3", None, "title")]
 
 
+async def test_a_search_says_that_there_is_more(history: ChatHistory) -> None:
+    for number in range(3):
+        await save(history, question(), conversation=f"c_{number}", title="apples")
+    for limit, count, partial in ((2, 2, True), (3, 3, False), (9, 3, False)):
+        result = await history.search("owner", ["apples"], limit)
+        assert (len(result.data), result.partial) == (count, partial)
+
+
 async def test_the_search_reads_the_texts_of_files(history: ChatHistory) -> None:
     document = FileRecord("f_doc", "Report.pdf", "application/pdf", 4, "other")
     read = FileRecord("f_text", "Report.pdf", "text/plain", 9, "text")

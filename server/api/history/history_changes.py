@@ -54,7 +54,8 @@ class HistorySearchHandler(HistoryHandler):
     async def get(self) -> None:
         """Return the places where all words occur, the conversation changed last first.
 
-        `partial`: the search took too long and was ended; more specific words find more.
+        `partial`: there are more than `limit`, or the search took too long and was ended; more
+        specific words find the rest.
         """
         refuse_unknown(self.request.query_arguments, ("q", "limit"))
         query = self.get_query_argument("q", "")

@@ -57,6 +57,9 @@ class FoundRow(NamedTuple):
     file: FoundFile | None = None
 
 
+MORE = FoundRow("", "", 0, "", "")
+
+
 class _Match(NamedTuple):
     """A message in which every word occurs, and the file that has most of them."""
 
@@ -77,7 +80,7 @@ class SearchedText(NamedTuple):
 def search(person: str, words: Sequence[str], limit: int, ends_at: float) -> Steps[list[FoundRow]]:
     """Find the rows in which every folded word occurs; stop at `ends_at` (time.monotonic()).
 
-    The last row is incomplete, with an empty text, if the search was stopped.
+    The last row is incomplete, with an empty text, if there may be more.
     """
     patterns = [f"%{WILDCARDS.sub('!', word)}%" for word in words]
     contains = " AND ".join([CONTAINS] * len(patterns))
@@ -86,7 +89,7 @@ def search(person: str, words: Sequence[str], limit: int, ends_at: float) -> Ste
     unread = MOST_READ_BYTES
     for start in range(0, len(conversations), PIECE):
         if time.monotonic() >= ends_at:
-            return [*found, FoundRow("", "", 0, "", "")]
+            return [*found, MORE]
         piece = conversations[start : start + PIECE]
         marks = ", ".join("?" * len(piece))
         places = (person, *(row[0] for row in piece))
@@ -111,14 +114,12 @@ def search(person: str, words: Sequence[str], limit: int, ends_at: float) -> Ste
         yield from _add_files(places, patterns, matches)
         for one, match in _in_order(piece, titles, matches):
             if len(found) >= limit:
-                break
+                return [*found, MORE]
             file = None
             if match and match.file:
                 file = yield from _read_file(person, match.file, unread)
                 unread -= len(file.content or b"")
             found.append(one._replace(file=file))
-        if len(found) >= limit:
-            break
     return found
 
 

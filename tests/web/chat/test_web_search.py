@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Error, Page, Route, expect
 from support.browsing.browser import open_chat, visiting
-from support.browsing.chat_page import answers, begin_anew, entries, talk
+from support.browsing.chat_page import answers, begin_anew, entries, numbered, talk
 from support.browsing.chatting import chatting
 from support.browsing.signing_in import sign_in
 from support.fakes.upstream import FakeUpstream, stream_of
@@ -101,6 +103,12 @@ async def test_a_guest_finds_words_in_files_marked(chromium: Browser, tmp_path: 
         await ask_about_a_file(page, upstream)
         await page.reload()
         await search_finds_everything(page)
+        # The title leads to the passage, and so does Enter.
+        await page.get_by_role("searchbox").press_sequentially("secret")
+        await expect(entries(page).get_by_role("link", name="secret")).to_be_visible()
+        await page.get_by_role("searchbox").press("Enter")
+        await expect(page.get_by_role("article", name="You")).to_be_focused()
+        assert await page.evaluate(MARKED) == ["notes.txt"]
 
 
 async def test_a_person_finds_words_in_files_marked(chromium: Browser, tmp_path: Path) -> None:
@@ -112,3 +120,37 @@ async def test_a_person_finds_words_in_files_marked(chromium: Browser, tmp_path:
             await other.get_by_role("searchbox").fill("nädel")
             await expect(other.get_by_text("No results for “nädel”.")).to_be_visible()
         await search_finds_everything(page)
+
+
+async def test_the_next_letter_ends_a_search_and_more_results_are_said(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with chatting(chromium, tmp_path, expected=("ERR_ABORTED",)) as (upstream, door, page):
+        upstream.plan(*numbered(1))
+        await sign_in(page, await door.mint("Ada"))
+        await talk(page, "about apples")
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            asked.set()
+            await go.wait()
+            with contextlib.suppress(Error):  # the page has ended the request
+                await route.continue_()
+
+        await page.route("**/history/search?*q=app", hold)
+        async with page.expect_event("requestfailed", lambda one: one.url.endswith("q=app")):
+            await page.get_by_role("searchbox").press_sequentially("app")
+            await asked.wait()
+            await page.keyboard.type("les")
+        await expect(entries(page).locator("mark")).to_have_text(["apples"])
+        go.set()
+        # The server says that there are more than it has sent.
+        await page.route("**/history/search?*q=answer", as_partial)
+        await page.get_by_role("searchbox").fill("answer")
+        await expect(page.get_by_text("There may be more.")).to_be_visible()
+
+
+async def as_partial(route: Route) -> None:
+    """Change the answer to one that is not complete."""
+    answer = await route.fetch()
+    await route.fulfill(json=await answer.json() | {"partial": True})

@@ -71,7 +71,8 @@ export function Entry(props) {
   const go = (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
-    list.open(one.id);
+    if (result?.first) list.openHit(result.first);
+    else list.open(one.id);
   };
   /** @param {{ currentTarget: HTMLElement }} event */
   const more = ({ currentTarget: button }) => openMenu({ one, button });

@@ -11,9 +11,9 @@ import { fold, marksOf, wordsOf } from "./search_words.js";
 const MOST_PASSAGES = 3;
 
 /**
- * What is shown of one conversation.
+ * What is shown of one conversation; `first`: where its title leads to, null: to its end.
  *
- * @typedef {{ id: string, title: string, passages: Hit[] }} Result
+ * @typedef {{ id: string, title: string, first: Hit | null, passages: Hit[] }} Result
  */
 
 /**
@@ -35,7 +35,7 @@ export function resultsOf(conversations, wanted, found) {
    * @param {ConversationRecord} one
    * @returns {Result}
    */
-  const resultOf = ({ id, title }) => ({ id, title, passages: [] });
+  const resultOf = ({ id, title }) => ({ id, title, first: null, passages: [] });
   if (!isComplete) {
     const titled = conversations.filter(({ title }) => {
       const folded = fold(title);
@@ -46,7 +46,7 @@ export function resultsOf(conversations, wanted, found) {
   for (const hit of isComplete ? found.hits : []) {
     const one = known.get(hit.conversation);
     if (!one) continue; // it was deleted since
-    const result = results.get(one.id) ?? resultOf(one);
+    const result = results.get(one.id) ?? { ...resultOf(one), first: hit.message ? hit : null };
     results.set(one.id, result);
     // A question that is the title says nothing new, nor does the beginning of the title.
     if (hit.excerpt !== one.title && (hit.where !== "title" || hit.excerpt.startsWith("…"))) result.passages.push(hit);

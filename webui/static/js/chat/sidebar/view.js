@@ -51,7 +51,7 @@ const Undo = ({ deleted, undo }) => html`<div class="undo" role="status">
  * @param {string} props.query
  * @param {(query: string) => void} props.setQuery
  * @param {ConversationList} props.list
- * @param {() => void} props.toList moves the focus from the search into the list
+ * @param {(open: boolean) => void} props.toList moves the focus from the search into the list, or opens its first
  */
 function Top({ query, setQuery, list, toList }) {
   /** @param {Event} event */
@@ -61,14 +61,15 @@ function Top({ query, setQuery, list, toList }) {
   };
   /** @param {KeyboardEvent} event */
   const pressed = (event) => {
-    if (event.key !== "ArrowDown" || event.isComposing) return;
+    if (event.isComposing || event.keyCode === 229) return;
+    if (event.key !== "ArrowDown" && !(event.key === "Enter" && query.trim())) return;
     event.preventDefault();
-    toList();
+    toList(event.key === "Enter");
   };
   return html`<div class="side-top">
     <a class="button new" href="/" onClick=${start}><${Icon} name="plus" />${texts.sidebar.new_chat}</a>
     <div class="search"><${Icon} name="search" />
-      <input type="search" aria-label=${texts.sidebar.search_conversations} placeholder=${texts.sidebar.search}
+      <input type="search" aria-label=${texts.sidebar.search_conversations} placeholder=${texts.sidebar.search} maxlength="400"
         value=${query} dir="auto" onKeyDown=${pressed}
         onInput=${(/** @type {{ target: HTMLInputElement }} */ { target }) => setQuery(target.value)} /></div>
   </div>`;
@@ -185,10 +186,12 @@ export function Sidebar({ state, list }) {
     setQuery(typed);
     list.search(typed);
   };
-  const toList = () => {
+  /** @param {boolean} open */
+  const toList = (open) => {
     /** @type {HTMLElement | null | undefined} */
     const first = nav.current?.querySelector("li a");
-    first?.focus();
+    if (open) first?.click();
+    else first?.focus();
   };
   /**
    * @param {ConversationRecord} one

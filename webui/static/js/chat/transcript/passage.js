@@ -35,13 +35,23 @@ function rangesOf(article, words) {
 }
 
 /**
- * Return the name of a file on its card.
+ * Return the name of a file on its card, once the cards are there; undefined without one.
  *
  * @param {Element} article
- * @param {string | null} file
+ * @param {string} file
  */
-const nameOf = (article, file) =>
-  file === null ? undefined : [...article.querySelectorAll(".files .name")].find((one) => one.textContent === file);
+async function nameOf(article, file) {
+  const cards = article.querySelector(".files");
+  if (cards && !cards.childElementCount) {
+    await new Promise((resolve) => {
+      new MutationObserver((_, watch) => {
+        watch.disconnect();
+        resolve(null);
+      }).observe(cards, { childList: true });
+    });
+  }
+  return [...(cards?.querySelectorAll(".name") ?? [])].find(({ textContent }) => textContent === file);
+}
 
 /**
  * Show a message of the transcript and mark the words in it. Browsers without highlights only show it.
@@ -49,23 +59,34 @@ const nameOf = (article, file) =>
  * @param {HTMLElement} transcript
  * @param {Passage} passage
  */
-export function showPassage(transcript, { message, words, file }) {
+export async function showPassage(transcript, { message, words, file }) {
   /** @type {HTMLElement | null} */
   const article = transcript.querySelector(`[data-id="${CSS.escape(message)}"]`);
   if (!article) return;
+  show(article, article);
+  article.tabIndex = -1;
+  article.focus({ preventScroll: true });
+  // The words may be in a file: its name stands for them.
+  const name = file === null ? undefined : await nameOf(article, file);
   const ranges = rangesOf(article, words);
-  // The words are in the file: its name stands for them.
-  const name = nameOf(article, file);
   if (name) {
     const range = new Range();
     range.selectNodeContents(name);
     ranges.unshift(range);
   }
   if (CSS.highlights && ranges.length) CSS.highlights.set(MARKS, new Highlight(...ranges));
-  const marked = name ?? ranges[0]?.startContainer.parentElement ?? article;
+  show(article, name ?? ranges[0]?.startContainer.parentElement ?? article);
+}
+
+/**
+ * Bring a part of a message into view.
+ *
+ * @param {HTMLElement} article
+ * @param {Element} marked
+ */
+function show(article, marked) {
+  if (!article.isConnected) return;
   marked.scrollIntoView({ block: "center" });
-  article.tabIndex = -1;
-  article.focus({ preventScroll: true });
   // Rows above were measured by estimate: the place is known once they are laid out.
   requestAnimationFrame(() => marked.scrollIntoView({ block: "center" }));
 }
