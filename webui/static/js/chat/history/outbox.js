@@ -8,17 +8,27 @@ import { joinDrafts } from "../state/conversation.js";
 /** @import { Sent } from "./wire.js" */
 
 /**
- * The unsent changes of a conversation. `base`: the version that a draft was made from. `files`: ids of files
- * whose contents are in this browser's database. `taken` keeps the page's view: the server erases it.
+ * The unsent changes of a conversation. `bases`: the versions that messages were changed from, by their ids;
+ * `base`: the one that a draft was made from. `remove`: messages by their ids, as the person saw them. `files`: ids
+ * of files whose contents are in this browser's database. `erase`: the conversation goes as it was at `version`.
  *
  * @typedef {object} Unsent
  * @property {string} conversation
  * @property {Sent} set
  * @property {{ value: Draft | null, base: number | null } | null} draft
  * @property {Record<string, Message>} messages
- * @property {string[]} remove
+ * @property {Record<string, number | null>} bases
+ * @property {Record<string, Seen>} remove
  * @property {string[]} files
  * @property {boolean} erase
+ * @property {number | null} version
+ */
+
+/**
+ * A message as it was removed: its version (null: the server did not have it), and how many events of an answer
+ * had been read.
+ *
+ * @typedef {{ base: number | null, seq: number }} Seen
  */
 
 /** @typedef {{ id: string, value: Unsent }} Kept */
@@ -29,14 +39,30 @@ const PREFIX = "outbox:";
  * @param {string} conversation
  * @returns {Unsent}
  */
-const nothing = (conversation) => ({
+export const nothing = (conversation) => ({
   conversation,
   set: {},
   draft: null,
   messages: {},
-  remove: [],
+  bases: {},
+  remove: {},
   files: [],
   erase: false,
+  version: null,
+});
+
+/**
+ * Return changes that an earlier release may have kept: those had no bases.
+ *
+ * @param {Unsent} kept
+ * @returns {Unsent}
+ */
+const completed = (kept) => ({
+  ...nothing(kept.conversation),
+  ...kept,
+  remove: Array.isArray(kept.remove)
+    ? Object.fromEntries(kept.remove.map((/** @type {string} */ id) => [id, { base: null, seq: 0 }]))
+    : kept.remove,
 });
 
 /** @param {Unsent} unsent */
@@ -52,21 +78,28 @@ const isEmpty = ({ set, draft, messages, remove, files, erase }) =>
  */
 export function merged(earlier, later) {
   if (!earlier) return later;
-  if (later.erase) return { ...nothing(later.conversation), erase: true };
+  if (later.erase) return { ...nothing(later.conversation), erase: true, version: later.version };
   const set = { ...earlier.set, ...later.set };
   for (const name of ["choices", "extra"])
     if (earlier.set[name] || later.set[name]) set[name] = { ...earlier.set[name], ...later.set[name] };
   const messages = { ...earlier.messages, ...later.messages };
-  for (const id of later.remove) delete messages[id];
+  for (const id of Object.keys(later.remove)) delete messages[id];
+  const remove = { ...later.remove, ...earlier.remove };
+  for (const id of Object.keys(later.messages)) delete remove[id];
+  /** @type {Unsent["bases"]} */
+  const bases = {};
+  for (const id of Object.keys(messages)) bases[id] = (id in earlier.messages ? earlier : later).bases[id] ?? null;
   return {
     conversation: later.conversation,
     set,
     draft: later.draft && { value: later.draft.value, base: (earlier.draft ?? later.draft).base },
     ...(later.draft ? {} : { draft: earlier.draft }),
     messages,
-    remove: [...new Set([...earlier.remove, ...later.remove])].filter((id) => !later.messages[id]),
+    bases,
+    remove,
     files: [...new Set([...earlier.files, ...later.files])],
     erase: earlier.erase,
+    version: earlier.version,
   };
 }
 
@@ -201,6 +234,32 @@ export class Outbox {
   }
 
   /**
+   * Note that a change of this tab has made a version of a message: what waits behind it was made from that.
+   *
+   * @param {string} id
+   * @param {string} message
+   * @param {number | null} from
+   * @param {number} to
+   */
+  rebaseMessage(id, message, from, to) {
+    const waiting = this.#waiting.get(id);
+    const removed = waiting?.remove[message];
+    if (removed && removed.base === from) removed.base = to;
+    if (waiting?.messages[message] && (waiting.bases[message] ?? null) === from) waiting.bases[message] = to;
+  }
+
+  /**
+   * Note that a change of this tab has made a version of a conversation: the one that is to be erased follows it.
+   *
+   * @param {string} id
+   * @param {number} version
+   */
+  rebaseErasure(id, version) {
+    const waiting = this.#waiting.get(id);
+    if (waiting?.version === version - 1) waiting.version = version;
+  }
+
+  /**
    * Forget a waiting change of a message: the server has another one.
    *
    * @param {string} id
@@ -244,7 +303,8 @@ export class Outbox {
       const [, tab] = id.startsWith(PREFIX) ? id.split(":") : [];
       return tab && tab !== this.#tab && !alive.has(tab) && (!only || tab === only);
     });
-    for (const { id, value } of /** @type {Kept[]} */ (left)) {
+    for (const { id, value: kept } of /** @type {Kept[]} */ (left)) {
+      const value = completed(kept);
       const { conversation } = value;
       const later = this.#waiting.get(conversation);
       this.#waiting.set(conversation, later ? merged(value, later) : value);

@@ -2,6 +2,7 @@
 // waits in the outbox until the server has it.
 
 import { ApiError, callJson } from "../../shell/api.js";
+import { fill, texts } from "../../shell/page.js";
 import { newId } from "../state/store.js";
 import { Link } from "./link.js";
 import { Outbox } from "./outbox.js";
@@ -23,6 +24,12 @@ import { alike, differences, packDraft, packMessage } from "./wire.js";
 /** @import { Unsent } from "./outbox.js" */
 /** @import { Known } from "./view.js" */
 /** @import { Sent } from "./wire.js" */
+
+/**
+ * @param {Message | undefined} message
+ * @returns {message is AnswerRecord}
+ */
+const isEdited = (message) => message?.role === "assistant" && message.edited === true;
 
 /** An answer that is being written is saved to the server this often. */
 const OPEN_SAVE_MS = 10_000;
@@ -62,6 +69,8 @@ export class Remote {
   cursor = 0;
   /** The numbers of the last known writes in conversations, by their ids. @type {Map<string, number>} */
   latest = new Map();
+  /** Conversations that are erased on the server, with changes here that are not sent. @type {Set<string>} */
+  gone = new Set();
   /** The open conversation. @type {string | null} */
   #watched = null;
   #settings;
@@ -203,7 +212,7 @@ export class Remote {
     if (!known) return store === "files" ? this.#database.within(store, conversation) : [];
     /** @type {unknown[]} */
     let found = [];
-    if (store === "messages") found = structuredClone([...known.messages.values()]);
+    if (store === "messages") found = structuredClone(this.view.show(known));
     else {
       const files = await Promise.all(this.view.filesOf(conversation).map(({ id }) => this.#files.find(id)));
       found = files.flatMap((file) => (file ? { ...file, conversation } : []));
@@ -238,6 +247,7 @@ export class Remote {
     if (Object.keys(set).length || !known) change.set = set;
     if (!alike(packDraft(record.draft), packDraft(known?.draft ?? null)))
       change.draft = { value: record.draft, base: this.view.drafts.get(id) ?? (this.view.stored.has(id) ? null : 0) };
+    if (set.deleted !== undefined) this.view.noteDeleted(id, set.deleted !== null);
     this.view.setRecord(structuredClone(record));
     if (change.set || change.draft) changes.set(id, change);
   }
@@ -250,12 +260,16 @@ export class Remote {
     const known = this.view.known.get(message.conversation);
     if (!known) return; // it was erased meanwhile
     const before = known.messages.get(message.id);
-    if (before && alike(packMessage(before), packMessage(message))) return;
     const copy = structuredClone(message);
+    // What is still written by an answer that was edited meanwhile: its figures.
+    if (isEdited(before) && copy.role === "assistant" && !copy.edited && before.job === copy.job)
+      Object.assign(copy, before, { stats: copy.stats ?? before.stats });
+    if (before && alike(packMessage(before), packMessage(copy))) return;
     this.view.setMessage(known, copy);
     if (before?.role === "assistant" && message.role === "assistant" && this.#isTooEarly(before, message)) return;
     const change = changes.get(message.conversation) ?? {};
     change.messages = { ...change.messages, [message.id]: copy };
+    change.bases = { ...change.bases, [message.id]: this.view.shown.get(message.id) ?? null };
     changes.set(message.conversation, change);
   }
 
@@ -296,6 +310,7 @@ export class Remote {
     const changed = { ...structuredClone(record), ...changes };
     if (this.view.known.has(id)) await this.putAll({ conversations: [changed] });
     else {
+      if (changes.deleted !== undefined) this.view.noteDeleted(id, changes.deleted !== null);
       this.view.list.set(id, changed);
       await this.#outbox.add(id, { set: changes });
       this.#link.sendSoon();
@@ -315,9 +330,10 @@ export class Remote {
   /** @param {string} id */
   async erase(id) {
     const isSent = this.view.stored.has(id) || this.#outbox.isSending(id);
+    const version = this.view.deleted.get(id) ?? this.view.seen.get(id) ?? null;
     this.view.forget(id);
     await this.#database.erase(id);
-    if (isSent) await this.#outbox.add(id, { erase: true });
+    if (isSent) await this.#outbox.add(id, { erase: true, version: version || null });
     else await this.#outbox.drop(id);
     this.#link.sendSoon();
   }
@@ -339,10 +355,17 @@ export class Remote {
   /** @param {string[]} ids */
   async eraseMessages(ids) {
     for (const [id, known] of this.view.known) {
-      const here = ids.filter((message) => known.messages.delete(message));
+      const here = ids.flatMap((message) => known.messages.get(message) ?? []);
       if (!here.length) continue;
-      for (const message of here) this.view.versions.delete(message); // saved again, it is a new one
-      await this.#outbox.add(id, { remove: here });
+      /** @type {Unsent["remove"]} */
+      const remove = {};
+      for (const message of here) {
+        const seq = message.role === "assistant" ? message.seq : 0;
+        remove[message.id] = { base: this.view.shown.get(message.id) ?? null, seq };
+        known.messages.delete(message.id);
+        this.view.forgetVersion(message.id);
+      }
+      await this.#outbox.add(id, { remove });
       this.#link.sendSoon();
     }
   }
@@ -368,7 +391,7 @@ export class Remote {
     if (changes.settings) await this.#settings.take(changes.settings);
     for (const { id } of changes.conversations) this.latest.set(id, changes.cursor);
     const { listed, changed } = this.#takeChanges(changes, since);
-    for (const id of changes.erased) if (!this.#outbox.of(id)?.set.created) this.wasErased(id);
+    for (const id of changes.erased) this.#erasedElsewhere(id);
     if (listed || changes.erased.length) this.listener?.list();
     if (changed.length) this.listener?.changed(changed);
     return Boolean(changes.more);
@@ -384,7 +407,7 @@ export class Remote {
     let listed = since === 0;
     if (reset) {
       const kept = new Set(conversations.map(({ id }) => id));
-      for (const id of [...this.view.stored]) if (!kept.has(id)) this.wasErased(id);
+      for (const id of [...this.view.stored]) if (!kept.has(id)) this.#erasedElsewhere(id);
       for (const known of this.view.known.values()) known.stale = true;
     }
     for (const summary of conversations) {
@@ -405,15 +428,36 @@ export class Remote {
     return { listed, changed: [...changed] };
   }
 
+  /** @param {string} id */
+  #erasedElsewhere(id) {
+    const unsent = this.#outbox.of(id);
+    if (unsent && !unsent.erase) this.gone.add(id);
+    else this.wasErased(id);
+  }
+
   /**
    * Forget a conversation that is erased on the server.
    *
    * @param {string} id
    */
-  wasErased(id) {
+  async wasErased(id) {
+    this.gone.delete(id);
     this.view.forget(id);
-    this.#database.erase(id);
     this.listener?.erased(id);
+    await this.#database.erase(id);
+  }
+
+  /**
+   * Show a conversation again that was to be erased, and that another device has changed since it was deleted here.
+   *
+   * @param {string} id
+   */
+  async wasKept(id) {
+    const whole = await callJson(pathOf(id), this.#link.options());
+    const { record } = this.view.takeWhole(whole, this.#outbox.waitingOf(id));
+    this.listener?.list();
+    if (record.deleted) return; // nobody goes on there: the server erases it after a day
+    this.listener?.problem(fill(texts.history.kept, { title: record.title || texts.sidebar.new_chat }));
   }
 
   /** Show what tabs that are gone have left unsent. @param {string[]} ids */

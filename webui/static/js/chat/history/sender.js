@@ -24,6 +24,14 @@ import { unpackDraft, unpackMessage } from "./wire.js";
 const isFilesOnly = ({ set, draft, messages, remove, files, erase }) =>
   files.length > 0 && !draft && !erase && ![set, messages, remove].some((part) => Object.keys(part).length);
 
+/**
+ * True if changes have words that a person has written.
+ *
+ * @param {Unsent} unsent
+ */
+const hasWords = ({ messages, draft }) =>
+  Boolean(draft?.value) || Object.values(messages).some((one) => one.role === "user" || one.edited);
+
 /** A file that did not fit into the history is tried again after this time. */
 const HELD_MS = 60_000;
 
@@ -99,8 +107,9 @@ export class Sender {
     const unsent = this.#outbox.take(id);
     if (!unsent) return null;
     try {
-      const full = unsent.erase ? await this.#sendErasure(id) : await this.#sendChanges(id, unsent);
+      const full = unsent.erase ? await this.#sendErasure(id, unsent) : await this.#sendChanges(id, unsent);
       await this.#outbox.sent(id);
+      if (this.#remote.gone.has(id) && !this.#outbox.of(id)) await this.#remote.wasErased(id);
       return full;
     } catch (error) {
       if (error instanceof ApiError && error.code === "conversation_erased") {
@@ -112,12 +121,17 @@ export class Sender {
     }
   }
 
-  /** @param {string} id */
-  async #sendErasure(id) {
+  /**
+   * @param {string} id
+   * @param {Unsent} unsent
+   */
+  async #sendErasure(id, { version }) {
     try {
-      await callJson(pathOf(id), this.#link.options({ method: "DELETE" }));
+      const query = version === null ? "" : `?version=${version}`;
+      await callJson(`${pathOf(id)}${query}`, this.#link.options({ method: "DELETE" }));
     } catch (error) {
-      if (!(error instanceof ApiError) || error.status !== 404) throw error;
+      if (error instanceof ApiError && error.code === "conversation_changed") await this.#remote.wasKept(id);
+      else if (!(error instanceof ApiError) || error.status !== 404) throw error;
     }
     return null;
   }
@@ -132,7 +146,7 @@ export class Sender {
       await this.#outbox.add(id, { files: left });
       return full;
     }
-    const bodies = inParts(unsent, this.#view.versions);
+    const bodies = inParts(unsent);
     for (const body of bodies) {
       const options = this.#link.options({ method: "POST", body: JSON.stringify(body) });
       const saved = await callJson(pathOf(id), options);
@@ -186,7 +200,7 @@ export class Sender {
     this.#remote.latest.set(id, Math.max(saved.cursor, this.#remote.latest.get(id) ?? 0));
     // Without a write of others in between there is nothing to read.
     if (saved.cursor === this.#remote.cursor + 1) this.#remote.cursor = saved.cursor;
-    for (const [message, version] of Object.entries(saved.versions)) this.#view.versions.set(message, Number(version));
+    this.#takeVersions(id, saved, sent);
     const later = this.#outbox.waitingOf(id);
     const known = this.#view.known.get(id);
     const version = saved.conversation.draft_version ?? 0;
@@ -209,6 +223,25 @@ export class Sender {
   }
 
   /**
+   * @param {string} id
+   * @param {Sent} saved
+   * @param {Unsent} sent
+   */
+  #takeVersions(id, { conversation, versions, conflicts, newer }, sent) {
+    const refused = new Map([...conflicts, ...newer].map((one) => [one.id, one.text]));
+    for (const [message, version] of Object.entries(versions)) {
+      const mine = sent.messages[message];
+      const from = sent.bases[message] ?? null;
+      this.#view.versions.set(message, version);
+      if (!mine || (refused.has(message) && refused.get(message) !== mine.text)) continue;
+      this.#view.wrote(message, from, version);
+      this.#outbox.rebaseMessage(id, message, from, version);
+    }
+    this.#view.wroteIn(id, conversation.version);
+    this.#outbox.rebaseErasure(id, conversation.version);
+  }
+
+  /**
    * Keep both texts of a message that was changed on two devices: this device's becomes a branch.
    *
    * @param {Known} known
@@ -222,7 +255,7 @@ export class Sender {
     this.#view.versions.set(theirs.id, stored.version ?? 0);
     this.#view.setMessage(known, theirs);
     this.#outbox.forgetMessage(id, theirs.id);
-    if (!mine?.text || mine.text === theirs.text) return;
+    if (!isBranch(mine, theirs, [...known.messages.values()])) return;
     /** @type {Message} */
     const branch = { ...mine, id: newId("m_") };
     this.#view.setMessage(known, branch);
@@ -244,7 +277,7 @@ export class Sender {
     const mine = sent.messages[theirs.id];
     this.#view.versions.set(theirs.id, stored.version ?? 0);
     this.#outbox.forgetMessage(id, theirs.id);
-    if (!mine?.text || mine.text === theirs.text) return;
+    if (!isBranch(mine, theirs, [])) return;
     /** @type {Message} */
     const branch = { ...mine, id: newId("m_") };
     const set = { choices: { [branch.parent ?? "root"]: branch.id } };
@@ -259,15 +292,36 @@ export class Sender {
    * @param {Unsent} unsent
    */
   async #revive(id, unsent) {
-    const known = this.#view.known.get(id) ?? this.#view.takeUnsent(id, unsent);
-    const typed = Object.values(unsent.messages).some((message) => message.role === "user") || unsent.draft?.value;
+    const whole = this.#outbox.of(id) ?? unsent; // with what was written while it was sent
+    const known = this.#view.known.get(id) ?? this.#view.takeUnsent(id, whole);
+    const files = await Promise.all(whole.files.map((file) => this.#database.find("files", file)));
     await this.#outbox.drop(id);
-    this.#remote.wasErased(id);
-    if (!typed) return;
+    await this.#remote.wasErased(id);
+    if (!hasWords(whole)) return;
     const { record, messages } = copyOf(known);
-    await this.#remote.putAll({ conversations: [record], messages });
-    if (unsent.files.length) await this.#outbox.add(record.id, { files: unsent.files });
+    await this.#remote.putAll({
+      conversations: [record],
+      messages,
+      files: files.flatMap((file) => (file ? { ...file, conversation: record.id } : [])),
+    });
     this.#remote.listener?.problem(texts.history.deleted_elsewhere);
     this.#remote.listener?.list();
   }
+}
+
+/**
+ * True if a text of this device that the server did not take is to be kept beside the stored one: not when another
+ * branch has it, and not when it is only the answer as it came, which somebody has edited.
+ *
+ * @param {Message | undefined} mine
+ * @param {Message} theirs
+ * @param {Message[]} all
+ * @returns {mine is Message}
+ */
+function isBranch(mine, theirs, all) {
+  if (!mine?.text || mine.text === theirs.text) return false;
+  if (mine.role === "assistant" && theirs.role === "assistant" && theirs.edited && !mine.edited) {
+    if (mine.state === theirs.state && mine.seq <= theirs.seq) return false;
+  }
+  return !all.some((one) => one.id !== mine.id && one.parent === mine.parent && one.text === mine.text);
 }

@@ -1,6 +1,7 @@
 // What is sent to the server: files, and changes in requests that are not too large.
 
 import { call, callJson } from "../../shell/api.js";
+import { nothing } from "./outbox.js";
 import { differences, packDraft, packMessage } from "./wire.js";
 
 /** @import { ConversationRecord, FileRecord, Message } from "../state/types.js" */
@@ -32,13 +33,14 @@ export async function upload({ conversation, messages, files }, link) {
   const set = { ...differences(conversation, null), updated: Math.max(0, Math.trunc(conversation.updated)) };
   /** @type {Unsent} */
   const unsent = {
-    ...{ conversation: id, set, remove: [], files: [], erase: false },
+    ...nothing(id),
+    set,
     draft: conversation.draft && { value: conversation.draft, base: null },
     messages: Object.fromEntries(messages.map((message) => [message.id, message])),
   };
   // The last part says when it was changed: messages count as a change.
   /** @type {Sent[]} */
-  const bodies = inParts(unsent, new Map());
+  const bodies = inParts(unsent);
   const last = bodies[bodies.length - 1];
   last.set = { ...last.set, updated: set.updated };
   for (const body of bodies) {
@@ -63,11 +65,13 @@ export async function putFile({ id, name, type }, blob, conversation, link) {
  * Return changes as the bodies of requests, none of which is too large.
  *
  * @param {Unsent} unsent
- * @param {Map<string, number>} versions
  */
-export function inParts({ set, draft, messages, remove }, versions) {
+export function inParts({ set, draft, messages, bases, remove }) {
   /** @type {Sent} */
-  const first = { set, remove };
+  const first = {
+    set,
+    remove: Object.entries(remove).map(([id, { base, seq }]) => (base === null ? id : { id, base, seq })),
+  };
   if (draft) {
     first.draft = packDraft(draft.value);
     if (draft.base !== null) first.draft_base = draft.base;
@@ -75,8 +79,8 @@ export function inParts({ set, draft, messages, remove }, versions) {
   /** @type {{ letters: number, messages: Sent[] }[]} */
   const parts = [{ letters: 0, messages: [] }];
   for (const message of Object.values(messages)) {
-    const base = versions.get(message.id);
-    const sent = { ...packMessage(message), ...(base === undefined ? {} : { base }) };
+    const base = bases[message.id] ?? null;
+    const sent = { ...packMessage(message), ...(base === null ? {} : { base }) };
     const letters = JSON.stringify(sent).length;
     let part = parts[parts.length - 1];
     if (part.letters + letters > MOST_LETTERS || part.messages.length >= MOST_MESSAGES) {

@@ -1,5 +1,6 @@
 // What this tab knows of the conversations on the server, with the unsent changes in it.
 
+import { rooted } from "../state/rooted.js";
 import { newId } from "../state/store.js";
 import { alike, packMessage, unpackConversation, unpackMessage, withChanges } from "./wire.js";
 
@@ -23,6 +24,12 @@ export class View {
   stored = new Set();
   /** @type {Map<string, number>} the server's versions of messages */
   versions = new Map();
+  /** @type {Map<string, number>} those that the page shows: what a change is made from */
+  shown = new Map();
+  /** @type {Map<string, number>} the server's versions of conversations */
+  seen = new Map();
+  /** @type {Map<string, number>} those at which conversations were deleted here */
+  deleted = new Map();
   /** @type {Map<string, number>} the server's versions of drafts, by conversation */
   drafts = new Map();
   /** @type {Map<string, FileRecord>} files without their contents */
@@ -39,6 +46,7 @@ export class View {
     this.stored.add(id);
     const before = this.list.get(id);
     const { version, ...line } = summary;
+    this.seen.set(id, version);
     /** @type {ConversationRecord} */
     const record = { ...emptyRecord(id), ...before, ...line };
     const now = unsent ? withChanges(record, unsent.set) : record;
@@ -107,7 +115,7 @@ export class View {
     let changed = false;
     for (const sent of messages) {
       this.versions.set(sent.id, sent.version ?? 0);
-      if (unsent?.messages[sent.id]) continue;
+      if (unsent?.messages[sent.id] || unsent?.remove[sent.id]?.base === sent.version) continue;
       const message = unpackMessage(sent, id);
       const before = known.messages.get(message.id);
       if (before && alike(packMessage(before), packMessage(message))) continue;
@@ -138,6 +146,7 @@ export class View {
    */
   takeWhole({ conversation, messages }, unsent) {
     this.takeRecord(conversation, unsent);
+    this.seen.set(conversation.id, conversation.version);
     const known = /** @type {Known} */ (this.known.get(conversation.id));
     const before = known.messages;
     known.messages = new Map();
@@ -155,7 +164,7 @@ export class View {
    * @param {Unsent} unsent
    */
   takeUnsent(id, unsent) {
-    const record = withChanges(emptyRecord(id), unsent.set);
+    const record = withChanges({ ...emptyRecord(id), ...this.list.get(id) }, unsent.set);
     if (unsent.draft) record.draft = unsent.draft.value;
     /** @type {Known} */
     const known = { record, messages: new Map(), stale: false };
@@ -171,7 +180,7 @@ export class View {
    */
   addUnsent(known, unsent) {
     for (const message of Object.values(unsent.messages)) this.setMessage(known, message);
-    for (const id of unsent.remove) known.messages.delete(id);
+    for (const id of Object.keys(unsent.remove)) known.messages.delete(id);
     this.#noteFiles(unsent.draft?.value?.files);
   }
 
@@ -188,6 +197,62 @@ export class View {
     this.#line(record);
   }
 
+  /**
+   * Return a conversation's messages for the page to show.
+   *
+   * @param {Known} known
+   */
+  show(known) {
+    for (const id of known.messages.keys()) {
+      const version = this.versions.get(id);
+      if (version !== undefined) this.shown.set(id, version);
+    }
+    return rooted([...known.messages.values()]);
+  }
+
+  /**
+   * Note that a change of this tab has made a version of a message: the page shows it.
+   *
+   * @param {string} id
+   * @param {number | null} from
+   * @param {number} to
+   */
+  wrote(id, from, to) {
+    if ((this.shown.get(id) ?? null) === from) this.shown.set(id, to);
+  }
+
+  /**
+   * Note the version of a conversation after a change of this tab, if no other device has changed it in between.
+   *
+   * @param {string} id
+   * @param {number} version
+   */
+  wroteIn(id, version) {
+    if (version - 1 === (this.seen.get(id) ?? 0)) this.seen.set(id, version);
+    if (version - 1 === this.deleted.get(id)) this.deleted.set(id, version);
+  }
+
+  /**
+   * Note that the person deletes a conversation, as it is now, or brings it back.
+   *
+   * @param {string} id
+   * @param {boolean} deleted
+   */
+  noteDeleted(id, deleted) {
+    if (!deleted) this.deleted.delete(id);
+    else if (!this.deleted.has(id)) this.deleted.set(id, this.seen.get(id) ?? 0);
+  }
+
+  /**
+   * Forget a message that is removed: saved again, it is a new one.
+   *
+   * @param {string} id
+   */
+  forgetVersion(id) {
+    this.versions.delete(id);
+    this.shown.delete(id);
+  }
+
   /** @param {ConversationRecord} record */
   #line(record) {
     const { draft, ...line } = record;
@@ -201,6 +266,8 @@ export class View {
     this.known.delete(id);
     this.stored.delete(id);
     this.drafts.delete(id);
+    this.seen.delete(id);
+    this.deleted.delete(id);
   }
 
   /** @param {FileRecord[]} [files] */
@@ -247,7 +314,7 @@ export function copyOf(known) {
   const messages = [...known.messages.values()].map((one) => ({
     ...one,
     id: renamed(one.id),
-    parent: one.parent && renamed(one.parent),
+    parent: ids.get(one.parent ?? "") ?? null, // what is above it may not have been read here
     conversation: record.id,
   }));
   return { record, messages };

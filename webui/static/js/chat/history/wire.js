@@ -9,7 +9,7 @@
 const QUESTION = ["role", "id", "parent", "text", "files", "created"];
 const ANSWER = [
   ...["role", "id", "job", "parent", "model", "text", "reasoning", "created", "seq", "state", "accepted", "error"],
-  ...["finish", "thinkingMs", "stats"],
+  ...["finish", "thinkingMs", "stats", "edited"],
 ];
 const FILE = ["id", "name", "type", "size", "kind"];
 const STATS = ["prompt", "completion", "reasoning", "estimated", "cost", "ttft", "duration", "queued", "speed"];

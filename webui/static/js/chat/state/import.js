@@ -231,6 +231,7 @@ class Importer {
       finish: typeof given.finish === "string" ? given.finish : null,
       thinkingMs: numberOf(given.thinkingMs),
       stats: isObject(given.stats) ? statsOf(given.stats) : null,
+      ...(given.edited === true && { edited: true }),
     };
   }
 

@@ -109,6 +109,7 @@
  * @property {string | null} finish
  * @property {number | null} thinkingMs
  * @property {Stats | null} stats
+ * @property {boolean} [edited] the person has changed the text
  * @property {FirstPart} [continues]
  */
 

@@ -269,7 +269,7 @@ export class Transcript {
     if (!current || !this.#answers.isFree()) return;
     const { editInPlace } = await chat.load(() => import("./edit.js"));
     const send = async (/** @type {string} */ text) => {
-      row.message.text = text;
+      Object.assign(row.message, { text, edited: true });
       await chat.save(current, row.message);
       row.root.remove();
       this.#rows.delete(row.id);
