@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from playwright.async_api import Browser, Page, Response, expect
@@ -26,36 +24,11 @@ from support.browsing.chat_page import (
 )
 from support.browsing.chatting import GUESTS
 from support.browsing.signing_in import sign_in, sign_out
+from support.browsing.two_devices import two_devices
 from support.fakes.upstream import FakeUpstream, stream_of
-from support.front_door import Door, front_door
+from support.front_door import front_door
 
 AWAY = ("ERR_FAILED", "ERR_INTERNET_DISCONNECTED")
-
-
-class TwoDevices(NamedTuple):
-    """Two browsers in which one person has signed in."""
-
-    upstream: FakeUpstream
-    door: Door
-    one: Page
-    other: Page
-    key: str
-
-
-@asynccontextmanager
-async def two_devices(
-    browser: Browser, path: Path, *, settings: str = "", expected: tuple[str, ...] = ()
-) -> AsyncIterator[TwoDevices]:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(path, upstream, settings=GUESTS + settings) as door,
-        visiting(browser, door, expected=expected) as one,
-        visiting(browser, door, expected=expected) as other,
-    ):
-        key = await door.mint("Ada")
-        await sign_in(one, key)
-        await sign_in(other, key)
-        yield TwoDevices(upstream, door, one, other, key)
 
 
 async def test_two_devices_show_the_same(chromium: Browser, tmp_path: Path) -> None:
@@ -182,11 +155,42 @@ async def test_an_answer_edited_while_the_server_is_away_is_not_lost(
             await expect(text_of_answer(other)).to_have_text(["Answer 1. Edited."])
 
 
+MARK = """() => new Promise((done) => {
+  const asked = indexedDB.open("roxy");
+  asked.onsuccess = () => {
+    const transaction = asked.result.transaction("settings", "readwrite");
+    transaction.objectStore("settings").put({ id: "offered", value: { "roxy-ada": 1 } });
+    transaction.oncomplete = done;
+  };
+})"""
+
+
+async def choose_model(page: Page) -> None:
+    """Choose a model, which the browser keeps for the next chat."""
+    await page.get_by_role("button", name=re.compile("Test One")).first.click()
+    await page.get_by_role("option", name=re.compile("Test One")).click()
+
+
 LEFT_BEHIND = """async () => {
-  const names = (await indexedDB.databases()).map((one) => one.name);
-  return [names.filter((name) => name !== "roxy"), Object.keys(sessionStorage),
-    Object.keys(localStorage).filter((name) => name !== "roxy-model")];
+  const records = [];
+  for (const { name } of await indexedDB.databases()) {
+    const db = await new Promise((done) => {
+      const asked = indexedDB.open(name);
+      asked.onsuccess = () => done(asked.result);
+    });
+    for (const store of db.objectStoreNames) {
+      const asked = db.transaction(store).objectStore(store).getAll();
+      await new Promise((done) => (asked.onsuccess = done));
+      records.push(...asked.result.map((record) => [name, store, record.id]));
+    }
+    db.close();
+  }
+  const caches_ = isSecureContext ? await caches.keys() : [];
+  return [...records, ...Object.keys(sessionStorage), ...Object.keys(localStorage), ...caches_];
 }"""
+"""Everything that the browser keeps for the pages, but cookies."""
+PREFERENCES = {"roxy_theme", "roxy_texts", "roxy_language", "roxy_notice", "roxy_utc_offset"}
+"""Cookies of the browser, whoever uses it."""
 
 
 async def test_sign_out_leaves_nothing_for_guests_and_others(
@@ -199,12 +203,15 @@ async def test_sign_out_leaves_nothing_for_guests_and_others(
     ):
         upstream.plan(*numbered())
         await sign_in(page, await door.mint("Ada"))
+        await choose_model(page)
         await talk(page, "a secret of Ada")
         address = page.url
         await box(page).press_sequentially("a draft of Ada")
         await expect(page.get_by_role("status").last).to_contain_text("complete")
         await sign_out(page)
-        assert await page.evaluate(LEFT_BEHIND) == [[], [], []]
+        assert await page.evaluate(LEFT_BEHIND) == []
+        names = {cookie["name"] for cookie in await page.context.cookies()}
+        assert names <= {"roxy_guest"} | PREFERENCES
         await expect(entries(page)).to_have_count(0)
         await expect(box(page)).to_have_value("")
         await talk(page, "words of a guest")
@@ -216,6 +223,11 @@ async def test_sign_out_leaves_nothing_for_guests_and_others(
         await expect(alert).to_contain_text("not in your history")
         await expect(page.get_by_role("dialog")).to_have_count(0)  # it was answered
         await expect(page.get_by_role("button", name="Move 1 chat")).to_be_visible()
+        await page.evaluate(MARK)  # as earlier releases left it
+        await sign_out(page)
+        left = await page.evaluate(LEFT_BEHIND)
+        assert {database for database, _, _ in left} == {"roxy"}  # the guest's own chat
+        assert "offered" not in {identity for _, _, identity in left}
 
 
 async def test_chats_of_the_browser_are_moved_complete(chromium: Browser, tmp_path: Path) -> None:

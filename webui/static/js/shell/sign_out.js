@@ -3,6 +3,8 @@
 import { el, texts } from "./page.js";
 
 const PREFIX = "roxy-";
+/** What earlier releases left in the database of guests: marks of the people who had signed in. */
+const GUESTS = { name: "roxy", store: "settings", id: "offered" };
 /** A database that another tab does not close is deleted once that tab is gone. */
 const DELETE_MS = 1000;
 
@@ -26,19 +28,41 @@ function all(db, store) {
 }
 
 /**
+ * Return a database; null: there is none.
+ *
+ * @param {string} name
+ * @returns {Promise<IDBDatabase | null>}
+ */
+function opened(name) {
+  return new Promise((resolve) => {
+    const asked = indexedDB.open(name);
+    asked.onupgradeneeded = () => asked.transaction?.abort(); // there was none
+    asked.onsuccess = () => resolve(asked.result);
+    asked.onerror = () => resolve(null);
+  });
+}
+
+/** Delete the marks of people in the database of guests. */
+async function eraseMarks() {
+  const db = await opened(GUESTS.name);
+  if (!db) return;
+  const transaction = db.transaction(GUESTS.store, "readwrite");
+  await new Promise((resolve) => {
+    transaction.objectStore(GUESTS.store).delete(GUESTS.id);
+    transaction.oncomplete = resolve;
+    transaction.onabort = resolve;
+  });
+  db.close();
+}
+
+/**
  * Return what a database has that is nowhere else, in words.
  *
  * @param {string} name
  * @returns {Promise<string[]>}
  */
 async function losses(name) {
-  /** @type {IDBDatabase | null} */
-  const db = await new Promise((resolve) => {
-    const asked = indexedDB.open(name);
-    asked.onupgradeneeded = () => asked.transaction?.abort(); // there was none
-    asked.onsuccess = () => resolve(asked.result);
-    asked.onerror = () => resolve(null);
-  });
+  const db = await opened(name);
   if (!db) return [];
   const [conversations, settings] = await Promise.all([all(db, "conversations"), all(db, "settings")]);
   db.close();
@@ -119,10 +143,11 @@ export async function leave(person) {
   const channel = new BroadcastChannel(`roxy-history-${person}`);
   channel.postMessage({ kind: "bye", tab: "" });
   await erase(name).catch(() => {}); // without a database there is nothing to delete
+  await eraseMarks().catch(() => {});
   channel.close();
   try {
     sessionStorage.clear();
-    localStorage.removeItem("roxy-recent-models"); // of the model picker
+    for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX)) localStorage.removeItem(key);
   } catch {
     // It is not available, so it holds nothing.
   }

@@ -8,7 +8,13 @@ import { NotSent, send } from "./moving.js";
 /** @import { ConversationRecord } from "../state/types.js" */
 /** @import { Remote } from "./remote.js" */
 
-/** The setting that says who has answered the offer, and when. */
+/**
+ * The setting of the person, on the server, with the ids of the conversations that they have left in browsers: a
+ * mark in the browser would stay there after they have signed out.
+ */
+const LEFT = "left-in-browsers";
+const MOST_LEFT = 300;
+/** The mark of earlier releases in the browser: who has answered the offer, and when. */
 const ANSWERED = "offered";
 
 /** @typedef {{ from: Database, record: ConversationRecord }} Movable */
@@ -43,18 +49,20 @@ export class Offer {
 
   /** True if there is something that this person was not asked about yet. */
   async isNew() {
-    const answered = (await this.#answered())[this.#history.name] ?? 0;
-    return this.#movable.some(({ record }) => record.updated > answered);
+    const answered = (await this.#guests.find("settings", ANSWERED))?.value?.[this.#history.name] ?? 0;
+    const left = await this.#left();
+    return this.#movable.some(({ record }) => record.updated > answered && !left.includes(record.id));
   }
 
-  /** @returns {Promise<Record<string, number>>} */
-  async #answered() {
-    return (await this.#guests.find("settings", ANSWERED))?.value ?? {};
+  /** @returns {Promise<string[]>} */
+  async #left() {
+    return (await this.#history.find("settings", LEFT))?.value ?? [];
   }
 
   async #noteAnswer() {
-    const value = { ...(await this.#answered()), [this.#history.name]: Date.now() };
-    await this.#guests.putAll({ settings: [{ id: ANSWERED, value }] });
+    const left = new Set([...(await this.#left()), ...this.#movable.map(({ record }) => record.id)]);
+    await this.#history.putAll({ settings: [{ id: LEFT, value: [...left].slice(-MOST_LEFT) }] });
+    await this.#guests.remove("settings", [ANSWERED]);
   }
 
   /** Show the offer. Returns the ids of the conversations that were moved. */
