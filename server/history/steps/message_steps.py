@@ -190,6 +190,8 @@ def _write_messages(
         # A removed parent that comes back below, in the same change, is there already.
         sent = structs.replace(one.record, parent=_left_above(one.record.parent, stored))
         if known is not None and _is_settled(known, sent, outcome):
+            if sent.parent != one.record.parent and known.record is not None:
+                outcome.newer.append(known.record)  # written before, to another place
             continue
         final = _marked(known, one)
         record = structs.replace(plain(final.record), parent=sent.parent)

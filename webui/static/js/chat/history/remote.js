@@ -31,6 +31,15 @@ import { alike, differences, packDraft, packMessage } from "./wire.js";
  */
 const isEdited = (message) => message?.role === "assistant" && message.edited === true;
 
+/**
+ * True if one record of an answer has more of it than another.
+ *
+ * @param {AnswerRecord} one
+ * @param {AnswerRecord} other
+ */
+const hasReadMore = (one, other) =>
+  one.job !== other.job || one.seq > other.seq || (one.state === "done" && other.state !== "done");
+
 /** An answer that is being written is saved to the server this often. */
 const OPEN_SAVE_MS = 10_000;
 
@@ -261,8 +270,8 @@ export class Remote {
     if (!known) return; // it was erased meanwhile
     const before = known.messages.get(message.id);
     const copy = structuredClone(message);
-    // What is still written by an answer that was edited meanwhile: its figures.
-    if (isEdited(before) && copy.role === "assistant" && !copy.edited && before.job === copy.job)
+    // Of an answer that was edited meanwhile only its figures are still written, unless there is more of it.
+    if (isEdited(before) && copy.role === "assistant" && !copy.edited && !hasReadMore(copy, before))
       Object.assign(copy, before, { stats: copy.stats ?? before.stats });
     if (before && alike(packMessage(before), packMessage(copy))) return;
     this.view.setMessage(known, copy);

@@ -1,0 +1,126 @@
+"""Whatever several devices do, no word is lost that nobody deleted knowingly."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+from support.builders.devices import Device, Words
+
+from server.history.chat_history import ChatHistory
+from server.history.history_records import AnswerRecord, MessageRecord
+
+PEOPLE = itertools.count()
+MOST_ROUNDS = 30
+
+
+class Act(NamedTuple):
+    """What one device does, to the message that is at `place` of those it shows."""
+
+    device: int
+    what: str
+    place: int
+
+
+ACTS = (
+    *("ask", "read", "read", "edit", "edit", "remove", "remove", "undo", "regenerate", "stop"),
+    *("count", "erase", "lose"),
+)
+DEVICES = (0, 1, 2)
+SOME_ACTS = some.lists(
+    some.builds(Act, some.sampled_from(DEVICES), some.sampled_from(ACTS), some.integers(0, 5)),
+    min_size=1,
+    max_size=4,
+)
+ROUNDS = some.lists(
+    some.tuples(SOME_ACTS, some.lists(some.sampled_from(DEVICES), unique=True)), max_size=6
+)
+"""What the devices do without hearing of each other, and which of them then reach the server."""
+BEFORE = ([Act(0, "ask", 0), Act(0, "read", 5)], [0, 1, 2])
+
+
+def perform(device: Device, what: str, place: int) -> None:
+    """Do one of the things that people do, or that happen to them."""
+    shown = [
+        (chat, message)
+        for chat, known in sorted(device.chats.items())
+        if not known.is_erased
+        for _, message in sorted(known.messages.items())
+    ]
+    if what == "lose":
+        device.loses_answer = True
+    elif what == "undo":
+        device.undo()
+    elif not shown:
+        device.ask(f"c_{next(device.words.numbers)}", None)
+    else:
+        change(device, what, *shown[place % len(shown)], place)
+
+
+def change(device: Device, what: str, chat: str, message: MessageRecord, place: int) -> None:
+    """Do something with a message."""
+    if what == "remove":
+        device.remove(chat, message)
+    elif what == "erase" and place == 0:
+        device.erase(chat)
+    elif what == "ask":
+        device.ask(chat, message)
+    elif not isinstance(message, AnswerRecord):
+        if what == "regenerate":
+            device.regenerate(chat, message)
+    elif what == "edit" and message.state != "open" and message.text:
+        device.edit(chat, message)
+    elif what == "count" and message.state != "open":
+        device.count(chat, message)
+    elif what == "read" and message.state != "done":
+        device.read(chat, message, 1 + place)
+    elif what == "stop" and message.state == "open":
+        device.stop_reading(chat, message)
+
+
+async def settle(devices: list[Device]) -> None:
+    """Let all devices send and read until nothing is new."""
+    for device in devices:
+        device.loses_answer = False
+    for _ in range(MOST_ROUNDS):
+        before = [device.cursor for device in devices]
+        for device in devices:
+            await device.talk()
+        if before == [one.cursor for one in devices] and not any(one.waits for one in devices):
+            return
+    raise AssertionError("the devices do not come to an end")
+
+
+def views(device: Device) -> dict[str, dict[str, MessageRecord]]:
+    return {chat: known.messages for chat, known in device.chats.items()}
+
+
+def missing(owed: set[str], device: Device) -> set[str]:
+    """Return the texts that a device does not show: what was read of an answer may go on."""
+    texts = [message.text for view in views(device).values() for message in view.values()]
+    return {text for text in owed if not any(one.startswith(text) for one in texts)}
+
+
+@given(ROUNDS)
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_no_word_is_lost_that_nobody_deleted_knowingly(
+    history: ChatHistory, rounds: list[tuple[list[Act], list[int]]]
+) -> None:
+    person = f"key_{next(PEOPLE)}"  # one history for all examples, since opening one takes longer
+    words = Words()
+    devices = [Device(history, name, person, words) for name in DEVICES]
+    for acts, online in (BEFORE, *rounds):
+        for act in acts:
+            perform(devices[act.device], act.what, act.place)
+        for name in online:
+            await devices[name].talk()
+    await settle(devices)
+    fresh = Device(history, 3, person, words)
+    await fresh.talk()
+    assert [views(one) for one in devices] == [views(fresh)] * 3
+    assert missing(words.owed(), fresh) == set()
+    await history.erase_all(person)
