@@ -38,7 +38,11 @@ ROUNDS = some.lists(
     some.tuples(SOME_ACTS, some.lists(some.sampled_from(DEVICES), unique=True)), max_size=6
 )
 """What the devices do without hearing of each other, and which of them then reach the server."""
-BEFORE = ([Act(0, "ask", 0), Act(0, "read", 5)], [0, 1, 2])
+BEFORE = (
+    [Act(0, "ask", 0), Act(0, "read", 5), Act(0, "regenerate", 0), Act(0, "read", 2)],
+    [0, 1, 2],
+)
+"""A question with an answer that is complete and one that is being written, on every device."""
 
 
 def perform(device: Device, what: str, place: int) -> None:
