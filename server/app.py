@@ -26,9 +26,10 @@ import msgspec
 from server.accounting.admission import Admission
 from server.accounting.body_room import BodyRoom
 from server.accounting.ledger import Ledger
-from server.accounting.model_health import ModelHealth
+from server.accounting.running_notes import notes_path
 from server.answers.kept_answers import KeptAnswers
 from server.answers.key_watch import KeyWatch
+from server.answers.model_health import ModelHealth
 from server.answers.passing import Passing
 from server.answers.passing_marks import PassingMarks
 from server.answers.peers import NoPeers, Peers
@@ -74,12 +75,13 @@ LAST_WORDS_S = 1.0
 class Membership(NamedTuple):
     """How a process belongs to a gateway of several: who gives turns, who the others are.
 
-    On `inner_socket` it serves what the others pass on.
+    On `inner_socket` it serves what the others pass on. `process` is its name among them.
     """
 
     scheduler: Scheduler
     peers: Peers
     inner_socket: socket.socket | None = None
+    process: str = "gateway"
 
 
 class Gateway:
@@ -222,7 +224,10 @@ async def _build_services(
     store, keys, counters = data.store, data.keys, data.counters
     sessions = await _open_sessions(stack, store, keys)
     health = ModelHealth()
-    ledger = Ledger(store.record, counters, keys, unsaved=data.unsaved, on_row=health.note)
+    notes = notes_path(data.directory.path, member.process)
+    ledger = Ledger(
+        store.record, counters, keys, unsaved=data.unsaved, on_row=health.note, notes=notes
+    )
     stack.push_async_callback(ledger.aclose)
     transport = Transport(connect_timeout_s=config.stream.connect_timeout_s)
     stack.push_async_callback(transport.aclose)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from server.accounting.counters import Counters, UnsavedCounters
 from server.accounting.memory_counters import MemoryCounters
 from server.accounting.redis_counters.open_redis import open_redis_counters
+from server.accounting.running_notes import settle_left
 from server.accounting.usage_sums import spent_by_period
 from server.config.loading import Config
 from server.history.chat_history import ChatHistory
@@ -72,6 +73,8 @@ async def open_data(
         history = await _open_history(stack, store)
         keys = await stack.enter_async_context(open_key_ring(store, directory.export))
         counters, unsaved = await _open_counters(stack, config, store, clock)
+        charge = counters.charge_left if type(counters) is MemoryCounters else counters.settle
+        await settle_left(directory.path, store, charge, unsaved)
         old = HistoryRetention(history, store, config.history.retention_days)
         stack.push_async_callback(old.aclose)
         stack.push_async_callback(Retention(store, config.usage.retention_days).aclose)

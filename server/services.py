@@ -10,8 +10,8 @@ from server.accounting.admission import Admission
 from server.accounting.body_room import BodyRoom
 from server.accounting.counters import Counters
 from server.accounting.ledger import Ledger
-from server.accounting.model_health import ModelHealth
 from server.answers.kept_answers import KeptAnswers
+from server.answers.model_health import ModelHealth
 from server.answers.passing import Passing
 from server.answers.peers import Peers
 from server.config.loading import Config

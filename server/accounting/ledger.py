@@ -17,13 +17,16 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from server.accounting.charge import Charge, charge_for
+from server.accounting.running_notes import RunningNote, RunningNotes, as_taken
 from server.store.rows import Batch, UsageRow
-from workers.errors import Conflict, Draining, StoreUnavailable
+from workers.errors import Conflict, Draining, GatewayError, StoreUnavailable
 from workers.request.token_usage import Usage
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ FIRST_RETRY_S = 0.25
 LONGEST_RETRY_S = 5.0
 
 NOTHING = Usage()
+KILLED = Draining("The gateway ended while it answered.")
+"""How the rows of requests end whose process was killed."""
 CLIENT_LEFT = 499
 """The status in rows and logs when a client has left: nginx's, since RFC 9110 has none."""
 
@@ -54,7 +59,7 @@ class Ledger:
 
     `record` writes a batch in one transaction, as `Store.record` does. `unsaved` are the counters
     that are written with it, where the store keeps them. `on_row` is called with every row when it
-    is settled.
+    is settled. `notes` is the file of this process for its running requests.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Ledger:
         wall: Callable[[], float] = time.time,
         max_rows: int = MAX_ROWS,
         on_row: Callable[[UsageRow], None] | None = None,
+        notes: Path | None = None,
     ) -> None:
         self._record = record
         self._counters = counters
@@ -82,10 +88,15 @@ class Ledger:
         self._again = False
         self._closing = asyncio.Event()
         self._losing = False
+        self._notes = RunningNotes(notes, self._note)
         self.degraded = False
         self.lost_rows = 0
         if unsaved is not None:
             unsaved.on_unsaved(self._flush_soon)
+
+    def follow(self, lease: Lease, so_far: Callable[[GatewayError], Outcome]) -> None:
+        """Note a request while it runs; `so_far` returns its outcome if an error cut it now."""
+        self._notes.add(lease, partial(so_far, KILLED))
 
     def settle(self, lease: Lease, outcome: Outcome) -> None:
         """Correct the counters to the true usage and record it; only the first call counts."""
@@ -93,6 +104,7 @@ class Ledger:
             log.warning("request %s was settled twice", lease.request_id)
             return
         lease.settled = True  # first of all: an error below must not settle the lease again
+        self._notes.remove(lease)
         if isinstance(outcome.error, Conflict):
             # It had the id of another request: with a row, that id would lead to the refusal.
             if lease.taken is not None:
@@ -115,15 +127,25 @@ class Ledger:
             lease.on_settled(row)
 
     async def aclose(self) -> None:
-        """Write what remains; log how many rows could not be written."""
+        """Write what remains; rows that could not be written wait for the next start."""
         self._closing.set()
         self._stop_timer()
         if self._flusher is not None:
             await self._flusher
         while (batch := self._collect()) is not None:
             if not await self._write(batch):
-                log.error("%d usage rows could not be saved and are lost", self._unsaved_rows)
+                log.error("%d usage rows could not be saved", self._unsaved_rows)
                 break
+        left = [*(self._failed.rows if self._failed is not None else ()), *self._rows]
+        await self._notes.aclose(left)
+
+    def _note(self, lease: Lease, outcome: Outcome) -> RunningNote | None:
+        """Return the note of a request; None: it has used nothing so far."""
+        charge = charge_for(lease, outcome)
+        if charge.usage is None:
+            return None
+        row = make_row(lease, outcome, charge, self._wall())
+        return RunningNote(row, as_taken(lease.taken), charge.tokens)
 
     # Collecting
 

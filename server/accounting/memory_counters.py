@@ -104,6 +104,18 @@ class MemoryCounters:
         if taken.shared:
             self._accounts[taken.shared].leave(0)
 
+    def charge_left(self, taken: Taken, _tokens: int, cost_microusd: int) -> None:
+        """Charge what a request has cost that ran when another process of the gateway was killed.
+
+        Its request and its tokens were saved as taken; the money that it had reserved was not.
+        """
+        if not cost_microusd or taken.scope.startswith(GUEST_PREFIX):
+            return
+        now = self._clock()
+        account = self._accounts.get(taken.scope) or Account()
+        account.spend(cost_microusd, now, self._wall())
+        self._keep(taken.scope, account, now)
+
     def give_back(self, taken: Taken) -> None:
         """Return everything that was taken; see the protocol."""
         if not self._ends(taken):

@@ -119,6 +119,7 @@ class ChatHandler(StreamHandler):
             settle=settle,
             free_body=self.take_room().release,
         )
+        services.ledger.follow(lease, self.job.so_far)
         if self.left:
             self.job.cancel()
         return self.job, lease

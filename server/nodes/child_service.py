@@ -1,16 +1,17 @@
 """What the keeper answers to one child: its store, its counters and the wrong keys.
 
 The leases of a child are remembered until they are settled, so that those of a child that has ended
-come back at once: each stays counted as a request, with no tokens and no cost.
+come back at once: each stays counted as a request, with what the child has noted of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from server.accounting.counters import Counters, Shared, Standing, Taken
 from server.accounting.memory_counters import MemoryCounters
+from server.accounting.running_notes import RunningNote
 from server.history.chat_history import ChatHistory
 from server.keys.key_ring import OWNER_META
 from server.nodes import store_calls
@@ -61,10 +62,16 @@ class KeeperData(NamedTuple):
 
 
 class ChildService:
-    """Answer one child over its link."""
+    """Answer one child over its link; `left` returns its notes once it has ended."""
 
-    def __init__(self, data: KeeperData, service: Service) -> None:
+    def __init__(
+        self,
+        data: KeeperData,
+        service: Service,
+        left: Callable[[], Sequence[RunningNote]] = tuple,
+    ) -> None:
         self._data = data
+        self._left = left
         self._link: Link | None = None
         self._leases: dict[str, Taken] = {}
         self._answer_for_store(service, data.store)
@@ -245,8 +252,11 @@ class ChildService:
 
     def _settle_all(self) -> None:
         leases, self._leases = self._leases, {}
+        noted = {note.taken.lease: note for note in self._left() if note.taken is not None}
         for taken in leases.values():
-            self._data.counters.settle(taken, 0, 0)
+            note = noted.get(taken.lease)
+            tokens, cost = (note.tokens, note.row.cost_microusd or 0) if note else (0, 0)
+            self._data.counters.settle(taken, tokens, cost)
 
     def _pass_on_wrong_key(self, wrong: WrongKey) -> None:
         assert self._link is not None

@@ -183,7 +183,7 @@ async def _build(
     assert identity.socket_path is not None
     peers = ProcessPeers(identity, KeeperRegistry(link))
     stack.push_async_callback(peers.aclose)
-    member = Membership(scheduler, peers, bind_unix(identity.socket_path))
+    member = Membership(scheduler, peers, bind_unix(identity.socket_path), welcome.tag)
     scheduler.connect(link, await catalog_task)
     return await build_gateway(stack, config, data, catalog_task, lines, tls, sockets.open, member)
 

@@ -25,6 +25,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from server.accounting.ledger import Ledger
+from server.accounting.running_notes import notes_path, read_notes, settle_notes
 from server.app import local_url
 from server.config.loading import Config, ConfigError
 from server.data import GatewayData, open_data
@@ -116,6 +117,7 @@ class Keeper:
         self._lines = LineWriter(sys.stdout, lambda lost: count_line(lost, style))
         self._log_lines = LineWriter(sys.stderr, lambda lost: count_line(lost, style))
         self.children = Children(places, environ)
+        self._booking: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -154,6 +156,8 @@ class Keeper:
         # and do not wait here until the last answer has ended.
         close_all(place.sockets for place in self._places)
         await self.children.aclose()
+        if self._booking:
+            await asyncio.wait(self._booking)
         await self.reporter.aclose()
         self.scheduler.close()
         self._lines.drain(1.0)
@@ -188,7 +192,8 @@ class Keeper:
     def _serve_child(self, service: Service, tag: str) -> Callable[[Link], None]:
         """Fill the service of a child; return what to do with its link."""
         service.answer_at_once(LINES, self._write)
-        child = ChildService(self._keeper_data, service)
+        notes = notes_path(self._directory.path, tag)
+        child = ChildService(self._keeper_data, service, lambda: read_notes(notes))
         tickets = ChildTickets(self.scheduler)
         tickets.answer(service)
         answer_registry(service, self.registry, tag)
@@ -196,14 +201,22 @@ class Keeper:
         def connect(link: Link) -> None:
             child.connect(link)
             tickets.connect(link)
-            link.on_lost(lambda: self._forget(tag))
+            link.on_lost(lambda: self._forget(tag, notes))
 
         return connect
 
-    def _forget(self, tag: str) -> None:
-        """Forget a child that has ended: its socket, its claims and its place among the others."""
+    def _forget(self, tag: str, notes: Path) -> None:
+        """Forget a child that has ended: its socket, its claims and its place among the others.
+
+        Requests that it has left are booked; its leases are settled by then.
+        """
         self.reporter.remove(tag)
         (self.inner_sockets / f"{tag}{SUFFIX}").unlink(missing_ok=True)
+        if notes.exists():
+            work = settle_notes(notes, self._keeper_data.store, None, None)
+            task = asyncio.get_running_loop().create_task(work, name=f"notes of {tag}")
+            self._booking.add(task)
+            task.add_done_callback(self._booking.discard)
 
     def _write(self, lines: Lines) -> None:
         (self._log_lines if lines.is_log else self._lines).write(lines.text, lines.dropped)

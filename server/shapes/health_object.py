@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from server.accounting.model_health import Health
+from server.answers.model_health import Health
 from server.answers.passing import RequestOrigin
 from server.services import Services
 from server.shapes.everywhere import ask_everywhere

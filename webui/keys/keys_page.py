@@ -66,6 +66,7 @@ class KeysPageHandler(KeysSectionHandler):
         wanted = self.get_query_argument("page", None)
         all_listed = revoked if view.shown else total - revoked
         listed = all_listed
+        part: Sequence[Key] | None = None
         if view.search and wanted is None:
             # A first page with room left has all that match, and a count would search once more.
             part = await services.keys.list(structs.replace(query, limit=PER_PAGE))
@@ -74,7 +75,7 @@ class KeysPageHandler(KeysSectionHandler):
             listed = await store.count_keys(query)
         pages = max(1, -(-listed // PER_PAGE))
         page = read_number("page", wanted, pages) or 1
-        if not view.search or wanted is not None:
+        if part is None:
             offset = (page - 1) * PER_PAGE
             part = await services.keys.list(structs.replace(query, offset=offset, limit=PER_PAGE))
         rows = await key_rows.rows_of(

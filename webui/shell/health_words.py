@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from server.accounting.model_health import Health, ModelHealth
+from server.answers.model_health import Health, ModelHealth
 from server.identity.authentication import Principal
 from server.shapes.model_object import model_object
 from webui.shell.figures import Figures

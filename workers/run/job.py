@@ -272,6 +272,10 @@ class Job(Ticket):
                 self.on_end(self)
             self.channel.end(error, last)
 
+    def so_far(self, error: GatewayError) -> Outcome:
+        """Return the outcome that the job would have if an error cut it now."""
+        return self._outcome("cut", error)
+
     def note_usage(self) -> None:
         """Settle a job that has waited for nothing but its usage, if this has come."""
         owed, translator = self._owed, self._translator

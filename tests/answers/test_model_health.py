@@ -12,7 +12,7 @@ import pytest
 from support.fakes.upstream import FakeUpstream, refusal
 from support.front_door import MODEL, Door
 
-from server.accounting.model_health import KEPT_REQUESTS, NOW_S, WINDOW_S, Health, ModelHealth
+from server.answers.model_health import KEPT_REQUESTS, NOW_S, WINDOW_S, Health, ModelHealth
 from server.store.rows import UsageRow
 from webui.shell.health_words import HealthWords, health_words
 from webui.shell.texts import languages

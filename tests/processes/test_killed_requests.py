@@ -1,0 +1,124 @@
+"""What a killed process was answering is booked as cut: by the next start, or by its keeper."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from nodes.family import TWO, child_of, kill, port_of
+from support.fakes.upstream import FakeUpstream, Pause, chunk, event, streaming
+from support.front_door import bearer, request_body
+from support.processes import Roxy, serving
+from support.waiting import PATIENCE_S, eventually
+
+TEXT = "word " * 80
+MODEL = "test/priced"
+
+
+def priced(upstream: FakeUpstream) -> str:
+    """Return the settings of a model with prices."""
+    return f"""
+[[models]]
+id = "{MODEL}"
+name = "Priced"
+owned_by = "test"
+prices = {{ prompt = 1.0, completion = 2.0 }}
+[[models.deployments]]
+provider = "openai"
+base_url = "{upstream.base_url}"
+upstream_model = "upstream-model"
+secret_env = ""
+"""
+
+
+def half(hold: asyncio.Event) -> Any:
+    """Return a streamed answer that stops after 400 bytes of text until `hold` is set."""
+    return streaming([event(chunk({"role": "assistant", "content": TEXT})), Pause(hold)])
+
+
+def noted(folder: Path) -> list[Any]:
+    """Return what the processes of a gateway have noted."""
+    return [
+        note
+        for path in (folder / "data" / "running").glob("*.notes")
+        for note in msgspec.msgpack.decode(path.read_bytes())
+    ]
+
+
+async def usage_of(roxy: Roxy, key_id: str) -> dict[str, Any]:
+    """Wait until the key has a request in its usage, and return the sums."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            found = (await roxy.door.get(f"/api/v1/usage?group_by=key&key={key_id}")).json()["data"]
+            if found:
+                sums: dict[str, Any] = found[0]
+                return sums
+            await asyncio.sleep(0.02)  # the keeper books it behind; there is no event to wait for
+
+
+async def spent(roxy: Roxy, secret: str) -> int:
+    """Return what a key has spent of its budget."""
+    budget = (await roxy.door.get("/api/v1/key", secret)).json()["remaining"]["budget"]
+    assert budget["reserved_microusd"] == 0
+    return int(budget["spent_microusd"])
+
+
+async def test_a_gateway_that_was_killed_books_at_its_next_start_what_it_had_sent(
+    tmp_path: Path,
+) -> None:
+    hold = asyncio.Event()
+    async with FakeUpstream() as upstream:
+        upstream.plan(half(hold))
+        async with serving(tmp_path, settings=priced(upstream)) as roxy:
+            key = await roxy.door.mint_key(limits={"budget_microusd": 5_000_000})
+            headers = bearer(key["key"]) | {"X-Request-Id": "killed-1"}
+            body = request_body("Hi", stream=True, model=MODEL, max_tokens=1_000)
+            async with roxy.door.client.stream(
+                "POST", "/api/v1/chat/completions", json=body, headers=headers
+            ) as response:
+                assert response.status_code == 200
+                pieces = response.aiter_bytes()
+                await anext(pieces)
+                await eventually(lambda: noted(tmp_path))
+                kill(roxy.pid)
+                await roxy.process.wait()
+        async with serving(tmp_path, settings=priced(upstream)) as roxy:
+            sums = await usage_of(roxy, key["id"])
+            assert (sums["requests"], sums["failed"], sums["estimated_requests"]) == (1, 1, 1)
+            assert sums["prompt_tokens"] > 0
+            assert sums["completion_tokens"] == len(TEXT) // 4
+            row = (await roxy.door.get("/api/v1/requests/killed-1")).json()
+            assert row["status"] == "cut"
+            assert sums["cost_microusd"] > 0
+            assert await spent(roxy, key["key"]) == sums["cost_microusd"]
+            assert not noted(tmp_path)
+            roxy.signal(signal.SIGKILL)
+            await roxy.process.wait()
+        async with serving(
+            tmp_path, settings=priced(upstream)
+        ) as roxy:  # a second start books nothing again
+            assert (await usage_of(roxy, key["id"]))["requests"] == 1
+            assert await spent(roxy, key["key"]) == sums["cost_microusd"]
+        hold.set()
+
+
+async def test_the_keeper_books_what_a_killed_child_had_sent(tmp_path: Path) -> None:
+    hold = asyncio.Event()
+    async with (
+        FakeUpstream() as upstream,
+        serving(tmp_path, settings=priced(upstream), options=TWO) as roxy,
+    ):
+        upstream.plan(half(hold))
+        key = await roxy.door.mint_key(limits={"budget_microusd": 5_000_000})
+        async with roxy.door.stream(key=key["key"], model=MODEL, max_tokens=1_000) as response:
+            pieces = response.aiter_bytes()
+            await anext(pieces)
+            await eventually(lambda: noted(tmp_path))
+            kill(child_of(port_of(response), roxy.pid))
+            sums = await usage_of(roxy, key["id"])
+            assert (sums["requests"], sums["completion_tokens"]) == (1, len(TEXT) // 4)
+            assert await spent(roxy, key["key"]) == sums["cost_microusd"] > 0
+        hold.set()
