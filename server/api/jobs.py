@@ -5,7 +5,8 @@ from __future__ import annotations
 from server.answers.job_access import find_job
 from server.answers.kept_answers import KeptAnswer
 from server.api.streaming import ATTACHED, PassableHandler
-from server.shapes.job_object import job_object
+from server.shapes.job_object import ended_job, job_object
+from server.store.rows import UsageRow
 from workers.errors import InvalidRequest, NotFound, Stopped
 from workers.run.job import Job
 
@@ -14,16 +15,39 @@ LONGEST_NUMBER = 15
 
 
 class JobHandler(PassableHandler):
-    """A request that is running, or whose answer is kept (`X-Roxy-Keep: true`).
+    """A request that is running, or has ended.
 
     Its id is the `x-request-id` of its answer. To ask for it before the answer begins, send your
     own `X-Request-Id` with the request.
     """
 
     async def get(self, job_id: str) -> None:
-        """Return its state, with its place in the queue at first and its usage at the end."""
-        if not await self.pass_on(job_id):
-            self._describe(*self.find(job_id))
+        """Return its state, with its place in the queue at first and its usage at the end.
+
+        For a guest, only while it runs or its answer is kept (`X-Roxy-Keep: true`).
+        """
+        if await self.pass_on(job_id):
+            return
+        try:
+            found = self.find(job_id)
+        except NotFound:
+            # Another process may have answered it, or this gateway before it was started again.
+            row = await self._row(job_id)
+            if row is None:
+                raise
+            self.reply_json(ended_job(row, costs=True))
+            return
+        self._describe(*found)
+
+    async def _row(self, job_id: str) -> UsageRow | None:
+        """Return the usage row of a request of the caller's; rows of guests name none of them."""
+        principal = self.principal
+        if principal is None or principal.kind == "guest":
+            return None
+        row = await self.services.store.find_usage_row(job_id)
+        if row is None or not (principal.is_owner or row.key_id == principal.log_name):
+            return None
+        return row
 
     async def delete(self, job_id: str) -> None:
         """Stop it in any state; what was sent stays. Stopping twice is not an error."""

@@ -1,4 +1,4 @@
-"""The job object of the API: a request that runs, or whose answer is kept."""
+"""The job object of the API: a request that runs, or has ended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TokensUsed(Struct, frozen=True):
 
 
 class JobObject(Struct, frozen=True, kw_only=True):
-    """A request that runs or is kept: its place while it waits, its usage after its end.
+    """A request that runs or has ended: its place while it waits, its usage after its end.
 
     `first_event` and `last_event` are the numbers of the events that can be read again.
     `cost_microusd` is null for guests, and if the model has no known price.
@@ -71,6 +71,24 @@ def job_object(job: Job | None, answer: KeptAnswer | None, *, costs: bool) -> Jo
         last_event=log.last_event if log is not None else None,
         error=error.body().error if error is not None else None,
         **_use(answer.row if answer is not None else None, costs=costs),
+    )
+
+
+def ended_job(row: UsageRow, *, costs: bool) -> JobObject:
+    """Return a request that has ended and is not kept, as its usage row has it."""
+    return JobObject(
+        id=row.request_id,
+        object="job",
+        model=row.model,
+        state="done",
+        position=None,
+        waiting=None,
+        expected_wait_s=None,
+        kept=False,
+        first_event=None,
+        last_event=None,
+        error=None,
+        **_use(row, costs=costs),
     )
 
 

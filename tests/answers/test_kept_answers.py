@@ -185,7 +185,7 @@ async def test_a_request_that_is_not_kept_can_be_stopped_too(
         assert (await facts(door, reading.id))["kept"] is False
         assert (await stop(door, reading.id))["state"] == "done"
         assert code_of((await reading.finish())[-1]) == "stopped"
-    assert (await door.get(f"/api/v1/jobs/{reading.id}")).status_code == 404
+    assert (await door.get(f"/api/v1/jobs/{reading.id}/stream")).status_code == 404
 
 
 @pytest.mark.gateway(settings="[answers]\nguest_grace_s = 0.3\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.fakes.upstream import (
+    USAGE,
     FakeUpstream,
     chunk,
     event,
@@ -22,6 +23,7 @@ from support.kept import (
     replay,
     status_of_stream,
 )
+from support.visitors import guest
 from support.waiting import eventually
 
 
@@ -34,6 +36,26 @@ async def test_after_a_restart_the_answer_is_not_known(tmp_path: Path) -> None:
             assert refused == (404, "not_found")
 
 
+async def test_what_an_answer_used_is_known_after_a_restart_to_its_holder_alone(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """A page asks for it when the answer has ended, which may be when the gateway stops."""
+    upstream.plan(stream_of(["Hello"], usage=USAGE))
+    async with front_door(tmp_path, upstream) as door:
+        own, other = await door.mint("own"), await door.mint("other")
+        answer = await door.chat(key=own, stream=True)
+        path = f"/api/v1/jobs/{answer.headers['x-request-id']}"
+    async with front_door(tmp_path, upstream) as door:
+        described = (await door.get(path, own)).json()
+        assert (described["state"], described["ending"]) == ("done", "finished")
+        assert described["usage"]["completion_tokens"] == USAGE["completion_tokens"]
+        assert described["cost_microusd"] > 0
+        assert (await door.get(path)).json() == described
+        assert (await door.get(path, other)).status_code == 404
+        refused = await door.client.get(path, headers=guest(door))
+        assert refused.status_code == 404
+
+
 @pytest.mark.gateway(settings="[answers]\nkeep_s = 0.2\n")
 async def test_an_answer_is_forgotten_after_its_time(door: Door) -> None:
     ids = []
@@ -44,7 +66,9 @@ async def test_an_answer_is_forgotten_after_its_time(door: Door) -> None:
     answers = door.gateway.services.answers
     await eventually(lambda: not len(answers))
     assert answers.size_bytes == 0
-    assert (await door.get(f"/api/v1/jobs/{ids[0]}")).status_code == 404
+    assert (await door.get(f"/api/v1/jobs/{ids[0]}/stream")).status_code == 404
+    described = (await door.get(f"/api/v1/jobs/{ids[0]}")).json()
+    assert (described["state"], described["kept"]) == ("done", False)
 
 
 @pytest.mark.gateway(settings="[answers]\nmax_answer_bytes = 131072\n")

@@ -23,7 +23,7 @@ import { put } from "./store.js";
  */
 
 const SAVE_MS = 1000;
-const STATS_MS = [0, 300, 1000, 3000];
+const STATS_MS = [0, 300, 1000, 3000, 10_000, 30_000];
 const LETTERS_PER_TOKEN = 4;
 const BAD_REQUEST = 400;
 
@@ -196,8 +196,10 @@ export class Answer {
       let job;
       try {
         job = await callJson(`jobs/${this.message.job}`);
-      } catch {
-        return;
+      } catch (error) {
+        const { status } = /** @type {ApiError} */ (error);
+        if (status !== 0 && status < 500) return;
+        continue; // a server that stops, or starts again
       }
       if (job.state !== "done" || (job.duration_s === null && !job.usage)) continue;
       this.message.stats = addedUp(this.message.continues?.stats ?? null, statsOf(job));
