@@ -30,6 +30,7 @@ from webui.shell.brand import LogoHandler, ManifestHandler
 from webui.shell.pages import NoSuchPageHandler
 from webui.sign_in.login_page import LanguageHandler, LoginHandler, LogoutHandler
 from webui.usage.statement_page import StatementPageHandler
+from webui.usage.usage_file import UsageFileHandler
 from webui.usage.usage_page import UsagePageHandler
 
 
@@ -62,6 +63,7 @@ def page_rules(services: object) -> list[tuple[str, type[BaseHandler], dict[str,
         (r"/s/([A-Za-z0-9_-]{20,64})", SharePageHandler, given),
         (r"/s/([A-Za-z0-9_-]{20,64})/files/([A-Za-z0-9_-]{1,64})", ShareFileHandler, given),
         (r"/usage/statement", StatementPageHandler, given),
+        (r"/usage/file", UsageFileHandler, given),
         (r"/usage", UsagePageHandler, given),
         (r"/requests", RequestsPageHandler, given),
         (r"/requests/([^/]+)", RequestPageHandler, given),

@@ -15,13 +15,11 @@ from msgspec import Struct
 from server.accounting.usage_sums import FIELD_OF, Grouping, Span, read_span
 from server.api.base import BaseHandler
 from server.http.query import read_number, refuse_unknown
+from server.shapes.csv_cells import dollars, harmless
 from server.shapes.usage_object import UsageGroup, UsageObject, columns, usage_group
 from server.store.rows import UsageDay
 from workers.errors import InvalidRequest
-from workers.units import MILLION
 
-FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
-"""Spreadsheets run cells that begin so as formulas (OWASP, "CSV Injection")."""
 PARAMETERS = ("start", "end", "group_by", "key", "model", "format", "limit", "after")
 MOST_ROWS = 10_000
 CSV_ROWS = 1_000
@@ -179,12 +177,6 @@ def as_csv(rows: Sequence[UsageGroup], names: Sequence[str], *, header: bool = T
 def _cell(row: UsageGroup, name: str) -> object:
     """Return a cell; money is in dollars, exact and without a sign, so that it can be summed."""
     if name.endswith("_usd"):
-        microusd: int = getattr(row, name.removesuffix("_usd") + "_microusd")
-        return f"{microusd // MILLION}.{microusd % MILLION:06}"
-    return _harmless(getattr(row, name))
-
-
-def _harmless(value: object) -> object:
-    if isinstance(value, str) and value.startswith(FORMULA_START):
-        return "'" + value
-    return value
+        return dollars(getattr(row, name.removesuffix("_usd") + "_microusd"))
+    value = getattr(row, name)
+    return harmless(value) if isinstance(value, str) else value

@@ -49,6 +49,8 @@ class UsageObject(Struct, frozen=True, kw_only=True):
     next: str | None
 
 
+WITHOUT_KEY = {"owner": "Owner", "guest": "Guests"}
+"""The names of callers without a key of their own, by the key id of their rows."""
 SUMMED = UsageGroup.__struct_fields__[len(FIELD_OF) :]
 
 
@@ -56,7 +58,7 @@ def usage_group(sums: UsageDay, groups: Sequence[Grouping], names: Mapping[str, 
     """Return one group of `add_up` as the API shows it; `names` are the keys' names by id."""
     marks = {FIELD_OF[group]: getattr(sums, FIELD_OF[group]) for group in groups}
     if "key" in groups:
-        marks["key_name"] = names.get(sums.key_id, sums.key_id)
+        marks["key_name"] = names.get(sums.key_id) or WITHOUT_KEY.get(sums.key_id, sums.key_id)
     return UsageGroup(
         **marks,
         **{name: getattr(sums, name) for name in SUMMED if name != "key_name"},

@@ -34,7 +34,7 @@ class AcceptPageHandler(PageHandler):
             "invitations/accept.html",
             key_name=key.name,
             gives_key=invitation.gives_key,
-            until=Moment.of(invitation.expires_at),
+            until=Moment.of(invitation.expires_at, self.language().figures),
             signed_in_as=who(visitor, self.language().texts) if signed_in else "",
             token=token,
         )

@@ -13,7 +13,7 @@ from webui.keys.key_rows import Moment, shown_status, status_in_words
 from webui.keys.key_views import show_key
 from webui.shell.brand import brand_of
 from webui.shell.pages import PageHandler
-from webui.shell.texts import fill
+from webui.shell.texts import Language, fill
 from workers.units import DAY_S
 
 DAYS = (1, 7, 30)
@@ -52,7 +52,7 @@ def invitation_link(page: PageHandler, made: Made) -> str:
 def invitation_text(page: PageHandler, made: Made) -> str:
     """Return the text to send: the link, and how to sign in, use an app and find help."""
     base_url, invitation, texts = page.base_url(), made.invitation, page.language().texts
-    until = Moment.of(invitation.expires_at)
+    until = Moment.of(invitation.expires_at, page.language().figures)
     with_key, without = texts.invitations.apps_with_key, texts.invitations.apps_ask
     return fill(
         texts.invitations.message,
@@ -68,7 +68,7 @@ def invitation_text(page: PageHandler, made: Made) -> str:
 
 def show_invitation(page: PageHandler, key: Key, made: Made, status: int) -> None:
     """Show a new invitation once: its link, and the text to send."""
-    until = Moment.of(made.invitation.expires_at)
+    until = Moment.of(made.invitation.expires_at, page.language().figures)
     show_key(
         page,
         "invitations/made.html",
@@ -110,19 +110,20 @@ def read_lasts_s(text: str) -> int | None:
 
 
 def invitation_lines(
-    rows: Sequence[InvitationRow], keys: Mapping[str, Key], texts: Any
+    rows: Sequence[InvitationRow], keys: Mapping[str, Key], language: Language
 ) -> list[InvitationLine]:
     """Return the rows of the list, those that can still be used first."""
     now = time.time()
-    lines = [_line(row, keys.get(row.key_id), now, texts) for row in rows]
+    lines = [_line(row, keys.get(row.key_id), now, language) for row in rows]
     return sorted(lines, key=lambda line: not line.is_open)
 
 
-def _line(row: InvitationRow, key: Key | None, now: float, texts: Any) -> InvitationLine:
+def _line(row: InvitationRow, key: Key | None, now: float, language: Language) -> InvitationLine:
+    texts, figures = language.texts, language.figures
     status = shown_status(key, now) if key is not None else "revoked"
     is_open = row.ending is None and row.expires_at > now and status != "revoked"
     if row.ending is not None and row.ended_at is not None:
-        ended = Moment.of(row.ended_at)
+        ended = Moment.of(row.ended_at, figures)
         is_used = row.ending == "used"
         form = texts.invitations.used_at if is_used else texts.invitations.revoked_at
         state = fill(form, day=ended.day, minute=ended.minute)
@@ -141,7 +142,7 @@ def _line(row: InvitationRow, key: Key | None, now: float, texts: Any) -> Invita
         gives=gives_of(texts)["key" if row.gives_key else "session"][0],
         state=state,
         mark=mark,
-        created=Moment.of(row.created_at),
-        expires=Moment.of(row.expires_at),
+        created=Moment.of(row.created_at, figures),
+        expires=Moment.of(row.expires_at, figures),
         is_open=is_open,
     )

@@ -58,7 +58,7 @@ class InvitationsPageHandler(KeysSectionHandler):
         tabs = key_tabs(
             ListView(), language, in_use=total - revoked, revoked=revoked, current="invitations"
         )
-        lines = invitation_lines(rows, keys, language.texts)
+        lines = invitation_lines(rows, keys, language)
         self.show("invitations/list.html", lines=lines, tabs=tabs)
 
 

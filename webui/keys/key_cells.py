@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from server.accounting.counters import Budget
 from server.store.key import Key
@@ -91,7 +91,7 @@ def key_cells(row: KeyRow, language: Language) -> KeyCells:
         limits=row.limits,
         models=row.models,
         models_title=", ".join(key.models or ()),
-        instants=_instants(key, texts),
+        instants=_instants(key, language),
         spend=figures.written(rounded(use.cost_microusd)),
         exact_spend=figures.written(exactly(use.cost_microusd)),
         unpriced=fill(texts.keys.unpriced, count=figures.count(use.unpriced))
@@ -112,16 +112,17 @@ def _note(note: str) -> str:
     return line if len(line) <= NOTE_SHOWN else line[: NOTE_SHOWN - 1] + "…"
 
 
-def _instants(key: Key, texts: Any) -> tuple[Instant, ...]:
+def _instants(key: Key, language: Language) -> tuple[Instant, ...]:
+    texts, figures = language.texts, language.figures
+
+    def moment(instant: float | None) -> Moment | None:
+        return None if instant is None else Moment.of(instant, figures)
+
     return (
-        Instant(texts.keys.created, Moment.of(key.created_at), ""),
-        Instant(texts.keys.last_used, _moment(key.last_used_at), texts.keys.never_used),
-        Instant(texts.keys.expires, _moment(key.expires_at), texts.keys.never),
+        Instant(texts.keys.created, moment(key.created_at), ""),
+        Instant(texts.keys.last_used, moment(key.last_used_at), texts.keys.never_used),
+        Instant(texts.keys.expires, moment(key.expires_at), texts.keys.never),
     )
-
-
-def _moment(instant: float | None) -> Moment | None:
-    return None if instant is None else Moment.of(instant)
 
 
 def _budget_cell(budget: Budget, language: Language) -> BudgetCell:

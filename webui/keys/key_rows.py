@@ -135,7 +135,7 @@ def sparkline(requests: Mapping[str, int], days: list[str], language: Language) 
         sum(counts),
         days=DAYS,
         most=language.figures.count(most),
-        day=days[counts.index(most)],
+        day=language.figures.label_day(date.fromisoformat(days[counts.index(most)])),
     )
     return Sparkline("".join(bars), title)
 
@@ -184,17 +184,26 @@ def models_in_words(key: Key, language: Language) -> str:
 
 
 class Moment(NamedTuple):
-    """An instant for display: its day and minute (UTC), and the whole of it."""
+    """An instant for display, in UTC: its day, its minute and the second.
+
+    `whole` is for programs, the rest for people.
+    """
 
     day: str
     minute: str
+    second: str
     whole: str
 
     @classmethod
-    def of(cls, instant: float) -> Moment:
+    def of(cls, instant: float, figures: Figures) -> Moment:
         """Return the parts of an instant (Unix seconds)."""
         at = datetime.fromtimestamp(instant, UTC)
-        return cls(f"{at:%Y-%m-%d}", f"{at:%H:%M}", f"{at:%Y-%m-%dT%H:%M:%SZ}")
+        return cls(
+            figures.label_date(at.date()),
+            f"{at:%H:%M}",
+            f"{figures.name_moment(instant)} UTC",
+            f"{at:%Y-%m-%dT%H:%M:%SZ}",
+        )
 
 
 def today() -> date:

@@ -127,9 +127,9 @@ def _secret_facts(key: Key, language: Language) -> list[str]:
         key_rows.models_in_words(key, language),
     ]
     if key.expires_at is not None:
-        facts.append(fill(texts.keys.until, day=Moment.of(key.expires_at).day))
+        facts.append(fill(texts.keys.until, day=Moment.of(key.expires_at, language.figures).day))
     if key.previous_until is not None:
-        until = Moment.of(key.previous_until)
+        until = Moment.of(key.previous_until, language.figures)
         facts.append(fill(texts.keys.old_until, day=until.day, minute=until.minute))
     return facts
 

@@ -99,7 +99,7 @@ class KeysPageHandler(KeysSectionHandler):
             previous=view.link(page=page - 1) if page > 1 else "",
             following=view.link(page=page + 1) if page < pages else "",
             days=key_rows.DAYS,
-            written=Moment.of(written_at) if written_at is not None else None,
+            written=Moment.of(written_at, language.figures) if written_at is not None else None,
         )
 
     async def _uses(self, keys: Sequence[Key], now: float) -> dict[str, Use]:

@@ -34,6 +34,7 @@ class Figures(Struct, frozen=True, forbid_unknown_fields=True):
     days: str
     full_month: str
     brief_day: str
+    brief_date: str
     brief_month: str
     instant: str
 
@@ -96,6 +97,10 @@ class Figures(Struct, frozen=True, forbid_unknown_fields=True):
     def label_day(self, day: date) -> str:
         """Return a day for little space: 1 Nov."""
         return self.brief_day.format(day=day.day, month=self._brief_month(day))
+
+    def label_date(self, day: date) -> str:
+        """Return a day of any year for little space: 1 Nov 2026."""
+        return self.brief_date.format(day=day.day, month=self._brief_month(day), year=day.year)
 
     def label_month(self, day: date) -> str:
         """Return the month of a day for little space: Nov 2026."""

@@ -80,6 +80,11 @@ class People:
             return self._others.get(key_id, key_id)
         return f"{key.name} ({key.redacted})" if key.name in self._shared else key.name
 
+    def redacted(self, key_id: str) -> str:
+        """Return the redacted secret, or "" for callers without a key."""
+        key = self._keys.get(key_id)
+        return key.redacted if key is not None else ""
+
     def state(self, key_id: str) -> str:
         """Return the word for a revoked key, else ""."""
         key = self._keys.get(key_id)

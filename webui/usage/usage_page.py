@@ -95,11 +95,10 @@ class View(Struct, frozen=True):
     def csv(self, span: Span) -> str:
         """Return the URL of the table as a CSV file."""
         return link(
-            "/api/v1/usage",
-            format="csv",
+            "/usage/file",
             start=span.first,
             end=span.last,
-            group_by=self.by,
+            by=self.by,
             model=self.model,
             key=self.key,
         )

@@ -1,0 +1,146 @@
+"""Serve the table of the usage page as a CSV file for a spreadsheet, in the owner's language.
+
+It begins with a byte order mark, without which Excel takes UTF-8 for another encoding. Where a
+comma is the decimal mark, numbers have it too and semicolons separate the cells: spreadsheets of
+these languages expect both. `GET /api/v1/usage?format=csv` has the same sums for programs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import date
+from typing import Any
+
+from server.accounting.usage_sums import FIELD_OF, Grouping, Span, read_span
+from server.http.query import refuse_unknown
+from server.shapes.csv_cells import dollars, harmless
+from server.store.rows import UsageDay
+from webui.shell.filters import People
+from webui.shell.pages import PageHandler
+from webui.shell.texts import Language
+from webui.usage.calendar import MONTHS, Month, local_day, month_span, read_offset
+from workers.errors import InvalidRequest
+
+PARAMETERS = ("month", "start", "end", "by", "model", "key")
+GROUPS: tuple[Grouping, ...] = ("model", "key", "day")
+PIECE_ROWS = 1_000
+BYTE_ORDER_MARK = "\ufeff"
+
+Column = tuple[str, Callable[[UsageDay], object]]
+
+
+class UsageFileHandler(PageHandler):
+    """The file at `/usage/file`: one row per model, key or day of the chosen days."""
+
+    access = "owner"
+    section = "usage"
+    translated = True
+
+    async def get(self) -> None:
+        """Send the rows; those of models and keys with the highest cost first."""
+        refuse_unknown(self.request.query_arguments, PARAMETERS)
+        stated = {name: self.get_query_argument(name, "") for name in PARAMETERS}
+        by = next((one for one in GROUPS if one == (stated["by"] or "model")), None)
+        if by is None:
+            raise InvalidRequest(f"'by' must be one of {', '.join(GROUPS)}.", param="by")
+        span = self._span(stated)
+        name = f"usage-{span.first}-{span.last}.csv"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        await self.reply_in_pieces(self._pieces(span, by, stated), headers)
+
+    def add_headers(self, headers: dict[str, str]) -> None:
+        """Add the headers of a page, with the content type of the file."""
+        super().add_headers(headers)
+        if "Content-Disposition" in headers:
+            headers["Content-Type"] = "text/csv; charset=utf-8"
+
+    def _span(self, stated: dict[str, str]) -> Span:
+        month = next((one for one in MONTHS if one == stated["month"]), None)
+        if month is not None:
+            return self._month(month)
+        if stated["month"]:
+            raise InvalidRequest(f"'month' must be one of {', '.join(MONTHS)}.", param="month")
+        return read_span(stated["start"], stated["end"])
+
+    def _month(self, month: Month) -> Span:
+        today: date = local_day(time.time(), read_offset(self.request.headers))
+        return month_span(month, today)
+
+    async def _pieces(
+        self, span: Span, by: Grouping, stated: dict[str, str]
+    ) -> AsyncIterator[bytes]:
+        field, language = FIELD_OF[by], self.language()
+        after: list[str] | None = None
+        while True:
+            rows = await self.services.store.usage_by(
+                span.first.isoformat(),
+                span.last.isoformat(),
+                (field,),
+                key_id=stated["key"] or None,
+                model=stated["model"] or None,
+                after=after,
+                limit=PIECE_ROWS,
+            )
+            is_whole = after is None and len(rows) < PIECE_ROWS
+            if is_whole and by != "day":
+                rows = sorted(rows, key=lambda one: (-one.cost_microusd, getattr(one, field)))
+            ids = {row.key_id for row in rows if row.key_id}
+            people = await People.find(self.services.keys, ids, language.texts)
+            columns = columns_of(by, people, language)
+            yield await asyncio.to_thread(encoded, rows, columns, language, first=after is None)
+            if len(rows) < PIECE_ROWS:
+                return
+            after = [getattr(rows[-1], field)]
+
+
+def columns_of(by: Grouping, people: People, language: Language) -> list[Column]:
+    """Return the headings of the file and what stands below them."""
+    texts: Any = language.texts
+    named: dict[Grouping, Column] = {
+        "model": (texts.usage.model, lambda row: row.model),
+        "key": (texts.usage.key, lambda row: people.label(row.key_id)),
+        "day": (texts.usage.day, lambda row: row.day),
+    }
+    own = texts.usage_file
+    return [
+        named[by],
+        (texts.usage.requests, lambda row: row.requests),
+        (texts.usage.failed, lambda row: row.failed),
+        (texts.usage.tokens_in, lambda row: row.prompt_tokens),
+        (texts.usage.tokens_out, lambda row: row.completion_tokens),
+        (own.cached, lambda row: row.cached_tokens),
+        (own.reasoning, lambda row: row.reasoning_tokens),
+        (own.cost, lambda row: dollars(row.cost_microusd)),
+        (own.estimated_cost, lambda row: dollars(row.estimated_cost_microusd)),
+        (own.estimated_requests, lambda row: row.estimated_requests),
+        (own.unpriced, lambda row: row.unpriced_requests),
+        *([(own.secret, lambda row: people.redacted(row.key_id))] if by == "key" else []),
+    ]
+
+
+def encoded(
+    rows: Sequence[UsageDay], columns: Sequence[Column], language: Language, *, first: bool
+) -> bytes:
+    """Return rows as lines of the file, the first ones below the headings."""
+    comma = language.figures.decimal == ","
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=";" if comma else ",", lineterminator="\r\n")
+    if first:
+        out.write(BYTE_ORDER_MARK)
+        writer.writerow([heading for heading, _ in columns])
+    amounts = {language.texts.usage_file.cost, language.texts.usage_file.estimated_cost}
+    for row in rows:
+        cells = []
+        for heading, value_of in columns:
+            value = value_of(row)
+            if heading in amounts:
+                value = str(value).replace(".", language.figures.decimal)
+            elif isinstance(value, str):
+                value = harmless(value)
+            cells.append(value)
+        writer.writerow(cells)
+    return out.getvalue().encode("utf-8", "replace")
