@@ -12,6 +12,7 @@ from webui.shell.figures import NONE
 from webui.shell.health_words import reason_of
 from webui.shell.texts import Language, fill
 from workers.catalog.catalog import Deployment, Model, Prices
+from workers.catalog.makers import maker_name
 from workers.money import in_full
 
 
@@ -56,7 +57,7 @@ def model_view(
         anchor=f"model-{number}",
         id=model.id,
         name=model.name,
-        maker=model.owned_by,
+        maker=maker_name(model.owned_by),
         state=state,
         mark=mark,
         facts=_facts(model, health, language),

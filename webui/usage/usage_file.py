@@ -105,20 +105,23 @@ def columns_of(by: Grouping, people: People, language: Language) -> list[Column]
         "key": (texts.usage.key, lambda row: people.label(row.key_id)),
         "day": (texts.usage.day, lambda row: row.day),
     }
-    own = texts.usage_file
     return [
         named[by],
         (texts.usage.requests, lambda row: row.requests),
         (texts.usage.failed, lambda row: row.failed),
         (texts.usage.tokens_in, lambda row: row.prompt_tokens),
         (texts.usage.tokens_out, lambda row: row.completion_tokens),
-        (own.cached, lambda row: row.cached_tokens),
-        (own.reasoning, lambda row: row.reasoning_tokens),
-        (own.cost, lambda row: dollars(row.cost_microusd)),
-        (own.estimated_cost, lambda row: dollars(row.estimated_cost_microusd)),
-        (own.estimated_requests, lambda row: row.estimated_requests),
-        (own.unpriced, lambda row: row.unpriced_requests),
-        *([(own.secret, lambda row: people.redacted(row.key_id))] if by == "key" else []),
+        (texts.usage_file.cached, lambda row: row.cached_tokens),
+        (texts.usage_file.reasoning, lambda row: row.reasoning_tokens),
+        (texts.usage_file.cost, lambda row: dollars(row.cost_microusd)),
+        (texts.usage_file.estimated_cost, lambda row: dollars(row.estimated_cost_microusd)),
+        (texts.usage_file.estimated_requests, lambda row: row.estimated_requests),
+        (texts.usage_file.unpriced, lambda row: row.unpriced_requests),
+        *(
+            [(texts.usage_file.secret, lambda row: people.redacted(row.key_id))]
+            if by == "key"
+            else []
+        ),
     ]
 
 

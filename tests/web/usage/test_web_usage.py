@@ -79,9 +79,10 @@ async def test_the_csv_has_what_the_table_has(upstream: FakeUpstream, door: Door
     asked = parse_qs(urlsplit(link).query)
     assert (asked["key"], asked["model"]) == ([made["id"]], [MODEL])
     answer = await door.get(link)
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     told = [
-        (int(row["requests"]), int(row["prompt_tokens"]), int(row["completion_tokens"]))
-        for row in csv.DictReader(io.StringIO(answer.text))
+        (int(row["Requests"]), int(row["Tokens in"]), int(row["Tokens out"]))
+        for row in csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig")))
     ]
     shown = [tuple(map(number, (row[1], row[3], row[4]))) for row in page.tables[1][1:-1]]
     assert shown == told == [(3, 33, 21)]
@@ -322,6 +323,48 @@ async def test_the_csv_has_names_first_and_dollars(upstream: FakeUpstream, door:
     assert float(rows[made["id"]]["cost_usd"]) * 1_000_000 == whole["cost_microusd"]
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\uff1d"])
+async def test_the_file_for_spreadsheets_has_names_that_people_know(door: Door, start: str) -> None:
+    """Excel needs the mark for UTF-8, and in German a comma in numbers and semicolons."""
+    name = f'{start}Jörg "J", 北村; x'
+    made = await door.mint_key(name)
+    spent = (("guest", 1_250_000), ("owner", 3), (made["id"], 2_000_000))
+    rows = [
+        a_row(number, at=time.time(), key_id=key_id, cost_microusd=cost)
+        for number, (key_id, cost) in enumerate(spent)
+    ]
+    await door.gateway.services.store.record(Batch(rows=rows))
+    known = {"en": (",", "Key", "Guests", "Owner", "."), "de": (";", "Schlüssel", None, None, ",")}
+    for code, (delimiter, key, guests, owner, mark) in known.items():
+        headers = bearer(OWNER) | {"Accept-Language": code}
+        answer = await door.client.get("/usage/file?by=key&month=this", headers=headers)
+        text = answer.content.decode()
+        assert text.startswith(f"\ufeff{key}{delimiter}")
+        head, *told = csv.reader(io.StringIO(text[1:]), delimiter=delimiter)
+        assert [row[0] for row in told][:1] == [f"'{name}"]
+        assert guests is None or [row[0] for row in told][1:] == [guests, owner]
+        cost = next(place for place, name in enumerate(head) if "USD" in name)
+        assert [row[cost] for row in told] == [f"2{mark}000000", f"1{mark}250000", f"0{mark}000003"]
+        assert told[0][-1] == made["redacted"]
+        assert not {"guest", "owner", made["id"]} & {cell for row in told for cell in row}
+    whole = (await door.get("/api/v1/usage?format=csv&group_by=key")).text
+    assert {row["key_name"] for row in csv.DictReader(io.StringIO(whole))} == {
+        "Guests",
+        "Owner",
+        f"'{name}",
+    }
+    for query in ("by=hour", "month=next", "start=x", "bye=key"):
+        assert (await door.get(f"/usage/file?{query}")).status_code == 400, query
+
+
+async def test_the_file_of_many_keys_comes_in_pieces_and_whole(door: Door) -> None:
+    rows = [a_row(number, at=time.time(), key_id=f"key_{number:016}") for number in range(1_001)]
+    await door.gateway.services.store.record(Batch(rows=rows))
+    text = (await door.get("/usage/file?by=key&month=this")).content.decode("utf-8-sig")
+    told = [row["Key"] for row in csv.DictReader(io.StringIO(text))]
+    assert told == [f"key_{number:016}" for number in range(1_001)]
+
+
 # In a browser
 
 
@@ -391,7 +434,7 @@ async def test_days_of_ones_own_and_the_csv_by_keyboard(chromium: Browser, door:
         async with page.expect_download() as coming:
             await page.keyboard.press("Enter")
         file = await (await coming.value).path()
-        assert file.read_text().startswith("model,requests,failed,prompt_tokens")
+        assert file.read_text().startswith("\ufeffModel,Requests,Failed,Tokens in")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
