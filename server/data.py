@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from server.accounting.counters import Counters, UnsavedCounters
+from server.accounting.counters import Counters, Taken, UnsavedCounters
 from server.accounting.memory_counters import MemoryCounters
 from server.accounting.redis_counters.open_redis import open_redis_counters
 from server.accounting.running_notes import settle_left
@@ -73,8 +73,7 @@ async def open_data(
         history = await _open_history(stack, store)
         keys = await stack.enter_async_context(open_key_ring(store, directory.export))
         counters, unsaved = await _open_counters(stack, config, store, clock)
-        charge = counters.charge_left if type(counters) is MemoryCounters else counters.settle
-        await settle_left(directory.path, store, charge, unsaved)
+        await settle_left(directory.path, store, _charge_left(counters), unsaved)
         old = HistoryRetention(history, store, config.history.retention_days)
         stack.push_async_callback(old.aclose)
         stack.push_async_callback(Retention(store, config.usage.retention_days).aclose)
@@ -128,6 +127,18 @@ async def _open_counters(
     counters = MemoryCounters(clock=clock)
     counters.restore(await store.load_counters())
     return counters, counters
+
+
+def _charge_left(counters: Counters) -> Callable[[Taken, int, int], None]:
+    """Return what charges a request that a killed process has left."""
+    if isinstance(counters, MemoryCounters):
+        return counters.charge_left
+
+    def settle(taken: Taken, tokens: int, cost_microusd: int) -> None:
+        if taken.lease:  # else it was settled before, and only its row was not written
+            counters.settle(taken, tokens, cost_microusd)
+
+    return settle
 
 
 async def _spent(store: Store, scope: str) -> Mapping[BudgetPeriod, int]:

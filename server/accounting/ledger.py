@@ -134,10 +134,12 @@ class Ledger:
             await self._flusher
         while (batch := self._collect()) is not None:
             if not await self._write(batch):
-                log.error("%d usage rows could not be saved", self._unsaved_rows)
                 break
         left = [*(self._failed.rows if self._failed is not None else ()), *self._rows]
-        await self._notes.aclose(left)
+        kept = await self._notes.aclose(left)
+        if left:
+            end = "wait for the next start" if kept else "are lost"
+            log.error("%d usage rows could not be saved and %s", len(left), end)
 
     def _note(self, lease: Lease, outcome: Outcome) -> RunningNote | None:
         """Return the note of a request; None: it has used nothing so far."""

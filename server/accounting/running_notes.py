@@ -33,6 +33,8 @@ log = logging.getLogger("roxy.ledger")
 
 NOTES_FOLDER = "running"
 SUFFIX = ".notes"
+KEY_PREFIX = "key_"
+"""How the ids of keys begin; usage rows of others say "owner" or "guest"."""
 NOTE_EVERY_S = 0.5
 """The most that is missing of an answer whose process was killed."""
 
@@ -76,20 +78,28 @@ class RunningNotes:
         """Forget a request: the ledger has its row."""
         self._running.pop(lease, None)
 
-    async def aclose(self, unsaved: Sequence[UsageRow] = ()) -> None:
-        """Remove the file, or leave `unsaved` in it: rows that could not be written."""
+    async def aclose(self, unsaved: Sequence[UsageRow] = ()) -> bool:
+        """Remove the file, or leave `unsaved` in it, rows that could not be written.
+
+        Return whether nothing is lost.
+        """
         path, self._path = self._path, None
         if self._timer is not None:
             self._timer.cancel()
         if self._writing is not None:
             await self._writing
         if path is None:
-            return
-        if unsaved:
-            left = [RunningNote(row, Taken(row.key_id), 0) for row in unsaved]
-            await asyncio.to_thread(_write, path, msgspec.msgpack.encode(left))
-        elif self._is_written:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+            return not unsaved
+        try:
+            if unsaved:
+                left = [RunningNote(row, _unsaved_take(row), 0) for row in unsaved]
+                await asyncio.to_thread(_write, path, msgspec.msgpack.encode(left))
+            elif self._is_written:
+                await asyncio.to_thread(path.unlink, missing_ok=True)
+        except OSError as error:
+            log.warning("%s cannot be written: %s", path, error.strerror)
+            return not unsaved
+        return True
 
     def _plan(self) -> None:
         loop = asyncio.get_running_loop()
@@ -194,8 +204,14 @@ async def _is_booked(store: Store, row: UsageRow) -> bool:
     return found is not None and found.at >= row.at - row.duration_ms / 1000
 
 
+def _unsaved_take(row: UsageRow) -> Taken | None:
+    """Return whose budget a row counts for that could not be written: that is lost with it."""
+    return Taken(row.key_id) if row.key_id.startswith(KEY_PREFIX) else None
+
+
 def _last_used(notes: Iterable[RunningNote]) -> dict[str, int]:
-    return {note.row.key_id: int(note.row.at) for note in notes if note.taken is not None}
+    rows = [note.row for note in notes]
+    return {row.key_id: int(row.at) for row in rows if row.key_id.startswith(KEY_PREFIX)}
 
 
 def as_taken(taken: Taken | None) -> Taken | None:
