@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import structs
 from support.builders.rows import a_row
@@ -38,6 +39,12 @@ def row_of(number: int, key_id: str = "key_0000000000000001", **fields: object) 
     return structs.replace(
         a_row(number, at=time.time(), key_id=key_id, cost_microusd=700), status="cut", **fields
     )
+
+
+def leave(path: Path, row: UsageRow) -> None:
+    """Leave the notes of a killed process, which was answering one request."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(msgspec.msgpack.encode([RunningNote(row, Taken(row.key_id, lease="1"), 5)]))
 
 
 def noting(path: Path, row: UsageRow) -> tuple[RunningNotes, Lease]:
@@ -83,12 +90,9 @@ async def test_the_file_is_there_while_a_request_runs_and_is_private(tmp_path: P
 async def test_what_is_left_is_booked_and_charged_once(tmp_path: Path, store: SqliteStore) -> None:
     path = notes_path(tmp_path, "one")
     row = row_of(1)
-    noting(path, row)
-    await eventually(path.exists)
-    kept = path.read_bytes()
     counters = MemoryCounters()
     for _ in range(2):  # the second time as if the process was killed before the file was removed
-        path.write_bytes(kept)
+        leave(path, row)
         await settle_left(tmp_path, store, counters.charge_left, counters)
         assert not path.exists()
         assert await booked(store) == [row.request_id]
@@ -103,8 +107,7 @@ async def test_a_request_that_got_its_row_after_the_last_note_is_not_booked_agai
 ) -> None:
     path = notes_path(tmp_path, "one")
     row = row_of(1)
-    noting(path, row)
-    await eventually(path.exists)
+    leave(path, row)
     await store.record(Batch([structs.replace(row, at=row.at + 0.3, status="finished")]))
     counters = MemoryCounters()
     await settle_left(tmp_path, store, counters.charge_left, counters)
@@ -117,8 +120,7 @@ async def test_an_older_request_with_the_same_id_hides_none(
 ) -> None:
     path = notes_path(tmp_path, "one")
     row = row_of(1)
-    noting(path, row)
-    await eventually(path.exists)
+    leave(path, row)
     await store.record(Batch([structs.replace(row, at=row.at - 3600)]))
     await settle_left(tmp_path, store, MemoryCounters().charge_left, None)
     assert len(await booked(store)) == 2
