@@ -38,15 +38,15 @@ Parsed = TypeVar("Parsed")
 
 
 class Field(NamedTuple):
-    """A field for display: `mode` is the keyboard that a phone offers."""
+    """A field for display: `mode` is the keyboard that a phone offers, `kind` its input type."""
 
     name: str
     label: str
     hint: str
     mode: str = "numeric"
     max_length: int = 30
-    placeholder: str = ""
     required: bool = False
+    kind: str = "text"
 
 
 class Fields(NamedTuple):
@@ -74,9 +74,7 @@ def fields_of(texts: Any) -> Fields:
             "expires",
             texts.keys.expires,
             texts.keys.expires_hint,
-            "text",
-            20,
-            texts.keys.expires_form,
+            kind="date",
         ),
         weight=Field("weight", texts.keys.weight, texts.keys.weight_hint),
         periods={
