@@ -253,11 +253,14 @@ export class ConversationList {
 
   /** Let the visitor choose an export, and import it. */
   importFile() {
-    const input = el("input", { type: "file", accept: ".json,application/json" });
+    const input = el("input", { type: "file", accept: ".json,application/json", hidden: true });
+    input.addEventListener("cancel", () => input.remove());
     input.addEventListener("change", () => {
       const file = input.files?.[0];
+      input.remove();
       if (file) this.#import(file);
     });
+    document.body.append(input); // Safari may forget one that is on no page before a file is chosen
     input.click();
   }
 
