@@ -37,7 +37,6 @@ export function watchConnection(below) {
     timer ??= setInterval(look, LOOK_MS);
   };
   const look = async () => {
-    // Browsers may say that they are offline when they are not: with a virtual network, say.
     if (!(await isReachable())) {
       show();
       return;
@@ -51,8 +50,9 @@ export function watchConnection(below) {
     delete document.documentElement.dataset.away;
     document.dispatchEvent(new Event(REACHABLE_EVENT));
   };
-  addEventListener("offline", show);
+  // Whether the device has a network says little: a gateway on the same machine answers without one.
+  addEventListener("offline", look);
   addEventListener("online", look);
   document.addEventListener(UNREACHABLE_EVENT, look);
-  if (!navigator.onLine) show();
+  if (!navigator.onLine) look();
 }

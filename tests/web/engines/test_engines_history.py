@@ -1,0 +1,98 @@
+"""The chats of a person in Firefox and in WebKit: files, links, the way out, and in again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.browsing.engines.engine import ENTER, Engine, Visit, visiting_in
+from support.fakes.upstream import FakeUpstream, stream_of
+from support.front_door import Door
+from support.inputs.office_files import pdf_file
+from support.waiting import eventually
+
+SETTINGS = """
+[guests]
+requests_per_minute = 1000
+[history]
+shares = true
+"""
+LEFT_BEHIND = """
+const names = (await indexedDB.databases()).map((one) => one.name);
+return [names.filter((name) => name !== "roxy"), Object.keys(sessionStorage),
+  Object.keys(localStorage).filter((name) => name !== "roxy-model")];
+"""
+NO_CHOOSER = "HTMLInputElement.prototype.click = () => {};"
+"""An engine without a screen answers its chooser of files with a cancel."""
+
+
+async def sign_in(page: Visit, key: str) -> None:
+    """Sign in by typing a key, and wait for the chat."""
+    await page.open("/login?next=/")
+    await page.click("textbox", "Key")
+    await page.type(key + ENTER)
+    await page.until("return document.documentElement?.dataset.ready === 'keys'")
+
+
+async def see_chats(page: Visit) -> None:
+    """Open the list of chats, which narrow windows hide."""
+    if await page.run("return innerWidth < 640"):
+        await page.click("button", "Conversations")
+    await page.sees("textbox", "Search")
+
+
+@pytest.mark.gateway(settings=SETTINGS)
+async def test_a_person_attaches_a_pdf_shares_a_link_and_leaves_nothing(
+    engine: Engine, upstream: FakeUpstream, door: Door, tmp_path: Path
+) -> None:
+    key = await door.mint("Ada")
+    report = tmp_path / "report.pdf"
+    report.write_bytes(pdf_file(["The harvest was good."]))
+    upstream.plan(stream_of(["An answer about it."]))
+    async with visiting_in(engine, door.url) as page:
+        await sign_in(page, key)
+        await engine.attach("input[type=file]", report)
+        await page.shows("report.pdf")
+        await page.click("textbox", "Message")
+        await page.type("Read it")
+        await page.until("return !find('button', 'Send').disabled")  # the file has been read
+        await page.type(ENTER)
+        await eventually(lambda: upstream.requests)
+        assert "The harvest was good." in str(upstream.requests[0].json["messages"])
+        await page.shows("An answer about it.")
+        await page.sees("button", "Regenerate")
+        await see_chats(page)
+        await page.click("button", "More for Read it")
+        await page.click("button", "Share link")
+        await page.click("button", "Create link")
+        await page.until("return find('textbox', 'Link')?.value.includes('/s/')")
+        link = await page.value("textbox", "Link")
+        await page.open(link.removeprefix(door.url))
+        await page.shows("An answer about it.")
+        assert await page.overflow() == []
+        exported = (await door.get("/api/v1/history/export", key)).json()
+        assert [one["title"] for one in exported["conversations"]] == ["Read it"]
+        await page.open_chat()
+        if not await page.run("return Boolean(find('button', 'Sign out'))"):
+            await page.click("button", "Menu")
+        await page.click("button", "Sign out")
+        await page.until(
+            "return document.querySelector('a[href^=\"/login\"]')"
+            "  && document.documentElement.dataset.ready === 'keys'"
+        )
+        assert await page.run(LEFT_BEHIND) == [[], [], []]
+        await see_chats(page)
+        await page.shows("No conversations yet")
+        # What was exported comes back, for somebody else.
+        kept = tmp_path / "export.json"
+        kept.write_text(json.dumps(exported))
+        await sign_in(page, await door.mint("Bo"))
+        await see_chats(page)
+        await page.run(NO_CHOOSER)
+        await page.click("button", "Import conversations")
+        await page.until("return Boolean(document.querySelector('input[accept*=json]'))")
+        await engine.attach("input[accept*=json]", kept)
+        await page.click("link", "Read it")
+        await page.shows("An answer about it.")
+        await page.shows("report.pdf")
