@@ -19,7 +19,7 @@ class AcceptPageHandler(PageHandler):
 
     body_limit = SMALL_FORM_BYTES
     translated = True
-    script_texts = ("key_dialog",)
+    script_texts = ("key_dialog", "once")
 
     async def get(self, token: str) -> None:
         """Show what the link is for, with the button to continue."""

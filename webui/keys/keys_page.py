@@ -48,7 +48,7 @@ class KeysSectionHandler(PageHandler):
     access = "owner"
     section = "keys"
     translated = True
-    script_texts: ClassVar[tuple[str, ...]] = ("key_dialog",)
+    script_texts: ClassVar[tuple[str, ...]] = ("key_dialog", "once")
 
 
 class KeysPageHandler(KeysSectionHandler):

@@ -59,7 +59,7 @@ class ManyKeysPageHandler(KeysSectionHandler):
     """The page at `/keys/many`."""
 
     body_limit = BODY_BYTES
-    script_texts: ClassVar[tuple[str, ...]] = ()
+    script_texts: ClassVar[tuple[str, ...]] = ("once",)
 
     def get(self) -> None:
         """Show the form."""

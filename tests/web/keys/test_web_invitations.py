@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import UTC, datetime
 
 import pytest
 from playwright.async_api import Browser as Chromium
+from playwright.async_api import Dialog as Question
 from playwright.async_api import expect
 from support.browsing.browser import visiting
 from support.browsing.owner_pages import sign_in
@@ -139,7 +141,7 @@ async def test_create_and_invite_then_continue_in_another_browser(
         await dialog.get_by_role("link", name="Done").click()
         row = page.get_by_role("row").filter(has_text="Grace")
         await expect(row).to_contain_text("Compiler team")
-        async with visiting(chromium, door) as other:
+        async with visiting(chromium, door, permissions=["clipboard-write"]) as other:
             found = LINK.search(sent)
             assert found is not None
             await other.goto(found[1])
@@ -148,6 +150,12 @@ async def test_create_and_invite_then_continue_in_another_browser(
             secret = await other.get_by_role("group", name="Your key").inner_text()
             assert SECRET.fullmatch(secret)
             await other.get_by_role("button", name="Sign out").click()
+            await expect(other.get_by_role("alert")).to_contain_text("not copied the key yet")
+            await expect(other.get_by_role("button", name="Copy").first).to_be_focused()
+            await expect(other.get_by_role("group", name="Your key")).to_have_text(secret)
+            await other.keyboard.press("Enter")
+            await expect(other.get_by_role("button", name="Copied")).to_be_visible()
+            await other.get_by_role("button", name="Sign out").click()
             await expect(
                 other.get_by_role("banner").get_by_role("link", name="Sign in")
             ).to_be_visible()
@@ -155,3 +163,40 @@ async def test_create_and_invite_then_continue_in_another_browser(
             await other.get_by_label("Key", exact=True).fill(secret)
             await other.keyboard.press("Enter")
             await expect(other.get_by_title("Grace", exact=True)).to_be_visible()
+
+
+async def test_a_link_that_was_not_copied_and_a_key_are_not_left_without_a_question(
+    chromium: Chromium, door: Door
+) -> None:
+    made = await door.mint_key("Ada")
+    async with visiting(chromium, door) as page:
+        await sign_in(page, "/keys")
+        await page.get_by_role("link", name="Invite with Ada").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_role("radio", name="Sign-in and the key").check()
+        await dialog.get_by_role("button", name="Create link").click()
+        await expect(dialog).to_contain_text("Invitation for Ada")
+        await dialog.get_by_role("link", name="Create another").click()
+        await expect(dialog.get_by_role("alert")).to_contain_text("not copied the link yet")
+        link = await dialog.get_by_role("group", name="Link", exact=True).inner_text()
+        await page.keyboard.press("Escape")
+        await expect(dialog).to_be_hidden()
+        await page.goto(link)
+        await page.get_by_role("button", name="Continue").click()
+        await expect(page.get_by_role("heading", name="Welcome, Ada")).to_be_visible()
+        asked = asyncio.Future[str]()
+
+        async def stay(question: Question) -> None:
+            await question.dismiss()
+            asked.set_result(question.type)
+
+        page.once("dialog", stay)
+        await page.evaluate("() => { location.reload(); }")
+        assert await asked == "beforeunload"
+        await page.get_by_role("link", name="Start chatting").click()
+        await expect(page.get_by_role("alert")).to_contain_text("not copied the key yet")
+        secret = await page.get_by_role("group", name="Your key").inner_text()
+        await page.get_by_role("link", name="Start chatting").click()
+        await expect(page.get_by_role("textbox", name="Message")).to_be_visible()
+        assert (await door.chat(key=secret)).status_code == 200
+        assert (await door.chat(key=made["key"])).status_code == 401

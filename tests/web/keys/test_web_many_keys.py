@@ -134,6 +134,8 @@ async def test_a_list_becomes_invitations_and_a_csv(
         await page.get_by_role("button", name="Create the ticked keys").click()
         await expect(page.get_by_role("heading", name="2 keys created")).to_be_visible()
         assert await violations(page) == []
+        await page.get_by_role("link", name="Done").click()
+        await expect(page.get_by_role("alert")).to_contain_text("not saved the list yet")
         async with page.expect_download() as coming:
             await page.get_by_role("button", name="Save as CSV").click()
         file = tmp_path / "keys.csv"

@@ -3,9 +3,9 @@
 import { copyFrom } from "../shell/clipboard.js";
 import { el, part } from "../shell/page.js";
 import { asCsv } from "./csv.js";
+import { release, showOnce } from "./shown_once.js";
 
 const table = part("[data-columns]", HTMLTableElement);
-let isKept = false;
 
 /** Return the rows of the table: name, secret or invitation, note and id. */
 function rows() {
@@ -24,7 +24,7 @@ function save() {
   const url = URL.createObjectURL(new Blob(["\ufeff", asCsv([head, ...rows()])], { type: "text/csv;charset=utf-8" }));
   el("a", { href: url, download: "keys.csv" }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
-  isKept = true;
+  release();
 }
 
 const saveButton = part("[data-save]", HTMLButtonElement);
@@ -39,17 +39,17 @@ copyButton.addEventListener("click", () => {
       .map(([name, secret]) => `${name}\t${secret}`)
       .join("\n"),
   );
-  isKept = true;
+  release();
 });
 /** @type {NodeListOf<HTMLElement>} */
 const buttons = table.querySelectorAll("[data-copy-text]");
+const uncopied = new Set(buttons);
 for (const button of buttons) {
   button.hidden = false;
   button.addEventListener("click", () => {
     copyFrom(button, button.dataset.copyText ?? "");
-    if (buttons.length === 1) isKept = true;
+    uncopied.delete(button);
+    if (!uncopied.size) release();
   });
 }
-addEventListener("beforeunload", (event) => {
-  if (!isKept) event.preventDefault();
-});
+showOnce(part("[data-once]", HTMLElement));

@@ -6,6 +6,7 @@
 
 import { copyFrom } from "../shell/clipboard.js";
 import { announce, closest, el, iconButton, part, texts } from "../shell/page.js";
+import { mayLeave, release, showOnce } from "./shown_once.js";
 
 /** @typedef {{ status: number, url: URL, page: Document | null }} Answer */
 
@@ -14,8 +15,6 @@ const dialog = document.querySelector("dialog.side");
 /** @type {{ key?: string, act?: string } | null} the control of the list that was used last */
 let opened = null;
 let busy = false;
-/** True while the dialog has a secret that was not copied: closing it asks once. */
-let uncopied = false;
 
 const list = () => part("[data-list]", HTMLElement);
 
@@ -64,7 +63,7 @@ function show(answer, place) {
 /** @param {Element} sent */
 function showPanel(sent) {
   if (!dialog) return;
-  const panel = document.importNode(sent, true);
+  const panel = /** @type {HTMLElement} */ (document.importNode(sent, true));
   const heading = part("h1", HTMLElement, panel);
   const title = el("h2", { id: "panel-title", tabindex: "-1", class: "named" }, ...heading.childNodes);
   heading.replaceWith(title);
@@ -76,22 +75,9 @@ function showPanel(sent) {
   if (!dialog.open) dialog.showModal();
   firstFocus(panel, title).focus();
   dialog.scrollTop = 0;
-  uncopied = panel.matches("[data-secret]");
-  if (uncopied) refresh();
-}
-
-/** Close the dialog; with a secret that was not copied, only the second time. */
-function leave() {
-  const button = dialog?.querySelector("[data-copy]");
-  if (!uncopied || !(button instanceof HTMLElement)) {
-    shut();
-    return;
-  }
-  uncopied = false;
-  const panel = button.closest("[data-panel]");
-  if (panel instanceof HTMLElement) showProblem(panel, texts.key_dialog.not_copied);
-  if (dialog) dialog.scrollTop = 0;
-  button.focus({ preventScroll: true });
+  if (!panel.matches("[data-once]")) return;
+  showOnce(panel);
+  refresh();
 }
 
 /**
@@ -103,13 +89,13 @@ function leave() {
 function firstFocus(panel, title) {
   const wrong = panel.querySelector("[aria-invalid=true]");
   const field = panel.querySelector("form input:not([type=hidden]), form select");
-  const first = wrong ?? (panel.matches("[data-secret]") ? null : field);
+  const first = wrong ?? (panel.matches("[data-once]") ? null : field);
   return first instanceof HTMLElement ? first : title;
 }
 
 /** Close the dialog. Its own event comes with the next frame, too late for a key pressed at once. */
 function shut() {
-  uncopied = false;
+  release();
   dialog?.close();
   dialog?.replaceChildren();
   focusOpened();
@@ -232,7 +218,7 @@ function enableCopying(root) {
     button.hidden = false;
     const source = () => document.getElementById(button.dataset.copy ?? "")?.textContent ?? "";
     button.addEventListener("click", () => {
-      uncopied = false;
+      release();
       copyFrom(button, source());
     });
   }
@@ -244,7 +230,7 @@ document.addEventListener("click", (event) => {
   const control = closest(event, "a, button");
   if (!control) return;
   if (control.dataset.fill) fill(control);
-  else if (dialog && control.dataset.close !== undefined) leave();
+  else if (dialog && control.dataset.close !== undefined) shut();
   else if (dialog && control instanceof HTMLAnchorElement && control.dataset.dialog !== undefined) open(control);
   else return;
   event.preventDefault();
@@ -259,10 +245,7 @@ if (dialog) {
   });
   dialog.addEventListener("cancel", (event) => {
     event.preventDefault();
-    leave();
-  });
-  dialog.addEventListener("copy", () => {
-    uncopied = false; // by hand
+    if (mayLeave()) shut();
   });
   dialog.addEventListener("close", () => {
     if (!dialog.open && dialog.childElementCount) shut(); // the browser closed it without asking
@@ -272,4 +255,7 @@ if (dialog) {
     dialog.replaceChildren();
   });
 }
+document.addEventListener("copy", release); // by hand
 enableCopying(document);
+const shown = document.querySelector("[data-once]");
+if (shown instanceof HTMLElement) showOnce(shown);
