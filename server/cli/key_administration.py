@@ -1,6 +1,7 @@
 """The two ways in which `roxy keys` reaches the keys: the database, or a running gateway's API.
 
-A running gateway owns the data directory, so it is asked, with the owner key. Otherwise the command
+A running gateway owns the data directory, so it is asked: with the owner key of the environment, or
+with the secret that the gateway leaves in the data directory for commands. Otherwise the command
 opens the database itself.
 """
 
@@ -65,6 +66,9 @@ class KeyAdministration(Protocol):
     async def find(self, text: str) -> Sequence[dict[str, Any]]:
         """Return some of the keys whose name, note, redacted secret or id contains a text."""
 
+    async def get(self, key_id: str) -> dict[str, Any]:
+        """Return one key."""
+
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a key and return it with its secret."""
 
@@ -93,14 +97,14 @@ async def open_administration(
         async with open_keys(config) as keys:
             yield DatabaseKeys(keys, config)
     except DirectoryTaken as error:
-        owner_key = environ.get("ROXY_ADMIN_API_KEY")
+        secret = environ.get("ROXY_ADMIN_API_KEY") or error.command_secret
         if not error.url:  # held by another command, or by a gateway that is still starting
             raise
-        if not owner_key:
+        if not secret:
             raise CommandFailure(
                 f"{error} To use that gateway, set ROXY_ADMIN_API_KEY to its owner key."
             ) from error
-        yield GatewayKeys(error.url, owner_key)
+        yield GatewayKeys(error.url, secret)
 
 
 @contextlib.asynccontextmanager
@@ -145,6 +149,11 @@ class DatabaseKeys:
         """Return some of the keys whose name, note, redacted secret or id contains a text."""
         keys = await self._keys.list(KeyQuery(search=text, revoked=False, limit=MOST_FOUND))
         return [_shown(key_object(key)) for key in keys]
+
+    async def get(self, key_id: str) -> dict[str, Any]:
+        """Return one key."""
+        with _api_errors_as_failures():
+            return _shown(key_object(await self._keys.get(key_id)))
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a key with the same checks and defaults as the API."""
@@ -215,9 +224,9 @@ def _api_errors_as_failures() -> Iterator[None]:
 class GatewayKeys:
     """Change keys through the API of the running gateway."""
 
-    def __init__(self, url: str, owner_key: str) -> None:
+    def __init__(self, url: str, secret: str) -> None:
         self._url = f"{url}/api/v1/"
-        self._headers = {"Authorization": f"Bearer {owner_key}", "Content-Type": "application/json"}
+        self._headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
 
     async def list(self) -> AsyncIterator[list[dict[str, Any]]]:
         """Return every key, a page at a time."""
@@ -233,6 +242,10 @@ class GatewayKeys:
         """Return some of the keys whose name, note, redacted secret or id contains a text."""
         page = await self._fetch("GET", f"?limit={MOST_FOUND}&search={_path_segment(text)}")
         return [key for key in page["data"] if key["status"] != "revoked"]
+
+    async def get(self, key_id: str) -> dict[str, Any]:
+        """Return one key."""
+        return await self._fetch("GET", f"/{_path_segment(key_id)}")
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a key."""

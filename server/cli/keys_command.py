@@ -1,4 +1,4 @@
-"""`roxy keys`: list, create, revoke, rotate, export and import keys, and invite their holders.
+"""`roxy keys`: list, show, create, rotate and revoke keys, invite their holders, export, import.
 
 Where a gateway runs, the commands use its API; otherwise they open the database
 (`server/cli/key_administration.py`). Only an import creates a database where there is none: a key
@@ -12,7 +12,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from shutil import copyfileobj
@@ -24,12 +24,12 @@ from server.cli.key_administration import (
     open_administration,
     open_keys,
 )
+from server.cli.key_tables import minute_of, print_invitations, print_key, print_keys
 from server.config.loading import Config
 from server.keys.export import encode_in_steps
 from server.keys.export_file import iterate_export
 from server.keys.key_requests import INVITATION_S, LONGEST_GRACE_S, LONGEST_INVITATION_S
 from server.store.data_directory import DataDirectory, DirectoryTaken
-from server.store.key import current_status
 from server.store.private_file import replacing
 from workers.errors import NotFound
 from workers.money import to_microusd
@@ -42,12 +42,15 @@ LIMIT_OPTIONS = {
 }
 OPTIONS = {
     "models": "--models",
+    "note": "--note",
     "grace_s": "--grace-s",
     "expires_at": "--expires-in-days",
     "limits.budget_microusd": "--budget-dollars",
 } | {f"limits.{name}": f"--{name.replace('_', '-')}" for name in LIMIT_OPTIONS}
 """The options that set the fields of the API, which its errors name as `param`."""
 INVITATION_PREFIX = "inv_"
+KEY_PREFIX = "key_"
+AS_JSON = "print JSON as the API sends it"
 MOST = 1_000_000
 """Largest number of dollars or days: larger ones are typing mistakes."""
 
@@ -56,11 +59,12 @@ def add_keys_commands(commands: Any, shared: argparse.ArgumentParser) -> argpars
     """Add `roxy keys` and its commands to the parser."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "keys",
-        help="list, create, revoke, rotate, export and import API keys",
-        description="Manage API keys. While a gateway is running, the commands go through its API"
-        " and take effect at once; ROXY_ADMIN_API_KEY must then hold its owner key. Otherwise they"
-        " open the database in the data directory, which `roxy serve`, `roxy migrate` or"
-        " `roxy keys import` must have created.",
+        help="list, show, create, rotate and revoke API keys, invite their holders, export and"
+        " import",
+        description="Manage API keys. While a gateway is running with the data directory, the"
+        " commands go through its API and take effect at once. Otherwise they open the database in"
+        " the data directory, which `roxy serve`, `roxy migrate` or `roxy keys import` must have"
+        " created.",
     )
     inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="keys")
 
@@ -70,7 +74,12 @@ def add_keys_commands(commands: Any, shared: argparse.ArgumentParser) -> argpars
         )
         return command
 
-    add("list", "list all keys, without their secrets")
+    listed = add("list", "list all keys, without their secrets")
+    listed.add_argument("--wide", action="store_true", help="also show limits, models and notes")
+    listed.add_argument("--json", action="store_true", help=f"{AS_JSON}, one key per line")
+    shown = add("show", "show one key with its limits, models and note, without its secret")
+    shown.add_argument("id", help="id or name of the key")
+    shown.add_argument("--json", action="store_true", help=AS_JSON)
     _describe_new_key(add("create", "create a key and print its secret once"))
     revoke = add("revoke", "revoke a key, or an invitation that was not used, permanently")
     revoke.add_argument(
@@ -119,6 +128,9 @@ def _describe_invitation(invite: argparse.ArgumentParser) -> None:
 
 def _describe_new_key(create: argparse.ArgumentParser) -> None:
     create.add_argument("name", type=_text, help="name of the key, 1 to 100 characters")
+    create.add_argument(
+        "--note", type=_text, metavar="TEXT", help="note about the key, which only the owner sees"
+    )
     for name, what in LIMIT_OPTIONS.items():
         create.add_argument(
             f"--{name.replace('_', '-')}",
@@ -227,7 +239,9 @@ async def keys_command(
 
 async def _administer(keys: KeyAdministration, config: Config, options: argparse.Namespace) -> None:
     if options.keys == "list":
-        await _print_table(keys.list())
+        await print_keys(keys.list(), wide=options.wide, as_json=options.json)
+    elif options.keys == "show":
+        print_key(await _find_one(keys, options.id), as_json=options.json)
     elif options.keys == "create":
         key = await keys.create(_new_key_body(options))
         # Only the secret goes to standard output, so that KEY=$(roxy keys create NAME) holds it.
@@ -237,7 +251,7 @@ async def _administer(keys: KeyAdministration, config: Config, options: argparse
     elif options.keys == "invite":
         await _invite(keys, config, options)
     elif options.keys == "invitations":
-        _print_invitations(await keys.invitations())
+        print_invitations(await keys.invitations())
     elif options.keys == "revoke" and options.id.startswith(INVITATION_PREFIX):
         ended = await keys.end_invitation(options.id)
         holder = ended["key_name"] or ended["key_id"]
@@ -260,7 +274,7 @@ async def _invite(keys: KeyAdministration, config: Config, options: argparse.Nam
             "gives_key": options.gives_key,
         }
     )
-    until = _minute(made["expires_at"], "")
+    until = minute_of(made["expires_at"], "")
     print(f"{made['id']}  for {made['key_name']}, works once, until {until}", file=sys.stderr)
     print("The link, shown only once:", file=sys.stderr)
     print(made["url"])
@@ -272,23 +286,13 @@ async def _invite(keys: KeyAdministration, config: Config, options: argparse.Nam
         )
 
 
-def _print_invitations(invitations: Sequence[dict[str, Any]]) -> None:
-    rows = [
-        (
-            one["id"],
-            one["key_id"],
-            one["key_name"] or "-",
-            "key" if one["gives_key"] else "sign-in",
-            one["status"],
-            _minute(one["expires_at"], "-"),
-        )
-        for one in invitations
-    ]
-    if not rows:
-        print("There are no invitations. Make one with `roxy keys invite ID`.")
-        return
-    rows.insert(0, ("ID", "KEY", "NAME", "GIVES", "STATUS", "EXPIRES"))
-    _print_rows(rows, _widths(rows))
+async def _find_one(keys: KeyAdministration, text: str) -> dict[str, Any]:
+    """Return the key with this id, or the only one with this name. Raises CommandFailure."""
+    if not text.startswith(KEY_PREFIX):
+        same = [key for key in await keys.find(text) if key["name"] == text]
+        if len(same) == 1:
+            return same[0]
+    return await keys.get(text)
 
 
 async def _named(
@@ -381,44 +385,10 @@ def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:
         limits["budget_microusd"] = to_microusd(options.budget_dollars)
         limits["budget_period"] = options.budget_period or "month"
     body: dict[str, Any] = {"name": options.name, "limits": limits}
+    if options.note is not None:
+        body["note"] = options.note
     if options.models is not None:
         body["models"] = options.models
     if options.expires_in_days is not None:
         body["expires_at"] = int(time.time() + options.expires_in_days * DAY_S)
     return body
-
-
-async def _print_table(pages: AsyncIterator[list[dict[str, Any]]]) -> None:
-    """Print keys as they come; the first page decides how wide the columns are."""
-    widths: list[int] = []
-    async for keys in pages:
-        rows = [_table_row(key) for key in keys]
-        if not widths:
-            rows.insert(0, ("ID", "NAME", "KEY", "STATUS", "EXPIRES", "LAST USED"))
-            widths = _widths(rows)
-        _print_rows(rows, widths)
-    if not widths:
-        print("There are no keys. Create one with `roxy keys create NAME`.")
-
-
-def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*rows, strict=True)]
-
-
-def _print_rows(rows: Sequence[tuple[str, ...]], widths: Sequence[int]) -> None:
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        print("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
-
-
-def _table_row(key: dict[str, Any]) -> tuple[str, ...]:
-    status = current_status(key["status"], key["expires_at"], time.time())
-    times = (_minute(key["expires_at"], "-"), _minute(key["last_used_at"], "never"))
-    return key["id"], key["name"], key["redacted"], status, *times
-
-
-def _minute(instant: int | None, none: str) -> str:
-    """Return Unix seconds as a UTC minute, or `none` for None."""
-    if instant is None:
-        return none
-    return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(instant))

@@ -49,6 +49,7 @@ log = logging.getLogger("roxy.keys")
 Result = TypeVar("Result")
 
 OWNER_META = "owner_sha256"
+COMMAND_META = "command_sha256"
 CACHED_KEYS = 20_000
 """Keys in memory: about 700 bytes each."""
 CHANGE_TRIES = 20
@@ -83,6 +84,7 @@ class KeyRing:
         self._current: dict[bytes, Key] = {}
         self._previous: dict[bytes, Key] = {}
         self._owner = b""
+        self._command = b""
         self._last_used: dict[str, int] = {}
         self._touched: dict[str, int] = {}
         self._absent = Absent()
@@ -101,6 +103,7 @@ class KeyRing:
             for key in await self.store.load_keys():
                 self._index(key)
         self._owner = await self.store.load_meta(OWNER_META) or b""
+        self._command = await self.store.load_meta(COMMAND_META) or b""
 
     async def aclose(self) -> None:
         """Wait until changes under way are in the store and in memory."""
@@ -157,8 +160,10 @@ class KeyRing:
         )
 
     def is_owner(self, secret: str) -> bool:
-        """Return whether this is the owner key."""
-        return self.is_owner_digest(digest_of(secret))
+        """Return whether this is the owner key, or the secret of the commands on this machine."""
+        digest = digest_of(secret)
+        is_command = hmac.compare_digest(digest, self._command)
+        return self.is_owner_digest(digest) or is_command
 
     def is_owner_digest(self, digest: bytes) -> bool:
         """Return whether this is the digest of the current owner key, in constant time."""
@@ -277,6 +282,17 @@ class KeyRing:
         digest = digest_of(made)
         self._owner = await self.store.put_meta_if_absent(OWNER_META, digest)
         return made if self._owner == digest else None
+
+    async def make_command_secret(self) -> str:
+        """Return a new secret with which `roxy` commands act as the owner; the last one ends.
+
+        Call it before other processes load the keys. It is for those who can write to the data
+        directory, and so could replace the owner key. Nothing but its hash is stored.
+        """
+        secret = make_secret()
+        self._command = digest_of(secret)
+        await self.store.put_meta(COMMAND_META, self._command)
+        return secret
 
     # Inside
 

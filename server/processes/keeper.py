@@ -258,6 +258,8 @@ async def keeper(
         stack.callback(watch.cancel)
         if config.admin_api_key:
             await data.keys.set_owner(config.admin_api_key)
+        if not config.database_url:  # else commands use the database beside the gateway
+            directory.command_secret = await data.keys.make_command_secret()
         await running.start(await prices_task)
         if not config.admin_api_key:
             # After all that can fail: a key that is generated here is shown by this start only.

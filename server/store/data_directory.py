@@ -24,9 +24,14 @@ log = logging.getLogger("roxy.data")
 
 
 class DirectoryTaken(StoreFailure):
-    """Another process holds the directory; `holder` names it, `url` is its address or ""."""
+    """Another process holds the directory; `holder` names it, `url` is its address or "".
 
-    def __init__(self, path: Path, holder: list[str]) -> None:
+    `command_secret` is what a gateway accepts from commands on this machine, or "".
+    """
+
+    def __init__(self, path: Path, lines: list[str]) -> None:
+        holder = lines[0].split() if lines else []
+        self.command_secret = lines[2] if len(lines) > 2 else ""
         self.url = holder[1] if len(holder) > 1 else ""
         process = f" (process {holder[0]})" if holder else ""
         where = f" at {self.url}" if self.url else ""
@@ -54,6 +59,8 @@ class DataDirectory:
         self.export = self.path / "api-keys.json"
         self._lock_path = self.path / "roxy.lock"
         self._lock: int | None = None
+        self.command_secret = ""
+        """What `announce` leaves for commands on this machine: they act as the owner with it."""
 
     def __enter__(self) -> DataDirectory:
         try:
@@ -102,10 +109,11 @@ class DataDirectory:
         """Write the process id and the URL into the lock file, for people and a second instance.
 
         `reloads` is a second line, for `roxy reload`: how often this gateway has reloaded, and how
-        that ended. A gateway that cannot reload has none.
+        that ended. A gateway that cannot reload has none. The third is the command secret.
         """
         assert self._lock is not None
-        lines = f"{os.getpid()} {url}".strip() + "\n" + (reloads and f"{reloads}\n")
+        text = "\n".join((f"{os.getpid()} {url}".strip(), reloads, self.command_secret))
+        lines = text.rstrip("\n") + "\n"
         # Written in place and then cut, so that a reader never finds the file empty.
         size = os.pwrite(self._lock, lines.encode(), 0)
         os.ftruncate(self._lock, size)
@@ -119,7 +127,7 @@ class DataDirectory:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            first, _, second = os.pread(lock, 4000, 0).decode(errors="replace").partition("\n")
+            first, second, *_ = [*os.pread(lock, 4000, 0).decode(errors="replace").split("\n"), ""]
             process, _, url = first.partition(" ")
             return Holder(int(process), url, second.strip()) if process.isdecimal() else None
         else:
@@ -147,9 +155,9 @@ class DataDirectory:
             # The file is never deleted: a second process could lock the deleted one, a third a new.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.pread(lock, 1000, 0).decode(errors="replace").partition("\n")[0].split()
+            lines = os.pread(lock, 4000, 0).decode(errors="replace").splitlines()
             os.close(lock)
-            raise DirectoryTaken(self.path, holder) from error
+            raise DirectoryTaken(self.path, lines) from error
         except OSError:
             os.close(lock)
             raise

@@ -42,6 +42,7 @@ COMMANDS = {
     "check",
     "keys",
     "keys list",
+    "keys show",
     "keys invite",
     "keys invitations",
     "keys create",

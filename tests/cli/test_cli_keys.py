@@ -26,6 +26,7 @@ __all__ = ["new_shell"]
 
 QUIET = "[log]\naccess = false\n"
 SECRET = re.compile(r"roxy_[0-9A-Za-z]{38}")
+SERVED = "zai/glm-4.5"
 OWNER_KEY = {"ROXY_ADMIN_API_KEY": OWNER}
 MISTAKES = [
     (("create", ""), "'name'"),
@@ -274,16 +275,67 @@ async def test_an_invitation_is_made_listed_and_revoked_with_and_without_a_gatew
     assert shell.run("keys", "invite", key_id, "--expires-in-days", "91").code == 2
 
 
-async def test_without_the_owner_key_a_running_gateway_is_left_alone(shell: CommandLine) -> None:
+async def test_a_running_gateway_obeys_who_may_write_its_data_directory(
+    shell: CommandLine,
+) -> None:
+    async with running(shell) as door:
+        made = await shell.beside("keys", "create", "ci")
+        assert (await door.chat(key=made.out.strip(), model=MODEL)).status_code == 200
+        lock = shell.path / "data" / "roxy.lock"
+        assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+        secret = lock.read_text().splitlines()[2]
+        assert secret.encode() not in (shell.path / "data" / "roxy.db").read_bytes()
+        assert (await door.get("/api/v1/keys", secret)).status_code == 200
+    async with running(shell) as door:
+        assert (await door.get("/api/v1/keys", secret)).status_code == 401, "of the last start"
+        lock.write_text(f"1 {door.url}\n")
+        complaint = (await shell.beside("keys", "list")).complaint
+        assert door.url in complaint and "ROXY_ADMIN_API_KEY" in complaint
+
+
+async def test_a_wrong_owner_key_is_refused(shell: CommandLine) -> None:
     async with running(shell) as door:
         for command in (("list",), ("create", "x"), ("revoke", "key_0"), ("rotate", "key_0")):
-            complaint = (await shell.beside("keys", *command)).complaint
-            assert door.url in complaint and "ROXY_ADMIN_API_KEY" in complaint
             wrong = {"ROXY_ADMIN_API_KEY": "not-the-owner-key-at-all"}
             refused = (await shell.beside("keys", *command, **wrong)).complaint
             assert "refused: ROXY_ADMIN_API_KEY is not its owner key" in refused
             assert wrong["ROXY_ADMIN_API_KEY"] not in refused
         assert (await door.get("/api/v1/keys")).json()["data"] == []
+
+
+async def test_a_key_is_shown_with_its_limits_models_and_note(shell: CommandLine) -> None:
+    rules = ("--requests-per-minute", "1500", "--budget-dollars", "2.50", "--budget-period", "day")
+    key_id, _ = create(shell, "ci", "--note", "belongs to Ada", "--models", SERVED, *rules)
+    create(shell, "plain", "--requests-per-minute", "0")
+
+    async def check() -> None:
+        shown = {}
+        for asked in (key_id, "ci"):
+            answer = await shell.beside("keys", "show", asked)
+            shown[asked] = answer.out
+        assert shown[key_id] == shown["ci"]
+        facts = {line[:11].strip(): line[11:] for line in shown["ci"].splitlines()}
+        assert facts["limits"] == "1,500 requests/min, $2.5 a day"
+        assert (facts["note"], facts["models"], facts["status"]) == (
+            "belongs to Ada",
+            SERVED,
+            "active",
+        )
+        wide = (await shell.beside("keys", "list", "--wide")).out
+        header, *rows = wide.splitlines()
+        row, plain = sorted(rows, key=lambda line: key_id not in line)
+        assert header.split()[-3:] == ["LIMITS", "MODELS", "NOTE"]
+        assert row.endswith("belongs to Ada") and "1,500 requests/min, $2.5 a day" in row
+        assert plain.split()[-3:] == ["none", "all", "-"]
+        one = json.loads((await shell.beside("keys", "show", "ci", "--json")).out)
+        lines = (await shell.beside("keys", "list", "--json")).out.splitlines()
+        assert len(lines) == 2 and one in map(json.loads, lines)
+        assert one["limits"]["budget_microusd"] == 2_500_000
+        assert "these keys match" in (await shell.beside("keys", "show", "c")).complaint
+
+    await check()
+    async with running(shell):
+        await check()
 
 
 async def test_the_key_of_someone_else_is_no_owner_key(shell: CommandLine) -> None:
