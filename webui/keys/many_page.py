@@ -18,6 +18,7 @@ from webui.keys.invitation_views import invitation_link, invitation_text
 from webui.keys.key_form import KeyForm, RefusedForm, checked
 from webui.keys.key_views import models_to_tick, read_new_key
 from webui.keys.keys_page import KeysSectionHandler
+from webui.keys.pasted_names import read_names, write_names
 from webui.shell.texts import Language, fill
 from workers.units import KIB
 
@@ -31,7 +32,7 @@ MAKES = ("secrets", "invitations")
 class Listed(NamedTuple):
     """One line of the pasted list; `mark` says why it is not ticked, `refused` that it cannot be.
 
-    `value` is the line as the preview sends it back.
+    `value` is what the preview sends back.
     """
 
     name: str
@@ -76,8 +77,9 @@ class ManyKeysPageHandler(KeysSectionHandler):
             return
         confirmed = "confirmed" in fields
         picked = [text for name, text in fields.items() if name.startswith(PICK)]
-        lines = picked if confirmed else fields.get("names", "").splitlines()
-        names = [split for line in lines if (split := _split(line))[0]]
+        names = (
+            [_split(text) for text in picked] if confirmed else read_names(fields.get("names", ""))
+        )
         problems = dict(self._problems(form, names))
         if confirmed and not names:
             problems = {"names": self.language().texts.keys.bad_pick}
@@ -103,7 +105,7 @@ class ManyKeysPageHandler(KeysSectionHandler):
             pick=PICK,
             ready=sum(not one.mark for one in listed),
             marked=sum(bool(one.mark) for one in listed),
-            names="\n".join(one.value for one in listed),
+            names=write_names((one.name, one.note) for one in listed),
             with_invitations=fields["makes"] == "invitations",
         )
 
@@ -198,7 +200,7 @@ class ManyKeysPageHandler(KeysSectionHandler):
 
 
 def _split(line: str) -> tuple[str, str]:
-    """Return the name and the note of a line; a tab is between two cells of a spreadsheet."""
+    """Return the name and the note of a line of the preview."""
     name, _, note = line.partition("\t")
     return name.strip(), note.strip()
 

@@ -78,10 +78,12 @@ async def test_many_keys_are_created_after_a_preview_all_or_none(
     await door.mint_key("Ada")
     rules = {"makes": "secrets", "requests_per_minute": "7", "models": "shown"}
     pasted = "Ada\nGrace\tCompilers\n\n  Alan \ngrace\n" + "n" * 101
+    pasted += '\n"Doe, Jane",Chemistry'
     preview = await owner.submit("/keys/many", None, names=pasted, **rules)
     assert preview.status_code == 200
     for said in (
-        "A key with this name exists", "Already in this list", "ust have 1 to 100", "2 names ready"
+        "A key with this name exists", "Already in this list", "ust have 1 to 100", "3 names ready",
+        "<bdi>Doe, Jane</bdi>", 'title="Chemistry"', "Doe, Jane&quot;\tChemistry"
     ):  # fmt: skip
         assert said in preview.text, said
     assert await names(door) == ["Ada"], "a preview creates nothing"
