@@ -19,6 +19,8 @@ from server.demo.request import DemoRequest, Tool, invalid
 from server.demo.schema_sampler import Sampler
 
 PIECE = re.compile(r"\s*(?:\w{1,6}|[^\w\s])|\s+")
+QUESTION = re.compile(r"<question>(.*?)</question>")
+WORD = re.compile(r"\w[\w'\u2019-]*")
 TOKENS_PER_MESSAGE = 4
 TOKENS_PER_ATTACHMENT = 258
 MANY = re.compile(r"\b(parallel|both|each|every|all|tools)\b", re.IGNORECASE)
@@ -103,6 +105,8 @@ def _thoughts(request: DemoRequest) -> str:
 def _content(request: DemoRequest, attachments: list[str]) -> str:
     if _wants_json(request):
         return _json_content(request)
+    if request.messages[0].text.startswith(script.TITLE_WANTED):
+        return _title(request)
     if results := request.tool_results:
         quoted = "\n".join(f"> {result}" for result in results)
         return script.TOOL_RESULT.format(results=quoted, shown=request.shown)
@@ -119,6 +123,13 @@ def _content(request: DemoRequest, attachments: list[str]) -> str:
         messages=len(request.messages),
         words=len(request.said.split()),
     )
+
+
+def _title(request: DemoRequest) -> str:
+    """Return the first words of the question in a request for a title."""
+    question = QUESTION.search(request.said)
+    words = WORD.findall(question[1] if question is not None else request.said)
+    return script.TITLE.format(words=" ".join(words[: script.TITLE_WORDS]) or "chat")
 
 
 def _extras(request: DemoRequest, attachments: list[str]) -> str:

@@ -14,6 +14,11 @@ COMMANDS = {
     "help": "lists these",
 }
 
+TITLE_WANTED = "Write a title for the conversation"
+"""How the instruction begins with which the chat asks for a title (`titling.js`)."""
+TITLE = "Demo: {words}"
+TITLE_WORDS = 5
+
 FIRST = """\
 ## Hello from the demo upstream
 

@@ -6,6 +6,7 @@ import base64
 import json
 import struct
 from collections.abc import AsyncIterator
+from importlib import resources
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from support.waiting import PATIENCE_S
 from server.demo.answer import pieces
 from server.demo.images import read_picture
 from server.demo.schema_sampler import Sampler
+from server.demo.script import TITLE_WANTED
 from server.demo.upstream import DemoUpstream
 
 NESTED = {
@@ -105,6 +107,17 @@ async def test_a_json_object_answer_is_json(http: httpx.AsyncClient) -> None:
 )
 def test_a_strange_schema_gives_some_small_json_value(schema: Any) -> None:
     assert len(json.dumps(Sampler(schema).value())) < 100_000
+
+
+async def test_a_title_is_written_where_the_chat_asks_for_one(http: httpx.AsyncClient) -> None:
+    folder = resources.files("webui") / "static" / "js" / "chat" / "turns"
+    titling = (folder / "titling.js").read_text()
+    assert f'INSTRUCTION =\n  "{TITLE_WANTED}' in titling
+    question = "**Tell me** how apples grow,\nand why they fall"
+    asked = f"<question>\n{question}\n</question>\n<answer>\nThey grow.\n</answer>"
+    messages = [{"role": "system", "content": TITLE_WANTED}, {"role": "user", "content": asked}]
+    answer = await ask(http, "", messages=messages, max_tokens=300)
+    assert answer["choices"][0]["message"]["content"] == "Demo: Tell me how apples grow"
 
 
 def png(width: int, height: int) -> bytes:

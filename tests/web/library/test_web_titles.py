@@ -178,8 +178,8 @@ def test_the_cheapest_model_writes_the_title() -> None:
     painter = card("h", 0, modalities={"input": ["text"], "output": ["image"]})
     everything = [dear, cheap, free, unknown, failing, absent, demo, painter]
     chosen = []
-    for one in (free, cheap, dear, unknown, failing):
+    for one in (free, cheap, dear, unknown, failing, demo):
         chosen.append(choose_title_model(everything))
         everything.remove(one)
-    assert chosen == ["c", "b", "a", "d", "e"]
+    assert chosen == ["c", "b", "a", "d", "e", "g"]
     assert choose_title_model(everything) == ""
