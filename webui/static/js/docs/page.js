@@ -1,15 +1,15 @@
 // The documentation: one language and one model for all examples, copying, and running two of them.
 
-import { AnswerStream } from "../shell/answer_stream.js";
-import { ApiError, callJson, isAbort, pageHeaders } from "../shell/api.js";
-
-/** @import { Ending, QueuePlace, StreamState } from "../shell/answer_stream.js" */
+import { callJson } from "../shell/api.js";
 import { copyFrom } from "../shell/clipboard.js";
-import { announce, closest, fill, part, pluralText, texts } from "../shell/page.js";
-import { END_WORDS, errorWords, newId, stateWords, usedWords } from "../shell/run_words.js";
+import { closest, fill, keepCookie, part, pluralText, texts } from "../shell/page.js";
+import { RunPanel } from "../shell/run_panel.js";
+import { errorWords } from "../shell/run_words.js";
 import "./search.js";
 
-const YEAR_S = 365 * 24 * 3600;
+/** @import { ApiError } from "../shell/api.js" */
+/** @import { RunPage } from "../shell/run_panel.js" */
+
 const choose = part("#choose", HTMLSelectElement);
 
 /**
@@ -43,8 +43,7 @@ for (const radio of tabs) {
     inPlace(radio, () => {
       for (const other of tabs) if (other.value === radio.value) other.checked = true;
     });
-    const secure = location.protocol === "https:" ? "; Secure" : "";
-    document.cookie = `roxy_language=${radio.value}; Path=/; Max-Age=${YEAR_S}; SameSite=Lax${secure}`;
+    keepCookie("roxy_language", radio.value);
   });
 }
 
@@ -146,128 +145,52 @@ const PROBLEMS = {
   session_ended: texts.docs.no_session,
 };
 
-/** The frame below an example that can be run. */
-class Runner {
-  #frame;
-  #words;
-  #answer;
-  #run;
-  #stop;
-  /** @type {AnswerStream | null} */
-  #stream = null;
+/** @param {ApiError} error */
+const wordsFor = (error) => errorWords(error, PROBLEMS[error.code ?? ""]);
 
-  /** @param {HTMLElement} frame */
-  constructor(frame) {
-    this.#frame = frame;
-    this.#words = part('[data-part="words"]', HTMLElement, frame);
-    this.#answer = part('[data-part="answer"]', HTMLElement, frame);
-    this.#run = part('[data-part="run"]', HTMLButtonElement, frame);
-    this.#stop = part('[data-part="stop"]', HTMLButtonElement, frame);
-    this.#run.addEventListener("click", () => this.#start());
-    this.#stop.addEventListener("click", () => this.#stream?.stop());
-    addEventListener("pagehide", () => this.#leave());
-  }
-
-  /**
-   * @param {string} words
-   * @param {boolean} [aloud] for screen readers too
-   */
-  #show(words, aloud = true) {
-    this.#words.textContent = words;
-    if (aloud) announce(words);
-  }
-
-  /** @param {boolean} busy */
-  #setBusy(busy) {
-    const focused = document.activeElement === (busy ? this.#run : this.#stop);
-    this.#run.hidden = busy;
-    this.#stop.hidden = !busy;
-    if (focused) (busy ? this.#stop : this.#run).focus();
-  }
-
-  async #start() {
-    this.#answer.hidden = false;
-    this.#answer.textContent = "";
-    this.#answer.classList.remove("failed");
-    this.#show(texts.docs.sending);
-    if (this.#frame.dataset.run === "models") await this.#listModels();
-    else await this.#chat();
-  }
-
-  async #listModels() {
-    try {
-      const models = await callJson("models");
-      this.#answer.textContent = JSON.stringify(models, null, 2);
-      this.#show(pluralText(texts.docs.listed, models.data.length));
-    } catch (error) {
-      this.#failed(error);
-    }
-  }
-
-  async #chat() {
-    this.#setBusy(true);
-    const request = { model: choose.value, ...JSON.parse(this.#frame.dataset.request ?? "{}") };
-    const stream = new AnswerStream(newId("docs"), this);
-    this.#stream = stream;
-    try {
-      await stream.follow(await stream.ask(request));
-    } catch (error) {
-      if (!isAbort(error)) this.#failed(error);
-    }
-  }
-
-  /** Stop the answer when the page is left, with a call that outlives the page: it cannot be read later. */
-  #leave() {
-    if (this.#stop.hidden) return;
-    const options = { method: "DELETE", keepalive: true, headers: pageHeaders() };
-    fetch(`/api/v1/jobs/${this.#stream?.job}`, options).catch(() => {});
-  }
-
-  /** @param {unknown} error */
-  #failed(error) {
-    const problem = error instanceof ApiError ? error : new ApiError(0, { message: String(error) });
-    this.#answer.classList.add("failed");
-    this.#answer.textContent = errorWords(problem, PROBLEMS[problem.code ?? ""]);
-    this.#show(problem.status ? fill(texts.docs.refused, { status: problem.status }) : texts.docs.failed);
-    this.#setBusy(false);
-  }
-
-  // StreamListener
-
-  /**
-   * @param {StreamState} name
-   * @param {QueuePlace} place
-   */
-  state(name, place) {
-    this.#show(stateWords(name, place));
-  }
-
-  /** @param {string} text */
-  delta(text) {
-    const answer = this.#answer;
-    if (answer.textContent === "") this.#show(texts.docs.writing);
-    const atEnd = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 40;
-    answer.append(text);
-    if (atEnd) answer.scrollTop = answer.scrollHeight;
-  }
-
-  /** @param {{ ending: Ending, error: ApiError | null }} end */
-  async end({ ending, error }) {
-    this.#setBusy(false);
-    const stream = this.#stream;
-    if (error && (ending === "failed" || ending === "interrupted")) {
-      this.#answer.append(`${this.#answer.textContent ? "\n\n" : ""}${errorWords(error, PROBLEMS[error.code ?? ""])}`);
-      this.#answer.classList.add("failed");
-    }
-    const words = END_WORDS[ending];
-    this.#show(words);
-    const used = await usedWords(stream?.job ?? "");
-    if (used && stream === this.#stream && this.#stop.hidden) this.#show(`${words} · ${used}`, false);
+/** @param {RunPanel} panel */
+async function listModels(panel) {
+  try {
+    const models = await callJson("models");
+    panel.answer.textContent = JSON.stringify(models, null, 2);
+    panel.show(pluralText(texts.docs.listed, models.data.length));
+  } catch (error) {
+    panel.fail(error);
   }
 }
 
+/**
+ * What is done below an example that can be run.
+ *
+ * @type {RunPage}
+ */
+const EXAMPLE = {
+  start(panel) {
+    const { run, request } = panel.root.dataset;
+    panel.answer.hidden = false;
+    panel.answer.textContent = "";
+    panel.answer.classList.remove("failed");
+    panel.show(texts.docs.sending);
+    if (run === "models") listModels(panel);
+    else panel.send("docs", { model: choose.value, ...JSON.parse(request ?? "{}") });
+  },
+  delta(panel, text) {
+    const { answer } = panel;
+    if (answer.textContent === "") panel.show(texts.docs.writing);
+    const atEnd = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 40;
+    answer.append(text);
+    if (atEnd) answer.scrollTop = answer.scrollHeight;
+  },
+  failed(panel, error) {
+    panel.answer.textContent = "";
+    panel.addError(wordsFor(error));
+    panel.show(error.status ? fill(texts.docs.refused, { status: error.status }) : texts.docs.failed);
+  },
+  cut: (panel, error) => panel.addError(wordsFor(error)),
+};
+
 for (const frame of all("[data-run]")) {
   frame.hidden = false;
-  if (frame.querySelector('[data-part="run"]')) new Runner(frame);
+  if (frame.querySelector('[data-part="run"]')) new RunPanel(frame, EXAMPLE);
 }
 document.documentElement.dataset.ready = "";
