@@ -42,7 +42,7 @@ def read_book(parts: ZipParts, out: TextCollector) -> None:
 
 
 class _Chapter(HTMLParser):
-    """Turn one chapter into lines; its mark-up may be what browsers forgive."""
+    """Turn one chapter into lines; its mark-up may have the faults that browsers accept."""
 
     def __init__(self, out: TextCollector) -> None:
         super().__init__()

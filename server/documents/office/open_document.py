@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from server.documents.extract import TextCollector, Unreadable
-from server.documents.office.zip_parts import XmlEvent, ZipParts
+from server.documents.office.zip_parts import XmlEvent, ZipParts, whole_number
 
 UNREAD = frozenset({"annotation", "tracked-changes", "forms", "date-time", "page-number"})
 MOST_REPEATED = 256
@@ -30,7 +30,7 @@ def read_open_document(parts: ZipParts, out: TextCollector) -> None:
 def _page_count(parts: ZipParts) -> int:
     for event in parts.events("meta.xml"):
         if event.kind == "start" and event.name == "document-statistic":
-            return _number(event.attributes.get("page-count", ""), 0)
+            return whole_number(event.attributes.get("page-count", ""), 0)
     return 0
 
 
@@ -77,10 +77,10 @@ class _Reader:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if name in ("p", "h"):
             self._depth += 1
-            level = _number(attributes.get("outline-level", ""), 1)
+            level = whole_number(attributes.get("outline-level", ""), 1)
             self._prefix = f"{'#' * min(level, 6)} " if name == "h" else "- " * bool(self._lists)
         elif name == "s":
-            self._words.append(" " * min(_number(attributes.get("c", ""), 1), MOST_REPEATED))
+            self._words.append(" " * min(whole_number(attributes.get("c", ""), 1), MOST_REPEATED))
         elif name in ("tab", "line-break"):
             self._words.append("\t" if name == "tab" else "\n")
         elif name == "soft-page-break":
@@ -139,8 +139,4 @@ class _Reader:
 
 
 def _repeated(attributes: dict[str, str], name: str) -> int:
-    return min(_number(attributes.get(name, ""), 1), MOST_REPEATED)
-
-
-def _number(text: str, default: int) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else default
+    return min(whole_number(attributes.get(name, ""), 1), MOST_REPEATED)

@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from server.documents.extract import TextCollector
-from server.documents.office.zip_parts import ZipParts
+from server.documents.office.zip_parts import ZipParts, whole_number
 from workers.units import DAY_S
 
 DATE_FORMATS = frozenset({*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)})
@@ -91,11 +91,11 @@ def _date_styles(parts: ZipParts, name: str) -> frozenset[int]:
             continue
         elif tag == "numFmt":
             shown = NO_DATE_PARTS.sub("", attributes.get("formatCode", ""))
-            code = _whole(attributes.get("numFmtId", ""))
+            code = whole_number(attributes.get("numFmtId", ""))
             if DATE_PARTS.search(shown):
                 dates.add(code)
         elif tag == "xf" and in_cells:
-            if _whole(attributes.get("numFmtId", "")) in dates:
+            if whole_number(attributes.get("numFmtId", "")) in dates:
                 styles.add(number)
             number += 1
     return frozenset(styles)
@@ -135,11 +135,11 @@ def _shown(value: str, given: dict[str, str], book: _Book) -> str:
     """Return a cell as it is shown, in one line."""
     kind = given.get("t", "n")
     if kind == "s":
-        at = _whole(value)
+        at = whole_number(value)
         value = book.texts[at] if at < len(book.texts) else ""
     elif kind == "b":
         value = {"1": "TRUE", "0": "FALSE"}.get(value, value)
-    elif kind == "n" and value and _whole(given.get("s", "")) in book.dates:
+    elif kind == "n" and value and whole_number(given.get("s", "")) in book.dates:
         value = _date(value, book.days_before)
     return " ".join(value.split())
 
@@ -167,7 +167,3 @@ def _column(reference: str, default: int) -> int:
     for letter in found[1]:
         number = number * 26 + ord(letter) - ord("A") + 1
     return number - 1
-
-
-def _whole(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from server.documents.extract import TextCollector
-from server.documents.office.zip_parts import XmlEvent, ZipParts
+from server.documents.office.zip_parts import XmlEvent, ZipParts, whole_number
 
 HEADING = re.compile(r"heading ([1-6])", re.IGNORECASE)
 UNREAD = frozenset({"Fallback", "del", "moveFrom"})
@@ -35,7 +35,7 @@ def _page_count(parts: ZipParts) -> int:
     inside = False
     for event in parts.events("docProps/app.xml"):
         if event.kind == "text" and inside:
-            return int(event.name) if event.name.isascii() and event.name.isdigit() else 0
+            return whole_number(event.name)
         inside = event.kind == "start" and event.name == "Pages"
     return 0
 

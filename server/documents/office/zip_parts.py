@@ -21,6 +21,7 @@ from workers.units import KIB, MIB
 MAX_UNPACKED_BYTES = 200 * MIB
 MAX_PARTS = 20_000
 PIECE_BYTES = 64 * KIB
+MAX_DIGITS = 9
 ENCRYPTED_FLAG = 1
 RELATIONSHIPS = "relationships"
 """How the names of both namespaces of relationship ids end (ECMA-376, transitional and strict)."""
@@ -108,6 +109,11 @@ class ZipParts:
         """Return the name of the main part of an Office file."""
         kinds = self.relations("").values()
         return next((path for kind, path in kinds if kind == "officeDocument"), default)
+
+
+def whole_number(text: str, default: int = 0) -> int:
+    """Return the number that an attribute or a text holds; the default for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else default
 
 
 def _parser_into(found: list[XmlEvent]) -> expat.XMLParserType:
