@@ -46,7 +46,7 @@ class Unreadable(Exception):
 
 
 class TextFull(Exception):
-    """The text has reached its limit, or the time is over: what there is will do."""
+    """The text has reached its limit, or the time is over; what was read so far is returned."""
 
 
 class TextCollector:

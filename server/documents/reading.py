@@ -59,7 +59,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class DocumentReader:
-    """Read documents for callers, who wait their turn; `aclose` refuses those that wait."""
+    """Read documents for callers, who wait their turn."""
 
     def __init__(self, stopped_after_s: float = STOPPED_AFTER_S) -> None:
         self._stopped_after_s = stopped_after_s

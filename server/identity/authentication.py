@@ -90,7 +90,7 @@ class Principal(msgspec.Struct, frozen=True):
 
     @property
     def mark(self) -> str:
-        """Return what tells people apart in a browser, and says nothing of them; "" for guests."""
+        """Return a mark that differs for each person and reveals nothing of them; "" for guests."""
         if self.kind == "guest":
             return ""
         return hashlib.sha256(f"roxy person {self.scope}".encode()).hexdigest()[:MARK_LENGTH]
