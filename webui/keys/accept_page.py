@@ -6,10 +6,10 @@ continues with a button.
 
 from __future__ import annotations
 
-from server.identity.authentication import Principal, Visit, session_cookie_name
+from server.identity.authentication import Principal, Visit
 from server.identity.invitations import InvitationEnded, KeyUnusable
-from server.identity.sessions import ABSOLUTE_S
 from webui.keys.key_rows import Moment
+from webui.keys.key_views import env_lines
 from webui.shell.pages import SMALL_FORM_BYTES, PageHandler, who
 from webui.sign_in.login_page import end_session
 
@@ -50,24 +50,19 @@ class AcceptPageHandler(PageHandler):
             self._show_end(ended)
             return
         await end_session(self)
-        cookie = session_cookie_name(secure=self.is_secure())
-        headers = {"Set-Cookie": self.cookie(cookie, accepted.session_id, ABSOLUTE_S)}
+        headers = {"Set-Cookie": self.session_cookie(accepted.session_id)}
         if accepted.secret is None:
             self.redirect_to("/", headers)
             return
         key = accepted.key
-        # The forms of the answer, such as the one to sign out, belong to the new session.
-        self._visit = Visit(
-            Principal("key", key.id, key, credential=key.digest), accepted.session_id
-        )
-        self._looked, self._mark = True, accepted.session_id
-        base_url = f"{self.base_url()}/api/v1"
+        holder = Principal("key", key.id, key, credential=key.digest)
+        self.become(Visit(holder, accepted.session_id))
         self.show(
             "invitations/accepted.html",
             headers=headers,
             key_name=key.name,
             secret=accepted.secret,
-            env=f"OPENAI_API_KEY={accepted.secret}\nOPENAI_BASE_URL={base_url}",
+            env=env_lines(self, accepted.secret),
         )
 
     def _show_end(self, ended: InvitationEnded) -> None:

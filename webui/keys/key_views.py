@@ -97,7 +97,7 @@ def show_secret(page: PageHandler, key: Key, secret: str, status: int) -> None:
         key,
         status,
         secret=secret,
-        env=f"OPENAI_API_KEY={secret}\nOPENAI_BASE_URL={base_url}",
+        env=env_lines(page, secret),
         curl=curl_test(
             base_url,
             secret,
@@ -106,6 +106,11 @@ def show_secret(page: PageHandler, key: Key, secret: str, status: int) -> None:
         ),
         facts=" · ".join(_secret_facts(key, page.language())),
     )
+
+
+def env_lines(page: PageHandler, secret: str) -> str:
+    """Return the variables that OpenAI's SDKs read, for this gateway and a secret."""
+    return f"OPENAI_API_KEY={secret}\nOPENAI_BASE_URL={page.base_url()}/api/v1"
 
 
 def curl_test(base_url: str, secret: str, model: str, question: str) -> str:

@@ -14,7 +14,9 @@ from server.identity.authentication import (
     from_own_page,
     guest_cookie_name,
     presented_key,
+    session_cookie_name,
 )
+from server.identity.sessions import ABSOLUTE_S
 from server.keys.unread import Unread
 from workers.errors import Forbidden, GatewayError, InvalidKey, InvalidRequest
 
@@ -138,6 +140,15 @@ class VisitorHandler(BaseHandler):
         name = guest_cookie_name(secure=self.is_secure())
         headers["Set-Cookie"] = self.cookie(name, cookie, GUEST_SESSION_S)
         return cookie
+
+    def become(self, visit: Visit) -> None:
+        """Answer for another visitor from here on: forms of the answer belong to their session."""
+        self._visit, self._looked, self._mark = visit, True, visit.cookie
+
+    def session_cookie(self, session_id: str) -> str:
+        """Return the cookie that keeps a session in the browser; "" ends it."""
+        name = session_cookie_name(secure=self.is_secure())
+        return self.cookie(name, session_id, ABSOLUTE_S if session_id else 0)
 
     def cookie(self, name: str, value: str, max_age_s: int) -> str:
         """Return a cookie that scripts cannot read and other sites cannot use."""

@@ -9,13 +9,7 @@ from functools import partial
 import msgspec
 
 from server.api.base import JSON, BaseHandler
-from server.identity.authentication import (
-    OWNER_SCOPE,
-    Principal,
-    presented_key,
-    session_cookie_name,
-)
-from server.identity.sessions import ABSOLUTE_S
+from server.identity.authentication import OWNER_SCOPE, Principal, presented_key
 from server.keys.pasted_key import keys_in, looks_cut
 from server.keys.secret import digest_of
 from server.keys.unread import when_read
@@ -74,8 +68,7 @@ class LoginHandler(PageHandler):
         await end_session(self)
         scope = OWNER_SCOPE if principal.is_owner else principal.scope
         session_id = await services.sessions.begin(scope, digest_of(secret))
-        name = session_cookie_name(secure=self.is_secure())
-        headers = {"Set-Cookie": self.cookie(name, session_id, ABSOLUTE_S)}
+        headers = {"Set-Cookie": self.session_cookie(session_id)}
         if self._by_script():
             self.reply(200, msgspec.json.encode({"next": wanted}), headers | {"Content-Type": JSON})
         else:
@@ -157,8 +150,7 @@ class LogoutHandler(PageHandler):
         """End the session, if there is one, and redirect to the front page."""
         self.take_form()
         await end_session(self)
-        name = session_cookie_name(secure=self.is_secure())
-        self.redirect_to("/", {"Set-Cookie": self.cookie(name, "", 0)})
+        self.redirect_to("/", {"Set-Cookie": self.session_cookie("")})
 
 
 async def end_session(page: PageHandler) -> None:
