@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from playwright.async_api import Browser, Page, Route, expect
+from playwright.async_api import Browser, Route, expect
 from support.browsing.browser import READY, say, tab
 from support.browsing.chat_page import (
     answers,
@@ -17,17 +17,11 @@ from support.browsing.chat_page import (
     text_of_answer,
 )
 from support.browsing.chatting import chatting
+from support.browsing.signing_in import enter_key, sign_in
 from support.fakes.upstream import USAGE, stream_of
 from support.front_door import OWNER, Door, bearer
 
 BASE_TEXTS = re.compile(r"X-|Bearer|header", re.IGNORECASE)
-
-
-async def sign_in(page: Page, key: str) -> None:
-    """Fill in the sign-in page that is open."""
-    await page.get_by_label("Key").fill(key)
-    await page.get_by_role("button", name="Sign in").click()
-    await page.locator("html[data-ready]").wait_for(state="attached")
 
 
 async def test_a_session_that_ends_keeps_the_text_and_leads_back(
@@ -37,7 +31,6 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
         answer, go = held("Begun ")
         upstream.plan(stream_of(["One."], usage=USAGE), answer)
         made, other = await door.mint_key("ann"), await door.mint_key("bob")
-        await page.goto("/login")
         await sign_in(page, made["key"])
         await say(page, "first")
         await expect(answers(page)).to_contain_text("11 in")
@@ -59,7 +52,7 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
         assert len(upstream.requests) == 1
         await door.client.patch(path, json=on, headers=bearer(OWNER))
         await page.get_by_role("button", name="Sign in again").click()
-        await sign_in(page, made["key"])
+        await enter_key(page, made["key"])
         assert page.url == address
         await expect(box(page)).to_have_value("second")
         await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
@@ -70,7 +63,6 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
             await elsewhere.goto("/docs")
             await elsewhere.get_by_role("button", name="Sign out").click()
             await expect(composer).to_contain_text("You signed out in another tab.")
-            await elsewhere.goto("/login")
             await sign_in(elsewhere, other["key"])
             await expect(composer).to_contain_text("signed in with another key")
             await expect(page.get_by_role("button", name="Reload")).to_be_visible()
@@ -85,7 +77,6 @@ async def test_a_temporary_chat_outlives_the_end_of_its_session(
     async with chatting(chromium, tmp_path, expected=("401",)) as (upstream, door, page):
         upstream.plan(*numbered())
         made = await door.mint_key("ann")
-        await page.goto("/login")
         await sign_in(page, made["key"])
         await page.get_by_role("button", name="Temporary chat").click()
         await expect(page.get_by_text("Nothing is saved.")).to_be_visible()
@@ -97,7 +88,7 @@ async def test_a_temporary_chat_outlives_the_end_of_its_session(
         await expect(page.locator("#composer")).to_contain_text("You've been signed out.")
         async with page.expect_popup() as opening:
             await page.get_by_role("button", name="Sign in again").click()
-        await sign_in(await opening.value, made["key"])
+        await enter_key(await opening.value, made["key"])
         await expect(page.get_by_role("button", name="Sign in again")).to_have_count(0)
         await send_button(page).click()
         await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2."])
@@ -113,7 +104,6 @@ async def test_a_link_on_another_site_leads_to_the_visitors_own_page(
         await route.fulfill(body=link, content_type="text/html")
 
     await page.route("http://elsewhere.test/", answer)
-    await page.goto("/login")
     await sign_in(page, OWNER)
     await page.goto("http://elsewhere.test/")
     await page.get_by_role("link", name="To the chat").click()

@@ -12,21 +12,13 @@ from playwright.async_api import Dialog as Question
 from playwright.async_api import expect
 from support.browsing.browser import visiting
 from support.browsing.owner_pages import sign_in
-from support.front_door import OWNER, Door
+from support.front_door import Door
 from support.visitors import Browser
 
 from server.keys.key_requests import INVITATION_S
 
 LINK = re.compile(r"http://[\w.:]+(/invite/[\w-]+)")
 SECRET = re.compile(r"roxy_[0-9A-Za-z]{38}")
-
-
-@pytest.fixture
-async def owner(door: Door) -> Browser:
-    """Return a browser in which the owner is signed in."""
-    browser = Browser(door)
-    await browser.sign_in(OWNER)
-    return browser
 
 
 def today() -> str:

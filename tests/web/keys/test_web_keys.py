@@ -7,7 +7,6 @@ import html
 import json
 import re
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ import httpx
 import pytest
 from msgspec import structs
 from support.builders.rows import a_key, a_row
-from support.fakes.upstream import FakeUpstream
-from support.front_door import MODEL, OWNER, Door, front_door
+from support.front_door import MODEL, Door
 from support.visitors import Browser
 from support.waiting import PATIENCE_S
 
@@ -32,21 +30,6 @@ HOSTILE = (
     "نص عربي 🦊",
 )
 LONG = "a name of a hundred characters " * 3 + "to here"
-
-
-@pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    """Return one gateway."""
-    async with FakeUpstream() as upstream, front_door(tmp_path, upstream) as one:
-        yield one
-
-
-@pytest.fixture
-async def owner(door: Door) -> Browser:
-    """Return a browser in which the owner is signed in."""
-    browser = Browser(door)
-    await browser.sign_in(OWNER)
-    return browser
 
 
 async def key_of(door: Door, name: str) -> Any:

@@ -14,18 +14,10 @@ from support.browsing.axe import violations
 from support.browsing.browser import visiting
 from support.browsing.owner_pages import sign_in
 from support.builders.rows import a_key
-from support.front_door import OWNER, Door
+from support.front_door import Door
 from support.visitors import Browser
 
 SECRET = re.compile(r"roxy_[0-9A-Za-z]{38}")
-
-
-@pytest.fixture
-async def owner(door: Door) -> Browser:
-    """Return a browser in which the owner is signed in."""
-    browser = Browser(door)
-    await browser.sign_in(OWNER)
-    return browser
 
 
 async def names(door: Door) -> list[str]:

@@ -9,10 +9,11 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, Page, expect
 from support.browsing.axe import violations
-from support.browsing.browser import LISTENING, READY, open_chat, say, visiting
+from support.browsing.browser import LISTENING, open_chat, say, visiting
 from support.browsing.chat_page import answers, box, held, status, stop_button, text_of_answer
 from support.browsing.chatting import GUESTS, chatting
 from support.browsing.owner_pages import OUTSIDE
+from support.browsing.signing_in import sign_in
 from support.fakes.upstream import USAGE, FakeUpstream, chunk, event, stream_of, streaming
 from support.front_door import OWNER, Door
 
@@ -88,14 +89,6 @@ async def test_axe_finds_nothing_in_the_chat(
         assert await violations(page) == [], "shortcuts"
 
 
-async def sign_in(page: Page) -> None:
-    """Sign in as the owner, by keyboard."""
-    await page.goto("/login?next=/")
-    await page.get_by_label("Key").fill(OWNER)
-    await page.keyboard.press("Enter")
-    await page.locator(READY).wait_for(state="attached")
-
-
 PAGES = (
     "/no/such/page",
     "/docs",
@@ -135,7 +128,7 @@ async def test_axe_finds_nothing_on_the_other_pages(
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("alert")).to_be_visible()
         assert await violations(page) == [], "a wrong key"
-        await sign_in(page)
+        await sign_in(page, OWNER)
         await demo_door.mint_key("somebody")
         for path in PAGES:
             if path != "/docs":  # the longest page, judged by its own test in the same sizes
@@ -212,7 +205,7 @@ async def test_the_focus_is_always_in_sight(chromium: Browser, demo_door: Door) 
     async with visiting(chromium, demo_door, expected=("404",)) as page:
         for path in ("/login", "/", *PAGES):
             if path == "/":
-                await sign_in(page)
+                await sign_in(page, OWNER)
                 await demo_door.mint_key("somebody")
             await page.goto(path)
             stops = set()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
 from support.browsing.browser import PHONE, READY, open_chat, say, visiting
 from support.browsing.chat_page import answers, box, stop_button
+from support.browsing.signing_in import sign_in
 from support.front_door import OWNER, Door
 
 from webui.shell.assets import packaged_assets
@@ -31,14 +32,6 @@ SMALL: dict[str, dict[str, int]] = {
 def touch(size: dict[str, int]) -> dict[str, Any]:
     """Return the settings of a phone with a screen of this size."""
     return {"viewport": size, "screen": size, "is_mobile": True, "has_touch": True}
-
-
-async def sign_in(page: Page, key: str) -> None:
-    """Sign in and come back to the chat."""
-    await page.goto("/login")
-    await page.get_by_label("Key", exact=True).press_sequentially(key)
-    await page.keyboard.press("Enter")
-    await page.locator(READY).wait_for(state="attached")
 
 
 @pytest.mark.gateway(settings=OWN_WORDS)

@@ -7,20 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
 from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import answers, held, status, text_of_answer
 from support.browsing.chatting import GUESTS, chatting
+from support.browsing.signing_in import sign_in
 from support.fakes.upstream import USAGE, FakeUpstream, Pause, events_of, refusal, streaming
 from support.front_door import OWNER, Door, front_door
-
-
-async def sign_in(page: Page, key: str) -> None:
-    """Sign in with a key and come back to the chat."""
-    await page.goto("/login?next=/")
-    await page.get_by_label("Key").fill(key)
-    await page.get_by_role("button", name="Sign in").click()
-    await page.locator("html[data-ready]").wait_for(state="attached")
 
 
 async def test_a_key_holder_chats_on_their_own_limits(chromium: Browser, door: Door) -> None:
