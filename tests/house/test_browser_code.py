@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ WEBUI = ROOT / "webui"
 MAX_COLUMNS = 120
 MAX_LINES = 600
 MAX_FILES = 12
+EXPORT = re.compile(r"^export (?:async )?(?:class|const|function|let) (\w+)", re.MULTILINE)
 
 
 def own_files() -> list[Path]:
@@ -95,6 +97,28 @@ def test_pages_name_in_advance_what_their_scripts_import() -> None:
     assert {*SCRIPTS, "js/chat/main.js"} == first
     later = imported({"js/chat/state/answers.js", "js/chat/transcript/transcript.js"})
     assert set(CONVERSATION_SCRIPTS) == later - first
+
+
+def idle_exports(scripts: Mapping[str, str], tests: str) -> Iterator[str]:
+    """Find names that a script exports, and that no other script and no test mentions."""
+    files = Counter(name for text in scripts.values() for name in set(re.findall(r"\w+", text)))
+    tested = set(re.findall(r"\w+", tests))
+    for path, text in scripts.items():
+        for name in EXPORT.findall(text):
+            if files[name] == 1 and name not in tested:
+                yield f"{path} exports {name}, which nothing imports"
+
+
+def test_every_export_is_imported() -> None:
+    scripts = {str(path): path.read_text() for path in (WEBUI / "static" / "js").rglob("*.js")}
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests" / "web").rglob("*.py"))
+    assert list(idle_exports(scripts, tests)) == []
+
+
+def test_an_export_that_nothing_imports_is_found() -> None:
+    scripts = {"a.js": "export const one = 1;\nexport function two() {}", "b.js": "two(ones);"}
+    assert list(idle_exports(scripts, "")) == ["a.js exports one, which nothing imports"]
+    assert list(idle_exports(scripts, "module.one")) == []
 
 
 def test_the_tools_have_exact_versions_and_name_no_mirror() -> None:

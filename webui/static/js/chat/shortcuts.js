@@ -40,7 +40,7 @@ function watchKeyboard() {
  *
  * @param {{ key: string, code: string }} event
  */
-export function shortcutKey({ key, code }) {
+function shortcutKey({ key, code }) {
   if (/^[a-z]$/i.test(key)) return key.toLowerCase();
   if (/^[,<;]$/.test(key) || (key === "?" && code === "KeyM") || code === "Comma") return ",";
   if (key === "/" || key === "?" || (code === "Slash" && key !== "-" && key !== "_")) return "/";

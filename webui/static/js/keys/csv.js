@@ -9,7 +9,7 @@ const TO_QUOTE = /[",\r\n]/;
  *
  * @param {string} text
  */
-export function csvCell(text) {
+function csvCell(text) {
   const harmless = FORMULA_START.test(text) ? `'${text}` : text;
   return TO_QUOTE.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
 }

@@ -4,16 +4,16 @@
 // another day is loaded again.
 
 import "../shell/complete.js";
-import "../shell/page.js";
+import { keepCookie } from "../shell/page.js";
 
-const YEAR_S = 365 * 24 * 3600;
+const OFFSET_COOKIE = "roxy_utc_offset";
 
 /**
  * Return how far a clock is ahead of UTC, in minutes.
  *
  * @param {Date} at
  */
-export const offsetOf = (at) => -at.getTimezoneOffset() || 0;
+const offsetOf = (at) => -at.getTimezoneOffset() || 0;
 
 /**
  * Return the day of a clock that is `offset` minutes ahead of UTC, as 2026-11-29.
@@ -21,16 +21,14 @@ export const offsetOf = (at) => -at.getTimezoneOffset() || 0;
  * @param {Date} at
  * @param {number} offset
  */
-export const dayOf = (at, offset) => new Date(at.getTime() + offset * 60_000).toISOString().slice(0, 10);
+const dayOf = (at, offset) => new Date(at.getTime() + offset * 60_000).toISOString().slice(0, 10);
 
 const page = document.querySelector("[data-offset]");
 const now = new Date();
 const offset = offsetOf(now);
 if (page instanceof HTMLElement && page.dataset.offset !== String(offset)) {
-  const secure = location.protocol === "https:" ? "; Secure" : "";
-  const cookie = `roxy_utc_offset=${offset}`;
-  document.cookie = `${cookie}; Path=/; Max-Age=${YEAR_S}; SameSite=Lax${secure}`;
-  const isKept = document.cookie.split("; ").includes(cookie);
+  keepCookie(OFFSET_COOKIE, String(offset));
+  const isKept = document.cookie.split("; ").includes(`${OFFSET_COOKIE}=${offset}`);
   if (isKept && page.dataset.month && page.dataset.today !== dayOf(now, offset)) location.reload();
 }
 

@@ -36,7 +36,7 @@ function remember(id) {
  * @param {Model[]} models
  * @param {string} current
  */
-export function inOrder(models, current) {
+function inOrder(models, current) {
   const used = [current, ...recent()];
   /** @param {Model} model */
   const rank = ({ id, available }) => {

@@ -314,10 +314,3 @@ export class Outbox {
     return /** @type {Kept[]} */ (left).map(({ value }) => value.conversation);
   }
 }
-
-/**
- * True if a database has changes that were not sent.
- *
- * @param {Database} database
- */
-export const hasUnsent = async (database) => (await database.all("settings")).some(({ id }) => id.startsWith(PREFIX));

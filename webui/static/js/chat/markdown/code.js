@@ -94,7 +94,7 @@ export function codeBlock(text, info, closed) {
  *
  * @param {string} info the words after the fence; one of them may be a file name
  */
-export function codeFileName(info) {
+function codeFileName(info) {
   const named = /(?:^|[\s"'=:/])([\w-][\w.-]{0,60}\.\w{1,8})(?=["'\s}]|$)/.exec(info);
   if (named) return named[1];
   const language = info.trim().split(/\s+/)[0].toLowerCase();

@@ -104,7 +104,7 @@ export const copyTable = (button, table) => copyRich(button, { text: valuesOf(ta
  *
  * @param {HTMLTableElement} table
  */
-export function valuesOf(table) {
+function valuesOf(table) {
   const rows = [...table.rows].map((row) => [...row.cells].map(cellText).join("\t"));
   return `${rows.join("\n")}\n`;
 }
@@ -125,7 +125,7 @@ function cellText(cell) {
  * @param {Element} shown
  * @param {boolean} [itself]
  */
-export function htmlOf(shown, itself = false) {
+function htmlOf(shown, itself = false) {
   const copy = clean(shown);
   const holder = el("div");
   if (itself && copy instanceof Element) holder.append(copy);

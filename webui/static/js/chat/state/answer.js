@@ -288,7 +288,7 @@ export const CONTINUE = { name: "continue", label: texts.answers.continue };
 /** @type {Action} */
 export const OTHER_MODEL = { name: "model", label: texts.answers.other_model };
 /** @type {Action} */
-export const SIGN_IN = { name: "signIn", label: texts.answers.sign_in };
+const SIGN_IN = { name: "signIn", label: texts.answers.sign_in };
 /** @type {Action} */
 const RELOAD = { name: "reload", label: texts.answers.reload_page };
 /** @type {Action} */

@@ -15,7 +15,7 @@ import { texts } from "../../shell/page.js";
 
 const VERSION = 1;
 /** @type {StoreName[]} */
-export const STORES = ["conversations", "messages", "files", "settings"];
+const STORES = ["conversations", "messages", "files", "settings"];
 const ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz";
 /** The database of guests; earlier versions used it for everybody. */
 export const GUESTS = "roxy";
@@ -319,7 +319,7 @@ export function keepAt(chosen) {
 }
 
 /** Return a name for the person whose records these are, "" once they have signed out. */
-export const placeName = () => place.name;
+const placeName = () => place.name;
 
 /**
  * Keep everything at a place that is made from the present one. Returns it.

@@ -58,7 +58,7 @@ function dollarMath(source, before) {
  *
  * @param {string} tex
  */
-export function looksLikeMath(tex) {
+function looksLikeMath(tex) {
   const bare = tex.replace(/\\(?:text|mathrm|mathbf|mathit|operatorname|textbf|mbox)\*?\{[^}]*\}/g, "\\x");
   if (IDEOGRAPH.test(bare)) return false;
   const words = bare.replace(/\\[a-zA-Z]+/g, " ").match(/\p{L}{2,}/gu) ?? [];
