@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 2000
 LEFT_BEHIND = ("keys_export", "written_at")
 """Named values about files of the old installation."""
-REVOKED = "count(CASE WHEN status = 'revoked' THEN 1 END)"
 MONEY = "coalesce(sum(cost_microusd), 0)"
 
 

@@ -18,7 +18,6 @@ from support.front_door import Door
 from server.store.rows import Batch
 from webui.shell.filters import MOST_OPTIONS
 
-TWINS = ("twin", "twin")
 KEYS = [
     *(a_key(number, name=f"customer {number}") for number in range(MOST_OPTIONS)),
     a_key(1001, name="twin", redacted="roxy_aaaa…1111"),

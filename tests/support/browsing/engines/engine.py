@@ -22,7 +22,6 @@ from support.waiting import PATIENCE_S
 ENTER = "\ue007"
 ESCAPE = "\ue00c"
 CONTROL = "\ue009"
-BACKSPACE = "\ue003"
 
 FIND = """
 const ROLES = {
