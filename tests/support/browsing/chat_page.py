@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from playwright.async_api import Locator, Page, Route, expect
+from playwright.async_api import FilePayload, Locator, Page, Route, expect
 from support.fakes.upstream import (
     USAGE,
     Answer,
@@ -49,6 +49,13 @@ def held(*texts: str, then: tuple[str, ...] = ()) -> tuple[Answer, asyncio.Event
 
 def text_of_answer(page: Page) -> Locator:
     return answers(page).locator(".md")
+
+
+async def attach_text(page: Page, name: str, content: bytes) -> None:
+    """Attach a text file, and wait until it is ready to be sent."""
+    file: FilePayload = {"name": name, "mimeType": "text/plain", "buffer": content}
+    await page.locator('input[type="file"]').set_input_files(file)
+    await expect(page.get_by_role("button", name=f"Remove {name}")).to_be_visible()
 
 
 async def refuse(page: Page, headers: dict[str, str]) -> None:

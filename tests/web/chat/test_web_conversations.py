@@ -12,6 +12,7 @@ from playwright.async_api import Browser, Page, expect
 from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import (
     answers,
+    attach_text,
     begin_anew,
     box,
     entries,
@@ -51,10 +52,7 @@ async def test_editing_begins_another_branch(chromium: Browser, tmp_path: Path) 
     async with chatting(chromium, tmp_path, expected=("429",)) as (upstream, _, page):
         upstream.plan(*numbered())
         await open_chat(page)
-        await page.locator('input[type="file"]').set_input_files(
-            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"the notes"}
-        )
-        await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
+        await attach_text(page, "notes.txt", b"the notes")
         await talk(page, "first words")
         await page.get_by_role("button", name="Edit message").click()
         new, keyboard = page.get_by_role("textbox", name="New text"), page.keyboard
@@ -218,10 +216,7 @@ async def test_an_export_comes_back_the_same(chromium: Browser, tmp_path: Path) 
     async with chatting(chromium, tmp_path) as (upstream, door, page):
         upstream.plan(*numbered())
         await open_chat(page)
-        await page.locator('input[type="file"]').set_input_files(
-            {"name": "notes.txt", "mimeType": "text/plain", "buffer": "the nötes".encode()}
-        )
-        await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
+        await attach_text(page, "notes.txt", "the nötes".encode())
         await talk(page, "one")
         await page.get_by_role("button", name="Regenerate").click()
         await expect(answers(page)).to_contain_text("2 / 2")

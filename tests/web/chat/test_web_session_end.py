@@ -9,6 +9,7 @@ from playwright.async_api import Browser, Route, expect
 from support.browsing.browser import READY, say, tab
 from support.browsing.chat_page import (
     answers,
+    attach_text,
     box,
     held,
     numbered,
@@ -35,9 +36,7 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
         await say(page, "first")
         await expect(answers(page)).to_contain_text("11 in")
         address = page.url
-        await page.locator('input[type="file"]').set_input_files(
-            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"the notes"}
-        )
+        await attach_text(page, "notes.txt", b"the notes")
         await box(page).press_sequentially("second")
         path = f"/api/v1/keys/{made['id']}"
         off, on = {"status": "disabled"}, {"status": "active"}

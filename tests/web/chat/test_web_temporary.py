@@ -8,6 +8,7 @@ from playwright.async_api import Browser, expect
 from support.browsing.browser import open_chat, say
 from support.browsing.chat_page import (
     answers,
+    attach_text,
     begin_anew,
     box,
     entries,
@@ -46,10 +47,7 @@ async def test_a_temporary_chat_leaves_nothing_behind(chromium: Browser, tmp_pat
         await page.get_by_role("button", name="Temporary chat").click()
         await expect(page.get_by_text("Nothing is saved.")).to_be_visible()
         await expect(box(page)).to_have_value("zebra begun")
-        await page.locator('input[type="file"]').set_input_files(
-            {"name": "zebra.txt", "mimeType": "text/plain", "buffer": b"zebra notes"}
-        )
-        await expect(page.get_by_role("button", name="Remove zebra.txt")).to_be_visible()
+        await attach_text(page, "zebra.txt", b"zebra notes")
         await page.keyboard.press("Enter")
         await expect(answers(page)).to_contain_text("11 in")
         await say(page, "zebra again")

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, Response, expect
+from playwright.async_api import Browser, Response, expect
 from support.browsing.axe import violations
 from support.browsing.browser import open_chat, say, tab, visiting
 from support.browsing.chat_page import (
     answers,
+    attach_text,
     begin_anew,
     box,
     entries,
@@ -22,11 +23,10 @@ from support.browsing.chat_page import (
     talk,
     text_of_answer,
 )
-from support.browsing.chatting import GUESTS
+from support.browsing.chatting import chatting
+from support.browsing.devices import one_device, two_devices
 from support.browsing.signing_in import sign_in, sign_out
-from support.browsing.two_devices import two_devices
-from support.fakes.upstream import FakeUpstream, stream_of
-from support.front_door import front_door
+from support.fakes.upstream import stream_of
 
 AWAY = ("ERR_FAILED", "ERR_INTERNET_DISCONNECTED")
 
@@ -34,10 +34,7 @@ AWAY = ("ERR_FAILED", "ERR_INTERNET_DISCONNECTED")
 async def test_two_devices_show_the_same(chromium: Browser, tmp_path: Path) -> None:
     async with two_devices(chromium, tmp_path) as (upstream, _, one, other, _):
         upstream.plan(*numbered(1))
-        await one.locator('input[type="file"]').set_input_files(
-            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"the notes"}
-        )
-        await expect(one.get_by_role("button", name="Remove notes.txt")).to_be_visible()
+        await attach_text(one, "notes.txt", b"the notes")
         await talk(one, "about apples")
         await entries(other).get_by_role("link", name="about apples").click()
         await expect(text_of_answer(other)).to_have_text(["Answer 1."])
@@ -196,13 +193,9 @@ PREFERENCES = {"roxy_theme", "roxy_texts", "roxy_language", "roxy_notice", "roxy
 async def test_sign_out_leaves_nothing_for_guests_and_others(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door, expected=("404",)) as page,
-    ):
+    opened = one_device(chromium, tmp_path, expected=("404",))
+    async with opened as (upstream, door, page, _):
         upstream.plan(*numbered())
-        await sign_in(page, await door.mint("Ada"))
         await choose_model(page)
         await talk(page, "a secret of Ada")
         address = page.url
@@ -231,19 +224,12 @@ async def test_sign_out_leaves_nothing_for_guests_and_others(
 
 
 async def test_chats_of_the_browser_are_moved_complete(chromium: Browser, tmp_path: Path) -> None:
-    away = ("ERR_FAILED",)
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS) as door,
-        visiting(chromium, door, expected=away) as page,
-    ):
+    opened = chatting(chromium, tmp_path, expected=("ERR_FAILED",))
+    async with opened as (upstream, door, page):
         key = await door.mint("Ada")
         upstream.plan(*numbered())
         await open_chat(page)
-        await page.locator('input[type="file"]').set_input_files(
-            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"the notes"}
-        )
-        await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
+        await attach_text(page, "notes.txt", b"the notes")
         await talk(page, "about apples")
         await page.get_by_role("button", name="Regenerate").click()
         await expect(answers(page)).to_contain_text("2 / 2")
@@ -348,10 +334,7 @@ async def test_a_full_history_is_said_and_loses_nothing(chromium: Browser, tmp_p
         upstream.plan(*numbered())
         await talk(one, "about apples")
         await begin_anew(one)
-        await one.locator('input[type="file"]').set_input_files(
-            {"name": "long.txt", "mimeType": "text/plain", "buffer": b"long\n" * 230_000}
-        )
-        await expect(one.get_by_role("button", name="Remove long.txt")).to_be_visible()
+        await attach_text(one, "long.txt", b"long\n" * 230_000)
         await talk(one, "about pears")
         alert = one.get_by_role("alert")
         await expect(alert).to_contain_text("Your chat history is full. Nothing is lost")

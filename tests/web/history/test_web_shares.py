@@ -6,25 +6,16 @@ from pathlib import Path
 
 from playwright.async_api import Browser, expect
 from support.browsing.axe import violations
-from support.browsing.browser import visiting
 from support.browsing.chat_page import answers, more, numbered, talk
-from support.browsing.chatting import GUESTS
-from support.browsing.signing_in import sign_in
-from support.fakes.upstream import FakeUpstream
-from support.front_door import front_door
+from support.browsing.devices import one_device
 
 SHARES = "\n[history]\nshares = true\n"
 
 
 async def test_a_link_is_made_copied_and_revoked(chromium: Browser, tmp_path: Path) -> None:
-    async with (
-        FakeUpstream() as upstream,
-        front_door(tmp_path, upstream, settings=GUESTS + SHARES) as door,
-        visiting(chromium, door) as page,
-    ):
-        key = await door.mint("Ada")
+    opened = one_device(chromium, tmp_path, settings=SHARES)
+    async with opened as (upstream, door, page, key):
         upstream.plan(*numbered())
-        await sign_in(page, key)
         await talk(page, "about apples")
         await more(page, "about apples", "Share link")
         dialog = page.get_by_role("dialog", name="Share a link")
