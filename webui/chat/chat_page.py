@@ -74,6 +74,7 @@ HISTORY_SCRIPTS = (
     "js/chat/history/view.js",
     "js/chat/history/wire.js",
     "js/chat/state/elsewhere.js",
+    "js/chat/state/problems.js",
     "js/shell/api.js",
 )
 """What connects people who have signed in to their history on the server."""

@@ -281,7 +281,8 @@ async def test_chats_of_the_browser_are_moved_complete(chromium: Browser, tmp_pa
 async def test_a_search_opens_at_the_passage_on_its_branch(
     chromium: Browser, tmp_path: Path
 ) -> None:
-    async with two_devices(chromium, tmp_path) as (upstream, _, one, other, _):
+    opened = two_devices(chromium, tmp_path, expected=("503",))
+    async with opened as (upstream, _, one, other, _):
         upstream.plan(
             stream_of(["The quince is a fruit.\n\n" + "More about it.\n\n" * 60]),
             stream_of(["Nothing."]),
@@ -300,6 +301,13 @@ async def test_a_search_opens_at_the_passage_on_its_branch(
         assert await other.evaluate(marked) == ["quince", "fruit"]
         await search.fill("plum")
         await expect(other.get_by_text("No results for “plum”.")).to_be_visible()
+        refused = {"error": {"message": "Words for programs.", "code": "store_unavailable"}}
+        await other.route(
+            "**/history/search**", lambda route: route.fulfill(status=503, json=refused)
+        )
+        await search.fill("quince")
+        why = "Only titles were searched. The gateway is busy. Try again shortly."
+        await expect(other.get_by_text(why)).to_be_visible()
 
 
 @pytest.mark.parametrize("settings", ["\n[history]\nenabled = false\n"])

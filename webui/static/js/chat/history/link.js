@@ -3,6 +3,7 @@
 
 import { ApiError } from "../../shell/api.js";
 import { REACHABLE_EVENT, SESSION_EVENT } from "../../shell/page.js";
+import { problemWords } from "../state/problems.js";
 
 /** @import { CallOptions } from "../../shell/api.js" */
 /** @import { Outbox } from "./outbox.js" */
@@ -247,7 +248,7 @@ export class Link {
   #failed(error) {
     if (this.#stopped) return;
     const state = stateOf(error);
-    const why = error instanceof Error ? error.message : String(error);
+    const why = problemWords(error);
     if (state === "out" || state === "off") this.#end(state, why);
     else {
       if (state !== "full") this.#failures = Math.min(this.#failures + 1, 8);

@@ -2,6 +2,7 @@
 
 import { ApiError } from "../../shell/api.js";
 import { texts } from "../../shell/page.js";
+import { problemWords } from "../state/problems.js";
 import { newId } from "../state/store.js";
 import { stateOf } from "./link.js";
 import { upload } from "./upload.js";
@@ -27,7 +28,7 @@ function wordsOf(error) {
   if (state === "full") return texts.history.full;
   if (state === "out") return texts.history.signed_out;
   if (state === "off") return texts.history.off;
-  return error instanceof Error ? error.message : String(error);
+  return problemWords(error);
 }
 
 /**

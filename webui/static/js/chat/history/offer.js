@@ -1,6 +1,7 @@
 // The offer to take the conversations of this browser along into the history on the server.
 
 import { el, fill, language, pluralText, texts } from "../../shell/page.js";
+import { problemWords } from "../state/problems.js";
 import { Database, GUESTS, queueId } from "../state/store.js";
 import { NotSent, send } from "./moving.js";
 
@@ -167,7 +168,7 @@ export class Offer {
         await this.#moveOne(one);
         moved.push(one.record.id);
       } catch (error) {
-        const why = error instanceof Error ? error.message : String(error);
+        const why = problemWords(error);
         if (error instanceof NotSent) return pluralText(texts.history.not_moved, chosen.length - at, { why });
         return fill(texts.history.one_not_moved, { title: one.record.title || texts.sidebar.new_chat, why });
       }

@@ -2,6 +2,7 @@
 
 import { html, render } from "../../../vendor/preact-htm.js";
 import { el, fill, texts } from "../../shell/page.js";
+import { problemWords } from "../state/problems.js";
 import { all, erase, eraseAll } from "../state/store.js";
 import { Search } from "./search.js";
 import { wordsOf } from "./search_words.js";
@@ -152,7 +153,7 @@ export class ConversationList {
       await eraseAll();
       await removePrompts(prompts.map(({ id }) => id));
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const why = problemWords(error);
       this.#chat.report({ text: fill(texts.sidebar.not_deleted, { why }) });
     }
     await this.reload();
@@ -270,7 +271,7 @@ export class ConversationList {
     try {
       await importText(await file.text(), this.#chat.history);
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const why = problemWords(error);
       this.#chat.report({ text: fill(texts.sidebar.not_imported, { file: file.name, why }) });
     }
     await this.reload();

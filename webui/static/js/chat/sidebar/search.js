@@ -1,6 +1,7 @@
 // The search: on the server for people who have signed in, else in this browser.
 
 import { fill, texts } from "../../shell/page.js";
+import { problemWords } from "../state/problems.js";
 import { all, find, within } from "../state/store.js";
 import { excerptOf, fold, MOST_FILE_LETTERS, wordsOf } from "./search_words.js";
 
@@ -209,7 +210,7 @@ export class Search {
       return signal.aborted ? null : { query, hits: data, partial, problem: "" };
     } catch (error) {
       if (signal.aborted) return null;
-      const why = error instanceof Error ? error.message : String(error);
+      const why = problemWords(error);
       return { query, hits: [], partial: false, problem: fill(texts.sidebar.only_titles, { why }) };
     }
   }
