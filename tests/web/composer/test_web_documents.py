@@ -14,6 +14,7 @@ from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import answers, box, send_button
 from support.browsing.chatting import chatting
 from support.browsing.signing_in import sign_in
+from support.builders.catalogs import second_model
 from support.fakes.answers import refusal
 from support.fakes.upstream import USAGE, FakeUpstream, stream_of
 from support.inputs.office_files import paragraph as line
@@ -76,23 +77,6 @@ def file(name: str, content: bytes, kind: str = "application/octet-stream") -> F
 
 def opener(page: Page, name: str) -> Locator:
     return page.get_by_role("button", name=f"Open {name}")
-
-
-def two_models(upstream: FakeUpstream, **second: str) -> str:
-    """Describe a second model, with these fields in TOML."""
-    fields = "\n".join(f"{name} = {value}" for name, value in second.items())
-    return f"""
-[[models]]
-id = "test/two"
-name = "Test Two"
-prices = {{ prompt = 1.0, completion = 2.0 }}
-{fields}
-[[models.deployments]]
-provider = "openai"
-base_url = "{upstream.base_url}"
-upstream_model = "second"
-secret_env = "TEST_UPSTREAM_KEY"
-"""
 
 
 async def parts_of(upstream: FakeUpstream, number: int = 0) -> list[dict[str, Any]]:
@@ -178,7 +162,7 @@ async def test_photos_are_scaled_once_and_lose_what_the_camera_notes(
     chromium: Browser, tmp_path: Path
 ) -> None:
     async with FakeUpstream() as second:
-        settings = two_models(second, input_modalities='["text", "image"]')
+        settings = second_model(second, input_modalities='["text", "image"]')
         async with chatting(chromium, tmp_path, settings=settings) as (_, _, page):
             await open_chat(page)
             await page.evaluate(CAMERA, ["photo.jpg", 4000, 3000, "image/jpeg"])
@@ -243,7 +227,7 @@ async def test_a_long_pasted_text_is_a_file_that_can_be_put_back(
     chromium: Browser, tmp_path: Path
 ) -> None:
     async with FakeUpstream() as second:
-        settings = two_models(second, context_window="1_000_000")
+        settings = second_model(second, context_window="1_000_000")
         async with chatting(chromium, tmp_path, settings=settings) as (_, _, page):
             await open_chat(page)
             await page.get_by_role("button", name="Model: ").click()
@@ -277,7 +261,7 @@ async def test_a_photo_on_the_server_travels_once_from_any_device(
     async with (
         FakeUpstream() as second,
         chatting(
-            chromium, tmp_path, settings=two_models(second, input_modalities='["text", "image"]')
+            chromium, tmp_path, settings=second_model(second, input_modalities='["text", "image"]')
         ) as (_, door, page),
         visiting(chromium, door) as other,
     ):

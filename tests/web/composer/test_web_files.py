@@ -9,6 +9,7 @@ from playwright.async_api import Browser, FilePayload, Locator, Page, Route, exp
 from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import box, send_button
 from support.browsing.chatting import GUESTS, chatting
+from support.builders.catalogs import second_model
 from support.fakes.upstream import FakeUpstream
 from support.front_door import Door, front_door
 from support.inputs.pictures import PNG
@@ -150,39 +151,28 @@ async def shown(page: Page) -> list[Locator]:
 
 
 async def test_each_conversation_keeps_its_model(chromium: Browser, tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream:
-        second = f'''
-[[models]]
-id = "test/two"
-name = "Test Two"
-prices = {{ prompt = 1.0, completion = 2.0 }}
-[[models.deployments]]
-provider = "openai"
-base_url = "{upstream.base_url}"
-upstream_model = "second"
-secret_env = "TEST_UPSTREAM_KEY"
-'''
-        async with (
-            front_door(tmp_path, upstream, settings=GUESTS + second) as door,
-            visiting(chromium, door) as page,
-        ):
-            await open_chat(page)
-            for name in ("Test One", "Test Two"):
-                await page.get_by_role("link", name="New chat").click()
-                await page.get_by_role("button", name="Model: ").click()
-                await page.get_by_role("option", name=name).click()
-                await say(page, f"With {name}")
-                await expect(page.get_by_role("article", name="Assistant")).to_contain_text("11 in")
-            for name in ("Test One", "Test Two"):
-                await page.get_by_role("link", name=f"With {name}").click()
-                await expect(page.get_by_role("button", name=f"Model: {name}")).to_be_visible()
-                await page.reload()
-                await expect(page.get_by_role("button", name=f"Model: {name}")).to_be_visible()
-                await say(page, "More")
-                await expect(page.get_by_role("article", name="Assistant")).to_have_count(2)
-            await upstream.request(3)  # its article is shown before the request is sent
-        asked = [request.json["model"] for request in upstream.requests]
-        assert asked == ["upstream-model", "second", "upstream-model", "second"]
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS + second_model(upstream)) as door,
+        visiting(chromium, door) as page,
+    ):
+        await open_chat(page)
+        for name in ("Test One", "Test Two"):
+            await page.get_by_role("link", name="New chat").click()
+            await page.get_by_role("button", name="Model: ").click()
+            await page.get_by_role("option", name=name).click()
+            await say(page, f"With {name}")
+            await expect(page.get_by_role("article", name="Assistant")).to_contain_text("11 in")
+        for name in ("Test One", "Test Two"):
+            await page.get_by_role("link", name=f"With {name}").click()
+            await expect(page.get_by_role("button", name=f"Model: {name}")).to_be_visible()
+            await page.reload()
+            await expect(page.get_by_role("button", name=f"Model: {name}")).to_be_visible()
+            await say(page, "More")
+            await expect(page.get_by_role("article", name="Assistant")).to_have_count(2)
+        await upstream.request(3)  # its article is shown before the request is sent
+    asked = [request.json["model"] for request in upstream.requests]
+    assert asked == ["upstream-model", "second", "upstream-model", "second"]
 
 
 async def test_enter_while_a_file_is_being_read_sends_once_it_is(

@@ -10,20 +10,9 @@ from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import answers, box, numbered, talk, text_of_answer
 from support.browsing.chatting import GUESTS, chatting
 from support.browsing.signing_in import sign_in
+from support.builders.catalogs import second_model
 from support.fakes.upstream import USAGE, FakeUpstream, chunk, event, stream_of, streaming
 from support.front_door import front_door
-
-SECOND = """
-[[models]]
-id = "test/two"
-name = "Test Two"
-prices = { prompt = 1.0, completion = 2.0 }
-[[models.deployments]]
-provider = "openai"
-base_url = "BASE"
-upstream_model = "second"
-secret_env = "TEST_UPSTREAM_KEY"
-"""
 
 
 async def choose(page: Page, of: str, item: str) -> None:
@@ -64,9 +53,7 @@ async def test_a_cut_answer_is_continued_without_a_seam(chromium: Browser, tmp_p
 async def test_another_model_answers_the_same_question(chromium: Browser, tmp_path: Path) -> None:
     async with (
         FakeUpstream() as upstream,
-        front_door(
-            tmp_path, upstream, settings=GUESTS + SECOND.replace("BASE", upstream.base_url)
-        ) as door,
+        front_door(tmp_path, upstream, settings=GUESTS + second_model(upstream)) as door,
         visiting(chromium, door) as page,
     ):
         upstream.plan(*numbered())
@@ -122,9 +109,7 @@ async def test_turns_are_changed_deleted_and_branched_off(
 async def test_two_models_answer_side_by_side(chromium: Browser, tmp_path: Path) -> None:
     async with (
         FakeUpstream() as upstream,
-        front_door(
-            tmp_path, upstream, settings=GUESTS + SECOND.replace("BASE", upstream.base_url)
-        ) as door,
+        front_door(tmp_path, upstream, settings=GUESTS + second_model(upstream)) as door,
         visiting(chromium, door) as page,
         visiting(chromium, door) as other,
     ):
