@@ -13,6 +13,7 @@ from playwright.async_api import Browser, Locator, Page, Route, expect
 from support.browsing.axe import violations
 from support.browsing.browser import PHONE, visiting
 from support.browsing.owner_pages import OUTSIDE
+from support.browsing.tabbing import tab_to
 from support.fakes.upstream import FakeUpstream
 from support.front_door import MODEL, OWNER, Door, front_door
 
@@ -163,22 +164,6 @@ async def test_a_key_is_rotated_and_revoked_by_its_name(chromium: Browser, door:
             assert (await door.chat(key=one)).status_code == 401
         await page.get_by_role("link", name="Revoked 1").click()
         await expect(row(page, "worker")).to_contain_text("revoked")
-
-
-FOCUSED = """() => {
-  const node = document.activeElement;
-  const label = node.getAttribute("aria-label") ?? node.labels?.[0]?.textContent;
-  return label ?? node.textContent.trim();
-}"""
-
-
-async def tab_to(page: Page, name: str) -> None:
-    """Press Tab until a control of this name has the focus."""
-    for _ in range(60):
-        await page.keyboard.press("Tab")
-        if await page.evaluate(FOCUSED) == name:
-            return
-    raise AssertionError(f"Tab never reaches {name}")
 
 
 async def test_a_key_is_made_by_keyboard_alone(chromium: Browser, door: Door) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
 from support.browsing.axe import violations
 from support.browsing.browser import LISTENING, open_chat, say, visiting
 from support.browsing.chat_page import answers, box, held, status, stop_button, text_of_answer
 from support.browsing.chatting import GUESTS, chatting
 from support.browsing.owner_pages import OUTSIDE
 from support.browsing.signing_in import sign_in
+from support.browsing.tabbing import tab_back_to, tab_to
 from support.fakes.upstream import USAGE, FakeUpstream, chunk, event, stream_of, streaming
 from support.front_door import OWNER, Door
 
@@ -217,18 +218,8 @@ async def test_the_focus_is_always_in_sight(chromium: Browser, demo_door: Door) 
             assert len(stops) > 5, path
 
 
-FOCUSED = "() => document.activeElement.getAttribute('aria-label')"
 RUNNING = """() =>
   document.getAnimations().filter((one) => one.playState === "running").length"""
-
-
-async def tab_to(page: Page, name: str) -> None:
-    """Press Tab until a control of this name has the focus."""
-    for _ in range(60):
-        await page.keyboard.press("Tab")
-        if await page.evaluate(FOCUSED) == name:
-            return
-    raise AssertionError(f"Tab never reaches {name}")
 
 
 async def test_all_can_be_done_by_keyboard(chromium: Browser, tmp_path: Path) -> None:
@@ -243,22 +234,12 @@ async def test_all_can_be_done_by_keyboard(chromium: Browser, tmp_path: Path) ->
         await page.keyboard.press("Enter")
         await expect(answers(page)).to_contain_text("Stopped.")
         await expect(box(page)).to_be_focused()
-        await page.keyboard.press("Shift+Tab")
-        await tab_to_back(page, "Regenerate")
+        await tab_back_to(page, "Regenerate")
         await page.keyboard.press("Enter")
         await expect(text_of_answer(page)).to_have_text("Two.")
-        await tab_to_back(page, "Previous version")
+        await tab_back_to(page, "Previous version")
         await page.keyboard.press("Enter")
         await expect(text_of_answer(page)).to_have_text("Begun")
-
-
-async def tab_to_back(page: Page, name: str) -> None:
-    """Press Shift+Tab until a control of this name has the focus."""
-    for _ in range(60):
-        if await page.evaluate(FOCUSED) == name:
-            return
-        await page.keyboard.press("Shift+Tab")
-    raise AssertionError(f"Shift+Tab never reaches {name}")
 
 
 async def test_escape_stops_and_shortcuts_work(chromium: Browser, tmp_path: Path) -> None:
