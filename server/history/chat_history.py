@@ -32,7 +32,7 @@ class ChatHistory(Protocol):
     ) -> HistoryChanges:
         """Read what has changed after a cursor; `opened`: messages of this conversation, too.
 
-        The quota in the result is 0: who calls knows it.
+        `quota_bytes` of the result is 0; the caller sets it.
         """
 
     async def conversation(self, person: str, conversation: str) -> WholeConversation:
@@ -73,7 +73,10 @@ class ChatHistory(Protocol):
     async def put_settings(
         self, person: str, settings: HistorySettings
     ) -> tuple[bool, HistorySettings]:
-        """Replace the settings of this version; False, and the stored ones: it is another."""
+        """Replace the stored settings if they have this version.
+
+        Return True with the new ones, or False with the stored ones, which have another version.
+        """
 
     async def search(self, person: str, words: list[str], limit: int) -> SearchResult:
         """Find the texts in which every one of the folded words occurs, newest first."""
@@ -90,7 +93,7 @@ class ChatHistory(Protocol):
         """Read the links of a person, newest first."""
 
     async def unshare(self, person: str, link: str) -> bool:
-        """End a link; False: there is none with this id."""
+        """End a link; return False if there is none with this id."""
 
     async def shared(self, token: str) -> tuple[str, SharedSnapshot] | None:
         """Read what a link shows, and whose it is; None: it has ended or never was."""

@@ -289,7 +289,7 @@ message.addEventListener("input", async () => {
 
 /**
  * Decide where conversations are: on the server, or in this browser, apart from those of others. A new chat can
- * be written before the history on the server is at hand.
+ * be written before the history on the server is loaded.
  */
 function choosePlace() {
   const { place, person } = boot.history;

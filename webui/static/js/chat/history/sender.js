@@ -60,7 +60,7 @@ export class Sender {
   }
 
   /**
-   * True while a conversation's changes had better wait: the gateway may refuse the question.
+   * True while a conversation's changes should wait: the gateway may still refuse the question.
    *
    * @param {string} id
    */

@@ -1,7 +1,7 @@
 // The direction of a block: that of most of its letters. The first letter alone is often wrong: right-to-left
 // paragraphs begin with the Latin names of programs. What stands inside a right-to-left block goes with it.
 
-/** Code, formulas and addresses have no say. */
+/** Code, formulas and addresses are not counted. */
 const FOREIGN = /`[^`]*`|\$[^$\n]*\$|https?:\/\/\S+|<[^>\n]*>|&[#\w]+;/g;
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/gu;
 const LETTER = /\p{L}/gu;

@@ -18,7 +18,7 @@ class PromptDialog {
   #isList = false;
   /** @type {Prompt | null} the one that can be brought back */
   #deleted = null;
-  /** What has been typed and is not saved: a function tells. */
+  /** Return whether something was typed that is not saved. */
   #isUnsaved = () => false;
   #refused = false;
 

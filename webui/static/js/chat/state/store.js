@@ -65,7 +65,7 @@ function withBlob(record) {
 export class Database {
   /** Used where the browser has no database; it is lost with the tab. */
   #memory = Object.fromEntries(STORES.map((name) => [name, new Map()]));
-  /** @type {Map<string, FileRecord>} files that are not written (yet), so that they can be sent all the same */
+  /** @type {Map<string, FileRecord>} files that are not written (yet), so that they can still be sent */
   #unwritten = new Map();
   /** @type {Promise<IDBDatabase | null> | null} */
   #opening = null;
