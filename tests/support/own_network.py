@@ -1,4 +1,4 @@
-"""Give the processes that run tests a network each: a loopback that nothing else uses.
+"""Run each process of a test run in a network of its own: a loopback that nothing else uses.
 
 What runs at the same time can neither take a port of these tests nor listen in the place of one of
 their servers, and Chromium does not see the interfaces that tests of other processes add: it ends
