@@ -21,6 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ async def compare(
 
         ours, plains = [], []
         for _ in range(ROUNDS):
-            took, wanted = await timed(lambda offset=offset: plain(offset))
+            took, wanted = await timed(partial(plain, offset))
             plains.append(took)
             took, found = await timed(page)
             ours.append(took)

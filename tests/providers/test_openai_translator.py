@@ -32,11 +32,8 @@ from workers.errors import (
     UpstreamUnavailable,
 )
 from workers.providers.formats import TRANSLATORS
-from workers.providers.openai.openai_translator import (
-    MAX_HELD_BYTES,
-    MAX_HELD_EVENTS,
-    OpenAITranslator,
-)
+from workers.providers.openai.client_events import MAX_HELD_BYTES, MAX_HELD_EVENTS
+from workers.providers.openai.openai_translator import OpenAITranslator
 from workers.request.chat_request import parse_chat
 from workers.request.token_usage import Usage
 
