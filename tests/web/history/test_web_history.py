@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Response, expect
+from playwright.async_api import Browser, Page, Response, expect
 from support.browsing.axe import violations
 from support.browsing.browser import open_chat, say, tab, visiting
 from support.browsing.chat_page import (
