@@ -18,6 +18,8 @@ from support.browsing.signing_in import sign_in
 from support.fakes.upstream import FakeUpstream
 from support.front_door import Door
 
+HISTORY = "**/api/v1/history/**"
+
 
 class OneDevice(NamedTuple):
     """A browser in which a person has signed in with `key`."""
@@ -62,3 +64,14 @@ async def two_devices(
     ):
         await sign_in(other, key)
         yield TwoDevices(upstream, door, one, other, key)
+
+
+async def leave_network(page: Page) -> None:
+    """Cut the history off."""
+    await page.route(HISTORY, lambda route: route.abort())
+
+
+async def come_back(page: Page) -> None:
+    """Let the history be reached again, and say so."""
+    await page.unroute(HISTORY)
+    await page.evaluate("() => dispatchEvent(new Event('online'))")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
 from support.browsing.chat_page import answers, entries, more, numbered, talk, text_of_answer
-from support.browsing.two_devices import come_back, leave_network, two_devices
+from support.browsing.devices import come_back, leave_network, two_devices
 from support.front_door import bearer
 
 AWAY = ("ERR_FAILED", "ERR_INTERNET_DISCONNECTED", "409", "410")
