@@ -1,4 +1,4 @@
-"""Whatever several devices do, no word is lost that nobody deleted knowingly."""
+"""Whatever several devices do, no word is lost but those that a person deleted knowingly."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def change(device: Device, what: str, chat: str, message: MessageRecord, place: 
 
 
 async def settle(devices: list[Device]) -> None:
-    """Let all devices send and read until nothing is new."""
+    """Send and read with all devices until nothing is new."""
     for device in devices:
         device.loses_answer = False
     for _ in range(MOST_ROUNDS):
@@ -111,7 +111,7 @@ def missing(owed: set[str], device: Device) -> set[str]:
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-async def test_no_word_is_lost_that_nobody_deleted_knowingly(
+async def test_no_word_is_lost_but_those_deleted_knowingly(
     history: ChatHistory, rounds: list[tuple[list[Act], list[int]]]
 ) -> None:
     person = f"key_{next(PEOPLE)}"  # one history for all examples, since opening one takes longer

@@ -33,9 +33,9 @@ from server.history.steps.asking import (
 )
 from server.history.steps.message_steps import (
     IN_CONVERSATION,
-    Outcome,
-    Place,
+    ChangedConversation,
     Prepared,
+    WrittenMessages,
     change_messages,
     stored_message,
 )
@@ -204,7 +204,7 @@ def save(
         raise ConversationErased
     target = yield from _find_target(person, conversation, change.set)
     outcome = yield from change_messages(
-        Place(person, conversation, before.seq + 1), prepared, change.remove
+        ChangedConversation(person, conversation, before.seq + 1), prepared, change.remove
     )
     record = _with_members(target.record, change.set, outcome)
     record, draft_conflict = _with_draft(record, change)
@@ -251,7 +251,7 @@ def _find_target(person: str, conversation: str, first: ConversationSet) -> Step
 
 
 def _with_members(
-    record: ConversationRecord, asked: ConversationSet, outcome: Outcome
+    record: ConversationRecord, asked: ConversationSet, outcome: WrittenMessages
 ) -> ConversationRecord:
     """Return the record with the members that a change sets."""
     given = {

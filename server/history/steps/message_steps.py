@@ -52,7 +52,7 @@ MOVE_CHILDREN = (
 message_decoder: msgspec.json.Decoder[MessageRecord] = msgspec.json.Decoder(MessageRecord)
 
 
-class Place(NamedTuple):
+class ChangedConversation(NamedTuple):
     """The conversation that is changed, and the number of the write."""
 
     person: str
@@ -81,7 +81,7 @@ class Prepared(NamedTuple):
     words: str
 
 
-class Outcome(Struct):
+class WrittenMessages(Struct):
     """What became of the messages of a change; `grown` in bytes.
 
     `is_written_in`: a person has written words that were not there.
@@ -129,10 +129,10 @@ def decode_message(body: str) -> MessageRecord:
 
 
 def change_messages(
-    place: Place, prepared: Sequence[Prepared], remove: Sequence[str | MessageRemoval]
-) -> Steps[Outcome]:
+    place: ChangedConversation, prepared: Sequence[Prepared], remove: Sequence[str | MessageRemoval]
+) -> Steps[WrittenMessages]:
     """Write messages, then remove some. Raises InvalidRequest for a parent that is no parent."""
-    outcome = Outcome()
+    outcome = WrittenMessages()
     removals = {
         one.id: one
         for one in (MessageRemoval(one) if isinstance(one, str) else one for one in remove)
@@ -144,7 +144,7 @@ def change_messages(
 
 
 def _read_stored(
-    place: Place, prepared: Sequence[Prepared], removed: Sequence[str]
+    place: ChangedConversation, prepared: Sequence[Prepared], removed: Sequence[str]
 ) -> Steps[dict[str, StoredMessage]]:
     """Read the stored messages that a change is about, and the removed ones above them."""
     stored: dict[str, StoredMessage] = {}
@@ -178,10 +178,10 @@ def _left_above(parent: str | None, stored: dict[str, StoredMessage]) -> str | N
 
 
 def _write_messages(
-    place: Place,
+    place: ChangedConversation,
     prepared: Sequence[Prepared],
     stored: dict[str, StoredMessage],
-    outcome: Outcome,
+    outcome: WrittenMessages,
 ) -> Steps[None]:
     written: list[tuple[Any, ...]] = []
     moved: dict[str, tuple[int, str | None]] = {}
@@ -215,7 +215,7 @@ def _write_messages(
         yield PUT_MESSAGE, written
 
 
-def _is_settled(known: StoredMessage, sent: MessageRecord, outcome: Outcome) -> bool:
+def _is_settled(known: StoredMessage, sent: MessageRecord, outcome: WrittenMessages) -> bool:
     """Return whether a message is not to be written, and note why."""
     if known.record is None:
         if comes_back(sent, known.seen):
@@ -255,7 +255,7 @@ def _next_version(known: StoredMessage | None, sent: MessageRecord) -> int:
 
 
 def _row(
-    place: Place, stored: StoredMessage, record: MessageRecord, final: Prepared
+    place: ChangedConversation, stored: StoredMessage, record: MessageRecord, final: Prepared
 ) -> tuple[Any, ...]:
     state = record.state if isinstance(record, AnswerRecord) else "asked"
     return (
@@ -273,8 +273,10 @@ def _row(
     )
 
 
-def _check_parents(place: Place, moved: dict[str, tuple[int, str | None]]) -> Steps[None]:
-    """Refuse a message that would be below itself: nobody would see it, or what is below it."""
+def _check_parents(
+    place: ChangedConversation, moved: dict[str, tuple[int, str | None]]
+) -> Steps[None]:
+    """Refuse a message that would be below itself: a page could not show it."""
     rows = yield PARENTS, place[:2]
     parents = {row[0]: row[1] for row in rows}
     parents |= {message: parent for message, (_, parent) in moved.items()}
@@ -300,10 +302,10 @@ def _above(message: str, parents: dict[str, str | None]) -> Iterator[str]:
 
 
 def _remove_messages(
-    place: Place,
+    place: ChangedConversation,
     removals: dict[str, MessageRemoval],
     stored: dict[str, StoredMessage],
-    outcome: Outcome,
+    outcome: WrittenMessages,
 ) -> Steps[None]:
     """Remove messages. Those below that the page does not know move up, so none is lost."""
     kept = _changed_since(removals, stored)

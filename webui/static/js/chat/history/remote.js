@@ -10,7 +10,7 @@ import { Sender } from "./sender.js";
 import { ServerFiles } from "./server_files.js";
 import { ServerSettings } from "./server_settings.js";
 import { pathOf } from "./upload.js";
-import { View } from "./view.js";
+import { keepEdited, View } from "./view.js";
 import { alike, differences, packDraft, packMessage } from "./wire.js";
 
 /**
@@ -24,21 +24,6 @@ import { alike, differences, packDraft, packMessage } from "./wire.js";
 /** @import { Unsent } from "./outbox.js" */
 /** @import { Known } from "./view.js" */
 /** @import { Sent } from "./wire.js" */
-
-/**
- * @param {Message | undefined} message
- * @returns {message is AnswerRecord}
- */
-const isEdited = (message) => message?.role === "assistant" && message.edited === true;
-
-/**
- * True if one record of an answer has more of it than another.
- *
- * @param {AnswerRecord} one
- * @param {AnswerRecord} other
- */
-const hasReadMore = (one, other) =>
-  one.job !== other.job || one.seq > other.seq || (one.state === "done" && other.state !== "done");
 
 /** An answer that is being written is saved to the server this often. */
 const OPEN_SAVE_MS = 10_000;
@@ -270,9 +255,7 @@ export class Remote {
     if (!known) return; // it was erased meanwhile
     const before = known.messages.get(message.id);
     const copy = structuredClone(message);
-    // Of an answer that was edited meanwhile only its figures are still written, unless there is more of it.
-    if (isEdited(before) && copy.role === "assistant" && !copy.edited && !hasReadMore(copy, before))
-      Object.assign(copy, before, { stats: copy.stats ?? before.stats });
+    if (before) keepEdited(copy, before);
     if (before && alike(packMessage(before), packMessage(copy))) return;
     this.view.setMessage(known, copy);
     if (before?.role === "assistant" && message.role === "assistant" && this.#isTooEarly(before, message)) return;
@@ -465,7 +448,7 @@ export class Remote {
     const whole = await callJson(pathOf(id), this.#link.options());
     const { record } = this.view.takeWhole(whole, this.#outbox.waitingOf(id));
     this.listener?.list();
-    if (record.deleted) return; // nobody goes on there: the server erases it after a day
+    if (record.deleted) return; // the server erases it after a day
     this.listener?.problem(fill(texts.history.kept, { title: record.title || texts.sidebar.new_chat }));
   }
 

@@ -1,7 +1,7 @@
 // What this tab knows of the conversations on the server, with the unsent changes in it.
 
-import { rooted } from "../state/rooted.js";
 import { newId } from "../state/store.js";
+import { rooted } from "./rooted.js";
 import { alike, packMessage, unpackConversation, unpackMessage, withChanges } from "./wire.js";
 
 /** @import { ConversationRecord, FileRecord, Message } from "../state/types.js" */
@@ -286,6 +286,19 @@ export class View {
     const messages = [...known.messages.values()].flatMap((one) => (one.role === "user" ? (one.files ?? []) : []));
     return [...messages, ...(known.record.draft?.files ?? [])];
   }
+}
+
+/**
+ * Keep the text of an answer that was edited: what is still written of it is only its figures, unless there is
+ * more of it.
+ *
+ * @param {Message} copy what is written
+ * @param {Message} before what is known
+ */
+export function keepEdited(copy, before) {
+  if (copy.role === "user" || before.role === "user" || !before.edited || copy.edited) return;
+  const isMore = copy.seq > before.seq || (copy.state === "done" && before.state !== "done");
+  if (copy.job === before.job && !isMore) Object.assign(copy, before, { stats: copy.stats ?? before.stats });
 }
 
 /**

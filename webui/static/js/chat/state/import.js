@@ -3,6 +3,7 @@
 
 import { loadModule } from "../../shell/loading.js";
 import { count, fill, pluralText, texts } from "../../shell/page.js";
+import { rooted } from "../history/rooted.js";
 import { newAnswer } from "./answer.js";
 import { newConversation } from "./conversation.js";
 import { FORMAT, VERSION } from "./export.js";
@@ -183,7 +184,7 @@ class Importer {
       return { ...this.#file(one), conversation: this.#id, blob: blobOf(textOf(data), textOf(type)) };
     });
     for (const id of this.#ids.values()) this.#taken.add(id);
-    return { conversation, messages, files };
+    return { conversation, messages: rooted(messages), files };
   }
 
   /**

@@ -1,6 +1,6 @@
 // Messages as a tree that shows all of them: a message whose parent is missing, or is below itself, begins a branch.
 
-/** @import { Message } from "./types.js" */
+/** @import { Message } from "../state/types.js" */
 
 /**
  * Return messages, each below another one of them or at the beginning.
