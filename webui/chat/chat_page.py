@@ -21,9 +21,7 @@ PAGE = 1000
 """How many conversations are counted at once."""
 
 SCRIPTS = (
-    "js/shell/loading.js",
     "js/shell/page.js",
-    "js/chat/composer/alert.js",
     "js/chat/composer/composer.js",
     "js/chat/header.js",
     "js/chat/limits.js",

@@ -13,7 +13,6 @@ from workers.units import KIB, MIB
 
 UNLISTED = {"X-Robots-Tag": "noindex, nofollow, noarchive"}
 SCRIPTS = (
-    "js/shell/loading.js",
     "js/shell/page.js",
     "js/chat/markdown/blocks.js",
     "js/chat/markdown/code.js",

@@ -72,6 +72,6 @@ async def leave_network(page: Page) -> None:
 
 
 async def come_back(page: Page) -> None:
-    """Let the history be reached again, and say so."""
+    """Connect the history again, and say so."""
     await page.unroute(HISTORY)
     await page.evaluate("() => dispatchEvent(new Event('online'))")

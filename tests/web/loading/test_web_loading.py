@@ -86,7 +86,7 @@ async def test_scripts_that_fail_once_are_asked_for_again(
         await page.get_by_role("button", name="Open notes.txt").click()
         await expect(dialog).to_contain_text("words")
         await expect(page.get_by_role("alert")).to_have_count(0)
-        lone = [url for url, times in asked.items() if times < 2 and "loading.js" not in url]
+        lone = [url for url, times in asked.items() if times < 2 and "page.js" not in url]
         assert not lone and not [url for url in asked if "?" in url], "no second instance of any"
         assert len(asked) > 15
 

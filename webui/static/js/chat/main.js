@@ -1,14 +1,22 @@
 // The chat page: builds the state and its views, loads what the first paint does not need, and has the
 // commands that concern the whole page.
 
-import { NOT_LOADED_EVENT } from "../shell/loading.js";
-import { announce, fill, part, REACHABLE_EVENT, RETURN_EVENT, SESSION_EVENT, texts } from "../shell/page.js";
+import {
+  announce,
+  fill,
+  NOT_LOADED_EVENT,
+  part,
+  REACHABLE_EVENT,
+  RETURN_EVENT,
+  SESSION_EVENT,
+  texts,
+} from "../shell/page.js";
 import { Composer, isComposing } from "./composer/composer.js";
 import { Header, Sidebar } from "./header.js";
 import { Chat } from "./state/chat.js";
 import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
 
-/** @import { Reason } from "../shell/loading.js" */
+/** @import { Reason } from "../shell/page.js" */
 /** @import { Answers } from "./state/answers.js" */
 /** @import { ConversationList } from "./sidebar/list.js" */
 /** @import { Action, Boot } from "./state/types.js" */

@@ -1,9 +1,8 @@
 // The box at the bottom: text, files, send and stop, the draft, the queue, and what prevents sending.
 
-import { announce, el, fill, icon, listenToDrops, part, texts } from "../../shell/page.js";
-import { hintWords, whyBlocked } from "../limits.js";
+import { announce, el, fill, icon, part, texts } from "../../shell/page.js";
+import { Alert, hintWords, limitedModel, whyBlocked } from "../limits.js";
 import { joinDrafts } from "../state/conversation.js";
-import { Alert, limitedModel } from "./alert.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { Tray } from "./attached.js" */
@@ -49,6 +48,32 @@ export function isSendKey(event, enterKey) {
 
 /** @param {string} name */
 const named = (name) => `[data-part="${name}"]`;
+
+/**
+ * Take files that are dropped anywhere on the page: a browser shows a dropped file in place of the page.
+ *
+ * @param {HTMLElement} lit shows that files can be dropped
+ * @param {(files: File[]) => void} take
+ */
+function listenToDrops(lit, take) {
+  const isBlocked = () => document.querySelector("dialog[open]") !== null;
+  document.addEventListener("dragover", (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    const blocked = isBlocked();
+    if (blocked) event.dataTransfer.dropEffect = "none";
+    lit.classList.toggle("dropping", !blocked);
+  });
+  document.addEventListener("dragleave", ({ relatedTarget }) => {
+    if (!relatedTarget) lit.classList.remove("dropping"); // the pointer has left the window
+  });
+  document.addEventListener("drop", (event) => {
+    lit.classList.remove("dropping");
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    if (event.dataTransfer.files.length && !isBlocked()) take([...event.dataTransfer.files]);
+  });
+}
 
 /** The form of the page's template. */
 export class Composer {

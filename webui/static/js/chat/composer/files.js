@@ -1,7 +1,6 @@
 // Files of a message as cards, which open them.
 
-import { loadModule } from "../../shell/loading.js";
-import { count, el, fill, icon, pluralText, size, texts } from "../../shell/page.js";
+import { count, el, fill, icon, loadModule, pluralText, size, texts } from "../../shell/page.js";
 import { roundTokens, shownFiles, sourceOf } from "../state/attachments.js";
 import { find } from "../state/store.js";
 

@@ -4,8 +4,7 @@
 // its result: the version is pinned, and a test holds the spans against its own HTML.
 
 import { copyFrom } from "../../shell/clipboard.js";
-import { loadModule } from "../../shell/loading.js";
-import { el, iconButton, part, texts } from "../../shell/page.js";
+import { el, iconButton, loadModule, part, texts } from "../../shell/page.js";
 
 /** @import { Highlighter, ScopeNode } from "../../../vendor/hljs.js" */
 

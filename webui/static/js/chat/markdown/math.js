@@ -1,8 +1,7 @@
 // Formulas: Temml makes MathML of TeX, loaded with the first formula. Until then, and where the source is
 // not TeX, the source itself is shown.
 
-import { loadModule } from "../../shell/loading.js";
-import { el, iconButton, texts } from "../../shell/page.js";
+import { el, iconButton, loadModule, texts } from "../../shell/page.js";
 import { copyRich } from "./copying.js";
 
 /** @import { Temml } from "../../../vendor/temml.js" */

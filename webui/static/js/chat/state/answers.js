@@ -2,7 +2,7 @@
 
 import { ApiError, call, callJson } from "../../shell/api.js";
 import { fill, REACHABLE_EVENT, texts } from "../../shell/page.js";
-import { limitedModel } from "../composer/alert.js";
+import { limitedModel } from "../limits.js";
 import { continuePrompt } from "../turns/joint.js";
 import { Answer, actionFor, alsoFor, newAnswer, plainError } from "./answer.js";
 import { storedFiles } from "./conversation.js";

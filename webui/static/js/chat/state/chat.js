@@ -1,8 +1,7 @@
 // The state of the chat page: the open conversation, the answers under way, the models and the visitor.
 // It knows no DOM: views call its methods and listen to its events.
 
-import { loadModule } from "../../shell/loading.js";
-import { texts } from "../../shell/page.js";
+import { loadModule, texts } from "../../shell/page.js";
 import { Conversation, storedFiles } from "./conversation.js";
 import { change, find, NoRoom, put } from "./store.js";
 

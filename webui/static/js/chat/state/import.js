@@ -1,8 +1,7 @@
 // Import of exported conversations. Nothing is saved before the whole file has been checked, and records
 // are built here: only values of the expected kind get into them.
 
-import { loadModule } from "../../shell/loading.js";
-import { count, fill, pluralText, texts } from "../../shell/page.js";
+import { count, fill, loadModule, pluralText, texts } from "../../shell/page.js";
 import { rooted } from "../history/rooted.js";
 import { newAnswer } from "./answer.js";
 import { newConversation } from "./conversation.js";
