@@ -80,7 +80,7 @@ async def test_the_language_is_the_browsers_or_the_chosen_one(
         await expect(page.get_by_role("button", name="Verbergen")).to_be_visible()
         await page.get_by_label("Sprache").select_option("日本語")  # as by the keyboard
         await page.get_by_role("button", name="Übernehmen").click()
-        await expect(page.get_by_role("heading", name="ログイン")).to_be_visible()
+        await expect(page.get_by_role("heading", name="サインイン")).to_be_visible()
         await page.goto("/no/such/page")
         await expect(page.get_by_text("このページは存在しません。")).to_be_visible()
         language = page.get_by_label("言語")
