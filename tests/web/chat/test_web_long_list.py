@@ -88,8 +88,8 @@ async def test_keys_go_through_a_thousand_rows_of_which_few_are_in_the_page(
             await page.keyboard.press("Shift+Tab")  # rows come as the focus goes; 3 is pinned
         await expect(row(page, "Number 22")).to_be_focused()
         await expect(row(page, "Number 22")).to_be_in_viewport()
-        await scroll_list(page, -20_000)  # away from the focus
-        await expect(row(page, "Number 600")).to_be_visible()
+        await scroll_list(page, -100_000)  # away from the focus
+        await expect(row(page, "Number 999")).to_be_in_viewport()
         await expect(row(page, "Number 22")).to_be_focused()
         assert await entries(page).count() <= MOST_ROWS
         await page.keyboard.press("Home")

@@ -21,6 +21,8 @@ import { movedBy, rowsOf, spanOf } from "./list_window.js";
 const DAY_MS = 86_400_000;
 /** The height of a row until it is measured. */
 const ROW_PX = 34;
+/** Rows that are kept on each side of the one with the focus. */
+const BESIDE = 6;
 const NOTHING = { top: 0, bottom: 0 };
 
 /**
@@ -173,7 +175,10 @@ export function Rows({ conversations, current, used, wanted, place, entry }) {
   place.current = current;
   asked.from = wanted;
   const focused = focusedId(box.current);
-  const kept = new Set([...used, focused, asked.row?.id]);
+  const at = focused ? order.indexOf(focused) : -1;
+  // The rows beside it are there before the next press of the Tab key, however late the list is scrolled.
+  const around = at < 0 ? [] : order.slice(Math.max(at - BESIDE, 0), at + BESIDE + 1);
+  const kept = new Set([...used, ...around, asked.row?.id]);
   const before = lay.tops;
 
   useLayoutEffect(() => {
@@ -210,18 +215,20 @@ export function Rows({ conversations, current, used, wanted, place, entry }) {
       if (lay.measure(box.current, shown.current) || asked.row) redraw();
     };
     side.addEventListener("scroll", look, { capture: true, passive: true });
+    list.addEventListener("focusin", redraw);
     const sizes = new ResizeObserver(look);
     sizes.observe(list);
     return () => {
       side.removeEventListener("scroll", look, { capture: true });
+      list.removeEventListener("focusin", redraw);
       sizes.disconnect();
     };
   }, []);
 
   /** @param {KeyboardEvent} event */
   const pressed = (event) => {
-    const at = order.indexOf(focusedId(box.current) ?? "");
-    const next = at < 0 || event.target instanceof HTMLInputElement ? null : placeAfter(event, at, order.length);
+    const from = order.indexOf(focusedId(box.current) ?? "");
+    const next = from < 0 || event.target instanceof HTMLInputElement ? null : placeAfter(event, from, order.length);
     if (next === null) return;
     event.preventDefault();
     asked.row = { id: order[next], focus: true };
