@@ -6,9 +6,13 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
+from support.browsing.browser import open_chat
 from support.browsing.chat_page import answers, entries, more, numbered, talk, text_of_answer
+from support.browsing.chatting import chatting
 from support.browsing.devices import come_back, leave_network, two_devices
 from support.front_door import bearer
+
+from webui.shell.assets import packaged_assets
 
 AWAY = ("ERR_FAILED", "ERR_INTERNET_DISCONNECTED", "409", "410")
 
@@ -99,3 +103,56 @@ async def test_a_chat_is_not_erased_with_words_that_came_after_its_deletion(
         await entries(other).get_by_role("link", name="about apples").click()
         await expect(text_of_answer(other)).to_have_text(["Answer 1.", "Answer 2."])
         await expect(text_of_answer(one)).to_have_text(["Answer 1.", "Answer 2."])
+
+
+MODULES = """async (build) => {
+  const at = (name) => import(`/static/${build}/js/chat/history/${name}.js`);
+  const [{ merged, nothing, Outbox }, { rooted }, { keepEdited }] = await Promise.all(
+    ["outbox", "rooted", "view"].map(at));
+  const unsent = (changes) => ({ ...nothing("c"), ...changes });
+  const text = (id, text = "") => ({ role: "user", id, parent: null, text });
+  const whole = { role: "assistant", id: "a", job: "j", seq: 3, state: "done" };
+  const answer = (more) => ({ ...whole, ...more });
+  const kept = (copy, before) => {
+    const made = answer({ text: "as read", stats: 7, ...copy });
+    keepEdited(made, answer({ text: "mine", edited: true, stats: null, ...before }));
+    return [made.text, made.stats];
+  };
+  const first = unsent({ messages: { m: text("m", "1"), n: text("n") }, bases: { m: 4 } });
+  const again = merged(first, unsent({ messages: { m: text("m", "2") }, bases: { m: 5 } }));
+  const removed = merged(again, unsent({ remove: { m: { base: 5, seq: 0 } } }));
+  const undone = merged(removed, unsent({ messages: { m: text("m", "3") } }));
+  const erased = merged(undone, unsent({ erase: true, version: 8 }));
+  const old = { conversation: "c", set: {}, draft: null, messages: {}, remove: ["m"], files: [] };
+  const records = [{ id: "outbox:t1:c", value: old }];
+  const outbox = new Outbox({ all: async () => records, putAll() {}, remove() {} }, "t2");
+  await outbox.adopt(new Set());
+  const tree = { a: null, b: "a", c: "gone", d: "e", e: "d", f: "e", g: "g" };
+  const cut = rooted(Object.entries(tree).map(([id, parent]) => ({ id, parent })));
+  return {
+    again: [again.bases, again.messages.m.text],
+    removed: [Object.keys(removed.messages), removed.remove],
+    undone: [undone.bases, Object.keys(undone.remove)],
+    erased: [erased.version, Object.keys(erased.messages)],
+    adopted: outbox.of("c").remove,
+    roots: cut.filter((one) => !one.parent).map(({ id }) => id),
+    kept: [{}, { state: "interrupted" }, { job: "x" }, { seq: 2 }].map((one) => kept({}, one)),
+  };
+}"""
+
+
+async def test_changes_are_joined_with_the_versions_that_they_were_made_from(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with chatting(chromium, tmp_path) as (_, _, page):
+        await open_chat(page)
+        found = await page.evaluate(MODULES, packaged_assets().build)
+        assert found == {
+            "again": [{"m": 4, "n": None}, "2"],
+            "removed": [["n"], {"m": {"base": 5, "seq": 0}}],
+            "undone": [{"m": None, "n": None}, []],
+            "erased": [8, []],
+            "adopted": {"m": {"base": None, "seq": 0}},
+            "roots": ["a", "c", "d", "g"],
+            "kept": [["mine", 7], ["as read", 7], ["as read", 7], ["as read", 7]],
+        }
