@@ -74,31 +74,26 @@ function marked(text, marks) {
  */
 export const MarkedTitle = ({ title, wanted }) => marked(title, marksOf(title, wordsOf(wanted)));
 
-/**
- * Return the words around the excerpt of a hit.
- *
- * @param {Hit} hit
- */
-function aroundOf({ where, file, excerpt }) {
-  if (where === "system") return texts.sidebar.in_system_prompt;
-  if (where !== "file") return "{text}";
-  return file === excerpt ? texts.sidebar.in_file : texts.sidebar.in_file_named;
-}
-
 /** @param {{ hit: Hit, open: (hit: Hit) => void }} props */
 export function Passage({ hit, open }) {
-  const { excerpt, matches, conversation } = hit;
+  const { excerpt, matches, conversation, where, file } = hit;
+  const isInFile = where === "file" && file !== null && file !== excerpt;
   /** @param {MouseEvent} event */
   const go = (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
     open(hit);
   };
-  const [before, after] = aroundOf(hit)
-    .split("{text}")
-    .map((words) => fill(words, { file: hit.file ?? "" }));
-  return html`<a class="passage" dir="auto" href=${`/c/${conversation}`} onClick=${go}
-    >${before}${marked(excerpt, matches)}${after}</a>`;
+  const labels = {
+    title: "{text}",
+    text: "{text}",
+    system: texts.sidebar.in_system_prompt,
+    file: texts.sidebar.in_file,
+  };
+  const [before, after] = (isInFile ? "{text}" : labels[where]).split("{text}");
+  return html`<a class="passage" href=${`/c/${conversation}`} onClick=${go}
+    >${isInFile && html`<span class="clip from">${fill(texts.sidebar.in_file_named, { file })}</span>`}
+    <span class="excerpt" dir="auto">${before}${marked(excerpt, matches)}${after}</span></a>`;
 }
 
 /** @param {{ result: Result, open: (hit: Hit) => void }} props */
