@@ -48,6 +48,8 @@ PAGE_BYTES = 300_000
 PAGES = (
     "/keys",
     "/keys?page={last}",
+    "/keys?sort=spent",
+    "/keys?sort=spent&page={last}",
     "/keys?search=shop+77",
     "/keys?search=no+such+key",
     "/usage",
