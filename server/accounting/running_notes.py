@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from server.accounting.counters import UNLIMITED, Taken, UnsavedCounters
-from server.store.private_file import PRIVATE_DIRECTORY, PRIVATE_FILE
+from server.store.private_file import PRIVATE_FILE
 from server.store.rows import Batch, UsageRow
 from workers.errors import StoreUnavailable
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("roxy.ledger")
 
-NOTES_FOLDER = "running"
-SUFFIX = ".notes"
+PREFIX, SUFFIX = "running-", ".notes"
+"""What is before and after the name of a process in the name of its file."""
 KEY_PREFIX = "key_"
 """How the ids of keys begin; usage rows of others say "owner" or "guest"."""
 NOTE_EVERY_S = 0.5
@@ -136,7 +136,6 @@ class RunningNotes:
 
 def _write(path: Path, data: bytes) -> None:
     """Replace the file in one step, without waiting for the disk."""
-    path.parent.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
     part = path.with_suffix(".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
     with os.fdopen(descriptor, "wb") as file:
@@ -146,7 +145,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def notes_path(directory: Path, process: str) -> Path:
     """Return where a process of a gateway notes its requests."""
-    return directory / NOTES_FOLDER / f"{process}{SUFFIX}"
+    return directory / f"{PREFIX}{process}{SUFFIX}"
 
 
 def read_notes(path: Path) -> list[RunningNote]:
@@ -167,8 +166,7 @@ async def settle_left(
     unsaved: UnsavedCounters | None,
 ) -> None:
     """Book what processes have left that were killed; call it at the start."""
-    folder = directory / NOTES_FOLDER
-    for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else ():
+    for path in sorted(directory.glob(f"{PREFIX}*{SUFFIX}")):
         await settle_notes(path, store, charge, unsaved)
 
 

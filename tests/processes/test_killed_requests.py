@@ -43,7 +43,7 @@ def noted(folder: Path) -> list[Any]:
     """Return what the processes of a gateway have noted."""
     return [
         note
-        for path in (folder / "data" / "running").glob("*.notes")
+        for path in (folder / "data").glob("running-*.notes")
         for note in msgspec.msgpack.decode(path.read_bytes())
     ]
 
