@@ -166,8 +166,12 @@ async def settle_left(
     unsaved: UnsavedCounters | None,
 ) -> None:
     """Book what processes have left that were killed; call it at the start."""
-    for path in sorted(directory.glob(f"{PREFIX}*{SUFFIX}")):
+    for path in _left_in(directory):
         await settle_notes(path, store, charge, unsaved)
+
+
+def _left_in(directory: Path) -> list[Path]:
+    return sorted(directory.glob(f"{PREFIX}*{SUFFIX}"))
 
 
 async def settle_notes(

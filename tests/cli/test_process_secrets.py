@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ def found_in(secrets: dict[str, str], where: dict[str, bytes]) -> list[str]:
 
 def everything_written(roxy: Roxy, data: Path) -> dict[str, bytes]:
     """Return every file of the data directory, what was logged, and what `ps` shows."""
-    places = {path.name: path.read_bytes() for path in data.iterdir()}
+    places: dict[str, bytes] = {}
+    for path in data.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # notes of a request that has just ended
+            places[path.name] = path.read_bytes()
     assert set(FILES) <= set(places)
     places["standard error"] = roxy.err.encode()
     places["standard output"] = roxy.out.encode()
