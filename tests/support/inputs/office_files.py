@@ -144,6 +144,47 @@ def pdf_file(pages: Sequence[str], *, locked: bool = False) -> bytes:
         objects.append(
             b"<< /Filter /Standard /V 2 /R 3 /Length 128 /P -4 /O %b /U %b >>" % (mark, mark)
         )
+    return pdf_of(objects, locked=locked)
+
+
+def placed_pdf(letters: Sequence[tuple[str, float, float]]) -> bytes:
+    """Return a PDF of one page with each letter at its place in points; letters are 10 wide."""
+    codes = {letter: code for code, letter in enumerate(sorted({one[0] for one in letters}), 33)}
+    names = "".join(
+        f"<{code:02x}> <{letter.encode('utf-16-be').hex()}>\n" for letter, code in codes.items()
+    )
+    cmap = (
+        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /A def\n"
+        "/CMapType 2 def 1 begincodespacerange <00> <ff> endcodespacerange\n"
+        f"{len(codes)} beginbfchar\n{names}endbfchar endcmap end end"
+    ).encode()
+    content = "\n".join(
+        f"BT /F1 20 Tf {x} {y} Td <{codes[letter]:02x}> Tj ET" for letter, x, y in letters
+    ).encode()
+    stream = b"<< /Length %d >>\nstream\n%s\nendstream"
+    widths = " ".join(["500"] * 223)
+    page = (
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 5 0 R"
+        b" /Resources << /Font << /F1 4 0 R >> >> >>"
+    )
+    font = (
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /FirstChar 33 /LastChar 255"
+        b" /Widths [%s] /ToUnicode 6 0 R >>"
+    )
+    return pdf_of(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            page,
+            font % widths.encode(),
+            stream % (len(content), content),
+            stream % (len(cmap), cmap),
+        ]
+    )
+
+
+def pdf_of(objects: Sequence[bytes], *, locked: bool = False) -> bytes:
+    """Return a PDF file of objects, the first of which is its catalog."""
     out = io.BytesIO(b"%PDF-1.7\n")
     out.seek(0, io.SEEK_END)
     places = []
