@@ -83,3 +83,16 @@ def test_every_colour_has_a_plain_one_for_browsers_without_light_dark() -> None:
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         shade = sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
         assert abs(shade - luminance(light)) < 0.01, name
+
+
+STYLES = Path(__file__).parents[2] / "webui/static/css"
+IN_PIXELS = re.compile(r"(?:font|font-size|line-height): [^;(]*\d+px[^;]*;")
+
+
+def test_text_is_sized_by_the_setting_of_the_browser() -> None:
+    found = {
+        f"{path.name}: {size}"
+        for path in STYLES.rglob("*.css")
+        for size in IN_PIXELS.findall(path.read_text())
+    }
+    assert not found, "sizes in rem follow the size that a reader has set"

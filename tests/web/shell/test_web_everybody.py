@@ -311,3 +311,36 @@ async def test_a_conversation_is_printed_as_a_whole(chromium: Browser, tmp_path:
         await expect(box(page)).to_be_hidden()
         await expect(page.get_by_role("navigation", name="Conversations")).to_be_hidden()
         assert (await page.pdf()).count(b"/Type /Page\n") > 3
+
+
+LOOKS_OF_LINKS = """() => {
+  const looks = { chosen: [], others: [] };
+  for (const link of document.querySelectorAll("nav a, .switch a, .choice a"))
+    looks[link.ariaCurrent ? "chosen" : "others"].push(getComputedStyle(link).backgroundColor);
+  return [looks.chosen, looks.others];
+}"""
+
+
+async def test_what_is_chosen_is_seen_in_forced_colours(chromium: Browser, demo_door: Door) -> None:
+    async with visiting(chromium, demo_door, forced_colors="active") as page:
+        await sign_in(page, OWNER)
+        for path in ("/usage", "/keys"):
+            await page.goto(path)
+            chosen, others = map(set, await page.evaluate(LOOKS_OF_LINKS))
+            assert len(chosen) == 1 and others and not chosen & others, path
+
+
+@pytest.mark.parametrize("width", [660, 768, 960])
+async def test_the_owners_pages_are_all_in_sight_in_the_longest_language(
+    chromium: Browser, demo_door: Door, width: int
+) -> None:
+    size = {"width": width, "height": 800}
+    async with visiting(chromium, demo_door, viewport=size, locale="es-ES") as page:
+        await page.goto("/login?next=/usage")
+        await page.get_by_label("Clave").fill(OWNER)
+        await page.keyboard.press("Enter")
+        await page.get_by_role("heading", name="Uso").wait_for()
+        links = page.get_by_role("banner").get_by_role("navigation").get_by_role("link")
+        await expect(links).to_have_count(7)
+        for link in await links.all():
+            await expect(link).to_be_in_viewport(ratio=0.9)
