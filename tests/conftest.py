@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support.own_network import enter_own_network
+from support.network.own_network import enter_own_network
 
 pytest_plugins = ("support.front_door", "support.servers.postgres_server")
 

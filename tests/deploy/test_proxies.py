@@ -13,7 +13,7 @@ import httpx
 import pytest
 from support.fakes.upstream import FakeUpstream, Pause, chunk, event, silence, streaming
 from support.front_door import OWNER, Door, bearer, front_door, request_body
-from support.ports import free_ports
+from support.network.ports import free_ports
 from support.schemas import validate_error
 from support.servers.proxies import CADDY, NGINX, Proxy, Site, running_proxy
 from support.visitors import guest

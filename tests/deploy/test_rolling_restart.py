@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.fakes.upstream import FakeUpstream
-from support.ports import free_ports
+from support.network.ports import free_ports
 from support.processes import Roxy, serving
 from support.servers.proxies import CADDY, NGINX, Site, running_proxy
 from support.servers.steady_load import SteadyLoad, steady_answer

@@ -15,7 +15,7 @@ from support.fakes.raw_upstream import Peer, RawUpstream
 from support.fakes.upstream import FakeUpstream
 from support.front_door import MODEL, OWNER, Door, bearer, front_door, parse_events, request_body
 from support.kept import ask, attach, facts, held_after
-from support.ports import free_port
+from support.network.ports import free_port
 from support.processes import serving
 from support.servers.postgres_server import PostgresServer
 from support.servers.redis_server import RedisServer

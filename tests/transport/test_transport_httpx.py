@@ -15,7 +15,7 @@ from support.fakes.raw_upstream import (
     chunked,
     deaf_upstream,
 )
-from support.ports import free_port
+from support.network.ports import free_port
 from support.waiting import eventually
 
 from workers.transport.transport import Stats, Transport

@@ -19,7 +19,7 @@ from support.fakes.raw_upstream import (
     deaf_upstream,
     descriptors,
 )
-from support.ports import free_port
+from support.network.ports import free_port
 from support.waiting import PATIENCE_S, eventually
 
 from workers.errors import UpstreamUnavailable

@@ -18,7 +18,7 @@ from support.fakes.raw_upstream import (
     descriptors,
     once,
 )
-from support.ports import free_port
+from support.network.ports import free_port
 from support.waiting import PATIENCE_S, eventually
 
 from workers.errors import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.fakes.clocks import NOON, Clocks
-from support.ports import free_port
+from support.network.ports import free_port
 from support.servers.counter_nodes import node
 from support.servers.partition import Partition
 from support.servers.redis_server import KINDS, RedisServer

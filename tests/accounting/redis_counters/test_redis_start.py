@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from support.ports import free_port
+from support.network.ports import free_port
 from support.processes import ROOT
 from support.servers.counter_nodes import node, nothing_spent
 from support.servers.redis_server import KINDS, RedisServer

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.builders.rows import a_key, a_row
 from support.fakes.raw_upstream import RawUpstream
-from support.ports import free_port
+from support.network.ports import free_port
 from support.servers.postgres_server import (
     PASSWORD,
     USER,

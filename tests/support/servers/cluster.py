@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 from support.fakes.upstream import FakeUpstream
 from support.front_door import OWNER, bearer, request_body, roxy_toml
-from support.ports import free_ports
+from support.network.ports import free_ports
 from support.processes import COMMAND, Roxy, surroundings
 from support.servers.far_hosts import Host, Hosts, far_hosts
 from support.servers.postgres_server import PASSWORD, USER, PostgresServer

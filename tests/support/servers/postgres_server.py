@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.ports import free_port
+from support.network.ports import free_port
 from support.waiting import PATIENCE_S
 
 from workers.units import MIB

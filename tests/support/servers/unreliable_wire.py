@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Literal, Self
 
-from support.ports import free_port
+from support.network.ports import free_port
 
 Mode = Literal["through", "silent", "loses answers"]
 

@@ -38,11 +38,18 @@ async def test_back_closes_the_list_of_conversations(chromium: Browser, tmp_path
         side = page.get_by_role("complementary", name="Conversations")
         switch = page.get_by_role("button", name="Conversations", exact=True)
         search = page.get_by_role("searchbox")
+        dialog = page.get_by_role("dialog")
+        for name in ("Model: Test One", "Settings of the conversation"):
+            await page.get_by_role("button", name=name).tap()
+            await dialog.get_by_role("button", name="Close").tap()
+            await expect(dialog).to_have_count(0)
         for text in ("about apples", "about pears"):
             await box(page).fill(text)
             await send_button(page).click()
             await expect(answers(page)).to_contain_text("11 in")
+            await expect(switch).to_have_attribute("aria-expanded", "false")
             await switch.click()
+            await expect(switch).to_have_attribute("aria-expanded", "true")
             await expect(search).to_be_in_viewport()
             if text == "about apples":
                 await side.get_by_role("link", name="New chat").click()

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 from support.browsing.engines.engine import FAULTS
-from support.ports import free_port
+from support.network.ports import free_port
 from support.waiting import PATIENCE_S, soon
 
 DRIVER = "WebKitWebDriver"

@@ -121,6 +121,10 @@ async function loadRest() {
     focusMessage: () => composer.focusText(),
   });
   document.documentElement.dataset.ready = "keys"; // shortcuts are heard from now on
+}
+
+/** Watch the connection as soon as possible: what says that it is lost cannot be loaded without it. */
+async function loadConnection() {
   const { watchConnection } = await chat.load(() => import("./connection.js"), PATIENT);
   watchConnection(part("#composer", HTMLElement));
 }
@@ -348,6 +352,7 @@ async function start() {
   prefill();
   performance.mark("roxy-ready");
   document.documentElement.dataset.ready = "";
+  loadConnection();
   await chat.joining;
   if (!chat.history && !(await isPersistent())) {
     chat.report({ text: texts.chat.nothing_stored });

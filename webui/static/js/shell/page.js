@@ -126,7 +126,7 @@ addEventListener("beforeunload", () => {
 });
 
 /** A module could not be loaded. The page knows it by the event. */
-export class NotLoaded extends Error {
+class NotLoaded extends Error {
   /**
    * @param {Reason} reason
    * @param {unknown} cause

@@ -69,8 +69,8 @@ function Top({ query, setQuery, list, toList }) {
   return html`<div class="side-top">
     <a class="button new" href="/" onClick=${start}><${Icon} name="plus" />${texts.sidebar.new_chat}</a>
     <div class="search"><${Icon} name="search" />
-      <input type="search" aria-label=${texts.sidebar.search_conversations} placeholder=${texts.sidebar.search} maxlength="400"
-        value=${query} dir="auto" onKeyDown=${pressed}
+      <input type="search" aria-label=${texts.sidebar.search_conversations}
+        placeholder=${texts.sidebar.search} maxlength="400" value=${query} dir="auto" onKeyDown=${pressed}
         onInput=${(/** @type {{ target: HTMLInputElement }} */ { target }) => setQuery(target.value)} /></div>
   </div>`;
 }

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from support.ports import free_port, free_ports
+from support.network.ports import free_port, free_ports
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a network")
