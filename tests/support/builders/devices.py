@@ -119,7 +119,7 @@ class Device:
 
     def _note_reading(self, chat: str, message: AnswerRecord, seq: int, state: str) -> None:
         self.readings[message.id] = seq
-        text = "".join(f"{message.job} {event} " for event in range(1, seq + 1))
+        text = _text_of(message, seq)
         made = structs.replace(message, text=text, seq=seq, state=state, edited=UNSET)
         if state == "done":
             self.words.kept.add(text)
@@ -166,9 +166,12 @@ class Device:
             self.write(chat, one)
 
     def erase(self, chat: str) -> None:
-        """Delete a conversation for good, as it is shown."""
+        """Delete a conversation for good, as it is shown, with what is still being written."""
         known = self.chats[chat]
-        self.words.deleted[self.name] |= {one.text for one in known.messages.values()}
+        for one in known.messages.values():
+            self.words.deleted[self.name].add(one.text)
+            if isinstance(one, AnswerRecord):
+                self.words.deleted[self.name].add(_text_of(one, EVENTS))
         if known.is_new:
             del self.chats[chat]
             return
@@ -255,10 +258,7 @@ class Device:
 
     def _revive(self, chat: str) -> None:
         known = self.chats.pop(chat)
-        if not any(
-            not isinstance(one, AnswerRecord) or one.edited is True
-            for one, _ in known.unsent.values()
-        ):
+        if not any(_is_unknown(*one) for one in known.unsent.values()):
             return
         ids = {one: f"m_{next(self.words.numbers)}_{self.name}" for one in known.messages}
         copy = f"c_{next(self.words.numbers)}_{self.name}"
@@ -298,3 +298,14 @@ class Device:
 
 def _plain(message: MessageRecord) -> MessageRecord:
     return structs.replace(message, version=0, base=UNSET)
+
+
+def _text_of(message: AnswerRecord, events: int) -> str:
+    return "".join(f"{message.job} {event} " for event in range(1, events + 1))
+
+
+def _is_unknown(message: MessageRecord, base: int | None) -> bool:
+    """Return whether a text was not known to who erased its conversation."""
+    if not isinstance(message, AnswerRecord) or message.edited is True:
+        return True
+    return message.state == "done" and base is None

@@ -25,12 +25,17 @@ const isFilesOnly = ({ set, draft, messages, remove, files, erase }) =>
   files.length > 0 && !draft && !erase && ![set, messages, remove].some((part) => Object.keys(part).length);
 
 /**
- * True if changes have words that a person has written.
+ * True if changes have words that were not known where the conversation was erased: those that a person has
+ * written, or an answer that only this device has.
  *
  * @param {Unsent} unsent
  */
-const hasWords = ({ messages, draft }) =>
-  Boolean(draft?.value) || Object.values(messages).some((one) => one.role === "user" || one.edited);
+const hasWords = ({ messages, bases, draft }) =>
+  Boolean(draft?.value) ||
+  Object.values(messages).some((one) => {
+    if (one.role === "user" || one.edited) return true;
+    return one.state === "done" && one.text && (bases[one.id] ?? null) === null;
+  });
 
 /** A file that did not fit into the history is tried again after this time. */
 const HELD_MS = 60_000;
