@@ -13,6 +13,7 @@ import openai
 import pytest
 from support.builders.catalogs import load_catalog
 from support.fakes.demo_client import ask, chunks_of, content_of
+from support.front_door import NO_AUTHORITIES
 from support.schemas import validate_chunk, validate_completion
 from support.waiting import PATIENCE_S
 
@@ -56,7 +57,7 @@ async def client(demo: DemoUpstream) -> AsyncIterator[openai.AsyncOpenAI]:
 async def http(demo: DemoUpstream) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"authorization": f"Bearer {demo.secret}"}
     async with httpx.AsyncClient(
-        base_url=demo.base_url, headers=headers, timeout=PATIENCE_S
+        base_url=demo.base_url, headers=headers, timeout=PATIENCE_S, verify=NO_AUTHORITIES
     ) as opened:
         yield opened
 

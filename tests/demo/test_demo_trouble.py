@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 from support.fakes.demo_client import ask, asking, chunks_of, content_of
-from support.front_door import Door, request_body
+from support.front_door import NO_AUTHORITIES, Door, request_body
 from support.visitors import guest
 from support.waiting import PATIENCE_S, eventually
 
@@ -38,7 +38,7 @@ async def client(demo: DemoUpstream) -> AsyncIterator[openai.AsyncOpenAI]:
 async def http(demo: DemoUpstream) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"authorization": f"Bearer {demo.secret}"}
     async with httpx.AsyncClient(
-        base_url=demo.base_url, headers=headers, timeout=PATIENCE_S
+        base_url=demo.base_url, headers=headers, timeout=PATIENCE_S, verify=NO_AUTHORITIES
     ) as opened:
         yield opened
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+from support.front_door import NO_AUTHORITIES
 from support.processes import FarDoor
 from support.waiting import PATIENCE_S, eventually
 
@@ -112,6 +113,7 @@ async def doors_to_each(door: FarDoor, keeper: int) -> AsyncIterator[dict[int, F
                     timeout=PATIENCE_S,
                     limits=httpx.Limits(max_connections=1, keepalive_expiry=PATIENCE_S),
                     trust_env=False,
+                    verify=NO_AUTHORITIES,
                 )
             )
             answer = await client.get("/healthz")

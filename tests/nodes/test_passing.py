@@ -16,6 +16,7 @@ from support.fakes.gauge import Gauge
 from support.fakes.upstream import FakeUpstream
 from support.front_door import (
     MODEL,
+    NO_AUTHORITIES,
     OWNER,
     bearer,
     parse_events,
@@ -67,6 +68,7 @@ async def clients(stack: AsyncExitStack, roxy: Roxy, processes: int = 2) -> list
                     timeout=PATIENCE_S,
                     limits=one_connection,
                     trust_env=False,
+                    verify=NO_AUTHORITIES,
                 )
             )
             answer = await client.get("/healthz")

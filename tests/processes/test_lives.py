@@ -34,7 +34,15 @@ from support.fakes.upstream import (
     event,
     streaming,
 )
-from support.front_door import OWNER, bearer, parse_events, request_body, roxy_toml, text_of
+from support.front_door import (
+    NO_AUTHORITIES,
+    OWNER,
+    bearer,
+    parse_events,
+    request_body,
+    roxy_toml,
+    text_of,
+)
 from support.processes import FarDoor, Roxy, run, serving
 from support.waiting import PATIENCE_S, eventually, soon
 
@@ -256,7 +264,7 @@ class Load:
 
     async def _ask(self, *, stream: bool) -> None:
         async with httpx.AsyncClient(
-            base_url=self._door.url, timeout=PATIENCE_S, trust_env=False
+            base_url=self._door.url, timeout=PATIENCE_S, trust_env=False, verify=NO_AUTHORITIES
         ) as client:
             while not self._stop.is_set():
                 try:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from nodes.family import TWO
 from support.fakes.upstream import FakeUpstream
-from support.front_door import roxy_toml
+from support.front_door import NO_AUTHORITIES, roxy_toml
 from support.processes import COMMAND, FarDoor, Roxy, serving, surroundings
 from support.waiting import PATIENCE_S, soon
 
@@ -102,7 +102,9 @@ async def activated(
     roxy = Roxy(process)
     try:
         url = await roxy.ready()
-        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=url, timeout=PATIENCE_S, trust_env=False, verify=NO_AUTHORITIES
+        ) as client:
             roxy.door = FarDoor(url, client)
             yield roxy
     finally:

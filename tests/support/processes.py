@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import httpx
 from support.fakes.upstream import FakeUpstream
-from support.front_door import OWNER, Door, roxy_toml
+from support.front_door import NO_AUTHORITIES, OWNER, Door, roxy_toml
 from support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -205,7 +205,11 @@ async def serving(
         url = await roxy.ready()
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
         async with httpx.AsyncClient(
-            base_url=url, timeout=PATIENCE_S, limits=limits, trust_env=False
+            base_url=url,
+            timeout=PATIENCE_S,
+            limits=limits,
+            trust_env=False,
+            verify=NO_AUTHORITIES,
         ) as client:
             roxy.door = FarDoor(url, client)
             yield roxy

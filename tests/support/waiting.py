@@ -23,6 +23,8 @@ async def soon(awaitable: Awaitable[T]) -> T:
 
 async def eventually(condition: Callable[[], object]) -> None:
     """Return when `condition` holds, for states that no event announces."""
+    pause_s = 0.001
     async with asyncio.timeout(PATIENCE_S):
         while not condition():
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, 0.025)  # a long wait leaves the processor to others

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 from support.fakes.upstream import FakeUpstream
-from support.front_door import OWNER, bearer, request_body, roxy_toml
+from support.front_door import NO_AUTHORITIES, OWNER, bearer, request_body, roxy_toml
 from support.network.ports import free_ports
 from support.processes import COMMAND, Roxy, surroundings
 from support.servers.far_hosts import Host, Hosts, far_hosts
@@ -191,7 +191,9 @@ class Cluster:
             await asyncio.gather(*(node.start() for node in nodes))
             places = [f"{node.host.address}:{node.port}" for node in nodes]
             proxy = await stack.enter_async_context(running_proxy(NGINX, path / "proxy", *places))
-            past_the_proxy = httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False)
+            past_the_proxy = httpx.AsyncClient(
+                timeout=PATIENCE_S, trust_env=False, verify=NO_AUTHORITIES
+            )
             direct = await stack.enter_async_context(past_the_proxy)
             yield cls(hosts, nodes, postgres, redis, upstream, proxy, direct)
 
