@@ -50,6 +50,7 @@ class Chat(Struct):
     version: int = 0
     unsent: dict[str, tuple[MessageRecord, int | None]] = field(default_factory=dict)
     removed: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    taken: dict[str, int] = field(default_factory=dict)
     is_new: bool = True
     is_erased: bool = False
     is_gone: bool = False
@@ -147,8 +148,11 @@ class Device:
             branch += [below for below in known.messages.values() if below.parent == one.id]
         for one in branch:
             seq = one.seq if isinstance(one, AnswerRecord) else 0
-            base = known.shown.pop(one.id, None)
-            known.removed[one.id] = (known.unsent.pop(one.id, (one, base))[1], seq)
+            base = known.shown.pop(one.id, known.taken.get(one.id))
+            known.removed[one.id] = (base, seq)
+            known.unsent.pop(one.id, None)
+            if base is not None:
+                known.taken[one.id] = base
             del known.messages[one.id]
             self.words.deleted[self.name].add(one.text)
         self.undoable = (chat, branch)
@@ -199,8 +203,7 @@ class Device:
             for one, base in known.unsent.values()
         ]
         removed = [
-            one if base is None else MessageRemoval(one, base, seq)
-            for one, (base, seq) in known.removed.items()
+            MessageRemoval(one, base or 0, seq) for one, (base, seq) in known.removed.items()
         ]
         change = ConversationChange(messages=tuple(sent), remove=tuple(removed))
         try:
@@ -229,6 +232,7 @@ class Device:
         for one, (_, base) in bases.items():
             if known.shown.get(one) == base and one in saved.versions:
                 known.shown[one] = saved.versions[one]
+                known.taken.pop(one, None)
         for one in saved.removed:
             known.messages.pop(one, None)
         for stored in (*saved.newer, *saved.conflicts):

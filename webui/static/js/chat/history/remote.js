@@ -353,9 +353,8 @@ export class Remote {
       const remove = {};
       for (const message of here) {
         const seq = message.role === "assistant" ? message.seq : 0;
-        remove[message.id] = { base: this.view.shown.get(message.id) ?? null, seq };
+        remove[message.id] = { base: this.view.takeVersion(message.id), seq };
         known.messages.delete(message.id);
-        this.view.forgetVersion(message.id);
       }
       await this.#outbox.add(id, { remove });
       this.#link.sendSoon();

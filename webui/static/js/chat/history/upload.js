@@ -70,7 +70,8 @@ export function inParts({ set, draft, messages, bases, remove }) {
   /** @type {Sent} */
   const first = {
     set,
-    remove: Object.entries(remove).map(([id, { base, seq }]) => (base === null ? id : { id, base, seq })),
+    // 0 is no version: what the server has after all was not seen.
+    remove: Object.entries(remove).map(([id, { base, seq }]) => ({ id, base: base ?? 0, seq })),
   };
   if (draft) {
     first.draft = packDraft(draft.value);

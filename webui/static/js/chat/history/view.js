@@ -26,6 +26,8 @@ export class View {
   versions = new Map();
   /** @type {Map<string, number>} those that the page shows: what a change is made from */
   shown = new Map();
+  /** @type {Map<string, number>} those at which messages were removed here, which Undo may bring back */
+  removed = new Map();
   /** @type {Map<string, number>} the server's versions of conversations */
   seen = new Map();
   /** @type {Map<string, number>} those at which conversations were deleted here */
@@ -219,6 +221,7 @@ export class View {
    */
   wrote(id, from, to) {
     if ((this.shown.get(id) ?? null) === from) this.shown.set(id, to);
+    this.removed.delete(id);
   }
 
   /**
@@ -244,13 +247,17 @@ export class View {
   }
 
   /**
-   * Forget a message that is removed: saved again, it is a new one.
+   * Forget the version of a message that is removed: saved again, it is a new one. Returns what it was removed from,
+   * null if the server did not have it.
    *
    * @param {string} id
    */
-  forgetVersion(id) {
+  takeVersion(id) {
+    const base = this.shown.get(id) ?? this.removed.get(id) ?? null;
     this.versions.delete(id);
     this.shown.delete(id);
+    if (base !== null) this.removed.set(id, base);
+    return base;
   }
 
   /** @param {ConversationRecord} record */
