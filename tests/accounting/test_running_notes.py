@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -150,4 +149,4 @@ async def test_a_file_that_cannot_be_read_or_written_stops_nothing(
     notes, lease = noting(tmp_path / "file" / "one.notes", row_of(1))
     await eventually(lambda: "running requests cannot be noted" in caplog.text)
     notes.remove(lease)
-    await asyncio.wait_for(notes.aclose(), 5)
+    await notes.aclose()
