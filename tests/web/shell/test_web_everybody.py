@@ -237,6 +237,7 @@ async def test_all_can_be_done_by_keyboard(chromium: Browser, tmp_path: Path) ->
         await tab_back_to(page, "Regenerate")
         await page.keyboard.press("Enter")
         await expect(text_of_answer(page)).to_have_text("Two.")
+        await expect(box(page)).to_be_focused()
         await tab_back_to(page, "Previous version")
         await page.keyboard.press("Enter")
         await expect(text_of_answer(page)).to_have_text("Begun")
@@ -315,8 +316,11 @@ async def test_a_conversation_is_printed_as_a_whole(chromium: Browser, tmp_path:
 
 LOOKS_OF_LINKS = """() => {
   const looks = { chosen: [], others: [] };
-  for (const link of document.querySelectorAll("nav a, .switch a, .choice a"))
-    looks[link.ariaCurrent ? "chosen" : "others"].push(getComputedStyle(link).backgroundColor);
+  const ground = getComputedStyle(document.body).backgroundColor;
+  for (const link of document.querySelectorAll("nav a, .switch a, .choice a")) {
+    const seen = getComputedStyle(link).backgroundColor.replace("rgba(0, 0, 0, 0)", ground);
+    looks[link.ariaCurrent ? "chosen" : "others"].push(seen);
+  }
   return [looks.chosen, looks.others];
 }"""
 

@@ -7,9 +7,16 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
 from support.browsing.browser import open_chat
-from support.browsing.chat_page import box, send_button, stop_button, text_of_answer
+from support.browsing.chat_page import (
+    answers,
+    box,
+    send_button,
+    stop_button,
+    talk,
+    text_of_answer,
+)
 from support.browsing.chatting import TOUCH, chatting
-from support.fakes.upstream import Answer, chunk, event, streaming
+from support.fakes.upstream import Answer, chunk, event, stream_of, streaming
 
 Movement = Callable[[Page], Awaitable[object]]
 
@@ -102,3 +109,30 @@ async def test_a_finger_holds_the_page(chromium: Browser, tmp_path: Path) -> Non
     async with chatting(chromium, tmp_path, **TOUCH) as (upstream, _, page):
         upstream.plan(long_answer())
         await move_up(page, drag_a_finger)
+
+
+async def test_another_version_of_a_turn_stands_where_the_turn_stood(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        long = "A paragraph of this answer.\n\n" * 30
+        upstream.plan(*[stream_of([f"{long}Answer {n}."]) for n in range(5)])
+        await open_chat(page)
+        await talk(page, "one", "two", "three", "four")
+        question = page.get_by_role("article", name="You").nth(1)
+        await question.get_by_role("button", name="Edit message").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("textbox", name="New text")).to_be_focused()
+        await page.keyboard.type(" more")
+        await page.keyboard.press("Control+Enter")
+        await expect(box(page)).to_be_focused()
+        await expect(text_of_answer(page)).to_contain_text(["Answer 0.", "Answer 4."])
+        back = question.get_by_role("button", name="Previous version")
+        await back.click()
+        await expect(answers(page)).to_have_count(4)
+        jump = page.get_by_role("button", name="Jump to latest")
+        await expect(jump).to_be_visible()
+        await expect(question).to_be_in_viewport()
+        await expect(question.get_by_role("button", name="Next version")).to_be_focused()
+        await jump.click()
+        await expect(text_of_answer(page).last.get_by_text("Answer 3.")).to_be_in_viewport()

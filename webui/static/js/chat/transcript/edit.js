@@ -80,13 +80,13 @@ export function editInPlace(row, edit) {
     form.replaceWith(said ?? "");
     row.foot.hidden = false;
     release?.();
+    /** @type {HTMLElement | null} */
+    const button = row.root.querySelector('[data-act="edit"], [data-act="more"]');
+    button?.focus({ preventScroll: true }); // the focus was in the form
   };
   const leave = () => {
     restore();
     if (unsentText(row) !== undefined) showUnsent(row, edit);
-    /** @type {HTMLElement | null} */
-    const button = row.root.querySelector('[data-act="edit"], [data-act="more"]');
-    button?.focus();
   };
   const cancel = () => {
     keepEdit(row, null);

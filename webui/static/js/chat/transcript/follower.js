@@ -68,6 +68,20 @@ export class Follower {
     this.#position = this.#scroller.scrollTop;
   }
 
+  /**
+   * Keep a row where another one stood: what follows it has changed, and the reader looks at it.
+   *
+   * @param {HTMLElement} row
+   * @param {number} top
+   */
+  keep(row, top) {
+    this.#following = false;
+    this.#scroller.scrollTop += row.getBoundingClientRect().top - top;
+    this.#position = this.#scroller.scrollTop;
+    if (this.#gap <= NEAR_END_PX) this.toEnd();
+    else this.#showButton();
+  }
+
   #resized() {
     if (this.#following && this.#content.childElementCount) this.toEnd();
     else this.#showButton();

@@ -17,6 +17,7 @@ import { endWords, phaseWords } from "./words.js";
 const TICK_MS = 1000;
 /** Between two paintings of new text: faster is not readable, and the page stays responsive. */
 const PAINT_MS = 50;
+const touch = matchMedia("(pointer: coarse)");
 
 /** Shows the messages of a chat, and handles the buttons of their rows. */
 export class Transcript {
@@ -86,6 +87,7 @@ export class Transcript {
    * @param {Message[]} path
    */
   #show(path) {
+    const hadFocus = this.#root.contains(document.activeElement);
     const groups = path.map((message) => this.#answers.sideBySide(message));
     const wanted = new Set(groups.flat().map((message) => message.id));
     for (const [id, row] of this.#rows) {
@@ -101,6 +103,9 @@ export class Transcript {
       before = this.#place(group.length > 1 ? this.#pairOf(rows) : rows[0].root, before);
     }
     for (const pair of this.#root.querySelectorAll(".pair")) if (!pair.querySelector("article")) pair.remove();
+    // The button or field that was used may have left with its row: whoever has no mouse goes on in the box.
+    if (hadFocus && !this.#root.contains(document.activeElement) && !touch.matches)
+      part("#message", HTMLElement).focus({ preventScroll: true });
     for (const message of groups.flat()) {
       const answer = this.#answers.of(message);
       if (!answer) continue;
@@ -244,12 +249,14 @@ export class Transcript {
    * @param {-1 | 1} step
    */
   #showVersion(message, step) {
+    const top = this.#rows.get(message.id)?.root.getBoundingClientRect().top;
     const chosen = this.#answers.showVersion(message, step);
     const root = chosen && this.#rows.get(chosen.id)?.root;
-    if (!root) return;
+    if (!root || top === undefined) return;
+    this.#follower.keep(root, top);
     const same = root.querySelector(`[data-act="${step === 1 ? "next" : "previous"}"]:enabled`);
     const button = same ?? root.querySelector(".versions button:enabled");
-    if (button instanceof HTMLElement) button.focus();
+    if (button instanceof HTMLElement) button.focus({ preventScroll: true });
   }
 
   /**
