@@ -27,6 +27,7 @@ async def test_it_says_what_is_missing_and_nothing_secret(door: Door) -> None:
     text = " ".join((await opened(door)).text.split())
     assert "1 of 5 models available." in text
     assert "TEST_UPSTREAM_KEY is set" in text
+    assert "by Z.ai" in text and "by Meta" in text
     assert "Set <code>OPENROUTER_API_KEY</code> and restart the gateway." in text
     assert "$1.00 in, $2.00 out" in text
     assert SECRET not in text
