@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import date
+from functools import partial
 
 from server.accounting.counters import Budget
 from server.accounting.usage_sums import Span, add_up, read_span
 from server.http.query import refuse_unknown
-from webui.shell.filters import NOT_KEYS, People
+from webui.shell.filters import NOT_KEYS, People, link, read_key_filter
 from webui.shell.pages import PageHandler
 from webui.shell.texts import Language, fill
 from webui.usage.calendar import (
@@ -23,7 +24,7 @@ from webui.usage.calendar import (
 from webui.usage.usage_cells import budgets_of, cells_of
 from webui.usage.usage_chart import value_of
 from webui.usage.usage_tiles import Sums
-from workers.errors import InvalidRequest, NotFound
+from workers.errors import InvalidRequest
 from workers.money import exactly, in_full, rounded
 
 PARAMETERS = ("key", "month", "start", "end")
@@ -40,9 +41,9 @@ class StatementPageHandler(PageHandler):
         """Show the totals of a key by model; without days, those of the current month."""
         refuse_unknown(self.request.query_arguments, PARAMETERS)
         stated = {name: self.get_query_argument(name, "") for name in PARAMETERS}
-        key_id, month = stated["key"], stated["month"]
+        month = stated["month"]
+        key_id = await self._read_key(stated)
         if not key_id:
-            self.redirect_to("/usage?by=key")
             return
         if not (month or stated["start"] or stated["end"]):
             month = "this"
@@ -52,9 +53,6 @@ class StatementPageHandler(PageHandler):
         today = local_day(time.time(), offset)
         span = _month(month, today) if month else self._span(stated["start"], stated["end"])
         people = await People.find(self.services.keys, {key_id}, texts)
-        if key_id not in people:
-            self.said = texts.statement.no_such_key
-            raise NotFound("There is no such key.")
         keys = await self.services.keys.find_all({key_id}.difference(NOT_KEYS))
         days = await self.services.store.usage_by(
             span.first.isoformat(), span.last.isoformat(), ("model",), key_id=key_id
@@ -88,6 +86,25 @@ class StatementPageHandler(PageHandler):
             base_url=self.base_url(),
         )
 
+    async def _read_key(self, stated: dict[str, str]) -> str:
+        """Return the id of the stated key; "" when the page is answered: with a choice of keys."""
+        sent, problem = stated["key"], ""
+        try:
+            found = await read_key_filter(self, sent, partial(_link, stated))
+        except InvalidRequest:
+            problem = self.language().texts.statement.no_such_key
+            found = await read_key_filter(self, "", partial(_link, stated))
+        if found is not None and not found.chosen:
+            days = {name: text for name, text in stated.items() if name != "key"}
+            self.show(
+                "usage/choose.html",
+                404 if problem else 200,
+                key_filter=found,
+                days=days,
+                problem=problem,
+            )
+        return found.chosen if found is not None else ""
+
     def _span(self, start: str, end: str) -> Span:
         """Return the stated days; days that cannot be shown are refused in the page's language."""
         try:
@@ -95,6 +112,11 @@ class StatementPageHandler(PageHandler):
         except InvalidRequest:
             self.said = self.language().texts.usage.bad_days
             raise
+
+
+def _link(stated: dict[str, str], key: str) -> str:
+    """Return the URL of the statement of a key, for the days that are stated."""
+    return link("/usage/statement", **{**stated, "key": key})
 
 
 def _estimated(total: Sums, language: Language) -> str:

@@ -314,6 +314,29 @@ async def test_a_statement_says_what_is_estimated_and_what_has_no_price(door: Do
         assert (await door.get(f"/usage/statement?{query}")).status_code in (400, 404), query
 
 
+async def test_a_statement_is_found_by_name_and_else_asks_for_a_key(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    made = await use(door, upstream)
+    named = await door.client.get(
+        "/usage/statement", params={"key": made["name"], "month": "last"}, headers=bearer(OWNER)
+    )
+    assert (named.status_code, named.headers["location"]) == (
+        303,
+        f"/usage/statement?key={made['id']}&month=last",
+    )
+    await door.mint(made["name"])
+    several = await door.get(f"/usage/statement?key={made['name']}")
+    assert several.status_code == 200 and "Which key?" in several.text
+    for query, status in (("", 200), ("?key=nobody&month=last", 404)):
+        page = await door.get(f"/usage/statement{query}")
+        assert page.status_code == status
+        assert "Choose whose statement to show." in page.text
+        assert f'<option value="{made["id"]}"' in page.text
+        assert ('name="month" value="last"' in page.text) is (status == 404)
+        assert ("There is no such key." in page.text) is (status == 404)
+
+
 async def test_the_csv_has_names_first_and_dollars(upstream: FakeUpstream, door: Door) -> None:
     made = await use(door, upstream)
     answer = await door.get("/api/v1/usage?format=csv&group_by=key,model")
