@@ -101,7 +101,7 @@ class Admission:
             self._check_model(principal, model)
             taken = await self._take_for_key(principal.key, model, request)
         elif not principal.is_owner:
-            most = min(self._guests.max_output_tokens, model.max_output_tokens)
+            most = self.most_output_tokens(principal, model)
             if request.n > most:
                 raise InvalidRequest(
                     f"All answers together may have {most} tokens, so {request.n} are too many. Ask"
@@ -130,6 +130,18 @@ class Admission:
         """Return True if a principal's allow list, if it has one, names the model."""
         allowed = self._allowed_models(principal)
         return allowed is None or model_id in allowed
+
+    def most_output_tokens(self, principal: Principal, model: Model) -> int:
+        """Return how many tokens an answer may have at most: the model's bound or a smaller one.
+
+        A request of a key for more than its tokens per minute is refused, guests get less.
+        """
+        bounds = [model.max_output_tokens]
+        if principal.kind == "guest":
+            bounds.append(self._guests.max_output_tokens)
+        elif principal.key is not None and principal.key.limits.tokens_per_minute is not None:
+            bounds.append(principal.key.limits.tokens_per_minute)
+        return min(bounds)
 
     async def standing(self, principal: Principal) -> Standing:
         """Return what remains of a principal's limits; the owner has none."""

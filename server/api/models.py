@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from server.accounting.admission import Admission
 from server.api.base import BaseHandler
-from server.shapes.model_object import ModelList, model_object
+from server.identity.authentication import Principal
+from server.shapes.model_object import ModelList, ModelObject, model_object
+from workers.catalog.catalog import Model
 from workers.errors import Forbidden, InvalidRequest, ModelNotFound
+
+
+def model_for(admission: Admission, principal: Principal, model: Model) -> ModelObject:
+    """Return a model as the API shows it to a caller."""
+    return model_object(
+        model,
+        priced=principal.sees_costs,
+        most_output_tokens=admission.most_output_tokens(principal, model),
+    )
 
 
 class ModelsHandler(BaseHandler):
@@ -19,12 +31,12 @@ class ModelsHandler(BaseHandler):
         every = self._asks_for_all()
         if every and not self.principal.is_owner:
             raise Forbidden("Only the owner can list the models that cannot be used now.")
-        may_use, priced = self.services.admission.may_use, self.principal.sees_costs
+        may_use = self.services.admission.may_use
         self.reply_json(
             ModelList(
                 object="list",
                 data=[
-                    model_object(model, priced=priced)
+                    model_for(self.services.admission, self.principal, model)
                     for model in self.services.catalog
                     if may_use(self.principal, model.id) and (every or model.live_deployments())
                 ],
@@ -47,4 +59,4 @@ class ModelHandler(BaseHandler):
         model = self.services.catalog.find(model_id)
         if not self.services.admission.may_use(self.principal, model.id):
             raise ModelNotFound  # not Forbidden: a key learns only of the models it may use
-        self.reply_json(model_object(model, priced=self.principal.sees_costs))
+        self.reply_json(model_for(self.services.admission, self.principal, model))

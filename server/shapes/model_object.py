@@ -43,7 +43,8 @@ class Modalities(Struct, frozen=True):
 class ModelObject(Struct, frozen=True, kw_only=True):
     """A model of the catalog; the first four members are OpenAI's.
 
-    `prices` is null for guests, and for a model whose prices are unknown.
+    `prices` is null for guests, and for a model whose prices are unknown. `max_output_tokens` is
+    what the caller may ask for: guests, and keys with tokens per minute, may have less.
 
     The context window has three names: clients look for `context_length` (as at OpenRouter) or
     `max_model_len` (as at vLLM).
@@ -80,8 +81,13 @@ class _Rates(TypedDict):
     cache_write_prompt: float | UnsetType
 
 
-def model_object(model: Model, *, priced: bool) -> ModelObject:
-    """Return a model as the API shows it, with its prices if `priced`."""
+def model_object(
+    model: Model, *, priced: bool, most_output_tokens: int | None = None
+) -> ModelObject:
+    """Return a model as the API shows it, with its prices if `priced`.
+
+    `most_output_tokens` is the caller's bound; None: the model's.
+    """
     prices = model.prices if priced else None
     return ModelObject(
         id=model.id,
@@ -93,7 +99,7 @@ def model_object(model: Model, *, priced: bool) -> ModelObject:
         context_window=model.context_window,
         context_length=model.context_window,
         max_model_len=model.context_window,
-        max_output_tokens=model.max_output_tokens,
+        max_output_tokens=most_output_tokens or model.max_output_tokens,
         modalities=Modalities(model.input_modalities, model.output_modalities),
         prices=prices_object(prices) if prices is not None else None,
         endpoints=model.endpoints,

@@ -66,6 +66,17 @@ async def test_the_list_is_openais_with_the_catalog_in_its_order(bare_door: Door
     assert (await bare_door.get("/api/v1/models", None)).status_code == 401
 
 
+async def test_the_longest_answer_is_the_one_that_the_caller_may_ask_for(door: Door) -> None:
+    whole = (await door.get(f"/api/v1/models/{MODEL}")).json()["max_output_tokens"]
+    small = await door.mint("small", limits={"tokens_per_minute": 700})
+    large = await door.mint("large", limits={"tokens_per_minute": whole + 1})
+    for key, most in ((small, 700), (large, whole)):
+        assert (await door.get(f"/api/v1/models/{MODEL}", key)).json()["max_output_tokens"] == most
+        (listed,) = (await door.get("/api/v1/models", key)).json()["data"]
+        assert listed["max_output_tokens"] == most
+    assert (await door.chat(key=small, max_tokens=701)).status_code == 429
+
+
 async def test_the_built_in_four_have_the_prices_of_genai_prices(bare_door: Door) -> None:
     tokens = 100_000  # below the threshold of any tier
     for model in (await bare_door.get("/api/v1/models?all=true")).json()["data"]:

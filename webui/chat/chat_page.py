@@ -175,7 +175,9 @@ class ChatPageHandler(PageHandler):
         """Return the models that the visitor sees: the default one first, unusable ones last."""
         visitor = self.visitor() or Principal("guest", "")
         models = [
-            describe_card(model, self.services.health, self.language(), visitor)
+            describe_card(
+                model, self.services.health, self.language(), visitor, self.services.admission
+            )
             for model in self.services.catalog
             if sees(visitor, model) and self.services.admission.may_use(visitor, model.id)
         ]

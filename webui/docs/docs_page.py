@@ -48,7 +48,9 @@ class DocumentedHandler(PageHandler):
         """Return a description of each model that the visitor sees, and whether they may use it."""
         visitor = self.visitor() or Principal("guest", "")
         return [
-            describe_card(model, self.services.health, self.language(), visitor)
+            describe_card(
+                model, self.services.health, self.language(), visitor, self.services.admission
+            )
             | {"allowed": self.services.admission.may_use(visitor, model.id)}
             for model in self.services.catalog
             if sees(visitor, model)

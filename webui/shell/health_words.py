@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from server.accounting.admission import Admission
 from server.answers.model_health import Health, ModelHealth
 from server.identity.authentication import Principal
 from server.shapes.model_object import model_object
@@ -28,15 +29,23 @@ class HealthWords(NamedTuple):
 
 
 def describe_card(
-    model: Model, health: ModelHealth, language: Language, visitor: Principal | None = None
+    model: Model,
+    health: ModelHealth,
+    language: Language,
+    visitor: Principal | None = None,
+    admission: Admission | None = None,
 ) -> dict[str, Any]:
     """Return a model as the API shows it, with its maker's name, and its health if it is available.
 
     What it is best at is in the visitor's language, also in brief (`best_at`).
     Prices are for those who have a key; what a model lacks (`missing`: variables) for the owner.
+    With `admission` the longest answer is that of the visitor.
     """
+    most = admission.most_output_tokens(visitor, model) if visitor and admission else None
     priced = visitor is not None and visitor.sees_costs
-    described: dict[str, Any] = msgspec.to_builtins(model_object(model, priced=priced))
+    described: dict[str, Any] = msgspec.to_builtins(
+        model_object(model, priced=priced, most_output_tokens=most)
+    )
     words = health_words(health.find(model.id), language) if described["available"] else None
     described["health"] = words._asdict() if words is not None else None
     described["maker"] = maker_name(model.owned_by)

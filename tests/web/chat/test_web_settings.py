@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from playwright.async_api import Browser, expect
@@ -11,7 +12,8 @@ from support.browsing.chatting import chatting
 
 
 async def test_settings_go_with_the_request(chromium: Browser, tmp_path: Path) -> None:
-    async with chatting(chromium, tmp_path) as (upstream, _, page):
+    settings = "\nmax_output_tokens = 2000\n"
+    async with chatting(chromium, tmp_path, settings=settings) as (upstream, _, page):
         await open_chat(page)
         await page.get_by_role("button", name="Settings of the conversation").click()
         dialog = page.get_by_role("dialog", name="Settings")
@@ -23,6 +25,16 @@ async def test_settings_go_with_the_request(chromium: Browser, tmp_path: Path) -
             ("Instructions for all chats", "Answer in verse."),
         ):
             await dialog.get_by_role("textbox", name=name).press_sequentially(typed)
+        length = dialog.get_by_role("textbox", name="Max. answer length")
+        await expect(length).to_have_accessible_description(re.compile("up to 2,000 with Test One"))
+        await length.press_sequentially("9")
+        await length.press("Tab")
+        await expect(dialog.get_by_role("alert")).to_have_text(
+            "Enter a whole number from 1 to 2,000."
+        )
+        await length.press("ControlOrMeta+a")
+        await length.press_sequentially("1,024")
+        await expect(dialog.get_by_role("alert")).to_have_count(0)
         await page.get_by_text("Next request as JSON").click()
         code = page.locator(".raw-request code")
         await expect(code).to_contain_text('"temperature": 0.7')

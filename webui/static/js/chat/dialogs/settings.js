@@ -72,7 +72,8 @@ const writtenNumber = (value) =>
  */
 function NumberField({ field, value, set }) {
   const { name, label, about } = field;
-  const [wrong, setWrong] = useState(false);
+  // A number that was set before may be too large for another model, or for who is here now.
+  const [wrong, setWrong] = useState(readNumber(writtenNumber(value), field) === undefined);
   /** @param {{ target: HTMLInputElement }} event */
   const typed = ({ target }) => {
     const number = readNumber(target.value, field);
