@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import struct
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
@@ -31,6 +32,12 @@ LOGO_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """An SVG that is opened by itself is a document: it runs no scripts and loads nothing."""
 PNG_SIZE = slice(16, 24)
 """Width and height in a PNG file (PNG specification, IHDR)."""
+SVG_TAG = re.compile(rb"<svg\b[^>]*>")
+SVG_BOX = re.compile(
+    rb"""\bviewBox\s*=\s*["'][^"'\s,]+[\s,]+[^"'\s,]+[\s,]+([\d.]+)[\s,]+([\d.]+)"""
+)
+SVG_LENGTH = rb"""\s%s\s*=\s*["']([\d.]+)(?:px)?["']"""
+MOST_SIDE = 100_000
 
 
 class Notice(NamedTuple):
@@ -42,11 +49,15 @@ class Notice(NamedTuple):
 
 
 class Brand(NamedTuple):
-    """Notice, name and logo. `logo_path` is "" without a logo, `notice` None without one."""
+    """Notice, name and logo. `logo_path` is "" without a logo, `notice` None without one.
+
+    `logo_size` is None for a logo whose size cannot be read.
+    """
 
     name: str
     logo: Logo | None
     logo_path: str
+    logo_size: tuple[int, int] | None
     notice: Notice | None
 
     def icons(self) -> list[dict[str, str]]:
@@ -74,7 +85,7 @@ def brand_of(web: Web) -> Brand:
     if web.notice:
         mark = hashlib.sha256(f"{web.notice}\0{web.notice_link}".encode()).hexdigest()[:12]
         notice = Notice(web.notice, web.notice_link, mark)
-    return Brand(web.name, logo, path, notice)
+    return Brand(web.name, logo, path, logo_size(logo) if logo is not None else None, notice)
 
 
 def _type(name: str) -> str:
@@ -82,13 +93,52 @@ def _type(name: str) -> str:
 
 
 def _sizes(logo: Logo) -> str:
-    if logo.ending != "png":
-        return "any"
+    size = logo_size(logo) if logo.ending == "png" else None
+    return f"{size[0]}x{size[1]}" if size is not None else "any"
+
+
+def logo_size(logo: Logo) -> tuple[int, int] | None:
+    """Return the width and height that a logo states, None if they cannot be read.
+
+    With them a page reserves the room for a logo before it has come.
+    """
+    data = logo.data
     try:
-        width, height = struct.unpack(">II", logo.data[PNG_SIZE])
-    except struct.error:
-        return "any"
-    return f"{width}x{height}"
+        if logo.ending == "png":
+            width, height = struct.unpack(">II", data[PNG_SIZE])
+        elif logo.ending == "webp":
+            width, height = _webp_size(data)
+        else:
+            width, height = _svg_size(data)
+    except (struct.error, ValueError, IndexError):
+        return None
+    fits = 0 < width <= MOST_SIDE and 0 < height <= MOST_SIDE
+    return (width, height) if fits else None
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Return the size in a WebP file (RFC 9649, 2.5 to 2.7)."""
+    if data[12:16] == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if data[12:16] == b"VP8L":
+        (bits,) = struct.unpack("<I", data[21:25])
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack("<HH", data[26:30])
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _svg_size(data: bytes) -> tuple[int, int]:
+    """Return the size in the first tag of an SVG file: its view box, else its sides in pixels."""
+    tag = SVG_TAG.search(data)
+    found = SVG_BOX.search(tag[0]) if tag is not None else None
+    if tag is None or found is not None:
+        sides = found.groups() if found is not None else ()
+    else:
+        matches = [re.search(SVG_LENGTH % side, tag[0]) for side in (b"width", b"height")]
+        sides = tuple(match[1] for match in matches if match is not None)
+    width, height = (float(side) for side in sides)  # ValueError for fewer
+    # Their ratio counts: a view box may be a few units wide.
+    return round(width * 100), round(height * 100)
 
 
 class LogoHandler(BaseHandler):

@@ -84,6 +84,7 @@ class PageHandler(VisitorHandler):
             "script_texts": language.for_scripts(("page", *self.script_texts)),
             "site": brand.name,
             "logo": brand.logo_path,
+            "logo_size": brand.logo_size,
             "notice": None if seen else brand.notice,
             "asset": packaged_assets().path,
             "icon": icon,
