@@ -42,14 +42,17 @@ def missing_routes(locale: Language) -> Table:
     texts = locale.texts
     nothing = texts.docs_reference.instead_nothing
     rows = (
-        ("`/responses`", texts.docs_reference.instead_responses),
+        ("`/responses` (Responses API)", texts.docs_reference.instead_responses),
         ("`/completions`", texts.docs_reference.instead_completions),
         ("`/embeddings`", texts.docs_reference.instead_embeddings),
         ("`/images`, `/videos`", texts.docs_reference.instead_images),
         ("`/audio`, `/realtime`", nothing),
         ("`/files`, `/uploads`, `/vector_stores`", texts.docs_reference.instead_files),
-        ("`/batches`", texts.docs_reference.instead_batches),
-        ("`/assistants`, `/threads`, `/conversations`", texts.docs_reference.instead_threads),
+        ("`/batches` (Batch API)", texts.docs_reference.instead_batches),
+        (
+            "`/assistants`, `/threads`, `/conversations` (Assistants API)",
+            texts.docs_reference.instead_threads,
+        ),
         ("`/moderations`, `/fine_tuning`, `/evals`", nothing),
     )
     headers = (texts.docs_reference.route, texts.docs_reference.instead)

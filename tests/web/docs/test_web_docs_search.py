@@ -76,6 +76,14 @@ async def test_the_page_is_searched_as_one_types(
         await expect(matches.first).to_contain_text("Errors")
         assert await violations(page) == []
         await page.keyboard.press("Escape")
+        for sought, found in (("responses api", "/responses"), ("embeddings API", "/embeddings")):
+            await page.keyboard.type(sought)
+            row = matches.filter(has_text=found).filter(has_text="Routes that are not here")
+            await expect(row).to_have_count(1)
+            await page.keyboard.press("Escape")
+        await page.keyboard.type("responses api")
+        await expect(matches.first).to_contain_text("Routes that are not here")
+        await page.keyboard.press("Escape")
         await page.keyboard.type("home assist")
         await expect(matches.first).to_contain_text("Home Assistant")
         await page.keyboard.press("ArrowDown")

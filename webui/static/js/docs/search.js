@@ -4,6 +4,8 @@
 import { announce, language, part, pluralText, texts } from "../shell/page.js";
 
 const MOST = 12;
+/** Words that say nothing here: a place is found without them. */
+const GENERAL = new Set(["api", "openai"]);
 const EXCERPT_LETTERS = 90;
 
 /**
@@ -102,23 +104,39 @@ const closestRoute = (node) => (node.matches("details.route") ? node : null);
 /** @type {Place[] | null} */
 let known = null;
 
+/** The rank of a place that was not found. */
+const NOWHERE = 3;
+
 /**
- * Return the places with all words of a query: those with the words in their titles first.
+ * Return how well a place fits: 0 and 1 for all words in its title, 2 for all words in its text.
+ *
+ * @param {Place} place
+ * @param {string[]} words
+ */
+function rankOf({ title, section, text }, words) {
+  const heading = folded(title);
+  if (words.every((word) => heading.includes(word))) return section ? 1 : 0;
+  const whole = folded(`${title} ${section} ${text}`);
+  return words.every((word) => whole.includes(word)) ? 2 : NOWHERE;
+}
+
+/**
+ * Return the places with all words of a query: those with the words in their titles first, and last those
+ * that lack a word like "API", which the whole page is about.
  *
  * @param {string} query
  */
 function search(query) {
   known ??= places();
   const words = wordsOf(query);
-  /** @param {Place} place */
-  const rank = ({ title, section, text }) => {
-    const heading = folded(title);
-    if (words.every((word) => heading.includes(word))) return section ? 1 : 0;
-    const whole = folded(`${title} ${section} ${text}`);
-    return words.every((word) => whole.includes(word)) ? 2 : 3;
-  };
   if (!words.length) return [];
-  const ranked = known.map((place) => ({ place, rank: rank(place) })).filter((one) => one.rank < 3);
+  const telling = words.filter((word) => !GENERAL.has(word));
+  const ranked = known.flatMap((place) => {
+    const rank = rankOf(place, words);
+    if (rank < NOWHERE) return [{ place, rank }];
+    const less = telling.length ? rankOf(place, telling) : NOWHERE;
+    return less < NOWHERE ? [{ place, rank: NOWHERE + less }] : [];
+  });
   return ranked.sort((a, b) => a.rank - b.rank).map(({ place }) => place);
 }
 
