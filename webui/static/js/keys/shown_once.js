@@ -6,6 +6,8 @@
 
 import { closest, el, texts } from "../shell/page.js";
 
+/** @type {Record<string, string>} the question, by what is shown */
+const WORDS = { key: texts.once.key, link: texts.once.link, list: texts.once.list };
 /** @type {HTMLElement | null} the part with what was neither copied nor saved yet */
 let unsaved = null;
 let asked = false;
@@ -32,9 +34,8 @@ export function mayLeave() {
     return true;
   }
   asked = true;
-  const words = texts.once[unsaved.dataset.once ?? "key"];
   unsaved.querySelector(":scope > .alert")?.remove();
-  const alert = el("p", { class: "alert", role: "alert" }, words);
+  const alert = el("p", { class: "alert", role: "alert" }, WORDS[unsaved.dataset.once ?? "key"]);
   unsaved.prepend(alert);
   alert.scrollIntoView({ block: "nearest" });
   /** @type {HTMLElement | null} */

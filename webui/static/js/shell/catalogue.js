@@ -26,7 +26,7 @@
  *   models: typeof import("../../../texts/en/models.json"),
  *   filters: typeof import("../../../texts/en/filters.json"),
  *   key_dialog: typeof import("../../../texts/en/key_dialog.json"),
- *   once: Record<string, string>,
+ *   once: typeof import("../../../texts/en/once.json"),
  *   keys: typeof import("../../../texts/en/keys.json"),
  *   invitations: typeof import("../../../texts/en/invitations.json"),
  *   usage: typeof import("../../../texts/en/usage.json"),
