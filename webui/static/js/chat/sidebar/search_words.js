@@ -201,7 +201,7 @@ export function bestPlaces(places) {
  * @param {string} text
  * @param {string[]} words
  */
-export const findPlaces = (text, words) =>
+const findPlaces = (text, words) =>
   bestPlaces(allPlaces(text, words)).sort((a, b) => a.start - b.start || a.end - b.end);
 
 /**
