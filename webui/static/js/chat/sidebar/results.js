@@ -92,7 +92,7 @@ export function Passage({ hit, open }) {
   };
   const [before, after] = (isInFile ? "{text}" : labels[where]).split("{text}");
   return html`<a class="passage" href=${`/c/${conversation}`} onClick=${go}
-    >${isInFile && html`<span class="clip from">${fill(texts.sidebar.in_file_named, { file })}</span>`}
+    >${isInFile && html`<span class="clip file-name">${fill(texts.sidebar.in_file_named, { file })}</span>`}
     <span class="excerpt" dir="auto">${before}${marked(excerpt, matches)}${after}</span></a>`;
 }
 
