@@ -219,22 +219,27 @@ def list_statement(query: KeyQuery) -> tuple[str, list[Any]]:
     """Return the statement that reads one page of keys, and its values."""
     where, values = key_conditions(query)
     way = " DESC" if query.descending else ""
-    sort, spent = SORTS[query.order], ""
+    sort = SORTS[query.order]
     if query.after is not None:
         values.append(plain_text(query.after))
         where += (
             f" AND (k.created_at, k.id) {'<' if query.descending else '>'}"
             f" (SELECT created_at, id FROM keys WHERE id = ${len(values)})"
         )
-    if query.order == "spent":
-        values.append(query.since)
-        spent = (
-            " LEFT JOIN (SELECT key_id, sum(cost_microusd) AS spent FROM usage_daily"
-            f" WHERE day >= ${len(values)} GROUP BY key_id) AS s ON s.key_id = k.id"
-        )
-    statement = f"{SELECT_KEYS}{spent} WHERE {where} ORDER BY {sort}{way}, k.id{way}"
+    order = f"ORDER BY {sort}{way}, k.id{way}"
+    part = f"LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}"
     values += [query.limit, query.offset]
-    return f"{statement} LIMIT ${len(values) - 1} OFFSET ${len(values)}", values
+    if query.order != "spent":
+        return f"{SELECT_KEYS} WHERE {where} {order} {part}", values
+    values.append(query.since)
+    # Only ids and sums are sorted: whole keys would not fit into memory where there are many.
+    page = (
+        f"SELECT k.id, {sort} AS spent FROM keys k LEFT JOIN (SELECT key_id, sum(cost_microusd)"
+        f" AS spent FROM usage_daily WHERE day >= ${len(values)} GROUP BY key_id) AS s"
+        f" ON s.key_id = k.id WHERE {where} {order} {part}"
+    )
+    statement = f"WITH s AS ({page}) {SELECT_KEYS} JOIN s ON s.id = k.id"
+    return f"{statement} {order}", values
 
 
 # Changes, inside a transaction
