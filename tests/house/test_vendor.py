@@ -58,7 +58,7 @@ def test_vendored_modules_import_nothing() -> None:
 
 def test_our_own_modules_import_files_that_are_there() -> None:
     for path in (WEBUI / "static" / "js").rglob("*.js"):
-        for name in re.findall(r"""(?:from|import\()\s*["']([^"']+)["']""", path.read_text()):
+        for name in re.findall(r'(?:[ }]from |import |import\()"([^"]+)"', path.read_text()):
             assert name.startswith("."), f"{path.name} imports {name}"
             assert (path.parent / name).is_file(), f"{path.name} imports {name}"
 
