@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec import structs
 from support.builders.rows import a_row
-from support.waiting import eventually, soon
+from support.waiting import eventually
 
 from server.accounting.admission import Lease
 from server.accounting.counters import Taken
