@@ -19,8 +19,8 @@ async def test_being_offline_is_said_and_taken_back(chromium: Browser, tmp_path:
         await expect(answers(page)).to_contain_text("11 in")
         await page.context.set_offline(True)
         note = page.get_by_role("note").filter(has_text="offline")
-        await expect(note).to_be_visible()
         await say(page, "two")
+        await expect(note).to_be_visible()
         await expect(box(page)).to_have_value("two")
         await expect(page.get_by_role("article", name="You")).to_have_count(1)
         await expect(page.get_by_role("alert")).to_have_count(0)  # the note says it

@@ -51,7 +51,10 @@ export function watchConnection(below) {
     document.dispatchEvent(new Event(REACHABLE_EVENT));
   };
   // Whether the device has a network says little: a gateway on the same machine answers without one.
-  addEventListener("offline", look);
+  addEventListener("offline", () => {
+    look();
+    setTimeout(look, LOOK_MS); // the first one may just have come through
+  });
   addEventListener("online", look);
   document.addEventListener(UNREACHABLE_EVENT, look);
   if (!navigator.onLine) look();
