@@ -11,17 +11,17 @@ import { problemWords } from "../state/problems.js";
  * @param {number} count
  */
 export function leftOnServer(count) {
-  const { left_on_server, download_left, delete_left, left_deleted } = texts.history;
-  const said = el("p", { class: "quiet small", role: "status" }, left_on_server);
-  const download = el("a", { class: "button", href: "/api/v1/history/export", download: "" }, download_left);
-  const erase = el("button", { type: "button", class: "button danger" }, delete_left);
+  const said = el("p", { class: "quiet small", role: "status" }, texts.history.left_on_server);
+  const file = { href: "/api/v1/history/export", download: "" };
+  const download = el("a", { class: "button", ...file }, texts.history.download_left);
+  const erase = el("button", { type: "button", class: "button danger" }, texts.history.delete_left);
   const buttons = el("p", { class: "buttons" }, download, erase);
   erase.addEventListener("click", async () => {
     if (!(await mayEraseAll(count, true))) return;
     try {
       await callJson("history", { method: "DELETE" });
       buttons.remove();
-      said.textContent = left_deleted;
+      said.textContent = texts.history.left_deleted;
     } catch (error) {
       said.textContent = problemWords(error);
     }
