@@ -98,7 +98,8 @@ def announced_url(lock: Path, process: subprocess.Popen[bytes]) -> str:
     """Wait until the lock file names the URL beside the process."""
     end = time.monotonic() + START_S
     while time.monotonic() < end and process.poll() is None:
-        _, _, url = lock.read_text().strip().partition(" ") if lock.exists() else ("", "", "")
+        first, *_ = lock.read_text().splitlines() or [""] if lock.exists() else [""]
+        _, _, url = first.partition(" ")
         if url:
             return url
         time.sleep(0.05)

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from server.store.postgres.postgres_connections import Connection
 
 CHUNK_ROWS = 2000
-LEFT_BEHIND = ("keys_export", "written_at")
-"""Named values about files of the old installation."""
+LEFT_BEHIND = ("keys_export", "written_at", "command_sha256")
+"""Named values about files of the old installation: its export, and its secret for commands."""
 MONEY = "coalesce(sum(cost_microusd), 0)"
 
 
