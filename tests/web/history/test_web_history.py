@@ -84,7 +84,8 @@ async def test_a_question_edited_on_two_devices_has_a_version_of_each(
     chromium: Browser, tmp_path: Path
 ) -> None:
     async with two_devices(chromium, tmp_path) as (upstream, _, one, other, _):
-        upstream.plan(*numbered())
+        streamed, go = held("Begun", then=(" and done.",))
+        upstream.plan(*numbered(1), streamed, *numbered(3)[2:], *numbered(4)[3:])
         await talk(one, "first words")
         await entries(other).get_by_role("link", name="first words").click()
         await other.get_by_role("button", name="Edit message").click()
@@ -101,7 +102,21 @@ async def test_a_question_edited_on_two_devices_has_a_version_of_each(
         question = other.get_by_role("article", name="You")
         await expect(question).to_contain_text("words of other")
         await expect(question).to_contain_text("3 / 3")
-        await expect(one.get_by_role("article", name="You")).to_contain_text(" / 3")
+        await expect(text_of_answer(other)).to_have_text(["Answer 3."])
+        mine, said = one.get_by_role("article", name="You"), one.get_by_role("alert")
+        await expect(mine).to_contain_text("2 / 3")
+        await expect(said).to_contain_text("A new version of your message was sent")
+        await expect(text_of_answer(one)).to_have_text(["Begun"])
+        go.set()
+        await expect(text_of_answer(one)).to_have_text(["Begun and done."])
+        await said.get_by_role("button", name="Show it").click()
+        await expect(mine).to_contain_text("3 / 3")
+        await expect(text_of_answer(one)).to_have_text(["Answer 3."])
+        await other.get_by_role("button", name="Regenerate").click()
+        await expect(text_of_answer(other)).to_have_text(["Answer 4."])
+        await expect(answers(one)).to_contain_text("1 / 2")  # it is read: it stays
+        await expect(text_of_answer(one)).to_have_text(["Answer 3."])
+        await expect(said).to_contain_text("A new version of this answer was requested")
 
 
 async def test_what_is_written_while_the_server_is_away_arrives_later(

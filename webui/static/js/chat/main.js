@@ -183,6 +183,7 @@ function perform({ name, model, run }) {
     new: () => composer.toNewChat(),
     continue: () => {},
     reload: () => location.reload(),
+    show: () => {},
     // A temporary chat would be gone with its page.
     signIn: () =>
       chat.current?.record.temporary ? open("/login", "_blank") : location.assign(`/login?next=${location.pathname}`),

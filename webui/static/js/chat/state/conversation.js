@@ -23,7 +23,7 @@ import {
  */
 
 const TITLE_LETTERS = 60;
-const ROOT = "root";
+export const ROOT = "root";
 /** The setting that holds a conversation without messages while its draft is written. */
 const NEW = "new";
 
@@ -124,16 +124,19 @@ export class Tree {
   path() {
     /** @type {Message[]} */
     const shown = [];
-    let at = ROOT;
-    while (true) {
-      const ids = this.children.get(at) ?? [];
-      const chosen = this.record.choices[at];
-      const id = chosen && ids.includes(chosen) ? chosen : ids.at(-1);
-      const message = id && this.messages.get(id);
-      if (!message) return shown;
-      shown.push(message);
-      at = message.id;
-    }
+    for (let message = this.below(ROOT); message; message = this.below(message.id)) shown.push(message);
+    return shown;
+  }
+
+  /**
+   * Return the message that is shown below another one.
+   *
+   * @param {string} at the id of that one, or ROOT
+   */
+  below(at) {
+    const ids = this.children.get(at) ?? [];
+    const chosen = this.record.choices[at];
+    return this.messages.get((chosen && ids.includes(chosen) ? chosen : ids.at(-1)) ?? "");
   }
 
   /**
@@ -379,8 +382,9 @@ export class Conversation {
    * on the page, with what is selected there, can stay.
    *
    * @param {() => Set<string>} findLive returns ids of messages; what is asked while this reads is among them
+   * @param {(shown: Message[], before: Tree, pairs: ConversationRecord["pairs"]) => void} choose gets what was shown
    */
-  async reload(findLive) {
+  async reload(findLive, choose) {
     const record = await find("conversations", this.id);
     /** @type {AnswerRecord[]} */
     const touched = [];
@@ -408,12 +412,10 @@ export class Conversation {
         read.add(message.id);
       }
     }
-    const shown = this.path;
+    const [shown, before, pairs] = [this.path, this.tree, this.record.pairs];
     Object.assign(this.record, record, { draft: this.record.draft });
-    this.tree = new Tree(this.record, messages, this.tree.earlier);
-    // An answer that is being written stays in view, whatever another device shows.
-    const running = shown.find((message) => live.has(message.id));
-    for (const message of running ? this.tree.before(running) : []) this.tree.choose(message);
+    this.tree = new Tree(this.record, messages, before.earlier);
+    choose(shown, before, pairs);
     return { draft: record.draft, touched };
   }
 
@@ -451,10 +453,7 @@ export async function storedFiles(files = []) {
   return found.flatMap((file) => file ?? []);
 }
 
-/**
- * @param {FileRecord[]} files
- * @returns {FileRecord[]}
- */
+/** @type {(files: FileRecord[]) => FileRecord[]} */
 const withoutBlobs = (files) => files.map(({ blob, ...file }) => file);
 
 /**

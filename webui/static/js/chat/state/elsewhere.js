@@ -1,13 +1,43 @@
 // What other tabs and devices do: their changes are taken over into the conversations of this tab.
 
 import { texts } from "../../shell/page.js";
-import { storedFiles } from "./conversation.js";
+import { ROOT, storedFiles } from "./conversation.js";
 
 /** @import { LinkStatus } from "../history/link.js" */
 /** @import { Remote } from "../history/remote.js" */
 /** @import { Chat } from "./chat.js" */
-/** @import { Conversation } from "./conversation.js" */
-/** @import { AnswerRecord, Draft } from "./types.js" */
+/** @import { Conversation, Tree } from "./conversation.js" */
+/** @import { AnswerRecord, Draft, Message } from "./types.js" */
+
+/**
+ * Keep in view what is read in this tab, whatever another tab or device shows: what is being written here, and, on a
+ * page that is seen, the rest. Returns the version of a shown message that is new, if there is one.
+ *
+ * @param {Tree} tree
+ * @param {{ shown: Message[], before: Tree, pairs: Record<string, string[]> | undefined, live: Set<string> }} earlier
+ *   what was shown, the tree and the pairs of answers at that time; the messages that are being written
+ * @param {boolean} isSeen
+ * @returns {Message | null}
+ */
+export function stay(tree, { shown, before, pairs, live }, isSeen) {
+  const written = shown.findLastIndex(({ id }) => live.has(id));
+  for (const [at, { id, parent }] of shown.entries()) {
+    const message = tree.messages.get(id);
+    const next = tree.below(parent ?? ROOT);
+    if (!message || !next) return null;
+    if (next.id === id) continue;
+    const isWritten = at <= written;
+    const isUsed = Boolean(pairs?.[parent ?? ""] && !tree.record.pairs?.[parent ?? ""]); // one of two is gone on with
+    const isContinued = next.role === "assistant" && next.continues?.id === id;
+    if (!isWritten && (!isSeen || isUsed || isContinued)) return null;
+    tree.choose(message);
+    for (const below of shown.slice(at + 1)) {
+      if (tree.messages.has(below.id) && tree.below(below.parent ?? ROOT)?.id !== below.id) tree.choose(below);
+    }
+    return before.messages.has(next.id) ? null : next;
+  }
+  return null;
+}
 
 /** Follows the other tabs and devices for a chat. */
 export class Elsewhere {
@@ -64,14 +94,39 @@ export class Elsewhere {
     const shown = JSON.stringify(record.draft);
     /** @type {{ draft: Draft | null, touched: AnswerRecord[] }} */
     const unread = { draft: record.draft, touched: [] };
+    /** @type {Message | null} */
+    let added = null;
+    const findLive = () => chat.answers?.ids ?? new Set();
     const { draft: stored, touched } = await conversation
-      .reload(() => chat.answers?.ids ?? new Set())
+      .reload(findLive, (shown, before, pairs) => {
+        added = stay(conversation.tree, { shown, before, pairs, live: findLive() }, !document.hidden);
+      })
       .catch(() => unread);
+    if (added && conversation === chat.current) this.#offer(conversation, added);
     for (const message of touched) chat.emit("stats", { message });
     if (!chat.history || JSON.stringify(stored) === shown || JSON.stringify(record.draft) !== shown) return;
     const files = await storedFiles(stored?.files).catch(() => stored?.files ?? []);
     record.draft = stored;
     if (conversation === chat.current) chat.emit("draft", { text: stored?.text ?? "", files });
+  }
+
+  /**
+   * Say that there is another version of what is read here, and offer it.
+   *
+   * @param {Conversation} conversation
+   * @param {Message} version
+   */
+  #offer(conversation, version) {
+    const chat = this.#chat;
+    const run = () => {
+      if (conversation !== chat.current || !chat.answers?.isFree()) return;
+      const found = conversation.tree.messages.get(version.id);
+      if (found) conversation.tree.choose(found);
+      chat.showMessages();
+      chat.keep(conversation.saveRecord());
+    };
+    const text = version.role === "user" ? texts.history.new_message : texts.history.new_answer;
+    chat.report({ text, calm: true, action: { name: "show", label: texts.history.show, run } });
   }
 
   /**

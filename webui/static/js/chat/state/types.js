@@ -180,7 +180,8 @@
  * An action that the page offers, as a button with this label.
  *
  * @typedef {object} Action
- * @property {"again" | "continue" | "export" | "model" | "new" | "reload" | "signIn" | "switchModel" | "undo"} name
+ * @property {"again" | "continue" | "export" | "model" | "new" | "reload" | "show" | "signIn" | "switchModel" |
+ *   "undo"} name
  * @property {string} label
  * @property {string} [model] the model to switch to
  * @property {() => void} [run] what is done, for actions that only their place knows
