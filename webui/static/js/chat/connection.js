@@ -8,7 +8,7 @@ const LOOK_MS = 2500;
 /** True if the server answers, whatever it answers. */
 async function isReachable() {
   try {
-    await fetch("/healthz", { cache: "no-store" });
+    await (await fetch("/healthz", { cache: "no-store" })).text();
     return true;
   } catch {
     return false;

@@ -1,6 +1,6 @@
 // One conversation in the list as components: its link and its buttons, or the box for its new title.
 
-import { html, useEffect, useRef } from "../../../vendor/preact-htm.js";
+import { html, useLayoutEffect, useRef } from "../../../vendor/preact-htm.js";
 import { fill, iconPath, texts } from "../../shell/page.js";
 import { MarkedTitle, Passages } from "./results.js";
 
@@ -32,7 +32,11 @@ export const titleOf = ({ title }) => title || texts.sidebar.new_chat;
 function Rename({ one, list, close }) {
   /** @type {Ref<HTMLInputElement | null>} */
   const box = useRef(null);
-  useEffect(() => box.current?.select(), []);
+  // At once, not after the next frame: the first keys are for this box.
+  useLayoutEffect(() => {
+    box.current?.focus();
+    box.current?.select();
+  }, []);
   /** @param {boolean} save */
   const done = (save) => {
     const title = box.current?.value.trim(); // closing takes the focus away, and calls this again
