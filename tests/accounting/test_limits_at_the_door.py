@@ -190,7 +190,7 @@ async def test_usage_reports_what_was_used_per_key_model_and_day(door: Door) -> 
     usage = (await door.get("/api/v1/usage")).json()
     assert {row["key_name"]: row["requests"] for row in usage["data"]} == {
         "team a": 3,
-        "owner": 1,
+        "Owner": 1,
     }
     mine = next(row for row in usage["data"] if row["key_id"] == made["id"])
     assert (mine["prompt_tokens"], mine["completion_tokens"], mine["cost_microusd"]) == (

@@ -89,5 +89,7 @@ def is_page(answer: Answer, status: int) -> Outline:
     assert not policy.get("script-src", set()) & {"data:", "blob:"}
     outline = Outline(answer.body)
     assert outline.active == []
-    assert all(re.fullmatch(r"/[\w/.#-]*|#[\w-]+", link) for link in outline.links), outline.links
+    assert all(re.fullmatch(r"/[\w/.#-]*(\?next=/\w+)?|#[\w-]+", link) for link in outline.links), (
+        outline.links
+    )
     return outline

@@ -37,7 +37,7 @@ async def test_escape_closes_what_is_open_and_stops_only_from_the_box(
         upstream.plan(answer)
         await open_chat(page)
         await say(page, "apples")
-        await expect(text_of_answer(page)).to_have_text("Begun")
+        await expect(text_of_answer(page)).to_have_text(["Begun"])
         more = page.get_by_role("button", name="More for apples")
         await more.click()
         await page.keyboard.press("Escape")

@@ -45,7 +45,7 @@ async def test_a_full_browser_says_so_and_goes_on(chromium: Browser, tmp_path: P
         await page.add_init_script(NO_ROOM)
         await open_chat(page)
         await say(page, "one")
-        await expect(text_of_answer(page)).to_have_text("Hello")
+        await expect(text_of_answer(page)).to_have_text(["Hello"])
         alert = page.get_by_role("alert").filter(has_text="storage of this browser is full")
         await expect(alert.get_by_role("button", name="Export conversations")).to_be_visible()
 
@@ -56,7 +56,7 @@ async def test_a_queued_message_can_be_sent_after_a_stop(chromium: Browser, tmp_
         upstream.plan(answer, stream_of(["Two."], usage=USAGE))
         await open_chat(page)
         await say(page, "first")
-        await expect(text_of_answer(page)).to_have_text("Begun")
+        await expect(text_of_answer(page)).to_have_text(["Begun"])
         await say(page, "second")
         await stop_button(page).click()
         await expect(answers(page)).to_contain_text("Stopped.")

@@ -51,13 +51,13 @@ async def test_a_reload_goes_on_where_it_was(chromium: Browser, tmp_path: Path) 
         upstream.plan(answer)
         await open_chat(page)
         await say(page, "Hi")
-        await expect(text_of_answer(page)).to_have_text("Before. Still before.")
+        await expect(text_of_answer(page)).to_have_text(["Before. Still before."])
         address = page.url
         await page.reload()
-        await expect(text_of_answer(page)).to_have_text("Before. Still before.")
+        await expect(text_of_answer(page)).to_have_text(["Before. Still before."])
         assert page.url == address and re.search(r"/c/c_\w+$", address)
         go.set()
-        await expect(text_of_answer(page)).to_have_text("Before. Still before. After.")
+        await expect(text_of_answer(page)).to_have_text(["Before. Still before. After."])
         await expect(send_button(page)).to_be_visible()
         assert len(upstream.requests) == 1
 
@@ -144,7 +144,7 @@ async def test_a_connection_that_stays_lost_is_not_tried_for_ever(
         await page.clock.install()
         await open_chat(page)
         await say(page, "Hi")
-        await expect(text_of_answer(page)).to_have_text("Half of it")
+        await expect(text_of_answer(page)).to_have_text(["Half of it"])
         await page.route("**/jobs/*/stream*", fail)
         relay.cut()
         for number, wait_s in enumerate(WAITS_S, 1):
@@ -152,7 +152,7 @@ async def test_a_connection_that_stays_lost_is_not_tried_for_ever(
             await expect(answers(page)).to_contain_text("Connection lost, reconnecting")
             await page.clock.fast_forward(wait_s * 1000)
         await expect(answers(page)).to_contain_text("interrupted")
-        await expect(text_of_answer(page)).to_have_text("Half of it")
+        await expect(text_of_answer(page)).to_have_text(["Half of it"])
         await expect(send_button(page)).to_be_visible()
         assert tries == 1 + len(WAITS_S)
         go.set()
@@ -168,10 +168,10 @@ async def test_a_cut_answer_is_kept_and_not_asked_for_again(
         await say(page, "Hi")
         alert = answers(page).get_by_role("alert")
         await expect(alert).to_contain_text("The text received so far is kept")
-        await expect(text_of_answer(page)).to_have_text("Half an")
+        await expect(text_of_answer(page)).to_have_text(["Half an"])
         assert len(upstream.requests) == 1
         await alert.get_by_role("button", name="Try again").click()
-        await expect(text_of_answer(page)).to_have_text("A whole answer")
+        await expect(text_of_answer(page)).to_have_text(["A whole answer"])
         await expect(answers(page)).to_contain_text("2 / 2")
 
 
@@ -187,13 +187,13 @@ async def test_an_answer_of_a_gateway_that_restarted_is_interrupted(
             )
             await open_chat(page)
             await say(page, "Hi")
-            await expect(text_of_answer(page)).to_have_text("Half of it")
+            await expect(text_of_answer(page)).to_have_text(["Half of it"])
             roxy.process.kill()
             await expect(answers(page)).to_contain_text("Connection lost")
         port = str(roxy.door.port)
         async with serving(tmp_path, upstream, settings=GUESTS, options=("--port", port)):
             await expect(answers(page)).to_contain_text("interrupted")
-            await expect(text_of_answer(page)).to_have_text("Half of it")
+            await expect(text_of_answer(page)).to_have_text(["Half of it"])
             await page.reload()
             await expect(answers(page)).to_contain_text("interrupted")
             await stack.aclose()
@@ -256,7 +256,7 @@ async def test_a_limit_after_a_wait_counts_down_too(chromium: Browser, tmp_path:
         assert again.json["messages"][-1]["content"] == "my words"
         await again.answered.wait()
         await page.clock.resume()
-        await expect(text_of_answer(page)).to_have_text("Now it works")
+        await expect(text_of_answer(page)).to_have_text(["Now it works"])
 
 
 async def test_a_limit_without_a_time_is_told_plainly(chromium: Browser, demo_door: Door) -> None:
@@ -276,7 +276,7 @@ async def test_the_gateways_own_limit_is_named(chromium: Browser, door: Door) ->
         await page.clock.install()
         await open_chat(page)
         await say(page, "one")
-        await expect(text_of_answer(page)).to_have_text("Hello")
+        await expect(text_of_answer(page)).to_have_text(["Hello"])
         left = page.locator("#composer").get_by_text("0 of 1 message left this minute")
         await expect(left).to_be_visible()
         async with page.expect_response("**/chat/completions") as refusing:
@@ -299,7 +299,7 @@ async def test_an_upstreams_refusal_is_told_in_the_turn(chromium: Browser, tmp_p
         alert = page.get_by_role("alert").filter(has_text="provider")
         await expect(alert).to_be_visible()
         await alert.get_by_role("button", name="Try again").click()
-        await expect(text_of_answer(page)).to_have_text("Now it works")
+        await expect(text_of_answer(page)).to_have_text(["Now it works"])
         await expect(answers(page)).to_have_count(1)
 
 
@@ -381,7 +381,7 @@ async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_
         await expect(status(page)).to_have_text("Thinking")
         await asyncio.sleep(0.4)  # the time that is shown
         go.set()
-        await expect(text_of_answer(page)).to_have_text("The answer")
+        await expect(text_of_answer(page)).to_have_text(["The answer"])
         lasted = time.monotonic() - asked
         await expect(page.get_by_text("secretly thinking")).to_be_hidden()
         await page.get_by_role("button", name="Copy answer").click()
@@ -482,7 +482,7 @@ async def test_stop_needs_no_connection_beside_those_of_the_answers(
             await open_chat(one)
         for one in pages:
             await say(one, "Hi")
-            await expect(text_of_answer(one)).to_have_text("Begun")
+            await expect(text_of_answer(one)).to_have_text(["Begun"])
         for number, one in enumerate(pages):
             await one.bring_to_front()
             await stop_button(one).click()
@@ -494,7 +494,7 @@ async def test_a_long_wait_is_told_in_hours(chromium: Browser, door: Door) -> No
     async with visiting(chromium, door, expected=("429",)) as page:
         await open_chat(page)
         await say(page, "one")
-        await expect(text_of_answer(page)).to_have_text("Hello")
+        await expect(text_of_answer(page)).to_have_text(["Hello"])
         await say(page, "two")
         alert = page.get_by_role("alert")
         await expect(alert).to_contain_text(re.compile(r"You can send again in 2[34] hours"))
