@@ -75,7 +75,7 @@ HISTORY_SCRIPTS = (
     "js/chat/state/problems.js",
     "js/shell/api.js",
 )
-"""What connects people who have signed in to their history on the server."""
+"""What connects people who have signed in to their history; a new chat can be written before."""
 
 
 class ChatPageHandler(PageHandler):
@@ -104,7 +104,7 @@ class ChatPageHandler(PageHandler):
         usable = [model for model in models if model["available"]]
         history = await self._about_history()
         scripts = SCRIPTS + (CONVERSATION_SCRIPTS if conversation else ())
-        if history["place"] == "server":
+        if history["place"] == "server" and conversation:
             scripts += HISTORY_SCRIPTS
         self.show(
             "chat.html",

@@ -4,6 +4,7 @@
 import {
   AWAY_EVENT,
   announce,
+  BETWEEN,
   count,
   el,
   fill,
@@ -213,7 +214,7 @@ export class Alert {
     this.wait = wait ? Math.ceil(wait) : 0;
     this.#model = model;
     const countdown = el("span", { "aria-live": "off" });
-    const words = text ? `${text} ` : "";
+    const words = text && `${text}${BETWEEN}`;
     /** @type {Element[]} */
     const parts = [icon(calm ? "check" : "circle-alert"), el("p", {}, words, countdown)];
     for (const one of [action, also]) {

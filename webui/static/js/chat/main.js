@@ -3,6 +3,7 @@
 
 import {
   announce,
+  DIALOGS_EVENT,
   fill,
   NOT_LOADED_EVENT,
   part,
@@ -198,10 +199,15 @@ function perform({ name, model, run }) {
 const openId = () => (chat.current?.started && !chat.current.record.temporary ? chat.current.id : null);
 const idInAddress = () => /^\/c\/([\w-]+)$/.exec(location.pathname)?.[1] ?? null;
 
-chat.on("address", ({ path, push }) => {
-  if (push) side.push(path);
+/** @param {{ path: string, push: boolean }} address */
+function showAddress(address) {
+  const { path, push } = address;
+  if (history.state?.dialogs) document.addEventListener(DIALOGS_EVENT, () => showAddress(address), { once: true });
+  else if (push) side.push(path);
   else if (path !== location.pathname) history.replaceState(null, "", path);
-});
+}
+if (history.state?.dialogs) history.replaceState(null, ""); // reloaded while one was open
+chat.on("address", showAddress);
 addEventListener("popstate", () => {
   if (!side.popped() && idInAddress() !== openId()) chat.open(idInAddress(), { push: false });
 });
@@ -315,7 +321,7 @@ function choosePlace() {
     if (chat.history) before.push(chat.history.link.flush(FLUSH_MS));
     after.push(() => (chat.history ?? database).leave());
   });
-  if (place === "server") chat.joining = join(database);
+  if (place === "server") chat.joining = firstId ? join(database) : usable.then(() => join(database));
 }
 
 async function watchElsewhere() {
@@ -335,6 +341,13 @@ async function join(database) {
   (await watchElsewhere()).follow(remote);
 }
 
+/** Resolves `usable`. @type {() => void} */
+let nowUsable = () => {};
+/** Done once a message can be written. @type {Promise<void>} */
+const usable = new Promise((resolve) => {
+  nowUsable = resolve;
+});
+
 /** The conversation in the address that the page was opened with. */
 const firstId = idInAddress();
 
@@ -352,6 +365,7 @@ async function start() {
   await chat.open(idInAddress(), { push: false });
   prefill();
   performance.mark("roxy-ready");
+  nowUsable();
   document.documentElement.dataset.ready = "";
   loadConnection();
   await chat.joining;

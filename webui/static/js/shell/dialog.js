@@ -1,6 +1,59 @@
-// Dialogs: each has the same way out in its corner, and a press beside it closes it, too.
+// Dialogs: each has the same way out in its corner, and a press beside it closes it, too. On small screens so does
+// the browser's Back: while dialogs are open the history has an entry for each, and none afterwards.
 
-import { iconButton, texts } from "./page.js";
+import { DIALOGS_EVENT, iconButton, texts } from "./page.js";
+
+const narrow = matchMedia("(max-width: 56rem)");
+/**
+ * The open dialogs that Back closes, the last one on top.
+ *
+ * @type {HTMLDialogElement[]}
+ */
+const open = [];
+/** True from a step back that was made here until the browser has made it. */
+let isLeaving = false;
+
+/** How many of the history's entries are those of dialogs. */
+const entries = () => history.state?.dialogs ?? 0;
+
+/** Bring the browser's history in line with the open dialogs. */
+function settle() {
+  if (isLeaving) return;
+  while (entries() < open.length) history.pushState({ ...history.state, dialogs: entries() + 1 }, "");
+  isLeaving = entries() > open.length;
+  if (isLeaving) history.go(open.length - entries());
+}
+
+/**
+ * Have the browser's Back close a dialog that is being shown, on small screens.
+ *
+ * @param {HTMLDialogElement} dialog
+ */
+export function closeByBack(dialog) {
+  if (!narrow.matches) return;
+  open.push(dialog);
+  settle();
+  dialog.addEventListener("close", () => {
+    open.splice(0, open.length, ...open.filter((one) => one !== dialog));
+    setTimeout(settle); // another one may be opened in its place
+  });
+}
+
+// Before the page's own listener: what is about dialogs only is none of its business.
+addEventListener(
+  "popstate",
+  (event) => {
+    const wasLeaving = isLeaving;
+    isLeaving = false;
+    if (!wasLeaving && entries() === open.length) return;
+    event.stopImmediatePropagation();
+    if (!wasLeaving) for (const dialog of open.slice(entries()).reverse()) leave(dialog);
+    open.splice(0, open.length, ...open.filter((one) => one.open));
+    settle(); // one may have stayed, to ask whether to leave it
+    if (!entries()) document.dispatchEvent(new Event(DIALOGS_EVENT));
+  },
+  { capture: true },
+);
 
 /**
  * Close a dialog as Esc does: what listens to its event "cancel" can hold it.
@@ -39,5 +92,6 @@ export function showDialog(dialog) {
   });
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
+  closeByBack(dialog);
   dialog.showModal();
 }

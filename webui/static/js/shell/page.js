@@ -212,6 +212,16 @@ export const language = document.documentElement.lang;
 const plurals = new Intl.PluralRules(language);
 const numbers = new Intl.NumberFormat(language);
 
+/** What is between two sentences. */
+export const BETWEEN = language === "ja" ? "" : " ";
+
+/**
+ * Join sentences.
+ *
+ * @param {...string} sentences
+ */
+export const joined = (...sentences) => sentences.join(BETWEEN);
+
 /**
  * Return a text with its placeholders replaced.
  *
@@ -383,6 +393,9 @@ export const REACHABLE_EVENT = "roxy-reachable";
  * element: nothing else has to say it.
  */
 export const AWAY_EVENT = "roxy-away";
+
+/** The browser's history has no entries of dialogs any more. */
+export const DIALOGS_EVENT = "roxy-dialogs-left";
 
 /** The event by which the page learns that its visitor is another one now. */
 export const SESSION_EVENT = "roxy-session";

@@ -1,6 +1,6 @@
 // The box at the bottom: text, files, send and stop, the draft, the queue, and what prevents sending.
 
-import { announce, el, fill, icon, part, texts } from "../../shell/page.js";
+import { announce, el, fill, icon, joined, part, texts } from "../../shell/page.js";
 import { Alert, hintWords, limitedModel, whyBlocked } from "../limits.js";
 import { joinDrafts } from "../state/conversation.js";
 
@@ -439,7 +439,7 @@ export class Composer {
     if (conversation !== chat.current) return;
     if (problems.length) {
       this.#sendsNext = false;
-      this.#alert.show({ text: problems.join(" ") });
+      this.#alert.show({ text: joined(...problems) });
     } else announce(fill(texts.composer.attached, { names: list.map(({ name }) => name).join(", ") }));
     this.focus();
   }

@@ -1,5 +1,6 @@
 // The question before all conversations are deleted.
 
+import { closeByBack } from "../../shell/dialog.js";
 import { el, pluralText, texts } from "../../shell/page.js";
 
 /**
@@ -34,6 +35,7 @@ export function mayEraseAll(count, onServer, prompts = 0) {
       resolve(confirmed);
     });
     document.body.append(dialog);
+    closeByBack(dialog);
     dialog.showModal();
     cancel.focus();
   });

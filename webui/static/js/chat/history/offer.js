@@ -1,12 +1,13 @@
 // The offer to take the conversations of this browser along into the history on the server.
 
+import { closeByBack } from "../../shell/dialog.js";
 import { el, fill, language, pluralText, texts } from "../../shell/page.js";
 import { problemWords } from "../state/problems.js";
 import { Database, GUESTS, queueId } from "../state/store.js";
 import { NotSent, send } from "./moving.js";
 
 /** @import { Chat } from "../state/chat.js" */
-/** @import { ConversationRecord } from "../state/types.js" */
+/** @import { ConversationRecord, Message } from "../state/types.js" */
 /** @import { Remote } from "./remote.js" */
 
 /**
@@ -19,6 +20,18 @@ const MOST_LEFT = 300;
 const ANSWERED = "offered";
 
 /** @typedef {{ from: Database, record: ConversationRecord }} Movable */
+
+/**
+ * End an answer that was being written: the gateway keeps it for the guest who asked for it, and that was before the
+ * sign-in.
+ *
+ * @param {Message} message
+ */
+function endOpen(message) {
+  if (message.role === "user" || message.state !== "open") return;
+  message.state = "interrupted";
+  message.error = { message: texts.history.cut_by_sign_in, code: "", status: 0, retryAfter: null };
+}
 
 /** The conversations of this browser that can be moved. */
 export class Offer {
@@ -74,6 +87,7 @@ export class Offer {
     const closed = new Promise((resolve) => dialog.addEventListener("close", resolve));
     dialog.append(...this.#question(dialog, moved));
     document.body.append(dialog);
+    closeByBack(dialog);
     dialog.showModal();
     await closed;
     dialog.remove();
@@ -147,7 +161,7 @@ export class Offer {
     return [
       el("h2", { id: "offer-title" }, texts.history.move_question),
       el("p", {}, pluralText(texts.history.about_moving, count)),
-      el("p", { class: "quiet small" }, texts.history.choose_yours),
+      count > 1 ? el("p", { class: "quiet small" }, texts.history.choose_yours) : "",
       list,
       state,
       el("p", { class: "buttons" }, leave, choose, all),
@@ -185,6 +199,7 @@ export class Offer {
   async #moveOne({ from, record }) {
     const { id } = record;
     const [messages, files] = await Promise.all([from.within("messages", id), from.within("files", id)]);
+    for (const message of messages) endOpen(message);
     await send({ conversation: record, messages, files }, this.#history);
     const queue = await from.find("settings", queueId(id));
     const isHere = from === this.#history.database;

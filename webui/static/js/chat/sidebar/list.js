@@ -1,7 +1,7 @@
 // The list of conversations: its state, and what can be done with them.
 
 import { html, render } from "../../../vendor/preact-htm.js";
-import { el, fill, texts } from "../../shell/page.js";
+import { el, fill, joined, pluralText, texts } from "../../shell/page.js";
 import { problemWords } from "../state/problems.js";
 import { all, erase, eraseAll } from "../state/store.js";
 import { Search } from "./search.js";
@@ -269,7 +269,10 @@ export class ConversationList {
   async #import(file) {
     const { importText } = await this.#chat.load(() => import("../state/import.js"));
     try {
-      await importText(await file.text(), this.#chat.history);
+      const { arrived, known } = await importText(await file.text(), this.#chat.history);
+      const words = [pluralText(texts.sidebar.imported, arrived)];
+      if (known) words.push(pluralText(texts.sidebar.already_here, known));
+      this.#chat.report({ text: joined(...words), calm: true });
     } catch (error) {
       const why = problemWords(error);
       this.#chat.report({ text: fill(texts.sidebar.not_imported, { file: file.name, why }) });

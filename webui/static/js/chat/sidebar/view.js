@@ -1,7 +1,7 @@
 // The sidebar as components: search, the list of conversations or what was found, undo.
 
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../../../vendor/preact-htm.js";
-import { fill, pluralText, size, texts } from "../../shell/page.js";
+import { fill, joined, pluralText, size, texts } from "../../shell/page.js";
 import { Entry, Icon, titleOf } from "./list_entry.js";
 import { Menu } from "./list_menu.js";
 import { focusedId, placeAfter, Rows } from "./list_rows.js";
@@ -107,7 +107,7 @@ function About({ place, isEmpty }) {
     if (place.retention_days) words.push(pluralText(texts.sidebar.retention, place.retention_days));
   } else if (place.person) words.push(texts.sidebar.history_is_off);
   else if (isEmpty) words.push(texts.sidebar.only_here);
-  return words.length ? html`<p class="quiet small">${words.join(" ")}</p>` : null;
+  return words.length ? html`<p class="quiet small">${joined(...words)}</p>` : null;
 }
 
 /**

@@ -55,10 +55,12 @@ const momentOf = (value) => {
 
 /**
  * Import an export: all or nothing into this browser, one conversation after the other into a history on the
- * server. Raises Error with a message for the visitor.
+ * server. What is there already is left out, unless it has changed since. Raises Error with a message for the
+ * visitor.
  *
  * @param {string} text
  * @param {Remote | null} history
+ * @returns {Promise<{ arrived: number, known: number }>} how many were imported, and how many left out
  */
 export async function importText(text, history) {
   /** @type {unknown} */
@@ -73,7 +75,13 @@ export async function importText(text, history) {
   }
   if ((numberOf(file.version) ?? Infinity) > VERSION) throw new Error(texts.problems.newer_export);
   const taken = await takenIds(history !== null);
-  const made = file.conversations.map((one) => new Importer(one, taken, history !== null).records());
+  const here = new Set((await all("conversations")).flatMap((one) => (one.deleted ? [] : markOf(one))));
+  const read = file.conversations.map((one) => ({
+    ...new Importer(one, taken, history !== null).records(),
+    isKnown: isObject(one) && here.has(markOf(one)),
+  }));
+  const made = read.filter(({ isKnown }) => !isKnown);
+  const counts = { arrived: made.length, known: read.length - made.length };
   if (history) {
     const { send } = await loadModule(() => import("../history/moving.js"));
     for (const [at, one] of made.entries()) {
@@ -87,7 +95,7 @@ export async function importText(text, history) {
     }
     history.link.pollNow();
     await importPromptsOf(file);
-    return;
+    return counts;
   }
   await putAll({
     conversations: made.map((one) => one.conversation),
@@ -95,6 +103,18 @@ export async function importText(text, history) {
     files: made.flatMap((one) => one.files),
   });
   await importPromptsOf(file);
+  return counts;
+}
+
+/**
+ * Return when a conversation began and was last written in: together they tell which it is, also where it was
+ * imported under a new id, and that nothing was written in it since. "" without these times.
+ *
+ * @param {{ created?: unknown, updated?: unknown }} conversation
+ */
+function markOf({ created, updated }) {
+  const times = [momentOf(created), momentOf(updated)];
+  return times.includes(null) ? "" : times.map((ms) => Math.trunc(Number(ms))).join(" ");
 }
 
 /**

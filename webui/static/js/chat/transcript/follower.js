@@ -9,6 +9,8 @@ const NEAR_END_PX = 48;
 const ROUNDING_PX = 1;
 /** A finger that has moved so far scrolls. */
 const FINGER_PX = 4;
+/** Between the edge and what is shown from its start. */
+const START_PX = 12;
 const FIELDS = "input, textarea, select, [contenteditable]";
 
 /**
@@ -80,6 +82,15 @@ export class Follower {
     this.#position = this.#scroller.scrollTop;
     if (this.#gap <= NEAR_END_PX) this.toEnd();
     else this.#showButton();
+  }
+
+  /**
+   * Show where something begins. It is followed only where its end is in view, too.
+   *
+   * @param {HTMLElement} root
+   */
+  showStart(root) {
+    this.keep(root, this.#scroller.getBoundingClientRect().top + START_PX);
   }
 
   #resized() {

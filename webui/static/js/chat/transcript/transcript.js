@@ -49,7 +49,7 @@ export class Transcript {
     listenToCopy(this.#root);
     chat.on("messages", (path) => this.#show(path));
     chat.on("opened", () => chat.current?.started && this.#follower.toEnd());
-    chat.on("asked", () => this.#follower.toEnd());
+    chat.on("asked", (message) => this.#asked(message));
     chat.on("phase", (answer) => this.#phaseChanged(answer));
     chat.on("text", (answer) => this.#textAdded(answer));
     chat.on("stats", (answer) => this.#rows.get(answer.message.id)?.refresh());
@@ -57,6 +57,17 @@ export class Transcript {
       for (const row of this.#rows.values()) if (row instanceof QuestionRow) row.showHeld();
     });
     chat.on("end", (answer) => this.#ended(answer));
+  }
+
+  /**
+   * Show an answer that was asked for: beside another one from where both begin, else at the end.
+   *
+   * @param {Message} message
+   */
+  #asked(message) {
+    const pair = this.#rows.get(message.id)?.root.closest(".pair");
+    if (pair instanceof HTMLElement) this.#follower.showStart(pair);
+    else this.#follower.toEnd();
   }
 
   /** Edit the last question in its row. Returns false where there is none, or an answer is under way. */
@@ -274,7 +285,8 @@ export class Transcript {
     const chat = this.#chat;
     const { current } = chat;
     if (!current || !this.#answers.isFree()) return;
-    const { editInPlace } = await chat.load(() => import("./edit.js"));
+    const typed = holdKeys();
+    const { editInPlace } = await chat.load(() => import("./edit.js")).finally(typed.release);
     const send = async (/** @type {string} */ text) => {
       Object.assign(row.message, { text, edited: true });
       await chat.save(current, row.message);
@@ -283,12 +295,14 @@ export class Transcript {
       if (current === chat.current) chat.showMessages();
     };
     editInPlace(row, { label: texts.transcript.save, isDocument: true, send });
+    typed.insert();
   }
 
   /** @param {QuestionRow} row */
   async #edit(row) {
     if (!this.#answers.canAsk()) return;
-    const { editInPlace, keepEdit } = await this.#chat.load(() => import("./edit.js"));
+    const typed = holdKeys();
+    const { editInPlace, keepEdit } = await this.#chat.load(() => import("./edit.js")).finally(typed.release);
     const { message } = row;
     const send = (/** @type {string} */ text) =>
       this.#answers.askEdited(message, text, () => {
@@ -297,5 +311,29 @@ export class Transcript {
         if (again instanceof QuestionRow) this.#edit(again);
       });
     editInPlace(row, { label: texts.transcript.send, send });
+    typed.insert();
   }
+}
+
+/** Keep letters that are typed before there is a box for them, which is on its way. */
+function holdKeys() {
+  let letters = "";
+  /** @param {KeyboardEvent} event */
+  const hold = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.key === "Tab") return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (event.key === "Backspace") letters = letters.slice(0, -1);
+    else if ([...event.key].length === 1) letters += event.key;
+  };
+  addEventListener("keydown", hold, { capture: true });
+  return {
+    release: () => removeEventListener("keydown", hold, { capture: true }),
+    insert: () => {
+      const box = document.activeElement;
+      if (!letters || !(box instanceof HTMLTextAreaElement)) return;
+      box.setRangeText(letters, box.selectionStart, box.selectionEnd, "end");
+      box.dispatchEvent(new Event("input", { bubbles: true }));
+    },
+  };
 }

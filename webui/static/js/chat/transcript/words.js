@@ -78,7 +78,7 @@ export function explain(message, isLast) {
     case "stopped":
       return { tone: "calm", icon: "square", text: message.error?.message ?? texts.transcript.stopped };
     case "interrupted": {
-      const text = withRest(texts.transcript.answer_interrupted);
+      const text = withRest(message.error?.message ?? texts.transcript.answer_interrupted);
       return { tone: "warn", icon: "triangle-alert", text, actions: [rest, RETRY] };
     }
     case "failed": {
