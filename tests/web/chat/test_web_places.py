@@ -40,9 +40,16 @@ async def test_back_closes_the_list_of_conversations(chromium: Browser, tmp_path
         search = page.get_by_role("searchbox")
         dialog = page.get_by_role("dialog")
         for name in ("Model: Test One", "Settings of the conversation"):
-            await page.get_by_role("button", name=name).tap()
-            await dialog.get_by_role("button", name="Close").tap()
-            await expect(dialog).to_have_count(0)
+            for by_back in (False, True):
+                await page.get_by_role("button", name=name).tap()
+                await expect(dialog).to_be_visible()
+                if by_back:
+                    await page.go_back()
+                else:
+                    await dialog.get_by_role("button", name="Close").tap()
+                await expect(dialog).to_have_count(0)
+                await page.wait_for_function("() => !history.state?.dialogs")
+                assert page.url == f"{door.url}/"
         for text in ("about apples", "about pears"):
             await box(page).fill(text)
             await send_button(page).click()

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Response, Route, expect
 from support.browsing.browser import open_chat, visiting
+from support.browsing.signing_in import sign_in
 from support.front_door import Door
 
 from webui.shell.assets import Assets, packaged_assets, without_comments
@@ -178,6 +179,21 @@ async def test_the_first_visit_is_light_and_the_second_loads_no_script(
           .filter((one) => one.name.endsWith(".js") && one.transferSize > 0)
           .map((one) => one.name)""")
         assert again == []
+
+
+async def test_a_key_holder_can_write_as_soon_as_a_guest(
+    chromium: Browser, demo_door: Door
+) -> None:
+    async with visiting(chromium, demo_door) as page:
+        await sign_in(page, await demo_door.mint())
+        await open_chat(page)
+        before_usable = await page.evaluate("""() => {
+          const [ready] = performance.getEntriesByName("roxy-ready");
+          const loaded = performance.getEntriesByType("resource");
+          return loaded.filter((one) => one.startTime < ready.startTime).map((one) => one.name);
+        }""")
+        assert len(before_usable) + 1 <= MOST_REQUESTS, "\n".join(before_usable)
+        assert not [name for name in before_usable if "/history/" in name]
 
 
 async def test_a_form_of_very_many_fields_is_not_read(door: Door) -> None:
