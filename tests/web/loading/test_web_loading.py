@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from pathlib import Path
@@ -89,6 +90,31 @@ async def test_scripts_that_fail_once_are_asked_for_again(
         lone = [url for url, times in asked.items() if times < 2 and "page.js" not in url]
         assert not lone and not [url for url in asked if "?" in url], "no second instance of any"
         assert len(asked) > 15
+
+
+async def test_what_is_typed_before_the_box_is_there_is_in_it(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def answer(route: Route) -> None:
+        asked.set()
+        await go.wait()
+        await route.continue_()
+
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        upstream.plan(stream_of(["Hello"], usage=USAGE))
+        await open_chat(page)
+        await box(page).press_sequentially("Hi")
+        await page.keyboard.press("Enter")
+        await expect(text_of_answer(page)).to_have_text("Hello")
+        await page.route(re.compile("/edit[.]js"), answer)
+        await page.get_by_role("button", name="Edit message").click()
+        await asked.wait()
+        await page.keyboard.type(" there")
+        go.set()
+        await expect(page.get_by_role("textbox", name="New text")).to_have_value("Hi there")
+        await expect(box(page)).to_have_value("")
 
 
 async def test_scripts_that_stay_away_are_said_and_the_text_is_kept(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
 from support.browsing.browser import open_chat, say, visiting
-from support.browsing.chat_page import answers, box, numbered, talk, text_of_answer
+from support.browsing.chat_page import answers, box, held, numbered, talk, text_of_answer
 from support.browsing.chatting import GUESTS, chatting
 from support.browsing.signing_in import sign_in
 from support.builders.catalogs import second_model
@@ -104,6 +104,27 @@ async def test_turns_are_changed_deleted_and_branched_off(
         assert sent == ["one", "Answer 1.", "three"]
         await page.goto(address)
         await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2. Edited."])
+
+
+async def test_a_comparison_begins_where_both_answers_do(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        FakeUpstream() as upstream,
+        front_door(tmp_path, upstream, settings=GUESTS + second_model(upstream)) as door,
+        visiting(chromium, door) as page,
+    ):
+        long = "\n\n".join(f"Paragraph {n}." for n in range(60))
+        second, go = held("Begun", then=(" and done.",))
+        upstream.plan(stream_of([long]), second)
+        await open_chat(page)
+        await talk(page, "one")
+        await expect(page.get_by_text("Paragraph 59.")).to_be_in_viewport()
+        await choose(page, "answer", "Compare with another model")
+        await page.get_by_role("option", name="Test One").click()
+        await expect(page.get_by_text("Begun")).to_be_in_viewport()
+        await expect(page.get_by_text("Paragraph 0.")).to_be_in_viewport()
+        go.set()
+        await expect(page.get_by_text("Begun and done.")).to_be_in_viewport()
+        await expect(page.get_by_text("Paragraph 0.")).to_be_in_viewport()
 
 
 async def test_two_models_answer_side_by_side(chromium: Browser, tmp_path: Path) -> None:
