@@ -244,6 +244,14 @@ async def test_an_export_comes_back_the_same(chromium: Browser, tmp_path: Path) 
             assert await other.evaluate(KEPT) == before
             await entries(other).get_by_role("link").click()
             await expect(answers(other)).to_contain_text("2 / 2")
+            await more(other, "one", "Rename")
+            await other.get_by_role("textbox", name="New title").press_sequentially("mine")
+            await other.keyboard.press("Enter")
+            await expect(entries(other)).to_have_text(["mine"])
+            await take_in(other, exported.read_bytes())
+            said = other.get_by_role("alert")
+            await expect(said).to_contain_text("0 chats imported. 1 was already here.")
+            await expect(entries(other)).to_have_text(["mine"])
 
 
 GOOD = {"id": "c_good", "title": "Good", "messages": []}

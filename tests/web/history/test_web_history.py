@@ -293,6 +293,24 @@ async def test_chats_of_the_browser_are_moved_complete(chromium: Browser, tmp_pa
         await expect(entries(page)).to_have_count(0)
 
 
+async def test_an_answer_that_a_sign_in_cuts_off_says_so(chromium: Browser, tmp_path: Path) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, door, page):
+        answer, go = held("Begun", then=(" and done.",))
+        upstream.plan(answer)
+        await open_chat(page)
+        await say(page, "about apples")
+        await expect(text_of_answer(page)).to_have_text(["Begun"])
+        await sign_in(page, await door.mint("Ada"))
+        offer = page.get_by_role("dialog")
+        await expect(offer).to_contain_text("1 conversation")
+        await expect(offer).not_to_contain_text("choose yours")
+        await offer.get_by_role("button", name="Move it").click()
+        await entries(page).get_by_role("link", name="about apples").click()
+        await expect(text_of_answer(page)).to_have_text(["Begun"])
+        await expect(answers(page)).to_contain_text("still being written when you signed in")
+        go.set()
+
+
 async def test_a_search_opens_at_the_passage_on_its_branch(
     chromium: Browser, tmp_path: Path
 ) -> None:

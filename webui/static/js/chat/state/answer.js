@@ -159,7 +159,7 @@ export class Answer {
     }
     message.seq = this.#stream.seq;
     this.#listener.text(this);
-    this.#saving ??= setTimeout(() => this.#save(), SAVE_MS);
+    this.#saving ??= setTimeout(() => this.save(), SAVE_MS);
   }
 
   /**
@@ -174,12 +174,13 @@ export class Answer {
     message.seq = this.#stream.seq;
     message.finish = this.#stream.finish;
     message.error = error && error.code !== "stopped" ? plainError(error) : null;
-    this.#save();
+    this.save();
     this.#listener.end(this);
     this.#fetchStats();
   }
 
-  async #save() {
+  /** Save what there is of the answer. */
+  async save() {
     clearTimeout(this.#saving);
     this.#saving = undefined;
     try {
@@ -203,7 +204,7 @@ export class Answer {
       }
       if (job.state !== "done" || (job.duration_s === null && !job.usage)) continue;
       this.message.stats = addedUp(this.message.continues?.stats ?? null, statsOf(job));
-      await this.#save();
+      await this.save();
       this.#listener.stats(this);
       return;
     }

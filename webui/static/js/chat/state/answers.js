@@ -55,6 +55,10 @@ export class Answers {
   /** @param {Chat} chat */
   constructor(chat) {
     this.#chat = chat;
+    // Somebody who signs in now cannot ask the gateway for a guest's answer any more: what was read stays.
+    addEventListener("pagehide", () => {
+      if (!chat.history) for (const answer of this.#running.values()) answer.save();
+    });
   }
 
   /** The ids of the messages that are being written. */
