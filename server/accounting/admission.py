@@ -112,6 +112,16 @@ class Admission:
             cap_answer(request, most // request.n)
         return Lease(principal, model, request_id, request, taken, streamed=streamed)
 
+    async def refuse_early(self, principal: Principal) -> None:
+        """Raise RateLimited now if the key's next request would be refused for its limits.
+
+        Called before work that costs much more than the request has cost its sender.
+        """
+        key = principal.key
+        if key is None or (await self._counters.standing(key.id, key.limits)).has_room:
+            return
+        self._counters.give_back(await self._counters.take(key.id, key.limits))
+
     async def count_request(self, principal: Principal) -> None:
         """Count a request that uses no model; only guests have limits for these.
 

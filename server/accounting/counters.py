@@ -73,6 +73,13 @@ class Standing(msgspec.Struct, frozen=True):
     running: int = 0
     budget: Budget | None = None
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request may be counted, as far as limits of requests say."""
+        meters = [meter for meter in (self.requests, self.requests_day) if meter is not None]
+        is_busy = self.concurrent_limit is not None and self.running >= self.concurrent_limit
+        return not is_busy and all(meter.remaining >= 1 for meter in meters)
+
     def headers(self) -> dict[str, str]:
         """Return the `x-ratelimit-*` headers; of two request limits, that with fewer remaining."""
         requests, day = self.requests, self.requests_day

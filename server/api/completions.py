@@ -8,7 +8,7 @@ from functools import partial
 from server.accounting.admission import Lease, check_files
 from server.answers.reply import WholeReply
 from server.api.streaming import StreamHandler
-from server.history.stored_files import with_stored_files
+from server.history.stored_files import SCHEME, with_stored_files
 from server.identity.authentication import Principal, presented_key
 from workers.catalog.catalog import Model
 from workers.errors import Conflict, Forbidden, GatewayError, InvalidRequest, NoDeployment
@@ -127,8 +127,10 @@ class ChatHandler(StreamHandler):
     async def _take_whole_body(self, principal: Principal) -> bytes:
         """Return the body, with the files of the caller's chat history that it names."""
         body = self.take_body()
-        if principal.kind == "guest" or not self.services.config.history.enabled:
+        has_history = principal.kind != "guest" and self.services.config.history.enabled
+        if not has_history or SCHEME not in body:
             return body
+        await self.services.admission.refuse_early(principal)
         history, scope = self.services.history, principal.scope
         return await with_stored_files(body, partial(history.file, scope), self.grow_body)
 

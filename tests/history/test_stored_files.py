@@ -29,8 +29,14 @@ async def keep(
     assert answer.status_code == 204
 
 
-async def ask(door: Door, *parts: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
-    body = {"model": "test/one", "messages": [{"role": "user", "content": parts}]}
+EXAMPLE = {"image_url": {"url": "roxy-file:f_1"}, "url": "roxy-file:f_unknown"}
+"""What is no part of the messages."""
+
+
+async def ask(
+    door: Door, *parts: dict[str, Any], headers: dict[str, str], **more: Any
+) -> httpx.Response:
+    body = {"model": "test/one", "messages": [{"role": "user", "content": parts}]} | more
     return await door.client.post("/v1/chat/completions", json=body, headers=headers)
 
 
@@ -49,10 +55,15 @@ async def test_a_named_file_reaches_the_upstream_as_its_contents(
     # Texts that only look like a name, or quote one, are texts.
     quoted = {"type": "text", "text": '"url": "roxy-file:f_1"'}
     bare = {"type": "text", "text": "roxy-file:f_1"}
-    parts = (image("roxy-file:f_1"), file, quoted, bare, image("roxy-file:f_1"))
-    answer = await ask(door, *parts, headers=bearer(key))
+    short = {"type": "image_url", "image_url": "roxy-file:f_1"}
+    parts = (image("roxy-file:f_1"), file, quoted, bare, image("roxy-file:f_1"), short)
+    tool = {"type": "function", "function": {"name": "open", "parameters": {"examples": [EXAMPLE]}}}
+    answer = await ask(door, *parts, headers=bearer(key), tools=[tool])
     assert answer.status_code == 200, answer.text
-    got = (await upstream.request()).json["messages"][0]["content"]
+    sent = (await upstream.request()).json
+    assert sent["tools"] == [tool]
+    got = sent["messages"][0]["content"]
+    assert got[5] == image(PICTURE)
     assert got[0] == got[4] == image(PICTURE)
     assert got[1]["file"]["file_data"] == "data:application/octet-stream;base64,JVBERg=="
     assert got[2:4] == [quoted, bare]
@@ -85,3 +96,17 @@ async def test_a_named_file_counts_as_if_it_had_been_sent(
     assert (await ask(door, *named[:2], headers=bearer(OWNER))).status_code == 200
     sent = json.loads((await upstream.request()).body)
     assert len(sent["messages"][0]["content"]) == 2
+
+
+async def test_a_key_over_its_limit_is_refused_before_files_are_read(
+    door: Door, upstream: FakeUpstream
+) -> None:
+    key = await door.mint("Ada", limits={"requests_per_minute": 1})
+    await keep(door, "f_1", PNG, key=key)
+    upstream.plan(completion("Seen."))
+    assert (await ask(door, image("roxy-file:f_1"), headers=bearer(key))).status_code == 200
+    # The file is not even looked for.
+    refused = await ask(door, image("roxy-file:f_unknown"), headers=bearer(key))
+    validate_error(refused.json())
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
