@@ -10,6 +10,7 @@ killed process, but perhaps not a power failure.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +36,8 @@ PREFIX, SUFFIX = "running-", ".notes"
 """What is before and after the name of a process in the name of its file."""
 KEY_PREFIX = "key_"
 """How the ids of keys begin; usage rows of others say "owner" or "guest"."""
+PART, UNREADABLE = ".part", ".unreadable"
+"""How the file ends while it is written, and once nothing could read it."""
 NOTE_EVERY_S = 0.5
 """The most that is missing of an answer whose process was killed."""
 
@@ -136,7 +139,7 @@ class RunningNotes:
 
 def _write(path: Path, data: bytes) -> None:
     """Replace the file in one step, without waiting for the disk."""
-    part = path.with_suffix(".part")
+    part = path.with_suffix(PART)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
@@ -149,13 +152,15 @@ def notes_path(directory: Path, process: str) -> Path:
 
 
 def read_notes(path: Path) -> list[RunningNote]:
-    """Read the notes of a process that has ended; a file that cannot be read has none."""
+    """Read the notes of a process that has ended; a file that cannot be read is put aside."""
     try:
         return NOTES.decode(path.read_bytes())
     except FileNotFoundError:
         return []
     except (OSError, msgspec.MsgspecError) as error:
         log.error("%s cannot be read, so its requests are not booked: %s", path, error)
+        with contextlib.suppress(OSError):
+            path.replace(path.with_suffix(UNREADABLE))
         return []
 
 
@@ -171,7 +176,9 @@ async def settle_left(
 
 
 def _left_in(directory: Path) -> list[Path]:
-    return sorted(directory.glob(f"{PREFIX}*{SUFFIX}"))
+    for part in directory.glob(f"{PREFIX}*{PART}"):
+        part.unlink(missing_ok=True)  # the process was killed while it wrote
+    return sorted(path for path in directory.glob(f"{PREFIX}*{SUFFIX}") if path.is_file())
 
 
 async def settle_notes(

@@ -145,6 +145,11 @@ async def test_a_file_that_cannot_be_read_or_written_stops_nothing(
     await settle_left(tmp_path, store, MemoryCounters().charge_left, None)
     assert "cannot be read, so its requests are not booked" in caplog.text
     assert not path.exists()
+    assert path.with_suffix(".unreadable").read_bytes() == b"half a fi"
+    (tmp_path / "running-dir.notes").mkdir()
+    (tmp_path / "running-one.part").touch()
+    await settle_left(tmp_path, store, MemoryCounters().charge_left, None)
+    assert not (tmp_path / "running-one.part").exists()
     (tmp_path / "file").touch()
     notes, lease = noting(tmp_path / "file" / "one.notes", row_of(1))
     await eventually(lambda: "running requests cannot be noted" in caplog.text)
