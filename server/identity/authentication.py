@@ -22,6 +22,7 @@ import msgspec
 from msgspec import structs
 from tornado.httputil import parse_cookie
 
+from server.identity.client_addresses import is_this_machine
 from server.identity.sessions import Sessions
 from server.identity.visitor_tags import GUEST, VISITOR_HEADER, VisitorTags
 from server.keys.key_ring import KeyRing
@@ -238,6 +239,8 @@ class Authentication:
         if secret is not None:
             if not secret:
                 raise InvalidKey(NO_KEY)
+            if self._keys.is_command(secret) and is_this_machine(guest_scope(), headers):
+                return OWNER
             return self.principal_of(secret, now)
         if not from_own_page(headers, safe=safe):
             raise InvalidKey

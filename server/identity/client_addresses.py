@@ -26,6 +26,8 @@ UNKNOWN = IPv4Address(0)
 
 GUEST_PREFIX = "guest:"
 """Begins the scope of each guest."""
+_LOOPBACK = (f"{GUEST_PREFIX}127.0.0.1", f"{GUEST_PREFIX}::/64")
+_PASSED_ON = ("X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via")
 MAX_HOPS = 32
 MAX_ADDRESS_CHARS = 64
 MAPPED_BITS = 96
@@ -67,6 +69,14 @@ def guest_scope(address: Address) -> str:
     if isinstance(address, IPv4Address):
         return f"{GUEST_PREFIX}{address}"
     return f"{GUEST_PREFIX}{IPv6Network((int(address) >> 64 << 64, 64))}"
+
+
+def is_this_machine(scope: str, headers: Mapping[str, str]) -> bool:
+    """Return whether the client with this scope runs on this machine, and no proxy passed it on.
+
+    A proxy on this machine that is not a configured one still leaves one of these headers.
+    """
+    return scope in _LOOPBACK and not any(name in headers for name in _PASSED_ON)
 
 
 def parse_network(text: str) -> Network:

@@ -160,10 +160,12 @@ class KeyRing:
         )
 
     def is_owner(self, secret: str) -> bool:
-        """Return whether this is the owner key, or the secret of the commands on this machine."""
-        digest = digest_of(secret)
-        is_command = hmac.compare_digest(digest, self._command)
-        return self.is_owner_digest(digest) or is_command
+        """Return whether this is the owner key."""
+        return self.is_owner_digest(digest_of(secret))
+
+    def is_command(self, secret: str) -> bool:
+        """Return whether this is the secret of the commands on this machine."""
+        return hmac.compare_digest(digest_of(secret), self._command)
 
     def is_owner_digest(self, digest: bytes) -> bool:
         """Return whether this is the digest of the current owner key, in constant time."""

@@ -136,8 +136,11 @@ class DataDirectory:
             os.close(lock)
 
     def close(self) -> None:
-        """Release the lock."""
+        """Release the lock. The secret for commands ends with its gateway."""
         if self._lock is not None:
+            if self.command_secret:
+                self.command_secret = ""
+                self.announce()
             os.close(self._lock)
             self._lock = None
 

@@ -286,6 +286,11 @@ async def test_a_running_gateway_obeys_who_may_write_its_data_directory(
         secret = lock.read_text().splitlines()[2]
         assert secret.encode() not in (shell.path / "data" / "roxy.db").read_bytes()
         assert (await door.get("/api/v1/keys", secret)).status_code == 200
+        for header in ("X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via"):
+            passed_on = bearer(secret) | {header: "203.0.113.9"}
+            answer = await door.client.get("/api/v1/keys", headers=passed_on)
+            assert answer.status_code == 401, header
+    assert secret not in lock.read_text(), "a copy of the directory is no way in"
     async with running(shell) as door:
         assert (await door.get("/api/v1/keys", secret)).status_code == 401, "of the last start"
         lock.write_text(f"1 {door.url}\n")
