@@ -11,6 +11,7 @@ No word that a person wrote, or saw complete, is lost. The order, from the first
    was read no further, and one that was read further is a conflict, in both directions.
 4. A message is removed as it was seen: what has changed since stays. An edit of a removed message
    brings it back.
+5. A deleted conversation comes back with words that were not in it (`is_new_to`).
 """
 
 from __future__ import annotations
@@ -58,6 +59,19 @@ def has_other_words(stored: MessageRecord, sent: MessageRecord) -> bool:
     if isinstance(stored, AnswerRecord) or isinstance(sent, AnswerRecord):
         return type(stored) is not type(sent) or stored.text != sent.text
     return (stored.text, stored.files) != (sent.text, sent.files)
+
+
+def is_new_to(stored: MessageRecord | None, sent: MessageRecord) -> bool:
+    """Return whether a message that is written has words that the person cannot have known before.
+
+    `stored`: the message as it was, None if it was not there. More of an answer that was there is
+    nothing new: who deleted the conversation knew that it was being written.
+    """
+    if stored is not None:
+        return is_by_person(sent) and has_other_words(stored, sent)
+    if is_by_person(sent):
+        return True
+    return isinstance(sent, AnswerRecord) and (sent.state == "open" or sent.text != "")
 
 
 def judge(stored: MessageRecord, sent: MessageRecord) -> Verdict:

@@ -409,6 +409,29 @@ async def test_who_writes_in_a_deleted_conversation_brings_it_back(history: Chat
     assert await history.erase("owner", "c_1", saved.conversation.version) == 1
 
 
+async def test_words_that_were_not_in_a_deleted_conversation_bring_it_back(
+    history: ChatHistory,
+) -> None:
+    await save(history, question(1), answer(2, state="open", text=""), system="Be brief.")
+    draft = ConversationChange(draft=ChatDraft("typed elsewhere"), draft_base=0)
+    nothing = ConversationChange(draft=ChatDraft(" "), draft_base=1)
+    for change, is_back in (
+        (change_of(answer(3, job="job-2")), True),
+        (change_of(answer(4, job="job-3", text="", state="open")), True),
+        (change_of(answer(5, job="job-4", text="", state="failed")), False),
+        (change_of(answer(2, seq=9)), False),  # its owner knew that it was being written
+        (change_of(question(6), deleted=LONG_AGO), False),
+        (draft, True),
+        (nothing, False),
+        (change_of(system=""), False),
+        (change_of(system="Be long."), True),
+        (change_of(title="Apples"), False),
+    ):
+        await save(history, deleted=LONG_AGO)
+        saved = await history.save("owner", "c_1", change, QUOTA)
+        assert (saved.conversation.deleted is None) is is_back, change
+
+
 async def test_settings_are_replaced_from_the_version_that_is_known(history: ChatHistory) -> None:
     assert await history.settings("owner") == HistorySettings({}, 0)
     assert (await history.put_settings("owner", HistorySettings({"a": 1}, 0)))[0]

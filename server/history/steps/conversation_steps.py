@@ -208,6 +208,8 @@ def save(
     )
     record = _with_members(target.record, change.set, outcome)
     record, draft_conflict = _with_draft(record, change)
+    if _is_gone_on_with(target.record, record, outcome) and change.set.deleted is UNSET:
+        record = structs.replace(record, deleted=None)
     number = before.seq
     if outcome.changed or target.is_new or record != target.record:
         record = structs.replace(record, version=target.record.version + 1)
@@ -264,8 +266,6 @@ def _with_members(
             given[name] = given[name].replace("\0", " ")
     if given.get("deleted") is not None:  # by this clock: the trash is emptied after a day
         given["deleted"] = record.deleted or now_ms()
-    elif outcome.is_written_in and asked.deleted is UNSET:
-        given["deleted"] = None  # somebody goes on here who did not know of the deletion
     if asked.choices is not UNSET:
         choices = record.choices | asked.choices
         given["choices"] = {at: child for at, child in choices.items() if child is not None}
@@ -278,6 +278,16 @@ def _with_members(
     elif outcome.changed:
         given["updated"] = max(record.updated, now_ms())
     return structs.replace(record, **given)
+
+
+def _is_gone_on_with(
+    before: ConversationRecord, after: ConversationRecord, outcome: WrittenMessages
+) -> bool:
+    """Return whether a change brings words: of somebody who does not know of a deletion."""
+    if outcome.is_written_in or (after.system.strip() and after.system != before.system):
+        return True
+    draft = after.draft
+    return draft is not None and draft != before.draft and bool(draft.text.strip() or draft.files)
 
 
 def _with_draft(

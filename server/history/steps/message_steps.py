@@ -20,8 +20,8 @@ from server.history.merging import (
     Verdict,
     comes_back,
     has_other_words,
-    is_by_person,
     is_edited,
+    is_new_to,
     judge,
     may_remove,
     plain,
@@ -84,7 +84,7 @@ class Prepared(NamedTuple):
 class WrittenMessages(Struct):
     """What became of the messages of a change; `grown` in bytes.
 
-    `is_written_in`: a person has written words that were not there.
+    `is_written_in`: there are words that were not there before, by a person or in a new answer.
     """
 
     versions: dict[str, int] = {}
@@ -198,8 +198,7 @@ def _write_messages(
         version = _next_version(known, record)
         if known is None or known.parent != sent.parent:
             moved[sent.id] = (index, sent.parent)
-        is_new = known is None or known.record is None or has_other_words(known.record, record)
-        outcome.is_written_in |= is_new and is_by_person(record)
+        outcome.is_written_in |= is_new_to(None if known is None else known.record, record)
         outcome.versions[sent.id] = version
         size = size_of(final.body, sent.parent)
         outcome.grown += size - (0 if known is None else known.size)
