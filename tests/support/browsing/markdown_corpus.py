@@ -188,6 +188,11 @@ READ: tuple[tuple[str, str, list[str] | None], ...] = (
     ("**용어(term)**를 **'말'**은", "strong", ["용어(term)", "'말'"]),
     ("*（斜）*体，~~“删”~~了，10~20个，30~40个", "em, del", ["（斜）", "“删”"]),
     ("foo**bar** a * b * c **bold:**x __init__ snake_case_name", "strong", ["bar", "init"]),
+    # Siblings have one level, and no level is left out.
+    ("### Morning\n\n### Noon\n\na\n\n### Night", "h3", None),
+    ("# Day\n\n### A\n\n##### a\n\n### B\n\n- ### C", "h4", None),
+    ("# Day\n\n### A\n\n##### a\n\n### B\n\n##### b", "h5", ["a", "b"]),
+    ("## A\n\n### a\n\n# B\n\n### b\n\n# C", "h3", None),
     # Addresses in sentences.
     ("见https://example.org/路径。后文", "a", ["https://example.org/路径"]),
     (

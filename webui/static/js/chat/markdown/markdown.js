@@ -11,10 +11,10 @@ import { formulaOf, math, openMath } from "./math.js";
 /** @import { Cell, Item, Token } from "../../../vendor/marked.js" */
 
 /**
- * What the blocks of a text pass on to each other: the level of the last heading, and whether they stand
- * inside a block that is right-to-left.
+ * What the blocks of a text pass on to each other: the headings that are open, outermost first, and whether
+ * they stand inside a block that is right-to-left. `depth` counts the # of a heading.
  *
- * @typedef {{ level: number, rtl: boolean }} Context
+ * @typedef {{ headings: readonly { depth: number, level: number }[], rtl: boolean }} Context
  */
 
 const LAST_LEVEL = 6;
@@ -34,7 +34,7 @@ const CALLOUT_ICONS = {
  *
  * @returns {Context}
  */
-export const newContext = () => ({ level: FIRST_LEVEL - 1, rtl: false });
+export const newContext = () => ({ headings: [], rtl: false });
 
 /** @param {Token} token */
 export const isShown = (token) => token.type !== "space";
@@ -58,8 +58,7 @@ const BLOCKS = {
   comment: () => null,
   hr: () => el("hr"),
   heading: (token, context) => {
-    const level = Math.min(token.depth + FIRST_LEVEL - 1, context.level + 1, LAST_LEVEL);
-    context.level = level;
+    const level = levelOf(token.depth, context);
     return inline(el(/** @type {"h3"} */ (`h${level}`), { dir: direction(token.text, context.rtl) }), token.tokens);
   },
   blockquote: (token, context) => {
@@ -80,6 +79,23 @@ const BLOCKS = {
 };
 
 /**
+ * Return the level of a heading, and open it. No level is left out, and siblings have the same one.
+ *
+ * @param {number} depth
+ * @param {Context} context
+ */
+function levelOf(depth, context) {
+  const open = context.headings.filter((heading) => heading.depth <= depth);
+  const last = open.at(-1);
+  if (last?.depth !== depth) {
+    const highest = (last?.level ?? FIRST_LEVEL - 1) + 1;
+    open.push({ depth, level: Math.min(depth + FIRST_LEVEL - 1, highest, LAST_LEVEL) });
+  }
+  context.headings = open;
+  return open[open.length - 1].level;
+}
+
+/**
  * Return the context of what stands inside a block with this direction.
  *
  * @param {Context} context
@@ -94,11 +110,11 @@ export const within = (context, dir) => ({ ...context, rtl: context.rtl || dir =
  * @param {T} parent
  * @param {Token[] | undefined} tokens
  * @param {Context} context of the blocks
- * @param {Context} around gets the level of the last heading
+ * @param {Context} around gets the open headings
  */
 function blocksInto(parent, tokens, context, around) {
   for (const token of tokens ?? []) if (isShown(token)) parent.append(renderBlock(token, context));
-  around.level = context.level;
+  around.headings = context.headings;
   return parent;
 }
 
@@ -176,7 +192,7 @@ function renderList(token, context) {
   const list = el(token.ordered ? "ol" : "ul", { start, dir });
   const inside = within(context, dir);
   for (const item of token.items) list.append(renderItem(item, inside));
-  context.level = inside.level;
+  context.headings = inside.headings;
   return list;
 }
 
