@@ -7,6 +7,7 @@ a record beyond these fields belongs into `extra`, which the server does not rea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -41,6 +42,16 @@ class FileRecord(Struct, frozen=True, forbid_unknown_fields=True):
     kind: Annotated[str, Meta(max_length=32)] = "other"
     conversation: RecordId | UnsetType = UNSET
     extra: dict[str, Any] | UnsetType = UNSET
+
+
+def is_read_document(files: Sequence[FileRecord], at: int) -> bool:
+    """Return True for a document that stands before its text, which is shown and sent instead.
+
+    The page does the same (`isRead` in `state/attachments.js`).
+    """
+    file, after = files[at], files[at + 1 : at + 2]
+    marked = isinstance(file.extra, dict) and file.extra.get("source") is True
+    return marked and any(text.kind == "text" and text.name == file.name for text in after)
 
 
 Files: TypeAlias = Annotated[tuple[FileRecord, ...], Meta(max_length=MOST_FILES)]

@@ -16,6 +16,7 @@ from server.history.history_records import (
     SharedSnapshot,
     ShareLink,
     StoredFile,
+    is_read_document,
 )
 from server.history.safe_files import RASTER_IMAGES
 from server.history.steps.asking import Steps, finish_write, lock_person, pieces_of
@@ -127,7 +128,9 @@ def _shared(message: MessageRecord, pictures: dict[str, int]) -> SharedMessage:
     if isinstance(message, AnswerRecord):
         return SharedMessage("assistant", message.text, message.created, message.model)
     files = [
-        SharedFile(file.id, file.name, file.size, file.id in pictures) for file in message.files
+        SharedFile(file.id, file.name, file.size, file.id in pictures)
+        for at, file in enumerate(message.files)
+        if not is_read_document(message.files, at)
     ]
     return SharedMessage("user", message.text, message.created, files=files)
 

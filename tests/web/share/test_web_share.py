@@ -27,9 +27,11 @@ async def make_link(door: Door, key: str = OWNER) -> dict[str, str]:
     query = {"conversation": "c_1", "name": "cat.png", "type": "image/png"}
     await call(door, "PUT", "files/f_1", key=key, params=query, content=PNG)
     picture = {"id": "f_1", "name": "cat.png", "type": "image/png", "size": 68, "kind": "image"}
-    paper = {"id": "f_2", "name": "paper.pdf", "type": "application/pdf", "size": 2_000_000}
+    paper = {"id": "f_2", "name": "paper.pdf", "type": "application/pdf", "size": 2_000_000,
+             "kind": "other", "extra": {"source": True}}  # fmt: skip
+    read = {"id": "f_3", "name": "paper.pdf", "type": "text/plain", "size": 9000, "kind": "text"}
     messages = [
-        {"id": "m_1", "role": "user", "text": "What?", "created": 1, "files": [picture, paper]},
+        {"id": "m_1", "role": "user", "text": "What?", "created": 1, "files": [picture, paper, read]},
         {"id": "m_2", "role": "assistant", "parent": "m_1", "text": TEXT, "created": 2,
          "state": "done", "model": "zai/glm-4.5", "reasoning": "a secret thought"},
     ]  # fmt: skip
@@ -54,7 +56,7 @@ async def test_a_link_is_read_without_signing_in(chromium: Browser, demo_door: D
             await expect(page.get_by_role("heading", name="Cats & dogs")).to_be_visible()
             question = page.get_by_role("article", name="Question")
             await expect(question).to_contain_text("What?")
-            await expect(question).to_contain_text("paper.pdf")
+            await expect(question.get_by_text("paper.pdf")).to_have_count(1)
             picture = question.get_by_role("img", name="cat.png")
             assert await picture.evaluate("(node) => node.decode().then(() => node.naturalWidth)")
             answer = page.get_by_role("article", name="Answer")
