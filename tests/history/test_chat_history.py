@@ -482,7 +482,7 @@ async def test_the_search_reads_the_texts_of_files(history: ChatHistory) -> None
     picture = FileRecord("f_pic", "needle.svg", "image/svg+xml", 9, "image")
     first = question(1, text="Summarise this", files=(document, read, picture))
     contents = {
-        "f_doc": StoredFile("Report.pdf", "application/pdf", b"%PDF-\xff needle"),
+        "f_doc": StoredFile("Report.pdf", "application/pdf", b"%PDF-1.4 endobj lies"),
         "f_text": StoredFile("Report.pdf", "text/plain", ("x " * 500 + "The Nädel lies.").encode()),
         "f_pic": StoredFile("needle.svg", "image/svg+xml", b"<svg>hidden</svg>"),
         "f_draft": StoredFile("draft.txt", "text/plain", "nädel of a draft".encode()),
@@ -499,6 +499,7 @@ async def test_the_search_reads_the_texts_of_files(history: ChatHistory) -> None
     assert await found("nädel") == [inside]
     assert await found("nädel lies summarise") == [inside]  # one word in the message, two in a file
     assert await found("report nädel lies") == [inside]
+    assert await found("endobj") == []  # the bytes of a document, though they are ASCII
     assert await found("hidden") == [] == await found("nädel short")
     assert await found("needle") == [("m_1", "file", "needle.svg", "needle.svg")]
     (hit,) = (await history.search("owner", ["the", "lies"], 10)).data

@@ -154,7 +154,9 @@ def _add_files(
         sent = decode_message(body)
         if message in known or not isinstance(sent, QuestionRecord):
             continue
-        attached = [file.id for file in sent.files if file.id in having]
+        # The bytes of a document are no text that people read, even where they are ASCII.
+        texts = (file.id for file in sent.files if file.kind == "text")
+        attached = [file for file in texts if file in having]
         everywhere = set(_numbers(row)).union(*(having[file] for file in attached))
         if attached and len(everywhere) == len(patterns):
             best = max(attached, key=lambda file: len(having[file]))
