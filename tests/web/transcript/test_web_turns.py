@@ -91,6 +91,8 @@ async def test_turns_are_changed_deleted_and_branched_off(
         await expect(text_of_answer(page)).to_have_text(["Answer 1."])
         await page.get_by_role("button", name="Undo").click()
         await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2. Edited."])
+        await expect(page.get_by_text("2 messages deleted")).to_have_count(0)
+        await expect(page.get_by_role("article", name="You").last).to_be_focused()
         await page.reload()
         await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2. Edited."])
         address = page.url
@@ -104,6 +106,11 @@ async def test_turns_are_changed_deleted_and_branched_off(
         assert sent == ["one", "Answer 1.", "three"]
         await page.goto(address)
         await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2. Edited."])
+        await choose(page, "message", "Delete from here")
+        await expect(page.get_by_role("button", name="Undo")).to_be_visible()
+        await answers(page).get_by_role("button", name="Regenerate").click()
+        await expect(text_of_answer(page)).to_have_text(["Answer 4."])
+        await expect(page.get_by_role("button", name="Undo")).to_have_count(0)
 
 
 async def test_a_comparison_begins_where_both_answers_do(chromium: Browser, tmp_path: Path) -> None:

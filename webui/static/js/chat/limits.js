@@ -193,6 +193,7 @@ export class Alert {
   #timer;
   /** The model that is waited for; null: another one would not help. @type {string | null} */
   #model = null;
+  #isCalm = false;
   /** Seconds until something can be sent again. */
   wait = 0;
 
@@ -219,13 +220,18 @@ export class Alert {
     const parts = [icon(calm ? "check" : "circle-alert"), el("p", {}, words, countdown)];
     for (const one of [action, also]) {
       if (!one) continue;
-      parts.push(el("button", { type: "button", class: "button", onclick: () => this.#perform(one) }, one.label));
+      const onclick = () => {
+        if (calm) this.clear(); // what it offered is done
+        this.#perform(one);
+      };
+      parts.push(el("button", { type: "button", class: "button", onclick }, one.label));
     }
     if (this.wait) this.#count(countdown, text);
     else parts.push(iconButton("x", texts.composer.dismiss, { onclick: () => this.clear() }));
     this.#root.replaceChildren(...parts);
     this.#root.className = `problem ${calm ? "done" : text ? "bad" : "calm"}`;
     this.#root.hidden = false;
+    this.#isCalm = Boolean(calm);
     if (away) document.addEventListener(AWAY_EVENT, () => parts[0].isConnected && this.clear(), { once: true });
     if (until) document.addEventListener(until, () => parts[0].isConnected && this.clear(), { once: true });
     this.#changed();
@@ -266,6 +272,11 @@ export class Alert {
     if (!this.wait || !this.#model || this.#model === model) return;
     this.wait = 0;
     this.clear();
+  }
+
+  /** Remove what is no problem: what was done then is not the last thing any more. */
+  clearCalm() {
+    if (this.#isCalm) this.clear();
   }
 
   /** Remove the alert, unless it still counts down. */

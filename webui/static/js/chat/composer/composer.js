@@ -346,6 +346,7 @@ export class Composer {
   #setBusy(busy) {
     if (this.#busy === busy) return;
     this.#busy = busy;
+    if (busy) this.#alert.clearCalm();
     const focused = document.activeElement;
     this.#refresh();
     // A focused button that is hidden would leave the keyboard without a place on the page.

@@ -94,7 +94,10 @@ export async function deleteFrom(chat, message) {
     for (const one of branch) conversation.tree.add(one);
     conversation.record.choices = choices;
     await chat.save(conversation, ...branch);
-    if (conversation === chat.current) chat.showMessages();
+    if (conversation === chat.current) {
+      chat.showMessages();
+      chat.emit("passage", { message: message.id, words: [], file: null });
+    }
   });
 }
 
