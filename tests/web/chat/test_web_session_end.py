@@ -43,6 +43,8 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
         await door.client.patch(path, json=off, headers=bearer(OWNER))
         composer = page.locator("#composer")
         await expect(composer).to_contain_text("Your key is disabled.")
+        await expect(page.get_by_text("signed out")).to_have_count(0)
+        await expect(page.get_by_text("left this minute")).to_have_count(0)
         await expect(composer).not_to_contain_text(BASE_TEXTS)
         await expect(box(page)).to_have_value("second")
         await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
@@ -50,7 +52,7 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
         await expect(answers(page)).to_have_count(1)
         assert len(upstream.requests) == 1
         await door.client.patch(path, json=on, headers=bearer(OWNER))
-        await page.get_by_role("button", name="Sign in again").click()
+        await page.get_by_role("button", name="Sign in with another key").click()
         await enter_key(page, made["key"])
         assert page.url == address
         await expect(box(page)).to_have_value("second")

@@ -93,9 +93,10 @@ export class Header {
   }
 
   #showVisitor() {
-    const { visitor } = this.#chat;
-    const { text, low } = standingWords(visitor);
-    const signIn = visitor.kind === "guest" ? el("a", { href: "/login" }, texts.chat.sign_in) : null;
+    const { ended, visitor } = this.#chat;
+    // Once the session has ended nothing is left of any limit.
+    const { text, low } = ended ? { text: "", low: false } : standingWords(visitor);
+    const signIn = visitor.kind === "guest" && !ended ? el("a", { href: "/login" }, texts.chat.sign_in) : null;
     const isNamed = visitor.kind === "key" && text;
     const words = isNamed ? fill(texts.chat.key_left, { name: visitor.name, left: text }) : asSentence(text);
     this.#standing.replaceChildren(low ? icon("triangle-alert") : "", words, signIn ? " · " : "", signIn ?? "");

@@ -17,6 +17,8 @@ import { change, find, NoRoom, put } from "./store.js";
  */
 
 const LAST_MODEL = "roxy-model";
+/** What the API says of a key that was disabled or revoked, or has expired. */
+const KEY_IS_OFF = /^Your key/;
 
 /**
  * How a conversation is opened: whether to add to the browser's history, and which passage to show.
@@ -468,17 +470,19 @@ export class Chat {
    * @param {SessionEnd} end
    */
   endSession({ text, changed }) {
-    /** @type {Action} */
-    const action = changed
-      ? { name: "reload", label: texts.problems.reload }
-      : { name: "signIn", label: texts.answers.sign_in };
-    this.ended = { text, action };
+    const label = KEY_IS_OFF.test(text) ? texts.answers.sign_in_other : texts.answers.sign_in;
+    this.ended = {
+      text,
+      action: changed ? { name: "reload", label: texts.problems.reload } : { name: "signIn", label },
+    };
     this.statusChanged();
+    this.emit("visitor", null);
   }
 
   /** Go on: the visitor is signed in again. */
   resumeSession() {
     this.ended = null;
+    this.emit("visitor", null);
     for (const answer of this.#answers?.in(this.#current?.id ?? "") ?? []) {
       if (answer.phase.name === "signedOut") answer.attach();
     }
