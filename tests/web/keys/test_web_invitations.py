@@ -168,7 +168,7 @@ async def test_a_link_that_was_not_copied_and_a_key_are_not_left_without_a_quest
         await dialog.get_by_role("radio", name="Sign-in and the key").check()
         await dialog.get_by_role("button", name="Create link").click()
         await expect(dialog).to_contain_text("Invitation for Ada")
-        await dialog.get_by_role("link", name="Create another").click()
+        await dialog.get_by_role("link", name="Create another key like this").click()
         await expect(dialog.get_by_role("alert")).to_contain_text("not copied the link yet")
         link = await dialog.get_by_role("group", name="Link", exact=True).inner_text()
         await page.keyboard.press("Escape")

@@ -126,7 +126,7 @@ async def test_a_list_becomes_invitations_and_a_csv(
         await expect(page.get_by_label("Names")).to_have_value("Ada\n=1+1\nAda")
         await page.get_by_role("button", name="Preview").click()
         await page.get_by_role("button", name="Create the ticked keys").click()
-        await expect(page.get_by_role("heading", name="2 keys created")).to_be_visible()
+        await expect(page.get_by_role("heading", name="2 invitations created")).to_be_visible()
         assert await violations(page) == []
         await page.get_by_role("link", name="Done").click()
         await expect(page.get_by_role("alert")).to_contain_text("not saved the list yet")
