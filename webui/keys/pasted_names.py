@@ -2,7 +2,8 @@
 
 People paste all of these into the same box, and mix them. So each line is read by itself: a tab is
 always between two cells; a comma or a semicolon is, unless a space follows it (`Doe, Jane` is one
-name) and nothing in the line is quoted. A first line that names its columns decides for all.
+name) and nothing in the line is quoted. A first line that names its columns decides for all
+lines that have its separator.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def read_names(text: str) -> list[tuple[str, str]]:
     found = []
     for line in lines[1:] if columns is not None else lines:
         if columns is not None and columns.separator:
-            cells = line.cells(columns.separator)
+            has_separator = columns.separator in line.separators
+            cells = line.cells(columns.separator if has_separator else line.separator())
             name = cells[columns.name] if columns.name < len(cells) else ""
             rest = (
                 cells[columns.note : columns.note + 1]
