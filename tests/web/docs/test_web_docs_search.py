@@ -84,6 +84,18 @@ async def test_the_page_is_searched_as_one_types(
         await page.keyboard.type("responses api")
         await expect(matches.first).to_contain_text("Routes that are not here")
         await page.keyboard.press("Escape")
+        for sought, title, rest in (
+            ("shares_off", "shares_off · 403", re.compile("^permission_error · ")),
+            ("history.retention_days", "history.retention_days", None),
+        ):
+            await page.keyboard.type(sought)
+            row = matches.filter(has=page.locator("b", has_text=title)).first
+            await expect(row).to_be_visible()
+            excerpt = row.locator("span").last
+            await expect(excerpt).not_to_contain_text(sought)
+            if rest:
+                await expect(excerpt).to_have_text(rest)
+            await page.keyboard.press("Escape")
         await page.keyboard.type("home assist")
         await expect(matches.first).to_contain_text("Home Assistant")
         await page.keyboard.press("ArrowDown")

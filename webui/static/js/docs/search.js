@@ -7,6 +7,8 @@ const MOST = 12;
 /** Words that say nothing here: a place is found without them. */
 const GENERAL = new Set(["api", "openai"]);
 const EXCERPT_LETTERS = 90;
+/** Elements inside a line of text. */
+const PHRASING = "a, abbr, b, bdi, code, em, i, kbd, mark, span, strong, sub, sup, time, wbr";
 
 /**
  * One place that can be found.
@@ -63,6 +65,18 @@ function wordsOf(query) {
 const textOf = (selector, root) => plain(root.querySelector(selector)?.textContent ?? "");
 
 /**
+ * Return the text of a node, with a space between blocks: there they stand below each other.
+ *
+ * @param {Node} node
+ * @returns {string}
+ */
+function spacedText(node) {
+  if (node instanceof Text) return node.data;
+  const text = [...node.childNodes].map(spacedText).join("");
+  return node instanceof Element && !node.matches(PHRASING) ? ` ${text} ` : text;
+}
+
+/**
  * Return the name of a program or an example, the method and path of a route, or the first cells of a row.
  *
  * @param {HTMLElement} node
@@ -70,10 +84,33 @@ const textOf = (selector, root) => plain(root.querySelector(selector)?.textConte
 function titleOf(node) {
   if (node.matches("details")) return plain(`${textOf("summary > b", node)} ${textOf("summary > code", node)}`);
   if (!(node instanceof HTMLTableRowElement)) return textOf("figcaption", node);
-  return [...node.cells]
-    .slice(0, 2)
-    .map((cell) => plain(cell.textContent ?? ""))
-    .join(" · ");
+  const [first, second] = titleCells(node);
+  return [first, second].map((cell) => plain(cell?.textContent ?? "")).join(" · ");
+}
+
+/**
+ * Return the cells of a row that name it: an error has its code after its status and its type.
+ *
+ * @param {HTMLTableRowElement} row
+ */
+function titleCells({ cells }) {
+  const isError = /^\d{3}$/.test(plain(cells[0]?.textContent ?? ""));
+  const hasCode = plain(cells[2]?.textContent ?? "") !== "null";
+  return isError && hasCode ? [cells[2], cells[0]] : [cells[0], cells[1]];
+}
+
+/**
+ * Return the text of a place besides its title.
+ *
+ * @param {HTMLElement} node
+ * @param {string} title
+ */
+function textBesides(node, title) {
+  const text = plain(spacedText(node));
+  if (!(node instanceof HTMLTableRowElement)) return text.startsWith(title) ? text.slice(title.length).trim() : text;
+  const named = titleCells(node);
+  const rest = [...node.cells].filter((cell) => !named.includes(cell));
+  return plain(rest.map(spacedText).join(" · "));
 }
 
 /** @returns {Place[]} */
@@ -83,12 +120,12 @@ function places() {
   for (const topic of document.querySelectorAll(".topic")) {
     if (!(topic instanceof HTMLElement)) continue;
     const section = textOf("h2", topic).replace(/#$/, "").trim();
-    const prose = [...topic.querySelectorAll(".prose > :not(h2)")].map((node) => node.textContent).join(" ");
+    const prose = [...topic.querySelectorAll(".prose > :not(h2)")].map(spacedText).join(" ");
     all.push({ node: topic, title: section, section: "", text: plain(prose) });
     for (const node of topic.querySelectorAll("tbody tr, figure.example, details.route")) {
       if (!(node instanceof HTMLElement) || node.closest("details.route") !== closestRoute(node)) continue;
       const title = titleOf(node);
-      if (title) all.push({ node, title, section, text: plain(node.textContent ?? "") });
+      if (title) all.push({ node, title, section, text: textBesides(node, title) });
     }
   }
   return all;
