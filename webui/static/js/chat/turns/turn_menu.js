@@ -33,7 +33,7 @@ export function showTurnMenu(button, message, chat, answers, edit) {
       {
         icon: "git-branch",
         label: texts.turns.compare_with,
-        run: () => withOtherModel(message, chat, answers, (model) => answers.compare(message, model)),
+        run: () => withOtherModel(message, chat, answers, (model) => answers.compare(message, model), true),
       },
     );
   }
@@ -83,9 +83,11 @@ async function share(chat, history, { conversation, id }) {
  * @param {Chat} chat
  * @param {Answers} answers
  * @param {(model: string) => void} ask
+ * @param {boolean} [isOther] leave out the model that has answered
  */
-async function withOtherModel(message, chat, answers, ask) {
+async function withOtherModel(message, chat, answers, ask, isOther = false) {
   if (!answers.isFree()) return;
-  const model = await pickModel([...chat.models.values()], message.model);
+  const models = [...chat.models.values()].filter(({ id }) => !isOther || id !== message.model);
+  const model = await pickModel(models, message.model);
   if (model) ask(model);
 }
