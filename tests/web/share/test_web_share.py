@@ -31,7 +31,8 @@ async def make_link(door: Door, key: str = OWNER) -> dict[str, str]:
              "kind": "other", "extra": {"source": True}}  # fmt: skip
     read = {"id": "f_3", "name": "paper.pdf", "type": "text/plain", "size": 9000, "kind": "text"}
     messages = [
-        {"id": "m_1", "role": "user", "text": "What?", "created": 1, "files": [picture, paper, read]},
+        {"id": "m_1", "role": "user", "text": "What?", "created": 1}
+        | {"files": [picture, paper, read]},
         {"id": "m_2", "role": "assistant", "parent": "m_1", "text": TEXT, "created": 2,
          "state": "done", "model": "zai/glm-4.5", "reasoning": "a secret thought"},
     ]  # fmt: skip

@@ -471,10 +471,8 @@ export class Chat {
    */
   endSession({ text, changed }) {
     const label = KEY_IS_OFF.test(text) ? texts.answers.sign_in_other : texts.answers.sign_in;
-    this.ended = {
-      text,
-      action: changed ? { name: "reload", label: texts.problems.reload } : { name: "signIn", label },
-    };
+    const reload = { name: /** @type {const} */ ("reload"), label: texts.problems.reload };
+    this.ended = { text, action: changed ? reload : { name: "signIn", label } };
     this.statusChanged();
     this.emit("visitor", null);
   }
