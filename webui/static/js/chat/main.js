@@ -86,6 +86,10 @@ async function loadList() {
  */
 async function offerToMove(wanted) {
   const { history } = chat;
+  if (!history && !boot.history.person) {
+    const { showLost } = await chat.load(() => import("./history/leftovers.js"), PATIENT);
+    await showLost(chat);
+  }
   if (!history) return;
   const { Offer } = await chat.load(() => import("./history/offer.js"), PATIENT);
   const offer = new Offer(chat, history);

@@ -4,10 +4,11 @@ import { closeByBack } from "../../shell/dialog.js";
 import { el, fill, language, pluralText, texts } from "../../shell/page.js";
 import { problemWords } from "../state/problems.js";
 import { Database, GUESTS, queueId } from "../state/store.js";
+import { endOpen, eraseMoved, sendLeft } from "./leftovers.js";
 import { NotSent, send } from "./moving.js";
 
 /** @import { Chat } from "../state/chat.js" */
-/** @import { ConversationRecord, Message } from "../state/types.js" */
+/** @import { ConversationRecord } from "../state/types.js" */
 /** @import { Remote } from "./remote.js" */
 
 /**
@@ -20,18 +21,6 @@ const MOST_LEFT = 300;
 const ANSWERED = "offered";
 
 /** @typedef {{ from: Database, record: ConversationRecord }} Movable */
-
-/**
- * End an answer that was being written: the gateway keeps it for the guest who asked for it, and that was before the
- * sign-in.
- *
- * @param {Message} message
- */
-function endOpen(message) {
-  if (message.role === "user" || message.state !== "open") return;
-  message.state = "interrupted";
-  message.error = { message: texts.history.cut_by_sign_in, code: "", status: 0, retryAfter: null };
-}
 
 /** The conversations of this browser that can be moved. */
 export class Offer {
@@ -53,6 +42,7 @@ export class Offer {
   /** Look for conversations, and return how many there are. */
   async look() {
     this.#movable = [];
+    await sendLeft(this.#history);
     for (const from of [this.#guests, this.#history.database]) {
       const records = await from.all("conversations");
       for (const record of records) if (!record.deleted) this.#movable.push({ from, record });
@@ -92,7 +82,11 @@ export class Offer {
     await closed;
     dialog.remove();
     await this.#noteAnswer();
-    if (moved.length) this.#history.link.pollNow();
+    if (moved.length) {
+      this.#history.link.pollNow();
+      for (const id of moved) this.#history.view.stored.add(id);
+      await sendLeft(this.#history); // what other tabs have written meanwhile
+    }
     return moved;
   }
 
@@ -199,12 +193,14 @@ export class Offer {
   async #moveOne({ from, record }) {
     const { id } = record;
     const [messages, files] = await Promise.all([from.within("messages", id), from.within("files", id)]);
-    for (const message of messages) endOpen(message);
-    await send({ conversation: record, messages, files }, this.#history);
+    await send({ conversation: record, messages: messages.map(endOpen), files }, this.#history);
     const queue = await from.find("settings", queueId(id));
     const isHere = from === this.#history.database;
     if (queue && !isHere) await this.#history.database.putAll({ settings: [queue] });
-    await from.erase(id);
+    if (from === this.#guests && (await from.isPersistent())) {
+      await eraseMoved({ record, messages, files });
+      await from.remove("settings", [queueId(id)]);
+    } else await from.erase(id);
     if (queue && isHere) await from.putAll({ settings: [queue] });
   }
 

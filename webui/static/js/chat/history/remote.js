@@ -241,6 +241,8 @@ export class Remote {
     if (Object.keys(set).length || !known) change.set = set;
     if (!alike(packDraft(record.draft), packDraft(known?.draft ?? null)))
       change.draft = { value: record.draft, base: this.view.drafts.get(id) ?? (this.view.stored.has(id) ? null : 0) };
+    // A draft that is saved after the chat was deleted here does not bring it back.
+    if (change.draft?.value && record.deleted) change.set = { ...change.set, deleted: record.deleted };
     if (set.deleted !== undefined) this.view.noteDeleted(id, set.deleted !== null);
     this.view.setRecord(structuredClone(record));
     if (change.set || change.draft) changes.set(id, change);

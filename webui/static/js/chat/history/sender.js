@@ -5,10 +5,10 @@ import { texts } from "../../shell/page.js";
 import { newId } from "../state/store.js";
 import { inParts, pathOf } from "./upload.js";
 import { copyOf } from "./view.js";
-import { unpackDraft, unpackMessage } from "./wire.js";
+import { alike, packDraft, packMessage, unpackDraft, unpackMessage } from "./wire.js";
 
 /** @import { Database } from "../state/store.js" */
-/** @import { Draft, Message } from "../state/types.js" */
+/** @import { Draft, FileRecord, Message } from "../state/types.js" */
 /** @import { Link } from "./link.js" */
 /** @import { Outbox, Unsent } from "./outbox.js" */
 /** @import { Remote } from "./remote.js" */
@@ -39,6 +39,8 @@ const hasWords = ({ messages, bases, draft }) =>
 
 /** A file that did not fit into the history is tried again after this time. */
 const HELD_MS = 60_000;
+/** How long it is tried to send what was brought. */
+const FLUSH_MS = 4000;
 
 /** Sends the outbox of a Remote, one conversation at a time. */
 export class Sender {
@@ -288,6 +290,34 @@ export class Sender {
     const set = { choices: { [branch.parent ?? "root"]: branch.id } };
     await this.#outbox.add(id, { messages: { [branch.id]: branch }, set });
     this.#link.sendSoon();
+  }
+
+  /**
+   * Add to a conversation on the server what was written without its versions; where the server has other words, a
+   * branch keeps these. Returns true once the server has them.
+   *
+   * @param {string} id
+   * @param {{ messages: Message[], files: FileRecord[], draft: Draft | null }} written
+   */
+  async bring(id, { messages, files, draft }) {
+    if (this.#outbox.of(id)) await this.#link.flush(FLUSH_MS);
+    await this.#remote.find("conversations", id);
+    const known = this.#view.known.get(id);
+    if (!known || this.#outbox.of(id)) return false;
+    const isNew = (/** @type {Message} */ one) => {
+      const before = known.messages.get(one.id);
+      return !before || !alike(packMessage(before), packMessage(one));
+    };
+    const others = messages.filter(isNew);
+    for (const one of others) this.#view.setMessage(known, one);
+    if (files.length) await this.#remote.putAll({ files });
+    await this.#outbox.add(id, {
+      messages: Object.fromEntries(others.map((one) => [one.id, one])),
+      draft: draft && !alike(packDraft(draft), packDraft(known.record.draft)) ? { value: draft, base: 0 } : null,
+    });
+    this.#remote.listener?.changed([id]);
+    await this.#link.flush(FLUSH_MS);
+    return !this.#outbox.of(id);
   }
 
   /**

@@ -19,6 +19,7 @@ import { put } from "./store.js";
  * @property {(answer: Answer) => void} text
  * @property {(answer: Answer) => void} stats
  * @property {(answer: Answer) => void} end
+ * @property {(answer: Answer) => void} saved its end is where other tabs find it
  * @property {(error: unknown) => void} saveFailed
  */
 
@@ -174,7 +175,7 @@ export class Answer {
     message.seq = this.#stream.seq;
     message.finish = this.#stream.finish;
     message.error = error && error.code !== "stopped" ? plainError(error) : null;
-    this.save();
+    this.save().then(() => this.#listener.saved(this));
     this.#listener.end(this);
     this.#fetchStats();
   }

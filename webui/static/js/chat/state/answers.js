@@ -447,6 +447,11 @@ export class Answers {
     this.updateVisitor();
   }
 
+  /** @param {Answer} answer */
+  saved({ message }) {
+    this.#chat.notifyTabs(message.conversation);
+  }
+
   /** @param {unknown} error */
   saveFailed(error) {
     this.#chat.keep(Promise.reject(error));
@@ -459,7 +464,6 @@ export class Answers {
     const conversation = this.#conversations.get(message.conversation);
     this.#running.delete(message.id);
     this.#conversations.delete(message.conversation);
-    chat.notifyTabs(message.conversation);
     chat.emit("end", answer);
     chat.statusChanged();
     if (!conversation) return;

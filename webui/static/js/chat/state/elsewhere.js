@@ -73,6 +73,8 @@ export class Elsewhere {
   async changed(id) {
     const chat = this.#chat;
     const { current } = chat;
+    // Signed in in another tab, which may have moved the chats of this guest: what is shown here stays.
+    if (chat.ended && !chat.place.person) return;
     if (this.#held.size && (!id || id === current?.id)) return; // read when the view is let go
     const live = new Set([current, ...(chat.answers?.conversations ?? [])]);
     const changed = [...live].flatMap((one) => one ?? []).filter((one) => one.started && (!id || id === one.id));
