@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
+from support.builders.conversations import changes
 from support.builders.devices import Device, Words
 
 from server.history.chat_history import ChatHistory
@@ -26,7 +27,7 @@ class Act(NamedTuple):
 
 ACTS = (
     *("ask", "read", "read", "edit", "edit", "remove", "remove", "undo", "regenerate", "stop"),
-    *("count", "erase", "lose"),
+    *("count", "erase", "lose", "trash"),
 )
 DEVICES = (0, 1, 2)
 SOME_ACTS = some.lists(
@@ -59,6 +60,8 @@ def perform(device: Device, what: str, place: int) -> None:
         device.undo()
     elif not shown:
         device.ask(f"c_{next(device.words.numbers)}", None)
+    elif what == "trash":
+        device.trash(shown[place % len(shown)][0])
     else:
         change(device, what, *shown[place % len(shown)], place)
 
@@ -97,6 +100,13 @@ async def settle(devices: list[Device]) -> None:
     raise AssertionError("the devices do not come to an end")
 
 
+async def empty_trash(device: Device) -> None:
+    """Erase what is deleted on the server, as it does after a day."""
+    for one in (await changes(device.history, person=device.person)).conversations:
+        if one.deleted is not None:
+            await device.history.erase(device.person, one.id)
+
+
 def views(device: Device) -> dict[str, dict[str, MessageRecord]]:
     return {chat: known.messages for chat, known in device.chats.items()}
 
@@ -122,6 +132,8 @@ async def test_no_word_is_lost_but_those_deleted_knowingly(
             perform(devices[act.device], act.what, act.place)
         for name in online:
             await devices[name].talk()
+    await settle(devices)
+    await empty_trash(devices[0])
     await settle(devices)
     fresh = Device(history, 3, person, words)
     await fresh.talk()

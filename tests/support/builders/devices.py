@@ -8,6 +8,7 @@ becomes a branch. `Words` knows which texts must not be lost.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from msgspec import UNSET, Struct, field, structs
@@ -19,6 +20,7 @@ from server.history.history_records import (
     AnswerStats,
     ConversationChange,
     ConversationSaved,
+    ConversationSet,
     MessageRecord,
     MessageRemoval,
 )
@@ -54,11 +56,12 @@ class Chat(Struct):
     is_new: bool = True
     is_erased: bool = False
     is_gone: bool = False
+    is_trashed: bool = False
 
     @property
     def waits(self) -> bool:
         """Return whether something is to be sent."""
-        return bool(self.unsent or self.removed or self.is_erased)
+        return bool(self.unsent or self.removed or self.is_erased or self.is_trashed)
 
 
 Branch: TypeAlias = list[MessageRecord]
@@ -181,6 +184,17 @@ class Device:
             return
         self.chats[chat] = Chat(version=known.version, is_new=False, is_erased=True)
 
+    def trash(self, chat: str) -> None:
+        """Delete a conversation so that it can be brought back for a day."""
+        self.chats[chat].is_trashed = True
+
+    def _note_trashed(self, messages: Iterable[MessageRecord]) -> None:
+        """Note that what the server has goes, with what is still being written; the rest stays."""
+        for one in messages:
+            self.words.deleted[self.name].add(one.text)
+            if isinstance(one, AnswerRecord):
+                self.words.deleted[self.name].add(_text_of(one, EVENTS))
+
     # What the page does
 
     async def talk(self) -> None:
@@ -205,16 +219,21 @@ class Device:
         removed = [
             MessageRemoval(one, base or 0, seq) for one, (base, seq) in known.removed.items()
         ]
-        change = ConversationChange(messages=tuple(sent), remove=tuple(removed))
+        members = ConversationSet(deleted=LONG_AGO) if known.is_trashed else ConversationSet()
+        change = ConversationChange(members, messages=tuple(sent), remove=tuple(removed))
         try:
             saved = await self.history.save(self.person, chat, change, QUOTA)
         except ConversationErased:
             self._revive(chat)
             return
+        if known.is_trashed:
+            whole = await self.history.conversation(self.person, chat)
+            self._note_trashed(whole.messages)
         if self.loses_answer:
             self.loses_answer = False
             return
         bases, known.unsent, known.removed = known.unsent, {}, {}
+        known.is_trashed = False
         self._take_saved(chat, known, saved, bases)
         if known.is_gone and not known.waits:
             del self.chats[chat]

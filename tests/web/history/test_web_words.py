@@ -6,10 +6,20 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
-from support.browsing.browser import open_chat
-from support.browsing.chat_page import answers, entries, more, numbered, talk, text_of_answer
+from support.browsing.browser import open_chat, say, tab
+from support.browsing.chat_page import (
+    answers,
+    entries,
+    held,
+    more,
+    numbered,
+    stop_button,
+    talk,
+    text_of_answer,
+)
 from support.browsing.chatting import chatting
 from support.browsing.devices import come_back, leave_network, two_devices
+from support.browsing.signing_in import enter_key, sign_out
 from support.front_door import bearer
 
 from webui.shell.assets import packaged_assets
@@ -103,6 +113,57 @@ async def test_a_chat_is_not_erased_with_words_that_came_after_its_deletion(
         await entries(other).get_by_role("link", name="about apples").click()
         await expect(text_of_answer(other)).to_have_text(["Answer 1.", "Answer 2."])
         await expect(text_of_answer(one)).to_have_text(["Answer 1.", "Answer 2."])
+
+
+ORPHAN = """() => new Promise((resolve, reject) => {
+  const request = indexedDB.open("roxy");
+  request.onerror = reject;
+  request.onsuccess = () => {
+    const change = request.result.transaction("messages", "readwrite");
+    change.objectStore("messages").put({
+      id: "m_left", conversation: "c_gone", parent: "m_gone", role: "assistant", model: "",
+      text: "Left behind.", job: "", seq: 1, state: "done", created: 1700000000000, reasoning: "",
+    });
+    change.oncomplete = () => { request.result.close(); resolve(); };
+  };
+})"""
+LEFT_MESSAGES = """() => new Promise((resolve) => {
+  const request = indexedDB.open("roxy");
+  request.onsuccess = () => {
+    const db = request.result;
+    const all = db.transaction("messages").objectStore("messages").getAll();
+    all.onsuccess = () => { db.close(); resolve(all.result.length); };
+  };
+})"""
+
+
+async def test_what_a_guest_tab_writes_in_a_moved_chat_follows_it(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with chatting(chromium, tmp_path, expected=("401",)) as (upstream, door, guest):
+        answer, go = held("Begun", then=(" and done.",))
+        upstream.plan(answer)
+        await open_chat(guest)
+        await say(guest, "about apples")
+        await expect(text_of_answer(guest)).to_have_text(["Begun"])
+        await expect(stop_button(guest)).to_be_visible()
+        async with tab(guest.context, door) as signed_in:
+            await signed_in.goto("/login?next=/")
+            await enter_key(signed_in, await door.mint("Ada"))
+            await signed_in.get_by_role("button", name="Move it").click()
+            await entries(signed_in).get_by_role("link", name="about apples").click()
+            await expect(text_of_answer(signed_in)).to_have_text(["Begun"])
+            go.set()
+            for page in (guest, signed_in):
+                await expect(text_of_answer(page)).to_have_text(["Begun and done."])
+            await edit_answer(guest, 0, " Mine.")
+            for page in (signed_in, guest):
+                await expect(text_of_answer(page)).to_have_text(["Begun and done. Mine."])
+            await signed_in.wait_for_function(f"async () => await ({LEFT_MESSAGES})() === 0")
+            await signed_in.evaluate(ORPHAN)
+            await sign_out(signed_in)
+            await entries(signed_in).get_by_role("link", name="Left behind.").click()
+            await expect(text_of_answer(signed_in)).to_have_text(["Left behind."])
 
 
 MODULES = """async (build) => {
