@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import NamedTuple
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
 from support.builders.conversations import changes
 from support.builders.devices import Device, Words
@@ -44,6 +44,14 @@ BEFORE = (
     [0, 1, 2],
 )
 """A question with an answer that is complete and one that is being written, on every device."""
+READ_TO_ITS_END = [Act(1, "read", 3), Act(1, "read", 3)]
+ANSWERED_BEFORE_THE_TRASH_IS_KNOWN = [
+    ([Act(0, "trash", 0), Act(1, "regenerate", 0), *READ_TO_ITS_END], [0, 1])
+]
+ASKED_BEFORE_THE_TRASH_IS_KNOWN = [
+    ([Act(0, "trash", 0), Act(1, "regenerate", 0)], [0, 1]),
+    (READ_TO_ITS_END, [1]),
+]
 
 
 def perform(device: Device, what: str, place: int) -> None:
@@ -117,6 +125,8 @@ def missing(owed: set[str], device: Device) -> set[str]:
     return {text for text in owed if not any(one.startswith(text) for one in texts)}
 
 
+@example(ANSWERED_BEFORE_THE_TRASH_IS_KNOWN)
+@example(ASKED_BEFORE_THE_TRASH_IS_KNOWN)
 @given(ROUNDS)
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
