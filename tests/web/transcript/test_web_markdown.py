@@ -385,3 +385,21 @@ async def test_copying_works_on_plain_http(chromium: Browser, demo_door: Door) -
         await page.get_by_role("button", name="Copy code").first.click()
         done = page.get_by_role("button", name="Copied").or_(page.get_by_text("Press Ctrl+C"))
         await expect(done.first).to_be_visible()
+
+
+async def test_code_in_a_table_is_not_torn_and_icons_grow_with_the_text(page: Page) -> None:
+    """A wide table is scrolled; the size of text is the reader's."""
+    await page.set_viewport_size(PHONE)
+    row = "| `demo: cut the answer short` | what it does, in some words more than fit in a line |"
+    await whole(page, f"| Flag | Meaning |\n|---|---|\n{row}")
+    code, table = page.get_by_role("code"), page.get_by_role("group", name="Table")
+    assert await code.evaluate("(node) => node.getClientRects().length") == 1
+    inner, cell = await code.bounding_box(), await code.locator("..").bounding_box()
+    assert inner and cell and inner["x"] + inner["width"] <= cell["x"] + cell["width"]
+    assert await page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+    icon = page.get_by_role("button", name="Copy table").locator("svg")
+    before = await icon.bounding_box()
+    await page.evaluate("() => { document.documentElement.style.fontSize = '200%'; }")
+    after = await icon.bounding_box()
+    assert before and after and after["width"] == 2 * before["width"]
+    await expect(table).to_be_visible()
