@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from server.accounting.counters import Budget
@@ -52,7 +54,10 @@ class BudgetCell(NamedTuple):
 
 
 class KeyCells(NamedTuple):
-    """A row of the list. `step` is what the row's button does: "disable" or "enable"."""
+    """A row of the list. `step` is what the row's button does: "disable" or "enable".
+
+    `statement` is the link to its last whole month, or to this one for a key that is not older.
+    """
 
     id: str
     name: str
@@ -73,6 +78,7 @@ class KeyCells(NamedTuple):
     step: str
     step_label: str
     step_name: str
+    statement: str
 
 
 def key_cells(row: KeyRow, language: Language) -> KeyCells:
@@ -103,7 +109,16 @@ def key_cells(row: KeyRow, language: Language) -> KeyCells:
         step="disable" if is_active else "enable",
         step_label=texts.keys.disable if is_active else texts.keys.enable,
         step_name=fill(act, name=key.name),
+        statement=_statement(key, time.time()),
     )
+
+
+def _statement(key: Key, now: float) -> str:
+    def month(instant: float) -> str:
+        return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m")
+
+    is_new = month(key.created_at) == month(now)
+    return f"/usage/statement?key={key.id}&month={'this' if is_new else 'last'}"
 
 
 def _note(note: str) -> str:

@@ -327,6 +327,16 @@ async def test_a_search_lists_what_matches_in_pages_of_its_own(door: Door, owner
     assert (await owner.open("/keys?search=shop&page=4")).status_code == 400
 
 
+async def test_the_statement_of_a_key_is_of_a_month_that_it_has_seen(
+    door: Door, owner: Browser
+) -> None:
+    new, old = await door.mint_key("new"), a_key(1, created_at=5)
+    await door.gateway.services.store.add_keys([old])
+    listed = (await owner.open("/keys")).text
+    assert f"/usage/statement?key={new['id']}&amp;month=this" in listed
+    assert f"/usage/statement?key={old.id}&amp;month=last" in listed
+
+
 async def test_the_largest_page_of_keys_is_below_300_kilobytes(door: Door, owner: Browser) -> None:
     services, today = door.gateway.services, time.time()
     wide = [
