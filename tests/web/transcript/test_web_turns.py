@@ -147,6 +147,8 @@ async def test_two_models_answer_side_by_side(chromium: Browser, tmp_path: Path)
             await sign_in(one, key)
         await talk(page, "one")
         await choose(page, "answer", "Compare with another model")
+        offered = page.get_by_role("dialog").get_by_role("option")
+        await expect(offered).to_have_count(1)  # not the model that has answered
         await page.get_by_role("option", name="Test One").click()
         await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2."])
         await expect(page.get_by_role("article", name="You")).to_have_count(1)
