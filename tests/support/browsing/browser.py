@@ -21,6 +21,7 @@ from playwright.async_api import (
     Browser,
     BrowserContext,
     Page,
+    ViewportSize,
     async_playwright,
     expect,
 )
@@ -37,7 +38,7 @@ ARGS = (
 )
 """The sandbox needs more than a container gives; the rest keeps the browser from calling home."""
 WIDE = {"width": 1280, "height": 860}
-PHONE = {"width": 390, "height": 844}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 TOLD_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error(`CSP ${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile}`));
