@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, ViewportSize, expect
 from support.browsing.browser import PHONE, READY, open_chat, say, visiting
 from support.browsing.chat_page import answers, box, stop_button
 from support.browsing.signing_in import sign_in
@@ -29,7 +29,7 @@ SMALL: dict[str, dict[str, int]] = {
 }
 
 
-def touch(size: dict[str, int]) -> dict[str, Any]:
+def touch(size: ViewportSize) -> dict[str, Any]:
     """Return the settings of a phone with a screen of this size."""
     return {"viewport": size, "screen": size, "is_mobile": True, "has_touch": True}
 
