@@ -23,7 +23,7 @@ prompts = [
   { name = "Practice", text = "Ask me ten questions about cell biology." },
 ]
 """
-SMALL: dict[str, dict[str, int]] = {
+SMALL: dict[str, ViewportSize] = {
     "on its side": {"width": 844, "height": 390},
     "zoomed to 400 %": {"width": 320, "height": 256},
 }
