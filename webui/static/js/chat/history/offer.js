@@ -2,9 +2,9 @@
 
 import { closeByBack } from "../../shell/dialog.js";
 import { el, fill, language, pluralText, texts } from "../../shell/page.js";
+import { endOpen, eraseMoved, sendLeft } from "../sidebar/leftovers.js";
 import { problemWords } from "../state/problems.js";
 import { Database, GUESTS, queueId } from "../state/store.js";
-import { endOpen, eraseMoved, sendLeft } from "./leftovers.js";
 import { NotSent, send } from "./moving.js";
 
 /** @import { Chat } from "../state/chat.js" */

@@ -2,14 +2,14 @@
 // after them without a question, and what belongs to no chat is shown to guests as one.
 
 import { texts } from "../../shell/page.js";
+import { rooted } from "../history/rooted.js";
+import { alike } from "../history/wire.js";
 import { newConversation, titleOf } from "../state/conversation.js";
 import { Database, GUESTS } from "../state/store.js";
-import { rooted } from "./rooted.js";
-import { alike } from "./wire.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { ConversationRecord, FileRecord, Message } from "../state/types.js" */
-/** @import { Remote } from "./remote.js" */
+/** @import { Remote } from "../history/remote.js" */
 
 /** @typedef {{ record: ConversationRecord | undefined, messages: Message[], files: FileRecord[] }} Left */
 
