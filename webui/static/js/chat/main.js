@@ -242,7 +242,7 @@ document.addEventListener(RETURN_EVENT, async () => {
     const { renewPage } = await chat.load(() => import("./turns/renewing.js"), PATIENT);
     await renewPage();
     chat.resumeSession();
-  } else chat.endSession({ text: texts.chat.signed_in_reload, changed: true });
+  } else chat.endSession({ text: texts.chat.signed_in_reload, changed: true, ofKey: false });
   announce(texts.chat.signed_in_again);
 });
 

@@ -37,12 +37,36 @@ export class Unreachable extends ApiError {
   }
 }
 
+/**
+ * Why a session ended: what the API says of it, and the text for it.
+ *
+ * @type {[said: RegExp, text: string, ofKey?: boolean][]}
+ */
+const ENDS = [
+  [/key was revoked/, texts.page.key_revoked, true],
+  [/key is disabled/, texts.page.key_disabled, true],
+  [/key has expired/, texts.page.key_expired, true],
+  [/another key/, texts.page.other_key],
+  [/signed in since/, texts.page.signed_in_since],
+  [/long time/, texts.page.open_too_long],
+  [/Guest access/, texts.page.no_guests],
+];
+
+/**
+ * @param {string} message
+ * @param {boolean} changed
+ */
+function endSession(message, changed) {
+  const [, text, ofKey] = ENDS.find(([said]) => said.test(message)) ?? [null, texts.page.signed_out];
+  sessionEnded(text, changed, ofKey);
+}
+
 /** @param {Response} response */
 async function refusal(response) {
   const body = await response.json().catch(() => ({}));
   const wait = Number.parseFloat(response.headers.get("Retry-After") ?? "");
   const { code, message } = body.error ?? {};
-  if (code === "session_ended" || code === "session_changed") sessionEnded(message, code === "session_changed");
+  if (code === "session_ended" || code === "session_changed") endSession(message, code === "session_changed");
   return new ApiError(response.status, body.error ?? {}, Number.isFinite(wait) ? wait : null);
 }
 

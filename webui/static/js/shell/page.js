@@ -406,7 +406,7 @@ export const RETURN_EVENT = "roxy-return";
 /**
  * What has become of the session: in words, and whether loading the page again is enough.
  *
- * @typedef {{ text: string, changed: boolean }} SessionEnd
+ * @typedef {{ text: string, changed: boolean, ofKey: boolean }} SessionEnd
  */
 
 /**
@@ -423,11 +423,12 @@ let hasEnded = false;
  *
  * @param {string} text
  * @param {boolean} changed
+ * @param {boolean} [ofKey] whether the key cannot be used any more
  */
-export function sessionEnded(text, changed) {
+export function sessionEnded(text, changed, ofKey = false) {
   hasEnded = true;
   /** @type {SessionEnd} */
-  const detail = { text, changed };
+  const detail = { text, changed, ofKey };
   document.dispatchEvent(new CustomEvent(SESSION_EVENT, { detail }));
 }
 

@@ -17,8 +17,6 @@ import { change, find, NoRoom, put } from "./store.js";
  */
 
 const LAST_MODEL = "roxy-model";
-/** What the API says of a key that was disabled or revoked, or has expired. */
-const KEY_IS_OFF = /^Your key/;
 
 /**
  * How a conversation is opened: whether to add to the browser's history, and which passage to show.
@@ -469,8 +467,8 @@ export class Chat {
    *
    * @param {SessionEnd} end
    */
-  endSession({ text, changed }) {
-    const label = KEY_IS_OFF.test(text) ? texts.answers.sign_in_other : texts.answers.sign_in;
+  endSession({ text, changed, ofKey }) {
+    const label = ofKey ? texts.answers.sign_in_other : texts.answers.sign_in;
     const reload = { name: /** @type {const} */ ("reload"), label: texts.problems.reload };
     this.ended = { text, action: changed ? reload : { name: "signIn", label } };
     this.statusChanged();
