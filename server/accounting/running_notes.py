@@ -74,8 +74,9 @@ class RunningNotes:
     def add(self, lease: Lease, so_far: Callable[[], Outcome]) -> None:
         """Note a request until `remove`; `so_far` returns its outcome if it were cut now."""
         self._running[lease] = so_far
-        if self._timer is None and self._path is not None:
-            self._plan()
+        is_writing = self._writing is not None and not self._writing.done()
+        if self._timer is None and not is_writing and self._path is not None:
+            self._plan()  # else the writing plans the next time when it ends
 
     def remove(self, lease: Lease) -> None:
         """Forget a request: the ledger has its row."""

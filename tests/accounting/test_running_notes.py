@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +12,7 @@ import msgspec
 import pytest
 from msgspec import structs
 from support.builders.rows import a_row
-from support.waiting import eventually
+from support.waiting import PATIENCE_S, eventually, soon
 
 from server.accounting.admission import Lease
 from server.accounting.counters import Taken
@@ -155,3 +157,24 @@ async def test_a_file_that_cannot_be_read_or_written_stops_nothing(
     await eventually(lambda: "running requests cannot be noted" in caplog.text)
     notes.remove(lease)
     await notes.aclose()
+
+
+async def test_requests_that_begin_while_the_file_is_written_begin_no_second_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def write(_path: Path, _data: bytes) -> None:
+        begun.set()
+        ended.wait(PATIENCE_S)
+
+    monkeypatch.setattr("server.accounting.running_notes._write", write)
+    notes, lease = noting(tmp_path / "one.notes", row_of(1))
+    await eventually(begun.is_set)
+    for number in range(2, 5):
+        notes.add(Lease(OWNER, lease.model, f"req_{number}", REQUEST), lambda: Outcome("cut"))
+        await asyncio.sleep(0.01)  # ten times the pause between two writings
+    names = [task.get_name() for task in asyncio.all_tasks()]
+    ended.set()
+    await soon(notes.aclose())
+    assert names.count("running notes") == 1
