@@ -34,7 +34,7 @@ async def test_a_key_holder_chats_on_their_own_limits(chromium: Browser, door: D
         await say(page, "Still there?")
         await expect(page.locator("#composer")).to_contain_text("Your key was revoked")
         await expect(page.get_by_role("textbox", name="Message")).to_have_value("Still there?")
-        await page.get_by_role("button", name="Sign in again").click()
+        await page.get_by_role("button", name="Sign in with another key").click()
         await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 

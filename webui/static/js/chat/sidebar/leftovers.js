@@ -4,6 +4,7 @@
 import { texts } from "../../shell/page.js";
 import { rooted } from "../history/rooted.js";
 import { alike } from "../history/wire.js";
+import { CUT_BY_SIGN_IN } from "../state/answer.js";
 import { newConversation, titleOf } from "../state/conversation.js";
 import { Database, GUESTS } from "../state/store.js";
 
@@ -112,7 +113,7 @@ export function eraseMoved({ record, messages, files }) {
  */
 export function endOpen(message) {
   if (message.role === "user" || message.state !== "open") return message;
-  const error = { message: texts.history.cut_by_sign_in, code: "", status: 0, retryAfter: null };
+  const error = { message: texts.history.cut_by_sign_in, code: CUT_BY_SIGN_IN, status: 0, retryAfter: null };
   return { ...message, state: "interrupted", error };
 }
 

@@ -283,6 +283,9 @@ export const plainError = (error) => {
   return { message: isForeign ? fill(texts.answers.refused, { why: words }) : words, code, status, retryAfter };
 };
 
+/** The code of an answer that ended because its guest signed in; its message says so. */
+export const CUT_BY_SIGN_IN = "cut_by_sign_in";
+
 /** @type {Action} */
 export const RETRY = { name: "again", label: texts.answers.again };
 /** @type {Action} */

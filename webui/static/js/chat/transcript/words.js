@@ -1,7 +1,7 @@
 // Where an answer is and how it ended, in words.
 
 import { count, fill, language, pluralText, seconds, texts } from "../../shell/page.js";
-import { actionFor, CONTINUE, OTHER_MODEL, RETRY } from "../state/answer.js";
+import { actionFor, CONTINUE, CUT_BY_SIGN_IN, OTHER_MODEL, RETRY } from "../state/answer.js";
 
 /** @import { Answer } from "../state/answer.js" */
 /** @import { Action, AnswerRecord } from "../state/types.js" */
@@ -78,7 +78,9 @@ export function explain(message, isLast) {
     case "stopped":
       return { tone: "calm", icon: "square", text: message.error?.message ?? texts.transcript.stopped };
     case "interrupted": {
-      const text = withRest(message.error?.message ?? texts.transcript.answer_interrupted);
+      const { error } = message;
+      const isCut = error?.code === CUT_BY_SIGN_IN;
+      const text = withRest(isCut ? error.message : texts.transcript.answer_interrupted);
       return { tone: "warn", icon: "triangle-alert", text, actions: [rest, RETRY] };
     }
     case "failed": {
