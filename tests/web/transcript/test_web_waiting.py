@@ -21,11 +21,11 @@ from support.browsing.chat_page import (
 from support.browsing.chatting import chatting
 from support.fakes.upstream import refusal
 
-
 HAS_DRAFT = """(text) => new Promise((resolve) => {
   const opening = indexedDB.open("roxy");
   opening.onsuccess = () => {
-    const reading = opening.result.transaction("conversations").objectStore("conversations").getAll();
+    const store = opening.result.transaction("conversations").objectStore("conversations");
+    const reading = store.getAll();
     reading.onsuccess = () => {
       opening.result.close();
       resolve(reading.result.some(({ draft }) => draft?.text === text));
