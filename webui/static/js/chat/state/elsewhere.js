@@ -2,6 +2,7 @@
 
 import { texts } from "../../shell/page.js";
 import { ROOT, storedFiles } from "./conversation.js";
+import { find } from "./store.js";
 
 /** @import { LinkStatus } from "../history/link.js" */
 /** @import { Remote } from "../history/remote.js" */
@@ -81,12 +82,23 @@ export class Elsewhere {
     for (const one of changed) await this.#reload(one);
     chat.emit("records", null);
     if (!current || current !== chat.current || !changed.includes(current)) return;
-    if (current.record.deleted) {
+    if (current.record.deleted || (await this.#isErased(current))) {
       chat.emit("deletedElsewhere", null);
       return;
     }
     chat.showMessages(true);
     chat.emit("record", current.record);
+  }
+
+  /**
+   * True if another tab has erased a conversation of this browser. One that is being written here may not be stored.
+   *
+   * @param {Conversation} conversation
+   */
+  async #isErased({ id, path }) {
+    const { history, answers } = this.#chat;
+    const isWritten = !path.length || Boolean(answers?.in(id).length);
+    return !history && !isWritten && !(await find("conversations", id));
   }
 
   /** @param {Conversation} conversation */
