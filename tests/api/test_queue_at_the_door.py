@@ -133,8 +133,10 @@ async def test_who_waits_can_ask_where_under_the_id_it_sent(tmp_path: Path) -> N
         assert [answer.result().headers["x-request-id"] for answer in asked] == [
             f"my-request-{n}" for n in (1, 2, 3)
         ]
-        ended = await desk.where("my-request-1", keys[0])  # 404 until its usage is stored
-        assert ended.status_code == 404 or ended.json()["state"] not in ("queued", "streaming")
+        await desk.door.usage_rows(3)
+        ended = (await desk.where("my-request-1", keys[0])).json()
+        assert (ended["state"], ended["position"], ended["waiting"]) == ("done", None, None)
+        assert ended["ending"] == "finished"
 
 
 async def test_an_id_in_use_does_not_hide_the_request_that_has_it(tmp_path: Path) -> None:
