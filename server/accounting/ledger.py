@@ -83,6 +83,7 @@ class Ledger:
         self._on_row = on_row
         self._rows: deque[UsageRow] = deque()
         self._failed: Batch | None = None
+        self._written: Batch | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._flusher: asyncio.Task[None] | None = None
         self._again = False
@@ -125,6 +126,15 @@ class Ledger:
             self._on_row(row)
         if lease.on_settled is not None:
             lease.on_settled(row)
+
+    def find_unsaved(self, request_id: str) -> UsageRow | None:
+        """Return the newest row of a request that is not in the store yet."""
+        batches = [batch.rows for batch in (self._written, self._failed) if batch is not None]
+        for rows in (self._rows, *batches):
+            for row in reversed(rows):
+                if row.request_id == request_id:
+                    return row
+        return None
 
     async def aclose(self) -> None:
         """Write what remains; rows that could not be written wait for the next start."""
@@ -228,6 +238,7 @@ class Ledger:
             self._flush_soon()
 
     async def _write(self, batch: Batch) -> bool:
+        self._written = batch
         try:
             await self._record(batch)
         except Exception as error:  # noqa: BLE001 - a bug in the store must not lose rows
@@ -235,6 +246,8 @@ class Ledger:
             self._drop_oldest()
             self._note_failure(error)
             return False
+        finally:
+            self._written = None
         self._failed = None
         if self.degraded:
             self.degraded = self._losing = False

@@ -44,7 +44,8 @@ class JobHandler(PassableHandler):
         principal = self.principal
         if principal is None or principal.kind == "guest":
             return None
-        row = await self.services.store.find_usage_row(job_id)
+        services = self.services
+        row = services.ledger.find_unsaved(job_id) or await services.store.find_usage_row(job_id)
         if row is None or not (principal.is_owner or row.key_id == principal.log_name):
             return None
         return row

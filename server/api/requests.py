@@ -54,8 +54,10 @@ class RequestHandler(BaseHandler):
 
     async def get(self, request_id: str) -> None:
         """Return the request with its attempts; of several with the same id the newest."""
-        row = await self.services.store.find_usage_row(request_id)
+        services = self.services
+        unsaved = services.ledger.find_unsaved(request_id)
+        row = unsaved or await services.store.find_usage_row(request_id)
         if row is None:
             raise NotFound("There is no such request on record.")
-        names = await self.services.keys.names((row.key_id,))
+        names = await services.keys.names((row.key_id,))
         self.reply_json(request_object(row, names))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,19 @@ async def test_what_an_answer_used_is_known_after_a_restart_to_its_holder_alone(
         assert (await door.get(path, other)).status_code == 404
         refused = await door.client.get(path, headers=guest(door))
         assert refused.status_code == 404
+
+
+async def test_a_request_is_described_while_its_usage_waits_for_the_database(
+    door: Door, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "data" / "roxy.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        answer = await door.chat()
+        request_id = answer.headers["x-request-id"]
+        described = (await door.get(f"/api/v1/jobs/{request_id}")).json()
+        assert (described["state"], described["kept"]) == ("done", False)
+        assert (await door.get(f"/api/v1/requests/{request_id}")).json()["id"] == request_id
+        other.rollback()
 
 
 @pytest.mark.gateway(settings="[answers]\nkeep_s = 0.2\n")
