@@ -87,7 +87,7 @@ async function loadList() {
 async function offerToMove(wanted) {
   const { history } = chat;
   if (!history && !boot.history.person) {
-    const { showLost } = await chat.load(() => import("./sidebar/leftovers.js"), PATIENT);
+    const { showLost } = await chat.load(() => import("./sidebar/lost.js"), PATIENT);
     await showLost(chat);
   }
   if (!history) return;

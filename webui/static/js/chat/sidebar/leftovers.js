@@ -1,14 +1,12 @@
 // What tabs of guests go on writing in this browser after their chats were moved to the server: it is sent
-// after them without a question, and what belongs to no chat is shown to guests as one.
+// after them without a question.
 
 import { texts } from "../../shell/page.js";
-import { rooted } from "../history/rooted.js";
 import { alike } from "../history/wire.js";
 import { CUT_BY_SIGN_IN } from "../state/answer.js";
-import { newConversation, titleOf } from "../state/conversation.js";
 import { Database, GUESTS } from "../state/store.js";
+import { conversationsOfMessages, withGuests } from "./lost.js";
 
-/** @import { Chat } from "../state/chat.js" */
 /** @import { ConversationRecord, FileRecord, Message } from "../state/types.js" */
 /** @import { Remote } from "../history/remote.js" */
 
@@ -16,66 +14,6 @@ import { Database, GUESTS } from "../state/store.js";
 
 /** The channel over which tabs of guests say what they have changed (see `Chat`). */
 const GUEST_TABS = "roxy ";
-
-/**
- * @template T
- * @param {IDBRequest<T>} request
- * @returns {Promise<T>}
- */
-function result(request) {
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
-}
-
-/**
- * Do something with the database of guests itself. Returns undefined where the browser has none: then no other tab
- * can have written there.
- *
- * @template T
- * @param {(db: IDBDatabase) => Promise<T>} work
- * @returns {Promise<T | undefined>}
- */
-async function withGuests(work) {
-  await new Database(GUESTS).isPersistent(); // makes it, if there is none yet
-  /** @type {IDBDatabase} */
-  let db;
-  try {
-    db = await result(indexedDB.open(GUESTS));
-  } catch {
-    return undefined;
-  }
-  try {
-    return await work(db);
-  } finally {
-    db.close();
-  }
-}
-
-/** Return the ids of the conversations that messages of guests belong to, without reading the messages. */
-async function conversationsOfMessages() {
-  const found = await withGuests(
-    (db) =>
-      new Promise((resolve, reject) => {
-        /** @type {string[]} */
-        const ids = [];
-        const index = db.transaction("messages").objectStore("messages").index("conversation");
-        const request = index.openKeyCursor(null, "nextunique");
-        request.onerror = () => reject(request.error);
-        request.onsuccess = () => {
-          const cursor = request.result;
-          if (!cursor) {
-            resolve(ids);
-            return;
-          }
-          ids.push(String(cursor.key));
-          cursor.continue();
-        };
-      }),
-  );
-  return /** @type {string[]} */ (found ?? []);
-}
 
 /**
  * Erase what was moved from the database of guests, but not what another tab has written there since it was read.
@@ -181,26 +119,4 @@ let leftovers = null;
 export async function sendLeft(history) {
   leftovers ??= new Leftovers(history);
   await leftovers.send().catch(() => {}); // nothing is lost: it is tried again with the next page
-}
-
-/**
- * Make chats of the messages of guests that belong to none: their chats were moved, and are not there any more.
- *
- * @param {Chat} chat
- */
-export async function showLost(chat) {
-  const guests = new Database(GUESTS);
-  const ids = await conversationsOfMessages();
-  if (!ids.length) return;
-  const known = new Set((await guests.all("conversations")).map(({ id }) => id));
-  let found = false;
-  for (const id of ids.filter((one) => !known.has(one))) {
-    const messages = (await guests.within("messages", id)).sort((a, b) => a.created - b.created);
-    const words = messages.find(({ text }) => text)?.text;
-    if (!words || (await guests.find("conversations", id))) continue;
-    const record = { ...newConversation(""), id, title: titleOf(words), created: messages[0].created };
-    await guests.putAll({ conversations: [record], messages: rooted(messages) });
-    found = true;
-  }
-  if (found) chat.emit("records", null);
 }
