@@ -22,7 +22,7 @@ from support.fakes.upstream import FakeUpstream
 from support.front_door import OWNER, bearer
 from support.ordinary_user import NOBODY, private_place
 from support.processes import ROOT, Finished, Roxy, run, serving, surroundings
-from support.waiting import PATIENCE_S
+from support.waiting import PATIENCE_S, eventually
 
 from server.keys.export import KeyExport
 from server.keys.export_file import read_export
@@ -301,4 +301,6 @@ async def test_a_backup_of_the_directory_is_enough_to_move(tmp_path: Path) -> No
         shutil.copy(tmp_path / "copy.db", moved / "roxy.db")
         async with serving(tmp_path, upstream, options=("--data-dir", "moved")) as roxy:
             assert (await roxy.door.chat(key=key)).status_code == 200
-            assert json.loads((moved / "api-keys.json").read_bytes())["keys"]
+            export = moved / "api-keys.json"
+            await eventually(export.exists)  # it is written beside the requests
+            assert json.loads(export.read_bytes())["keys"]
