@@ -20,23 +20,36 @@ if TYPE_CHECKING:
 
 UNSEEN_TOKENS_PER_S = 200
 """How fast a model is taken to think, or to write what comes in one piece, by the second: faster
-than most. It counts where a client leaves, unless the text that was seen is longer."""
+than most. It counts where a client leaves, unless the text that was seen is longer, and only until
+a deployment was seen to be faster (`Speeds`)."""
+MOST_TOKENS_PER_S = 10_000.0
+"""No model is faster; an answer that comes from the upstream's cache seems to be."""
+MEASURED_TOKENS = 100
+"""Shorter answers say little about the speed: most of their time passes before the first token."""
+FADING = 0.98
+"""What each measured answer leaves of a higher speed: an exception is forgotten after some."""
 MOST_BYTES_PER_TOKEN = 8
 """Text with more bytes than this a token is not yet in a report that came before its end."""
 
 
 class Charge(NamedTuple):
-    """What one request is charged; `usage` None: nothing, `cost_microusd` None: price unknown."""
+    """What one request is charged; `usage` None: nothing, `cost_microusd` None: price unknown.
+
+    `unseen_tokens` count for a limit besides the usage: what a model may have written that the
+    gateway has not seen.
+    """
 
     usage: Usage | None = None
     cost_microusd: int | None = 0
     estimated: bool = False
+    unseen_tokens: int = 0
 
     @property
     def tokens(self) -> int:
         """The tokens that count for a limit."""
         usage = self.usage
-        return (usage.prompt_tokens or 0) + (usage.completion_tokens or 0) if usage else 0
+        seen = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0) if usage else 0
+        return seen + self.unseen_tokens
 
 
 class Guessed(NamedTuple):
@@ -51,8 +64,32 @@ FREE = Charge()
 NOTHING = Usage()
 
 
-def charge_for(lease: Lease, outcome: Outcome) -> Charge:
-    """Return the charge for a request that has ended.
+class Speeds:
+    """How many tokens a second each deployment writes, from whole answers that it has reported."""
+
+    def __init__(self) -> None:
+        self._by_deployment: dict[str, float] = {}
+
+    def note(self, outcome: Outcome) -> None:
+        """Learn from an answer that has ended well."""
+        usage, deployment = outcome.usage, outcome.deployment
+        if usage is None or deployment is None or outcome.ending != "finished":
+            return
+        tokens = usage.completion_tokens or 0
+        if tokens < MEASURED_TOKENS:
+            return
+        took_s = max(outcome.duration_s - outcome.queued_s, 0.001)
+        speed = min(tokens / took_s, MOST_TOKENS_PER_S)
+        known = self._by_deployment.get(deployment, 0.0)
+        self._by_deployment[deployment] = max(speed, known * FADING)
+
+    def tokens_per_s(self, deployment: str | None) -> float:
+        """Return how fast a deployment may be writing what is not seen."""
+        return max(self._by_deployment.get(deployment or "", 0.0), UNSEEN_TOKENS_PER_S)
+
+
+def charge_for(lease: Lease, outcome: Outcome, tokens_per_s: float = UNSEEN_TOKENS_PER_S) -> Charge:
+    """Return the charge for a request that has ended; `tokens_per_s` is its deployment's speed.
 
     A request that failed or was refused got no content and is free, except for prompts on which an
     upstream worked until the gateway's clock ran out. Of one that ended otherwise, the prompt
@@ -93,7 +130,8 @@ def charge_for(lease: Lease, outcome: Outcome) -> Charge:
     usage = _with(reported or NOTHING, prompts * lease.prompt_estimate, tokens)
     unseen = 0
     if answered and text_is_missing and (outcome.ending == "cancelled" or not has_text):
-        unseen = _unseen_tokens(outcome)
+        unseen = _unseen_tokens(outcome, tokens_per_s)
+    unseen_tokens = 0 if has_text else _unseen_within_limit(lease, unseen, usage)
     if stated is not None:  # it covers all but the attempts that timed out before
         reported, prompts, tokens, text_bytes, unseen = NOTHING, lost, 0, 0, 0
     guessed = Guessed(prompts, tokens, max(tokens, text_bytes, unseen))
@@ -101,7 +139,8 @@ def charge_for(lease: Lease, outcome: Outcome) -> Charge:
     known = _cost_microusd(lease, reported or NOTHING, stated)
     if known is not None and cost_microusd is not None:
         cost_microusd = max(known, _within_reserve(lease, known + cost_microusd))
-    return Charge(usage, known if cost_microusd is None else cost_microusd, estimated=True)
+    money = known if cost_microusd is None else cost_microusd
+    return Charge(usage, money, estimated=True, unseen_tokens=unseen_tokens)
 
 
 def _is_of_beginning(outcome: Outcome, reported: Usage) -> bool:
@@ -115,10 +154,19 @@ def _is_of_beginning(outcome: Outcome, reported: Usage) -> bool:
     return counted < outcome.output_bytes or outcome.output_bytes == 0
 
 
-def _unseen_tokens(outcome: Outcome) -> int:
+def _unseen_tokens(outcome: Outcome, tokens_per_s: float) -> int:
     if outcome.ending == "finished":
         return 0
-    return math.ceil((outcome.duration_s - outcome.queued_s) * UNSEEN_TOKENS_PER_S)
+    return math.ceil((outcome.duration_s - outcome.queued_s) * tokens_per_s)
+
+
+def _unseen_within_limit(lease: Lease, unseen: int, usage: Usage) -> int:
+    """Return the unseen tokens that a token limit counts: no more than were reserved."""
+    taken = lease.taken
+    if taken is None or not taken.tokens:
+        return 0
+    seen = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+    return max(0, min(unseen, taken.tokens - seen))
 
 
 def _tokens(text_bytes: int) -> int:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from server.accounting.charge import Charge, charge_for
+from server.accounting.charge import Charge, Speeds, charge_for
 from server.accounting.running_notes import RunningNote, RunningNotes, as_taken
 from server.store.rows import Batch, UsageRow
 from workers.errors import Conflict, Draining, GatewayError, StoreUnavailable
@@ -90,6 +90,7 @@ class Ledger:
         self._closing = asyncio.Event()
         self._losing = False
         self._notes = RunningNotes(notes, self._note)
+        self._speeds = Speeds()
         self.degraded = False
         self.lost_rows = 0
         if unsaved is not None:
@@ -111,7 +112,8 @@ class Ledger:
             if lease.taken is not None:
                 self._counters.give_back(lease.taken)
             return
-        charge = charge_for(lease, outcome)
+        self._speeds.note(outcome)
+        charge = self._charge(lease, outcome)
         if lease.taken is not None:
             if charge.usage is None and not outcome.reached_upstream:
                 self._counters.give_back(lease.taken)
@@ -153,11 +155,14 @@ class Ledger:
 
     def _note(self, lease: Lease, outcome: Outcome) -> RunningNote | None:
         """Return the note of a request; None: it has used nothing so far."""
-        charge = charge_for(lease, outcome)
+        charge = self._charge(lease, outcome)
         if charge.usage is None:
             return None
         row = make_row(lease, outcome, charge, self._wall())
         return RunningNote(row, as_taken(lease.taken), charge.tokens)
+
+    def _charge(self, lease: Lease, outcome: Outcome) -> Charge:
+        return charge_for(lease, outcome, self._speeds.tokens_per_s(outcome.deployment))
 
     # Collecting
 

@@ -8,7 +8,13 @@ import msgspec
 import pytest
 
 from server.accounting.admission import Lease
-from server.accounting.charge import charge_for
+from server.accounting.charge import (
+    FADING,
+    MOST_TOKENS_PER_S,
+    UNSEEN_TOKENS_PER_S,
+    Speeds,
+    charge_for,
+)
 from server.accounting.counters import Taken
 from server.identity.authentication import OWNER
 from workers.catalog.catalog import Model, Prices, PriceTier
@@ -111,6 +117,50 @@ def test_what_a_model_did_unseen_is_estimated_by_the_time_it_took_where_a_client
     assert charge_for(lease(prompt + 50), left).cost_microusd == prompt + 50
 
 
+FAST = Outcome("finished", Usage(10, 6_000, 6_010), 9, duration_s=5.0, queued_s=2.0, deployment="a")
+
+
+def test_leaving_a_deployment_that_was_seen_to_be_faster_costs_by_its_speed() -> None:
+    assert MODEL.prices is not None
+    speeds = Speeds()
+    speeds.note(FAST)
+    assert (speeds.tokens_per_s("a"), speeds.tokens_per_s("b")) == (2_000, UNSEEN_TOKENS_PER_S)
+    left = Outcome("cancelled", prompt_sent=True, duration_s=3.0, deployment="a")
+    prompt = MODEL.prices.worst_case_microusd(BOUND, 0)
+    cost_microusd = charge_for(lease(PLENTY), left, speeds.tokens_per_s("a")).cost_microusd
+    assert cost_microusd == pytest.approx(prompt + 6_000 * 2.2, abs=1)
+    speeds.note(msgspec.structs.replace(FAST, duration_s=7.0))
+    assert speeds.tokens_per_s("a") == 2_000 * FADING, "a slower answer is no proof"
+
+
+@pytest.mark.parametrize(
+    ("changes", "speed"),
+    [
+        ({"usage": Usage(10, 99)}, UNSEEN_TOKENS_PER_S),  # hardly longer than the first token
+        ({"usage": None}, UNSEEN_TOKENS_PER_S),
+        ({"ending": "cancelled"}, UNSEEN_TOKENS_PER_S),
+        ({"deployment": None}, UNSEEN_TOKENS_PER_S),
+        ({"duration_s": 2.0}, MOST_TOKENS_PER_S),  # from a cache, at once
+    ],
+)
+def test_a_speed_is_learnt_from_whole_reported_answers_within_reason(
+    changes: dict[str, Any], speed: float
+) -> None:
+    speeds = Speeds()
+    speeds.note(msgspec.structs.replace(FAST, **changes))
+    assert speeds.tokens_per_s("a") == speed
+
+
+def test_a_token_limit_counts_what_was_written_unseen_within_what_was_reserved() -> None:
+    left = Outcome("cancelled", prompt_sent=True, duration_s=12.0, queued_s=2.0)
+    for reserved, counted in ((50_000, PROMPT + 2_000), (1_000, 1_000), (0, PROMPT)):
+        held = Lease(OWNER, MODEL, "req_1", REQUEST, Taken("key_a", reserved))
+        charge = charge_for(held, left)
+        assert (charge.tokens, charge.usage) == (counted, Usage(PROMPT, 0))
+        seen = msgspec.structs.replace(left, output_bytes=8)
+        assert charge_for(held, seen).tokens == PROMPT + 2, "what was seen is counted instead"
+
+
 @pytest.mark.parametrize("ending", ["cancelled", "cut", "timed_out", "drained"])
 def test_a_report_from_the_beginning_of_an_answer_does_not_count_for_all_of_it(
     ending: Any,
@@ -123,7 +173,7 @@ def test_a_report_from_the_beginning_of_an_answer_does_not_count_for_all_of_it(
     counted_up = msgspec.structs.replace(begun, usage=Usage(10, 900, 910))
     assert charge_for(lease(PLENTY), counted_up).cost_microusd == 6 + 1980
     complete = msgspec.structs.replace(begun, complete=True)
-    assert charge_for(lease(PLENTY), complete) == (Usage(10, 1, 11), 9, False)
+    assert charge_for(lease(PLENTY), complete) == (Usage(10, 1, 11), 9, False, 0)
     assert charge_for(lease(), msgspec.structs.replace(begun, output_bytes=0)).usage == (
         Usage(10, 1)
     ), "what was reported counts in any case"
