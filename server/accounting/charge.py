@@ -92,9 +92,25 @@ def charge_for(lease: Lease, outcome: Outcome, tokens_per_s: float = UNSEEN_TOKE
     """Return the charge for a request that has ended; `tokens_per_s` is its deployment's speed.
 
     A request that failed or was refused got no content and is free, except for prompts on which an
-    upstream worked until the gateway's clock ran out. Of one that ended otherwise, the prompt
-    counts once it was sent, and all text that was generated.
+    upstream worked until the gateway's clock ran out, and for what upstreams report all the same.
+    Of one that ended otherwise, the prompt counts once it was sent, and all text that was
+    generated.
     """
+    charge = _charge_for_answer(lease, outcome, tokens_per_s)
+    if not outcome.failed_uses:
+        return charge
+    usage, cost_microusd = charge.usage, charge.cost_microusd
+    for use in outcome.failed_uses:
+        usage = use.usage if usage is None else _sum(usage, use.usage)
+        added = _cost_microusd(lease, use.usage, use.stated_cost_microusd)
+        if added is not None:
+            cost_microusd = added + (cost_microusd or 0)
+        elif charge is FREE:
+            cost_microusd = None
+    return charge._replace(usage=usage, cost_microusd=cost_microusd)
+
+
+def _charge_for_answer(lease: Lease, outcome: Outcome, tokens_per_s: float) -> Charge:
     usage = outcome.usage
     if (
         outcome.ending == "finished"
@@ -171,6 +187,12 @@ def _unseen_within_limit(lease: Lease, unseen: int, usage: Usage) -> int:
 
 def _tokens(text_bytes: int) -> int:
     return -(-text_bytes // BYTES_PER_TOKEN)
+
+
+def _sum(first: Usage, second: Usage) -> Usage:
+    """Add two usages up; a count that neither has stays unknown."""
+    pairs = ((getattr(first, name), getattr(second, name)) for name in first.__struct_fields__)
+    return Usage(*((old or 0) + (new or 0) if old or new else old for old, new in pairs))
 
 
 def _with(reported: Usage, prompt_tokens: int, completion_tokens: int) -> Usage:

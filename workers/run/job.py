@@ -44,6 +44,13 @@ class Attempt(msgspec.Struct, frozen=True):
     ending: str
 
 
+class FailedUse(NamedTuple):
+    """What an attempt has used that failed before its first content, as its upstream reports it."""
+
+    usage: Usage
+    stated_cost_microusd: int | None
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """How a job ended, as the ledger needs it.
 
@@ -51,7 +58,7 @@ class Outcome(msgspec.Struct, frozen=True):
     text, for an estimate, `prompt_sent` whether an upstream has received the request.
     `reached_upstream`: an attempt has sent bytes of the request. `timed_out_prompts` counts the
     attempts that a clock ended after the whole prompt was sent and before the first content: their
-    upstreams may charge for the prompt.
+    upstreams may charge for the prompt. `failed_uses` is what failed attempts have reported.
     Times are in seconds. `attempts` is empty when none was begun, or when the first one answered.
     `stated_cost_microusd` is what the upstream says that the answer costs, where that counts.
     `complete`: every choice has finished, so that a reported usage is that of the whole answer.
@@ -71,6 +78,7 @@ class Outcome(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...] = ()
     stated_cost_microusd: int | None = None
     complete: bool = False
+    failed_uses: tuple[FailedUse, ...] = ()
 
 
 class OwedUsage(NamedTuple):
@@ -127,6 +135,7 @@ class Job(Ticket):
         self._usage_wait_s = 0.0
         self._owed: OwedUsage | None = None
         self._timed_out_prompts = 0
+        self._failed_uses: tuple[FailedUse, ...] = ()
         self._translator: Translator | None = None
         self.on_granted: Callable[[Job], None] | None = None
         self.on_end: Callable[[Job], None] | None = None
@@ -212,11 +221,18 @@ class Job(Ticket):
 
     def note_failure(self, error: GatewayError) -> None:
         """Record that the attempt has failed; another may begin."""
-        exchange = self._exchange
+        exchange, translator = self._exchange, self._translator
         if exchange is not None and exchange.connected_at is not None:
             self._reached = True
             timed_out = isinstance(error, UpstreamTimeout) and error.clock in OWN_CLOCKS
-            self._timed_out_prompts += timed_out and exchange.sent and not self.committed
+            if self.state == "done" or self.committed:
+                pass  # the outcome has the usage of this attempt
+            elif translator is not None and translator.usage is not None:
+                used = translator.usage.filled(self.request.prompt_estimate, 0)
+                use = FailedUse(used, translator.stated_cost_microusd)
+                self._failed_uses = (*self._failed_uses, use)
+            elif timed_out and exchange.sent:
+                self._timed_out_prompts += 1
         self._failures = (*self._failures, self._attempt(error.own_code, self._loop.time()))
 
     def push(self, frames: bytes) -> None:
@@ -367,6 +383,8 @@ class Job(Ticket):
     def _outcome(self, ending: Ending, error: GatewayError | None) -> Outcome:
         now = self._loop.time()
         translator, first, exchange = self._translator, self._first_frame, self._exchange
+        if first is None and len(self._failures) == self.attempt_count:
+            translator = None  # what a failed attempt has used is among `failed_uses`
         return Outcome(
             ending=ending,
             usage=translator.usage if translator is not None else None,
@@ -379,6 +397,7 @@ class Job(Ticket):
             or self.committed
             or (exchange is not None and exchange.connected_at is not None),
             timed_out_prompts=self._timed_out_prompts,
+            failed_uses=self._failed_uses,
             deployment=self.deployment.id if self.deployment is not None else None,
             error=error,
             ttft_s=first - self.created if first is not None else None,

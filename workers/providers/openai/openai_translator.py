@@ -71,6 +71,8 @@ if TYPE_CHECKING:
 
 MOST_WINDOWS = 10
 """Counts of tokens above this many context windows are refused."""
+NOT_BEGUN = (401, 402, 403, 429)
+"""With these an upstream refuses to begin: counts in them are those of a limit."""
 
 
 class OpenAITranslator:
@@ -147,6 +149,8 @@ class OpenAITranslator:
 
     def rejection(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
         """Return the error for an answer with a status other than 200."""
+        if status not in NOT_BEGUN and b"oken" in body:
+            self._seen.note_failed(decoded(body))
         sent = SentTexts(self._request.fields)
         return error_by_status(status, headers, body, self._deployment, sent)
 
@@ -219,8 +223,13 @@ class OpenAITranslator:
         if len(payloads) > 1 and DONE in payloads[:-1]:
             for trailer in payloads[payloads.index(DONE) + 1 :]:  # usage may follow the end mark
                 self._seen.search(decoded(trailer))
-        for payload in payloads:
-            self._take(payload)
+        for index, payload in enumerate(payloads):
+            try:
+                self._take(payload)
+            except UpstreamError:
+                for later in payloads[index + 1 :]:  # the usage may follow the error
+                    self._seen.search(decoded(later))
+                raise
             if self.done:
                 return
         if self._splitter.overlong:
@@ -498,9 +507,9 @@ class OpenAITranslator:
     def _whole_mended(self, told: dict[str, Any]) -> bytes:
         """Return a whole answer with everything that OpenAI's schema promises."""
         choices = told["choices"]
+        self._seen.search(told)
         if not any(map(has_message, choices)):
             raise blocked_error() if is_blocked(told) else UpstreamError(EMPTY)
-        self._seen.search(told)
         made = self._mender.mended_answer(told, choices)
         for choice in made["choices"]:
             self.output_bytes += text_bytes(choice["message"])
@@ -561,6 +570,7 @@ class OpenAITranslator:
 
     def _failed(self, body: bytes) -> UpstreamError:
         """Return the error that a body or event reports, or the one for an invalid completion."""
+        self._seen.note_failed(decoded(body))
         problem = find_problem(body)
         return (
             UpstreamError()

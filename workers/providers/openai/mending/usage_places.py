@@ -92,6 +92,17 @@ class UsageSeen:
         self._add(msgspec.json.encode(reported), usage)
         return True
 
+    def note_failed(self, sent: Any) -> None:
+        """Read the usage that an error reports: its upstream bills it.
+
+        Only an object that is named so, with a prompt: errors also count what a limit allows.
+        """
+        for place in _named_inside(sent):
+            usage = read_usage(place, self._most_tokens)
+            if usage is not None and usage.prompt_tokens is not None:
+                self._add(msgspec.json.encode(place), usage)
+                return
+
     def _add(self, raw: bytes, usage: Usage, exact: bool = False) -> None:
         old = self.usage
         if old is None:
@@ -151,6 +162,17 @@ def _named_usage(members: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name, value in members.items():
         if isinstance(value, dict) and re.sub(r"[^a-z]", "", name.lower()) in _USAGE_NAMES:
             yield value
+
+
+def _named_inside(sent: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield the objects with the name of a usage at any place of an error."""
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(sent, dict):
+        yield from _named_usage(sent)
+    inner = sent.values() if isinstance(sent, dict) else sent if isinstance(sent, list) else ()
+    for value in inner:
+        yield from _named_inside(value, depth + 1)
 
 
 def for_clients(reported: dict[str, Any], usage: Usage) -> dict[str, Any]:
