@@ -1,4 +1,4 @@
-"""The schema of the chat completion request: types, ranges and error messages.
+"""The schema of the chat completion request: types and ranges.
 
 Unknown fields are ignored. `null` is allowed where OpenAI's API document allows it (optional
 fields). Message content stays undecoded: only its JSON type is read, and the parts of a list.
@@ -6,7 +6,6 @@ fields). Message content stays undecoded: only its JSON type is read, and the pa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, NamedTuple
 
@@ -18,6 +17,7 @@ from workers.request.history import URL_PARTS
 from workers.request.json_body import read_objects, refuse_repeated_keys
 from workers.request.media_urls import check_urls, media_beside_content
 from workers.request.member_names import refuse_lookalikes
+from workers.request.schema_errors import missing_field, schema_error, wrong_value
 
 MEDIA_TOKENS = 1000
 """Estimated tokens of a picture, and of any other medium with more than 4096 characters."""
@@ -229,7 +229,7 @@ def check_chat(body: bytes, fields: Object) -> Checked:
     try:
         chat = _CHAT.decode(body)
     except msgspec.ValidationError as error:
-        raise _explained(error) from error
+        raise schema_error(error) from error
     if chat.stream_options is not None and not chat.stream:
         raise InvalidRequest(
             "'stream_options' is only allowed with 'stream': true. Set that, or leave it out.",
@@ -237,7 +237,7 @@ def check_chat(body: bytes, fields: Object) -> Checked:
         )
     for index, tool in enumerate(chat.tools or ()):
         if tool.type == "function" and tool.function is None:
-            raise _missing(f"tools[{index}].function")
+            raise missing_field(f"tools[{index}].function")
     if chat.tools:
         read_objects(fields["tools"], "tools")
     messages = _ITEMS.decode(fields["messages"])
@@ -270,13 +270,13 @@ def _check_messages(chat: Chat, media: Media) -> tuple[Media, bool]:
             media, has_string = _check_parts(message.content, f"messages[{index}].content", media)
             is_mendable |= has_string
         elif kind != _STRING and not (kind == _NULL_KIND and isinstance(message, _NULLABLE)):
-            raise _wrong(f"messages[{index}].content")
+            raise wrong_value(f"messages[{index}].content")
         if isinstance(message, _Assistant):
             calls = len(message.tool_calls or ())
             is_mendable |= _has_mendable_calls(message, index)
         elif isinstance(message, _ToolAnswer) and not message.tool_call_id:
             if not calls and message.tool_call_id is None:
-                raise _missing(f"messages[{index}].tool_call_id")
+                raise missing_field(f"messages[{index}].tool_call_id")
             is_mendable = True
     return media, is_mendable
 
@@ -287,18 +287,18 @@ def _has_mendable_calls(message: _Assistant, index: int) -> bool:
     for position, call in enumerate(message.tool_calls or ()):
         if call.function is None:
             if call.type is None or call.type == "function":
-                raise _missing(f"messages[{index}].tool_calls[{position}].function")
+                raise missing_field(f"messages[{index}].tool_calls[{position}].function")
         elif memoryview(call.function.arguments)[0] != _STRING:
             if not _may_be_arguments(call.function.arguments):
                 place = f"messages[{index}].tool_calls[{position}]"
-                raise _wrong(f"{place}.function.arguments")
+                raise wrong_value(f"{place}.function.arguments")
             mendable = True
         if not call.id or call.type is None:
             mendable = True
     called = message.function_call
     if called is not None and memoryview(called.arguments)[0] != _STRING:
         if not _may_be_arguments(called.arguments):
-            raise _wrong(f"messages[{index}].function_call.arguments")
+            raise wrong_value(f"messages[{index}].function_call.arguments")
         mendable = True
     return mendable or bool(message.tool_calls and _is_empty_list(message.content))
 
@@ -359,7 +359,7 @@ def _check_parts(content: Raw, path: str, media: Media) -> tuple[Media, bool]:
     try:
         parts = _PARTS.decode(content)
     except msgspec.ValidationError as error:
-        raise _explained(error, path) from error
+        raise schema_error(error, path) from error
     has_string = _with_url_objects(parts)
     size_bytes, tokens, most_tokens, largest_bytes = media
     for index, part in enumerate(parts):
@@ -388,11 +388,11 @@ def _is_plain_text(parts: list[_Part], content: Raw) -> bool:
 
 def _check_part(part: _Part, path: str) -> None:
     if part.type == "text" and memoryview(part.text)[0] != _STRING:
-        raise _wrong(f"{path}.text")
+        raise wrong_value(f"{path}.text")
     if part.type == "image_url" and part.image_url is None:
-        raise _missing(f"{path}.image_url")
+        raise missing_field(f"{path}.image_url")
     if isinstance(part.image_url, _ImageUrl) and memoryview(part.image_url.url)[0] != _STRING:
-        raise _wrong(f"{path}.image_url.url")
+        raise wrong_value(f"{path}.image_url.url")
 
 
 def _with_url_objects(parts: list[_Part]) -> bool:
@@ -450,94 +450,3 @@ def _sources(part: _Part) -> Iterator[Raw]:
     for data in (part.input_audio, part.file):
         if data is not None:
             yield from (data.data, data.file_data)
-
-
-_PLACE = re.compile(r"(?P<what>.*?)(?: - at (?:key in )?`\$(?P<path>[^`]*)`)?", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
-
-_KIND = re.compile(r"Expected `(\w+)")
-_KINDS = {
-    "str": "a string",
-    "bool": "true or false",
-    "int": "a whole number",
-    "array": "a list",
-    "object": "an object",
-}
-
-_RULES = {
-    "model": "the id of a model as a string; GET /api/v1/models lists them",
-    "messages": "a list of at least one message",
-    "messages[]": "an object with 'role' and 'content'",
-    "messages[].role": "one of system, developer, user, assistant, tool, function",
-    "messages[].content": "a string or a list of content parts (null only for an assistant)",
-    "messages[].content[]": "an object with a 'type'",
-    "messages[].content[].type": "a string, such as text or image_url",
-    "messages[].content[].text": "a string",
-    "messages[].content[].image_url": "an object with a 'url'",
-    "messages[].content[].image_url.url": "an https, http or data URL",
-    "messages[].tool_call_id": "a string: the id of the tool call that this message answers",
-    "messages[].tool_calls": "a list of the tool calls that the model made",
-    "messages[].tool_calls[].function.arguments": "a string that holds the arguments as JSON",
-    "stream": "true or false",
-    "stream_options": 'an object, such as {"include_usage": true}',
-    "stream_options.include_usage": "true or false",
-    "n": "a whole number from 1 to 128",
-    "max_tokens": "a whole number of at most 31 bits",
-    "max_completion_tokens": "a whole number of at most 31 bits",
-    "temperature": "a number",
-    "top_p": "a number",
-    "presence_penalty": "a number",
-    "frequency_penalty": "a number",
-    "logprobs": "true or false",
-    "top_logprobs": "a whole number",
-    "logit_bias": "an object of token ids and numbers",
-    "stop": "a string or a list of strings",
-    "seed": "a whole number of at most 64 bits",
-    "tools": "a list of tools",
-    "tools[]": "an object with a 'type'",
-    "tools[].type": "a string, such as function",
-    "tools[].function": "an object with a 'name'",
-    "tools[].function.name": "a string of at least one character",
-    "tools[].function.parameters": "a JSON Schema object",
-    "tool_choice": "a string, such as auto, or an object that names a tool",
-    "parallel_tool_calls": "true or false",
-    "response_format": "an object with a 'type'",
-    "response_format.type": "a string: text, json_object or json_schema",
-    "metadata": "an object",
-    "user": "a string",
-}
-
-
-def _explained(error: msgspec.ValidationError, prefix: str = "") -> InvalidRequest:
-    """Convert msgspec's error: the path as `param`, and a message with what is expected."""
-    place = _PLACE.fullmatch(str(error))
-    what, path = (place["what"], place["path"] or "") if place else (str(error), "")
-    param = (prefix + path).removeprefix(".").split("[...]")[0]
-    missing = _MISSING.match(what)
-    if missing:
-        return _missing(f"{param}.{missing[1]}".removeprefix("."))
-    return _wrong(param, what)
-
-
-def _missing(param: str) -> InvalidRequest:
-    rule = _RULES.get(_rule_name(param), "")
-    return InvalidRequest(
-        f"Missing required parameter: '{param}'. Send {rule or 'it'}.", param=param
-    )
-
-
-def _wrong(param: str, what: str = "") -> InvalidRequest:
-    rule = _RULES.get(_rule_name(param)) or _rule_of_kind(what)
-    if rule is None:
-        return InvalidRequest(f"Invalid value for '{param}': {what.replace('`', '')}.", param=param)
-    return InvalidRequest(f"Invalid value for '{param}'. It must be {rule}.", param=param)
-
-
-def _rule_of_kind(what: str) -> str | None:
-    """Return the type that msgspec expected, as JSON calls it."""
-    kind = _KIND.match(what)
-    return _KINDS.get(kind[1]) if kind else None
-
-
-def _rule_name(param: str) -> str:
-    return re.sub(r"\[\d+\]", "[]", param)
