@@ -82,7 +82,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         prompt_estimate=math.ceil(text_bytes / 4) + media.tokens,
         largest_file_bytes=media.largest_bytes,
         # No tokenizer makes more than one token of a byte.
-        prompt_bound=text_bytes + ADDED_TOKENS + media.most_tokens,
+        prompt_bound=text_bytes + ADDED_TOKENS + media.max_tokens,
         predicted_bound=len(fields["prediction"]) if chat.prediction else 0,
     )
 

@@ -1,35 +1,23 @@
 """The schema of the chat completion request: types and ranges.
 
 Unknown fields are ignored. `null` is allowed where OpenAI's API document allows it (optional
-fields). Message content stays undecoded: only its JSON type is read, and the parts of a list.
+fields). Message content stays undecoded: only its JSON type is read; `content_parts` reads lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from workers.errors import InvalidRequest
-from workers.request.history import URL_PARTS
+from workers.request.content_parts import NO_MEDIA, Media, check_parts, max_tokens_beside
 from workers.request.json_body import read_objects, refuse_repeated_keys
-from workers.request.media_urls import check_urls, media_beside_content
+from workers.request.media_urls import media_beside_content
 from workers.request.member_names import refuse_lookalikes
 from workers.request.schema_errors import missing_field, schema_error, wrong_value
 
-MEDIA_TOKENS = 1000
-"""Estimated tokens of a picture, and of any other medium with more than 4096 characters."""
-
-MOST_PICTURE_TOKENS = 8192
-"""A ceiling for the price of one picture: Anthropic counts up to 4,784 tokens, Gemini 258 a tile of
-768 pixels. Only models that charge extra for pictures, such as gpt-4o-mini, exceed it."""
-MOST_FILE_TOKENS = 2**40
-"""The bound of a film or file, which is therefore the context window: upstreams count tokens by the
-frame and by the page, Gemini 258, and both can have few bytes."""
-
-_LONG_MEDIA_BYTES = 4096
 _NULL = Raw(b"null")
 _STRING, _LIST, _NULL_KIND = b'"[n'  # how the JSON of each begins
 
@@ -65,26 +53,6 @@ class _ToolCall(Struct, gc=False):
     id: str | None = None
     type: str | None = None
     function: _Called | None = None
-
-
-class _ImageUrl(Struct, gc=False):
-    url: Raw
-    detail: str | None = None
-
-
-class _Data(Struct, gc=False):
-    data: Raw = _NULL
-    file_data: Raw = _NULL
-
-
-class _Part(Struct, gc=False):
-    type: Name
-    text: Raw = _NULL
-    image_url: _ImageUrl | str | None = None
-    video_url: _ImageUrl | str | None = None
-    audio_url: _ImageUrl | str | None = None
-    input_audio: _Data | None = None
-    file: _Data | None = None
 
 
 class _System(Struct, tag_field="role", tag="system", gc=False):
@@ -171,26 +139,6 @@ class Chat(Struct):
     prompt_cache_key: str | None = None
 
 
-_MEDIA_TYPE_BYTES = 256
-"""Where the media type of a data URL must have ended."""
-
-
-class Media(NamedTuple):
-    """The pictures, recordings and files of a request: their size, and their estimated tokens.
-
-    `most_tokens` is an upper bound of their tokens. `largest_bytes` is the size of the largest one,
-    decoded from base64.
-    """
-
-    size_bytes: int = 0
-    tokens: int = 0
-    most_tokens: int = 0
-    largest_bytes: int = 0
-
-
-_NO_MEDIA = Media()
-
-
 class Checked(NamedTuple):
     """A checked request; `is_mendable`: `history.mended_history` has something to mend."""
 
@@ -202,7 +150,6 @@ class Checked(NamedTuple):
 _CHAT = msgspec.json.Decoder(Chat)
 _ITEMS = msgspec.json.Decoder(list[Raw])
 _OBJECT = msgspec.json.Decoder(Object)
-_PARTS = msgspec.json.Decoder(list[_Part])
 _PLAIN_BYTES: dict[type[Message], int] = {
     _System: len('{"role":"system","content":}'),
     _Developer: len('{"role":"developer","content":}'),
@@ -210,13 +157,10 @@ _PLAIN_BYTES: dict[type[Message], int] = {
     _Assistant: len('{"role":"assistant","content":}'),
 }
 """The size of a message without its content, in compact JSON."""
-_LEAST_MEMBER_BYTES = len(',"":0')
+_MIN_MEMBER_BYTES = len(',"":0')
 _KNOWN = frozenset(Chat.__struct_fields__)
 _OF_MESSAGE = frozenset({"role", *(name for one in _MESSAGES for name in one.__struct_fields__)})
-_OF_TEXT = frozenset({"type", "text", "cache_control"})
 _OBJECT_KIND = b"{"[0]
-_TEXT_PART_BYTES = len('{"type":"text","text":},')
-"""The size of a text part beside its text, in compact JSON: a list of only such needs no check."""
 
 
 def check_chat(body: bytes, fields: Object) -> Checked:
@@ -242,7 +186,7 @@ def check_chat(body: bytes, fields: Object) -> Checked:
         read_objects(fields["tools"], "tools")
     messages = _ITEMS.decode(fields["messages"])
     if all(map(_is_plain, chat.messages, messages)):
-        return Checked(chat, _NO_MEDIA, is_mendable=False)
+        return Checked(chat, NO_MEDIA, is_mendable=False)
     media, is_mendable = _check_messages(chat, _check_members(chat.messages, messages))
     return Checked(chat, media, is_mendable)
 
@@ -257,17 +201,17 @@ def _is_plain(message: Message, sent: Raw) -> bool:
     return (
         plain_bytes is not None
         and memoryview(content)[0] == _STRING  # `content` is there: it is not the default
-        and len(sent) - len(content) < plain_bytes + _LEAST_MEMBER_BYTES
+        and len(sent) - len(content) < plain_bytes + _MIN_MEMBER_BYTES
     )
 
 
 def _check_messages(chat: Chat, media: Media) -> tuple[Media, bool]:
-    """Check content and calls; return `media` with those of parts, and what `Checked` tells."""
+    """Check content and calls; return `media` with those of parts, and `is_mendable`."""
     is_mendable, calls = False, 0
     for index, message in enumerate(chat.messages):
         kind = memoryview(message.content)[0]
         if kind == _LIST:
-            media, has_string = _check_parts(message.content, f"messages[{index}].content", media)
+            media, has_string = check_parts(message.content, f"messages[{index}].content", media)
             is_mendable |= has_string
         elif kind != _STRING and not (kind == _NULL_KIND and isinstance(message, _NULLABLE)):
             raise wrong_value(f"messages[{index}].content")
@@ -322,8 +266,8 @@ def _check_members(messages: list[Message], sent: list[Raw]) -> Media:
     for index, members in objects.items():
         refuse_repeated_keys(sent[index], members, f"messages[{index}].")
     if all(map(_OF_MESSAGE.issuperset, objects.values())):
-        return _NO_MEDIA
-    size_bytes = tokens = most_tokens = largest_bytes = 0
+        return NO_MEDIA
+    media = NO_MEDIA
     for index, members in objects.items():
         if _OF_MESSAGE.issuperset(members):
             continue
@@ -332,121 +276,5 @@ def _check_members(messages: list[Message], sent: list[Raw]) -> Media:
         refuse_lookalikes(others, _OF_MESSAGE, path)
         for name in others:
             for source in media_beside_content(name, members[name], path + name[:100]):
-                size_bytes += len(source)
-                tokens += MEDIA_TOKENS
-                most_tokens += _most_beside(name.casefold(), source)
-                largest_bytes = max(largest_bytes, _decoded_bytes(source))
-    return Media(size_bytes, tokens, most_tokens, largest_bytes)
-
-
-def _most_beside(kind: str, source: Raw) -> int:
-    """Return the most tokens of a medium in a member beside the content."""
-    if kind.startswith("image"):
-        return MOST_PICTURE_TOKENS
-    return len(source) if kind.startswith("audio") and _holds_data(source) else MOST_FILE_TOKENS
-
-
-def _holds_data(source: Raw) -> bool:
-    """Return whether a string is the medium itself and not a link to it."""
-    return not _start(source).startswith(b"http") and memoryview(source)[0] == _STRING
-
-
-def _check_parts(content: Raw, path: str, media: Media) -> tuple[Media, bool]:
-    """Check one list of content parts; return `media` with theirs added.
-
-    Also whether a part holds a URL where OpenAI's API has an object with it.
-    """
-    try:
-        parts = _PARTS.decode(content)
-    except msgspec.ValidationError as error:
-        raise schema_error(error, path) from error
-    has_string = _with_url_objects(parts)
-    size_bytes, tokens, most_tokens, largest_bytes = media
-    for index, part in enumerate(parts):
-        _check_part(part, f"{path}[{index}]")
-        for source in _sources(part):
-            if part.image_url is not None or len(source) > _LONG_MEDIA_BYTES:
-                size_bytes += len(source)
-                tokens += MEDIA_TOKENS
-                most_tokens += _most_tokens(part, source)
-                largest_bytes = max(largest_bytes, _decoded_bytes(source))
-        if _is_file(part):
-            most_tokens += MOST_FILE_TOKENS
-    if not _is_plain_text(parts, content):
-        objects = read_objects(content, path)
-        if not all(map(_OF_TEXT.issuperset, objects)):
-            check_urls(objects, path)
-    return Media(size_bytes, tokens, most_tokens, largest_bytes), has_string
-
-
-def _is_plain_text(parts: list[_Part], content: Raw) -> bool:
-    """Return whether nothing but the type and text of text parts is in the list."""
-    if any(part.type != "text" for part in parts):
-        return False
-    return len(content) == len(parts) * _TEXT_PART_BYTES + 1 + sum(len(part.text) for part in parts)
-
-
-def _check_part(part: _Part, path: str) -> None:
-    if part.type == "text" and memoryview(part.text)[0] != _STRING:
-        raise wrong_value(f"{path}.text")
-    if part.type == "image_url" and part.image_url is None:
-        raise missing_field(f"{path}.image_url")
-    if isinstance(part.image_url, _ImageUrl) and memoryview(part.image_url.url)[0] != _STRING:
-        raise wrong_value(f"{path}.image_url.url")
-
-
-def _with_url_objects(parts: list[_Part]) -> bool:
-    """Write URLs that are strings as objects; return whether the request must be mended so.
-
-    Of other types, such as `input_image`, the string is what their API has.
-    """
-    mendable = False
-    for part in parts:
-        if part.type == "text":
-            continue
-        for name in URL_PARTS:
-            url = getattr(part, name)
-            if type(url) is str:
-                setattr(part, name, _ImageUrl(Raw(msgspec.json.encode(url))))
-                mendable |= part.type == name
-    return mendable
-
-
-def _most_tokens(part: _Part, source: Raw) -> int:
-    """Return the most tokens of a picture or recording: of this, one a byte."""
-    return MOST_PICTURE_TOKENS if part.image_url is not None else len(source)
-
-
-def _is_file(part: _Part) -> bool:
-    """Return whether a part is a film, a file, or a recording that it does not contain.
-
-    Some upstreams take documents as `image_url`, so the media type of a data URL decides.
-    """
-    image, audio = part.image_url, part.audio_url
-    if isinstance(image, _ImageUrl):
-        start = _start(image.url)
-        if start.startswith(b"data:") and not start.startswith(b"data:image/"):
-            return True
-    if isinstance(audio, _ImageUrl) and not _start(audio.url).startswith(b"data:"):
-        return True
-    return part.video_url is not None or part.file is not None
-
-
-def _start(source: Raw) -> bytes:
-    return bytes(memoryview(source)[1:12]).lower()
-
-
-def _decoded_bytes(source: Raw) -> int:
-    """Return the decoded size of a string of base64, in a data URL or by itself."""
-    text = memoryview(source)[1:-1]
-    begin = bytes(text[:_MEDIA_TYPE_BYTES]).find(b",") + 1
-    return (len(text) - begin) * 3 // 4 - bytes(text[-2:]).count(b"=")
-
-
-def _sources(part: _Part) -> Iterator[Raw]:
-    for holder in (part.image_url, part.video_url, part.audio_url):
-        if isinstance(holder, _ImageUrl):
-            yield holder.url
-    for data in (part.input_audio, part.file):
-        if data is not None:
-            yield from (data.data, data.file_data)
+                media = media.with_one(source, max_tokens_beside(name.casefold(), source))
+    return media
