@@ -8,7 +8,6 @@ OpenRouter, Groq, Mistral, MiniMax, Gemini's compatible endpoint, vLLM, llama.cp
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +25,12 @@ from workers.providers.openai.chunks import (
     NULL,
     ODD_CHUNK,
     UNREADABLE,
-    WHOLE_ANSWER,
     Chunk,
     ChunkRest,
     GeneratedText,
     PlainDecoder,
     StreamedChoice,
     UsagePresent,
-    WholeChoice,
     has_content,
     mended,
     model_name,
@@ -44,7 +41,6 @@ from workers.providers.openai.mending.chunk_mender import (
     EMPTY,
     ChoiceState,
     ChunkMender,
-    has_message,
 )
 from workers.providers.openai.mending.costs import without_costs
 from workers.providers.openai.mending.finish_reasons import forces_function
@@ -52,13 +48,13 @@ from workers.providers.openai.mending.usage_places import UsageSeen, decoded, is
 from workers.providers.openai.mending.whole_answers import collected
 from workers.providers.openai.regular import (
     faults_in,
-    is_regular_answer,
     mended_thinking,
     quickly_mended,
 )
 from workers.providers.openai.request_body import request_body
 from workers.providers.openai.request_headers import access_headers
 from workers.providers.openai.shared_parts import SharedParts, fitting_decoder
+from workers.providers.openai.whole_reading import NotJson, WholeReading, encoded_answer
 from workers.providers.problem import find_problem
 from workers.providers.rejections import error_by_status, error_in_band
 from workers.providers.sent_texts import SentTexts
@@ -69,7 +65,7 @@ from workers.request.token_usage import Usage
 if TYPE_CHECKING:
     from workers.catalog.catalog import Deployment, Model
 
-MOST_WINDOWS = 10
+MAX_WINDOWS = 10
 """Counts of tokens above this many context windows are refused."""
 NOT_BEGUN = (401, 402, 403, 429)
 """With these an upstream refuses to begin: counts in them are those of a limit."""
@@ -106,7 +102,7 @@ class OpenAITranslator:
         self._answered = False  # content or a finish reason has come
         self._blocked = False
         self._seen = UsageSeen(
-            MOST_WINDOWS * model.context_window,
+            MAX_WINDOWS * model.context_window,
             request.prompt_estimate,
             deployment.quirks.cost_is_authoritative,
         )
@@ -191,31 +187,28 @@ class OpenAITranslator:
 
     def whole(self, body: bytes) -> bytes:
         """Check a whole answer and set the catalog's model id. Raises UpstreamError."""
-        answer = self._read_whole(body)
+        reading = WholeReading(self._model, self._mender, self._seen, self._failed)
+        answer = reading.read(body)
+        if isinstance(answer, NotJson):
+            answer = self._collected(answer)
+        else:
+            self.output_bytes, self.finish_reason = reading.output_bytes, reading.finish_reason
+            self._end_well()
         return without_costs(answer) if self._request.hides_costs else answer
 
-    def _read_whole(self, body: bytes) -> bytes:
-        body = body.strip()  # slow upstreams pad it with white space against time-outs
-        try:
-            answer = WHOLE_ANSWER.decode(body)
-            if not body.isascii():
-                body.decode()
-        except UNREADABLE as error:
-            return self._whole_odd(body, error)
-        if answer.error:
-            raise self._failed(body)
-        if not answer.choices or not is_regular_answer(answer, self._mender):
-            return self._whole_mended(msgspec.json.decode(body))
-        text_size = sum(map(_text_size, answer.choices))
-        if self._seen.note(bytes(answer.usage)):
-            exact = self._seen.is_exact(text_size)
-        else:
-            exact = not (b"oken" in body and self._seen.search(msgspec.json.decode(body)))
-        if not exact:
-            return self._whole_mended(msgspec.json.decode(body))
-        self.output_bytes, self.finish_reason = text_size, answer.choices[-1].finish_reason
-        self._end_well()
-        return self._model.replaced(body, answer.model)
+    def _collected(self, sent: NotJson) -> bytes:
+        """Return the whole answer that an unrequested stream makes together."""
+        self._expect_events()
+        payloads = self._splitter.feed(sent.body) + self._splitter.finish()
+        if not payloads:
+            raise self._failed(sent.body) from sent.error
+        self._take_all(payloads)
+        if not self.done:
+            self._take_tail()
+        chunks = [msgspec.json.decode(one) for one in self._events.take() if one != DONE]
+        answer = collected(chunks)
+        made = self._mender.mended_answer(answer, answer["choices"])
+        return encoded_answer(made, self._model.id, self._seen, self.output_bytes)
 
     # Streams
 
@@ -488,54 +481,6 @@ class OpenAITranslator:
     def _end_well(self) -> None:
         self.done = self.committed = self.finished = True
 
-    # Whole answers
-
-    def _whole_odd(self, body: bytes, error: Exception) -> bytes:
-        """Read a whole answer with members of unusual types, or a stream in its place."""
-        body = mended(body.removeprefix(codecs.BOM_UTF8).strip())
-        told = decoded(body)
-        if isinstance(told, dict) and isinstance(told.get("choices"), list) and told["choices"]:
-            if told.get("error"):
-                raise self._failed(body)
-            return self._whole_mended(told)
-        if told is None:
-            return self._whole_collected(body, error)
-        if find_problem(body) is None and is_blocked(told):
-            raise blocked_error()
-        raise self._failed(body) from error
-
-    def _whole_mended(self, told: dict[str, Any]) -> bytes:
-        """Return a whole answer with everything that OpenAI's schema promises."""
-        choices = told["choices"]
-        self._seen.search(told)
-        if not any(map(has_message, choices)):
-            raise blocked_error() if is_blocked(told) else UpstreamError(EMPTY)
-        made = self._mender.mended_answer(told, choices)
-        for choice in made["choices"]:
-            self.output_bytes += text_bytes(choice["message"])
-            self.finish_reason = choice["finish_reason"]
-        self._end_well()
-        return self._encoded_whole(made)
-
-    def _whole_collected(self, body: bytes, error: Exception) -> bytes:
-        """Return the whole answer that an unrequested stream makes together."""
-        self._expect_events()
-        payloads = self._splitter.feed(body) + self._splitter.finish()
-        if not payloads:
-            raise self._failed(body) from error
-        self._take_all(payloads)
-        if not self.done:
-            self._take_tail()
-        chunks = [msgspec.json.decode(one) for one in self._events.take() if one != DONE]
-        answer = collected(chunks)
-        return self._encoded_whole(self._mender.mended_answer(answer, answer["choices"]))
-
-    def _encoded_whole(self, made: dict[str, Any]) -> bytes:
-        made["model"] = self._model.id
-        if self._seen.usage is not None:
-            made["usage"] = self._seen.shown(self.output_bytes)
-        return msgspec.json.encode(made)
-
     # Usage
 
     def _without_usage(self, payload: bytes) -> bytes:
@@ -577,7 +522,3 @@ class OpenAITranslator:
             if problem is None
             else error_in_band(problem, self._deployment, SentTexts(self._request.fields))
         )
-
-
-def _text_size(choice: WholeChoice) -> int:
-    return choice.message.size_bytes() if choice.message is not None else 0
