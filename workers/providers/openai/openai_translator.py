@@ -42,10 +42,10 @@ from workers.providers.openai.mending.chunk_mender import (
     ChoiceState,
     ChunkMender,
 )
+from workers.providers.openai.mending.collected_chunks import collected
 from workers.providers.openai.mending.costs import without_costs
 from workers.providers.openai.mending.finish_reasons import forces_function
 from workers.providers.openai.mending.usage_places import UsageSeen, decoded, is_blocked
-from workers.providers.openai.mending.whole_answers import collected
 from workers.providers.openai.regular import (
     faults_in,
     mended_thinking,
