@@ -23,13 +23,13 @@ import asyncio
 import hmac
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec import structs
 
 from server.keys.digest_set import DigestSet
+from server.keys.keys_in_memory import KeysInMemory
 from server.keys.secret import (
     PREFIX,
     SECRET_LENGTH,
@@ -78,14 +78,10 @@ class KeyRing:
     ) -> None:
         self.store = store
         self._wall = wall
-        self._cached = cached
+        self._memory = KeysInMemory(cached)
         self._known = DigestSet()
-        self._keys: OrderedDict[str, Key] = OrderedDict()
-        self._current: dict[bytes, Key] = {}
-        self._previous: dict[bytes, Key] = {}
         self._owner = b""
         self._command = b""
-        self._last_used: dict[str, int] = {}
         self._touched: dict[str, int] = {}
         self._absent = Absent()
         self._reads = Reads()
@@ -99,7 +95,7 @@ class KeyRing:
     async def load(self) -> None:
         """Read the owner key and what must be in memory from the store, once, at start."""
         self._known = DigestSet(await self.store.key_prefixes())
-        if len(self._known) <= self._cached:
+        if len(self._known) <= self._memory.limit:
             for key in await self.store.load_keys():
                 self._index(key)
         self._owner = await self.store.load_meta(OWNER_META) or b""
@@ -117,7 +113,7 @@ class KeyRing:
 
     def on_read(self, listener: Callable[[Key], None]) -> None:
         """Call `listener` with each key in memory: those of now, and each that is read later."""
-        for key in self._keys.values():
+        for key in self._memory.all:
             listener(key)
         self._read_listeners.append(listener)
 
@@ -138,15 +134,13 @@ class KeyRing:
 
     def find_digest(self, digest: bytes, now: float) -> Key | None:
         """Return the active key of a secret's digest, as `find` does."""
-        key = self._current.get(digest)
+        key = self._memory.find(digest)
         if key is None:
-            key = self._previous.get(digest)
-            if key is None:
-                if (digest in self._known or self.store.shared) and digest not in self._absent:
-                    raise Unread(lambda: self._reads.once(digest, lambda: self._read(digest)))
-                return None
-            if key.digest != digest and (key.previous_until or 0) <= now:
-                return None
+            if (digest in self._known or self.store.shared) and digest not in self._absent:
+                raise Unread(lambda: self._reads.once(digest, lambda: self._read(digest)))
+            return None
+        if key.digest != digest and (key.previous_until or 0) <= now:
+            return None
         return key if current_status(key.status, key.expires_at, now) == "active" else None
 
     def is_current(self, key: Key, digest: bytes, now: float) -> bool:
@@ -155,7 +149,7 @@ class KeyRing:
         Only memory is asked. False means nothing: `find_digest` says more.
         """
         return (
-            self._current.get(digest) is key
+            self._memory.has_current(key, digest)
             and current_status(key.status, key.expires_at, now) == "active"
         )
 
@@ -178,19 +172,21 @@ class KeyRing:
 
     async def get(self, key_id: str) -> Key:
         """Return the key with this id, whatever its status. Raises NotFound."""
-        key = self._keys.get(key_id) or await self.store.find_key(key_id)
+        key = self._memory.get(key_id) or await self.store.find_key(key_id)
         if key is None:
             raise NotFound("No such key. GET /api/v1/keys lists the keys.")
-        return self._with_use(key)
+        return self._memory.with_last_use(key)
 
     async def list(self, query: KeyQuery | None = None) -> tuple[Key, ...]:
         """Return the keys of a query; None: all, revoked ones too, oldest first."""
-        return tuple(map(self._with_use, await self.store.list_keys(query or KeyQuery())))
+        return tuple(
+            map(self._memory.with_last_use, await self.store.list_keys(query or KeyQuery()))
+        )
 
     async def find_all(self, key_ids: Iterable[str]) -> dict[str, Key]:
         """Return those of the keys that exist, by their ids."""
         wanted = set(key_ids)
-        found = {key_id: key for key_id in wanted if (key := self._keys.get(key_id)) is not None}
+        found = {key_id: key for key_id in wanted if (key := self._memory.get(key_id)) is not None}
         missing = sorted(wanted - found.keys())
         if missing:
             found |= {key.id: key for key in await self.store.find_keys(missing)}
@@ -203,9 +199,7 @@ class KeyRing:
     def touch(self, key_id: str, now: float) -> None:
         """Record that a key was used; `take_touched` passes it on to the store."""
         self._touched[key_id] = int(now)
-        if key_id in self._keys:
-            self._last_used[key_id] = int(now)
-            self._keys.move_to_end(key_id)
+        self._memory.touch(key_id, int(now))
 
     def take_touched(self) -> Mapping[str, int]:
         """Return the last uses since the previous call, for the ledger to write."""
@@ -231,13 +225,7 @@ class KeyRing:
 
     async def revoke(self, key_id: str) -> Key:
         """Refuse a key permanently; revoking it twice is no error. Raises NotFound."""
-
-        def revoked(key: Key) -> Key:
-            if key.status == "revoked":
-                return key
-            return structs.replace(key, status="revoked", previous_digest=None, previous_until=None)
-
-        return await self._change(key_id, revoked)
+        return await self._change(key_id, _revoked)
 
     async def rotate(self, key_id: str, grace_s: int = 0) -> tuple[Key, str]:
         """Replace the secret of a key; the old one is accepted for another `grace_s` seconds.
@@ -245,18 +233,9 @@ class KeyRing:
         A secret from before that, still in its own grace period, ends now.
         """
         secret = make_secret()
-
-        def rotated(key: Key) -> Key:
-            _usable(key)
-            return structs.replace(
-                key,
-                digest=digest_of(secret),
-                redacted=redact(secret),
-                previous_digest=key.digest if grace_s > 0 else None,
-                previous_until=int(self._wall()) + grace_s if grace_s > 0 else None,
-            )
-
-        return await self._change(key_id, rotated), secret
+        until = int(self._wall()) + grace_s if grace_s > 0 else None
+        key = await self._change(key_id, lambda old: _rotated(_usable(old), secret, until))
+        return key, secret
 
     async def import_keys(self, keys: Iterable[Key]) -> Imported:
         """Add the keys whose id and digest are unknown, all or none; known ones are not changed.
@@ -297,10 +276,6 @@ class KeyRing:
         return secret
 
     # Inside
-
-    def _with_use(self, key: Key) -> Key:
-        used = self._last_used.get(key.id)
-        return key if used is None else structs.replace(key, last_used_at=used)
 
     async def _read(self, digest: bytes) -> None:
         """Read a key into memory by one of its digests. Raises StoreUnavailable."""
@@ -381,7 +356,7 @@ class KeyRing:
         try:
             self._owner = await self.store.load_meta(OWNER_META) or self._owner
             self._known = DigestSet(await self.store.key_prefixes())
-            for key in await self.store.find_keys(list(self._keys)):
+            for key in await self.store.find_keys(list(self._memory.ids)):
                 if self._index(key):
                     self._notify(self._listeners, key)
         except StoreUnavailable as error:
@@ -396,31 +371,12 @@ class KeyRing:
         return imported
 
     def _index(self, key: Key) -> bool:
-        """Put a key into memory in place of its older state, and another out of it if need be.
-
-        False: memory has this state, or a newer one.
-        """
-        old = self._keys.get(key.id)
-        if old is not None and old.version >= key.version:
+        """Put a key into memory; False: memory has this state, or a newer one."""
+        if not self._memory.put(key):
             return False
-        self._drop(key.id)
         self._absent.discard(key.digest)
-        self._keys[key.id] = key
-        self._current[key.digest] = key
         self._known.add(key.digest)
-        if key.previous_digest is not None:
-            self._previous[key.previous_digest] = key
-        while len(self._keys) > self._cached:
-            oldest = next(iter(self._keys))
-            self._drop(oldest)
-            self._last_used.pop(oldest, None)
         return True
-
-    def _drop(self, key_id: str) -> None:
-        old = self._keys.pop(key_id, None)
-        if old is not None:
-            self._current.pop(old.digest, None)
-            self._previous.pop(old.previous_digest or b"", None)
 
     def _notify(self, listeners: Sequence[Callable[[Key], None]], key: Key) -> None:
         for listener in listeners:
@@ -434,3 +390,20 @@ def _usable(key: Key) -> Key:
     if key.status == "revoked":
         raise Conflict("This key is revoked permanently. Create a new key instead.")
     return key
+
+
+def _revoked(key: Key) -> Key:
+    if key.status == "revoked":
+        return key
+    return structs.replace(key, status="revoked", previous_digest=None, previous_until=None)
+
+
+def _rotated(key: Key, secret: str, until: int | None) -> Key:
+    """Return a key with a new secret; the old one is accepted until a Unix time, or ends now."""
+    return structs.replace(
+        key,
+        digest=digest_of(secret),
+        redacted=redact(secret),
+        previous_digest=key.digest if until is not None else None,
+        previous_until=until,
+    )

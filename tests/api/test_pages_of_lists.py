@@ -179,7 +179,7 @@ async def test_a_ledger_with_a_row_that_cannot_be_stored_recovers(door: Door) ->
 async def test_a_key_outside_of_memory_is_served_like_any_other(door: Door) -> None:
     made = await door.mint_key("app")
     ring = door.gateway.services.keys
-    ring._cached = 2
+    ring._memory.limit = 2
     for number in range(4):
         await door.mint_key(f"other {number}")
     answer = await door.client.post(

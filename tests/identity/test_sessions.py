@@ -207,7 +207,7 @@ async def test_a_key_that_is_no_longer_good_ends_its_sessions_at_once(
         await door.client.patch(path, json={"status": "active"}, **owner)
     else:
         ring = door.gateway.services.keys
-        ring._current[(await ring.get(made["id"])).digest] = expired(await ring.get(made["id"]))
+        assert ring._memory.put(expired(await ring.get(made["id"])))
     assert await kind_of(browser) == "guest"
     assert await kind_of(bystander) == "key"
 
@@ -241,8 +241,7 @@ async def test_a_page_is_refused_with_the_reason_when_its_session_has_ended(
         await door.client.patch(path, json={"status": "disabled"}, **owner)
     else:
         ring = door.gateway.services.keys
-        old = expired(await ring.get(made["id"]))
-        ring._current[old.digest] = ring._keys[old.id] = old
+        assert ring._memory.put(expired(await ring.get(made["id"])))
     for method, route in (("GET", "key"), ("POST", "chat/completions")):
         answer = await browser.call(method, route, visitor=page)
         assert answer.status_code == 401
@@ -276,7 +275,7 @@ async def test_a_page_that_a_link_elsewhere_led_to_asks_once_more(door: Door) ->
 
 def expired(key: Key) -> Key:
     """Make a key whose time has passed: no test waits for it."""
-    return structs.replace(key, expires_at=1)
+    return structs.replace(key, expires_at=1, version=key.version + 1)
 
 
 async def test_the_old_secret_of_a_rotated_key_opens_sessions_in_its_grace_only(door: Door) -> None:
