@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from server.accounting.counters import Budget
 from server.store.key import Key
+from webui.keys.budget_words import budget_in_words, left_in_words
 from webui.keys.key_rows import KeyRow, Moment, Sparkline
 from webui.shell.texts import Language, fill
-from workers.money import exactly, in_full, rounded
+from workers.money import exactly, rounded
 
 NOTE_SHOWN = 160
 """The letters of a note that a list shows; the form has the whole."""
@@ -141,15 +142,11 @@ def _instants(key: Key, language: Language) -> tuple[Instant, ...]:
 
 
 def _budget_cell(budget: Budget, language: Language) -> BudgetCell:
-    texts, written = language.texts, language.figures.written
-    forms = {
-        "day": texts.keys.spent_day,
-        "week": texts.keys.spent_week,
-        "month": texts.keys.spent_month,
-        "total": texts.keys.spent_total,
-    }
-    limit, spent = budget.limit_microusd, budget.spent_microusd
-    amounts = {"spent": written(rounded(spent)), "limit": written(in_full(limit))}
-    words = fill(forms[budget.period], **amounts)
-    left = written(rounded(max(budget.left_microusd, 0)))
-    return BudgetCell(left, words, spent, limit, limit * 4 // 5)
+    limit = budget.limit_microusd
+    return BudgetCell(
+        left=left_in_words(budget, language),
+        words=budget_in_words(language.texts.keys.spent, budget, language),
+        spent=budget.spent_microusd,
+        limit=limit,
+        high=limit * 4 // 5,
+    )

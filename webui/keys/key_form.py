@@ -77,12 +77,7 @@ def fields_of(texts: Any) -> Fields:
             kind="date",
         ),
         weight=Field("weight", texts.keys.weight, texts.keys.weight_hint),
-        periods={
-            "day": texts.keys.a_day,
-            "week": texts.keys.a_week,
-            "month": texts.keys.a_month,
-            "total": texts.keys.in_total,
-        },
+        periods=vars(texts.keys.periods),
     )
 
 

@@ -143,12 +143,6 @@ def sparkline(requests: Mapping[str, int], days: list[str], language: Language) 
 def limits_in_words(limits: Limits, language: Language) -> str:
     """Return the limits in words that wrap only between limits: 60 req/min · 2 concurrent."""
     texts, figures = language.texts, language.figures
-    budgets = {
-        "day": texts.keys.budget_a_day,
-        "week": texts.keys.budget_a_week,
-        "month": texts.keys.budget_a_month,
-        "total": texts.keys.budget_in_total,
-    }
     parts = []
     if limits.requests_per_minute is not None:
         rate = figures.count(limits.requests_per_minute)
@@ -161,7 +155,8 @@ def limits_in_words(limits: Limits, language: Language) -> str:
         parts.append(fill(texts.keys.concurrent, count=most))
     if limits.budget_microusd is not None:
         amount = figures.written(in_full(limits.budget_microusd))
-        parts.append(fill(budgets[limits.budget_period], amount=amount))
+        forms = texts.keys.budget_per
+        parts.append(language.by_period(forms, limits.budget_period, amount=amount))
     return " · ".join(part.replace(" ", NO_BREAK) for part in parts) or str(texts.keys.no_limits)
 
 

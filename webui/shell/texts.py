@@ -2,7 +2,8 @@
 
 `webui/texts/CODE/GROUP.json` is a group of texts in one language. `{name}` in a text stands for a
 value. A text that depends on a number is an object with the forms `one` and `other` (CLDR's names
-of plural categories; the languages here need no others for whole numbers). A text of several
+of plural categories; the languages here need no others for whole numbers). A text about a budget
+is an object with a form for each period of budgets. A text of several
 paragraphs is a list of them, and is read as one text with a line for each. Scripts get the groups
 that their page needs as JSON in the page, so that they need no request of their own (`texts` of
 `js/shell/page.js`).
@@ -20,6 +21,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from server.store.key import BudgetPeriod
 from webui.shell.figures import Figures
 
 DEFAULT = "en"
@@ -44,6 +46,10 @@ class Language(Struct, frozen=True):
         """Return the form of a text for a number, with `{count}` and other values filled in."""
         form = forms.one if number == 1 else forms.other
         return fill(form, count=self.figures.count(number), **values)
+
+    def by_period(self, forms: SimpleNamespace, period: BudgetPeriod, **values: object) -> str:
+        """Return the form of a text for the period of a budget, with values filled in."""
+        return fill(getattr(forms, period), **values)
 
     def for_scripts(self, groups: Sequence[str]) -> str:
         """Return some groups as JSON."""

@@ -7,12 +7,12 @@ import time
 from datetime import date
 from functools import partial
 
-from server.accounting.counters import Budget
 from server.accounting.usage_sums import Span, add_up, read_span
 from server.http.query import refuse_unknown
+from webui.keys.budget_words import budget_in_words
 from webui.shell.filters import NOT_KEYS, People, link, read_key_filter
 from webui.shell.pages import PageHandler
-from webui.shell.texts import Language, fill
+from webui.shell.texts import Language
 from webui.usage.calendar import (
     MONTHS,
     day_start,
@@ -25,7 +25,7 @@ from webui.usage.usage_cells import budgets_of, cells_of
 from webui.usage.usage_chart import value_of
 from webui.usage.usage_tiles import Sums
 from workers.errors import InvalidRequest
-from workers.money import exactly, in_full, rounded
+from workers.money import exactly, in_full
 
 PARAMETERS = ("key", "month", "start", "end")
 
@@ -81,7 +81,7 @@ class StatementPageHandler(PageHandler):
             cost=written(in_full(total.cost_microusd)),
             estimated=_estimated(total, language),
             unpriced=total.unpriced_requests,
-            budget_left=_left(budget, language) if budget else "",
+            budget_left=budget_in_words(texts.statement.left, budget, language) if budget else "",
             made=language.figures.name_moment(time.time()),
             base_url=self.base_url(),
         )
@@ -137,16 +137,3 @@ def _month(month: str, today: date) -> Span:
     if month not in MONTHS:
         raise InvalidRequest(f"'month' must be one of {', '.join(MONTHS)}.", param="month")
     return month_span(month, today)
-
-
-def _left(budget: Budget, language: Language) -> str:
-    """Return what is left of a budget in its current period."""
-    texts, written = language.texts, language.figures.written
-    form = {
-        "day": texts.statement.left_today,
-        "week": texts.statement.left_week,
-        "month": texts.statement.left_month,
-        "total": texts.statement.left_total,
-    }[budget.period]
-    left = written(rounded(max(budget.left_microusd, 0)))
-    return fill(form, left=left, limit=written(in_full(budget.limit_microusd)))

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from server.accounting.counters import Budget, Counters
 from server.store.key import Key
 from server.store.rows import UsageDay
+from webui.keys.budget_words import budget_in_words, left_in_words
 from webui.shell.figures import NONE
 from webui.shell.texts import Language, fill
 from webui.usage.usage_table import RankedRow
-from workers.money import exactly, in_full, rounded
+from workers.money import exactly, rounded
 
 
 class Cells(NamedTuple):
@@ -52,7 +53,6 @@ def row_cells(
     row: RankedRow, language: Language, budget: Budget | None = None, statement: str = ""
 ) -> RowCells:
     """Return the cells of a row; `statement` is the link to a key's statement."""
-    written = language.figures.written
     return RowCells(
         row.name,
         row.note,
@@ -60,22 +60,10 @@ def row_cells(
         cells_of(row.sums, language),
         row.value,
         row.share,
-        written(rounded(max(budget.left_microusd, 0))) if budget else "",
-        _of_limit(budget, language) if budget else "",
+        left_in_words(budget, language) if budget else "",
+        budget_in_words(language.texts.usage.of_limit, budget, language) if budget else "",
         statement,
     )
-
-
-def _of_limit(budget: Budget, language: Language) -> str:
-    """Return of how much something is left, and in which period."""
-    texts = language.texts
-    form = {
-        "day": texts.usage.of_today,
-        "week": texts.usage.of_week,
-        "month": texts.usage.of_month,
-        "total": texts.usage.of_total,
-    }[budget.period]
-    return fill(form, limit=language.figures.written(in_full(budget.limit_microusd)))
 
 
 async def budgets_of(keys: Iterable[Key], counters: Counters) -> dict[str, Budget]:

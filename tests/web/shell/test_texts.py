@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support.builders.catalogs import load_catalog
 
+from server.accounting.limits import PERIODS
 from webui.shell.figures import Figures
 from webui.shell.model_cards import purpose
 from webui.shell.texts import choose_language, fill, languages
@@ -18,6 +19,7 @@ from webui.shell.texts import choose_language, fill, languages
 ROOT = Path(str(resources.files("webui")))
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 FORMS = {"one", "other"}
+BY_PERIOD = set(PERIODS)
 
 
 def leaves(texts: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
@@ -46,13 +48,17 @@ def test_no_text_and_no_placeholder_is_missing_in_any_language(code: str) -> Non
         assert set(PLACEHOLDER.findall(text)) == set(PLACEHOLDER.findall(ENGLISH[path])), path
 
 
-def test_texts_that_depend_on_a_number_have_all_forms() -> None:
+def test_texts_that_depend_on_a_number_or_a_period_have_all_forms() -> None:
     paths = [path.rpartition(".") for path in ENGLISH]
     forms: dict[str, set[str]] = {}
     for parent, _, name in paths:
-        if name in FORMS:
+        if parent.count("."):
             forms.setdefault(parent, set()).add(name)
-    assert forms and all(found == FORMS for found in forms.values())
+    by_id = {name for name in forms if name.startswith(BY_ID)}
+    assert {frozenset(found) for name, found in forms.items() if name not in by_id} == {
+        frozenset(FORMS),
+        frozenset(BY_PERIOD),
+    }
 
 
 USES = re.compile(r"\btexts\.(\w+\.\w+)")
@@ -71,7 +77,7 @@ BY_ID = ("docs_fields.", "examples.", "purposes.", "recipes.")
 
 
 def test_every_text_that_is_used_exists_and_every_text_is_used() -> None:
-    paths = {path.removesuffix(".one").removesuffix(".other") for path in ENGLISH}
+    paths = {".".join(path.split(".")[:2]) for path in ENGLISH}
     known = {path for path in paths if not path.startswith(BY_ID)}
     used = dict(uses()) | {f"figures.{field}": "" for field in Figures.__struct_fields__}
     assert {(path, file) for path, file in used.items() if path not in known} == set()
