@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import get_args
 
 from server.api.base import BaseHandler
-from server.http.query import read_mark, read_number, refuse_unknown, show_mark
+from server.http.query import read_choice, read_mark, read_number, refuse_unknown, show_mark
 from server.shapes.request_object import RequestPage, request_object
-from workers.errors import InvalidRequest, NotFound
+from workers.errors import NotFound
 from workers.run.job import Ending
 
 ENDINGS: tuple[str, ...] = get_args(Ending)
@@ -41,10 +41,8 @@ class RequestsHandler(BaseHandler):
         self.reply_json(RequestPage(object="list", data=rows, before=show_mark(page.before)))
 
     def _ending(self) -> str | None:
-        status = self.get_query_argument("status", None) or None
-        if status is not None and status not in ENDINGS:
-            raise InvalidRequest(f"'status' must be one of {', '.join(ENDINGS)}.", param="status")
-        return status
+        status = self.get_query_argument("status", "")
+        return read_choice("status", status, ("", *ENDINGS)) or None
 
 
 class RequestHandler(BaseHandler):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from server.store.rows import UsageMark
 from workers.errors import InvalidRequest
@@ -11,6 +12,8 @@ from workers.errors import InvalidRequest
 LONGEST_NUMBER = 20
 MARK = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,17})?)-([0-9]{1,18})", re.ASCII)
 """A time in Unix seconds and the number of a row, which fits into 63 bits."""
+
+Choice = TypeVar("Choice", bound=str)
 
 
 def refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:
@@ -21,6 +24,15 @@ def refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:
             f"There is no parameter {unknown[0]!r}; there are {', '.join(known)}.",
             param=unknown[0],
         )
+
+
+def read_choice(name: str, text: str, known: Sequence[Choice]) -> Choice:
+    """Return the known value that a parameter has. Raises InvalidRequest for another one."""
+    for choice in known:
+        if choice == text:
+            return choice
+    words = ", ".join(choice for choice in known if choice)
+    raise InvalidRequest(f"'{name}' must be one of {words}.", param=name)
 
 
 def read_number(name: str, text: str | None, most: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
+from server.http.query import read_choice
 from server.store.rows import KeyOrder, KeyQuery
 from webui.keys.key_cells import Heading, Tab
 from webui.shell.filters import link
@@ -62,12 +63,11 @@ class ListView(NamedTuple):
     def read(cls, page: PageHandler) -> ListView:
         """Return the choices in a page's URL. Raises InvalidRequest."""
         shown = page.get_query_argument("show", "")
-        sort = page.get_query_argument("sort", "") or "newest"
+        sort = page.get_query_argument("sort", "") or cls().sort
         if shown not in SHOWN:
             raise InvalidRequest("'show' must be 'revoked', or left out.", param="show")
-        if sort not in ORDERS:
-            raise InvalidRequest(f"'sort' must be one of {', '.join(ORDERS)}.", param="sort")
-        return cls(shown, page.get_query_argument("search", "").strip(), sort)
+        search = page.get_query_argument("search", "").strip()
+        return cls(shown, search, read_choice("sort", sort, tuple(ORDERS)))
 
     def query(self, *, since: str) -> KeyQuery:
         """Return the query of the list; `since` is the first day of what was spent."""

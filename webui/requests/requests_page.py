@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.http.query import read_mark, refuse_unknown, show_mark
+from server.http.query import read_choice, read_mark, refuse_unknown, show_mark
 from webui.requests.request_rows import (
     STATUSES,
     attempt_rows,
@@ -16,7 +16,7 @@ from webui.shell.charts import phases
 from webui.shell.filters import People, SelectOption, link, model_choices, read_key_filter
 from webui.shell.pages import PageHandler
 from webui.shell.texts import DEFAULT, Language, languages
-from workers.errors import InvalidRequest, NotFound
+from workers.errors import NotFound
 
 ROWS_SHOWN = 50
 FILTERS = ("key", "model", "status")
@@ -33,8 +33,7 @@ class RequestsPageHandler(PageHandler):
         """Show one page of the list; all filters are in the URL."""
         refuse_unknown(self.request.query_arguments, (*FILTERS, "before"))
         wanted = {name: self.get_query_argument(name, "") for name in FILTERS}
-        if wanted["status"] and wanted["status"] not in STATUSES:
-            raise InvalidRequest(f"'status' must be one of {', '.join(STATUSES)}.", param="status")
+        read_choice("status", wanted["status"], ("", *STATUSES))
         before = read_mark("before", self.get_query_argument("before", None))
         key_filter = await read_key_filter(
             self, wanted["key"], lambda key: link("/requests", **(wanted | {"key": key}))

@@ -19,7 +19,8 @@ OFFSET_COOKIE = "roxy_utc_offset"
 MOST_MINUTES = 14 * 60
 """The largest offset of a time zone: UTC+14."""
 Month = Literal["", "this", "last"]
-MONTHS: tuple[Month, ...] = ("this", "last")
+MONTHS: tuple[Month, ...] = ("", "this", "last")
+"""The months to choose from; "": the days are chosen in another way."""
 
 
 def read_offset(headers: Mapping[str, str]) -> timedelta:

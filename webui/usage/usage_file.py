@@ -10,44 +10,33 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import date
 from typing import Any
 
-from server.accounting.usage_sums import FIELD_OF, Grouping, Span, read_span
-from server.http.query import refuse_unknown
+from server.accounting.usage_sums import FIELD_OF, Grouping, Span
+from server.http.query import read_choice
 from server.shapes.csv_cells import dollars, harmless
 from server.store.rows import UsageDay
 from webui.shell.filters import People
-from webui.shell.pages import PageHandler
 from webui.shell.texts import Language
-from webui.usage.calendar import MONTHS, Month, local_day, month_span, read_offset
-from workers.errors import InvalidRequest
+from webui.usage.usage_section import UsageSectionHandler
+from webui.usage.usage_table import GROUPS
 
 PARAMETERS = ("month", "start", "end", "by", "model", "key")
-GROUPS: tuple[Grouping, ...] = ("model", "key", "day")
 PIECE_ROWS = 1_000
 BYTE_ORDER_MARK = "\ufeff"
 
 Column = tuple[str, Callable[[UsageDay], object]]
 
 
-class UsageFileHandler(PageHandler):
+class UsageFileHandler(UsageSectionHandler):
     """The file at `/usage/file`: one row per model, key or day of the chosen days."""
-
-    access = "owner"
-    section = "usage"
-    translated = True
 
     async def get(self) -> None:
         """Send the rows; those of models and keys with the highest cost first."""
-        refuse_unknown(self.request.query_arguments, PARAMETERS)
-        stated = {name: self.get_query_argument(name, "") for name in PARAMETERS}
-        by = next((one for one in GROUPS if one == (stated["by"] or "model")), None)
-        if by is None:
-            raise InvalidRequest(f"'by' must be one of {', '.join(GROUPS)}.", param="by")
-        span = self._span(stated)
+        stated = self.read_query(PARAMETERS)
+        by = read_choice("by", stated["by"] or "model", GROUPS)
+        span = self.read_days(stated["month"], stated["start"], stated["end"])
         name = f"usage-{span.first}-{span.last}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         await self.reply_in_pieces(self._pieces(span, by, stated), headers)
@@ -57,18 +46,6 @@ class UsageFileHandler(PageHandler):
         super().add_headers(headers)
         if "Content-Disposition" in headers:
             headers["Content-Type"] = "text/csv; charset=utf-8"
-
-    def _span(self, stated: dict[str, str]) -> Span:
-        month = next((one for one in MONTHS if one == stated["month"]), None)
-        if month is not None:
-            return self._month(month)
-        if stated["month"]:
-            raise InvalidRequest(f"'month' must be one of {', '.join(MONTHS)}.", param="month")
-        return read_span(stated["start"], stated["end"])
-
-    def _month(self, month: Month) -> Span:
-        today: date = local_day(time.time(), read_offset(self.request.headers))
-        return month_span(month, today)
 
     async def _pieces(
         self, span: Span, by: Grouping, stated: dict[str, str]

@@ -6,35 +6,25 @@ Every choice is in the URL, so a view can be bookmarked and shared.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
-from datetime import date, timedelta
-from typing import Any, NamedTuple, cast
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 from msgspec import Struct, structs
 
-from server.accounting.usage_sums import DAYS_SHOWN, Grouping, Span, add_up, read_span
-from server.http.query import refuse_unknown
+from server.accounting.usage_sums import DAYS_SHOWN, Grouping, Span, add_up
+from server.http.query import read_choice
 from server.store.rows import UsageDay
-from webui.shell.filters import People, link, model_choices, read_key_filter
-from webui.shell.pages import PageHandler
+from webui.shell.filters import KeyFilter, People, link, model_choices, read_key_filter
 from webui.shell.texts import Language
-from webui.usage.calendar import (
-    MONTHS,
-    Month,
-    day_start,
-    local_day,
-    month_labels,
-    month_span,
-    read_offset,
-    span_before,
-)
+from webui.usage.calendar import MONTHS, Month, day_start, month_labels, span_before
 from webui.usage.usage_cells import RowCells, budgets_of, cells_of, row_cells
 from webui.usage.usage_chart import (
     FIELDS_OF,
     METRICS,
     MOST_SERIES,
     STACKINGS,
+    Drawing,
     KeySums,
     Metric,
     Stacking,
@@ -42,12 +32,11 @@ from webui.usage.usage_chart import (
     metric_labels,
     stacking_labels,
 )
-from webui.usage.usage_table import MOST_ROWS, Ranking, rank
+from webui.usage.usage_section import UsageSectionHandler
+from webui.usage.usage_table import GROUPS, MOST_ROWS, Ranking, rank
 from webui.usage.usage_tiles import Earlier, Sums, tiles
-from workers.errors import InvalidRequest
 
 PRESETS = (7, 30, 90)
-GROUPS: tuple[Grouping, ...] = ("model", "key", "day")
 PARAMETERS = ("days", "month", "start", "end", "model", "key", "metric", "stack", "by")
 MOST_SINGLE_REQUESTS = 50_000
 """The percentile reads single requests: 50,000 take about 50 ms in the database's thread."""
@@ -78,12 +67,6 @@ class View(Struct, frozen=True):
     def chosen_month(self) -> Month:
         """Return the chosen month, or "" when days were typed."""
         return "" if self.start or self.end else self.month
-
-    def span(self, today: date) -> Span:
-        """Return the chosen days; `today` is the owner's day. Raises InvalidRequest."""
-        if self.chosen_month:
-            return month_span(self.chosen_month, today)
-        return read_span(self.start, self.end, self.days)
 
     def link(self, place: str = "", **changes: object) -> str:
         """Return the URL of this view with some changes; defaults are left out."""
@@ -116,46 +99,32 @@ class Found(NamedTuple):
     before: Sums | None
 
 
-class UsagePageHandler(PageHandler):
+class UsagePageHandler(UsageSectionHandler):
     """The page at `/usage`."""
-
-    access = "owner"
-    section = "usage"
-    translated = True
 
     async def get(self) -> None:
         """Show tiles, a chart and a table of one view."""
-        view = sent = self._view()
+        sent = self._view()
+        span = self.read_days(sent.chosen_month, sent.start, sent.end, sent.days)
+        key_filter = await read_key_filter(self, sent.key, lambda key: sent.link(key=key))
+        if key_filter is not None:
+            await self._show_view(structs.replace(sent, key=key_filter.chosen), span, key_filter)
+
+    async def _show_view(self, view: View, span: Span, key_filter: KeyFilter) -> None:
         language = self.language()
         texts = language.texts
-        offset = read_offset(self.request.headers)
-        today = local_day(time.time(), offset)
-        span = self._span(view, today)
-        key_filter = await read_key_filter(self, sent.key, lambda key: sent.link(key=key))
-        if key_filter is None:
-            return
-        view = structs.replace(view, key=key_filter.chosen)
         found = await self._find(view, span)
-        key_ids = {group.key_id for group in found.groups}
-        people = await People.find(self.services.keys, key_ids, texts)
-        table = self._table(found, view, people)
-        stacked = await self._largest_keys(view, span) if table and view.stack == "key" else None
-        # In a thread: years of many models would hold up the answers that are streaming.
-        chart = (
-            await asyncio.to_thread(draw, found.days, span, view.metric, language, stacked)
-            if table
-            else None
-        )
+        table = await self._table(found, view)
         self.show(
             "usage/page.html",
             view=view,
             span=span,
             presets=PRESETS,
             months=month_labels(texts),
-            offset=offset // timedelta(minutes=1),
-            today=today,
+            offset=self.offset // timedelta(minutes=1),
+            today=self.today(),
             span_words=language.figures.name_days(*span),
-            day_start=day_start(offset),
+            day_start=day_start(self.offset),
             metrics=metric_labels(texts),
             stackings=stacking_labels(texts),
             groups=_group_words(texts),
@@ -165,40 +134,26 @@ class UsagePageHandler(PageHandler):
             filtered=bool(view.model or view.key),
             statement=_statement(view, span, view.key),
             tiles=tiles(found.now, found.before, _earlier(view, span, language), language),
-            chart=chart,
+            chart=await self._chart(found, view, span) if table else None,
             table=table,
             rows=await self._rows(table, view, span),
             total=cells_of(table.total, language) if table else None,
         )
 
     def _view(self) -> View:
-        refuse_unknown(self.request.query_arguments, PARAMETERS)
-        stated = {name: self.get_query_argument(name, "") for name in PARAMETERS}
-        days = stated["days"] or str(DAYS_SHOWN)
-        _one_of("days", days, [str(one) for one in PRESETS])
-        _one_of("metric", stated["metric"] or "requests", METRICS)
-        _one_of("by", stated["by"] or "model", GROUPS)
-        _one_of("month", stated["month"], ["", *MONTHS])
-        _one_of("stack", stated["stack"] or "model", STACKINGS)
+        stated, usual = self.read_query(PARAMETERS), View()
+        presets = [str(days) for days in PRESETS]
         return View(
-            int(days),
-            cast(Month, stated["month"]),
-            stated["start"],
-            stated["end"],
-            stated["model"],
-            stated["key"],
-            cast(Metric, stated["metric"] or "requests"),
-            cast(Stacking, stated["stack"] or "model"),
-            cast(Grouping, stated["by"] or "model"),
+            days=int(read_choice("days", stated["days"] or str(usual.days), presets)),
+            month=read_choice("month", stated["month"], MONTHS),
+            start=stated["start"],
+            end=stated["end"],
+            model=stated["model"],
+            key=stated["key"],
+            metric=read_choice("metric", stated["metric"] or usual.metric, METRICS),
+            stack=read_choice("stack", stated["stack"] or usual.stack, STACKINGS),
+            by=read_choice("by", stated["by"] or usual.by, GROUPS),
         )
-
-    def _span(self, view: View, today: date) -> Span:
-        """Return the chosen days; days that cannot be shown are refused in the page's language."""
-        try:
-            return view.span(today)
-        except InvalidRequest:
-            self.said = self.language().texts.usage.bad_days
-            raise
 
     async def _find(self, view: View, span: Span) -> Found:
         days = await self._days(view, span)
@@ -290,11 +245,19 @@ class UsagePageHandler(PageHandler):
     def _models(self, days: Sequence[UsageDay]) -> set[str]:
         return {*self.services.catalog.models, *(day.model for day in days)}
 
-    def _table(self, found: Found, view: View, people: People) -> Ranking | None:
+    async def _table(self, found: Found, view: View) -> Ranking | None:
+        """Rank the rows of the table; None: nothing was used."""
         if not found.days:
             return None
-        return rank(
-            found.groups, found.now, view.by, view.metric, people, view.link, self.language()
+        language, key_ids = self.language(), {group.key_id for group in found.groups}
+        people = await People.find(self.services.keys, key_ids, language.texts)
+        return rank(found.groups, found.now, view.by, view.metric, people, view.link, language)
+
+    async def _chart(self, found: Found, view: View, span: Span) -> Drawing:
+        stacked = await self._largest_keys(view, span) if view.stack == "key" else None
+        # In a thread: years of many models would hold up the answers that are streaming.
+        return await asyncio.to_thread(
+            draw, found.days, span, view.metric, self.language(), stacked
         )
 
 
@@ -320,11 +283,6 @@ def _share_words(metric: Metric, texts: Any) -> str:
         "tokens": str(texts.usage.share_tokens),
         "cost": str(texts.usage.share_cost),
     }[metric]
-
-
-def _one_of(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise InvalidRequest(f"'{name}' must be one of {', '.join(known)}.", param=name)
 
 
 def _statement(view: View, span: Span, key_id: str) -> str:

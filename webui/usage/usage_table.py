@@ -13,6 +13,7 @@ from webui.shell.texts import Language
 from webui.usage.usage_chart import Metric, value_of
 from webui.usage.usage_tiles import Sums
 
+GROUPS: tuple[Grouping, ...] = ("model", "key", "day")
 MOST_ROWS = 100
 """More would make the page larger than 300 kB."""
 
