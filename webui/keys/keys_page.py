@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from msgspec import structs
 
@@ -51,6 +51,19 @@ class KeysSectionHandler(PageHandler):
     script_texts: ClassVar[tuple[str, ...]] = ("key_dialog", "once")
 
 
+class ListPage(NamedTuple):
+    """The keys of one page of the list, how many keys the whole list has, and the page's number."""
+
+    keys: Sequence[Key]
+    listed: int
+    page: int
+
+
+def pages_of(listed: int) -> int:
+    """Return how many pages a list has; an empty one has a page, too."""
+    return max(1, -(-listed // PER_PAGE))
+
+
 class KeysPageHandler(KeysSectionHandler):
     """The list of keys, and the target of a new key's form."""
 
@@ -58,34 +71,18 @@ class KeysPageHandler(KeysSectionHandler):
         """List the keys in use, or the revoked ones; search and sort them."""
         view = ListView.read(self)
         services, now, language = self.services, time.time(), self.language()
-        store = services.store
-        days = key_rows.last_days(now)
-        query = view.query(since=days[0])
-        total = await store.count_keys()
-        revoked = await store.count_keys(KeyQuery(revoked=True))
-        wanted = self.get_query_argument("page", None)
-        all_listed = revoked if view.shown else total - revoked
-        listed = all_listed
-        part: Sequence[Key] | None = None
-        if view.search and wanted is None:
-            # A first page with room left has all that match, and a count would search once more.
-            part = await services.keys.list(structs.replace(query, limit=PER_PAGE))
-            listed = len(part) if len(part) < PER_PAGE else await store.count_keys(query)
-        elif view.search:
-            listed = await store.count_keys(query)
-        pages = max(1, -(-listed // PER_PAGE))
-        page = read_number("page", wanted, pages) or 1
-        if part is None:
-            offset = (page - 1) * PER_PAGE
-            part = await services.keys.list(structs.replace(query, offset=offset, limit=PER_PAGE))
-        rows = await key_rows.rows_of(
-            part, await self._uses(part, now), services.counters, now, language
-        )
+        revoked = await services.store.count_keys(KeyQuery(revoked=True))
+        in_use = await services.store.count_keys() - revoked
+        all_listed = revoked if view.shown else in_use
+        keys, listed, page = await self._find_page(view, all_listed)
+        pages = pages_of(listed)
+        uses = await self._uses(keys, now)
+        rows = await key_rows.rows_of(keys, uses, services.counters, now, language)
         written_at = await asyncio.to_thread(_written_at, services.directory.export)
         self.show(
             "keys/list.html",
             rows=[key_cells(row, language) for row in rows],
-            tabs=key_tabs(view, language, in_use=total - revoked, revoked=revoked),
+            tabs=key_tabs(view, language, in_use=in_use, revoked=revoked),
             shown=view.shown,
             search=view.search,
             sort=view.sort,
@@ -101,6 +98,21 @@ class KeysPageHandler(KeysSectionHandler):
             days=key_rows.DAYS,
             written=Moment.of(written_at, language.figures) if written_at is not None else None,
         )
+
+    async def _find_page(self, view: ListView, all_listed: int) -> ListPage:
+        """Find the keys of the page that the address states. `all_listed`: without a search."""
+        services, wanted = self.services, self.get_query_argument("page", None)
+        query = view.query(since=key_rows.last_days(time.time())[0])
+        if view.search and wanted is None:
+            # A first page with room left has all that match, and a count would search once more.
+            keys = await services.keys.list(structs.replace(query, limit=PER_PAGE))
+            is_whole = len(keys) < PER_PAGE
+            count = len(keys) if is_whole else await services.store.count_keys(query)
+            return ListPage(keys, count, 1)
+        listed = await services.store.count_keys(query) if view.search else all_listed
+        page = read_number("page", wanted, pages_of(listed)) or 1
+        part = structs.replace(query, offset=(page - 1) * PER_PAGE, limit=PER_PAGE)
+        return ListPage(await services.keys.list(part), listed, page)
 
     async def _uses(self, keys: Sequence[Key], now: float) -> dict[str, Use]:
         """Return what keys used on the days shown."""
