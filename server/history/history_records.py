@@ -212,13 +212,15 @@ class MessageRemoval(Struct, frozen=True, forbid_unknown_fields=True):
 class ConversationChange(Struct, frozen=True, forbid_unknown_fields=True):
     """A change of one conversation: members, draft, messages to write and messages to remove.
 
-    `draft_base` is the `draft_version` that the draft was made from. An id in `remove` removes the
-    message as it is.
+    `draft_base` is the `draft_version` that the draft was made from. `deleted_base` is the
+    `version` at which the person deleted the conversation: one that has changed since is not
+    deleted. An id in `remove` removes the message as it is.
     """
 
     set: ConversationSet = ConversationSet()
     draft: ChatDraft | UnsetType | None = UNSET
     draft_base: Whole | UnsetType = UNSET
+    deleted_base: Whole | UnsetType = UNSET
     messages: Annotated[tuple[MessageRecord, ...], Meta(max_length=MOST_MESSAGES)] = ()
     remove: Annotated[tuple[RecordId | MessageRemoval, ...], Meta(max_length=MOST_MESSAGES)] = ()
 

@@ -11,7 +11,8 @@ No word that a person wrote, or saw complete, is lost. The order, from the first
    was read no further, and one that was read further is a conflict, in both directions.
 4. A message is removed as it was seen: what has changed since stays. An edit of a removed message
    brings it back.
-5. A deleted conversation comes back with words that were not in it (`is_new_to`).
+5. A deleted conversation comes back with words that were not in it (`is_new_to`), and one that has
+   changed since the person saw it is not deleted.
 """
 
 from __future__ import annotations

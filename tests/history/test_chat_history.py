@@ -432,6 +432,23 @@ async def test_words_that_were_not_in_a_deleted_conversation_bring_it_back(
         assert (saved.conversation.deleted is None) is is_back, change
 
 
+async def test_a_conversation_that_was_changed_since_it_was_seen_is_not_deleted(
+    history: ChatHistory,
+) -> None:
+    seen = (await save(history, question())).conversation.version
+    written = await save(history, question(2, parent="m_1"))
+    trash = structs.replace(change_of(question(3), deleted=LONG_AGO), deleted_base=seen)
+    kept = await history.save("owner", "c_1", trash, QUOTA)
+    assert kept.conversation.deleted is None
+    assert set(await texts(history)) == {"m_1", "m_2", "m_3"}
+    known = structs.replace(trash, deleted_base=kept.conversation.version)
+    assert (await history.save("owner", "c_1", known, QUOTA)).conversation.deleted is not None
+    # Sent again, since the answer was lost: it stays deleted.
+    again = await history.save("owner", "c_1", known, QUOTA)
+    assert again.conversation.deleted is not None
+    assert written.conversation.version == seen + 1
+
+
 async def test_settings_are_replaced_from_the_version_that_is_known(history: ChatHistory) -> None:
     assert await history.settings("owner") == HistorySettings({}, 0)
     assert (await history.put_settings("owner", HistorySettings({"a": 1}, 0)))[0]

@@ -48,6 +48,10 @@ READ_TO_ITS_END = [Act(1, "read", 3), Act(1, "read", 3)]
 ANSWERED_BEFORE_THE_TRASH_IS_KNOWN = [
     ([Act(0, "trash", 0), Act(1, "regenerate", 0), *READ_TO_ITS_END], [0, 1])
 ]
+ASKED_BEFORE_THE_TRASH_ARRIVES = [
+    ([Act(0, "trash", 0), Act(1, "ask", 0)], [1]),
+    ([], [0]),
+]
 ASKED_BEFORE_THE_TRASH_IS_KNOWN = [
     ([Act(0, "trash", 0), Act(1, "regenerate", 0)], [0, 1]),
     (READ_TO_ITS_END, [1]),
@@ -59,7 +63,7 @@ def perform(device: Device, what: str, place: int) -> None:
     shown = [
         (chat, message)
         for chat, known in sorted(device.chats.items())
-        if not known.is_erased
+        if not (known.is_erased or known.is_trashed)
         for _, message in sorted(known.messages.items())
     ]
     if what == "lose":
@@ -126,6 +130,7 @@ def missing(owed: set[str], device: Device) -> set[str]:
 
 
 @example(ANSWERED_BEFORE_THE_TRASH_IS_KNOWN)
+@example(ASKED_BEFORE_THE_TRASH_ARRIVES)
 @example(ASKED_BEFORE_THE_TRASH_IS_KNOWN)
 @given(ROUNDS)
 @settings(

@@ -206,9 +206,10 @@ def save(
     outcome = yield from change_messages(
         ChangedConversation(person, conversation, before.seq + 1), prepared, change.remove
     )
-    record = _with_members(target.record, change.set, outcome)
+    asked = _without_late_deletion(target.record, change)
+    record = _with_members(target.record, asked, outcome)
     record, draft_conflict = _with_draft(record, change)
-    if _is_gone_on_with(target.record, record, outcome) and change.set.deleted is UNSET:
+    if _is_gone_on_with(target.record, record, outcome) and asked.deleted is UNSET:
         record = structs.replace(record, deleted=None)
     number = before.seq
     if outcome.changed or target.is_new or record != target.record:
@@ -250,6 +251,17 @@ def _find_target(person: str, conversation: str, first: ConversationSet) -> Step
         extra={},
     )
     return _Target(record, 0, is_new=True)
+
+
+def _without_late_deletion(
+    record: ConversationRecord, change: ConversationChange
+) -> ConversationSet:
+    """Return the members to set, without the deletion of a conversation that has changed since."""
+    if change.set.deleted in (UNSET, None) or record.deleted is not None:
+        return change.set
+    if change.deleted_base in (UNSET, record.version):
+        return change.set
+    return structs.replace(change.set, deleted=UNSET)
 
 
 def _with_members(

@@ -8,7 +8,6 @@ becomes a branch. `Words` knows which texts must not be lost.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from typing import TypeAlias
 
 from msgspec import UNSET, Struct, field, structs
@@ -45,7 +44,7 @@ class Words:
 
 
 class Chat(Struct):
-    """A conversation as a device knows it. `deleted_at` is the version at which it was deleted."""
+    """A conversation as a device knows it. `trashed_at` is the version at which it was deleted."""
 
     messages: dict[str, MessageRecord] = field(default_factory=dict)
     shown: dict[str, int] = field(default_factory=dict)
@@ -56,12 +55,17 @@ class Chat(Struct):
     is_new: bool = True
     is_erased: bool = False
     is_gone: bool = False
-    is_trashed: bool = False
+    trashed_at: int | None = None
 
     @property
     def waits(self) -> bool:
         """Return whether something is to be sent."""
         return bool(self.unsent or self.removed or self.is_erased or self.is_trashed)
+
+    @property
+    def is_trashed(self) -> bool:
+        """Return whether the deletion is to be sent."""
+        return self.trashed_at is not None
 
 
 Branch: TypeAlias = list[MessageRecord]
@@ -166,7 +170,7 @@ class Device:
             return
         chat, branch = self.undoable
         self.undoable = None
-        if chat not in self.chats or self.chats[chat].is_erased:
+        if chat not in self.chats or self.chats[chat].is_erased or self.chats[chat].is_trashed:
             return
         for one in branch:
             self.words.deleted[self.name].discard(one.text)
@@ -175,22 +179,21 @@ class Device:
     def erase(self, chat: str) -> None:
         """Delete a conversation for good, as it is shown, with what is still being written."""
         known = self.chats[chat]
-        for one in known.messages.values():
-            self.words.deleted[self.name].add(one.text)
-            if isinstance(one, AnswerRecord):
-                self.words.deleted[self.name].add(_text_of(one, EVENTS))
+        self._note_deleted(known)
         if known.is_new:
             del self.chats[chat]
             return
         self.chats[chat] = Chat(version=known.version, is_new=False, is_erased=True)
 
     def trash(self, chat: str) -> None:
-        """Delete a conversation so that it can be brought back for a day."""
-        self.chats[chat].is_trashed = True
+        """Delete a conversation as it is shown, so that it can be brought back for a day."""
+        known = self.chats[chat]
+        self._note_deleted(known)
+        known.trashed_at = known.version
 
-    def _note_trashed(self, messages: Iterable[MessageRecord]) -> None:
-        """Note that what the server has goes, with what is still being written; the rest stays."""
-        for one in messages:
+    def _note_deleted(self, known: Chat) -> None:
+        """Note that what is shown goes, with what is still being written; the rest stays."""
+        for one in known.messages.values():
             self.words.deleted[self.name].add(one.text)
             if isinstance(one, AnswerRecord):
                 self.words.deleted[self.name].add(_text_of(one, EVENTS))
@@ -219,21 +222,20 @@ class Device:
         removed = [
             MessageRemoval(one, base or 0, seq) for one, (base, seq) in known.removed.items()
         ]
-        members = ConversationSet(deleted=LONG_AGO) if known.is_trashed else ConversationSet()
-        change = ConversationChange(members, messages=tuple(sent), remove=tuple(removed))
+        change = ConversationChange(messages=tuple(sent), remove=tuple(removed))
+        if known.trashed_at is not None:
+            deletion = ConversationSet(deleted=LONG_AGO)
+            change = structs.replace(change, set=deletion, deleted_base=known.trashed_at)
         try:
             saved = await self.history.save(self.person, chat, change, QUOTA)
         except ConversationErased:
             self._revive(chat)
             return
-        if known.is_trashed:
-            whole = await self.history.conversation(self.person, chat)
-            self._note_trashed(whole.messages)
         if self.loses_answer:
             self.loses_answer = False
             return
         bases, known.unsent, known.removed = known.unsent, {}, {}
-        known.is_trashed = False
+        known.trashed_at = None
         self._take_saved(chat, known, saved, bases)
         if known.is_gone and not known.waits:
             del self.chats[chat]
