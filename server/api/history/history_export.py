@@ -18,7 +18,7 @@ from workers.errors import NotFound
 
 PAGE = 500
 FORMAT = "roxy-conversations"
-"""As `webui/static/js/chat/state/export.js` writes it."""
+"""As `webui/static/js/chat/transfer/export.js` writes it."""
 VERSION = 1
 LEFT_OUT = ("draft", "draft_version", "deleted", "version")
 HEADERS = {

@@ -5,7 +5,7 @@ import { el, fill, language, pluralText, texts } from "../../shell/page.js";
 import { endOpen, eraseMoved, sendLeft } from "../sidebar/leftovers.js";
 import { problemWords } from "../state/problems.js";
 import { Database, GUESTS, queueId } from "../state/store.js";
-import { NotSent, send } from "./moving.js";
+import { NotSent, send } from "../transfer/moving.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { ConversationRecord } from "../state/types.js" */

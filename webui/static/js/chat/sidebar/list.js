@@ -194,7 +194,7 @@ export class ConversationList {
   }
 
   #importExport() {
-    return this.#chat.load(() => import("../state/export.js"));
+    return this.#chat.load(() => import("../transfer/export.js"));
   }
 
   /**
@@ -267,7 +267,7 @@ export class ConversationList {
 
   /** @param {File} file */
   async #import(file) {
-    const { importText } = await this.#chat.load(() => import("../state/import.js"));
+    const { importText } = await this.#chat.load(() => import("../transfer/import.js"));
     try {
       const { arrived, known } = await importText(await file.text(), this.#chat.history);
       const words = [pluralText(texts.sidebar.imported, arrived)];

@@ -2,14 +2,14 @@
 
 import { ApiError } from "../../shell/api.js";
 import { texts } from "../../shell/page.js";
+import { stateOf } from "../history/link.js";
+import { upload } from "../history/upload.js";
+import { copyOf } from "../history/view.js";
 import { problemWords } from "../state/problems.js";
 import { newId } from "../state/store.js";
-import { stateOf } from "./link.js";
-import { upload } from "./upload.js";
-import { copyOf } from "./view.js";
 
 /** @import { ConversationRecord, FileRecord, Message } from "../state/types.js" */
-/** @import { Remote } from "./remote.js" */
+/** @import { Remote } from "../history/remote.js" */
 
 /** @typedef {{ conversation: ConversationRecord, messages: Message[], files: FileRecord[] }} Whole */
 

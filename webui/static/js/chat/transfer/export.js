@@ -1,12 +1,12 @@
 // Export of conversations: JSON with everything, which `import.js` reads, and Markdown for reading.
 
 import { fill, texts } from "../../shell/page.js";
-import { shownFiles } from "./attachments.js";
-import { Tree } from "./conversation.js";
-import { dataUrl } from "./request.js";
-import { find, within } from "./store.js";
+import { shownFiles } from "../state/attachments.js";
+import { Tree } from "../state/conversation.js";
+import { dataUrl } from "../state/request.js";
+import { find, within } from "../state/store.js";
 
-/** @import { ConversationRecord } from "./types.js" */
+/** @import { ConversationRecord } from "../state/types.js" */
 
 export const FORMAT = "roxy-conversations";
 export const VERSION = 1;

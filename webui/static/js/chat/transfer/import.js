@@ -3,14 +3,14 @@
 
 import { count, fill, loadModule, pluralText, texts } from "../../shell/page.js";
 import { rooted } from "../history/rooted.js";
-import { newAnswer } from "./answer.js";
-import { newConversation } from "./conversation.js";
+import { newAnswer } from "../state/answer.js";
+import { newConversation } from "../state/conversation.js";
+import { problemWords } from "../state/problems.js";
+import { all, newId, putAll } from "../state/store.js";
 import { FORMAT, VERSION } from "./export.js";
-import { problemWords } from "./problems.js";
-import { all, newId, putAll } from "./store.js";
 
 /** @import { Remote } from "../history/remote.js" */
-/** @import { AnswerRecord, ConversationRecord, FileRecord, Message, PlainError, Stats } from "./types.js" */
+/** @import { AnswerRecord, ConversationRecord, FileRecord, Message, PlainError, Stats } from "../state/types.js" */
 
 /**
  * An object read from a file.
@@ -83,7 +83,7 @@ export async function importText(text, history) {
   const made = read.filter(({ isKnown }) => !isKnown);
   const counts = { arrived: made.length, known: read.length - made.length };
   if (history) {
-    const { send } = await loadModule(() => import("../history/moving.js"));
+    const { send } = await loadModule(() => import("./moving.js"));
     for (const [at, one] of made.entries()) {
       try {
         await send(one, history);
