@@ -113,6 +113,22 @@ async def test_a_chat_is_not_erased_with_words_that_came_after_its_deletion(
         await entries(other).get_by_role("link", name="about apples").click()
         await expect(text_of_answer(other)).to_have_text(["Answer 1.", "Answer 2."])
         await expect(text_of_answer(one)).to_have_text(["Answer 1.", "Answer 2."])
+        # Deleted without the network, which is back while it can be undone.
+        await leave_network(other)
+        await more(other, "about apples", "Delete")
+        await expect(entries(other)).to_have_count(0)
+        async with saved(one):
+            await talk(one, "and plums")
+        undo = other.get_by_role("button", name="Undo")
+        await expect(undo).to_be_visible()
+        await come_back(other)
+        await other.clock.fast_forward(5_000)
+        await expect(entries(other)).to_have_text(["about apples"])
+        await expect(undo).to_have_count(0)
+        await expect(other.get_by_role("alert")).to_contain_text("“about apples” was changed")
+        await other.clock.fast_forward(20_000)
+        await entries(other).get_by_role("link", name="about apples").click()
+        await expect(text_of_answer(other)).to_have_text(["Answer 1.", "Answer 2.", "Answer 3."])
 
 
 ORPHAN = """() => new Promise((resolve, reject) => {
@@ -168,8 +184,8 @@ async def test_what_a_guest_tab_writes_in_a_moved_chat_follows_it(
 
 MODULES = """async (build) => {
   const at = (name) => import(`/static/${build}/js/chat/history/${name}.js`);
-  const [{ merged, nothing, Outbox }, { rooted }, { keepEdited }] = await Promise.all(
-    ["outbox", "rooted", "view"].map(at));
+  const [{ merged, nothing, Outbox }, { rooted }, { inParts }, { keepEdited }] = await Promise.all(
+    ["outbox", "rooted", "upload", "view"].map(at));
   const unsent = (changes) => ({ ...nothing("c"), ...changes });
   const text = (id, text = "") => ({ role: "user", id, parent: null, text });
   const whole = { role: "assistant", id: "a", job: "j", seq: 3, state: "done" };
@@ -184,6 +200,7 @@ MODULES = """async (build) => {
   const removed = merged(again, unsent({ remove: { m: { base: 5, seq: 0 } } }));
   const undone = merged(removed, unsent({ messages: { m: text("m", "3") } }));
   const erased = merged(undone, unsent({ erase: true, version: 8 }));
+  const deleted = merged(first, unsent({ set: { deleted: 1 }, version: 6 }));
   const old = { conversation: "c", set: {}, draft: null, messages: {}, remove: ["m"], files: [] };
   const records = [{ id: "outbox:t1:c", value: old }];
   const outbox = new Outbox({ all: async () => records, putAll() {}, remove() {} }, "t2");
@@ -195,6 +212,7 @@ MODULES = """async (build) => {
     removed: [Object.keys(removed.messages), removed.remove],
     undone: [undone.bases, Object.keys(undone.remove)],
     erased: [erased.version, Object.keys(erased.messages)],
+    deleted: [merged(deleted, undone).version, inParts(deleted)[0].deleted_base],
     adopted: outbox.of("c").remove,
     roots: cut.filter((one) => !one.parent).map(({ id }) => id),
     kept: [{}, { state: "interrupted" }, { job: "x" }, { seq: 2 }].map((one) => kept({}, one)),
@@ -213,6 +231,7 @@ async def test_changes_are_joined_with_the_versions_that_they_were_made_from(
             "removed": [["n"], {"m": {"base": 5, "seq": 0}}],
             "undone": [{"m": None, "n": None}, []],
             "erased": [8, []],
+            "deleted": [6, 6],
             "adopted": {"m": {"base": None, "seq": 0}},
             "roots": ["a", "c", "d", "g"],
             "kept": [["mine", 7], ["as read", 7], ["as read", 7], ["as read", 7]],

@@ -10,7 +10,8 @@ import { joinDrafts } from "../state/conversation.js";
 /**
  * The unsent changes of a conversation. `bases`: the versions that messages were changed from, by their ids;
  * `base`: the one that a draft was made from. `remove`: messages by their ids, as the person saw them. `files`: ids
- * of files whose contents are in this browser's database. `erase`: the conversation goes as it was at `version`.
+ * of files whose contents are in this browser's database. `version`: the one at which the person has deleted the
+ * conversation. `erase`: it goes for good.
  *
  * @typedef {object} Unsent
  * @property {string} conversation
@@ -99,7 +100,7 @@ export function merged(earlier, later) {
     remove,
     files: [...new Set([...earlier.files, ...later.files])],
     erase: earlier.erase,
-    version: earlier.version,
+    version: later.set.deleted === undefined ? earlier.version : later.version,
   };
 }
 

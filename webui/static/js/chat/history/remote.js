@@ -5,6 +5,7 @@ import { ApiError, callJson } from "../../shell/api.js";
 import { fill, texts } from "../../shell/page.js";
 import { newId } from "../state/store.js";
 import { Link } from "./link.js";
+import { OpenSaves } from "./open_saves.js";
 import { Outbox } from "./outbox.js";
 import { Sender } from "./sender.js";
 import { ServerFiles } from "./server_files.js";
@@ -15,7 +16,7 @@ import { alike, differences, packDraft, packMessage } from "./wire.js";
 
 /**
  * @import {
- *   AnswerRecord, ConversationRecord, FileRecord, Message, Place, QueueRecord, RecordGroups, Records,
+ *   ConversationRecord, FileRecord, Message, Place, QueueRecord, RecordGroups, Records,
  *   StoreName,
  * } from "../state/types.js"
  */
@@ -24,9 +25,6 @@ import { alike, differences, packDraft, packMessage } from "./wire.js";
 /** @import { Unsent } from "./outbox.js" */
 /** @import { Known } from "./view.js" */
 /** @import { Sent } from "./wire.js" */
-
-/** An answer that is being written is saved to the server this often. */
-const OPEN_SAVE_MS = 10_000;
 
 /**
  * What listens to a Remote. `changed`: conversations that another tab or device has changed; `erased`: those
@@ -56,8 +54,7 @@ export class Remote {
   listener = null;
   /** @type {Map<string, Promise<Known | undefined>>} */
   #reading = new Map();
-  /** @type {Map<string, number>} when an open answer was last put into the outbox */
-  #openSaved = new Map();
+  #openSaves = new OpenSaves();
   #files;
   /** The number of the last write on the server that is known here. */
   cursor = 0;
@@ -244,6 +241,7 @@ export class Remote {
     // A draft that is saved after the chat was deleted here does not bring it back.
     if (change.draft?.value && record.deleted) change.set = { ...change.set, deleted: record.deleted };
     if (set.deleted !== undefined) this.view.noteDeleted(id, set.deleted !== null);
+    if (change.set?.deleted) change.version = this.view.deleted.get(id) ?? null;
     this.view.setRecord(structuredClone(record));
     if (change.set || change.draft) changes.set(id, change);
   }
@@ -260,26 +258,12 @@ export class Remote {
     if (before) keepEdited(copy, before);
     if (before && alike(packMessage(before), packMessage(copy))) return;
     this.view.setMessage(known, copy);
-    if (before?.role === "assistant" && message.role === "assistant" && this.#isTooEarly(before, message)) return;
+    if (before?.role === "assistant" && message.role === "assistant" && this.#openSaves.isTooEarly(before, message))
+      return;
     const change = changes.get(message.conversation) ?? {};
     change.messages = { ...change.messages, [message.id]: copy };
     change.bases = { ...change.bases, [message.id]: this.view.shown.get(message.id) ?? null };
     changes.set(message.conversation, change);
-  }
-
-  /**
-   * True while an answer that is being written was saved a moment ago: the gateway keeps its text.
-   *
-   * @param {AnswerRecord} before
-   * @param {AnswerRecord} now
-   */
-  #isTooEarly(before, now) {
-    const at = Date.now();
-    const saved = this.#openSaved.get(now.id) ?? 0;
-    if (before.state === "open" && before.accepted && now.state === "open" && at - saved < OPEN_SAVE_MS) return true;
-    if (now.state === "open") this.#openSaved.set(now.id, at);
-    else this.#openSaved.delete(now.id);
-    return false;
   }
 
   /** @param {FileRecord[]} files */
@@ -306,7 +290,7 @@ export class Remote {
     else {
       if (changes.deleted !== undefined) this.view.noteDeleted(id, changes.deleted !== null);
       this.view.list.set(id, changed);
-      await this.#outbox.add(id, { set: changes });
+      await this.#outbox.add(id, { set: changes, version: this.view.deleted.get(id) ?? null });
       this.#link.sendSoon();
     }
     return structuredClone(changed);
@@ -323,6 +307,8 @@ export class Remote {
 
   /** @param {string} id */
   async erase(id) {
+    const line = this.view.list.get(id);
+    if (line && !line.deleted) return; // it came back
     const isSent = this.view.stored.has(id) || this.#outbox.isSending(id);
     const version = this.view.deleted.get(id) ?? this.view.seen.get(id) ?? null;
     this.view.forget(id);
@@ -407,6 +393,7 @@ export class Remote {
       const unsent = this.#outbox.of(summary.id);
       if (unsent?.erase) continue;
       if (this.view.takeSummary(summary, unsent)) listed = true;
+      if (!unsent?.set.deleted && this.view.isBack(summary)) this.wasBack(summary);
       const known = this.view.known.get(summary.id);
       if (!known || open?.conversation.id === summary.id) continue;
       known.stale = true;
@@ -448,9 +435,18 @@ export class Remote {
   async wasKept(id) {
     const whole = await callJson(pathOf(id), this.#link.options());
     const { record } = this.view.takeWhole(whole, this.#outbox.waitingOf(id));
+    if (!record.deleted) this.wasBack({ ...record }); // else the server erases it after a day
     this.listener?.list();
-    if (record.deleted) return; // the server erases it after a day
-    this.listener?.problem(fill(texts.history.kept, { title: record.title || texts.sidebar.new_chat }));
+  }
+
+  /**
+   * Say that a conversation that was deleted here is in the list again: another device has gone on with it.
+   *
+   * @param {Sent} conversation
+   */
+  wasBack({ id, title }) {
+    this.view.noteDeleted(id, false);
+    this.listener?.problem(fill(texts.history.kept, { title: title || texts.sidebar.new_chat }));
   }
 
   /** Show what tabs that are gone have left unsent. @param {string[]} ids */

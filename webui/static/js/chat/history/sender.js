@@ -223,6 +223,8 @@ export class Sender {
       await this.#outbox.joinDraft(id, stored, sent.draft?.value ?? null, version);
       this.#link.sendSoon();
     }
+    if (sent.set.deleted && saved.conversation.deleted === null && !later?.erase && later?.set.deleted === undefined)
+      this.#remote.wasBack(saved.conversation);
     if (known) changed = this.#view.takeRecord(saved.conversation, this.#outbox.waitingOf(id)) || changed;
     else this.#view.takeLine(saved.conversation, later);
     if (changed) this.#remote.listener?.changed([id]);

@@ -66,13 +66,14 @@ export async function putFile({ id, name, type }, blob, conversation, link) {
  *
  * @param {Unsent} unsent
  */
-export function inParts({ set, draft, messages, bases, remove }) {
+export function inParts({ set, draft, messages, bases, remove, version }) {
   /** @type {Sent} */
   const first = {
     set,
     // 0 is no version: what the server has after all was not seen.
     remove: Object.entries(remove).map(([id, { base, seq }]) => ({ id, base: base ?? 0, seq })),
   };
+  if (set.deleted && version !== null) first.deleted_base = version;
   if (draft) {
     first.draft = packDraft(draft.value);
     if (draft.base !== null) first.draft_base = draft.base;

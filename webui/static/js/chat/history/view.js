@@ -247,6 +247,16 @@ export class View {
   }
 
   /**
+   * True if a conversation that was deleted here is not deleted any more, since another device has gone on with it.
+   *
+   * @param {Sent} sent as the server has it
+   */
+  isBack({ id, version, deleted }) {
+    const at = this.deleted.get(id);
+    return at !== undefined && deleted === null && version > at;
+  }
+
+  /**
    * Forget the version of a message that is removed: saved again, it is a new one. Returns what it was removed from,
    * null if the server did not have it.
    *

@@ -54,6 +54,7 @@ export class ConversationList {
   /** Read the list; what was deleted more than a day ago is deleted from the database. */
   async reload() {
     const found = await all("conversations");
+    if (found.some((one) => one.id === this.#state.deleted?.id && !one.deleted)) this.#cannotUndo();
     for (const one of found) {
       const isOld = one.deleted && one.id !== this.#state.deleted?.id && Date.now() - one.deleted > DAY_MS;
       if (isOld && !this.#chat.history) erase(one.id); // the server does that itself
@@ -130,12 +131,17 @@ export class ConversationList {
     this.#focus(".undo button");
   }
 
+  /** Offer no more to undo the last deletion. */
+  #cannotUndo() {
+    clearTimeout(this.#undoing);
+    this.#show({ deleted: null });
+  }
+
   /** Delete for good what can be brought back until now. */
   #finishDeleting() {
-    clearTimeout(this.#undoing);
     const { deleted } = this.#state;
     if (!deleted) return;
-    this.#show({ deleted: null });
+    this.#cannotUndo();
     erase(deleted.id).catch(() => {}); // what cannot be deleted now is deleted after a day
   }
 
@@ -146,8 +152,7 @@ export class ConversationList {
     const { ownPrompts, removePrompts } = await this.#importPrompts();
     const prompts = await ownPrompts();
     if (!(await mayEraseAll(this.#state.conversations.length, history !== null, prompts.length))) return;
-    clearTimeout(this.#undoing);
-    this.#show({ deleted: null });
+    this.#cannotUndo();
     await this.#chat.open(null, { keepFocus: true });
     try {
       await eraseAll();
@@ -164,8 +169,7 @@ export class ConversationList {
   /** Undo the last deletion. */
   async undo() {
     const one = this.#state.deleted;
-    clearTimeout(this.#undoing);
-    this.#show({ deleted: null });
+    this.#cannotUndo();
     if (!one) return;
     await this.#chat.change(one.id, { deleted: null });
     this.#show({ wanted: { id: one.id, focus: true } });
