@@ -47,9 +47,9 @@ from typing import ClassVar, Literal, TypeAlias
 
 import msgspec
 
-OwnFault: TypeAlias = Literal["", "credentials", "credit", "model"]
+OwnFault: TypeAlias = Literal["", "credentials", "credit", "model", "certificate"]
 """What of a deployment's own configuration an upstream refuses: its secret, its account's credit or
-its model id; "": none of them."""
+its model id; or its TLS certificate is not accepted here; "": none of them."""
 
 LONG_WAIT_S = 60.0
 """Longer waits carry `x-should-retry: false`.

@@ -37,9 +37,9 @@ class DeploymentHealth(Struct, frozen=True, kw_only=True):
     """Whether a deployment is used now.
 
     `state`: `ready`; `cooling`, for `cooling_s` more seconds because of `reason`: an error code, or
-    what of its configuration was refused (`credentials`, `credit`, `model`); `probing`, with at
-    most `limit` requests at the same time since it has cooled; `off`, because its secret is not set
-    or its provider is not supported. `failures` counts those in a row.
+    what of its configuration was refused (`credentials`, `credit`, `model`), or `certificate`;
+    `probing`, with at most `limit` requests at the same time since it has cooled; `off`, because
+    its secret is not set or its provider is not supported. `failures` counts those in a row.
     `requests` are those that it was the last to have in the last hour; `ttft_ms` and `tokens_per_s`
     are medians of their streams, null: not measured.
     """

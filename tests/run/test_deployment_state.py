@@ -139,6 +139,14 @@ def test_a_refused_secret_or_an_empty_account_puts_it_aside_at_once(kind: OwnFau
     assert it.cause.own_fault == kind
 
 
+def test_a_bad_certificate_cools_it_at_once_but_not_for_long() -> None:
+    it = state()
+    assert fail(it, own_fault("certificate"))
+    assert FIRST_COOLDOWN_S <= it.wait_s(NOW) <= FIRST_COOLDOWN_S * (1 + JITTER)
+    assert it.cause is not None
+    assert it.cause.reason == "certificate"
+
+
 @pytest.mark.parametrize(
     "error",
     [UpstreamRateLimited(retry_after_s=30.0), UpstreamUnavailable(retry_after_s=30.0)],

@@ -64,6 +64,7 @@ def test_quiet_times_do_not_save_up_more_than_a_few_attempts() -> None:
         (UpstreamTimeout("connect", 1.0), False, False),
         (UpstreamError(), True, False),
         (UpstreamUnavailable(own_fault="credentials"), True, False),
+        (UpstreamUnavailable(own_fault="certificate"), False, False),
         (UpstreamUnavailable(own_fault="credit", retry_after_s=3.0), True, False),
     ],
 )

@@ -366,3 +366,32 @@ async def test_a_large_body_goes_through_a_tunnel_whole(
         assert await exchange.read(BIG) == b"ok"
         exchange.release()
         assert upstream.requests[0].partition(b"\r\n\r\n")[2] == body
+
+
+async def test_a_bad_certificate_is_tried_once_and_named_in_the_health(
+    tmp_path: Path, tls: ssl.SSLContext
+) -> None:
+    async with (
+        FakeUpstream(tls=tls) as unknown,
+        FakeUpstream() as second,
+        front_door(tmp_path, unknown, second) as door,
+    ):
+        assert (await door.chat()).status_code == 200
+        (row,) = await door.usage_rows()
+        assert [attempt.ending for attempt in row.attempts] == ["upstream_unavailable", "answered"]
+        health = (await door.get("/api/v1/health")).json()
+        (model,) = [one for one in health["models"] if one["id"] == MODEL]
+        (state, _) = model["deployments"]
+        assert (state["state"], state["reason"]) == ("cooling", "certificate")
+
+
+async def test_a_lone_upstream_with_a_bad_certificate_is_not_tried_twice(
+    tmp_path: Path, tls: ssl.SSLContext
+) -> None:
+    async with FakeUpstream(tls=tls) as unknown, front_door(tmp_path, unknown) as door:
+        answer = await door.chat()
+        assert answer.status_code == 502
+        assert answer.headers["x-should-retry"] == "false"
+        assert "certificate" in answer.json()["error"]["message"]
+        (row,) = await door.usage_rows()
+        assert (row.status, row.attempts) == ("failed", row.attempts[:1])

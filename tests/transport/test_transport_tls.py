@@ -13,6 +13,7 @@ from support.fakes.raw_upstream import Peer, RawUpstream, answer, chunked, descr
 from support.waiting import eventually
 
 from workers.errors import UpstreamDisconnected, UpstreamError, UpstreamUnavailable
+from workers.transport.origin import BAD_CERTIFICATE
 from workers.transport.transport import Stats, Transport
 
 STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -93,7 +94,7 @@ async def refusal(transport: Transport, context: ssl.SSLContext) -> UpstreamUnav
 async def test_an_unknown_authority_is_refused_without_details(tls: ssl.SSLContext) -> None:
     transport = Transport()
     error = await refusal(transport, tls)
-    assert error.message == UpstreamUnavailable.summary
+    assert (error.message, error.own_fault) == (BAD_CERTIFICATE, "certificate")
     assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
     await transport.aclose()
 
@@ -102,7 +103,7 @@ async def test_another_hosts_certificate_is_refused(
     transport: Transport, authority: trustme.CA
 ) -> None:
     error = await refusal(transport, serve_as(authority, "other.example"))
-    assert "other.example" not in error.message
+    assert (error.message, error.own_fault) == (BAD_CERTIFICATE, "certificate")
 
 
 async def test_an_expired_certificate_is_refused(

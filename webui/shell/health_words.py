@@ -100,6 +100,7 @@ def reason_of(reason: str | None, language: Language) -> str:
         "credentials": texts.health.why_credentials,
         "credit": texts.health.why_credit,
         "model": texts.health.why_model,
+        "certificate": texts.health.why_certificate,
         "upstream_rate_limited": texts.health.why_upstream_rate_limited,
         "upstream_overloaded": texts.health.why_upstream_overloaded,
         "upstream_unavailable": texts.health.why_upstream_unavailable,

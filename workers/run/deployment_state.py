@@ -9,7 +9,8 @@
   it.
 - `FAILURES_IN_A_ROW` failures, or failures in half of the last `NEWEST` attempts, cool it for
   `FIRST_COOLDOWN_S`, doubled each time it fails again while it is probed.
-- A refused secret and an empty account put it aside for `ASIDE_S`.
+- A refused secret and an empty account put it aside for `ASIDE_S`. A certificate that is not valid
+  cools it at once, as repeated failures do.
 - Afterwards one request is let through; each success doubles how many may run at the same time.
 
 The upstream's judgement of one request (an invalid or moderated prompt) is no failure: it shows
@@ -221,7 +222,7 @@ class DeploymentState:
         if fault == "failure":
             self.failures += 1
             self._newest.append(False)
-            if not self._trips():
+            if not self._trips() and cause_of(error).own_fault != "certificate":
                 return False
         wait_s = self._cooldown_s(error, fault)
         if self.word == "cooling":

@@ -16,7 +16,6 @@ from workers.errors import (
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
-from workers.run.deployment_state import fault_of
 
 EXTRA_LOAD = 0.2
 """The share of a model's requests that may be tried again on the same deployment."""
@@ -100,7 +99,7 @@ def is_repeatable(error: UpstreamError, *, reached: bool) -> bool:
     A POST must not be repeated when it may have been processed (RFC 9110, section 9.2.2): only one
     that found no connection, or that the upstream has put off.
     """
-    if fault_of(error) == "aside":
+    if error.own_fault:
         return False
     if isinstance(error, UpstreamRateLimited | UpstreamOverloaded):
         return True

@@ -20,6 +20,8 @@ from workers.upstream_route import DIRECT, UpstreamRoute, parse_proxy
 
 log = logging.getLogger("roxy.transport")
 
+BAD_CERTIFICATE = "The certificate of this model's upstream is not valid."
+
 
 class OriginAddress(NamedTuple):
     """Where to connect to, and how to get there; with `tls` under TLS, always verified."""
@@ -157,6 +159,9 @@ class Origin:
             raise
         except TimeoutError:
             error = UpstreamTimeout("connect", self._settings.connect_timeout_s)
+        except ssl.SSLCertVerificationError as cause:  # the next handshake would fail as well
+            error = UpstreamUnavailable(BAD_CERTIFICATE, own_fault="certificate")
+            error.__cause__ = cause.with_traceback(None)
         except (OSError, UnicodeError) as cause:  # refused, no route, no such name, TLS refused
             error = UpstreamUnavailable()
             error.__cause__ = cause.with_traceback(None)
