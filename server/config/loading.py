@@ -24,14 +24,8 @@ from msgspec.structs import replace
 
 from server.config.owner_key import find_fault
 from server.config.redis_address import parse_redis_url
-from server.config.settings import (
-    SECTIONS,
-    SHORT_VARIABLES,
-    Config,
-    Setting,
-    describe_settings,
-    variable_of,
-)
+from server.config.settings import SECTIONS, Config
+from server.config.settings_table import SHORT_VARIABLES, variable_of
 from server.config.store_urls import find_url_fault
 from server.config.web_settings import find_web_fault
 from workers.base_url import checked_base_url, checked_origin
@@ -40,7 +34,7 @@ from workers.catalog.entries import CatalogError, ModelEntry
 from workers.providers.formats import TRANSLATORS
 from workers.type_words import requirement, split_fault
 
-__all__ = ["Config", "ConfigError", "Setting", "describe_settings", "environment", "load_config"]
+__all__ = ["Config", "ConfigError", "environment", "load_config"]
 
 DEFAULT_PATH = Path("roxy.toml")
 SERVICE_LINK_NAME = re.compile(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import NODEFAULT, UNSET, Struct
 
-from server.config.settings import description_of
+from server.config.settings_table import description_of
 from workers.catalog.catalog_file import DEFAULT
 from workers.catalog.entries import ENTRY_TABLES
 

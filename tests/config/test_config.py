@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from server.config.loading import ConfigError, describe_settings, load_config
-from server.config.settings import SECTIONS, SHORT_VARIABLES, Config, Server
+from server.config.loading import ConfigError, load_config
+from server.config.settings import SECTIONS, Config, Server
+from server.config.settings_table import SHORT_VARIABLES, describe_settings
 
 OWNER_KEY = "hunter2-hunter2-hunter2"
 

@@ -16,8 +16,9 @@ import trustme
 import yaml
 from support.servers.proxies import DEPLOY, program
 
-from server.config.loading import ConfigError, describe_settings, load_config
+from server.config.loading import ConfigError, load_config
 from server.config.settings import Config, Server
+from server.config.settings_table import describe_settings
 from workers.units import MIB
 
 ROOT = DEPLOY.parent

@@ -14,8 +14,7 @@ from house import guards
 from house.guards import ROOT, Module
 
 from server.api.routes import ROUTES
-from server.config.loading import describe_settings
-from server.config.settings import SHORT_VARIABLES
+from server.config.settings_table import SHORT_VARIABLES, describe_settings
 from server.description.model_fields import describe_entries
 
 RELEASED_MIGRATIONS: dict[str, str] = {}

@@ -13,7 +13,8 @@ from functools import cache, reduce
 from typing import Any
 
 from server.api.routes import ROUTES
-from server.config.settings import SECTIONS, SHORT_VARIABLES, describe_settings
+from server.config.settings import SECTIONS
+from server.config.settings_table import SHORT_VARIABLES, describe_settings
 from server.demo.upstream_shapes import upstream_shapes
 from server.description.error_table import error_rows
 from server.description.model_fields import describe_entries

@@ -36,7 +36,7 @@ from support.visitors import Browser as Visitor
 from support.waiting import PATIENCE_S
 
 from server.api.routes import ROUTES
-from server.config.settings import SHORT_VARIABLES, describe_settings
+from server.config.settings_table import SHORT_VARIABLES, describe_settings
 from server.description.error_table import error_rows
 from server.description.model_fields import describe_entries
 from webui.docs.parts import LANGUAGES, inline, prose
