@@ -19,7 +19,9 @@ import uvloop
 
 from server.cli.check_command import check
 from server.cli.key_administration import CommandFailure
-from server.cli.keys_command import add_keys_commands, check_usage, keys_command, whole_number
+from server.cli.keys_command import keys_command
+from server.cli.keys_options import add_keys_commands, check_usage
+from server.cli.option_types import whole_number
 from server.cli.serve_command import serve
 from server.cli.store_commands import backup, migrate
 from server.config.loading import Config, ConfigError, environment, load_config

@@ -8,11 +8,10 @@ that `create` put into a mistyped directory would be of no use.
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import chain, islice
 from pathlib import Path
 from shutil import copyfileobj
@@ -25,197 +24,18 @@ from server.cli.key_administration import (
     open_keys,
 )
 from server.cli.key_tables import minute_of, print_invitations, print_key, print_keys
+from server.cli.keys_options import LIMIT_OPTIONS, OPTIONS
 from server.config.loading import Config
 from server.keys.export import encode_in_steps
 from server.keys.export_file import iterate_export
-from server.keys.key_requests import INVITATION_S, LONGEST_GRACE_S, LONGEST_INVITATION_S
 from server.store.data_directory import DataDirectory, DirectoryTaken
 from server.store.private_file import replacing
 from workers.errors import NotFound
 from workers.money import to_microusd
 from workers.units import DAY_S
 
-LIMIT_OPTIONS = {
-    "requests_per_minute": "requests per minute",
-    "tokens_per_minute": "tokens per minute",
-    "concurrent_requests": "concurrent requests",
-}
-OPTIONS = {
-    "models": "--models",
-    "note": "--note",
-    "grace_s": "--grace-s",
-    "expires_at": "--expires-in-days",
-    "limits.budget_microusd": "--budget-dollars",
-} | {f"limits.{name}": f"--{name.replace('_', '-')}" for name in LIMIT_OPTIONS}
-"""The options that set the fields of the API, which its errors name as `param`."""
 INVITATION_PREFIX = "inv_"
 KEY_PREFIX = "key_"
-AS_JSON = "print JSON as the API sends it"
-MOST = 1_000_000
-"""Largest number of dollars or days: larger ones are typing mistakes."""
-
-
-def add_keys_commands(commands: Any, shared: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add `roxy keys` and its commands to the parser."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "keys",
-        help="list, show, create, rotate and revoke API keys, invite their holders, export and"
-        " import",
-        description="Manage API keys. While a gateway is running with the data directory, the"
-        " commands go through its API and take effect at once. Otherwise they open the database in"
-        " the data directory, which `roxy serve`, `roxy migrate` or `roxy keys import` must have"
-        " created.",
-    )
-    inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="keys")
-
-    def add(name: str, does: str) -> argparse.ArgumentParser:
-        command: argparse.ArgumentParser = inner.add_parser(
-            name, parents=[shared], help=does, description=f"{does[0].upper()}{does[1:]}."
-        )
-        return command
-
-    listed = add("list", "list all keys, without their secrets")
-    listed.add_argument("--wide", action="store_true", help="also show limits, models and notes")
-    listed.add_argument("--json", action="store_true", help=f"{AS_JSON}, one key per line")
-    shown = add("show", "show one key with its limits, models and note, without its secret")
-    shown.add_argument("id", help="id or name of the key")
-    shown.add_argument("--json", action="store_true", help=AS_JSON)
-    _describe_new_key(add("create", "create a key and print its secret once"))
-    revoke = add("revoke", "revoke a key, or an invitation that was not used, permanently")
-    revoke.add_argument(
-        "id",
-        help="id of the key, as shown by `roxy keys list`, or of the invitation, as shown by"
-        " `roxy keys invitations`",
-    )
-    rotate = add("rotate", "give a key a new secret")
-    rotate.add_argument("id", help="id of the key, as shown by `roxy keys list`")
-    rotate.add_argument(
-        "--grace-s",
-        type=whole_number(0, LONGEST_GRACE_S),
-        default=0,
-        metavar="N",
-        help="accept the old secret for another N seconds; its running requests end with it"
-        " (default: 0)",
-    )
-    _describe_invitation(add("invite", "make a link that signs a person in once, and print it"))
-    add("invitations", "list the newest 1,000 invitations, without their links")
-    export = add("export", "write all keys as JSON, with the hashes of their secrets")
-    export.add_argument(
-        "file", nargs="?", type=Path, help="file to write (default: standard output)"
-    )
-    imported = add("import", "add the keys of an export; the gateway must be stopped")
-    imported.add_argument("file", type=Path, help="export file to read")
-    return parser
-
-
-def _describe_invitation(invite: argparse.ArgumentParser) -> None:
-    invite.add_argument("id", help="id of the key, as shown by `roxy keys list`")
-    longest = LONGEST_INVITATION_S // DAY_S
-    invite.add_argument(
-        "--expires-in-days",
-        type=whole_number(1, longest),
-        default=INVITATION_S // DAY_S,
-        metavar="N",
-        help=f"let the link work for N days, at most {longest} (default: %(default)s)",
-    )
-    invite.add_argument(
-        "--gives-key",
-        action="store_true",
-        help="show the person a new secret of the key, for apps; the current secret ends when the"
-        " link is used",
-    )
-
-
-def _describe_new_key(create: argparse.ArgumentParser) -> None:
-    create.add_argument("name", type=_text, help="name of the key, 1 to 100 characters")
-    create.add_argument(
-        "--note", type=_text, metavar="TEXT", help="note about the key, which only the owner sees"
-    )
-    for name, what in LIMIT_OPTIONS.items():
-        create.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=_requests if name == "requests_per_minute" else whole_number(1, MOST_COUNT),
-            metavar="N",
-            help=f"limit to N {what}; 0: no limit (default: keys.requests_per_minute of roxy.toml)"
-            if name == "requests_per_minute"
-            else f"limit to N {what} (default: no limit)",
-        )
-    create.add_argument(
-        "--budget-dollars",
-        type=_dollars,
-        metavar="D",
-        help="limit the cost to D dollars per budget period (default: no limit)",
-    )
-    create.add_argument(
-        "--budget-period",
-        choices=("day", "week", "month", "total"),
-        help="period after which the budget starts again, in UTC (default: month); needs"
-        " --budget-dollars",
-    )
-    create.add_argument(
-        "--models", type=_model_ids, metavar="ID,ID", help="allow only these models (default: all)"
-    )
-    create.add_argument(
-        "--expires-in-days",
-        type=_positive,
-        metavar="N",
-        help="let the key expire after N days (default: never)",
-    )
-
-
-def check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """End the process with the usage if an option lacks the one that it needs."""
-    if getattr(options, "budget_period", None) and options.budget_dollars is None:
-        parser.error("argument --budget-period: needs --budget-dollars")
-
-
-def whole_number(least: int, most: int, words: str = "") -> Callable[[str], int]:
-    """Return the type of an option that takes a whole number from `least` to `most`."""
-    rule = words or f"must be a whole number from {least} to {most}"
-
-    def read(text: str) -> int:
-        if not re.fullmatch(r"[+-]?[0-9]{1,20}", text) or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(rule)
-        return int(text)
-
-    return read
-
-
-MOST_COUNT = 1_000_000_000_000
-_requests = whole_number(0, MOST_COUNT, "must be a whole number, 0 or more (0: no limit)")
-
-
-def _dollars(text: str) -> float:
-    dollars = _positive(text)
-    if dollars < 0.000001:  # money is counted in micro-dollars, and a part of one is rounded up
-        raise argparse.ArgumentTypeError("must be at least 0.000001, one micro-dollar")
-    return dollars
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and 0 < number <= MOST):
-        raise argparse.ArgumentTypeError(f"must be a number greater than 0 and at most {MOST}")
-    return number
-
-
-def _text(argument: str) -> str:
-    try:
-        argument.encode()
-    # Python decodes invalid bytes in arguments to lone surrogates (PEP 383).
-    except UnicodeEncodeError as error:
-        raise argparse.ArgumentTypeError("must be valid UTF-8") from error
-    return argument
-
-
-def _model_ids(text: str) -> list[str]:
-    ids = [part.strip() for part in _text(text).split(",") if part.strip()]
-    if not ids:
-        raise argparse.ArgumentTypeError("needs at least one model id")
-    return ids
 
 
 async def keys_command(
