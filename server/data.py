@@ -31,7 +31,7 @@ from server.store.data_directory import DataDirectory
 from server.store.key import BudgetPeriod
 from server.store.postgres.postgres_opening import open_postgres_store
 from server.store.retention import Retention
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import Store
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ from server.shapes.key_object import KeyObject, key_object, key_with_secret
 from server.store.data_directory import DataDirectory, DirectoryTaken
 from server.store.postgres.postgres_opening import open_postgres_store
 from server.store.rows import KeyQuery
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from workers.catalog.catalog_file import load_catalog
 from workers.errors import GatewayError
 from workers.providers.formats import TRANSLATORS

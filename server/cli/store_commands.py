@@ -21,8 +21,8 @@ from server.store.postgres.postgres_opening import (
     migrate_postgres,
 )
 from server.store.rows import CounterRow
-from server.store.sqlite_file import backup_database
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_file import backup_database
+from server.store.sqlite.sqlite_store import SqliteStore
 
 if TYPE_CHECKING:
     from server.accounting.redis_counters.redis_link import RedisLink

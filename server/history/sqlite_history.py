@@ -17,8 +17,8 @@ from typing import Self, TypeVar
 
 from server.history.step_history import StepHistory
 from server.history.steps.asking import Steps
-from server.store.sqlite_file import PATIENCE_S, connect
-from server.store.sqlite_thread import SqliteThread, transaction
+from server.store.sqlite.sqlite_file import PATIENCE_S, connect
+from server.store.sqlite.sqlite_thread import SqliteThread, transaction
 from workers.errors import StoreUnavailable
 from workers.units import KIB, MIB
 

@@ -25,7 +25,7 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
-from server.store.sqlite_rows import usable
+from server.store.sqlite.sqlite_rows import usable
 
 
 class KeeperStore:

@@ -21,7 +21,7 @@ from server.identity.authentication import OWNER, Principal
 from server.keys.key_ring import KeyRing
 from server.store.key import Limits, NewKey
 from server.store.rows import UsageRow
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import Store
 from workers.catalog.catalog import Model, Prices
 from workers.errors import Conflict, InvalidKey, Overloaded, StoreUnavailable, UpstreamUnavailable

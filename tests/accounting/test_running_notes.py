@@ -27,7 +27,7 @@ from server.accounting.running_notes import (
 from server.identity.authentication import OWNER
 from server.store.key import Limits
 from server.store.rows import Batch, UsageRow
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from workers.catalog.catalog import Model
 from workers.request.chat_request import parse_chat
 from workers.run.job import Outcome

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from server.keys.secret import digest_of, redact  # noqa: E402
-from server.store.sqlite_file import open_database  # noqa: E402
+from server.store.sqlite.sqlite_file import open_database  # noqa: E402
 
 OWNER = "owner-key-of-the-growth-bench"
 FEW = 10

@@ -38,7 +38,7 @@ from support.servers.postgres_server import PostgresServer  # noqa: E402
 from server.store.key import Key  # noqa: E402
 from server.store.postgres.postgres_store import PostgresStore  # noqa: E402
 from server.store.rows import DAY_MARKS, KeyQuery, UsageDay  # noqa: E402
-from server.store.sqlite_store import SqliteStore  # noqa: E402
+from server.store.sqlite.sqlite_store import SqliteStore  # noqa: E402
 from server.store.store import Store  # noqa: E402
 
 PAGE = 50

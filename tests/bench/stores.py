@@ -35,7 +35,7 @@ from support.servers.postgres_server import (  # noqa: E402
 
 from server.store.postgres.postgres_store import PostgresStore  # noqa: E402
 from server.store.rows import Batch  # noqa: E402
-from server.store.sqlite_store import SqliteStore  # noqa: E402
+from server.store.sqlite.sqlite_store import SqliteStore  # noqa: E402
 from server.store.store import Store  # noqa: E402
 from workers.errors import StoreUnavailable  # noqa: E402
 

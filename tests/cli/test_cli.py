@@ -22,7 +22,7 @@ from server.cli.command_line import build_parser
 from server.config.settings import Server
 from server.store.data_directory import DataDirectory
 from server.store.migrate import released_migrations
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 
 __all__ = ["shell"]
 

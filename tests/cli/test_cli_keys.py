@@ -20,7 +20,7 @@ from support.processes import Finished
 from server.cli.key_administration import PAGE_KEYS, CommandFailure, GatewayKeys
 from server.keys.export_file import read_export
 from server.store.data_directory import DataDirectory
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 
 __all__ = ["new_shell"]
 

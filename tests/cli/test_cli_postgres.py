@@ -31,8 +31,8 @@ from server.store.key import Limits
 from server.store.postgres.postgres_schema import postgres_migrations
 from server.store.postgres.postgres_store import PostgresStore
 from server.store.rows import Batch, CounterRow, SessionRow
-from server.store.sqlite_file import connect
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_file import connect
+from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import Store
 
 __all__ = ["new_shell"]

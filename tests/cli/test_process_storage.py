@@ -29,7 +29,7 @@ from server.keys.export_file import read_export
 from server.keys.key_ring import KeyRing
 from server.store.data_directory import DataDirectory
 from server.store.key import NewKey
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 
 __all__ = ["private_place"]
 

@@ -16,7 +16,7 @@ from server.history.chat_history import ChatHistory
 from server.history.postgres_history import PostgresHistory
 from server.history.sqlite_history import SqliteHistory
 from server.store.postgres.postgres_store import PostgresStore
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 
 
 @pytest.fixture(params=["sqlite", "postgres", "keeper"])

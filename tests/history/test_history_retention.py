@@ -21,7 +21,7 @@ from server.history.sqlite_history import SqliteHistory
 from server.history.step_history import StepHistory
 from server.history.steps.asking import Steps
 from server.store.postgres.postgres_store import PostgresStore
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import Store
 from workers.errors import NotFound
 

@@ -15,8 +15,8 @@ from support.waiting import PATIENCE_S
 
 from server.history.history_records import StoredFile
 from server.history.sqlite_history import SqliteHistory
-from server.store.sqlite_file import backup_database, connect
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_file import backup_database, connect
+from server.store.sqlite.sqlite_store import SqliteStore
 from workers.errors import StoreUnavailable
 
 WORD = b"a-word-that-is-nowhere-else"

@@ -15,7 +15,7 @@ from server.identity.sessions import Sessions
 from server.identity.wrong_keys import PER_ADDRESS
 from server.keys.key_ring import KeyRing
 from server.keys.secret import digest_of, make_secret
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from workers.errors import InvalidKey
 
 OWNER_KEY = "an-owner-key-of-any-form"

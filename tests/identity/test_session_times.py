@@ -20,7 +20,7 @@ from server.identity.sessions import (
 )
 from server.identity.wrong_keys import WrongKeyLimit
 from server.keys.key_ring import KeyRing
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from workers.errors import RateLimited, StoreUnavailable
 
 CREDENTIAL = bytes(32)

@@ -21,7 +21,7 @@ from server.keys.key_ring import KeyRing
 from server.keys.unread import when_read
 from server.store.key import Key, KeyChanges, LimitChanges, Limits, NewKey
 from server.store.rows import KeyQuery
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
 from workers.errors import StoreUnavailable
 

@@ -25,7 +25,7 @@ from server.keys.export_file import (
 )
 from server.keys.key_ring import KeyRing
 from server.store.key import Key, NewKey
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
 
 KEYS = [a_key(number, name='{}\n],"' * (number % 3) + "x") for number in range(1, 700)]

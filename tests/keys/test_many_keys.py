@@ -20,7 +20,7 @@ from server.keys.secret import digest_of, make_secret
 from server.keys.unread import when_read
 from server.store.key import Key, KeyChanges, NewKey
 from server.store.rows import Batch, KeyQuery
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from workers.errors import NotFound, StoreUnavailable
 
 NOW = 1_795_348_800

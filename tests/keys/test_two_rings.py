@@ -16,7 +16,7 @@ from server.keys.secret import digest_of, make_secret
 from server.keys.unread import Unread, when_read
 from server.store.key import Key, KeyChanges, NewKey
 from server.store.rows import StoreChanges
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from workers.errors import Conflict
 
 NOW = 1_800_000_000

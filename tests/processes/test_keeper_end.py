@@ -18,7 +18,7 @@ from server.keys.key_ring import OWNER_META
 from server.nodes.counter_calls import Troubles
 from server.store.key import Limits
 from server.store.rows import SessionRow, StoreChanges
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from workers.errors import RateLimited
 
 LIMITS = Limits(requests_per_minute=2, concurrent_requests=2)

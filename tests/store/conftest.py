@@ -13,7 +13,7 @@ from support.servers.postgres_server import PostgresServer
 from support.waiting import PATIENCE_S
 
 from server.store.postgres.postgres_store import PostgresStore
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import Store
 
 

@@ -21,8 +21,8 @@ from server.store.migrate import (
     split_statements,
 )
 from server.store.rows import Batch
-from server.store.sqlite_file import connect, open_database
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_file import connect, open_database
+from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
 
 FIRST = Migration(1, "0001_pets.sql", "CREATE TABLE pets (name TEXT);")
@@ -191,7 +191,7 @@ KILLED_HALF_WAY = """
 import os, sys
 from pathlib import Path
 from server.store.migrate import Migration, apply_migration
-from server.store.sqlite_file import connect
+from server.store.sqlite.sqlite_file import connect
 
 db = connect(Path(sys.argv[1]), "rw")
 db.create_function("die", 0, lambda: os.kill(os.getpid(), 9))

@@ -11,7 +11,7 @@ from support.waiting import eventually
 
 from server.store.retention import Retention
 from server.store.rows import Batch, CounterRow, UsageRow
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import Store
 from workers.errors import StoreUnavailable
 

@@ -15,7 +15,7 @@ import pytest
 from support.ordinary_user import private_place
 
 from server.store.migrate import released_migrations
-from server.store.sqlite_file import (
+from server.store.sqlite.sqlite_file import (
     WHOLE_CHECK_BYTES,
     backup_database,
     check_database,

@@ -26,9 +26,9 @@ from server.keys.key_ring import KeyRing
 from server.keys.unread import when_read
 from server.store.key import NewKey
 from server.store.rows import Batch, CounterRow, KeyQuery, UsageMark
-from server.store.sqlite_file import open_database
-from server.store.sqlite_store import SqliteStore
-from server.store.sqlite_thread import SqliteThread
+from server.store.sqlite.sqlite_file import open_database
+from server.store.sqlite.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_thread import SqliteThread
 from server.store.store import StoreFailure
 from workers.errors import StoreUnavailable
 
@@ -314,7 +314,7 @@ from pathlib import Path
 from msgspec import structs
 from server.keys.key_ring import KeyRing
 from server.store.key import NewKey
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 from workers.errors import StoreUnavailable
 
 async def main():
@@ -425,7 +425,7 @@ from server.store.data_directory import DataDirectory
 from server.keys.export import KeyExport
 from server.keys.key_ring import KeyRing
 from server.store.key import NewKey
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 
 async def main():
     with DataDirectory(Path(sys.argv[1])) as data:

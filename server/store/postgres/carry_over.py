@@ -28,9 +28,9 @@ from server.store.postgres.postgres_keys import (
 )
 from server.store.postgres.postgres_schema import migrate_database, open_at_start
 from server.store.rows import DAY_MARKS
-from server.store.sqlite_file import connect
-from server.store.sqlite_rows import INVITATION_COLUMNS
-from server.store.sqlite_usage import DAY_SUMS, USAGE_COLUMNS
+from server.store.sqlite.sqlite_file import connect
+from server.store.sqlite.sqlite_rows import INVITATION_COLUMNS
+from server.store.sqlite.sqlite_usage import DAY_SUMS, USAGE_COLUMNS
 from server.store.store import StoreFailure
 
 if TYPE_CHECKING:

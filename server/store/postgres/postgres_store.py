@@ -87,8 +87,8 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
-from server.store.sqlite_rows import usage_row
-from server.store.sqlite_usage import USAGE_COLUMNS, midnight
+from server.store.sqlite.sqlite_rows import usage_row
+from server.store.sqlite.sqlite_usage import USAGE_COLUMNS, midnight
 from workers.errors import StoreUnavailable
 
 if TYPE_CHECKING:

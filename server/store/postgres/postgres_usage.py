@@ -36,8 +36,8 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
-from server.store.sqlite_rows import counter_values, usable, usage_row, usage_values
-from server.store.sqlite_usage import DAY_SUMS, EPOCH, LARGEST_SUM, USAGE_COLUMNS, midnight
+from server.store.sqlite.sqlite_rows import counter_values, usable, usage_row, usage_values
+from server.store.sqlite.sqlite_usage import DAY_SUMS, EPOCH, LARGEST_SUM, USAGE_COLUMNS, midnight
 from workers.units import DAY_S
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from server.nodes.child_service import ChildService, KeeperData
 from server.nodes.link import open_link
 from server.nodes.procedure import Service
 from server.store.key import Limits
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 
 ROUNDS = 3
 SECONDS = 3.0

@@ -16,7 +16,7 @@ from server.accounting.redis_counters.redis_counters import RedisCounters, Spent
 from server.config.redis_address import parse_redis_url
 from server.config.settings import WhenDown
 from server.store.key import BudgetPeriod
-from server.store.sqlite_store import SqliteStore
+from server.store.sqlite.sqlite_store import SqliteStore
 
 Make = Callable[[], Awaitable[Counters]]
 

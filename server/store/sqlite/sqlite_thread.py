@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import aiosqlite
 
-from server.store.sqlite_file import ENVIRONMENT, primary_code
+from server.store.sqlite.sqlite_file import ENVIRONMENT, primary_code
 from workers.errors import StoreUnavailable
 
 log = logging.getLogger("roxy.store")

@@ -27,7 +27,7 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
-from server.store.sqlite_rows import (
+from server.store.sqlite.sqlite_rows import (
     Values,
     counter_values,
     marks,
@@ -35,7 +35,7 @@ from server.store.sqlite_rows import (
     usage_row,
     usage_values,
 )
-from server.store.sqlite_thread import transaction
+from server.store.sqlite.sqlite_thread import transaction
 from workers.units import DAY_S
 
 EPOCH = date(1970, 1, 1)

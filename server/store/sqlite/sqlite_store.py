@@ -40,8 +40,8 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
-from server.store.sqlite_file import PATIENCE_S, connect, open_database
-from server.store.sqlite_rows import (
+from server.store.sqlite.sqlite_file import PATIENCE_S, connect, open_database
+from server.store.sqlite.sqlite_rows import (
     ADD_INVITATION,
     ADD_KEY,
     ADD_META,
@@ -69,8 +69,8 @@ from server.store.sqlite_rows import (
     marks,
     usage_row,
 )
-from server.store.sqlite_thread import UNREADABLE, SqliteThread, transaction
-from server.store.sqlite_usage import (
+from server.store.sqlite.sqlite_thread import UNREADABLE, SqliteThread, transaction
+from server.store.sqlite.sqlite_usage import (
     USAGE_COLUMNS,
     midnight,
     pieces,
