@@ -11,6 +11,7 @@ from server.nodes import store_calls as calls
 from server.nodes.link import Link
 from server.nodes.procedure import Service
 from server.store.key import Key
+from server.store.row_values import usable
 from server.store.rows import (
     DAY_MARKS,
     Batch,
@@ -25,7 +26,6 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
-from server.store.sqlite.sqlite_rows import usable
 
 
 class KeeperStore:

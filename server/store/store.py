@@ -30,10 +30,16 @@ from workers.units import DAY_S
 KEYS_STATE_META = "keys_state"
 """The named value that every change of a key replaces by another, in the same transaction."""
 
-
 INVITATIONS_LISTED = 1000
 INVITATIONS_KEPT_S = 30 * DAY_S
 """How long an invitation is listed after it has expired."""
+
+UNREADABLE = "The gateway cannot read its database at the moment. Try again shortly."
+TOO_SLOW = (
+    "Reading this from the database takes too long. Ask for a shorter span of days, or for one key"
+    " or model."
+)
+"""What is said when a read fails, and when it takes too long."""
 
 
 class StoreFailure(Exception):

@@ -27,10 +27,9 @@ from server.store.postgres.postgres_keys import (
     plain_text,
 )
 from server.store.postgres.postgres_schema import migrate_database, open_at_start
+from server.store.row_values import DAY_SUMS, INVITATION_COLUMNS, USAGE_COLUMNS
 from server.store.rows import DAY_MARKS
 from server.store.sqlite.sqlite_file import connect
-from server.store.sqlite.sqlite_rows import INVITATION_COLUMNS
-from server.store.sqlite.sqlite_usage import DAY_SUMS, USAGE_COLUMNS
 from server.store.store import StoreFailure
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from server.store.postgres.postgres_errors import (
     is_connection_lost,
     outage_of,
 )
-from server.store.sqlite.sqlite_thread import TOO_SLOW, UNREADABLE
+from server.store.store import TOO_SLOW, UNREADABLE
 from workers.errors import StoreUnavailable
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from server.store.postgres.postgres_keys import plain_text
+from server.store.row_values import INVITATION_COLUMNS
 from server.store.rows import InvitationRow
-from server.store.sqlite.sqlite_rows import INVITATION_COLUMNS
 from server.store.store import INVITATIONS_KEPT_S, INVITATIONS_LISTED
 
 if TYPE_CHECKING:

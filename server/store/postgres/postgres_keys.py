@@ -19,8 +19,8 @@ import msgspec
 from msgspec import structs
 
 from server.store.key import Key, Limits
+from server.store.row_values import MODELS
 from server.store.rows import KeyOrder, KeyQuery, SessionRow
-from server.store.sqlite.sqlite_rows import MODELS
 from server.store.store import KEYS_STATE_META, StoreFailure
 
 if TYPE_CHECKING:

@@ -73,6 +73,7 @@ from server.store.postgres.postgres_usage import (
 )
 from server.store.postgres.usage_spool import UsageSpool
 from server.store.postgres.usage_writer import UsageWriter, write
+from server.store.row_values import USAGE_COLUMNS, midnight, usage_row
 from server.store.rows import (
     DAY_MARKS,
     Batch,
@@ -87,8 +88,6 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
-from server.store.sqlite.sqlite_rows import usage_row
-from server.store.sqlite.sqlite_usage import USAGE_COLUMNS, midnight
 from workers.errors import StoreUnavailable
 
 if TYPE_CHECKING:

@@ -25,6 +25,17 @@ from msgspec import structs
 
 from server.store.postgres.postgres_errors import DATA_ERRORS
 from server.store.postgres.postgres_keys import PUT_USES, plain_text
+from server.store.row_values import (
+    DAY_SUMS,
+    EPOCH,
+    LARGEST_SUM,
+    USAGE_COLUMNS,
+    counter_values,
+    midnight,
+    usable,
+    usage_row,
+    usage_values,
+)
 from server.store.rows import (
     DAY_MARKS,
     NOT_FAILED,
@@ -36,8 +47,6 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
-from server.store.sqlite.sqlite_rows import counter_values, usable, usage_row, usage_values
-from server.store.sqlite.sqlite_usage import DAY_SUMS, EPOCH, LARGEST_SUM, USAGE_COLUMNS, midnight
 from workers.units import DAY_S
 
 if TYPE_CHECKING:

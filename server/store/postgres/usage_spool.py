@@ -28,8 +28,8 @@ import msgspec
 from msgspec import Struct, structs
 
 from server.store.private_file import PRIVATE_DIRECTORY, PRIVATE_FILE
+from server.store.row_values import counter_values
 from server.store.rows import Batch, CounterRow, UsageRow
-from server.store.sqlite.sqlite_rows import counter_values
 from workers.errors import StoreUnavailable
 from workers.units import MIB
 

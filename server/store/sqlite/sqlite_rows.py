@@ -1,34 +1,20 @@
-"""Convert rows to the values of SQLite's columns, and back; the statements about them."""
+"""The statements about keys, sessions and invitations in SQLite, and rows from and to objects."""
 
 from __future__ import annotations
 
-import logging
 import re
-from typing import Any
 
 import msgspec
 from msgspec import structs
 
 from server.store.key import Key, Limits
+from server.store.row_values import INVITATION_COLUMNS, MODELS, Values
 from server.store.rows import (
-    NOT_FAILED,
-    CounterRow,
     InvitationRow,
     KeyOrder,
     KeyQuery,
-    UsageRow,
 )
 from server.store.store import INVITATIONS_LISTED
-from workers.run.job import Attempt
-
-log = logging.getLogger("roxy.store")
-
-Values = tuple[Any, ...]
-
-MAX_PER_REQUEST = 10**12
-"""Upper bound for tokens, money or time of one request. Larger numbers are an upstream's error, and
-from 2**63 on they do not fit into SQLite's INTEGER."""
-LARGEST_INTEGER = 2**63 - 1
 
 
 def marks(count: int) -> str:
@@ -43,7 +29,6 @@ KEY_COLUMNS = (
     " note"
 )
 LOAD_KEYS = f"SELECT {KEY_COLUMNS} FROM keys"
-INVITATION_COLUMNS = "id, sha256, key_id, created_at, expires_at, gives_key, ending, ended_at"
 SEARCHED = ("name", "note", "redacted", "id")
 """The columns that a search looks into."""
 SORTS: dict[KeyOrder, str] = {
@@ -103,62 +88,6 @@ PRUNE = (
 )
 WILDCARDS = re.compile("(?=[%_!])")
 """The places where LIKE needs its escape character."""
-MODELS = msgspec.json.Decoder(tuple[str, ...])
-ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
-
-
-def usable(row: UsageRow) -> tuple[UsageRow, tuple[int, ...]]:
-    """Return a row that the columns can hold, and what it adds to its day."""
-    amounts = _day_amounts(row)
-    numbers = (*amounts, row.cache_write_tokens or 0, row.queued_ms)
-    if min(numbers) < 0 or max(numbers) > MAX_PER_REQUEST:
-        row = _capped(row)
-        amounts = _day_amounts(row)
-    return row, amounts
-
-
-def _day_amounts(row: UsageRow) -> tuple[int, ...]:
-    """Return what a row adds to its day, in the order of `sqlite_usage.DAY_SUMS`."""
-    used_tokens = row.prompt_tokens is not None or row.completion_tokens is not None
-    tokens = (row.prompt_tokens or 0) + (row.completion_tokens or 0)
-    return (
-        1,
-        row.status not in NOT_FAILED,
-        row.prompt_tokens or 0,
-        row.completion_tokens or 0,
-        row.cached_tokens or 0,
-        row.reasoning_tokens or 0,
-        row.estimated,
-        row.cost_microusd is None and used_tokens,
-        row.cost_microusd or 0,
-        row.ttft_ms or 0,
-        row.ttft_ms is not None,
-        row.duration_ms,
-        tokens if row.estimated else 0,
-        (row.cost_microusd or 0) if row.estimated else 0,
-    )
-
-
-def _capped(row: UsageRow) -> UsageRow:
-    """Cap impossible numbers: one that no column can hold would make its whole batch fail."""
-    log.warning("request %s reported impossible usage; it was capped", row.request_id)
-    numbers = {
-        name: min(max(value, 0), MAX_PER_REQUEST)
-        for name, value in structs.asdict(row).items()
-        if type(value) is int
-    }
-    return structs.replace(row, **numbers)
-
-
-def counter_values(row: CounterRow) -> Values:
-    """Return the values of a counter; an integer that no column can hold is capped.
-
-    A counter is a limit's state: without its row, a restart would forget what was spent.
-    """
-    value = row.value
-    if isinstance(value, int):
-        value = max(min(value, LARGEST_INTEGER), -LARGEST_INTEGER)
-    return (row.scope, row.kind, value, row.period, row.updated_at)
 
 
 def key_values(key: Key) -> Values:
@@ -196,22 +125,6 @@ def invitation_of(row: Values) -> InvitationRow:
     """Return the invitation of a row of INVITATION_COLUMNS."""
     fields: Values = (*row[:5], bool(row[5]), *row[6:])  # SQLite has no booleans
     return InvitationRow(*fields)
-
-
-def usage_values(row: UsageRow) -> Values:
-    """Return the values of a usage row in the order of its fields."""
-    values = structs.astuple(row)  # `attempts`, the only field that is not a plain value, is last
-    if row.attempts is not None:
-        return (*values[:-1], msgspec.json.encode(row.attempts).decode())
-    return values
-
-
-def usage_row(row: Values) -> UsageRow:
-    """Return the usage row of a database row; not strict, because SQLite has no booleans."""
-    fields = dict(zip(UsageRow.__struct_fields__, row, strict=True))
-    if row[-1] is not None:
-        fields["attempts"] = ATTEMPTS.decode(row[-1])
-    return msgspec.convert(fields, UsageRow, strict=False)
 
 
 def key_conditions(query: KeyQuery) -> tuple[str, Values]:

@@ -26,6 +26,7 @@ from msgspec import structs
 
 from server.store.key import Key
 from server.store.migrate import Migration
+from server.store.row_values import USAGE_COLUMNS, Values, midnight, usage_row
 from server.store.rows import (
     DAY_MARKS,
     Batch,
@@ -60,19 +61,15 @@ from server.store.sqlite.sqlite_rows import (
     REPLACE_KEY,
     SEEN_SESSION,
     SESSION_COLUMNS,
-    Values,
     invitation_of,
     key_conditions,
     key_of,
     key_values,
     list_statement,
     marks,
-    usage_row,
 )
-from server.store.sqlite.sqlite_thread import UNREADABLE, SqliteThread, transaction
+from server.store.sqlite.sqlite_thread import SqliteThread, transaction
 from server.store.sqlite.sqlite_usage import (
-    USAGE_COLUMNS,
-    midnight,
     pieces,
     read_page,
     read_percentile,
@@ -83,6 +80,7 @@ from server.store.sqlite.sqlite_usage import (
 from server.store.store import (
     INVITATIONS_KEPT_S,
     KEYS_STATE_META,
+    UNREADABLE,
     StoreFailure,
 )
 from workers.errors import StoreUnavailable

@@ -19,6 +19,7 @@ from typing import TypeVar
 import aiosqlite
 
 from server.store.sqlite.sqlite_file import ENVIRONMENT, primary_code
+from server.store.store import TOO_SLOW, UNREADABLE
 from workers.errors import StoreUnavailable
 
 log = logging.getLogger("roxy.store")
@@ -29,12 +30,6 @@ FETCH_ROWS = 64
 """Rows per step of aiosqlite's cursors. None is used here: each function reads all its rows."""
 CHECK_EVERY = 20_000
 """Steps of SQLite's virtual machine between two looks at the clock: about a millisecond."""
-
-UNREADABLE = "The gateway cannot read its database at the moment. Try again shortly."
-TOO_SLOW = (
-    "Reading this from the database takes too long. Ask for a shorter span of days, or for one key"
-    " or model."
-)
 
 
 class SqliteThread(aiosqlite.Connection):

@@ -14,10 +14,22 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 
+from server.store.row_values import (
+    DAY_SUMS,
+    EPOCH,
+    LARGEST_SUM,
+    USAGE_COLUMNS,
+    Values,
+    counter_values,
+    midnight,
+    usable,
+    usage_row,
+    usage_values,
+)
 from server.store.rows import (
     DAY_MARKS,
     Batch,
@@ -27,19 +39,10 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
-from server.store.sqlite.sqlite_rows import (
-    Values,
-    counter_values,
-    marks,
-    usable,
-    usage_row,
-    usage_values,
-)
+from server.store.sqlite.sqlite_rows import marks
 from server.store.sqlite.sqlite_thread import transaction
 from workers.units import DAY_S
 
-EPOCH = date(1970, 1, 1)
-LARGEST_SUM = 2**62
 HALF_BITS = 32
 """Where sums are split that could overflow: each half is added up by itself."""
 SMALL_PAGE = 1_001
@@ -49,8 +52,6 @@ MOST_IDS = 500
 
 BATCHES_KEPT_S = DAY_S
 
-USAGE_COLUMNS = ", ".join(UsageRow.__struct_fields__)
-DAY_SUMS = UsageDay.__struct_fields__[len(DAY_MARKS) :]
 DATA_ERRORS = (
     sqlite3.DataError,
     sqlite3.IntegrityError,
@@ -325,11 +326,6 @@ def pieces(values: Sequence[str]) -> list[Sequence[str]]:
     """Split values into pieces that fit into one IN (...)."""
     rest = iter(values)
     return list(iter(lambda: list(islice(rest, MOST_IDS)), []))
-
-
-def midnight(day: str) -> float:
-    """Return the Unix time at which a UTC day begins."""
-    return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
 
 
 def _day(number: int) -> str:
