@@ -64,15 +64,15 @@ from server.store.postgres.postgres_keys import (
     update_key,
 )
 from server.store.postgres.postgres_schema import migrate_database, open_at_start
-from server.store.postgres.postgres_usage import (
+from server.store.postgres.usage.postgres_usage import (
     counter_of_record,
     daily_sums,
     largest_sums,
     page_of_usage,
     ttft_of_rank,
 )
-from server.store.postgres.usage_spool import UsageSpool
-from server.store.postgres.usage_writer import UsageWriter, write
+from server.store.postgres.usage.usage_spool import UsageSpool
+from server.store.postgres.usage.usage_writer import UsageWriter, write
 from server.store.row_values import USAGE_COLUMNS, midnight, usage_row
 from server.store.rows import (
     DAY_MARKS,

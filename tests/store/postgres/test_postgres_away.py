@@ -24,7 +24,7 @@ from server.store.postgres.postgres_errors import outage_of
 from server.store.postgres.postgres_opening import open_postgres_store
 from server.store.postgres.postgres_schema import postgres_migrations
 from server.store.postgres.postgres_store import PostgresStore
-from server.store.postgres.usage_spool import UsageSpool
+from server.store.postgres.usage.usage_spool import UsageSpool
 from server.store.rows import Batch, CounterRow, KeyQuery, SessionRow, UsageRow
 from server.store.store import StoreFailure
 from workers.errors import StoreUnavailable

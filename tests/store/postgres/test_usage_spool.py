@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from support.builders.rows import NOON, a_row
 
-from server.store.postgres.usage_spool import UsageSpool
+from server.store.postgres.usage.usage_spool import UsageSpool
 from server.store.rows import Batch, CounterRow
 from workers.run.job import Attempt
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from server.store.postgres.postgres_connections import WRITE, Connections, DatabaseState
 from server.store.postgres.postgres_errors import DATA_ERRORS, write_trouble
-from server.store.postgres.postgres_usage import record_batch, record_in_parts
-from server.store.postgres.usage_spool import UsageSpool
+from server.store.postgres.usage.postgres_usage import record_batch, record_in_parts
+from server.store.postgres.usage.usage_spool import UsageSpool
 from server.store.rows import Batch
 from workers.errors import StoreUnavailable
 
