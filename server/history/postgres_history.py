@@ -16,7 +16,7 @@ from server.store.postgres.postgres_store import PostgresStore
 from server.store.postgres.usage.usage_writer import write
 
 if TYPE_CHECKING:
-    from server.store.postgres.postgres_connections import Connection
+    from server.store.postgres.connector import Connection
 
 Result = TypeVar("Result")
 

@@ -8,7 +8,9 @@ import pytest
 from support.servers.postgres_server import PostgresServer
 from support.waiting import PATIENCE_S, soon
 
-from server.store.postgres.postgres_connections import Connections, DatabaseState, Door
+from server.store.postgres.connector import Connector
+from server.store.postgres.database_state import DatabaseState
+from server.store.postgres.postgres_connections import Connections
 from workers.errors import StoreUnavailable
 
 
@@ -19,7 +21,7 @@ async def test_a_call_that_waits_for_a_connection_ends_when_the_database_is_foun
     url = own_postgres.new_database()
     state = DatabaseState("the database")
     # Reads may take long; a database that hangs must not make them.
-    connections = Connections(Door(url), state, size=1, limit_s=10 * PATIENCE_S, reads=True)
+    connections = Connections(Connector(url), state, size=1, limit_s=10 * PATIENCE_S, reads=True)
     if finds == "its turn":
         await connections.run(lambda db: db.fetchval("SELECT 1"))
     own_postgres.hang()

@@ -27,7 +27,8 @@ from workers.errors import StoreUnavailable
 if TYPE_CHECKING:
     from asyncpg import Record
 
-    from server.store.postgres.postgres_connections import Connection, Connections
+    from server.store.postgres.connector import Connection
+    from server.store.postgres.postgres_connections import Connections
 
 log = logging.getLogger("roxy.nodes")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
-from server.store.postgres.postgres_connections import Door
+from server.store.postgres.connector import Connector
 from server.store.postgres.postgres_errors import CALL_ERRORS, start_failure
 from server.store.postgres.postgres_keys import (
     COLUMNS,
@@ -33,7 +33,7 @@ from server.store.sqlite.sqlite_file import connect
 from server.store.store import StoreFailure
 
 if TYPE_CHECKING:
-    from server.store.postgres.postgres_connections import Connection
+    from server.store.postgres.connector import Connection
 
 CHUNK_ROWS = 2000
 LEFT_BEHIND = ("keys_export", "written_at", "command_sha256")
@@ -195,25 +195,25 @@ async def carry_over(source: Path, url: str) -> list[Carried]:
 
     Raises StoreFailure, and then the database at `url` has at most its tables.
     """
-    door = Door(url)
-    db = await open_at_start(door)
+    connector = Connector(url)
+    db = await open_at_start(connector)
     try:
-        await migrate_database(door, db)
+        await migrate_database(connector, db)
         with closing(connect(source, "ro")) as old:
-            return await _copy_all(door, old, db)
+            return await _copy_all(connector, old, db)
     except CALL_ERRORS as error:
-        raise start_failure(door.place, error) from error
+        raise start_failure(connector.place, error) from error
     finally:
         db.terminate()
 
 
-async def _copy_all(door: Door, old: sqlite3.Connection, db: Connection) -> list[Carried]:
+async def _copy_all(connector: Connector, old: sqlite3.Connection, db: Connection) -> list[Carried]:
     await db.execute("BEGIN")
     await db.execute("SELECT pg_advisory_xact_lock($1)", IMPORT_LOCK)
     if await db.fetchval(FULL):
         raise StoreFailure(
-            f"The database {door.place} is not empty, and was not changed. Create another one for"
-            " the copy; a gateway that has started with it once has stored its owner key there."
+            f"The database {connector.place} is not empty, and was not changed. Create another one"
+            " for the copy; a gateway that has started with it once has stored its owner key there."
         )
     with _snapshot(old):
         await db.execute(f"DELETE FROM meta WHERE name NOT IN {LEFT_BEHIND}")
@@ -225,9 +225,9 @@ async def _copy_all(door: Door, old: sqlite3.Connection, db: Connection) -> list
             except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError) as e:
                 raise StoreFailure(
                     f"The table {table.name} cannot be copied ({' '.join(str(e).split())[:200]});"
-                    f" the database {door.place} was not changed."
+                    f" the database {connector.place} was not changed."
                 ) from e
-        carried = [await _compare(door, old, db, table) for table in TABLES]
+        carried = [await _compare(connector, old, db, table) for table in TABLES]
     await note_change(db, [("all", b"")])
     await db.execute("COMMIT")
     return carried
@@ -258,7 +258,7 @@ async def _rows(old: sqlite3.Connection, table: CopiedTable) -> AsyncIterator[tu
 
 
 async def _compare(
-    door: Door, old: sqlite3.Connection, db: Connection, table: CopiedTable
+    connector: Connector, old: sqlite3.Connection, db: Connection, table: CopiedTable
 ) -> Carried:
     before = old.execute(table.sums(table.source or table.name)).fetchone()
     after = await db.fetchrow(table.sums(table.name))
@@ -267,6 +267,6 @@ async def _compare(
     if wanted != found:
         raise StoreFailure(
             f"The copy of the table {table.name} differs ({wanted} and {found}); the database"
-            f" {door.place} was not changed. Please report this."
+            f" {connector.place} was not changed. Please report this."
         )
     return Carried(table.name, found[0], found[1:])

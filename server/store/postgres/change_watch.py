@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
-from server.store.postgres.postgres_connections import READ, WRITE, Connections, DatabaseState, Door
+from server.store.postgres.connector import Connector
+from server.store.postgres.database_state import DatabaseState
+from server.store.postgres.postgres_connections import READ, WRITE, Connections
 from server.store.postgres.postgres_errors import BROKE, CALL_ERRORS, PHRASES, READ_ONLY, outage_of
 from server.store.postgres.postgres_keys import (
     CHANNEL,
@@ -35,7 +37,7 @@ from server.store.rows import StoreChanges
 from workers.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from server.store.postgres.postgres_connections import Connection
+    from server.store.postgres.connector import Connection
 
 log = logging.getLogger("roxy.store")
 
@@ -83,14 +85,14 @@ class ChangeWatch:
 
     def __init__(
         self,
-        door: Door,
+        connector: Connector,
         state: DatabaseState,
         connections: Sequence[Connections],
         *,
         poll_limit_s: float,
         probe_write: Callable[[], Awaitable[None]],
     ) -> None:
-        self._door = door
+        self._connector = connector
         self._state = state
         self._connections = connections[0]
         self._all = connections
@@ -238,7 +240,7 @@ class ChangeWatch:
         if any(row["kind"] == "owner" for row in rows):
             owner = await db.fetchval(SELECT_META, OWNER_META) or b""
         return StoreChanges(
-            keys=tuple(key_of_record(row, self._door.place) for row in keys),
+            keys=tuple(key_of_record(row, self._connector.place) for row in keys),
             sessions=tuple(row["id"] for row in rows if row["kind"] == "session"),
             owner=owner,
         )
@@ -254,14 +256,14 @@ class ChangeWatch:
 
     async def _keep_hint(self) -> None:
         """Open the connection that listens where it is missing; now and then, try it."""
-        if self._door.pooled:
+        if self._connector.pooled:
             return
         if self._hint is not None and self._hint.is_closed():
             self._drop_hint()
         try:
             async with asyncio.timeout(self._poll_limit_s):
                 if self._hint is None:
-                    self._hint = await self._door.open()
+                    self._hint = await self._connector.open()
                     await self._hint.add_listener(CHANNEL, self._hinted)
                 elif self._polls % HINT_CHECK_POLLS == 0:
                     await self._hint.execute("SELECT 1")

@@ -1,6 +1,6 @@
 """Connections to one PostgreSQL database, and calls on them that never wait for long.
 
-    connections = Connections(door, state, size=2, limit_s=0.9)
+    connections = Connections(connector, state, size=2, limit_s=0.9)
     rows = await connections.run(lambda db: db.fetch("SELECT ..."))
     await connections.run(change, begin=WRITE)          # one transaction
 
@@ -8,26 +8,17 @@ A few connections are opened for each kind of calls, when they are needed. A cal
 cancelled leaves a connection of unknown state, so it is closed at once, without waiting for the
 server; only errors about values are followed by a rollback. asyncpg's own pool is not used: when a
 call is cancelled or a connection is given back, it waits for a server that hangs.
-
-Behind a pooler in transaction mode (pgbouncer) each statement may meet another server connection.
-There no statement is prepared under a name, no setting is made for a session, and LISTEN does not
-work. A pooler is recognised by its own process number, which differs from the server's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from asyncio import FIRST_COMPLETED
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
-import asyncpg
-
+from server.store.postgres.connector import Connector
+from server.store.postgres.database_state import DatabaseState
 from server.store.postgres.postgres_errors import (
     CALL_ERRORS,
     CANCELED,
@@ -39,8 +30,7 @@ from server.store.store import TOO_SLOW, UNREADABLE
 from workers.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-    Opening: TypeAlias = Coroutine[Any, Any, Connection]
+    from server.store.postgres.connector import Connection
 
 log = logging.getLogger("roxy.store")
 
@@ -52,178 +42,6 @@ READ_SUMS = f"{READ}; SET LOCAL work_mem = '32MB'"
 """For reads that add up many rows: within the usual 4 MB the sums of 100,000 keys are sorted on the
 disk, which takes the server twice the time (tests/bench/spend.py)."""
 """All statements of a read see the same moment."""
-APPLICATION_NAME = "roxy"
-DEFAULT_PORT = 5432
-NEXT_HOST_S = 0.15
-"""How long a host of several may take to connect until the next one is asked, too. A poll has half
-a second for all of them."""
-LATE_HOST_S = 1.0
-"""How long a host may take after another one has answered: asyncpg 0.32 logs an error for some that
-are cancelled while they connect."""
-HOST = re.compile(r"(\[[^]]+\]|[^:\[\]]+)(?::(\d+))?")
-
-
-class Host(NamedTuple):
-    """A server that a URL names."""
-
-    name: str
-    port: int
-
-
-class Door:
-    """Opens connections. `pooled` is found out by the first one; `place` is safe to show."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.place = place_of(url)
-        self.pooled = False
-        self._hosts = deque(hosts_of(url))
-        self._late: set[asyncio.Task[Connection]] = set()
-        # With several hosts the first that answers may be a standby, which takes no writes.
-        named = "target_session_attrs" in parse_qs(urlsplit(url).query)
-        self._attributes = "read-write" if len(self._hosts) > 1 and not named else None
-
-    async def open(self, statement_s: float | None = None) -> Connection:
-        """Open a connection. Raises what asyncpg and the network raise."""
-        settings = {"application_name": APPLICATION_NAME}
-        if not self.pooled:
-            settings |= {"jit": "off"}
-            if statement_s is not None:
-                settings |= {
-                    "statement_timeout": str(int(statement_s * 1000)),
-                    "idle_in_transaction_session_timeout": str(int(statement_s * 2000)),
-                }
-        connect = partial(
-            asyncpg.connect,
-            self._url,
-            statement_cache_size=0 if self.pooled else 200,
-            server_settings=settings,
-            target_session_attrs=self._attributes,
-        )
-        if len(self._hosts) > 1:
-            return await self._open_any(connect)
-        return await connect()
-
-    async def _open_any(self, connect: Callable[..., Opening]) -> Connection:
-        """Connect to the host that was used last; after a while ask the next one as well.
-
-        asyncpg asks one after the other, and would wait for a host that is gone, which answers
-        nothing at all, until no time is left for the one that has taken over.
-        """
-        loop = asyncio.get_running_loop()
-        left = deque(self._hosts)
-        asked: dict[asyncio.Task[Connection], Host] = {}
-        errors: list[BaseException] = []
-        try:
-            while left or asked:
-                if left:
-                    host = left.popleft()
-                    opening = connect(host=host.name, port=host.port)
-                    asked[loop.create_task(opening, name=f"connection to {host.name}")] = host
-                done, _ = await asyncio.wait(
-                    asked, timeout=NEXT_HOST_S if left else None, return_when=FIRST_COMPLETED
-                )
-                for one in done:
-                    host, error = asked.pop(one), one.exception()
-                    if error is None:
-                        self._hosts.remove(host)
-                        self._hosts.appendleft(host)
-                        self._leave_late(asked)
-                        return one.result()
-                    errors.append(error)
-        except asyncio.CancelledError:
-            self._leave_late(asked, 0.0)
-            raise
-        raise errors[0]
-
-    def _leave_late(
-        self, asked: Iterable[asyncio.Task[Connection]], within_s: float = LATE_HOST_S
-    ) -> None:
-        """Close connections that are needed no more when they come, or give them up."""
-        loop = asyncio.get_running_loop()
-        for one in asked:
-            self._late.add(one)
-            one.add_done_callback(self._drop)
-            loop.call_later(within_s, one.cancel)
-
-    def _drop(self, late: asyncio.Task[Connection]) -> None:
-        self._late.discard(late)
-        if not late.cancelled() and late.exception() is None:
-            late.result().terminate()
-
-    async def aclose(self) -> None:
-        """Cancel the connections that come late."""
-        for late in self._late:
-            late.cancel()
-        if self._late:
-            await asyncio.wait(self._late)
-
-    async def open_first(self) -> Connection:
-        """Open the first connection and find out whether a pooler stands in between."""
-        self.pooled = True  # until it is known: what works behind a pooler works everywhere
-        connection = await self.open()
-        try:
-            process = await connection.fetchval("SELECT pg_backend_pid()")
-            self.pooled = process != connection.get_server_pid()
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
-
-
-def hosts_of(url: str) -> Sequence[Host]:
-    """Return the hosts of a URL that names several; nothing for one, which asyncpg reads itself."""
-    parts = urlsplit(url).netloc.rpartition("@")[2].split(",")
-    if len(parts) < 2:
-        return ()
-    found = [HOST.fullmatch(part) for part in parts]
-    return [Host(one[1].strip("[]"), int(one[2] or DEFAULT_PORT)) for one in found if one]
-
-
-def place_of(url: str) -> str:
-    """Return the host, port and name of a database, without user and password."""
-    parts = urlsplit(url)
-    hosts = parts.netloc.rpartition("@")[2] or "localhost"
-    return f"{hosts}/{parts.path.lstrip('/')}"
-
-
-class DatabaseState:
-    """Whether the database can be used; each change is one log line.
-
-    `away` is why no call works, `read_only` and `failing` why writes do not; None: they work. Calls
-    that fail set `wake`, so that whoever watches the database looks at once.
-    """
-
-    def __init__(self, place: str) -> None:
-        self.place = place
-        self.away: str | None = None
-        self.read_only: str | None = None
-        self.failing: str | None = None
-        self.wake = asyncio.Event()
-
-    @property
-    def trouble(self) -> str | None:
-        """Return the current trouble, or None."""
-        return self.away or self.read_only or self.failing
-
-    def note(self, *, away: str | None = None, read_only: str | None = None) -> None:
-        """Keep what a look at the database has found."""
-        before = self.trouble
-        self.away, self.read_only = away, read_only
-        self._tell(before)
-
-    def note_write(self, failing: str | None) -> None:
-        """Keep why the last write failed, of those that reached the database; None: it did not."""
-        before = self.trouble
-        self.failing = failing
-        self._tell(before)
-
-    def _tell(self, before: str | None) -> None:
-        """Log the first failure and the recovery, not each call between."""
-        if self.trouble is not None and before is None:
-            log.error("the database %s cannot be used: %s", self.place, self.trouble)
-        elif self.trouble is None and before is not None:
-            log.warning("the database %s can be used again", self.place)
 
 
 class Connections:
@@ -234,14 +52,14 @@ class Connections:
 
     def __init__(
         self,
-        door: Door,
+        connector: Connector,
         state: DatabaseState,
         *,
         size: int,
         limit_s: float,
         reads: bool = False,
     ) -> None:
-        self._door = door
+        self._connector = connector
         self._state = state
         self._limit_s = limit_s
         self._reads = reads
@@ -297,7 +115,7 @@ class Connections:
             except _NotBegun:
                 pass  # the server had closed it between two calls: try another one
         try:
-            return await self._use(await self._door.open(self._limit_s), work, begin, limit_s)
+            return await self._use(await self._connector.open(self._limit_s), work, begin, limit_s)
         except _NotBegun as failure:
             raise failure.error from None
 

@@ -13,7 +13,7 @@ from server.store.rows import InvitationRow
 from server.store.store import INVITATIONS_KEPT_S, INVITATIONS_LISTED
 
 if TYPE_CHECKING:
-    from server.store.postgres.postgres_connections import Connection
+    from server.store.postgres.connector import Connection
 
 ADD_INVITATION = (
     f"INSERT INTO invitations ({INVITATION_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"

@@ -24,7 +24,7 @@ from server.store.rows import KeyOrder, KeyQuery, SessionRow
 from server.store.store import KEYS_STATE_META, StoreFailure
 
 if TYPE_CHECKING:
-    from server.store.postgres.postgres_connections import Connection
+    from server.store.postgres.connector import Connection
 
 CHANNEL = "roxy_changes"
 OWNER_META = "owner_sha256"

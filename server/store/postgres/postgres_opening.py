@@ -41,19 +41,19 @@ async def migrate_postgres(url: str) -> str:
 async def describe_postgres(url: str) -> str:
     """Return the place of a database and what it is; changes nothing. Raises StoreFailure."""
     check_installed()
-    from server.store.postgres.postgres_connections import Door
+    from server.store.postgres.connector import Connector
     from server.store.postgres.postgres_schema import check_schema, open_at_start
 
-    door = Door(url)
-    db = await open_at_start(door)
+    connector = Connector(url)
+    db = await open_at_start(connector)
     try:
-        pending = await check_schema(door, db)
+        pending = await check_schema(connector, db)
         version = db.get_server_version()
     finally:
         db.terminate()
-    pooler = ", through a pooler" if door.pooled else ""
+    pooler = ", through a pooler" if connector.pooled else ""
     due = f", {len(pending)} migrations due" if pending else ""
-    return f"{door.place} (PostgreSQL {version.major}.{version.micro}{pooler}{due})"
+    return f"{connector.place} (PostgreSQL {version.major}.{version.micro}{pooler}{due})"
 
 
 async def carry_over_to_postgres(source: Path, url: str) -> list[Carried]:

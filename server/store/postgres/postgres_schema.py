@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from server.store.migrate import Migration, read_migrations
-from server.store.postgres.postgres_connections import Door
+from server.store.postgres.connector import Connector
 from server.store.postgres.postgres_errors import CALL_ERRORS, STARTING, start_failure
 from server.store.store import StoreFailure
 
 if TYPE_CHECKING:
-    from server.store.postgres.postgres_connections import Connection
+    from server.store.postgres.connector import Connection
 
 log = logging.getLogger("roxy.store")
 
@@ -55,41 +55,41 @@ def postgres_migrations() -> tuple[Migration, ...]:
 
 
 async def migrate_database(
-    door: Door, connection: Connection, known: Sequence[Migration] | None = None
+    connector: Connector, connection: Connection, known: Sequence[Migration] | None = None
 ) -> None:
     """Bring the database up to date. Raises StoreFailure, and then nothing was changed."""
     known = postgres_migrations() if known is None else known
     try:
-        _check_server(door, connection)
-        while await _pending(door, connection, known):
-            await _apply_next(door, connection, known)
+        _check_server(connector, connection)
+        while await _pending(connector, connection, known):
+            await _apply_next(connector, connection, known)
     except CALL_ERRORS as error:
-        raise start_failure(door.place, error) from error
+        raise start_failure(connector.place, error) from error
 
 
 async def check_schema(
-    door: Door, connection: Connection, known: Sequence[Migration] | None = None
+    connector: Connector, connection: Connection, known: Sequence[Migration] | None = None
 ) -> Sequence[Migration]:
     """Return the migrations that the database still needs; changes nothing."""
     known = postgres_migrations() if known is None else known
     try:
-        _check_server(door, connection)
-        return await _pending(door, connection, known)
+        _check_server(connector, connection)
+        return await _pending(connector, connection, known)
     except CALL_ERRORS as error:
-        raise start_failure(door.place, error) from error
+        raise start_failure(connector.place, error) from error
 
 
-def _check_server(door: Door, connection: Connection) -> None:
+def _check_server(connector: Connector, connection: Connection) -> None:
     version = connection.get_server_version()
     if (version.major, version.minor) < OLDEST_SERVER:
         raise StoreFailure(
-            f"The database {door.place} runs PostgreSQL {version.major}: this version of roxy needs"
+            f"The database {connector.place} runs PostgreSQL {version.major}: this version of roxy needs"
             f" {OLDEST_SERVER[0]} or later."
         )
 
 
 async def _pending(
-    door: Door, connection: Connection, known: Sequence[Migration]
+    connector: Connector, connection: Connection, known: Sequence[Migration]
 ) -> Sequence[Migration]:
     if not await connection.fetchval(HAS_RECORDS):
         return known
@@ -98,40 +98,44 @@ async def _pending(
             "SELECT version, name, sha256 FROM migrations ORDER BY version"
         )
     except asyncpg.UndefinedColumnError as error:
-        raise _foreign(door.place) from error
+        raise _foreign(connector.place) from error
     if len(applied) > len(known):
         raise StoreFailure(
-            f"The database {door.place} was written by a newer version of roxy (migration"
+            f"The database {connector.place} was written by a newer version of roxy (migration"
             f" {applied[-1]['name']}) and was not changed. Run that version, or restore an older"
             " backup."
         )
     for record, ours in zip(applied, known, strict=False):
         if (record["version"], record["sha256"]) != (ours.version, ours.sha256):
             raise StoreFailure(
-                f"The database {door.place} was created with a migration {record['name']} that"
+                f"The database {connector.place} was created with a migration {record['name']} that"
                 f" differs from {ours.name} of this roxy; it was not changed. Install a released"
                 " version of roxy."
             )
     return known[len(applied) :]
 
 
-async def _apply_next(door: Door, connection: Connection, known: Sequence[Migration]) -> None:
+async def _apply_next(
+    connector: Connector, connection: Connection, known: Sequence[Migration]
+) -> None:
     await connection.execute(f"BEGIN; SET LOCAL lock_timeout = {LOCK_WAIT_MS}")
     try:
         await connection.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-        pending = await _pending(door, connection, known)  # again, because others may have worked
+        pending = await _pending(
+            connector, connection, known
+        )  # again, because others may have worked
         if pending:
             await _run(connection, pending[0], first=len(pending) == len(known))
         await connection.execute("COMMIT")
     except asyncpg.DuplicateTableError as error:
         await connection.execute("ROLLBACK")
-        raise _foreign(door.place) from error
+        raise _foreign(connector.place) from error
     except BaseException:
         if not connection.is_closed():
             await connection.execute("ROLLBACK")
         raise
     if pending:
-        log.info("migrated the database %s: %s", door.place, pending[0].name)
+        log.info("migrated the database %s: %s", connector.place, pending[0].name)
 
 
 async def _run(connection: Connection, migration: Migration, *, first: bool) -> None:
@@ -154,7 +158,7 @@ def _foreign(place: str) -> StoreFailure:
     )
 
 
-async def open_at_start(door: Door) -> Connection:
+async def open_at_start(connector: Connector) -> Connection:
     """Open the first connection; wait for a database that is starting as well.
 
     Raises StoreFailure.
@@ -163,8 +167,8 @@ async def open_at_start(door: Door) -> Connection:
     while True:
         try:
             async with asyncio.timeout(START_S):
-                return await door.open_first()
+                return await connector.open_first()
         except (*CALL_ERRORS, ValueError) as error:
             if getattr(error, "sqlstate", None) != STARTING or time.monotonic() > deadline:
-                raise start_failure(door.place, error) from error
+                raise start_failure(connector.place, error) from error
         await asyncio.sleep(0.2)

@@ -26,13 +26,9 @@ import asyncpg
 from server.store.key import Key
 from server.store.migrate import Migration
 from server.store.postgres.change_watch import ChangeWatch
-from server.store.postgres.postgres_connections import (
-    READ,
-    READ_SUMS,
-    Connections,
-    DatabaseState,
-    Door,
-)
+from server.store.postgres.connector import Connector
+from server.store.postgres.database_state import DatabaseState
+from server.store.postgres.postgres_connections import READ, READ_SUMS, Connections
 from server.store.postgres.postgres_errors import start_failure
 from server.store.postgres.postgres_invitations import (
     END_INVITATION,
@@ -91,7 +87,7 @@ from server.store.rows import (
 from workers.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from server.store.postgres.postgres_connections import Connection
+    from server.store.postgres.connector import Connection
 
 log = logging.getLogger("roxy.store")
 
@@ -141,21 +137,23 @@ class PostgresStore:
         read_limit_s: float = READ_LIMIT_S,
         migrations: Sequence[Migration] | None = None,
     ) -> None:
-        self._door = Door(url)
-        self.state = self._state = DatabaseState(self._door.place)
+        self._connector = Connector(url)
+        self.state = self._state = DatabaseState(self._connector.place)
         """Whether the database can be used, for others with connections to it."""
-        some = partial(Connections, self._door, self._state, size=KIND_SIZE)
+        some = partial(Connections, self._connector, self._state, size=KIND_SIZE)
         self._lookups = some(limit_s=patience_s, reads=True)
         self._writes = some(limit_s=patience_s)
         self._usage = some(limit_s=max(patience_s, RECORD_S))
         self._reads = some(limit_s=read_limit_s, reads=True)
-        self.lease_connections = Connections(self._door, self._state, size=1, limit_s=patience_s)
+        self.lease_connections = Connections(
+            self._connector, self._state, size=1, limit_s=patience_s
+        )
         """For the registry of nodes, whose rows are in this database."""
         self._all = [self._lookups, self._writes, self._usage, self._reads, self.lease_connections]
         files = UsageSpool(spool) if isinstance(spool, Path) else spool
         self._usage_writer = UsageWriter(self._usage, self._state, files)
         self._watch = ChangeWatch(
-            self._door,
+            self._connector,
             self._state,
             self._all,
             poll_limit_s=patience_s * POLL_SHARE,
@@ -172,7 +170,7 @@ class PostgresStore:
             await self._usage_writer.start()
         except (StoreUnavailable, OSError) as error:
             await self._close()
-            raise start_failure(self._door.place, error.__cause__ or error) from error
+            raise start_failure(self._connector.place, error.__cause__ or error) from error
         return self
 
     async def __aexit__(
@@ -185,9 +183,9 @@ class PostgresStore:
 
     async def _prepare(self) -> None:
         """Look at the database for the first time and migrate it."""
-        connection = await open_at_start(self._door)
+        connection = await open_at_start(self._connector)
         try:
-            await migrate_database(self._door, connection, self._migrations)
+            await migrate_database(self._connector, connection, self._migrations)
         finally:
             connection.terminate()
 
@@ -199,7 +197,7 @@ class PostgresStore:
                 await self._execute("DELETE FROM leases WHERE holder = $1", self._holder)
         for each in self._all:
             await each.aclose(CLOSE_S)
-        await self._door.aclose()
+        await self._connector.aclose()
 
     @property
     def trouble(self) -> str | None:
@@ -219,19 +217,19 @@ class PostgresStore:
     @property
     def place(self) -> str:
         """Return the host, port and name of the database."""
-        return self._door.place
+        return self._connector.place
 
     @property
     def pooled(self) -> bool:
         """Return whether a pooler stands in between, so that changes are found by polls alone."""
-        return self._door.pooled
+        return self._connector.pooled
 
     def more_connections(self, *, size: int, limit_s: float, reads: bool = False) -> Connections:
         """Return further connections, which are cut while the database is away, and close with it.
 
         `limit_s` is the longest call.
         """
-        more = Connections(self._door, self.state, size=size, limit_s=limit_s, reads=reads)
+        more = Connections(self._connector, self.state, size=size, limit_s=limit_s, reads=reads)
         self._all.append(more)
         return more
 
@@ -275,7 +273,7 @@ class PostgresStore:
         statement, values = list_statement(query)
         begin = READ_SUMS if query.order == "spent" else READ
         rows = await self._reads.run(lambda db: db.fetch(statement, *values), begin=begin)
-        return [key_of_record(row, self._door.place) for row in rows]
+        return [key_of_record(row, self._connector.place) for row in rows]
 
     async def count_keys(self, query: KeyQuery | None = None) -> int:
         """Count the keys of a query, of all its pages."""
@@ -513,7 +511,7 @@ class PostgresStore:
 
     async def _look_up(self, statement: str, value: str | bytes) -> Key | None:
         row = await self._lookups.run(lambda db: db.fetchrow(statement, value))
-        return None if row is None else key_of_record(row, self._door.place)
+        return None if row is None else key_of_record(row, self._connector.place)
 
     async def _read(
         self, statement: str, *values: Any, limit_s: float | None = None
@@ -526,7 +524,7 @@ class PostgresStore:
         self, statement: str, *values: Any, limit_s: float | None = None
     ) -> list[Key]:
         rows = await self._read(statement, *values, limit_s=limit_s)
-        return [key_of_record(row, self._door.place) for row in rows]
+        return [key_of_record(row, self._connector.place) for row in rows]
 
     async def _execute(self, statement: str, *values: Any, limit_s: float | None = None) -> str:
         return await write(

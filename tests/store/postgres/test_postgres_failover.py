@@ -22,7 +22,7 @@ from support.servers.postgres_server import (
 )
 from support.waiting import PATIENCE_S, eventually
 
-from server.store.postgres.postgres_connections import Door
+from server.store.postgres.connector import Connector
 from server.store.postgres.postgres_store import PostgresStore
 from server.store.rows import Batch
 
@@ -99,12 +99,12 @@ async def test_of_several_hosts_the_one_that_answers_is_used_and_remembered(
     name = postgres.new_database().rpartition("/")[2]
     async with RawUpstream(lambda peer: peer.gone()) as silent:
         for first in (free_port(), silent.port):
-            door = Door(url_of(name, first, postgres.port))
+            connector = Connector(url_of(name, first, postgres.port))
             for _ in range(2):
-                connection = await door.open()
+                connection = await connector.open()
                 assert await connection.fetchval("SELECT current_database()") == name
                 await connection.close()
-            await door.aclose()
-        nothing = Door(url_of(name, free_port(), free_port()))
+            await connector.aclose()
+        nothing = Connector(url_of(name, free_port(), free_port()))
         with pytest.raises(ConnectionRefusedError):
             await nothing.open()

@@ -50,7 +50,7 @@ from server.store.rows import (
 from workers.units import DAY_S
 
 if TYPE_CHECKING:
-    from server.store.postgres.postgres_connections import Connection
+    from server.store.postgres.connector import Connection
 
 Filters = Mapping[str, str | Sequence[str] | None]
 

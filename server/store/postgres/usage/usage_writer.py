@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from server.store.postgres.postgres_connections import WRITE, Connections, DatabaseState
+from server.store.postgres.database_state import DatabaseState
+from server.store.postgres.postgres_connections import WRITE, Connections
 from server.store.postgres.postgres_errors import DATA_ERRORS, write_trouble
 from server.store.postgres.usage.postgres_usage import record_batch, record_in_parts
 from server.store.postgres.usage.usage_spool import UsageSpool
@@ -16,7 +17,7 @@ from server.store.rows import Batch
 from workers.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from server.store.postgres.postgres_connections import Connection
+    from server.store.postgres.connector import Connection
 
 log = logging.getLogger("roxy.store")
 
