@@ -3,7 +3,7 @@
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../../../vendor/preact-htm.js";
 import { fill, joined, pluralText, size, texts } from "../../shell/page.js";
 import { Entry, Icon, titleOf } from "./list_entry.js";
-import { Menu } from "./list_menu.js";
+import { showListMenu } from "./list_menu.js";
 import { focusedId, placeAfter, Rows } from "./list_rows.js";
 import { resultsOf } from "./results.js";
 
@@ -193,6 +193,11 @@ export function Sidebar({ state, list }) {
     if (open) first?.click();
     else first?.focus();
   };
+  /** @param {OpenMenu} opened its row stays in the page */
+  const openMenu = (opened) => {
+    setMenu(opened);
+    showListMenu(opened, { list, shares: place.shares, rename: setRenaming, closed: () => setMenu(null) });
+  };
   /**
    * @param {ConversationRecord} one
    * @param {Standing} standing
@@ -200,7 +205,7 @@ export function Sidebar({ state, list }) {
    */
   const entry = (one, standing, result) => html`<${Entry} key=${one.id} one=${one} standing=${standing}
     isCurrent=${one.id === current} isAnswering=${answering.has(one.id)} isRenaming=${renaming === one.id} list=${list}
-    openMenu=${setMenu} endRenaming=${() => setRenaming(null)} result=${result} wanted=${wanted} />`;
+    openMenu=${openMenu} endRenaming=${() => setRenaming(null)} result=${result} wanted=${wanted} />`;
   /**
    * @param {Result} result
    * @param {Standing} standing
@@ -240,8 +245,7 @@ export function Sidebar({ state, list }) {
       }
       <${IconButton} icon="keyboard" label=${texts.sidebar.shortcuts} title=${texts.sidebar.shortcuts_keys}
         onClick=${() => list.help()} />
-    </div>
-    <${Menu} menu=${menu} close=${() => setMenu(null)} list=${list} shares=${place.shares} rename=${setRenaming} />`;
+    </div>`;
 }
 
 /** @param {{ wanted: string, found: Found | null, count: number }} props */

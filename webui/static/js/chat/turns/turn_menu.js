@@ -2,14 +2,14 @@
 
 import { texts } from "../../shell/page.js";
 import { pickModel } from "../dialogs/picker.js";
+import { openMenu } from "../menu.js";
 import { deleteFrom, openFrom } from "./branches.js";
-import { openMenu } from "./menu.js";
 
+/** @import { MenuItem } from "../menu.js" */
 /** @import { Remote } from "../history/remote.js" */
 /** @import { Answers } from "../state/answers.js" */
 /** @import { Chat } from "../state/chat.js" */
 /** @import { AnswerRecord, Message } from "../state/types.js" */
-/** @import { MenuItem } from "./menu.js" */
 
 /**
  * Show the menu of a turn at its button.
