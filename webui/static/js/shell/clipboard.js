@@ -1,5 +1,6 @@
 // Copying text to the clipboard, with a word that it is done.
 
+import { showDialog } from "./dialog.js";
 import { announce, el, iconPath, texts } from "./page.js";
 
 const COPIED_MS = 1600;
@@ -78,15 +79,8 @@ export function confirmCopied(button) {
 function showForCopy(text) {
   const area = el("textarea", { rows: "8", readonly: true, "aria-label": texts.page.text_to_copy });
   area.value = text;
-  const dialog = el(
-    "dialog",
-    { "aria-label": texts.page.copy, onclose: () => dialog.remove() },
-    el("p", {}, texts.page.cannot_copy),
-    area,
-    el("p", {}, el("button", { class: "button", onclick: () => dialog.close() }, texts.page.close)),
-  );
-  document.body.append(dialog);
-  dialog.showModal();
+  const dialog = el("dialog", { "aria-label": texts.page.copy }, el("p", {}, texts.page.cannot_copy), area);
+  showDialog(dialog);
   area.focus();
   area.select();
 }

@@ -1,7 +1,7 @@
-// Dialogs: each has the same way out in its corner, and a press beside it closes it, too. On small screens so does
-// the browser's Back: while dialogs are open the history has an entry for each, and none afterwards.
+// Dialogs. On small screens the browser's Back closes them, as Esc does: while dialogs are open the history has an
+// entry for each, and none afterwards.
 
-import { DIALOGS_EVENT, iconButton, texts } from "./page.js";
+import { DIALOGS_EVENT, el, iconButton, texts } from "./page.js";
 
 const narrow = matchMedia("(max-width: 56rem)");
 /**
@@ -29,7 +29,7 @@ function settle() {
  *
  * @param {HTMLDialogElement} dialog
  */
-export function closeByBack(dialog) {
+function closeByBack(dialog) {
   if (!narrow.matches) return;
   open.push(dialog);
   settle();
@@ -76,7 +76,60 @@ function isBeside(dialog, { target, clientX, clientY }) {
 }
 
 /**
- * Show a dialog; it is removed when it is closed. What has `autofocus` gets the focus, else its first control.
+ * How a dialog is opened. `leavesPage`: it may be closed to leave the page. Then the browser's history stays as it is:
+ * a step back in it could end the loading of the next page.
+ *
+ * @typedef {{ leavesPage?: boolean }} DialogOptions
+ */
+
+/**
+ * Open a dialog; it is removed when it is closed. What has `autofocus` gets the focus, else its first control.
+ *
+ * @param {HTMLDialogElement} dialog
+ * @param {DialogOptions} [options]
+ */
+export function openDialog(dialog, { leavesPage = false } = {}) {
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  if (!leavesPage) closeByBack(dialog);
+  dialog.showModal();
+}
+
+/**
+ * Ask a question in a dialog. Returns true once the answer that cannot be undone is chosen; the other one has the
+ * focus, and is that of Esc and of Back.
+ *
+ * @param {string} question
+ * @param {(Node | null)[]} about
+ * @param {{ stay: string, go: string }} labels
+ * @param {DialogOptions} [options]
+ * @returns {Promise<boolean>}
+ */
+export function askInDialog(question, about, labels, options) {
+  const stay = el("button", { type: "button", class: "button", autofocus: true }, labels.stay);
+  const go = el("button", { type: "button", class: "button danger" }, labels.go);
+  const dialog = el(
+    "dialog",
+    { "aria-labelledby": "question-title" },
+    el("h2", { id: "question-title" }, question),
+    ...about,
+    el("p", { class: "buttons" }, stay, go),
+  );
+  return new Promise((resolve) => {
+    let isSure = false;
+    stay.addEventListener("click", () => dialog.close());
+    go.addEventListener("click", () => {
+      isSure = true;
+      dialog.close();
+    });
+    dialog.addEventListener("close", () => resolve(isSure));
+    openDialog(dialog, options);
+  });
+}
+
+/**
+ * Open a dialog that only shows something or keeps what is set at once: it has a button that closes it in its
+ * corner, and a press beside it closes it, too.
  *
  * @param {HTMLDialogElement} dialog
  */
@@ -90,8 +143,5 @@ export function showDialog(dialog) {
   dialog.addEventListener("click", (event) => {
     if (beside && isBeside(dialog, event)) leave(dialog);
   });
-  dialog.addEventListener("close", () => dialog.remove());
-  document.body.append(dialog);
-  closeByBack(dialog);
-  dialog.showModal();
+  openDialog(dialog);
 }

@@ -1,5 +1,6 @@
 // Signing out: nothing of the person stays in this browser. What would be lost is named first.
 
+import { askInDialog } from "./dialog.js";
 import { el, texts } from "./page.js";
 
 const PREFIX = "roxy-";
@@ -84,36 +85,11 @@ async function losses(name) {
   return found;
 }
 
-/**
- * @param {string[]} words
- * @returns {Promise<boolean>}
- */
-function confirmed(words) {
-  const stay = el("button", { type: "button", class: "button" }, texts.page.stay_signed_in);
-  const go = el("button", { type: "button", class: "button danger" }, texts.page.sign_out_and_delete);
-  const dialog = el(
-    "dialog",
-    { "aria-labelledby": "sign-out-title" },
-    el("h2", { id: "sign-out-title" }, texts.page.sign_out_question),
-    ...words.map((text) => el("p", {}, text)),
-    el("p", {}, texts.page.sign_out_deletes),
-    el("p", { class: "buttons" }, stay, go),
-  );
-  return new Promise((resolve) => {
-    let leaves = false;
-    stay.addEventListener("click", () => dialog.close());
-    go.addEventListener("click", () => {
-      leaves = true;
-      dialog.close();
-    });
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      resolve(leaves);
-    });
-    document.body.append(dialog);
-    dialog.showModal();
-    stay.focus();
-  });
+/** @param {string[]} words what would be lost */
+function mayDelete(words) {
+  const about = [...words, texts.page.sign_out_deletes].map((text) => el("p", {}, text));
+  const labels = { stay: texts.page.stay_signed_in, go: texts.page.sign_out_and_delete };
+  return askInDialog(texts.page.sign_out_question, about, labels, { leavesPage: true });
 }
 
 /** @param {string} name */
@@ -138,7 +114,7 @@ export async function leave(person) {
   document.dispatchEvent(new CustomEvent("roxy-sign-out", { detail: leaving }));
   await Promise.all(leaving.before);
   const words = await losses(name).catch(() => []);
-  if (words.length && !(await confirmed(words))) return false;
+  if (words.length && !(await mayDelete(words))) return false;
   for (const end of leaving.after) await end();
   const channel = new BroadcastChannel(`roxy-history-${person}`);
   channel.postMessage({ kind: "bye", tab: "" });

@@ -1,6 +1,6 @@
 // The offer to take the conversations of this browser along into the history on the server.
 
-import { closeByBack } from "../../shell/dialog.js";
+import { openDialog } from "../../shell/dialog.js";
 import { el, fill, language, pluralText, texts } from "../../shell/page.js";
 import { endOpen, eraseMoved, sendLeft } from "../sidebar/leftovers.js";
 import { problemWords } from "../state/problems.js";
@@ -76,11 +76,8 @@ export class Offer {
     const dialog = el("dialog", { class: "offer", "aria-labelledby": "offer-title" });
     const closed = new Promise((resolve) => dialog.addEventListener("close", resolve));
     dialog.append(...this.#question(dialog, moved));
-    document.body.append(dialog);
-    closeByBack(dialog);
-    dialog.showModal();
+    openDialog(dialog);
     await closed;
-    dialog.remove();
     await this.#noteAnswer();
     if (moved.length) {
       this.#history.link.pollNow();
