@@ -5,6 +5,7 @@ import {
   announce,
   DIALOGS_EVENT,
   fill,
+  isComposing,
   NOT_LOADED_EVENT,
   part,
   REACHABLE_EVENT,
@@ -12,7 +13,7 @@ import {
   SESSION_EVENT,
   texts,
 } from "../shell/page.js";
-import { Composer, isComposing } from "./composer/composer.js";
+import { Composer } from "./composer/composer.js";
 import { Header, Sidebar } from "./header.js";
 import { Chat } from "./state/chat.js";
 import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";

@@ -1,5 +1,7 @@
 // The keyboard shortcuts of the chat page; dialogs/help.js lists them.
 
+import { isComposing } from "../shell/page.js";
+
 /**
  * What the shortcuts do.
  *
@@ -78,7 +80,7 @@ export function listenToShortcuts(commands) {
   };
   watchKeyboard();
   document.addEventListener("keydown", (event) => {
-    if (event.isComposing || event.keyCode === 229 || isDialogOpen()) return;
+    if (isComposing(event) || isDialogOpen()) return;
     if (event.key === "Escape") {
       if (isFreeEscape(event)) commands.escape();
       return;

@@ -1,7 +1,7 @@
 // Search in the documentation: over sections, examples, programs, routes and the rows of tables, as they
 // stand on the page.
 
-import { announce, language, part, pluralText, texts } from "../shell/page.js";
+import { announce, isComposing, language, part, pluralText, texts } from "../shell/page.js";
 
 const MOST = 12;
 /** Words that say nothing here: a place is found without them. */
@@ -255,7 +255,7 @@ function show() {
 
 box.addEventListener("input", show);
 box.addEventListener("keydown", (event) => {
-  if (event.isComposing) return;
+  if (isComposing(event)) return;
   const first = found.querySelector("a");
   if (event.key === "Enter") first?.click();
   else if (event.key === "ArrowDown") first?.focus();

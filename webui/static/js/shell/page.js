@@ -58,6 +58,13 @@ export function part(selector, kind, root = document) {
 export const closest = ({ target }, selector) => (target instanceof Element ? target.closest(selector) : null);
 
 /**
+ * True for the keys of an input method: its Enter ends a word. Safari marks them by the code alone.
+ *
+ * @param {KeyboardEvent} event
+ */
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
+/**
  * Return an icon, hidden from screen readers.
  *
  * @param {string} name
@@ -154,15 +161,8 @@ async function findReason() {
  */
 const pause = (ms) =>
   new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    addEventListener(
-      "online",
-      () => {
-        clearTimeout(timer);
-        resolve(null);
-      },
-      { once: true },
-    );
+    setTimeout(resolve, ms);
+    addEventListener("online", resolve, { once: true });
   });
 
 /**

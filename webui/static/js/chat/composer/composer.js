@@ -1,6 +1,6 @@
 // The box at the bottom: text, files, send and stop, the draft, the queue, and what prevents sending.
 
-import { announce, el, fill, icon, joined, part, texts } from "../../shell/page.js";
+import { announce, el, fill, icon, isComposing, joined, part, texts } from "../../shell/page.js";
 import { Alert, hintWords, limitedModel, whyBlocked } from "../limits.js";
 import { joinDrafts } from "../state/conversation.js";
 
@@ -19,13 +19,6 @@ const SAVE_MS = 300;
 const LONG_PASTE = 4000;
 const MAX_HEIGHT_PX = 280;
 const touch = matchMedia("(pointer: coarse)");
-
-/**
- * True for the keys of an input method: its Enter does not send.
- *
- * @param {KeyboardEvent} event
- */
-export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
 /**
  * True if Enter alone sends a message, by the settings; on touch screens it is how a line is begun.

@@ -3,7 +3,7 @@
 // The box keeps the focus, and names the option that is chosen (aria-activedescendant). It stays a text
 // box: the role "combobox" is not allowed on a textarea (ARIA in HTML).
 
-import { announce, el, fill, icon, part, pluralText, texts } from "../../shell/page.js";
+import { announce, el, fill, icon, isComposing, part, pluralText, texts } from "../../shell/page.js";
 import { enterSends } from "../composer/composer.js";
 import { ownPrompts } from "./prompt_store.js";
 
@@ -273,7 +273,7 @@ export class PromptList {
 
   /** @param {KeyboardEvent} event */
   #pressed(event) {
-    if (event.isComposing || event.keyCode === 229) return;
+    if (isComposing(event)) return;
     if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
     if (!this.#text.value) this.#dismissed = false; // a message was sent
     if (event.key === "Enter" && this.#reading) {

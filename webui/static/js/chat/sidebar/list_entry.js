@@ -1,7 +1,7 @@
 // One conversation in the list as components: its link and its buttons, or the box for its new title.
 
 import { html, useLayoutEffect, useRef } from "../../../vendor/preact-htm.js";
-import { fill, iconPath, texts } from "../../shell/page.js";
+import { fill, iconPath, isComposing, texts } from "../../shell/page.js";
 import { MarkedTitle, Passages } from "./results.js";
 
 /** @import { Ref } from "../../../vendor/preact-htm.js" */
@@ -45,7 +45,7 @@ function Rename({ one, list, close }) {
   };
   /** @param {KeyboardEvent} event */
   const pressed = (event) => {
-    if (event.isComposing || event.keyCode === 229) return;
+    if (isComposing(event)) return;
     if (event.key === "Enter") done(true);
     if (event.key === "Escape") done(false);
   };

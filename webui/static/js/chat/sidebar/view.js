@@ -1,7 +1,7 @@
 // The sidebar as components: search, the list of conversations or what was found, undo.
 
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../../../vendor/preact-htm.js";
-import { fill, joined, pluralText, size, texts } from "../../shell/page.js";
+import { fill, isComposing, joined, pluralText, size, texts } from "../../shell/page.js";
 import { Entry, Icon, titleOf } from "./list_entry.js";
 import { showListMenu } from "./list_menu.js";
 import { focusedId, placeAfter, Rows } from "./list_rows.js";
@@ -61,7 +61,7 @@ function Top({ query, setQuery, list, toList }) {
   };
   /** @param {KeyboardEvent} event */
   const pressed = (event) => {
-    if (event.isComposing || event.keyCode === 229) return;
+    if (isComposing(event)) return;
     if (event.key !== "ArrowDown" && !(event.key === "Enter" && query.trim())) return;
     event.preventDefault();
     toList(event.key === "Enter");

@@ -1,8 +1,8 @@
 // Editing a turn in its row. Sending a question begins another version of the conversation; an answer is
 // changed in place. What was changed and not sent comes back when the turn is edited again.
 
-import { announce, el, texts } from "../../shell/page.js";
-import { isComposing, isSendKey } from "../composer/composer.js";
+import { announce, el, isComposing, texts } from "../../shell/page.js";
+import { isSendKey } from "../composer/composer.js";
 
 /** @import { AnswerRow, QuestionRow } from "./row.js" */
 

@@ -2,7 +2,7 @@
 // painted, at most once per frame, and nothing above it is touched.
 
 import { copyFrom } from "../../shell/clipboard.js";
-import { announce, closest, part, texts } from "../../shell/page.js";
+import { announce, closest, isComposing, part, texts } from "../../shell/page.js";
 import { copyAnswer, listenToCopy } from "../markdown/copying.js";
 import { Follower } from "./follower.js";
 import { newPair } from "./pair.js";
@@ -320,7 +320,7 @@ function holdKeys() {
   let letters = "";
   /** @param {KeyboardEvent} event */
   const hold = (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.key === "Tab") return;
+    if (event.ctrlKey || event.metaKey || event.altKey || isComposing(event) || event.key === "Tab") return;
     event.preventDefault();
     event.stopImmediatePropagation();
     if (event.key === "Backspace") letters = letters.slice(0, -1);
