@@ -1,7 +1,7 @@
 """Fold texts for the search, find words in them, and cut excerpts around what was found.
 
 Folding ignores case and width (NFKC): a search finds full-width letters by plain ones. The page
-does the same (`webui/static/js/chat/sidebar/search_words.js`); one table of cases tests both.
+does the same (`webui/static/js/chat/search_words.js`); one table of cases tests both.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from support.inputs.search_cases import SEARCH_CASES
 from webui.shell.assets import packaged_assets
 
 SHOW = """async ([build, cases]) => {
-  const at = `/static/${build}/js/chat/sidebar/search_words.js`;
+  const at = `/static/${build}/js/chat/search_words.js`;
   const { excerptOf, fold, wordsOf } = await import(at);
   return cases.map(([text, query]) => {
     const words = wordsOf(query);

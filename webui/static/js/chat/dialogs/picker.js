@@ -4,6 +4,7 @@ import { html, render, useEffect, useRef, useState } from "../../../vendor/preac
 import { showDialog } from "../../shell/dialog.js";
 import { fill, language, short, texts } from "../../shell/page.js";
 import { takesImages } from "../limits.js";
+import { fold, wordsOf } from "../search_words.js";
 
 /** @import { Ref } from "../../../vendor/preact-htm.js" */
 /** @import { Model } from "../state/types.js" */
@@ -127,9 +128,9 @@ function Picker({ models, current, choose }) {
   const first = models.findIndex((model) => model.id === current);
   const [query, setQuery] = useState("");
   const [active, setActive] = useState(Math.max(first, 0));
-  const sought = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const sought = wordsOf(query);
   const shown = models.filter((model) => {
-    const text = `${model.name} ${model.id} ${model.maker} ${model.description}`.toLowerCase();
+    const text = fold(`${model.name} ${model.id} ${model.maker} ${model.description}`);
     return sought.every((word) => text.includes(word));
   });
   const at = Math.min(active, shown.length - 1);

@@ -5,6 +5,7 @@
 
 import { announce, el, fill, icon, isComposing, part, pluralText, texts } from "../../shell/page.js";
 import { enterSends } from "../composer/composer.js";
+import { fold, wordsOf } from "../search_words.js";
 import { ownPrompts } from "./prompt_store.js";
 
 /** @import { Chat } from "../state/chat.js" */
@@ -28,9 +29,6 @@ const QUERY = /^\/([^/\n]*)$/;
 const FIELD = /\{\{([^{}\n]{1,60})\}\}/g;
 const touch = matchMedia("(pointer: coarse)");
 
-/** @param {string} text */
-const folded = (text) => text.normalize("NFKC").toLowerCase();
-
 /**
  * Return the options whose names have all words, those that begin with them first.
  *
@@ -38,11 +36,11 @@ const folded = (text) => text.normalize("NFKC").toLowerCase();
  * @param {string} query
  */
 export function matching(options, query) {
-  const wanted = folded(query).trim();
-  const words = wanted.split(/\s+/).filter(Boolean);
-  const found = options.filter(({ name }) => words.every((word) => folded(name).includes(word)));
+  const wanted = fold(query).trim();
+  const words = wordsOf(query);
+  const found = options.filter(({ name }) => words.every((word) => fold(name).includes(word)));
   /** @param {Option} option */
-  const begins = ({ name }) => Number(folded(name).startsWith(wanted));
+  const begins = ({ name }) => Number(fold(name).startsWith(wanted));
   return found.sort((a, b) => begins(b) - begins(a));
 }
 

@@ -2,10 +2,10 @@
 
 import { html, render } from "../../../vendor/preact-htm.js";
 import { el, fill, joined, pluralText, texts } from "../../shell/page.js";
+import { wordsOf } from "../search_words.js";
 import { problemWords } from "../state/problems.js";
 import { all, erase, eraseAll } from "../state/store.js";
 import { Search } from "./search.js";
-import { wordsOf } from "./search_words.js";
 import { Sidebar } from "./view.js";
 
 /** @import { Chat } from "../state/chat.js" */

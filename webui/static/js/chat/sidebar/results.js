@@ -2,11 +2,11 @@
 
 import { html } from "../../../vendor/preact-htm.js";
 import { fill, pluralText, texts } from "../../shell/page.js";
-import { fold, marksOf, wordsOf } from "./search_words.js";
+import { fold, marksOf, wordsOf } from "../search_words.js";
 
 /** @import { ConversationRecord } from "../state/types.js" */
 /** @import { Found, Hit } from "./search.js" */
-/** @import { Mark } from "./search_words.js" */
+/** @import { Mark } from "../search_words.js" */
 
 const MOST_PASSAGES = 3;
 

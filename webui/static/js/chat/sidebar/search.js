@@ -1,13 +1,13 @@
 // The search: on the server for people who have signed in, else in this browser.
 
 import { fill, texts } from "../../shell/page.js";
+import { excerptOf, fold, MOST_FILE_LETTERS, wordsOf } from "../search_words.js";
 import { problemWords } from "../state/problems.js";
 import { all, find, within } from "../state/store.js";
-import { excerptOf, fold, MOST_FILE_LETTERS, wordsOf } from "./search_words.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { ConversationRecord, FileRecord, Message } from "../state/types.js" */
-/** @import { Mark } from "./search_words.js" */
+/** @import { Mark } from "../search_words.js" */
 
 /**
  * A place where the words were found; `message` is null for a title or a system prompt, `file` is the name of the

@@ -1,6 +1,6 @@
 // A passage that a search has found: brought into view, its words marked.
 
-import { allPlaces, bestPlaces } from "../sidebar/search_words.js";
+import { allPlaces, bestPlaces } from "../search_words.js";
 
 /** @import { Passage } from "../state/types.js" */
 
