@@ -1,7 +1,8 @@
 // The page of keys that were just created: copy their secrets, or save them as a file.
 
 import { copyFrom } from "../shell/clipboard.js";
-import { el, part } from "../shell/page.js";
+import { download } from "../shell/download.js";
+import { part } from "../shell/page.js";
 import { asCsv } from "./csv.js";
 import { release, showOnce } from "./shown_once.js";
 
@@ -21,9 +22,7 @@ function rows() {
 function save() {
   const head = (table.dataset.columns ?? "").split(","); // in English, for programs that read the file
   // With a byte order mark, without which Excel reads UTF-8 as the system's code page.
-  const url = URL.createObjectURL(new Blob(["\ufeff", asCsv([head, ...rows()])], { type: "text/csv;charset=utf-8" }));
-  el("a", { href: url, download: "keys.csv" }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  download("keys.csv", `\ufeff${asCsv([head, ...rows()])}`, "text/csv;charset=utf-8");
   release();
 }
 

@@ -106,7 +106,7 @@ function codeFileName(info) {
  * @param {string} info
  */
 async function saveCode(text, info) {
-  const { download } = await loadModule(() => import("../transfer/export.js"));
+  const { download } = await loadModule(() => import("../../shell/download.js"));
   download(codeFileName(info), text.endsWith("\n") ? text : `${text}\n`, "text/plain");
 }
 

@@ -1,6 +1,7 @@
 // The list of conversations: its state, and what can be done with them.
 
 import { html, render } from "../../../vendor/preact-htm.js";
+import { download, offer } from "../../shell/download.js";
 import { el, fill, joined, pluralText, texts } from "../../shell/page.js";
 import { wordsOf } from "../search_words.js";
 import { problemWords } from "../state/problems.js";
@@ -234,7 +235,7 @@ export class ConversationList {
    * @param {"json" | "markdown"} style
    */
   async exportOne(one, style) {
-    const { asMarkdown, download, fileName, gather } = await this.#importExport();
+    const { asMarkdown, fileName, gather } = await this.#importExport();
     if (style === "markdown") {
       const text = await asMarkdown(one, (id) => this.#chat.modelName(id));
       download(fileName(one.title, "md"), text, "text/markdown");
@@ -245,11 +246,11 @@ export class ConversationList {
 
   /** Offer all conversations as one download. */
   async exportAll() {
-    const { download, gather, offer } = await this.#importExport();
     const name = `roxy-conversations-${new Date().toISOString().slice(0, 10)}.json`;
     const { history } = this.#chat;
     if (history && (await history.link.flush(FLUSH_MS))) offer(name, "/api/v1/history/export");
     else {
+      const { gather } = await this.#importExport();
       const { ownPrompts } = await this.#importPrompts();
       const everything = await gather(this.#state.conversations, await ownPrompts());
       download(name, JSON.stringify(everything), "application/json");

@@ -55,32 +55,6 @@ export async function asMarkdown(conversation, modelName) {
 }
 
 /**
- * Offer text as a download.
- *
- * @param {string} name
- * @param {string} text
- * @param {string} type
- */
-export function download(name, text, type) {
-  const url = URL.createObjectURL(new Blob([text], { type }));
-  offer(name, url);
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
-}
-
-/**
- * Offer what is at an address as a download.
- *
- * @param {string} name
- * @param {string} url
- */
-export function offer(name, url) {
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
-}
-
-/**
  * Return a file name made of a title.
  *
  * @param {string} title
