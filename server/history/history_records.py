@@ -47,7 +47,7 @@ class FileRecord(Struct, frozen=True, forbid_unknown_fields=True):
 def is_read_document(files: Sequence[FileRecord], at: int) -> bool:
     """Return True for a document that stands before its text, which is shown and sent instead.
 
-    The page does the same (`isRead` in `state/attachments.js`).
+    The page does the same (`isRead` in `state/records.js`).
     """
     file, after = files[at], files[at + 1 : at + 2]
     marked = isinstance(file.extra, dict) and file.extra.get("source") is True
@@ -198,6 +198,13 @@ class ConversationSet(Struct, frozen=True, forbid_unknown_fields=True):
     extra: dict[str, Any] | UnsetType = UNSET
 
 
+class ConversationTexts(Struct, frozen=True, forbid_unknown_fields=True):
+    """The texts of a conversation that a person types: those that a change was made from."""
+
+    title: Title | UnsetType = UNSET
+    system: SystemPrompt | UnsetType = UNSET
+
+
 class MessageRemoval(Struct, frozen=True, forbid_unknown_fields=True):
     """A message to remove, as the person saw it: of version `base`, read to event `seq`.
 
@@ -212,12 +219,14 @@ class MessageRemoval(Struct, frozen=True, forbid_unknown_fields=True):
 class ConversationChange(Struct, frozen=True, forbid_unknown_fields=True):
     """A change of one conversation: members, draft, messages to write and messages to remove.
 
-    `draft_base` is the `draft_version` that the draft was made from. `deleted_base` is the
-    `version` at which the person deleted the conversation: one that has changed since is not
-    deleted. An id in `remove` removes the message as it is.
+    `set_base` has the title and the system prompt that those to set were made from; without it the
+    last write counts. `draft_base` is the `draft_version` that the draft was made from.
+    `deleted_base` is the `version` at which the person deleted the conversation: one that has
+    changed since is not deleted. An id in `remove` removes the message as it is.
     """
 
     set: ConversationSet = ConversationSet()
+    set_base: ConversationTexts = ConversationTexts()
     draft: ChatDraft | UnsetType | None = UNSET
     draft_base: Whole | UnsetType = UNSET
     deleted_base: Whole | UnsetType = UNSET
@@ -229,16 +238,18 @@ class ConversationSaved(Struct, frozen=True):
     """The state after a change.
 
     `conflicts`: stored messages that differ from what was sent, which was not written: keep the
-    sent text under a new id. `newer`: stored messages to take over, since they know more than what
-    was sent, have another place, or have changed since they were to be removed. `removed`: sent
-    messages that were removed meanwhile, and not written. `draft_conflict`: the stored draft, when
-    the sent one was made from another.
+    sent text under a new id. `set_conflicts`: the stored title or system prompt, where the sent one
+    was made from another and was not written. `newer`: stored messages to take over, since they
+    know more than what was sent, have another place, or have changed since they were to be removed.
+    `removed`: sent messages that were removed meanwhile, and not written. `draft_conflict`: the
+    stored draft, when the sent one was made from another.
     """
 
     conversation: ConversationRecord
     versions: dict[str, int]
     cursor: int
     conflicts: list[MessageRecord]
+    set_conflicts: ConversationTexts
     newer: list[MessageRecord]
     removed: list[str]
     draft_conflict: ChatDraft | None

@@ -25,6 +25,7 @@ from server.history.history_records import (
     AnswerStats,
     ChatDraft,
     ConversationChange,
+    ConversationTexts,
     FileRecord,
     HistorySettings,
     MessageRemoval,
@@ -447,6 +448,26 @@ async def test_a_conversation_that_was_changed_since_it_was_seen_is_not_deleted(
     again = await history.save("owner", "c_1", known, QUOTA)
     assert again.conversation.deleted is not None
     assert written.conversation.version == seen + 1
+
+
+async def test_a_title_and_a_system_prompt_replace_only_what_was_seen(history: ChatHistory) -> None:
+    async def set_from(seen: str, **members: str) -> dict[str, str]:
+        base = ConversationTexts(**dict.fromkeys(members, seen))
+        change = structs.replace(change_of(**members), set_base=base)
+        saved = await history.save("owner", "c_1", change, QUOTA)
+        return msgspec.to_builtins(saved.set_conflicts)
+
+    assert await set_from("", title="First", system="First") == {}
+    assert await set_from("First", title="Second") == {}
+    assert await set_from("First", system="Second") == {}
+    both = {"title": "Second", "system": "Second"}
+    assert await set_from("First", title="Late", system="Late") == both
+    assert await set_from("First", **both) == {}  # sent again, since the answer was lost
+    known = (await history.conversation("owner", "c_1")).conversation
+    assert (known.title, known.system) == ("Second", "Second")
+    await save(history, title="Last", system="Last")
+    known = (await history.conversation("owner", "c_1")).conversation
+    assert (known.title, known.system) == ("Last", "Last")
 
 
 async def test_settings_are_replaced_from_the_version_that_is_known(history: ChatHistory) -> None:

@@ -18,6 +18,7 @@ from server.history.history_records import (
     ConversationSaved,
     ConversationSet,
     ConversationSummary,
+    ConversationTexts,
     HistoryChanges,
     HistorySettings,
     OpenConversation,
@@ -206,7 +207,9 @@ def save(
     outcome = yield from change_messages(
         ChangedConversation(person, conversation, before.seq + 1), prepared, change.remove
     )
-    asked = _without_late_deletion(target.record, change)
+    asked, set_conflicts = _without_conflicts(
+        target, _without_late_deletion(target.record, change), change.set_base
+    )
     record = _with_members(target.record, asked, outcome)
     record, draft_conflict = _with_draft(record, change)
     if _is_gone_on_with(target.record, record, outcome) and asked.deleted is UNSET:
@@ -222,6 +225,7 @@ def save(
         outcome.versions,
         number,
         outcome.conflicts,
+        set_conflicts,
         outcome.newer,
         outcome.removed,
         draft_conflict,
@@ -262,6 +266,19 @@ def _without_late_deletion(
     if change.deleted_base in (UNSET, record.version):
         return change.set
     return structs.replace(change.set, deleted=UNSET)
+
+
+def _without_conflicts(
+    target: _Target, asked: ConversationSet, base: ConversationTexts
+) -> tuple[ConversationSet, ConversationTexts]:
+    """Return the members to set, without texts made from other stored ones, and what is stored."""
+    stored: dict[str, str] = {}
+    for name in () if target.is_new else ("title", "system"):
+        known, sent, seen = (getattr(one, name) for one in (target.record, asked, base))
+        if sent is not UNSET and seen is not UNSET and known not in (sent, seen):
+            stored[name] = known
+    conflicts = ConversationTexts(**stored)
+    return structs.replace(asked, **dict.fromkeys(stored, UNSET)), conflicts
 
 
 def _with_members(
