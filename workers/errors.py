@@ -393,6 +393,7 @@ class UpstreamError(GatewayError):
     meet: such an error is final for clients, and routing may put the deployment aside.
     `refused_member` is the member of the request, added by the gateway, that the upstream does not
     know. `upstream_status` is the status of its rejection, for the log; 0: there was none.
+    `reached`: False if no connection was made, so that the request cannot be the cause.
     """
 
     status, type = 502, "upstream_error"
@@ -401,6 +402,7 @@ class UpstreamError(GatewayError):
     own_fault: OwnFault = ""
     refused_member: str = ""
     upstream_status = 0
+    reached = True
     summary = "The upstream sent an invalid answer. Try again or choose another model."
 
 

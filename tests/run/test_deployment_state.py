@@ -26,6 +26,7 @@ from workers.run.deployment_state import (
     LONGEST_LIMITED_S,
     LONGEST_WAIT_S,
     DeploymentState,
+    Slot,
 )
 
 NOW = 1000.0
@@ -39,19 +40,25 @@ def own_fault(kind: OwnFault) -> UpstreamError:
     return UpstreamUnavailable(own_fault=kind)
 
 
-def fail(it: DeploymentState, error: GatewayError | None = None, *, now: float = NOW) -> bool:
+def fail(
+    it: DeploymentState,
+    error: GatewayError | None = None,
+    *,
+    now: float = NOW,
+    lane: str = "",
+) -> bool:
     """Make an attempt that fails."""
     epoch = it.take()
-    cooled = it.note_error(error or UpstreamUnavailable(), epoch, now)
+    cooled = it.note_error(error or UpstreamUnavailable(), epoch, now, lane)
     it.give_back(epoch)
     return cooled
 
 
-def answer(it: DeploymentState) -> None:
+def answer(it: DeploymentState, lane: str = "") -> None:
     """Make an attempt that is answered."""
     epoch = it.take()
     it.note_content(epoch)
-    it.note_success(epoch)
+    it.note_success(epoch, lane)
     it.give_back(epoch)
 
 
@@ -273,14 +280,14 @@ def test_attempts_from_before_hold_slots_but_no_places_of_probes() -> None:
 
 def test_only_one_that_failed_again_when_it_was_probed_is_not_worth_waiting_for() -> None:
     it = cooled(state())
-    seen = [it.is_failing]
+    seen = [it.is_failing(NOW)]
     it.probe()
     fail(it)
-    seen.append(it.is_failing)
+    seen.append(it.is_failing(NOW))
     it.probe()
-    seen.append(it.is_failing)  # somebody has to try it
+    seen.append(it.is_failing(NOW))  # somebody has to try it
     fail(it, UpstreamRateLimited(retry_after_s=3.0))
-    seen.append(it.is_failing)  # a stated wait ends
+    seen.append(it.is_failing(NOW))  # a stated wait ends
     assert seen == [False, True, False, False]
 
 
@@ -288,7 +295,7 @@ def test_an_answer_ends_the_count_of_failed_probes() -> None:
     it = cooled(state(room=1))
     it.probe()
     answer(it)
-    assert not cooled(it).is_failing
+    assert not cooled(it).is_failing(NOW)
 
 
 def test_a_fault_that_a_request_asks_the_demo_for_cools_it_for_nobody() -> None:
@@ -297,3 +304,92 @@ def test_a_fault_that_a_request_asks_the_demo_for_cools_it_for_nobody() -> None:
         assert not fail(it)
         assert not fail(it, UpstreamRateLimited(retry_after_s=2.0))
     assert (it.word, it.failures, it.has_room) == ("ready", 0, True)
+
+
+# Failures of one lane alone
+
+
+def barred(it: DeploymentState, lane: str, now: float = NOW) -> DeploymentState:
+    """Make a lane fail until it is kept away."""
+    while not it.is_barred(lane, now):
+        assert not fail(it, now=now, lane=lane)
+    return it
+
+
+def test_failures_of_one_lane_alone_close_it_to_that_lane_only() -> None:
+    it = state()
+    assert not any(fail(it, lane="bad") for _ in range(FAILURES_IN_A_ROW - 1))
+    assert not it.is_barred("bad", NOW)
+    assert not fail(it, lane="bad")
+    assert (it.word, it.has_room, it.wait_s(NOW), it.failures) == ("ready", True, 0.0, 0)
+    assert [it.is_barred(lane, NOW) for lane in ("bad", "good", "")] == [True, False, False]
+    assert FIRST_COOLDOWN_S <= it.wait_s(NOW, "bad") <= FIRST_COOLDOWN_S * (1 + JITTER)
+
+
+def test_failures_of_one_lane_among_answers_of_others_close_it_to_that_lane_only() -> None:
+    it = state()
+    for _ in range(50):
+        answer(it, "good")
+        assert not fail(it, lane="bad")
+    assert it.word == "ready"
+    assert not it.is_barred("good", NOW)
+
+
+def test_one_failure_of_another_lane_is_no_proof_and_two_are() -> None:
+    for others, word in ((1, "ready"), (2, "cooling")):
+        it = state()
+        for _ in range(others):
+            fail(it, lane="good")
+        for _ in range(FAILURES_IN_A_ROW - others):
+            fail(it, lane="bad")
+        assert it.word == word
+        assert it.is_barred("bad", NOW) is (word == "ready")
+
+
+def test_a_second_lane_that_fails_while_the_first_is_kept_away_is_proof_for_all() -> None:
+    it = barred(state(), "first")
+    assert [fail(it, lane="second") for _ in range(FAILURES_IN_A_ROW)] == [False] * 4 + [True]
+    assert (it.word, it.bars) == ("cooling", {})
+
+
+def test_connections_that_cannot_be_made_are_proof_whoever_asks() -> None:
+    it, refused = state(), UpstreamUnavailable()
+    refused.reached = False
+    assert [fail(it, refused, lane="one") for _ in range(FAILURES_IN_A_ROW)] == [False] * 4 + [True]
+
+
+def test_a_lane_whose_probe_fails_is_kept_away_and_the_next_lane_probes() -> None:
+    it = cooled(state())
+    it.probe()
+    assert not fail(it, lane="bad")
+    assert (it.word, it.has_room, it.is_barred("bad", NOW)) == ("probing", True, True)
+    assert fail(it, lane="second"), "two lanes have failed"
+
+
+def test_a_lane_that_is_let_in_again_gets_one_request_at_a_time_and_is_then_free() -> None:
+    it = barred(state(), "bad")
+    later = NOW + 2 * FIRST_COOLDOWN_S
+    assert not it.is_barred("bad", later)
+    slot = Slot(it, "bad")
+    assert it.is_barred("bad", later)
+    assert not it.is_barred("good", later)
+    it.note_success(slot.epoch, "bad")
+    slot.free()
+    assert it.bars == {}
+
+
+def test_a_lane_that_fails_again_is_kept_away_for_twice_as_long_up_to_a_bound() -> None:
+    it, now = state(), NOW
+    for number in range(8):
+        barred(it, "bad", now)
+        wait_s = it.wait_s(now, "bad")
+        least = min(FIRST_COOLDOWN_S * 2**number, LONGEST_COOLDOWN_S)
+        assert least <= wait_s <= least * (1 + JITTER)
+        assert it.is_failing(now, "bad") is (number > 0), "waiting for it would be in vain"
+        now += wait_s
+
+
+def test_an_answer_of_another_lane_does_not_let_it_in() -> None:
+    it = barred(state(), "bad")
+    answer(it, "good")
+    assert it.is_barred("bad", NOW)

@@ -305,3 +305,15 @@ async def test_in_overload_quiet_keys_are_served_in_full_and_the_owner_always(se
     assert jain([served["loud_1"], served["loud_2"]]) >= 0.99
     for job in await drained(queue):
         job.cancel()
+
+
+async def test_a_lane_that_is_kept_away_holds_up_no_other() -> None:
+    queue = FairQueue(64, 1, seat=lambda job: job.lane != "a")
+    fill(queue, "aabb")
+    assert queue.take() is None, "what the first cannot use, no other can"
+    queue.barred_lanes = frozenset("a")
+    assert lanes_of([job for job in (queue.take(), queue.take()) if job is not None]) == "bb"
+    assert queue.take() is None
+    assert len(queue) == 2
+    for job in list(queue):
+        queue.remove(job)

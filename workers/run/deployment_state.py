@@ -13,6 +13,11 @@
   cools it at once, as repeated failures do.
 - Afterwards one request is let through; each success doubles how many may run at the same time.
 
+A request can provoke a failure: one that crashes its model, one that makes it think until a clock
+runs out. So failures of one lane alone (a key, or all guests) never cool a deployment for others:
+it is *barred* for that lane, for as long as it would cool, and then gets one request of it at a
+time. Two lanes, the owner, or connections that cannot be made are proof enough.
+
 The upstream's judgement of one request (an invalid or moderated prompt) is no failure: it shows
 that the upstream works. So does a fault of the demo upstream, which fails only where a request
 asks for it. The end of an attempt that began before the last change says nothing new,
@@ -46,6 +51,8 @@ NEWEST = 20
 """How many of the newest attempts count for the share of failures."""
 FEWEST = 10
 """With fewer attempts than this, no share of failures cools a deployment."""
+OTHER_FAILURES = 2
+"""So many failures of others than one lane prove, beside those of that lane, a fault for all."""
 FIRST_COOLDOWN_S = 5.0
 LONGEST_COOLDOWN_S = 120.0
 FIRST_LIMITED_S = 1.0
@@ -106,6 +113,18 @@ def cause_of(error: GatewayError) -> Cause:
     return Cause(error.own_code, error.message, own_fault, rate_limited, limited)
 
 
+class Bar:
+    """A deployment that one lane may not use until a time, because it alone has failed there."""
+
+    __slots__ = ("busy", "cause", "strikes", "until")
+
+    def __init__(self) -> None:
+        self.busy = 0
+        self.strikes = 0
+        self.until = 0.0
+        self.cause: Cause | None = None
+
+
 class DeploymentReport(Struct, frozen=True):
     """Whether a deployment is used now; `cooling_s` is 0 unless it cools, `reason` why it does.
 
@@ -131,7 +150,9 @@ class DeploymentState:
     __slots__ = (
         "_newest",
         "_probes",
+        "_row",
         "_strikes",
+        "bars",
         "busy",
         "cause",
         "cooling_until",
@@ -153,7 +174,11 @@ class DeploymentState:
         self.epoch = 0
         self._probes = 0
         self._strikes = 0
-        self._newest: deque[bool] = deque(maxlen=NEWEST)
+        self._newest: deque[str | None] = deque(maxlen=NEWEST)
+        """The lanes of the newest attempts that have failed, None for one that was answered."""
+        self._row: dict[str, int] = {}
+        """How many of the failures in a row are of which lane."""
+        self.bars: dict[str, Bar] = {}
 
     def adopt(self, deployment: Deployment) -> None:
         """Serve a deployment of a new configuration, which may have other bounds."""
@@ -168,15 +193,25 @@ class DeploymentState:
             return False
         return self.word == "ready" or (self.word == "probing" and self._probes < self.limit)
 
-    def wait_s(self, now: float) -> float:
-        """Return how long it still cools; 0: it may be used as soon as it has room."""
-        return max(self.cooling_until - now, 0.0) if self.word == "cooling" else 0.0
+    def is_barred(self, lane: str, now: float) -> bool:
+        """Return whether a lane may not begin an attempt now, whatever the room."""
+        bar = self.bars.get(lane)
+        return bar is not None and (bar.busy > 0 or now < bar.until)
 
-    @property
-    def is_failing(self) -> bool:
-        """True if it cools although it was probed: requests that wait for it wait in vain."""
-        limited = self.cause is not None and self.cause.limited
-        return self.word == "cooling" and self._strikes > 1 and not limited
+    def wait_s(self, now: float, lane: str = "") -> float:
+        """Return how long it still cools; 0: it may be used as soon as it has room."""
+        if self.word == "cooling":
+            return max(self.cooling_until - now, 0.0)
+        bar = self.bars.get(lane)
+        return max(bar.until - now, 0.0) if bar is not None else 0.0
+
+    def is_failing(self, now: float, lane: str = "") -> bool:
+        """Return whether it cools although it was probed: who waits for it waits in vain."""
+        if self.word == "cooling":
+            limited = self.cause is not None and self.cause.limited
+            return self._strikes > 1 and not limited
+        bar = self.bars.get(lane)
+        return bar is not None and bar.strikes > 1 and now < bar.until
 
     def take(self) -> int:
         """Occupy a slot; return the epoch, which `give_back` and the notes get again."""
@@ -198,31 +233,42 @@ class DeploymentState:
         if self.limit >= self.deployment.max_concurrency:
             self.limit = self.deployment.max_concurrency
             self.word, self.cause = "ready", None
-            self._strikes = self.failures = 0
-            self._newest.clear()
+            self._strikes = 0
+            self._forget_failures()
         return True
 
-    def note_success(self, epoch: int) -> None:
+    def note_success(self, epoch: int, lane: str = "") -> None:
         """Record that an attempt was answered to its end."""
+        self.bars.pop(lane, None)
         if epoch == self.epoch:
             self.failures = 0
-            self._newest.append(True)
+            self._row.clear()
+            self._newest.append(None)
 
-    def note_error(self, error: GatewayError, epoch: int, now: float) -> bool:
-        """Record how an attempt has failed; return whether it begins to cool."""
+    def note_error(self, error: GatewayError, epoch: int, now: float, lane: str = "") -> bool:
+        """Record how an attempt of a lane has failed; return whether it begins to cool.
+
+        "" is a lane whose failures count for all.
+        """
         if self.deployment.demo:  # it fails only where a request asks for it, so others go on
             return False
         fault = fault_of(error)
         if fault == "none":
-            self.note_success(epoch)
+            self.note_success(epoch, lane)
             return False
         stale = epoch != self.epoch and error.retry_after_s is None and fault != "aside"
         if fault == "unknown" or stale:
             return False
         if fault == "failure":
+            if isinstance(error, UpstreamError) and not error.reached:
+                lane = ""
             self.failures += 1
-            self._newest.append(False)
-            if not self._trips() and cause_of(error).own_fault != "certificate":
+            self._row[lane] = self._row.get(lane, 0) + 1
+            self._newest.append(lane)
+            if not self._trips(lane) and cause_of(error).own_fault != "certificate":
+                return False
+            if self._is_of_one(lane, now):
+                self._bar(lane, error, now)
                 return False
         wait_s = self._cooldown_s(error, fault)
         if self.word == "cooling":
@@ -233,6 +279,9 @@ class DeploymentState:
         self.word, self.cause, self.cooling_until = "cooling", cause_of(error), now + wait_s
         self.epoch += 1
         self._probes = 0
+        self._row.clear()
+        self._newest.clear()
+        self.bars.clear()
         return True
 
     def probe(self) -> None:
@@ -242,11 +291,38 @@ class DeploymentState:
         self.epoch += 1
         self._probes = 0
 
-    def _trips(self) -> bool:
-        if self.word == "probing" or self.failures >= FAILURES_IN_A_ROW:
+    def _trips(self, lane: str) -> bool:
+        if self.word == "probing" or self.failures >= FAILURES_IN_A_ROW or lane in self.bars:
             return True
         newest = self._newest
-        return len(newest) >= FEWEST and newest.count(False) * 2 >= len(newest)
+        answered = newest.count(None)
+        return len(newest) >= FEWEST and answered * 2 <= len(newest)
+
+    def _is_of_one(self, lane: str, now: float) -> bool:
+        """Return whether too few failures are of others than this lane to prove a fault for all."""
+        if not lane or any(name != lane and now < bar.until for name, bar in self.bars.items()):
+            return False
+        in_row = sum(count for name, count in self._row.items() if name != lane)
+        of_others = sum(name is not None and name != lane for name in self._newest)
+        return max(in_row, of_others) < OTHER_FAILURES
+
+    def _bar(self, lane: str, error: GatewayError, now: float) -> None:
+        """Keep a lane away for some time, and forget its failures."""
+        self.bars = {name: one for name, one in self.bars.items() if now < one.until + ASIDE_S}
+        bar = self.bars.setdefault(lane, Bar())
+        wait_s = min(FIRST_COOLDOWN_S * 2 ** min(bar.strikes, 16), LONGEST_COOLDOWN_S)
+        bar.strikes += 1
+        bar.until = now + wait_s * random.uniform(1.0, 1.0 + JITTER)
+        bar.cause = cause_of(error)
+        self.failures -= self._row.pop(lane, 0)
+        kept = [name for name in self._newest if name != lane]
+        self._newest = deque(kept, maxlen=NEWEST)
+
+    def _forget_failures(self) -> None:
+        self.failures = 0
+        self._row.clear()
+        self._newest.clear()
+        self.bars.clear()
 
     def _cooldown_s(self, error: GatewayError, fault: Fault) -> float:
         if fault == "aside":
@@ -263,13 +339,17 @@ class DeploymentState:
 class Slot:
     """A slot of one deployment that one attempt occupies; `free` gives it back."""
 
-    __slots__ = ("_free", "content_noted", "epoch", "state")
+    __slots__ = ("_bar", "_free", "content_noted", "epoch", "lane", "state")
 
-    def __init__(self, state: DeploymentState) -> None:
+    def __init__(self, state: DeploymentState, lane: str = "") -> None:
         self.state = state
+        self.lane = lane
         self.epoch = state.take()
         """The epoch of the state in which the attempt began."""
         self._free = False
+        self._bar = state.bars.get(lane)
+        if self._bar is not None:
+            self._bar.busy += 1
         self.content_noted = False
 
     @property
@@ -281,4 +361,6 @@ class Slot:
         """Free the slot; idempotent."""
         if not self._free:
             self._free = True
+            if self._bar is not None:
+                self._bar.busy -= 1
             self.state.give_back(self.epoch)

@@ -52,7 +52,8 @@ class FairQueue:
     """Serve jobs in fair order.
 
     `workers` is how many jobs can be served at the same time, `opens_at` the loop time before which
-    none is served because every deployment cools down; both serve the estimate of the wait. `seat`
+    none is served because every deployment cools down; both serve the estimate of the wait. What
+    the first job cannot use, another may if the lane of the first is in `barred_lanes`. `seat`
     reserves a slot for a job, or returns False. `excuse` returns the error for a job that has
     waited too long, or None if the queue itself was the cause.
     """
@@ -68,6 +69,7 @@ class FairQueue:
         self.max_waiting = max_waiting
         self.workers = workers
         self.opens_at = 0.0
+        self.barred_lanes: frozenset[str] = frozenset()
         self._seat = seat
         self._excuse = excuse
         self._returned = 0
@@ -119,7 +121,7 @@ class FairQueue:
             return None
         if not self._seat(job):
             # What the first cannot use, no other can, except for one that has other needs.
-            others = self if self._returned else ()
+            others = self if self._returned or job.lane in self.barred_lanes else ()
             job = next((one for one in others if one is not job and self._seat(one)), None)
         if job is not None:
             self._take_out(job)

@@ -53,6 +53,7 @@ class Routing:
         self._states: dict[str, DeploymentState] = {}
         self._live: dict[str, tuple[Model, tuple[Deployment, ...]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._bar_timers: set[asyncio.TimerHandle] = set()
         self.on_change: Callable[[DeploymentState], None] = lambda _state: None
 
     def now(self) -> float:
@@ -96,17 +97,17 @@ class Routing:
             if state.word != "cooling"
         )
 
-    def take(self, model: Model, tries: Tries | None = None) -> Slot | None:
+    def take(self, model: Model, tries: Tries | None = None, lane: str = "") -> Slot | None:
         """Occupy a slot of the first deployment that has room and may be tried; None: none has."""
         for deployment in self.candidates(model):
             state = self._states.get(deployment.id) or self.state(deployment)
-            if not state.has_room:
+            if not state.has_room or (state.bars and state.is_barred(lane, self._clock())):
                 continue
             if tries is not None:
                 if tries.wait_s(deployment.id, self._clock()) != 0.0:
                     continue
                 tries.note_attempt(deployment.id)
-            return Slot(state)
+            return Slot(state, lane)
         return None
 
     def candidates(self, model: Model) -> Iterator[Deployment]:
@@ -114,7 +115,11 @@ class Routing:
         live = self._live_of(model)
         return iter(_ranked(live) if len(live) > 1 else live)
 
-    def wait_s(self, model: Model, tries: Tries | None = None) -> float | None:
+    def barred_lanes(self, model: Model) -> frozenset[str]:
+        """Return the lanes that one of the deployments is closed to, and to no other lane."""
+        return frozenset(lane for one in self._live_of(model) for lane in self.state(one).bars)
+
+    def wait_s(self, model: Model, tries: Tries | None = None, lane: str = "") -> float | None:
         """Return how long every deployment that may still be tried cools; None: there is none.
 
         Infinite if each of them has failed again when it was probed: waiting for a deployment that
@@ -126,18 +131,21 @@ class Routing:
             wait_s = (tries or NO_TRIES).wait_s(deployment.id, now)
             if wait_s is not None:
                 state = self.state(deployment)
-                cooling_s = math.inf if state.is_failing else state.wait_s(now)
+                is_failing = state.is_failing(now, lane)
+                cooling_s = math.inf if is_failing else state.wait_s(now, lane)
                 waits.append(max(wait_s, cooling_s))
         return min(waits, default=None)
 
-    def refusal(self, model: Model) -> GatewayError | None:
+    def refusal(self, model: Model, lane: str = "") -> GatewayError | None:
         """Return the error for a request while all deployments cool; None: one does not."""
         now = self._clock()
         states = [self.state(one) for one in self._live_of(model)]
-        first = min(states, key=lambda state: state.cooling_until, default=None)
-        if first is None or any(state.word != "cooling" for state in states):
+        first = min(states, key=lambda state: state.wait_s(now, lane), default=None)
+        if first is None or not all(_is_closed(state, lane, now) for state in states):
             return None
-        cause, wait_s = first.cause, max(first.wait_s(now), 0.001)
+        bar = first.bars.get(lane) if first.word != "cooling" else None
+        cause = bar.cause if bar is not None else first.cause
+        wait_s = max(first.wait_s(now, lane), 0.001)
         if cause is not None and cause.own_fault:
             return UpstreamUnavailable(cause.message, own_fault=cause.own_fault)
         if cause is not None and cause.rate_limited:
@@ -156,15 +164,21 @@ class Routing:
         """Record that an attempt was answered to its end."""
         if slot.state.word == "probing":
             self.note_content(slot)
-        slot.state.note_success(slot.epoch)
+        slot.state.note_success(slot.epoch, slot.lane)
 
     def note_error(self, slot: Slot, error: GatewayError) -> None:
         """Record how an attempt has failed."""
-        state, before = slot.state, slot.state.word
+        state, before, now = slot.state, slot.state.word, self._clock()
         if fault_of(error) == "none":
             self.note_content(slot)
-        if state.note_error(error, slot.epoch, self._clock()):
+        bar = state.bars.get(slot.lane)
+        until = bar.until if bar is not None else 0.0
+        if state.note_error(error, slot.epoch, now, slot.lane):
             self._changed(state, before)
+            return
+        bar = state.bars.get(slot.lane)
+        if bar is not None and bar.until > until:
+            self._barred(state, slot.lane, bar.until - now)
 
     def wake(self, deployment_id: str) -> bool:
         """End the cooldown of a deployment that the owner wants to try now; False: it has none.
@@ -184,9 +198,10 @@ class Routing:
 
     def close(self) -> None:
         """Stop the timers."""
-        for timer in self._timers.values():
+        for timer in (*self._timers.values(), *self._bar_timers):
             timer.cancel()
         self._timers.clear()
+        self._bar_timers.clear()
 
     def _live_of(self, model: Model) -> tuple[Deployment, ...]:
         """Return the live deployments. Raises NoDeployment when the model has none."""
@@ -209,6 +224,22 @@ class Routing:
             log.info("%s is %s", name, WORDS[state.word])
         self.on_change(state)
 
+    def _barred(self, state: DeploymentState, lane: str, wait_s: float) -> None:
+        """Handle that a lane is kept away: its waiting requests look for another deployment."""
+        name = state.deployment.id
+        log.warning(
+            "%s is not used for %s for %.1f s: only it has failed there", name, lane, wait_s
+        )
+
+        def open_again() -> None:
+            self._bar_timers.discard(timer)
+            self.on_change(state)
+
+        # A little later: this clock and that of the loop are read at other times.
+        timer = asyncio.get_running_loop().call_later(wait_s + 0.01, open_again)
+        self._bar_timers.add(timer)
+        self.on_change(state)
+
     def _warm_after(self, state: DeploymentState, wait_s: float) -> None:
         timer = asyncio.get_running_loop().call_later(wait_s, self._warm, state)
         self._timers[state.deployment.id] = timer
@@ -222,6 +253,11 @@ class Routing:
         del self._timers[state.deployment.id]
         state.probe()
         self._changed(state, "cooling")
+
+
+def _is_closed(state: DeploymentState, lane: str, now: float) -> bool:
+    bar = state.bars.get(lane)
+    return state.word == "cooling" or (bar is not None and now < bar.until)
 
 
 def _ranked(live: Sequence[Deployment]) -> list[Deployment]:

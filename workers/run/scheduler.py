@@ -23,7 +23,7 @@ from workers.errors import (
     UpstreamUnavailable,
 )
 from workers.run.deployment_state import DeploymentReport, DeploymentState
-from workers.run.queue import FairQueue
+from workers.run.queue import OWNER_LANE, FairQueue
 from workers.run.retries import RetryBudget, Tries
 from workers.run.routing import Routing, worse
 from workers.run.ticket import Ticket
@@ -98,7 +98,7 @@ class ModelSchedule:
             self.note_change()
         if seated:
             return
-        if self.queue.opens_at or ticket.only:
+        if self.queue.opens_at or self.queue.barred_lanes or ticket.only:
             refusal = self._excuse(ticket)
             if refusal is not None:
                 raise refusal
@@ -115,6 +115,7 @@ class ModelSchedule:
     def note_change(self) -> None:
         """Handle that a deployment cools, may be probed, or is ready: end hopeless waits, serve."""
         self.queue.workers = self._routing.capacity(self.model)
+        self.queue.barred_lanes = self._routing.barred_lanes(self.model)
         wait_s = self._routing.wait_s(self.model) or 0.0
         self.queue.opens_at = asyncio.get_running_loop().time() + wait_s if wait_s else 0.0
         for ticket in list(self.queue):
@@ -193,13 +194,13 @@ class ModelSchedule:
         Another one first; the same one again only if the retry budget allows it.
         """
         patience_s = ticket.patience_s
-        wait_s = self._routing.wait_s(ticket.model, tries)
+        wait_s = self._routing.wait_s(ticket.model, tries, _witness(ticket))
         if wait_s is not None and wait_s < patience_s:
             return True
         if not tries.repeatable:
             return False
         tries.grant(self._routing.now())
-        wait_s = self._routing.wait_s(ticket.model, tries)
+        wait_s = self._routing.wait_s(ticket.model, tries, _witness(ticket))
         if wait_s is None or wait_s >= patience_s or not self._budget.take():
             tries.again = False
             return False
@@ -208,7 +209,7 @@ class ModelSchedule:
 
     def _seat(self, ticket: Ticket) -> bool:
         """Reserve a slot for a ticket; False: nothing that it may use has room."""
-        slot = ticket.slot = self._routing.take(ticket.model, ticket.tries)
+        slot = ticket.slot = self._routing.take(ticket.model, ticket.tries, _witness(ticket))
         if slot is None:
             return False
         ticket.assigned = slot.deployment
@@ -225,18 +226,23 @@ class ModelSchedule:
 
     def _excuse(self, ticket: Ticket) -> GatewayError | None:
         """Return the error of a job whose deployments cool for longer than it may wait, or None."""
-        wait_s = self._routing.wait_s(ticket.model, ticket.tries)
+        wait_s = self._routing.wait_s(ticket.model, ticket.tries, _witness(ticket))
         hopeless = wait_s is None or 0 < wait_s >= ticket.patience_s
         return self._last_error(ticket) if hopeless else None
 
     def _last_error(self, ticket: Ticket) -> GatewayError:
         """Return the error for the client when no deployment is left: the one with a wait first."""
-        refusal, failure = self._routing.refusal(ticket.model), ticket.failure
+        failure, refusal = ticket.failure, self._routing.refusal(ticket.model, _witness(ticket))
         if refusal is None:
             return failure or UpstreamUnavailable()
         if isinstance(failure, UpstreamRateLimited) and failure.retry_after_s is not None:
             return min(failure, refusal, key=lambda error: error.retry_after_s or math.inf)
         return refusal
+
+
+def _witness(ticket: Ticket) -> str:
+    """Return the lane that a failure of a ticket is put down to; "": the owner's count for all."""
+    return "" if ticket.lane == OWNER_LANE else ticket.lane
 
 
 class LocalScheduler:

@@ -168,6 +168,7 @@ class Origin:
         except Exception:
             log.exception("connecting to %s failed", self.address.host)
             error = UpstreamUnavailable()
+        error.reached = False
         self._discard(connection)
         self._forget_task(asyncio.current_task())
         exchange.fail(error)
