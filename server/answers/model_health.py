@@ -32,12 +32,16 @@ Number = TypeVar("Number", int, float)
 
 
 class Answered(NamedTuple):
-    """One request: when it was settled, its TTFT and speed (streams only), whether it succeeded."""
+    """One request: when it was settled, its TTFT and speed (streams only), whether it succeeded.
+
+    `key_id` is whose it was: a key, "owner" or "guest".
+    """
 
     at: float
     ttft_ms: int | None
     tokens_per_s: float | None
     ok: bool
+    key_id: str
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -50,7 +54,8 @@ class Health(msgspec.Struct, frozen=True):
     failures: int
     ttft_ms: int | None
     failing: bool
-    """Whether at least half of the newest requests, of the last five minutes, have failed."""
+    """Whether at least half of the newest requests, of the last five minutes, have failed, and not
+    those of one key alone while others are answered."""
     tokens_per_s: float | None = None
 
 
@@ -68,7 +73,7 @@ class ModelHealth:
         if not ok and not is_failure(row):
             return
         ttft_ms, speed = (row.ttft_ms, row.tokens_per_s) if row.stream else (None, None)
-        answered = Answered(row.at, ttft_ms, speed, ok)
+        answered = Answered(row.at, ttft_ms, speed, ok, row.key_id)
         _ring(self._models, row.model).append(answered)
         if row.deployment is not None:
             _ring(self._deployments, row.deployment).append(answered)
@@ -87,7 +92,7 @@ class ModelHealth:
         if not seen:
             return None
         newest = [one for one in seen[-NEWEST_REQUESTS:] if one.at > now - NOW_S]
-        failed = sum(not one.ok for one in newest)
+        failed = _failures(newest)
         return Health(
             requests=len(seen),
             failures=sum(not one.ok for one in seen),
@@ -104,6 +109,14 @@ def _ring(rings: dict[str, deque[Answered]], name: str) -> deque[Answered]:
     if ring is None:
         ring = rings[name] = deque(maxlen=KEPT_REQUESTS)
     return ring
+
+
+def _failures(newest: Iterable[Answered]) -> int:
+    """Count the failures; 0 if all are of one key and others are answered: it may provoke them."""
+    seen = list(newest)
+    failed = [one.key_id for one in seen if not one.ok]
+    others_are_answered = any(one.ok and one.key_id not in failed for one in seen)
+    return 0 if len(set(failed)) == 1 and others_are_answered else len(failed)
 
 
 def _median(values: list[Number]) -> Number | None:

@@ -104,6 +104,25 @@ def test_an_hour_is_remembered_and_no_more_than_the_ring_holds() -> None:
     assert health.find("no/such") is None
 
 
+def test_failures_of_one_key_alone_do_not_show_a_model_as_failing_to_others() -> None:
+    def of(key_id: str, *, ok: bool) -> UsageRow:
+        kind = row(NOW) if ok else row(NOW, status="failed", http=502, ttft=None)
+        return msgspec.structs.replace(kind, key_id=key_id)
+
+    bad = [of("key_bad", ok=False)] * 9
+    cases = [
+        ([*bad, of("key_good", ok=True)], False),
+        (bad, True),  # no one else says otherwise
+        ([*bad, of("key_bad", ok=True)], True),
+        ([*bad, of("key_good", ok=True), of("key_other", ok=False)], True),
+    ]
+    for rows, failing in cases:
+        health = measured(*rows)
+        assert health is not None
+        assert health.failing is failing
+        assert health.failures == sum(one.status == "failed" for one in rows)
+
+
 def test_a_model_fails_while_most_of_its_newest_requests_do() -> None:
     bad, good = row(NOW, status="failed", http=502, ttft=None), row(NOW)
     cases = {
