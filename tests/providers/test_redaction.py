@@ -75,6 +75,30 @@ REMOVED = (
     ("user-Ab12Cd34Ef56 is limited", "Ab12"),
     ("your team 8e1f3a90-5d1c-4b5e-9a3f-0c2d4e6f8a1b", "8e1f"),
     ("a\u0000b\u202ec", "\u202e"),
+    ("No such file: /home/acme/llama/model.gguf", "acme"),
+    ('File "/usr/lib/python3.12/site-packages/vllm/engine/x.py", line 12, in step', "vllm"),
+    ("The model `/models/acme-private-7b` does not exist", "acme"),
+    ("cannot read /mnt/acme/weights, gone", "acme"),
+    ("open /data/acme.db failed", "acme"),
+    ("/srv/acme: No space left on device", "acme"),
+    ("at /acme/engine/main.py:88", "acme"),
+    ("in ~/.cache/huggingface/hub/models--acme--x", "acme"),
+    ("at C:\\Users\\acme\\models\\a.gguf", "acme"),
+    ("at \\\\fileserver\\acme\\a.gguf", "acme"),
+    ("pod vllm-0 was evicted", "vllm-0"),
+    ("vllm-acme-7d9f8b6c5d-x2x9k is not ready", "acme"),
+    ("pod/acme-llm-5f7d8c9b4f-zk2xw OOMKilled", "acme"),
+    ("node gpu01.acme is down", "gpu01"),
+    ('Pod "default/acme-0" failed', "acme"),
+    ("container acme-worker-3 exited", "acme"),
+    ("ip-10-0-1-23 refused", "10-0-1"),
+    ("instance i-0abc12345def67890 stopped", "0abc"),
+    ("gke-acme-pool-1a2b3c4d-x9z8 preempted", "acme"),
+    ("hostname: acme-gpu7", "acme"),
+    ("Key Hash (Token) = 88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b", "88dc"),
+    ("user_id=acme-admin has no access", "acme"),
+    ("key_alias: acme-prod", "acme"),
+    ('"team_id": "acme"', "acme"),
 )
 KEPT = (
     "tools.0.function.name: bad",
@@ -98,6 +122,15 @@ KEPT = (
     "toolu_01A09q90qw90lq917835lq9 has no result",
     "chatcmpl-tool-0123456789abcdef0123456789abcdef",
     "ratio 3:2 at 12:30:45, version 10.5.2",
+    "POST /v1/chat/completions is not supported, use /v1/models",
+    "/messages/0/content must be a string",
+    "/data/0/text is required",
+    "tools/0/function and image/png, text and/or pictures",
+    "server error 500, worker 3 died, node v18.2.0",
+    "instances: 3, the servers are overloaded",
+    "the server is busy, no node is free",
+    "claude-opus-4-5-20251101 and gpt-5-mini-2025-08-07",
+    "qwen2.5-72b-instruct-awq on 8 GPUs",
 )
 
 
@@ -121,7 +154,29 @@ def test_a_message_is_capped(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "run", ["a.", "a-", ":", "1.", "key ", "org-", "*", "/", "a@", "[", "Bearer ", "project ", "0"]
+    "run",
+    [
+        "a.",
+        "a-",
+        ":",
+        "1.",
+        "/a",
+        "/a.",
+        "/data/",
+        "C:\\a",
+        "\\\\a",
+        "node ",
+        "node-1",
+        "key ",
+        "org-",
+        "*",
+        "/",
+        "a@",
+        "[",
+        "Bearer ",
+        "project ",
+        "0",
+    ],
 )
 def test_long_runs_of_one_form_are_read_in_linear_time(run: str) -> None:
     # A form that backtracks would take minutes for these; the test would never end.

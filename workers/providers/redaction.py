@@ -1,4 +1,4 @@
-"""Remove from an upstream's message what identifies the operator: secrets, hosts and accounts.
+"""Remove from an upstream's message what identifies the operator: secrets, hosts, paths, accounts.
 
 Besides the deployment's own secret and address, everything of such a form is removed: messages
 quote keys, internal hosts and organisations in words that no list holds.
@@ -20,6 +20,7 @@ _LEAST_SECRET_CHARS = 4
 """Shorter values of headers and queries, such as a version, are words of messages too."""
 
 SECRET, UPSTREAM, HOST, ACCOUNT = "[redacted]", "[upstream]", "[host]", "[account]"
+PATH = "[path]"
 
 _OURS = r"owner|organi[sz]ations?|orgs?|projects?|accounts?|teams?|workspaces?|tenants?"
 _OURS += r"|subscriptions?|customers?|consumers?|resource ?groups?|billing ?ids?"
@@ -28,6 +29,22 @@ _TLD = (
     r"|internal|intern|local|localdomain|lan|corp|home|intranet|svc|cluster|private|priv|arpa"
     r"|example|test|invalid|localhost|azure|aws|onion"
 )
+_ROOTS = (
+    r"home|root|users|usr|opt|var|etc|mnt|srv|tmp|app|workspaces?|[\w-]+-workspace|models?|data|volumes?"
+    r"|media|proc|run|dev|nix|code|src|repos?|build|storage|scratch|lustre|nfs|efs|cache|checkpoints?"
+    r"|ckpts?|weights|private|kaggle|content/drive|local|lib|conda|venv|huggingface|hf"
+)
+"""Directories that begin the paths of servers; `/v1/models` and `/messages/0` are none of these."""
+_FILES = (
+    r"py|pyc|so|cu|cuh|cpp|cc|c|h|hpp|rs|go|js|ts|mjs|java|rb|php|sh|json|ya?ml|toml|ini|cfg|conf|env"
+    r"|log|txt|pem|crt|key|sock|db|sqlite|gguf|ggml|safetensors|bin|pt|pth|onnx|engine|model"
+)
+_POD = r"[bcdf-hj-np-tv-xz2456789]"
+"""The letters and digits of which Kubernetes makes the ends of names."""
+_MACHINE = (
+    r"pods?|nodes?|host(?:name)?s?|containers?|instances?|machines?|servers?|replicas?|clusters?"
+)
+_MACHINE += r"|namespaces?|workers?|vms?"
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     # URLs, first of all: they hold hosts, paths and sometimes secrets.
     (re.compile(r"\b[a-z][a-z0-9+.-]{1,15}://[^\s\"'`<>)\]}\u3002\uff0c]+", re.IGNORECASE), HOST),
@@ -86,6 +103,47 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(rf"\b((?:{_OURS})(?: (?:id|name))?[:=]\s*)[\w.-]{{3,}}", re.IGNORECASE),
         rf"\1{ACCOUNT}",
     ),
+    (
+        re.compile(
+            r"\b((?:user|key|team|org|organization|account|customer|tenant|project)[_ -]?"
+            r"(?:id|alias|name|hash|email)s?(?: \(token\))?[\"']?\s*[:=]\s*[\"'`]?)[\w@.+-]{3,}",
+            re.IGNORECASE,
+        ),
+        rf"\1{ACCOUNT}",
+    ),
+    # Files of the server, and its machines.
+    (
+        re.compile(
+            rf"(?<![\w/.~:-])(?:~|/(?:{_ROOTS})(?=/))/(?!\d+(?:/|\b(?!\.)))[^\s\"'`<>(),;\]]+"
+            rf"|(?<![\w/.:-])(?:/[\w.@+-]+)+\.(?:{_FILES})(?![\w/])",
+            re.IGNORECASE,
+        ),
+        PATH,
+    ),
+    (
+        re.compile(
+            r"(?<![\w])(?:[A-Za-z]:\\{1,2}(?![nrt]\b)[\w$.~ -]+|\\{2,4}[\w.-]+)"
+            r"(?:\\{1,2}[\w$.~ -]*[\w$.~-])+"
+        ),
+        PATH,
+    ),
+    (re.compile(rf"(?<![\w-])(?:[a-z0-9]+-)+{_POD}{{8,10}}-{_POD}{{5}}(?![\w-])"), HOST),
+    (
+        re.compile(
+            r"(?<![\w-])(?:ip-\d{1,3}(?:-\d{1,3}){3}|i-(?=[0-9a-f]*\d)[0-9a-f]{8,17}"
+            r"|(?:gke|aks|eks|vm|vmss|srv|node|pod|host|worker|gpu)-(?=[\w-]*\d)[\w-]+)(?![\w-])",
+            re.IGNORECASE,
+        ),
+        HOST,
+    ),
+    (
+        re.compile(
+            rf"\b((?:{_MACHINE})(?:[ _]?(?:name|id))?\s*(?:is\b|[:=/])?\s*)"
+            r"(?:[\"'`“][^\"'`”\s]{2,80}[\"'`”]|(?!v?\d)(?=[\w./-]*\d)(?=[\w./-]*[A-Za-z])[\w./-]{4,})",
+            re.IGNORECASE,
+        ),
+        rf"\1{HOST}",
+    ),
     # Hosts and addresses without a scheme.
     (
         re.compile(
@@ -116,7 +174,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def redact(message: str, deployment: Deployment) -> str:
-    """Return a message without secrets, hosts, accounts and control characters, and capped."""
+    """Return a message without secrets, hosts, paths, accounts and control characters, capped."""
     if len(message) > _MAX_READ_CHARS:  # half a secret at the end would not be recognised
         message = message[:_MAX_READ_CHARS].rpartition(" ")[0] or message[:_MAX_READ_CHARS]
     message = _without_own(message, deployment)
