@@ -83,8 +83,8 @@ def _check_server(connector: Connector, connection: Connection) -> None:
     version = connection.get_server_version()
     if (version.major, version.minor) < OLDEST_SERVER:
         raise StoreFailure(
-            f"The database {connector.place} runs PostgreSQL {version.major}: this version of roxy needs"
-            f" {OLDEST_SERVER[0]} or later."
+            f"The database {connector.place} runs PostgreSQL {version.major}: this version of roxy"
+            f" needs {OLDEST_SERVER[0]} or later."
         )
 
 
