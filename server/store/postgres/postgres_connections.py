@@ -13,7 +13,6 @@ call is cancelled or a connection is given back, it waits for a server that hang
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,16 +31,14 @@ from workers.errors import StoreUnavailable
 if TYPE_CHECKING:
     from server.store.postgres.connector import Connection
 
-log = logging.getLogger("roxy.store")
-
 Result = TypeVar("Result")
 
 WRITE = "BEGIN"
 READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+"""All statements of a read see the same moment."""
 READ_SUMS = f"{READ}; SET LOCAL work_mem = '32MB'"
 """For reads that add up many rows: within the usual 4 MB the sums of 100,000 keys are sorted on the
 disk, which takes the server twice the time (tests/bench/spend.py)."""
-"""All statements of a read see the same moment."""
 
 
 class Connections:
