@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from server.history.step_history import StepHistory
 from server.history.steps.asking import Steps
-from server.store.postgres.postgres_connections import READ
+from server.store.postgres.postgres_connections import READ, write
 from server.store.postgres.postgres_store import PostgresStore
-from server.store.postgres.usage.usage_writer import write
 
 if TYPE_CHECKING:
     from server.store.postgres.connector import Connection

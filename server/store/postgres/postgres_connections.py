@@ -24,6 +24,7 @@ from server.store.postgres.postgres_errors import (
     DATA_ERRORS,
     is_connection_lost,
     outage_of,
+    write_trouble,
 )
 from server.store.store import TOO_SLOW, UNREADABLE
 from workers.errors import StoreUnavailable
@@ -196,6 +197,25 @@ class Connections:
         finally:
             for connection in (*idle, *self._busy):
                 connection.terminate()
+
+
+async def write(
+    connections: Connections,
+    state: DatabaseState,
+    work: Callable[[Connection], Awaitable[Result]],
+    *,
+    begin: str | None = WRITE,
+    limit_s: float | None = None,
+) -> Result:
+    """Run a call that writes, and keep whether writing works. Raises StoreUnavailable."""
+    try:
+        result = await connections.run(work, begin=begin, limit_s=limit_s)
+    except StoreUnavailable as error:
+        if (reason := write_trouble(error.__cause__)) is not None:
+            state.note_write(reason)
+        raise
+    state.note_write(None)
+    return result
 
 
 class _NotBegun(Exception):

@@ -28,7 +28,7 @@ from server.store.migrate import Migration
 from server.store.postgres.change_watch import ChangeWatch
 from server.store.postgres.connector import Connector
 from server.store.postgres.database_state import DatabaseState
-from server.store.postgres.postgres_connections import READ, READ_SUMS, Connections
+from server.store.postgres.postgres_connections import READ, READ_SUMS, Connections, write
 from server.store.postgres.postgres_errors import start_failure
 from server.store.postgres.postgres_invitations import (
     END_INVITATION,
@@ -68,7 +68,7 @@ from server.store.postgres.usage.postgres_usage import (
     ttft_of_rank,
 )
 from server.store.postgres.usage.usage_spool import UsageSpool
-from server.store.postgres.usage.usage_writer import UsageWriter, write
+from server.store.postgres.usage.usage_writer import UsageWriter
 from server.store.row_values import USAGE_COLUMNS, midnight, usage_row
 from server.store.rows import (
     DAY_MARKS,

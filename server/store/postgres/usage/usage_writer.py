@@ -4,47 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
 
 from server.store.postgres.database_state import DatabaseState
-from server.store.postgres.postgres_connections import WRITE, Connections
-from server.store.postgres.postgres_errors import DATA_ERRORS, write_trouble
+from server.store.postgres.postgres_connections import Connections, write
+from server.store.postgres.postgres_errors import DATA_ERRORS
 from server.store.postgres.usage.postgres_usage import record_batch, record_in_parts
 from server.store.postgres.usage.usage_spool import UsageSpool
 from server.store.rows import Batch
 from workers.errors import StoreUnavailable
 
-if TYPE_CHECKING:
-    from server.store.postgres.connector import Connection
-
 log = logging.getLogger("roxy.store")
-
-Result = TypeVar("Result")
 
 DRAIN_RETRY_S = 1.0
 NAMED = 20
 """The names of rows that a log line has at most."""
-
-
-async def write(
-    connections: Connections,
-    state: DatabaseState,
-    work: Callable[[Connection], Awaitable[Result]],
-    *,
-    begin: str | None = WRITE,
-    limit_s: float | None = None,
-) -> Result:
-    """Run a call that writes, and keep whether writing works. Raises StoreUnavailable."""
-    try:
-        result = await connections.run(work, begin=begin, limit_s=limit_s)
-    except StoreUnavailable as error:
-        if (reason := write_trouble(error.__cause__)) is not None:
-            state.note_write(reason)
-        raise
-    state.note_write(None)
-    return result
 
 
 class UsageWriter:
