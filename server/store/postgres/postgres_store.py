@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -28,6 +27,7 @@ from server.store.migrate import Migration
 from server.store.postgres.change_watch import ChangeWatch
 from server.store.postgres.connector import Connector
 from server.store.postgres.database_state import DatabaseState
+from server.store.postgres.export_lease import ExportLease
 from server.store.postgres.postgres_connections import READ, READ_SUMS, Connections, write
 from server.store.postgres.postgres_errors import start_failure
 from server.store.postgres.postgres_invitations import (
@@ -61,6 +61,9 @@ from server.store.postgres.postgres_keys import (
 )
 from server.store.postgres.postgres_schema import migrate_database, open_at_start
 from server.store.postgres.usage.postgres_usage import (
+    DROP_COUNTERS,
+    PRUNE,
+    PRUNE_ROWS,
     counter_of_record,
     daily_sums,
     largest_sums,
@@ -103,23 +106,6 @@ READ_LIMIT_S = 5.0
 BULK_S = 600.0
 CLOSE_S = 1.0
 KIND_SIZE = 2
-PRUNE_ROWS = 2000
-EXPORT_LEASE_S = 30
-TAKE_LEASE = (
-    "INSERT INTO leases (name, holder, expires_at)"
-    f" VALUES ('export', $1, now() + interval '{EXPORT_LEASE_S} s')"
-    " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at"
-    " WHERE leases.holder = excluded.holder OR leases.expires_at < now() RETURNING holder"
-)
-PRUNE = (
-    "DELETE FROM usage WHERE seq IN (SELECT seq FROM usage WHERE at < $1 ORDER BY at, seq"
-    f" LIMIT {PRUNE_ROWS} FOR UPDATE SKIP LOCKED)"
-)
-# A total or monthly budget still counts when its key has not been used for weeks. Guests have none.
-DROP_COUNTERS = (
-    "DELETE FROM counters WHERE updated_at < $1"
-    " AND (kind NOT LIKE 'budget%' OR scope LIKE 'guest:%')"
-)
 
 
 class PostgresStore:
@@ -160,8 +146,7 @@ class PostgresStore:
             probe_write=self._probe_write,
         )
         self._migrations = migrations
-        self._holder = secrets.token_hex(16)
-        self._holds_export = False
+        self._export_lease = ExportLease(self._writes, self._state)
 
     async def __aenter__(self) -> Self:
         await self._prepare()
@@ -192,9 +177,7 @@ class PostgresStore:
     async def _close(self) -> None:
         await self._usage_writer.aclose()
         await self._watch.aclose()
-        if self._holds_export:
-            with contextlib.suppress(StoreUnavailable):
-                await self._execute("DELETE FROM leases WHERE holder = $1", self._holder)
+        await self._export_lease.end()
         for each in self._all:
             await each.aclose(CLOSE_S)
         await self._connector.aclose()
@@ -240,14 +223,9 @@ class PostgresStore:
     async def holds_export(self) -> bool:
         """Return whether this node is the one that writes the export now; it asks the database.
 
-        The right expires after EXPORT_LEASE_S, so ask again before each write.
+        The right expires after `export_lease.LEASE_S`, so ask again before each write.
         """
-        try:
-            holder = await self._writes.run(lambda db: db.fetchval(TAKE_LEASE, self._holder))
-        except StoreUnavailable:
-            return False
-        self._holds_export = holder is not None
-        return self._holds_export
+        return await self._export_lease.take()
 
     # Keys and named values
 

@@ -94,6 +94,17 @@ SUM_OF = {
     "estimated_cost_microusd": "sum(cost_microusd) FILTER (WHERE estimated)",
 }
 """What the rows of a batch add to a day, by the columns of the sums."""
+PRUNE_ROWS = 2000
+"""Rows deleted in one call."""
+PRUNE = (
+    "DELETE FROM usage WHERE seq IN (SELECT seq FROM usage WHERE at < $1 ORDER BY at, seq"
+    f" LIMIT {PRUNE_ROWS} FOR UPDATE SKIP LOCKED)"
+)
+# A total or monthly budget still counts when its key has not been used for weeks. Guests have none.
+DROP_COUNTERS = (
+    "DELETE FROM counters WHERE updated_at < $1"
+    " AND (kind NOT LIKE 'budget%' OR scope LIKE 'guest:%')"
+)
 
 
 def _add_sums(table: str, marks: Sequence[str]) -> str:
