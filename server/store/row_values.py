@@ -7,6 +7,7 @@ capped. What one database alone needs stands in its own folder.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -25,6 +26,9 @@ from workers.run.job import Attempt
 log = logging.getLogger("roxy.store")
 
 Values = tuple[Any, ...]
+
+NAMED = 20
+"""The names of rows that a log line has at most."""
 
 MAX_PER_REQUEST = 10**12
 """Upper bound for tokens, money or time of one request. Larger numbers are an upstream's error, and
@@ -82,6 +86,25 @@ def _capped(row: UsageRow) -> UsageRow:
         if type(value) is int
     }
     return structs.replace(row, **numbers)
+
+
+class LeftOut:
+    """Counts and logs what no column could hold; `count` is since the start."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def note(self, names: Sequence[str]) -> None:
+        """Count and log the rows of a batch that were left out, by their names."""
+        if not names:
+            return
+        self.count += len(names)
+        log.error(
+            "%d rows could not be stored and were left out (%d since the start): %s",
+            len(names),
+            self.count,
+            ascii(", ".join(names[:NAMED])),
+        )
 
 
 def counter_values(row: CounterRow) -> Values:

@@ -124,29 +124,29 @@ class PostgresStore:
         migrations: Sequence[Migration] | None = None,
     ) -> None:
         self._connector = Connector(url)
-        self.state = self._state = DatabaseState(self._connector.place)
+        self.state = DatabaseState(self._connector.place)
         """Whether the database can be used, for others with connections to it."""
-        some = partial(Connections, self._connector, self._state, size=KIND_SIZE)
+        some = partial(Connections, self._connector, self.state, size=KIND_SIZE)
         self._lookups = some(limit_s=patience_s, reads=True)
         self._writes = some(limit_s=patience_s)
         self._usage = some(limit_s=max(patience_s, RECORD_S))
         self._reads = some(limit_s=read_limit_s, reads=True)
         self.lease_connections = Connections(
-            self._connector, self._state, size=1, limit_s=patience_s
+            self._connector, self.state, size=1, limit_s=patience_s
         )
         """For the registry of nodes, whose rows are in this database."""
         self._all = [self._lookups, self._writes, self._usage, self._reads, self.lease_connections]
         files = UsageSpool(spool) if isinstance(spool, Path) else spool
-        self._usage_writer = UsageWriter(self._usage, self._state, files)
+        self._usage_writer = UsageWriter(self._usage, self.state, files)
         self._watch = ChangeWatch(
             self._connector,
-            self._state,
+            self.state,
             self._all,
             poll_limit_s=patience_s * POLL_SHARE,
             probe_write=self._probe_write,
         )
         self._migrations = migrations
-        self._export_lease = ExportLease(self._writes, self._state)
+        self._export_lease = ExportLease(self._writes, self.state)
 
     async def __aenter__(self) -> Self:
         await self._prepare()
@@ -185,17 +185,12 @@ class PostgresStore:
     @property
     def trouble(self) -> str | None:
         """Return why the database cannot be used, for health checks; None: it can."""
-        return self._state.trouble
+        return self.state.trouble
 
     @property
     def shared(self) -> bool:
         """Return True: other nodes write to the same database."""
         return True
-
-    @property
-    def left_out(self) -> int:
-        """Return how many rows could not be stored and were left out."""
-        return self._usage_writer.left_out
 
     @property
     def place(self) -> str:
@@ -356,7 +351,7 @@ class PostgresStore:
 
     async def add_invitations(self, invitations: Sequence[InvitationRow]) -> None:
         """Insert invitations, all or none, and delete old ones; durable on return."""
-        await write(self._writes, self._state, partial(insert_invitations, rows=invitations))
+        await write(self._writes, self.state, partial(insert_invitations, rows=invitations))
 
     async def list_invitations(self) -> list[InvitationRow]:
         """Read the invitations, the newest first."""
@@ -388,7 +383,7 @@ class PostgresStore:
         """Write usage rows, their daily sums, counters and last uses, once for each batch id.
 
         While that is not possible the batch waits in the spool. Raises StoreUnavailable when the
-        spool is full. What no column can hold is left out, counted in `left_out` and logged.
+        spool is full. What no column can hold is left out and logged.
         """
         await self._usage_writer.record(batch)
 
@@ -506,7 +501,7 @@ class PostgresStore:
 
     async def _execute(self, statement: str, *values: Any, limit_s: float | None = None) -> str:
         return await write(
-            self._writes, self._state, lambda db: db.execute(statement, *values), limit_s=limit_s
+            self._writes, self.state, lambda db: db.execute(statement, *values), limit_s=limit_s
         )
 
     async def _change(
@@ -525,7 +520,7 @@ class PostgresStore:
             return result
 
         try:
-            return await write(self._writes, self._state, changing, limit_s=limit_s)
+            return await write(self._writes, self.state, changing, limit_s=limit_s)
         except BaseException:
             self._watch.forget(numbers)
             raise

@@ -26,7 +26,7 @@ from msgspec import structs
 
 from server.store.key import Key
 from server.store.migrate import Migration
-from server.store.row_values import USAGE_COLUMNS, Values, midnight, usage_row
+from server.store.row_values import USAGE_COLUMNS, LeftOut, Values, midnight, usage_row
 from server.store.rows import (
     DAY_MARKS,
     Batch,
@@ -93,8 +93,6 @@ READ_LIMIT_S = 5.0
 READ_CACHE_BYTES = 16_384 * KIB
 LOOKUP_PATIENCE_S = 0.05
 """Reads wait for a lock only while another program recovers the file; the event loop waits here."""
-NAMED = 20
-"""The names of rows that a log line has at most."""
 
 
 class SqliteStore:
@@ -118,8 +116,7 @@ class SqliteStore:
             path, self._open_for_reads, max(patience_s, READ_LIMIT_S), limit_s=read_limit_s
         )
         self._lookup: sqlite3.Connection | None = None
-        self.left_out = 0
-        """How many rows could not be stored and were left out."""
+        self._left_out = LeftOut()
 
     async def __aenter__(self) -> Self:
         await self._db.start()
@@ -361,17 +358,9 @@ class SqliteStore:
     async def record(self, batch: Batch) -> None:
         """Write usage rows, their daily sums, counters and last uses, all or none.
 
-        What no column can hold is left out, counted in `left_out` and logged.
+        What no column can hold is left out and logged.
         """
-        left_out = await self._db.run(partial(record, batch=batch))
-        if left_out:
-            self.left_out += len(left_out)
-            log.error(
-                "%d rows could not be stored and were left out (%d since the start): %s",
-                len(left_out),
-                self.left_out,
-                ascii(", ".join(left_out[:NAMED])),
-            )
+        self._left_out.note(await self._db.run(partial(record, batch=batch)))
 
     async def usage_by(
         self,

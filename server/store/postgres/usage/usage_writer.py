@@ -11,14 +11,13 @@ from server.store.postgres.postgres_connections import Connections, write
 from server.store.postgres.postgres_errors import DATA_ERRORS
 from server.store.postgres.usage.postgres_usage import record_batch, record_in_parts
 from server.store.postgres.usage.usage_spool import UsageSpool
+from server.store.row_values import LeftOut
 from server.store.rows import Batch
 from workers.errors import StoreUnavailable
 
 log = logging.getLogger("roxy.store")
 
 DRAIN_RETRY_S = 1.0
-NAMED = 20
-"""The names of rows that a log line has at most."""
 
 
 class UsageWriter:
@@ -32,8 +31,7 @@ class UsageWriter:
         self._spool = spool
         self._drain_due = asyncio.Event()
         self._drainer: asyncio.Task[None] | None = None
-        self.left_out = 0
-        """How many rows could not be stored and were left out."""
+        self._left_out = LeftOut()
 
     async def start(self) -> None:
         """Find what an earlier process has left, and save it from now on. Raises OSError."""
@@ -74,15 +72,7 @@ class UsageWriter:
             return
         except DATA_ERRORS:
             pass
-        left_out = await save(partial(record_in_parts, batch=batch))
-        if left_out:
-            self.left_out += len(left_out)
-            log.error(
-                "%d rows could not be stored and were left out (%d since the start): %s",
-                len(left_out),
-                self.left_out,
-                ascii(", ".join(left_out[:NAMED])),
-            )
+        self._left_out.note(await save(partial(record_in_parts, batch=batch)))
 
     async def _drain(self, spool: UsageSpool) -> None:
         """Save what waits in the spool, the oldest first, whenever the database works."""
