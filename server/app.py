@@ -226,23 +226,12 @@ async def _build_services(
     store, keys, counters = data.store, data.keys, data.counters
     sessions = await _open_sessions(stack, store, keys)
     health = ModelHealth()
-    notes = notes_path(data.directory.path, member.process)
-    ledger = Ledger(
-        store.record, counters, keys, unsaved=data.unsaved, on_row=health.note, notes=notes
-    )
-    stack.push_async_callback(ledger.aclose)
-    transport = Transport(connect_timeout_s=config.stream.connect_timeout_s)
-    stack.push_async_callback(transport.aclose)
-    answers = stack.enter_context(contextlib.closing(KeptAnswers(config.answers)))
-    engine = Engine(transport, _stream_settings(config), member.scheduler)
-    stack.push_async_callback(engine.aclose)
-    peers = member.peers
-    _release_ids(engine, answers, peers)
-    peer_transport = Transport(connect_timeout_s=PEER_CONNECT_TIMEOUT_S)
-    stack.push_async_callback(peer_transport.aclose)
-    access_log = stack.enter_context(contextlib.closing(log_lines))
+    ledger = _open_ledger(stack, data, health, member)
+    engine, answers = _open_engine(stack, config, member)
     guest_secret = await _guest_secret(store)
     guests = GuestSessions(guest_secret)
+    passing = _open_passing(stack, guest_secret)
+    access_log = stack.enter_context(contextlib.closing(log_lines))
     services = Services(
         config=config,
         directory=data.directory,
@@ -256,8 +245,8 @@ async def _build_services(
         health=health,
         engine=engine,
         answers=answers,
-        peers=peers,
-        passing=Passing(PassingMarks(guest_secret), peer_transport),
+        peers=member.peers,
+        passing=passing,
         authentication=Authentication(keys, guests, sessions, guests_welcome=config.guests.enabled),
         guests=guests,
         sessions=sessions,
@@ -273,6 +262,42 @@ async def _build_services(
     )
     stack.callback(KeyWatch(keys, engine, answers).close)
     return services
+
+
+def _open_ledger(
+    stack: contextlib.AsyncExitStack, data: GatewayData, health: ModelHealth, member: Membership
+) -> Ledger:
+    """Make what books the requests of this process, and notes them while they run."""
+    ledger = Ledger(
+        data.store.record,
+        data.counters,
+        data.keys,
+        unsaved=data.unsaved,
+        on_row=health.note,
+        notes=notes_path(data.directory.path, member.process),
+    )
+    stack.push_async_callback(ledger.aclose)
+    return ledger
+
+
+def _open_engine(
+    stack: contextlib.AsyncExitStack, config: Config, member: Membership
+) -> tuple[Engine, KeptAnswers]:
+    """Make what carries requests upstream, and what keeps the answers that are asked for again."""
+    transport = Transport(connect_timeout_s=config.stream.connect_timeout_s)
+    stack.push_async_callback(transport.aclose)
+    answers = stack.enter_context(contextlib.closing(KeptAnswers(config.answers)))
+    engine = Engine(transport, _stream_settings(config), member.scheduler)
+    stack.push_async_callback(engine.aclose)
+    _release_ids(engine, answers, member.peers)
+    return engine, answers
+
+
+def _open_passing(stack: contextlib.AsyncExitStack, secret: bytes) -> Passing:
+    """Make what passes requests on to the processes that have their jobs."""
+    transport = Transport(connect_timeout_s=PEER_CONNECT_TIMEOUT_S)
+    stack.push_async_callback(transport.aclose)
+    return Passing(PassingMarks(secret), transport)
 
 
 def _release_ids(engine: Engine, answers: KeptAnswers, peers: Peers) -> None:
