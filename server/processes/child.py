@@ -93,12 +93,7 @@ async def serve_for_keeper(descriptor: int) -> None:
     ending = ChildEnd()
     _handle_signals(ending)
     service = Service()
-    loop = asyncio.get_running_loop()
-    placed: asyncio.Future[GivenPlace] = loop.create_future()
-    service.answer_at_once(PLACE, placed.set_result)
-    service.answer_at_once(STOP, lambda _: ending.stop())
-    service.answer_at_once(RETIRE, lambda _: ending.retire())
-    service.answer_at_once(PULSE, lambda _: None)
+    placed = _answer_keeper(service, ending)
     link = await open_link(socket.socket(fileno=descriptor), service)
     link.on_lost(ending.stop)
     scheduler = ChildScheduler()
@@ -109,23 +104,11 @@ async def serve_for_keeper(descriptor: int) -> None:
         welcome = await link.call(HELLO, os.getpid())
         config = welcome.config
         set_up_logging(config.log.level, config.log.format, LinkLines(link, is_log=True))
-        keys = KeyRing(shared.store)
-        await keys.load()
-        stack.push_async_callback(keys.aclose)
-        data = GatewayData(
-            directory=DataDirectory(Path(config.server.data_dir)),
-            store=shared.store,
-            history=shared.history,
-            keys=keys,
-            counters=shared.counters,
-            unsaved=None,
-            wrong_keys=shared.wrong_keys,
-            wrong_sign_ins=shared.wrong_sign_ins,
-        )
+        data = await _load_data(stack, Path(config.server.data_dir), shared)
         sockets = stack.enter_context(contextlib.closing(Sockets(welcome.sockets)))
         running = await _build(stack, welcome, data, link, scheduler, sockets)
         tune_collector()
-        stack.callback(loop.create_task(_leave_when_silent(link), name="pulse").cancel)
+        stack.callback(asyncio.create_task(_leave_when_silent(link), name="pulse").cancel)
         await link.call(WARM, None)
         place = await _wait_for_place(placed, ending)
         if place is None:
@@ -137,6 +120,35 @@ async def serve_for_keeper(descriptor: int) -> None:
         if not ending.stops.is_set():
             await _unless(running.retire(), ending.stops.wait())
         await _drain(running, link)
+
+
+def _answer_keeper(service: Service, ending: ChildEnd) -> asyncio.Future[GivenPlace]:
+    """Answer what the keeper says about this process; return its place, once it has one."""
+    placed: asyncio.Future[GivenPlace] = asyncio.get_running_loop().create_future()
+    service.answer_at_once(PLACE, placed.set_result)
+    service.answer_at_once(STOP, lambda _: ending.stop())
+    service.answer_at_once(RETIRE, lambda _: ending.retire())
+    service.answer_at_once(PULSE, lambda _: None)
+    return placed
+
+
+async def _load_data(
+    stack: contextlib.AsyncExitStack, directory: Path, shared: ChildData
+) -> GatewayData:
+    """Return the data of the keeper as this process uses them, with a key ring of its own."""
+    keys = KeyRing(shared.store)
+    await keys.load()
+    stack.push_async_callback(keys.aclose)
+    return GatewayData(
+        directory=DataDirectory(directory),
+        store=shared.store,
+        history=shared.history,
+        keys=keys,
+        counters=shared.counters,
+        unsaved=None,
+        wrong_keys=shared.wrong_keys,
+        wrong_sign_ins=shared.wrong_sign_ins,
+    )
 
 
 def name_process(name: str) -> None:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from server.http.listening import (
     load_certificate,
 )
 from server.http.request_id import new_process_tag
+from server.keys.key_ring import KeyRing
 from server.keys.secret import digest_of
 from server.log import LineWriter, count_line
 from server.nodes.announcements import Announcements
@@ -170,24 +172,22 @@ class Keeper:
     def _maker(self, config: Config, prices: Mapping[str, Prices]) -> MakeParts:
         """Return what makes the parts of each child that is started with a configuration."""
         share = config_of_child(config, self.processes)
-        # Passed sockets are those of every place.
-        sockets = {sock.fileno(): None for place in self._places for sock in place.sockets}
+        return partial(self._make_parts, share, dict(prices))
 
-        def make(service: Service) -> ChildParts:
-            tag = new_process_tag()
-            welcome = Welcome(
-                sockets=list(sockets),
-                tag=tag,
-                node_id=self.node_id,
-                inner_sockets=str(self.inner_sockets),
-                config=share,
-                prices=dict(prices),
-            )
-            return ChildParts(
-                welcome, self._serve_child(service, tag), lambda: self.reporter.add(tag)
-            )
-
-        return make
+    def _make_parts(self, share: Config, prices: dict[str, Prices], service: Service) -> ChildParts:
+        """Make the parts of one child, which the keeper answers by `service`."""
+        tag = new_process_tag()
+        # Each once: passed sockets are those of every place.
+        sockets = dict.fromkeys(sock.fileno() for place in self._places for sock in place.sockets)
+        welcome = Welcome(
+            sockets=list(sockets),
+            tag=tag,
+            node_id=self.node_id,
+            inner_sockets=str(self.inner_sockets),
+            config=share,
+            prices=prices,
+        )
+        return ChildParts(welcome, self._serve_child(service, tag), lambda: self.reporter.add(tag))
 
     def _serve_child(self, service: Service, tag: str) -> Callable[[Link], None]:
         """Fill the service of a child; return what to do with its link."""
@@ -240,10 +240,7 @@ async def keeper(
         directory = stack.enter_context(DataDirectory(Path(config.server.data_dir)))
         load_certificate(config.server.tls_cert, config.server.tls_key)
         prices_task = await stack.enter_async_context(_prices_task(config, environ))
-        places = [
-            ListeningPlace(number, sockets)
-            for number, sockets in enumerate(await _bind(stack, config, processes, passed), 1)
-        ]
+        places = await _open_places(stack, config, processes, passed)
         data = await stack.enter_async_context(open_data(config, directory, clock))
         ledger = Ledger(data.store.record, data.counters, data.keys, unsaved=data.unsaved)
         stack.push_async_callback(ledger.aclose)
@@ -263,12 +260,17 @@ async def keeper(
         await running.start(await prices_task)
         if not config.admin_api_key:
             # After all that can fail: a key that is generated here is shown by this start only.
-            running.new_owner_key = await data.keys.set_owner(None)
-            if running.new_owner_key is not None:
-                owner = digest_of(running.new_owner_key)
-                await announcements.announce(StoreChanges(owner=owner))
+            running.new_owner_key = await _make_owner_key(data.keys, announcements)
         running.announce_reloads("0 none")
         yield running
+
+
+async def _make_owner_key(keys: KeyRing, announcements: Announcements) -> str | None:
+    """Make an owner key where there is none, and announce it to the children."""
+    made = await keys.set_owner(None)
+    if made is not None:
+        await announcements.announce(StoreChanges(owner=digest_of(made)))
+    return made
 
 
 @contextlib.contextmanager
@@ -317,19 +319,19 @@ async def _prices_task(
         await asyncio.wait([task])  # not cancelled: see `open_catalog` in server/app.py
 
 
-async def _bind(
+async def _open_places(
     stack: contextlib.AsyncExitStack,
     config: Config,
     processes: int,
     passed: Sequence[socket.socket],
-) -> list[list[socket.socket]]:
-    """Return the sockets of each process, which are held here until the end."""
+) -> list[ListeningPlace]:
+    """Return the place of each process; their sockets are held here until the end."""
     if passed:
         bound = [list(passed)] * processes
     else:
         bound = await _bind_port(config.server.host, config.server.port, processes)
     stack.callback(close_all, bound)
-    return bound
+    return [ListeningPlace(number, sockets) for number, sockets in enumerate(bound, 1)]
 
 
 async def _bind_port(host: str, port: int, processes: int) -> list[list[socket.socket]]:
