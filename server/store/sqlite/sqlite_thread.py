@@ -83,21 +83,10 @@ class SqliteThread(aiosqlite.Connection):
         if not self._serving:
             raise StoreUnavailable("The gateway has closed its database. Try again shortly.")
         deadline = time.monotonic() + self._patience_s
-
-        def turn(db: sqlite3.Connection) -> Result:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise TimeoutError("it was busy for too long")
-            # The wait in the thread's queue and the wait for the file's lock share one patience.
-            db.execute(f"PRAGMA busy_timeout = {int(left_s * 1000)}")
-            if self._limit_s is None:
-                return work(db)
-            ends_at = time.monotonic() + self._limit_s
-            db.set_progress_handler(lambda: time.monotonic() > ends_at, CHECK_EVERY)
-            return work(db)
-
         try:
-            result: Result = await self._execute(turn, self._conn)  # type: ignore[no-untyped-call]
+            result: Result = await self._execute(  # type: ignore[no-untyped-call]
+                self._run_in_time, self._conn, work, deadline
+            )
         except (sqlite3.Error, TimeoutError) as error:
             code = primary_code(error) if isinstance(error, sqlite3.Error) else None
             if code == sqlite3.SQLITE_INTERRUPT:
@@ -112,6 +101,20 @@ class SqliteThread(aiosqlite.Connection):
         if not reads:
             self._note(None)
         return result
+
+    def _run_in_time(
+        self, db: sqlite3.Connection, work: Callable[[sqlite3.Connection], Result], deadline: float
+    ) -> Result:
+        """Run `work`, in the thread, if it can begin by the deadline."""
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("it was busy for too long")
+        # The wait in the thread's queue and the wait for the file's lock share one patience.
+        db.execute(f"PRAGMA busy_timeout = {int(left_s * 1000)}")
+        if self._limit_s is not None:
+            ends_at = time.monotonic() + self._limit_s
+            db.set_progress_handler(lambda: time.monotonic() > ends_at, CHECK_EVERY)
+        return work(db)
 
     def _note(self, trouble: str | None) -> None:
         """Keep the current error; log the first failure and the recovery, not each call between."""
