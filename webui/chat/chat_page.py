@@ -25,7 +25,7 @@ SCRIPTS = (
     "js/chat/composer/composer.js",
     "js/chat/header.js",
     "js/chat/limits.js",
-    "js/chat/state/attachments.js",
+    "js/chat/state/records.js",
     "js/chat/state/chat.js",
     "js/chat/state/conversation.js",
     "js/chat/state/store.js",

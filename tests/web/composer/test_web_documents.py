@@ -47,7 +47,7 @@ SIZE_OF = """async (url) => {
 }"""
 LEFT_OUT = """async (many) => {
   const main = document.querySelector('script[src$="js/chat/main.js"]').src;
-  const module = main.replace("main.js", "state/attachments.js");
+  const module = main.replace("main.js", "state/records.js");
   const { bytesOfTurns, imagesLeftOut } = await import(module);
   const image = (id, size) => ({ text: "", files: [{ id, size, kind: "image", name: id }] });
   const turns = Array.from({ length: many }, (_, at) => image(`i${at}`, 1000));

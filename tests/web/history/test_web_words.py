@@ -183,9 +183,10 @@ async def test_what_a_guest_tab_writes_in_a_moved_chat_follows_it(
 
 
 MODULES = """async (build) => {
-  const at = (name) => import(`/static/${build}/js/chat/history/${name}.js`);
-  const [{ merged, nothing, Outbox }, { rooted }, { inParts }, { keepEdited }] = await Promise.all(
-    ["outbox", "rooted", "upload", "view"].map(at));
+  const at = (name) => import(`/static/${build}/js/chat/${name}.js`);
+  const [{ merged, nothing, Outbox }, { rooted }, { inParts }, { Database }, { keepEdited }] =
+    await Promise.all(["history/outbox", "history/rooted", "history/upload", "state/store",
+      "state/records"].map(at));
   const unsent = (changes) => ({ ...nothing("c"), ...changes });
   const text = (id, text = "") => ({ role: "user", id, parent: null, text });
   const whole = { role: "assistant", id: "a", job: "j", seq: 3, state: "done" };
@@ -207,7 +208,24 @@ MODULES = """async (build) => {
   await outbox.adopt(new Set());
   const tree = { a: null, b: "a", c: "gone", d: "e", e: "d", f: "e", g: "g" };
   const cut = rooted(Object.entries(tree).map(([id, parent]) => ({ id, parent })));
+  const chat = { id: "c", title: "T", system: "", choices: { root: "a" }, draft: null };
+  const [one, other, memory] = ["tabs", "tabs", "memory"].map((name) => new Database(name));
+  await memory.close();
+  const written = [];
+  for (const [here, there] of [[one, other], [memory, memory]]) {
+    const edit = answer({ text: "mine", edited: true });
+    await here.putAll({ conversations: [chat], messages: [answer({ text: "as read" })] });
+    await there.putAll({ messages: [edit] });
+    await there.change("c", { title: "Theirs", choices: { root: "a", a: "b" } });
+    await here.putAll({ messages: [answer({ text: "as read", stats: 7 })] });
+    const now = { ...chat, system: "Mine", choices: { root: "c" } };
+    await here.putAll({ conversations: [now], seen: [chat] });
+    await here.putAll({ conversations: [now], seen: [now] });
+    const stored = await there.find("messages", "a");
+    written.push([await there.find("conversations", "c"), stored.text, stored.stats]);
+  }
   return {
+    written,
     again: [again.bases, again.messages.m.text],
     removed: [Object.keys(removed.messages), removed.remove],
     undone: [undone.bases, Object.keys(undone.remove)],
@@ -226,7 +244,10 @@ async def test_changes_are_joined_with_the_versions_that_they_were_made_from(
     async with chatting(chromium, tmp_path) as (_, _, page):
         await open_chat(page)
         found = await page.evaluate(MODULES, packaged_assets().build)
+        record = {"id": "c", "title": "Theirs", "system": "Mine", "draft": None}
+        both = [record | {"choices": {"root": "c", "a": "b"}}, "mine", 7]
         assert found == {
+            "written": [both, both],
             "again": [{"m": 4, "n": None}, "2"],
             "removed": [["n"], {"m": {"base": 5, "seq": 0}}],
             "undone": [{"m": None, "n": None}, []],

@@ -2,6 +2,7 @@
 
 import { closest, el, fill, icon, money, part, short, texts } from "../shell/page.js";
 import { asSentence, standingWords } from "./limits.js";
+import { usedTokens } from "./state/records.js";
 
 /** @import { Chat } from "./state/chat.js" */
 
@@ -83,7 +84,7 @@ export class Header {
 
   #showGauge() {
     const { current, model } = this.#chat;
-    const used = current?.usedTokens() ?? 0;
+    const used = current ? usedTokens(current.path) : 0;
     this.#gauge.hidden = !model || used === 0;
     if (!model) return;
     this.#gaugeBar.value = Math.min(used / model.context_window, 1);

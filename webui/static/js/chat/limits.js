@@ -18,7 +18,14 @@ import {
   span,
   texts,
 } from "../shell/page.js";
-import { bytesOfTurns, estimateTokens, imagesLeftOut, roundTokens, tokensOfFiles } from "./state/attachments.js";
+import {
+  bytesOfTurns,
+  estimateTokens,
+  imagesLeftOut,
+  roundTokens,
+  tokensOfFiles,
+  usedTokens,
+} from "./state/records.js";
 
 /** @import { Plural } from "../shell/catalogue.js" */
 /** @import { Chat } from "./state/chat.js" */
@@ -85,7 +92,7 @@ export function hintWords(chat, { text, files }) {
   const { current, model } = chat;
   if (!current || !model) return { text: "" };
   const tokens = estimateTokens(text) + tokensOfFiles(files);
-  const needed = current.usedTokens() + tokens;
+  const needed = usedTokens(current.path) + tokens;
   const part = needed / model.context_window;
   if (part > 1) {
     const words = fill(texts.composer.too_long, { model: model.name, tokens: short(model.context_window) });

@@ -1,7 +1,7 @@
 // What is attached to the message in the box: files that are being read, and the cards of all.
 
 import { el, fill, iconButton, pluralText, texts } from "../../shell/page.js";
-import { shownFiles, sourceOf } from "../state/attachments.js";
+import { shownFiles, sourceOf } from "../state/records.js";
 import { takesFiles } from "../state/request.js";
 import { fileCard, pendingCard } from "./files.js";
 import { MAX_FILES, prepareFile, Refusal } from "./preparing.js";

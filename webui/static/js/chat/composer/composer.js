@@ -2,7 +2,7 @@
 
 import { announce, el, fill, icon, isComposing, joined, part, texts } from "../../shell/page.js";
 import { Alert, hintWords, limitedModel, whyBlocked } from "../limits.js";
-import { joinDrafts } from "../state/conversation.js";
+import { joinDrafts } from "../state/records.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { Tray } from "./attached.js" */

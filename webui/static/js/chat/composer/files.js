@@ -1,7 +1,7 @@
 // Files of a message as cards, which open them.
 
 import { count, el, fill, icon, loadModule, pluralText, size, texts } from "../../shell/page.js";
-import { roundTokens, shownFiles, sourceOf } from "../state/attachments.js";
+import { roundTokens, shownFiles, sourceOf } from "../state/records.js";
 import { find } from "../state/store.js";
 
 /** @import { FileRecord } from "../state/types.js" */

@@ -1,6 +1,6 @@
 // Photos and screenshots: made smaller before they are kept and sent, without what a camera notes in them.
 
-import { imageTokens } from "../state/attachments.js";
+import { imageTokens } from "../state/records.js";
 
 /** No model looks at more; a 12-megapixel photo becomes a tenth of its bytes. */
 const MAX_SIDE = 2048;

@@ -3,8 +3,8 @@
 
 import { ApiError, callJson, isAbort } from "../../shell/api.js";
 import { count, fill, size, texts } from "../../shell/page.js";
-import { estimateTokens } from "../state/attachments.js";
 import { problemWords } from "../state/problems.js";
+import { estimateTokens } from "../state/records.js";
 import { newId } from "../state/store.js";
 import { isHeic, mayBeImage, NoImage, prepareImage } from "./photos.js";
 

@@ -1,7 +1,7 @@
 // The messages that wait for the end of the answer under way.
 
 import { el, iconButton, pluralText, texts } from "../../shell/page.js";
-import { shownFiles } from "../state/attachments.js";
+import { shownFiles } from "../state/records.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { QueuedMessage } from "../state/types.js" */

@@ -1,7 +1,7 @@
 // What the server does not have yet, by conversation. It is kept in this browser's database until it is
 // sent, so that a reload or a lost connection loses nothing.
 
-import { joinDrafts } from "../state/conversation.js";
+import { joinDrafts } from "../state/records.js";
 
 /** @import { Database } from "../state/store.js" */
 /** @import { Draft, Message } from "../state/types.js" */

@@ -3,6 +3,7 @@
 
 import { ApiError, callJson } from "../../shell/api.js";
 import { fill, texts } from "../../shell/page.js";
+import { keepEdited, withOthers } from "../state/records.js";
 import { newId } from "../state/store.js";
 import { Link } from "./link.js";
 import { OpenSaves } from "./open_saves.js";
@@ -11,7 +12,7 @@ import { Sender } from "./sender.js";
 import { ServerFiles } from "./server_files.js";
 import { ServerSettings } from "./server_settings.js";
 import { pathOf } from "./upload.js";
-import { keepEdited, View } from "./view.js";
+import { View } from "./view.js";
 import { alike, differences, packDraft, packMessage } from "./wire.js";
 
 /**
@@ -214,12 +215,13 @@ export class Remote {
   // Writing
 
   /** @param {RecordGroups} groups */
-  async putAll({ conversations = [], messages = [], files = [], settings = [] }) {
+  async putAll({ conversations = [], messages = [], files = [], settings = [], seen = [] }) {
     if (settings.length) await this.#settings.put(settings);
     if (files.length) await this.#putFiles(files);
     /** @type {Map<string, Partial<Unsent>>} */
     const changes = new Map();
-    for (const record of conversations) this.#noteRecord(record, changes);
+    const before = new Map(seen.map((one) => [one.id, one]));
+    for (const record of conversations) this.#noteRecord(record, before.get(record.id), changes);
     for (const message of messages) this.#noteMessage(message, changes);
     await Promise.all([...changes].map(([id, change]) => this.#outbox.add(id, change)));
     if (changes.size) this.#link.sendSoon();
@@ -227,22 +229,24 @@ export class Remote {
 
   /**
    * @param {ConversationRecord} record
+   * @param {ConversationRecord | undefined} seen as the page saw it: others may have changed it since
    * @param {Map<string, Partial<Unsent>>} changes
    */
-  #noteRecord(record, changes) {
+  #noteRecord(record, seen, changes) {
     const { id } = record;
     const known = this.view.known.get(id)?.record ?? null;
-    const set = differences(record, known);
+    const before = known && (seen ?? known);
+    const set = differences(record, before);
     /** @type {Partial<Unsent>} */
     const change = {};
     if (Object.keys(set).length || !known) change.set = set;
-    if (!alike(packDraft(record.draft), packDraft(known?.draft ?? null)))
+    if (!alike(packDraft(record.draft), packDraft(before?.draft ?? null)))
       change.draft = { value: record.draft, base: this.view.drafts.get(id) ?? (this.view.stored.has(id) ? null : 0) };
     // A draft that is saved after the chat was deleted here does not bring it back.
     if (change.draft?.value && record.deleted) change.set = { ...change.set, deleted: record.deleted };
     if (set.deleted !== undefined) this.view.noteDeleted(id, set.deleted !== null);
     if (change.set?.deleted) change.version = this.view.deleted.get(id) ?? null;
-    this.view.setRecord(structuredClone(record));
+    this.view.setRecord(withOthers(known ?? undefined, before ?? record, structuredClone(record)));
     if (change.set || change.draft) changes.set(id, change);
   }
 

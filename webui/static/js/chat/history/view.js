@@ -306,19 +306,6 @@ export class View {
 }
 
 /**
- * Keep the text of an answer that was edited: what is still written of it is only its figures, unless there is
- * more of it.
- *
- * @param {Message} copy what is written
- * @param {Message} before what is known
- */
-export function keepEdited(copy, before) {
-  if (copy.role === "user" || before.role === "user" || !before.edited || copy.edited) return;
-  const isMore = copy.seq > before.seq || (copy.state === "done" && before.state !== "done");
-  if (copy.job === before.job && !isMore) Object.assign(copy, before, { stats: copy.stats ?? before.stats });
-}
-
-/**
  * @param {string} id
  * @returns {ConversationRecord}
  */

@@ -286,15 +286,17 @@ export class Chat {
     this.emit("record", conversation.record);
   }
 
+  /** @param {string} id of a conversation that is open here or has an answer under way */
+  #live(id) {
+    return [this.#current, ...(this.#answers?.conversations ?? [])].find((one) => one?.id === id);
+  }
+
   /**
    * Return the record of a conversation that is open here or has an answer under way.
    *
    * @param {string} id
    */
-  recordOf(id) {
-    const live = [this.#current, ...(this.#answers?.conversations ?? [])];
-    return live.find((one) => one?.id === id)?.record;
-  }
+  recordOf = (id) => this.#live(id)?.record;
 
   /**
    * Change a conversation's record: the one in use, where it is in use, so that no other change is lost.
@@ -303,9 +305,9 @@ export class Chat {
    * @param {Partial<ConversationRecord>} changes
    */
   async change(id, changes) {
-    const live = this.recordOf(id);
-    if (live) await this.keep(put("conversations", Object.assign(live, changes)));
-    const record = live ?? (await this.keep(change(id, changes)));
+    const live = this.#live(id);
+    const record = live ? Object.assign(live.record, changes) : await this.keep(change(id, changes));
+    if (live) await this.keep(live.saveRecord());
     if (!record) return;
     this.emit("record", record);
     this.notifyTabs(id);

@@ -1,24 +1,22 @@
 // One conversation in this tab: its record, its tree of messages, its draft and its queue.
 
-import { estimateTokens, tokensOfFiles } from "./attachments.js";
 import {
   changeQueue,
   eraseMessages,
   find,
+  GUESTS,
   newId,
+  placeName,
   put,
   putAll,
   queueId,
-  recentlyTyped,
-  rememberTyped,
   takeBack,
-  textBeforeSignIn,
   within,
 } from "./store.js";
 
 /**
  * @import {
- *   AnswerRecord, ConversationRecord, Draft, FileRecord, Message, Question, QueueRecord, QueuedMessage,
+ *   ConversationRecord, FileRecord, Message, Question, QueueRecord, QueuedMessage,
  * } from "./types.js"
  */
 
@@ -159,6 +157,9 @@ export class Tree {
 
 /** A conversation that is open in this tab, or has an answer under way. */
 export class Conversation {
+  /** The record as it was last read or saved here. @type {ConversationRecord | null} */
+  #seen;
+
   /**
    * @param {ConversationRecord} record
    * @param {Message[]} messages
@@ -166,6 +167,7 @@ export class Conversation {
    */
   constructor(record, messages, queue = []) {
     this.record = record;
+    this.#seen = structuredClone(record);
     this.tree = new Tree(record, messages);
     /** Messages that wait for the end of the answer under way. */
     this.queue = queue;
@@ -182,9 +184,10 @@ export class Conversation {
     const record = await find("conversations", id);
     if (!record || record.deleted) return null;
     const queue = await find("settings", queueId(id));
+    const conversation = new Conversation(record, await within("messages", id), queue?.messages);
     const typed = recentlyTyped();
     if (typed?.started && typed.id === id) record.draft = { files: [], ...record.draft, text: typed.text };
-    return new Conversation(record, await within("messages", id), queue?.messages);
+    return conversation;
   }
 
   /**
@@ -269,6 +272,7 @@ export class Conversation {
     const { draft } = this.record;
     const files = await within("files", this.id);
     await takeBack(this.id);
+    this.#seen = null;
     if (draft) await putAll({ settings: [{ id: NEW, value: this.record }], files });
   }
 
@@ -279,13 +283,25 @@ export class Conversation {
    */
   async save(...messages) {
     this.record.updated = Date.now();
-    await putAll({ conversations: [this.record], messages });
+    await this.#put(messages);
   }
 
   /** Save the record alone. */
   async saveRecord() {
-    if (this.started) await put("conversations", this.record);
+    if (this.started) await this.#put();
     else await put("settings", { id: NEW, value: this.record });
+  }
+
+  /** @param {Message[]} [messages] */
+  async #put(messages) {
+    const seen = this.#seen;
+    this.#seen = structuredClone(this.record);
+    try {
+      await putAll({ conversations: [this.record], ...(messages && { messages }), seen: seen ? [seen] : [] });
+    } catch (error) {
+      this.#seen = seen;
+      throw error;
+    }
   }
 
   /**
@@ -377,60 +393,13 @@ export class Conversation {
   }
 
   /**
-   * Read what another tab or device has written. Messages in `live` are newer here than in the store. Returns
-   * the stored draft (the one of this tab stays), and the answers of which only figures have changed: their rows
-   * on the page, with what is selected there, can stay.
+   * Take over the record as another tab or device has stored it; the draft of this tab stays.
    *
-   * @param {() => Set<string>} findLive returns ids of messages; what is asked while this reads is among them
-   * @param {(shown: Message[], before: Tree, pairs: ConversationRecord["pairs"]) => void} choose gets what was shown
+   * @param {ConversationRecord} stored
    */
-  async reload(findLive, choose) {
-    const record = await find("conversations", this.id);
-    /** @type {AnswerRecord[]} */
-    const touched = [];
-    if (!record) return { draft: this.record.draft, touched };
-    const queue = await find("settings", queueId(this.id));
-    const stored = await within("messages", this.id);
-    // No await from here on: a message sent meanwhile would be lost.
-    const live = findLive();
-    this.queue = queue?.messages ?? [];
-    const here = this.tree.messages;
-    const messages = stored.map((message) => {
-      const known = here.get(message.id);
-      if (!known || live.has(message.id) || JSON.stringify(known) === JSON.stringify(message)) return known ?? message;
-      if (known.role === "user" || message.role === "user" || !looksAlike(known, message)) return message;
-      touched.push(Object.assign(known, message));
-      return known;
-    });
-    // A question and its answer may not be in the database yet.
-    const read = new Set(messages.map((message) => message.id));
-    for (const id of live) {
-      const answer = here.get(id);
-      for (const message of answer ? this.tree.before(answer) : []) {
-        if (read.has(message.id)) continue;
-        messages.push(message);
-        read.add(message.id);
-      }
-    }
-    const [shown, before, pairs] = [this.path, this.tree, this.record.pairs];
-    Object.assign(this.record, record, { draft: this.record.draft });
-    this.tree = new Tree(this.record, messages, before.earlier);
-    choose(shown, before, pairs);
-    return { draft: record.draft, touched };
-  }
-
-  /** Return how many tokens of the context the shown messages take, counted where known, else estimated. */
-  usedTokens() {
-    const { path } = this;
-    const counts = path.map((message) => {
-      const stats = message.role === "assistant" ? message.stats : null;
-      return stats && stats.prompt !== null ? stats.prompt + (stats.completion ?? 0) : null;
-    });
-    const last = counts.findLastIndex((count) => count !== null);
-    return path.slice(last + 1).reduce((sum, message) => {
-      const files = message.role === "user" ? message.files : [];
-      return sum + estimateTokens(message.text) + tokensOfFiles(files);
-    }, counts[last] ?? 0);
+  takeRecord(stored) {
+    this.#seen = structuredClone(stored);
+    Object.assign(this.record, stored, { draft: this.record.draft });
   }
 
   /** Return the cost of all answers, in micro-dollars. */
@@ -457,30 +426,6 @@ export async function storedFiles(files = []) {
 const withoutBlobs = (files) => files.map(({ blob, ...file }) => file);
 
 /**
- * Return what was typed on two devices as one draft: one text below the other, unless one has the other in it.
- *
- * @param {Draft} theirs
- * @param {Draft | null} mine
- * @returns {Draft}
- */
-export function joinDrafts(theirs, mine) {
-  if (!mine) return theirs;
-  const added = mine.text.split("\n\n").filter((paragraph) => !theirs.text.includes(paragraph));
-  const text = mine.text.includes(theirs.text) ? mine.text : [theirs.text, ...added].join("\n\n");
-  const ids = new Set(theirs.files.map(({ id }) => id));
-  return { text, files: [...theirs.files, ...mine.files.filter(({ id }) => !ids.has(id))] };
-}
-
-/**
- * True if an answer reads the same as before.
- *
- * @param {AnswerRecord} known
- * @param {AnswerRecord} message
- */
-const looksAlike = (known, message) =>
-  known.text === message.text && known.reasoning === message.reasoning && known.state === message.state;
-
-/**
  * Return the beginning of a text as one plain line, without the marks of Markdown.
  *
  * @param {string} words
@@ -495,4 +440,53 @@ export function titleOf(words) {
   const title = (plain.trim() ? plain : words).replace(/\s+/g, " ").trim();
   const letters = [...title]; // whole characters: an emoji has two code units
   return letters.length > TITLE_LETTERS ? `${letters.slice(0, TITLE_LETTERS).join("").trimEnd()}…` : title;
+}
+
+/**
+ * What was typed last in this tab. A page that follows another at once may read the database before the
+ * other page's last draft has been committed; the session storage has it already.
+ */
+const LAST_TYPED = "roxy-words";
+/**
+ * Of one person: another one may sign in within the same tab.
+ *
+ * @param {string} [place]
+ */
+const lastTyped = (place = placeName()) => `${LAST_TYPED} ${place}`;
+const RECENT_MS = 10_000;
+
+/** @typedef {{ id: string, started: boolean, text: string, at: number }} Typed */
+
+/** @param {Typed | null} typed */
+function rememberTyped(typed) {
+  if (!placeName()) return; // signed out: nothing stays behind
+  try {
+    if (typed) sessionStorage.setItem(lastTyped(), JSON.stringify(typed));
+    else sessionStorage.removeItem(lastTyped());
+  } catch {
+    // No session storage, or no room in it: the database has the draft in a moment.
+  }
+}
+
+/** @returns {Typed | null} */
+function recentlyTyped() {
+  try {
+    const typed = JSON.parse(sessionStorage.getItem(lastTyped()) ?? "null");
+    return typed && Date.now() - typed.at < RECENT_MS ? typed : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Take the text of a new chat that was typed in this tab before signing in; it is handed over once. */
+function textBeforeSignIn() {
+  if (placeName() === GUESTS) return "";
+  try {
+    /** @type {Typed | null} */
+    const typed = JSON.parse(sessionStorage.getItem(lastTyped(GUESTS)) ?? "null");
+    sessionStorage.removeItem(lastTyped(GUESTS));
+    return typed && !typed.started ? typed.text : "";
+  } catch {
+    return "";
+  }
 }

@@ -1,14 +1,14 @@
 // What other tabs and devices do: their changes are taken over into the conversations of this tab.
 
 import { texts } from "../../shell/page.js";
-import { ROOT, storedFiles } from "./conversation.js";
-import { find } from "./store.js";
+import { ROOT, storedFiles, Tree } from "./conversation.js";
+import { find, queueId, within } from "./store.js";
 
 /** @import { LinkStatus } from "../history/link.js" */
 /** @import { Remote } from "../history/remote.js" */
 /** @import { Chat } from "./chat.js" */
-/** @import { Conversation, Tree } from "./conversation.js" */
-/** @import { AnswerRecord, Draft, Message } from "./types.js" */
+/** @import { Conversation } from "./conversation.js" */
+/** @import { AnswerRecord, ConversationRecord, Draft, Message } from "./types.js" */
 
 /**
  * Keep in view what is read in this tab, whatever another tab or device shows: what is being written here, and, on a
@@ -39,6 +39,59 @@ export function stay(tree, { shown, before, pairs, live }, isSeen) {
   }
   return null;
 }
+
+/**
+ * Read what another tab or device has written in a conversation. Messages in `live` are newer here than in the store. Returns
+ * the stored draft (the one of this tab stays), and the answers of which only figures have changed: their rows
+ * on the page, with what is selected there, can stay.
+ *
+ * @param {Conversation} conversation
+ * @param {() => Set<string>} findLive returns ids of messages; what is asked while this reads is among them
+ * @param {(shown: Message[], before: Tree, pairs: ConversationRecord["pairs"]) => void} choose gets what was shown
+ */
+async function reload(conversation, findLive, choose) {
+  const record = await find("conversations", conversation.id);
+  /** @type {AnswerRecord[]} */
+  const touched = [];
+  if (!record) return { draft: conversation.record.draft, touched };
+  const queue = await find("settings", queueId(conversation.id));
+  const stored = await within("messages", conversation.id);
+  // No await from here on: a message sent meanwhile would be lost.
+  const live = findLive();
+  conversation.queue = queue?.messages ?? [];
+  const here = conversation.tree.messages;
+  const messages = stored.map((message) => {
+    const known = here.get(message.id);
+    if (!known || live.has(message.id) || JSON.stringify(known) === JSON.stringify(message)) return known ?? message;
+    if (known.role === "user" || message.role === "user" || !looksAlike(known, message)) return message;
+    touched.push(Object.assign(known, message));
+    return known;
+  });
+  // A question and its answer may not be in the database yet.
+  const read = new Set(messages.map((message) => message.id));
+  for (const id of live) {
+    const answer = here.get(id);
+    for (const message of answer ? conversation.tree.before(answer) : []) {
+      if (read.has(message.id)) continue;
+      messages.push(message);
+      read.add(message.id);
+    }
+  }
+  const [shown, before, pairs] = [conversation.path, conversation.tree, conversation.record.pairs];
+  conversation.takeRecord(record);
+  conversation.tree = new Tree(conversation.record, messages, before.earlier);
+  choose(shown, before, pairs);
+  return { draft: record.draft, touched };
+}
+
+/**
+ * True if an answer reads the same as before.
+ *
+ * @param {AnswerRecord} known
+ * @param {AnswerRecord} message
+ */
+const looksAlike = (known, message) =>
+  known.text === message.text && known.reasoning === message.reasoning && known.state === message.state;
 
 /** Follows the other tabs and devices for a chat. */
 export class Elsewhere {
@@ -111,11 +164,9 @@ export class Elsewhere {
     /** @type {Message | null} */
     let added = null;
     const findLive = () => chat.answers?.ids ?? new Set();
-    const { draft: stored, touched } = await conversation
-      .reload(findLive, (shown, before, pairs) => {
-        added = stay(conversation.tree, { shown, before, pairs, live: findLive() }, !document.hidden);
-      })
-      .catch(() => unread);
+    const { draft: stored, touched } = await reload(conversation, findLive, (shown, before, pairs) => {
+      added = stay(conversation.tree, { shown, before, pairs, live: findLive() }, !document.hidden);
+    }).catch(() => unread);
     if (added && conversation === chat.current) this.#offer(conversation, added);
     for (const message of touched) chat.emit("stats", { message });
     if (!chat.history || JSON.stringify(stored) === shown || JSON.stringify(record.draft) !== shown) return;

@@ -1,9 +1,10 @@
-// What attached files add to a request: tokens, bytes, and which images are left out. It knows no DOM.
+// What is worked out from records alone: how many tokens and bytes messages and their files take in a request,
+// and what becomes of a record that two tabs or devices have changed.
 //
 // A document is two files, one after the other: the file as it was attached (`source`), and its text, which
 // is what is sent.
 
-/** @import { FileRecord } from "./types.js" */
+/** @import { ConversationRecord, Draft, FileRecord, Message } from "./types.js" */
 /** @import { Turn } from "./request.js" */
 
 const LETTERS_PER_TOKEN = 4;
@@ -60,6 +61,23 @@ export function tokensOfFiles(files = []) {
     sum += tokens ?? (kind === "text" ? Math.ceil(size / LETTERS_PER_TOKEN) : kind === "image" ? 1000 : 30);
   }
   return sum;
+}
+
+/**
+ * Return how many tokens of the context the shown messages take, counted where known, else estimated.
+ *
+ * @param {Message[]} path
+ */
+export function usedTokens(path) {
+  const counts = path.map((message) => {
+    const stats = message.role === "assistant" ? message.stats : null;
+    return stats && stats.prompt !== null ? stats.prompt + (stats.completion ?? 0) : null;
+  });
+  const last = counts.findLastIndex((count) => count !== null);
+  return path.slice(last + 1).reduce((sum, message) => {
+    const files = message.role === "user" ? message.files : [];
+    return sum + estimateTokens(message.text) + tokensOfFiles(files);
+  }, counts[last] ?? 0);
 }
 
 /**
@@ -127,4 +145,93 @@ export const shownFiles = (files) => files.filter((_, at) => !isRead(files, at))
 export function sourceOf(file, files) {
   const before = files.indexOf(file) - 1;
   return isRead(files, before) ? files[before] : undefined;
+}
+
+/**
+ * Return a file as it is written. WebKit's private windows refuse to store blobs.
+ *
+ * @param {FileRecord} file
+ * @returns {Promise<FileRecord>}
+ */
+export async function withBytes({ blob, ...file }) {
+  return blob ? { ...file, bytes: await blob.arrayBuffer() } : file;
+}
+
+/**
+ * @template T
+ * @param {T} record
+ * @returns {T}
+ */
+export function withBlob(record) {
+  const { bytes, ...file } = /** @type {FileRecord} */ (record ?? {});
+  return bytes ? /** @type {T} */ ({ ...file, blob: new Blob([bytes], { type: file.type }) }) : record;
+}
+
+// Two writers of one record
+
+/**
+ * Return what was typed on two devices as one draft: one text below the other, unless one has the other in it.
+ *
+ * @param {Draft} theirs
+ * @param {Draft | null} mine
+ * @returns {Draft}
+ */
+export function joinDrafts(theirs, mine) {
+  if (!mine) return theirs;
+  const added = mine.text.split("\n\n").filter((paragraph) => !theirs.text.includes(paragraph));
+  const text = mine.text.includes(theirs.text) ? mine.text : [theirs.text, ...added].join("\n\n");
+  const ids = new Set(theirs.files.map(({ id }) => id));
+  return { text, files: [...theirs.files, ...mine.files.filter(({ id }) => !ids.has(id))] };
+}
+
+/** @param {unknown} a @param {unknown} b */
+const isSame = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+/**
+ * Return an object with what has changed from `seen` to `now`, and else as it is stored.
+ *
+ * @template {Record<string, any>} T
+ * @param {T} stored
+ * @param {T} seen
+ * @param {T} now
+ * @returns {T}
+ */
+function withChanges(stored, seen, now) {
+  /** @type {Record<string, any>} */
+  const merged = { ...stored };
+  for (const name of new Set([...Object.keys(seen), ...Object.keys(now)])) {
+    if (isSame(now[name], seen[name])) continue;
+    if (now[name] === undefined) delete merged[name];
+    else merged[name] = now[name];
+  }
+  return /** @type {T} */ (merged);
+}
+
+/**
+ * Return the record of a conversation as it is written: other tabs may have changed what this one has not.
+ *
+ * @param {ConversationRecord | undefined} stored
+ * @param {ConversationRecord} seen
+ * @param {ConversationRecord} now
+ */
+export function withOthers(stored, seen, now) {
+  if (!stored) return now;
+  const choices = withChanges(stored.choices ?? {}, seen.choices ?? {}, now.choices ?? {});
+  const pairs = withChanges(stored.pairs ?? {}, seen.pairs ?? {}, now.pairs ?? {});
+  return { ...withChanges(stored, seen, now), choices, ...(Object.keys(pairs).length ? { pairs } : {}) };
+}
+
+/**
+ * Keep the text of an answer that was edited: what is still written of it is only its figures, unless there is
+ * more of it.
+ *
+ * @template {Message} M
+ * @param {M} copy what is written
+ * @param {Message | undefined} before what is known
+ */
+export function keepEdited(copy, before) {
+  if (copy.role === "user" || before?.role !== "assistant" || !before.edited || copy.edited) return copy;
+  const isMore = copy.seq > before.seq || (copy.state === "done" && before.state !== "done");
+  if (copy.job === before.job && !isMore) Object.assign(copy, before, { stats: copy.stats ?? before.stats });
+  return copy;
 }

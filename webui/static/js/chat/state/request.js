@@ -1,6 +1,6 @@
 // From a conversation to the body of a chat request.
 
-import { imagesLeftOut, shownFiles } from "./attachments.js";
+import { imagesLeftOut, shownFiles } from "./records.js";
 import { find, isStored } from "./store.js";
 
 /** @import { Chat } from "./chat.js" */

@@ -6,6 +6,7 @@
 // is changed in one transaction.
 
 import { texts } from "../../shell/page.js";
+import { keepEdited, withBlob, withBytes, withOthers } from "./records.js";
 
 /**
  * @import {
@@ -36,26 +37,57 @@ function result(request) {
 }
 
 /**
- * Return a file as it is written. WebKit's private windows refuse to store blobs.
+ * `update` puts what `edit` makes of the stored record, if it makes something.
  *
- * @param {FileRecord} file
- * @returns {Promise<FileRecord>}
+ * @typedef {object} StoreWriter
+ * @property {(value: { id: string }) => unknown} put
+ * @property {(id: string) => unknown} delete
+ * @property {() => unknown} clear
+ * @property {(id: string, edit: (stored: any) => { id: string } | undefined) => void} update
  */
-async function withBytes({ blob, ...file }) {
-  return blob ? { ...file, bytes: await blob.arrayBuffer() } : file;
+
+/** True while the page is being left: what is not committed at once is dropped. */
+let isLeaving = false;
+addEventListener("pagehide", () => {
+  isLeaving = true;
+});
+addEventListener("pageshow", () => {
+  isLeaving = false;
+});
+
+/**
+ * Write a record as a tab knows it, over what another tab may have stored since.
+ *
+ * @param {StoreWriter} store
+ * @param {Records[StoreName]} value
+ * @param {ConversationRecord[]} [seen]
+ */
+function write(store, value, seen = []) {
+  const before = seen.find(({ id }) => id === value.id);
+  if (isLeaving) store.put(value);
+  else if (before) store.update(value.id, (stored) => withOthers(stored, before, /** @type {any} */ (value)));
+  else if ("role" in value && value.role === "assistant" && !value.edited && value.state !== "open")
+    store.update(value.id, (stored) => keepEdited({ ...value }, stored));
+  else store.put(value);
 }
 
 /**
- * @template T
- * @param {T} record
- * @returns {T}
+ * @param {Map<string, any>} records
+ * @returns {StoreWriter}
  */
-function withBlob(record) {
-  const { bytes, ...file } = /** @type {FileRecord} */ (record ?? {});
-  return bytes ? /** @type {T} */ ({ ...file, blob: new Blob([bytes], { type: file.type }) }) : record;
+function memoryWriter(records) {
+  /** @param {{ id: string }} value */
+  const put = (value) => records.set(value.id, structuredClone(value));
+  return {
+    put,
+    delete: (id) => records.delete(id),
+    clear: () => records.clear(),
+    update: (id, edit) => {
+      const edited = edit(structuredClone(records.get(id)));
+      if (edited) put(edited);
+    },
+  };
 }
-
-/** @typedef {{ put(value: { id: string }): unknown, delete(id: string): unknown, clear(): unknown }} StoreWriter */
 
 /**
  * A database of this browser.
@@ -126,23 +158,29 @@ export class Database {
    *
    * @param {IDBDatabase} db
    * @param {StoreName[]} stores
-   * @param {(transaction: IDBTransaction) => void} work
+   * @param {(transaction: IDBTransaction, attempt: (step: () => void) => void) => void} work gets the transaction,
+   *   and what runs later steps
    */
   async #transact(db, stores, work) {
     try {
       const transaction = db.transaction(stores, "readwrite");
+      /** @type {unknown} */
+      let failure = null;
       const done = new Promise((resolve, reject) => {
         transaction.oncomplete = resolve;
         // Only here the transaction knows its error; `onerror` comes before.
-        transaction.onabort = () => reject(transaction.error ?? new Error(texts.problems.nothing_saved));
+        transaction.onabort = () => reject(failure ?? transaction.error ?? new Error(texts.problems.nothing_saved));
       });
-      try {
-        work(transaction);
-      } catch (error) {
-        done.catch(() => {});
-        transaction.abort();
-        throw error;
-      }
+      /** @param {() => void} step */
+      const attempt = (step) => {
+        try {
+          step();
+        } catch (error) {
+          failure = error;
+          transaction.abort();
+        }
+      };
+      attempt(() => work(transaction, attempt));
       await done;
     } catch (error) {
       if (error instanceof DOMException && error.name === "QuotaExceededError")
@@ -160,17 +198,29 @@ export class Database {
   async #write(stores, work) {
     const db = await this.#open();
     if (!db) {
-      const memory = this.#memory;
-      work((name) => ({
-        put: (value) => memory[name].set(value.id, structuredClone(value)),
-        delete: (id) => memory[name].delete(id),
-        clear: () => memory[name].clear(),
-      }));
+      work((name) => memoryWriter(this.#memory[name]));
       return;
     }
-    await this.#transact(db, stores, (transaction) => {
-      work((name) => transaction.objectStore(name));
-      transaction.commit(); // at once: a page that is left drops what is not committed
+    await this.#transact(db, stores, (transaction, attempt) => {
+      let reads = false;
+      work((name) => {
+        const store = transaction.objectStore(name);
+        return {
+          put: (value) => store.put(value),
+          delete: (id) => store.delete(id),
+          clear: () => store.clear(),
+          update: (id, edit) => {
+            reads = true;
+            const reading = store.get(id);
+            reading.onsuccess = () =>
+              attempt(() => {
+                const edited = edit(reading.result);
+                if (edited) store.put(edited);
+              });
+          },
+        };
+      });
+      if (!reads) transaction.commit(); // at once: a page that is left drops what is not committed
     });
   }
 
@@ -218,7 +268,7 @@ export class Database {
     const files = groups.files && (await Promise.all(groups.files.map(withBytes)));
     const written = { ...groups, files };
     await this.#write(stores, (at) => {
-      for (const store of stores) for (const value of written[store] ?? []) at(store).put(value);
+      for (const store of stores) for (const value of written[store] ?? []) write(at(store), value, groups.seen);
     });
     for (const file of groups.files ?? []) this.#unwritten.delete(file.id);
   }
@@ -228,11 +278,15 @@ export class Database {
    * @param {Partial<ConversationRecord>} changes
    */
   async change(id, changes) {
-    const record = await this.find("conversations", id);
-    if (!record) return undefined;
-    Object.assign(record, changes);
-    await this.putAll({ conversations: [record] });
-    return record;
+    /** @type {ConversationRecord | undefined} */
+    let changed;
+    await this.#write(["conversations"], (at) => {
+      at("conversations").update(id, (stored) => {
+        changed = stored && { ...stored, ...changes };
+        return changed;
+      });
+    });
+    return changed;
   }
 
   /**
@@ -242,22 +296,14 @@ export class Database {
    * @returns {Promise<T | undefined>}
    */
   async changeQueue(initial, edit) {
-    const db = await this.#open();
-    if (!db) {
-      const records = this.#memory.settings;
-      if (!records.has(initial.id)) records.set(initial.id, initial);
-      return edit(records.get(initial.id));
-    }
     /** @type {T | undefined} */
     let returned;
-    await this.#transact(db, ["settings"], (transaction) => {
-      const store = transaction.objectStore("settings");
-      const reading = store.get(initial.id);
-      reading.onsuccess = () => {
-        const record = reading.result ?? initial;
+    await this.#write(["settings"], (at) => {
+      at("settings").update(initial.id, (stored) => {
+        const record = stored ?? initial;
         returned = edit(record);
-        store.put(record);
-      };
+        return record;
+      });
     });
     return returned;
   }
@@ -319,7 +365,7 @@ export function keepAt(chosen) {
 }
 
 /** Return a name for the person whose records these are, "" once they have signed out. */
-const placeName = () => place.name;
+export const placeName = () => place.name;
 
 /**
  * Keep everything at a place that is made from the present one. Returns it.
@@ -447,52 +493,3 @@ export const eraseAll = () => place.eraseAll();
  * @param {string} id
  */
 export const queueId = (id) => `waiting:${id}`;
-
-/**
- * What was typed last in this tab. A page that follows another at once may read the database before the
- * other page's last draft has been committed; the session storage has it already.
- */
-const LAST_TYPED = "roxy-words";
-/**
- * Of one person: another one may sign in within the same tab.
- *
- * @param {string} [place]
- */
-const lastTyped = (place = placeName()) => `${LAST_TYPED} ${place}`;
-const RECENT_MS = 10_000;
-
-/** @typedef {{ id: string, started: boolean, text: string, at: number }} Typed */
-
-/** @param {Typed | null} typed */
-export function rememberTyped(typed) {
-  if (!placeName()) return; // signed out: nothing stays behind
-  try {
-    if (typed) sessionStorage.setItem(lastTyped(), JSON.stringify(typed));
-    else sessionStorage.removeItem(lastTyped());
-  } catch {
-    // No session storage, or no room in it: the database has the draft in a moment.
-  }
-}
-
-/** @returns {Typed | null} */
-export function recentlyTyped() {
-  try {
-    const typed = JSON.parse(sessionStorage.getItem(lastTyped()) ?? "null");
-    return typed && Date.now() - typed.at < RECENT_MS ? typed : null;
-  } catch {
-    return null;
-  }
-}
-
-/** Take the text of a new chat that was typed in this tab before signing in; it is handed over once. */
-export function textBeforeSignIn() {
-  if (placeName() === GUESTS) return "";
-  try {
-    /** @type {Typed | null} */
-    const typed = JSON.parse(sessionStorage.getItem(lastTyped(GUESTS)) ?? "null");
-    sessionStorage.removeItem(lastTyped(GUESTS));
-    return typed && !typed.started ? typed.text : "";
-  } catch {
-    return "";
-  }
-}

@@ -147,7 +147,12 @@
  */
 
 /** @typedef {keyof Records} StoreName */
-/** @typedef {{ [S in StoreName]?: Records[S][] }} RecordGroups */
+/**
+ * Records to save, by their stores. `seen`: conversations as the page saw them before it changed them; only what
+ * has changed since then is saved.
+ *
+ * @typedef {{ [S in StoreName]?: Records[S][] } & { seen?: ConversationRecord[] }} RecordGroups
+ */
 
 /**
  * A place where records are kept (see the functions of store.js, which have the same names).

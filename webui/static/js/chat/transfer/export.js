@@ -1,8 +1,8 @@
 // Export of conversations: JSON with everything, which `import.js` reads, and Markdown for reading.
 
 import { fill, texts } from "../../shell/page.js";
-import { shownFiles } from "../state/attachments.js";
 import { Tree } from "../state/conversation.js";
+import { shownFiles } from "../state/records.js";
 import { dataUrl } from "../state/request.js";
 import { find, within } from "../state/store.js";
 

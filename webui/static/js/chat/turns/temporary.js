@@ -76,12 +76,13 @@ class WithTemporary {
   }
 
   /** @param {RecordGroups} groups */
-  async putAll({ conversations = [], messages = [], files = [], settings = [] }) {
+  async putAll({ conversations = [], messages = [], files = [], settings = [], seen = [] }) {
     /** @param {string | undefined} id */
     const isHere = (id) => id !== undefined && this.#ids.has(id);
     /** @param {boolean} here */
     const part = (here) => ({
       conversations: conversations.filter(({ id }) => isHere(id) === here),
+      seen: seen.filter(({ id }) => isHere(id) === here),
       messages: messages.filter(({ conversation }) => isHere(conversation) === here),
       files: files.filter(({ conversation }) => isHere(conversation) === here),
       // The record of a chat without messages is kept as a setting.
