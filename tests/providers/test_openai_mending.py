@@ -269,6 +269,55 @@ def test_pictures_among_the_parts_are_kept() -> None:
     assert (delta["content"], delta["images"], delta["refusal"]) == ("a", [picture], "no")
 
 
+READ_CALL = ("f", '{"a":1}')
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}},
+        {"type": "function_call", "call_id": "t1", "name": "f", "arguments": '{"a":1}'},
+        {"type": "function", "id": "t1", "function": {"name": "f", "arguments": '{"a":1}'}},
+        {"type": "tool_call", "id": "t1", "name": "f", "arguments": {"a": 1}},
+    ],
+)
+def test_calls_among_the_parts_are_calls(part: dict[str, Any]) -> None:
+    content = [{"type": "text", "text": "a"}, part]
+    *_, last, end = chunks(chunk({"content": content}), chunk({}, finish="tool_use"), DONE)
+    (call,) = last["choices"][0]["delta"]["tool_calls"]
+    made = whole({"content": content}, "tool_use")
+    (whole_call,) = made["choices"][0]["message"]["tool_calls"]
+    for each in (call, whole_call):
+        assert (each["id"], each["type"]) == ("t1", "function")
+        assert (each["function"]["name"], each["function"]["arguments"]) == READ_CALL
+    assert end["choices"][0]["finish_reason"] == "tool_calls"
+    assert made["choices"][0]["finish_reason"] == "tool_calls"
+    assert made["choices"][0]["message"]["content"] == "a"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "reference", "reference_ids": [1, 2]},
+        {"type": "audio", "audio": {"data": "QUJD"}},
+        {"type": "redacted_thinking", "data": "QUJD"},
+        {"type": "file", "file": {"file_id": "f1"}},
+        {"new": {"kind": 1}},
+        7,
+    ],
+)
+def test_parts_of_unknown_kinds_are_passed_on(part: Any) -> None:
+    content = [{"type": "output_text", "text": "a"}, part, {"text": "b"}]
+    delta = chunks(chunk({"content": content}), STOP, DONE)[0]["choices"][0]["delta"]
+    message = whole({"content": content})["choices"][0]["message"]
+    for each in (delta, message):
+        assert (each["content"], each["content_parts"]) == ("ab", [part])
+    alone = whole({"content": [part]})["choices"][0]["message"]
+    assert (alone["content"], alone["content_parts"]) == ("", [part])
+    (only, _) = chunks(chunk({"content": [part]}), STOP, DONE)
+    assert only["choices"][0]["delta"]["content_parts"] == [part], "it is content too"
+
+
 @pytest.mark.parametrize(
     ("first", "answer_id", "created"),
     [
