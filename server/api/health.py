@@ -8,6 +8,8 @@ from msgspec import UNSET
 
 from server.api.base import BaseHandler
 from server.api.streaming import PassableHandler
+from server.identity.client_addresses import is_this_machine
+from server.keys.command_proof import CHALLENGE_CHARS, CHALLENGE_HEADER, PROOF_HEADER
 from server.shapes.health_object import HealthObject, health_everywhere
 from workers.errors import StoreUnavailable
 
@@ -19,7 +21,19 @@ class HealthHandler(BaseHandler):
 
     def get(self) -> None:
         """Answer 200 as long as the process runs."""
-        self.reply_json(HealthObject("ok"))
+        self.reply_json(HealthObject("ok"), headers=self._proof())
+
+    def _proof(self) -> dict[str, str]:
+        """Return the answer to the challenge of a command on this machine."""
+        request = self.request
+        challenge = request.headers.get(CHALLENGE_HEADER, "")
+        if len(challenge) != CHALLENGE_CHARS:
+            return {}
+        is_own = request.remote_ip == self.services.config.server.host
+        if not is_this_machine(self.client_scope(), request.headers, is_own=is_own):
+            return {}
+        proof = self.services.keys.prove(challenge)
+        return {PROOF_HEADER: proof} if proof else {}
 
 
 class ReadyHandler(BaseHandler):

@@ -20,6 +20,12 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from server.config.loading import Config
 from server.identity.invitations import Invitations
 from server.identity.sessions import Sessions
+from server.keys.command_proof import (
+    CHALLENGE_HEADER,
+    PROOF_HEADER,
+    is_proof,
+    make_challenge,
+)
 from server.keys.export import open_key_ring
 from server.keys.key_requests import (
     default_limits,
@@ -28,6 +34,7 @@ from server.keys.key_requests import (
     parse_rotation,
 )
 from server.keys.key_ring import KeyRing
+from server.keys.secret import digest_of
 from server.shapes.invitation_object import (
     InvitationObject,
     invitation_object,
@@ -104,7 +111,33 @@ async def open_administration(
             raise CommandFailure(
                 f"{error} To use that gateway, set ROXY_ADMIN_API_KEY to its owner key."
             ) from error
+        if error.command_secret:  # older gateways have none
+            await _check_gateway(error.url, error.command_secret, config.server.data_dir)
         yield GatewayKeys(error.url, secret)
+
+
+async def _check_gateway(url: str, command_secret: str, directory: str) -> None:
+    """Raise CommandFailure unless the gateway that holds the directory answers at the URL."""
+    challenge = make_challenge()
+    client = AsyncHTTPClient()
+    try:
+        answer = await client.fetch(
+            f"{url}/healthz",
+            headers={CHALLENGE_HEADER: challenge},
+            follow_redirects=False,
+            validate_cert=False,
+            raise_error=False,
+        )
+    except (HTTPClientError, OSError) as error:
+        raise CommandFailure(f"The running gateway does not answer at {url}: {error}") from error
+    finally:
+        client.close()
+    digest = digest_of(command_secret)
+    if not is_proof(answer.headers.get(PROOF_HEADER, ""), digest, challenge):
+        raise CommandFailure(
+            f"What answers at {url} is not the gateway that uses {directory}, so no key was sent to"
+            " it. Run this command where that gateway runs: on its machine, in its container."
+        )
 
 
 @contextlib.asynccontextmanager

@@ -71,12 +71,13 @@ def guest_scope(address: Address) -> str:
     return f"{GUEST_PREFIX}{IPv6Network((int(address) >> 64 << 64, 64))}"
 
 
-def is_this_machine(scope: str, headers: Mapping[str, str]) -> bool:
+def is_this_machine(scope: str, headers: Mapping[str, str], *, is_own: bool = False) -> bool:
     """Return whether the client with this scope runs on this machine, and no proxy passed it on.
 
     A proxy on this machine that is not a configured one still leaves one of these headers.
+    `is_own`: the client has the address at which the gateway listens.
     """
-    return scope in _LOOPBACK and not any(name in headers for name in _PASSED_ON)
+    return (scope in _LOOPBACK or is_own) and not any(name in headers for name in _PASSED_ON)
 
 
 def parse_network(text: str) -> Network:

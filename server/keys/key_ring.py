@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import structs
 
+from server.keys.command_proof import proof_of
 from server.keys.digest_set import DigestSet
 from server.keys.keys_in_memory import KeysInMemory
 from server.keys.secret import (
@@ -160,6 +161,10 @@ class KeyRing:
     def is_command(self, secret: str) -> bool:
         """Return whether this is the secret of the commands on this machine."""
         return hmac.compare_digest(digest_of(secret), self._command)
+
+    def prove(self, challenge: str) -> str:
+        """Return the answer to the challenge of a command, "" where there are no commands."""
+        return proof_of(self._command, challenge) if self._command else ""
 
     def is_owner_digest(self, digest: bytes) -> bool:
         """Return whether this is the digest of the current owner key, in constant time."""

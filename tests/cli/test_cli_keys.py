@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -296,6 +297,47 @@ async def test_a_running_gateway_obeys_who_may_write_its_data_directory(
         lock.write_text(f"1 {door.url}\n")
         complaint = (await shell.beside("keys", "list")).complaint
         assert door.url in complaint and "ROXY_ADMIN_API_KEY" in complaint
+
+
+async def test_another_program_at_the_gateways_address_gets_no_secret(shell: CommandLine) -> None:
+    """The address in `roxy.lock` is one of the gateway's network, maybe that of a container."""
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        proof = b"x-roxy-proof: " + b"0" * 64
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n" + proof + b"\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    async with running(shell) as door, await asyncio.start_server(listen, "127.0.0.1") as other:
+        lock = shell.path / "data" / "roxy.lock"
+        secret = lock.read_text().splitlines()[2]
+        port = other.sockets[0].getsockname()[1]
+        lock.write_text(lock.read_text().replace(f":{door.port}", f":{port}"))
+        for environ in ({}, OWNER_KEY):
+            failed = await shell.beside("keys", "create", "ci", **environ)
+            assert "is not the gateway" in failed.complaint
+        assert len(heard) == 2
+        for head in heard:
+            assert head.startswith(b"GET /healthz ")
+            assert secret.encode() not in head
+            assert OWNER.encode() not in head
+        assert (await door.get("/api/v1/keys")).json()["data"] == []
+
+
+async def test_only_commands_on_this_machine_get_a_proof(shell: CommandLine) -> None:
+    async with running(shell) as door:
+        challenge = {"X-Roxy-Challenge": "a" * 64}
+        proved = await door.client.get("/healthz", headers=challenge)
+        assert len(proved.headers["x-roxy-proof"]) == 64
+        other = await door.client.get("/healthz", headers={"X-Roxy-Challenge": "b" * 64})
+        assert other.headers["x-roxy-proof"] != proved.headers["x-roxy-proof"]
+        for more in ({"Via": "1.1 proxy"}, {"X-Forwarded-For": "203.0.113.9"}, {}):
+            headers = challenge | more if more else {"X-Roxy-Challenge": "a" * 63}
+            assert (
+                "x-roxy-proof" not in (await door.client.get("/healthz", headers=headers)).headers
+            )
 
 
 async def test_a_wrong_owner_key_is_refused(shell: CommandLine) -> None:

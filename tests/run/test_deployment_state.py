@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 from support.builders.jobs import make_deployment
+from support.fakes.upstream import Answer, FakeUpstream, Request, completion, refusal
+from support.front_door import MODEL, Door
 
 from workers.errors import (
     GatewayError,
@@ -393,3 +395,24 @@ def test_an_answer_of_another_lane_does_not_let_it_in() -> None:
     it = barred(state(), "bad")
     answer(it, "good")
     assert it.is_barred("bad", NOW)
+
+
+async def test_one_user_alone_cannot_put_a_deployment_aside_for_others(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    def reply(request: Request) -> Answer:
+        return refusal(500) if b"crash" in request.body else completion("Hello")
+
+    upstream.plan(reply)
+    bad, good = await door.mint(), await door.mint()
+    for number in range(4 * FAILURES_IN_A_ROW):
+        failed = await door.chat(f"crash {number}", key=bad, max_wait_s=0)
+        assert failed.status_code in (502, 503)
+        if number % 2:
+            assert (await door.chat("Hi", key=good, max_wait_s=0)).status_code == 200
+    health = (await door.get("/api/v1/health")).json()
+    (states,) = [one["deployments"] for one in health["models"] if one["id"] == MODEL]
+    assert [one["state"] for one in states] == ["ready"]
+    crashes = [one for one in upstream.requests if b"crash" in one.body]
+    assert len(crashes) < 4 * FAILURES_IN_A_ROW, "it is closed to who makes it fail"
+    assert len(upstream.requests) == len(crashes) + 2 * FAILURES_IN_A_ROW, "and to no other"

@@ -585,26 +585,3 @@ async def test_a_stop_does_not_wait_for_what_cools(tmp_path: Path, upstream: Fak
             await engine.drain(0.01)
             answer = await waiting
     assert answer.json()["error"]["code"] == "server_is_draining"
-
-
-async def test_one_user_alone_cannot_put_a_deployment_aside_for_others(tmp_path: Path) -> None:
-    def answer(request: Request) -> Answer:
-        return refusal(500) if b"crash" in request.body else completion("Hello")
-
-    async with two(tmp_path, room=8) as (door, first, second):
-        first.plan(answer)
-        second.plan(answer)
-        bad, good = await door.mint(), await door.mint()
-        for number in range(2 * FAILURES_IN_A_ROW):
-            failed = await door.chat(f"crash {number}", key=bad, max_wait_s=0)
-            assert failed.status_code in (502, 503)
-            assert (await door.chat("Hi", key=good)).status_code == 200
-        for number in range(2 * FAILURES_IN_A_ROW):
-            failed = await door.chat(f"crash again {number}", key=bad, max_wait_s=0)
-            assert failed.status_code in (502, 503)
-        assert await states(door) == ["ready", "ready"]
-        seen = len(first.requests)
-        assert (await door.chat("Hi", key=good)).status_code == 200
-        assert len(first.requests) == seen + 1, "the preferred one, at once"
-        crashes = [one for one in first.requests if b"crash" in one.body]
-        assert len(crashes) < 4 * FAILURES_IN_A_ROW, "but it is closed to who makes it fail"
