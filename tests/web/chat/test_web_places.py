@@ -59,6 +59,11 @@ async def test_back_closes_the_list_of_conversations(chromium: Browser, tmp_path
             await expect(switch).to_have_attribute("aria-expanded", "true")
             await expect(search).to_be_in_viewport()
             if text == "about apples":
+                await side.get_by_role("button", name="Delete all").click()
+                await expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+                await page.go_back()
+                await expect(dialog).to_have_count(0)
+                await expect(switch).to_have_attribute("aria-expanded", "true")
                 await side.get_by_role("link", name="New chat").click()
                 await expect(answers(page)).to_have_count(0)
         address = page.url

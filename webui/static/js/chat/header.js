@@ -174,7 +174,8 @@ export class Sidebar {
       this.#ignored = false;
       return true;
     }
-    if (!this.#hasEntry) return false;
+    // A step between the sheet's entry and that of a dialog over it leads back to the sheet.
+    if (!this.#hasEntry || history.state?.sheet) return false;
     this.#hasEntry = false;
     this.closeSheet();
     return true;

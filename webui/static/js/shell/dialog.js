@@ -39,7 +39,8 @@ function closeByBack(dialog) {
   });
 }
 
-// Before the page's own listener: what is about dialogs only is none of its business.
+// What is about dialogs only is none of the page's business. But where this is loaded after the page's own listener,
+// Chromium calls that first: the window has no phase of capturing there.
 addEventListener(
   "popstate",
   (event) => {
