@@ -52,7 +52,7 @@ from workers.providers.formats import TRANSLATORS
 KEYS = "keys"
 INVITATIONS = "invitations"
 PAGE_KEYS = 1000
-MOST_FOUND = 10
+MAX_FOUND = 10
 
 
 class CommandFailure(Exception):
@@ -180,7 +180,7 @@ class DatabaseKeys:
 
     async def find(self, text: str) -> Sequence[dict[str, Any]]:
         """Return some of the keys whose name, note, redacted secret or id contains a text."""
-        keys = await self._keys.list(KeyQuery(search=text, revoked=False, limit=MOST_FOUND))
+        keys = await self._keys.list(KeyQuery(search=text, revoked=False, limit=MAX_FOUND))
         return [_shown(key_object(key)) for key in keys]
 
     async def get(self, key_id: str) -> dict[str, Any]:
@@ -273,7 +273,7 @@ class GatewayKeys:
 
     async def find(self, text: str) -> Sequence[dict[str, Any]]:
         """Return some of the keys whose name, note, redacted secret or id contains a text."""
-        page = await self._fetch("GET", f"?limit={MOST_FOUND}&search={_path_segment(text)}")
+        page = await self._fetch("GET", f"?limit={MAX_FOUND}&search={_path_segment(text)}")
         return [key for key in page["data"] if key["status"] != "revoked"]
 
     async def get(self, key_id: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from server.cli.option_types import (
     valid_text,
     whole_number,
 )
-from server.keys.key_requests import INVITATION_S, LONGEST_GRACE_S, LONGEST_INVITATION_S
+from server.keys.key_requests import INVITATION_S, MAX_GRACE_S, MAX_INVITATION_S
 from workers.units import DAY_S
 
 LIMIT_OPTIONS = {
@@ -84,7 +84,7 @@ def _describe_rotation(rotate: argparse.ArgumentParser) -> None:
     rotate.add_argument("id", help=KEY_ID)
     rotate.add_argument(
         "--grace-s",
-        type=whole_number(0, LONGEST_GRACE_S),
+        type=whole_number(0, MAX_GRACE_S),
         default=0,
         metavar="N",
         help="accept the old secret for another N seconds; its running requests end with it"
@@ -94,7 +94,7 @@ def _describe_rotation(rotate: argparse.ArgumentParser) -> None:
 
 def _describe_invitation(invite: argparse.ArgumentParser) -> None:
     invite.add_argument("id", help=KEY_ID)
-    longest = LONGEST_INVITATION_S // DAY_S
+    longest = MAX_INVITATION_S // DAY_S
     invite.add_argument(
         "--expires-in-days",
         type=whole_number(1, longest),

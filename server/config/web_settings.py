@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from workers.units import KIB
 
-MOST_LOGO_BYTES = 512 * KIB
+MAX_LOGO_BYTES = 512 * KIB
 PNG, RIFF, WEBP = b"\x89PNG\r\n\x1a\n", b"RIFF", b"WEBP"
 HEAD_CHARS = 1000
 """How far into a file the element `svg` is looked for."""
@@ -90,11 +90,11 @@ def read_logo(path: str) -> Logo:
     """Read a logo. Raises ValueError with what is wrong with the file."""
     try:
         with Path(path).open("rb") as file:
-            data = file.read(MOST_LOGO_BYTES + 1)
+            data = file.read(MAX_LOGO_BYTES + 1)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > MOST_LOGO_BYTES:
-        raise ValueError(f"{path} is larger than {MOST_LOGO_BYTES // KIB} KiB")
+    if len(data) > MAX_LOGO_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_LOGO_BYTES // KIB} KiB")
     if data.startswith(PNG):
         return Logo(data, "png")
     if data[:4] == RIFF and data[8:12] == WEBP:

@@ -12,21 +12,21 @@ from array import array
 from bisect import bisect_left
 
 PREFIX_BYTES = 8
-MOST_NEW = 100_000
+MAX_NEW = 100_000
 """New digests are kept beside the array until there are so many; then it is sorted again."""
 
 
 class DigestSet:
     """Prefixes of digests; `prefixes` holds those to begin with, one after another."""
 
-    def __init__(self, prefixes: bytes = b"", *, most_new: int = MOST_NEW) -> None:
+    def __init__(self, prefixes: bytes = b"", *, max_new: int = MAX_NEW) -> None:
         words = array("Q")
         words.frombytes(prefixes)
         if sys.byteorder == "little":  # so that the order is that of the digests
             words.byteswap()
         self._sorted = array("Q", sorted(words))
         self._new: set[int] = set()
-        self._most_new = most_new
+        self._max_new = max_new
 
     def __len__(self) -> int:
         return len(self._sorted) + len(self._new)
@@ -41,6 +41,6 @@ class DigestSet:
         if digest in self:
             return
         self._new.add(int.from_bytes(digest[:PREFIX_BYTES], "big"))
-        if len(self._new) > self._most_new:
+        if len(self._new) > self._max_new:
             self._sorted = array("Q", sorted([*self._sorted, *self._new]))
             self._new.clear()

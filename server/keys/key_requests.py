@@ -37,9 +37,9 @@ BIDI_CONTROLS = frozenset(
     "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
 NAME_LENGTH = 100
-LONGEST_GRACE_S = 30 * DAY_S
-SHORTEST_INVITATION_S = MINUTE_S
-LONGEST_INVITATION_S = 90 * DAY_S
+MAX_GRACE_S = 30 * DAY_S
+MIN_INVITATION_S = MINUTE_S
+MAX_INVITATION_S = 90 * DAY_S
 INVITATION_S = 7 * DAY_S
 """How long an invitation lasts unless the owner chooses."""
 
@@ -57,9 +57,8 @@ RULES = {
     "note": f"a string of up to {NOTE_LENGTH:,} characters",
     "key_id": "the id of a key, as GET /api/v1/keys shows it",
     "gives_key": "true or false",
-    "expires_in_s": "a whole number of seconds from"
-    f" {SHORTEST_INVITATION_S} to {LONGEST_INVITATION_S}",
-    "grace_s": f"a whole number of seconds from 0 to {LONGEST_GRACE_S}",
+    "expires_in_s": f"a whole number of seconds from {MIN_INVITATION_S} to {MAX_INVITATION_S}",
+    "grace_s": f"a whole number of seconds from 0 to {MAX_GRACE_S}",
 }
 """What the fields of a body must be, to follow "It must be"; counts have COUNT_RULE."""
 
@@ -84,16 +83,14 @@ class _KeyChanges(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Rotation(Struct, frozen=True, forbid_unknown_fields=True):
-    grace_s: Annotated[int, Meta(ge=0, le=LONGEST_GRACE_S)] = 0
+    grace_s: Annotated[int, Meta(ge=0, le=MAX_GRACE_S)] = 0
 
 
 class NewInvitation(Struct, frozen=True, forbid_unknown_fields=True):
     """An invitation to make. `gives_key`: its person gets a new secret; the current one ends."""
 
     key_id: str
-    expires_in_s: Annotated[int, Meta(ge=SHORTEST_INVITATION_S, le=LONGEST_INVITATION_S)] = (
-        INVITATION_S
-    )
+    expires_in_s: Annotated[int, Meta(ge=MIN_INVITATION_S, le=MAX_INVITATION_S)] = INVITATION_S
     gives_key: bool = False
 
 

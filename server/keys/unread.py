@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 Found = TypeVar("Found")
 
 ABSENT_FOR_S = 1.0
-MOST_ABSENT = 10_000
-MOST_READS = 5
+MAX_ABSENT = 10_000
+MAX_READS = 5
 """Reads of one look-up: a key, then a session, and what was pushed out of memory between."""
 
 
@@ -41,7 +41,7 @@ class Absent:
         """Remember that the store does not have a digest."""
         self._until[digest] = time.monotonic() + ABSENT_FOR_S
         self._until.move_to_end(digest)
-        while len(self._until) > MOST_ABSENT:
+        while len(self._until) > MAX_ABSENT:
             self._until.popitem(last=False)
 
     def discard(self, digest: bytes) -> None:
@@ -77,7 +77,7 @@ class Reads:
 
 async def when_read(look_up: Callable[[], Found]) -> Found:
     """Return what a look-up finds, after the reads that it needs. Raises StoreUnavailable."""
-    for _ in range(MOST_READS):
+    for _ in range(MAX_READS):
         try:
             return look_up()
         except Unread as unread:

@@ -23,7 +23,7 @@ from workers.errors import GatewayError
 log = logging.getLogger("roxy.nodes")
 
 ACKNOWLEDGED_WITHIN_S = 1.0
-MOST_WRONG_KEYS = 2 * BY_ALL
+MAX_WRONG_KEYS = 2 * BY_ALL
 """As many as count: those of the API and those of the form for signing in."""
 
 
@@ -37,7 +37,7 @@ class Announcements:
         self._own = own
         self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._wrong_keys: deque[tuple[float, WrongKey]] = deque(maxlen=MOST_WRONG_KEYS)
+        self._wrong_keys: deque[tuple[float, WrongKey]] = deque(maxlen=MAX_WRONG_KEYS)
         self._troubles = Troubles(None, None)
 
     def add(self, link: Link) -> None:

@@ -45,9 +45,9 @@ from server.store.store import Store
 
 T = TypeVar("T")
 
-MOST_ANNOUNCED_KEYS = 100
+MAX_ANNOUNCED_KEYS = 100
 """With more new keys than this, children compare what they know with the store instead."""
-MOST_KNOWN_LIMITS = 10_000
+MAX_KNOWN_LIMITS = 10_000
 
 
 class KeeperData(NamedTuple):
@@ -176,7 +176,7 @@ class ChildService:
     async def _add_keys(self, keys: list[Key]) -> tuple[int, int]:
         added, kept = await self._data.store.add_keys(keys)
         if added:
-            every = kept == 0 and added <= MOST_ANNOUNCED_KEYS
+            every = kept == 0 and added <= MAX_ANNOUNCED_KEYS
             await self._announce(StoreChanges(keys=keys) if every else StoreChanges(all=True))
         return added, kept
 
@@ -236,7 +236,7 @@ class ChildService:
 
     def _known(self, limits: Limits) -> Limits:
         known = self._data.known_limits
-        if len(known) >= MOST_KNOWN_LIMITS:
+        if len(known) >= MAX_KNOWN_LIMITS:
             known.clear()
         return known.setdefault(limits, limits)
 

@@ -24,7 +24,7 @@ from workers.errors import BudgetExceeded, RateLimited
 
 KNOWN_FOR_S = 1.0
 """How long a standing is good enough for the headers of answers that take nothing."""
-MOST_KNOWN = 10_000
+MAX_KNOWN = 10_000
 
 
 class KeeperCounters:
@@ -77,7 +77,7 @@ class KeeperCounters:
         return standing if until > time.monotonic() else None
 
     def _note(self, scope: str, standing: Standing) -> None:
-        if len(self._known) >= MOST_KNOWN:
+        if len(self._known) >= MAX_KNOWN:
             self._known.clear()
         self._known[scope] = (standing, time.monotonic() + KNOWN_FOR_S)
 

@@ -33,8 +33,8 @@ NAMED = 20
 MAX_PER_REQUEST = 10**12
 """Upper bound for tokens, money or time of one request. Larger numbers are an upstream's error, and
 from 2**63 on they do not fit into a column."""
-LARGEST_INTEGER = 2**63 - 1
-LARGEST_SUM = 2**62
+MAX_INTEGER = 2**63 - 1
+MAX_SUM = 2**62
 """Where sums of a day stop."""
 EPOCH = date(1970, 1, 1)
 
@@ -114,7 +114,7 @@ def counter_values(row: CounterRow) -> Values:
     """
     value = row.value
     if isinstance(value, int):
-        value = max(min(value, LARGEST_INTEGER), -LARGEST_INTEGER)
+        value = max(min(value, MAX_INTEGER), -MAX_INTEGER)
     return (row.scope, row.kind, value, row.period, row.updated_at)
 
 

@@ -217,11 +217,11 @@ async def test_a_request_of_a_key_that_was_outside_of_memory_ends_when_the_key_e
 # The set of digests
 
 
-@pytest.mark.parametrize("most_new", [0, 3, 1000])
-def test_a_set_of_digests_has_what_was_put_in(most_new: int) -> None:
+@pytest.mark.parametrize("max_new", [0, 3, 1000])
+def test_a_set_of_digests_has_what_was_put_in(max_new: int) -> None:
     first = [bytes([number, 255 - number]) * 16 for number in range(0, 250, 3)]
     later = [bytes([255 - number, number, 7, 7]) * 8 for number in range(0, 250, 3)]
-    known = DigestSet(b"".join(digest[:8] for digest in first), most_new=most_new)
+    known = DigestSet(b"".join(digest[:8] for digest in first), max_new=max_new)
     assert all(digest in known for digest in first)
     assert not any(digest in known for digest in later)
     for digest in [*later, *first]:

@@ -29,7 +29,7 @@ _SURROGATE = re.compile(
     rb"(?<!\\)((?:\\\\)*+)\\u[dD](?:([89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F])|[89a-fA-F])[0-9a-fA-F]{2}"
 )
 """An escaped surrogate pair (with group 2), or half of one, that follows no odd backslash."""
-MOST_SURROGATES = 20_000
+MAX_SURROGATES = 20_000
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OBJECTS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -79,7 +79,7 @@ def with_whole_characters(body: bytes) -> bytes:
     Clients that cut texts by UTF-16 units send such halves. A body with more than 20,000 escaped
     surrogates is returned as it is: mending it costs too much time.
     """
-    if body.count(b"\\ud") + body.count(b"\\uD") > MOST_SURROGATES:
+    if body.count(b"\\ud") + body.count(b"\\uD") > MAX_SURROGATES:
         return body
     return _SURROGATE.sub(
         lambda found: found[0] if found[2] is not None else found[1] + rb"\ufffd", body

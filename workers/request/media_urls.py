@@ -33,7 +33,7 @@ BESIDE_CONTENT = frozenset(
     | {"attachments", "media", *URL_NAMES}
 )
 """Members of a message, beside its content, in which some servers take media: Ollama's `images`."""
-MOST_LEVELS = 8
+MAX_LEVELS = 8
 """Objects and lists inside a part: each level of media is scanned once more."""
 
 _START_BYTES = 2048
@@ -75,7 +75,7 @@ def _check(name: str, value: Raw, path: str, level: int) -> None:
                 f"{'' if name in URL_NAMES else ', or base64'}.",
                 param=path,
             )
-    elif kind in (_OBJECT, _LIST) and level > MOST_LEVELS:
+    elif kind in (_OBJECT, _LIST) and level > MAX_LEVELS:
         raise InvalidRequest(f"'{path}' is nested too deeply. Send flatter parts.", param=path)
     elif kind == _LIST:
         for index, item in enumerate(_LISTS.decode(value)):

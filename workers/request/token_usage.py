@@ -101,8 +101,8 @@ _NUMBER = re.compile(r"\d{1,20}(\.\d{1,20})?", re.ASCII)
 class _Counts:
     """The valid counts of one report, by kind; of several names for one kind the largest."""
 
-    def __init__(self, most_tokens: int) -> None:
-        self._most = most_tokens
+    def __init__(self, max_count: int) -> None:
+        self._max_count = max_count
         self.by_kind: dict[str, int] = {}
         self.has_openai_prompt = False
         self.has_anthropic_cache = False
@@ -110,7 +110,7 @@ class _Counts:
     def add(self, name: str, value: Any) -> None:
         """Add the value of a member if its name is one of a count and the value is valid."""
         kind = next((kind for kind, names in _KINDS.items() if names.fullmatch(name)), None)
-        if kind is None or (count := read_count(value, self._most)) is None:
+        if kind is None or (count := read_count(value, self._max_count)) is None:
             return
         self.by_kind[kind] = max(count, self.by_kind.get(kind, 0))
         if kind == "prompt" and name.startswith("prompt") and count:
@@ -175,7 +175,7 @@ class _OpenAIUsage(Struct, gc=False, forbid_unknown_fields=True):
 _OPENAI_USAGE = msgspec.json.Decoder(_OpenAIUsage)
 
 
-def openai_usage(raw: bytes | Raw, most_tokens: int) -> Usage | None:
+def openai_usage(raw: bytes | Raw, max_count: int) -> Usage | None:
     """Read a usage that is what OpenAI's schema promises and agrees with itself, or return None."""
     try:
         stated = _OPENAI_USAGE.decode(raw)
@@ -193,8 +193,8 @@ def openai_usage(raw: bytes | Raw, most_tokens: int) -> Usage | None:
     )
     cache = (usage.cached_tokens or 0, usage.cache_write_tokens or 0)
     agrees = (
-        0 < prompt <= most_tokens
-        and 0 <= completion <= most_tokens
+        0 < prompt <= max_count
+        and 0 <= completion <= max_count
         and stated.total_tokens == prompt + completion
         and min(cache) >= 0
         and sum(cache) <= prompt
@@ -203,25 +203,25 @@ def openai_usage(raw: bytes | Raw, most_tokens: int) -> Usage | None:
     return usage if agrees else None
 
 
-def parse_usage(raw: bytes | Raw, most_tokens: int) -> Usage | None:
+def parse_usage(raw: bytes | Raw, max_count: int) -> Usage | None:
     """Read a usage object, known to be UTF-8; return None when it has no valid counts.
 
-    Each count above `most_tokens` is refused.
+    Each count above `max_count` is refused.
     """
-    usage = openai_usage(raw, most_tokens)
+    usage = openai_usage(raw, max_count)
     if usage is not None:
         return usage
     try:
-        return read_usage(msgspec.json.decode(raw), most_tokens)
+        return read_usage(msgspec.json.decode(raw), max_count)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def read_usage(reported: Any, most_tokens: int) -> Usage | None:
+def read_usage(reported: Any, max_count: int) -> Usage | None:
     """Read a decoded usage object; see `parse_usage`."""
     if not isinstance(reported, dict):
         return None
-    counts = _Counts(most_tokens)
+    counts = _Counts(max_count)
     for name, value in _members(reported):
         counts.add(name, value)
     return counts.usage()

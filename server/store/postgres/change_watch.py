@@ -45,17 +45,17 @@ POLL_S = 0.5
 AWAY_POLL_S = 0.25
 """How often a database that is away is tried."""
 PRUNE_EVERY_POLLS = 600
-MOST_CHANGES = 1000
+MAX_CHANGES = 1000
 """More changes than these in one poll are passed on as `all`."""
 HINT_CHECK_POLLS = 60
 LATE_S = 0.1
 """How much later than its limit a poll ends when the event loop was busy meanwhile."""
-MOST_BROKEN = 4
+MAX_BROKEN = 4
 """Polls in a row whose new connection broke until the database counts as away."""
-MOST_LATE = 5
+MAX_LATE = 5
 PRUNE_CHANGES = (
     "DELETE FROM changes WHERE at < now() - interval '1 hour'"
-    f" AND number < (SELECT last - {MOST_CHANGES} FROM change_count)"
+    f" AND number < (SELECT last - {MAX_CHANGES} FROM change_count)"
 )
 """Whoever has missed these reads everything again. The last ones stay, so that a quiet hour costs
 nothing."""
@@ -155,7 +155,7 @@ class ChangeWatch:
             if self._was_late(error.__cause__, time.monotonic() - began):
                 return
             reason = outage_of(error.__cause__) if error.__cause__ is not None else None
-            if reason == BROKE and self._broken < MOST_BROKEN:
+            if reason == BROKE and self._broken < MAX_BROKEN:
                 # A connection may end at any time: the next poll, at once, shows what it means.
                 self._broken += 1
                 self._state.wake.set()
@@ -184,13 +184,13 @@ class ChangeWatch:
     def _was_late(self, cause: BaseException | None, took_s: float) -> bool:
         """Return whether the event loop was busy for so long that the poll could not be answered.
 
-        Then the next poll comes at once. After MOST_LATE in a row the database counts as away.
+        Then the next poll comes at once. After MAX_LATE in a row the database counts as away.
         """
         if not isinstance(cause, TimeoutError) or took_s < self._poll_limit_s + LATE_S:
             return False
         self._late += 1
         self._state.wake.set()
-        return self._late <= MOST_LATE
+        return self._late <= MAX_LATE
 
     # Changes
 
@@ -215,7 +215,7 @@ class ChangeWatch:
         """Read what came after the mark; None: it cannot be known."""
         mark = self._mark
         assert mark is not None
-        rows = await db.fetch(CHANGES, mark.number, MOST_CHANGES)
+        rows = await db.fetch(CHANGES, mark.number, MAX_CHANGES)
         if mark.number:
             # Another row, or none: another history, from a backup or after a fail-over that has
             # lost commits; or the rows were deleted for their age.

@@ -32,7 +32,7 @@ OWNER_META = "owner_sha256"
 PREFIX_BYTES = 8
 IMPORT_KEYS = 500
 """Keys of an import in one statement."""
-MOST_SINGLY = 50
+MAX_SINGLE_CHANGES = 50
 """New keys that other nodes read one by one; after more they read everything again."""
 IMPORT_LOCK = 0x526F7880
 """The number of the advisory lock that imports take: two could wait for each other's keys."""
@@ -288,7 +288,7 @@ async def insert_keys(db: Connection, keys: Iterable[Key]) -> tuple[int, int, li
             await db.execute(PUT_USES, list(used), list(used.values()))
     await _mark_keys_changed(db)
     changes: list[Change] = [("all", b"")]
-    if added <= MOST_SINGLY and given <= IMPORT_KEYS:  # then `new` has all of them
+    if added <= MAX_SINGLE_CHANGES and given <= IMPORT_KEYS:  # then `new` has all of them
         changes = [("key", key_id.encode()) for key_id in sorted(new)]
     return added, given - added, await note_change(db, changes)
 

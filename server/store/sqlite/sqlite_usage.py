@@ -5,7 +5,7 @@ which is small even when there are many keys. Both are written in the transactio
 
 A row that no column can hold (a number beyond 64 bits, text that is not valid) must not keep the
 others out for ever: then each row is written by itself, and those that fail are left out. Sums stop
-at LARGEST_SUM instead of becoming floating-point numbers, as SQLite's do when they overflow.
+at MAX_SUM instead of becoming floating-point numbers, as SQLite's do when they overflow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from itertools import islice
 from server.store.row_values import (
     DAY_SUMS,
     EPOCH,
-    LARGEST_SUM,
+    MAX_SUM,
     USAGE_COLUMNS,
     Values,
     counter_values,
@@ -47,7 +47,7 @@ HALF_BITS = 32
 """Where sums are split that could overflow: each half is added up by itself."""
 SMALL_PAGE = 1_001
 """Groups up to which looking up their rows one by one is faster than sorting all rows."""
-MOST_IDS = 500
+MAX_IDS = 500
 """Values in one IN (...); SQLite before 3.32 takes 999 parameters in a statement."""
 
 BATCHES_KEPT_S = DAY_S
@@ -72,7 +72,7 @@ def _add_sums(table: str, columns: Sequence[str]) -> str:
         f" ON CONFLICT ({', '.join(columns)}) DO UPDATE SET "
         # An integer that overflows becomes REAL; min() then takes the integer
         # (https://www.sqlite.org/lang_expr.html, "Operators").
-        + ", ".join(f"{name} = min({name} + excluded.{name}, {LARGEST_SUM})" for name in DAY_SUMS)
+        + ", ".join(f"{name} = min({name} + excluded.{name}, {MAX_SUM})" for name in DAY_SUMS)
     )
 
 
@@ -325,7 +325,7 @@ def read_percentile(
 def pieces(values: Sequence[str]) -> list[Sequence[str]]:
     """Split values into pieces that fit into one IN (...)."""
     rest = iter(values)
-    return list(iter(lambda: list(islice(rest, MOST_IDS)), []))
+    return list(iter(lambda: list(islice(rest, MAX_IDS)), []))
 
 
 def _day(number: int) -> str:

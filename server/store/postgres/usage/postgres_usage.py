@@ -28,7 +28,7 @@ from server.store.postgres.postgres_keys import PUT_USES, plain_text
 from server.store.row_values import (
     DAY_SUMS,
     EPOCH,
-    LARGEST_SUM,
+    MAX_SUM,
     USAGE_COLUMNS,
     counter_values,
     midnight,
@@ -110,7 +110,7 @@ DROP_COUNTERS = (
 def _add_sums(table: str, marks: Sequence[str]) -> str:
     sums = ", ".join(f"coalesce({SUM_OF[name]}, 0)::int8" for name in DAY_SUMS)
     adding = ", ".join(
-        f"{name} = least(t.{name} + excluded.{name}, {LARGEST_SUM})" for name in DAY_SUMS
+        f"{name} = least(t.{name} + excluded.{name}, {MAX_SUM})" for name in DAY_SUMS
     )
     by = ", ".join(marks)
     return (

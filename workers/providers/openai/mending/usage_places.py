@@ -30,10 +30,10 @@ _CHUNK_NAMES = frozenset(
 _USAGE_NAMES = ("usage", "usagemetadata", "tokenusage", "usagestats", "tokens")
 _NO_PLACES = ("error", "logprobs", "prompt_filter_results")
 _COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd")
-_MOST_COST = 10_000.0
+_MAX_COST = 10_000.0
 """A stated cost in dollars above this is refused: no completion costs as much."""
 _MAX_DEPTH = 6
-_MOST_DETAIL = 2**53
+_MAX_DETAIL = 2**53
 _DETAILS = ("prompt_tokens_details", "completion_tokens_details")
 _DETAIL_NAMES = (
     "cached_tokens",
@@ -48,14 +48,14 @@ _DETAIL_NAMES = (
 class UsageSeen:
     """The usage that the events of one answer report: of each count the largest.
 
-    Counts above `most_tokens` are refused. The stated cost counts only where it is authoritative.
+    Counts above `max_count` are refused. The stated cost counts only where it is authoritative.
     A count that is missing is shown to clients as the estimate that is booked for it.
     """
 
-    def __init__(self, most_tokens: int, prompt_estimate: int, cost_is_authoritative: bool) -> None:
+    def __init__(self, max_count: int, prompt_estimate: int, cost_is_authoritative: bool) -> None:
         self.usage: Usage | None = None
         self.stated_cost_microusd: int | None = None
-        self._most_tokens = most_tokens
+        self._max_count = max_count
         self._prompt_estimate = prompt_estimate
         self._cost_counts = cost_is_authoritative
         self._raw = b""  # the report that is shown to the client
@@ -63,9 +63,9 @@ class UsageSeen:
 
     def note(self, raw: bytes) -> bool:
         """Read a usage object; return whether it is one."""
-        usage = openai_usage(raw, self._most_tokens)
+        usage = openai_usage(raw, self._max_count)
         exact = usage is not None
-        usage = usage or parse_usage(raw, self._most_tokens)
+        usage = usage or parse_usage(raw, self._max_count)
         if usage is not None:
             self._add(raw, usage, exact)
         return usage is not None
@@ -78,14 +78,14 @@ class UsageSeen:
         if not _CHUNK_NAMES.issuperset(sent) or not isinstance(sent.get("usage"), dict):
             return False
         raw = bytes(_MEMBERS.decode(payload)["usage"])
-        usage = openai_usage(raw, self._most_tokens)
+        usage = openai_usage(raw, self._max_count)
         if usage is not None:
             self._add(raw, usage)
         return usage is not None
 
     def search(self, sent: Any) -> bool:
         """Read the usage wherever a decoded event has it; return whether it was found."""
-        found = find_usage(sent, self._most_tokens)
+        found = find_usage(sent, self._max_count)
         if found is None:
             return False
         reported, usage = found
@@ -98,7 +98,7 @@ class UsageSeen:
         Only an object that is named so, with a prompt: errors also count what a limit allows.
         """
         for place in _named_inside(sent):
-            usage = read_usage(place, self._most_tokens)
+            usage = read_usage(place, self._max_count)
             if usage is not None and usage.prompt_tokens is not None:
                 self._add(msgspec.json.encode(place), usage)
                 return
@@ -130,12 +130,12 @@ class UsageSeen:
         return for_clients(decoded(self._raw), usage)
 
 
-def find_usage(sent: Any, most_tokens: int) -> tuple[dict[str, Any], Usage] | None:
+def find_usage(sent: Any, max_count: int) -> tuple[dict[str, Any], Usage] | None:
     """Return the usage object in a decoded chunk or answer, and what it says, or None."""
     if not isinstance(sent, dict):
         return None
     for place in _places(sent):
-        usage = read_usage(place, most_tokens)
+        usage = read_usage(place, max_count)
         if usage is not None:
             return place, usage
     return None
@@ -199,7 +199,7 @@ def _with_integers(details: dict[str, Any]) -> dict[str, Any]:
     made = dict(details)
     for name in _DETAIL_NAMES:
         if made.get(name) is not None:
-            made[name] = read_count(made[name], _MOST_DETAIL)
+            made[name] = read_count(made[name], _MAX_DETAIL)
             if made[name] is None:
                 del made[name]
     return made
@@ -233,7 +233,7 @@ def _dollars(value: Any) -> float | None:
             return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if 0 <= value <= _MOST_COST else None
+    return float(value) if 0 <= value <= _MAX_COST else None
 
 
 def is_blocked(sent: Any, depth: int = 0) -> bool:
