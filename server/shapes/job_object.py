@@ -9,7 +9,9 @@ from msgspec import Struct
 from server.answers.kept_answers import KeptAnswer
 from server.store.rows import UsageRow
 from workers.errors import ErrorDetails
+from workers.run.answer_log import AnswerLog
 from workers.run.job import Job, JobState
+from workers.run.ticket import Place
 
 
 class TokensUsed(Struct, frozen=True):
@@ -55,14 +57,36 @@ def job_object(job: Job | None, answer: KeptAnswer | None, *, costs: bool) -> Jo
     The cost is null without `costs`.
     """
     # A job leaves the engine at its end; its kept answer stays for some time.
-    place = job.place() if job is not None else None
-    log = answer.log if answer is not None else None
+    row, log = (answer.row, answer.log) if answer is not None else (None, None)
+    if job is not None:
+        place = job.place()
+        return _object(job.id, job.model.id, job.state, row, costs=costs, place=place, log=log)
+    assert answer is not None
+    return _object(answer.id, answer.model_id, "done", row, costs=costs, log=log)
+
+
+def ended_job(row: UsageRow, *, costs: bool) -> JobObject:
+    """Return a request that has ended and is not kept, as its usage row has it."""
+    return _object(row.request_id, row.model, "done", row, costs=costs)
+
+
+def _object(
+    request_id: str,
+    model_id: str,
+    state: JobState,
+    row: UsageRow | None,
+    *,
+    costs: bool,
+    place: Place | None = None,
+    log: AnswerLog | None = None,
+) -> JobObject:
+    """Return the object of a request; `place` while it waits, `log` if its answer is kept."""
     error = log.error if log is not None else None
     return JobObject(
-        id=job.id if job is not None else answer.id if answer is not None else "",
+        id=request_id,
         object="job",
-        model=job.model.id if job is not None else answer.model_id if answer else "",
-        state=job.state if job is not None else "done",
+        model=model_id,
+        state=state,
         position=place.position if place else None,
         waiting=place.waiting if place else None,
         expected_wait_s=round(place.expected_wait_s, 1) if place else None,
@@ -70,24 +94,6 @@ def job_object(job: Job | None, answer: KeptAnswer | None, *, costs: bool) -> Jo
         first_event=log.first if log is not None else None,
         last_event=log.last_event if log is not None else None,
         error=error.body().error if error is not None else None,
-        **_use(answer.row if answer is not None else None, costs=costs),
-    )
-
-
-def ended_job(row: UsageRow, *, costs: bool) -> JobObject:
-    """Return a request that has ended and is not kept, as its usage row has it."""
-    return JobObject(
-        id=row.request_id,
-        object="job",
-        model=row.model,
-        state="done",
-        position=None,
-        waiting=None,
-        expected_wait_s=None,
-        kept=False,
-        first_event=None,
-        last_event=None,
-        error=None,
         **_use(row, costs=costs),
     )
 
