@@ -455,7 +455,8 @@ async def test_a_title_and_a_system_prompt_replace_only_what_was_seen(history: C
         base = ConversationTexts(**dict.fromkeys(members, seen))
         change = structs.replace(change_of(**members), set_base=base)
         saved = await history.save("owner", "c_1", change, QUOTA)
-        return msgspec.to_builtins(saved.set_conflicts)
+        conflicts: dict[str, str] = msgspec.to_builtins(saved.set_conflicts)
+        return conflicts
 
     assert await set_from("", title="First", system="First") == {}
     assert await set_from("First", title="Second") == {}
