@@ -39,6 +39,7 @@ from server.config.settings import Server
 from server.data import GatewayData, open_data
 from server.demo.upstream import DemoUpstream
 from server.documents.reading import DocumentReader
+from server.history.stored_files import FillingTurns
 from server.http.client_connection import HttpLimits
 from server.http.listener import GatewayServer
 from server.http.listening import bind_port, connections_within_limit, load_certificate
@@ -239,6 +240,7 @@ async def _build_services(
         keys=keys,
         store=store,
         history=data.history,
+        filling_turns=FillingTurns(),
         counters=counters,
         admission=Admission(counters, config.guests),
         ledger=ledger,

@@ -17,6 +17,7 @@ from server.answers.peers import Peers
 from server.config.loading import Config
 from server.documents.reading import DocumentReader
 from server.history.chat_history import ChatHistory
+from server.history.stored_files import FillingTurns
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
 from server.identity.invitations import Invitations
@@ -43,6 +44,7 @@ class Services(msgspec.Struct, frozen=True):
     keys: KeyRing
     store: Store
     history: ChatHistory
+    filling_turns: FillingTurns
     counters: Counters
     admission: Admission
     ledger: Ledger

@@ -98,7 +98,7 @@ class Admission:
         if not principal.is_owner:
             self._check_paid_extras(model, request)
         if principal.key is not None:
-            self._check_model(principal, model)
+            self.check_model(principal, model)
             taken = await self._take_for_key(principal.key, model, request)
         elif not principal.is_owner:
             most = self.most_output_tokens(principal, model)
@@ -141,6 +141,16 @@ class Admission:
         allowed = self._allowed_models(principal)
         return allowed is None or model_id in allowed
 
+    def check_model(self, principal: Principal, model: Model) -> None:
+        """Raise Forbidden for a model that is not on the principal's allow list."""
+        if self.may_use(principal, model.id):
+            return
+        message = f"Guests cannot use {model.id}. Sign in with a key to use it."
+        if principal.kind != "guest":
+            allowed = ", ".join(self._allowed_models(principal) or ()) or "no model"
+            message = f"This key cannot use {model.id}. It can use: {allowed}."
+        raise Forbidden(message, param="model", code="model_not_allowed")
+
     def most_output_tokens(self, principal: Principal, model: Model) -> int:
         """Return how many tokens an answer may have at most: the model's bound or a smaller one.
 
@@ -178,16 +188,6 @@ class Admission:
             return self._guests.models or None
         return principal.key.models if principal.key is not None else None
 
-    def _check_model(self, principal: Principal, model: Model) -> None:
-        """Raise Forbidden for a model that is not on the principal's allow list."""
-        if self.may_use(principal, model.id):
-            return
-        message = f"Guests cannot use {model.id}. Sign in with a key to use it."
-        if principal.kind != "guest":
-            allowed = ", ".join(self._allowed_models(principal) or ()) or "no model"
-            message = f"This key cannot use {model.id}. It can use: {allowed}."
-        raise Forbidden(message, param="model", code="model_not_allowed")
-
     def _check_paid_extras(self, model: Model, request: ChatRequest) -> None:
         """Raise Forbidden for what could bypass the key's models or budget upstream."""
         found = self._extras_of(model).find(request)
@@ -222,7 +222,7 @@ class Admission:
         guests = self._guests
         if not guests.enabled:
             raise InvalidKey
-        self._check_model(principal, model)
+        self.check_model(principal, model)
         return await self._counters.take(
             principal.scope, self._guest_limits, shared=self._all_guests
         )

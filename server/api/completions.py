@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 
 from server.accounting.admission import Lease, check_files
 from server.answers.reply import WholeReply
 from server.api.streaming import StreamHandler
-from server.history.stored_files import SCHEME, with_stored_files
+from server.history.stored_files import SCHEME, RequestWithFiles
 from server.identity.authentication import Principal, presented_key
 from workers.catalog.catalog import Model
 from workers.errors import Conflict, Forbidden, GatewayError, InvalidRequest, NoDeployment
@@ -91,7 +90,32 @@ class ChatHandler(StreamHandler):
         if not authentication.is_current(principal, time.time()):
             principal = self.principal = await authentication.confirm(principal, time.time())
         max_wait_s = self._max_wait_s()
-        request = parse_chat(await self._take_whole_body(principal))
+        body = self.take_body()
+        if principal.kind == "guest" or SCHEME not in body or not services.config.history.enabled:
+            return await self._admit_body(principal, body, max_wait_s)
+        async with services.filling_turns.of(principal.scope):
+            body = await self._with_files(principal, body)
+            return await self._admit_body(principal, body, max_wait_s)
+
+    async def _with_files(self, principal: Principal, body: bytes) -> bytes:
+        """Return the body with the files of the caller's chat history that it names.
+
+        Whatever can be refused without them is refused before they are read.
+        """
+        services = self.services
+        request = RequestWithFiles(body)
+        if request.model_id is not None:
+            model = services.catalog.find(request.model_id)
+            self.model_id = model.id
+            services.admission.check_model(principal, model)
+        await services.admission.refuse_early(principal)
+        return await request.filled(services.history, principal.scope, self.grow_body)
+
+    async def _admit_body(
+        self, principal: Principal, body: bytes, max_wait_s: float
+    ) -> tuple[Job, Lease]:
+        services = self.services
+        request = parse_chat(body)
         request.hides_costs = not principal.sees_costs
         if request.largest_file_bytes and not presented_key(self.request.headers):
             check_files(request)
@@ -123,16 +147,6 @@ class ChatHandler(StreamHandler):
         if self.left:
             self.job.cancel()
         return self.job, lease
-
-    async def _take_whole_body(self, principal: Principal) -> bytes:
-        """Return the body, with the files of the caller's chat history that it names."""
-        body = self.take_body()
-        has_history = principal.kind != "guest" and self.services.config.history.enabled
-        if not has_history or SCHEME not in body:
-            return body
-        await self.services.admission.refuse_early(principal)
-        history, scope = self.services.history, principal.scope
-        return await with_stored_files(body, partial(history.file, scope), self.grow_body)
 
     async def _claim_id(self) -> None:
         """Claim an id that the client has chosen. Raises Conflict if another process has it."""

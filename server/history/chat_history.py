@@ -64,6 +64,9 @@ class ChatHistory(Protocol):
         conversation names.
         """
 
+    async def file_size(self, person: str, file_id: str) -> int:
+        """Return how many bytes a file counts in the quota, its name included. Raises NotFound."""
+
     async def file(self, person: str, file_id: str) -> StoredFile:
         """Read a file. Raises NotFound."""
 

@@ -133,6 +133,10 @@ class StepHistory(ABC):
                 words = await asyncio.to_thread(person_steps.fold_file, file)
                 await self.write(person_steps.keep_file_words(person, file_id, words))
 
+    async def file_size(self, person: str, file_id: str) -> int:
+        """Return how many bytes a file counts in the quota. Raises NotFound."""
+        return await self.read(person_steps.read_file_size(person, file_id))
+
     async def file(self, person: str, file_id: str) -> StoredFile:
         """Read a file. Raises NotFound."""
         return await self.scan(person_steps.read_file(person, file_id))

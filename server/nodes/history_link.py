@@ -38,6 +38,7 @@ SAVE: Procedure[Saving, ConversationSaved] = procedure("history_save", Saving, C
 ERASE: Procedure[Erasing, int] = procedure("history_erase", Erasing, int)
 ERASE_ALL: Procedure[str, int] = procedure("history_erase_all", str, int)
 PUT_FILE: Procedure[Filing, None] = procedure("history_put_file", Filing)
+FILE_SIZE: Procedure[Named, int] = procedure("history_file_size", Named, int)
 FILE: Procedure[Named, StoredFile] = procedure("history_file", Named, StoredFile)
 SETTINGS: Procedure[str, HistorySettings] = procedure("history_settings", str, HistorySettings)
 PUT_SETTINGS: Procedure[Setting, tuple[bool, HistorySettings]] = procedure(
@@ -64,6 +65,7 @@ def answer_for_history(service: Service, history: ChatHistory) -> None:
     service.answer(ERASE, _spread(history.erase))
     service.answer(ERASE_ALL, history.erase_all)
     service.answer(PUT_FILE, _spread(history.put_file))
+    service.answer(FILE_SIZE, _spread(history.file_size))
     service.answer(FILE, _spread(history.file))
     service.answer(SETTINGS, history.settings)
     service.answer(PUT_SETTINGS, _spread(history.put_settings))
@@ -115,6 +117,10 @@ class KeeperHistory:
     ) -> None:
         """Keep a file, or replace it."""
         await self._link.call(PUT_FILE, (person, file_id, conversation, file, quota_bytes))
+
+    async def file_size(self, person: str, file_id: str) -> int:
+        """Return how many bytes a file counts in the quota."""
+        return await self._link.call(FILE_SIZE, (person, file_id))
 
     async def file(self, person: str, file_id: str) -> StoredFile:
         """Read a file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -14,6 +15,10 @@ from support.inputs.pictures import PNG
 from support.schemas import validate_error
 from support.visitors import guest
 
+from server.history.history_records import StoredFile
+from server.history.stored_files import MAX_FILES
+
+PDF = "data:application/octet-stream;base64,JVBERg=="
 PICTURE = "data:image/png;base64," + base64.b64encode(PNG).decode()
 
 
@@ -56,7 +61,10 @@ async def test_a_named_file_reaches_the_upstream_as_its_contents(
     quoted = {"type": "text", "text": '"url": "roxy-file:f_1"'}
     bare = {"type": "text", "text": "roxy-file:f_1"}
     short = {"type": "image_url", "image_url": "roxy-file:f_1"}
-    parts = (image("roxy-file:f_1"), file, quoted, bare, image("roxy-file:f_1"), short)
+    braces = '{"a": "}'
+    odd = {"type": "image_url", "image_url": {"detail": braces, "x": 1, "url": "roxy-file:f_1"}}
+    named = {"type": "file", "file": {"filename": braces, "file_data": "roxy-file:f_2"}}
+    parts = (image("roxy-file:f_1"), file, quoted, bare, image("roxy-file:f_1"), short, odd, named)
     tool = {"type": "function", "function": {"name": "open", "parameters": {"examples": [EXAMPLE]}}}
     answer = await ask(door, *parts, headers=bearer(key), tools=[tool])
     assert answer.status_code == 200, answer.text
@@ -64,8 +72,10 @@ async def test_a_named_file_reaches_the_upstream_as_its_contents(
     assert sent["tools"] == [tool]
     got = sent["messages"][0]["content"]
     assert got[5] == image(PICTURE)
+    assert got[6]["image_url"] == {"detail": braces, "x": 1, "url": PICTURE}
+    assert got[7]["file"] == {"filename": braces, "file_data": PDF}
     assert got[0] == got[4] == image(PICTURE)
-    assert got[1]["file"]["file_data"] == "data:application/octet-stream;base64,JVBERg=="
+    assert got[1]["file"]["file_data"] == PDF
     assert got[2:4] == [quoted, bare]
 
 
@@ -110,3 +120,27 @@ async def test_a_key_over_its_limit_is_refused_before_files_are_read(
     validate_error(refused.json())
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+
+
+async def test_of_a_burst_over_the_limit_the_files_of_one_request_are_read(
+    door: Door, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, read = door.gateway.services.history, []
+    file = history.file
+
+    async def noted(person: str, file_id: str) -> StoredFile:
+        read.append(file_id)
+        return await file(person, file_id)
+
+    monkeypatch.setattr(history, "file", noted)
+    key = await door.mint("Ada", limits={"requests_per_minute": 1})
+    await keep(door, "f_1", PNG, key=key)
+    upstream.plan(completion("Seen."))
+    asked = [ask(door, image("roxy-file:f_1"), headers=bearer(key)) for _ in range(20)]
+    statuses = [answer.status_code for answer in await asyncio.gather(*asked)]
+    assert sorted(statuses) == [200] + [429] * 19
+    assert read == ["f_1"]
+    unknown = await ask(door, image("roxy-file:f_1"), headers=bearer(OWNER), model="test/unknown")
+    assert (unknown.status_code, read) == (404, ["f_1"])
+    most = [image(f"roxy-file:f_{number}") for number in range(MAX_FILES + 1)]
+    assert (await ask(door, *most, headers=bearer(OWNER))).status_code == 400

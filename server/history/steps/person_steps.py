@@ -121,13 +121,25 @@ def _check_unused(person: str, file_id: str, conversation: str) -> Steps[None]:
         )
 
 
+def read_file_size(person: str, file_id: str) -> Steps[int]:
+    """Read how many bytes a file counts in the quota. Raises NotFound."""
+    rows = yield FILE_PLACE, (person, file_id)
+    if not rows:
+        raise _no_such_file()
+    return int(rows[0][0])
+
+
 def read_file(person: str, file_id: str) -> Steps[StoredFile]:
     """Read a file. Raises NotFound."""
     rows = yield FIND_FILE, (person, file_id)
     if not rows:
-        raise NotFound("There is no such file.", code="file_not_found")
+        raise _no_such_file()
     name, kind, content = rows[0]
     return StoredFile(name, kind, bytes(content))
+
+
+def _no_such_file() -> NotFound:
+    return NotFound("There is no such file.", code="file_not_found")
 
 
 # Settings
