@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from server.accounting.admission import Lease, check_files
 from server.answers.reply import WholeReply
-from server.api.streaming import StreamHandler
+from server.api.streaming import UPDATES_HEADER, StreamHandler
 from server.history.stored_files import SCHEME, RequestWithFiles
 from server.identity.authentication import Principal, presented_key
 from workers.catalog.catalog import Model
 from workers.errors import Conflict, Forbidden, GatewayError, InvalidRequest, NoDeployment
-from workers.request.chat_request import parse_chat
+from workers.request.chat_request import ChatRequest, parse_chat
 from workers.run.job import Job, Outcome
 
 MAX_WAIT_HEADER = "X-Roxy-Max-Wait"
@@ -140,6 +141,7 @@ class ChatHandler(StreamHandler):
             weight=principal.weight,
             max_wait_s=max_wait_s,
             only=only,
+            status_s=self._status_s(request),
             settle=settle,
             free_body=self.take_room().release,
         )
@@ -197,6 +199,15 @@ class ChatHandler(StreamHandler):
                 else f"This version has no translator for {chosen.provider}."
             )
         return chosen.id
+
+    def _status_s(self, request: ChatRequest) -> float:
+        """Return how long an error can be a status: a heartbeat begins a stream with status 200.
+
+        Who asks for queue updates waits with the stream open.
+        """
+        if not request.stream or self.asks_for(UPDATES_HEADER):
+            return math.inf
+        return self.services.config.stream.heartbeat_s
 
     def _max_wait_s(self) -> float:
         most = self.services.config.queue.max_wait_s

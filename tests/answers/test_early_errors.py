@@ -31,6 +31,23 @@ async def test_an_early_error_keeps_its_status_with_queue_updates(
     assert response.json()["error"]["message"]
 
 
+@pytest.mark.gateway(settings="[stream]\nheartbeat_s = 5\n")
+async def test_a_stream_that_would_wait_longer_than_its_head_gets_the_status_and_the_wait(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    upstream.plan(refusal(429, headers={"retry-after": "30"}))
+    for _ in range(2):  # refused by the upstream, then while it cools
+        async with door.stream() as response:
+            body = await response.aread()
+        assert response.status_code == 429, body
+        assert 25 <= int(response.headers["retry-after"]) <= 30
+        assert "x-should-retry" not in response.headers, "SDKs try again after the wait"
+    assert len(upstream.requests) == 1
+    async with door.stream(headers=UPDATES) as response:
+        assert response.status_code == 200
+        assert ": queued position=1" in await anext(response.aiter_text()), "it waits, and says so"
+
+
 async def test_a_second_attempt_begins_no_stream_either(tmp_path: Any) -> None:
     async with (
         FakeUpstream() as one,

@@ -8,6 +8,7 @@ to the ledger, whatever the ending.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -114,10 +115,19 @@ class Job(Ticket):
         weight: int = 1,
         max_wait_s: float = 120.0,
         only: str = "",
+        status_s: float = math.inf,
         settle: Callable[[Outcome], None],
         free_body: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(job_id, model, lane=lane, weight=weight, max_wait_s=max_wait_s, only=only)
+        super().__init__(
+            job_id,
+            model,
+            lane=lane,
+            weight=weight,
+            max_wait_s=max_wait_s,
+            only=only,
+            status_s=status_s,
+        )
         self.request = request
         self.holder = holder or lane
         self.credential = credential

@@ -193,15 +193,14 @@ class ModelSchedule:
 
         Another one first; the same one again only if the retry budget allows it.
         """
-        patience_s = ticket.patience_s
         wait_s = self._routing.wait_s(ticket.model, tries, _witness(ticket))
-        if wait_s is not None and wait_s < patience_s:
+        if _fits(ticket, wait_s):
             return True
         if not tries.repeatable:
             return False
         tries.grant(self._routing.now())
         wait_s = self._routing.wait_s(ticket.model, tries, _witness(ticket))
-        if wait_s is None or wait_s >= patience_s or not self._budget.take():
+        if not _fits(ticket, wait_s) or not self._budget.take():
             tries.again = False
             return False
         self._pump_after(tries.not_before - self._routing.now())
@@ -227,7 +226,7 @@ class ModelSchedule:
     def _excuse(self, ticket: Ticket) -> GatewayError | None:
         """Return the error of a job whose deployments cool for longer than it may wait, or None."""
         wait_s = self._routing.wait_s(ticket.model, ticket.tries, _witness(ticket))
-        hopeless = wait_s is None or 0 < wait_s >= ticket.patience_s
+        hopeless = wait_s != 0 and not _fits(ticket, wait_s)
         return self._last_error(ticket) if hopeless else None
 
     def _last_error(self, ticket: Ticket) -> GatewayError:
@@ -238,6 +237,13 @@ class ModelSchedule:
         if isinstance(failure, UpstreamRateLimited) and failure.retry_after_s is not None:
             return min(failure, refusal, key=lambda error: error.retry_after_s or math.inf)
         return refusal
+
+
+def _fits(ticket: Ticket, wait_s: float | None) -> bool:
+    """Return whether a ticket may wait for so long; 0: only for room. None: for ever."""
+    if wait_s is None:
+        return False
+    return wait_s < (ticket.cooling_patience_s if wait_s else ticket.patience_s)
 
 
 def _witness(ticket: Ticket) -> str:

@@ -7,6 +7,7 @@ ticket for each job of the others (`server/nodes/`).
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -31,6 +32,7 @@ class Ticket(ABC):
 
     `lane` is the queue's lane ("owner", a key id, "guests"), `weight` the lane's share,
     `max_wait_s` how long it may wait. `only` is the id of the one deployment to try, "" for any.
+    `status_s`: an error within this time is a status that the client can read, with its wait.
     The scheduler sets `slot`, and `assigned` with it: the deployment that serves the request now.
     It calls `granted`, `queued` and `refused`, which subclasses define.
     """
@@ -44,12 +46,14 @@ class Ticket(ABC):
         weight: int = 1,
         max_wait_s: float = 120.0,
         only: str = "",
+        status_s: float = math.inf,
     ) -> None:
         self.id = ticket_id
         self.model = model
         self.lane = lane
         self.weight = weight
         self.max_wait_s = max_wait_s
+        self.status_s = status_s
         self.slot: Slot | None = None
         self.assigned: Deployment | None = None
         self.granted_at = 0.0
@@ -89,6 +93,16 @@ class Ticket(ABC):
     def patience_s(self) -> float:
         """How long it may still wait, in seconds."""
         return max(self.max_wait_s - self.waited_s, 0.0)
+
+    @property
+    def cooling_patience_s(self) -> float:
+        """How long it may still wait while every deployment cools, in seconds.
+
+        A 429 or 503 that states the wait is worth more than a stream that has begun with status 200
+        and ends in an error: clients try again by themselves.
+        """
+        left_s = self.created + self.status_s - self._loop.time()
+        return min(self.patience_s, left_s) if left_s > 0 else self.patience_s
 
     def wait_again(self) -> None:
         """Record that it waits for another deployment, or for the same one to recover."""

@@ -96,6 +96,7 @@ class ChildScheduler:
                 ticket.weight,
                 ticket.patience_s,
                 ticket.only,
+                ticket.status_s,
             ),
         )
         return decided

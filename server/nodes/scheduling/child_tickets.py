@@ -50,6 +50,7 @@ class ChildTicket(Ticket):
             weight=sent.weight,
             max_wait_s=sent.patience_s,
             only=sent.only,
+            status_s=sent.status_s,
         )
         self.number = sent.number
         self.shown: Place | None = None

@@ -7,6 +7,7 @@ state. A child numbers its tickets; a grant of a number that it has given up is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -31,7 +32,7 @@ class ModelOffered(Struct, array_like=True, frozen=True):
 class TicketSent(Struct, array_like=True, frozen=True):
     """A job asks for a slot: the name of its model, its lane and how long it may wait.
 
-    `only` is the one deployment that may serve it, "" for any.
+    `only` is the one deployment that may serve it, "" for any; `status_s` as in `Ticket`.
     """
 
     number: int
@@ -40,6 +41,7 @@ class TicketSent(Struct, array_like=True, frozen=True):
     weight: int
     patience_s: float
     only: str = ""
+    status_s: float = math.inf
 
 
 class ContentCame(Struct, array_like=True, frozen=True):
