@@ -33,12 +33,14 @@ ALL_GUESTS = "guests"
 class Lease:
     """What one admitted request holds, until the ledger settles it.
 
-    `taken` is None for the owner, who has no limits. `on_settled` is called with the usage row. The
-    request's body is not kept.
+    `taken` is None for the owner, who has no limits. `on_settled` is called with the usage row.
+    `noted_at` is the time of its last running note, 0: there was none. The request's body is not
+    kept.
     """
 
     __slots__ = (
         "model",
+        "noted_at",
         "on_settled",
         "principal",
         "prompt_bound",
@@ -68,6 +70,7 @@ class Lease:
         self.streamed = streamed
         self.on_settled: Callable[[UsageRow], None] | None = None
         self.settled = False
+        self.noted_at = 0.0
 
 
 class Admission:

@@ -122,7 +122,9 @@ class Ledger:
         wall = self._wall()
         if lease.principal.key is not None:
             self._keys.touch(lease.principal.key.id, wall)
-        row = make_row(lease, outcome, charge, wall)
+        # A clock that was set back must not make the row older than the note of the same request,
+        # by which the next start knows that it is booked.
+        row = make_row(lease, outcome, charge, max(wall, lease.noted_at))
         self._add(row)
         if self._on_row is not None:
             self._on_row(row)
@@ -158,7 +160,8 @@ class Ledger:
         charge = self._charge(lease, outcome)
         if charge.usage is None:
             return None
-        row = make_row(lease, outcome, charge, self._wall())
+        lease.noted_at = self._wall()
+        row = make_row(lease, outcome, charge, lease.noted_at)
         return RunningNote(row, as_taken(lease.taken), charge.tokens)
 
     def _charge(self, lease: Lease, outcome: Outcome) -> Charge:

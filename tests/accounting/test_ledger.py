@@ -11,11 +11,12 @@ import msgspec
 import pytest
 from support.fakes.clocks import NOON, Clocks
 from support.fakes.stores import FlakyStore
-from support.waiting import PATIENCE_S
+from support.waiting import PATIENCE_S, eventually
 
 from server.accounting.admission import Admission, Lease
 from server.accounting.ledger import FLUSH_ROWS, Ledger
 from server.accounting.memory_counters import MemoryCounters
+from server.accounting.running_notes import notes_path, settle_left
 from server.config.settings import Guests
 from server.identity.authentication import OWNER, Principal
 from server.keys.key_ring import KeyRing
@@ -86,6 +87,17 @@ class House:
             max_rows=max_rows,
         )
         self.asked = 0
+
+    def noting(self, path: Path) -> Ledger:
+        """Return a ledger that notes running requests in a file."""
+        return Ledger(
+            self.disk.record,
+            self.counters,
+            self.keys,
+            unsaved=self.counters,
+            wall=self.clocks.wall,
+            notes=path,
+        )
 
     async def holder(self, limits: Limits = LIMITS) -> Principal:
         """Make a key."""
@@ -416,3 +428,20 @@ async def test_closing_does_not_wait_for_a_store_that_stays_broken(
     await house.disk.saw(1)
     await house.ledger.aclose()
     assert "1 usage rows could not be saved and are lost" in caplog.text
+
+
+async def test_a_clock_that_was_set_back_books_no_request_of_a_killed_process_twice(
+    house: House, tmp_path: Path
+) -> None:
+    path = notes_path(tmp_path, "one")
+    ledger = house.noting(path)
+    lease = await house.lease(await house.holder())
+    ledger.follow(lease, lambda error: msgspec.structs.replace(DONE, ending="cut", error=error))
+    await eventually(path.exists)
+    noted = path.read_bytes()
+    house.clocks.set_wall(NOON - 3600)
+    ledger.settle(lease, DONE)
+    await ledger.aclose()
+    path.write_bytes(noted)  # as a process leaves it that is killed now
+    await settle_left(tmp_path, house.store, house.counters.charge_left, house.counters)
+    assert [row.status for row in (await house.store.usage_rows()).rows] == ["finished"]
