@@ -6,8 +6,10 @@ come back at once: each stays counted as a request, with what the child has note
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
+
+from msgspec import structs
 
 from server.accounting.counters import Counters, Shared, Standing, Taken
 from server.accounting.memory_counters import MemoryCounters
@@ -30,17 +32,12 @@ from server.nodes.history_link import answer_for_history
 from server.nodes.link import Link
 from server.nodes.procedure import Service
 from server.nodes.store_calls import (
-    InvitationEnd,
     InvitationMark,
     NamedValue,
-    PercentileQuery,
-    RankingQuery,
-    RowsQuery,
     SessionNotes,
-    SumsQuery,
 )
 from server.store.key import Key, Limits
-from server.store.rows import InvitationRow, Percentile, StoreChanges, UsageDay, UsagePage
+from server.store.rows import InvitationRow, StoreChanges
 from server.store.store import Store
 
 T = TypeVar("T")
@@ -103,57 +100,17 @@ class ChildService:
         service.answer(store_calls.ADD_INVITATIONS, store.add_invitations)
         service.answer(store_calls.LIST_INVITATIONS, _without_question(store.list_invitations))
         service.answer(store_calls.FIND_INVITATION, self._find_invitation)
-        service.answer(store_calls.END_INVITATION, self._end_invitation)
+        service.answer(store_calls.END_INVITATION, _by_name(store.end_invitation))
         service.answer(store_calls.LOAD_COUNTERS, _without_question(store.load_counters))
         service.answer(store_calls.DROP_COUNTERS, store.drop_counters)
         service.answer(store_calls.RECORD, store.record)
-        service.answer(store_calls.USAGE_BY, self._usage_by)
-        service.answer(store_calls.USAGE_RANKING, self._usage_ranking)
-        service.answer(store_calls.USAGE_ROWS, self._usage_rows)
-        service.answer(store_calls.TTFT_PERCENTILE, self._ttft_percentile)
+        service.answer(store_calls.USAGE_BY, _by_name(store.usage_by))
+        service.answer(store_calls.USAGE_RANKING, _by_name(store.usage_ranking))
+        service.answer(store_calls.USAGE_ROWS, _by_name(store.usage_rows))
+        service.answer(store_calls.TTFT_PERCENTILE, _by_name(store.ttft_percentile))
         service.answer(store_calls.FIND_USAGE_ROW, store.find_usage_row)
         service.answer(store_calls.PRUNE, store.prune)
         service.answer(store_calls.CHECK_WRITABLE, _without_question(store.check_writable))
-
-    async def _usage_by(self, query: SumsQuery) -> list[UsageDay]:
-        return await self._data.store.usage_by(
-            query.first_day,
-            query.last_day,
-            query.groups,
-            key_id=query.key_id,
-            model=query.model,
-            after=query.after,
-            limit=query.limit,
-        )
-
-    async def _usage_ranking(self, query: RankingQuery) -> list[UsageDay]:
-        return await self._data.store.usage_ranking(
-            query.first_day,
-            query.last_day,
-            query.group,
-            query.by,
-            key_id=query.key_id,
-            model=query.model,
-            limit=query.limit,
-        )
-
-    async def _usage_rows(self, query: RowsQuery) -> UsagePage:
-        return await self._data.store.usage_rows(
-            key_id=query.key_id,
-            model=query.model,
-            status=query.status,
-            before=query.before,
-            limit=query.limit,
-        )
-
-    async def _ttft_percentile(self, query: PercentileQuery) -> Percentile:
-        return await self._data.store.ttft_percentile(
-            query.percent,
-            query.first_day,
-            query.last_day,
-            key_id=query.key_id,
-            model=query.model,
-        )
 
     # What other children must know
 
@@ -161,10 +118,7 @@ class ChildService:
         service.answer(store_calls.REPLACE_KEY, self._replace_key)
         service.answer(store_calls.ADD_KEYS, self._add_keys)
         service.answer(store_calls.PUT_META, self._put_meta)
-        service.answer(
-            store_calls.PUT_META_IF_ABSENT,
-            lambda named: store.put_meta_if_absent(named.name, named.value),
-        )
+        service.answer(store_calls.PUT_META_IF_ABSENT, _by_name(store.put_meta_if_absent))
         service.answer(store_calls.NOTE_SESSIONS, self._note_sessions)
 
     async def _replace_key(self, key: Key) -> bool:
@@ -188,9 +142,6 @@ class ChildService:
     async def _find_invitation(self, mark: InvitationMark) -> InvitationRow | None:
         sought = mark.invitation_id if mark.digest is None else mark.digest
         return await self._data.store.find_invitation(sought)
-
-    async def _end_invitation(self, end: InvitationEnd) -> bool:
-        return await self._data.store.end_invitation(end.invitation_id, end.ending, end.at)
 
     async def _note_sessions(self, notes: SessionNotes) -> None:
         await self._data.store.note_sessions(notes.seen, notes.ended)
@@ -268,6 +219,11 @@ def _without_question(
 ) -> Callable[[None], Coroutine[Any, Any, T]]:
     """Return a function that takes the empty question of a procedure."""
     return lambda _: function()
+
+
+def _by_name(function: Callable[..., Coroutine[Any, Any, T]]) -> Callable[[Any], Awaitable[T]]:
+    """Return a function that takes the arguments as the fields of one struct."""
+    return lambda question: function(**structs.asdict(question))
 
 
 def _at_once(work: Coroutine[Any, Any, T]) -> T:

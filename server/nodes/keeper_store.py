@@ -168,9 +168,8 @@ class KeeperStore:
         """Write usage rows, their daily sums and last uses, once per batch id."""
         try:
             await self._link.call(calls.RECORD, batch)
-        except (
-            OverflowError
-        ):  # MessagePack has no numbers from 2**64 on, which an upstream may send
+        except OverflowError:
+            # MessagePack has no numbers from 2**64 on, which an upstream may send.
             rows = [usable(row)[0] for row in batch.rows]
             await self._link.call(calls.RECORD, structs.replace(batch, rows=rows))
 

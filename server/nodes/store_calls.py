@@ -1,4 +1,7 @@
-"""Declare the calls of a child to the store of its keeper; see `server.store.store.Store`."""
+"""Declare the calls of a child to the store of its keeper; see `server.store.store.Store`.
+
+The fields of a struct with the arguments of a method have the names of its parameters.
+"""
 
 from __future__ import annotations
 
