@@ -26,8 +26,8 @@ from server.http.request_lifecycle import RequestLifecycle, RequestState
 from server.identity.allowed_origins import is_preflight, origin_headers, preflight_headers
 from server.identity.authentication import GUEST_LANE, Principal, presented_key
 from server.identity.client_addresses import client_address, guest_scope
+from server.keys.read_through import Unread, when_read
 from server.keys.secret import without_secrets
-from server.keys.unread import Unread, when_read
 from server.log import AccessLine
 from server.services import Services
 from workers.errors import (

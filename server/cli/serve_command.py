@@ -20,10 +20,10 @@ from server.config.settings import Server
 from server.http.listening import log_connection_limit, raise_limit
 from server.identity.client_addresses import parse_address
 from server.processes.child_calls import Ready
-from server.processes.collector import tune_collector
+from server.processes.garbage_collection import tune_collector
 from server.processes.keeper import keeper
+from server.processes.process_shares import serving_processes
 from server.processes.reloading import reload_at_signal
-from server.processes.shares import serving_processes
 from server.processes.systemd import ServiceManager
 
 log = logging.getLogger("roxy")

@@ -26,8 +26,8 @@ from server.identity.client_addresses import is_this_machine
 from server.identity.sessions import Sessions
 from server.identity.visitor_tags import GUEST, VISITOR_HEADER, VisitorTags
 from server.keys.key_ring import KeyRing
+from server.keys.read_through import Unread, when_read
 from server.keys.secret import digest_of, well_formed
-from server.keys.unread import Unread, when_read
 from server.store.key import Key
 from workers.errors import Forbidden, InvalidKey
 from workers.units import DAY_S, MINUTE_S

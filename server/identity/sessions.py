@@ -22,7 +22,7 @@ from collections.abc import Callable
 from msgspec import structs
 
 from server.keys.key_ring import KeyRing
-from server.keys.unread import Absent, Reads, Unread
+from server.keys.read_through import Absent, Reads, Unread
 from server.store.key import Key
 from server.store.rows import SessionRow, StoreChanges
 from server.store.store import Store

@@ -31,6 +31,7 @@ from msgspec import structs
 from server.keys.command_proof import proof_of
 from server.keys.digest_set import DigestSet
 from server.keys.keys_in_memory import KeysInMemory
+from server.keys.read_through import Absent, Reads, Unread
 from server.keys.secret import (
     PREFIX,
     SECRET_LENGTH,
@@ -39,7 +40,6 @@ from server.keys.secret import (
     make_secret,
     redact,
 )
-from server.keys.unread import Absent, Reads, Unread
 from server.store.key import Key, KeyChanges, NewKey, current_status
 from server.store.rows import KeyQuery, StoreChanges
 from server.store.store import Store

@@ -1,8 +1,8 @@
-"""Pass on to every child what others have changed in the store, before the change is answered.
+"""Announce to every child what others have changed in the store, before the change is answered.
 
-A revoked key must be refused by all children when the DELETE is answered. So a change that one
-child makes is a call to all the others, which acknowledge it once their key rings and sessions know
-it. A child that does not answer within ACKNOWLEDGED_WITHIN_S is not waited for.
+When the DELETE of a key is answered, all children must refuse the key. So the keeper passes on a
+change of one child to all the others, which acknowledge it once their key rings and sessions have
+it. The keeper waits for no child longer than ACKNOWLEDGED_WITHIN_S.
 """
 
 from __future__ import annotations

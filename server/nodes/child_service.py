@@ -1,7 +1,7 @@
-"""What the keeper answers to one child: its store, its counters and the wrong keys.
+"""Answer the calls of one child at the keeper: for the store, the counters and the wrong keys.
 
-The leases of a child are remembered until they are settled, so that those of a child that has ended
-come back at once: each stays counted as a request, with what the child has noted of it.
+The keeper remembers the leases of a child until they are settled. Those of a child that has ended
+are settled at once: each stays counted as a request, with the usage that the child has noted.
 """
 
 from __future__ import annotations

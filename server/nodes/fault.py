@@ -1,8 +1,8 @@
 """Carry an error of `workers/errors.py` from one process to another as itself.
 
-The class and the plain fields cross, and the text of the cause, which the log shows. Any other
-exception is a bug of the process that raised it: it is logged there, and the other one receives an
-internal error.
+What crosses is the class, the plain fields and the text of the cause, which the log shows. Any
+other exception is a bug of the process that raised it: that process logs it, and the other one
+receives an internal error.
 """
 
 from __future__ import annotations

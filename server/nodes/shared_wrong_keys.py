@@ -1,4 +1,4 @@
-"""Count the wrong keys of all children: each tells the others of its own, through the keeper."""
+"""Count the wrong keys of all children: each reports its own to the others, through the keeper."""
 
 from __future__ import annotations
 

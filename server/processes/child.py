@@ -40,8 +40,8 @@ from server.processes.child_calls import (
     Ready,
     Welcome,
 )
-from server.processes.collector import tune_collector
-from server.processes.link_lines import LinkLines
+from server.processes.child_output import ChildOutput
+from server.processes.garbage_collection import tune_collector
 from server.processes.pulse import PULSE, wait_until_silent
 from server.store.data_directory import DataDirectory
 from workers.catalog.catalog import Catalog
@@ -103,7 +103,7 @@ async def serve_for_keeper(descriptor: int) -> None:
         stack.push_async_callback(link.aclose)
         welcome = await link.call(HELLO, os.getpid())
         config = welcome.config
-        set_up_logging(config.log.level, config.log.format, LinkLines(link, is_log=True))
+        set_up_logging(config.log.level, config.log.format, ChildOutput(link, is_log=True))
         data = await _load_data(stack, Path(config.server.data_dir), shared)
         sockets = stack.enter_context(contextlib.closing(Sockets(welcome.sockets)))
         running = await _build(stack, welcome, data, link, scheduler, sockets)
@@ -189,7 +189,7 @@ async def _build(
     config = welcome.config
     opened = open_catalog(config, environment(), welcome.prices)
     catalog_task: asyncio.Task[Catalog] = await stack.enter_async_context(opened)
-    lines = AccessLog(config.log.access, config.log.format, LinkLines(link, is_log=False))
+    lines = AccessLog(config.log.access, config.log.format, ChildOutput(link, is_log=False))
     tls = load_certificate(config.server.tls_cert, config.server.tls_key)
     identity = ProcessIdentity(welcome.tag, welcome.node_id, Path(welcome.inner_sockets))
     assert identity.socket_path is not None

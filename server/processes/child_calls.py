@@ -1,4 +1,4 @@
-"""What a child and its keeper say about the child itself: its start, its log and its end."""
+"""Declare the calls between a child and its keeper about the child: its start, its log, its end."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from workers.catalog.catalog import Prices
 
 
 class Welcome(Struct, array_like=True):
-    """What a child needs to start. The owner key is not in `config`.
+    """What a child needs to start.
 
-    `tag` is in the ids that are made by it; `inner_sockets` is the directory where each child
-    listens for what others pass on.
-
-    `sockets` are the descriptors that the children of all places listen on. `config` has the
-    child's share of what is limited per process.
+    `sockets` are the descriptors that the children of all places listen on. `tag` is part of the
+    ids that the child makes. `inner_sockets` is the directory of the sockets at which children
+    take the requests that others pass on. `config` has the child's part of what is limited, and
+    not the owner key.
     """
 
     sockets: list[int]

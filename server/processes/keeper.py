@@ -54,7 +54,7 @@ from server.nodes.scheduling.child_tickets import ChildTickets
 from server.processes.child_calls import LINES, Lines, Ready, Welcome
 from server.processes.child_process import ChildParts, ListeningPlace
 from server.processes.children import Children, MakeParts
-from server.processes.shares import config_of_child
+from server.processes.process_shares import config_of_child
 from server.store.data_directory import DataDirectory
 from server.store.rows import StoreChanges
 from workers.catalog.catalog import Prices

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from server.answers.model_health import Health
 from server.answers.passing import RequestOrigin
 from server.services import Services
-from server.shapes.everywhere import ask_everywhere
+from server.shapes.fan_out import ask_everywhere
 from workers.catalog.catalog import Deployment, Model
 from workers.run.deployment_state import DeploymentReport
 from workers.run.scheduler import ModelReport

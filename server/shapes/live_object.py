@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from server.answers.passing import RequestOrigin
 from server.answers.peers import NodeSeen
 from server.services import Services
-from server.shapes.everywhere import ask_everywhere
+from server.shapes.fan_out import ask_everywhere
 from server.shapes.health_object import STATES, DeploymentWords, deployment_health
 from workers.catalog.catalog import Deployment, Model
 from workers.request.token_usage import BYTES_PER_TOKEN

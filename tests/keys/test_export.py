@@ -18,7 +18,7 @@ from support.waiting import PATIENCE_S, eventually
 from server.keys.export import KeyExport
 from server.keys.export_file import DamagedExport, encode_export, read_export
 from server.keys.key_ring import KeyRing
-from server.keys.unread import when_read
+from server.keys.read_through import when_read
 from server.store.key import Key, KeyChanges, LimitChanges, Limits, NewKey
 from server.store.rows import KeyQuery
 from server.store.sqlite.sqlite_store import SqliteStore

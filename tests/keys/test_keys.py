@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from support.waiting import PATIENCE_S
 
 from server.keys.key_ring import KeyRing
+from server.keys.read_through import when_read
 from server.keys.secret import BASE62, SECRET_LENGTH, digest_of, make_secret, redact, well_formed
-from server.keys.unread import when_read
 from server.store.key import Key, KeyChanges, LimitChanges, Limits, NewKey
 from server.store.sqlite.sqlite_store import SqliteStore
 from workers.errors import Conflict, NotFound, StoreUnavailable

@@ -16,8 +16,8 @@ from support.waiting import PATIENCE_S, eventually
 from server.answers.key_watch import KeyWatch
 from server.keys.digest_set import DigestSet
 from server.keys.key_ring import KeyRing
+from server.keys.read_through import when_read
 from server.keys.secret import digest_of, make_secret
-from server.keys.unread import when_read
 from server.store.key import Key, KeyChanges, NewKey
 from server.store.rows import Batch, KeyQuery
 from server.store.sqlite.sqlite_store import SqliteStore

@@ -12,8 +12,8 @@ from support.waiting import eventually
 
 from server.identity.sessions import Sessions
 from server.keys.key_ring import OWNER_META, KeyRing
+from server.keys.read_through import Unread, when_read
 from server.keys.secret import digest_of, make_secret
-from server.keys.unread import Unread, when_read
 from server.store.key import Key, KeyChanges, NewKey
 from server.store.rows import StoreChanges
 from server.store.sqlite.sqlite_store import SqliteStore

@@ -23,7 +23,7 @@ from support.waiting import PATIENCE_S
 from server.keys.export import KeyExport
 from server.keys.export_file import read_export
 from server.keys.key_ring import KeyRing
-from server.keys.unread import when_read
+from server.keys.read_through import when_read
 from server.store.key import NewKey
 from server.store.rows import Batch, CounterRow, KeyQuery, UsageMark
 from server.store.sqlite.sqlite_file import open_database

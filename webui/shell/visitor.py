@@ -17,7 +17,7 @@ from server.identity.authentication import (
     session_cookie_name,
 )
 from server.identity.sessions import ABSOLUTE_S
-from server.keys.unread import Unread
+from server.keys.read_through import Unread
 from workers.errors import Forbidden, GatewayError, InvalidKey, InvalidRequest
 
 FORM = "application/x-www-form-urlencoded"

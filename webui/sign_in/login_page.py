@@ -11,8 +11,8 @@ import msgspec
 from server.api.base import JSON, BaseHandler
 from server.identity.authentication import OWNER_SCOPE, Principal, presented_key
 from server.keys.pasted_key import keys_in, looks_cut
+from server.keys.read_through import when_read
 from server.keys.secret import digest_of
-from server.keys.unread import when_read
 from webui.shell.pages import SMALL_FORM_BYTES, TEXTS_COOKIE, PageHandler
 from webui.shell.texts import fill, languages
 from workers.errors import GatewayError, InvalidKey, InvalidRequest, RateLimited

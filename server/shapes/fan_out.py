@@ -1,4 +1,7 @@
-"""Ask all processes of a gateway for the same object: what runs, or how upstreams do."""
+"""Fan a request of the API out to all processes of a gateway, and collect their answers.
+
+`live_object` and `health_object` sum them up: what runs, and how upstreams answer.
+"""
 
 from __future__ import annotations
 

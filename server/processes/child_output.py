@@ -1,4 +1,4 @@
-"""Write the log lines of a child through its keeper, so that lines of several never mix."""
+"""Write the lines of a child's log through its keeper, so that lines of several never mix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from server.nodes.link import Link
 from server.processes.child_calls import LINES, Lines
 
 
-class LinkLines:
+class ChildOutput:
     """An output for whole lines: that of the keeper, or standard error when it has ended."""
 
     def __init__(self, link: Link, *, is_log: bool) -> None:

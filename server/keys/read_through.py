@@ -1,4 +1,7 @@
-"""Look-ups in memory that may first need a read from the store."""
+"""Read through: look up in memory what may first have to be read from the store.
+
+`KeyRing` and `Sessions` raise Unread where memory does not know; `when_read` reads and looks again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decide how many processes serve, and what each may use of what the configuration limits."""
+"""Divide a gateway among its processes: how many serve, and the part of each in what is limited."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.config.settings import Answers, Config, Server
-from server.processes.shares import config_of_child, serving_processes, usable_cores
+from server.processes.process_shares import config_of_child, serving_processes, usable_cores
 from workers.units import MIB
 
 ALL = len(os.sched_getaffinity(0))
