@@ -202,7 +202,7 @@ async def carry_over(source: Path, url: str) -> list[Carried]:
         with closing(connect(source, "ro")) as old:
             return await _copy_all(connector, old, db)
     except CALL_ERRORS as error:
-        raise start_failure(connector.place, error) from error
+        raise start_failure(connector.address, error) from error
     finally:
         db.terminate()
 
@@ -212,8 +212,8 @@ async def _copy_all(connector: Connector, old: sqlite3.Connection, db: Connectio
     await db.execute("SELECT pg_advisory_xact_lock($1)", IMPORT_LOCK)
     if await db.fetchval(FULL):
         raise StoreFailure(
-            f"The database {connector.place} is not empty, and was not changed. Create another one"
-            " for the copy; a gateway that has started with it once has stored its owner key there."
+            f"The database {connector.address} is not empty, and was not changed. Create another"
+            " one for the copy; a gateway that has started with it once has stored its owner key there."
         )
     with _snapshot(old):
         await db.execute(f"DELETE FROM meta WHERE name NOT IN {LEFT_BEHIND}")
@@ -225,7 +225,7 @@ async def _copy_all(connector: Connector, old: sqlite3.Connection, db: Connectio
             except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError) as e:
                 raise StoreFailure(
                     f"The table {table.name} cannot be copied ({' '.join(str(e).split())[:200]});"
-                    f" the database {connector.place} was not changed."
+                    f" the database {connector.address} was not changed."
                 ) from e
         carried = [await _compare(connector, old, db, table) for table in TABLES]
     await note_change(db, [("all", b"")])
@@ -267,6 +267,6 @@ async def _compare(
     if wanted != found:
         raise StoreFailure(
             f"The copy of the table {table.name} differs ({wanted} and {found}); the database"
-            f" {connector.place} was not changed. Please report this."
+            f" {connector.address} was not changed. Please report this."
         )
     return Carried(table.name, found[0], found[1:])

@@ -240,7 +240,7 @@ class ChangeWatch:
         if any(row["kind"] == "owner" for row in rows):
             owner = await db.fetchval(SELECT_META, OWNER_META) or b""
         return StoreChanges(
-            keys=tuple(key_of_record(row, self._connector.place) for row in keys),
+            keys=tuple(key_of_record(row, self._connector.address) for row in keys),
             sessions=tuple(row["id"] for row in rows if row["kind"] == "session"),
             owner=owner,
         )

@@ -41,11 +41,14 @@ class Host(NamedTuple):
 
 
 class Connector:
-    """Opens connections. `pooled` is found out by the first one; `place` is safe to show."""
+    """Opens connections; `address`, which has no password, is safe to show.
+
+    `pooled`: a pooler stands in between, as the first connection finds out.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self.place = place_of(url)
+        self.address = address_of(url)
         self.pooled = False
         self._hosts = deque(hosts_of(url))
         self._late: set[asyncio.Task[Connection]] = set()
@@ -150,7 +153,7 @@ def hosts_of(url: str) -> Sequence[Host]:
     return [Host(one[1].strip("[]"), int(one[2] or DEFAULT_PORT)) for one in found if one]
 
 
-def place_of(url: str) -> str:
+def address_of(url: str) -> str:
     """Return the host, port and name of a database, without user and password."""
     parts = urlsplit(url)
     hosts = parts.netloc.rpartition("@")[2] or "localhost"

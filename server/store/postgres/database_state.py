@@ -15,8 +15,8 @@ class DatabaseState:
     that fail set `wake`, so that whoever watches the database looks at once.
     """
 
-    def __init__(self, place: str) -> None:
-        self.place = place
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.away: str | None = None
         self.read_only: str | None = None
         self.failing: str | None = None
@@ -42,6 +42,6 @@ class DatabaseState:
     def _tell(self, before: str | None) -> None:
         """Log the first failure and the recovery, not each call between."""
         if self.trouble is not None and before is None:
-            log.error("the database %s cannot be used: %s", self.place, self.trouble)
+            log.error("the database %s cannot be used: %s", self.address, self.trouble)
         elif self.trouble is None and before is not None:
-            log.warning("the database %s can be used again", self.place)
+            log.warning("the database %s can be used again", self.address)

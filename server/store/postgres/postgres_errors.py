@@ -123,14 +123,14 @@ def is_connection_lost(error: BaseException) -> bool:
     return isinstance(error, CALL_ERRORS) and outage_of(error) is not None
 
 
-def start_failure(place: str, error: BaseException) -> StoreFailure:
+def start_failure(address: str, error: BaseException) -> StoreFailure:
     """Return the error of a start: one line with what is wrong and what to do."""
     state = getattr(error, "sqlstate", None)
     phrase = outage_of(error)
     if state == "42501":
         detail = " ".join(str(error).split())
         return StoreFailure(
-            f"The database {place} cannot be set up ({detail}): let its user create tables, for"
+            f"The database {address} cannot be set up ({detail}): let its user create tables, for"
             " example with ALTER DATABASE ... OWNER TO ..., or run `roxy migrate` as the owner."
         )
     if state in OPTION_STATES:
@@ -149,7 +149,7 @@ def start_failure(place: str, error: BaseException) -> StoreFailure:
         )
     if phrase is None:
         raise error
-    return StoreFailure(f"The database {place} cannot be used: {phrase}. {_advice(error, state)}")
+    return StoreFailure(f"The database {address} cannot be used: {phrase}. {_advice(error, state)}")
 
 
 def _advice(error: BaseException, state: str | None) -> str:

@@ -155,13 +155,13 @@ def values_of_key(key: Key) -> tuple[Any, ...]:
     )
 
 
-def key_of_record(row: asyncpg.Record, place: str) -> Key:
+def key_of_record(row: asyncpg.Record, address: str) -> Key:
     """Return the key of a row of SELECT_KEYS. Raises StoreFailure for unreadable models."""
     try:
         models = None if row["models"] is None else MODELS.decode(row["models"])
     except msgspec.MsgspecError as error:
         raise StoreFailure(
-            f"The database {place} holds a key that cannot be read ({error}): restore a backup."
+            f"The database {address} holds a key that cannot be read ({error}): restore a backup."
         ) from error
     return Key(
         id=row["id"],

@@ -33,13 +33,13 @@ async def open_postgres_store(url: str, *, spool: Path | None) -> AsyncIterator[
 
 
 async def migrate_postgres(url: str) -> str:
-    """Create or upgrade the tables; return the place of the database. Raises StoreFailure."""
+    """Create or upgrade the tables; return the address of the database. Raises StoreFailure."""
     async with open_postgres_store(url, spool=None) as store:
-        return store.place
+        return store.address
 
 
 async def describe_postgres(url: str) -> str:
-    """Return the place of a database and what it is; changes nothing. Raises StoreFailure."""
+    """Return the address of a database and what it is; changes nothing. Raises StoreFailure."""
     check_installed()
     from server.store.postgres.connector import Connector
     from server.store.postgres.postgres_schema import check_schema, open_at_start
@@ -53,7 +53,7 @@ async def describe_postgres(url: str) -> str:
         db.terminate()
     pooler = ", through a pooler" if connector.pooled else ""
     due = f", {len(pending)} migrations due" if pending else ""
-    return f"{connector.place} (PostgreSQL {version.major}.{version.micro}{pooler}{due})"
+    return f"{connector.address} (PostgreSQL {version.major}.{version.micro}{pooler}{due})"
 
 
 async def carry_over_to_postgres(source: Path, url: str) -> list[Carried]:

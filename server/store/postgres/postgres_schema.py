@@ -64,7 +64,7 @@ async def migrate_database(
         while await _pending(connector, connection, known):
             await _apply_next(connector, connection, known)
     except CALL_ERRORS as error:
-        raise start_failure(connector.place, error) from error
+        raise start_failure(connector.address, error) from error
 
 
 async def check_schema(
@@ -76,15 +76,15 @@ async def check_schema(
         _check_server(connector, connection)
         return await _pending(connector, connection, known)
     except CALL_ERRORS as error:
-        raise start_failure(connector.place, error) from error
+        raise start_failure(connector.address, error) from error
 
 
 def _check_server(connector: Connector, connection: Connection) -> None:
     version = connection.get_server_version()
     if (version.major, version.minor) < OLDEST_SERVER:
         raise StoreFailure(
-            f"The database {connector.place} runs PostgreSQL {version.major}: this version of roxy"
-            f" needs {OLDEST_SERVER[0]} or later."
+            f"The database {connector.address} runs PostgreSQL {version.major}: this version of"
+            f" roxy needs {OLDEST_SERVER[0]} or later."
         )
 
 
@@ -98,18 +98,18 @@ async def _pending(
             "SELECT version, name, sha256 FROM migrations ORDER BY version"
         )
     except asyncpg.UndefinedColumnError as error:
-        raise _foreign(connector.place) from error
+        raise _foreign(connector.address) from error
     if len(applied) > len(known):
         raise StoreFailure(
-            f"The database {connector.place} was written by a newer version of roxy (migration"
+            f"The database {connector.address} was written by a newer version of roxy (migration"
             f" {applied[-1]['name']}) and was not changed. Run that version, or restore an older"
             " backup."
         )
     for record, ours in zip(applied, known, strict=False):
         if (record["version"], record["sha256"]) != (ours.version, ours.sha256):
             raise StoreFailure(
-                f"The database {connector.place} was created with a migration {record['name']} that"
-                f" differs from {ours.name} of this roxy; it was not changed. Install a released"
+                f"The database {connector.address} was created with a migration {record['name']}"
+                f" that differs from {ours.name} of this roxy; it was not changed. Install a released"
                 " version of roxy."
             )
     return known[len(applied) :]
@@ -129,13 +129,13 @@ async def _apply_next(
         await connection.execute("COMMIT")
     except asyncpg.DuplicateTableError as error:
         await connection.execute("ROLLBACK")
-        raise _foreign(connector.place) from error
+        raise _foreign(connector.address) from error
     except BaseException:
         if not connection.is_closed():
             await connection.execute("ROLLBACK")
         raise
     if pending:
-        log.info("migrated the database %s: %s", connector.place, pending[0].name)
+        log.info("migrated the database %s: %s", connector.address, pending[0].name)
 
 
 async def _run(connection: Connection, migration: Migration, *, first: bool) -> None:
@@ -151,9 +151,9 @@ async def _run(connection: Connection, migration: Migration, *, first: bool) -> 
     )
 
 
-def _foreign(place: str) -> StoreFailure:
+def _foreign(address: str) -> StoreFailure:
     return StoreFailure(
-        f"The database {place} holds tables of another program and was not changed. Create a"
+        f"The database {address} holds tables of another program and was not changed. Create a"
         " database for roxy alone."
     )
 
@@ -170,5 +170,5 @@ async def open_at_start(connector: Connector) -> Connection:
                 return await connector.open_first()
         except (*CALL_ERRORS, ValueError) as error:
             if getattr(error, "sqlstate", None) != STARTING or time.monotonic() > deadline:
-                raise start_failure(connector.place, error) from error
+                raise start_failure(connector.address, error) from error
         await asyncio.sleep(0.2)

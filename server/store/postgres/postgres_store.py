@@ -124,7 +124,7 @@ class PostgresStore:
         migrations: Sequence[Migration] | None = None,
     ) -> None:
         self._connector = Connector(url)
-        self.state = DatabaseState(self._connector.place)
+        self.state = DatabaseState(self._connector.address)
         """Whether the database can be used, for others with connections to it."""
         some = partial(Connections, self._connector, self.state, size=KIND_SIZE)
         self._lookups = some(limit_s=patience_s, reads=True)
@@ -155,7 +155,7 @@ class PostgresStore:
             await self._usage_writer.start()
         except (StoreUnavailable, OSError) as error:
             await self._close()
-            raise start_failure(self._connector.place, error.__cause__ or error) from error
+            raise start_failure(self._connector.address, error.__cause__ or error) from error
         return self
 
     async def __aexit__(
@@ -193,9 +193,9 @@ class PostgresStore:
         return True
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         """Return the host, port and name of the database."""
-        return self._connector.place
+        return self._connector.address
 
     @property
     def pooled(self) -> bool:
@@ -246,7 +246,7 @@ class PostgresStore:
         statement, values = list_statement(query)
         begin = READ_SUMS if query.order == "spent" else READ
         rows = await self._reads.run(lambda db: db.fetch(statement, *values), begin=begin)
-        return [key_of_record(row, self._connector.place) for row in rows]
+        return [key_of_record(row, self._connector.address) for row in rows]
 
     async def count_keys(self, query: KeyQuery | None = None) -> int:
         """Count the keys of a query, of all its pages."""
@@ -484,7 +484,7 @@ class PostgresStore:
 
     async def _look_up(self, statement: str, value: str | bytes) -> Key | None:
         row = await self._lookups.run(lambda db: db.fetchrow(statement, value))
-        return None if row is None else key_of_record(row, self._connector.place)
+        return None if row is None else key_of_record(row, self._connector.address)
 
     async def _read(
         self, statement: str, *values: Any, limit_s: float | None = None
@@ -497,7 +497,7 @@ class PostgresStore:
         self, statement: str, *values: Any, limit_s: float | None = None
     ) -> list[Key]:
         rows = await self._read(statement, *values, limit_s=limit_s)
-        return [key_of_record(row, self._connector.place) for row in rows]
+        return [key_of_record(row, self._connector.address) for row in rows]
 
     async def _execute(self, statement: str, *values: Any, limit_s: float | None = None) -> str:
         return await write(
