@@ -213,7 +213,8 @@ async def _copy_all(connector: Connector, old: sqlite3.Connection, db: Connectio
     if await db.fetchval(FULL):
         raise StoreFailure(
             f"The database {connector.address} is not empty, and was not changed. Create another"
-            " one for the copy; a gateway that has started with it once has stored its owner key there."
+            " one for the copy; a gateway that has started with it once has stored its owner key"
+            " there."
         )
     with _snapshot(old):
         await db.execute(f"DELETE FROM meta WHERE name NOT IN {LEFT_BEHIND}")

@@ -109,8 +109,8 @@ async def _pending(
         if (record["version"], record["sha256"]) != (ours.version, ours.sha256):
             raise StoreFailure(
                 f"The database {connector.address} was created with a migration {record['name']}"
-                f" that differs from {ours.name} of this roxy; it was not changed. Install a released"
-                " version of roxy."
+                f" that differs from {ours.name} of this roxy; it was not changed. Install a"
+                " released version of roxy."
             )
     return known[len(applied) :]
 
