@@ -1,7 +1,7 @@
 """A serving process: it builds the gateway around a link to the keeper, which holds the data.
 
 The keeper starts it with the number of the link's descriptor. When everything is built, it waits
-for its place, which a spare is given late, and listens on the sockets of that place. It ends when
+for its seat, which a spare is given late, and listens on the sockets of that seat. It ends when
 the keeper says so, at SIGTERM, and when the keeper has ended: running answers then get an error.
 """
 
@@ -31,12 +31,12 @@ from server.nodes.procedure import Service
 from server.nodes.scheduling.child_scheduler import ChildScheduler
 from server.processes.child_calls import (
     HELLO,
-    PLACE,
     READY,
     RETIRE,
+    SEAT,
     STOP,
     WARM,
-    GivenPlace,
+    GivenSeat,
     Ready,
     Welcome,
 )
@@ -67,7 +67,7 @@ class ChildEnd:
 
 
 class Sockets:
-    """The listening sockets of all places; `keep` closes those of the others."""
+    """The listening sockets of all seats; `keep` closes those of the others."""
 
     def __init__(self, descriptors: Sequence[int]) -> None:
         self.open = [socket.socket(fileno=descriptor) for descriptor in descriptors]
@@ -93,7 +93,7 @@ async def serve_for_keeper(descriptor: int) -> None:
     ending = ChildEnd()
     _handle_signals(ending)
     service = Service()
-    placed = _answer_keeper(service, ending)
+    seated = _answer_keeper(service, ending)
     link = await open_link(socket.socket(fileno=descriptor), service)
     link.on_lost(ending.stop)
     scheduler = ChildScheduler()
@@ -110,11 +110,11 @@ async def serve_for_keeper(descriptor: int) -> None:
         tune_collector()
         stack.callback(asyncio.create_task(_leave_when_silent(link), name="pulse").cancel)
         await link.call(WARM, None)
-        place = await _wait_for_place(placed, ending)
-        if place is None:
+        seat = await _wait_for_seat(seated, ending)
+        if seat is None:
             sockets.close()  # at once: clients must not wait for a spare that ends
             return
-        await running.listen(sockets.keep(place.sockets))
+        await running.listen(sockets.keep(seat.sockets))
         link.report(READY, _ready(running.services.catalog))
         await ending.begun.wait()
         if not ending.stops.is_set():
@@ -122,14 +122,14 @@ async def serve_for_keeper(descriptor: int) -> None:
         await _drain(running, link)
 
 
-def _answer_keeper(service: Service, ending: ChildEnd) -> asyncio.Future[GivenPlace]:
-    """Answer what the keeper says about this process; return its place, once it has one."""
-    placed: asyncio.Future[GivenPlace] = asyncio.get_running_loop().create_future()
-    service.answer_at_once(PLACE, placed.set_result)
+def _answer_keeper(service: Service, ending: ChildEnd) -> asyncio.Future[GivenSeat]:
+    """Answer what the keeper says about this process; return its seat, once it has one."""
+    seated: asyncio.Future[GivenSeat] = asyncio.get_running_loop().create_future()
+    service.answer_at_once(SEAT, seated.set_result)
     service.answer_at_once(STOP, lambda _: ending.stop())
     service.answer_at_once(RETIRE, lambda _: ending.retire())
     service.answer_at_once(PULSE, lambda _: None)
-    return placed
+    return seated
 
 
 async def _load_data(
@@ -157,18 +157,16 @@ def name_process(name: str) -> None:
         Path("/proc/self/comm").write_text(name)
 
 
-async def _wait_for_place(
-    placed: asyncio.Future[GivenPlace], ending: ChildEnd
-) -> GivenPlace | None:
-    """Return the place of this process; None: it ends without one."""
-    if not placed.done():
+async def _wait_for_seat(seated: asyncio.Future[GivenSeat], ending: ChildEnd) -> GivenSeat | None:
+    """Return the seat of this process; None: it ends without one."""
+    if not seated.done():
         name_process("roxy spare")
-        await _unless(asyncio.wait([placed]), ending.begun.wait())
-    if not placed.done():
+        await _unless(asyncio.wait([seated]), ending.begun.wait())
+    if not seated.done():
         return None
-    place = placed.result()
-    name_process(f"roxy {place.number}")
-    return place
+    seat = seated.result()
+    name_process(f"roxy {seat.number}")
+    return seat
 
 
 async def _leave_when_silent(link: Link) -> None:

@@ -12,7 +12,7 @@ from workers.catalog.catalog import Prices
 class Welcome(Struct, array_like=True):
     """What a child needs to start.
 
-    `sockets` are the descriptors that the children of all places listen on. `tag` is part of the
+    `sockets` are the descriptors that the children of all seats listen on. `tag` is part of the
     ids that the child makes. `inner_sockets` is the directory of the sockets at which children
     take the requests that others pass on. `config` has the child's part of what is limited, and
     not the owner key.
@@ -26,8 +26,8 @@ class Welcome(Struct, array_like=True):
     prices: dict[str, Prices]
 
 
-class GivenPlace(Struct, array_like=True):
-    """The place of a child: its number, from 1, and the descriptors that it listens on."""
+class GivenSeat(Struct, array_like=True):
+    """The seat of a child: its number, from 1, and the descriptors that it listens on."""
 
     number: int
     sockets: list[int]
@@ -51,8 +51,8 @@ class Ready(Struct, array_like=True):
 HELLO: Procedure[int, Welcome] = procedure("hello", int, Welcome)
 """The first call of a child, with its process id."""
 WARM: Procedure[None, None] = procedure("warm", None)
-"""A call of a child that has built everything, and accepts connections once it has a place."""
-PLACE: Procedure[GivenPlace, None] = procedure("place", GivenPlace)
+"""A call of a child that has built everything, and accepts connections once it has a seat."""
+SEAT: Procedure[GivenSeat, None] = procedure("seat", GivenSeat)
 """A report of the keeper, once for each child, and late for a spare."""
 READY: Procedure[Ready, None] = procedure("ready", Ready)
 LINES: Procedure[Lines, None] = procedure("lines", Lines)

@@ -1,6 +1,6 @@
-"""One child of a keeper: its process, its link, and the place whose connections it serves.
+"""One child of a keeper: its process, its link, and the seat whose connections it serves.
 
-A child without a place is a spare: it has built everything, holds the sockets of all places as its
+A child without a seat is a spare: it has built everything, holds the sockets of all seats as its
 keeper does, and accepts connections once it is given one.
 """
 
@@ -21,12 +21,12 @@ from server.nodes.link import Link
 from server.nodes.procedure import Service
 from server.processes.child_calls import (
     HELLO,
-    PLACE,
     READY,
     RETIRE,
+    SEAT,
     STOP,
     WARM,
-    GivenPlace,
+    GivenSeat,
     Ready,
     Welcome,
 )
@@ -52,8 +52,8 @@ class ChildFailure(Exception):
     """A child cannot start; the message is one line."""
 
 
-class ListeningPlace(NamedTuple):
-    """A number from 1, and the sockets that the children of this place listen on."""
+class Seat(NamedTuple):
+    """A number from 1, and the sockets that the children of this seat listen on."""
 
     number: int
     sockets: Sequence[socket.socket]
@@ -62,19 +62,19 @@ class ListeningPlace(NamedTuple):
 class ChildParts(NamedTuple):
     """What a keeper makes for a new child: what it is started with, and what follows its steps.
 
-    `connect` is called with the link when the child is there, `on_place` when it has a place.
+    `connect` is called with the link when the child is there, `on_seat` when it has a seat.
     """
 
     welcome: Welcome
     connect: Callable[[Link], None]
-    on_place: Callable[[], None]
+    on_seat: Callable[[], None]
 
 
 class Child:
     """A serving process, or a spare. `ready` is done when it accepts connections, or has ended.
 
-    `is_warm`: it has built everything, and needs only a place. `works_since` is when it came to
-    what it is for, serving or waiting for a place; None: it has not.
+    `is_warm`: it has built everything, and needs only a seat. `works_since` is when it came to
+    what it is for, serving or waiting for a seat; None: it has not.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Child:
     ) -> None:
         loop = asyncio.get_running_loop()
         self.link = link
-        self.place: ListeningPlace | None = None
+        self.seat: Seat | None = None
         self.is_warm = False
         self.ready: asyncio.Future[Ready] = loop.create_future()
         self.works_since: float | None = None
@@ -102,17 +102,17 @@ class Child:
 
     @property
     def name(self) -> str:
-        """Return its place and its process id, for the log."""
-        where = f"process {self.place.number}" if self.place is not None else "the spare process"
+        """Return its seat and its process id, for the log."""
+        where = f"process {self.seat.number}" if self.seat is not None else "the spare process"
         return f"{where} ({self.pid})"
 
-    def give(self, place: ListeningPlace) -> None:
-        """Make it serve the connections of a place."""
-        self.place = place
+    def give(self, seat: Seat) -> None:
+        """Make it serve the connections of a seat."""
+        self.seat = seat
         self.works_since = None
-        self._parts.on_place()
-        descriptors = [sock.fileno() for sock in place.sockets]
-        self.link.report(PLACE, GivenPlace(place.number, descriptors))
+        self._parts.on_seat()
+        descriptors = [sock.fileno() for sock in seat.sockets]
+        self.link.report(SEAT, GivenSeat(seat.number, descriptors))
 
     def stop(self) -> None:
         """Make it drain and end."""
@@ -143,10 +143,10 @@ class Child:
         return self._parts.welcome
 
     def _note_warm(self, _: None) -> None:
-        """Note that it needs only a place; from now on it is killed when it hangs."""
+        """Note that it needs only a seat; from now on it is killed when it hangs."""
         self.is_warm = True
         loop = asyncio.get_running_loop()
-        if self.place is None:
+        if self.seat is None:
             self.works_since = loop.time()
         self._watch = loop.create_task(self._kill_when_silent(), name=f"pulse of {self.name}")
 
@@ -164,7 +164,7 @@ class Child:
 async def spawn(
     link_descriptor: int, sockets: Sequence[int], environ: Mapping[str, str], *, spare: bool
 ) -> asyncio.subprocess.Process:
-    """Start a child with its end of a link and the sockets of all places. Raises ChildFailure."""
+    """Start a child with its end of a link and the sockets of all seats. Raises ChildFailure."""
     try:
         return await asyncio.create_subprocess_exec(
             sys.executable,

@@ -1,8 +1,8 @@
 """The children of a keeper: start them, start them again when they die, replace and stop them.
 
-Each child has a place: a number, and sockets that it listens on, which the keeper holds as well. A
-connection that waits there is served by the next child of the place when the present one dies.
-That is the spare, if it is warm: a child that has built everything and waits for a place. So only
+Each child has a seat: a number, and sockets that it listens on, which the keeper holds as well. A
+connection that waits there is served by the next child of the seat when the present one dies.
+That is the spare, if it is warm: a child that has built everything and waits for a seat. So only
 milliseconds of work lie between the two, however busy the machine is, and not the second that a new
 process takes to load its modules.
 """
@@ -23,7 +23,7 @@ from server.processes.child_process import (
     Child,
     ChildFailure,
     ChildParts,
-    ListeningPlace,
+    Seat,
     describe_exit,
     spawn,
 )
@@ -34,13 +34,13 @@ READY_WITHIN_S = 60.0
 STEADY_AFTER_S = 10.0
 """A child that served for longer than this is followed at once by another one when it dies."""
 RESTART_WAITS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""The wait before another start, by how many children of the place died sooner in a row."""
+"""The wait before another start, by how many children of the seat died sooner in a row."""
 KILL_AFTER_S = 10.0
 """A child that still runs so long after its drain is killed."""
 SPARE_AFTER_S = 1.0
 """A spare is started so long after the child that serves: what has waited for that comes first."""
 SPARE = 0
-"""Stands for the place of the spare where early deaths are counted."""
+"""Stands for the seat of the spare where early deaths are counted."""
 
 MakeParts = Callable[[Service], ChildParts]
 
@@ -52,8 +52,8 @@ class Children:
     replaces it. `drain_s` is the longest time that a child takes to drain.
     """
 
-    def __init__(self, places: Sequence[ListeningPlace], environ: Mapping[str, str]) -> None:
-        self._places = places
+    def __init__(self, seats: Sequence[Seat], environ: Mapping[str, str]) -> None:
+        self._seats = seats
         self._environ = environ
         self._make_parts: MakeParts | None = None
         self._drain_s = 0.0
@@ -69,13 +69,13 @@ class Children:
 
     @property
     def alive(self) -> list[Child]:
-        """Return the children that serve new connections, by place."""
+        """Return the children that serve new connections, by seat."""
         return [child for _, child in sorted(self._current.items())]
 
     async def start(self, make_parts: MakeParts, drain_s: float) -> Ready:
-        """Start a child in every place and wait until all are ready. Raises ChildFailure."""
+        """Start a child in every seat and wait until all are ready. Raises ChildFailure."""
         self._make_parts, self._drain_s = make_parts, drain_s
-        started = [await self._start(place) for place in self._places]
+        started = [await self._start(seat) for seat in self._seats]
         ready = await asyncio.gather(*(self._when_ready(child) for child in started))
         self._want_spare()
         return ready[0]
@@ -83,13 +83,13 @@ class Children:
     async def replace_all(self, make_parts: MakeParts, drain_s: float) -> None:
         """Replace the children one after another; each old one ends with its last connection.
 
-        Raises ChildFailure when a new one cannot start; the old one of its place goes on.
+        Raises ChildFailure when a new one cannot start; the old one of its seat goes on.
         """
         before = self._make_parts, self._drain_s
         self._make_parts, self._drain_s = make_parts, drain_s
         try:
-            for place in self._places:
-                await self._replace(place)
+            for seat in self._seats:
+                await self._replace(seat)
         except ChildFailure:
             self._make_parts, self._drain_s = before
             raise
@@ -124,27 +124,27 @@ class Children:
         spare = [self._spare] if self._spare is not None else []
         return [*self._current.values(), *self._leaving, *spare]
 
-    async def _replace(self, place: ListeningPlace) -> None:
-        """Replace the child of one place."""
-        old = self._current.get(place.number)
-        self._replacing.add(place.number)
+    async def _replace(self, seat: Seat) -> None:
+        """Replace the child of one seat."""
+        old = self._current.get(seat.number)
+        self._replacing.add(seat.number)
         try:
-            new = await self._start(place)
+            new = await self._start(seat)
             await self._when_ready(new)
         except ChildFailure:
             if old is not None and not old.exit.done():
-                self._current[place.number] = old
+                self._current[seat.number] = old
             elif old is not None:
-                self._restart(place, old, soon=True)
+                self._restart(seat, old, soon=True)
             raise
         finally:
-            self._replacing.discard(place.number)
+            self._replacing.discard(seat.number)
         if old is not None:
             self._leaving.add(old)
             old.retire()
 
-    async def _start(self, place: ListeningPlace | None) -> Child:
-        """Start a child for a place; None: a spare."""
+    async def _start(self, seat: Seat | None) -> Child:
+        """Start a child for a seat; None: a spare."""
         made_by = self._make_parts
         assert made_by is not None
         near, far = socket.socketpair()
@@ -154,17 +154,17 @@ class Children:
         with far:
             try:
                 process = await spawn(
-                    far.fileno(), parts.welcome.sockets, self._environ, spare=place is None
+                    far.fileno(), parts.welcome.sockets, self._environ, spare=seat is None
                 )
             except ChildFailure:
                 link.close()
                 raise
         child = Child(parts, service, link, process)
-        if place is None:
+        if seat is None:
             self._spare, self._spare_of = child, made_by
         else:
-            child.give(place)
-            self._current[place.number] = child
+            child.give(seat)
+            self._current[seat.number] = child
         child.exit.add_done_callback(lambda exited: self._ended(child, exited.result()))
         return child
 
@@ -178,14 +178,14 @@ class Children:
 
     # The spare
 
-    def _take_spare(self, place: ListeningPlace) -> Child | None:
-        """Have the spare serve a place; None: none is warm, or it has another configuration."""
+    def _take_spare(self, seat: Seat) -> Child | None:
+        """Have the spare serve a seat; None: none is warm, or it has another configuration."""
         spare = self._spare
         if spare is None or not spare.is_warm or self._spare_of is not self._make_parts:
             return None
         self._spare = None
-        self._current[place.number] = spare
-        spare.give(place)
+        self._current[seat.number] = spare
+        spare.give(seat)
         return spare
 
     def _want_spare(self, wait_s: float = SPARE_AFTER_S) -> None:
@@ -218,18 +218,18 @@ class Children:
         """Note that a child has ended, and start another where it was the one that serves."""
         child.close(code)
         self._leaving.discard(child)
-        place = child.place
+        seat = child.seat
         if child is self._spare:
             self._spare = None
             if not self._stopping.is_set():
                 wait_s = max(SPARE_AFTER_S, self._wait_of(SPARE, child))
                 log.error("%s has ended %s; another starts", child.name, describe_exit(code))
                 self._want_spare(wait_s)
-        if place is None or self._current.get(place.number) is not child:
+        if seat is None or self._current.get(seat.number) is not child:
             return
-        del self._current[place.number]
-        if not self._stopping.is_set() and place.number not in self._replacing:
-            self._restart(place, child)
+        del self._current[seat.number]
+        if not self._stopping.is_set() and seat.number not in self._replacing:
+            self._restart(seat, child)
 
     def _wait_of(self, number: int, dead: Child, *, soon: bool = False) -> float:
         """Return how long to wait before another start; the more died soon, the longer."""
@@ -241,10 +241,10 @@ class Children:
         self._soon_dead[number] = deaths + 1
         return RESTART_WAITS_S[min(deaths, len(RESTART_WAITS_S) - 1)]
 
-    def _restart(self, place: ListeningPlace, dead: Child, *, soon: bool = False) -> None:
-        """Have another child serve the place of one that has died, after a wait if several did."""
-        wait_s = self._wait_of(place.number, dead, soon=soon)
-        spare = None if wait_s else self._take_spare(place)
+    def _restart(self, seat: Seat, dead: Child, *, soon: bool = False) -> None:
+        """Have another child serve the seat of one that has died, after a wait if several did."""
+        wait_s = self._wait_of(seat.number, dead, soon=soon)
+        spare = None if wait_s else self._take_spare(seat)
         log.error(
             "%s has ended %s; %s",
             dead.name,
@@ -253,20 +253,20 @@ class Children:
             if spare is not None
             else f"another starts {f'in {wait_s:g} s' if wait_s else 'now'}",
         )
-        self._run(self._serve_again(place, dead, spare, wait_s), "start of a process")
+        self._run(self._serve_again(seat, dead, spare, wait_s), "start of a process")
 
     async def _serve_again(
-        self, place: ListeningPlace, dead: Child, child: Child | None, wait_s: float
+        self, seat: Seat, dead: Child, child: Child | None, wait_s: float
     ) -> None:
-        """Have a place served: by a child that has it already, else by the spare or a new one."""
+        """Have a seat served: by a child that has it already, else by the spare or a new one."""
         await self._wait_or_stop(wait_s)
         if self._stopping.is_set():
             return
         try:
-            child = child or self._take_spare(place) or await self._start(place)
+            child = child or self._take_spare(seat) or await self._start(seat)
         except ChildFailure as error:
             log.error("%s", error)
-            self._restart(place, dead, soon=True)
+            self._restart(seat, dead, soon=True)
             return
         if self._stopping.is_set():
             child.stop()

@@ -52,7 +52,7 @@ from server.nodes.peers.registry_calls import answer_registry
 from server.nodes.procedure import Service
 from server.nodes.scheduling.child_tickets import ChildTickets
 from server.processes.child_calls import LINES, Lines, Ready, Welcome
-from server.processes.child_process import ChildParts, ListeningPlace
+from server.processes.child_process import ChildParts, Seat
 from server.processes.children import Children, MakeParts
 from server.processes.process_shares import config_of_child
 from server.store.data_directory import DataDirectory
@@ -96,18 +96,18 @@ class Keeper:
         config: Config,
         environ: Mapping[str, str],
         data: GatewayData,
-        places: Sequence[ListeningPlace],
+        seats: Sequence[Seat],
         announcements: Announcements,
         inner_sockets: Path,
         registry: NodeRegistry,
     ) -> None:
         self.config = config
-        self.port = int(places[0].sockets[0].getsockname()[1])
+        self.port = int(seats[0].sockets[0].getsockname()[1])
         self.new_owner_key: str | None = None
         self.ready = Ready(0, 0)
-        self.processes = len(places)
+        self.processes = len(seats)
         self._directory = data.directory
-        self._places = places
+        self._seats = seats
         self._environ = environ
         self.scheduler = LocalScheduler(config.queue.max_waiting)
         self.node_id = config.server.node_name
@@ -118,7 +118,7 @@ class Keeper:
         style = config.log.format
         self._lines = LineWriter(sys.stdout, lambda lost: count_line(lost, style))
         self._log_lines = LineWriter(sys.stderr, lambda lost: count_line(lost, style))
-        self.children = Children(places, environ)
+        self.children = Children(seats, environ)
         self._booking: set[asyncio.Task[None]] = set()
 
     @property
@@ -156,7 +156,7 @@ class Keeper:
         """Stop all children and write their last lines."""
         # Only the children hold the sockets now: when they close them, clients are refused at once
         # and do not wait here until the last answer has ended.
-        close_all(place.sockets for place in self._places)
+        close_all(seat.sockets for seat in self._seats)
         await self.children.aclose()
         if self._booking:
             await asyncio.wait(self._booking)
@@ -177,8 +177,8 @@ class Keeper:
     def _make_parts(self, share: Config, prices: dict[str, Prices], service: Service) -> ChildParts:
         """Make the parts of one child, which the keeper answers by `service`."""
         tag = new_process_tag()
-        # Each once: passed sockets are those of every place.
-        sockets = dict.fromkeys(sock.fileno() for place in self._places for sock in place.sockets)
+        # Each once: passed sockets are those of every seat.
+        sockets = dict.fromkeys(sock.fileno() for seat in self._seats for sock in seat.sockets)
         welcome = Welcome(
             sockets=list(sockets),
             tag=tag,
@@ -206,7 +206,7 @@ class Keeper:
         return connect
 
     def _forget(self, tag: str, notes: Path) -> None:
-        """Forget a child that has ended: its socket, its claims and its place among the others.
+        """Forget a child that has ended: its socket, its claims and its tag among the others.
 
         Requests that it has left are booked; its leases are settled by then.
         """
@@ -240,7 +240,7 @@ async def keeper(
         directory = stack.enter_context(DataDirectory(Path(config.server.data_dir)))
         load_certificate(config.server.tls_cert, config.server.tls_key)
         prices_task = await stack.enter_async_context(_prices_task(config, environ))
-        places = await _open_places(stack, config, processes, passed)
+        seats = await _open_seats(stack, config, processes, passed)
         data = await stack.enter_async_context(open_data(config, directory, clock))
         ledger = Ledger(data.store.record, data.counters, data.keys, unsaved=data.unsaved)
         stack.push_async_callback(ledger.aclose)
@@ -249,7 +249,7 @@ async def keeper(
         data.store.on_foreign_change(announcements.announce_foreign)
         inner = stack.enter_context(_inner_sockets())
         registry = await stack.enter_async_context(open_registry(config, data.store))
-        running = Keeper(config, environ, data, places, announcements, inner, registry)
+        running = Keeper(config, environ, data, seats, announcements, inner, registry)
         stack.push_async_callback(running.aclose)
         watch = asyncio.create_task(_watch(data, ledger, announcements), name="troubles")
         stack.callback(watch.cancel)
@@ -319,19 +319,19 @@ async def _prices_task(
         await asyncio.wait([task])  # not cancelled: see `open_catalog` in server/app.py
 
 
-async def _open_places(
+async def _open_seats(
     stack: contextlib.AsyncExitStack,
     config: Config,
     processes: int,
     passed: Sequence[socket.socket],
-) -> list[ListeningPlace]:
-    """Return the place of each process; their sockets are held here until the end."""
+) -> list[Seat]:
+    """Return the seat of each process; their sockets are held here until the end."""
     if passed:
         bound = [list(passed)] * processes
     else:
         bound = await _bind_port(config.server.host, config.server.port, processes)
     stack.callback(close_all, bound)
-    return [ListeningPlace(number, sockets) for number, sockets in enumerate(bound, 1)]
+    return [Seat(number, sockets) for number, sockets in enumerate(bound, 1)]
 
 
 async def _bind_port(host: str, port: int, processes: int) -> list[list[socket.socket]]:
