@@ -166,10 +166,10 @@ class RedisRegistry:
         if reply is None:
             return
         found = []
-        for told, age_ms in reply:
+        for sent, age_ms in reply:
             # A newer version of the gateway may report more; an unreadable report is left out.
             with contextlib.suppress(msgspec.DecodeError):
-                node = msgspec.json.decode(told, type=NodeSeen)
+                node = msgspec.json.decode(sent, type=NodeSeen)
                 found.append(replace(node, seen_s=int(age_ms) / 1000))
         self._nodes = found
 

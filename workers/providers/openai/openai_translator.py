@@ -401,35 +401,35 @@ class OpenAITranslator:
 
     def _take_without_choices(self, payload: bytes, chunk: Chunk) -> None:
         """Read an event without choices: an error, usage, or a chunk with other members."""
-        told = msgspec.json.decode(payload)
-        if chunk.error or not isinstance(told, dict):
+        sent = msgspec.json.decode(payload)
+        if chunk.error or not isinstance(sent, dict):
             raise self._failed(payload)
-        if not self._answered and is_blocked(told):
+        if not self._answered and is_blocked(sent):
             self._blocked = True
-        if self._seen.note_plain(told, payload) or self._seen.search(told):
-            self._mender.learn_name(told.get("id"), told.get("created"))
+        if self._seen.note_plain(sent, payload) or self._seen.search(sent):
+            self._mender.learn_name(sent.get("id"), sent.get("created"))
             self._usage_chunk = payload
             return
         if chunk.usage:
             return  # a usage without counts
-        if "choices" not in told:
+        if "choices" not in sent:
             if find_problem(payload) is not None:  # vLLM's errors have no member `error`
                 raise self._failed(payload)
-            if "object" not in told:
+            if "object" not in sent:
                 return  # no chunk at all, such as a ping
-        self._keep_without_choices(payload, told, chunk)
+        self._keep_without_choices(payload, sent, chunk)
 
-    def _keep_without_choices(self, payload: bytes, told: dict[str, Any], chunk: Chunk) -> None:
+    def _keep_without_choices(self, payload: bytes, sent: dict[str, Any], chunk: Chunk) -> None:
         if chunk.choices is not None and self._mender.is_named(
             chunk.id, chunk.created, chunk.object
         ):
             payload = self._model.replaced(payload, chunk.model)
         else:
-            self._mender.learn_name(told.get("id"), told.get("created"))
+            self._mender.learn_name(sent.get("id"), sent.get("created"))
             self._events.note_nameless()
-            made = self._mender.with_name(told) | {"model": self._model.id, "choices": []}
+            made = self._mender.with_name(sent) | {"model": self._model.id, "choices": []}
             payload = msgspec.json.encode(made)
-        if "usage" not in told and self._shows_usage:
+        if "usage" not in sent and self._shows_usage:
             payload = payload.rstrip()[:-1] + b',"usage":null}'
         self._held.append(payload)
 
@@ -500,11 +500,11 @@ class OpenAITranslator:
         """Return the usage chunk for the client: the upstream's own one if it is right."""
         self._mender.make_name()
         usage = self._seen.shown(self.output_bytes)
-        told = decoded(self._usage_chunk) if self._usage_chunk else {}
+        sent = decoded(self._usage_chunk) if self._usage_chunk else {}
         changed = {"model": self._model.id, "choices": [], "usage": usage}
-        made = self._mender.with_name(told | changed)
-        theirs = told.get("model")
-        if made == told | {"model": self._model.id} and isinstance(theirs, str):
+        made = self._mender.with_name(sent | changed)
+        theirs = sent.get("model")
+        if made == sent | {"model": self._model.id} and isinstance(theirs, str):
             return self._model.replaced(self._usage_chunk, theirs)
         return msgspec.json.encode(made)
 

@@ -84,24 +84,24 @@ class WholeReading:
     def _read_odd(self, body: bytes, error: Exception) -> bytes | NotJson:
         """Read an answer with members of unusual types, or what is no answer."""
         body = mended(body.removeprefix(codecs.BOM_UTF8).strip())
-        told = decoded(body)
-        if isinstance(told, dict) and isinstance(told.get("choices"), list) and told["choices"]:
-            if told.get("error"):
+        sent = decoded(body)
+        if isinstance(sent, dict) and isinstance(sent.get("choices"), list) and sent["choices"]:
+            if sent.get("error"):
                 raise self._failed(body)
-            return self._mended(told)
-        if told is None:
+            return self._mended(sent)
+        if sent is None:
             return NotJson(body, error)
-        if find_problem(body) is None and is_blocked(told):
+        if find_problem(body) is None and is_blocked(sent):
             raise blocked_error()
         raise self._failed(body) from error
 
-    def _mended(self, told: dict[str, Any]) -> bytes:
+    def _mended(self, sent: dict[str, Any]) -> bytes:
         """Return an answer with everything that OpenAI's schema promises."""
-        choices = told["choices"]
-        self._seen.search(told)
+        choices = sent["choices"]
+        self._seen.search(sent)
         if not any(map(has_message, choices)):
-            raise blocked_error() if is_blocked(told) else UpstreamError(EMPTY)
-        made = self._mender.mended_answer(told, choices)
+            raise blocked_error() if is_blocked(sent) else UpstreamError(EMPTY)
+        made = self._mender.mended_answer(sent, choices)
         for choice in made["choices"]:
             self.output_bytes += text_bytes(choice["message"])
             self.finish_reason = choice["finish_reason"]

@@ -22,9 +22,9 @@ def without_costs(payload: bytes) -> bytes:
     """Return JSON without the members whose names speak of costs; texts stay as they are."""
     if _TRACES.search(payload) is None:
         return payload
-    told = decoded(payload)
-    made = _without(told, 0)
-    return payload if made == told else msgspec.json.encode(made)
+    sent = decoded(payload)
+    made = _without(sent, 0)
+    return payload if made == sent else msgspec.json.encode(made)
 
 
 def _without(value: Any, depth: int) -> Any:
