@@ -11,7 +11,8 @@ import sys
 from array import array
 from bisect import bisect_left
 
-PREFIX_BYTES = 8
+from server.store.store import PREFIX_BYTES
+
 MAX_NEW = 100_000
 """New digests are kept beside the array until there are so many; then it is sorted again."""
 

@@ -42,14 +42,13 @@ from server.keys.secret import (
 )
 from server.store.key import Key, KeyChanges, NewKey, current_status
 from server.store.rows import KeyQuery, StoreChanges
-from server.store.store import Store
+from server.store.store import OWNER_META, Store
 from workers.errors import Conflict, NotFound, StoreUnavailable
 
 log = logging.getLogger("roxy.keys")
 
 Result = TypeVar("Result")
 
-OWNER_META = "owner_sha256"
 COMMAND_META = "command_sha256"
 CACHED_KEYS = 20_000
 """Keys in memory: about 700 bytes each."""

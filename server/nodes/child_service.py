@@ -15,7 +15,6 @@ from server.accounting.counters import Counters, Shared, Standing, Taken
 from server.accounting.memory_counters import MemoryCounters
 from server.accounting.running_notes import RunningNote
 from server.history.chat_history import ChatHistory
-from server.keys.key_ring import OWNER_META
 from server.nodes import store_calls
 from server.nodes.announcements import Announcements
 from server.nodes.counter_calls import (
@@ -38,7 +37,7 @@ from server.nodes.store_calls import (
 )
 from server.store.key import Key, Limits
 from server.store.rows import InvitationRow, StoreChanges
-from server.store.store import Store
+from server.store.store import OWNER_META, Store
 
 T = TypeVar("T")
 

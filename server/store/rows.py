@@ -174,6 +174,16 @@ class KeyQuery(Struct, frozen=True):
     offset: int = 0
     limit: int | None = None
 
+    @property
+    def searched(self) -> Sequence[str]:
+        """Return the texts of which one must occur; a shortened secret may be typed with dots.
+
+        Databases ignore the case of ASCII letters, so texts with others are tried in each case.
+        """
+        text = self.search.replace("...", "…")
+        cases = (text,) if text.isascii() else (text, text.lower(), text.upper(), text.title())
+        return tuple(dict.fromkeys(cases))
+
 
 class UsageMark(NamedTuple):
     """The place of a row among all usage rows, which are ordered by time, then by number."""

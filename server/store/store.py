@@ -27,9 +27,15 @@ from server.store.rows import (
 )
 from workers.units import DAY_S
 
+OWNER_META = "owner_sha256"
+"""The named value with the hash of the owner key; other processes hear of its changes."""
 KEYS_STATE_META = "keys_state"
 """The named value that every change of a key replaces by another, in the same transaction."""
 
+PREFIX_BYTES = 8
+"""How much of a digest tells that it belongs to no key."""
+READ_LIMIT_S = 5.0
+"""The longest read of the owner; a longer one would keep the other reads waiting."""
 INVITATIONS_LISTED = 1000
 INVITATIONS_KEPT_S = 30 * DAY_S
 """How long an invitation is listed after it has expired."""
@@ -73,7 +79,7 @@ class Store(Protocol):
         """Read every key."""
 
     async def key_prefixes(self) -> bytes:
-        """Read the first 8 bytes of every digest, of previous ones too, one after another."""
+        """Read the first PREFIX_BYTES of every digest, of previous ones too, one after another."""
 
     async def find_key(self, key_id: str) -> Key | None:
         """Find a key by its id; None: there is none."""

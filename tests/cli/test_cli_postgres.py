@@ -25,7 +25,6 @@ from server.history.chat_history import ChatHistory
 from server.history.history_records import FileRecord, HistorySettings, StoredFile
 from server.history.postgres_history import PostgresHistory
 from server.history.sqlite_history import SqliteHistory
-from server.keys.key_ring import OWNER_META
 from server.store.data_directory import DataDirectory
 from server.store.key import Limits
 from server.store.postgres.postgres_schema import postgres_migrations
@@ -33,7 +32,7 @@ from server.store.postgres.postgres_store import PostgresStore
 from server.store.rows import Batch, CounterRow, SessionRow
 from server.store.sqlite.sqlite_file import connect
 from server.store.sqlite.sqlite_store import SqliteStore
-from server.store.store import Store
+from server.store.store import OWNER_META, Store
 
 __all__ = ["new_shell"]
 SPAN = ("2026-01-01", "2026-12-31")

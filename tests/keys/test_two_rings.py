@@ -11,12 +11,13 @@ import pytest
 from support.waiting import eventually
 
 from server.identity.sessions import Sessions
-from server.keys.key_ring import OWNER_META, KeyRing
+from server.keys.key_ring import KeyRing
 from server.keys.read_through import Unread, when_read
 from server.keys.secret import digest_of, make_secret
 from server.store.key import Key, KeyChanges, NewKey
 from server.store.rows import StoreChanges
 from server.store.sqlite.sqlite_store import SqliteStore
+from server.store.store import OWNER_META
 from workers.errors import Conflict
 
 NOW = 1_800_000_000

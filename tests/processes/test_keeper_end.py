@@ -14,11 +14,11 @@ from support.waiting import eventually, soon
 
 from server.accounting.counters import Shared, Taken
 from server.accounting.memory_counters import MemoryCounters
-from server.keys.key_ring import OWNER_META
 from server.nodes.counter_calls import Troubles
 from server.store.key import Limits
 from server.store.rows import SessionRow, StoreChanges
 from server.store.sqlite.sqlite_store import SqliteStore
+from server.store.store import OWNER_META
 from workers.errors import RateLimited
 
 LIMITS = Limits(requests_per_minute=2, concurrent_requests=2)

@@ -19,18 +19,12 @@ import asyncpg
 
 from server.store.postgres.connector import Connector
 from server.store.postgres.postgres_errors import CALL_ERRORS, start_failure
-from server.store.postgres.postgres_keys import (
-    COLUMNS,
-    IMPORT_LOCK,
-    OWNER_META,
-    note_change,
-    plain_text,
-)
+from server.store.postgres.postgres_keys import COLUMNS, IMPORT_LOCK, note_change, plain_text
 from server.store.postgres.postgres_schema import migrate_database, open_at_start
 from server.store.row_values import DAY_SUMS, INVITATION_COLUMNS, USAGE_COLUMNS
 from server.store.rows import DAY_MARKS
 from server.store.sqlite.sqlite_file import connect
-from server.store.store import StoreFailure
+from server.store.store import OWNER_META, StoreFailure
 
 if TYPE_CHECKING:
     from server.store.postgres.connector import Connection

@@ -26,14 +26,9 @@ from server.store.postgres.connector import Connector
 from server.store.postgres.database_state import DatabaseState
 from server.store.postgres.postgres_connections import READ, WRITE, Connections
 from server.store.postgres.postgres_errors import BROKE, CALL_ERRORS, PHRASES, READ_ONLY, outage_of
-from server.store.postgres.postgres_keys import (
-    CHANNEL,
-    OWNER_META,
-    SELECT_KEYS,
-    SELECT_META,
-    key_of_record,
-)
+from server.store.postgres.postgres_keys import CHANNEL, SELECT_KEYS, SELECT_META, key_of_record
 from server.store.rows import StoreChanges
+from server.store.store import OWNER_META
 from workers.errors import StoreUnavailable
 
 if TYPE_CHECKING:

@@ -21,15 +21,12 @@ from msgspec import structs
 from server.store.key import Key, Limits
 from server.store.row_values import MODELS
 from server.store.rows import KeyOrder, KeyQuery, SessionRow
-from server.store.store import KEYS_STATE_META, StoreFailure
+from server.store.store import KEYS_STATE_META, PREFIX_BYTES, StoreFailure
 
 if TYPE_CHECKING:
     from server.store.postgres.connector import Connection
 
 CHANNEL = "roxy_changes"
-OWNER_META = "owner_sha256"
-"""The named value that other nodes must hear of: the hash of the owner key."""
-PREFIX_BYTES = 8
 IMPORT_KEYS = 500
 """Keys of an import in one statement."""
 MAX_SINGLE_CHANGES = 50
@@ -197,11 +194,8 @@ def key_conditions(query: KeyQuery) -> tuple[str, list[Any]]:
         values.append(plain_text(query.name))
         clauses.append(f"k.name = ${len(values)}")
     if query.search:
-        # With the collation "C", ILIKE ignores the case of ASCII letters only; other letters are
-        # tried in each case, as in SQLite.
-        text = plain_text(query.search).replace("...", "…")
-        cases = (text,) if text.isascii() else (text, text.lower(), text.upper(), text.title())
-        values.append([f"%{_escaped(word)}%" for word in dict.fromkeys(cases)])
+        # With the collation "C", ILIKE ignores the case of ASCII letters only, as LIKE in SQLite.
+        values.append([f"%{_escaped(plain_text(word))}%" for word in query.searched])
         tests = " OR ".join(
             f"k.{name} ILIKE ANY (${len(values)}::text[])"
             for name in ("name", "note", "redacted", "id")

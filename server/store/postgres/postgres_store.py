@@ -39,7 +39,6 @@ from server.store.postgres.postgres_invitations import (
 from server.store.postgres.postgres_keys import (
     ADD_SESSION,
     FIND_BY_DIGEST,
-    OWNER_META,
     PREFIXES,
     PUT_META,
     PUT_META_IF_ABSENT,
@@ -87,6 +86,7 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
+from server.store.store import OWNER_META, READ_LIMIT_S
 from workers.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -102,7 +102,6 @@ POLL_SHARE = 0.55
 """The part of the patience after which a look at the database counts as unanswered."""
 RECORD_S = 2.0
 """The longest write of usage, for which no request waits."""
-READ_LIMIT_S = 5.0
 BULK_S = 600.0
 CLOSE_S = 1.0
 KIND_SIZE = 2

@@ -14,7 +14,7 @@ from server.store.rows import (
     KeyOrder,
     KeyQuery,
 )
-from server.store.store import INVITATIONS_LISTED
+from server.store.store import INVITATIONS_LISTED, PREFIX_BYTES
 
 
 def marks(count: int) -> str:
@@ -37,7 +37,6 @@ SORTS: dict[KeyOrder, str] = {
     "used": "ifnull(last_used_at, 0)",
     "spent": "ifnull(spent, 0)",
 }
-PREFIX_BYTES = 8
 PRUNE_ROWS = 2000
 """Rows deleted in one call: about 20 ms, so that key changes in between do not wait for long."""
 KEY_COUNT = KEY_COLUMNS.count(",") + 1
@@ -135,10 +134,7 @@ def key_conditions(query: KeyQuery) -> tuple[str, Values]:
     where += " AND name = ?" if query.name else ""
     if not query.search:
         return where, named
-    # LIKE ignores the case of ASCII letters only, so other letters are tried in both cases.
-    text = query.search.replace("...", "…")
-    cases = (text,) if text.isascii() else (text, text.lower(), text.upper(), text.title())
-    patterns = [f"%{WILDCARDS.sub('!', word)}%" for word in dict.fromkeys(cases)]
+    patterns = [f"%{WILDCARDS.sub('!', word)}%" for word in query.searched]
     one = " OR ".join(f"{column} LIKE ? ESCAPE '!'" for column in SEARCHED)
     tests = " OR ".join([one] * len(patterns))
     matching = tuple(each for pattern in patterns for each in [pattern] * len(SEARCHED))

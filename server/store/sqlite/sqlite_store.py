@@ -80,6 +80,7 @@ from server.store.sqlite.sqlite_usage import (
 from server.store.store import (
     INVITATIONS_KEPT_S,
     KEYS_STATE_META,
+    READ_LIMIT_S,
     UNREADABLE,
     StoreFailure,
 )
@@ -88,8 +89,6 @@ from workers.units import KIB
 
 log = logging.getLogger("roxy.store")
 
-READ_LIMIT_S = 5.0
-"""The longest read of the owner; a longer one would keep the other reads waiting."""
 READ_CACHE_BYTES = 16_384 * KIB
 LOOKUP_PATIENCE_S = 0.05
 """Reads wait for a lock only while another program recovers the file; the event loop waits here."""

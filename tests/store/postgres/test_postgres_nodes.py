@@ -14,11 +14,11 @@ from support.builders.rows import NOON, a_key, a_row
 from support.servers.postgres_server import PgBouncer, PostgresServer
 from support.waiting import PATIENCE_S, eventually, soon
 
-from server.keys.key_ring import OWNER_META, KeyRing
+from server.keys.key_ring import KeyRing
 from server.store.key import Key, NewKey
-from server.store.postgres.postgres_keys import OWNER_META as OWNER_META_OF_STORE
 from server.store.postgres.postgres_store import PostgresStore
 from server.store.rows import Batch, CounterRow, SessionRow, StoreChanges
+from server.store.store import OWNER_META
 
 
 class Node:
@@ -66,10 +66,6 @@ def url(request: pytest.FixtureRequest, postgres: PostgresServer) -> str:
 async def nodes(url: str, tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
     async with joined(url, tmp_path / "a") as one, joined(url, tmp_path / "b") as other:
         yield one, other
-
-
-async def test_the_owner_key_has_the_name_that_the_store_watches() -> None:
-    assert OWNER_META == OWNER_META_OF_STORE
 
 
 async def test_a_pooler_is_recognised(
