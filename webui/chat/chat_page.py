@@ -58,6 +58,7 @@ CONVERSATION_SCRIPTS = (
     "js/shell/answer_stream.js",
     "js/shell/api.js",
     "js/shell/clipboard.js",
+    "js/shell/dialog.js",
     "vendor/marked.js",
 )
 """What shows a conversation; a new chat loads these when the first letter is typed."""
