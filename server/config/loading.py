@@ -25,7 +25,12 @@ from msgspec.structs import replace
 from server.config.owner_key import find_fault
 from server.config.redis_address import parse_redis_url
 from server.config.settings import SECTIONS, Config
-from server.config.settings_table import SHORT_VARIABLES, variable_of
+from server.config.settings_table import (
+    CLIENT_VARIABLE,
+    OWNER_KEY_VARIABLE,
+    SHORT_VARIABLES,
+    variable_of,
+)
 from server.config.store_urls import find_url_fault
 from server.config.web_settings import find_web_fault
 from workers.base_url import checked_base_url, checked_origin
@@ -124,10 +129,13 @@ def _tables(document: dict[str, Any], where: str) -> Tables:
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     known = [variable for variable, _, _, _ in _variables()]
     known += [short.env for short in SHORT_VARIABLES]
-    foreign = _service_links(environ)
+    foreign = _service_links(environ) | {CLIENT_VARIABLE}
+    # Who renames a key of a user to this one makes it the owner key.
+    offered = [variable for variable in known if variable != OWNER_KEY_VARIABLE]
     for variable in sorted(environ):
         if variable.startswith("ROXY_") and variable not in known and variable not in foreign:
-            raise ConfigError(f"unknown environment variable {variable}{_nearest(variable, known)}")
+            nearest = _nearest(variable, offered)
+            raise ConfigError(f"unknown environment variable {variable}{nearest}")
 
 
 def _service_links(environ: Mapping[str, str]) -> frozenset[str]:
@@ -246,13 +254,13 @@ def _models(entries: Any, where: str, environ: Mapping[str, str]) -> tuple[Model
 
 
 def _owner_key(environ: Mapping[str, str]) -> str:
-    key = environ.get("ROXY_ADMIN_API_KEY")
+    key = environ.get(OWNER_KEY_VARIABLE)
     if key is None:
         return ""
     if not key:
-        raise ConfigError("ROXY_ADMIN_API_KEY is set but empty: unset it or give it a key")
+        raise ConfigError(f"{OWNER_KEY_VARIABLE} is set but empty: unset it or give it a key")
     if fault := find_fault(key):
-        raise ConfigError(f"ROXY_ADMIN_API_KEY {fault}")
+        raise ConfigError(f"{OWNER_KEY_VARIABLE} {fault}")
     return key
 
 

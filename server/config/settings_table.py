@@ -27,11 +27,14 @@ class Variable(Struct, frozen=True):
     doc: str
 
 
+OWNER_KEY_VARIABLE = "ROXY_ADMIN_API_KEY"
+CLIENT_VARIABLE = "ROXY_API_KEY"
+"""The variable in which the examples and recipes keep a client's key; the gateway ignores it."""
 SHORT_VARIABLES = (
     Variable("ROXY_CONFIG", "Path of the configuration file; default: ./roxy.toml, if it exists."),
     Variable("ROXY_DATA_DIR", "Short form of ROXY_SERVER_DATA_DIR."),
     Variable(
-        "ROXY_ADMIN_API_KEY",
+        OWNER_KEY_VARIABLE,
         "The owner key, at least 16 characters. Unset: the stored key stays valid; the first start"
         " generates one. To replace a lost key, start once with this variable.",
     ),

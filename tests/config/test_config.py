@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,6 @@ def test_settings_are_described_in_the_order_of_the_file() -> None:
     ("variable", "nearest"),
     [
         ("ROXY_SERVER_PRT", "ROXY_SERVER_PORT"),
-        ("ROXY_ADMIN_KEY", "ROXY_ADMIN_API_KEY"),
         ("ROXY_GUEST_ENABLED", "ROXY_GUESTS_ENABLED"),
     ],
 )
@@ -125,6 +125,33 @@ def test_an_unknown_variable_stops_the_start_and_names_the_nearest(
     message = refusal(environ={variable: "hunter2"})
     assert f"{variable}; did you mean {nearest}?" in message
     assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("variable", ["ROXY_ADMIN_KEY", "ROXY_API_KEYS", "ROXY_KEY"])
+def test_no_unknown_variable_is_said_to_be_the_owner_key(variable: str) -> None:
+    """Who renames a user's key as the hint says would make it the owner key."""
+    message = refusal(environ={variable: "hunter2"})
+    assert f"unknown environment variable {variable}" in message
+    assert "ROXY_ADMIN_API_KEY" not in message
+
+
+def test_every_variable_that_the_documentation_has_people_set_is_known() -> None:
+    """The examples keep a client's key in one; people run `roxy` in the same terminal."""
+    root = Path(__file__).parents[2]
+    sources = [root / "README.md"]
+    for folder in ("docs", "deploy", "webui/docs", "webui/texts"):
+        sources += [path for path in (root / folder).rglob("*") if path.is_file()]
+    text = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in sources)
+    variables = set(re.findall(r"(?:\$\{?|environ\[\"|env\.)(ROXY_[A-Z_]+)", text))
+    variables |= set(re.findall(r"\b(ROXY_[A-Z_]+)=", text))
+    assert {"ROXY_API_KEY", "ROXY_ADMIN_API_KEY"} <= variables
+    for variable in sorted(variables):
+        try:
+            load_config({}, {variable: "1"})
+            fault = ""
+        except ConfigError as error:
+            fault = str(error)
+        assert "unknown environment variable" not in fault
 
 
 def test_other_programs_variables_are_no_concern_of_ours() -> None:
