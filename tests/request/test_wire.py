@@ -51,7 +51,7 @@ def test_what_the_gateway_acts_on_is_read() -> None:
     assert (request.stream, request.include_usage, request.n) == (True, True, 3)
     assert request.max_output_tokens == 7
     assert parse(max_completion_tokens=9).max_output_tokens == 9
-    assert parse(max_completion_tokens=9, max_tokens=7).max_output_tokens == 9
+    assert parse(max_completion_tokens=9, max_tokens=7).max_output_tokens == 7
 
 
 @pytest.mark.parametrize(
@@ -399,20 +399,19 @@ def test_a_range_is_the_upstreams_business(name: str, values: list[Any]) -> None
 
 
 @pytest.mark.parametrize(
-    ("caps", "largest"),
+    ("caps", "smallest"),
     [
         ({"max_tokens": -1}, None),
         ({"max_tokens": 0}, None),
-        ({"max_completion_tokens": -1, "max_tokens": 500}, None),
-        ({"max_completion_tokens": 10, "max_tokens": -1}, None),
-        ({"max_completion_tokens": 10, "max_tokens": 500}, 500),
+        ({"max_completion_tokens": -1, "max_tokens": 500}, 500),
+        ({"max_completion_tokens": 10, "max_tokens": -1}, 10),
+        ({"max_completion_tokens": 10, "max_tokens": 500}, 10),
+        ({"max_completion_tokens": 500, "max_tokens": 10}, 10),
         ({"max_completion_tokens": None, "max_tokens": 7}, 7),
     ],
 )
-def test_a_cap_that_is_no_limit_reserves_as_if_none_was_sent(
-    caps: dict[str, Any], largest: int | None
-) -> None:
-    assert parse(**caps).max_output_tokens == largest
+def test_the_smaller_cap_that_is_a_limit_counts(caps: dict[str, Any], smallest: int | None) -> None:
+    assert parse(**caps).max_output_tokens == smallest
 
 
 @pytest.mark.parametrize(

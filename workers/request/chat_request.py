@@ -26,8 +26,8 @@ ADDED_TOKENS = 512
 class ChatRequest(Struct):
     """A checked chat completion request.
 
-    `fields` holds every top-level member as sent, in order. `max_output_tokens` is the larger of
-    `max_completion_tokens` and `max_tokens` (None: neither was sent, or one that is no limit).
+    `fields` holds every top-level member as sent, in order. `max_output_tokens` is the smaller of
+    `max_completion_tokens` and `max_tokens` (None: neither was sent, or none that is a limit).
     `prompt_estimate` is in tokens, `prompt_bound` the most tokens that the request can be.
     `predicted_bound` is the most tokens of a `prediction`, which are paid as an answer, beside it.
     `largest_file_bytes` is the size of its largest picture, recording or file. `cap` is set by
@@ -77,7 +77,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         stream=chat.stream is True,
         n=chat.n or 1,
         include_usage=chat.stream_options is not None and chat.stream_options.include_usage is True,
-        max_output_tokens=_largest_cap(chat.max_completion_tokens, chat.max_tokens),
+        max_output_tokens=smallest_cap(chat.max_completion_tokens, chat.max_tokens),
         fields=fields,
         prompt_estimate=math.ceil(text_bytes / 4) + media.tokens,
         largest_file_bytes=media.largest_bytes,
@@ -87,7 +87,9 @@ def parse_chat(body: bytes) -> ChatRequest:
     )
 
 
-def _largest_cap(*caps: int | None) -> int | None:
-    """Return the larger cap, or None if one is not positive: upstreams may read it as no limit."""
-    sent = [cap for cap in caps if cap is not None]
-    return max(sent) if sent and min(sent) > 0 else None
+def smallest_cap(*caps: int | None) -> int | None:
+    """Return the smallest cap, or None if none is positive: upstreams may read others as no limit.
+
+    Where a limit depends on it, it is written into every member that the upstream may read.
+    """
+    return min((cap for cap in caps if cap is not None and cap > 0), default=None)

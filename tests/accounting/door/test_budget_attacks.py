@@ -191,6 +191,16 @@ async def test_a_token_limit_admits_no_more_than_it_says(tmp_path: Path) -> None
             assert left["tokens"]["reset_s"] <= 120
 
 
+@pytest.mark.parametrize("caps", [(50, 20), (20, 50), (-1, 20), (20, 0)])
+async def test_the_smaller_of_two_caps_holds_whatever_the_upstream_reads(
+    tmp_path: Path, caps: tuple[int, int]
+) -> None:
+    bill = Bill()
+    async with billed(tmp_path, bill, {"budget_microusd": BUDGET}) as (door, key):
+        await door.chat(key=key["key"], **dict(zip(BOTH, caps, strict=True)))
+        assert [bill.requests[0].get(name) for name in BOTH] == [20, 20]
+
+
 async def test_a_key_without_limits_of_tokens_or_money_sends_its_request_as_it_is(
     tmp_path: Path,
 ) -> None:

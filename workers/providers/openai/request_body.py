@@ -14,10 +14,11 @@ import msgspec
 from msgspec import Raw
 
 from workers.catalog.quirks import NO_QUIRKS, Quirks
-from workers.request.chat_request import CAP_FIELDS, ChatRequest
+from workers.request.chat_request import CAP_FIELDS, ChatRequest, smallest_cap
 
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 _MESSAGES = msgspec.json.Decoder(list[dict[str, Raw]])
+_CAP = msgspec.json.Decoder(int)
 _ROLES = (Raw(b'"system"'), Raw(b'"developer"'))
 
 
@@ -66,8 +67,9 @@ def _write_cap(
     if cap is None:
         if not sent:
             return
-        # The newer member counts where a client sent both, as at OpenAI.
-        value: Any = fields[sent[-1]]
+        # Of two caps the smaller one holds, whichever the upstream reads.
+        caps = [_CAP.decode(fields[name]) for name in sent]
+        value: Any = smallest_cap(*caps) or fields[sent[-1]]
     else:
         value = cap
     obeyed_names = CAP_FIELDS if obeyed in ("", "both") else (obeyed,)
