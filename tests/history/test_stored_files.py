@@ -122,23 +122,35 @@ async def test_a_key_over_its_limit_is_refused_before_files_are_read(
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
 
 
+BURST = 20
+
+
 async def test_of_a_burst_over_the_limit_the_files_of_one_request_are_read(
     door: Door, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history, read = door.gateway.services.history, []
-    file = history.file
+    services = door.gateway.services
+    turns, read, arrived, all_are_there = services.filling_turns, [], [], asyncio.Event()
+    file, turn_of = services.history.file, turns.of
 
-    async def noted(person: str, file_id: str) -> StoredFile:
+    def arriving(person: str) -> asyncio.Lock:
+        arrived.append(person)
+        if len(arrived) == BURST:
+            all_are_there.set()
+        return turn_of(person)
+
+    async def reading(person: str, file_id: str) -> StoredFile:
         read.append(file_id)
+        await all_are_there.wait()
         return await file(person, file_id)
 
-    monkeypatch.setattr(history, "file", noted)
+    monkeypatch.setattr(turns, "of", arriving)
+    monkeypatch.setattr(services.history, "file", reading)
     key = await door.mint("Ada", limits={"requests_per_minute": 1})
     await keep(door, "f_1", PNG, key=key)
     upstream.plan(completion("Seen."))
-    asked = [ask(door, image("roxy-file:f_1"), headers=bearer(key)) for _ in range(20)]
+    asked = [ask(door, image("roxy-file:f_1"), headers=bearer(key)) for _ in range(BURST)]
     statuses = [answer.status_code for answer in await asyncio.gather(*asked)]
-    assert sorted(statuses) == [200] + [429] * 19
+    assert sorted(statuses) == [200] + [429] * (BURST - 1)
     assert read == ["f_1"]
     unknown = await ask(door, image("roxy-file:f_1"), headers=bearer(OWNER), model="test/unknown")
     assert (unknown.status_code, read) == (404, ["f_1"])
