@@ -86,7 +86,7 @@ class RequestWithFiles:
 
 
 class FillingTurns:
-    """Let the files of one request of a person be read at a time.
+    """Order the requests of a person that name files: one reads them at a time.
 
     A burst of small requests of one person could otherwise fill the memory with large ones before
     the first of them counts.
