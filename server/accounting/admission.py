@@ -12,6 +12,7 @@ from server.accounting.counters import UNLIMITED, Counters, GuestLimits, Shared,
 from server.accounting.paid_extras import PaidExtras
 from server.accounting.reserve import reserve_for
 from workers.errors import Forbidden, InvalidKey, InvalidRequest, PayloadTooLarge
+from workers.request.token_usage import BYTES_PER_TOKEN
 from workers.units import MIB
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Admission:
         Raises InvalidRequest, Forbidden, RateLimited or BudgetExceeded; nothing is taken then.
         """
         taken = None
+        self._add_extras(model, request)
         if not principal.is_owner:
             self._check_paid_extras(model, request)
         if principal.key is not None:
@@ -202,6 +204,13 @@ class Admission:
                 param=param,
             )
 
+    def _add_extras(self, model: Model, request: ChatRequest) -> None:
+        """Add what the model's deployments make of a request beyond what the client has sent."""
+        extras = self._extras_of(model)
+        if extras.added_bytes or extras.picture_tokens:
+            request.prompt_estimate += extras.added_bytes // BYTES_PER_TOKEN
+            request.prompt_bound += extras.added_bytes + request.pictures * extras.picture_tokens
+
     def _extras_of(self, model: Model) -> PaidExtras:
         extras = self._paid_extras.get(model.id)
         if extras is None:
@@ -216,7 +225,7 @@ class Admission:
         if prices is None and limits.budget_microusd is not None:
             raise _price_unknown(model)
         standing = await self._counters.standing(key.id, limits)
-        most = reserve_for(request, model, prices, standing, self._extras_of(model).added_bytes)
+        most = reserve_for(request, model, prices, standing)
         taken = await self._counters.take(key.id, limits, most.tokens, most.cost_microusd)
         request.cap = most.cap
         return taken

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from workers.request.content_parts import MAX_PICTURE_TOKENS
 from workers.request.member_names import folded
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ _TOOLS = msgspec.json.Decoder(list[_TypedTool] | None)
 class PaidExtras:
     """The members and tools that keys and guests may not send to one model.
 
-    `added_bytes` is the most that the model's deployments add to a request (`add_fields`).
+    `added_bytes` is the most that the model's deployments add to a request (`add_fields`),
+    `picture_tokens` what a picture can cost there above the ceiling for most models.
     """
 
     def __init__(self, model: Model) -> None:
@@ -42,6 +44,8 @@ class PaidExtras:
         self._only_plain = "*" in types
         added = [one.quirks.add_fields for one in live if one.quirks.add_fields]
         self.added_bytes = max((len(msgspec.json.encode(one)) for one in added), default=0)
+        most = max((one.quirks.picture_tokens for one in live), default=0)
+        self.picture_tokens = max(most - MAX_PICTURE_TOKENS, 0)
 
     def find(self, request: ChatRequest) -> tuple[str, str] | None:
         """Return a member or tool that only the owner may send, in words, and its `param`."""

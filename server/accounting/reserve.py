@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from workers.request.token_usage import BYTES_PER_TOKEN
 from workers.units import MILLION
 
 if TYPE_CHECKING:
@@ -34,18 +33,17 @@ def reserve_for(
     model: Model,
     prices: Prices | None,
     standing: Standing,
-    added_bytes: int = 0,
 ) -> Reserve:
     """Return what to reserve for a request of a key whose limits stand at `standing`.
 
-    `added_bytes` is what a deployment adds to the request. `prices` is None where no budget depends
-    on them. Money is bounded by one token a byte within the model's context window; tokens per
-    minute count a quarter of that, which is nearer to the usage that they are settled with. A limit
-    that allows nothing yields a cap of 1, which the counters then refuse.
+    `prices` is None where no budget depends on them. Money is bounded by one token a byte within
+    the model's context window; tokens per minute count a quarter of that, which is nearer to the
+    usage that they are settled with. A limit that allows nothing yields a cap of 1, which the
+    counters then refuse.
     """
     n = request.n
-    prompt_bound = min(request.prompt_bound + added_bytes, model.context_window)
-    prompt_estimate = request.prompt_estimate + added_bytes // BYTES_PER_TOKEN
+    prompt_bound = min(request.prompt_bound, model.context_window)
+    prompt_estimate = request.prompt_estimate
     # Parts of a prediction that the answer does not take are paid too, whatever its cap is.
     predicted = n * min(request.predicted_bound, model.context_window)
     cap = request.max_output_tokens

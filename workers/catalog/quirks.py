@@ -66,6 +66,14 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool,
         Meta(description="Whether the cost in its usage (`usage.cost`, dollars) is what is paid."),
     ] = False
+    picture_tokens: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000_000,
+            description="The most tokens that one picture costs here, for budgets; at least 8,192.",
+        ),
+    ] = 0
     max_event_bytes: Annotated[
         int,
         Meta(ge=0, description="The largest event of a stream; 0: `stream.max_event_bytes`."),

@@ -33,7 +33,7 @@ class ChatRequest(Struct):
     `largest_file_bytes` is the size of its largest picture, recording or file. `cap` is set by
     admission: the most tokens of each choice that the upstream must be given (None: no limit
     depends on it, so the request passes as sent). `hides_costs`: the answer is sent without what
-    the upstream states about money.
+    the upstream states about money. `pictures` is how many of them `prompt_bound` counts.
     """
 
     model: str
@@ -48,6 +48,7 @@ class ChatRequest(Struct):
     predicted_bound: int = 0
     cap: int | None = None
     hides_costs: bool = False
+    pictures: int = 0
 
 
 def parse_chat(body: bytes) -> ChatRequest:
@@ -83,6 +84,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         largest_file_bytes=media.largest_bytes,
         # No tokenizer makes more than one token of a byte.
         prompt_bound=text_bytes + ADDED_TOKENS + media.max_tokens,
+        pictures=media.pictures,
         predicted_bound=len(fields["prediction"]) if chat.prediction else 0,
     )
 

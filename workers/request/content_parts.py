@@ -60,14 +60,15 @@ class _Part(Struct, gc=False):
 class Media(NamedTuple):
     """The pictures, recordings and files of a request: their size, and their estimated tokens.
 
-    `max_tokens` is an upper bound of their tokens. `largest_bytes` is the size of the largest one,
-    decoded from base64.
+    `max_tokens` is an upper bound of their tokens, with `MAX_PICTURE_TOKENS` for each of the
+    `pictures`. `largest_bytes` is the size of the largest one, decoded from base64.
     """
 
     size_bytes: int = 0
     tokens: int = 0
     max_tokens: int = 0
     largest_bytes: int = 0
+    pictures: int = 0
 
     def with_one(self, source: Raw, max_tokens: int) -> Media:
         """Return the same with another medium: the string that holds it or its URL."""
@@ -76,6 +77,8 @@ class Media(NamedTuple):
             self.tokens + MEDIA_TOKENS,
             self.max_tokens + max_tokens,
             max(self.largest_bytes, _decoded_bytes(source)),
+            # A recording with exactly this bound counts as one too, which errs on the safe side.
+            self.pictures + (max_tokens == MAX_PICTURE_TOKENS),
         )
 
 
