@@ -165,9 +165,9 @@ async def gateway(
             stack, config, data, catalog_task, log_lines, tls, sockets, member
         )
         # Last of all that can fail: a key that is generated here is shown by this start only.
-        running.new_owner_key = await data.keys.set_owner(config.admin_api_key or None)
+        running.new_owner_key = await data.keys.owner.set_owner(config.admin_api_key or None)
         if not config.database_url:  # else commands use the database beside the gateway
-            directory.command_secret = await data.keys.make_command_secret()
+            directory.command_secret = await data.keys.owner.make_command_secret()
         directory.announce(running.url)
         await running.listen()
         stack.push_async_callback(running.drain)

@@ -32,7 +32,7 @@ class HealthHandler(BaseHandler):
         is_own = request.remote_ip == self.services.config.server.host
         if not is_this_machine(self.client_scope(), request.headers, is_own=is_own):
             return {}
-        proof = self.services.keys.prove(challenge)
+        proof = self.services.keys.owner.prove(challenge)
         return {PROOF_HEADER: proof} if proof else {}
 
 

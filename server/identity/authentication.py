@@ -239,7 +239,7 @@ class Authentication:
         if secret is not None:
             if not secret:
                 raise InvalidKey(NO_KEY)
-            if self._keys.is_command(secret) and is_this_machine(guest_scope(), headers):
+            if self._keys.owner.is_command(secret) and is_this_machine(guest_scope(), headers):
                 return OWNER
             return self.principal_of(secret, now)
         if not from_own_page(headers, safe=safe):
@@ -265,7 +265,7 @@ class Authentication:
             key = self._keys.find(secret, now)
             if key is not None:
                 return Principal("key", key.id, key, credential=digest_of(secret))
-        if self._keys.is_owner(secret):
+        if self._keys.owner.is_owner(secret):
             return OWNER
         raise InvalidKey
 
@@ -316,7 +316,7 @@ class Authentication:
         if session is None or cookie is None:
             return None
         if session.principal == OWNER_SCOPE:  # first: the store has no key for it
-            if self._keys.is_owner_digest(session.credential):
+            if self._keys.owner.is_owner_digest(session.credential):
                 return Visit(OWNER, cookie)
         else:
             key = self._keys.find_digest(session.credential, now)

@@ -191,7 +191,7 @@ class KeyExport:
                 return False
             found, unknown, differ = await self._compare(keys)
         except DamagedExport as error:
-            if not count and not self._ring.has_owner:
+            if not count and not self._ring.owner.has_owner:
                 raise StoreFailure(
                     f"{error} It is the only source of keys: repair it, or move it away to start"
                     " without keys."

@@ -20,7 +20,6 @@ states of a key, the one with the higher version counts. A secret exists only in
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -28,9 +27,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import structs
 
-from server.keys.command_proof import proof_of
 from server.keys.digest_set import DigestSet
 from server.keys.keys_in_memory import KeysInMemory
+from server.keys.owner_secrets import OwnerSecrets
 from server.keys.read_through import Absent, Reads, Unread
 from server.keys.secret import (
     PREFIX,
@@ -42,14 +41,13 @@ from server.keys.secret import (
 )
 from server.store.key import Key, KeyChanges, NewKey, current_status
 from server.store.rows import KeyQuery, StoreChanges
-from server.store.store import OWNER_META, Store
+from server.store.store import Store
 from workers.errors import Conflict, NotFound, StoreUnavailable
 
 log = logging.getLogger("roxy.keys")
 
 Result = TypeVar("Result")
 
-COMMAND_META = "command_sha256"
 CACHED_KEYS = 20_000
 """Keys in memory: about 700 bytes each."""
 CHANGE_TRIES = 20
@@ -64,7 +62,7 @@ class Imported(NamedTuple):
 
 
 class KeyRing:
-    """All keys of a store. `aclose` waits for changes under way.
+    """All keys of a store, and the `owner` key. `aclose` waits for changes under way.
 
     `cached` is how many keys are in memory at most.
     """
@@ -77,11 +75,10 @@ class KeyRing:
         cached: int = CACHED_KEYS,
     ) -> None:
         self.store = store
+        self.owner = OwnerSecrets(store)
         self._wall = wall
         self._memory = KeysInMemory(cached)
         self._known = DigestSet()
-        self._owner = b""
-        self._command = b""
         self._touched: dict[str, int] = {}
         self._absent = Absent()
         self._reads = Reads()
@@ -98,8 +95,7 @@ class KeyRing:
         if len(self._known) <= self._memory.limit:
             for key in await self.store.load_keys():
                 self._index(key)
-        self._owner = await self.store.load_meta(OWNER_META) or b""
-        self._command = await self.store.load_meta(COMMAND_META) or b""
+        await self.owner.load()
 
     async def aclose(self) -> None:
         """Wait until changes under way are in the store and in memory."""
@@ -152,27 +148,6 @@ class KeyRing:
             self._memory.has_current(key, digest)
             and current_status(key.status, key.expires_at, now) == "active"
         )
-
-    def is_owner(self, secret: str) -> bool:
-        """Return whether this is the owner key."""
-        return self.is_owner_digest(digest_of(secret))
-
-    def is_command(self, secret: str) -> bool:
-        """Return whether this is the secret of the commands on this machine."""
-        return hmac.compare_digest(digest_of(secret), self._command)
-
-    def prove(self, challenge: str) -> str:
-        """Return the answer to the challenge of a command, "" where there are no commands."""
-        return proof_of(self._command, challenge) if self._command else ""
-
-    def is_owner_digest(self, digest: bytes) -> bool:
-        """Return whether this is the digest of the current owner key, in constant time."""
-        return hmac.compare_digest(digest, self._owner)
-
-    @property
-    def has_owner(self) -> bool:
-        """Return whether an owner key is stored, as it is from the end of the first start on."""
-        return self._owner != b""
 
     async def get(self, key_id: str) -> Key:
         """Return the key with this id, whatever its status. Raises NotFound."""
@@ -249,36 +224,6 @@ class KeyRing:
         """
         return await self._in_turn(self._import(keys))
 
-    async def set_owner(self, secret: str | None) -> str | None:
-        """Store the owner key at start; None keeps the stored one, or makes one when there is none.
-
-        Return the secret that was made, to be printed once, else None. Whether a chosen one is
-        strong enough is checked where it is read (`server/config/owner_key.py`).
-        """
-        if secret is not None:
-            digest = digest_of(secret)
-            if digest != self._owner:
-                await self.store.put_meta(OWNER_META, digest)
-                self._owner = digest
-            return None
-        if self._owner:
-            return None
-        made = make_secret()
-        digest = digest_of(made)
-        self._owner = await self.store.put_meta_if_absent(OWNER_META, digest)
-        return made if self._owner == digest else None
-
-    async def make_command_secret(self) -> str:
-        """Return a new secret with which `roxy` commands act as the owner; the last one ends.
-
-        Call it before other processes load the keys. It is for those who can write to the data
-        directory, and so could replace the owner key. Nothing but its hash is stored.
-        """
-        secret = make_secret()
-        self._command = digest_of(secret)
-        await self.store.put_meta(COMMAND_META, self._command)
-        return secret
-
     # Inside
 
     async def _read(self, digest: bytes) -> None:
@@ -346,7 +291,7 @@ class KeyRing:
     def take_over(self, changes: StoreChanges) -> None:
         """Take over what others have changed."""
         if changes.owner:
-            self._owner = changes.owner
+            self.owner.take_over(changes.owner)
         for key in changes.keys:
             if self._index(key):
                 self._notify(self._listeners, key)
@@ -358,7 +303,7 @@ class KeyRing:
     async def _compare_all(self) -> None:
         """Read again everything that is in memory."""
         try:
-            self._owner = await self.store.load_meta(OWNER_META) or self._owner
+            await self.owner.compare()
             self._known = DigestSet(await self.store.key_prefixes())
             for key in await self.store.find_keys(list(self._memory.ids)):
                 if self._index(key):

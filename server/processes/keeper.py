@@ -254,9 +254,9 @@ async def keeper(
         watch = asyncio.create_task(_watch(data, ledger, announcements), name="troubles")
         stack.callback(watch.cancel)
         if config.admin_api_key:
-            await data.keys.set_owner(config.admin_api_key)
+            await data.keys.owner.set_owner(config.admin_api_key)
         if not config.database_url:  # else commands use the database beside the gateway
-            directory.command_secret = await data.keys.make_command_secret()
+            directory.command_secret = await data.keys.owner.make_command_secret()
         await running.start(await prices_task)
         if not config.admin_api_key:
             # After all that can fail: a key that is generated here is shown by this start only.
@@ -267,7 +267,7 @@ async def keeper(
 
 async def _make_owner_key(keys: KeyRing, announcements: Announcements) -> str | None:
     """Make an owner key where there is none, and announce it to the children."""
-    made = await keys.set_owner(None)
+    made = await keys.owner.set_owner(None)
     if made is not None:
         await announcements.announce(StoreChanges(owner=digest_of(made)))
     return made

@@ -38,7 +38,7 @@ async def test_a_secret_with_a_wrong_checksum_is_not_even_looked_up(store: Sqlit
     await store.add_keys([a_key(1, digest=digest_of(good)), a_key(2, digest=digest_of(bad))])
     keys = KeyRing(store)
     await keys.load()
-    await keys.set_owner(OWNER_KEY)
+    await keys.owner.set_owner(OWNER_KEY)
     authentication = Authentication(
         keys, GuestSessions(bytes(32)), Sessions(store, keys), guests_welcome=True
     )

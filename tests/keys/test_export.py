@@ -55,7 +55,7 @@ async def started(folder: Path, *, owner: bool = True) -> AsyncIterator[Start]:
         await ring.load()
         async with KeyExport(folder / "api-keys.json", ring) as export:
             if owner:
-                await ring.set_owner(None)
+                await ring.owner.set_owner(None)
             yield Start(ring, export)
         await ring.aclose()
 

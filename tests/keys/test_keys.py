@@ -310,28 +310,28 @@ async def test_an_import_adds_what_is_unknown_and_leaves_the_rest_alone(
 
 
 async def test_the_first_start_makes_an_owner_key_once(ring: KeyRing, store: SqliteStore) -> None:
-    assert not ring.has_owner
-    assert not ring.is_owner("")
-    made = await ring.set_owner(None)
+    assert not ring.owner.has_owner
+    assert not ring.owner.is_owner("")
+    made = await ring.owner.set_owner(None)
     assert made is not None
     assert well_formed(made)
     again = await reloaded(store)
-    assert again.has_owner
-    assert await again.set_owner(None) is None
-    assert again.is_owner(made)
+    assert again.owner.has_owner
+    assert await again.owner.set_owner(None) is None
+    assert again.owner.is_owner(made)
     assert again.find(made, NOW) is None, "the owner's key is no key holder's"
 
 
 async def test_a_seeded_owner_key_replaces_the_stored_one(
     ring: KeyRing, store: SqliteStore
 ) -> None:
-    made = await ring.set_owner(None)
+    made = await ring.owner.set_owner(None)
     assert made is not None
-    assert await ring.set_owner("correct horse battery staple".replace(" ", "-")) is None
+    assert await ring.owner.set_owner("correct horse battery staple".replace(" ", "-")) is None
     for view in (ring, await reloaded(store)):
-        assert view.is_owner("correct-horse-battery-staple")
-        assert not view.is_owner(made)
-    assert not ring.is_owner("correct-horse-battery-stapl\ud800")
+        assert view.owner.is_owner("correct-horse-battery-staple")
+        assert not view.owner.is_owner(made)
+    assert not ring.owner.is_owner("correct-horse-battery-stapl\ud800")
 
 
 # Nothing leaks
@@ -341,7 +341,7 @@ async def test_secrets_are_in_no_file_and_no_repr(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         ring = KeyRing(store)
         owner = "owner-secret-of-this-test"
-        await ring.set_owner(owner)
+        await ring.owner.set_owner(owner)
         key, secret = await ring.create(NewKey("ci"))
         _, rotated = await ring.rotate(key.id, grace_s=60)
         shown = repr(key) + repr(await ring.list()) + repr(ring) + repr(store)

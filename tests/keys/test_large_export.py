@@ -43,8 +43,8 @@ async def exported(
         async with KeyExport(
             path, ring, whole_bytes=whole_bytes, at_close_keys=at_close_keys, rests=rests
         ):
-            if not ring.has_owner:
-                await ring.set_owner(None)
+            if not ring.owner.has_owner:
+                await ring.owner.set_owner(None)
             yield ring
 
 
