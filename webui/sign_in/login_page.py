@@ -13,7 +13,7 @@ from server.identity.authentication import OWNER_SCOPE, Principal, presented_key
 from server.keys.pasted_key import keys_in, looks_cut
 from server.keys.read_through import when_read
 from server.keys.secret import digest_of
-from webui.shell.pages import SMALL_FORM_BYTES, TEXTS_COOKIE, PageHandler
+from webui.shell.pages import SMALL_FORM_BYTES, TEXTS_COOKIE, PageHandler, message_of
 from webui.shell.texts import fill, languages
 from workers.errors import GatewayError, InvalidKey, InvalidRequest, RateLimited
 from workers.units import DAY_S
@@ -61,6 +61,7 @@ class LoginHandler(PageHandler):
             texts = self.language().texts
             problem = texts.login.cut_key if looks_cut(pasted) else texts.login.wrong_key
             if self._by_script():
+                self.said = problem
                 raise InvalidKey(problem)
             self._show_form(wanted, 401, problem=problem)
             return
@@ -75,8 +76,10 @@ class LoginHandler(PageHandler):
             self.redirect_to(wanted, headers)
 
     def render_error(self, error: GatewayError) -> tuple[bytes, str]:
-        """Return the error as JSON for the page's script, else as a page."""
+        """Return the error as a page; for its script as JSON, in the page's language."""
         if self._by_script():
+            words = self.said or message_of(error, self.language().texts)
+            error.message = words or error.message
             return BaseHandler.render_error(self, error)
         return super().render_error(error)
 
@@ -93,7 +96,7 @@ class LoginHandler(PageHandler):
         except RateLimited as error:
             texts = self.language().texts
             seconds = math.ceil(error.retry_after_s or 1)
-            self.said = error.message = fill(texts.login.too_many, seconds=seconds)
+            self.said = fill(texts.login.too_many, seconds=seconds)
             raise
 
     def _by_script(self) -> bool:

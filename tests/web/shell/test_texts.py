@@ -12,6 +12,7 @@ import pytest
 from support.builders.catalogs import load_catalog
 
 from server.accounting.limits import PERIODS
+from server.description.error_table import error_rows
 from webui.shell.figures import Figures
 from webui.shell.model_cards import purpose
 from webui.shell.texts import choose_language, fill, languages
@@ -82,6 +83,21 @@ def test_every_text_that_is_used_exists_and_every_text_is_used() -> None:
     used = dict(uses()) | {f"figures.{field}": "" for field in Figures.__struct_fields__}
     assert {(path, file) for path, file in used.items() if path not in known} == set()
     assert known - used.keys() == set()
+
+
+HANDLED = {"conversation_changed", "conversation_erased", "settings_changed"}
+HANDLED |= {"answer_gone", "stopped"}
+"""The scripts of the chat go on after these without words."""
+FOR_PROGRAMS = {"conflict", "headers_too_large", "invalid_http", "method_not_allowed"}
+FOR_PROGRAMS |= {"not_found", "request_timeout"}
+"""No call of the chat meets these."""
+
+
+def test_the_chat_says_in_its_language_what_every_code_means() -> None:
+    script = (ROOT / "static" / "js" / "chat" / "state" / "problems.js").read_text("utf-8")
+    said = set(re.findall(r"^  (\w+): (?:texts\.problems|\[)", script, re.MULTILINE))
+    codes = {row.code for row in error_rows() if row.code is not None}
+    assert codes - said == HANDLED | FOR_PROGRAMS
 
 
 def test_what_the_built_in_models_are_best_at_is_said_in_every_language() -> None:

@@ -66,6 +66,14 @@ async def test_too_many_wrong_keys_are_refused_in_words(bare_door: Door) -> None
     assert "<h1>Too many requests</h1>" in answers[-1].text and "Try again in" in answers[-1].text
 
 
+async def test_the_pages_script_is_answered_in_the_language_of_the_page(bare_door: Door) -> None:
+    headers = {"Accept": "application/json", "Accept-Language": "de"}
+    headers["Content-Type"] = "application/x-www-form-urlencoded"
+    answer = await bare_door.client.post("/login", content="key=x&xsrf=old", headers=headers)
+    assert answer.status_code == 403
+    assert answer.json()["error"]["message"].startswith("Diese Seite ist veraltet.")
+
+
 async def test_the_language_is_the_browsers_or_the_chosen_one(
     chromium: Browser, demo_door: Door
 ) -> None:

@@ -13,7 +13,13 @@ import { fill, pluralText, texts } from "../../shell/page.js";
 const BY_CODE = {
   invalid_api_key: texts.problems.signed_out,
   xsrf_refused: texts.problems.out_of_date,
+  session_changed: texts.problems.signed_out,
+  session_ended: texts.problems.signed_out,
   permission_denied: texts.problems.forbidden,
+  conversation_not_found: texts.problems.no_longer_there,
+  message_not_found: texts.problems.no_longer_there,
+  file_not_found: texts.problems.no_longer_there,
+  share_not_found: texts.problems.no_longer_there,
   model_not_found: texts.problems.no_such_model,
   model_not_allowed: texts.problems.model_not_allowed,
   price_unknown: texts.problems.price_unknown,
@@ -21,6 +27,7 @@ const BY_CODE = {
   request_too_large: texts.problems.request_too_large,
   context_length_exceeded: texts.problems.context_exceeded,
   content_filter: texts.problems.filtered,
+  document_type_unsupported: texts.problems.document_kind,
   insufficient_quota: texts.problems.budget_used_up,
   server_is_overloaded: texts.problems.overloaded,
   node_unavailable: texts.problems.overloaded,
@@ -39,6 +46,7 @@ const BY_CODE = {
   server_error: texts.problems.unexpected,
   shares_off: texts.problems.shares_off,
   history_off: texts.problems.history_off,
+  history_unavailable: texts.problems.signed_out,
   history_full: texts.problems.history_full,
 };
 
