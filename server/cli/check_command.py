@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
-from typing import NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 from server.accounting.redis_counters.open_redis import describe_redis
@@ -20,13 +20,14 @@ from workers.errors import GatewayError
 from workers.providers.formats import PROBES, TRANSLATORS
 from workers.providers.probe import ProbeResult
 from workers.transport.transport import Transport, UpstreamExchange
+from workers.units import KIB, MIB
 from workers.upstream_route import UpstreamRoute
 
 REACH_S = 5.0
 """How long an upstream may take to answer its probe."""
-REJECTION_BYTES = 64 * 1024
+REJECTION_BYTES = 64 * KIB
 """How much of a rejection is read."""
-LIST_BYTES = 8 * 1024 * 1024
+LIST_BYTES = 8 * MIB
 """How much of a list of models is read: OpenRouter's has half a megabyte."""
 HINTS = {
     "CERTIFICATE_VERIFY_FAILED": "name the authority of its certificate in ca_file",
@@ -61,8 +62,12 @@ async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> i
     catalog = load_catalog(config.models, environ, formats=TRANSLATORS)
     print(f"configuration: {config.path or 'built-in defaults'}")
     print(f"data directory: {config.server.data_dir}")
-    has_stores = await _print_database(config, reach=reach)
-    has_stores = await _print_redis(config, reach=reach) and has_stores
+    has_database = await _print_store(
+        "database", config.database_url, "that of ROXY_DATABASE_URL", reach and describe_postgres
+    )
+    has_redis = await _print_store(
+        "limits", config.redis_url, "Redis of ROXY_REDIS_URL", reach and describe_redis
+    )
     print()
     live = [one for model in catalog for one in model.live_deployments()]
     found = await _reach_all(live, config) if reach else {}
@@ -77,35 +82,25 @@ async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> i
     print("\n" + _summary(catalog, works))
     if config.demo:
         print("The demo is on: its script answers for every model that has nothing else.")
-    return 0 if (works or config.demo) and has_stores else 1
+    return 0 if (works or config.demo) and has_database and has_redis else 1
 
 
-async def _print_database(config: Config, *, reach: bool) -> bool:
-    """Print the database of ROXY_DATABASE_URL; return False when it cannot be used."""
-    if not config.database_url:
+async def _print_store(
+    label: str,
+    url: str,
+    unreached: str,
+    describe: Callable[[str], Awaitable[str]] | Literal[False],
+) -> bool:
+    """Print a shared store, if one is configured; return False when it cannot be used."""
+    if not url:
         return True
-    if not reach:
-        print("database: that of ROXY_DATABASE_URL")
-        return True
-    try:
-        print(f"database: {await describe_postgres(config.database_url)}")
-    except StoreFailure as error:
-        print(f"database: {error}")
-        return False
-    return True
-
-
-async def _print_redis(config: Config, *, reach: bool) -> bool:
-    """Print the Redis of ROXY_REDIS_URL; return False when it cannot be used."""
-    if not config.redis_url:
-        return True
-    if not reach:
-        print("limits: Redis of ROXY_REDIS_URL")
+    if not describe:
+        print(f"{label}: {unreached}")
         return True
     try:
-        print(f"limits: {await describe_redis(config.redis_url)}")
+        print(f"{label}: {await describe(url)}")
     except StoreFailure as error:
-        print(f"limits: {error}")
+        print(f"{label}: {error}")
         return False
     return True
 

@@ -23,6 +23,7 @@ from server.store.postgres.postgres_opening import (
 from server.store.rows import CounterRow
 from server.store.sqlite.sqlite_file import backup_database
 from server.store.sqlite.sqlite_store import SqliteStore
+from workers.units import MILLION
 
 if TYPE_CHECKING:
     from server.accounting.redis_counters.redis_link import RedisLink
@@ -85,7 +86,7 @@ async def _carry_over(config: Config, source: Path) -> None:
         carried = await carry_over_to_postgres(source, config.database_url)
     for table, rows, sums in carried:
         if table in SHOWN:
-            money = f", {sums[0] / 1_000_000:.6f} dollars" if table == "usage" else ""
+            money = f", {sums[0] / MILLION:.6f} dollars" if table == "usage" else ""
             print(f"{SHOWN[table]}: {rows}{money}")
     print(
         f"{source} was copied into {await describe_postgres(config.database_url)}; counts and sums"
