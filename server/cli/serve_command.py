@@ -105,11 +105,10 @@ async def _serve_alone(start: Start) -> None:
     if not sys.stdin.isatty():  # a terminal that closes ends what it has started
         start.signals.handle_reload()
     async with gateway(start.config, start.environ, passed=start.passed) as running:
-        catalog = running.services.catalog
-        served = [model for model in catalog if model.live_deployments()]
+        ready = Ready.of(running.services.catalog)
         _print_owner_key(running.new_owner_key)
-        _warn(start.config, Ready(len(served), len(catalog)))
-        _say_ready(started, running.url, Ready(len(served), len(catalog)))
+        _warn(start.config, ready)
+        _say_ready(started, running.url, ready)
         tune_collector()
         status = f"serving at {running.url}"
         start.manager.ready(status)

@@ -115,7 +115,7 @@ async def serve_for_keeper(descriptor: int) -> None:
             sockets.close()  # at once: clients must not wait for a spare that ends
             return
         await running.listen(sockets.keep(seat.sockets))
-        link.report(READY, _ready(running.services.catalog))
+        link.report(READY, Ready.of(running.services.catalog))
         await ending.begun.wait()
         if not ending.stops.is_set():
             await _unless(running.retire(), ending.stops.wait())
@@ -196,11 +196,6 @@ async def _build(
     member = Membership(scheduler, peers, bind_unix(identity.socket_path), welcome.tag)
     scheduler.connect(link, await catalog_task)
     return await build_gateway(stack, config, data, catalog_task, lines, tls, sockets.open, member)
-
-
-def _ready(catalog: Catalog) -> Ready:
-    served = [model for model in catalog if model.live_deployments()]
-    return Ready(len(served), len(catalog))
 
 
 def _handle_signals(ending: ChildEnd) -> None:

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from server.config.loading import Config
 from server.nodes.procedure import Procedure, procedure
-from workers.catalog.catalog import Prices
+from workers.catalog.catalog import Catalog, Prices
 
 
 class Welcome(Struct, array_like=True):
@@ -46,6 +46,12 @@ class Ready(Struct, array_like=True):
 
     served_models: int
     models: int
+
+    @classmethod
+    def of(cls, catalog: Catalog) -> Ready:
+        """Return how many models of a catalog are served: those with a live deployment."""
+        served = [model for model in catalog if model.live_deployments()]
+        return cls(len(served), len(catalog))
 
 
 HELLO: Procedure[int, Welcome] = procedure("hello", int, Welcome)
