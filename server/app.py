@@ -386,7 +386,7 @@ def _reasons(config: Config, engine: Engine, ledger: Ledger, store: Store) -> li
     reasons = []
     if engine.leaving:
         reasons.append("draining")
-    # Without a shared database this node goes on: known keys work, and usage waits on its disk.
+    # Without a shared database this node still serves: known keys work, and usage waits on disk.
     if ledger.degraded or (store.trouble is not None and not config.database_url):
         reasons.append("the database cannot be written")
     return reasons

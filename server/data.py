@@ -47,8 +47,8 @@ ALWAYS = ("0001-01-01", "9999-12-31")
 class GatewayData(NamedTuple):
     """The data as a process of the gateway uses them.
 
-    `unsaved`: counters that the ledger of this process saves; None: another process does, or a
-    store of their own.
+    `unsaved`: counters that the ledger of this process saves; None: another process saves them, or
+    Redis has them.
     """
 
     directory: DataDirectory

@@ -236,7 +236,7 @@ class BaseHandler(RequestHandler):
         return self.services.config.server.base_url or f"{request.protocol}://{request.host}"
 
     def take_room(self) -> BodyShare:
-        """Return the body's room and forget it: whoever drops the body releases it."""
+        """Return the body's room and forget it: the caller releases it together with the body."""
         share, self._share = self._share, None
         return share if share is not None else self.services.bodies.share(self._lane)
 

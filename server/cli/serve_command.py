@@ -1,4 +1,4 @@
-"""`roxy serve`: run the gateway until a signal stops it, and greet whoever started it."""
+"""`roxy serve`: run the gateway until a signal stops it, and log how it has started."""
 
 from __future__ import annotations
 

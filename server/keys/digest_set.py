@@ -1,4 +1,4 @@
-"""A set of the digests that keys have, small enough for millions of them.
+"""Hold the digests of all keys in little memory: a set for millions of them.
 
 Eight bytes of each digest are kept, in one sorted array: 8 MB for 1,000,000 keys. A digest that is
 not in the set belongs to no key, so a guessed key costs no look-up in the store; one that is in it

@@ -47,7 +47,7 @@ class KeysInMemory:
         return self._current.get(digest) is key
 
     def put(self, key: Key) -> bool:
-        """Add a key in place of its older state, and forget the key that was used least lately.
+        """Add a key in place of its older state; above `limit`, drop the least recently used one.
 
         False, and nothing is changed, if this state is here, or a newer one.
         """

@@ -28,7 +28,7 @@ class Unread(Exception):
 
 
 class Absent:
-    """The digests that the store did not have lately, so that each is asked for once a second.
+    """Digests that the store did not have; it is asked for each once in ABSENT_FOR_S at most.
 
     The time is bounded because another process may add one at any moment.
     """

@@ -62,7 +62,7 @@ class Seat(NamedTuple):
 class ChildParts(NamedTuple):
     """What a keeper makes for a new child: what it is started with, and what follows its steps.
 
-    `connect` is called with the link when the child is there, `on_seat` when it has a seat.
+    `connect` is called with the link when the child has said HELLO, `on_seat` when it has a seat.
     """
 
     welcome: Welcome

@@ -83,7 +83,7 @@ class Children:
     async def replace_all(self, make_parts: MakeParts, drain_s: float) -> None:
         """Replace the children one after another; each old one ends with its last connection.
 
-        Raises ChildFailure when a new one cannot start; the old one of its seat goes on.
+        Raises ChildFailure when a new one cannot start; the old one of its seat stays.
         """
         before = self._make_parts, self._drain_s
         self._make_parts, self._drain_s = make_parts, drain_s
@@ -189,7 +189,7 @@ class Children:
         return spare
 
     def _want_spare(self, wait_s: float = SPARE_AFTER_S) -> None:
-        """Start a spare in the background where none of this configuration is there."""
+        """Start a spare in the background, unless there is one of this configuration."""
         if self._spare is not None and self._spare_of is not self._make_parts:
             self._leaving.add(self._spare)
             self._spare.kill()

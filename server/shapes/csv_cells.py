@@ -1,4 +1,4 @@
-"""Cells of CSV files: what a spreadsheet must not run, and amounts that it can add up."""
+"""Write cells of CSV files: text that no spreadsheet runs, and amounts that it can add up."""
 
 from __future__ import annotations
 

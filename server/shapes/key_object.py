@@ -1,4 +1,4 @@
-"""The key object of the API, and what any caller may know about the key in hand.
+"""The key object of the API, and what a caller may know about its own key.
 
 A class whose name ends in `Object` stands in the OpenAPI document without that ending; the domain
 class has the plain name.

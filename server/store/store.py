@@ -28,7 +28,7 @@ from server.store.rows import (
 from workers.units import DAY_S
 
 OWNER_META = "owner_sha256"
-"""The named value with the hash of the owner key; other processes hear of its changes."""
+"""The named value with the hash of the owner key; its changes are announced to other processes."""
 KEYS_STATE_META = "keys_state"
 """The named value that every change of a key replaces by another, in the same transaction."""
 
@@ -103,7 +103,7 @@ class Store(Protocol):
         """Replace the state of a key before `key.version`; durable on return.
 
         False, and nothing is changed, if the key has another version than the one before, because
-        someone else has changed it, or if it is revoked: that is for ever.
+        someone else has changed it, or if it is revoked, which is permanent.
         """
 
     async def add_keys(self, keys: Iterable[Key]) -> tuple[int, int]:

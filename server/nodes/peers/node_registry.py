@@ -1,6 +1,6 @@
-"""Know the nodes of a gateway and which process has an id that a client has chosen.
+"""Declare the registry of nodes: which there are, and which process has an id that a client chose.
 
-`MemoryRegistry` is that of a gateway on one node: its keeper has it, and the children ask for it.
+`MemoryRegistry` is for a gateway on one node: its keeper holds it and answers the children from it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Report this node to the registry: at once when its processes change, and again and again."""
+"""Report this node to the registry: at once when its processes change, and periodically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a child and its keeper tell each other about jobs that wait for a slot.
+"""Declare the messages between a child and its keeper about jobs that wait for a slot.
 
 All but `REPORT` are reports: both ends handle them in their order, so a ticket is always in one
 state. A child numbers its tickets; a grant of a number that it has given up is one that crossed its
@@ -67,7 +67,7 @@ class AttemptFailed(Struct, array_like=True, frozen=True):
 
 
 class SlotGranted(Struct, array_like=True, frozen=True):
-    """A job may ask a deployment; `probing`: its first content is to be reported."""
+    """A job may use a deployment; `probing`: the child reports its first content."""
 
     number: int
     deployment: str

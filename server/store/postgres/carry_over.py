@@ -167,7 +167,7 @@ TABLES = (
         chunk=1,
     ),
 )
-"""The sums beside the counts are of numbers that people would miss."""
+"""Each table is compared by the number of its rows and by these sums."""
 FULL = (
     "SELECT EXISTS (SELECT FROM keys) OR EXISTS (SELECT FROM usage)"
     " OR EXISTS (SELECT FROM sessions) OR EXISTS (SELECT FROM usage_daily)"

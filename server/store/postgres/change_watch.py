@@ -244,7 +244,7 @@ class ChangeWatch:
         for listener in self._listeners:
             try:
                 listener(changes)
-            except Exception:  # the others must still hear of it
+            except Exception:  # the others must still be called
                 log.exception("a listener failed for changes of another node")
 
     # The hint

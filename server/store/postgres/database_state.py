@@ -12,7 +12,7 @@ class DatabaseState:
     """Whether the database can be used; each change is one log line.
 
     `away` is why no call works, `read_only` and `failing` why writes do not; None: they work. Calls
-    that fail set `wake`, so that whoever watches the database looks at once.
+    that fail set `wake`, so that `ChangeWatch` looks at once.
     """
 
     def __init__(self, address: str) -> None:

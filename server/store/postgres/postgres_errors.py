@@ -1,4 +1,4 @@
-"""Describe in a phrase why PostgreSQL cannot be used, and tell outages from faults of the gateway.
+"""Describe in a phrase why PostgreSQL cannot be used, and distinguish outages from bugs.
 
 Messages of the server are used only where they cannot hold a password; the URL is never shown.
 SQLSTATE codes: https://www.postgresql.org/docs/current/errcodes-appendix.html

@@ -1,8 +1,8 @@
 """Keys, named values and sessions in PostgreSQL: the statements, and rows from and to objects.
 
-What other nodes must hear of is noted in the transaction that changes it (`note_change`). The row
-of `change_count` is locked last and until the commit, so numbers are given in the order of the
-commits, and two changes never wait for each other crosswise.
+What other nodes must read again is noted in the transaction that changes it (`note_change`). The
+row of `change_count` is locked last and until the commit, so numbers are given in the order of the
+commits, and two changes never deadlock.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ NOTE_CHANGE = "INSERT INTO changes (number, token, kind, id) VALUES ($1, $2, $3,
 SESSION_COLUMNS = "sha256, principal, credential_sha256, created_at, seen_at"
 SELECT_SESSIONS = f"SELECT {SESSION_COLUMNS} FROM sessions"
 ADD_SESSION = f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ($1, $2, $3, $4, $5)"
-# The rows are locked in the order of their digests, so that two nodes never wait crosswise.
+# The rows are locked in the order of their digests, so that two nodes never deadlock.
 # greatest(): a repeated write must not set the time back.
 SEEN_SESSIONS = (
     "WITH seen AS (SELECT * FROM unnest($1::bytea[], $2::int8[]) AS s (digest, at)), locked AS"

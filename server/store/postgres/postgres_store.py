@@ -509,7 +509,7 @@ class PostgresStore:
         *,
         limit_s: float | None = None,
     ) -> Result:
-        """Run a transaction that other nodes must hear of: `work` returns the changes' numbers."""
+        """Run a transaction whose changes other nodes read; `work` returns their numbers."""
         numbers: list[int] = []
 
         async def changing(db: Connection) -> Result:

@@ -174,7 +174,7 @@ class MendableDelta(PlainDelta, gc=False):
 
 
 class PlainChoice(Struct, gc=False):
-    """A choice that goes on."""
+    """A choice whose text continues."""
 
     index: int
     delta: PlainDelta
@@ -183,7 +183,7 @@ class PlainChoice(Struct, gc=False):
 
 
 class MendableChoice(PlainChoice, gc=False):
-    """A choice that goes on, with what is mended fast."""
+    """A choice whose text continues, with the members that are mended fast."""
 
     delta: MendableDelta
 

@@ -1,4 +1,4 @@
-"""OpenAI-shaped upstreams: chunks pass unchanged except for the model's name and the usage.
+"""Translate for OpenAI-shaped upstreams: only the model's name and the usage of chunks change.
 
 Every event is decoded once, into the few fields that are read; the decoder also checks that the
 rest is JSON. A chunk that is what OpenAI's schema promises leaves as the upstream's own bytes in

@@ -1,4 +1,4 @@
-"""Decide what passes as it is: what OpenAI's schema promises, in chunks and in whole answers."""
+"""Recognise the chunks and whole answers that fit OpenAI's schema, and so pass unchanged."""
 
 from __future__ import annotations
 

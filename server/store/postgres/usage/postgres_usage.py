@@ -3,7 +3,7 @@
 A batch is one statement: its id, its rows, both tables of sums, counters and last uses. A batch
 whose id is there adds nothing, so it may be sent again after a connection was lost, whether or not
 it was committed. Every table is written in the order of its keys and the tables in the order of the
-statement, so that two nodes never wait for each other crosswise.
+statement, so that two nodes never deadlock.
 
 A row that no column can hold must not keep the others out for ever: then the batch is halved until
 the rows that fail are alone, and these are left out.

@@ -172,7 +172,7 @@ class ChunkMender:
         return self.reason(sent, called=called, function_called=function_called)
 
     def reason(self, sent: Any, *, called: bool, function_called: bool) -> str | None:
-        """Return the reason that a client gets, or None: the answer goes on.
+        """Return the reason that a client gets, or None while the answer continues.
 
         Raises UpstreamError for a failure.
         """
