@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from support.browsing.owner_pages import is_page
 from support.fakes.upstream import FakeUpstream
-from support.front_door import Door, front_door
+from support.front_door import OWNER, Door, bearer, front_door
 from support.plain_http import ask, connect, every, head, request
+
+from webui.shell.texts import languages
 
 FRONT = "/"
 BROWSER = "Accept: text/html,application/xhtml+xml,*/*;q=0.8"
@@ -178,3 +180,51 @@ async def test_a_large_body_sent_to_a_page_is_refused_as_a_page(door: Door) -> N
 async def test_broken_http_is_answered_without_a_page(door: Door) -> None:
     answer = await ask(door.port, b"GET / HTTP/1.1\r\n\r\n")
     assert answer.status == 400 and answer.error["code"] == "invalid_http"
+
+
+BAD_DAYS = ("start=abc", "start=2026-11-22&end=2026-11-21", "end=2026-13-01", "start=0001-01-01")
+BAD_QUERIES = {
+    "/usage": (
+        *BAD_DAYS,
+        "key=key_0000000000000000",
+        "key=%3Cscript%3E",
+        "days=8",
+        "days=x",
+        "month=next",
+        "metric=money",
+        "stack=day",
+        "by=hour",
+        "before=1",
+        "model=%ff",
+    ),
+    "/usage/file": (*BAD_DAYS, "month=next", "by=hour", "days=7"),
+    "/usage/statement": tuple(f"key=guest&{query}" for query in (*BAD_DAYS, "month=next")),
+    "/requests": (
+        "before=-1",
+        "before=0",
+        "before=x",
+        "before=" + "9" * 40,
+        "key=key_nope",
+        "status=odd",
+        "q=1",
+    ),
+    "/keys": ("sort=size", "show=all", "page=0"),
+}
+
+
+@pytest.mark.parametrize("path", BAD_QUERIES)
+async def test_a_wrong_parameter_is_refused_on_a_page(door: Door, path: str) -> None:
+    for query in BAD_QUERIES[path]:
+        answer = await door.get(f"{path}?{query}")
+        assert answer.status_code == 400, query
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "<h1>This request is not valid</h1>" in answer.text and "<script>" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/usage", "/usage/file", "/usage/statement"])
+async def test_wrong_days_are_refused_in_the_language_of_the_page(door: Door, path: str) -> None:
+    headers = bearer(OWNER) | {"Accept-Language": "de"}
+    for query in BAD_DAYS:
+        answer = await door.client.get(f"{path}?key=guest&{query}", headers=headers)
+        assert answer.status_code == 400
+        assert languages()["de"].texts.usage.bad_days in answer.text
