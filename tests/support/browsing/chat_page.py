@@ -84,6 +84,15 @@ async def more(page: Page, title: str, item: str) -> None:
     await page.get_by_role("menuitem", name=item, exact=True).click()
 
 
+async def edit_answer(page: Page, place: int, added: str) -> None:
+    """Add words to an answer."""
+    await answers(page).nth(place).get_by_role("button", name="More").click()
+    await page.get_by_role("menuitem", name="Edit answer").click()
+    await page.get_by_role("textbox", name="New text").press_sequentially(added)
+    await page.get_by_role("button", name="Save").click()
+    await expect(text_of_answer(page).nth(place)).to_contain_text(added.strip())
+
+
 async def begin_anew(page: Page) -> None:
     """Leave the open conversation for a new one."""
     await page.get_by_role("link", name="New chat").click()

@@ -10,7 +10,7 @@ from typing import Any
 
 from playwright.async_api import Browser, Error, Page, Route, expect
 from support.browsing.browser import open_chat, visiting
-from support.browsing.chat_page import answers, begin_anew, entries, numbered, talk
+from support.browsing.chat_page import answers, attach_text, begin_anew, entries, numbered, talk
 from support.browsing.chatting import chatting
 from support.browsing.signing_in import sign_in
 from support.fakes.upstream import FakeUpstream, stream_of
@@ -54,10 +54,7 @@ async def ask_about_a_file(page: Page, upstream: FakeUpstream) -> None:
     """Have a conversation about a file, and another one."""
     upstream.plan(stream_of(["A quince tart is baked, to start with."]), stream_of(["Nothing."]))
     notes = ("filler words " * 200 + "The secret Nädel lies here.").encode()
-    await page.locator('input[type="file"]').set_input_files(
-        {"name": "notes.txt", "mimeType": "text/plain", "buffer": notes}
-    )
-    await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
+    await attach_text(page, "notes.txt", notes)
     await talk(page, "What is in it?")
     await begin_anew(page)
     await talk(page, "about pears")

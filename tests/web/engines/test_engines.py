@@ -8,7 +8,6 @@ from support.browsing.chat_page import held
 from support.browsing.engines.engine import CONTROL, ENTER, ESCAPE, Engine, Visit, visiting_in
 from support.fakes.upstream import FakeUpstream, stream_of
 from support.front_door import OWNER, Door
-from support.inputs.office_files import paragraph, word_file
 from support.waiting import eventually
 
 COPIED = "return document.querySelector('[data-status]').textContent === 'Copied'"
@@ -18,13 +17,6 @@ async def say(page: Visit, text: str) -> None:
     """Type a message and send it."""
     await page.click("textbox", "Message")
     await page.type(text + ENTER)
-
-
-async def sign_in(page: Visit, path: str, key: str) -> None:
-    """Sign in by typing a key."""
-    await page.open(f"/login?next={path}")
-    await page.click("textbox", "Key")
-    await page.type(key + ENTER)
 
 
 async def test_an_answer_is_streamed_stopped_and_copied(
@@ -74,36 +66,11 @@ async def test_decimals_and_files_reach_the_model(
         await page.sees("button", "Regenerate")
 
 
-async def test_a_chat_with_a_document_is_kept_for_its_person(
-    engine: Engine, upstream: FakeUpstream, door: Door, tmp_path: Path
-) -> None:
-    key = await door.mint("Ada")
-    report = tmp_path / "report.docx"
-    report.write_bytes(word_file(paragraph("The harvest was good.")))
-    upstream.plan(stream_of(["An answer about it."]))
-    async with visiting_in(engine, door.url) as page:
-        await sign_in(page, "/", key)
-        await page.until("return document.documentElement?.dataset.ready === 'keys'")
-        await engine.attach("input[type=file]", report)
-        await page.shows("report.docx")
-        await page.click("textbox", "Message")
-        await page.type("Read it")
-        await page.until("return !find('button', 'Send').disabled")  # the file has been read
-        await page.type(ENTER)
-        await eventually(lambda: upstream.requests)
-        assert "The harvest was good." in str(upstream.requests[0].json["messages"])
-        await page.shows("An answer about it.")
-        await page.sees("button", "Regenerate")
-        await page.open(await page.run("return location.pathname"))
-        await page.shows("An answer about it.")
-        await page.shows("report.docx")
-
-
 async def test_the_owner_signs_in_and_makes_a_key(engine: Engine, door: Door) -> None:
     async with visiting_in(engine, door.url) as page:
-        await sign_in(page, "/keys", "not-a-key")
+        await page.sign_in("/keys", "not-a-key")
         await page.sees("alert")
-        await sign_in(page, "/keys", OWNER)
+        await page.sign_in("/keys", OWNER)
         await page.sees("link", "Create a key")
         await page.click("link", "Create a key")
         await page.sees("dialog")

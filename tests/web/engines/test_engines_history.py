@@ -9,7 +9,7 @@ import pytest
 from support.browsing.engines.engine import ENTER, Engine, Visit, visiting_in
 from support.fakes.upstream import FakeUpstream, stream_of
 from support.front_door import Door
-from support.inputs.office_files import pdf_file
+from support.inputs.office_files import paragraph, pdf_file, word_file
 from support.waiting import eventually
 
 SETTINGS = """
@@ -28,10 +28,8 @@ NO_CHOOSER = "HTMLInputElement.prototype.click = () => {};"
 
 
 async def sign_in(page: Visit, key: str) -> None:
-    """Sign in by typing a key, and wait for the chat."""
-    await page.open("/login?next=/")
-    await page.click("textbox", "Key")
-    await page.type(key + ENTER)
+    """Sign in, and wait for the chat."""
+    await page.sign_in("/", key)
     await page.until("return document.documentElement?.dataset.ready === 'keys'")
 
 
@@ -43,25 +41,31 @@ async def see_chats(page: Visit) -> None:
 
 
 @pytest.mark.gateway(settings=SETTINGS)
-async def test_a_person_attaches_a_pdf_shares_a_link_and_leaves_nothing(
+async def test_a_person_attaches_documents_shares_a_link_and_leaves_nothing(
     engine: Engine, upstream: FakeUpstream, door: Door, tmp_path: Path
 ) -> None:
     key = await door.mint("Ada")
-    report = tmp_path / "report.pdf"
+    report, letter = tmp_path / "report.pdf", tmp_path / "letter.docx"
     report.write_bytes(pdf_file(["The harvest was good."]))
+    letter.write_bytes(word_file(paragraph("The winter was mild.")))
     upstream.plan(stream_of(["An answer about it."]))
     async with visiting_in(engine, door.url) as page:
         await sign_in(page, key)
-        await engine.attach("input[type=file]", report)
-        await page.shows("report.pdf")
+        for file in (report, letter):
+            await engine.attach("input[type=file]", file)
+            await page.shows(file.name)
         await page.click("textbox", "Message")
         await page.type("Read it")
         await page.until("return !find('button', 'Send').disabled")  # the file has been read
         await page.type(ENTER)
         await eventually(lambda: upstream.requests)
-        assert "The harvest was good." in str(upstream.requests[0].json["messages"])
+        asked = str(upstream.requests[0].json["messages"])
+        assert "The harvest was good." in asked and "The winter was mild." in asked
         await page.shows("An answer about it.")
         await page.sees("button", "Regenerate")
+        await page.open(await page.run("return location.pathname"))
+        await page.shows("An answer about it.")
+        await page.shows("letter.docx")
         await see_chats(page)
         await page.click("button", "More for Read it")
         await page.click("button", "Share link")

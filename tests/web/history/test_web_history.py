@@ -15,6 +15,7 @@ from support.browsing.chat_page import (
     attach_text,
     begin_anew,
     box,
+    edit_answer,
     entries,
     held,
     more,
@@ -155,11 +156,7 @@ async def test_an_answer_edited_while_the_server_is_away_is_not_lost(
         await entries(other).get_by_role("link", name="about apples").click()
         await expect(text_of_answer(other)).to_have_text(["Answer 1."])
         await one.route("**/api/v1/history/**", lambda route: route.abort())
-        await answers(one).get_by_role("button", name="More").click()
-        await one.get_by_role("menuitem", name="Edit answer").click()
-        await one.get_by_role("textbox", name="New text").press_sequentially(" Edited.")
-        await one.get_by_role("button", name="Save").click()
-        await expect(text_of_answer(one)).to_have_text(["Answer 1. Edited."])
+        await edit_answer(one, 0, " Edited.")
         # The next page does not know which version was changed: both are kept.
         async with tab(one.context, door, expected=AWAY) as again:
             await one.close()

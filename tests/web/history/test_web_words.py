@@ -9,6 +9,7 @@ from playwright.async_api import Browser, Page, expect
 from support.browsing.browser import open_chat, say, tab
 from support.browsing.chat_page import (
     answers,
+    edit_answer,
     entries,
     held,
     more,
@@ -25,15 +26,6 @@ from support.front_door import bearer
 from webui.shell.assets import packaged_assets
 
 AWAY = ("ERR_FAILED", "ERR_INTERNET_DISCONNECTED", "409", "410")
-
-
-async def edit_answer(page: Page, place: int, added: str) -> None:
-    """Add words to an answer."""
-    await answers(page).nth(place).get_by_role("button", name="More").click()
-    await page.get_by_role("menuitem", name="Edit answer").click()
-    await page.get_by_role("textbox", name="New text").press_sequentially(added)
-    await page.get_by_role("button", name="Save").click()
-    await expect(text_of_answer(page).nth(place)).to_contain_text(added.strip())
 
 
 async def delete_answer(page: Page, place: int) -> None:

@@ -12,10 +12,10 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, Route, expect
 from support.browsing.axe import violations
 from support.browsing.browser import PHONE, visiting
-from support.browsing.owner_pages import OUTSIDE
+from support.browsing.owner_pages import OUTSIDE, sign_in
 from support.browsing.tabbing import tab_to
 from support.fakes.upstream import FakeUpstream
-from support.front_door import MODEL, OWNER, Door, front_door
+from support.front_door import MODEL, Door, front_door
 
 LONG = (
     "A name that is as long as names may be, for the list to keep its shape all the same: "
@@ -36,9 +36,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
 
 async def open_keys(page: Page, path: str = "/keys") -> None:
     """Sign in as the owner and open the page."""
-    await page.goto(f"/login?next={path}")
-    await page.get_by_label("Key").fill(OWNER)
-    await page.get_by_role("button", name="Sign in").click()
+    await sign_in(page, path)
     await expect(page.get_by_role("link", name="Create a key")).to_be_visible()
     await page.wait_for_load_state()  # before its script has come the link leads to a page
 

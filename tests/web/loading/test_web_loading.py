@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, Route, expect
 from support.browsing.browser import LISTENING, open_chat
-from support.browsing.chat_page import answers, box, text_of_answer
+from support.browsing.chat_page import answers, attach_text, box, text_of_answer
 from support.browsing.chatting import chatting
 from support.fakes.upstream import USAGE, stream_of
 
@@ -81,9 +81,7 @@ async def test_scripts_that_fail_once_are_asked_for_again(
         await page.get_by_role("button", name="Cancel").click()
         async with page.expect_download():
             await page.get_by_role("button", name="Download code").click()
-        await page.locator("input[type=file]").set_input_files(
-            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"words"}
-        )
+        await attach_text(page, "notes.txt", b"words")
         await page.get_by_role("button", name="Open notes.txt").click()
         await expect(dialog).to_contain_text("words")
         await expect(page.get_by_role("alert")).to_have_count(0)

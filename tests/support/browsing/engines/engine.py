@@ -143,6 +143,12 @@ class Visit:
         )
         await self.engine.press_at(*point)
 
+    async def sign_in(self, path: str, key: str) -> None:
+        """Sign in by typing a key, on the way to a page."""
+        await self.open(f"/login?next={path}")
+        await self.click("textbox", "Key")
+        await self.type(key + ENTER)
+
     async def type(self, text: str) -> None:
         """Type where the focus is."""
         await self.engine.keys(text)
