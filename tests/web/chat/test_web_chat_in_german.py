@@ -1,18 +1,42 @@
-"""The chat in another language: the box, the dialogs and refusals."""
+"""The chat in another language: a conversation, the list beside it, the box, dialogs, refusals."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
-from support.browsing.browser import PHONE
+from support.browsing.browser import PHONE, open_chat
 from support.browsing.chatting import chatting
-from support.fakes.upstream import refusal
+from support.fakes.upstream import USAGE, refusal, stream_of
 
 from webui.shell.texts import languages
 
 GROUPS = ("chat_page", "chat", "composer", "answers", "problems", "dialogs", "health")
-SHOWN = """() => [...document.querySelectorAll('main, dialog[open]')].flatMap((part) => [
+GROUPS += ("transcript", "turns", "sidebar", "markdown")
+ANSWER = """> [!WARNING]
+> Heiß.
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+```
+x = 1
+```
+
+- [x] fertig
+
+![Katze](https://example.com/cat.png)
+
+$$x^2$$
+
+<details>
+
+Mehr.
+
+</details>
+"""
+SHOWN = """() => [...document.querySelectorAll('main, aside, dialog[open]')].flatMap((part) => [
     part.innerText,
     ...[...part.querySelectorAll('[aria-label], [title], [placeholder]')].flatMap((node) =>
     ['aria-label', 'title', 'placeholder'].map((name) => node.getAttribute(name) ?? ''))])"""
@@ -33,13 +57,40 @@ async def assert_german(page: Page) -> None:
     """Fail if a text on the page is one of the English ones."""
     lines = {line.strip() for text in await page.evaluate(SHOWN) for line in text.splitlines()}
     assert lines & english() == set()
-    assert await page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+    width = await page.evaluate("() => document.documentElement.scrollWidth")
+    assert page.viewport_size and width <= page.viewport_size["width"]
 
 
 async def test_the_chat_speaks_german(chromium: Browser, tmp_path: Path) -> None:
-    opened = chatting(chromium, tmp_path, expected=("503",), locale="de-DE", viewport=PHONE)
+    opened = chatting(chromium, tmp_path, expected=("503",), locale="de-DE")
     async with opened as (upstream, _, page):
+        upstream.plan(stream_of([ANSWER], usage=USAGE))
+        await open_chat(page)
+        side = page.get_by_role("complementary")
+        await expect(side).to_contain_text("Noch keine Chats.")
+        await assert_german(page)
+        await page.get_by_role("main").get_by_role("textbox").press_sequentially("Hallo")
+        await page.keyboard.press("Enter")
+        answer = page.get_by_role("article", name="Assistent")
+        await expect(answer).to_contain_text("11 Tokens ein, 7 Tokens aus")
+        await expect(answer).to_contain_text("Warnung")
+        await expect(answer).to_contain_text("Bild „Katze“ auf example.com.")
+        await expect(answer.get_by_role("button", name="Tabelle kopieren")).to_be_attached()
+        await expect(answer.get_by_role("checkbox", name="erledigt")).to_be_visible()
+        await expect(side.get_by_role("heading", name="Heute")).to_be_visible()
+        await assert_german(page)
+        await page.get_by_role("button", name="Mehr zu dieser Antwort").click()
+        await expect(page.get_by_role("menuitem", name="Antwort bearbeiten")).to_be_visible()
+        await assert_german(page)
+        await page.get_by_role("menuitem", name="Löschen", exact=True).click()
+        await expect(page.get_by_text("Nachricht gelöscht.")).to_be_visible()
+        await page.get_by_role("button", name="Rückgängig").click()
+        await expect(answer).to_be_visible()
+        await page.get_by_role("button", name="Mehr zu Hallo").click()
+        await expect(page.get_by_role("menuitem", name="Umbenennen")).to_be_visible()
+        await assert_german(page)
         upstream.plan(*[refusal(503, headers={"Retry-After": "900"})] * 4)
+        await page.set_viewport_size(PHONE)
         await page.goto("/")
         await expect(page.locator("html[data-ready=keys]")).to_have_count(1)
         message = page.get_by_role("textbox", name="Nachricht", exact=True)
