@@ -181,20 +181,17 @@ function escapePressed() {
  * @param {Pick<Action, "name" | "model" | "run">} action
  */
 function perform({ name, model, run }) {
-  /** @type {Record<Action["name"], () => void>} */
+  /** @type {Partial<Record<Action["name"], () => void>>} those that come without `run` */
   const actions = {
     again: () => composer.submit(),
     export: () => list?.exportAll(),
     model: chooseModel,
     new: () => composer.toNewChat(),
-    continue: () => {},
     reload: () => location.reload(),
-    show: () => {},
     // A temporary chat would be gone with its page.
     signIn: () =>
       chat.current?.record.temporary ? open("/login", "_blank") : location.assign(`/login?next=${location.pathname}`),
     switchModel: () => model && setModel(model),
-    undo: () => {},
   };
   (run ?? actions[name])?.();
 }

@@ -239,18 +239,36 @@ export class Transcript {
     const act = button?.dataset.act;
     const row = this.#rows.get(button?.closest("article")?.dataset.id ?? "");
     if (!button || !act || !row) return;
-    const { message } = row;
-    if (act === "copy" && row instanceof AnswerRow) copyAnswer(button, message.text, row.body);
-    else if (act === "copy") copyFrom(button, message.text);
-    else if (act === "previous") this.#showVersion(message, -1);
-    else if (act === "next") this.#showVersion(message, 1);
-    else if (act === "more") this.#more(button, row);
-    else if (row instanceof QuestionRow) this.#edit(row);
-    else if (message.role === "assistant" && act === "use") this.#answers.use(message);
-    else if (message.role === "assistant" && act === "continue") this.#answers.continueAnswer(message);
-    else if (message.role === "assistant" && (act === "regenerate" || act === "again"))
-      this.#answers.regenerate(message);
+    const run = this.#actsOf(row, button)[act];
+    if (run) run();
     else this.#perform(act);
+  }
+
+  /**
+   * Return what the buttons of a row do, by their `data-act`. What is not here is an action of the page.
+   *
+   * @param {QuestionRow | AnswerRow} row
+   * @param {HTMLElement} button
+   * @returns {Record<string, (() => void) | undefined>}
+   */
+  #actsOf(row, button) {
+    const acts = {
+      previous: () => this.#showVersion(row.message, -1),
+      next: () => this.#showVersion(row.message, 1),
+      more: () => this.#more(button, row),
+    };
+    if (row instanceof QuestionRow)
+      return { ...acts, copy: () => copyFrom(button, row.message.text), edit: () => this.#edit(row) };
+    const { message } = row;
+    const regenerate = () => this.#answers.regenerate(message);
+    return {
+      ...acts,
+      copy: () => copyAnswer(button, message.text, row.body),
+      use: () => this.#answers.use(message),
+      continue: () => this.#answers.continueAnswer(message),
+      regenerate,
+      again: regenerate,
+    };
   }
 
   /**
