@@ -25,6 +25,7 @@ from support.front_door import bearer
 
 from webui.shell.assets import packaged_assets
 
+SETTINGS = "Control+Shift+Comma"
 AWAY = ("ERR_FAILED", "ERR_INTERNET_DISCONNECTED", "409", "410")
 
 
@@ -33,6 +34,21 @@ async def delete_answer(page: Page, place: int) -> None:
     await answers(page).nth(place).get_by_role("button", name="More").click()
     await page.get_by_role("menuitem", name="Delete", exact=True).click()
     await expect(answers(page)).to_have_count(place)
+
+
+async def rename(page: Page, title: str) -> None:
+    """Give the only chat another title."""
+    await more(page, await entries(page).get_by_role("link").inner_text(), "Rename")
+    await page.get_by_role("textbox", name="New title").press_sequentially(title)
+    await page.keyboard.press("Enter")
+    await expect(entries(page)).to_have_text([title])
+
+
+async def instruct(page: Page, words: str) -> None:
+    """Give the open chat a system prompt."""
+    await page.keyboard.press(SETTINGS)
+    await page.get_by_label("System prompt").press_sequentially(words)
+    await page.get_by_role("button", name="Done").click()
 
 
 def saved(page: Page) -> AbstractAsyncContextManager[object]:
@@ -68,6 +84,24 @@ async def test_an_edit_outlives_a_removal_that_did_not_know_it(
             await expect(text_of_answer(page)).to_have_text(
                 ["Answer 1.", "Answer 2. Edited. Again."]
             )
+        # Renamed and given a system prompt on both: no word is replaced without a question.
+        await leave_network(one)
+        await rename(one, "Ones")
+        await instruct(one, "Be brief.")
+        async with saved(other):
+            await rename(other, "Others")
+        async with saved(other):
+            await instruct(other, "Be kind.")
+        await come_back(one)
+        alert = one.get_by_role("alert")
+        await expect(alert).to_contain_text("“Ones”. Another device has named it “Others”")
+        await alert.get_by_role("button", name="Use my name").click()
+        for page in (other, one):
+            await expect(entries(page)).to_have_text(["Ones"])
+        await one.keyboard.press(SETTINGS)
+        await expect(one.get_by_label("System prompt")).to_have_value("Be kind.\n\nBe brief.")
+        await one.get_by_role("button", name="Done").click()
+        await rename(one, "about apples")
         # Erased for good, then the edit arrives: in a copy.
         await leave_network(one)
         await edit_answer(one, 0, " Mine.")
@@ -176,9 +210,21 @@ async def test_what_a_guest_tab_writes_in_a_moved_chat_follows_it(
 
 MODULES = """async (build) => {
   const at = (name) => import(`/static/${build}/js/chat/${name}.js`);
-  const [{ merged, nothing, Outbox }, { rooted }, { inParts }, { Database }, { keepEdited }] =
-    await Promise.all(["history/outbox", "history/rooted", "history/upload", "state/store",
-      "state/records"].map(at));
+  const [{ merged, nothing, Outbox }, { rooted }, { inParts }, { Database }] = await Promise.all(
+    ["history/outbox", "history/rooted", "history/upload", "state/store"].map(at));
+  const { joinTexts, keepEdited } = await at("state/records");
+  const { joinSettings } = await at("history/server_settings");
+  const prompt = (name, text) => ({ name, text });
+  const seen = prompt("N", "t");
+  const settings = [
+    ["prompt-1", prompt("N", "theirs"), prompt("N", "mine"), seen],
+    ["prompt-1", prompt("Theirs", "t"), prompt("N", "mine"), seen],
+    ["prompt-1", null, prompt("N", "mine"), seen],
+    ["prompt-1", prompt("N", "theirs"), null, seen],
+    ["prompt-1", prompt("N", "theirs"), seen, seen],
+    ["instructions", "theirs", "mine", ""],
+    ["enter", "send", "newline", "auto"],
+  ].map((one) => joinSettings(...one));
   const unsent = (changes) => ({ ...nothing("c"), ...changes });
   const text = (id, text = "") => ({ role: "user", id, parent: null, text });
   const whole = { role: "assistant", id: "a", job: "j", seq: 3, state: "done" };
@@ -222,6 +268,11 @@ MODULES = """async (build) => {
     removed: [Object.keys(removed.messages), removed.remove],
     undone: [undone.bases, Object.keys(undone.remove)],
     erased: [erased.version, Object.keys(erased.messages)],
+    joined: [["X", "a"], ["X", "X a"], ["X\\n\\na", "ab", "a"], ["a", "ab", "a"], ["X", ""],
+      ["", "a"]].map((texts) => joinTexts(...texts)),
+    settings: settings.map(({ value, second }) => [value, second ?? null].map((one) =>
+      one?.name ? [one.name, one.text] : one)),
+    was: merged(unsent({ was: { title: "1" } }), unsent({ was: { title: "2", system: "3" } })).was,
     deleted: [merged(deleted, undone).version, inParts(deleted)[0].deleted_base],
     adopted: outbox.of("c").remove,
     roots: cut.filter((one) => !one.parent).map(({ id }) => id),
@@ -244,6 +295,17 @@ async def test_changes_are_joined_with_the_versions_that_they_were_made_from(
             "removed": [["n"], {"m": {"base": 5, "seq": 0}}],
             "undone": [{"m": None, "n": None}, []],
             "erased": [8, []],
+            "joined": ["X\n\na", "X a", "X\n\nab", "ab", "X", "a"],
+            "settings": [
+                [["N", "theirs"], ["N (2)", "mine"]],
+                [["Theirs", "mine"], None],
+                [["N", "mine"], None],
+                [["N", "theirs"], None],
+                [["N", "theirs"], None],
+                ["theirs\n\nmine", None],
+                ["newline", None],
+            ],
+            "was": {"title": "1", "system": "3"},
             "deleted": [6, 6],
             "adopted": {"m": {"base": None, "seq": 0}},
             "roots": ["a", "c", "d", "g"],

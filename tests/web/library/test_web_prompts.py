@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Locator, Page, Route, expect
@@ -11,10 +12,10 @@ from support.browsing.axe import violations
 from support.browsing.browser import LISTENING, PHONE, READY, open_chat, visiting
 from support.browsing.chat_page import answers, box, entries, numbered, send_button, talk
 from support.browsing.chatting import GUESTS, TOUCH, chatting
-from support.browsing.devices import one_device, two_devices
+from support.browsing.devices import come_back, leave_network, one_device, two_devices
 from support.browsing.signing_in import sign_in, sign_out
 from support.fakes.upstream import FakeUpstream
-from support.front_door import front_door
+from support.front_door import Door, front_door
 
 OWNERS = """
 [web]
@@ -25,7 +26,7 @@ prompts = [
 """
 
 
-CHANGED = ("409 (Conflict)",)
+CHANGED = ("409 (Conflict)", "ERR_FAILED")
 """How the server answers a device that has not read what another one has changed."""
 
 
@@ -41,6 +42,13 @@ async def choose(page: Page, name: str) -> None:
     """Press the button beside the box, and choose from the list."""
     await page.get_by_role("button", name="Prompts", exact=True).click()
     await options(page).filter(has_text=name).click()
+
+
+async def settings_of(door: Door, key: str) -> dict[str, Any]:
+    """Return the settings that the server has."""
+    answered = await door.get("/api/v1/history/settings", key)
+    value: dict[str, Any] = answered.json()["value"]
+    return value
 
 
 async def add(page: Page, name: str, text: str) -> None:
@@ -181,6 +189,11 @@ async def test_prompts_are_a_persons_on_every_device_until_all_is_deleted(
         await choose(other, "Manage")
         await add(other, "Poem", "Write a poem.")
         await expect(dialog(other).get_by_role("listitem")).to_contain_text(["Letter", "Poem"])
+        await leave_network(page)
+        await dialog(page).get_by_role("button", name="Edit Letter").click()
+        await dialog(page).get_by_role("textbox", name="Text").press("End")
+        await dialog(page).get_by_role("textbox", name="Text").press_sequentially(" To Eve.")
+        await dialog(page).get_by_role("button", name="Save").click()
         await dialog(page).get_by_role("button", name="Done").click()
         await dialog(other).get_by_role("button", name="Edit Letter").click()
         await dialog(other).get_by_role("textbox", name="Text").press("End")
@@ -189,6 +202,14 @@ async def test_prompts_are_a_persons_on_every_device_until_all_is_deleted(
         await dialog(other).get_by_role("button", name="Delete Poem").click()
         await dialog(other).get_by_role("button", name="Undo").click()
         await expect(dialog(other).get_by_role("listitem")).to_have_count(2)
+        edited = {"name": "Letter", "text": "Write a letter. To Bob."}
+        while edited not in (await settings_of(door, key)).values():
+            pass
+        await come_back(page)
+        await expect(page.get_by_role("alert")).to_contain_text("list as “Letter (2)”")
+        rows = ["LetterWrite a letter. To Bob.", "Letter (2)Write a letter. To Eve.", "Poem"]
+        await expect(dialog(other).get_by_role("listitem")).to_contain_text(rows)
+        await dialog(other).get_by_role("button", name="Delete Letter (2)").click()
         await dialog(other).get_by_role("button", name="Done").click()
 
         await talk(page, "# A question\n\nof **mine**")
@@ -201,9 +222,9 @@ async def test_prompts_are_a_persons_on_every_device_until_all_is_deleted(
         assert await violations(page) == []
         await dialog(page).get_by_role("button", name="Save").click()
         await expect(dialog(page)).to_have_count(0)
-        saved = (await door.get("/api/v1/history/settings", key)).json()["value"]
-        while sum(name.startswith("prompt-") for name in saved) < 3:
-            saved = (await door.get("/api/v1/history/settings", key)).json()["value"]
+        saved = await settings_of(door, key)
+        while sum(value is not None for value in saved.values()) < 3:
+            saved = await settings_of(door, key)
         whole = (await door.get("/api/v1/history/export", key)).json()
         assert {one["name"]: one["text"] for one in whole["prompts"]} == {
             "Letter": "Write a letter. To Bob.",

@@ -69,9 +69,9 @@ async function losses(name) {
   db.close();
   const found = [];
   if (conversations.some((one) => !one.deleted)) found.push(texts.page.chats_only_here);
-  // With a history on the server, what it does not have yet is listed.
-  const waiting = settings.find(({ id }) => id === "settings-unsent")?.value;
-  if (settings.some(({ id, value }) => id.startsWith("prompt-") && value && (!waiting || waiting.includes(id))))
+  // With a history on the server, what it does not have yet is marked.
+  const isOnServer = settings.some(({ id }) => id === "settings-unsent");
+  if (settings.some(({ id, value, unsent }) => id.startsWith("prompt-") && value && (!isOnServer || unsent)))
     found.push(texts.page.prompts_only_here);
   const unsent = settings.some(
     ({ id, value }) =>

@@ -154,6 +154,11 @@ function Settings({ chat, record, nextRequest, close }) {
   const [system, setSystem] = useState(record.system);
   const [instructions, setInstructions] = useState(chat.instructions);
   const model = chat.model ?? [...chat.models.values()][0];
+  useEffect(() => {
+    // Another device may change the same texts: what is typed next belongs into those.
+    chat.on("record", (changed) => changed === record && setSystem(record.system));
+    chat.on("settings", () => setInstructions(chat.instructions));
+  }, []);
   /**
    * @param {string} name
    * @param {unknown} value

@@ -8,7 +8,8 @@ import { joinDrafts } from "../state/records.js";
 /** @import { Sent } from "./wire.js" */
 
 /**
- * The unsent changes of a conversation. `bases`: the versions that messages were changed from, by their ids;
+ * The unsent changes of a conversation. `was`: the title and the system prompt that those in `set` were made from.
+ * `bases`: the versions that messages were changed from, by their ids;
  * `base`: the one that a draft was made from. `remove`: messages by their ids, as the person saw them. `files`: ids
  * of files whose contents are in this browser's database. `version`: the one at which the person has deleted the
  * conversation. `erase`: it goes for good.
@@ -16,6 +17,7 @@ import { joinDrafts } from "../state/records.js";
  * @typedef {object} Unsent
  * @property {string} conversation
  * @property {Sent} set
+ * @property {Record<string, string>} was
  * @property {{ value: Draft | null, base: number | null } | null} draft
  * @property {Record<string, Message>} messages
  * @property {Record<string, number | null>} bases
@@ -43,6 +45,7 @@ const PREFIX = "outbox:";
 export const nothing = (conversation) => ({
   conversation,
   set: {},
+  was: {},
   draft: null,
   messages: {},
   bases: {},
@@ -93,6 +96,7 @@ export function merged(earlier, later) {
   return {
     conversation: later.conversation,
     set,
+    was: { ...later.was, ...earlier.was },
     draft: later.draft && { value: later.draft.value, base: (earlier.draft ?? later.draft).base },
     ...(later.draft ? {} : { draft: earlier.draft }),
     messages,
@@ -221,6 +225,20 @@ export class Outbox {
     this.#waiting.set(id, { ...unsent, draft: { value, base } });
     await this.#keep(id);
     return value;
+  }
+
+  /**
+   * Set a text of a conversation, as a change of the one that the server has.
+   *
+   * @param {string} id
+   * @param {string} name
+   * @param {string} text
+   * @param {string} stored
+   */
+  setFrom(id, name, text, stored) {
+    const { set, was, ...others } = this.#waiting.get(id) ?? nothing(id);
+    this.#waiting.set(id, { ...others, set: { ...set, [name]: text }, was: { ...was, [name]: stored } });
+    return this.#keep(id);
   }
 
   /**

@@ -13,11 +13,11 @@ import { ServerFiles } from "./server_files.js";
 import { ServerSettings } from "./server_settings.js";
 import { pathOf } from "./upload.js";
 import { View } from "./view.js";
-import { alike, differences, packDraft, packMessage } from "./wire.js";
+import { alike, differences, packDraft, packMessage, textsBefore } from "./wire.js";
 
 /**
  * @import {
- *   ConversationRecord, FileRecord, Message, Place, QueueRecord, RecordGroups, Records,
+ *   ConversationRecord, FileRecord, Message, Place, SettingRecord, RecordGroups, Records,
  *   StoreName,
  * } from "../state/types.js"
  */
@@ -39,6 +39,7 @@ import { alike, differences, packDraft, packMessage } from "./wire.js";
  * @property {() => void} held other files than before did not fit into the history
  * @property {(status: LinkStatus) => void} status
  * @property {(text: string) => void} problem
+ * @property {(id: string, mine: string, theirs: string) => void} renamed the title of another device was kept
  */
 
 /**
@@ -91,7 +92,7 @@ export class Remote {
    */
   start(listener) {
     this.listener = listener;
-    this.#settings.start(() => listener.settings());
+    this.#settings.start(listener.settings, listener.problem);
     this.#link.start(listener);
   }
 
@@ -235,18 +236,20 @@ export class Remote {
   #noteRecord(record, seen, changes) {
     const { id } = record;
     const known = this.view.known.get(id)?.record ?? null;
-    const before = known && (seen ?? known);
-    const set = differences(record, before);
+    const merged = known ? withOthers(known, seen ?? known, structuredClone(record)) : structuredClone(record);
+    const set = differences(merged, known);
     /** @type {Partial<Unsent>} */
     const change = {};
     if (Object.keys(set).length || !known) change.set = set;
-    if (!alike(packDraft(record.draft), packDraft(before?.draft ?? null)))
-      change.draft = { value: record.draft, base: this.view.drafts.get(id) ?? (this.view.stored.has(id) ? null : 0) };
+    // A system prompt was joined with the one that is known; a title replaces the one that the person saw.
+    change.was = textsBefore(set, known && { system: known.system, title: (seen ?? known).title });
+    if (!alike(packDraft(merged.draft), packDraft(known?.draft ?? null)))
+      change.draft = { value: merged.draft, base: this.view.drafts.get(id) ?? (this.view.stored.has(id) ? null : 0) };
     // A draft that is saved after the chat was deleted here does not bring it back.
     if (change.draft?.value && record.deleted) change.set = { ...change.set, deleted: record.deleted };
     if (set.deleted !== undefined) this.view.noteDeleted(id, set.deleted !== null);
     if (change.set?.deleted) change.version = this.view.deleted.get(id) ?? null;
-    this.view.setRecord(withOthers(known ?? undefined, before ?? record, structuredClone(record)));
+    this.view.setRecord(merged);
     if (change.set || change.draft) changes.set(id, change);
   }
 
@@ -294,19 +297,20 @@ export class Remote {
     else {
       if (changes.deleted !== undefined) this.view.noteDeleted(id, changes.deleted !== null);
       this.view.list.set(id, changed);
-      await this.#outbox.add(id, { set: changes, version: this.view.deleted.get(id) ?? null });
+      const was = textsBefore(changes, record);
+      await this.#outbox.add(id, { set: changes, was, version: this.view.deleted.get(id) ?? null });
       this.#link.sendSoon();
     }
     return structuredClone(changed);
   }
 
   /**
-   * @template T
-   * @param {QueueRecord} initial
-   * @param {(record: QueueRecord) => T} edit
+   * @template {SettingRecord} R, T
+   * @param {R} initial
+   * @param {(record: R) => T} edit
    */
-  changeQueue(initial, edit) {
-    return this.#database.changeQueue(initial, edit); // a queue belongs to this browser
+  changeSetting(initial, edit) {
+    return this.#database.changeSetting(initial, edit); // a queue belongs to this browser
   }
 
   /** @param {string} id */

@@ -2,6 +2,7 @@
 
 import { ApiError, callJson } from "../../shell/api.js";
 import { texts } from "../../shell/page.js";
+import { joinTexts } from "../state/records.js";
 import { newId } from "../state/store.js";
 import { inParts, pathOf } from "./upload.js";
 import { copyOf } from "./view.js";
@@ -223,12 +224,32 @@ export class Sender {
       await this.#outbox.joinDraft(id, stored, sent.draft?.value ?? null, version);
       this.#link.sendSoon();
     }
+    await this.#takeTexts(id, saved.set_conflicts ?? {}, sent);
     if (sent.set.deleted && saved.conversation.deleted === null && !later?.erase && later?.set.deleted === undefined)
       this.#remote.wasBack(saved.conversation);
     if (known) changed = this.#view.takeRecord(saved.conversation, this.#outbox.waitingOf(id)) || changed;
     else this.#view.takeLine(saved.conversation, later);
     if (changed) this.#remote.listener?.changed([id]);
     this.#remote.listener?.list();
+  }
+
+  /**
+   * Settle texts that another device has changed as well: the system prompt of this one goes below the other, and its
+   * title is offered again.
+   *
+   * @param {string} id
+   * @param {{ title?: string, system?: string }} stored
+   * @param {Unsent} sent
+   */
+  async #takeTexts(id, { title, system }, sent) {
+    const later = this.#outbox.waitingOf(id)?.set ?? {};
+    if (system !== undefined) {
+      const joined = joinTexts(system, later.system ?? sent.set.system, sent.was.system);
+      await this.#outbox.setFrom(id, "system", joined, system);
+      this.#remote.listener?.problem(texts.history.system_joined);
+      this.#link.sendSoon();
+    }
+    if (title !== undefined && later.title === undefined) this.#remote.listener?.renamed(id, sent.set.title, title);
   }
 
   /**

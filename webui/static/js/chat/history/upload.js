@@ -66,13 +66,14 @@ export async function putFile({ id, name, type }, blob, conversation, link) {
  *
  * @param {Unsent} unsent
  */
-export function inParts({ set, draft, messages, bases, remove, version }) {
+export function inParts({ set, was, draft, messages, bases, remove, version }) {
   /** @type {Sent} */
   const first = {
     set,
     // 0 is no version: what the server has after all was not seen.
     remove: Object.entries(remove).map(([id, { base, seq }]) => ({ id, base: base ?? 0, seq })),
   };
+  if (Object.keys(was).length) first.set_base = was;
   if (set.deleted && version !== null) first.deleted_base = version;
   if (draft) {
     first.draft = packDraft(draft.value);

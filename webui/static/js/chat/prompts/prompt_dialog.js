@@ -134,7 +134,7 @@ class PromptDialog {
     const save = async (/** @type {Event} */ event) => {
       event.preventDefault();
       try {
-        const saved = await savePrompt({ ...prompt, name: name.value, text: text.value });
+        const saved = await savePrompt({ ...prompt, name: name.value, text: text.value }, prompt);
         this.#isUnsaved = () => false;
         await leave();
         announce(fill(texts.prompts.saved, { name: saved.name }));

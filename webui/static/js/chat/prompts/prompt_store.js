@@ -1,6 +1,7 @@
 // The prompts of a person: each is a setting of its own, so that two devices that add one both keep theirs.
 
 import { count, fill, language, texts } from "../../shell/page.js";
+import { secondName } from "../state/records.js";
 import { all, newId, putAll } from "../state/store.js";
 
 /** @import { Database } from "../state/store.js" */
@@ -76,12 +77,19 @@ async function put(prompts) {
 }
 
 /**
- * Save a prompt: a new one without an id. Raises PromptRefused.
+ * Save a prompt: a new one without an id, or where the stored one is not the one that was `seen` any more. Raises
+ * PromptRefused.
  *
  * @param {{ id?: string, name: string, text: string }} prompt
+ * @param {{ name: string, text: string }} [seen]
  */
-export async function savePrompt({ id = newId(PREFIX), name, text }) {
+export async function savePrompt({ id = newId(PREFIX), name, text }, seen) {
   const prompt = { id, name: name.replace(/\s+/g, " ").trim().slice(0, LONGEST_NAME), text };
+  const stored = seen && (await ownPrompts()).find((one) => one.id === id);
+  if (stored && (stored.name !== seen.name || stored.text !== seen.text)) {
+    prompt.id = newId(PREFIX);
+    if (prompt.name === stored.name) prompt.name = secondName(prompt.name);
+  }
   await check([prompt]);
   await put([prompt]);
   return prompt;

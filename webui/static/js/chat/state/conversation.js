@@ -1,7 +1,7 @@
 // One conversation in this tab: its record, its tree of messages, its draft and its queue.
 
 import {
-  changeQueue,
+  changeSetting,
   eraseMessages,
   find,
   GUESTS,
@@ -377,7 +377,7 @@ export class Conversation {
       return returned;
     };
     try {
-      return await changeQueue(initial(), edited);
+      return await changeSetting(initial(), edited);
     } catch {
       return edited(initial()); // nothing can be saved, so no other tab has it
     }

@@ -1,6 +1,6 @@
 // What other tabs and devices do: their changes are taken over into the conversations of this tab.
 
-import { texts } from "../../shell/page.js";
+import { fill, texts } from "../../shell/page.js";
 import { ROOT, storedFiles, Tree } from "./conversation.js";
 import { find, queueId, within } from "./store.js";
 
@@ -215,6 +215,11 @@ export class Elsewhere {
       held: () => chat.emit("held", null),
       status: (status) => this.#linkChanged(status),
       problem: (text) => chat.report({ text }),
+      renamed: (id, mine, theirs) => {
+        const run = () => chat.change(id, { title: mine });
+        const text = fill(texts.history.renamed, { mine, theirs });
+        chat.report({ text, action: { name: "show", label: texts.history.use_mine, run } });
+      },
     });
   }
 

@@ -170,7 +170,22 @@ export function withBlob(record) {
 // Two writers of one record
 
 /**
- * Return what was typed on two devices as one draft: one text below the other, unless one has the other in it.
+ * Return a text that two have changed: theirs, and what is not in it below.
+ *
+ * @param {string} theirs
+ * @param {string} mine
+ * @param {string} [seen] what mine was made from
+ */
+export function joinTexts(theirs, mine, seen = "") {
+  if (theirs === seen || mine.includes(theirs)) return mine;
+  const added = mine.split("\n\n").filter((paragraph) => !theirs.includes(paragraph));
+  // Joined before, and typed on since.
+  if (seen && theirs.endsWith(`\n\n${seen}`)) return theirs.slice(0, -seen.length) + mine;
+  return [theirs, ...added].join("\n\n");
+}
+
+/**
+ * Return what was typed on two devices as one draft.
  *
  * @param {Draft} theirs
  * @param {Draft | null} mine
@@ -178,11 +193,17 @@ export function withBlob(record) {
  */
 export function joinDrafts(theirs, mine) {
   if (!mine) return theirs;
-  const added = mine.text.split("\n\n").filter((paragraph) => !theirs.text.includes(paragraph));
-  const text = mine.text.includes(theirs.text) ? mine.text : [theirs.text, ...added].join("\n\n");
   const ids = new Set(theirs.files.map(({ id }) => id));
-  return { text, files: [...theirs.files, ...mine.files.filter(({ id }) => !ids.has(id))] };
+  const files = [...theirs.files, ...mine.files.filter(({ id }) => !ids.has(id))];
+  return { text: joinTexts(theirs.text, mine.text), files };
 }
+
+/**
+ * Return the name of a second one beside another of the same name.
+ *
+ * @param {string} name
+ */
+export const secondName = (name) => `${name.slice(0, 56)} (2)`; // 60 at most, see prompt_store.js
 
 /** @param {unknown} a @param {unknown} b */
 const isSame = (a, b) => JSON.stringify(a) === JSON.stringify(b);
@@ -218,7 +239,8 @@ export function withOthers(stored, seen, now) {
   if (!stored) return now;
   const choices = withChanges(stored.choices ?? {}, seen.choices ?? {}, now.choices ?? {});
   const pairs = withChanges(stored.pairs ?? {}, seen.pairs ?? {}, now.pairs ?? {});
-  return { ...withChanges(stored, seen, now), choices, ...(Object.keys(pairs).length ? { pairs } : {}) };
+  const system = now.system === seen.system ? stored.system : joinTexts(stored.system, now.system, seen.system);
+  return { ...withChanges(stored, seen, now), system, choices, ...(Object.keys(pairs).length ? { pairs } : {}) };
 }
 
 /**

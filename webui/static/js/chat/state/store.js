@@ -10,7 +10,7 @@ import { keepEdited, withBlob, withBytes, withOthers } from "./records.js";
 
 /**
  * @import {
- *   ConversationRecord, FileRecord, Place, QueueRecord, RecordGroups, Records, StoreName,
+ *   ConversationRecord, FileRecord, Place, SettingRecord, RecordGroups, Records, StoreName,
  * } from "./types.js"
  */
 
@@ -290,12 +290,12 @@ export class Database {
   }
 
   /**
-   * @template T
-   * @param {QueueRecord} initial
-   * @param {(record: QueueRecord) => T} edit
+   * @template {SettingRecord} R, T
+   * @param {R} initial
+   * @param {(record: R) => T} edit
    * @returns {Promise<T | undefined>}
    */
-  async changeQueue(initial, edit) {
+  async changeSetting(initial, edit) {
     /** @type {T | undefined} */
     let returned;
     await this.#write(["settings"], (at) => {
@@ -446,15 +446,15 @@ export const putAll = (groups) => place.putAll(groups);
 export const change = (id, changes) => place.change(id, changes);
 
 /**
- * Change the stored queue of a conversation, in one step for all tabs; `initial` where there is none yet.
+ * Change a setting, or the queue of a conversation, in one step for all tabs; `initial` where there is none yet.
  * Returns what `edit` returns.
  *
- * @template T
- * @param {QueueRecord} initial
- * @param {(record: QueueRecord) => T} edit
+ * @template {SettingRecord} R, T
+ * @param {R} initial
+ * @param {(record: R) => T} edit
  * @returns {Promise<T | undefined>}
  */
-export const changeQueue = (initial, edit) => place.changeQueue(initial, edit);
+export const changeSetting = (initial, edit) => place.changeSetting(initial, edit);
 
 /**
  * Delete a conversation with everything in it.

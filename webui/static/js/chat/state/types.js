@@ -131,9 +131,15 @@
  */
 
 /**
- * A record of the store "settings": `{ id, value }`, or the queue of a conversation.
+ * A record of the store "settings": `{ id, value }`, or the queue of a conversation. `unsent`: the server does not have
+ * the value yet; it was made `from` this one.
  *
- * @typedef {{ id: string, value?: any, messages?: QueuedMessage[], served?: string | null }} SettingRecord
+ * @typedef {object} SettingRecord
+ * @property {string} id
+ * @property {any} [value]
+ * @property {{ from: any }} [unsent]
+ * @property {QueuedMessage[]} [messages]
+ * @property {string | null} [served]
  */
 
 /**
@@ -165,7 +171,7 @@
  * @property {<S extends "messages" | "files">(store: S, conversation: string) => Promise<Records[S][]>} within
  * @property {(groups: RecordGroups) => Promise<void>} putAll
  * @property {(id: string, changes: Partial<ConversationRecord>) => Promise<ConversationRecord | undefined>} change
- * @property {<T>(initial: QueueRecord, edit: (record: QueueRecord) => T) => Promise<T | undefined>} changeQueue
+ * @property {<R extends SettingRecord, T>(initial: R, edit: (record: R) => T) => Promise<T | undefined>} changeSetting
  * @property {(id: string) => Promise<boolean>} isStored
  * @property {(id: string) => Promise<void>} erase
  * @property {(id: string) => Promise<void>} takeBack

@@ -5,7 +5,7 @@ import { Database, queueId, takeBack, wrapPlace } from "../state/store.js";
 /** @import { Chat } from "../state/chat.js" */
 /**
  * @import {
- *   ConversationRecord, Place, QueueRecord, RecordGroups, Records, StoreName,
+ *   ConversationRecord, Place, SettingRecord, RecordGroups, Records, StoreName,
  * } from "../state/types.js"
  */
 
@@ -106,13 +106,13 @@ class WithTemporary {
   }
 
   /**
-   * @template T
-   * @param {QueueRecord} initial
-   * @param {(record: QueueRecord) => T} edit
+   * @template {SettingRecord} R, T
+   * @param {R} initial
+   * @param {(record: R) => T} edit
    * @returns {Promise<T | undefined>}
    */
-  changeQueue(initial, edit) {
-    return this.#at(initial.id.slice(QUEUE.length)).changeQueue(initial, edit);
+  changeSetting(initial, edit) {
+    return this.#at(initial.id.slice(QUEUE.length)).changeSetting(initial, edit);
   }
 
   /** @param {string} id */
