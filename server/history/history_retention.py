@@ -83,7 +83,7 @@ class HistoryRetention:
                 erasing_steps.find_expired(self._before(TRASH_S), self._before(STRAY_S), oldest)
             )
             for place in found:
-                erased += await self._history.erase_quietly(*place)
+                erased += await self._history.erase_without_wipe(*place)
             if not found:
                 return erased
 

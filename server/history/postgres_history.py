@@ -10,7 +10,7 @@ import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from server.history.step_history import StepHistory
-from server.history.steps.asking import Steps
+from server.history.steps.sql_steps import Steps
 from server.store.postgres.postgres_connections import READ, write
 from server.store.postgres.postgres_store import PostgresStore
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from server.history.step_history import StepHistory
-from server.history.steps.asking import Steps
+from server.history.steps.sql_steps import Steps
 from server.store.sqlite.sqlite_file import PATIENCE_S, connect
 from server.store.sqlite.sqlite_thread import SqliteThread, transaction
 from workers.errors import StoreUnavailable

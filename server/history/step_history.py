@@ -29,7 +29,7 @@ from server.history.steps import (
     search_steps,
     share_steps,
 )
-from server.history.steps.asking import Steps
+from server.history.steps.sql_steps import Steps
 from workers.errors import NotFound
 
 Result = TypeVar("Result")
@@ -84,14 +84,14 @@ class StepHistory(ABC):
 
     async def erase(self, person: str, conversation: str, version: int | None = None) -> int:
         """Erase a conversation; see the protocol."""
-        erased = await self.erase_quietly(person, conversation, version)
+        erased = await self.erase_without_wipe(person, conversation, version)
         await self.wipe()
         return erased
 
-    async def erase_quietly(
+    async def erase_without_wipe(
         self, person: str, conversation: str, version: int | None = None
     ) -> int:
-        """Erase a conversation as `erase` does, without the wipe: for many of them."""
+        """Erase a conversation as `erase` does; who erases many of them wipes once."""
         if version is None:
             await self._end_links(person, conversation)
         erased = await self.write(person_steps.erase_conversation(person, conversation, version))
@@ -108,7 +108,7 @@ class StepHistory(ABC):
         """Erase all conversations and prompts of a person; see the protocol."""
         erased = 0
         for conversation in await self.read(person_steps.find_conversations(person)):
-            erased += await self.erase_quietly(person, conversation)
+            erased += await self.erase_without_wipe(person, conversation)
         await self.write(person_steps.forget_prompts(person))
         await self.wipe()
         return erased

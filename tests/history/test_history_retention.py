@@ -19,7 +19,7 @@ from server.history.history_retention import HistoryRetention
 from server.history.postgres_history import PostgresHistory
 from server.history.sqlite_history import SqliteHistory
 from server.history.step_history import StepHistory
-from server.history.steps.asking import Steps
+from server.history.steps.sql_steps import Steps
 from server.store.postgres.postgres_store import PostgresStore
 from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import Store

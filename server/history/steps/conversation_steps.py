@@ -24,14 +24,6 @@ from server.history.history_records import (
     OpenConversation,
     WholeConversation,
 )
-from server.history.steps.asking import (
-    Ledgered,
-    Steps,
-    find_person,
-    finish_write,
-    lock_person,
-    size_of,
-)
 from server.history.steps.message_steps import (
     IN_CONVERSATION,
     ChangedConversation,
@@ -39,6 +31,14 @@ from server.history.steps.message_steps import (
     WrittenMessages,
     change_messages,
     stored_message,
+)
+from server.history.steps.sql_steps import (
+    PersonCounter,
+    Steps,
+    find_person,
+    finish_write,
+    lock_person,
+    size_of,
 )
 from workers.errors import ConversationErased, HistoryFull, NotFound
 from workers.units import MIB, MINUTE_S
@@ -333,7 +333,7 @@ def _with_draft(
 
 def _write_conversation(
     person: str,
-    before: Ledgered,
+    before: PersonCounter,
     target: _Target,
     record: ConversationRecord,
     grown: int,

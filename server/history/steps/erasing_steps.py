@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from server.history.steps.asking import Steps, lock_person
+from server.history.steps.sql_steps import Steps, lock_person
 
 AT_ONCE = 100
 """Conversations that are erased before the next look; each is a transaction of its own."""

@@ -26,7 +26,7 @@ from server.history.merging import (
     may_remove,
     plain,
 )
-from server.history.steps.asking import Steps, pieces_of, size_of
+from server.history.steps.sql_steps import Steps, pieces_of, size_of
 from workers.errors import InvalidRequest
 
 MESSAGE = "SELECT id, parent, state, version, size, body FROM history_messages"

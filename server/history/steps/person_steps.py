@@ -8,8 +8,8 @@ import msgspec
 
 from server.history.folding import MOST_FILE_LETTERS, fold_long
 from server.history.history_records import HistorySettings, StoredFile
-from server.history.steps.asking import Ledgered, Steps, finish_write, lock_person, size_of
 from server.history.steps.conversation_steps import IS_ERASED, decode_object, now_ms
+from server.history.steps.sql_steps import PersonCounter, Steps, finish_write, lock_person, size_of
 from workers.errors import ConversationChanged, ConversationErased, InvalidRequest, NotFound
 
 PROMPT_PREFIX = "prompt-"
@@ -184,7 +184,7 @@ def forget_prompts(person: str) -> Steps[bool]:
 
 
 def _replace_settings(
-    person: str, before: Ledgered, stored: HistorySettings, value: dict[str, Any]
+    person: str, before: PersonCounter, stored: HistorySettings, value: dict[str, Any]
 ) -> Steps[HistorySettings]:
     """Write settings. They count in the size of the history, but are kept in a full one, too."""
     old, new = (msgspec.json.encode(one) for one in (stored.value, value))

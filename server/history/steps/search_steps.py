@@ -15,12 +15,12 @@ from server.history.history_records import (
     SearchHit,
     SearchResult,
 )
-from server.history.steps.asking import Rows, Steps
 from server.history.steps.conversation_steps import decode_details
 from server.history.steps.message_steps import decode_message
+from server.history.steps.sql_steps import Rows, Steps
 from workers.units import MIB
 
-PIECE = 50
+CONVERSATIONS_AT_ONCE = 50
 """Conversations that are searched between two looks at the clock."""
 MOST_FILE_BYTES = 4 * MOST_FILE_LETTERS
 MOST_READ_BYTES = 16 * MIB
@@ -87,10 +87,10 @@ def search(person: str, words: Sequence[str], limit: int, ends_at: float) -> Ste
     conversations = yield NEWEST, (person,)
     found: list[FoundRow] = []
     unread = MOST_READ_BYTES
-    for start in range(0, len(conversations), PIECE):
+    for start in range(0, len(conversations), CONVERSATIONS_AT_ONCE):
         if time.monotonic() >= ends_at:
             return [*found, MORE]
-        piece = conversations[start : start + PIECE]
+        piece = conversations[start : start + CONVERSATIONS_AT_ONCE]
         marks = ", ".join("?" * len(piece))
         places = (person, *(row[0] for row in piece))
         titles = yield (

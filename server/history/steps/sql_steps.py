@@ -17,12 +17,12 @@ from workers.errors import HistoryFull
 
 Result = TypeVar("Result")
 
-Asked: TypeAlias = tuple[str, Sequence[Any]]
+SqlStatement: TypeAlias = tuple[str, Sequence[Any]]
 """A statement with its values; a list of value rows runs it once for each."""
 Rows: TypeAlias = Sequence[Sequence[Any]]
-Steps: TypeAlias = Generator[Asked, Rows, Result]
+Steps: TypeAlias = Generator[SqlStatement, Rows, Result]
 
-PIECE = 400
+IDS_AT_ONCE = 400
 """Ids in one statement."""
 
 ADD_PERSON = (
@@ -34,7 +34,7 @@ FIND_PERSON = "SELECT seq, forgotten, used_bytes FROM history_people WHERE perso
 CHANGE_PERSON = "UPDATE history_people SET seq = ?, used_bytes = ? WHERE person = ?"
 
 
-class Ledgered(NamedTuple):
+class PersonCounter(NamedTuple):
     """The counter of a person's writes, and the bytes that their history takes."""
 
     seq: int
@@ -42,16 +42,16 @@ class Ledgered(NamedTuple):
     used_bytes: int
 
 
-NEW_PERSON = Ledgered(0, 0, 0)
+NEW_PERSON = PersonCounter(0, 0, 0)
 
 
-def find_person(person: str) -> Steps[Ledgered]:
+def find_person(person: str) -> Steps[PersonCounter]:
     """Read the counter of a person."""
     rows = yield FIND_PERSON, (person,)
-    return Ledgered(*rows[0]) if rows else NEW_PERSON
+    return PersonCounter(*rows[0]) if rows else NEW_PERSON
 
 
-def lock_person(person: str) -> Steps[Ledgered]:
+def lock_person(person: str) -> Steps[PersonCounter]:
     """Read the counter of a person; until the commit others who write wait.
 
     So the numbers of the writes are in the order of their commits, and no cursor skips one.
@@ -59,10 +59,12 @@ def lock_person(person: str) -> Steps[Ledgered]:
     yield ADD_PERSON, (person,)
     yield LOCK_PERSON, (person,)
     rows = yield FIND_PERSON, (person,)
-    return Ledgered(*rows[0])
+    return PersonCounter(*rows[0])
 
 
-def finish_write(person: str, before: Ledgered, grown: int, quota_bytes: int = 0) -> Steps[int]:
+def finish_write(
+    person: str, before: PersonCounter, grown: int, quota_bytes: int = 0
+) -> Steps[int]:
     """Write the number of this transaction and return it. Raises HistoryFull.
 
     `grown` is by how many bytes the history grows; `quota_bytes` 0: it may in any case.
@@ -81,6 +83,6 @@ def size_of(*texts: str | None) -> int:
 
 def pieces_of(ids: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     """Return ids in pieces, each with its question marks."""
-    for start in range(0, len(ids), PIECE):
-        piece = ids[start : start + PIECE]
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        piece = ids[start : start + IDS_AT_ONCE]
         yield ", ".join("?" * len(piece)), piece
