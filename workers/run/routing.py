@@ -150,7 +150,9 @@ class Routing:
             return UpstreamUnavailable(cause.message, own_fault=cause.own_fault)
         if cause is not None and cause.rate_limited:
             return UpstreamRateLimited(retry_after_s=wait_s)
-        return UpstreamOverloaded(COOLING, retry_after_s=wait_s)
+        if cause is not None and cause.code == UpstreamOverloaded.code:
+            return UpstreamOverloaded(retry_after_s=wait_s)
+        return UpstreamUnavailable(COOLING, retry_after_s=wait_s)
 
     def note_content(self, slot: Slot) -> None:
         """Record that an attempt is being answered: its first content has come; idempotent."""

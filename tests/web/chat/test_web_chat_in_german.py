@@ -11,8 +11,7 @@ from support.fakes.upstream import USAGE, refusal, stream_of
 
 from webui.shell.texts import languages
 
-GROUPS = ("chat_page", "chat", "composer", "answers", "problems", "dialogs", "health")
-GROUPS += ("transcript", "turns", "sidebar", "markdown")
+GROUPS = "chat_page chat composer answers problems dialogs health transcript turns sidebar markdown"
 ANSWER = """> [!WARNING]
 > Heiß.
 
@@ -47,7 +46,7 @@ def english() -> set[str]:
     ours, theirs = languages()["en"].groups, languages()["de"].groups
     return {
         text
-        for group in GROUPS
+        for group in GROUPS.split()
         for name, text in ours[group].items()
         if isinstance(text, str) and "{" not in text and text != theirs[group][name]
     } - {"all", "or"}
