@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from server.nodes.counter_calls import TROUBLES, WRONG_KEY, Troubles, WrongKey
-from server.nodes.history_link import KeeperHistory
 from server.nodes.keeper_counters import KeeperCounters
+from server.nodes.keeper_history import KeeperHistory
 from server.nodes.keeper_store import KeeperStore
 from server.nodes.link import Link
 from server.nodes.procedure import Service

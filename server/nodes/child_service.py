@@ -27,7 +27,7 @@ from server.nodes.counter_calls import (
     Take,
     WrongKey,
 )
-from server.nodes.history_link import answer_for_history
+from server.nodes.keeper_history import answer_for_history
 from server.nodes.link import Link
 from server.nodes.procedure import Service
 from server.nodes.store_calls import (
