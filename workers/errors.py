@@ -47,9 +47,10 @@ from typing import ClassVar, Literal, TypeAlias
 
 import msgspec
 
-OwnFault: TypeAlias = Literal["", "credentials", "credit", "model", "certificate"]
-"""What of a deployment's own configuration an upstream refuses: its secret, its account's credit or
-its model id; or its TLS certificate is not accepted here; "": none of them."""
+OwnFault: TypeAlias = Literal["", "credentials", "credit", "model", "base_url", "certificate"]
+"""What of a deployment's own configuration an upstream refuses: its secret, its account's credit,
+its model id or its address (`base_url`: nothing is found there); or its TLS certificate is not
+accepted here; "": none of them."""
 
 LONG_WAIT_S = 60.0
 """Longer waits carry `x-should-retry: false`.
@@ -392,7 +393,9 @@ class UpstreamError(GatewayError):
     `own_fault` names a fault of the deployment's configuration, which each of its requests would
     meet: such an error is final for clients, and routing may put the deployment aside.
     `refused_member` is the member of the request, added by the gateway, that the upstream does not
-    know. `upstream_status` is the status of its rejection, for the log; 0: there was none.
+    know. `upstream_status` is the status of its rejection; 0: there was none. `upstream_words` are
+    its own words about a fault of its own or of the deployment, without secrets and without what
+    the request holds: for the log and the owner, never for clients.
     `reached`: False if no connection was made, so that the request cannot be the cause.
     """
 
@@ -402,8 +405,19 @@ class UpstreamError(GatewayError):
     own_fault: OwnFault = ""
     refused_member: str = ""
     upstream_status = 0
+    upstream_words = ""
     reached = True
     summary = "The upstream sent an invalid answer. Try again or choose another model."
+
+    @property
+    def own_reason(self) -> str:
+        """Return the deployment's own fault, else the error code."""
+        return self.own_fault or self.own_code
+
+    @property
+    def details(self) -> str:
+        """Return what the owner reads beside the reason: the upstream's words, or the cause."""
+        return self.upstream_words or str(self.__cause__ or "")
 
 
 class UpstreamUnavailable(UpstreamError):

@@ -13,7 +13,7 @@ from server.answers.passing import RequestOrigin
 from server.services import Services
 from server.shapes.fan_out import ask_everywhere
 from workers.catalog.catalog import Deployment, Model
-from workers.run.deployment_state import DeploymentReport
+from workers.run.deployment_state import DeploymentReport, LastFailure
 from workers.run.scheduler import ModelReport
 
 DeploymentWords = Literal["ready", "cooling", "probing", "off"]
@@ -41,7 +41,8 @@ class DeploymentHealth(Struct, frozen=True, kw_only=True):
     `probing`, with at most `limit` requests at the same time since it has cooled; `off`, because
     its secret is not set or its provider is not supported. `failures` counts those in a row.
     `requests` are those that it was the last to have in the last hour; `ttft_ms` and `tokens_per_s`
-    are medians of their streams, null: not measured.
+    are medians of their streams, null: not measured. `last_failure` is how the last request has
+    failed, null: it has not.
     """
 
     id: str
@@ -54,6 +55,7 @@ class DeploymentHealth(Struct, frozen=True, kw_only=True):
     requests: int = 0
     ttft_ms: int | None = None
     tokens_per_s: float | None = None
+    last_failure: LastFailure | None = None
 
 
 class ModelHealthObject(Struct, frozen=True, kw_only=True):
@@ -142,7 +144,9 @@ def _merged_deployment(parts: Sequence[DeploymentHealth], *, shared: bool) -> De
     if not shared:
         best = min(parts, key=lambda one: (STATES.index(one.state), one.cooling_s or 0.0))
         busy, limit = sum(one.busy for one in parts), sum(one.limit for one in parts)
-        best = replace(best, busy=busy, limit=limit)
+        failures = [one.last_failure for one in parts if one.last_failure is not None]
+        newest = max(failures, key=lambda one: one.at, default=None)
+        best = replace(best, busy=busy, limit=limit, last_failure=newest)
     return replace(
         best,
         requests=sum(one.requests for one in parts),
@@ -199,4 +203,5 @@ def deployment_health(deployment: Deployment, report: DeploymentReport) -> Deplo
         failures=report.failures,
         busy=report.busy,
         limit=report.limit if deployment.live else 0,
+        last_failure=report.last_failure,
     )

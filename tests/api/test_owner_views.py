@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from support.described import described
-from support.fakes.upstream import FakeUpstream, refusal, stream_of
-from support.front_door import MODEL, OWNER, Door, bearer
+from support.fakes.upstream import FakeUpstream, completion, refusal, stream_of
+from support.front_door import MODEL, OWNER, Door, bearer, request_body
 from support.kept import ask, code_of, held_after, stop
 from support.visitors import guest
 from support.waiting import PATIENCE_S, soon
@@ -42,7 +42,7 @@ async def test_the_health_of_a_model_and_of_its_deployments(
     assert shown == {"id": MODEL} | nothing
     name = f"{MODEL}@127.0.0.1"
     unused = {"reason": None, "cooling_s": None, "failures": 0, "busy": 0, "limit": 64}
-    unused |= {"requests": 0, "ttft_ms": None, "tokens_per_s": None}
+    unused |= {"requests": 0, "ttft_ms": None, "tokens_per_s": None, "last_failure": None}
     assert deployment == {"id": name, "state": "ready"} | unused
 
     upstream.plan(refusal(500), refusal(500), refusal(429, headers={"retry-after": "900"}))
@@ -57,6 +57,50 @@ async def test_the_health_of_a_model_and_of_its_deployments(
     assert 800 < deployment["cooling_s"] <= 900
     (live,) = (await look(door))["deployments"]
     assert [live[name] for name in ("state", "reason")] == ["cooling", "upstream_rate_limited"]
+
+
+@pytest.mark.parametrize(
+    ("status", "page", "reason", "words"),
+    [
+        (404, '{"detail": "Not Found"}', "base_url", "Not Found"),
+        (404, "<html>no such page</html>", "base_url", None),
+        (404, '{"error": "The model `m-9` is unknown"}', "model", "The model `m-9` is unknown"),
+        (401, '{"error": "Bad key: upstream-secret"}', "credentials", "Bad key: [redacted]"),
+        (500, '{"error": "No: who was my first true love"}', "upstream_unavailable", "No: …"),
+    ],
+)  # fmt: skip
+async def test_the_owner_is_shown_why_the_first_request_has_failed(
+    upstream: FakeUpstream,
+    door: Door,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    page: str,
+    reason: str,
+    words: str | None,
+) -> None:
+    caplog.set_level("INFO", "roxy.workers")
+    upstream.plan(refusal(status, page.encode()), completion("Fine."))
+    answer = await door.chat("Tell me: who was my first true love?", key=await door.mint())
+    said = answer.json()["error"]["message"]
+    assert words is None or words not in said, "it is for the owner alone"
+    (row,) = await door.usage_rows(1)
+    (deployment,) = (await health(door))["deployments"]
+    failure = deployment["last_failure"]
+    assert (failure["reason"], failure["status"], failure["message"]) == (reason, status, words)
+    assert failure["at"] == pytest.approx(row.at, abs=PATIENCE_S)
+    (tried,) = (await door.get(f"/api/v1/requests/{row.request_id}")).json()["attempts"]
+    assert (tried["status"], tried.get("message")) == (status, words)
+    assert tried.get("reason") == (reason if not reason.startswith("upstream") else None)
+    logged = caplog.text
+    assert f"HTTP {status}" in logged and (words or "") in logged
+    assert ("Check its base_url" in logged) == (reason == "base_url")
+    assert "love" not in logged and "upstream-secret" not in logged
+    headers = bearer(OWNER) | {"X-Roxy-Deployment": deployment["id"]}
+    path = "/api/v1/chat/completions"
+    answer = await door.client.post(path, json=request_body(), headers=headers)
+    assert answer.status_code == 200
+    (deployment,) = (await health(door))["deployments"]
+    assert deployment["last_failure"] is None, "a success ends it"
 
 
 async def test_a_model_that_is_not_configured_has_no_expected_wait(door: Door) -> None:

@@ -20,6 +20,7 @@ from workers.errors import (
 )
 from workers.providers.problem import find_problem
 from workers.providers.rejections import (
+    ADDRESS_WRONG,
     CREDENTIALS_REJECTED,
     MODEL_UNKNOWN,
     NO_CREDIT,
@@ -105,7 +106,7 @@ def test_an_error_page_is_never_quoted(page: bytes) -> None:
     for status in (400, 401, 404, 422, 429, 500, 503):
         error = rejection(status, page)
         assert error.message in (
-            UpstreamRejected.summary, CREDENTIALS_REJECTED, MODEL_UNKNOWN,
+            UpstreamRejected.summary, CREDENTIALS_REJECTED, MODEL_UNKNOWN, ADDRESS_WRONG,
             UpstreamRateLimited.summary, UpstreamUnavailable.summary, UpstreamOverloaded.summary,
         )  # fmt: skip
     assert isinstance(rejection(400, page), UpstreamRejected)
@@ -131,7 +132,7 @@ def test_an_error_page_is_never_quoted(page: bytes) -> None:
         (502, HTML, UpstreamUnavailable, None),
         (503, HTML, UpstreamOverloaded, None),
         (529, err(type="overloaded_error"), UpstreamOverloaded, None),
-        (405, b"", UpstreamError, None),
+        (405, b"", UpstreamUnavailable, ADDRESS_WRONG),
         (418, b"", UpstreamError, None),
         (204, b"", UpstreamError, None),
     ],

@@ -316,7 +316,9 @@ async def test_hundreds_of_parallel_requests_do_not_hammer_a_dead_upstream(
     await soon(asyncio.gather(*(ask(door, NO_PATIENCE) for _ in range(20))))
     before = len(upstream.requests)
     answers = await soon(asyncio.gather(*(ask(door, NO_PATIENCE) for _ in range(200))))
-    assert {answer.status_code for answer in answers} == {502}
+    codes = {answer.json()["error"]["code"] for answer in answers}
+    assert "upstream_unavailable" in codes
+    assert codes <= {"upstream_unavailable", "server_is_overloaded"}, "one probe leaves no room"
     assert len(upstream.requests) <= before + probes(caplog)
 
 

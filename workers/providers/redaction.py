@@ -187,7 +187,8 @@ def redact(message: str, deployment: Deployment) -> str:
 def _without_own(message: str, deployment: Deployment) -> str:
     """Remove the deployment's secret and the parts of its address."""
     url = urlsplit(deployment.base_url)
-    secrets = (deployment.secret, url.password, *deployment.quirks.headers.values())
+    sent = (value for _, value in deployment.headers)
+    secrets = (deployment.secret, url.password, *deployment.quirks.headers.values(), *sent)
     for secret in (*secrets, *url.query.split("&")):
         if secret and len(secret) >= _LEAST_SECRET_CHARS:
             message = message.replace(secret, SECRET)

@@ -21,6 +21,7 @@ KindName: TypeAlias = Literal[
     "filtered",
     "resource",
     "model",
+    "address",
     "unsupported",
     "too_long",
     "too_large",
@@ -179,6 +180,19 @@ KINDS: tuple[Kind, ...] = (
         ),
         statuses=frozenset({IN_BAND, 400, 413, 422, 429, 500}),
     ),
+    Kind(  # of the path of the request, not of anything that it names
+        "address",
+        words=_words(
+            r"^\W*((error|code)\W*)*(404\W+)?((the )?(requested )?"
+            r"(page|file|path|route|url|uri|endpoint|resource)( requested)?\W+)?"
+            r"(was |is |could |does )?not (be )?(found|exist)( on (this|the) server)?\W*$",
+            r"^\W*invalid url|^\W*cannot (post|get) /|unexpected endpoint|unknown request url",
+            r"no (such |matching )?(route|handler|path)( matched| found| with)?\b",
+            r"/chat/completions",
+        ),
+        statuses=frozenset({404, 405}),
+        own=True,
+    ),
     Kind(
         "resource",
         words=_words(
@@ -329,6 +343,8 @@ def kind_of(status: int, problem: Problem, sent: SentTexts | None = None) -> Kin
             return name
     if status in STATUSES_OF_REQUESTS:
         return "rejected"
+    if status in (404, 405) and not problem.words:
+        return "address"  # a page of a server or proxy: no model was looked for
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     return "failed" if status == 409 or status >= 500 else ""

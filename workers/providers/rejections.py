@@ -2,7 +2,7 @@
 
 What a rejection is about decides (`rejection_kinds`), not its status alone. An error about the
 request keeps the upstream's message, redacted. All other errors have messages of their own: error
-pages, hosts and credentials never reach a client.
+pages, hosts and credentials never reach a client. What the upstream says of those is for the owner.
 """
 
 from __future__ import annotations
@@ -41,11 +41,16 @@ NO_CREDIT = "The gateway's account with this model's upstream has no credit left
 MODEL_UNKNOWN = (
     "This model's upstream does not know it under the name that the gateway is configured with."
 )
+ADDRESS_WRONG = (
+    "Nothing answers at the address that the gateway is configured with for this model's upstream."
+)
 BLOCKED = "This model's upstream, or a proxy in front of it, blocked the request."
 FILTERED = "The content filter of this model's upstream refused the request."
 TOO_LONG = "The request is longer than the context window of the model. Shorten the conversation."
 UNSUPPORTED = "The upstream of this model does not support a feature that the request needs."
 
+MAX_OWNER_CHARS = 300
+"""How much of an upstream's words the owner is shown."""
 CONTENT_FILTER = "content_filter"
 CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
 """The codes by which clients recognise these two: agents shorten the conversation on the second."""
@@ -55,6 +60,7 @@ _OWN: dict[KindName, tuple[str, OwnFault]] = {
     "denied": (CREDENTIALS_REJECTED, ""),  # not put aside: it may be about one prompt
     "credit": (NO_CREDIT, "credit"),
     "model": (MODEL_UNKNOWN, "model"),
+    "address": (ADDRESS_WRONG, "base_url"),
 }
 _ABOUT_THE_REQUEST: dict[KindName, tuple[str | None, str | None]] = {
     "filtered": (FILTERED, CONTENT_FILTER),
@@ -99,7 +105,7 @@ def error_by_status(
     wait_s = _longest_known(retry_after_s(headers), problem.wait_s)
     if wait_s is None and kind == "rate":
         wait_s = reset_s(headers)
-    return _error_of(kind, status, problem, deployment, wait_s)
+    return _error_of(kind, status, problem, deployment, wait_s, sent)
 
 
 def error_in_band(
@@ -113,7 +119,7 @@ def error_in_band(
     kind = kind_of(status, problem, sent)
     if kind == "credit" and status in (IN_BAND, 429) and _passes(problem, {}):
         kind = "rate"
-    return _error_of(kind, status, problem, deployment, problem.wait_s)
+    return _error_of(kind, status, problem, deployment, problem.wait_s, sent)
 
 
 def secret_rejected(status: int, problem: Problem | None) -> bool:
@@ -140,9 +146,16 @@ def _longest_known(in_headers: float | None, in_body: float | None) -> float | N
 
 
 def _error_of(
-    kind: KindName, status: int, problem: Problem, deployment: Deployment, wait_s: float | None
+    kind: KindName,
+    status: int,
+    problem: Problem,
+    deployment: Deployment,
+    wait_s: float | None,
+    sent: SentTexts | None,
 ) -> UpstreamError:
     error = _made(kind, status, problem, deployment, wait_s)
+    if kind not in _ABOUT_THE_REQUEST:
+        error.upstream_words = _words_for_the_owner(problem, deployment, sent)
     if kind in ("rejected", "failed", "unsupported", ""):
         error.refused_member = refused_member(problem) or ""
     return error
@@ -171,6 +184,14 @@ def _made(
     if kind == "overloaded":
         return UpstreamOverloaded(retry_after_s=wait_s)
     return UpstreamUnavailable(retry_after_s=wait_s) if kind == "failed" else UpstreamError()
+
+
+def _words_for_the_owner(problem: Problem, deployment: Deployment, sent: SentTexts | None) -> str:
+    """Return an upstream's words without secrets, and without what they quote of the request."""
+    words = redact(" ".join((problem.message or problem.words).split()), deployment)
+    if len(words) > MAX_OWNER_CHARS:
+        words = words[: MAX_OWNER_CHARS - 1].rstrip() + "…"
+    return words if sent is None else sent.unquoted(words, known=deployment.upstream_model)
 
 
 def _harmless(name: str | None, deployment: Deployment) -> str | None:

@@ -113,6 +113,20 @@ def cause_of(error: GatewayError) -> Cause:
     return Cause(error.own_code, error.message, own_fault, rate_limited, limited)
 
 
+class LastFailure(Struct, frozen=True):
+    """How the last request to a deployment has failed, for the owner.
+
+    `at` is the Unix time. `reason` is the deployment's own fault, or the error code. `status` is
+    that of the upstream's rejection, null: there was none. `message` has the upstream's own words
+    or what went wrong with the connection, null: nothing is known.
+    """
+
+    at: float
+    reason: str
+    status: int | None
+    message: str | None
+
+
 class Bar:
     """A deployment that one lane may not use until a time, because it alone has failed there."""
 
@@ -129,6 +143,7 @@ class DeploymentReport(Struct, frozen=True):
     """Whether a deployment is used now; `cooling_s` is 0 unless it cools, `reason` why it does.
 
     `busy` is how many attempts it carries, `limit` how many it may, `failures` those in a row.
+    `last_failure` is None after a success.
     """
 
     id: str
@@ -138,6 +153,7 @@ class DeploymentReport(Struct, frozen=True):
     failures: int
     busy: int
     limit: int
+    last_failure: LastFailure | None = None
 
 
 class DeploymentState:
@@ -159,6 +175,7 @@ class DeploymentState:
         "deployment",
         "epoch",
         "failures",
+        "last_failure",
         "limit",
         "word",
     )
@@ -170,6 +187,7 @@ class DeploymentState:
         self.cooling_until = 0.0
         self.cause: Cause | None = None
         self.failures = 0
+        self.last_failure: LastFailure | None = None
         self.limit = deployment.max_concurrency
         self.epoch = 0
         self._probes = 0
@@ -240,6 +258,7 @@ class DeploymentState:
     def note_success(self, epoch: int, lane: str = "") -> None:
         """Record that an attempt was answered to its end."""
         self.bars.pop(lane, None)
+        self.last_failure = None
         if epoch == self.epoch:
             self.failures = 0
             self._row.clear()
@@ -283,6 +302,12 @@ class DeploymentState:
         self._newest.clear()
         self.bars.clear()
         return True
+
+    def keep_failure(self, error: GatewayError, at: float) -> None:
+        """Keep how an attempt has failed, for the owner, if that is about the deployment."""
+        if isinstance(error, UpstreamError) and fault_of(error) not in ("none", "unknown"):
+            status, message = error.upstream_status or None, error.details or None
+            self.last_failure = LastFailure(at, error.own_reason, status, message)
 
     def probe(self) -> None:
         """Allow one attempt at a time: the time to cool is over."""

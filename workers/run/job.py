@@ -32,17 +32,22 @@ JobState = Literal["new", "queued", "connecting", "streaming", "done"]
 """Where a job is on its way."""
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """One try to have the request answered by one deployment.
 
     `start_ms` counts from the creation of the job. `ending` is "answered", "cancelled" or the code
-    of the error that ended it (`GatewayError.own_code`).
+    of the error that ended it (`GatewayError.own_code`). After an error of the upstream `reason` is
+    what of the deployment's configuration it refuses, `status` that of its rejection and `message`
+    its own words, or what went wrong with the connection; each is missing where there is none.
     """
 
     deployment: str
     start_ms: int
     duration_ms: int
     ending: str
+    reason: str = ""
+    status: int = 0
+    message: str = ""
 
 
 class FailedUse(NamedTuple):
@@ -243,7 +248,7 @@ class Job(Ticket):
                 self._failed_uses = (*self._failed_uses, use)
             elif timed_out and exchange.sent:
                 self._timed_out_prompts += 1
-        self._failures = (*self._failures, self._attempt(error.own_code, self._loop.time()))
+        self._failures = (*self._failures, self._attempt(error.own_code, self._loop.time(), error))
 
     def push(self, frames: bytes) -> None:
         """Pass whole frames to the reader; the first ones commit the job."""
@@ -371,11 +376,14 @@ class Job(Ticket):
         self.request.fields.clear()
         self._free_body()
 
-    def _attempt(self, ending: str, now: float) -> Attempt:
+    def _attempt(self, ending: str, now: float, error: GatewayError | None = None) -> Attempt:
         assert self.deployment is not None
         start_ms = int((self._begun - self.created) * 1000)
         took_ms = int((now - self._begun) * 1000)
-        return Attempt(self.deployment.id, start_ms, took_ms, ending)
+        if not isinstance(error, UpstreamError):
+            return Attempt(self.deployment.id, start_ms, took_ms, ending)
+        why = (error.own_fault, error.upstream_status, error.details)
+        return Attempt(self.deployment.id, start_ms, took_ms, ending, *why)
 
     def _attempts(
         self, ending: Ending, error: GatewayError | None, now: float
@@ -388,7 +396,7 @@ class Job(Ticket):
             word = "answered"
         else:
             word = error.own_code if error is not None and ending != "cancelled" else "cancelled"
-        return (*failures, self._attempt(word, now))
+        return (*failures, self._attempt(word, now, error))
 
     def _outcome(self, ending: Ending, error: GatewayError | None) -> Outcome:
         now = self._loop.time()

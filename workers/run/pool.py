@@ -11,7 +11,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 
-from workers.catalog.catalog import Model
+from workers.base_url import address_hint
+from workers.catalog.catalog import Deployment, Model
 from workers.errors import (
     Conflict,
     Draining,
@@ -134,18 +135,22 @@ class ModelPool:
             self._leave(job)
         except GatewayError as error:
             error.with_traceback(None)
-            self._note_failure(job, deployment.id, error)
+            self._note_failure(job, deployment, error)
         else:
             self._leave(job, answered=True)
 
-    def _note_failure(self, job: Job, name: str, error: GatewayError) -> None:
+    def _note_failure(self, job: Job, deployment: Deployment, error: GatewayError) -> None:
         """Decide what follows a failed attempt: the end of the job, or another attempt."""
         if isinstance(error, UpstreamError):
             # The upstream's message about the request may quote it, so it is not logged.
             why = "rejected" if isinstance(error, UpstreamRejected) else error.reason
+            if error.upstream_words:
+                why = f'{why.partition(". ")[0].rstrip(".")}: "{error.upstream_words}"'
             if error.upstream_status:
                 why = f"HTTP {error.upstream_status}: {why}"
-            log.info("job %s: %s failed: %s (%s)", job.id, name, error.own_code, why)
+            if error.own_fault == "base_url":
+                why = f"{why.rstrip('.')}. {address_hint(deployment.provider, deployment.base_url)}"
+            log.info("job %s: %s failed: %s (%s)", job.id, deployment.id, error.own_code, why)
             if error.retryable and not job.ended and not job.committed:
                 repeatable = is_repeatable(error, reached=job.attempt_reached)
                 self._asking = True
