@@ -43,7 +43,7 @@ renders all of them. `message` says what the caller can do next.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -387,15 +387,26 @@ class NoDeployment(GatewayError):
     summary = "No upstream is configured for this model. Choose another model or ask the owner."
 
 
+class RefusedCap(NamedTuple):
+    """How many tokens an upstream takes that refused a cap as too large; 0: it does not say.
+
+    `lasting`: it takes no more for any request, and not because of the length of this prompt.
+    """
+
+    most: int
+    lasting: bool
+
+
 class UpstreamError(GatewayError):
     """The upstream failed. Its host, secret and error page are never sent to the client.
 
     `own_fault` names a fault of the deployment's configuration, which each of its requests would
     meet: such an error is final for clients, and routing may put the deployment aside.
     `refused_member` is the member of the request, added by the gateway, that the upstream does not
-    know. `upstream_status` is the status of its rejection; 0: there was none. `upstream_words` are
-    its own words about a fault of its own or of the deployment, without secrets and without what
-    the request holds: for the log and the owner, never for clients.
+    know, `refused_cap` a cap of the answer that is too large. `upstream_status` is the status of
+    its rejection; 0: there was none. `upstream_words` are its own words about a fault of its own
+    or of the deployment, without secrets and without what the request holds: for the log and the
+    owner, never for clients.
     `reached`: False if no connection was made, so that the request cannot be the cause.
     """
 
@@ -404,6 +415,7 @@ class UpstreamError(GatewayError):
     retryable = True
     own_fault: OwnFault = ""
     refused_member: str = ""
+    refused_cap: RefusedCap | None = None
     upstream_status = 0
     upstream_words = ""
     reached = True

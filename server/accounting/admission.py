@@ -228,6 +228,7 @@ class Admission:
         most = reserve_for(request, model, prices, standing)
         taken = await self._counters.take(key.id, limits, most.tokens, most.cost_microusd)
         request.cap = most.cap
+        request.cap_is_added = request.max_output_tokens is None
         return taken
 
     async def _take_for_guest(self, principal: Principal, model: Model) -> Taken:
@@ -264,6 +265,7 @@ def cap_answer(request: ChatRequest, most_tokens: int) -> None:
     """Cap the answer at `most_tokens`; a request without a maximum gets this one."""
     asked = request.max_output_tokens
     request.max_output_tokens = request.cap = min(asked or most_tokens, most_tokens)
+    request.cap_is_added = request.cap != asked
 
 
 def _price_unknown(model: Model) -> Forbidden:

@@ -42,7 +42,8 @@ class DeploymentHealth(Struct, frozen=True, kw_only=True):
     its secret is not set or its provider is not supported. `failures` counts those in a row.
     `requests` are those that it was the last to have in the last hour; `ttft_ms` and `tokens_per_s`
     are medians of their streams, null: not measured. `last_failure` is how the last request has
-    failed, null: it has not.
+    failed, null: it has not. `learnt` is what its refusals have taught since the start, as lines
+    for `roxy.toml`.
     """
 
     id: str
@@ -56,6 +57,7 @@ class DeploymentHealth(Struct, frozen=True, kw_only=True):
     ttft_ms: int | None = None
     tokens_per_s: float | None = None
     last_failure: LastFailure | None = None
+    learnt: list[str] = []
 
 
 class ModelHealthObject(Struct, frozen=True, kw_only=True):
@@ -152,6 +154,7 @@ def _merged_deployment(parts: Sequence[DeploymentHealth], *, shared: bool) -> De
         requests=sum(one.requests for one in parts),
         ttft_ms=_mean_ttft(parts),
         tokens_per_s=_mean_speed(parts),
+        learnt=list(dict.fromkeys(line for one in parts for line in one.learnt)),
     )
 
 
@@ -167,6 +170,7 @@ async def _health_here(services: Services) -> HealthReport:
 def _model(services: Services, model: Model, report: ModelReport) -> ModelHealthObject:
     measured = services.health.find(model.id)
     states = zip(model.deployments, report.deployments, strict=True)
+    learnt = services.engine.learnt(model.id)
     return ModelHealthObject(
         id=model.id,
         requests=measured.requests if measured is not None else 0,
@@ -174,7 +178,10 @@ def _model(services: Services, model: Model, report: ModelReport) -> ModelHealth
         ttft_ms=measured.ttft_ms if measured is not None else None,
         failing=measured is not None and measured.failing,
         deployments=[
-            _measured(deployment_health(one, state), services.health.find_deployment(one.id))
+            replace(
+                _measured(deployment_health(one, state), services.health.find_deployment(one.id)),
+                learnt=learnt[one.id].lines() if one.id in learnt else [],
+            )
             for one, state in states
         ],
         tokens_per_s=measured.tokens_per_s if measured is not None else None,

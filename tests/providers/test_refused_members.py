@@ -102,6 +102,115 @@ NOT_REFUSED: tuple[dict[str, Any], ...] = (
     {"error": {}},
 )
 
+TOO_LARGE: tuple[tuple[str, tuple[int, bool] | None], ...] = (
+    (
+        (
+            "max_tokens is too large: 8192. This model supports at most 4096 completion tokens, whereas"
+            " you provided 8192."
+        ),
+        (4096, True),
+    ),
+    (
+        (
+            "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is"
+            " less than the `context_window` for this model"
+        ),
+        (8192, True),
+    ),
+    (
+        "max_tokens: 64000 > 8192, which is the maximum allowed number of output tokens for m",
+        (8192, True),
+    ),
+    ("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", (8192, True)),
+    (
+        (
+            "Unable to submit request because it has a maxOutputTokens value of 100000 but the supported"
+            " range is from 1 (inclusive) to 65537 (exclusive). Update the value and try again."
+        ),
+        (65536, True),
+    ),
+    ("max_tokens: Input should be less than or equal to 4096", (4096, True)),
+    (
+        (
+            "The maximum tokens you requested exceeds the model limit of 4096. Try again with a maximum"
+            " tokens value that is lower than 4096."
+        ),
+        (4096, True),
+    ),
+    (
+        (
+            "Invalid 'max_tokens': integer above maximum value. Expected a value <= 4096, but got 8192"
+            " instead."
+        ),
+        (4096, True),
+    ),
+    ("max_completion_tokens must be between 1 and 16,384", (16384, True)),
+    ("max_tokens must be less than 4097", (4096, True)),
+    ("max_tokens is too large", (0, True)),
+    ("Requests with max_tokens > 4096 must have stream=true", (4096, False)),
+    (
+        (
+            "'max_tokens' or 'max_completion_tokens' is too large: 8192. This model's maximum context"
+            " length is 8192 tokens and your request has 5000 input tokens (8192 > 8192 - 5000)."
+        ),
+        (3192, False),
+    ),
+    (
+        (
+            "This model's maximum context length is 4096 tokens. However, you requested 8250 tokens (8"
+            " in the messages, 50 in the functions, and 8192 in the completion)."
+        ),
+        (4038, False),
+    ),
+    (
+        (
+            "This model's maximum context length is 4096 tokens. However, you requested 8192 output"
+            " tokens and your prompt contains at least 1 input tokens."
+        ),
+        (0, False),
+    ),
+    (
+        (
+            "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease"
+            " input length or `max_tokens` and try again"
+        ),
+        (10000, False),
+    ),
+    (
+        (
+            "`inputs` tokens + `max_new_tokens` must be <= 4097. Given: 20 `inputs` tokens and 8192"
+            " `max_new_tokens`"
+        ),
+        (4077, False),
+    ),
+    (
+        (
+            "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens"
+            " (8900 in the messages, 100 in the completion)."
+        ),
+        None,
+    ),
+    (
+        (
+            "This model's maximum context length is 8192 tokens. However, your messages resulted in"
+            " 9000 tokens. Please reduce the length of the messages."
+        ),
+        None,
+    ),
+    ("max_tokens must be at least 1, got -904.", None),
+    ("max_tokens is required", None),
+    ("prompt is too long: 210000 tokens > 200000 maximum", None),
+    ("Unsupported parameter: 'max_tokens' is not supported with this model.", None),
+)
+
+
+@pytest.mark.parametrize(("words", "cap"), TOO_LARGE)
+def test_a_cap_that_is_too_large_is_found_with_what_the_upstream_takes(
+    words: str, cap: tuple[int, bool] | None
+) -> None:
+    error = error_by_status(400, {}, json.dumps(told(words)).encode(), DEPLOYMENT)
+    assert error.refused_cap == cap
+
 
 @pytest.mark.parametrize(("told", "member"), REFUSED)
 @pytest.mark.parametrize("status", [400, 422, 500])

@@ -14,7 +14,6 @@ from support.fakes.upstream import (
     FakeUpstream,
     Pause,
     Request,
-    answer_as_asked,
     chunk,
     completion,
     event,
@@ -459,74 +458,6 @@ async def test_a_failing_upstream_gets_at_most_a_fifth_more_load(
         assert (await door.chat()).status_code == 429
     extra = len(upstream.requests) - count
     assert 5 <= extra <= FIRST_TOKENS + EXTRA_LOAD * count
-
-
-# Members that the gateway adds
-
-
-def rejecting(*members: str) -> Any:
-    """Plan an upstream that refuses these members by name, like servers with strict schemas."""
-
-    def answer(request: Request) -> Answer:
-        for member in members:
-            if member in request.json:
-                words = f"Unsupported parameter: '{member}' is not supported with this model."
-                error = {"message": words, "type": "invalid_request_error", "param": member}
-                return refusal(400, {"error": error | {"code": "unsupported_parameter"}})
-        return answer_as_asked(request)
-
-    return answer
-
-
-@pytest.mark.parametrize(
-    "members",
-    [("stream_options",), ("max_completion_tokens",), ("stream_options", "max_completion_tokens")],
-    ids="+".join,
-)
-async def test_an_added_member_that_is_refused_is_left_out_and_that_is_remembered(
-    upstream: FakeUpstream, door: Door, members: tuple[str, ...]
-) -> None:
-    key = await door.mint(limits={"budget_microusd": 10_000_000})
-    upstream.plan(rejecting(*members))
-    for _ in range(3):
-        assert "[DONE]" in await door.stream_text(key=key)
-    assert len(upstream.requests) == 3 + len(members)
-    for request in upstream.requests[-3:]:
-        assert not set(members) & set(request.json)
-        assert "max_tokens" in request.json
-    rows = await door.usage_rows(3)
-    assert [len(row.attempts or ()) for row in reversed(rows)] == [1 + len(members), 0, 0]
-    assert await states(door) == ["ready"]
-
-
-async def test_a_member_of_the_client_that_is_refused_is_the_clients_error(
-    upstream: FakeUpstream, door: Door
-) -> None:
-    upstream.plan(rejecting("max_tokens"))
-    for _ in range(2):
-        answer = await door.chat(max_tokens=5)
-        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "max_tokens")
-    assert len(upstream.requests) == 2
-
-
-async def test_options_that_a_client_adds_do_not_end_the_reports_of_usage_for_all(
-    upstream: FakeUpstream, door: Door
-) -> None:
-    upstream.plan(rejecting("stream_options"), answer_as_asked)
-    answer = await door.chat(stream=True, stream_options={"include_usage": True, "foo": 1})
-    assert answer.status_code == 400
-    await door.stream_text()
-    assert [("stream_options" in request.json) for request in upstream.requests] == [True, True]
-
-
-async def test_nothing_is_remembered_of_an_upstream_that_refuses_the_second_try_too(
-    upstream: FakeUpstream, door: Door
-) -> None:
-    upstream.plan(rejecting("stream_options", "messages"))
-    for count in (2, 4):
-        assert (await door.chat(stream=True)).status_code == 400
-        assert len(upstream.requests) == count
-    assert "stream_options" in upstream.requests[2].json
 
 
 # What the owner sees

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from workers.catalog.quirks import NO_CLOCKS, NO_QUIRKS, Clocks, Quirks
+from workers.catalog.quirks import NO_CLOCKS, NO_QUIRKS, NOTHING_LEARNT, Clocks, Learnt, Quirks
 from workers.errors import ModelNotFound
 from workers.units import MILLION
 from workers.upstream_route import DIRECT, UpstreamRoute
@@ -91,6 +91,9 @@ class Deployment(Struct, frozen=True):
     `secret_env` "" needs none. `supported` is False when this version has no translator for the
     wire format. With the request members in `owner_only_fields` this upstream would use other
     models or cost more: the models and budgets of keys hold only if just the owner may send them.
+    `cap_field_assumed`: the owner did not state `max_tokens_field`, it is the usual one of the
+    host, or for requests of the gateway unknown. `learnt` is what its refusals have taught since
+    the start.
     """
 
     id: str
@@ -109,6 +112,8 @@ class Deployment(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
     route: UpstreamRoute = DIRECT
     unset_variables: tuple[str, ...] = ()
+    cap_field_assumed: bool = False
+    learnt: Learnt = NOTHING_LEARNT
 
     @property
     def has_secret(self) -> bool:

@@ -97,6 +97,42 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 NO_QUIRKS = Quirks()
 
 
+class Learnt(Struct, frozen=True, kw_only=True):
+    """What the refusals of one deployment have taught; the fields are named as in `roxy.toml`.
+
+    Answers get a cap of at most `max_output_tokens` (0: not learnt). Where the upstream did not say
+    how many it takes, caps of `refused_output_tokens` and more are not sent (0: none was refused):
+    its own maximum is smaller, so that what was reserved is enough.
+    """
+
+    max_tokens_field: Literal["", "max_tokens", "max_completion_tokens"] = ""
+    stream_options: bool = True
+    max_output_tokens: int = 0
+    refused_output_tokens: int = 0
+
+    def cap_sent(self, cap: int) -> int | None:
+        """Return the cap to send in place of one that the gateway has chosen; None: no cap."""
+        if self.max_output_tokens:
+            cap = min(cap, self.max_output_tokens)
+        return None if 0 < self.refused_output_tokens <= cap else cap
+
+    def lines(self) -> list[str]:
+        """Return what was learnt, as the owner may state it in `roxy.toml`."""
+        lines = []
+        if self.max_tokens_field:
+            lines.append(f'max_tokens_field = "{self.max_tokens_field}"')
+        if not self.stream_options:
+            lines.append("stream_options = false")
+        if self.max_output_tokens:
+            lines.append(f"max_output_tokens = {self.max_output_tokens}")
+        elif self.refused_output_tokens:
+            lines.append(f"max_output_tokens < {self.refused_output_tokens}")
+        return lines
+
+
+NOTHING_LEARNT = Learnt()
+
+
 class Clocks(Struct, frozen=True):
     """The clocks of one model in seconds, in place of the settings of `[stream]`; None: those."""
 

@@ -28,7 +28,7 @@ from workers.providers.error_page import (
 )
 from workers.providers.problem import Problem, find_problem, read_problem
 from workers.providers.redaction import redact
-from workers.providers.refused_members import refused_member
+from workers.providers.refused_members import refused_cap, refused_member
 from workers.providers.rejection_kinds import IN_BAND, STATUSES_OF_REQUESTS, KindName, kind_of
 from workers.providers.sent_texts import SentTexts
 from workers.providers.stated_wait import reset_s, retry_after_s, wait_in_words
@@ -158,6 +158,8 @@ def _error_of(
         error.upstream_words = _words_for_the_owner(problem, deployment, sent)
     if kind in ("rejected", "failed", "unsupported", ""):
         error.refused_member = refused_member(problem) or ""
+    if kind in ("rejected", "failed", "unsupported", "too_long", "") and not error.refused_member:
+        error.refused_cap = refused_cap(problem)
     return error
 
 

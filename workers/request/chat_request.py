@@ -32,8 +32,10 @@ class ChatRequest(Struct):
     `predicted_bound` is the most tokens of a `prediction`, which are paid as an answer, beside it.
     `largest_file_bytes` is the size of its largest picture, recording or file. `cap` is set by
     admission: the most tokens of each choice that the upstream must be given (None: no limit
-    depends on it, so the request passes as sent). `hides_costs`: the answer is sent without what
-    the upstream states about money. `pictures` is how many of them `prompt_bound` counts.
+    depends on it, so the request passes as sent). `cap_is_added`: the client did not ask for that
+    cap, so that a refusal of it is not the client's business. `hides_costs`: the answer is sent
+    without what the upstream states about money. `pictures` is how many of them `prompt_bound`
+    counts.
     """
 
     model: str
@@ -47,6 +49,7 @@ class ChatRequest(Struct):
     prompt_bound: int = 0
     predicted_bound: int = 0
     cap: int | None = None
+    cap_is_added: bool = False
     hides_costs: bool = False
     pictures: int = 0
 

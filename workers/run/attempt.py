@@ -7,18 +7,18 @@ in the callback of the upstream's socket.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-import msgspec
 from msgspec.structs import replace
 
 from workers.base_url import joined_url
 from workers.catalog.catalog import Deployment
-from workers.errors import GatewayError, UpstreamError, UpstreamRejected
+from workers.catalog.learnt import Lesson, lesson_of
+from workers.catalog.quirks import NOTHING_LEARNT, Learnt
+from workers.errors import GatewayError, UpstreamError
 from workers.providers.formats import TRANSLATORS
 from workers.providers.translator import Translator, UpstreamRequest
-from workers.request.chat_request import ChatRequest
 from workers.run.clock import Clock, StreamSettings
 from workers.run.job import Job
 from workers.run.scheduler import Scheduler
@@ -32,13 +32,8 @@ WHOLE_BYTES = 64 * MIB
 TOOL_FIELDS = ("tools", "functions")
 """Members of a request that offer tools; the second is OpenAI's older one."""
 NO_TOOLS = (b"null", b"[]")
-OTHER_CAP: dict[str, Literal["max_tokens", "max_completion_tokens"]] = {
-    "max_tokens": "max_completion_tokens",
-    "max_completion_tokens": "max_tokens",
-}
-"""The member that still caps an answer where the upstream does not take the other one."""
-
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+MOST_LESSONS = 4
+"""How many refusals of what the gateway writes one request may meet: each member, and two caps."""
 
 log = logging.getLogger("roxy.workers")
 
@@ -105,37 +100,49 @@ class Attempts:
         self._transport = transport
         self._scheduler = scheduler
         self._stream = stream
-        self._adapted: dict[str, Deployment] = {}
-        """Deployments with what was learnt about them, by id: members that they do not take."""
+        self.learnt: dict[str, Learnt] = {}
+        """What the refusals of deployments have taught, by their ids."""
 
-    async def run(self, job: Job, assigned: Deployment) -> None:
+    async def run(self, job: Job, deployment: Deployment) -> None:
         """Have the job answered by a deployment. Raises UpstreamError, or JobEnded.
 
-        An upstream that refuses a member which the gateway has added gets the request once more
-        without it. That is remembered for the deployment once it has answered.
+        An upstream that refuses what the gateway has written gets the request once more without it.
+        That is remembered for the deployment once it answers.
         """
-        deployment = first = self._adapted.get(assigned.id, assigned)
-        refused: list[str] = []
+        now = self.learnt.get(deployment.id, NOTHING_LEARNT)
+        met = [now]
+        lessons: list[Lesson] = []
+        on_answer = partial(self._remember, deployment.id, lessons)
         while True:
+            taught = deployment if now is NOTHING_LEARNT else replace(deployment, learnt=now)
             try:
-                await self._attempt(job, deployment)
-                break
-            except UpstreamRejected as error:
-                adapted = without_member(deployment, job.request, error.refused_member)
-                if adapted is None or job.ended:
+                await self._attempt(job, taught, on_answer)
+            except UpstreamError as error:
+                lesson = lesson_of(taught, job.request, error)
+                if lesson is None or job.ended or job.committed:
+                    raise
+                now = replace(now, **lesson.changes)
+                if now in met or len(met) > MOST_LESSONS:  # it refuses either way
                     raise
                 error.with_traceback(None)
-                refused.append(error.refused_member)
-                deployment = adapted
-        if deployment is not first:
-            log.warning(
-                "%s does not take %s, which the gateway adds: it is left out until the next start",
-                deployment.id,
-                " and ".join(refused),
-            )
-            self._adapted[deployment.id] = deployment
+                met.append(now)
+                lessons.append(lesson)
+            else:
+                on_answer()
+                return
 
-    async def _attempt(self, job: Job, deployment: Deployment) -> None:
+    def _remember(self, deployment_id: str, lessons: Sequence[Lesson]) -> None:
+        """Remember what was learnt of a deployment that now answers; log each fact once."""
+        for lesson in lessons:
+            known = self.learnt.get(deployment_id, NOTHING_LEARNT)
+            learnt = replace(known, **lesson.changes)
+            if lesson.lasting and learnt != known:
+                self.learnt[deployment_id] = learnt
+                log.warning("%s %s", deployment_id, lesson.words)
+
+    async def _attempt(
+        self, job: Job, deployment: Deployment, on_answer: Callable[[], None]
+    ) -> None:
         stream = self._stream
         translator = TRANSLATORS[deployment.provider](
             job.request, job.model, deployment, stream.max_event_bytes
@@ -160,9 +167,8 @@ class Attempts:
                 raise rejection
             translator.check_head(head.status, head.headers)
             if job.request.stream:
-                relay = Relay(
-                    job, translator, clock, exchange, lambda: self._scheduler.note_content(job)
-                )
+                begin = partial(self._begin, job, on_answer)
+                relay = Relay(job, translator, clock, exchange, begin)
                 exchange.follow(relay.feed)
                 await self._end_of_stream(exchange, translator)
                 if not translator.done:  # the relay finishes a job whose answer has an end mark
@@ -178,6 +184,11 @@ class Attempts:
             exchange.release()
             if relay is not None:
                 relay.release()
+
+    def _begin(self, job: Job, on_answer: Callable[[], None]) -> None:
+        """Note the first content of a stream."""
+        on_answer()
+        self._scheduler.note_content(job)
 
     async def _end_of_stream(self, exchange: UpstreamExchange, translator: Translator) -> None:
         """Wait for the end of a stream. Raises UpstreamError, or JobEnded.
@@ -210,28 +221,6 @@ class Attempts:
         url = joined_url(deployment.base_url, request.path)
         head = self._transport.request_head("POST", url, request.headers)
         return self._transport.exchange(url, head, request.body, deployment.route)
-
-
-def without_member(deployment: Deployment, request: ChatRequest, member: str) -> Deployment | None:
-    """Return the deployment with quirks that leave out a member; None: it was not added here.
-
-    A refusal of `stream_options` in which the client asks for more than usage may be about that. It
-    must not end the reports of usage, on which all limits of the deployment's clients depend.
-    """
-    quirks = deployment.quirks
-    if member == "stream_options" and request.stream and quirks.stream_options:
-        if _asks_for_more_than_usage(request):
-            return None
-        return replace(deployment, quirks=replace(quirks, stream_options=False))
-    obeyed = OTHER_CAP.get(member)
-    if obeyed and request.cap is not None and quirks.max_tokens_field in ("", "both"):
-        return replace(deployment, quirks=replace(quirks, max_tokens_field=obeyed))
-    return None
-
-
-def _asks_for_more_than_usage(request: ChatRequest) -> bool:
-    sent = request.fields.get("stream_options", b"null")
-    return any(name != "include_usage" for name in _MEMBERS.decode(sent) or ())
 
 
 def offers_tools(fields: Mapping[str, bytes]) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from workers.base_url import address_hint
 from workers.catalog.catalog import Deployment, Model
+from workers.catalog.quirks import Learnt
 from workers.errors import (
     Conflict,
     Draining,
@@ -48,6 +49,11 @@ class ModelPool:
         """True while a worker frees the slot of its job: it takes the next one itself."""
         self._next: Job | None = None
         self._closed = False
+
+    @property
+    def learnt(self) -> Mapping[str, Learnt]:
+        """What the refusals of deployments have taught, by their ids."""
+        return self._attempts.learnt
 
     @property
     def idle_workers(self) -> int:
@@ -192,6 +198,11 @@ class Engine:
                 model, self._transport, self.scheduler, self._stream
             )
         return pool
+
+    def learnt(self, model_id: str) -> Mapping[str, Learnt]:
+        """Return what the refusals of a model's deployments have taught, by their ids."""
+        pool = self._pools.get(model_id)
+        return pool.learnt if pool is not None else {}
 
     def submit(self, job: Job) -> Awaitable[None] | None:
         """Accept a job; what is returned is awaited until it is served, queued or refused.

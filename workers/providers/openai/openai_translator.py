@@ -134,7 +134,9 @@ class OpenAITranslator:
             ("accept", accept),
             *access_headers(deployment),
         )
-        body = request_body(self._request, deployment.upstream_model, deployment.quirks)
+        body = request_body(
+            self._request, deployment.upstream_model, deployment.quirks, deployment.learnt
+        )
         return UpstreamRequest("/chat/completions", headers, body)
 
     def check_head(self, status: int, headers: Mapping[str, str]) -> None:

@@ -7,13 +7,13 @@ model's name and the request for usage.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from workers.catalog.quirks import NO_QUIRKS, Quirks
+from workers.catalog.quirks import NO_QUIRKS, NOTHING_LEARNT, Learnt, Quirks
 from workers.request.chat_request import CAP_FIELDS, ChatRequest, smallest_cap
 
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
@@ -23,18 +23,19 @@ _ROLES = (Raw(b'"system"'), Raw(b'"developer"'))
 
 
 def request_body(
-    request: ChatRequest, model: str, quirks: Quirks, without: Collection[str] = ()
+    request: ChatRequest, model: str, quirks: Quirks, learnt: Learnt = NOTHING_LEARNT
 ) -> bytes:
     """Return the body for an upstream that knows the model as `model`.
 
-    A stream always requests usage, whatever the client requested: the ledger needs it. `without`
-    are members that the gateway adds and this upstream has refused by name.
+    A stream always requests usage, whatever the client requested: the ledger needs it. `learnt` is
+    what this upstream has refused of what the gateway adds.
     """
     fields: dict[str, Any] = {**request.fields, "model": model}
     if request.stream:
-        _request_usage(fields, quirks.stream_options and "stream_options" not in without)
-    if request.cap is not None or quirks.max_tokens_field:
-        _write_cap(fields, request.cap, quirks.max_tokens_field, without)
+        _request_usage(fields, quirks.stream_options and learnt.stream_options)
+    obeyed = learnt.max_tokens_field or quirks.max_tokens_field
+    if request.cap is not None or obeyed:
+        _write_cap(fields, request, obeyed, learnt)
     if quirks is not NO_QUIRKS:
         if quirks.system_role:
             _rename_roles(fields, quirks.system_role)
@@ -54,29 +55,27 @@ def _request_usage(fields: dict[str, Any], taken: bool) -> None:
     fields["stream_options"] = {**(options or {}), "include_usage": True}
 
 
-def _write_cap(
-    fields: dict[str, Any], cap: int | None, obeyed: str, without: Collection[str]
-) -> None:
+def _write_cap(fields: dict[str, Any], request: ChatRequest, obeyed: str, learnt: Learnt) -> None:
     """Write the answer's cap into the members that this upstream obeys, and into no other.
 
     Without a cap of the gateway, the client's own is only renamed. A deployment without data gets
-    both members: which of them an unknown upstream reads is not known, and a limit must hold. One
-    of the two is left out only when the upstream has refused it by name.
+    both members: which of them an unknown upstream reads is not known, and a limit must hold. A cap
+    that the client did not ask for is no larger than the upstream is known to take.
     """
     sent = [name for name in CAP_FIELDS if bytes(fields.get(name, b"null")) != b"null"]
-    if cap is None:
+    if request.cap is None:
         if not sent:
             return
         # Of two caps the smaller one holds, whichever the upstream reads.
         caps = [_CAP.decode(fields[name]) for name in sent]
         value: Any = smallest_cap(*caps) or fields[sent[-1]]
     else:
-        value = cap
-    obeyed_names = CAP_FIELDS if obeyed in ("", "both") else (obeyed,)
-    names = [name for name in obeyed_names if name not in without] or obeyed_names[-1:]
+        value = learnt.cap_sent(request.cap) if request.cap_is_added else request.cap
     for name in CAP_FIELDS:
         fields.pop(name, None)
-    fields.update(dict.fromkeys(names, value))
+    if value is not None:
+        names = CAP_FIELDS if obeyed in ("", "both") else (obeyed,)
+        fields.update(dict.fromkeys(names, value))
 
 
 def _rename_roles(fields: dict[str, Any], role: str) -> None:
