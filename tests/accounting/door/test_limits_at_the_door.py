@@ -225,3 +225,32 @@ async def test_usage_reports_what_was_used_per_key_model_and_day(door: Door) -> 
     ):
         answer = await door.client.get(f"/api/v1/usage?{wrong}", headers=bearer(OWNER))
         assert answer.status_code == 400 and answer.json()["error"]["param"]
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}
+
+
+@pytest.mark.parametrize(("quirks", "status"), [("", 200), ("picture_tokens = 50_000", 429)])
+async def test_a_budget_reserves_what_a_picture_can_cost_at_this_deployment(
+    tmp_path: Path, upstream: FakeUpstream, quirks: str, status: int
+) -> None:
+    async with front_door(tmp_path, upstream, quirks=quirks) as door:
+        key = await door.mint(limits={"budget_microusd": 100_000})
+        plain = await door.chat("Hi", key=key, max_tokens=10)
+        assert plain.status_code == 200
+        pictures = await door.chat([PICTURE, PICTURE], key=key, max_tokens=10)
+        assert pictures.status_code == status, pictures.text
+
+
+async def test_what_a_deployment_adds_to_a_request_is_estimated_too(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    upstream.plan(completion("Hello", usage=None))
+    added = "x" * 40_000
+    async with front_door(tmp_path, upstream, quirks=f'add_fields = {{ a = "{added}" }}') as door:
+        key = await door.mint(limits={"budget_microusd": 10_000_000})
+        assert (await door.chat("Hi", key=key, max_tokens=10)).status_code == 200
+        (row,) = await door.usage_rows()
+    assert row.estimated
+    assert row.prompt_tokens is not None and row.prompt_tokens >= len(added) // 4
+    assert row.cost_microusd is not None and row.cost_microusd >= len(added), "a token a byte"
