@@ -124,8 +124,11 @@ async def _open_counters(
             "each node counts limits by itself: set ROXY_REDIS_URL before a second node uses the"
             " database"
         )
-    counters = MemoryCounters(clock=clock)
-    counters.restore(await store.load_counters())
+    if isinstance(store, SqliteStore):
+        counters = MemoryCounters(clock=clock, find=store.find_counters)
+    else:
+        counters = MemoryCounters(clock=clock)
+        counters.restore(await store.load_counters())
     return counters, counters
 
 

@@ -2,8 +2,9 @@
 
 `take` never suspends: it checks and takes in one step, so that parallel requests cannot pass a
 limit together. A scope is created by its first take and dropped when it holds nothing; instead of a
-timer, each new scope checks two old ones. Beyond `max_scopes`, the oldest scopes that hold nothing
-are dropped first, then the oldest without running requests.
+timer, each new scope checks two old ones. What was saved of a scope is found when it is first used,
+so that a start does not read what millions of keys have spent. Beyond `max_scopes`, the oldest
+scopes that hold nothing are dropped first, then the oldest without running requests.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from server.accounting.account import BUDGET_KINDS, WINDOW_S, Account
-from server.accounting.counters import Shared, Standing, Taken, lease_ids
+from server.accounting.counters import UNLIMITED, Shared, Standing, Taken, lease_ids
 from server.identity.client_addresses import GUEST_PREFIX
 from server.store.key import Limits
 from server.store.rows import CounterRow
+from workers.errors import StoreUnavailable
 
 MAX_SCOPES = 100_000
 VISITS = 2
@@ -29,6 +31,7 @@ class MemoryCounters:
     """Keep every scope's account; see `Counters` and `UnsavedCounters` of server.accounting.
 
     `clock` is monotonic and measures; `wall` is Unix time and only names periods and saved rows.
+    `find` returns the saved rows of a scope at once; without it, call `restore`.
     """
 
     def __init__(
@@ -37,7 +40,9 @@ class MemoryCounters:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         max_scopes: int = MAX_SCOPES,
+        find: Callable[[str], Iterable[CounterRow]] = lambda _scope: (),
     ) -> None:
+        self._find = find
         self._clock = clock
         self._wall = wall
         self._max_scopes = max_scopes
@@ -112,7 +117,7 @@ class MemoryCounters:
         if not cost_microusd or taken.scope.startswith(GUEST_PREFIX):
             return
         now = self._clock()
-        account = self._accounts.get(taken.scope) or Account()
+        account = self._account(taken.scope, now)
         account.spend(cost_microusd, now, self._wall())
         self._keep(taken.scope, account, now)
 
@@ -133,15 +138,15 @@ class MemoryCounters:
 
     async def standing(self, scope: str, limits: Limits) -> Standing:
         """Return what remains now."""
-        return self.known_standing(scope, limits)
+        return self._standing(self._account(scope, self._clock()), limits)
 
     def known_standing(self, scope: str, limits: Limits) -> Standing:
-        """Return what remains now: here, all is known."""
-        now = self._clock()
-        account = self._accounts.get(scope) or Account()
-        if account.limits is not limits:
-            account = account.with_limits(limits, now)
-        return account.standing(now, self._wall())
+        """Return what remains now; nothing is known if what was saved cannot be read."""
+        try:
+            account = self._account(scope, self._clock())
+        except StoreUnavailable:
+            return UNLIMITED
+        return self._standing(account, limits)
 
     # Saving
 
@@ -167,10 +172,8 @@ class MemoryCounters:
         """
         now, wall = self._clock(), self._wall()
         for row in rows:
-            if wall - row.updated_at >= WINDOW_S.get(row.kind, float("inf")):
+            if not _still_counts(row, wall):
                 continue
-            if row.kind in BUDGET_KINDS and row.scope.startswith(GUEST_PREFIX):
-                continue  # older versions saved sums of guests, who have no budgets
             account = self._accounts.get(row.scope)
             if account is None:
                 account = self._accounts[row.scope] = Account()
@@ -178,6 +181,22 @@ class MemoryCounters:
             account.restore(row, now, wall)
 
     # Inside
+
+    def _standing(self, account: Account, limits: Limits) -> Standing:
+        now = self._clock()
+        if account.limits is not limits:
+            account = account.with_limits(limits, now)
+        return account.standing(now, self._wall())
+
+    def _account(self, scope: str, now: float) -> Account:
+        """Return a scope's account, or one from its saved rows, which is not kept."""
+        account = self._accounts.get(scope)
+        if account is None:
+            account, wall = Account(), self._wall()
+            for row in self._find(scope):
+                if _still_counts(row, wall):
+                    account.restore(row, now, wall)
+        return account
 
     def _ends(self, taken: Taken) -> bool:
         """End a lease; False: it has ended before."""
@@ -188,7 +207,7 @@ class MemoryCounters:
 
     def _open(self, scope: str, limits: Limits, now: float) -> Account:
         """Return a scope's account, or a new one that is kept only once something is taken."""
-        account = self._accounts.get(scope) or Account()
+        account = self._account(scope, now)
         # By identity: a changed key is a new object, and comparing all fields would cost more here.
         if account.limits is not limits:
             account.adopt(limits, now)
@@ -228,3 +247,11 @@ class MemoryCounters:
                 return True
             self._visit_order.append(scope)
         return False
+
+
+def _still_counts(row: CounterRow, wall: float) -> bool:
+    """Return whether a saved row says anything about now."""
+    if row.kind in BUDGET_KINDS:
+        # Older versions saved sums of guests, who have no budgets.
+        return not row.scope.startswith(GUEST_PREFIX)
+    return wall - row.updated_at < WINDOW_S.get(row.kind, float("inf"))

@@ -11,7 +11,7 @@ from server.accounting.counters import GuestLimits
 from server.accounting.memory_counters import MemoryCounters
 from server.store.key import BudgetPeriod, Limits
 from server.store.rows import CounterRow
-from workers.errors import BudgetExceeded, RateLimited
+from workers.errors import BudgetExceeded, RateLimited, StoreUnavailable
 from workers.units import DAY_S
 
 KEY = "key_a"
@@ -24,15 +24,25 @@ MIDNIGHT_S = 12 * 3600
 class Table:
     """The saved rows by scope and kind, as the store keeps them, and one process after another."""
 
-    def __init__(self, clocks: Clocks) -> None:
+    def __init__(self, clocks: Clocks, *, is_read_whole: bool) -> None:
         self._clocks = clocks
+        self.is_read_whole = is_read_whole
         self._rows: dict[tuple[str, str], CounterRow] = {}
 
     def start(self) -> MemoryCounters:
         """Return the counters of a new process."""
-        counters = MemoryCounters(clock=self._clocks.now, wall=self._clocks.wall, max_scopes=MOST)
-        counters.restore(self._rows.values())
+        counters = MemoryCounters(
+            clock=self._clocks.now,
+            wall=self._clocks.wall,
+            max_scopes=MOST,
+            find=(lambda _: ()) if self.is_read_whole else self._find,
+        )
+        if self.is_read_whole:
+            counters.restore(self._rows.values())
         return counters
+
+    def _find(self, scope: str) -> list[CounterRow]:
+        return [row for row in self._rows.values() if row.scope == scope]
 
     def save(self, counters: MemoryCounters) -> None:
         """Write what is not saved yet."""
@@ -44,9 +54,9 @@ def clocks() -> Clocks:
     return Clocks()
 
 
-@pytest.fixture
-def table(clocks: Clocks) -> Table:
-    return Table(clocks)
+@pytest.fixture(params=[True, False], ids=["read at the start", "found when used"])
+def table(clocks: Clocks, request: pytest.FixtureRequest) -> Table:
+    return Table(clocks, is_read_whole=request.param)
 
 
 async def spend(counters: MemoryCounters, cost_microusd: int, scope: str = KEY) -> None:
@@ -192,7 +202,7 @@ async def test_restored_guests_are_forgotten_once_their_limits_are_free(
     await crowd(counters, range(8))
     table.save(counters)
     after = table.start()
-    assert len(after) == 8
+    assert len(after) == (8 if table.is_read_whole else 0)
     clocks.pass_s(2 * DAY_S)
     await crowd(after, "abcdefgh")
     assert len(after) <= 8
@@ -225,3 +235,16 @@ async def test_after_the_clock_was_set_back_the_wait_for_a_budget_is_one_period_
     with pytest.raises(BudgetExceeded) as refusal:
         await counters.take(KEY, limits, 0, 1)
     assert refusal.value.retry_after_s == DAY_S
+
+
+async def test_without_its_saved_rows_a_scope_is_not_admitted(clocks: Clocks) -> None:
+    def fail(_scope: str) -> list[CounterRow]:
+        raise StoreUnavailable
+
+    counters = MemoryCounters(clock=clocks.now, wall=clocks.wall, find=fail)
+    with pytest.raises(StoreUnavailable):
+        await counters.take(KEY, EVER)
+    with pytest.raises(StoreUnavailable):
+        await counters.standing(KEY, EVER)
+    assert counters.known_standing(KEY, EVER).budget is None
+    assert len(counters) == 0

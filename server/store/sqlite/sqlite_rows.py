@@ -37,6 +37,9 @@ SORTS: dict[KeyOrder, str] = {
     "used": "ifnull(last_used_at, 0)",
     "spent": "ifnull(spent, 0)",
 }
+FIND_COUNTERS = "SELECT scope, kind, value, period, updated_at FROM counters"
+PIECE = 50_000
+"""Rows of a table that one statement reads at most: each has a time limit."""
 PRUNE_ROWS = 2000
 """Rows deleted in one call: about 20 ms, so that key changes in between do not wait for long."""
 KEY_COUNT = KEY_COLUMNS.count(",") + 1

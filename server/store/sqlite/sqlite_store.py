@@ -49,12 +49,14 @@ from server.store.sqlite.sqlite_rows import (
     ADD_SESSION,
     END_INVITATION,
     END_SESSION,
+    FIND_COUNTERS,
     FIND_INVITATION,
     FIND_META,
     INVITATION_OF_ID,
     KEY_PREFIXES,
     LIST_INVITATIONS,
     LOAD_KEYS,
+    PIECE,
     PRUNE,
     PRUNE_ROWS,
     PUT_META,
@@ -335,8 +337,16 @@ class SqliteStore:
     # Counters and usage
 
     async def load_counters(self) -> list[CounterRow]:
-        """Read every counter."""
-        rows = await self._read("SELECT scope, kind, value, period, updated_at FROM counters")
+        """Read every counter, in pieces: each read has a time limit."""
+        find = f"{FIND_COUNTERS} WHERE (scope, kind) > (?, ?) ORDER BY scope, kind LIMIT {PIECE}"
+        rows: list[Values] = []
+        while found := await self._read(find, rows[-1][:2] if rows else ("", "")):
+            rows += found
+        return [CounterRow(*row) for row in rows]
+
+    def find_counters(self, scope: str) -> list[CounterRow]:
+        """Read the counters of a scope, at once. Raises StoreUnavailable."""
+        rows = self._look_up_all(f"{FIND_COUNTERS} WHERE scope = ?", scope)
         return [CounterRow(*row) for row in rows]
 
     async def drop_counters(self, before: float) -> int:
@@ -465,14 +475,17 @@ class SqliteStore:
         return await self._reads.run(read, reads=True)
 
     def _look_up(self, statement: str, value: str | bytes) -> Key | None:
+        rows = self._look_up_all(statement, value)
+        return self._key(rows[0]) if rows else None
+
+    def _look_up_all(self, statement: str, value: str | bytes) -> list[Values]:
         if self._lookup is None:
             raise StoreUnavailable(UNREADABLE)
         try:
-            row = self._lookup.execute(statement, (value,)).fetchone()
+            return self._lookup.execute(statement, (value,)).fetchall()
         except sqlite3.Error as error:
             log.warning("%s cannot be read: %s", self.path, error)
             raise StoreUnavailable(UNREADABLE) from error
-        return None if row is None else self._key(row)
 
     def _key(self, row: Values) -> Key:
         try:
