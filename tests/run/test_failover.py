@@ -13,7 +13,6 @@ from support.fakes.upstream import (
     Answer,
     FakeUpstream,
     Pause,
-    Request,
     chunk,
     completion,
     event,
