@@ -44,7 +44,7 @@ CONVERSATION_SCRIPTS = (
     "js/chat/markdown/lexing/lexing.js",
     "js/chat/markdown/markdown.js",
     "js/chat/markdown/math.js",
-    "js/chat/markdown/said.js",
+    "js/chat/markdown/question_text.js",
     "js/chat/state/answer.js",
     "js/chat/state/answers.js",
     "js/chat/state/problems.js",

@@ -108,7 +108,7 @@ export class Header {
 const narrow = matchMedia("(max-width: 56rem)");
 
 /** The sidebar. On small screens it is a sheet over the page, which the browser's Back closes. */
-export class Sidebar {
+export class SideSheet {
   #root = part("#sidebar", HTMLElement);
   #button = part("#side-switch", HTMLButtonElement);
   #main = part("#main", HTMLElement);

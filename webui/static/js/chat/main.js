@@ -14,7 +14,7 @@ import {
   texts,
 } from "../shell/page.js";
 import { Composer } from "./composer/composer.js";
-import { Header, Sidebar } from "./header.js";
+import { Header, SideSheet } from "./header.js";
 import { Chat } from "./state/chat.js";
 import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
 
@@ -30,7 +30,7 @@ const FLUSH_MS = 4000;
 /** For what was not asked for just now. */
 const PATIENT = { patient: true };
 const sidebar = part("#sidebar", HTMLElement);
-const side = new Sidebar();
+const side = new SideSheet();
 const scroller = part("#scroller", HTMLElement);
 
 /** @type {Boot} */
@@ -131,8 +131,8 @@ async function loadRest() {
 
 /** Watch the connection as soon as possible: what says that it is lost cannot be loaded without it. */
 async function loadConnection() {
-  const { watchConnection } = await chat.load(() => import("./connection.js"), PATIENT);
-  watchConnection(part("#composer", HTMLElement));
+  const { sayWhenOffline } = await chat.load(() => import("./offline.js"), PATIENT);
+  sayWhenOffline(part("#composer", HTMLElement));
 }
 
 // Commands
@@ -237,7 +237,7 @@ document.addEventListener(SESSION_EVENT, (event) => {
 
 document.addEventListener(RETURN_EVENT, async () => {
   if (chat.current?.record.temporary) {
-    const { renewPage } = await chat.load(() => import("./turns/renewing.js"), PATIENT);
+    const { renewPage } = await chat.load(() => import("./turns/page_renewal.js"), PATIENT);
     await renewPage();
     chat.resumeSession();
   } else chat.endSession({ text: texts.chat.signed_in_reload, changed: true, ofKey: false });

@@ -2,7 +2,7 @@
 
 import { count, el, fill, icon, iconButton, language, money, pluralText, seconds, texts } from "../../shell/page.js";
 import { Blocks } from "../markdown/blocks.js";
-import { renderSaid } from "../markdown/said.js";
+import { renderQuestion } from "../markdown/question_text.js";
 import { explain, stateWords, wholeSeconds } from "./words.js";
 
 /** @import { Answer } from "../state/answer.js" */
@@ -136,7 +136,7 @@ export class QuestionRow extends Row {
     super(message, chat, answers, texts.transcript.you, texts.transcript.you_said);
     this.message = message;
     if (message.files?.length) this.#showFiles(message.files);
-    if (message.text) this.root.append(renderSaid(message.text));
+    if (message.text) this.root.append(renderQuestion(message.text));
     this.root.append(this.foot);
     this.refresh();
   }

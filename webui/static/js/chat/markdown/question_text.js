@@ -18,7 +18,7 @@ const MARKED = /(`+)([^`\n](?:[^\n]*?[^`\n])?)\1(?!`)|(?<![\w/.@-])(?:https?:\/\
  *
  * @param {string} text
  */
-export function renderSaid(text) {
+export function renderQuestion(text) {
   const box = el("div", { class: "said", dir: direction(text) });
   const lines = text.split("\n");
   /** @type {string[]} */

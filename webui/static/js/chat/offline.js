@@ -20,7 +20,7 @@ async function isReachable() {
  *
  * @param {HTMLElement} below
  */
-export function watchConnection(below) {
+export function sayWhenOffline(below) {
   /** @type {HTMLElement | null} */
   let note = null;
   /** @type {number | undefined} */
