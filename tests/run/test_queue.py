@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders.jobs import drained, fill, lanes_of, make_job, rest, served_lanes, take
-from support.waiting import eventually
+from support.builders.jobs import (
+    ClockedQueue,
+    drained,
+    fill,
+    lanes_of,
+    make_job,
+    rest,
+    served_lanes,
+    take,
+)
 
 from workers.errors import Overloaded
 from workers.run.job import Job
@@ -174,7 +181,7 @@ async def happen(queue: FairQueue, steps: list[tuple[str, str | int, int]]) -> l
 async def test_places_and_waits_told_are_those_that_come(
     steps: list[tuple[str, str | int, int]], workers: int, service_s: float
 ) -> None:
-    queue = FairQueue(64, workers)
+    queue = ClockedQueue(64, workers)
     queue.note_service(service_s)
     waiting = await happen(queue, steps)
     told = {job: queue.place(job) for job in waiting}
@@ -191,7 +198,7 @@ async def test_places_and_waits_told_are_those_that_come(
 async def test_a_job_is_refused_exactly_when_its_place_would_cost_more_than_it_may_wait(
     steps: list[tuple[str, str | int, int]], lane: str, weight: int
 ) -> None:
-    queue = FairQueue(64, 3)
+    queue = ClockedQueue(64, 3)
     queue.note_service(2.0)
     await happen(queue, steps)
     patient = make_job(lane, weight=weight)
@@ -209,7 +216,7 @@ async def test_a_job_is_refused_exactly_when_its_place_would_cost_more_than_it_m
 
 
 async def test_the_wait_told_follows_how_long_jobs_last() -> None:
-    queue = FairQueue(64, 2)
+    queue = ClockedQueue(64, 2)
     (job,) = fill(queue, "a")
     queue.note_service(4.0)
     assert queue.place(job).expected_wait_s == 2.0
@@ -219,9 +226,9 @@ async def test_the_wait_told_follows_how_long_jobs_last() -> None:
 
 
 async def test_the_time_in_which_workers_had_nothing_to_do_is_no_wait() -> None:
-    queue = FairQueue(10, 1)
+    queue = ClockedQueue(10, 1)
     queue.note_service(0.001)
-    await asyncio.sleep(0.3)  # the idle time is what is tested
+    queue.at += 300.0
     second = make_job("b", max_wait_s=0.2)
     queue.note_start()  # a job that found a free slot has not been in the queue
     queue.put(second)  # not refused: the first has just been served
@@ -229,15 +236,16 @@ async def test_the_time_in_which_workers_had_nothing_to_do_is_no_wait() -> None:
 
 
 async def test_the_wait_grows_while_no_job_ends_and_not_while_workers_rest() -> None:
-    queue = FairQueue(10, 2)
+    queue = ClockedQueue(10, 2)
     queue.note_service(0.001)
     job = make_job("a")
     queue.put(job)
-    await eventually(lambda: queue.place(job).expected_wait_s > 1.0)
+    queue.at += 2.0
+    assert queue.place(job).expected_wait_s == 2.0
     assert await take(queue) is job
     second = make_job("b", max_wait_s=0.9)
     queue.put(second)  # not refused: the worker has just begun
-    assert queue.place(second).expected_wait_s < 0.9
+    assert queue.place(second).expected_wait_s == 0.0005
     second.close("cancelled")
 
 

@@ -19,7 +19,19 @@ from workers.transport.transport import UpstreamExchange
 BODY = b'{"model":"test/one","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
 MODEL = Model(id="test/one", name="One")
 LONG = 1000.0
+NOW = 5_000.0
+"""What the clock of a `ClockedQueue` says at first, in seconds."""
 _numbers = itertools.count(1)
+
+
+class ClockedQueue(FairQueue):
+    """A queue with a clock that the test moves: its estimates say nothing about the machine."""
+
+    at = NOW
+
+    def now(self) -> float:
+        """Return the time."""
+        return self.at
 
 
 def make_deployment(
