@@ -147,6 +147,8 @@ class RawUpstream:
         task = asyncio.get_running_loop().create_task(self._run(peer, writer))
         self._scripts.add(task)
         task.add_done_callback(self._scripts.discard)
+        # A task that is cancelled before its first step never comes to its `finally`.
+        task.add_done_callback(lambda _task: writer.transport.abort())
 
     async def _run(self, peer: Peer, writer: asyncio.StreamWriter) -> None:
         try:

@@ -45,11 +45,14 @@ class Relay:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        self._writers.add(writer)
         with contextlib.suppress(OSError):
             back, forth = await asyncio.open_connection("127.0.0.1", self._port)
-            self._writers |= {writer, forth}
+            self._writers.add(forth)
             await asyncio.gather(self._pass_on(reader, forth), self._pass_on(back, writer))
-            self._writers -= {writer, forth}
+            self._writers.discard(forth)
+        self._writers.discard(writer)
+        writer.transport.abort()  # it is closed already unless the gateway was not there
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

@@ -65,6 +65,7 @@ class UnreliableWire:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _task: writer.transport.abort())
         with contextlib.suppress(OSError, asyncio.CancelledError):
             back, forth = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers |= {writer, forth}
