@@ -190,6 +190,30 @@ async def test_an_upstream_that_fails_while_its_usage_is_awaited_ends_the_wait(
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.gateway(settings="[stream]\nusage_wait_s = 60\n")
+async def test_usage_after_the_end_mark_is_read_and_the_client_does_not_wait_for_it(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    hold = asyncio.Event()
+    usage, end = usage_events()
+    upstream.plan(streaming([*events_of(["Hello"], done=False), end, Pause(hold), usage]))
+    assert "[DONE]" in await soon(door.stream_text())
+    hold.set()
+    (row,) = await door.usage_rows()
+    assert (row.status, row.prompt_tokens, row.completion_tokens) == ("finished", *USED)
+    assert not row.estimated
+
+
+async def test_an_upstream_that_stays_open_after_the_end_mark_is_settled_without_it(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    upstream.plan(streaming([*events_of(["Hello"], done=True), Pause(asyncio.Event())]))
+    assert "[DONE]" in await soon(door.stream_text())
+    (row,) = await door.usage_rows()
+    assert (row.status, row.estimated) == ("finished", True)
+    await soon((await upstream.request()).left.wait())
+
+
 async def test_a_shutdown_does_not_wait_for_usage_longer_than_for_answers(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:

@@ -70,8 +70,7 @@ class Relay:
         self._clock.touch()
         frames = self._translator.feed(data)
         if self._translator.done:
-            self._job.finish(frames)
-            self._exchange.release()  # the client does not wait for the end of the framing
+            self._finish(frames)
             return
         if frames:
             if not self._begun:
@@ -83,6 +82,18 @@ class Relay:
             self._note_finished()
         if self._translator.failure is not None:
             raise self._translator.failure
+
+    def _finish(self, last: bytes) -> None:
+        """Handle the end mark, or the usage after it; the client does not wait for the latter."""
+        has_usage = self._translator.usage is not None
+        if not self._job.ended:
+            self._job.finish(last, usage_may_follow=not has_usage)
+        elif has_usage:
+            self._job.settle_owed(keep_connection=True)
+        if self._job.owes_usage:
+            self._clock.note_finished()
+        else:
+            self._exchange.release()
 
     def _note_finished(self) -> None:
         """Handle that only the usage and the end mark can follow."""
@@ -171,7 +182,9 @@ class Attempts:
                 relay = Relay(job, translator, clock, exchange, begin)
                 exchange.follow(relay.feed)
                 await self._end_of_stream(exchange, translator)
-                if not translator.done:  # the relay finishes a job whose answer has an end mark
+                if translator.done:  # the relay has finished a job whose answer has an end mark
+                    job.settle_owed(keep_connection=True)
+                else:
                     job.finish(translator.finish())
             else:
                 job.finish(translator.whole(await self._whole_body(exchange, clock)))

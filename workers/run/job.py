@@ -28,6 +28,8 @@ Ending = Literal["finished", "failed", "cut", "cancelled", "timed_out", "drained
 """How a job ended. Its usage row has the same word in the column and JSON member `status`."""
 OWN_CLOCKS = ("first_content", "gap", "total")
 """The clocks of the gateway that run while an upstream works on a prompt."""
+TRAILER_SHARE = 0.1
+"""For which share of `usage_wait_s` a usage is waited for that may follow the end mark."""
 JobState = Literal["new", "queued", "connecting", "streaming", "done"]
 """Where a job is on its way."""
 
@@ -258,11 +260,14 @@ class Job(Ticket):
             self._commit()
         self.channel.push(frames)
 
-    def finish(self, last: bytes) -> None:
-        """End the job as finished, with the last frames."""
+    def finish(self, last: bytes, *, usage_may_follow: bool = False) -> None:
+        """End the job as finished, with the last frames.
+
+        The usage of some upstreams follows the end mark: the job is settled shortly after.
+        """
         if self._first_frame is None and self.state != "done":
             self._commit()
-        self.close("finished", last=last)
+        self.close("finished", last=last, usage_may_follow=usage_may_follow)
 
     def cancel(self) -> None:
         """End the job because its client has left; drop the frames that wait."""
@@ -270,7 +275,12 @@ class Job(Ticket):
         self.channel.abandon()
 
     def close(
-        self, ending: Ending, error: GatewayError | None = None, *, last: bytes = b""
+        self,
+        ending: Ending,
+        error: GatewayError | None = None,
+        *,
+        last: bytes = b"",
+        usage_may_follow: bool = False,
     ) -> None:
         """End the job; later calls do nothing. The reader gets `error`.
 
@@ -286,8 +296,11 @@ class Job(Ticket):
             self.on_leave_queue(self)
         self.state = "done"
         outcome = self._outcome(ending, error)  # reads the exchange, so before it is dropped
-        if ending == "cancelled" and self._lacks_usage:
-            self._wait_for_usage(outcome)
+        wait_s = self._usage_wait_s
+        if usage_may_follow:
+            wait_s *= TRAILER_SHARE
+        if wait_s > 0 and (usage_may_follow or (ending == "cancelled" and self._lacks_usage)):
+            self._wait_for_usage(outcome, wait_s)
             self.channel.end(error, last)
             return
         exchange, self._exchange = self._exchange, None
@@ -346,19 +359,18 @@ class Job(Ticket):
         """True if every choice has finished, and only usage and the end mark have not come."""
         translator = self._translator
         return (
-            self._usage_wait_s > 0
-            and self._exchange is not None
+            self._exchange is not None
             and translator is not None
             and translator.finished
             and not translator.done
         )
 
-    def _wait_for_usage(self, outcome: Outcome) -> None:
+    def _wait_for_usage(self, outcome: Outcome, wait_s: float) -> None:
         """Keep the exchange for some seconds, without a reader."""
         assert self._translator is not None
         assert self._exchange is not None
         self._forget_callers()
-        timer = self._loop.call_later(self._usage_wait_s, self.settle_owed)
+        timer = self._loop.call_later(wait_s, self.settle_owed)
         self._owed = OwedUsage(outcome, self._translator.usage, timer)
         self._exchange.resume()  # a reader that fell behind may have paused it
 

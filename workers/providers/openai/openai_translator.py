@@ -161,6 +161,8 @@ class OpenAITranslator:
         if self.failure is not None:
             raise self.failure
         if self.done:
+            for trailer in self._splitter.feed(data):  # usage may follow the end mark
+                self._seen.search(decoded(trailer))
             return b""
         was_committed, held = self.committed, len(self._held)
         try:
