@@ -23,10 +23,13 @@ from server.history.history_records import (
     WholeConversation,
 )
 from server.history.steps import (
-    conversation_steps,
+    changing_steps,
+    erasing_steps,
+    file_steps,
     message_steps,
-    person_steps,
+    reading_steps,
     search_steps,
+    settings_steps,
     share_steps,
 )
 from server.history.steps.sql_steps import Steps
@@ -65,11 +68,11 @@ class StepHistory(ABC):
         self, person: str, since: int, opened: str | None, limit: int
     ) -> HistoryChanges:
         """Read what has changed after a cursor; see the protocol."""
-        return await self.read(conversation_steps.read_changes(person, since, opened, limit))
+        return await self.read(reading_steps.read_changes(person, since, opened, limit))
 
     async def conversation(self, person: str, conversation: str) -> WholeConversation:
         """Read a conversation with its messages. Raises NotFound."""
-        return await self.read(conversation_steps.read_conversation(person, conversation))
+        return await self.read(reading_steps.read_conversation(person, conversation))
 
     async def save(
         self, person: str, conversation: str, change: ConversationChange, quota_bytes: int
@@ -79,7 +82,7 @@ class StepHistory(ABC):
         prepare = message_steps.prepare
         prepared = await asyncio.to_thread(prepare, change) if long else prepare(change)
         return await self.write(
-            conversation_steps.save(person, conversation, change, prepared, quota_bytes)
+            changing_steps.save(person, conversation, change, prepared, quota_bytes)
         )
 
     async def erase(self, person: str, conversation: str, version: int | None = None) -> int:
@@ -94,9 +97,9 @@ class StepHistory(ABC):
         """Erase a conversation as `erase` does; who erases many of them wipes once."""
         if version is None:
             await self._end_links(person, conversation)
-        erased = await self.write(person_steps.erase_conversation(person, conversation, version))
+        erased = await self.write(erasing_steps.erase_conversation(person, conversation, version))
         await self._end_links(person, conversation)  # also those made in between
-        while await self.write(person_steps.drop_file(person, conversation)):
+        while await self.write(erasing_steps.drop_file(person, conversation)):
             pass
         return int(erased)
 
@@ -107,9 +110,9 @@ class StepHistory(ABC):
     async def erase_all(self, person: str) -> int:
         """Erase all conversations and prompts of a person; see the protocol."""
         erased = 0
-        for conversation in await self.read(person_steps.find_conversations(person)):
+        for conversation in await self.read(erasing_steps.find_conversations(person)):
             erased += await self.erase_without_wipe(person, conversation)
-        await self.write(person_steps.forget_prompts(person))
+        await self.write(settings_steps.forget_prompts(person))
         await self.wipe()
         return erased
 
@@ -117,39 +120,39 @@ class StepHistory(ABC):
         self, person: str, file_id: str, conversation: str, file: StoredFile, quota_bytes: int
     ) -> None:
         """Keep a file; see the protocol."""
-        words = await asyncio.to_thread(person_steps.fold_file, file)
+        words = await asyncio.to_thread(file_steps.fold_file, file)
         await self.write(
-            person_steps.put_file(person, file_id, conversation, file, words, quota_bytes)
+            file_steps.put_file(person, file_id, conversation, file, words, quota_bytes)
         )
 
     async def read_old_files(self) -> None:
         """Fold the texts of files that were kept before the search knew them."""
-        while found := await self.scan(person_steps.find_unread_files()):
+        while found := await self.scan(file_steps.find_unread_files()):
             for person, file_id in found:
                 try:
                     file = await self.file(person, file_id)
                 except NotFound:  # deleted in between
                     continue
-                words = await asyncio.to_thread(person_steps.fold_file, file)
-                await self.write(person_steps.keep_file_words(person, file_id, words))
+                words = await asyncio.to_thread(file_steps.fold_file, file)
+                await self.write(file_steps.keep_file_words(person, file_id, words))
 
     async def file_size(self, person: str, file_id: str) -> int:
         """Return how many bytes a file counts in the quota. Raises NotFound."""
-        return await self.read(person_steps.read_file_size(person, file_id))
+        return await self.read(file_steps.read_file_size(person, file_id))
 
     async def file(self, person: str, file_id: str) -> StoredFile:
         """Read a file. Raises NotFound."""
-        return await self.scan(person_steps.read_file(person, file_id))
+        return await self.scan(file_steps.read_file(person, file_id))
 
     async def settings(self, person: str) -> HistorySettings:
         """Read the settings of a person."""
-        return await self.read(person_steps.read_settings(person))
+        return await self.read(settings_steps.read_settings(person))
 
     async def put_settings(
         self, person: str, settings: HistorySettings
     ) -> tuple[bool, HistorySettings]:
         """Replace the settings; see the protocol."""
-        return await self.write(person_steps.put_settings(person, settings))
+        return await self.write(settings_steps.put_settings(person, settings))
 
     async def search(self, person: str, words: list[str], limit: int) -> SearchResult:
         """Search the texts of a person; see the protocol."""

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from server.api.history.history_base import HistoryHandler
 from server.history.history_records import FileRecord, QuestionRecord, WholeConversation
-from server.history.steps.person_steps import PROMPT_PREFIX
+from server.history.steps.settings_steps import PROMPT_PREFIX
 from workers.errors import NotFound
 
 PAGE = 500

@@ -1,10 +1,14 @@
-"""Find and erase what is kept no longer: trash, old conversations, stray files, revoked keys."""
+"""Erase conversations, and find what is kept no longer: trash, stray files, revoked keys.
+
+A conversation is erased in several transactions, so that others can write in between.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from server.history.steps.sql_steps import Steps, lock_person
+from server.history.steps.sql_steps import Steps, finish_write, lock_person, now_ms
+from workers.errors import ConversationChanged
 
 AT_ONCE = 100
 """Conversations that are erased before the next look; each is a transaction of its own."""
@@ -28,6 +32,20 @@ FORGET = "UPDATE history_people SET forgotten = ? WHERE person = ? AND forgotten
 DROP_ERASURES = "DELETE FROM history_erased WHERE person = ? AND changed <= ?"
 PEOPLE = "SELECT person, revoked_at FROM history_people WHERE person <> 'owner'"
 NOTE_REVOKED = "UPDATE history_people SET revoked_at = ? WHERE person = ?"
+ALL_CONVERSATIONS = (
+    "SELECT id FROM history_conversations WHERE person = ?"
+    " UNION SELECT conversation FROM history_files WHERE person = ?"
+)
+CONVERSATION_SIZE = "SELECT size, version FROM history_conversations WHERE person = ? AND id = ?"
+DROP_MESSAGES = "DELETE FROM history_messages WHERE person = ? AND conversation = ?"
+DROP_CONVERSATION = "DELETE FROM history_conversations WHERE person = ? AND id = ?"
+SOME_FILE = "SELECT id, size FROM history_files WHERE person = ? AND conversation = ? LIMIT 1"
+DROP_FILE = "DELETE FROM history_files WHERE person = ? AND id = ?"
+DROP_FILE_WORDS = "DELETE FROM history_file_words WHERE person = ? AND file = ?"
+ADD_ERASED = (
+    "INSERT INTO history_erased (person, id, changed, erased_at) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (person, id) DO NOTHING"
+)
 DROP_PERSON = tuple(
     f"DELETE FROM {table} WHERE person = ?"
     for table in ("history_settings", "history_erased", "history_people")
@@ -81,3 +99,39 @@ def drop_person(person: str) -> Steps[None]:
     """Delete what is left of a person whose conversations are erased."""
     for statement in DROP_PERSON:
         yield statement, (person,)
+
+
+def find_conversations(person: str) -> Steps[list[str]]:
+    """Read the ids of all conversations, those of which there are only files included."""
+    return [row[0] for row in (yield ALL_CONVERSATIONS, (person, person))]
+
+
+def erase_conversation(person: str, conversation: str, version: int | None) -> Steps[bool]:
+    """Erase a conversation with its messages; False: there is none. Its files are dropped next.
+
+    Raises ConversationChanged for another version than the one that is named.
+    """
+    before = yield from lock_person(person)
+    rows = yield CONVERSATION_SIZE, (person, conversation)
+    if not rows:
+        return False
+    if version is not None and rows[0][1] != version:
+        raise ConversationChanged
+    yield DROP_MESSAGES, (person, conversation)
+    yield DROP_CONVERSATION, (person, conversation)
+    number = yield from finish_write(person, before, -int(rows[0][0]))
+    yield ADD_ERASED, (person, conversation, number, now_ms())
+    return True
+
+
+def drop_file(person: str, conversation: str) -> Steps[bool]:
+    """Delete one file of a conversation; False: there is none left."""
+    before = yield from lock_person(person)
+    rows = yield SOME_FILE, (person, conversation)
+    if not rows:
+        return False
+    file_id, size = rows[0]
+    yield DROP_FILE, (person, file_id)
+    yield DROP_FILE_WORDS, (person, file_id)
+    yield from finish_write(person, before, -int(size))
+    return True

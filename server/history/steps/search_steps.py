@@ -15,8 +15,8 @@ from server.history.history_records import (
     SearchHit,
     SearchResult,
 )
-from server.history.steps.conversation_steps import decode_details
 from server.history.steps.message_steps import decode_message
+from server.history.steps.reading_steps import decode_details
 from server.history.steps.sql_steps import Rows, Steps
 from workers.units import MIB
 

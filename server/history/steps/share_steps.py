@@ -19,8 +19,8 @@ from server.history.history_records import (
     is_read_document,
 )
 from server.history.safe_files import RASTER_IMAGES
-from server.history.steps.conversation_steps import now_ms, read_conversation
-from server.history.steps.sql_steps import Steps, finish_write, lock_person, pieces_of
+from server.history.steps.reading_steps import read_conversation
+from server.history.steps.sql_steps import Steps, finish_write, lock_person, now_ms, pieces_of
 from workers.errors import NotFound
 
 ROOT = "root"

@@ -10,6 +10,7 @@ steps of an operation in one transaction; an error that they raise rolls it back
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -43,6 +44,11 @@ class PersonCounter(NamedTuple):
 
 
 NEW_PERSON = PersonCounter(0, 0, 0)
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970."""
+    return int(time.time() * 1000)
 
 
 def find_person(person: str) -> Steps[PersonCounter]:

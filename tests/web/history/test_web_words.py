@@ -37,7 +37,7 @@ async def delete_answer(page: Page, place: int) -> None:
 
 
 async def rename(page: Page, title: str) -> None:
-    """Give the only chat another title."""
+    """Rename the only chat."""
     await more(page, await entries(page).get_by_role("link").inner_text(), "Rename")
     await page.get_by_role("textbox", name="New title").press_sequentially(title)
     await page.keyboard.press("Enter")
@@ -45,7 +45,7 @@ async def rename(page: Page, title: str) -> None:
 
 
 async def instruct(page: Page, words: str) -> None:
-    """Give the open chat a system prompt."""
+    """Type a system prompt for the open chat."""
     await page.keyboard.press(SETTINGS)
     await page.get_by_label("System prompt").press_sequentially(words)
     await page.get_by_role("button", name="Done").click()

@@ -59,6 +59,14 @@ async def add(page: Page, name: str, text: str) -> None:
     await dialog(page).get_by_role("button", name="Save").click()
 
 
+async def edit(page: Page, name: str, added: str) -> None:
+    """Add words to a prompt in the dialog that is open."""
+    await dialog(page).get_by_role("button", name=f"Edit {name}").click()
+    await dialog(page).get_by_role("textbox", name="Text").press("End")
+    await dialog(page).get_by_role("textbox", name="Text").press_sequentially(added)
+    await dialog(page).get_by_role("button", name="Save").click()
+
+
 async def test_a_slash_lists_the_prompts_and_stays_a_text(
     chromium: Browser, tmp_path: Path
 ) -> None:
@@ -190,15 +198,9 @@ async def test_prompts_are_a_persons_on_every_device_until_all_is_deleted(
         await add(other, "Poem", "Write a poem.")
         await expect(dialog(other).get_by_role("listitem")).to_contain_text(["Letter", "Poem"])
         await leave_network(page)
-        await dialog(page).get_by_role("button", name="Edit Letter").click()
-        await dialog(page).get_by_role("textbox", name="Text").press("End")
-        await dialog(page).get_by_role("textbox", name="Text").press_sequentially(" To Eve.")
-        await dialog(page).get_by_role("button", name="Save").click()
+        await edit(page, "Letter", " To Eve.")
         await dialog(page).get_by_role("button", name="Done").click()
-        await dialog(other).get_by_role("button", name="Edit Letter").click()
-        await dialog(other).get_by_role("textbox", name="Text").press("End")
-        await dialog(other).get_by_role("textbox", name="Text").press_sequentially(" To Bob.")
-        await dialog(other).get_by_role("button", name="Save").click()
+        await edit(other, "Letter", " To Bob.")
         await dialog(other).get_by_role("button", name="Delete Poem").click()
         await dialog(other).get_by_role("button", name="Undo").click()
         await expect(dialog(other).get_by_role("listitem")).to_have_count(2)

@@ -13,8 +13,8 @@ import { alike } from "./wire.js";
 /** @typedef {{ value: Record<string, any>, version: number }} Stored */
 
 /**
- * Says that the server has the settings (the sign-out asks), but those that are marked. Earlier releases listed here the
- * ids of those that it did not have.
+ * Says that the server has the settings (the sign-out asks), but those that are marked. Earlier releases listed here
+ * the ids of those that it did not have.
  */
 const UNSENT = "settings-unsent";
 /** Settings that belong to this browser. */
@@ -187,7 +187,8 @@ export class ServerSettings {
 }
 
 /**
- * Take the value of the server over into a record. Returns what is to be told: the second value, or the joined one.
+ * Take the value of the server over into a record. Returns what the person has to know: the second value, or the
+ * joined one.
  *
  * @param {SettingRecord} record
  * @param {any} theirs

@@ -9,7 +9,7 @@ import { all, newId, putAll } from "../state/store.js";
 
 /** @typedef {{ id: string, name: string, text: string }} Prompt */
 
-/** How the ids of the settings begin. The server knows it, too (server/history/steps/person_steps.py). */
+/** How the ids of the settings begin. The server knows it, too (server/history/steps/settings_steps.py). */
 export const PREFIX = "prompt-";
 export const LONGEST_NAME = 60;
 const LONGEST_TEXT = 8000;

@@ -41,9 +41,9 @@ export function stay(tree, { shown, before, pairs, live }, isSeen) {
 }
 
 /**
- * Read what another tab or device has written in a conversation. Messages in `live` are newer here than in the store. Returns
- * the stored draft (the one of this tab stays), and the answers of which only figures have changed: their rows
- * on the page, with what is selected there, can stay.
+ * Read what another tab or device has written in a conversation. Messages in `live` are newer here than in the store.
+ * Returns the stored draft (the one of this tab stays), and the answers of which only figures have changed: their
+ * rows on the page, with what is selected there, can stay.
  *
  * @param {Conversation} conversation
  * @param {() => Set<string>} findLive returns ids of messages; what is asked while this reads is among them

@@ -1,10 +1,8 @@
-"""Read and change conversations with their messages."""
+"""Change conversations with their messages: all of a change or nothing."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct, structs
@@ -17,52 +15,30 @@ from server.history.history_records import (
     ConversationRecord,
     ConversationSaved,
     ConversationSet,
-    ConversationSummary,
     ConversationTexts,
-    HistoryChanges,
-    HistorySettings,
-    OpenConversation,
-    WholeConversation,
 )
 from server.history.steps.message_steps import (
-    IN_CONVERSATION,
     ChangedConversation,
     Prepared,
     WrittenMessages,
     change_messages,
-    stored_message,
 )
+from server.history.steps.reading_steps import CONVERSATION, conversation_of
 from server.history.steps.sql_steps import (
     PersonCounter,
     Steps,
-    find_person,
     finish_write,
     lock_person,
+    now_ms,
     size_of,
 )
-from workers.errors import ConversationErased, HistoryFull, NotFound
+from workers.errors import ConversationErased, HistoryFull
 from workers.units import MIB, MINUTE_S
 
 MOST_CONVERSATION_BYTES = 32 * MIB
 """The longest conversation: a page must be able to read it in one answer."""
 TOO_LONG = "This conversation is too long to be saved. Start a new one to continue."
-
-SUMMARY = (
-    "SELECT c.id, c.title, c.created, c.updated, c.pinned, c.model, c.deleted, c.version,"
-    " CASE WHEN EXISTS (SELECT 1 FROM history_messages m WHERE m.person = c.person"
-    " AND m.conversation = c.id AND m.state = 'open') THEN 1 ELSE 0 END, c.changed"
-    " FROM history_conversations c WHERE c.person = ? AND c.changed > ?"
-    " ORDER BY c.changed LIMIT ?"
-)
-ERASED = "SELECT id, changed FROM history_erased WHERE person = ? AND changed > ? ORDER BY changed"
-SETTINGS = "SELECT value, version FROM history_settings WHERE person = ? AND changed > ?"
-CONVERSATION = (
-    "SELECT id, title, created, updated, pinned, model, deleted, version, details, size, changed"
-    " FROM history_conversations WHERE person = ? AND id = ?"
-)
 IS_ERASED = "SELECT 1 FROM history_erased WHERE person = ? AND id = ?"
-ALL_MESSAGES = f"{IN_CONVERSATION} AND state <> 'removed' ORDER BY created, id"
-CHANGED_MESSAGES = f"{IN_CONVERSATION} AND changed > ? ORDER BY created, id"
 PUT_CONVERSATION = (
     "INSERT INTO history_conversations (person, id, title, created, updated, pinned, model,"
     " deleted, version, changed, size, details, words)"
@@ -72,112 +48,6 @@ PUT_CONVERSATION = (
     " version = excluded.version, changed = excluded.changed, size = excluded.size,"
     " details = excluded.details, words = excluded.words"
 )
-
-decode_details = msgspec.json.Decoder(ConversationDetails).decode
-decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-def now_ms() -> int:
-    """Return the time in milliseconds since 1970."""
-    return int(time.time() * 1000)
-
-
-# Reading
-
-
-def read_changes(person: str, since: int, opened: str | None, limit: int) -> Steps[HistoryChanges]:
-    """Read what has changed after a cursor. A negative one continues a whole list."""
-    known = yield from find_person(person)
-    whole = since <= 0
-    after = abs(since)
-    reset = after > known.seq or (not whole and after < known.forgotten)
-    if reset:
-        whole, after = True, 0
-    rows = yield SUMMARY, (person, after, limit + 1)
-    more = len(rows) > limit
-    last = int(rows[limit - 1][9]) if more else known.seq
-    conversations = [_summary(row) for row in rows[:limit]]
-    erased = yield ERASED, (person, after)
-    settings = yield SETTINGS, (person, after)
-    shown = None
-    if opened is not None:
-        shown = yield from _read_open(person, opened, after)
-    return HistoryChanges(
-        cursor=-last if more and whole else last,
-        more=more,
-        reset=reset,
-        conversations=conversations,
-        erased=[row[0] for row in erased if row[1] <= last],
-        open=shown,
-        settings=_settings(settings[0]) if settings else None,
-        used_bytes=known.used_bytes,
-        quota_bytes=0,
-    )
-
-
-def _summary(row: Sequence[Any]) -> ConversationSummary:
-    return ConversationSummary(
-        id=row[0],
-        title=row[1],
-        created=row[2],
-        updated=row[3],
-        pinned=bool(row[4]),
-        model=row[5],
-        deleted=row[6],
-        version=row[7],
-        answering=bool(row[8]),
-    )
-
-
-def _settings(row: Sequence[Any]) -> HistorySettings:
-    return HistorySettings(decode_object(row[0]), row[1])
-
-
-def _read_open(person: str, conversation: str, after: int) -> Steps[OpenConversation | None]:
-    rows = yield CONVERSATION, (person, conversation)
-    if not rows or rows[0][10] <= after:
-        return None
-    found = yield CHANGED_MESSAGES, (person, conversation, after)
-    messages = [stored_message(row).record for row in found]
-    return OpenConversation(
-        _conversation(rows[0]),
-        [message for message in messages if message is not None],
-        [row[0] for row in found if row[2] == "removed"],
-    )
-
-
-def read_conversation(person: str, conversation: str) -> Steps[WholeConversation]:
-    """Read a conversation with its messages. Raises NotFound."""
-    known = yield from find_person(person)
-    rows = yield CONVERSATION, (person, conversation)
-    if not rows:
-        raise no_such_conversation()
-    found = yield ALL_MESSAGES, (person, conversation)
-    messages = [record for row in found if (record := stored_message(row).record) is not None]
-    return WholeConversation(_conversation(rows[0]), messages, known.seq)
-
-
-def no_such_conversation() -> NotFound:
-    """Return the error for a conversation that a person does not have."""
-    return NotFound("There is no such conversation.", code="conversation_not_found")
-
-
-def _conversation(row: Sequence[Any]) -> ConversationRecord:
-    details = decode_details(row[8])
-    return ConversationRecord(
-        id=row[0],
-        title=row[1],
-        created=row[2],
-        updated=row[3],
-        pinned=bool(row[4]),
-        model=row[5],
-        deleted=row[6],
-        version=row[7],
-        **{name: getattr(details, name) for name in details.__struct_fields__},
-    )
-
-
-# Changing
 
 
 class _Target(Struct):
@@ -235,7 +105,7 @@ def save(
 def _find_target(person: str, conversation: str, first: ConversationSet) -> Steps[_Target]:
     rows = yield CONVERSATION, (person, conversation)
     if rows:
-        return _Target(_conversation(rows[0]), rows[0][9], is_new=False)
+        return _Target(conversation_of(rows[0]), rows[0][9], is_new=False)
     now = now_ms()
     created = now if first.created is UNSET else min(first.created, now)
     record = ConversationRecord(
