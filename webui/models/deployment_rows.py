@@ -9,15 +9,21 @@ from urllib.parse import urlsplit
 
 from server.shapes.health_object import DeploymentHealth, ModelHealthObject
 from webui.shell.figures import NONE
-from webui.shell.health_words import reason_of
+from webui.shell.health_words import failure_words, reason_of
 from webui.shell.texts import Language, fill
+from workers.base_url import lacks_version
 from workers.catalog.catalog import Deployment, Model, Prices
 from workers.catalog.makers import maker_name
 from workers.money import in_full
+from workers.run.deployment_state import LastFailure
 
 
 class DeploymentView(NamedTuple):
-    """A deployment for display; `mark` is the colour of its dot. `secret` is what it needs."""
+    """A deployment for display; `mark` is the colour of its dot. `secret` is what it needs.
+
+    `failure` is how its last request has failed, `details` the provider's own words about it.
+    `hint` is what may be wrong with its address; `is_lost`: nothing was found there.
+    """
 
     id: str
     name: str
@@ -31,6 +37,10 @@ class DeploymentView(NamedTuple):
     room: str
     last_hour: str
     can_try: bool
+    failure: str
+    details: str
+    hint: str
+    is_lost: bool
 
 
 class ModelView(NamedTuple):
@@ -103,6 +113,10 @@ def deployment_view(
         room=count(one.max_concurrency),
         last_hour=_last_hour(health, language),
         can_try=one.live,
+        failure=_failure(health.last_failure, language),
+        details=health.last_failure.message or "" if health.last_failure is not None else "",
+        hint=_address_hint(one, language),
+        is_lost=health.last_failure is not None and health.last_failure.reason == "base_url",
     )
 
 
@@ -126,6 +140,22 @@ def deployment_state(
     if health.busy:
         return fill(texts.models.ok_busy, count=figures.count(health.busy)), "good"
     return texts.models.ok, "good"
+
+
+def _failure(failure: LastFailure | None, language: Language) -> str:
+    """Return how the last request has failed, or "" after a success."""
+    if failure is None:
+        return ""
+    moment = language.figures.name_moment(failure.at)
+    moment = fill(language.texts.requests.utc, moment=moment)
+    reason = failure_words(failure.reason, failure.status, language)
+    return fill(language.texts.models.last_request_failed, moment=moment, reason=reason)
+
+
+def _address_hint(one: Deployment, language: Language) -> str:
+    """Return what to correct when nothing is found at the address of a deployment, or ""."""
+    lacks = lacks_version(one.provider, one.base_url)
+    return str(language.texts.models.ends_in_version) if lacks else ""
 
 
 def _wait(wait_s: int, language: Language) -> str:

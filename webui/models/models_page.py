@@ -13,7 +13,7 @@ class ModelsPageHandler(LostClientHandler):
 
     access = "owner"
     section = "models"
-    script_texts = ("models",)
+    script_texts = ("health", "models")
     translated = True
 
     def refuse_head(self) -> None:

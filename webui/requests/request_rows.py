@@ -10,6 +10,7 @@ from server.store.rows import UsageRow
 from webui.shell.charts import RequestPhase
 from webui.shell.figures import NONE, Figures, exact_moment
 from webui.shell.filters import People, link
+from webui.shell.health_words import failure_words
 from webui.shell.texts import Language, fill
 from workers.money import exactly, rounded
 from workers.run.job import Attempt
@@ -95,7 +96,10 @@ def request_row(row: UsageRow, people: People, language: Language) -> RequestRow
 
 
 class TimeRow(NamedTuple):
-    """A phase or an attempt on the clock: `bar` is its drawing as SVG, `word` how it ended."""
+    """A phase or an attempt on the clock: `bar` is its drawing as SVG, `word` how it ended.
+
+    `cause` is why an attempt has failed, `details` the provider's own words about it.
+    """
 
     name: str
     bar: str
@@ -103,6 +107,8 @@ class TimeRow(NamedTuple):
     took: str
     word: str = ""
     tone: str = ""
+    cause: str = ""
+    details: str = ""
 
 
 def phase_rows(phases: Iterable[RequestPhase], whole_ms: int, language: Language) -> list[TimeRow]:
@@ -121,7 +127,11 @@ def attempt_rows(attempts: Iterable[Attempt], whole_ms: int, language: Language)
         end_ms = attempt.start_ms + attempt.duration_ms
         phase = RequestPhase(attempt.deployment, mark, attempt.start_ms, end_ms)
         row = _time_row(phase, whole_ms, language.figures)
-        rows.append(row._replace(word=word, tone=tone))
+        cause = ""
+        if attempt.reason or attempt.status:
+            reason = attempt.reason or attempt.ending
+            cause = failure_words(reason, attempt.status, language)
+        rows.append(row._replace(word=word, tone=tone, cause=cause, details=attempt.message))
     return rows
 
 

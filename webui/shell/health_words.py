@@ -91,6 +91,11 @@ def first_token(ttft_ms: int, figures: Figures) -> str:
     return figures.s.format(value=figures.written(figure))
 
 
+def failure_words(reason: str | None, status: int | None, language: Language) -> str:
+    """Return why an upstream has failed, with the status of its answer, if it sent one."""
+    return reason_of(reason, language) + (f" (HTTP {status})" if status else "")
+
+
 def reason_of(reason: str | None, language: Language) -> str:
     """Return the reason that the health API gives, in words."""
     texts = language.texts
@@ -100,6 +105,7 @@ def reason_of(reason: str | None, language: Language) -> str:
         "credentials": texts.health.why_credentials,
         "credit": texts.health.why_credit,
         "model": texts.health.why_model,
+        "base_url": texts.health.why_base_url,
         "certificate": texts.health.why_certificate,
         "upstream_rate_limited": texts.health.why_upstream_rate_limited,
         "upstream_overloaded": texts.health.why_upstream_overloaded,
@@ -108,6 +114,7 @@ def reason_of(reason: str | None, language: Language) -> str:
         "upstream_connect_timeout": texts.health.why_upstream_connect_timeout,
         "upstream_timeout": texts.health.why_upstream_timeout,
         "upstream_gap_timeout": texts.health.why_upstream_gap_timeout,
+        "upstream_rejected": texts.health.why_upstream_rejected,
         "upstream_error": texts.health.why_upstream_error,
     }
     return str(known.get(reason) or reason.removeprefix("upstream_").replace("_", " "))

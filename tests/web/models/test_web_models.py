@@ -63,11 +63,16 @@ async def test_a_try_shows_text_time_and_cost_or_the_error(
         await expect(button).to_be_focused()
         await button.click()
         await expect(line).to_contain_text("Failed")
-        await expect(line).to_contain_text("upstream")
+        await expect(line).to_contain_text("Cause: its secret was refused (HTTP 401)")
+        await expect(line).to_contain_text("Details: scripted 401")
         assert len(upstream.requests) == 2
         assert upstream.requests[0].json["messages"][-1]["content"].startswith("Say hello")
         await page.get_by_role("link", name="Refresh").click()
         await expect(line).to_contain_text("Cooling down")
+        await expect(line).to_contain_text("The last request failed (")
+        await expect(line).to_contain_text(
+            "its secret was refused (HTTP 401). Details: scripted 401"
+        )
         await expect(line).to_contain_text("its secret was refused")
         assert await page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
@@ -103,6 +108,7 @@ async def test_it_speaks_german_with_its_states_and_errors(
         assert "Sag in einem kurzen Satz" in upstream.requests[0].json["messages"][-1]["content"]
         await button.click()
         await expect(line).to_contain_text("Der Anbieter ist nicht erreichbar oder lehnt")
+        await expect(line).to_contain_text("Ursache: der geheime Schlüssel wurde abgelehnt")
         await page.get_by_role("link", name="Aktualisieren").click()
         await expect(line).to_contain_text("Pausiert noch")
         await expect(line).to_contain_text("der geheime Schlüssel wurde abgelehnt")

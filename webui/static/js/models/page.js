@@ -1,6 +1,7 @@
 // The owner's page of models: "Try it" has one deployment answer a short question.
 
-import { part, texts } from "../shell/page.js";
+import { callJson } from "../shell/api.js";
+import { fill, part, texts } from "../shell/page.js";
 import { RunPanel } from "../shell/run_panel.js";
 import { errorWords } from "../shell/run_words.js";
 
@@ -35,18 +36,44 @@ const PROBLEMS = {
   session_ended: texts.models.session_over,
 };
 
-/** Errors whose message in English may say more: what of the configuration the provider refuses. */
-const DETAILED = ["upstream_error", "upstream_unavailable"];
+/**
+ * @typedef {object} LastFailure how the last request to a deployment has failed
+ * @property {string} reason
+ * @property {number | null} status
+ * @property {string | null} message
+ */
+
+/**
+ * Return why the last request to a deployment has failed, in lines, or "" when that is not known.
+ *
+ * @param {DOMStringMap} line the data of the deployment's line
+ */
+async function causeWords(line) {
+  const health = await callJson("health").catch(() => null);
+  /** @type {{ id: string, last_failure: LastFailure | null }[]} */
+  const all = (health?.models ?? []).flatMap((/** @type {any} */ model) => model.deployments);
+  const failure = all.find((one) => one.id === line.deployment)?.last_failure;
+  if (!failure) return "";
+  /** @type {Record<string, any>} */
+  const reasons = texts.health;
+  const reason = reasons[`why_${failure.reason}`] ?? failure.reason;
+  const status = failure.status ? ` (HTTP ${failure.status})` : "";
+  const lines = [fill(texts.models.cause, { reason: `${reason}${status}` })];
+  if (failure.reason === "base_url" && line.hint) lines.push(line.hint);
+  if (failure.message) lines.push(fill(texts.models.details, { words: failure.message }));
+  return lines.join("\n");
+}
 
 /**
  * @param {RunPanel} panel
  * @param {ApiError} error
  */
-function showError(panel, error) {
+async function showError(panel, error) {
   const code = error.code ?? "";
-  const details = DETAILED.includes(code) ? `\n${error.message}` : "";
   panel.answer.hidden = false;
-  panel.addError(`${errorWords(error, PROBLEMS[code])}${details}`);
+  panel.addError(errorWords(error, PROBLEMS[code]));
+  const cause = await causeWords(panel.root.dataset);
+  if (cause) panel.addError(cause);
 }
 
 /**
