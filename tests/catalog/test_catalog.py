@@ -368,6 +368,27 @@ def test_a_model_is_served_by_the_demo_only_while_nothing_else_is_live() -> None
     assert not Model(id="m", name="m").served_by_demo
 
 
+@pytest.mark.parametrize(
+    ("base_url", "stated", "field"),
+    [
+        ("https://api.openai.com/v1", "", "max_completion_tokens"),
+        ("https://our.openai.azure.com/openai/v1", "", "max_completion_tokens"),
+        ("https://API.Mistral.ai/v1", "", "max_tokens"),
+        ("https://api.openai.com/v1", "both", "both"),
+        ("https://api.openai.com.example/v1", "", ""),
+        ("http://127.0.0.1:8000/v1", "", ""),
+    ],
+)
+def test_a_known_host_gets_the_cap_in_the_member_that_it_obeys(
+    base_url: str, stated: str, field: str
+) -> None:
+    deployment = {"provider": "openai", "base_url": base_url, "upstream_model": "m"}
+    entry = {"id": "a/b", "deployments": [deployment | {"max_tokens_field": stated}]}
+    (made,) = load_catalog([entry]).models["a/b"].deployments
+    assert made.quirks.max_tokens_field == field
+    assert made.cap_field_assumed == (bool(field) and not stated)
+
+
 @pytest.mark.parametrize("variable", ["OPENROUTER_API_KEY", "AI_GATEWAY_API_KEY", "ZAI_API_KEY"])
 def test_every_built_in_deployment_states_what_caps_an_answer_and_what_costs_extra(
     variable: str,

@@ -105,15 +105,15 @@ NOT_REFUSED: tuple[dict[str, Any], ...] = (
 TOO_LARGE: tuple[tuple[str, tuple[int, bool] | None], ...] = (
     (
         (
-            "max_tokens is too large: 8192. This model supports at most 4096 completion tokens, whereas"
-            " you provided 8192."
+            "max_tokens is too large: 8192. This model supports at most 4096 completion tokens,"
+            " whereas you provided 8192."
         ),
         (4096, True),
     ),
     (
         (
-            "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is"
-            " less than the `context_window` for this model"
+            "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens`"
+            " is less than the `context_window` for this model"
         ),
         (8192, True),
     ),
@@ -124,23 +124,23 @@ TOO_LARGE: tuple[tuple[str, tuple[int, bool] | None], ...] = (
     ("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", (8192, True)),
     (
         (
-            "Unable to submit request because it has a maxOutputTokens value of 100000 but the supported"
-            " range is from 1 (inclusive) to 65537 (exclusive). Update the value and try again."
+            "Unable to submit request because it has a maxOutputTokens value of 100000 but the"
+            " supported range is from 1 (inclusive) to 65537 (exclusive). Update the value and try again."
         ),
         (65536, True),
     ),
     ("max_tokens: Input should be less than or equal to 4096", (4096, True)),
     (
         (
-            "The maximum tokens you requested exceeds the model limit of 4096. Try again with a maximum"
-            " tokens value that is lower than 4096."
+            "The maximum tokens you requested exceeds the model limit of 4096. Try again with a"
+            " maximum tokens value that is lower than 4096."
         ),
         (4096, True),
     ),
     (
         (
-            "Invalid 'max_tokens': integer above maximum value. Expected a value <= 4096, but got 8192"
-            " instead."
+            "Invalid 'max_tokens': integer above maximum value. Expected a value <= 4096, but got"
+            " 8192 instead."
         ),
         (4096, True),
     ),
@@ -150,22 +150,22 @@ TOO_LARGE: tuple[tuple[str, tuple[int, bool] | None], ...] = (
     ("Requests with max_tokens > 4096 must have stream=true", (4096, False)),
     (
         (
-            "'max_tokens' or 'max_completion_tokens' is too large: 8192. This model's maximum context"
-            " length is 8192 tokens and your request has 5000 input tokens (8192 > 8192 - 5000)."
+            "'max_tokens' or 'max_completion_tokens' is too large: 8192. This model's maximum"
+            " context length is 8192 tokens and your request has 5000 input tokens (8192 > 8192 - 5000)."
         ),
         (3192, False),
     ),
     (
         (
-            "This model's maximum context length is 4096 tokens. However, you requested 8250 tokens (8"
-            " in the messages, 50 in the functions, and 8192 in the completion)."
+            "This model's maximum context length is 4096 tokens. However, you requested 8250 tokens"
+            " (8 in the messages, 50 in the functions, and 8192 in the completion)."
         ),
         (4038, False),
     ),
     (
         (
-            "This model's maximum context length is 4096 tokens. However, you requested 8192 output"
-            " tokens and your prompt contains at least 1 input tokens."
+            "This model's maximum context length is 4096 tokens. However, you requested 8192"
+            " output tokens and your prompt contains at least 1 input tokens."
         ),
         (0, False),
     ),
@@ -192,8 +192,8 @@ TOO_LARGE: tuple[tuple[str, tuple[int, bool] | None], ...] = (
     ),
     (
         (
-            "This model's maximum context length is 8192 tokens. However, your messages resulted in"
-            " 9000 tokens. Please reduce the length of the messages."
+            "This model's maximum context length is 8192 tokens. However, your messages resulted"
+            " in 9000 tokens. Please reduce the length of the messages."
         ),
         None,
     ),

@@ -8,14 +8,17 @@ any, replace the known ones. An entry with a new id adds a model and needs at le
 from __future__ import annotations
 
 import datetime as dt
+import fnmatch
 import functools
 import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from workers.base_url import checked_upstream_url
 from workers.catalog.catalog import (
@@ -42,12 +45,13 @@ from workers.catalog.deployment_checks import (
 )
 from workers.catalog.entries import (
     CatalogError,
+    HostEntry,
     ModelEntry,
     PricesEntry,
     broken_rule,
     check_names,
 )
-from workers.catalog.quirks import Clocks, Quirks
+from workers.catalog.quirks import CapField, Clocks, Quirks
 from workers.money import to_microusd
 from workers.type_words import split_fault
 
@@ -90,9 +94,20 @@ def merged_entries(overrides: Sequence[Entry]) -> tuple[ModelEntry, ...]:
 
 @functools.cache
 def built_in_entries() -> tuple[ModelEntry, ...]:
+    """Return the models of `catalog.toml`."""
+    return parse_entries(_built_in()["models"])
+
+
+@functools.cache
+def known_hosts() -> tuple[HostEntry, ...]:
+    """Return what `catalog.toml` says about the APIs of known hosts."""
+    return msgspec.convert(tuple(_built_in()["hosts"]), tuple[HostEntry, ...])
+
+
+def _built_in() -> dict[str, Any]:
     """Read `catalog.toml` of the installed package."""
     text = files("workers.catalog").joinpath("catalog.toml").read_text(encoding="utf-8")
-    return parse_entries(tomllib.loads(text)["models"])
+    return tomllib.loads(text)
 
 
 def parse_entries(entries: Sequence[Entry]) -> tuple[ModelEntry, ...]:
@@ -156,7 +171,7 @@ def _override(known: ModelEntry, entry: ModelEntry) -> ModelEntry:
         for field in ModelEntry.__struct_fields__
         if (value := getattr(entry, field)) is not UNSET
     }
-    return msgspec.structs.replace(known, **named)
+    return replace(known, **named)
 
 
 def _model(entry: ModelEntry, environ: Mapping[str, str], formats: Container[str]) -> Model:
@@ -192,6 +207,9 @@ def _deployments(
         label = host_label(base_url)
         labels[label] = labels.get(label, 0) + 1
         quirks = Quirks(**{name: getattr(each, name) for name in Quirks.__struct_fields__})
+        assumed = "" if quirks.max_tokens_field else _usual_cap_field(base_url)
+        if assumed:
+            quirks = replace(quirks, max_tokens_field=assumed)
         access = _access(entry, quirks, base_url, environ)
         yield Deployment(
             id=f"{entry.id}@{label}" + (f"#{labels[label]}" if labels[label] > 1 else ""),
@@ -209,7 +227,17 @@ def _deployments(
             headers=access.headers,
             route=access.route,
             unset_variables=access.unset,
+            cap_field_assumed=bool(assumed),
         )
+
+
+def _usual_cap_field(base_url: str) -> CapField:
+    """Return the member by which a known host caps an answer; "" for others."""
+    host = urlsplit(base_url).hostname or ""
+    for known in known_hosts():
+        if fnmatch.fnmatchcase(host, known.host):
+            return known.max_tokens_field
+    return ""
 
 
 def _access(entry: ModelEntry, quirks: Quirks, base_url: str, environ: Mapping[str, str]) -> Access:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from workers.catalog.quirks import Quirks
+from workers.catalog.quirks import CapField, Quirks
 from workers.type_words import requirement
 
 # Patterns end in \Z: `$` would also match before a line break at the end.
@@ -101,6 +101,13 @@ class DeploymentEntry(Quirks, frozen=True, forbid_unknown_fields=True):
             " upstream would use other models or cost more."
         ),
     ] = ()
+
+
+class HostEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the API of a known host wants where a deployment does not say; `*` at its beginning."""
+
+    host: str
+    max_tokens_field: CapField
 
 
 class ModelEntry(Struct, frozen=True, forbid_unknown_fields=True):

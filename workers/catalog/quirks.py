@@ -13,15 +13,19 @@ from msgspec import Meta, Struct
 MemberName = Annotated[str, Meta(min_length=1, max_length=300, pattern=r"^[^\r\n]*\Z")]
 
 
+CapField = Literal["", "max_tokens", "max_completion_tokens", "both"]
+
+
 class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The differences of one deployment; every default is what OpenAI's API does."""
 
     max_tokens_field: Annotated[
-        Literal["", "max_tokens", "max_completion_tokens", "both"],
+        CapField,
         Meta(
             description="The member by which this upstream caps an answer; that of the client is"
-            " renamed to it. Empty: sent as the client sent it, and in both members where a limit"
-            " of a key must hold."
+            " renamed to it. Empty: the usual one of a known host, such as `api.openai.com`; else"
+            " sent as the client sent it, and where a limit of a key must hold in both members,"
+            " until one is refused."
         ),
     ] = ""
     system_role: Annotated[
