@@ -26,7 +26,7 @@ import msgspec
 from server.accounting.admission import Admission
 from server.accounting.body_room import BodyRoom
 from server.accounting.ledger import Ledger
-from server.accounting.running_notes import notes_path
+from server.accounting.notes.note_files import note_files
 from server.answers.kept_answers import KeptAnswers
 from server.answers.key_watch import KeyWatch
 from server.answers.model_health import ModelHealth
@@ -276,7 +276,7 @@ def _open_ledger(
         data.keys,
         unsaved=data.unsaved,
         on_row=health.note,
-        notes=notes_path(data.directory.path, member.process),
+        notes=note_files(data.directory.path, member.process),
     )
     stack.push_async_callback(ledger.aclose)
     return ledger

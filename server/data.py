@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from server.accounting.counters import Counters, Taken, UnsavedCounters
+from server.accounting.counters import Counters, UnsavedCounters
 from server.accounting.memory_counters import MemoryCounters
+from server.accounting.notes.late_costs import find_late_costs
+from server.accounting.notes.left_notes import Charge, LeftNotes
+from server.accounting.notes.note_files import RequestNote
 from server.accounting.redis_counters.open_redis import open_redis_counters
-from server.accounting.running_notes import settle_left
 from server.accounting.usage_sums import spent_by_period
 from server.config.loading import Config
 from server.history.chat_history import ChatHistory
@@ -61,6 +63,8 @@ class GatewayData(NamedTuple):
     """Counts the wrong keys of API requests."""
     wrong_sign_ins: WrongKeyLimit
     """Counts the wrong keys of the sign-in form."""
+    left: LeftNotes | None = None
+    """Books what killed processes leave; None: another process does."""
 
 
 @contextlib.asynccontextmanager
@@ -72,13 +76,22 @@ async def open_data(
         store = await _open_store(stack, config, directory)
         history = await _open_history(stack, store)
         keys = await stack.enter_async_context(open_key_ring(store, directory.export))
-        counters, unsaved = await _open_counters(stack, config, store, clock)
-        await settle_left(directory.path, store, _charge_left(counters), unsaved)
+        left = LeftNotes(directory.path, store)
+        counters, unsaved = await _open_counters(stack, config, store, clock, left)
         old = HistoryRetention(history, store, config.history.retention_days)
         stack.push_async_callback(old.aclose)
         stack.push_async_callback(Retention(store, config.usage.retention_days).aclose)
+        stack.push_async_callback(left.aclose)
         yield GatewayData(
-            directory, store, history, keys, counters, unsaved, WrongKeyLimit(), WrongKeyLimit()
+            directory=directory,
+            store=store,
+            history=history,
+            keys=keys,
+            counters=counters,
+            unsaved=unsaved,
+            wrong_keys=WrongKeyLimit(),
+            wrong_sign_ins=WrongKeyLimit(),
+            left=left,
         )
 
 
@@ -106,9 +119,16 @@ async def _open_history(
 
 
 async def _open_counters(
-    stack: contextlib.AsyncExitStack, config: Config, store: Store, clock: Callable[[], float]
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    store: Store,
+    clock: Callable[[], float],
+    left: LeftNotes,
 ) -> tuple[Counters, UnsavedCounters | None]:
-    """Open the counters of ROXY_REDIS_URL, or counters in memory, saved by the ledger."""
+    """Open the counters of ROXY_REDIS_URL, or counters in memory, saved by the ledger.
+
+    What killed processes have left is booked, and counted.
+    """
     if config.redis_url:
         shared = await stack.enter_async_context(
             open_redis_counters(
@@ -118,6 +138,9 @@ async def _open_counters(
                 spent=partial(_spent, store),
             )
         )
+        settle = _settle_left(shared)
+        for files in await left.book_all(settle):
+            left.book_later(files, settle)
         return shared, None
     if config.database_url:
         log.warning(
@@ -125,23 +148,37 @@ async def _open_counters(
             " database"
         )
     if isinstance(store, SqliteStore):
-        counters = MemoryCounters(clock=clock, find=store.find_counters)
+        counters = MemoryCounters(
+            clock=clock, find=store.find_counters, find_late=partial(find_late_costs, store)
+        )
+        waiting = await left.book_all()
     else:
         counters = MemoryCounters(clock=clock)
         counters.restore(await store.load_counters())
+        waiting = await left.book_all(_charge_left(counters))
+    for files in waiting:
+        left.book_later(files, _charge_left(counters))
     return counters, counters
 
 
-def _charge_left(counters: Counters) -> Callable[[Taken, int, int], None]:
-    """Return what charges a request that a killed process has left."""
-    if isinstance(counters, MemoryCounters):
-        return counters.charge_left
+def _settle_left(counters: Counters) -> Charge:
+    """Return what settles in Redis what a killed process had taken."""
 
-    def settle(taken: Taken, tokens: int, cost_microusd: int) -> None:
-        if taken.lease:  # else it was settled before, and only its row was not written
-            counters.settle(taken, tokens, cost_microusd)
+    def settle(note: RequestNote) -> None:
+        if note.taken is not None:
+            counters.settle(note.taken, note.tokens, note.row.cost_microusd or 0)
 
     return settle
+
+
+def _charge_left(counters: MemoryCounters) -> Charge:
+    """Return what charges a budget in memory for a request that a killed process has left."""
+
+    def charge(note: RequestNote) -> None:
+        if note.taken is not None:
+            counters.charge_late(note.taken.scope, note.row.cost_microusd or 0, note.row.at)
+
+    return charge
 
 
 async def _spent(store: Store, scope: str) -> Mapping[BudgetPeriod, int]:

@@ -177,6 +177,13 @@ class Account:
                 tally.roll(wall, now)
             tally.spent_microusd += cost_microusd
 
+    def spend_late(self, cost_microusd: int, now: float, wall: float, at: float) -> None:
+        """Add a cost of a past moment to each tally whose current period the moment lies in."""
+        for tally in self.all_tallies(now, wall).values():
+            tally.roll(wall, now)
+            if tally.period.starts_at <= at < tally.period.ends_at:
+                tally.spent_microusd = max(tally.spent_microusd + cost_microusd, 0)
+
     def all_tallies(self, now: float, wall: float) -> dict[BudgetPeriod, Tally]:
         """Return the tallies, created on first use: most scopes never spend money."""
         if self.tallies is None:

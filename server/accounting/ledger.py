@@ -7,7 +7,10 @@ a task that exists only while there is something to write.
 While the store fails (`degraded`), rows are kept and the write is retried with back-off: first the
 batch that failed, as it was, because the store may have written it and only its answer was lost.
 Beyond `MAX_ROWS` the oldest are dropped, counted in `lost_rows` and logged as an error: their
-requests are missing from the usage pages, but limits and budgets, which are counters, stay exact.
+requests are missing from the usage pages, and budgets know them until the next start.
+
+Running requests and rows that are not saved yet are also noted in files, so that they are booked
+after a kill (`server/accounting/notes`).
 """
 
 from __future__ import annotations
@@ -18,13 +21,13 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from server.accounting.charge import Charge, Speeds, charge_for
-from server.accounting.running_notes import RunningNote, RunningNotes, as_taken
+from server.accounting.notes.note_files import NoteFiles, RequestNote
+from server.accounting.notes.running_notes import RunningNotes
 from server.store.rows import Batch, UsageRow
 from workers.errors import Conflict, Draining, GatewayError, StoreUnavailable
 from workers.request.token_usage import Usage
@@ -59,7 +62,7 @@ class Ledger:
 
     `record` writes a batch in one transaction, as `Store.record` does. `unsaved` are the counters
     that are written with it, where the store keeps them. `on_row` is called with every row when it
-    is settled. `notes` is the file of this process for its running requests.
+    is settled. `notes` are the files of this process for what a kill must not lose.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class Ledger:
         wall: Callable[[], float] = time.time,
         max_rows: int = MAX_ROWS,
         on_row: Callable[[UsageRow], None] | None = None,
-        notes: Path | None = None,
+        notes: NoteFiles | None = None,
     ) -> None:
         self._record = record
         self._counters = counters
@@ -106,8 +109,8 @@ class Ledger:
             log.warning("request %s was settled twice", lease.request_id)
             return
         lease.settled = True  # first of all: an error below must not settle the lease again
-        self._notes.remove(lease)
         if isinstance(outcome.error, Conflict):
+            self._notes.end(lease, None)
             # It had the id of another request: with a row, that id would lead to the refusal.
             if lease.taken is not None:
                 self._counters.give_back(lease.taken)
@@ -125,6 +128,7 @@ class Ledger:
         # A clock that was set back must not make the row older than the note of the same request,
         # by which the next start knows that it is booked.
         row = make_row(lease, outcome, charge, max(wall, lease.noted_at))
+        self._notes.end(lease, RequestNote(row, lease.taken, charge.tokens))
         self._add(row)
         if self._on_row is not None:
             self._on_row(row)
@@ -149,20 +153,19 @@ class Ledger:
         while (batch := self._collect()) is not None:
             if not await self._write(batch):
                 break
-        left = [*(self._failed.rows if self._failed is not None else ()), *self._rows]
-        kept = await self._notes.aclose(left)
-        if left:
+        kept = await self._notes.aclose()
+        if left := self._unsaved_rows:
             end = "wait for the next start" if kept else "are lost"
-            log.error("%d usage rows could not be saved and %s", len(left), end)
+            log.error("%d usage rows could not be saved and %s", left, end)
 
-    def _note(self, lease: Lease, outcome: Outcome) -> RunningNote | None:
+    def _note(self, lease: Lease, outcome: Outcome) -> RequestNote | None:
         """Return the note of a request; None: it has used nothing so far."""
         charge = self._charge(lease, outcome)
         if charge.usage is None:
             return None
         lease.noted_at = self._wall()
         row = make_row(lease, outcome, charge, lease.noted_at)
-        return RunningNote(row, as_taken(lease.taken), charge.tokens)
+        return RequestNote(row, lease.taken, charge.tokens)
 
     def _charge(self, lease: Lease, outcome: Outcome) -> Charge:
         return charge_for(lease, outcome, self._speeds.tokens_per_s(outcome.deployment))
@@ -192,6 +195,8 @@ class Ledger:
             excess -= min(excess, len(failed))
         for _ in range(excess):
             self._rows.popleft()
+        written = self._written if self._failed is None else None
+        self._notes.keep(self._unsaved_rows + (len(written.rows) if written is not None else 0))
 
     @property
     def _unsaved_rows(self) -> int:
@@ -257,6 +262,7 @@ class Ledger:
         finally:
             self._written = None
         self._failed = None
+        self._notes.keep(self._unsaved_rows)
         if self.degraded:
             self.degraded = self._losing = False
             log.warning("usage is saved again; rows lost so far: %d", self.lost_rows)

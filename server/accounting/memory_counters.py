@@ -20,6 +20,8 @@ from server.store.key import Limits
 from server.store.rows import CounterRow
 from workers.errors import StoreUnavailable
 
+FindLate = Callable[[str, Sequence[CounterRow]], Iterable[tuple[float, int]]]
+
 MAX_SCOPES = 100_000
 VISITS = 2
 """Old scopes checked for each new one: more than one, so that checking outpaces growth."""
@@ -31,7 +33,8 @@ class MemoryCounters:
     """Keep every scope's account; see `Counters` and `UnsavedCounters` of server.accounting.
 
     `clock` is monotonic and measures; `wall` is Unix time and only names periods and saved rows.
-    `find` returns the saved rows of a scope at once; without it, call `restore`.
+    `find` returns the saved rows of a scope at once; without it, call `restore`. `find_late` then
+    returns the costs that these rows do not know, each with its time.
     """
 
     def __init__(
@@ -40,9 +43,11 @@ class MemoryCounters:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         max_scopes: int = MAX_SCOPES,
-        find: Callable[[str], Iterable[CounterRow]] = lambda _scope: (),
+        find: Callable[[str], Sequence[CounterRow]] = lambda _scope: (),
+        find_late: FindLate | None = None,
     ) -> None:
         self._find = find
+        self._find_late = find_late
         self._clock = clock
         self._wall = wall
         self._max_scopes = max_scopes
@@ -109,17 +114,22 @@ class MemoryCounters:
         if taken.shared:
             self._accounts[taken.shared].leave(0)
 
-    def charge_left(self, taken: Taken, _tokens: int, cost_microusd: int) -> None:
-        """Charge what a request has cost that ran when another process of the gateway was killed.
+    def charge_late(self, scope: str, cost_microusd: int, at: float) -> None:
+        """Add a cost of a past moment to the budgets whose period it lies in; it may be negative.
 
-        Its request and its tokens were saved as taken; the money that it had reserved was not.
+        For what a killed process has used: its requests and tokens were counted when they were
+        taken, the money was only reserved.
         """
-        if not cost_microusd or taken.scope.startswith(GUEST_PREFIX):
+        if not cost_microusd or scope.startswith(GUEST_PREFIX):
             return
         now = self._clock()
-        account = self._account(taken.scope, now)
-        account.spend(cost_microusd, now, self._wall())
-        self._keep(taken.scope, account, now)
+        account = self._accounts.get(scope)
+        if account is None:
+            if self._find_late is not None:
+                return  # it is found with the rows when the scope is first used
+            account = Account()
+        account.spend_late(cost_microusd, now, self._wall(), at)
+        self._keep(scope, account, now)
 
     def give_back(self, taken: Taken) -> None:
         """Return everything that was taken; see the protocol."""
@@ -192,10 +202,13 @@ class MemoryCounters:
         """Return a scope's account, or one from its saved rows, which is not kept."""
         account = self._accounts.get(scope)
         if account is None:
-            account, wall = Account(), self._wall()
-            for row in self._find(scope):
+            account, wall, saved = Account(), self._wall(), self._find(scope)
+            for row in saved:
                 if _still_counts(row, wall):
                     account.restore(row, now, wall)
+            if self._find_late is not None and not scope.startswith(GUEST_PREFIX):
+                for at, cost_microusd in self._find_late(scope, saved):
+                    account.spend_late(cost_microusd, now, wall, at)
         return account
 
     def _ends(self, taken: Taken) -> bool:

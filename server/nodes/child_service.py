@@ -13,7 +13,7 @@ from msgspec import structs
 
 from server.accounting.counters import Counters, Shared, Standing, Taken
 from server.accounting.memory_counters import MemoryCounters
-from server.accounting.running_notes import RunningNote
+from server.accounting.notes.note_files import RequestNote
 from server.history.chat_history import ChatHistory
 from server.nodes import store_calls
 from server.nodes.announcements import Announcements
@@ -64,7 +64,7 @@ class ChildService:
         self,
         data: KeeperData,
         service: Service,
-        left: Callable[[], Sequence[RunningNote]] = tuple,
+        left: Callable[[], Sequence[RequestNote]] = tuple,
     ) -> None:
         self._data = data
         self._left = left
@@ -108,6 +108,7 @@ class ChildService:
         service.answer(store_calls.USAGE_ROWS, _by_name(store.usage_rows))
         service.answer(store_calls.TTFT_PERCENTILE, _by_name(store.ttft_percentile))
         service.answer(store_calls.FIND_USAGE_ROW, store.find_usage_row)
+        service.answer(store_calls.USAGE_TIMES, store.usage_times)
         service.answer(store_calls.PRUNE, store.prune)
         service.answer(store_calls.CHECK_WRITABLE, _without_question(store.check_writable))
 
@@ -202,7 +203,9 @@ class ChildService:
 
     def _settle_all(self) -> None:
         leases, self._leases = self._leases, {}
-        noted = {note.taken.lease: note for note in self._left() if note.taken is not None}
+        # Backwards: an ended request, which may still be noted as running, comes first.
+        left = reversed(self._left())
+        noted = {note.taken.lease: note for note in left if note.taken is not None}
         for taken in leases.values():
             note = noted.get(taken.lease)
             tokens, cost = (note.tokens, note.row.cost_microusd or 0) if note else (0, 0)

@@ -235,6 +235,10 @@ class KeeperStore:
         """Find one request by its id."""
         return await self._link.call(calls.FIND_USAGE_ROW, request_id)
 
+    async def usage_times(self, request_ids: Collection[str]) -> dict[str, float]:
+        """Return the times of requests that have a row."""
+        return await self._link.call(calls.USAGE_TIMES, list(request_ids))
+
     async def prune(self, before_day: str) -> int:
         """Delete usage rows older than a UTC day."""
         return await self._link.call(calls.PRUNE, before_day)

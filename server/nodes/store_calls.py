@@ -148,6 +148,9 @@ TTFT_PERCENTILE: Procedure[PercentileQuery, Percentile] = procedure(
     "ttft_percentile", PercentileQuery, Percentile
 )
 FIND_USAGE_ROW: Procedure[str, UsageRow | None] = procedure("find_usage_row", str, UsageRow | None)
+USAGE_TIMES: Procedure[list[str], dict[str, float]] = procedure(
+    "usage_times", list[str], dict[str, float]
+)
 PRUNE: Procedure[str, int] = procedure("prune", str, int)
 CHECK_WRITABLE: Procedure[None, None] = procedure("check_writable", None)
 

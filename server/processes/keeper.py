@@ -26,7 +26,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from server.accounting.ledger import Ledger
-from server.accounting.running_notes import notes_path, read_notes, settle_notes
+from server.accounting.notes.note_files import NoteFiles, note_files
 from server.app import local_url
 from server.config.loading import Config, ConfigError
 from server.data import GatewayData, open_data
@@ -119,7 +119,7 @@ class Keeper:
         self._lines = LineWriter(sys.stdout, lambda lost: count_line(lost, style))
         self._log_lines = LineWriter(sys.stderr, lambda lost: count_line(lost, style))
         self.children = Children(seats, environ)
-        self._booking: set[asyncio.Task[None]] = set()
+        self._left = data.left
 
     @property
     def url(self) -> str:
@@ -158,8 +158,6 @@ class Keeper:
         # and do not wait here until the last answer has ended.
         close_all(seat.sockets for seat in self._seats)
         await self.children.aclose()
-        if self._booking:
-            await asyncio.wait(self._booking)
         await self.reporter.aclose()
         self.scheduler.close()
         self._lines.drain(1.0)
@@ -192,8 +190,8 @@ class Keeper:
     def _serve_child(self, service: Service, tag: str) -> Callable[[Link], None]:
         """Fill the service of a child; return what to do with its link."""
         service.answer_at_once(LINES, self._write)
-        notes = notes_path(self._directory.path, tag)
-        child = ChildService(self._keeper_data, service, lambda: read_notes(notes))
+        notes = note_files(self._directory.path, tag)
+        child = ChildService(self._keeper_data, service, notes.read)
         tickets = ChildTickets(self.scheduler)
         tickets.answer(service)
         answer_registry(service, self.registry, tag)
@@ -201,22 +199,20 @@ class Keeper:
         def connect(link: Link) -> None:
             child.connect(link)
             tickets.connect(link)
-            link.on_lost(lambda: self._forget(tag, notes))
+            link.on_lost(lambda: self._forget(tag, notes, link))
 
         return connect
 
-    def _forget(self, tag: str, notes: Path) -> None:
+    def _forget(self, tag: str, notes: NoteFiles, link: Link) -> None:
         """Forget a child that has ended: its socket, its claims and its tag among the others.
 
         Requests that it has left are booked; its leases are settled by then.
         """
         self.reporter.remove(tag)
         (self.inner_sockets / f"{tag}{SUFFIX}").unlink(missing_ok=True)
-        if notes.exists():
-            work = settle_notes(notes, self._keeper_data.store, None, None)
-            task = asyncio.get_running_loop().create_task(work, name=f"notes of {tag}")
-            self._booking.add(task)
-            task.add_done_callback(self._booking.discard)
+        if self._left is not None and notes.exist():
+            # Only after the rows that it has sent itself: they must be found.
+            self._left.book_later(notes, after=link.aclose)
 
     def _write(self, lines: Lines) -> None:
         (self._log_lines if lines.is_log else self._lines).write(lines.text, lines.dropped)

@@ -222,6 +222,12 @@ class Store(Protocol):
     async def find_usage_row(self, request_id: str) -> UsageRow | None:
         """Find one request by its id, the newest if there are several; None: there is none."""
 
+    async def usage_times(self, request_ids: Collection[str]) -> dict[str, float]:
+        """Return the time of the newest row of each request that has one, by its id.
+
+        Raises StoreUnavailable while rows that were recorded are not in the database yet.
+        """
+
     async def prune(self, before_day: str) -> int:
         """Delete usage rows older than a UTC day; daily sums stay. Return how many were deleted."""
 

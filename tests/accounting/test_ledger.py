@@ -16,7 +16,8 @@ from support.waiting import PATIENCE_S, eventually
 from server.accounting.admission import Admission, Lease
 from server.accounting.ledger import FLUSH_ROWS, Ledger
 from server.accounting.memory_counters import MemoryCounters
-from server.accounting.running_notes import notes_path, settle_left
+from server.accounting.notes.left_notes import LeftNotes
+from server.accounting.notes.note_files import NoteFiles, note_files
 from server.config.settings import Guests
 from server.identity.authentication import OWNER, Principal
 from server.keys.key_ring import KeyRing
@@ -88,15 +89,15 @@ class House:
         )
         self.asked = 0
 
-    def noting(self, path: Path) -> Ledger:
-        """Return a ledger that notes running requests in a file."""
+    def noting(self, files: NoteFiles) -> Ledger:
+        """Return a ledger that notes what is not saved yet."""
         return Ledger(
             self.disk.record,
             self.counters,
             self.keys,
             unsaved=self.counters,
             wall=self.clocks.wall,
-            notes=path,
+            notes=files,
         )
 
     async def holder(self, limits: Limits = LIMITS) -> Principal:
@@ -433,15 +434,49 @@ async def test_closing_does_not_wait_for_a_store_that_stays_broken(
 async def test_a_clock_that_was_set_back_books_no_request_of_a_killed_process_twice(
     house: House, tmp_path: Path
 ) -> None:
-    path = notes_path(tmp_path, "one")
-    ledger = house.noting(path)
+    files = note_files(tmp_path, "one")
+    ledger = house.noting(files)
     lease = await house.lease(await house.holder())
     ledger.follow(lease, lambda error: msgspec.structs.replace(DONE, ending="cut", error=error))
-    await eventually(path.exists)
-    noted = path.read_bytes()
+    await eventually(files.running.exists)
+    noted = files.running.read_bytes()
     house.clocks.set_wall(NOON - 3600)
     ledger.settle(lease, DONE)
     await ledger.aclose()
-    path.write_bytes(noted)  # as a process leaves it that is killed now
-    await settle_left(tmp_path, house.store, house.counters.charge_left, house.counters)
+    files.running.write_bytes(noted)  # as a process leaves it that is killed now
+    await LeftNotes(tmp_path, house.store).book_all()
     assert [row.status for row in (await house.store.usage_rows()).rows] == ["finished"]
+
+
+async def test_what_has_ended_while_the_store_fails_is_booked_by_the_next_start(
+    house: House, tmp_path: Path
+) -> None:
+    files = note_files(tmp_path, "one")
+    ledger = house.noting(files)
+    house.disk.fail(unavailable(), times=1_000)
+    for _ in range(3):
+        ledger.settle(await house.lease(await house.holder()), DONE)
+    await eventually(files.ended.exists)  # here the process could be killed
+    await LeftNotes(tmp_path, house.store).book_all()
+    assert [row.request_id for row in await house.rows()] == ["req_1", "req_2", "req_3"]
+    ledger.settle(await house.lease(), DONE)
+    await ledger.aclose()
+    await LeftNotes(tmp_path, house.store).book_all()
+    assert [row.request_id for row in await house.rows()] == [f"req_{n}" for n in range(1, 5)]
+
+
+async def test_what_is_saved_or_dropped_is_not_noted_any_more(house: House, tmp_path: Path) -> None:
+    files = note_files(tmp_path, "one")
+    ledger = house.noting(files)
+    ledger._max_rows = 5
+    house.disk.fail(unavailable(), times=2)
+    for _ in range(8):
+        ledger.settle(await house.lease(), DONE)
+    await house.disk.saw(2)
+    ledger.settle(await house.lease(), DONE)
+    assert [note.row.request_id for note in ledger._notes._ended.notes] == [
+        f"req_{number}" for number in range(5, 10)
+    ]
+    await house.disk.wrote(5)
+    await ledger.aclose()
+    assert not files.exist()

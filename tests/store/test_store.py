@@ -538,6 +538,8 @@ async def test_a_request_is_found_by_its_id_the_newest_of_several(store: Store) 
     assert await store.find_usage_row("req_1") == rows[2]
     assert await store.find_usage_row("req_2") == rows[1]
     assert await store.find_usage_row("req_3") is None
+    times = await store.usage_times({"req_1", "req_3", *(f"other_{n}" for n in range(1_000))})
+    assert times == {"req_1": rows[2].at}
 
 
 async def test_requests_are_listed_by_time_under_every_filter(store: Store) -> None:

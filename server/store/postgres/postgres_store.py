@@ -466,6 +466,19 @@ class PostgresStore:
         )
         return usage_row(tuple(rows[0])) if rows else None
 
+    async def usage_times(self, request_ids: Collection[str]) -> dict[str, float]:
+        """Return the time of the newest row of each request that has one, by its id.
+
+        Raises StoreUnavailable while usage waits in the spool.
+        """
+        if self._usage_writer.is_waiting:
+            raise StoreUnavailable("Usage waits for the database.")
+        rows = await self._read(
+            "SELECT request_id, max(at) FROM usage WHERE request_id = ANY($1) GROUP BY 1",
+            list(map(plain_text, request_ids)),
+        )
+        return {row[0]: row[1] for row in rows}
+
     async def prune(self, before_day: str) -> int:
         """Delete usage rows older than a UTC day; daily sums stay. Return how many were deleted."""
         before, deleted = midnight(before_day), 0

@@ -38,6 +38,10 @@ SORTS: dict[KeyOrder, str] = {
     "spent": "ifnull(spent, 0)",
 }
 FIND_COUNTERS = "SELECT scope, kind, value, period, updated_at FROM counters"
+FIND_COSTS = (
+    "SELECT day, sum(cost_microusd) FROM usage_daily"
+    " WHERE key_id = ? AND day >= ? AND cost_microusd > 0 GROUP BY day"
+)
 PIECE = 50_000
 """Rows of a table that one statement reads at most: each has a time limit."""
 PRUNE_ROWS = 2000

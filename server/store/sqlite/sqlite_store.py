@@ -49,6 +49,7 @@ from server.store.sqlite.sqlite_rows import (
     ADD_SESSION,
     END_INVITATION,
     END_SESSION,
+    FIND_COSTS,
     FIND_COUNTERS,
     FIND_INVITATION,
     FIND_META,
@@ -77,6 +78,7 @@ from server.store.sqlite.sqlite_usage import (
     read_percentile,
     read_ranking,
     read_sums,
+    read_times,
     record,
 )
 from server.store.store import (
@@ -349,6 +351,10 @@ class SqliteStore:
         rows = self._look_up_all(f"{FIND_COUNTERS} WHERE scope = ?", scope)
         return [CounterRow(*row) for row in rows]
 
+    def find_costs(self, key_id: str, since: str) -> list[tuple[str, int]]:
+        """Read what a key has spent on each day since one, at once. Raises StoreUnavailable."""
+        return [(row[0], row[1]) for row in self._look_up_all(FIND_COSTS, key_id, since)]
+
     async def drop_counters(self, before: float) -> int:
         """Delete counters not written since `before`, except keys' budgets; return how many."""
         # A total or monthly budget still counts when its key has not been used for weeks. Guests
@@ -452,6 +458,10 @@ class SqliteStore:
         )
         return usage_row(rows[0]) if rows else None
 
+    async def usage_times(self, request_ids: Collection[str]) -> dict[str, float]:
+        """Return the time of the newest row of each request that has one, by its id."""
+        return await self._reads.run(partial(read_times, request_ids=request_ids), reads=True)
+
     async def prune(self, before_day: str) -> int:
         """Delete usage rows older than a UTC day; daily sums stay. Return how many were deleted."""
         before = midnight(before_day)
@@ -478,11 +488,11 @@ class SqliteStore:
         rows = self._look_up_all(statement, value)
         return self._key(rows[0]) if rows else None
 
-    def _look_up_all(self, statement: str, value: str | bytes) -> list[Values]:
+    def _look_up_all(self, statement: str, *values: str | bytes) -> list[Values]:
         if self._lookup is None:
             raise StoreUnavailable(UNREADABLE)
         try:
-            return self._lookup.execute(statement, (value,)).fetchall()
+            return self._lookup.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             log.warning("%s cannot be read: %s", self.path, error)
             raise StoreUnavailable(UNREADABLE) from error

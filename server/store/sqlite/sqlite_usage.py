@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -322,7 +322,18 @@ def read_percentile(
     return Percentile(found[0] if found else None, count)
 
 
-def pieces(values: Sequence[str]) -> list[Sequence[str]]:
+def read_times(db: sqlite3.Connection, request_ids: Collection[str]) -> dict[str, float]:
+    """Read the time of the newest row of each request that has one, by its id."""
+    times: dict[str, float] = {}
+    for piece in pieces(request_ids):
+        where = f"request_id IN ({marks(len(piece))})"
+        times.update(
+            db.execute(f"SELECT request_id, max(at) FROM usage WHERE {where} GROUP BY 1", piece)
+        )
+    return times
+
+
+def pieces(values: Iterable[str]) -> list[Sequence[str]]:
     """Split values into pieces that fit into one IN (...)."""
     rest = iter(values)
     return list(iter(lambda: list(islice(rest, MAX_IDS)), []))

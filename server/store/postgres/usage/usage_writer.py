@@ -33,6 +33,11 @@ class UsageWriter:
         self._drainer: asyncio.Task[None] | None = None
         self._left_out = LeftOut()
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether usage that was recorded is not in the database yet."""
+        return bool(self._spool)
+
     async def start(self) -> None:
         """Find what an earlier process has left, and save it from now on. Raises OSError."""
         if self._spool is None:
