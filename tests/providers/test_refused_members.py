@@ -125,7 +125,8 @@ TOO_LARGE: tuple[tuple[str, tuple[int, bool] | None], ...] = (
     (
         (
             "Unable to submit request because it has a maxOutputTokens value of 100000 but the"
-            " supported range is from 1 (inclusive) to 65537 (exclusive). Update the value and try again."
+            " supported range is from 1 (inclusive) to 65537 (exclusive). Update the value and"
+            " try again."
         ),
         (65536, True),
     ),
@@ -151,7 +152,8 @@ TOO_LARGE: tuple[tuple[str, tuple[int, bool] | None], ...] = (
     (
         (
             "'max_tokens' or 'max_completion_tokens' is too large: 8192. This model's maximum"
-            " context length is 8192 tokens and your request has 5000 input tokens (8192 > 8192 - 5000)."
+            " context length is 8192 tokens and your request has 5000 input tokens (8192 >"
+            " 8192 - 5000)."
         ),
         (3192, False),
     ),
