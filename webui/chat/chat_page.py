@@ -63,7 +63,7 @@ CONVERSATION_SCRIPTS = (
 )
 """What shows a conversation; a new chat loads these when the first letter is typed."""
 HISTORY_SCRIPTS = (
-    "js/chat/history/link.js",
+    "js/chat/history/connection.js",
     "js/chat/history/open_saves.js",
     "js/chat/history/outbox.js",
     "js/chat/history/remote.js",

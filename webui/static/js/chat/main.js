@@ -320,7 +320,7 @@ function choosePlace() {
   document.addEventListener("roxy-sign-out", (event) => {
     /** @type {{ before: Promise<unknown>[], after: (() => unknown)[] }} */
     const { before, after } = /** @type {CustomEvent} */ (event).detail;
-    if (chat.history) before.push(chat.history.link.flush(FLUSH_MS));
+    if (chat.history) before.push(chat.history.connection.flush(FLUSH_MS));
     after.push(() => (chat.history ?? database).leave());
   });
   if (place === "server") chat.joining = firstId ? join(database) : usable.then(() => join(database));

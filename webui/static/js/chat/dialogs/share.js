@@ -73,7 +73,7 @@ class Links {
 
   async #load() {
     try {
-      const { data } = await callJson("history/shares", this.#history.link.options());
+      const { data } = await callJson("history/shares", this.#history.connection.options());
       this.#list.replaceChildren(...data.map((/** @type {Share} */ share) => this.#entry(share)));
       this.#count();
     } catch (error) {
@@ -99,10 +99,10 @@ class Links {
     button.disabled = true;
     this.#problem.hidden = true;
     try {
-      await this.#history.link.flush(FLUSH_MS); // the link shows what the server has
+      await this.#history.connection.flush(FLUSH_MS); // the link shows what the server has
       const body = JSON.stringify(this.#shared);
       /** @type {Share} */
-      const share = await callJson("history/shares", this.#history.link.options({ method: "POST", body }));
+      const share = await callJson("history/shares", this.#history.connection.options({ method: "POST", body }));
       const field = el("input", { type: "text", readonly: true, value: share.url, "aria-label": texts.dialogs.link });
       const copy = el(
         "button",
@@ -161,7 +161,7 @@ class Links {
   async #revoke(share, entry, button) {
     button.disabled = true;
     try {
-      await call(`history/shares/${share.id}`, this.#history.link.options({ method: "DELETE" }));
+      await call(`history/shares/${share.id}`, this.#history.connection.options({ method: "DELETE" }));
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404) {
         this.#fail(error);

@@ -80,7 +80,7 @@ export class Offer {
     await closed;
     await this.#noteAnswer();
     if (moved.length) {
-      this.#history.link.pollNow();
+      this.#history.connection.pollNow();
       for (const id of moved) this.#history.view.stored.add(id);
       await sendLeft(this.#history); // what other tabs have written meanwhile
     }

@@ -1,11 +1,23 @@
 // Conversations on the server, as a place for records: what was read is kept in memory, what was written
-// waits in the outbox until the server has it.
+// waits in the outbox until the server has it. Who calls whom:
+//
+//   store.js ──► Remote ──► View            what is known here of each conversation
+//                  │  ▲ └──► Outbox         what the server does not have yet, kept in this browser
+//          sendSoon│  │poll, adopted
+//                  ▼  │
+//              Connection ──► Sender        `send` of one conversation: POST or DELETE, then what others have
+//                  │            │           written meanwhile goes into the View, the Outbox and back to
+//                  │            ▼           Remote (`wasBack`, `wasErased`, `putAll` of a copy)
+//                  │         ServerFiles    contents of files, before the changes that name them
+//                  └──► ServerSettings      joins the settings (`sendSettings`)
+//
+// The page hears of it by the RemoteListener (state/elsewhere.js).
 
 import { ApiError, callJson } from "../../shell/api.js";
 import { fill, texts } from "../../shell/page.js";
 import { keepEdited, withOthers } from "../state/records.js";
 import { newId } from "../state/store.js";
-import { Link } from "./link.js";
+import { Connection } from "./connection.js";
 import { OpenSaves } from "./open_saves.js";
 import { Outbox } from "./outbox.js";
 import { Sender } from "./sender.js";
@@ -17,30 +29,14 @@ import { alike, differences, packDraft, packMessage, textsBefore } from "./wire.
 
 /**
  * @import {
- *   ConversationRecord, FileRecord, Message, Place, SettingRecord, RecordGroups, Records,
+ *   ConversationRecord, FileRecord, Message, Place, RecordGroups, Records, RemoteListener, SettingRecord,
  *   StoreName,
  * } from "../state/types.js"
  */
 /** @import { Database } from "../state/store.js" */
-/** @import { LinkStatus } from "./link.js" */
 /** @import { Unsent } from "./outbox.js" */
 /** @import { Known } from "./view.js" */
 /** @import { Sent } from "./wire.js" */
-
-/**
- * What listens to a Remote. `changed`: conversations that another tab or device has changed; `erased`: those
- * that are gone.
- *
- * @typedef {object} RemoteListener
- * @property {(ids: string[]) => void} changed
- * @property {(id: string) => void} erased
- * @property {() => void} list
- * @property {() => void} settings
- * @property {() => void} held other files than before did not fit into the history
- * @property {(status: LinkStatus) => void} status
- * @property {(text: string) => void} problem
- * @property {(id: string, mine: string, theirs: string) => void} renamed the title of another device was kept
- */
 
 /**
  * The history of one person on the server.
@@ -51,7 +47,7 @@ export class Remote {
   view = new View();
   #database;
   #outbox;
-  #link;
+  #connection;
   /** @type {RemoteListener | null} */
   listener = null;
   /** @type {Map<string, Promise<Known | undefined>>} */
@@ -78,11 +74,11 @@ export class Remote {
     this.name = database.name;
     this.#database = database;
     this.#outbox = new Outbox(this.#database, tab);
-    this.#link = new Link(this, this.#outbox, person, tab);
-    this.#files = new ServerFiles(this.#database, this.view, this.#link);
-    const parts = { outbox: this.#outbox, database, files: this.#files, link: this.#link };
+    this.#connection = new Connection(this, this.#outbox, person, tab);
+    this.#files = new ServerFiles(this.#database, this.view, this.#connection);
+    const parts = { outbox: this.#outbox, database, files: this.#files, connection: this.#connection };
     this.sender = new Sender(this, parts);
-    this.#settings = new ServerSettings(this.#database, this.#link);
+    this.#settings = new ServerSettings(this.#database, this.#connection);
   }
 
   /**
@@ -93,7 +89,7 @@ export class Remote {
   start(listener) {
     this.listener = listener;
     this.#settings.start(listener.settings, listener.problem);
-    this.#link.start(listener);
+    this.#connection.start(listener);
   }
 
   /** Send settings that have changed here. */
@@ -106,8 +102,8 @@ export class Remote {
     return this.#database;
   }
 
-  get link() {
-    return this.#link;
+  get connection() {
+    return this.#connection;
   }
 
   /**
@@ -139,17 +135,17 @@ export class Remote {
 
   /** @param {string} id */
   async #fetch(id) {
-    await this.#link.ready;
+    await this.#connection.ready;
     const unsent = this.#outbox.of(id);
     if (unsent?.erase) return undefined;
     if (unsent?.set.created) {
-      await this.#link.polled;
+      await this.#connection.polled;
       if (!this.view.stored.has(id)) return this.view.takeUnsent(id, unsent);
     }
     try {
       let whole;
       // What was sent or heard of while this was being read may not be in it.
-      do whole = await callJson(pathOf(id), this.#link.options());
+      do whole = await callJson(pathOf(id), this.#connection.options());
       while (whole.cursor < (this.latest.get(id) ?? 0));
       return this.view.takeWhole(whole, this.#outbox.of(id));
     } catch (error) {
@@ -189,7 +185,7 @@ export class Remote {
    */
   async all(store) {
     if (store !== "conversations") return this.#database.all(store);
-    await this.#link.polled;
+    await this.#connection.polled;
     for (const id of this.#outbox.conversations) this.#showUnsent(id);
     return /** @type {Records[S][]} */ (structuredClone([...this.view.list.values()]));
   }
@@ -225,7 +221,7 @@ export class Remote {
     for (const record of conversations) this.#noteRecord(record, before.get(record.id), changes);
     for (const message of messages) this.#noteMessage(message, changes);
     await Promise.all([...changes].map(([id, change]) => this.#outbox.add(id, change)));
-    if (changes.size) this.#link.sendSoon();
+    if (changes.size) this.#connection.sendSoon();
   }
 
   /**
@@ -282,7 +278,7 @@ export class Remote {
       // Files of a chat that is not started are sent with its first message.
       await this.#outbox.add(id, { files: members.map((file) => file.id) });
     }
-    this.#link.sendSoon();
+    this.#connection.sendSoon();
   }
 
   /**
@@ -299,7 +295,7 @@ export class Remote {
       this.view.list.set(id, changed);
       const was = textsBefore(changes, record);
       await this.#outbox.add(id, { set: changes, was, version: this.view.deleted.get(id) ?? null });
-      this.#link.sendSoon();
+      this.#connection.sendSoon();
     }
     return structuredClone(changed);
   }
@@ -323,7 +319,7 @@ export class Remote {
     await this.#database.erase(id);
     if (isSent) await this.#outbox.add(id, { erase: true, version: version || null });
     else await this.#outbox.drop(id);
-    this.#link.sendSoon();
+    this.#connection.sendSoon();
   }
 
   /** @param {string} id */
@@ -353,25 +349,25 @@ export class Remote {
         known.messages.delete(message.id);
       }
       await this.#outbox.add(id, { remove });
-      this.#link.sendSoon();
+      this.#connection.sendSoon();
     }
   }
 
   async eraseAll() {
-    await callJson("history", this.#link.options({ method: "DELETE" }));
+    await callJson("history", this.#connection.options({ method: "DELETE" }));
     for (const id of this.#outbox.conversations) await this.#outbox.drop(id);
     for (const id of [...this.view.list.keys()]) this.view.forget(id);
     await this.#database.eraseAll();
-    this.#link.pollNow();
+    this.#connection.pollNow();
   }
 
-  // Following the server (called by the link)
+  // Following the server (called by the connection)
 
   /** Read what has changed since the last time. Returns true if there is more to read at once. */
   async poll() {
     const since = this.cursor;
     const open = this.#watched && this.view.known.has(this.#watched) ? `&open=${this.#watched}` : "";
-    const changes = await callJson(`history/changes?since=${since}${open}`, this.#link.options());
+    const changes = await callJson(`history/changes?since=${since}${open}`, this.#connection.options());
     if (this.cursor !== since) return true; // a change of this tab was sent meanwhile
     this.cursor = changes.cursor;
     this.usage = { used: changes.used_bytes, quota: changes.quota_bytes };
@@ -441,7 +437,7 @@ export class Remote {
    * @param {string} id
    */
   async wasKept(id) {
-    const whole = await callJson(pathOf(id), this.#link.options());
+    const whole = await callJson(pathOf(id), this.#connection.options());
     const { record } = this.view.takeWhole(whole, this.#outbox.waitingOf(id));
     if (!record.deleted) this.wasBack({ ...record }); // else the server erases it after a day
     this.listener?.list();
@@ -485,13 +481,13 @@ export class Remote {
    * @param {AbortSignal} signal
    */
   search(query, signal) {
-    return callJson(`history/search?limit=100&q=${encodeURIComponent(query)}`, this.#link.options({ signal }));
+    return callJson(`history/search?limit=100&q=${encodeURIComponent(query)}`, this.#connection.options({ signal }));
   }
 
   /** End: the person signs out. What is written later is lost with the tab. */
   async leave() {
     this.name = "";
-    this.#link.stop();
+    this.#connection.stop();
     await this.#database.leave();
   }
 }

@@ -10,7 +10,7 @@ import { alike, packDraft, packMessage, unpackDraft, unpackMessage } from "./wir
 
 /** @import { Database } from "../state/store.js" */
 /** @import { Draft, FileRecord, Message } from "../state/types.js" */
-/** @import { Link } from "./link.js" */
+/** @import { Connection } from "./connection.js" */
 /** @import { Outbox, Unsent } from "./outbox.js" */
 /** @import { Remote } from "./remote.js" */
 /** @import { ServerFiles } from "./server_files.js" */
@@ -52,19 +52,19 @@ export class Sender {
   #outbox;
   #database;
   #files;
-  #link;
+  #connection;
 
   /**
    * @param {Remote} remote
-   * @param {{ outbox: Outbox, database: Database, files: ServerFiles, link: Link }} parts
+   * @param {{ outbox: Outbox, database: Database, files: ServerFiles, connection: Connection }} parts
    */
-  constructor(remote, { outbox, database, files, link }) {
+  constructor(remote, { outbox, database, files, connection }) {
     this.#remote = remote;
     this.#view = remote.view;
     this.#outbox = outbox;
     this.#database = database;
     this.#files = files;
-    this.#link = link;
+    this.#connection = connection;
   }
 
   /**
@@ -136,7 +136,7 @@ export class Sender {
   async #sendErasure(id, { version }) {
     try {
       const query = version === null ? "" : `?version=${version}`;
-      await callJson(`${pathOf(id)}${query}`, this.#link.options({ method: "DELETE" }));
+      await callJson(`${pathOf(id)}${query}`, this.#connection.options({ method: "DELETE" }));
     } catch (error) {
       if (error instanceof ApiError && error.code === "conversation_changed") await this.#remote.wasKept(id);
       else if (!(error instanceof ApiError) || error.status !== 404) throw error;
@@ -156,7 +156,7 @@ export class Sender {
     }
     const bodies = inParts(unsent);
     for (const body of bodies) {
-      const options = this.#link.options({ method: "POST", body: JSON.stringify(body) });
+      const options = this.#connection.options({ method: "POST", body: JSON.stringify(body) });
       const saved = await callJson(pathOf(id), options);
       await this.#takeSaved(id, saved, unsent);
     }
@@ -222,7 +222,7 @@ export class Sender {
     if (saved.draft_conflict) {
       const stored = /** @type {Draft} */ (unpackDraft(saved.draft_conflict));
       await this.#outbox.joinDraft(id, stored, sent.draft?.value ?? null, version);
-      this.#link.sendSoon();
+      this.#connection.sendSoon();
     }
     await this.#takeTexts(id, saved.set_conflicts ?? {}, sent);
     if (sent.set.deleted && saved.conversation.deleted === null && !later?.erase && later?.set.deleted === undefined)
@@ -247,7 +247,7 @@ export class Sender {
       const joined = joinTexts(system, later.system ?? sent.set.system, sent.was.system);
       await this.#outbox.setFrom(id, "system", joined, system);
       this.#remote.listener?.problem(texts.history.system_joined);
-      this.#link.sendSoon();
+      this.#connection.sendSoon();
     }
     if (title !== undefined && later.title === undefined) this.#remote.listener?.renamed(id, sent.set.title, title);
   }
@@ -292,7 +292,7 @@ export class Sender {
     const choices = { [branch.parent ?? "root"]: branch.id };
     known.record.choices = { ...known.record.choices, ...choices };
     await this.#outbox.add(id, { messages: { [branch.id]: branch }, set: { choices } });
-    this.#link.sendSoon();
+    this.#connection.sendSoon();
   }
 
   /**
@@ -312,7 +312,7 @@ export class Sender {
     const branch = { ...mine, id: newId("m_") };
     const set = { choices: { [branch.parent ?? "root"]: branch.id } };
     await this.#outbox.add(id, { messages: { [branch.id]: branch }, set });
-    this.#link.sendSoon();
+    this.#connection.sendSoon();
   }
 
   /**
@@ -323,7 +323,7 @@ export class Sender {
    * @param {{ messages: Message[], files: FileRecord[], draft: Draft | null }} written
    */
   async bring(id, { messages, files, draft }) {
-    if (this.#outbox.of(id)) await this.#link.flush(FLUSH_MS);
+    if (this.#outbox.of(id)) await this.#connection.flush(FLUSH_MS);
     await this.#remote.find("conversations", id);
     const known = this.#view.known.get(id);
     if (!known || this.#outbox.of(id)) return false;
@@ -339,7 +339,7 @@ export class Sender {
       draft: draft && !alike(packDraft(draft), packDraft(known.record.draft)) ? { value: draft, base: 0 } : null,
     });
     this.#remote.listener?.changed([id]);
-    await this.#link.flush(FLUSH_MS);
+    await this.#connection.flush(FLUSH_MS);
     return !this.#outbox.of(id);
   }
 

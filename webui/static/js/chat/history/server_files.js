@@ -5,7 +5,7 @@ import { putFile } from "./upload.js";
 
 /** @import { Database } from "../state/store.js" */
 /** @import { FileRecord } from "../state/types.js" */
-/** @import { Link } from "./link.js" */
+/** @import { Connection } from "./connection.js" */
 /** @import { View } from "./view.js" */
 
 /** What is kept in memory of files that were read, in bytes. */
@@ -18,7 +18,7 @@ const pathOf = (id) => `history/files/${id}`;
 export class ServerFiles {
   #database;
   #view;
-  #link;
+  #connection;
   /** @type {Map<string, Promise<FileRecord | undefined>>} those read, the longest unused first */
   #contents = new Map();
   #kept = 0;
@@ -28,12 +28,12 @@ export class ServerFiles {
   /**
    * @param {Database} database
    * @param {View} view
-   * @param {Link} link
+   * @param {Connection} connection
    */
-  constructor(database, view, link) {
+  constructor(database, view, connection) {
     this.#database = database;
     this.#view = view;
-    this.#link = link;
+    this.#connection = connection;
   }
 
   /**
@@ -60,7 +60,7 @@ export class ServerFiles {
   async isStored(id) {
     if (await this.#database.find("files", id)) return false; // not sent yet
     if (!this.#stored.has(id)) {
-      await call(pathOf(id), this.#link.options({ method: "HEAD" })).then(
+      await call(pathOf(id), this.#connection.options({ method: "HEAD" })).then(
         () => this.#stored.add(id),
         () => {}, // then the file is read, which says why
       );
@@ -71,7 +71,7 @@ export class ServerFiles {
   /** @param {FileRecord} file */
   async #fetch(file) {
     try {
-      const response = await call(pathOf(file.id), this.#link.options());
+      const response = await call(pathOf(file.id), this.#connection.options());
       const blob = new Blob([await response.arrayBuffer()], { type: file.type });
       this.#keep(file.size);
       return { ...file, blob };
@@ -101,7 +101,7 @@ export class ServerFiles {
   async send(id, conversation) {
     const file = await this.#database.find("files", id);
     if (!file?.blob) return; // it was sent before
-    await putFile(file, file.blob, conversation, this.#link);
+    await putFile(file, file.blob, conversation, this.#connection);
     this.#stored.add(id);
     this.#contents.set(id, Promise.resolve({ ...file, conversation }));
     this.#keep(file.size);

@@ -8,7 +8,7 @@ import { alike } from "./wire.js";
 
 /** @import { Database } from "../state/store.js" */
 /** @import { SettingRecord } from "../state/types.js" */
-/** @import { Link } from "./link.js" */
+/** @import { Connection } from "./connection.js" */
 
 /** @typedef {{ value: Record<string, any>, version: number }} Stored */
 
@@ -52,7 +52,7 @@ export function joinSettings(id, theirs, mine, seen) {
 /** Joins settings that change here with those that other devices change. */
 export class ServerSettings {
   #database;
-  #link;
+  #connection;
   /** @type {Stored} */
   #stored = { value: {}, version: 0 };
   /** Done when everything that was heard of the server is taken over. */
@@ -63,11 +63,11 @@ export class ServerSettings {
 
   /**
    * @param {Database} database
-   * @param {Link} link
+   * @param {Connection} connection
    */
-  constructor(database, link) {
+  constructor(database, connection) {
     this.#database = database;
-    this.#link = link;
+    this.#connection = connection;
   }
 
   /**
@@ -86,7 +86,7 @@ export class ServerSettings {
       });
     }
     await this.#database.putAll({ settings: [{ id: UNSENT, value: [] }] });
-    if ((await this.#unsent()).length) this.#link.sendSoon();
+    if ((await this.#unsent()).length) this.#connection.sendSoon();
   }
 
   /**
@@ -120,7 +120,7 @@ export class ServerSettings {
         record.value = value;
       });
     }
-    this.#link.sendSoon();
+    this.#connection.sendSoon();
   }
 
   /** Send what has changed here. Raises ApiError. */
@@ -133,16 +133,16 @@ export class ServerSettings {
       const changed = Object.fromEntries(unsent.map((one) => [one.id, one.value ?? null]));
       const body = JSON.stringify({ value: { ...value, ...changed }, version });
       try {
-        const stored = await callJson("history/settings", this.#link.options({ method: "PUT", body }));
+        const stored = await callJson("history/settings", this.#connection.options({ method: "PUT", body }));
         await this.#sent(changed);
         await this.take(stored);
         return;
       } catch (error) {
         if (!(error instanceof ApiError) || error.status !== 409) throw error;
-        await this.take(await callJson("history/settings", this.#link.options()));
+        await this.take(await callJson("history/settings", this.#connection.options()));
       }
     }
-    this.#link.sendSoon(); // others have written each time
+    this.#connection.sendSoon(); // others have written each time
   }
 
   /** @param {Record<string, any>} changed what the server has now */

@@ -5,7 +5,7 @@ import { nothing } from "./outbox.js";
 import { differences, packDraft, packMessage } from "./wire.js";
 
 /** @import { ConversationRecord, FileRecord, Message } from "../state/types.js" */
-/** @import { Link } from "./link.js" */
+/** @import { Connection } from "./connection.js" */
 /** @import { Unsent } from "./outbox.js" */
 /** @import { Sent } from "./wire.js" */
 
@@ -25,11 +25,11 @@ export const pathOf = (id) => `history/conversations/${id}`;
  * nothing.
  *
  * @param {{ conversation: ConversationRecord, messages: Message[], files: FileRecord[] }} whole
- * @param {Link} link
+ * @param {Connection} connection
  */
-export async function upload({ conversation, messages, files }, link) {
+export async function upload({ conversation, messages, files }, connection) {
   const { id } = conversation;
-  for (const file of files) if (file.blob) await putFile(file, file.blob, id, link);
+  for (const file of files) if (file.blob) await putFile(file, file.blob, id, connection);
   const set = { ...differences(conversation, null), updated: Math.max(0, Math.trunc(conversation.updated)) };
   /** @type {Unsent} */
   const unsent = {
@@ -44,7 +44,7 @@ export async function upload({ conversation, messages, files }, link) {
   const last = bodies[bodies.length - 1];
   last.set = { ...last.set, updated: set.updated };
   for (const body of bodies) {
-    await callJson(pathOf(id), link.options({ method: "POST", body: JSON.stringify(body) }));
+    await callJson(pathOf(id), connection.options({ method: "POST", body: JSON.stringify(body) }));
   }
 }
 
@@ -54,11 +54,11 @@ export async function upload({ conversation, messages, files }, link) {
  * @param {FileRecord} file
  * @param {Blob} blob
  * @param {string} conversation
- * @param {Link} link
+ * @param {Connection} connection
  */
-export async function putFile({ id, name, type }, blob, conversation, link) {
+export async function putFile({ id, name, type }, blob, conversation, connection) {
   const query = new URLSearchParams({ conversation, name: name.slice(0, 1000), type: type.slice(0, 1000) });
-  await call(`history/files/${id}?${query}`, link.options({ method: "PUT", body: blob }));
+  await call(`history/files/${id}?${query}`, connection.options({ method: "PUT", body: blob }));
 }
 
 /**

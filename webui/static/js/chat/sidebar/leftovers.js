@@ -81,7 +81,7 @@ class Leftovers {
   /** @param {string} [only] */
   async #send(only) {
     const history = this.#history;
-    await history.link.polled;
+    await history.connection.polled;
     const records = only ? [] : (await this.#guests.all("conversations")).map(({ id }) => id);
     const ids = only ? [only] : new Set([...records, ...(await conversationsOfMessages())]);
     for (const id of ids) if (history.view.stored.has(id)) await this.#sendOne(id, Boolean(only));

@@ -41,11 +41,11 @@ export class ConversationList {
     this.#search = new Search(chat);
     this.#state = {
       ...{ conversations: [], current: null, answering: new Set(), deleted: null, found: null, wanted: null },
-      ...{ movable: 0, link: chat.history?.link.status ?? null, place: chat.place },
+      ...{ movable: 0, connection: chat.history?.connection.status ?? null, place: chat.place },
     };
     this.help = help;
     this.move = () => {};
-    chat.on("link", (link) => this.#show({ link }));
+    chat.on("connection", (connection) => this.#show({ connection }));
     chat.on("record", (record) => this.#recordChanged(record));
     chat.on("removed", ({ id }) => this.#show({ conversations: this.#others(id) }));
     chat.on("records", () => this.reload());
@@ -248,7 +248,7 @@ export class ConversationList {
   async exportAll() {
     const name = `roxy-conversations-${new Date().toISOString().slice(0, 10)}.json`;
     const { history } = this.#chat;
-    if (history && (await history.link.flush(FLUSH_MS))) offer(name, "/api/v1/history/export");
+    if (history && (await history.connection.flush(FLUSH_MS))) offer(name, "/api/v1/history/export");
     else {
       const { gather } = await this.#importExport();
       const { ownPrompts } = await this.#importPrompts();

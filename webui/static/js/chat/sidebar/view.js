@@ -8,7 +8,7 @@ import { focusedId, placeAfter, Rows } from "./list_rows.js";
 import { resultsOf } from "./results.js";
 
 /** @import { Ref } from "../../../vendor/preact-htm.js" */
-/** @import { LinkStatus } from "../history/link.js" */
+/** @import { ConnectionStatus } from "../history/connection.js" */
 /** @import { ConversationRecord, HistoryBoot } from "../state/types.js" */
 /** @import { Result } from "./results.js" */
 /** @import { Found } from "./search.js" */
@@ -17,7 +17,7 @@ import { resultsOf } from "./results.js";
 /** @import { ListPlace, Wanted } from "./list_rows.js" */
 
 /**
- * What the list shows. `found`: what the last search has found; `link`: how the connection to the server stands,
+ * What the list shows. `found`: what the last search has found; `connection`: how the connection to the server stands,
  * null without a history there.
  *
  * @typedef {object} ListState
@@ -28,7 +28,7 @@ import { resultsOf } from "./results.js";
  * @property {Found | null} found
  * @property {Wanted | null} wanted a row to bring into view
  * @property {number} movable how many conversations of this browser can be moved to the server
- * @property {LinkStatus | null} link
+ * @property {ConnectionStatus | null} connection
  * @property {HistoryBoot} place
  */
 
@@ -78,11 +78,11 @@ function Top({ query, setQuery, list, toList }) {
 /**
  * Return what stands in the way of saving, in words; "" while all is well.
  *
- * @param {LinkStatus | null} link
+ * @param {ConnectionStatus | null} connection
  * @param {HistoryBoot} place
  */
-function linkWords(link, place) {
-  switch (link?.state) {
+function connectionWords(connection, place) {
+  switch (connection?.state) {
     case "offline":
       return texts.sidebar.offline;
     case "full":
@@ -92,7 +92,7 @@ function linkWords(link, place) {
     case "off":
       return texts.sidebar.history_off;
     case "refused":
-      return fill(texts.sidebar.refused, { why: link.why });
+      return fill(texts.sidebar.refused, { why: connection.why });
     default:
       return "";
   }
@@ -170,7 +170,7 @@ export function Sidebar({ state, list }) {
   const [query, setQuery] = useState("");
   const [renaming, setRenaming] = useState(/** @type {string | null} */ (null));
   const [menu, setMenu] = useState(/** @type {OpenMenu | null} */ (null));
-  const { conversations, current, answering, deleted, found, link, place } = state;
+  const { conversations, current, answering, deleted, found, connection, place } = state;
   const wanted = query.trim();
   const byId = useMemo(() => new Map(conversations.map((one) => [one.id, one])), [conversations]);
   const results = useMemo(
@@ -212,7 +212,7 @@ export function Sidebar({ state, list }) {
    */
   const foundEntry = (result, standing) =>
     entry(/** @type {ConversationRecord} */ (byId.get(result.id)), standing, result);
-  const words = linkWords(link, place);
+  const words = connectionWords(connection, place);
   return html`
     <${Top} query=${query} setQuery=${search} list=${list} toList=${toList} />
     <nav ref=${nav} class="list" aria-label=${texts.sidebar.conversations}>

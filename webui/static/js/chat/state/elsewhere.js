@@ -4,7 +4,7 @@ import { fill, texts } from "../../shell/page.js";
 import { ROOT, storedFiles, Tree } from "./conversation.js";
 import { find, queueId, within } from "./store.js";
 
-/** @import { LinkStatus } from "../history/link.js" */
+/** @import { ConnectionStatus } from "../history/connection.js" */
 /** @import { Remote } from "../history/remote.js" */
 /** @import { Chat } from "./chat.js" */
 /** @import { Conversation } from "./conversation.js" */
@@ -213,7 +213,7 @@ export class Elsewhere {
       list: () => chat.emit("records", null),
       settings: () => chat.readSettings(),
       held: () => chat.emit("held", null),
-      status: (status) => this.#linkChanged(status),
+      status: (status) => this.#connectionChanged(status),
       problem: (text) => chat.report({ text }),
       renamed: (id, mine, theirs) => {
         const run = () => chat.change(id, { title: mine });
@@ -223,9 +223,9 @@ export class Elsewhere {
     });
   }
 
-  /** @param {LinkStatus} status */
-  #linkChanged(status) {
-    this.#chat.emit("link", status);
+  /** @param {ConnectionStatus} status */
+  #connectionChanged(status) {
+    this.#chat.emit("connection", status);
     if (status.state === "ok") this.#isFull = false;
     if (status.state !== "full" || this.#isFull) return;
     this.#isFull = true;

@@ -1,7 +1,7 @@
 // What travels between the parts of the chat page, as types. No code: nothing loads this module.
 
 /** @import { QueuePlace, StreamState } from "../../shell/answer_stream.js" */
-/** @import { LinkStatus } from "../history/link.js" */
+/** @import { ConnectionStatus } from "../history/connection.js" */
 /** @import { Answer } from "./answer.js" */
 
 // Records of the browser's database
@@ -179,6 +179,21 @@
  * @property {() => Promise<void>} eraseAll
  */
 
+/**
+ * What listens to a Remote. `changed`: conversations that another tab or device has changed; `erased`: those
+ * that are gone.
+ *
+ * @typedef {object} RemoteListener
+ * @property {(ids: string[]) => void} changed
+ * @property {(id: string) => void} erased
+ * @property {() => void} list
+ * @property {() => void} settings
+ * @property {() => void} held other files than before did not fit into the history
+ * @property {(status: ConnectionStatus) => void} status
+ * @property {(text: string) => void} problem
+ * @property {(id: string, mine: string, theirs: string) => void} renamed the title of another device was kept
+ */
+
 // Answers
 
 /**
@@ -307,7 +322,7 @@
  * @property {{ id: string }} removed a conversation is gone
  * @property {Passage} passage a passage of the open conversation is to be shown
  * @property {Draft} draft another device has changed what is typed in the open conversation
- * @property {LinkStatus} link how the connection to the history on the server stands
+ * @property {ConnectionStatus} connection how the connection to the history on the server stands
  * @property {null} settings settings may have changed: on another device, or by an import
  * @property {null} held other files than before are only in this browser, for want of room on the server
  * @property {null} records another tab has changed conversations

@@ -93,7 +93,7 @@ export async function importText(text, history) {
         throw new Error(pluralText(texts.problems.only_some, made.length, { arrived: count(at), why }));
       }
     }
-    history.link.pollNow();
+    history.connection.pollNow();
     await importPromptsOf(file);
     return counts;
   }

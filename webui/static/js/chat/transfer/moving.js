@@ -2,7 +2,7 @@
 
 import { ApiError } from "../../shell/api.js";
 import { texts } from "../../shell/page.js";
-import { stateOf } from "../history/link.js";
+import { stateOf } from "../history/connection.js";
 import { upload } from "../history/upload.js";
 import { copyOf } from "../history/view.js";
 import { problemWords } from "../state/problems.js";
@@ -62,7 +62,7 @@ export async function send(whole, history) {
   let sent = whole;
   for (let attempt = 0; ; attempt += 1) {
     try {
-      await upload(sent, history.link);
+      await upload(sent, history.connection);
       return;
     } catch (error) {
       const isErased = error instanceof ApiError && error.code === "conversation_erased";

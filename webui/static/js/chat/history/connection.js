@@ -7,14 +7,15 @@ import { problemWords } from "../state/problems.js";
 
 /** @import { CallOptions } from "../../shell/api.js" */
 /** @import { Outbox } from "./outbox.js" */
-/** @import { Remote, RemoteListener } from "./remote.js" */
+/** @import { RemoteListener } from "../state/types.js" */
+/** @import { Remote } from "./remote.js" */
 
 /**
  * How it stands. "out": this browser is not signed in as this person any more; "off": the owner has
  * switched the history off; "refused": the server does not take a change.
  *
- * @typedef {"ok" | "offline" | "full" | "out" | "off" | "refused"} LinkState
- * @typedef {{ state: LinkState, unsent: number, why: string }} LinkStatus
+ * @typedef {"ok" | "offline" | "full" | "out" | "off" | "refused"} ConnectionState
+ * @typedef {{ state: ConnectionState, unsent: number, why: string }} ConnectionStatus
  */
 
 /** @typedef {{ kind: "ask" | "alive" | "gone" | "changed" | "polled" | "bye", tab: string, cursor?: number }} Said */
@@ -32,7 +33,7 @@ const LAST_TAB = "roxy-tab";
 
 /**
  * @param {unknown} error
- * @returns {LinkState}
+ * @returns {ConnectionState}
  */
 export function stateOf(error) {
   if (!(error instanceof ApiError)) return "refused";
@@ -45,14 +46,14 @@ export function stateOf(error) {
 }
 
 /** Keeps a Remote and the server in step. */
-export class Link {
+export class Connection {
   #remote;
   #outbox;
   #tab;
   #channel;
   /** @type {RemoteListener | null} */
   #listener = null;
-  /** @type {LinkStatus} */
+  /** @type {ConnectionStatus} */
   #status = { state: "ok", unsent: 0, why: "" };
   #stopped = false;
   #failures = 0;
@@ -257,7 +258,7 @@ export class Link {
   }
 
   /**
-   * @param {LinkState} state
+   * @param {ConnectionState} state
    * @param {string} why
    */
   #end(state, why) {
@@ -267,7 +268,7 @@ export class Link {
   }
 
   /**
-   * @param {LinkState} state
+   * @param {ConnectionState} state
    * @param {string} [why]
    */
   #setState(state, why = "") {
