@@ -60,6 +60,7 @@ from server.store.postgres.postgres_keys import (
 )
 from server.store.postgres.postgres_schema import migrate_database, open_at_start
 from server.store.postgres.usage.postgres_usage import (
+    COUNTERS_AFTER,
     DROP_COUNTERS,
     PRUNE,
     PRUNE_ROWS,
@@ -370,8 +371,12 @@ class PostgresStore:
     # Counters and usage
 
     async def load_counters(self) -> list[CounterRow]:
-        """Read every counter."""
-        rows = await self._read("SELECT scope, kind, value, period, updated_at FROM counters")
+        """Read every counter, in pieces: each read has a time limit."""
+        rows: list[asyncpg.Record] = []
+        last = ("", "")
+        while found := await self._read(COUNTERS_AFTER, *last):
+            rows += found
+            last = (found[-1]["scope"], found[-1]["kind"])
         return [counter_of_record(row) for row in rows]
 
     async def drop_counters(self, before: float) -> int:

@@ -100,6 +100,10 @@ PRUNE = (
     "DELETE FROM usage WHERE seq IN (SELECT seq FROM usage WHERE at < $1 ORDER BY at, seq"
     f" LIMIT {PRUNE_ROWS} FOR UPDATE SKIP LOCKED)"
 )
+COUNTERS_AFTER = (
+    "SELECT scope, kind, value, period, updated_at FROM counters WHERE (scope, kind) > ($1, $2)"
+    " ORDER BY scope, kind LIMIT 50000"
+)
 # A total or monthly budget still counts when its key has not been used for weeks. Guests have none.
 DROP_COUNTERS = (
     "DELETE FROM counters WHERE updated_at < $1"
