@@ -11,14 +11,14 @@ from server.accounting.redis_counters.open_redis import describe_redis
 from server.config.loading import Config
 from server.store.postgres.postgres_opening import describe_postgres
 from server.store.store import StoreFailure
-from workers.base_url import joined_url
+from workers.base_url import address_hint, joined_url
 from workers.catalog.catalog import Catalog, Deployment
 from workers.catalog.catalog_file import load_catalog
 from workers.catalog.deployment_access import ENVIRONMENT
 from workers.catalog.quirks import NO_QUIRKS, Quirks
 from workers.errors import GatewayError
 from workers.providers.formats import PROBES, TRANSLATORS
-from workers.providers.probe import ProbeResult
+from workers.providers.probe import Probe, ProbeResult
 from workers.transport.transport import Transport, UpstreamExchange
 from workers.units import KIB, MIB
 from workers.upstream_route import UpstreamRoute
@@ -29,6 +29,8 @@ REJECTION_BYTES = 64 * KIB
 """How much of a rejection is read."""
 LIST_BYTES = 8 * MIB
 """How much of a list of models is read: OpenRouter's has half a megabyte."""
+NOT_FOUND = (404, 405)
+"""What an upstream answers where its base URL is wrong."""
 HINTS = {
     "CERTIFICATE_VERIFY_FAILED": "name the authority of its certificate in ca_file",
     "proxy answered 407": "write the user and password into the URL of the proxy",
@@ -49,17 +51,35 @@ class Reached(NamedTuple):
     text: str
     names: frozenset[str] = frozenset()
 
+    def serves(self, deployment: Deployment) -> bool:
+        """Return False if the upstream does not work, or is known not to have the model."""
+        return self.works and self.has(deployment.upstream_model)
+
+    def has(self, model: str) -> bool:
+        """Return whether the list names a model, or there is no list."""
+        return not self.names or _lists(self.names, model)
+
 
 NOT_PROBED = Reached(works=True, text="ready")
 
 
-async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> int:
-    """Print the models and deployments; return 1 when nothing can be served, else 0.
+async def check(
+    config: Config, environ: Mapping[str, str], *, reach: bool, wide: bool = False
+) -> int:
+    """Print what can be served, then the models and deployments; return 1 for nothing, else 0.
 
-    With `reach` every upstream with a live deployment is probed: whether it answers and accepts the
-    secret. That costs nothing, because no tokens are generated.
+    With `reach` every upstream with a live deployment is probed: whether it answers, accepts the
+    secret and lists the model. That costs nothing, because no tokens are generated. With `wide` the
+    fields of the deployments are printed that differ from their defaults.
     """
     catalog = load_catalog(config.models, environ, formats=TRANSLATORS)
+    live = [one for model in catalog for one in model.live_deployments()]
+    found = await _reach_all(live, config) if reach else {}
+    works = {one.id for one in live if found.get(_upstream(one), NOT_PROBED).serves(one)}
+    print(_summary(catalog, works, reach=reach))
+    if config.demo:
+        print("The demo is on: its script answers for every model that has no deployment.")
+    print()
     print(f"configuration: {config.path or 'built-in defaults'}")
     print(f"data directory: {config.server.data_dir}")
     has_database = await _print_store(
@@ -69,19 +89,13 @@ async def check(config: Config, environ: Mapping[str, str], *, reach: bool) -> i
         "limits", config.redis_url, "Redis of ROXY_REDIS_URL", reach and describe_redis
     )
     print()
-    live = [one for model in catalog for one in model.live_deployments()]
-    found = await _reach_all(live, config) if reach else {}
-    for model in catalog:
+    for model in sorted(catalog, key=lambda one: not one.live_deployments()):
         print(model.id)
         for deployment in model.deployments:
             state = _state(deployment, found.get(_upstream(deployment), NOT_PROBED))
             print(f"    {deployment.id:<44} {state}")
-            for line in _differences(deployment):
+            for line in _differences(deployment) if wide else ():
                 print(f"        {line}")
-    works = {one.id for one in live if found.get(_upstream(one), NOT_PROBED).works}
-    print("\n" + _summary(catalog, works))
-    if config.demo:
-        print("The demo is on: its script answers for every model that has nothing else.")
     return 0 if (works or config.demo) and has_database and has_redis else 1
 
 
@@ -110,8 +124,8 @@ def _state(deployment: Deployment, reached: Reached) -> str:
         return f"not available: this version has no translator for {deployment.provider}"
     if not deployment.has_secret:
         return f"off: set {' and '.join(deployment.missing_variables)}"
-    if reached.names and not _lists(reached.names, deployment.upstream_model):
-        return f"{reached.text}, but its list of models does not name {deployment.upstream_model}"
+    if not reached.has(deployment.upstream_model):
+        return f"answers, but its list of models does not name {deployment.upstream_model}"
     return reached.text
 
 
@@ -153,12 +167,18 @@ def _without_credentials(proxy: str) -> str:
     return scheme + mark + rest.rpartition("@")[2]
 
 
-def _summary(catalog: Catalog, works: set[str]) -> str:
+def _summary(catalog: Catalog, works: set[str], *, reach: bool) -> str:
+    """Return how many models can be served, and how many are configured: `serve` names those."""
     served = [model for model in catalog if any(one.id in works for one in model.deployments)]
+    configured = sum(bool(model.live_deployments()) for model in catalog)
     if served:
-        return f"{len(served)} of {len(catalog)} models can be served."
-    if any(model.live_deployments() for model in catalog):
-        return "No model can be served: none of the upstreams above works."
+        part = f"{len(served)} of {len(catalog)} models"
+        if not reach:
+            return f"{part} are configured."
+        more = f"; {configured} are configured" if configured > len(served) else ""
+        return f"{part} can be served{more}."
+    if configured:
+        return "No model can be served: none of the upstreams below works."
     names = sorted({name for model in catalog for name in model.missing_secrets()})
     wanted = f"Set one of {', '.join(names)}, add" if names else "Add"
     return f"No model can be served. {wanted} a deployment to roxy.toml, or start with --demo."
@@ -203,8 +223,36 @@ async def _reach(transport: Transport, deployment: Deployment) -> Reached:
         return Reached(works=False, text=f"not reachable: {error.reason}{''.join(hints)}")
     finally:
         exchange.abort(GatewayError())
-    reached = _described(probe.read(status, body), status, deployment)
+    result = probe.read(status, body)
+    if result == "works" and status in NOT_FOUND:
+        return await _without_list(transport, deployment, probe, status)
+    reached = _described(result, status, deployment)
     return reached._replace(names=probe.names(body)) if status < 300 else reached
+
+
+async def _without_list(
+    transport: Transport, deployment: Deployment, probe: Probe, status: int
+) -> Reached:
+    """Ask an upstream that has no list of models whether it has completions.
+
+    Some serve completions alone. The request is an empty one, which generates nothing.
+    """
+    url = joined_url(deployment.base_url, probe.completions)
+    headers = (*probe.headers, ("content-type", "application/json"))
+    head = transport.request_head("POST", url, headers)
+    exchange = transport.exchange(url, head, b"{}", deployment.route)
+    try:
+        async with asyncio.timeout(REACH_S):
+            answered = (await exchange.head()).status
+    except (TimeoutError, GatewayError):
+        answered = 0
+    finally:
+        exchange.abort(GatewayError())
+    if answered in NOT_FOUND:
+        hint = address_hint(deployment.provider, deployment.base_url).rstrip(".")
+        text = f"answers, but GET {probe.path} says {status}: {hint[0].lower()}{hint[1:]}"
+        return Reached(works=False, text=text)
+    return Reached(works=True, text="ready (reachable; it has no list of models)")
 
 
 async def _read(exchange: UpstreamExchange, max_bytes: int) -> bytes:

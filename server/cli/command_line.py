@@ -119,6 +119,11 @@ def build_parser() -> argparse.ArgumentParser:
         " code is 1 if no model can be served.",
     )
     command.add_argument("--offline", action="store_true", help="do not connect to the upstreams")
+    command.add_argument(
+        "--wide",
+        action="store_true",
+        help="also show the fields of deployments that differ from their defaults",
+    )
     command.set_defaults(run=run_check)
     _add_reload(commands, shared)
     add_keys_commands(commands, shared).set_defaults(run=run_keys)
@@ -227,7 +232,7 @@ def run_reload(config: Config, _options: argparse.Namespace) -> None:
 
 def run_check(config: Config, options: argparse.Namespace) -> int:
     """Show what is configured; return 1 when no model can be served, else 0."""
-    return _run(check(config, environment(), reach=not options.offline))
+    return _run(check(config, environment(), reach=not options.offline, wide=options.wide))
 
 
 def run_keys(config: Config, options: argparse.Namespace) -> None:

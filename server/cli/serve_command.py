@@ -193,7 +193,7 @@ def _warn(config: Config, ready: Ready, processes: int = 1) -> None:
 
 def _say_ready(started: float, url: str, ready: Ready, processes: str = "") -> None:
     log.info(
-        "ready in %.2f s at %s/api/v1 with %d of %d models%s",
+        "ready in %.2f s at %s/api/v1, %d of %d models configured%s",
         time.monotonic() - started,
         url,
         ready.served_models,

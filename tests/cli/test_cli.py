@@ -193,9 +193,8 @@ def test_check_without_any_upstream_says_what_would_help(shell: CommandLine) -> 
     [
         (document({"object": "list", "data": []}), "ready (reachable)", 0),
         (document({"data": [{"id": "models/Upstream-Model:latest"}]}), "ready (reachable)\n", 0),
-        (document({"data": [{"id": "x"}]}), "(reachable), but its list of models does not name", 0),
+        (document({"data": [{"id": "x"}]}), "answers, but its list of models does not name", 1),
         (document({"data": [{"name": "x"}]}), "ready (reachable)\n", 0),
-        (refusal(404), "ready (reachable)", 0),
         (refusal(401), "the upstream refuses TEST_UPSTREAM_KEY", 1),
         (refusal(400, WRONG_KEY_AT_GOOGLE), "the upstream refuses TEST_UPSTREAM_KEY", 1),
         (refusal(400), "ready (reachable)", 0),
@@ -214,7 +213,7 @@ async def test_check_asks_each_upstream_once_whether_it_answers(
         (shell.path / "roxy.toml").write_text(toml)
         ended = await shell.beside("check", **SECRET)
         assert ended.code == code and ended.out.count(said) == 2
-        summary = "2 of 6 models can be served." if code == 0 else "none of the upstreams above"
+        summary = "2 of 6 models can be served." if code == 0 else "none of the upstreams below"
         assert summary in ended.out
         assert SECRET["TEST_UPSTREAM_KEY"] not in ended.out + ended.err
         (asked,) = upstream.requests
@@ -222,6 +221,44 @@ async def test_check_asks_each_upstream_once_whether_it_answers(
         assert asked.headers["authorization"] == "Bearer a-secret-of-the-upstream"
         offline = await shell.beside("check", "--offline", **SECRET)
         assert offline.code == 0 and len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "completions", "said", "code"),
+    [
+        ("", 404, "answers, but GET /models says 404: its base_url should probably end in /v1", 1),
+        ("/v1", 404, "answers, but GET /models says 404: check its base_url", 1),
+        ("", 400, "ready (reachable; it has no list of models)", 0),
+    ],
+)
+async def test_check_tells_a_wrong_address_from_an_upstream_without_a_list(
+    shell: CommandLine, path: str, completions: int, said: str, code: int
+) -> None:
+    async with FakeUpstream() as upstream:
+        upstream.plan(refusal(404), refusal(completions))
+        toml = roxy_toml(upstream.base_url.removesuffix("/v1") + path)
+        (shell.path / "roxy.toml").write_text(toml)
+        ended = await shell.beside("check", **SECRET)
+        assert (ended.code, said in ended.out) == (code, True), ended.out
+        assert upstream.requests[1].body == b"{}", "which generates nothing"
+
+
+async def test_check_says_first_what_can_be_served_and_shows_fields_where_asked(
+    shell: CommandLine,
+) -> None:
+    async with FakeUpstream() as upstream:
+        (shell.path / "roxy.toml").write_text(
+            roxy_toml(upstream.base_url, quirks="stream_options = false")
+            + '\n[[models]]\nid = "test/two"\nname = "Two"\n[[models.deployments]]\n'
+            f'provider = "openai"\nbase_url = "{upstream.base_url}"\nupstream_model = "y"\n'
+        )
+        upstream.plan(document({"data": [{"id": "upstream-model"}]}))
+        ended = await shell.beside("check", **SECRET)
+        first = ended.out.splitlines()[0]
+        assert first == "1 of 6 models can be served; 2 are configured."
+        assert "stream_options" not in ended.out
+        ended = await shell.beside("check", "--wide", **SECRET)
+        assert "stream_options: false" in ended.out
 
 
 async def test_check_tries_each_secret_of_an_upstream(shell: CommandLine) -> None:

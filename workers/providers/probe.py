@@ -17,6 +17,7 @@ class Probe(NamedTuple):
 
     `read` gets the status of the answer and the body of a rejection. `names` gets the body of an
     answer, and returns the ids of the models that it lists; none if it is no such list.
+    `completions` is the path of completions: an upstream without it serves no model.
     """
 
     method: str
@@ -24,3 +25,4 @@ class Probe(NamedTuple):
     headers: tuple[tuple[str, str], ...]
     read: Callable[[int, bytes], ProbeResult]
     names: Callable[[bytes], frozenset[str]]
+    completions: str

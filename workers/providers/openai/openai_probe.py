@@ -26,7 +26,8 @@ class _ModelList(Struct):
 
 def openai_probe(deployment: Deployment) -> Probe:
     """Return the request for the list of models."""
-    return Probe("GET", "/models", access_headers(deployment), _read, _names)
+    headers = access_headers(deployment)
+    return Probe("GET", "/models", headers, _read, _names, "/chat/completions")
 
 
 def _read(status: int, body: bytes) -> ProbeResult:
