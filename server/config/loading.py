@@ -98,7 +98,8 @@ def _config_path(environ: Mapping[str, str], path: Path | str | None) -> Path | 
     named = path or environ.get("ROXY_CONFIG")
     if named:
         return Path(named)
-    return DEFAULT_PATH if DEFAULT_PATH.is_file() else None
+    # Also a directory or a broken link of this name: it is meant to be the configuration.
+    return DEFAULT_PATH if os.path.lexists(DEFAULT_PATH) else None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -106,9 +107,21 @@ def _read(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read {path}: {_why_unreadable(path, error)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _why_unreadable(path: Path, error: OSError) -> str:
+    """Return why a file cannot be read, and what may have made it so."""
+    if path.is_dir():
+        return (
+            "it is a directory. Docker makes one when the file of a bind mount does not exist:"
+            " remove the directory, create the file and start again"
+        )
+    if path.is_symlink() and not path.exists():
+        return f"it is a link to {path.readlink()}, which does not exist"
+    return error.strerror or str(error)
 
 
 def _tables(document: dict[str, Any], where: str) -> Tables:

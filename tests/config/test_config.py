@@ -154,6 +154,25 @@ def test_every_variable_that_the_documentation_has_people_set_is_known() -> None
         assert "unknown environment variable" not in fault
 
 
+def test_a_configuration_that_is_no_file_stops_the_start() -> None:
+    path = Path("roxy.toml")
+    path.mkdir()
+    message = refusal_of_default()
+    assert "cannot read roxy.toml: it is a directory" in message and "Docker" in message
+    path.rmdir()
+    path.symlink_to("gone.toml")
+    assert "it is a link to gone.toml, which does not exist" in refusal_of_default()
+    path.unlink()
+    path.symlink_to("roxy.toml")
+    assert "cannot read roxy.toml" in refusal_of_default(), "a link to itself"
+
+
+def refusal_of_default() -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config({}, {})
+    return str(caught.value)
+
+
 def test_other_programs_variables_are_no_concern_of_ours() -> None:
     assert load_config({}, {"PATH": "/bin", "ROXYFOO": "1"}) == Config()
 
