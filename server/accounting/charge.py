@@ -2,7 +2,8 @@
 
 Reported usage is charged as reported. A count that an upstream did not report is estimated: from a
 quarter of the bytes; money from the same, but for a key with a budget from one token a byte, within
-what was reserved, so that a client cannot pass its budget by leaving before the report.
+what was reserved, so that a client cannot pass its budget by leaving before the report. The tokens
+that the money is made of are in the usage row, so that whoever pays can check the sum.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec.structs import replace
 
 from workers.request.token_usage import BYTES_PER_TOKEN, Usage
+from workers.units import MILLION
 
 if TYPE_CHECKING:
     from server.accounting.admission import Lease
@@ -35,14 +37,16 @@ MOST_BYTES_PER_TOKEN = 8
 class Charge(NamedTuple):
     """What one request is charged; `usage` None: nothing, `cost_microusd` None: price unknown.
 
-    `unseen_tokens` count for a limit besides the usage: what a model may have written that the
-    gateway has not seen.
+    `paid` are the tokens that the cost is made of, where they are others than in `usage`: money
+    is estimated more carefully than tokens. `unseen_tokens` count for a limit besides the usage:
+    what a model may have written that the gateway has not seen.
     """
 
     usage: Usage | None = None
     cost_microusd: int | None = 0
     estimated: bool = False
     unseen_tokens: int = 0
+    paid: Usage | None = None
 
     @property
     def tokens(self) -> int:
@@ -58,6 +62,14 @@ class Guessed(NamedTuple):
     prompts: int
     tokens: int
     most_tokens: int
+
+
+class Estimate(NamedTuple):
+    """The tokens that a request is charged for, besides what was reported, and their cost."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cost_microusd: int
 
 
 FREE = Charge()
@@ -99,15 +111,16 @@ def charge_for(lease: Lease, outcome: Outcome, tokens_per_s: float = UNSEEN_TOKE
     charge = _charge_for_answer(lease, outcome, tokens_per_s)
     if not outcome.failed_uses:
         return charge
-    usage, cost_microusd = charge.usage, charge.cost_microusd
+    usage, cost_microusd, paid = charge.usage, charge.cost_microusd, charge.paid
     for use in outcome.failed_uses:
         usage = use.usage if usage is None else _sum(usage, use.usage)
+        paid = None if paid is None else _sum(paid, use.usage)
         added = _cost_microusd(lease, use.usage, use.stated_cost_microusd)
         if added is not None:
             cost_microusd = added + (cost_microusd or 0)
         elif charge is FREE:
             cost_microusd = None
-    return charge._replace(usage=usage, cost_microusd=cost_microusd)
+    return charge._replace(usage=usage, cost_microusd=cost_microusd, paid=paid)
 
 
 def _charge_for_answer(lease: Lease, outcome: Outcome, tokens_per_s: float) -> Charge:
@@ -151,12 +164,13 @@ def _charge_for_answer(lease: Lease, outcome: Outcome, tokens_per_s: float) -> C
     if stated is not None:  # it covers all but the attempts that timed out before
         reported, prompts, tokens, text_bytes, unseen = NOTHING, lost, 0, 0, 0
     guessed = Guessed(prompts, tokens, max(tokens, text_bytes, unseen))
-    cost_microusd = _guessed_microusd(lease, guessed)
     known = _cost_microusd(lease, reported or NOTHING, stated)
-    if known is not None and cost_microusd is not None:
-        cost_microusd = max(known, _within_reserve(lease, known + cost_microusd))
-    money = known if cost_microusd is None else cost_microusd
-    return Charge(usage, money, estimated=True, unseen_tokens=unseen_tokens)
+    estimate = _estimate(lease, guessed, known or 0)
+    if estimate is None:
+        return Charge(usage, known, estimated=True, unseen_tokens=unseen_tokens)
+    money = (known or 0) + estimate.cost_microusd
+    paid = None if stated is not None else _paid(lease, reported or NOTHING, estimate)
+    return Charge(usage, money, estimated=True, unseen_tokens=unseen_tokens, paid=paid)
 
 
 def _is_of_beginning(outcome: Outcome, reported: Usage) -> bool:
@@ -206,25 +220,41 @@ def _with(reported: Usage, prompt_tokens: int, completion_tokens: int) -> Usage:
     )
 
 
-def _guessed_microusd(lease: Lease, guessed: Guessed) -> int | None:
-    """Return the cost of what no upstream has reported; None: the price is unknown."""
-    prices = lease.model.prices
+def _estimate(lease: Lease, guessed: Guessed, known_microusd: int) -> Estimate | None:
+    """Return what is charged for what no upstream has reported; None: the price is unknown.
+
+    A key with a budget pays at most what it reserved, of which `known_microusd` are spent.
+    """
+    prices, taken = lease.model.prices, lease.taken
     if prices is None:
         return None
-    if not _has_budget(lease):
+    if taken is None or not _has_budget(lease):
         tokens = guessed.prompts * lease.prompt_estimate
-        return prices.cost_microusd(Usage(tokens, guessed.tokens))
+        cost_microusd = prices.cost_microusd(Usage(tokens, guessed.tokens))
+        return Estimate(tokens, guessed.tokens, cost_microusd)
     bound = min(lease.prompt_bound, lease.model.context_window)
-    prompt = prices.worst_case_microusd(bound, 0)
-    answer = prices.worst_case_microusd(bound, guessed.most_tokens) - prompt
-    return guessed.prompts * prompt + answer
+    prompt_price, answer_price = prices.dearest(bound)
+    prompt_tokens, answer_tokens = guessed.prompts * bound, guessed.most_tokens
+    room = max(0, taken.cost_microusd - known_microusd) * MILLION
+    if prompt_tokens * prompt_price > room:
+        prompt_tokens = room // prompt_price
+    room -= prompt_tokens * prompt_price
+    if answer_tokens * answer_price > room:
+        answer_tokens = room // answer_price
+    cost = prompt_tokens * prompt_price + answer_tokens * answer_price
+    return Estimate(prompt_tokens, answer_tokens, -(-cost // MILLION))
 
 
-def _within_reserve(lease: Lease, cost_microusd: int) -> int:
-    taken = lease.taken
-    return (
-        min(cost_microusd, taken.cost_microusd) if taken and _has_budget(lease) else cost_microusd
-    )
+def _paid(lease: Lease, reported: Usage, estimate: Estimate) -> Usage | None:
+    """Return the tokens that the cost of a key with a budget is made of."""
+    prices = lease.model.prices
+    if prices is None or not _has_budget(lease):
+        return None
+    paid = _with(reported, estimate.prompt_tokens, estimate.completion_tokens)
+    if (prices.cache_write_prompt or 0) > prices.prompt:  # the dearer price was taken
+        written = (reported.cache_write_tokens or 0) + estimate.prompt_tokens
+        paid = replace(paid, cache_write_tokens=written)
+    return paid
 
 
 def _has_budget(lease: Lease) -> bool:

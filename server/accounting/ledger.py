@@ -291,7 +291,7 @@ def make_row(lease: Lease, outcome: Outcome, charge: Charge, at: float) -> Usage
         status = error.status
     else:
         status = CLIENT_LEFT if outcome.ending == "cancelled" else 200
-    usage = charge.usage or NOTHING
+    usage = charge.paid or charge.usage or NOTHING
     return UsageRow(
         lease.request_id,
         at,

@@ -47,8 +47,13 @@ class UsageRow(Struct, frozen=True):
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Return the completion tokens per second after the first one; None: unknown."""
-        if self.ttft_ms is None or self.duration_ms <= self.ttft_ms or not self.completion_tokens:
+        """Return the completion tokens per second after the first one; None: unknown.
+
+        Estimated tokens are those that are charged, which may be more than were written.
+        """
+        if self.estimated or self.ttft_ms is None or not self.completion_tokens:
+            return None
+        if self.duration_ms <= self.ttft_ms:
             return None
         return round(self.completion_tokens * 1000 / (self.duration_ms - self.ttft_ms), 1)
 

@@ -12,7 +12,7 @@ from server.accounting.usage_sums import Span, add_up
 from server.store.rows import UsageDay
 from webui.keys.budget_words import budget_in_words
 from webui.shell.filters import NOT_KEYS, People, link, read_key_filter
-from webui.shell.texts import Language
+from webui.shell.texts import Language, fill
 from webui.usage.calendar import day_start, month_labels
 from webui.usage.usage_cells import budgets_of, cells_of
 from webui.usage.usage_chart import value_of
@@ -64,7 +64,13 @@ class StatementPageHandler(UsageSectionHandler):
             offset=self.offset // timedelta(minutes=1),
             today=self.today(),
             rows=[
-                (one.model, cells_of(one, language), written(exactly(one.cost_microusd)))
+                (
+                    one.model,
+                    self._price(one, language),
+                    cells_of(one, language),
+                    _cached(one, language),
+                    written(exactly(one.cost_microusd)),
+                )
                 for one in models
             ],
             total=cells_of(total, language),
@@ -75,6 +81,23 @@ class StatementPageHandler(UsageSectionHandler):
             made=language.figures.name_moment(time.time()),
             base_url=self.base_url(),
         )
+
+    def _price(self, used: UsageDay, language: Language) -> str:
+        """Return the prices of a model in words, by which the cost can be checked; "": unknown."""
+        model = self.services.catalog.models.get(used.model)
+        prices = model.prices if model is not None else None
+        if prices is None:
+            return ""
+        texts, written = language.texts, language.figures.written
+        words = fill(
+            texts.statement.price,
+            prompt=written(in_full(prices.prompt)),
+            completion=written(in_full(prices.completion)),
+        )
+        if prices.cached_prompt is None or not used.cached_tokens:
+            return words
+        cached = fill(texts.models.cached_price, price=written(in_full(prices.cached_prompt)))
+        return fill(texts.chat.list, first=words, rest=cached)
 
     async def _add_up(self, key_id: str, span: Span) -> Statement:
         days = await self.services.store.usage_by(
@@ -108,6 +131,14 @@ class StatementPageHandler(UsageSectionHandler):
 def _link(stated: dict[str, str], key: str) -> str:
     """Return the URL of the statement of a key, for the days that are stated."""
     return link("/usage/statement", **{**stated, "key": key})
+
+
+def _cached(used: UsageDay, language: Language) -> str:
+    """Return how many of the tokens were cached, which have a price of their own; "": none."""
+    if not used.cached_tokens:
+        return ""
+    count = language.figures.count(used.cached_tokens)
+    return fill(language.texts.statement.cached, count=count)
 
 
 def _estimated(total: Sums, language: Language) -> str:

@@ -68,14 +68,18 @@ class Prices(Struct, frozen=True):
 
     def worst_case_microusd(self, prompt_tokens: int, completion_tokens: int) -> int:
         """Return the highest cost of up to this many tokens: the dearest tier, of each kind."""
+        prompt, completion = self.dearest(prompt_tokens)
+        return _whole(prompt_tokens * prompt + completion_tokens * completion)
+
+    def dearest(self, prompt_tokens: int) -> tuple[int, int]:
+        """Return the highest prices of prompt and answer with up to this many prompt tokens."""
         reached = [tier for tier in self.tiers if prompt_tokens > tier.above_prompt_tokens]
         rates: list[Prices | PriceTier] = [self, *reached]
         prompt = max(
             max(rate.prompt, rate.cached_prompt or 0, rate.cache_write_prompt or 0)
             for rate in rates
         )
-        completion = max(rate.completion for rate in rates)
-        return _whole(prompt_tokens * prompt + completion_tokens * completion)
+        return prompt, max(rate.completion for rate in rates)
 
     def _rates(self, prompt_tokens: int) -> Prices | PriceTier:
         for tier in reversed(self.tiers):
