@@ -110,6 +110,22 @@ async def test_a_request_that_delivered_nothing_costs_what_its_upstreams_report(
     assert (row.cost_microusd, row.estimated) == (cost, False)
 
 
+async def test_the_tokens_of_a_stopped_answer_times_the_prices_are_what_it_costs(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    pieces: list[bytes | Pause] = [event(chunk({"content": "Once upon"})), Pause(asyncio.Event())]
+    made = await door.mint_key(limits={"budget_microusd": 1_000_000})
+    upstream.plan(streaming(pieces))
+    async with door.stream(key=made["key"]) as response:
+        await anext(response.aiter_text())
+    (row,) = await door.usage_rows()
+    assert row.estimated and row.prompt_tokens and row.completion_tokens
+    assert row.cost_microusd == row.prompt_tokens * 1 + row.completion_tokens * 2
+    (summed,) = (await door.get(f"/api/v1/usage?group_by=key&key={made['id']}")).json()["data"]
+    assert summed["cost_microusd"] == summed["prompt_tokens"] + 2 * summed["completion_tokens"]
+    assert summed["estimated_tokens"] == row.prompt_tokens + row.completion_tokens
+
+
 async def test_concurrency_counts_what_runs_and_frees_at_the_end(
     upstream: FakeUpstream, door: Door
 ) -> None:

@@ -275,7 +275,8 @@ async def test_keys_show_what_is_left_and_lead_to_their_statement(
     assert left.endswith("of $5.00 this month") and left.startswith("$5.00")
     assert page.tables[0][0][1] == "Ada"
     statement = await opened(door, page.links["Statement"])
-    assert [row[0] for row in statement.tables[0]] == ["Model", MODEL, "Total"]
+    priced = f"{MODEL} $1.00 in, $2.00 out per million tokens"
+    assert [row[0] for row in statement.tables[0]] == ["Model", priced, "Total"]
     text = " ".join((await door.get(page.links["Statement"])).text.split())
     for said in ("<bdi>Ada</bdi>", made["redacted"], "1, 0 failed", "Nothing is estimated"):
         assert said in text, said
@@ -291,7 +292,8 @@ async def test_a_statement_says_what_is_estimated_and_what_has_no_price(door: Do
     ]
     await door.gateway.services.store.record(Batch(rows=rows))
     text = " ".join((await door.get("/usage/statement?key=guest")).text.split())
-    assert "1 request estimated: $0.25 (25 % of the cost)" in text
+    assert "1 request estimated: $0.25 (25 % of the cost). When a provider" in text
+    assert "12 cached" in text
     assert "1 request of unknown price are not" not in text
     assert "Not in the total: 1 request of unknown price." in text
     assert "<strong>$1.00</strong>" in text
