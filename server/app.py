@@ -76,13 +76,14 @@ LAST_WORDS_S = 1.0
 class Membership(NamedTuple):
     """How a process belongs to a gateway of several: who gives turns, who the others are.
 
-    On `inner_socket` it serves what the others pass on. `process` is its name among them.
+    On `inner_socket` it serves what the others pass on. `process` is its name among them, "": it is
+    alone.
     """
 
     scheduler: Scheduler
     peers: Peers
     inner_socket: socket.socket | None = None
-    process: str = "gateway"
+    process: str = ""
 
 
 class Gateway:
@@ -276,7 +277,8 @@ def _open_ledger(
         data.keys,
         unsaved=data.unsaved,
         on_row=health.note,
-        notes=note_files(data.directory.path, member.process),
+        # Alone, each start has files of its own: those of the last one may wait to be booked.
+        notes=note_files(data.directory.path, member.process or new_process_tag()),
     )
     stack.push_async_callback(ledger.aclose)
     return ledger
