@@ -1,7 +1,7 @@
 // Taking a message along into a new chat, after a refusal for its size.
 
 import { storedFiles } from "../state/conversation.js";
-import { newId } from "../state/store.js";
+import { newId } from "../state/records.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { Draft } from "../state/types.js" */

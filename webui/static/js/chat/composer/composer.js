@@ -2,7 +2,6 @@
 
 import { announce, el, fill, icon, isComposing, joined, part, texts } from "../../shell/page.js";
 import { Alert, hintWords, limitedModel, whyBlocked } from "../limits.js";
-import { joinDrafts } from "../state/records.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { Tray } from "./attached.js" */
@@ -89,6 +88,10 @@ export class Composer {
   #busy = false;
   #prepared = false;
   #composing = false;
+  /** True if somebody has typed since the draft was shown. */
+  #isTyped = false;
+  /** The files that others have added to the draft. @type {FileRecord[]} */
+  #others = [];
   /** @type {number | undefined} */
   #saving;
 
@@ -179,6 +182,7 @@ export class Composer {
     text.addEventListener("compositionend", () => {
       this.#composing = false;
     });
+    text.addEventListener("blur", () => this.#left());
     text.addEventListener("keydown", (event) => this.#pressed(event));
     text.addEventListener("paste", (event) => this.#pasted(event));
     this.#stop.addEventListener("click", () => this.#chat.stop());
@@ -200,6 +204,7 @@ export class Composer {
       this.#tray.reading = [];
       this.#sendsNext = false;
       this.#load(text, files);
+      chat.current?.showsDraft();
     });
     chat.on("status", () => {
       this.#alert.modelChanged(chat.current?.record.model);
@@ -256,6 +261,7 @@ export class Composer {
   // The draft
 
   #changed() {
+    this.#isTyped = true;
     this.#refresh();
     this.#prepare();
     this.#saving ??= setTimeout(() => this.#save(), SAVE_MS);
@@ -283,6 +289,7 @@ export class Composer {
    * @param {FileRecord[]} files
    */
   #load(text, files) {
+    this.#isTyped = false;
     this.#text.value = text;
     this.#tray.files = files;
     this.#showFiles();
@@ -290,22 +297,35 @@ export class Composer {
   }
 
   /**
-   * Take over what was typed on another device; what is typed here meanwhile stays, below it.
+   * Show what was typed on another device, unless somebody types here: then the texts are joined in the draft, and
+   * shown when the box is left.
    *
    * @param {Draft} draft
    */
-  #takeDraft(draft) {
-    if (this.#composing) {
-      this.#text.addEventListener("compositionend", () => this.#takeDraft(draft), { once: true });
-      return;
-    }
+  #takeDraft({ files }) {
+    this.#others = files;
+    const isHere = document.activeElement === this.#text || this.#composing;
+    if (!this.#chat.current?.asking && !(isHere && this.#isTyped && !this.#isEmpty)) this.#showDraft();
+  }
+
+  /** Show what others have added to the draft while somebody typed here. */
+  #left() {
+    const { current } = this.#chat;
+    if (current && !current.asking && current.boxed !== current.record.draft) this.#showDraft();
+  }
+
+  /** Show the whole draft. */
+  #showDraft() {
+    this.#save();
+    const conversation = this.#chat.current;
+    const { draft } = conversation?.record ?? {};
     const text = this.#text;
-    const isChanged = this.#saving !== undefined;
-    const joined = isChanged ? joinDrafts(draft, { text: text.value, files: this.#tray.files }) : draft;
     const behind = text.value.length - text.selectionEnd;
-    this.#load(joined.text, joined.files);
+    const known = new Map([...this.#others, ...this.#tray.files].map((file) => [file.id, file]));
+    const files = (draft?.files ?? []).map((file) => known.get(file.id) ?? file);
+    this.#load(draft?.text ?? "", files);
+    conversation?.showsDraft();
     if (document.activeElement === text) text.selectionStart = text.selectionEnd = text.value.length - behind;
-    if (isChanged) this.#changed();
   }
 
   /**

@@ -4,8 +4,7 @@
 import { ApiError, callJson, isAbort } from "../../shell/api.js";
 import { count, fill, size, texts } from "../../shell/page.js";
 import { problemWords } from "../state/problems.js";
-import { estimateTokens } from "../state/records.js";
-import { newId } from "../state/store.js";
+import { estimateTokens, newId } from "../state/records.js";
 import { isHeic, mayBeImage, NoImage, prepareImage } from "./photos.js";
 
 /** @import { FileRecord } from "../state/types.js" */

@@ -10,7 +10,7 @@ import { joinDrafts } from "../state/records.js";
 /**
  * The unsent changes of a conversation. `was`: the title and the system prompt that those in `set` were made from.
  * `bases`: the versions that messages were changed from, by their ids;
- * `base`: the one that a draft was made from. `remove`: messages by their ids, as the person saw them. `files`: ids
+ * `base`: the version that a draft was made from, `was`: that draft. `remove`: messages by their ids, as the person saw them. `files`: ids
  * of files whose contents are in this browser's database. `version`: the one at which the person has deleted the
  * conversation. `erase`: it goes for good.
  *
@@ -18,7 +18,7 @@ import { joinDrafts } from "../state/records.js";
  * @property {string} conversation
  * @property {Sent} set
  * @property {Record<string, string>} was
- * @property {{ value: Draft | null, base: number | null } | null} draft
+ * @property {{ value: Draft | null, base: number | null, was?: Draft | null } | null} draft
  * @property {Record<string, Message>} messages
  * @property {Record<string, number | null>} bases
  * @property {Record<string, Seen>} remove
@@ -97,7 +97,7 @@ export function merged(earlier, later) {
     conversation: later.conversation,
     set,
     was: { ...later.was, ...earlier.was },
-    draft: later.draft && { value: later.draft.value, base: (earlier.draft ?? later.draft).base },
+    draft: later.draft && { ...(earlier.draft ?? later.draft), value: later.draft.value },
     ...(later.draft ? {} : { draft: earlier.draft }),
     messages,
     bases,
@@ -215,16 +215,14 @@ export class Outbox {
    *
    * @param {string} id
    * @param {Draft} stored
-   * @param {Draft | null} mine
+   * @param {Unsent["draft"]} sent what was not taken
    * @param {number} base
    */
-  async joinDraft(id, stored, mine, base) {
-    const waiting = this.#waiting.get(id)?.draft;
-    const value = joinDrafts(stored, waiting ? waiting.value : mine);
+  async joinDraft(id, stored, sent, base) {
     const unsent = this.#waiting.get(id) ?? nothing(id);
-    this.#waiting.set(id, { ...unsent, draft: { value, base } });
+    const value = joinDrafts(stored, (unsent.draft ?? sent)?.value ?? null, sent?.was);
+    this.#waiting.set(id, { ...unsent, draft: { value, base, was: stored } });
     await this.#keep(id);
-    return value;
   }
 
   /**

@@ -15,8 +15,7 @@
 
 import { ApiError, callJson } from "../../shell/api.js";
 import { fill, texts } from "../../shell/page.js";
-import { keepEdited, withOthers } from "../state/records.js";
-import { newId } from "../state/store.js";
+import { keepEdited, newId, withOthers } from "../state/records.js";
 import { Connection } from "./connection.js";
 import { OpenSaves } from "./open_saves.js";
 import { Outbox } from "./outbox.js";
@@ -240,7 +239,11 @@ export class Remote {
     // A system prompt was joined with the one that is known; a title replaces the one that the person saw.
     change.was = textsBefore(set, known && { system: known.system, title: (seen ?? known).title });
     if (!alike(packDraft(merged.draft), packDraft(known?.draft ?? null)))
-      change.draft = { value: merged.draft, base: this.view.drafts.get(id) ?? (this.view.stored.has(id) ? null : 0) };
+      change.draft = {
+        value: merged.draft,
+        base: this.view.drafts.get(id) ?? (this.view.stored.has(id) ? null : 0),
+        was: known?.draft ?? null,
+      };
     // A draft that is saved after the chat was deleted here does not bring it back.
     if (change.draft?.value && record.deleted) change.set = { ...change.set, deleted: record.deleted };
     if (set.deleted !== undefined) this.view.noteDeleted(id, set.deleted !== null);

@@ -2,8 +2,7 @@
 
 import { ApiError, callJson } from "../../shell/api.js";
 import { texts } from "../../shell/page.js";
-import { joinTexts } from "../state/records.js";
-import { newId } from "../state/store.js";
+import { joinTexts, newId } from "../state/records.js";
 import { inParts, pathOf } from "./upload.js";
 import { copyOf } from "./view.js";
 import { alike, packDraft, packMessage, unpackDraft, unpackMessage } from "./wire.js";
@@ -221,7 +220,7 @@ export class Sender {
     }
     if (saved.draft_conflict) {
       const stored = /** @type {Draft} */ (unpackDraft(saved.draft_conflict));
-      await this.#outbox.joinDraft(id, stored, sent.draft?.value ?? null, version);
+      await this.#outbox.joinDraft(id, stored, sent.draft, version);
       this.#connection.sendSoon();
     }
     await this.#takeTexts(id, saved.set_conflicts ?? {}, sent);

@@ -1,6 +1,6 @@
 // What this tab knows of the conversations on the server, with the unsent changes in it.
 
-import { newId } from "../state/store.js";
+import { newId } from "../state/records.js";
 import { rooted } from "./rooted.js";
 import { alike, packMessage, unpackConversation, unpackMessage, withChanges } from "./wire.js";
 

@@ -2,7 +2,7 @@
 
 import { showDialog } from "../../shell/dialog.js";
 import { announce, el, fill, iconButton, texts } from "../../shell/page.js";
-import { titleOf } from "../state/conversation.js";
+import { titleOf } from "../state/records.js";
 import { LONGEST_NAME, ownPrompts, PromptRefused, removePrompts, savePrompt } from "./prompt_store.js";
 
 /** @import { Chat } from "../state/chat.js" */

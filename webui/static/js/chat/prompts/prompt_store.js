@@ -1,8 +1,8 @@
 // The prompts of a person: each is a setting of its own, so that two devices that add one both keep theirs.
 
 import { count, fill, language, texts } from "../../shell/page.js";
-import { secondName } from "../state/records.js";
-import { all, newId, putAll } from "../state/store.js";
+import { newId, secondName } from "../state/records.js";
+import { all, putAll } from "../state/store.js";
 
 /** @import { Database } from "../state/store.js" */
 /** @import { SettingRecord } from "../state/types.js" */

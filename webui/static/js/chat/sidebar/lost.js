@@ -1,7 +1,7 @@
 // Messages of guests that belong to no chat any more: a tab wrote them after its chat was moved to the server. They
 // are shown to guests as chats again.
 
-import { newConversation, titleOf } from "../state/conversation.js";
+import { newConversation, titleOf } from "../state/records.js";
 import { Database, GUESTS } from "../state/store.js";
 
 /** @import { Chat } from "../state/chat.js" */

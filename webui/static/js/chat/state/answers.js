@@ -6,8 +6,8 @@ import { limitedModel } from "../limits.js";
 import { continuePrompt } from "../turns/joint.js";
 import { Answer, actionFor, alsoFor, newAnswer, plainError } from "./answer.js";
 import { storedFiles } from "./conversation.js";
+import { newId } from "./records.js";
 import { buildRequest } from "./request.js";
-import { newId } from "./store.js";
 
 /** @import { Chat } from "./chat.js" */
 /** @import { Conversation } from "./conversation.js" */
@@ -136,7 +136,7 @@ export class Answers {
     const error = await this.#request(conversation, question);
     conversation.asking = false;
     if (!error) {
-      if (conversation.record.draft === draft) chat.keep(conversation.clearDraft());
+      if (draft !== undefined && conversation.boxed === draft) this.#clearDraft(conversation);
       this.#askToPersist();
       return;
     }
@@ -153,6 +153,18 @@ export class Answers {
     chat.showMessages();
     takeBack?.();
     this.#reportRefusal(error, conversation.record.model);
+  }
+
+  /**
+   * Delete the draft, and show what others have added to it.
+   *
+   * @param {Conversation} conversation
+   */
+  #clearDraft(conversation) {
+    const chat = this.#chat;
+    chat.keep(conversation.clearDraft());
+    const { draft } = conversation.record;
+    if (draft && conversation === chat.current) chat.emit("draft", draft);
   }
 
   /** Ask the browser, once there is something to lose, not to delete conversations that are nowhere else. */

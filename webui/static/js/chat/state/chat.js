@@ -422,7 +422,7 @@ export class Chat {
       this.notifyTabs(conversation.id);
       return;
     }
-    const { draft } = conversation.record;
+    const draft = conversation.boxed;
     conversation.asking = true; // from here on: what is sent while modules load is queued
     let answers;
     try {

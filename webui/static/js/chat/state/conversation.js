@@ -1,11 +1,11 @@
 // One conversation in this tab: its record, its tree of messages, its draft and its queue.
 
+import { joinDrafts, NO_DRAFT, newConversation, newId, titleOf } from "./records.js";
 import {
   changeSetting,
   eraseMessages,
   find,
   GUESTS,
-  newId,
   placeName,
   put,
   putAll,
@@ -16,37 +16,14 @@ import {
 
 /**
  * @import {
+ *   Draft,
  *   ConversationRecord, FileRecord, Message, Question, QueueRecord, QueuedMessage,
  * } from "./types.js"
  */
 
-const TITLE_LETTERS = 60;
 export const ROOT = "root";
 /** The setting that holds a conversation without messages while its draft is written. */
 const NEW = "new";
-
-/**
- * Return the record of a new conversation; it is saved with its first message or draft.
- *
- * @param {string} model
- * @returns {ConversationRecord}
- */
-export function newConversation(model) {
-  const now = Date.now();
-  return {
-    id: newId("c_"),
-    title: "",
-    created: now,
-    updated: now,
-    pinned: false,
-    model,
-    system: "",
-    parameters: {},
-    choices: {},
-    draft: null,
-    deleted: null,
-  };
-}
 
 /** The messages of one conversation as a tree. */
 export class Tree {
@@ -159,6 +136,8 @@ export class Tree {
 export class Conversation {
   /** The record as it was last read or saved here. @type {ConversationRecord | null} */
   #seen;
+  /** What is in the box, while the draft has words of others besides; null: the draft. @type {Draft | null} */
+  #boxed = null;
 
   /**
    * @param {ConversationRecord} record
@@ -186,7 +165,8 @@ export class Conversation {
     const queue = await find("settings", queueId(id));
     const conversation = new Conversation(record, await within("messages", id), queue?.messages);
     const typed = recentlyTyped();
-    if (typed?.started && typed.id === id) record.draft = { files: [], ...record.draft, text: typed.text };
+    const isNewer = typed?.started && typed.id === id && !(typed.text && record.draft?.text.includes(typed.text));
+    if (isNewer) record.draft = { files: [], ...record.draft, text: typed.text };
     return conversation;
   }
 
@@ -304,21 +284,49 @@ export class Conversation {
     }
   }
 
+  /** What is in the box: the draft, or what this tab has of it. */
+  get boxed() {
+    return this.#boxed ?? this.record.draft;
+  }
+
   /**
-   * Save what is typed.
+   * Save what is typed, beside what others have added to the draft.
    *
    * @param {string} text
    * @param {FileRecord[]} files
    */
   async saveDraft(text, files) {
-    this.record.draft = text || files.length ? { text, files: withoutBlobs(files) } : null;
+    this.#setBoxed({ text, files: withoutBlobs(files) });
     if (!this.record.temporary) rememberTyped({ id: this.id, started: this.started, text, at: Date.now() });
     await this.saveRecord();
   }
 
+  /** @param {Draft} boxed */
+  #setBoxed(boxed) {
+    const draft = joinDrafts(this.record.draft, boxed, this.boxed);
+    this.record.draft = draft;
+    this.#boxed = JSON.stringify(draft ?? NO_DRAFT) === JSON.stringify(boxed) ? null : boxed;
+  }
+
+  /**
+   * Take over the draft as another tab or device has stored it. The box shows it later.
+   *
+   * @param {Draft | null} draft
+   */
+  takeDraft(draft) {
+    this.#boxed = this.boxed ?? NO_DRAFT;
+    this.record.draft = draft;
+    if (this.#seen) this.#seen.draft = structuredClone(draft);
+  }
+
+  /** Note that the box shows the draft. */
+  showsDraft() {
+    this.#boxed = null;
+  }
+
   /** Delete the draft: the gateway has accepted its message. */
   async clearDraft() {
-    this.record.draft = null;
+    this.#setBoxed(NO_DRAFT);
     rememberTyped(null);
     await this.saveRecord();
     const kept = (await find("settings", NEW))?.value;
@@ -398,8 +406,9 @@ export class Conversation {
    * @param {ConversationRecord} stored
    */
   takeRecord(stored) {
-    this.#seen = structuredClone(stored);
-    Object.assign(this.record, stored, { draft: this.record.draft });
+    const { draft } = this.record;
+    this.#seen = structuredClone({ ...stored, draft: this.#seen?.draft ?? null });
+    Object.assign(this.record, stored, { draft });
   }
 
   /** Return the cost of all answers, in micro-dollars. */
@@ -424,23 +433,6 @@ export async function storedFiles(files = []) {
 
 /** @type {(files: FileRecord[]) => FileRecord[]} */
 const withoutBlobs = (files) => files.map(({ blob, ...file }) => file);
-
-/**
- * Return the beginning of a text as one plain line, without the marks of Markdown.
- *
- * @param {string} words
- */
-export function titleOf(words) {
-  const plain = words
-    .replace(/^\s*(?:```|~~~).*$/gm, " ")
-    .replace(/^\s*(?:#{1,6}\s+|>\s?|[-*+]\s+(?:\[[ x]\]\s+)?(?=\p{L}))/gimu, "")
-    .replace(/!?\[([^\]\n]+)\]\([^)\s]*\)/g, "$1")
-    .replace(/(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]*[^\s*])\1(?![\w*])/g, "$2")
-    .replace(/(`+|~~)(?=\S)([^`~\n]*\S)\1/g, "$2");
-  const title = (plain.trim() ? plain : words).replace(/\s+/g, " ").trim();
-  const letters = [...title]; // whole characters: an emoji has two code units
-  return letters.length > TITLE_LETTERS ? `${letters.slice(0, TITLE_LETTERS).join("").trimEnd()}…` : title;
-}
 
 /**
  * What was typed last in this tab. A page that follows another at once may read the database before the

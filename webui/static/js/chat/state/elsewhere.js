@@ -170,8 +170,8 @@ export class Elsewhere {
     if (added && conversation === chat.current) this.#offer(conversation, added);
     for (const message of touched) chat.emit("stats", { message });
     if (!chat.history || JSON.stringify(stored) === shown || JSON.stringify(record.draft) !== shown) return;
+    conversation.takeDraft(stored);
     const files = await storedFiles(stored?.files).catch(() => stored?.files ?? []);
-    record.draft = stored;
     if (conversation === chat.current) chat.emit("draft", { text: stored?.text ?? "", files });
   }
 

@@ -1,5 +1,5 @@
-// What is worked out from records alone: how many tokens and bytes messages and their files take in a request,
-// and what becomes of a record that two tabs or devices have changed.
+// What is worked out from records alone: how many tokens and bytes messages and their files take in a request, new
+// records, and what becomes of texts and records that two tabs or devices have changed: the words of both stay.
 //
 // A document is two files, one after the other: the file as it was attached (`source`), and its text, which
 // is what is sent.
@@ -7,6 +7,8 @@
 /** @import { ConversationRecord, Draft, FileRecord, Message } from "./types.js" */
 /** @import { Turn } from "./request.js" */
 
+const ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz";
+const TITLE_LETTERS = 60;
 const LETTERS_PER_TOKEN = 4;
 /** Letters that are about a token each: Chinese, Japanese and Korean. */
 const WIDE = /[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f]/g;
@@ -167,35 +169,189 @@ export function withBlob(record) {
   return bytes ? /** @type {T} */ ({ ...file, blob: new Blob([bytes], { type: file.type }) }) : record;
 }
 
-// Two writers of one record
+// New records
 
 /**
- * Return a text that two have changed: theirs, and what is not in it below.
+ * Return a new id that cannot be guessed; it needs no secure context.
+ *
+ * @param {string} prefix
+ */
+export function newId(prefix) {
+  const bytes = crypto.getRandomValues(new Uint8Array(20));
+  return prefix + Array.from(bytes, (byte) => ID_ALPHABET[byte % 36]).join("");
+}
+
+/**
+ * Return the record of a new conversation; it is saved with its first message or draft.
+ *
+ * @param {string} model
+ * @returns {ConversationRecord}
+ */
+export function newConversation(model) {
+  const now = Date.now();
+  return {
+    id: newId("c_"),
+    title: "",
+    created: now,
+    updated: now,
+    pinned: false,
+    model,
+    system: "",
+    parameters: {},
+    choices: {},
+    draft: null,
+    deleted: null,
+  };
+}
+
+/**
+ * Return the beginning of a text as one plain line, without the marks of Markdown.
+ *
+ * @param {string} words
+ */
+export function titleOf(words) {
+  const plain = words
+    .replace(/^\s*(?:```|~~~).*$/gm, " ")
+    .replace(/^\s*(?:#{1,6}\s+|>\s?|[-*+]\s+(?:\[[ x]\]\s+)?(?=\p{L}))/gimu, "")
+    .replace(/!?\[([^\]\n]+)\]\([^)\s]*\)/g, "$1")
+    .replace(/(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]*[^\s*])\1(?![\w*])/g, "$2")
+    .replace(/(`+|~~)(?=\S)([^`~\n]*\S)\1/g, "$2");
+  const title = (plain.trim() ? plain : words).replace(/\s+/g, " ").trim();
+  const letters = [...title]; // whole characters: an emoji has two code units
+  return letters.length > TITLE_LETTERS ? `${letters.slice(0, TITLE_LETTERS).join("").trimEnd()}…` : title;
+}
+
+// Two writers of one record
+
+const GAP = "\n\n";
+/** @type {Draft} */
+export const NO_DRAFT = { text: "", files: [] };
+
+/**
+ * Return what was written in place of what.
+ *
+ * @param {string} from
+ * @param {string} to
+ */
+function changeOf(from, to) {
+  const most = Math.min(from.length, to.length);
+  let start = 0;
+  while (start < most && from[start] === to[start]) start++;
+  let same = 0;
+  while (same < most - start && from.at(-1 - same) === to.at(-1 - same)) same++;
+  return { start, end: from.length - same, text: to.slice(start, to.length - same) };
+}
+
+/**
+ * Return how well a paragraph fits another: 3 the same, 2 with a change, 0 another one.
+ *
+ * @param {string} from
+ * @param {string} to
+ */
+function fit(from, to) {
+  if (from === to) return 3;
+  const { start, end, text } = changeOf(from, to);
+  const kept = from.length - (end - start);
+  const isLonger = start === end || !text;
+  return kept && (isLonger || 2 * kept >= Math.max(from.length, to.length)) ? 2 : 0;
+}
+
+/**
+ * Return, for each paragraph of a text, where it stands in another one; -1: it does not.
+ *
+ * @param {string[]} from
+ * @param {string[]} to
+ */
+function placesOf(from, to) {
+  // How well what begins at i fits what begins at j.
+  const best = Array.from({ length: from.length + 1 }, () => new Array(to.length + 1).fill(0));
+  const withPair = (/** @type {number} */ i, /** @type {number} */ j) => {
+    const fits = fit(from[i], to[j]);
+    return fits && fits + best[i + 1][j + 1];
+  };
+  for (let i = from.length - 1; i >= 0; i--)
+    for (let j = to.length - 1; j >= 0; j--) best[i][j] = Math.max(withPair(i, j), best[i + 1][j], best[i][j + 1]);
+  const places = new Array(from.length).fill(-1);
+  for (let i = 0, j = 0; i < from.length && j < to.length; ) {
+    if (best[i][j] === best[i + 1][j]) i++;
+    else if (best[i][j] === best[i][j + 1]) j++;
+    else places[i++] = j++;
+  }
+  return places;
+}
+
+/**
+ * Return what becomes of a paragraph; undefined: it was deleted.
+ *
+ * @param {string} seen
+ * @param {string | undefined} theirs
+ * @param {string | undefined} mine
+ */
+function joinParagraph(seen, theirs, mine) {
+  if (theirs === seen || theirs === mine) return [mine];
+  if (mine === seen) return [theirs];
+  if (theirs === undefined || mine === undefined) return [theirs ?? mine]; // what was written stays
+  const [first, second] = [changeOf(seen, theirs), changeOf(seen, mine)].sort((a, b) => a.start - b.start);
+  if (first.end < second.start) {
+    const between = seen.slice(first.end, second.start);
+    return [seen.slice(0, first.start) + first.text + between + second.text + seen.slice(second.end)];
+  }
+  return joinNew([theirs], [mine]);
+}
+
+/**
+ * Return what two have written in the same place.
+ *
+ * @param {string[]} theirs
+ * @param {string[]} mine
+ */
+function joinNew(theirs, mine) {
+  if (mine.join(GAP).includes(theirs.join(GAP))) return mine;
+  return [...theirs, ...mine.filter((paragraph) => !theirs.some((one) => one.includes(paragraph)))];
+}
+
+/**
+ * Return a text that two have changed, paragraph by paragraph: the changes of both, and where both have written in
+ * one place, theirs and mine below.
  *
  * @param {string} theirs
  * @param {string} mine
  * @param {string} [seen] what mine was made from
  */
 export function joinTexts(theirs, mine, seen = "") {
-  if (theirs === seen || mine.includes(theirs)) return mine;
-  const added = mine.split("\n\n").filter((paragraph) => !theirs.includes(paragraph));
-  // Joined before, and typed on since.
-  if (seen && theirs.endsWith(`\n\n${seen}`)) return theirs.slice(0, -seen.length) + mine;
-  return [theirs, ...added].join("\n\n");
+  if (theirs === seen || theirs === mine) return mine;
+  if (mine === seen) return theirs;
+  const [other, own, before] = [theirs, mine, seen].map((text) => (text ? text.split(GAP) : []));
+  const [inOther, inOwn] = [placesOf(before, other), placesOf(before, own)];
+  /** @type {(string | undefined)[]} */
+  const joined = [];
+  let [j, k] = [0, 0]; // what is done of `other` and `own`
+  for (const [i, paragraph] of before.entries()) {
+    const [there, here] = [inOther[i], inOwn[i]];
+    joined.push(...joinNew(other.slice(j, Math.max(j, there)), own.slice(k, Math.max(k, here))));
+    joined.push(...joinParagraph(paragraph, other[there], own[here]));
+    [j, k] = [Math.max(j, there + 1), Math.max(k, here + 1)];
+  }
+  joined.push(...joinNew(other.slice(j), own.slice(k)));
+  return joined.filter((one) => one !== undefined).join(GAP);
 }
 
 /**
  * Return what was typed on two devices as one draft.
  *
- * @param {Draft} theirs
+ * @param {Draft | null} theirs
  * @param {Draft | null} mine
- * @returns {Draft}
+ * @param {Draft | null} [seen] what mine was made from
+ * @returns {Draft | null} null: nothing is left
  */
-export function joinDrafts(theirs, mine) {
-  if (!mine) return theirs;
-  const ids = new Set(theirs.files.map(({ id }) => id));
-  const files = [...theirs.files, ...mine.files.filter(({ id }) => !ids.has(id))];
-  return { text: joinTexts(theirs.text, mine.text), files };
+export function joinDrafts(theirs, mine, seen = null) {
+  const [other, own, before] = [theirs ?? NO_DRAFT, mine ?? NO_DRAFT, seen ?? NO_DRAFT];
+  const isIn = (/** @type {Draft} */ draft, /** @type {string} */ id) => draft.files.some((file) => file.id === id);
+  const kept = other.files.filter(({ id }) => isIn(own, id) || !isIn(before, id));
+  const added = own.files.filter(({ id }) => !isIn(other, id) && !isIn(before, id));
+  const text = joinTexts(other.text, own.text, before.text);
+  const files = [...kept, ...added];
+  return text || files.length ? { text, files } : null;
 }
 
 /**
@@ -240,7 +396,8 @@ export function withOthers(stored, seen, now) {
   const choices = withChanges(stored.choices ?? {}, seen.choices ?? {}, now.choices ?? {});
   const pairs = withChanges(stored.pairs ?? {}, seen.pairs ?? {}, now.pairs ?? {});
   const system = now.system === seen.system ? stored.system : joinTexts(stored.system, now.system, seen.system);
-  return { ...withChanges(stored, seen, now), system, choices, ...(Object.keys(pairs).length ? { pairs } : {}) };
+  const draft = isSame(now.draft, seen.draft) ? stored.draft : joinDrafts(stored.draft, now.draft, seen.draft);
+  return { ...withChanges(stored, seen, now), system, draft, choices, ...(Object.keys(pairs).length ? { pairs } : {}) };
 }
 
 /**

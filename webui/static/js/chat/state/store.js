@@ -17,7 +17,6 @@ import { keepEdited, withBlob, withBytes, withOthers } from "./records.js";
 const VERSION = 1;
 /** @type {StoreName[]} */
 const STORES = ["conversations", "messages", "files", "settings"];
-const ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz";
 /** The database of guests; earlier versions used it for everybody. */
 export const GUESTS = "roxy";
 
@@ -381,16 +380,6 @@ export function wrapPlace(wrap) {
 
 /** True if what is written outlives this tab. */
 export const isPersistent = () => place.isPersistent();
-
-/**
- * Return a new id that cannot be guessed; it needs no secure context.
- *
- * @param {string} prefix
- */
-export function newId(prefix) {
-  const bytes = crypto.getRandomValues(new Uint8Array(20));
-  return prefix + Array.from(bytes, (byte) => ID_ALPHABET[byte % 36]).join("");
-}
 
 /**
  * Return one record, undefined when there is none.

@@ -4,9 +4,9 @@
 import { count, fill, loadModule, pluralText, texts } from "../../shell/page.js";
 import { rooted } from "../history/rooted.js";
 import { newAnswer } from "../state/answer.js";
-import { newConversation } from "../state/conversation.js";
 import { problemWords } from "../state/problems.js";
-import { all, newId, putAll } from "../state/store.js";
+import { newConversation, newId } from "../state/records.js";
+import { all, putAll } from "../state/store.js";
 import { FORMAT, VERSION } from "./export.js";
 
 /** @import { Remote } from "../history/remote.js" */

@@ -6,7 +6,7 @@ import { stateOf } from "../history/connection.js";
 import { upload } from "../history/upload.js";
 import { copyOf } from "../history/view.js";
 import { problemWords } from "../state/problems.js";
-import { newId } from "../state/store.js";
+import { newId } from "../state/records.js";
 
 /** @import { ConversationRecord, FileRecord, Message } from "../state/types.js" */
 /** @import { Remote } from "../history/remote.js" */

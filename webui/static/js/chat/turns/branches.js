@@ -1,8 +1,8 @@
 // What is done with whole branches of a conversation: copied into a new chat, or deleted with Undo.
 
 import { pluralText, texts } from "../../shell/page.js";
-import { newConversation } from "../state/conversation.js";
-import { eraseMessages, find, newId, putAll } from "../state/store.js";
+import { newConversation, newId } from "../state/records.js";
+import { eraseMessages, find, putAll } from "../state/store.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { Conversation, Tree } from "../state/conversation.js" */

@@ -1,8 +1,8 @@
 // Titles by a model: asked for once, after the first complete answer of a chat, as an ordinary request.
 
 import { callJson } from "../../shell/api.js";
-import { titleOf } from "../state/conversation.js";
-import { find, newId, within } from "../state/store.js";
+import { newId, titleOf } from "../state/records.js";
+import { find, within } from "../state/store.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { AnswerRecord, Message } from "../state/types.js" */
