@@ -63,6 +63,18 @@ async def violations(page: Page) -> list[str]:
     return [described(one) for one in found]
 
 
+async def violations_in_all_looks(page: Page) -> dict[str, list[str]]:
+    """Return what axe objects to on a phone and on a wide screen, each in light and in dark."""
+    found = {}
+    for width in (360, 1280):
+        await page.set_viewport_size({"width": width, "height": 800})
+        for scheme in ("light", "dark"):
+            await page.emulate_media(color_scheme=scheme)
+            if wrong := await violations(page):
+                found[f"{width} {scheme}"] = wrong
+    return found
+
+
 def described(violation: Any) -> str:
     """Return a violation as one line."""
     first = violation["nodes"][0]
