@@ -9,7 +9,6 @@ from server.history.safe_files import file_headers
 from server.identity.authentication import OWNER_SCOPE
 from webui.shell.pages import TEMPLATES, PageHandler
 from workers.errors import NotFound
-from workers.units import KIB, MIB
 
 UNLISTED = {"X-Robots-Tag": "noindex, nofollow, noarchive"}
 SCRIPTS = (
@@ -56,13 +55,6 @@ class SharedHandler(PageHandler):
         return key is not None and key.status == "active"
 
 
-def size_words(size: int) -> str:
-    """Return the size of a file in words."""
-    if size >= MIB:
-        return f"{size / MIB:.1f} MB"
-    return f"{max(size // KIB, 1)} KB"
-
-
 class SharePageHandler(SharedHandler):
     """The page at `/s/TOKEN`."""
 
@@ -82,7 +74,6 @@ class SharePageHandler(SharedHandler):
             snapshot=snapshot,
             names=names,
             day=datetime.fromtimestamp(snapshot.created / 1000, UTC).date().isoformat(),
-            size_words=size_words,
         )
         self.reply(200, body)
 

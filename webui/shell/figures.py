@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 
 from msgspec import Struct
 
-from workers.units import HOUR_S
+from workers.units import HOUR_S, KIB, MIB
 
 UNITS = ("", "K", "M", "B", "T")
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
@@ -56,6 +56,15 @@ class Figures(Struct, frozen=True, forbid_unknown_fields=True):
             return str(number)
         figure = f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"
         return self.written(figure.removesuffix(".0")) + UNITS[place]
+
+    def size(self, size_bytes: int) -> str:
+        """Return a size: 84 B, 1.2 KB, 12 KB, 1.2 MB."""
+        if size_bytes < KIB:
+            return f"{size_bytes} B"
+        if size_bytes < MIB:
+            digits = 1 if size_bytes < 10 * KIB else 0
+            return self.written(f"{size_bytes / KIB:.{digits}f}") + " KB"
+        return self.written(f"{size_bytes / MIB:,.1f}") + " MB"
 
     def duration(self, ms: int) -> str:
         """Return a duration: 84 ms, 1.24 s, 12.4 s, 2 min 5 s, 1 h 4 min."""

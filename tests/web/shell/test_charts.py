@@ -182,6 +182,9 @@ def test_figures_are_written_as_people_read_them() -> None:
     assert [figures.duration(n) for n in (84, 1240, 12_400, 125_000, 3_840_000)] == [
         "84 ms", "1.24 s", "12.4 s", "2 min 5 s", "1 h 4 min",
     ]  # fmt: skip
+    assert [figures.size(n) for n in (84, 1229, 12_288, 1_572_864)] == [
+        "84 B", "1.2 KB", "12 KB", "1.5 MB",
+    ]  # fmt: skip
     assert [figures.change(now, 100) for now in (112, 50, 100)] == [
         "+12 %",
         "\u221250 %",
@@ -211,6 +214,7 @@ def test_figures_and_days_follow_the_language(
 ) -> None:
     figures, first = languages()[code].figures, date(2026, 11, 1)
     assert figures.written(rounded(1_204_500_000)) == amount
+    assert figures.size(1_572_864) == f"1{figures.decimal}5 MB"
     assert (figures.name_day(first), figures.name_month(first)) == (day, month)
     assert (figures.label_day(first), figures.name_moment(1_700_000_000)) == (brief, moment)
 
