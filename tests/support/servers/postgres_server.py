@@ -225,7 +225,7 @@ class PostgresServer(Process):
     def new_database(self) -> str:
         """Create an empty database and return its URL."""
         self.newest = f"t{next(self._numbers)}"
-        self.sql(f"CREATE DATABASE {self.newest}")
+        self.sql(f"CREATE DATABASE {self.newest} STRATEGY FILE_COPY")  # a quarter less CPU
         return self.url(self.newest)
 
     def sql(self, *statements: str, database: str = "postgres") -> None:
