@@ -95,8 +95,8 @@ class Deployment(Struct, frozen=True):
     `secret_env` "" needs none. `supported` is False when this version has no translator for the
     wire format. With the request members in `owner_only_fields` this upstream would use other
     models or cost more: the models and budgets of keys hold only if just the owner may send them.
-    `cap_field_assumed`: nobody stated `max_tokens_field`, it is the usual one of the host. `learnt`
-    is what its refusals have taught since the start.
+    `cap_field_assumed`: its `max_tokens_field` was not stated, it is the usual one of the host.
+    `learnt` is what its refusals have taught since the start.
     """
 
     id: str
