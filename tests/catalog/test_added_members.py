@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from support.fakes.upstream import (
     Answer,
@@ -19,6 +20,12 @@ from support.fakes.upstream import (
     streaming,
 )
 from support.front_door import MODEL, Door
+
+from workers.catalog.catalog import Deployment
+from workers.catalog.learnt import lesson_of
+from workers.catalog.quirks import Quirks
+from workers.errors import UpstreamRejected
+from workers.request.chat_request import parse_chat
 
 
 def rejecting(*members: str) -> Any:
@@ -206,3 +213,33 @@ async def test_nothing_is_remembered_of_an_upstream_that_refuses_the_second_try_
         assert (await door.chat(stream=True)).status_code == 400
         assert len(upstream.requests) == count
     assert "stream_options" in upstream.requests[2].json
+
+
+@pytest.mark.parametrize(
+    ("stated", "assumed", "refused", "renamed"),
+    [
+        ("", False, "max_tokens", "max_completion_tokens"),
+        ("both", False, "max_completion_tokens", "max_tokens"),
+        ("max_completion_tokens", True, "max_completion_tokens", "max_tokens"),
+        ("max_completion_tokens", True, "max_tokens", None),  # it was not sent
+        ("max_completion_tokens", False, "max_completion_tokens", None),  # the owner says so
+    ],
+)
+def test_what_the_owner_states_about_the_cap_counts_before_what_a_refusal_says(
+    stated: Any, assumed: bool, refused: str, renamed: str | None
+) -> None:
+    deployment = Deployment(
+        "m@up",
+        "openai",
+        "https://up.example/v1",
+        "m",
+        quirks=Quirks(max_tokens_field=stated),
+        cap_field_assumed=assumed,
+    )
+    message = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    request = parse_chat(msgspec.json.encode(message))
+    request.cap, request.cap_is_added = 100, True
+    error = UpstreamRejected()
+    error.refused_member = refused
+    lesson = lesson_of(deployment, request, error)
+    assert (lesson.changes if lesson else None) == (renamed and {"max_tokens_field": renamed})
