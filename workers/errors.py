@@ -3,7 +3,7 @@
     GatewayError               500 server_error             a bug: logged, details not sent
     ├─ InvalidRequest          400 invalid_request_error    `param` names the field
     │  └─ DocumentUnreadable   400 document_unreadable      an attached file, no request
-    ├─ InvalidKey              401 invalid_api_key          missing, unknown, revoked: same text
+    ├─ InvalidKey              401 invalid_api_key          missing, unknown, ended
     │  └─ SessionEnded         401 session_ended            a page's visitor is another one now
     ├─ Forbidden               403 permission_denied        the key lacks the permission
     ├─ NotFound                404 not_found                no such route, key or job
@@ -164,7 +164,10 @@ class DocumentUnreadable(InvalidRequest):
 
 
 class InvalidKey(GatewayError):
-    """The key is missing, unknown, expired or revoked; the answer does not say which."""
+    """The key is missing or unknown, or it is disabled, expired or revoked.
+
+    Who sends the secret of a key that has ended learns so; all wrong secrets look the same.
+    """
 
     status, type, code = 401, "invalid_request_error", "invalid_api_key"
     permanent = True

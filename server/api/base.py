@@ -24,7 +24,7 @@ from server.http.client_exchange import ClientExchange
 from server.http.request_id import client_request_id, new_request_id
 from server.http.request_lifecycle import RequestLifecycle, RequestState
 from server.identity.allowed_origins import is_preflight, origin_headers, preflight_headers
-from server.identity.authentication import GUEST_LANE, Principal, presented_key
+from server.identity.authentication import GUEST_LANE, EndedKey, Principal, presented_key
 from server.identity.client_addresses import client_address, guest_scope
 from server.keys.read_through import Unread, when_read
 from server.keys.secret import without_secrets
@@ -347,6 +347,8 @@ class BaseHandler(RequestHandler):
                 safe=self.method in SAFE_METHODS,
                 secure=self.is_secure,
             )
+        except EndedKey:  # its holder had the right secret: this is no guess
+            raise
         except InvalidKey:
             if presented_key(headers):
                 self.services.wrong_keys.count(self.client_scope())

@@ -25,7 +25,7 @@ from tornado.httputil import parse_cookie
 from server.identity.client_addresses import is_this_machine
 from server.identity.sessions import Sessions
 from server.identity.visitor_tags import GUEST, VISITOR_HEADER, VisitorTags
-from server.keys.key_ring import KeyRing
+from server.keys.key_ring import KeyEnding, KeyRing
 from server.keys.read_through import Unread, when_read
 from server.keys.secret import digest_of, well_formed
 from server.store.key import Key
@@ -53,6 +53,14 @@ NO_KEY = (
     "The API key is missing. Send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'; the"
     " variable that should hold it may be empty."
 )
+NONE_SENT = "No API key was sent. Send one as 'Authorization: Bearer KEY' or 'x-api-key: KEY'."
+INCORRECT = "Incorrect API key. Check that it is complete, and that it is a key of this server."
+ENDINGS: Mapping[KeyEnding, str] = {
+    "disabled": "This API key is disabled. Ask the owner of this server to enable it.",
+    "expired": "This API key has expired. Ask the owner of this server for a new one.",
+    "revoked": "This API key was revoked. Ask the owner of this server for a new one.",
+    "replaced": "This API key was replaced by a new one. Use the new one.",
+}
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -201,6 +209,14 @@ def guest_cookie_name(*, secure: bool) -> str:
     return f"{HOST_PREFIX}{GUEST_COOKIE}" if secure else GUEST_COOKIE
 
 
+class EndedKey(InvalidKey):
+    """A secret that was valid; only who has it learns why it is not accepted now."""
+
+    def __init__(self, ending: KeyEnding) -> None:
+        super().__init__(ENDINGS[ending])
+        self.ending = ending
+
+
 class Visit(NamedTuple):
     """The principal of a browser, and the cookie that names it."""
 
@@ -243,31 +259,33 @@ class Authentication:
                 return OWNER
             return self.principal_of(secret, now)
         if not from_own_page(headers, safe=safe):
-            raise InvalidKey
+            raise InvalidKey(NONE_SENT)
         visit = self.visit(headers, guest_scope, now, secure=secure())
         page = headers.get(VISITOR_HEADER)
         present = None if visit is None else _tag_scope(visit.principal)
         if page and not self._tags.fits(page, present):
             raise Unread(lambda: self._tags.refuse(page, present))
         if visit is None:
-            raise InvalidKey
+            raise InvalidKey(NONE_SENT)
         if not safe:
             self.check_token(visit.cookie, headers.get(XSRF_HEADER))
         return visit.principal
 
     def principal_of(self, secret: str, now: float) -> Principal:
-        """Return the principal of a secret. Raises InvalidKey, Unread.
+        """Return the principal of a secret. Raises InvalidKey, EndedKey, Unread.
 
         The checksum refuses a mistyped or made-up key before any look-up. The owner key is compared
         in any case: one that was set with ROXY_ADMIN_API_KEY need not have the form of a secret.
         """
+        ending: KeyEnding | None = None
         if well_formed(secret):
             key = self._keys.find(secret, now)
             if key is not None:
                 return Principal("key", key.id, key, credential=digest_of(secret))
+            ending = self._keys.why_ended(digest_of(secret), now)
         if self._keys.owner.is_owner(secret):
             return OWNER
-        raise InvalidKey
+        raise EndedKey(ending) if ending is not None else InvalidKey(INCORRECT)
 
     def is_current(self, principal: Principal, now: float) -> bool:
         """Return whether `confirm` would return the same principal, as far as memory says."""
@@ -275,12 +293,13 @@ class Authentication:
         return key is None or self._keys.is_current(key, principal.credential, now)
 
     async def confirm(self, principal: Principal, now: float) -> Principal:
-        """Return the principal with its key as it is now. Raises InvalidKey for an ended key."""
+        """Return the principal with its key as it is now. Raises EndedKey, InvalidKey."""
         if principal.key is None:
             return principal
         key = await when_read(lambda: self._keys.find_digest(principal.credential, now))
         if key is None:
-            raise InvalidKey
+            ending = self._keys.why_ended(principal.credential, now)
+            raise EndedKey(ending) if ending is not None else InvalidKey(INCORRECT)
         return principal if key is principal.key else structs.replace(principal, key=key)
 
     def page_tag(self, visitor: Principal | None) -> str:

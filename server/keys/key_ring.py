@@ -23,7 +23,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from msgspec import structs
 
@@ -47,6 +47,8 @@ from workers.errors import Conflict, NotFound, StoreUnavailable
 log = logging.getLogger("roxy.keys")
 
 Result = TypeVar("Result")
+KeyEnding: TypeAlias = Literal["disabled", "expired", "revoked", "replaced"]
+"""Why a secret that was valid is no longer accepted."""
 
 CACHED_KEYS = 20_000
 """Keys in memory: about 700 bytes each."""
@@ -138,6 +140,20 @@ class KeyRing:
         if key.digest != digest and (key.previous_until or 0) <= now:
             return None
         return key if current_status(key.status, key.expires_at, now) == "active" else None
+
+    def why_ended(self, digest: bytes, now: float) -> KeyEnding | None:
+        """Return why `find_digest` has no key for the digest of a secret that was once valid.
+
+        None for a digest that is not of any key in memory; a look-up has read it before.
+        """
+        key = self._memory.find(digest)
+        if key is None:
+            return None
+        status = current_status(key.status, key.expires_at, now)
+        if status != "active":
+            return status
+        is_old = key.digest != digest and (key.previous_until or 0) <= now
+        return "replaced" if is_old else None
 
     def is_current(self, key: Key, digest: bytes, now: float) -> bool:
         """Return whether the current secret of an active key has this digest, and none is newer.

@@ -15,9 +15,11 @@ import pytest
 from support.fakes.upstream import FakeUpstream, Pause, chunk, event, silence, streaming
 from support.front_door import MODEL, OWNER, Door, bearer, front_door, parse_events, request_body
 from support.schemas import validate_error
+from support.visitors import Browser
 from support.waiting import PATIENCE_S, eventually, soon
 
 from server.api.routes import ROUTES
+from server.identity.wrong_keys import PER_ADDRESS
 from server.keys.export_file import read_export
 
 OTHER = "zai/glm-4.5"
@@ -238,6 +240,36 @@ async def test_disabling_revoking_and_expiry_refuse_the_key(door: Door) -> None:
         return (await door.get("/api/v1/key", short["key"])).status_code == 401
 
     await until(refused)
+
+
+async def test_a_refusal_says_what_became_of_a_key_to_who_has_its_secret(door: Door) -> None:
+    async def why(key: str | None) -> str:
+        answer = await door.client.get("/api/v1/key", headers=bearer(key) if key else {})
+        assert answer.status_code == 401, answer.text
+        error = answer.json()["error"]
+        assert error["code"] == "invalid_api_key"
+        return str(error["message"])
+
+    assert "No API key was sent" in await why(None)
+    made, short = await door.mint_key(), await door.mint_key(expires_at=int(time.time()) + 3600)
+    wrong = [await why(key) for key in ("sk-1", "roxy_wrong", made["key"][:-1] + "-")]
+    assert len(set(wrong)) == 1 and "Incorrect API key" in wrong[0]
+    path = f"keys/{made['id']}"
+    await call(door, "PATCH", path, {"status": "disabled"})
+    for _ in range(PER_ADDRESS + 1):
+        assert "is disabled" in await why(made["key"]), "it is no guess, and is not counted as one"
+    browser = Browser(door)
+    await browser.open("/login")
+    assert "This key is disabled" in (await browser.submit("/login", key=made["key"])).text
+    await call(door, "DELETE", path)
+    assert "was revoked" in await why(made["key"])
+    await let_expire(door, short)
+
+    async def refused() -> bool:
+        return (await door.get("/api/v1/key", short["key"])).status_code == 401
+
+    await until(refused)
+    assert "has expired" in await why(short["key"])
 
 
 async def test_a_rotation_ends_the_old_secret_at_once_or_after_its_grace(door: Door) -> None:

@@ -9,7 +9,8 @@ from functools import partial
 import msgspec
 
 from server.api.base import JSON, BaseHandler
-from server.identity.authentication import OWNER_SCOPE, Principal, presented_key
+from server.identity.authentication import OWNER_SCOPE, EndedKey, Principal, presented_key
+from server.keys.key_ring import KeyEnding
 from server.keys.pasted_key import keys_in, looks_cut
 from server.keys.read_through import when_read
 from server.keys.secret import digest_of
@@ -56,10 +57,9 @@ class LoginHandler(PageHandler):
         self._check_tries(address)
         pasted = fields.get("key", "")[:LONGEST_KEY]
         found = await self._find_principal(pasted)
-        if found is None:
+        if not isinstance(found, tuple):
             services.wrong_sign_ins.add(address)
-            texts = self.language().texts
-            problem = texts.login.cut_key if looks_cut(pasted) else texts.login.wrong_key
+            problem = self._problem(pasted, found)
             if self._by_script():
                 self.said = problem
                 raise InvalidKey(problem)
@@ -106,16 +106,35 @@ class LoginHandler(PageHandler):
         """
         return self.request.headers.get("Accept", "") == JSON
 
-    async def _find_principal(self, pasted: str) -> tuple[Principal, str] | None:
-        """Return the principal of the key in a pasted text, and the key; None without one."""
+    def _problem(self, pasted: str, ending: KeyEnding | None) -> str:
+        """Return why a pasted text does not sign in."""
+        texts = self.language().texts
+        if ending is None:
+            return str(texts.login.cut_key if looks_cut(pasted) else texts.login.wrong_key)
+        known = {
+            "disabled": texts.login.key_disabled,
+            "expired": texts.login.key_expired,
+            "revoked": texts.login.key_revoked,
+            "replaced": texts.login.key_replaced,
+        }
+        return str(known[ending])
+
+    async def _find_principal(self, pasted: str) -> tuple[Principal, str] | KeyEnding | None:
+        """Return the principal of the key in a pasted text, and the key.
+
+        Without one, return why the key in it has ended, if it was valid once.
+        """
         authentication = self.services.authentication
+        ending: KeyEnding | None = None
         for secret in keys_in(pasted):
             try:
                 find = partial(authentication.principal_of, secret, time.time())
                 return await when_read(find), secret
+            except EndedKey as error:
+                ending = error.ending
             except InvalidKey:
                 continue
-        return None
+        return ending
 
     def _show_form(self, wanted: str, status: int = 200, *, problem: str = "") -> None:
         self.show(
