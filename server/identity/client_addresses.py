@@ -80,6 +80,13 @@ def is_this_machine(scope: str, headers: Mapping[str, str], *, is_own: bool = Fa
     return (scope in _LOOPBACK or is_own) and not any(name in headers for name in _PASSED_ON)
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether the host of a URL is this machine for whoever opens it."""
+    address = parse_address(host)
+    named = host == "localhost" or host.endswith(".localhost")
+    return named if address is None else address.is_loopback
+
+
 def parse_network(text: str) -> Network:
     """Parse an address or CIDR; mapped IPv4 becomes IPv4. Raises ValueError for anything else."""
     network = ip_network(text.strip(), strict=False)

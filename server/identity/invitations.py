@@ -24,6 +24,12 @@ from server.store.store import Store
 from workers.errors import Conflict, NotFound
 
 LONGEST_TOKEN = 200
+UNUSABLE = {
+    "disabled": "This key is disabled, so its invitation would not work. Enable the key first.",
+    "expired": "This key has expired, so its invitation would not work. Change its end first.",
+    "revoked": "This key has been revoked permanently. Create a new one instead.",
+}
+"""Why no invitation is made for a key, by its status."""
 
 
 class InvitationEnded(NotFound):
@@ -101,10 +107,11 @@ class Invitations:
     async def invite_holder(
         self, key_id: str, *, lasts_s: int, gives_key: bool
     ) -> tuple[Key, Made]:
-        """Make an invitation for one key. Raises NotFound, and Conflict for a revoked key."""
+        """Make an invitation for one key. Raises NotFound, and Conflict for one not in use."""
         key = await self._keys.get(key_id)
-        if key.status == "revoked":
-            raise Conflict("This key has been revoked permanently. Create a new one instead.")
+        status = current_status(key.status, key.expires_at, self._wall())
+        if status != "active":
+            raise Conflict(UNUSABLE[status])
         (made,) = await self.invite([key.id], lasts_s=lasts_s, gives_key=gives_key)
         return key, made
 

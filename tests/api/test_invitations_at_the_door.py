@@ -104,6 +104,8 @@ async def test_a_link_of_a_key_that_cannot_be_used_is_blocked(door: Door) -> Non
     made = await invite(door, key["id"])
     await ask(door, "PATCH", f"/api/v1/keys/{key['id']}", {"status": "disabled"})
     assert await status(door, made) == "blocked"
+    refused = await ask(door, "POST", PATH, {"key_id": key["id"]})
+    assert refused.status_code == 409 and "Enable the key first" in error_of(refused)["message"]
     assert (await door.client.get(made["url"])).status_code == 404
     await ask(door, "PATCH", f"/api/v1/keys/{key['id']}", {"status": "active"})
     assert await status(door, made) == "open"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+from server.identity.client_addresses import is_loopback
 from server.identity.invitations import Made
 from server.store.key import Key
 from server.store.rows import InvitationRow
@@ -49,6 +51,14 @@ def invitation_link(page: PageHandler, made: Made) -> str:
     return page.base_url() + made.path
 
 
+def only_here(page: PageHandler) -> str:
+    """Return a warning if links begin with an address of this machine, or ""."""
+    host = urlsplit(page.base_url()).hostname or ""
+    if not is_loopback(host):
+        return ""
+    return fill(page.language().texts.invitations.only_here, host=host)
+
+
 def invitation_text(page: PageHandler, made: Made) -> str:
     """Return the text to send: the link, and how to sign in, use an app and find help."""
     base_url, invitation, texts = page.base_url(), made.invitation, page.language().texts
@@ -78,6 +88,7 @@ def show_invitation(page: PageHandler, key: Key, made: Made, status: int) -> Non
         message=invitation_text(page, made),
         until=until,
         gives_key=made.invitation.gives_key,
+        only_here=only_here(page),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from server.store.rows import KeyQuery
 from webui.keys.invitation_views import (
     GIVES,
@@ -11,6 +13,7 @@ from webui.keys.invitation_views import (
     show_invite_form,
 )
 from webui.keys.key_lists import ListView, key_tabs
+from webui.keys.key_rows import shown_status
 from webui.keys.key_views import find_key
 from webui.keys.keys_page import KeysSectionHandler
 
@@ -26,8 +29,11 @@ class InvitePageHandler(KeysSectionHandler):
         """Make the invitation and show its link, or show the form again with its problems."""
         fields, key = self.take_form(), await find_key(self, key_id)
         texts = self.language().texts
-        if key.status == "revoked":
-            self.said = texts.keys.is_revoked
+        self.said = {
+            "revoked": texts.keys.is_revoked,
+            "disabled": texts.invitations.key_disabled,
+            "expired": texts.invitations.key_expired,
+        }.get(shown_status(key, time.time()), "")
         days, gives = fields.get("days", ""), fields.get("gives", "")
         lasts_s = read_lasts_s(days)
         problems = {}

@@ -14,7 +14,7 @@ from msgspec import structs
 from server.keys.key_requests import parse_new_key
 from server.store.rows import KeyQuery
 from webui.keys import key_form, key_rows
-from webui.keys.invitation_views import invitation_link, invitation_text
+from webui.keys.invitation_views import invitation_link, invitation_text, only_here
 from webui.keys.key_form import KeyForm, RefusedForm, checked
 from webui.keys.key_views import models_to_tick, read_new_key
 from webui.keys.keys_page import KeysSectionHandler
@@ -166,6 +166,7 @@ class ManyKeysPageHandler(KeysSectionHandler):
             201,
             lines=lines,
             with_invitations=with_invitations,
+            only_here=only_here(self) if with_invitations else "",
             facts=" · ".join(
                 (
                     key_rows.limits_in_words(pattern.limits, language),

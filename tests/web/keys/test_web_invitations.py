@@ -12,7 +12,7 @@ from playwright.async_api import Dialog as Question
 from playwright.async_api import expect
 from support.browsing.browser import visiting
 from support.browsing.owner_pages import sign_in
-from support.front_door import Door
+from support.front_door import OWNER, Door, bearer
 from support.visitors import Browser
 
 from server.keys.key_requests import INVITATION_S
@@ -30,6 +30,7 @@ async def invited(owner: Browser, key_id: str, gives: str = "key") -> str:
     """Make an invitation with the form and give the path of its link."""
     answer = await owner.submit(f"/keys/{key_id}/invite", days="7", gives=gives)
     assert answer.status_code == 201, answer.text
+    assert "works only on this computer" in answer.text, "it begins with 127.0.0.1"
     found = LINK.search(answer.text)
     assert found is not None
     return found[1]
@@ -58,6 +59,16 @@ async def test_a_link_signs_in_once_and_shows_a_new_secret(door: Door, owner: Br
         assert answer.status_code == 404
         assert "no longer valid" in answer.text
     assert f"Used {today()}" in (await owner.open("/keys/invitations")).text
+
+
+async def test_a_disabled_key_gets_no_invitation(door: Door, owner: Browser) -> None:
+    made = await door.mint_key("Ada")
+    change = {"status": "disabled"}
+    path = f"/api/v1/keys/{made['id']}"
+    await door.client.patch(path, json=change, headers=bearer(OWNER))
+    answer = await owner.submit(f"/keys/{made['id']}/invite", days="7", gives="key")
+    assert answer.status_code == 409
+    assert "Enable the key first" in answer.text
 
 
 async def test_a_sign_in_alone_leaves_the_secret_as_it_is(door: Door, owner: Browser) -> None:
