@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 SEPARATORS = "\t,;"
 QUOTED = re.compile(r' *"((?:[^"]|"")*)" *(?=[\t,;\n]|\Z)')
+ADDRESS = re.compile(r" +[^\s@]+@[^\s@]+ *")
+"""An address of e-mail after a separator and a space. `Jane` in `Doe, Jane` is part of a name."""
 PLAIN = re.compile(r"[^\t,;\n]*")
 BETWEEN = " · "
 """Between the cells that become one note."""
@@ -44,7 +46,8 @@ class _Line(NamedTuple):
             return "\t"
         for place, between in enumerate(self.separators):
             beside_quotes = self.quoted[place] or self.quoted[place + 1]
-            if beside_quotes or not self.pieces[place + 1].startswith(" "):
+            following = self.pieces[place + 1]
+            if beside_quotes or not following.startswith(" ") or ADDRESS.fullmatch(following):
                 return between
         return ""
 

@@ -14,6 +14,7 @@ PASTED = [
     ('Alan\tMaths\n"Doe, Jane",Chemistry', [("Alan", "Maths"), ("Doe, Jane", "Chemistry")]),
     ("Ada,Physics\nGrace;Compilers", [("Ada", "Physics"), ("Grace", "Compilers")]),
     ("Doe, Jane\nAcme, Inc.", [("Doe, Jane", ""), ("Acme, Inc.", "")]),
+    ("Ada, ada@x.example\nDoe, Jane", [("Ada", "ada@x.example"), ("Doe, Jane", "")]),
     ("Müller; Hans\nAda", [("Müller; Hans", ""), ("Ada", "")]),
     ('"Doe, Jane", Chemistry', [("Doe, Jane", "Chemistry")]),
     ("Name,Note\nAda,Physics", [("Ada", "Physics")]),
