@@ -330,7 +330,9 @@ def _check_models(config: Config) -> None:
         named.append(("web.default_model", config.web.default_model))
     for setting, model in named:
         if model not in known:
-            raise ConfigError(f"{setting}: unknown model {model!r}{_nearest(model, known)}")
+            where = f"{config.path}: " if config.path else ""
+            hint = _nearest(model, known) or f"; the models are {', '.join(known)}"
+            raise ConfigError(f"{where}{setting}: unknown model {model!r}{hint}")
 
 
 def _nearest(name: str, known: Any) -> str:

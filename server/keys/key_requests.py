@@ -162,7 +162,7 @@ def _decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
         body.decode()  # msgspec does not check the encoding of what it skips
         decoded = decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from error
+        raise _invalid(str(error), decoder.type) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if not body.strip():
             raise InvalidRequest("The request body is empty. Send a JSON object.") from error
@@ -179,7 +179,7 @@ def _refuse_repeats(members: list[tuple[str, Any]]) -> None:
             raise InvalidRequest(f"'{name}' occurs more than once. Send it once.", param=name)
 
 
-def _invalid(message: str) -> InvalidRequest:
+def _invalid(message: str, body: type[Struct]) -> InvalidRequest:
     """Return msgspec's message, "what - at `$.path`", as an error with its own `param`."""
     what, _, path = message.partition(" - at `$")
     param = path.removesuffix("`").removeprefix(".")
@@ -188,7 +188,11 @@ def _invalid(message: str) -> InvalidRequest:
         param = f"{param}.{unnamed[1]}" if param else unnamed[1]
     param = param[:200]
     if "unknown field" in what:
-        return InvalidRequest(f"There is no field '{param}' here.", param=param)
+        inner = LimitChanges if param.startswith("limits.") else body
+        known = ", ".join(inner.__struct_fields__)
+        return InvalidRequest(
+            f"There is no field '{param}' here. The fields are: {known}.", param=param
+        )
     if "missing required" in what:
         return InvalidRequest(f"'{param}' is required.", param=param)
     place = re.sub(r"\[\d+\]", "[]", param)

@@ -154,6 +154,17 @@ def test_every_variable_that_the_documentation_has_people_set_is_known() -> None
         assert "unknown environment variable" not in fault
 
 
+def test_a_secret_in_the_file_and_an_unknown_model_say_what_to_write() -> None:
+    deployment = (
+        '[[models]]\nid = "a/b"\n[[models.deployments]]\nprovider = "openai"\n'
+        'base_url = "http://h/v1"\nupstream_model = "m"\napi_key = "sk-hunter2"\n'
+    )
+    message = refusal(deployment)
+    assert "`secret_env`" in message and "hunter2" not in message
+    message = refusal('[guests]\nmodels = ["qwen"]')
+    assert message.startswith("test.toml: guests.models: unknown model 'qwen'; the models are zai/")
+
+
 def test_a_configuration_that_is_no_file_stops_the_start() -> None:
     path = Path("roxy.toml")
     path.mkdir()

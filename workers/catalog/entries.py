@@ -182,6 +182,10 @@ INNER: dict[type[Struct], dict[str, type[Struct]]] = {
 }
 
 
+SECRET_NAMES = ("api_key", "apikey", "key", "secret", "token", "password", "api_secret")
+"""What people call a secret that they write into a deployment."""
+
+
 def check_names(table: Any, path: str, struct: type[Struct] = ModelEntry) -> None:
     """Raise CatalogError for an unknown field, with the list of known ones; ignore types.
 
@@ -191,6 +195,11 @@ def check_names(table: Any, path: str, struct: type[Struct] = ModelEntry) -> Non
         return
     for name, value in table.items():
         if name not in struct.__struct_fields__:
+            if struct is DeploymentEntry and name.casefold() in SECRET_NAMES:
+                raise CatalogError(
+                    f"unknown field `{name}` - at `{path}`; put the secret into an environment"
+                    " variable, and the name of the variable into `secret_env`"
+                )
             known = ", ".join(struct.__struct_fields__)
             raise CatalogError(f"unknown field `{name}` - at `{path}`; the fields are {known}")
         inner = INNER.get(struct, {}).get(name)
