@@ -21,22 +21,31 @@ async def print_keys(
 ) -> None:
     """Print keys as they come; the first page decides how wide the columns are.
 
-    As JSON, each key is a line as the API shows it.
+    As JSON they are a list, with each key as the API shows it on a line.
     """
+    if as_json:
+        await _print_list(pages)
+        return
     cells: Callable[[KeyShape], tuple[str, ...]] = _wide_row if wide else _row
     widths: list[int] = []
     async for keys in pages:
-        if as_json:
-            for key in keys:
-                print(json.dumps(key, ensure_ascii=False))
-            continue
         rows = [cells(key) for key in keys]
         if not widths:
             rows.insert(0, WIDE_COLUMNS if wide else COLUMNS)
             widths = _widths(rows)
         _print_rows(rows, widths)
-    if not widths and not as_json:
+    if not widths:
         print("There are no keys. Create one with `roxy keys create NAME`.")
+
+
+async def _print_list(pages: AsyncIterator[list[KeyShape]]) -> None:
+    """Print keys as one JSON list, as they come."""
+    between = "["
+    async for keys in pages:
+        for key in keys:
+            print(between, json.dumps(key, ensure_ascii=False), sep="\n", end="")
+            between = ","
+    print("[]" if between == "[" else "\n]")
 
 
 def print_key(key: KeyShape, *, as_json: bool = False) -> None:

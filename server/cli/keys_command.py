@@ -42,6 +42,8 @@ async def keys_command(
     config: Config, environ: Mapping[str, str], options: argparse.Namespace
 ) -> None:
     """Run one of the commands and print its result. Raises CommandFailure and StoreFailure."""
+    if options.keys == "export" and options.file is not None and options.file.exists():
+        raise CommandFailure(f"{options.file} exists already: name another file, or remove it.")
     if options.keys == "export" and config.database_url:
         await _export_shared(config, options.file)
     elif options.keys == "export":
@@ -63,7 +65,13 @@ async def _administer(keys: KeyAdministration, config: Config, options: argparse
     elif options.keys == "show":
         print_key(await _find_one(keys, options.id), as_json=options.json)
     elif options.keys == "create":
-        key = await keys.create(_new_key_body(options))
+        body = _new_key_body(options)
+        same = await _with_name(keys, body["name"])
+        key = await keys.create(body)
+        if same:
+            print(
+                f"Note: {', '.join(one['id'] for one in same)} has the same name.", file=sys.stderr
+            )
         # Only the secret goes to standard output, so that KEY=$(roxy keys create NAME) holds it.
         print(f"{key['id']}  {key['name']}", file=sys.stderr)
         print("The secret, shown only once:", file=sys.stderr)
@@ -80,7 +88,7 @@ async def _administer(keys: KeyAdministration, config: Config, options: argparse
         key = await keys.revoke(options.id)
         print(f"{key['id']} ({key['name']}) is revoked.")
     else:
-        key = await keys.rotate(options.id, options.grace_s)
+        key = await keys.rotate(await _find_id(keys, options.id), options.grace_s)
         print("The new secret, shown only once:", file=sys.stderr)
         print(key["key"])
 
@@ -89,7 +97,7 @@ async def _invite(keys: KeyAdministration, config: Config, options: argparse.Nam
     """Print the link alone on standard output, so that LINK=$(roxy keys invite ID) holds it."""
     made = await keys.invite(
         {
-            "key_id": options.id,
+            "key_id": await _find_id(keys, options.id),
             "expires_in_s": options.expires_in_days * DAY_S,
             "gives_key": options.gives_key,
         }
@@ -109,10 +117,27 @@ async def _invite(keys: KeyAdministration, config: Config, options: argparse.Nam
 async def _find_one(keys: KeyAdministration, text: str) -> dict[str, Any]:
     """Return the key with this id, or the only one with this name. Raises CommandFailure."""
     if not text.startswith(KEY_PREFIX):
-        same = [key for key in await keys.find(text) if key["name"] == text]
+        same = await _with_name(keys, text) or await _with_name(keys, text, revoked=True)
         if len(same) == 1:
             return same[0]
     return await keys.get(text)
+
+
+async def _find_id(keys: KeyAdministration, text: str) -> str:
+    """Return the id of the only key with this name, after naming it; else the text itself."""
+    same = [] if text.startswith(KEY_PREFIX) else await _with_name(keys, text)
+    if len(same) != 1:
+        return text
+    print(f"{same[0]['id']}  {same[0]['name']}", file=sys.stderr)
+    return str(same[0]["id"])
+
+
+async def _with_name(
+    keys: KeyAdministration, name: str, *, revoked: bool = False
+) -> list[dict[str, Any]]:
+    """Return the keys with this name, either those that are revoked or the others."""
+    same = [key for key in await keys.find(name) if key["name"] == name]
+    return [key for key in same if (key["status"] == "revoked") == revoked]
 
 
 async def _named(
@@ -178,6 +203,7 @@ def _export(config: Config, file: Path | None) -> None:
                 copyfileobj(source, copy)
         except OSError as error:
             raise CommandFailure(f"{file} cannot be written ({error.strerror}).") from error
+        print(f"Copied {path} to {file}.")
 
 
 async def _export_shared(config: Config, file: Path | None) -> None:
@@ -194,6 +220,7 @@ async def _export_shared(config: Config, file: Path | None) -> None:
                     copy.write(piece)
         except OSError as error:
             raise CommandFailure(f"{file} cannot be written ({error.strerror}).") from error
+        print(f"Wrote the keys of the shared database to {file}.")
 
 
 def _new_key_body(options: argparse.Namespace) -> dict[str, Any]:

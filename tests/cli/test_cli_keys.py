@@ -375,8 +375,8 @@ async def test_a_key_is_shown_with_its_limits_models_and_note(shell: CommandLine
         assert row.endswith("belongs to Ada") and "1,500 requests/min, $2.5 a day" in row
         assert plain.split()[-3:] == ["none", "all", "-"]
         one = json.loads((await shell.beside("keys", "show", "ci", "--json")).out)
-        lines = (await shell.beside("keys", "list", "--json")).out.splitlines()
-        assert len(lines) == 2 and one in map(json.loads, lines)
+        listed = json.loads((await shell.beside("keys", "list", "--json")).out)
+        assert len(listed) == 2 and one in listed
         assert one["limits"]["budget_microusd"] == 2_500_000
         assert "these keys match" in (await shell.beside("keys", "show", "c")).complaint
 
@@ -430,6 +430,10 @@ async def test_an_export_goes_to_standard_output_or_a_private_file(shell: Comman
     ended = shell.run("keys", "export", "copy.json")
     copy = shell.path / "copy.json"
     assert ended.code == 0 and stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert "to copy.json." in ended.out
+    before = copy.read_bytes()
+    assert "copy.json exists already" in shell.run("keys", "export", "copy.json").complaint
+    assert copy.read_bytes() == before
     assert {key.name for key in read_export(copy)} == {"first", "second"}
     assert secret not in copy.read_text()
 
@@ -493,6 +497,20 @@ def test_a_missing_export_is_said_to_be_made_by_looking_at_the_keys(shell: Comma
     assert str(shell.path / "data" / "api-keys.json") in complaint and "keys list" in complaint
     assert shell.run("keys", "list").code == 0
     assert json.loads(shell.run("keys", "export").out)["keys"] == []
+
+
+def test_a_name_that_one_key_has_stands_for_its_id(shell: CommandLine) -> None:
+    key_id, secret = create(shell, "ben")
+    rotated = shell.run("keys", "rotate", "ben")
+    assert rotated.code == 0 and f"{key_id}  ben" in rotated.err
+    assert rotated.out.strip() not in ("", secret)
+    assert "for ben, works once" in shell.run("keys", "invite", "ben").err
+    twin = shell.run("keys", "create", "ben")
+    assert f"Note: {key_id} has the same name." in twin.err
+    refused = shell.run("keys", "rotate", "ben")
+    assert refused.code == 1 and key_id in refused.err, "which of the two is not guessed"
+    shell.run("keys", "revoke", key_id)
+    assert json.loads(shell.run("keys", "show", "ben", "--json").out)["id"] != key_id
 
 
 def test_a_name_in_place_of_an_id_is_answered_with_the_ids_that_match(shell: CommandLine) -> None:
