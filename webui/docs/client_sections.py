@@ -17,14 +17,17 @@ from workers.run.clock import REARM_FACTOR, WHOLE_FACTOR
 from workers.units import MIB
 
 
-def first_steps(base_url: str, locale: Language) -> list[Section]:
-    """Return the sections that lead to a first answer."""
+def first_steps(base_url: str, locale: Language, *, may_run: bool) -> list[Section]:
+    """Return the sections that lead to a first answer; `may_run`: examples have a Run button."""
     texts = locale.texts
+    begin = fill(texts.docs_start.quickstart, base_url=base_url)
+    if may_run:
+        begin += f"\n{texts.docs_start.no_key}"
     return [
         Section(
             "quickstart",
             texts.docs_start.quickstart_title,
-            fill(texts.docs_start.quickstart, base_url=base_url),
+            begin,
             (basic.KEY, basic.FIRST),
         ),
         Section(

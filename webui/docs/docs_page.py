@@ -80,12 +80,12 @@ class DocumentedHandler(PageHandler):
             best[0]["context_window"] if best else 0,
         )
 
-    def sections(self, base_url: str) -> list[Section]:
+    def sections(self, base_url: str, *, may_run: bool = False) -> list[Section]:
         """Return all sections of the documentation."""
         config, locale = self.services.config, self.language()
         fields, routes = described(self.services.openapi(), locale.code)
         return [
-            *first_steps(base_url, locale),
+            *first_steps(base_url, locale, may_run=may_run),
             *completions(fields, config, locale),
             chat_history(config.history, locale),
             *limits_and_errors(config, docs_tables.errors(locale.code), locale),
@@ -110,7 +110,8 @@ class DocsHandler(DocumentedHandler):
         values = self.values(models)
         visitor = self.visitor()
         chosen = find_cookie(self.request.headers, LANGUAGE_COOKIE)
-        sections = self.sections(values.base_url)
+        may_run = visitor is not None or self.services.config.guests.enabled
+        sections = self.sections(values.base_url, may_run=may_run)
         locale = self.language()
         self.show(
             "docs/page.html",
@@ -125,7 +126,7 @@ class DocsHandler(DocumentedHandler):
             language=chosen if chosen in LANGUAGES else "curl",
             stream_request=msgspec.json.encode(STREAM_REQUEST).decode(),
             runner=who(visitor or Principal("guest", ""), locale.texts),
-            may_run=visitor is not None or self.services.config.guests.enabled,
+            may_run=may_run,
             highlighted=highlighted,
             prose=prose,
             inline=inline,

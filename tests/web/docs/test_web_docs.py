@@ -522,9 +522,11 @@ async def test_where_guests_are_not_welcome_run_leads_to_the_sign_in(tmp_path: P
         page = (await door.client.get("/docs")).text
         assert 'href="/login?next=/docs"' in page and 'data-part="run"' not in page
         assert "Guest access is turned off" in page
+        assert "No key yet?" not in page, "there is no Run to press"
+        assert "No key yet?" not in (await door.client.get("/docs.md")).text
         made = await door.mint("docs")
         signed_in = await door.client.get("/docs", headers=bearer(made))
-        assert 'data-part="run"' in signed_in.text
+        assert 'data-part="run"' in signed_in.text and "No key yet?" in signed_in.text
 
 
 WIDTHS = {320: 568, 360: 740, 768: 1024, 1440: 900}

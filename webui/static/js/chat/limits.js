@@ -147,14 +147,15 @@ export const takesImages = (model) => model.modalities.input.includes("image");
  *
  * @param {Chat} chat
  * @param {FileRecord[]} files
+ * @param {boolean} [typed] whether there is something to send
  * @returns {{ text: string, action?: Action } | null}
  */
-export function whyBlocked(chat, files) {
+export function whyBlocked(chat, files, typed = false) {
   const { current, ended, model, visitor } = chat;
   if (ended) return ended;
   if (visitor.kind === "nobody") {
     return {
-      text: current?.started ? texts.composer.guests_off : "", // a new chat says it above the box
+      text: current?.started || typed ? texts.composer.guests_off : "", // a new chat says it above the box
       action: { name: "signIn", label: texts.chat.sign_in },
     };
   }

@@ -385,7 +385,7 @@ export class Composer {
   }
 
   #showHint() {
-    const blocked = whyBlocked(this.#chat, this.#tray.files);
+    const blocked = whyBlocked(this.#chat, this.#tray.files, Boolean(this.#text.value.trim()));
     const hint = hintWords(this.#chat, { text: this.#text.value, files: this.#tray.files });
     const { action, text } = blocked ?? hint;
     const warns = text && (blocked || hint.warn);
