@@ -20,6 +20,7 @@ from server.accounting.notes.late_costs import find_late_costs
 from server.accounting.notes.left_notes import Charge, LeftNotes
 from server.accounting.notes.note_files import RequestNote
 from server.accounting.redis_counters.open_redis import open_redis_counters
+from server.accounting.redis_counters.redis_counters import RedisCounters
 from server.accounting.usage_sums import spent_by_period
 from server.config.loading import Config
 from server.history.chat_history import ChatHistory
@@ -161,12 +162,14 @@ async def _open_counters(
     return counters, counters
 
 
-def _settle_left(counters: Counters) -> Charge:
+def _settle_left(counters: RedisCounters) -> Charge:
     """Return what settles in Redis what a killed process had taken."""
 
     def settle(note: RequestNote) -> None:
         if note.taken is not None:
-            counters.settle(note.taken, note.tokens, note.row.cost_microusd or 0)
+            ago_s = max(time.time() - note.row.at, 0.0)
+            cost_microusd = note.row.cost_microusd or 0
+            counters.settle_left(note.taken, note.tokens, cost_microusd, ago_s)
 
     return settle
 

@@ -203,10 +203,12 @@ local function catch_up(scope, r, d, t)
   add(scope.d, 1)
 end
 
--- Add a cost to every period.
-local function spend(scope, cost)
+-- Add a cost to every period that is still that of `ids`.
+local function spend(scope, cost, ids)
   for _, name in ipairs(PERIODS) do
-    scope.spent[name] = scope.spent[name] + cost
+    if ids[name] == scope.ids[name] then -- both nil: all time
+      scope.spent[name] = scope.spent[name] + cost
+    end
   end
 end
 

@@ -21,6 +21,7 @@ from server.accounting.counters import Shared, Standing, Taken, lease_ids
 from server.accounting.redis_counters.known_scopes import (
     MAX_SCOPES,
     MICROS,
+    NO_BUCKETS,
     Argument,
     Held,
     KnownScope,
@@ -53,6 +54,8 @@ SEED_WITHIN_S = 0.7
 """A request waits for the database's sums until so long after the first that needed them."""
 TRIES = 3
 NODES_KEY = "roxy:{nodes}"
+LEFT_EPOCH = "*"
+"""Stands for the data in which a process took that was killed: `settle.lua` knows it."""
 SEND_REST_WITHIN_S = 2.0
 PERIODS: tuple[BudgetPeriod, ...] = ("day", "week", "month", "total")
 
@@ -177,6 +180,27 @@ class RedisCounters:
             lease, use = (held.member, held.epoch), (tokens, cost_microusd)
             money = not known.is_guest
             self._reports.settle(keys, lease, use, held.limits, counts_money=money)
+
+    def settle_left(
+        self, taken: Taken, tokens: int, cost_microusd: int, ago_s: float = 0.0
+    ) -> None:
+        """Settle a lease of a process that was killed, unless it has ended before.
+
+        The request ended `ago_s` before. What its process took while Redis was away is not known.
+        """
+        known = KnownScope(taken.scope)
+        shared = KnownScope(taken.shared).keys if taken.shared else ()
+        counted = "" if taken.tokens is None else taken.tokens
+        member = f"{taken.cost_microusd}:{counted}:{taken.lease}"
+        lease, use = (member, LEFT_EPOCH), (tokens, cost_microusd)
+        self._reports.settle(
+            known.keys + shared,
+            lease,
+            use,
+            NO_BUCKETS,
+            counts_money=not known.is_guest,
+            ago_s=ago_s,
+        )
 
     def give_back(self, taken: Taken) -> None:
         """Return everything that was taken; see the protocol."""

@@ -84,10 +84,11 @@ class ReportQueue:
         limits: tuple[Argument, ...],
         *,
         counts_money: bool,
+        ago_s: float = 0.0,
     ) -> None:
         """Report the true tokens and cost of a lease, given by its member and epoch."""
         before, after = (*lease, *use), ("1" if counts_money else "", *limits)
-        self._add(Report(SETTLE, keys, before, after, self._now()))
+        self._add(Report(SETTLE, keys, before, after, self._now() - ago_s))
 
     def give_back(self, keys: tuple[str, ...], member: str, *, unsure: bool = False) -> None:
         """Report that a lease's request never ran; `unsure`: the take may not have been counted."""

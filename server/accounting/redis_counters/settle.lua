@@ -1,6 +1,7 @@
 -- Replace what a lease holds by the true usage; once, however often it is sent.
 --
--- ARGV: clock, member, epoch in which the lease was taken ('': while Redis was away), tokens, cost,
+-- ARGV: clock, member, epoch in which the lease was taken ('': while Redis was away, '*': unknown,
+-- because its process was killed; a lease that is not there has ended then), tokens, cost,
 -- microseconds since the request ended, '1' if money is added up, and the limits of requests,
 -- requests per day and tokens under which it was admitted while Redis was away.
 -- KEYS: the scope, and the second scope of a guest.
@@ -13,7 +14,8 @@ local scope = load(1, now)
 local ended_at = now - tonumber(ARGV[6])
 
 -- Data that did not see the take cannot see by the missing member that it was settled before.
-local foreign = taken_in ~= (scope.epoch or '?')
+local left = taken_in == '*'
+local foreign = not left and taken_in ~= (scope.epoch or '?')
 if foreign and note_late(scope, 'd' .. lease_of(member)) == 0 then
   return 0
 end
@@ -40,7 +42,7 @@ else
   return 0
 end
 if ARGV[7] == '1' and cost > 0 then
-  spend(scope, cost)
+  spend(scope, cost, left and period_ids(ended_at) or scope.ids)
 end
 scope.epoch = scope.epoch or ('s' .. lease_of(member))
 save(scope)

@@ -239,6 +239,31 @@ async def test_places_and_reserves_of_a_dead_node_come_back_after_a_lease(
     assert standing.requests_day.remaining == 10 - 3
 
 
+@pytest.mark.parametrize(
+    ("away_s", "spent_today"), [(5, 30), (LEASE_S + 1, 30), (DAY_S / 2 + 5, 0)]
+)
+async def test_what_a_dead_node_has_used_is_settled_once_by_its_next_start(
+    join: Join, clocks: Clocks, away_s: float, spent_today: int
+) -> None:
+    dead, other = await join(name="dead", clocks=clocks), await join(name="b", clocks=clocks)
+    limits = Limits(budget_microusd=1_000, budget_period="day", tokens_per_minute=1_000)
+    ended, running = await dead.take(KEY, limits, 50, 50), await dead.take(KEY, limits, 50, 50)
+    dead.settle(ended, 20, 20)
+    await settled(other, dead)
+    clocks.pass_s(away_s)
+    for _ in range(2):
+        other.settle_left(running, 10, 10, away_s)
+        other.settle_left(ended, 20, 20, away_s)
+    standing = await other.standing(KEY, limits)
+    assert standing.budget is not None
+    assert (standing.budget.spent_microusd, standing.budget.reserved_microusd) == (spent_today, 0)
+    ever = Limits(budget_microusd=1_000, budget_period="total", tokens_per_minute=1_000)
+    standing = await other.standing(KEY, ever)
+    assert standing.running == 0
+    assert standing.budget is not None
+    assert standing.budget.spent_microusd == 30
+
+
 async def test_a_node_that_lives_keeps_its_leases(
     join: Join, server: RedisServer, clocks: Clocks
 ) -> None:
