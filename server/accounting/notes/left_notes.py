@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("roxy.ledger")
 
 Charge = Callable[[RequestNote], None]
-"""Counts for the limits what a request has used, which nobody has counted yet."""
+"""Counts for the limits what a request has used that was not counted yet."""
 KEY_PREFIX = "key_"
 """How the ids of keys begin; usage rows of others say "owner" or "guest"."""
 MAX_BATCH_ROWS = 5_000
