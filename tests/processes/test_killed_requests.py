@@ -1,18 +1,21 @@
-"""What a killed process was answering is booked as cut: by the next start, or by its keeper."""
+"""What a killed process had not saved is booked once: by the next start, or by its keeper."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from nodes.family import TWO, child_of, kill, port_of
-from support.fakes.upstream import FakeUpstream, Pause, chunk, event, streaming
+from support.fakes.upstream import FakeUpstream, Pause, chunk, completion, event, streaming
 from support.front_door import bearer, request_body
 from support.processes import Roxy, serving
-from support.waiting import PATIENCE_S, eventually
+from support.waiting import PATIENCE_S, eventually, soon
 
 TEXT = "word " * 80
 MODEL = "test/priced"
@@ -48,6 +51,14 @@ def noted(folder: Path) -> list[Any]:
     ]
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep the database from being written, as another program can."""
+    with closing(sqlite3.connect(folder / "data" / "roxy.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
 async def usage_of(roxy: Roxy, key_id: str) -> dict[str, Any]:
     """Wait until the key has a request in its usage, and return the sums."""
     async with asyncio.timeout(PATIENCE_S):
@@ -66,12 +77,21 @@ async def spent(roxy: Roxy, secret: str) -> int:
     return int(budget["spent_microusd"])
 
 
+async def charged(roxy: Roxy, secret: str) -> None:
+    """Wait until a key has spent something and nothing of it runs."""
+    while True:
+        budget = (await roxy.door.get("/api/v1/key", secret)).json()["remaining"]["budget"]
+        if budget["spent_microusd"] and not budget["reserved_microusd"]:
+            return
+        await asyncio.sleep(0.02)  # the keeper settles it behind; there is no event to wait for
+
+
 async def test_a_gateway_that_was_killed_books_at_its_next_start_what_it_had_sent(
     tmp_path: Path,
 ) -> None:
     hold = asyncio.Event()
     async with FakeUpstream() as upstream:
-        upstream.plan(half(hold))
+        upstream.plan(half(hold), completion())
         async with serving(tmp_path, settings=priced(upstream)) as roxy:
             key = await roxy.door.mint_key(limits={"budget_microusd": 5_000_000})
             headers = bearer(key["key"]) | {"X-Request-Id": "killed-1"}
@@ -83,15 +103,25 @@ async def test_a_gateway_that_was_killed_books_at_its_next_start_what_it_had_sen
                 pieces = response.aiter_bytes()
                 await anext(pieces)
                 await eventually(lambda: noted(tmp_path))
-                kill(roxy.pid)
-                await roxy.process.wait()
+                with locked(tmp_path):
+                    answer = await roxy.door.client.post(
+                        "/api/v1/chat/completions",
+                        json=request_body("Hi", model=MODEL),
+                        headers=bearer(key["key"]),
+                    )
+                    ended = answer.headers["X-Request-Id"]
+                    await eventually(lambda: list((tmp_path / "data").glob("ended-*.notes")))
+                    kill(roxy.pid)
+                    await roxy.process.wait()
         async with serving(tmp_path, settings=priced(upstream)) as roxy:
             sums = await usage_of(roxy, key["id"])
-            assert (sums["requests"], sums["failed"], sums["estimated_requests"]) == (1, 1, 1)
-            assert sums["prompt_tokens"] > 0
-            assert sums["completion_tokens"] == len(TEXT) // 4
+            assert (sums["requests"], sums["failed"], sums["estimated_requests"]) == (2, 1, 1)
             row = (await roxy.door.get("/api/v1/requests/killed-1")).json()
             assert row["status"] == "cut"
+            assert row["prompt_tokens"] > 0
+            assert row["completion_tokens"] == len(TEXT) // 4
+            row = (await roxy.door.get(f"/api/v1/requests/{ended}")).json()
+            assert row["status"] == "finished"
             assert sums["cost_microusd"] > 0
             assert await spent(roxy, key["key"]) == sums["cost_microusd"]
             assert not noted(tmp_path)
@@ -100,7 +130,7 @@ async def test_a_gateway_that_was_killed_books_at_its_next_start_what_it_had_sen
         async with serving(
             tmp_path, settings=priced(upstream)
         ) as roxy:  # a second start books nothing again
-            assert (await usage_of(roxy, key["id"]))["requests"] == 1
+            assert (await usage_of(roxy, key["id"]))["requests"] == 2
             assert await spent(roxy, key["key"]) == sums["cost_microusd"]
         hold.set()
 
@@ -117,8 +147,10 @@ async def test_the_keeper_books_what_a_killed_child_had_sent(tmp_path: Path) -> 
             pieces = response.aiter_bytes()
             await anext(pieces)
             await eventually(lambda: noted(tmp_path))
-            kill(child_of(port_of(response), roxy.pid))
-            sums = await usage_of(roxy, key["id"])
+            with locked(tmp_path):
+                kill(child_of(port_of(response), roxy.pid))
+                await soon(charged(roxy, key["key"]))
+            sums = await usage_of(roxy, key["id"])  # tried again until it could be written
             assert (sums["requests"], sums["completion_tokens"]) == (1, len(TEXT) // 4)
             assert await spent(roxy, key["key"]) == sums["cost_microusd"] > 0
         hold.set()
