@@ -19,7 +19,7 @@ from support.waiting import PATIENCE_S
 
 from server.demo.answer import pieces
 from server.demo.upstream import DemoUpstream
-from workers.catalog.catalog import DEMO_ORDER
+from workers.catalog.catalog import Prices
 
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -220,16 +220,19 @@ async def test_tool_arguments_are_cut_by_max_tokens_too(http: httpx.AsyncClient)
     assert choice["finish_reason"] == "length"
 
 
-def test_with_demo_adds_a_last_resort_to_every_model() -> None:
+def test_the_demo_serves_only_models_without_an_upstream_and_for_nothing() -> None:
     catalog = load_catalog([], {"ZAI_API_KEY": "real"})
-    demo = catalog.with_demo("http://127.0.0.1:1/v1", "hunter2")
+    listed = Prices(prompt=600_000, completion=2_200_000)
+    priced = catalog.priced(dict.fromkeys(catalog.models, listed))
+    demo = priced.with_demo("http://127.0.0.1:1/v1", "hunter2")
     assert list(demo.models) == list(catalog.models)
     glm, gemini = demo.find("zai/glm-4.5"), demo.find("google/gemini-2.5-pro")
-    assert [each.demo for each in glm.live_deployments()] == [False, True]
-    assert glm.deployments[-1].order == DEMO_ORDER
-    assert not glm.served_by_demo
+    assert [each.demo for each in glm.live_deployments()] == [False]
+    assert glm.prices == listed
+    assert [each.demo for each in gemini.live_deployments()] == [True]
     assert gemini.served_by_demo
-    assert "hunter2" not in repr(demo.find("zai/glm-4.5"))
+    assert gemini.prices == Prices(prompt=0, completion=0)
+    assert "hunter2" not in repr(gemini)
 
 
 @pytest.mark.parametrize("size", [60_000, 64 * 1024, 65_537, 1_000_000, 5_000_000])

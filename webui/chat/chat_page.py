@@ -116,7 +116,8 @@ class ChatPageHandler(PageHandler):
             greeting=texts.chat_page.welcome if web.welcome == Web().welcome else web.welcome,
             cards=[model_card(model, self.language()) for model in usable[:MOST_CARDS]],
             more=len(models) > MOST_CARDS,
-            is_demo=any(model["demo"] for model in usable),
+            has_demo=any(model["demo"] for model in usable),
+            is_demo=all(model["demo"] for model in usable),
             missing=sorted({name for model in models for name in model["missing"]}),
             prompts=example_prompts(texts)
             if web.prompts is None

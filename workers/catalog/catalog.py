@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from workers.request.token_usage import Usage
 
 CHAT_COMPLETIONS = "chat.completions"
-DEMO_ORDER = 99
 
 
 class PriceTier(Struct, frozen=True):
@@ -222,9 +221,19 @@ class Catalog:
         )
 
     def with_demo(self, base_url: str, secret: str) -> Catalog:
-        """Return a catalog in which every model has the demo upstream as its last deployment."""
+        """Return a catalog in which the demo serves the models that no upstream can, at no cost.
+
+        A model with an upstream of its own never gets a scripted answer: nobody could tell it from
+        the model's.
+        """
         return Catalog(
-            replace(model, deployments=(*model.deployments, _demo(model.id, base_url, secret)))
+            model
+            if model.live_deployments()
+            else replace(
+                model,
+                prices=Prices(prompt=0, completion=0),
+                deployments=(*model.deployments, _demo(model.id, base_url, secret)),
+            )
             for model in self
         )
 
@@ -236,7 +245,6 @@ def _demo(model_id: str, base_url: str, secret: str) -> Deployment:
         base_url=base_url,
         upstream_model=model_id,
         secret=secret,
-        order=DEMO_ORDER,
         demo=True,
     )
 

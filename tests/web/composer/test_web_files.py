@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Browser, FilePayload, Locator, Page, Route, expect
 from support.browsing.browser import open_chat, say, visiting
 from support.browsing.chat_page import box, send_button
@@ -112,9 +113,12 @@ async def test_text_files_are_read_by_the_model(chromium: Browser, tmp_path: Pat
         assert parts[1] == {"type": "text", "text": "Read this"}
 
 
+@pytest.mark.gateway(environ={"GROQ_API_KEY": "a-key-of-groq"})
 async def test_the_model_is_chosen_by_keyboard(chromium: Browser, demo_door: Door) -> None:
     async with visiting(chromium, demo_door) as page:
         await open_chat(page)
+        notice = page.get_by_text("Answers come from a script, not from a language model.")
+        await expect(notice).to_be_visible()
         await page.get_by_role("button", name="Model: GLM 4.5").focus()
         await page.keyboard.press("Enter")
         box_ = page.get_by_role("combobox", name="Search models")
@@ -132,9 +136,10 @@ async def test_the_model_is_chosen_by_keyboard(chromium: Browser, demo_door: Doo
         await expect(chip).to_be_focused()
         await page.reload()
         await expect(chip).to_be_visible()
-        for name in ("Llama 3.3 70B", "GLM 4.5"):
+        for name, is_scripted in (("Llama 3.3 70B", False), ("GLM 4.5", True)):
             await page.get_by_role("button", name="Model: ").click()
             await page.get_by_role("option", name=name).click()
+            await expect(notice).to_be_visible(visible=is_scripted)
         await page.get_by_role("button", name="Model: GLM 4.5").click()
         names = [await one.get_attribute("aria-label") for one in await shown(page)]
         assert [str(name).partition(",")[0] for name in names] == [

@@ -32,6 +32,8 @@ export class Header {
   #welcome = part("#welcome", HTMLElement);
   #suggestions = part("#suggestions", HTMLElement);
   #standing = part("#standing", HTMLElement);
+  /** What says that a script answers; null: no model is scripted. */
+  #demo = document.getElementById("demo");
 
   /**
    * @param {Chat} chat
@@ -79,6 +81,7 @@ export class Header {
     for (const card of this.#suggestions.querySelectorAll("[data-model]")) {
       card.setAttribute("aria-pressed", String(card.getAttribute("data-model") === id));
     }
+    if (this.#demo) this.#demo.hidden = !this.#chat.model?.demo;
     this.#showGauge();
   }
 
