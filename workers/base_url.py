@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-VERSION = re.compile(r"/v[0-9]+[a-z0-9]*(/|$)")
 SAFE_IN_A_SHELL = re.compile(r"https?://[A-Za-z0-9._~:/@+\[\]-]+", re.ASCII)
 
 
@@ -45,18 +44,6 @@ def joined_url(base_url: str, path: str) -> str:
         return base_url + path
     base, _, query = base_url.partition("?")
     return f"{base}{path}?{query}"
-
-
-def lacks_version(provider: str, base_url: str) -> bool:
-    """Return whether the path of an upstream lacks the `/v1` that OpenAI's format usually has."""
-    return provider == "openai" and VERSION.search(urlsplit(base_url).path) is None
-
-
-def address_hint(provider: str, base_url: str) -> str:
-    """Return what to look at when nothing is found at the base URL of an upstream."""
-    if lacks_version(provider, base_url):
-        return "Its base_url should probably end in /v1."
-    return "Check its base_url."
 
 
 def is_safe_in_a_shell(url: str) -> bool:

@@ -11,13 +11,13 @@ from server.accounting.redis_counters.open_redis import describe_redis
 from server.config.loading import Config
 from server.store.postgres.postgres_opening import describe_postgres
 from server.store.store import StoreFailure
-from workers.base_url import address_hint, joined_url
+from workers.base_url import joined_url
 from workers.catalog.catalog import Catalog, Deployment
 from workers.catalog.catalog_file import load_catalog
 from workers.catalog.deployment_access import ENVIRONMENT
 from workers.catalog.quirks import NO_QUIRKS, Quirks
 from workers.errors import GatewayError
-from workers.providers.formats import PROBES, TRANSLATORS
+from workers.providers.formats import PROBES, TRANSLATORS, address_hint
 from workers.providers.probe import Probe, ProbeResult
 from workers.transport.transport import Transport, UpstreamExchange
 from workers.units import KIB, MIB

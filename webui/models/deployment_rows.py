@@ -11,10 +11,10 @@ from server.shapes.health_object import DeploymentHealth, ModelHealthObject
 from webui.shell.figures import NONE
 from webui.shell.health_words import failure_words, reason_of
 from webui.shell.texts import Language, fill
-from workers.base_url import lacks_version
 from workers.catalog.catalog import Deployment, Model, Prices
 from workers.catalog.makers import maker_name
 from workers.money import in_full
+from workers.providers.formats import lacks_version
 from workers.run.deployment_state import LastFailure
 
 

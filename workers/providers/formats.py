@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 from workers.catalog.catalog import Deployment, Model
 from workers.providers.openai.openai_probe import openai_probe
@@ -21,3 +23,17 @@ PROBES: Mapping[str, Callable[[Deployment], Probe]] = {
     "openai": openai_probe,
 }
 """By provider: the request that shows whether the upstream of a deployment works."""
+
+VERSION = re.compile(r"/v[0-9]+[a-z0-9]*(/|$)")
+
+
+def lacks_version(provider: str, base_url: str) -> bool:
+    """Return whether the path of an upstream lacks the `/v1` that OpenAI's format usually has."""
+    return provider == "openai" and VERSION.search(urlsplit(base_url).path) is None
+
+
+def address_hint(provider: str, base_url: str) -> str:
+    """Return what to look at when nothing is found at the base URL of an upstream."""
+    if lacks_version(provider, base_url):
+        return "Its base_url should probably end in /v1."
+    return "Check its base_url."

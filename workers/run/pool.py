@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-from workers.base_url import address_hint
 from workers.catalog.catalog import Deployment, Model
 from workers.catalog.quirks import Learnt
 from workers.errors import (
@@ -22,6 +21,7 @@ from workers.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from workers.providers.formats import address_hint
 from workers.run.attempt import Attempts
 from workers.run.clock import StreamSettings
 from workers.run.job import Job, JobEnded
