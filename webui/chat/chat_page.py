@@ -55,6 +55,7 @@ CONVERSATION_SCRIPTS = (
     "js/chat/transcript/transcript.js",
     "js/chat/transcript/words.js",
     "js/chat/turns/joint.js",
+    "js/chat/turns/thoughts.js",
     "js/shell/answer_stream.js",
     "js/shell/api.js",
     "js/shell/clipboard.js",

@@ -18,6 +18,7 @@ SCRIPTS = (
     "js/chat/markdown/entities.js",
     "js/chat/markdown/markdown.js",
     "js/chat/markdown/math.js",
+    "js/chat/turns/thoughts.js",
     "vendor/marked.js",
 )
 """What `share/shared.js` imports: the browser fetches these at once."""

@@ -37,8 +37,11 @@ from support.fakes.upstream import (
     streaming,
 )
 from support.front_door import Door
+from support.inputs.reasoned_texts import ENDED, MARKED, PLAIN
 from support.processes import serving
 from support.waiting import eventually, soon
+
+from webui.shell.assets import packaged_assets
 
 WAITS_S = (1, 1, 2, 4, 8, 15, 30)
 """How long the page waits before it tries to read a lost answer again, rounded up."""
@@ -364,6 +367,29 @@ async def test_a_button_keeps_the_focus_when_the_numbers_come(
         await expect(button).to_be_focused()
 
 
+PARTS = """async ([path, texts]) => {
+  const { partsOf, answerText, Sifter } = await import(path);
+  const shown = (text, how) => {
+    const { thoughts, begin } = partsOf(text, how);
+    return [thoughts, text.slice(begin)];
+  };
+  return Object.fromEntries(texts.map((text) => {
+    const [thoughts, answer] = shown(text);
+    const grown = [...text].map((_, n) => shown(text.slice(0, n + 1), { grows: true }));
+    const first = { text: answer === text || text.search(/^\\s*[<[]/) === 0 ? "So" : text };
+    const sifted = [1, 3, text.length || 1].map((size) => {
+      const sifter = new Sifter(first);
+      let all = "";
+      for (let at = 0; at < text.length; at += size) all += sifter.push(text.slice(at, at + size));
+      return all + sifter.end();
+    });
+    return [text, { thoughts, answer, sifted, thought: grown.map(([one]) => one),
+      answers: grown.map(([, one]) => one) }];
+  }));
+}"""
+"""What reasoning and answer are in texts, in all that they grow from, and in second parts."""
+
+
 async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_path: Path) -> None:
     async with chatting(chromium, tmp_path, permissions=["clipboard-read", "clipboard-write"]) as (
         upstream,
@@ -392,6 +418,41 @@ async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_
         await summary.focus()
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("secretly thinking")).to_be_visible()
+        # The same where the upstream sends it in the text, cut anywhere.
+        more = asyncio.Event()
+        begun = [event(chunk(part)) for part in ("<th", "ink>\nquietly ", "musing\n</thi")]
+        ended = events_of(["nk>\n\nAnother ", "answer"], usage=USAGE)
+        upstream.plan(streaming([*begun, Pause(more), *ended]), stream_of(["Bye"]))
+        await say(page, "And now?")
+        await expect(status(page)).to_have_text("Thinking")
+        await expect(page.get_by_text("quietly musing", exact=True)).to_be_attached()
+        await expect(text_of_answer(page).last).to_have_text("")
+        more.set()
+        await expect(text_of_answer(page).last).to_have_text("Another answer")
+        await expect(page.get_by_text("quietly musing")).to_be_hidden()
+        await page.get_by_role("button", name="Copy answer").last.click()
+        assert await page.evaluate("() => navigator.clipboard.readText()") == "Another answer"
+        await say(page, "Thanks")
+        sent = (await upstream.request(2)).json["messages"]
+        assert [one["content"] for one in sent if one["role"] == "assistant"] == [
+            "The answer",
+            "Another answer",
+        ]
+        await expect(text_of_answer(page).last).to_have_text("Bye")
+        await page.reload()
+        await expect(text_of_answer(page)).to_have_text(["The answer", "Another answer", "Bye"])
+        path = packaged_assets().path("js/chat/turns/thoughts.js")
+        for texts, is_marked in ((MARKED, True), (ENDED, False), (dict.fromkeys(PLAIN), False)):
+            for text, found in (await page.evaluate(PARTS, [path, list(texts)])).items():
+                thoughts, answer = texts[text] or ("", text)
+                assert (found["thoughts"], found["answer"]) == (thoughts, answer), text
+                assert all(answer.startswith(one) for one in found["answers"]) or not is_marked, (
+                    text
+                )
+                assert all(thoughts.startswith(one) for one in found["thought"]) or not is_marked, (
+                    text
+                )
+                assert {*found["sifted"]} == {answer}, text
 
 
 PLACE = """() => {

@@ -4,6 +4,7 @@ import { fill, texts } from "../../shell/page.js";
 import { excerptOf, fold, MOST_FILE_LETTERS, wordsOf } from "../search_words.js";
 import { problemWords } from "../state/problems.js";
 import { all, find, within } from "../state/store.js";
+import { answerText } from "../turns/thoughts.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { ConversationRecord, FileRecord, Message } from "../state/types.js" */
@@ -62,7 +63,8 @@ function searchedOf(record, messages) {
     .map((message) => {
       const files = (message.role === "user" && message.files) || [];
       const names = [...new Set(files.map(({ name }) => name))];
-      const parts = [partOf("text", message.text), ...names.map((name) => partOf("file", name, name))];
+      const text = message.role === "user" ? message.text : answerText(message);
+      const parts = [partOf("text", text), ...names.map((name) => partOf("file", name, name))];
       return { message: message.id, parts, files: files.filter(({ kind }) => kind === "text") };
     });
   return { record, passages: [{ message: null, parts: whole, files: [] }, ...passages] };

@@ -4,6 +4,7 @@ import { AnswerStream } from "../../shell/answer_stream.js";
 import { callJson } from "../../shell/api.js";
 import { fill, texts } from "../../shell/page.js";
 import { Joint } from "../turns/joint.js";
+import { partsOfAnswer } from "../turns/thoughts.js";
 import { problemWords } from "./problems.js";
 import { put } from "./store.js";
 
@@ -83,7 +84,7 @@ export class Answer {
       // Read from its beginning, also by the second reader: what the joint held back is in no record.
       message.text = message.text.slice(0, message.continues.letters);
       message.seq = 0;
-      this.#joint = new Joint(message.text);
+      this.#joint = new Joint(message);
     }
     /** @type {Phase} */
     this.phase = { name: "sending", since: performance.now() };
@@ -145,22 +146,28 @@ export class Answer {
     const text = this.#joint ? this.#joint.push(sent) : sent;
     const now = performance.now();
     if (reasoning) {
-      this.#firstThought ??= now;
       message.reasoning += reasoning;
-      if (!message.text && this.phase.name !== "thinking") this.state("thinking", {});
+      if (!message.text) this.#think(now);
     }
-    if (text) {
+    message.text += text;
+    if (text && partsOfAnswer(message).isOpen) this.#think(now);
+    else if (text) {
       if (this.#firstText === null) {
         this.#firstText = now;
         if (this.#firstThought !== null) message.thinkingMs = now - this.#firstThought;
       }
       if (this.phase.name !== "writing") this.state("writing", {});
-      message.text += text;
       this.#letters += text.length;
     }
     message.seq = this.#stream.seq;
     this.#listener.text(this);
     this.#saving ??= setTimeout(() => this.save(), SAVE_MS);
+  }
+
+  /** @param {number} now */
+  #think(now) {
+    this.#firstThought ??= now;
+    if (this.phase.name !== "thinking") this.state("thinking", {});
   }
 
   /**

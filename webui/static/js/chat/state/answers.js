@@ -4,6 +4,7 @@ import { ApiError, call, callJson } from "../../shell/api.js";
 import { fill, REACHABLE_EVENT, texts } from "../../shell/page.js";
 import { limitedModel } from "../limits.js";
 import { continuePrompt } from "../turns/joint.js";
+import { answerText } from "../turns/thoughts.js";
 import { Answer, actionFor, alsoFor, newAnswer, plainError } from "./answer.js";
 import { storedFiles } from "./conversation.js";
 import { newId } from "./records.js";
@@ -193,7 +194,7 @@ export class Answers {
     if (first) {
       const { id, text, reasoning, stats } = first;
       Object.assign(message, { text, reasoning, continues: { id, letters: text.length, stats } });
-      turns.push(first, { role: "user", text: continuePrompt(text) });
+      turns.push(first, { role: "user", text: continuePrompt(answerText(first)) });
     }
     const { pairs } = record;
     if (first && pairs?.[question.id]?.includes(first.id)) replaceInPair(record, question.id, first.id, message.id);

@@ -1,5 +1,6 @@
 // From a conversation to the body of a chat request.
 
+import { answerText } from "../turns/thoughts.js";
 import { imagesLeftOut, shownFiles } from "./records.js";
 import { find, isStored } from "./store.js";
 
@@ -37,7 +38,10 @@ export async function buildRequest(record, turns, model, instructions = "") {
   const leftOut = imagesLeftOut(turns);
   for (const turn of turns) {
     if (turn.role === "user") messages.push({ role: "user", content: await contentOf(turn, model, leftOut) });
-    else if (turn.text) messages.push({ role: "assistant", content: turn.text });
+    else {
+      const content = answerText(turn); // models are not given their reasoning again
+      if (content) messages.push({ role: "assistant", content });
+    }
   }
   return {
     model: model.id,

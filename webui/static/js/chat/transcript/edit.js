@@ -3,6 +3,7 @@
 
 import { announce, el, isComposing, texts } from "../../shell/page.js";
 import { isSendKey } from "../composer/composer.js";
+import { answerText } from "../turns/thoughts.js";
 
 /** @import { AnswerRow, QuestionRow } from "./row.js" */
 
@@ -72,8 +73,9 @@ export function editInPlace(row, edit) {
   if (row.root.querySelector(".edit")) return;
   const { message } = row;
   const box = el("textarea", { "aria-label": texts.transcript.new_text, rows: "1", dir: "auto" });
-  box.value = unsentText(row) ?? message.text;
-  const isChanged = () => box.value !== message.text;
+  const before = message.role === "user" ? message.text : answerText(message);
+  box.value = unsentText(row) ?? before;
+  const isChanged = () => box.value !== before;
   const mayBeEmpty = message.role === "user" && message.files?.length > 0;
   const release = row.chat.elsewhere?.hold(); // what other devices do must not replace the row
   const restore = () => {

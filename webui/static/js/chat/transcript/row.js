@@ -3,6 +3,7 @@
 import { count, el, fill, icon, iconButton, language, money, pluralText, seconds, texts } from "../../shell/page.js";
 import { Blocks } from "../markdown/blocks.js";
 import { renderQuestion } from "../markdown/question_text.js";
+import { partsOfAnswer } from "../turns/thoughts.js";
 import { explain, stateWords, wholeSeconds } from "./words.js";
 
 /** @import { Answer } from "../state/answer.js" */
@@ -181,6 +182,8 @@ export class QuestionRow extends Row {
 export class AnswerRow extends Row {
   #body = el("div", { class: "md" });
   #blocks = new Blocks(this.#body);
+  /** Where in its text the answer itself begins, as far as it is shown. */
+  #begin = 0;
   /** @type {HTMLDetailsElement | null} */
   #thoughts = null;
   /** @type {HTMLElement | null} */
@@ -216,25 +219,38 @@ export class AnswerRow extends Row {
    */
   paint(final = false) {
     const { message } = this;
-    if (message.reasoning) this.#paintThoughts(final);
-    if (final) this.#blocks.finish(message.text);
-    else this.#blocks.update(message.text);
+    const { thoughts, begin, isOpen } = partsOfAnswer(message);
+    const reasoning = [message.reasoning, thoughts].filter(Boolean).join("\n\n");
+    const text = message.text.slice(begin);
+    if (reasoning) this.#paintThoughts(reasoning, final || (Boolean(text) && !isOpen));
+    if (begin !== this.#begin && !isOpen) {
+      this.#begin = begin;
+      this.#body.replaceChildren();
+      this.#blocks = new Blocks(this.#body); // what was taken for the answer was reasoning
+    }
+    if (final) this.#blocks.finish(text);
+    else this.#blocks.update(text);
   }
 
-  /** @param {boolean} final */
-  #paintThoughts(final) {
+  /**
+   * @param {string} reasoning
+   * @param {boolean} isOver
+   */
+  #paintThoughts(reasoning, isOver) {
     if (!this.#thoughts) {
       const text = el("div", { class: "thought", dir: "auto" }, document.createTextNode(""));
       this.#thoughts = el("details", { class: "thoughts" }, el("summary"), text);
       this.#body.before(this.#thoughts);
     }
-    const { thinkingMs, reasoning, text } = this.message;
+    const { thinkingMs } = this.message;
     const time = thinkingMs ? seconds(thinkingMs / 1000) : "";
     const thought = time ? fill(texts.transcript.thought_for, { time }) : texts.transcript.thought;
     const summary = this.#thoughts.querySelector("summary");
-    if (summary) summary.textContent = final || text ? thought : texts.transcript.reasoning;
+    if (summary) summary.textContent = isOver ? thought : texts.transcript.reasoning;
     const shown = this.#thoughts.lastElementChild?.firstChild;
-    if (shown instanceof Text) shown.appendData(reasoning.slice(shown.length));
+    if (!(shown instanceof Text)) return;
+    if (reasoning.startsWith(shown.data)) shown.appendData(reasoning.slice(shown.length));
+    else shown.data = reasoning;
   }
 
   /**

@@ -4,6 +4,7 @@
 import { copyFrom } from "../../shell/clipboard.js";
 import { announce, closest, isComposing, part, texts } from "../../shell/page.js";
 import { copyAnswer, listenToCopy } from "../markdown/copying.js";
+import { answerText, partsOfAnswer } from "../turns/thoughts.js";
 import { Follower } from "./follower.js";
 import { newPair } from "./pair.js";
 import { AnswerRow, QuestionRow } from "./row.js";
@@ -263,7 +264,7 @@ export class Transcript {
     const regenerate = () => this.#answers.regenerate(message);
     return {
       ...acts,
-      copy: () => copyAnswer(button, message.text, row.body),
+      copy: () => copyAnswer(button, answerText(message), row.body),
       use: () => this.#answers.use(message),
       continue: () => this.#answers.continueAnswer(message),
       regenerate,
@@ -306,7 +307,8 @@ export class Transcript {
     const typed = holdKeys();
     const { editInPlace } = await chat.load(() => import("./edit.js")).finally(typed.release);
     const send = async (/** @type {string} */ text) => {
-      Object.assign(row.message, { text, edited: true });
+      const reasoning = row.message.text.slice(0, partsOfAnswer(row.message).begin);
+      Object.assign(row.message, { text: reasoning + text, edited: true });
       await chat.save(current, row.message);
       row.root.remove();
       this.#rows.delete(row.id);

@@ -2,6 +2,7 @@
 
 import { count, fill, language, pluralText, seconds, texts } from "../../shell/page.js";
 import { actionFor, CONTINUE, CUT_BY_SIGN_IN, OTHER_MODEL, RETRY } from "../state/answer.js";
+import { answerText } from "../turns/thoughts.js";
 
 /** @import { Answer } from "../state/answer.js" */
 /** @import { Action, AnswerRecord } from "../state/types.js" */
@@ -71,9 +72,10 @@ export const wholeSeconds = (s) => (s < 10 ? `${s} s` : seconds(s));
  * @returns {Explanation | null}
  */
 export function explain(message, isLast) {
-  const rest = message.text && isLast ? CONTINUE : null;
+  const answer = answerText(message);
+  const rest = answer && isLast ? CONTINUE : null;
   /** @param {string} text */
-  const withRest = (text) => (message.text ? fill(texts.transcript.and_kept, { text }) : text);
+  const withRest = (text) => (answer ? fill(texts.transcript.and_kept, { text }) : text);
   switch (message.state) {
     case "stopped":
       return { tone: "calm", icon: "square", text: message.error?.message ?? texts.transcript.stopped };
@@ -88,7 +90,7 @@ export function explain(message, isLast) {
       return { tone: "bad", text: withRest(text), actions: [rest, actionFor({ code })] };
     }
     case "done":
-      return explainFinish(message, rest);
+      return explainFinish(message, answer, rest);
     default:
       return null;
   }
@@ -96,17 +98,18 @@ export function explain(message, isLast) {
 
 /**
  * @param {AnswerRecord} message
+ * @param {string} answer
  * @param {Action | null} rest
  * @returns {Explanation | null}
  */
-function explainFinish({ finish, text }, rest) {
+function explainFinish({ finish }, answer, rest) {
   if (finish === "length") {
     return { tone: "calm", icon: "circle-alert", text: texts.transcript.length_limit, actions: [rest] };
   }
   if (finish === "content_filter") {
     return { tone: "warn", icon: "triangle-alert", text: texts.transcript.content_filter, actions: [OTHER_MODEL] };
   }
-  if (!text) return { tone: "warn", icon: "triangle-alert", text: texts.transcript.empty, actions: [RETRY] };
+  if (!answer) return { tone: "warn", icon: "triangle-alert", text: texts.transcript.empty, actions: [RETRY] };
   return null;
 }
 
@@ -115,11 +118,12 @@ function explainFinish({ finish, text }, rest) {
  *
  * @param {AnswerRecord} message
  */
-export function endWords({ state, text }) {
+export function endWords(message) {
+  const { state } = message;
   if (state === "stopped") return texts.page.stopped;
   if (state === "failed") return texts.transcript.ended_failed;
   if (state === "interrupted") return texts.transcript.ended_interrupted;
-  return pluralText(texts.transcript.ended, countWords(text));
+  return pluralText(texts.transcript.ended, countWords(answerText(message)));
 }
 
 /**

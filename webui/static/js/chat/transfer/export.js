@@ -5,6 +5,7 @@ import { Tree } from "../state/conversation.js";
 import { shownFiles } from "../state/records.js";
 import { dataUrl } from "../state/request.js";
 import { find, within } from "../state/store.js";
+import { answerText } from "../turns/thoughts.js";
 
 /** @import { ConversationRecord } from "../state/types.js" */
 
@@ -49,7 +50,8 @@ export async function asMarkdown(conversation, modelName) {
     const files = message.role === "user" ? (message.files ?? []) : [];
     const attached = shownFiles(files).map((file) => `*${fill(texts.problems.attached, { name: file.name })}*`);
     const who = message.role === "user" ? texts.problems.you : modelName(message.model);
-    parts.push([`## ${who}`, ...attached, message.text].filter(Boolean).join("\n\n"));
+    const text = message.role === "user" ? message.text : answerText(message);
+    parts.push([`## ${who}`, ...attached, text].filter(Boolean).join("\n\n"));
   }
   return `${parts.join("\n\n")}\n`;
 }

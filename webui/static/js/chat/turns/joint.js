@@ -3,6 +3,10 @@
 // The model is asked to begin with the last words of the first part. What it sends is held back until it
 // is known how much of it is a repetition.
 
+import { Sifter } from "./thoughts.js";
+
+/** @import { AnswerRecord } from "../state/types.js" */
+
 const TAIL_LETTERS = 60;
 /** A repetition that is shorter may be chance. */
 const SHORTEST = 8;
@@ -31,28 +35,39 @@ export const continuePrompt = (text) =>
 /** The place where two parts of an answer meet. */
 export class Joint {
   #before;
+  #sifter;
   #held = "";
   #open = true;
 
-  /** @param {string} before the first part */
-  constructor(before) {
-    this.#before = before;
+  /** @param {AnswerRecord} first the first part */
+  constructor(first) {
+    this.#before = first.text;
+    this.#sifter = new Sifter(first);
   }
 
   /**
    * Take new text of the second part, and return what follows the first part now.
    *
-   * @param {string} text
+   * @param {string} sent
    */
-  push(text) {
-    if (!this.#open) return text;
-    this.#held += text;
-    if (this.#before.includes(this.#held.trim())) return ""; // so far all of it may be a repetition
-    return this.end();
+  push(sent) {
+    return this.#add(this.#sifter.push(sent));
   }
 
   /** Return what is still held back: the second part is complete. */
   end() {
+    return this.#add(this.#sifter.end()) + this.#release();
+  }
+
+  /** @param {string} text */
+  #add(text) {
+    if (!this.#open) return text;
+    this.#held += text;
+    if (this.#before.includes(this.#held.trim())) return ""; // so far all of it may be a repetition
+    return this.#release();
+  }
+
+  #release() {
     if (!this.#open) return "";
     this.#open = false;
     const repeated = this.#repeated();

@@ -3,6 +3,7 @@
 import { callJson } from "../../shell/api.js";
 import { newId, titleOf } from "../state/records.js";
 import { find, within } from "../state/store.js";
+import { answerText } from "./thoughts.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { AnswerRecord, Message } from "../state/types.js" */
@@ -25,7 +26,7 @@ const QUOTED = /^["'“”„«»‹›‘’‚「『《]+(.*?)["'“”„«»
  */
 export function cleanTitle(written) {
   if (typeof written !== "string") return "";
-  const said = written.replace(/<think>[\s\S]*?(?:<\/think>|$)/g, "");
+  const said = answerText({ text: written });
   const line = said.split("\n").find((one) => /[\p{L}\p{N}]/u.test(one)) ?? "";
   const bare = titleOf(line).replace(LABEL, "");
   return bare
@@ -69,8 +70,8 @@ export async function askTitle(chat, message, model) {
   const messages = await within("messages", id);
   const question = messages.find((one) => one.id === message.parent);
   if (!record || record.temporary || record.deleted || !question) return;
-  if (!message.text.trim() || !isUntitled(title, message, messages)) return;
-  const shown = [question.text, message.text].map((text) => text.slice(0, EXCERPT_LETTERS));
+  if (!answerText(message).trim() || !isUntitled(title, message, messages)) return;
+  const shown = [question.text, answerText(message)].map((text) => text.slice(0, EXCERPT_LETTERS));
   let written;
   try {
     const { choices } = await callJson("chat/completions", {
