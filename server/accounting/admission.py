@@ -127,18 +127,18 @@ class Admission:
             return
         self._counters.give_back(await self._counters.take(key.id, key.limits))
 
-    async def count_request(self, principal: Principal) -> None:
-        """Count a request that uses no model; only guests have limits for these.
+    async def count_document(self, principal: Principal) -> None:
+        """Count a document to be read; only guests have limits for these.
 
-        Raises RateLimited and InvalidKey.
+        A guest may have as many documents read as they may send messages, and neither takes from
+        the other. For all guests together both count. Raises RateLimited and InvalidKey.
         """
         if principal.kind != "guest":
             return
         if not self._guests.enabled:
             raise InvalidKey
-        taken = await self._counters.take(
-            principal.scope, self._guest_limits, shared=self._all_guests
-        )
+        scope = f"{principal.scope}:documents"
+        taken = await self._counters.take(scope, self._guest_limits, shared=self._all_guests)
         self._counters.settle(taken, 0, 0)
 
     def may_use(self, principal: Principal, model_id: str) -> bool:

@@ -11,8 +11,8 @@ from workers.errors import InvalidRequest
 class DocumentHandler(BaseHandler):
     """The text of a document: PDF, DOCX, XLSX, PPTX, ODT, ODS, ODP, RTF, EPUB or a text file.
 
-    The body is the file as it is, at most 10 MiB. Nothing of it is stored. A request of a guest
-    counts towards their limits.
+    The body is the file as it is, at most 10 MiB. Nothing of it is stored. A guest's
+    documents have a limit of their own.
     """
 
     body_limit = MAX_FILE_BYTES
@@ -26,7 +26,7 @@ class DocumentHandler(BaseHandler):
             raise InvalidRequest("Send the file as the body of the request.")
         lane = self.principal.lane
         services.documents.check_room(lane)
-        await services.admission.count_request(self.principal)
+        await services.admission.count_document(self.principal)
         extract = await services.documents.read(data, lane, lambda: self.left)
         if not self.left:
             self.reply_json(document_object(extract))

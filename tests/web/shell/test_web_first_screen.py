@@ -177,7 +177,11 @@ async def test_what_is_left_is_one_short_line(chromium: Browser, bare_door: Door
     minute = {"limit": 10, "remaining": 10}
     cases = [
         (None, ["", False]),
-        ({"requests": minute}, ["10 of 10 messages left this minute", False]),
+        ({"requests": minute | {"remaining": 2}}, ["", False]),
+        (
+            {"requests": minute | {"remaining": 1}},
+            ["1 of 10 messages left this minute", True],
+        ),
         (
             {"requests": minute, "requests_day": {"limit": 1200, "remaining": 1100}},
             ["1,100 of 1,200 messages left today", False],

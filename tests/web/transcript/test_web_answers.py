@@ -291,6 +291,8 @@ async def test_the_gateways_own_limit_is_named(chromium: Browser, door: Door) ->
         await expect(send_button(page)).to_be_disabled()
         await page.clock.run_for(wait * 1000)
         await expect(alert).to_contain_text("The wait is over: you can send again.")
+        await page.clock.run_for(60_000)
+        await expect(page.get_by_text("left this minute")).to_have_count(0)
         await expect(send_button(page)).to_be_enabled()
 
 

@@ -6,6 +6,7 @@ import { usedTokens } from "./state/records.js";
 
 /** @import { Chat } from "./state/chat.js" */
 
+const MINUTE_MS = 60_000;
 const SITE = part('meta[name="application-name"]', HTMLMetaElement).content;
 
 /**
@@ -32,6 +33,8 @@ export class Header {
   #welcome = part("#welcome", HTMLElement);
   #suggestions = part("#suggestions", HTMLElement);
   #standing = part("#standing", HTMLElement);
+  /** @type {number | undefined} */
+  #minute;
   /** What says that a script answers; null: no model is scripted. */
   #demo = document.getElementById("demo");
 
@@ -96,8 +99,15 @@ export class Header {
     this.#total.textContent = cost ? money(cost) : "";
   }
 
+  /** A limit per minute is not what it was any more; other devices may have used it meanwhile. */
+  #minuteIsOver() {
+    this.#chat.setLimits({ remaining: { ...this.#chat.visitor.remaining, requests: null } });
+  }
+
   #showVisitor() {
     const { ended, visitor } = this.#chat;
+    clearTimeout(this.#minute);
+    if (visitor.remaining?.requests) this.#minute = setTimeout(() => this.#minuteIsOver(), MINUTE_MS);
     // Once the session has ended nothing is left of any limit.
     const { text, low } = ended ? { text: "", low: false } : standingWords(visitor);
     const signIn = visitor.kind === "guest" && !ended ? el("a", { href: "/login" }, texts.chat.sign_in) : null;

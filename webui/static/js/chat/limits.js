@@ -37,7 +37,7 @@ const LOW = 0.2;
 
 /**
  * Return what is left of a visitor's limits, and whether it is little. A limit that comes back within a
- * minute is shown when it is the only one, or when little of it is left.
+ * minute is shown only when little of it is left.
  *
  * @param {Visitor} visitor
  * @returns {{ text: string, low: boolean }}
@@ -61,7 +61,7 @@ export function standingWords({ remaining }) {
       share: left / budget.limit_microusd,
     });
   }
-  if (minute && (!parts.length || share(minute) < LOW)) {
+  if (minute && share(minute) < LOW) {
     parts.push({ text: messages(texts.chat.this_minute, minute), share: share(minute) });
   }
   /**
