@@ -82,7 +82,7 @@ const INLINE = {
   br: () => el("br"),
   html: renderTag,
   checkbox: (token) => checkbox(token.checked),
-  math: (token) => math(token.tex, token.display),
+  math: (token) => math(token.tex, token.display, token.raw),
   footnoteMark: (token) => el("sup", {}, `[${token.label}]`),
   link: renderLink,
   image: renderImage,

@@ -71,7 +71,7 @@ const BLOCKS = {
   html: (token) => el("p", { class: "raw" }, token.raw.trimEnd()),
   list: renderList,
   table: renderTable,
-  math: (token) => (token.closed === false ? openMath(token.tex) : math(token.tex, true)),
+  math: (token) => (token.closed === false ? openMath(token.tex) : math(token.tex, true, token.raw)),
   footnote: (token, context) => {
     const dir = direction(token.text, context.rtl);
     return inline(el("p", { class: "footnote", dir }, `[${token.label}] `), token.tokens);

@@ -53,9 +53,10 @@ export const openMath = (source) => el("div", { class: "math display open" }, so
  *
  * @param {string} tex
  * @param {boolean} display in a line of its own
+ * @param {string} [written] what the model wrote: shown until the formula is set, and where it is not TeX
  */
-export function math(tex, display) {
-  const source = el("span", { class: "formula" }, display ? `\\[${tex}\\]` : `\\(${tex}\\)`);
+export function math(tex, display, written = display ? `\\[${tex}\\]` : `\\(${tex}\\)`) {
+  const source = el("span", { class: "formula" }, written.trim());
   const node = el("span", { class: display ? "math display" : "math", "data-tex": tex }, source);
   if (display) {
     // A formula in a line of its own may be wider than the page: it scrolls, by keyboard too.
@@ -83,6 +84,13 @@ export function math(tex, display) {
 }
 
 /**
+ * Return TeX in which names such as max_tokens may stand in words: TeX itself wants `\\_` there, models forget it.
+ *
+ * @param {string} tex
+ */
+const withNames = (tex) => tex.replace(/\\(?:text\w*|mbox)\s*\{[^{}$]*\}/g, (words) => words.replace(/\\?_/g, "\\_"));
+
+/**
  * @param {Temml} loaded
  * @param {HTMLElement} node
  * @param {string} tex
@@ -97,7 +105,7 @@ function typeset(loaded, node, tex, display) {
   }
   const made = document.createElement("span");
   try {
-    loaded.render(tex, made, { displayMode: display, throwOnError: true, trust: false, maxExpand: 500 });
+    loaded.render(withNames(tex), made, { displayMode: display, throwOnError: true, trust: false, maxExpand: 500 });
   } catch (error) {
     node.title = error instanceof Error ? error.message : String(error);
     return;
