@@ -57,7 +57,12 @@ export function fileCard(file, source) {
       },
       file.name,
     ),
-    el("span", { class: "about" }, aboutFile(file)),
+    el(
+      "span",
+      { class: file.kind === "other" ? "about warn" : "about" },
+      file.kind === "other" ? icon("triangle-alert") : "",
+      aboutFile(file),
+    ),
   );
   return card;
 }
