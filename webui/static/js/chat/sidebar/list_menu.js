@@ -42,3 +42,25 @@ export function showListMenu({ one, button }, { list, shares, rename, closed }) 
   // The row moves away from under its menu.
   openMenu(button, texts.sidebar.conversation, items, { scroller: button.closest("#sidebar"), closed });
 }
+
+/**
+ * Show the menu of all conversations at its button.
+ *
+ * @param {HTMLElement} button
+ * @param {ConversationList} list
+ * @param {{ shares: boolean, isEmpty: boolean }} place `isEmpty`: there is none
+ */
+export function showAllMenu(button, list, { shares, isEmpty }) {
+  /** @type {MenuItem[]} */
+  const items = [
+    { icon: "download", label: texts.sidebar.export_all, run: () => list.exportAll() },
+    { icon: "upload", label: texts.sidebar.import, run: () => list.importFile() },
+  ];
+  if (shares) items.push({ icon: "link", label: texts.sidebar.shared_links, run: () => list.share(null) });
+  // Without a keyboard there is nothing to press.
+  if (!matchMedia("(hover: none)").matches) {
+    items.push({ icon: "keyboard", label: texts.sidebar.shortcuts, run: () => list.help() });
+  }
+  if (!isEmpty) items.push({ icon: "trash-2", label: texts.sidebar.delete_all, run: () => list.removeAll() });
+  openMenu(button, texts.sidebar.manage, items);
+}

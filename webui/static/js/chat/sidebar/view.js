@@ -3,7 +3,7 @@
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../../../vendor/preact-htm.js";
 import { fill, isComposing, joined, pluralText, size, texts } from "../../shell/page.js";
 import { Entry, Icon, titleOf } from "./list_entry.js";
-import { showListMenu } from "./list_menu.js";
+import { showAllMenu, showListMenu } from "./list_menu.js";
 import { focusedId, placeAfter, Rows } from "./list_rows.js";
 import { resultsOf } from "./results.js";
 
@@ -212,6 +212,8 @@ export function Sidebar({ state, list }) {
    */
   const foundEntry = (result, standing) =>
     entry(/** @type {ConversationRecord} */ (byId.get(result.id)), standing, result);
+  /** @param {{ currentTarget: HTMLElement }} event */
+  const manage = ({ currentTarget }) => showAllMenu(currentTarget, list, { ...place, isEmpty: !conversations.length });
   const words = connectionWords(connection, place);
   return html`
     <${Top} query=${query} setQuery=${search} list=${list} toList=${toList} />
@@ -233,6 +235,8 @@ export function Sidebar({ state, list }) {
     ${deleted && html`<${Undo} deleted=${deleted} undo=${() => list.undo()} />`}
     ${words && html`<p class="link-state" role="status"><${Icon} name="triangle-alert" /><span>${words}</span></p>`}
     <div class="side-end">
+      <button type="button" class="button manage" aria-haspopup="menu" onClick=${manage}>
+        <${Icon} name="ellipsis" />${texts.sidebar.manage}</button>
       <${IconButton} icon="download" label=${texts.sidebar.export_all} onClick=${() => list.exportAll()} />
       <${IconButton} icon="upload" label=${texts.sidebar.import} onClick=${() => list.importFile()} />
       ${
