@@ -118,6 +118,24 @@ export class Header {
   }
 }
 
+/** Where the bar has room for little; the same words are in frame.css. */
+const small = matchMedia("(max-width: 40rem), (max-height: 30rem)");
+
+/**
+ * Put the buttons of the chat into the menu of the bar where the bar is small, with their words; otherwise back
+ * into the head.
+ */
+export function placeChatActs() {
+  const acts = [part("#temporary", HTMLElement), part("#settings", HTMLElement)];
+  const menu = part("#menu", HTMLElement);
+  const inMenu = part("#chat-acts", HTMLElement);
+  // Before the button does its work: a dialog then gives the focus back to what is still shown.
+  inMenu.addEventListener("click", () => menu.hidePopover(), { capture: true });
+  const place = () => (small.matches ? inMenu.append(...acts) : part("#model", HTMLElement).after(...acts));
+  small.addEventListener("change", place);
+  place();
+}
+
 const narrow = matchMedia("(max-width: 56rem)");
 
 /** The sidebar. On small screens it is a sheet over the page, which the browser's Back closes. */

@@ -14,7 +14,7 @@ import {
   texts,
 } from "../shell/page.js";
 import { Composer } from "./composer/composer.js";
-import { Header, SideSheet } from "./header.js";
+import { Header, placeChatActs, SideSheet } from "./header.js";
 import { Chat } from "./state/chat.js";
 import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
 
@@ -287,6 +287,7 @@ for (const event of /** @type {const} */ (["opened", "messages"])) {
   });
 }
 part("#settings", HTMLElement).addEventListener("click", settings);
+placeChatActs();
 part('[data-part="prompts"]', HTMLElement).addEventListener("click", async () => (await loadPrompts()).toggle());
 const message = part("#message", HTMLTextAreaElement);
 /** Whether Enter was pressed while the list of prompts was on its way: half a name must not be sent. */
