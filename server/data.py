@@ -20,7 +20,6 @@ from server.accounting.notes.late_costs import find_late_costs
 from server.accounting.notes.left_notes import Charge, LeftNotes
 from server.accounting.notes.note_files import RequestNote
 from server.accounting.redis_counters.open_redis import open_redis_counters
-from server.accounting.redis_counters.redis_counters import RedisCounters
 from server.accounting.usage_sums import spent_by_period
 from server.config.loading import Config
 from server.history.chat_history import ChatHistory
@@ -38,6 +37,7 @@ from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import Store
 
 if TYPE_CHECKING:
+    from server.accounting.redis_counters.redis_counters import RedisCounters
     from server.store.postgres.postgres_store import PostgresStore
 
 log = logging.getLogger("roxy")

@@ -38,7 +38,10 @@ SHORT_VARIABLES = (
         "The owner key, at least 16 characters. Unset: the stored key stays valid; the first start"
         " generates one. To replace a lost key, start once with this variable.",
     ),
-    Variable("ROXY_DEMO", "Answer for models without a usable upstream by a script, at no cost (true or false)."),
+    Variable(
+        "ROXY_DEMO",
+        "Answer for models without a usable upstream by a script, at no cost (true or false).",
+    ),
     Variable(
         "ROXY_REDIS_URL",
         "Redis 7 or Valkey 8, or later, which counts the limits of several nodes:"

@@ -223,8 +223,8 @@ class Catalog:
     def with_demo(self, base_url: str, secret: str) -> Catalog:
         """Return a catalog in which the demo serves the models that no upstream can, at no cost.
 
-        A model with an upstream of its own never gets a scripted answer: nobody could tell it from
-        the model's.
+        A model with an upstream of its own never gets a scripted answer, which would look like the
+        model's.
         """
         return Catalog(
             model

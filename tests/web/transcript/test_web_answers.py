@@ -391,6 +391,21 @@ PARTS = """async ([path, texts]) => {
 }"""
 """What reasoning and answer are in texts, in all that they grow from, and in second parts."""
 
+async def check_parts(page: Page) -> None:
+    """Compare what is found in texts, and in all that they grow from, with the tables."""
+    path = packaged_assets().path("js/chat/turns/thoughts.js")
+    for texts, is_marked in ((MARKED, True), (ENDED, False), (dict.fromkeys(PLAIN), False)):
+        for text, found in (await page.evaluate(PARTS, [path, list(texts)])).items():
+            thoughts, answer = texts[text] or ("", text)
+            assert (found["thoughts"], found["answer"]) == (thoughts, answer), text
+            assert all(answer.startswith(one) for one in found["answers"]) or not is_marked, (
+                text
+            )
+            assert all(thoughts.startswith(one) for one in found["thought"]) or not is_marked, (
+                text
+            )
+            assert {*found["sifted"]} == {answer}, text
+
 
 async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_path: Path) -> None:
     async with chatting(chromium, tmp_path, permissions=["clipboard-read", "clipboard-write"]) as (
@@ -443,18 +458,7 @@ async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_
         await expect(text_of_answer(page).last).to_have_text("Bye")
         await page.reload()
         await expect(text_of_answer(page)).to_have_text(["The answer", "Another answer", "Bye"])
-        path = packaged_assets().path("js/chat/turns/thoughts.js")
-        for texts, is_marked in ((MARKED, True), (ENDED, False), (dict.fromkeys(PLAIN), False)):
-            for text, found in (await page.evaluate(PARTS, [path, list(texts)])).items():
-                thoughts, answer = texts[text] or ("", text)
-                assert (found["thoughts"], found["answer"]) == (thoughts, answer), text
-                assert all(answer.startswith(one) for one in found["answers"]) or not is_marked, (
-                    text
-                )
-                assert all(thoughts.startswith(one) for one in found["thought"]) or not is_marked, (
-                    text
-                )
-                assert {*found["sifted"]} == {answer}, text
+        await check_parts(page)
 
 
 PLACE = """() => {

@@ -9,10 +9,10 @@ import { joinDrafts } from "../state/records.js";
 
 /**
  * The unsent changes of a conversation. `was`: the title and the system prompt that those in `set` were made from.
- * `bases`: the versions that messages were changed from, by their ids;
- * `base`: the version that a draft was made from, `was`: that draft. `remove`: messages by their ids, as the person saw them. `files`: ids
- * of files whose contents are in this browser's database. `version`: the one at which the person has deleted the
- * conversation. `erase`: it goes for good.
+ * `bases`: the versions that messages were changed from, by their ids; of a draft, `base` is the version that it was
+ * made from and `was` that draft. `remove`: messages by their ids, as the person saw them. `files`: ids of files whose
+ * contents are in this browser's database. `version`: the one at which the person has deleted the conversation.
+ * `erase`: it goes for good.
  *
  * @typedef {object} Unsent
  * @property {string} conversation
