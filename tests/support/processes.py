@@ -28,7 +28,7 @@ from support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "server.cli")
-READY = re.compile(r"ready in \S+ s at (\S+)/api/v1 with (\d+) of (\d+) models")
+READY = re.compile(r"ready in \S+ s at (\S+)/api/v1, (\d+) of (\d+) models")
 OWNER_KEY = re.compile(r"\n\n    (\S+)\n\n")
 UPSTREAM_SECRET = "upstream-secret-for-the-tests"
 
