@@ -14,6 +14,7 @@ from support.fakes.upstream import (
     USAGE,
     FakeUpstream,
     events_of,
+    stream_of,
     streaming,
 )
 from support.front_door import Door
@@ -137,6 +138,10 @@ async def test_stop_ends_the_upstream_call_and_freezes_the_text(
         await expect(answers(page)).to_contain_text("Half of")
         await expect(answers(page)).to_contain_text("Stopped.")
         await expect(answers(page)).not_to_contain_text("never")
+        upstream.plan(stream_of(["Half of", " it is enough."], usage=USAGE))
+        await answers(page).get_by_role("button", name="Continue").click()
+        await expect(answers(page)).to_contain_text("Half of it is enough.")
+        await expect(answers(page)).not_to_contain_text("Stopped.")
 
 
 @pytest.mark.gateway(settings=GUESTS, max_concurrency=1)

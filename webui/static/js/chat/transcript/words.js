@@ -78,7 +78,10 @@ export function explain(message, isLast) {
   const withRest = (text) => (answer ? fill(texts.transcript.and_kept, { text }) : text);
   switch (message.state) {
     case "stopped":
-      return { tone: "calm", icon: "square", text: message.error?.message ?? texts.transcript.stopped };
+      return {
+        ...{ tone: "calm", icon: "square", text: message.error?.message ?? texts.transcript.stopped },
+        actions: [rest],
+      };
     case "interrupted": {
       const { error } = message;
       const isCut = error?.code === CUT_BY_SIGN_IN;
