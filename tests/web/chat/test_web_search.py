@@ -35,6 +35,26 @@ SHOW = """async ([build, cases]) => {
   });
 }"""
 
+TITLES = """async ([build, titles]) => {
+  const { resultsOf, shownTitle } = await import(`/static/${build}/js/chat/sidebar/results.js`);
+  const { marksOf } = await import(`/static/${build}/js/chat/search_words.js`);
+  const shown = titles.map((title) => {
+    const [text, [[start, end]]] = shownTitle(title, marksOf(title, ["tart"]));
+    return [text, text.slice(start, end)];
+  });
+  const hit = { conversation: "c", title: "tart", excerpt: "a tart", matches: [], role: "user" };
+  const hits = [{ ...hit, message: null, where: "title" }, { ...hit, message: "m", where: "text" }];
+  const [{ first, passages }] = resultsOf([{ id: "c", title: "tart" }], "tart", {
+    query: "tart", hits, partial: false, problem: "" });
+  return { shown, first: first.message, passages: passages.map(({ message }) => message) };
+}"""
+SHOWN_TITLES = {
+    "A tart with quinces": "A tart with quinces",
+    "How I bake something like a quince tart": "…quince tart",
+    "Fragen zu Apfelkuchenrezepten, tart": "…tart",
+    "リンゴとカリンで焼くお菓子 tart の作り方": "…tart の作り方",
+}
+
 MARKED = "() => [...CSS.highlights.get('found')].map((range) => range.toString())"
 
 
@@ -47,6 +67,9 @@ async def test_the_page_finds_and_shows_what_the_server_does(
         build = packaged_assets().build
         sent: list[Any] = [[text, query] for text, query, _ in cases]
         shown = await page.evaluate(SHOW, [build, sent])
+        found = await page.evaluate(TITLES, [build, list(SHOWN_TITLES)])
+    assert found["shown"] == [[text, "tart"] for text in SHOWN_TITLES.values()]
+    assert (found["first"], found["passages"]) == ("m", ["m"])  # not at the end of the chat
     assert shown == [expected for _, _, expected in cases]
 
 
@@ -75,7 +98,7 @@ async def search_finds_everything(page: Page) -> None:
     assert await page.evaluate(MARKED) == ["notes.txt"]
     # Words that begin with it are marked, here and on the page, not parts of words.
     await search.fill("tart")
-    passage = entries(page).get_by_role("link", name="quince")
+    passage = entries(page).get_by_role("link", name="Answer: A quince")
     await expect(passage.locator("mark")).to_have_text(["tart"])
     await passage.click()
     await expect(answers(page)).to_be_focused()

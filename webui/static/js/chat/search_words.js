@@ -228,8 +228,12 @@ function joined(places) {
  */
 export const marksOf = (text, words) => joined(findPlaces(text, words));
 
-/** @param {string} letter */
-const columns = (letter) => (WIDE.test(letter) ? 2 : 1);
+/**
+ * Return how wide a letter is: CJK letters are as wide as two others.
+ *
+ * @param {string} letter
+ */
+export const columns = (letter) => (WIDE.test(letter) ? 2 : 1);
 
 /**
  * Return where an excerpt begins: at a word not far before a place.

@@ -19,6 +19,7 @@ import { answerText } from "../turns/thoughts.js";
  * @property {string} title
  * @property {string | null} message
  * @property {"title" | "text" | "system" | "file"} where
+ * @property {Message["role"] | null} role
  * @property {string | null} file
  * @property {string} excerpt
  * @property {Mark[]} matches
@@ -32,7 +33,7 @@ import { answerText } from "../turns/thoughts.js";
  *
  * @typedef {{ where: Hit["where"], file: string | null, text: string, folded: string }} Part
  */
-/** @typedef {{ message: string | null, parts: Part[], files: FileRecord[] }} Passage */
+/** @typedef {{ message: string | null, role: Hit["role"], parts: Part[], files: FileRecord[] }} Passage */
 /** @typedef {{ record: ConversationRecord, passages: Passage[] }} Searched */
 
 const MOST_HITS = 200;
@@ -65,9 +66,9 @@ function searchedOf(record, messages) {
       const names = [...new Set(files.map(({ name }) => name))];
       const text = message.role === "user" ? message.text : answerText(message);
       const parts = [partOf("text", text), ...names.map((name) => partOf("file", name, name))];
-      return { message: message.id, parts, files: files.filter(({ kind }) => kind === "text") };
+      return { message: message.id, role: message.role, parts, files: files.filter(({ kind }) => kind === "text") };
     });
-  return { record, passages: [{ message: null, parts: whole, files: [] }, ...passages] };
+  return { record, passages: [{ message: null, role: null, parts: whole, files: [] }, ...passages] };
 }
 
 /**
@@ -227,14 +228,14 @@ export class Search {
     const data = [];
     const pause = pauses();
     for (const { record, passages } of await this.#library.read()) {
-      for (const { message, parts, files } of passages) {
+      for (const { message, role, parts, files } of passages) {
         if (signal.aborted) return { data, partial: true };
         const read = hasAll(parts, words) ? parts : await this.#withFiles(parts, files);
         if (!hasAll(read, words)) continue;
         if (data.length >= MOST_HITS) return { data, partial: true };
         const { id: conversation, title, updated } = record;
         const { where, file, text } = bestPart(read, words);
-        data.push({ conversation, title, updated, message, where, file, ...excerptOf(text, words) });
+        data.push({ conversation, title, updated, message, role, where, file, ...excerptOf(text, words) });
       }
       await pause();
     }
