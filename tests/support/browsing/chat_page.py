@@ -75,7 +75,7 @@ def numbered(count: int = 9) -> list[Answer]:
 
 
 def entries(page: Page) -> Locator:
-    return page.get_by_role("navigation", name="Conversations").get_by_role("listitem")
+    return page.get_by_role("navigation", name="Chats").get_by_role("listitem")
 
 
 async def more(page: Page, title: str, item: str) -> None:

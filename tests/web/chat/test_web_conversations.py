@@ -184,7 +184,7 @@ async def test_search_finds_titles_and_words(chromium: Browser, tmp_path: Path) 
         await talk(page, "about apples")
         await begin_anew(page)
         await talk(page, "about pears")
-        search = page.get_by_role("searchbox", name="Search conversations")
+        search = page.get_by_role("searchbox", name="Search chats")
         await search.fill("pears")
         await expect(entries(page)).to_have_count(1)
         await search.fill("QUINCE")
@@ -224,7 +224,7 @@ async def test_an_export_comes_back_the_same(chromium: Browser, tmp_path: Path) 
         await expect(answers(page)).to_contain_text("11 in")
         before: Any = await page.evaluate(KEPT)
         async with page.expect_download() as downloading:
-            await page.get_by_role("button", name="Export all conversations").click()
+            await page.get_by_role("button", name="Export all chats").click()
         exported = tmp_path / "export.json"
         await (await downloading.value).save_as(exported)
         async with page.expect_download() as downloading:
@@ -238,7 +238,7 @@ async def test_an_export_comes_back_the_same(chromium: Browser, tmp_path: Path) 
         async with visiting(chromium, door) as other:
             await open_chat(other)
             async with other.expect_file_chooser() as choosing:
-                await other.get_by_role("button", name="Import conversations").click()
+                await other.get_by_role("button", name="Import chats").click()
             await (await choosing.value).set_files(exported)
             await expect(entries(other)).to_have_count(1)
             assert await other.evaluate(KEPT) == before
@@ -266,7 +266,7 @@ def export_of(*conversations: Any) -> bytes:
 async def take_in(page: Page, export: bytes) -> None:
     """Import a file."""
     async with page.expect_file_chooser() as choosing:
-        await page.get_by_role("button", name="Import conversations").click()
+        await page.get_by_role("button", name="Import chats").click()
     file = {"name": "mine.json", "mimeType": "application/json", "buffer": export}
     await (await choosing.value).set_files(file)  # type: ignore[arg-type]
 
@@ -276,7 +276,7 @@ async def take_in(page: Page, export: bytes) -> None:
     [
         (b"{", "This file is not JSON."),
         (b"[]", "This is not an export"),
-        (export_of(GOOD, {"id": "c_bad"}), "A conversation in this file is damaged."),
+        (export_of(GOOD, {"id": "c_bad"}), "A chat in this file is damaged."),
         (export_of(GOOD, {**GOOD, "id": "../x"}), "An id in this file is damaged."),
         (export_of(GOOD, {**GOOD, "messages": [{"role": "user"}]}), "A message in this file"),
         (

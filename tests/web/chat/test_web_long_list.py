@@ -54,7 +54,7 @@ def item(page: Page, title: str) -> Locator:
 
 
 def conversations(page: Page) -> Locator:
-    return page.get_by_role("navigation", name="Conversations")
+    return page.get_by_role("navigation", name="Chats")
 
 
 async def scroll_list(page: Page, by: int) -> None:
@@ -145,7 +145,7 @@ async def test_a_phone_opens_the_list_at_the_current_row(
         await open_chat(page)
         await page.evaluate(FILL, [MANY, ""])
         await open_chat(page, "/c/c_300")
-        await page.get_by_role("button", name="Conversations").tap()
+        await page.get_by_role("button", name="Chats").tap()
         current = row(page, "Number 300")
         await expect(current).to_be_in_viewport()
         assert await entries(page).count() <= MOST_ROWS

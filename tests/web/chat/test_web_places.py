@@ -35,11 +35,11 @@ async def test_back_closes_the_list_of_conversations(chromium: Browser, tmp_path
     async with chatting(chromium, tmp_path, **TOUCH) as (upstream, door, page):
         upstream.plan(*numbered())
         await open_chat(page)
-        side = page.get_by_role("complementary", name="Conversations")
-        switch = page.get_by_role("button", name="Conversations", exact=True)
+        side = page.get_by_role("complementary", name="Chats")
+        switch = page.get_by_role("button", name="Chats", exact=True)
         search = page.get_by_role("searchbox")
         dialog = page.get_by_role("dialog")
-        for name in ("Model: Test One", "Settings of the conversation"):
+        for name in ("Model: Test One", "Chat settings"):
             for by_back in (False, True):
                 await page.get_by_role("button", name=name).tap()
                 await expect(dialog).to_be_visible()

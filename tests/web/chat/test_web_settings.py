@@ -15,7 +15,7 @@ async def test_settings_go_with_the_request(chromium: Browser, tmp_path: Path) -
     settings = "\nmax_output_tokens = 2000\n"
     async with chatting(chromium, tmp_path, settings=settings) as (upstream, _, page):
         await open_chat(page)
-        await page.get_by_role("button", name="Settings of the conversation").click()
+        await page.get_by_role("button", name="Chat settings").click()
         dialog = page.get_by_role("dialog", name="Settings")
         for name, typed in (
             ("System prompt", "Be brief."),

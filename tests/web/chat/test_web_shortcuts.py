@@ -51,7 +51,7 @@ async def test_escape_closes_what_is_open_and_stops_only_from_the_box(
         await page.get_by_role("button", name="Model: ").click()
         await page.get_by_role("dialog").get_by_role("combobox").press("Escape")
         await expect(page.get_by_role("dialog")).to_have_count(0)
-        await page.get_by_role("button", name="Settings of the conversation").click()
+        await page.get_by_role("button", name="Chat settings").click()
         await page.get_by_role("textbox", name="Temperature").press("Escape")
         await expect(page.get_by_role("dialog")).to_have_count(0)
         await expect(stop_button(page)).to_be_visible()

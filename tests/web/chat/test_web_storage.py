@@ -47,7 +47,7 @@ async def test_a_full_browser_says_so_and_goes_on(chromium: Browser, tmp_path: P
         await say(page, "one")
         await expect(text_of_answer(page)).to_have_text(["Hello"])
         alert = page.get_by_role("alert").filter(has_text="storage of this browser is full")
-        await expect(alert.get_by_role("button", name="Export conversations")).to_be_visible()
+        await expect(alert.get_by_role("button", name="Export chats")).to_be_visible()
 
 
 async def test_a_queued_message_can_be_sent_after_a_stop(chromium: Browser, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ async def test_undo_is_at_hand_on_a_phone(chromium: Browser, tmp_path: Path) -> 
         await box(page).fill("about apples")
         await page.get_by_role("button", name="Send", exact=True).tap()
         await expect(answers(page)).to_contain_text("11 in")
-        await page.get_by_role("button", name="Conversations", exact=True).tap()
+        await page.get_by_role("button", name="Chats", exact=True).tap()
         await more(page, "about apples", "Delete")
         await page.get_by_role("button", name="Undo").tap()
         await expect(entries(page)).to_have_count(1)

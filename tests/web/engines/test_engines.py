@@ -50,7 +50,7 @@ async def test_decimals_and_files_reach_the_model(
     note.write_text("kept in the file")
     async with visiting_in(engine, door.url) as page:
         await page.open_chat()
-        await page.click("button", "Settings of the conversation")
+        await page.click("button", "Chat settings")
         await page.click("textbox", "Temperature")
         await page.type("0.7")
         assert await page.value("textbox", "Temperature") == "0.7"

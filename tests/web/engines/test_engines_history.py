@@ -36,7 +36,7 @@ async def sign_in(page: Visit, key: str) -> None:
 async def see_chats(page: Visit) -> None:
     """Open the list of chats, which narrow windows hide."""
     if await page.run("return innerWidth < 640"):
-        await page.click("button", "Conversations")
+        await page.click("button", "Chats")
     await page.sees("textbox", "Search")
 
 
@@ -87,14 +87,14 @@ async def test_a_person_attaches_documents_shares_a_link_and_leaves_nothing(
         )
         assert await page.run(LEFT_BEHIND) == [[], [], []]
         await see_chats(page)
-        await page.shows("No conversations yet")
+        await page.shows("No chats yet")
         # What was exported comes back, for somebody else.
         kept = tmp_path / "export.json"
         kept.write_text(json.dumps(exported))
         await sign_in(page, await door.mint("Bo"))
         await see_chats(page)
         await page.run(NO_CHOOSER)
-        await page.click("button", "Import conversations")
+        await page.click("button", "Import chats")
         await page.until("return Boolean(document.querySelector('input[accept*=json]'))")
         await engine.attach("input[accept*=json]", kept)
         await page.click("link", "Read it")

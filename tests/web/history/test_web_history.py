@@ -264,7 +264,7 @@ async def test_chats_of_the_browser_are_moved_complete(chromium: Browser, tmp_pa
         await page.route("**/api/v1/history/conversations/*", lose_one)
         await sign_in(page, key)
         offer = page.get_by_role("dialog", name="Move your chats")
-        await expect(offer).to_contain_text("2 conversations")
+        await expect(offer).to_contain_text("2 chats")
         assert await violations(page) == []
         await offer.get_by_role("button", name="Move all").click()
         await expect(offer).to_be_hidden()
@@ -299,7 +299,7 @@ async def test_an_answer_that_a_sign_in_cuts_off_says_so(chromium: Browser, tmp_
         await expect(text_of_answer(page)).to_have_text(["Begun"])
         await sign_in(page, await door.mint("Ada"))
         offer = page.get_by_role("dialog")
-        await expect(offer).to_contain_text("1 conversation")
+        await expect(offer).to_contain_text("1 chat")
         await expect(offer).not_to_contain_text("choose yours")
         await offer.get_by_role("button", name="Move it").click()
         await entries(page).get_by_role("link", name="about apples").click()
@@ -321,7 +321,7 @@ async def test_a_search_opens_at_the_passage_on_its_branch(
         await one.get_by_role("button", name="Regenerate").click()
         await expect(answers(one)).to_contain_text("2 / 2")
         await expect(text_of_answer(one)).to_have_text(["Nothing."])
-        search = other.get_by_role("searchbox", name="Search conversations")
+        search = other.get_by_role("searchbox", name="Search chats")
         await search.press_sequentially("QUINCE fruit")
         await expect(entries(other)).to_have_text([re.compile("about apples.*quince is a")])
         await entries(other).get_by_role("link", name="quince").click()
@@ -398,13 +398,13 @@ async def test_everything_is_deleted_exported_and_imported_again(
         await begin_anew(one)
         await talk(one, "about pears")
         async with one.expect_download() as downloading:
-            await one.get_by_role("button", name="Export all conversations").click()
+            await one.get_by_role("button", name="Export all chats").click()
         exported = tmp_path / "export.json"
         await (await downloading.value).save_as(exported)
         await expect(entries(other)).to_have_count(2)
-        await other.get_by_role("button", name="Delete all conversations").click()
-        question = other.get_by_role("dialog", name="Delete all conversations?")
-        await expect(question).to_contain_text("2 conversations")
+        await other.get_by_role("button", name="Delete all chats").click()
+        question = other.get_by_role("dialog", name="Delete all chats?")
+        await expect(question).to_contain_text("2 chats")
         assert await violations(other) == []
         await question.get_by_role("button", name="Delete all").click()
         for page in (one, other):
@@ -412,7 +412,7 @@ async def test_everything_is_deleted_exported_and_imported_again(
         await one.get_by_role("searchbox", name="Search").press_sequentially("apples")
         await expect(one.get_by_text("No results for “apples”.")).to_be_visible()
         async with other.expect_file_chooser() as choosing:
-            await other.get_by_role("button", name="Import conversations").click()
+            await other.get_by_role("button", name="Import chats").click()
         await (await choosing.value).set_files(exported)
         await expect(entries(other)).to_have_text(["about pears", "about apples"])
         await entries(other).get_by_role("link", name="about apples").click()

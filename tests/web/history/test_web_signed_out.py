@@ -63,7 +63,7 @@ async def test_chats_from_before_the_history_was_switched_off_stay_in_the_hands_
         assert "What is it?" in (await (await download.value).path()).read_text()
         await side.get_by_role("button", name="Delete…").click()
         question = page.get_by_role("dialog")
-        await expect(question).to_contain_text(re.compile("deletes 1 conversation"))
+        await expect(question).to_contain_text(re.compile("deletes 1 chat"))
         await question.get_by_role("button", name="Delete all").click()
         await expect(side).to_contain_text("Deleted from the server.")
         await page.reload()

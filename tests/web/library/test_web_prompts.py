@@ -238,7 +238,7 @@ async def test_prompts_are_a_persons_on_every_device_until_all_is_deleted(
         await sign_out(other)
         await other.get_by_role("button", name="Prompts", exact=True).click()
         await expect(options(other)).to_have_count(3)  # the owner's, and "Manage prompts…"
-        await page.get_by_role("button", name="Delete all conversations").click()
+        await page.get_by_role("button", name="Delete all chats").click()
         await expect(dialog(page)).to_contain_text("3 prompts of yours are deleted too.")
         await dialog(page).get_by_role("button", name="Delete all").click()
         await expect(entries(page)).to_have_count(0)
@@ -257,13 +257,13 @@ async def test_an_export_of_this_browser_takes_prompts_along(
         await add(page, "Letter", "Write a letter.")
         await dialog(page).get_by_role("button", name="Done").click()
         async with page.expect_download() as downloading:
-            await page.get_by_role("button", name="Export all conversations").click()
+            await page.get_by_role("button", name="Export all chats").click()
         file = await (await downloading.value).path()
         async with visiting(chromium, door) as other:
             await open_chat(other)
             for _ in range(2):  # a second time it is there already
                 async with other.expect_file_chooser() as choosing:
-                    await other.get_by_role("button", name="Import conversations").click()
+                    await other.get_by_role("button", name="Import chats").click()
                 await (await choosing.value).set_files(file)
                 await other.get_by_role("button", name="Prompts", exact=True).click()
                 await expect(options(other).first).to_contain_text("Write a letter.")

@@ -79,7 +79,7 @@ async def test_axe_finds_nothing_in_the_chat(
         assert await violations(page) == [], "streaming"
         go.set()
         await expect(stop_button(page)).to_be_hidden()
-        for name in ("Model: ", "Settings of the conversation"):
+        for name in ("Model: ", "Chat settings"):
             await page.get_by_role("button", name=name).click()
             await expect(page.get_by_role("dialog")).to_be_visible()
             assert await violations(page) == [], name
@@ -314,7 +314,7 @@ async def test_a_conversation_is_printed_as_a_whole(chromium: Browser, tmp_path:
         await expect(answers(page)).to_contain_text("11 in")
         await page.emulate_media(media="print")
         await expect(box(page)).to_be_hidden()
-        await expect(page.get_by_role("navigation", name="Conversations")).to_be_hidden()
+        await expect(page.get_by_role("navigation", name="Chats")).to_be_hidden()
         assert (await page.pdf()).count(b"/Type /Page\n") > 3
 
 

@@ -128,7 +128,7 @@ async def test_back_closes_the_sheet(chromium: Browser, demo_door: Door) -> None
         talk = page.url
         sheet, switch = (
             page.get_by_role("searchbox"),
-            page.get_by_label("Conversations", exact=True),
+            page.get_by_label("Chats", exact=True),
         )
         await switch.and_(page.get_by_role("button")).tap()
         await expect(sheet).to_be_visible()
@@ -162,7 +162,7 @@ async def test_colours_are_not_all_that_tells(chromium: Browser, demo_door: Door
         assert lines == [["page", "underline"], [None, "none"]]
         await say(page, "Hi")
         await expect(stop_button(page)).to_be_visible()
-        current = page.get_by_role("navigation", name="Conversations").locator("[aria-current]")
+        current = page.get_by_role("navigation", name="Chats").locator("[aria-current]")
         weight = "(link) => Number(getComputedStyle(link).fontWeight)"
         assert await current.evaluate(weight) >= 600
 
