@@ -61,7 +61,8 @@ def model_view(
 ) -> ModelView:
     """Return a model for display; `number` is its place on the page."""
     known = {one.id: one for one in health.deployments}
-    shown = [deployment_view(model, one, known[one.id], language) for one in model.deployments]
+    deployments = sorted(model.deployments, key=lambda one: one.order)  # as they are tried
+    shown = [deployment_view(model, one, known[one.id], language) for one in deployments]
     state, mark = model_state(model, health, language)
     return ModelView(
         anchor=f"model-{number}",

@@ -34,6 +34,28 @@ async def test_it_says_what_is_missing_and_nothing_secret(door: Door) -> None:
     assert text.index("Test One") < text.index("GLM 4.5"), "what can be used comes first"
 
 
+TWO_WAYS = """
+[[models]]
+id = "test/two"
+name = "Two ways"
+[[models.deployments]]
+provider = "openai"
+base_url = "https://dear.test/v1"
+upstream_model = "dear"
+order = 2
+[[models.deployments]]
+provider = "openai"
+base_url = "https://cheap.test/v1"
+upstream_model = "cheap"
+"""
+
+
+@pytest.mark.gateway(settings=TWO_WAYS)
+async def test_deployments_stand_in_the_order_in_which_they_are_tried(door: Door) -> None:
+    places = re.findall(r"<code>(cheap|dear)</code>", (await opened(door)).text)
+    assert places == ["cheap", "dear"]
+
+
 @pytest.mark.gateway(quirks='headers = { "x-token" = "secret-of-a-header" }')
 async def test_what_is_in_an_address_or_a_header_stays_secret(door: Door) -> None:
     text = (await opened(door)).text
