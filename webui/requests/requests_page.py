@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.http.query import read_choice, read_mark, refuse_unknown, show_mark
+from server.http.query import read_choice, read_mark, show_mark
 from webui.requests.request_rows import (
     STATUSES,
     attempt_rows,
@@ -30,8 +30,7 @@ class RequestsPageHandler(PageHandler):
     translated = True
 
     async def get(self) -> None:
-        """Show one page of the list; all filters are in the URL."""
-        refuse_unknown(self.request.query_arguments, (*FILTERS, "before"))
+        """Show one page of the list; all filters are in the URL. Unknown ones are ignored."""
         wanted = {name: self.get_query_argument(name, "") for name in FILTERS}
         read_choice("status", wanted["status"], ("", *STATUSES))
         before = read_mark("before", self.get_query_argument("before", None))

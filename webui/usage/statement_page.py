@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from server.accounting.usage_sums import Span, add_up
+from server.http.query import refuse_unknown
 from server.store.rows import UsageDay
 from webui.keys.budget_words import budget_in_words
 from webui.shell.filters import NOT_KEYS, People, link, read_key_filter
@@ -36,6 +37,8 @@ class StatementPageHandler(UsageSectionHandler):
 
     async def get(self) -> None:
         """Show the totals of a key by model; without days, those of the current month."""
+        # A wrong sum is worse than none: what is misspelt is refused.
+        refuse_unknown(self.request.query_arguments, PARAMETERS)
         stated = self.read_query(PARAMETERS)
         key_id = await self._read_key(stated)
         if not key_id:

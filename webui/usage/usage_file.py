@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from server.accounting.usage_sums import FIELD_OF, Grouping, Span
-from server.http.query import read_choice
+from server.http.query import read_choice, refuse_unknown
 from server.shapes.csv_cells import dollars, harmless
 from server.store.rows import UsageDay
 from webui.shell.filters import People
@@ -34,6 +34,8 @@ class UsageFileHandler(UsageSectionHandler):
 
     async def get(self) -> None:
         """Send the rows; those of models and keys with the highest cost first."""
+        # A wrong sum is worse than none: what is misspelt is refused.
+        refuse_unknown(self.request.query_arguments, PARAMETERS)
         stated = self.read_query(PARAMETERS)
         by = read_choice("by", stated["by"] or "model", GROUPS)
         span = self.read_days(stated["month"], stated["start"], stated["end"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from server.accounting.usage_sums import DAYS_SHOWN, Span, read_span
-from server.http.query import read_choice, refuse_unknown
+from server.http.query import read_choice
 from webui.shell.pages import PageHandler
 from webui.usage.calendar import MONTHS, local_day, month_span, read_offset
 from workers.errors import InvalidRequest
@@ -23,9 +23,8 @@ class UsageSectionHandler(PageHandler):
     def read_query(self, names: Sequence[str]) -> dict[str, str]:
         """Return the parameters of the address; "" for one that is not there.
 
-        Raises InvalidRequest for another parameter.
+        Others are ignored: a bookmark may be older than the page.
         """
-        refuse_unknown(self.request.query_arguments, names)
         return {name: self.get_query_argument(name, "") for name in names}
 
     @property

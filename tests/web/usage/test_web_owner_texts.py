@@ -72,11 +72,12 @@ async def test_no_english_is_left_in_another_language(
             f"/usage?by=key&key={key_id}": 200,
             "/usage?metric=cost&stack=key&by=day&days=90": 200,
             "/usage?month=last": 200,
+            "/usage?range=30d": 200,  # from an old bookmark
             "/usage?start=2026-11-02&end=2026-11-01": 400,
             f"/usage/statement?key={key_id}": 200,
             "/usage/statement?key=nobody": 404,
             "/requests": 200,
-            "/requests?before=1-1": 200,
+            "/requests?before=1-1&range=30d": 200,
             "/requests/req_2": 200,
             "/requests/req_none": 404,
             f"/requests/{running.id}": 404,
