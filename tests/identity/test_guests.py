@@ -401,7 +401,8 @@ CAPPED: tuple[tuple[dict[str, Any], int], ...] = (
     ({"max_tokens": None}, 100),
     ({"max_completion_tokens": 5000}, 100),
     ({"max_completion_tokens": 9}, 9),
-    ({"max_tokens": 9, "max_completion_tokens": 5000}, 100),
+    ({"max_tokens": 9, "max_completion_tokens": 5000}, 9),
+    ({"max_tokens": 5000, "max_completion_tokens": 5000}, 100),
 )
 """The caps that a guest sends, and the one that reaches an upstream of which is not known which
 member it obeys: in both."""

@@ -74,6 +74,29 @@ OUTSIDE = """() => {
 }"""
 
 
+LARGE = """() => {
+  document.documentElement.style.fontSize = "200%";
+  const width = document.documentElement.clientWidth;
+  const shown = (kinds) => [...document.querySelectorAll(kinds)].filter((node) =>
+    node.checkVisibility({ visibilityProperty: true }) && node.clientWidth !== 1
+    && !node.closest(".unseen, .table, pre"));
+  const box = (node) => node.getBoundingClientRect();
+  const outside = shown("button, a, input, select, textarea, summary, h1, h2, h3, label, p, dd")
+    .filter((node) => box(node).width && (box(node).left < -1 || box(node).right > width + 1));
+  const cut = shown("button, .button, .icon-button, main :is(h1, h2, h3):not(#title)")
+    .filter((node) => !node.matches(".clip, .name") && node.scrollWidth > node.clientWidth + 1);
+  const bar = shown(":is(.bar, .head) :is(button, a, select)");
+  const over = bar.filter((node, at) => bar.slice(at + 1).some((other) =>
+    Math.min(box(node).right, box(other).right) - Math.max(box(node).left, box(other).left) > 1
+    && Math.min(box(node).bottom, box(other).bottom) - Math.max(box(node).top, box(other).top) > 1
+  ));
+  const found = [...outside, ...cut, ...over].map((node) => node.outerHTML.slice(0, 120));
+  const more = document.documentElement.scrollWidth - width;
+  return more > 0 ? [`wider by ${more} px`, ...found] : found;
+}"""
+"""Doubles the size of text, and returns what is then cut, outside of the page or over another."""
+
+
 def is_page(answer: Answer, status: int) -> Outline:
     """Require a page under a strict policy, with nothing inline and nothing from elsewhere."""
     assert answer.status == status, answer

@@ -301,6 +301,10 @@ async def test_nothing_is_wider_than_the_screen(chromium: Browser, door: Door, w
             assert await page.evaluate("() => document.documentElement.scrollWidth") == width, path
             assert await page.evaluate(OUTSIDE) == [], path
         await page.goto("/keys")
+        for name in (f"Rotate {LONG}", f"Revoke {LONG}", "Revoke app"):
+            act = await page.get_by_role("link", name=name).bounding_box()
+            assert act is not None
+            assert act["x"] >= 0 and act["x"] + act["width"] <= width, name
         await page.get_by_role("link", name="Create a key").click()
         await dialog(page).get_by_label("Name", exact=True).fill(LONG)
         await page.keyboard.press("Enter")

@@ -12,7 +12,7 @@ from support.browsing.axe import violations
 from support.browsing.browser import LISTENING, open_chat, say, visiting
 from support.browsing.chat_page import answers, box, held, status, stop_button, text_of_answer
 from support.browsing.chatting import GUESTS, chatting
-from support.browsing.owner_pages import OUTSIDE
+from support.browsing.owner_pages import LARGE, OUTSIDE
 from support.browsing.signing_in import sign_in
 from support.browsing.tabbing import tab_back_to, tab_to
 from support.fakes.upstream import USAGE, FakeUpstream, chunk, event, stream_of, streaming
@@ -80,6 +80,9 @@ async def test_axe_finds_nothing_in_the_chat(
         go.set()
         await expect(stop_button(page)).to_be_hidden()
         for name in ("Model: ", "Chat settings"):
+            if size != "wide" and name == "Chat settings":
+                await page.get_by_role("button", name="Menu").click()
+                assert await violations(page) == [], "menu"
             await page.get_by_role("button", name=name).click()
             await expect(page.get_by_role("dialog")).to_be_visible()
             assert await violations(page) == [], name
@@ -88,6 +91,22 @@ async def test_axe_finds_nothing_in_the_chat(
         await page.keyboard.press("Control+/")
         await expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
         assert await violations(page) == [], "shortcuts"
+        await page.keyboard.press("Escape")
+        if size != "wide":
+            await page.get_by_role("button", name="Conversations", exact=True).click()
+            await page.get_by_role("button", name="Manage conversations").click()
+            await expect(page.get_by_role("menuitem")).to_have_text(
+                [
+                    "Export all conversations",
+                    "Import conversations",
+                    "Keyboard shortcuts",
+                    "Delete all conversations",
+                ]
+            )
+            assert await violations(page) == [], "menu of all conversations"
+            await page.keyboard.press("Escape")
+            await page.get_by_role("button", name="Conversations", exact=True).click()
+        assert await page.evaluate(LARGE) == []
 
 
 PAGES = (
@@ -136,9 +155,10 @@ async def test_axe_finds_nothing_on_the_other_pages(
         await sign_in(page, OWNER)
         await demo_door.mint_key("somebody")
         for path in PAGES:
+            await page.goto(path)
             if path != "/docs":  # the longest page, judged by its own test in the same sizes
-                await page.goto(path)
                 assert await violations(page) == [], path
+            assert await page.evaluate(LARGE) == [], path
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1440])

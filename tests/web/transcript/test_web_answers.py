@@ -391,6 +391,7 @@ PARTS = """async ([path, texts]) => {
 }"""
 """What reasoning and answer are in texts, in all that they grow from, and in second parts."""
 
+
 async def check_parts(page: Page) -> None:
     """Compare what is found in texts, and in all that they grow from, with the tables."""
     path = packaged_assets().path("js/chat/turns/thoughts.js")
@@ -398,12 +399,8 @@ async def check_parts(page: Page) -> None:
         for text, found in (await page.evaluate(PARTS, [path, list(texts)])).items():
             thoughts, answer = texts[text] or ("", text)
             assert (found["thoughts"], found["answer"]) == (thoughts, answer), text
-            assert all(answer.startswith(one) for one in found["answers"]) or not is_marked, (
-                text
-            )
-            assert all(thoughts.startswith(one) for one in found["thought"]) or not is_marked, (
-                text
-            )
+            assert all(answer.startswith(one) for one in found["answers"]) or not is_marked, text
+            assert all(thoughts.startswith(one) for one in found["thought"]) or not is_marked, text
             assert {*found["sifted"]} == {answer}, text
 
 

@@ -13,6 +13,8 @@ import { Alert, hintWords, limitedModel, whyBlocked } from "../limits.js";
  * @typedef {{ perform: (action: Action) => void, editLast: () => boolean }} ComposerPage
  */
 
+/** Nobody types in the box after so long without a letter. */
+const PAUSE_MS = 3000;
 const SAVE_MS = 300;
 /** A longer text becomes a file; its card has a button that puts it back into the box. */
 const LONG_PASTE = 4000;
@@ -88,8 +90,10 @@ export class Composer {
   #busy = false;
   #prepared = false;
   #composing = false;
-  /** True if somebody has typed since the draft was shown. */
-  #isTyped = false;
+  /** When somebody has typed last; 0: not since the draft was shown. */
+  #typedAt = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #later;
   /** The files that others have added to the draft. @type {FileRecord[]} */
   #others = [];
   /** @type {number | undefined} */
@@ -182,7 +186,7 @@ export class Composer {
     text.addEventListener("compositionend", () => {
       this.#composing = false;
     });
-    text.addEventListener("blur", () => this.#left());
+    text.addEventListener("blur", () => this.#showOthers());
     text.addEventListener("keydown", (event) => this.#pressed(event));
     text.addEventListener("paste", (event) => this.#pasted(event));
     this.#stop.addEventListener("click", () => this.#chat.stop());
@@ -261,7 +265,7 @@ export class Composer {
   // The draft
 
   #changed() {
-    this.#isTyped = true;
+    this.#typedAt = performance.now();
     this.#refresh();
     this.#prepare();
     this.#saving ??= setTimeout(() => this.#save(), SAVE_MS);
@@ -289,7 +293,8 @@ export class Composer {
    * @param {FileRecord[]} files
    */
   #load(text, files) {
-    this.#isTyped = false;
+    this.#typedAt = 0;
+    clearTimeout(this.#later);
     this.#text.value = text;
     this.#tray.files = files;
     this.#showFiles();
@@ -297,19 +302,23 @@ export class Composer {
   }
 
   /**
-   * Show what was typed on another device, unless somebody types here: then the texts are joined in the draft, and
-   * shown when the box is left.
+   * Show what was typed on another device. While somebody types here the texts are only joined in the draft: they are
+   * shown after a pause, or when the box is left.
    *
    * @param {Draft} draft
    */
   #takeDraft({ files }) {
     this.#others = files;
+    clearTimeout(this.#later);
     const isHere = document.activeElement === this.#text || this.#composing;
-    if (!this.#chat.current?.asking && !(isHere && this.#isTyped && !this.#isEmpty)) this.#showDraft();
+    const pause = this.#typedAt && !this.#isEmpty ? this.#typedAt + PAUSE_MS - performance.now() : 0;
+    if (isHere && (pause > 0 || this.#composing)) {
+      this.#later = setTimeout(() => this.#takeDraft({ text: "", files }), Math.max(pause, SAVE_MS));
+    } else this.#showOthers();
   }
 
-  /** Show what others have added to the draft while somebody typed here. */
-  #left() {
+  /** Show what others have added to the draft. */
+  #showOthers() {
     const { current } = this.#chat;
     if (current && !current.asking && current.boxed !== current.record.draft) this.#showDraft();
   }
@@ -320,12 +329,14 @@ export class Composer {
     const conversation = this.#chat.current;
     const { draft } = conversation?.record ?? {};
     const text = this.#text;
-    const behind = text.value.length - text.selectionEnd;
+    const caret = text.selectionEnd;
+    const [before, behind] = [text.value.slice(0, caret), text.value.length - caret];
     const known = new Map([...this.#others, ...this.#tray.files].map((file) => [file.id, file]));
     const files = (draft?.files ?? []).map((file) => known.get(file.id) ?? file);
     this.#load(draft?.text ?? "", files);
     conversation?.showsDraft();
-    if (document.activeElement === text) text.selectionStart = text.selectionEnd = text.value.length - behind;
+    if (document.activeElement !== text) return;
+    text.selectionStart = text.selectionEnd = text.value.startsWith(before) ? caret : text.value.length - behind;
   }
 
   /**
