@@ -34,6 +34,20 @@ def touch(size: ViewportSize) -> dict[str, Any]:
     return {"viewport": size, "screen": size, "is_mobile": True, "has_touch": True}
 
 
+FIFTH = """
+[[models]]
+id = "some-lab/fifth"
+name = "Fifth"
+owned_by = "some-lab"
+description = "Knitting. Nothing else."
+[[models.deployments]]
+provider = "openai"
+base_url = "https://lab.test/v1"
+upstream_model = "fifth"
+secret_env = "NOT_SET_HERE"
+"""
+
+
 @pytest.mark.gateway(settings=OWN_WORDS)
 async def test_a_guest_on_a_phone_meets_the_owners_words(
     chromium: Browser, demo_door: Door
@@ -147,6 +161,7 @@ async def test_back_closes_the_sheet(chromium: Browser, demo_door: Door) -> None
         assert page.url == talk
 
 
+@pytest.mark.gateway(settings=FIFTH)
 async def test_colours_are_not_all_that_tells(chromium: Browser, demo_door: Door) -> None:
     """Look at the shapes: in forced colours, backgrounds and shadows are gone."""
     async with visiting(chromium, demo_door, forced_colors="active") as page:
@@ -156,6 +171,13 @@ async def test_colours_are_not_all_that_tells(chromium: Browser, demo_door: Door
             [card.ariaPressed, getComputedStyle(card.querySelector("b"), "::after").content])""")
         assert [mark for pressed, mark in marks if pressed == "true"] == ['" ✓" / ""']
         assert {mark for pressed, mark in marks if pressed == "false"} == {"none"}
+        # A model that is not among the first of the catalog gets the last card when it is chosen.
+        await page.get_by_role("button", name="Model: ").click()
+        await page.get_by_role("option", name="Fifth").click()
+        cards = page.get_by_role("list", name="Models").get_by_role("button")
+        await expect(cards).to_have_count(4)
+        await expect(cards.last).to_have_text("Fifth Some Lab · Knitting")
+        await expect(cards.last).to_have_attribute("aria-pressed", "true")
         lines = await page.evaluate("""() =>
           [...document.querySelectorAll("nav[aria-label=Main] a")].map((link) =>
             [link.ariaCurrent, getComputedStyle(link).textDecorationLine])""")

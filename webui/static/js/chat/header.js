@@ -5,6 +5,7 @@ import { asSentence, standingWords } from "./limits.js";
 import { usedTokens } from "./state/records.js";
 
 /** @import { Chat } from "./state/chat.js" */
+/** @import { Model } from "./state/types.js" */
 
 const MINUTE_MS = 60_000;
 const SITE = part('meta[name="application-name"]', HTMLMetaElement).content;
@@ -81,10 +82,15 @@ export class Header {
     const name = this.#chat.modelName(id) || texts.chat.no_model;
     this.#modelName.textContent = name;
     this.#model.setAttribute("aria-label", fill(texts.chat.model, { name }));
-    for (const card of this.#suggestions.querySelectorAll("[data-model]")) {
+    /** @type {NodeListOf<HTMLElement>} */
+    const cards = this.#suggestions.querySelectorAll("[data-model]");
+    const last = [...cards].at(-1);
+    const { model } = this.#chat;
+    if (last && model && ![...cards].some((card) => card.dataset.model === id)) fillCard(last, model);
+    for (const card of cards) {
       card.setAttribute("aria-pressed", String(card.getAttribute("data-model") === id));
     }
-    if (this.#demo) this.#demo.hidden = !this.#chat.model?.demo;
+    if (this.#demo) this.#demo.hidden = !model?.demo;
     this.#showGauge();
   }
 
@@ -134,6 +140,19 @@ export function placeChatActs() {
   const place = () => (small.matches ? inMenu.append(...acts) : part("#model", HTMLElement).after(...acts));
   small.addEventListener("change", place);
   place();
+}
+
+/**
+ * Show a model on a card in the row of the first screen: the one in use may not be among the first of the catalog.
+ *
+ * @param {HTMLElement} card
+ * @param {Model} model
+ */
+function fillCard(card, { id, name, maker, best_at, health }) {
+  card.dataset.model = id;
+  const bad = health?.mark === "bad" ? health : null;
+  const about = bad?.words ?? [maker, best_at].filter(Boolean).join(" · ");
+  card.replaceChildren(el("b", {}, name), " ", el("span", bad ? { class: "health bad" } : {}, about));
 }
 
 const narrow = matchMedia("(max-width: 56rem)");

@@ -224,6 +224,7 @@
  * @property {string} name
  * @property {string} description
  * @property {string} maker its name
+ * @property {string} best_at what it is best at, in brief
  * @property {string[]} missing the variables that would make it available, for the owner
  * @property {number} context_window
  * @property {number} max_output_tokens
