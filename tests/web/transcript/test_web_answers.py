@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Browser, Page, Route, expect
 from support.browsing.browser import open_chat, say, tab, visiting
 from support.browsing.chat_page import (
     answers,
