@@ -209,6 +209,9 @@ READ: tuple[tuple[str, str, list[str] | None], ...] = (
     ("$x_1$, $\\alpha$ and $f(x)$ cost $5 and $10", "math", ["x1", "α", "f(x)"]),
     ("US$5, $HOME:$PATH, $1,000–$2,000, **$5**–**$6**, \\$3 `$x$`", "math", []),
     ("设$n$为\\(x^2\\)。\n\n$$\\frac12$$", "math", ["n", "x2", "12"]),
+    ("$\\text{max_tokens} = a_1$", "math", ["max_tokens=a1"]),
+    # What is no TeX is shown as it was written.
+    ("$x^2 \\none{a}$ and \\(\\frac{a}{b\\)", ".math", ["$x^2 \\none{a}$", "\\(\\frac{a}{b\\)"]),
     ("\\begin{align}\na &= b\n\\end{align}\n\n```math\nx\n```", "math", ["a=b", "x"]),
     ("```gather\na\n```\n\n```latex\n\\[b\\]\n```\n\n```latex\n\\alpha\n```", "math", list("ab")),
     # Fences in a Markdown fence.
