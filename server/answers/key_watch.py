@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable
 
 from server.answers.kept_answers import KeptAnswers
-from server.keys.key_ring import KeyRing
+from server.identity.authentication import EndedKey
+from server.keys.key_ring import KeyEnding, KeyRing
 from server.store.key import Key, current_status
-from workers.errors import InvalidKey, StoreUnavailable
+from workers.errors import StoreUnavailable
 from workers.run.pool import Engine
 
 LONGEST_SLEEP_S = 60.0
@@ -70,11 +71,11 @@ class KeyWatch:
         for job in [job for job in self._engine.jobs.values() if job.lane == key.id]:
             why = why_refused(key, job.credential, now)
             if why is not None:
-                job.close("cancelled", InvalidKey(why))
+                job.close("cancelled", EndedKey(why))
         for reader in self._answers.readers(key.id):
             why = why_refused(key, reader.credential, now)
             if why is not None:
-                reader.end(InvalidKey(why))
+                reader.end(EndedKey(why))
         self._note(key, now)
 
     def _note(self, key: Key, now: float) -> None:
@@ -115,15 +116,13 @@ class KeyWatch:
         self._set_timer()
 
 
-def why_refused(key: Key, credential: bytes, now: float) -> str | None:
+def why_refused(key: Key, credential: bytes, now: float) -> KeyEnding | None:
     """Return why the secret with this SHA-256 is not valid for a key, or None if it is."""
     status = current_status(key.status, key.expires_at, now)
-    if status == "expired":
-        return "This key has expired."
     if status != "active":
-        return "This key has been revoked or disabled."
+        return status
     if credential == key.digest:
         return None
     if credential == key.previous_digest and (key.previous_until or 0) > now:
         return None
-    return "This key has been given a new secret."
+    return "replaced"

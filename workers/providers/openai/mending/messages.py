@@ -96,7 +96,7 @@ def read_parts(content: Any) -> Parts:
     for part in content if isinstance(content, list) else [content]:
         if isinstance(part, str):
             text.append(part)
-        elif isinstance(part, dict):
+        elif isinstance(part, dict) and part:
             kind = part.get("type")
             if kind in _PICTURES:
                 pictures.append(part)
@@ -112,7 +112,7 @@ def read_parts(content: Any) -> Parts:
                 )
             else:
                 others.append(part)
-        elif part is not None:
+        elif part not in (None, {}, []):
             others.append(part)
     return Parts("".join(text), "".join(thinking), "".join(refusal), pictures, calls, others)
 

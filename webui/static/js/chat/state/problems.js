@@ -52,6 +52,13 @@ const BY_CODE = {
 
 /** @typedef {[RegExp, (count: number) => string]} Reason what the API's message has, and the text for its number */
 
+/** Why a key cannot be used any more: as for the message box. @type {Reason[]} */
+const KEY_ENDS = [
+  [/key was revoked/, () => texts.page.key_revoked],
+  [/key is disabled/, () => texts.page.key_disabled],
+  [/key has expired/, () => texts.page.key_expired],
+];
+
 /**
  * Errors whose reason, a limit say, only the API's message names.
  *
@@ -67,6 +74,8 @@ const BY_MESSAGE = {
     [/have reserved/, () => texts.problems.budget_reserved],
     [/upstream/, () => texts.problems.provider_limited],
   ],
+  invalid_api_key: KEY_ENDS,
+  session_ended: KEY_ENDS,
   document_without_text: [
     [/PDF has no text/, () => texts.problems.document_scanned],
     [/no text/, () => texts.problems.document_empty],

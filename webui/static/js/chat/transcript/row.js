@@ -291,10 +291,11 @@ export class AnswerRow extends Row {
       this.#showPhaseText("");
     }
     this.showPart("usage", open ? null : JSON.stringify(message.stats ?? {}), () => this.#usage());
-    this.showPart("buttons", open ? null : "", () =>
+    const isEnded = Boolean(this.chat.ended); // then nothing can be asked
+    this.showPart("buttons", open ? null : String(isEnded), () =>
       buttonGroup(
         iconButton("copy", texts.transcript.copy_answer, { "data-act": "copy" }),
-        iconButton("refresh-cw", texts.transcript.regenerate, { "data-act": "regenerate" }),
+        ...(isEnded ? [] : [iconButton("refresh-cw", texts.transcript.regenerate, { "data-act": "regenerate" })]),
         iconButton("ellipsis", texts.transcript.more_for_answer, { "data-act": "more", "aria-haspopup": "menu" }),
       ),
     );
@@ -313,7 +314,7 @@ export class AnswerRow extends Row {
   }
 
   #showProblem() {
-    const problem = explain(this.message, this.answers.isLast(this.message));
+    const problem = explain(this.message, this.answers.isLast(this.message), this.chat.ended);
     const key = JSON.stringify(problem);
     if (this.#problemKey === key) return;
     this.#problemKey = key;

@@ -58,6 +58,12 @@ export class Transcript {
       for (const row of this.#rows.values()) if (row instanceof QuestionRow) row.showHeld();
     });
     chat.on("end", (answer) => this.#ended(answer));
+    let isEnded = false; // the session: it may begin again
+    chat.on("visitor", () => {
+      if (isEnded === Boolean(chat.ended)) return;
+      isEnded = !isEnded;
+      for (const row of this.#rows.values()) if (row instanceof AnswerRow) row.refresh();
+    });
   }
 
   /**

@@ -64,14 +64,31 @@ export const wholeSeconds = (s) => (s < 10 ? `${s} s` : seconds(s));
  * @property {(Action | null)[]} [actions]
  */
 
+/** Codes of answers that ended with the session of their person. */
+const OF_SESSION = new Set(["invalid_api_key", "session_ended"]);
+
 /**
  * Return what has to be explained about an answer; null: nothing.
  *
  * @param {AnswerRecord} message
  * @param {boolean} isLast whether nothing follows it
+ * @param {object | null} ended why nothing can be sent from this page; null: it can
  * @returns {Explanation | null}
  */
-export function explain(message, isLast) {
+export function explain(message, isLast, ended = null) {
+  const explained = explainEnd(message, isLast);
+  if (!explained) return null;
+  if (ended) return { ...explained, actions: [] }; // the message box has the one thing that helps
+  if (!OF_SESSION.has(message.error?.code ?? "")) return explained;
+  return { ...explained, actions: [explained.actions?.[0] ?? RETRY] }; // signed in again: the person goes on here
+}
+
+/**
+ * @param {AnswerRecord} message
+ * @param {boolean} isLast
+ * @returns {Explanation | null}
+ */
+function explainEnd(message, isLast) {
   const answer = answerText(message);
   const rest = answer && isLast ? CONTINUE : null;
   /** @param {string} text */
