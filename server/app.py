@@ -17,7 +17,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +49,7 @@ from server.identity.authentication import Authentication, GuestSessions
 from server.identity.client_addresses import TrustedProxies
 from server.identity.invitations import Invitations
 from server.identity.sessions import Sessions
+from server.identity.visitor_tags import tag_of
 from server.keys.key_ring import KeyRing
 from server.log import AccessLog
 from server.nodes.peers.node_reporter import NodeReporter
@@ -226,12 +227,12 @@ async def _build_services(
 ) -> Services:
     """Build what the handlers are given, each part after those that it uses."""
     store, keys, counters = data.store, data.keys, data.counters
-    sessions = await _open_sessions(stack, store, keys)
     health = ModelHealth()
     ledger = _open_ledger(stack, data, health, member)
     engine, answers = _open_engine(stack, config, member)
     guest_secret = await _guest_secret(store)
     guests = GuestSessions(guest_secret)
+    sessions = await _open_sessions(stack, store, keys, guests)
     passing = _open_passing(stack, guest_secret)
     access_log = stack.enter_context(contextlib.closing(log_lines))
     services = Services(
@@ -354,9 +355,11 @@ async def open_catalog(
             await asyncio.wait([task])
 
 
-async def _open_sessions(stack: contextlib.AsyncExitStack, store: Store, keys: KeyRing) -> Sessions:
+async def _open_sessions(
+    stack: contextlib.AsyncExitStack, store: Store, keys: KeyRing, guests: GuestSessions
+) -> Sessions:
     """Load the sessions of browsers that have signed in."""
-    sessions = Sessions(store, keys)
+    sessions = Sessions(store, keys, tag_of=partial(tag_of, mac=guests.tag_mac))
     await sessions.load()
     stack.push_async_callback(sessions.aclose)
     return sessions

@@ -16,6 +16,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -23,8 +24,8 @@ from msgspec import structs
 from tornado.httputil import parse_cookie
 
 from server.identity.client_addresses import is_this_machine
-from server.identity.sessions import Sessions
-from server.identity.visitor_tags import GUEST, VISITOR_HEADER, VisitorTags
+from server.identity.sessions import TAG_SEPARATOR, Sessions
+from server.identity.visitor_tags import GUEST, VISITOR_HEADER, VisitorTags, tag_of
 from server.keys.key_ring import KeyEnding, KeyRing
 from server.keys.read_through import Unread, when_read
 from server.keys.secret import digest_of, well_formed
@@ -43,6 +44,7 @@ OWNER_SCOPE = "owner"
 GUEST_LANE = "guests"
 
 
+SESSION_TAG = re.compile(r"\w{1,64}\.[0-9a-f]{16}", re.ASCII)
 BASIC = re.compile(r"basic +[A-Za-z0-9+/]+=*", re.IGNORECASE)
 """RFC 7617, and nothing after it: Tornado joins two headers by a comma; Bearer may be second."""
 
@@ -224,6 +226,17 @@ class Visit(NamedTuple):
     cookie: str
 
 
+class EndedVisit(NamedTuple):
+    """Whose session has ended: the tag of their pages, and the state of the key that ended it.
+
+    `why` is "revoked", "disabled" or "expired", else "". `mark` is that of their Principal.
+    """
+
+    tag: str
+    why: str
+    mark: str
+
+
 class Authentication:
     """Find the principals of requests."""
 
@@ -305,7 +318,7 @@ class Authentication:
     def page_tag(self, visitor: Principal | None) -> str:
         """Return the tag of a page made for a visitor, "" for one who may not use the API."""
         if visitor is not None and visitor.kind != "guest":
-            return self._tags.tag_of(visitor.scope, visitor.credential)
+            return tag_of(visitor.scope, visitor.credential, mac=self._guests.tag_mac)
         return GUEST if self._guests_welcome else ""
 
     def visit(
@@ -343,6 +356,23 @@ class Authentication:
                 return Visit(Principal("key", key.id, key, credential=session.credential), cookie)
         self._sessions.end(session)
         return None
+
+    async def find_ended(
+        self, headers: Mapping[str, str], now: float, *, secure: bool
+    ) -> EndedVisit | None:
+        """Return whose session the browser's cookie names, if that has ended.
+
+        The person has not signed out: that deletes the cookie.
+        """
+        cookie = find_cookie(headers, session_cookie_name(secure=secure)) or ""
+        tag = cookie.partition(TAG_SEPARATOR)[2]
+        if not SESSION_TAG.fullmatch(tag) or presented_key(headers) is not None:
+            return None
+        find = partial(self.find_session, headers, now, secure=secure)
+        if await when_read(find) is not None:
+            return None
+        person = Principal("key", tag.partition(".")[0])
+        return EndedVisit(tag, await self._tags.why_ended(tag), person.mark)
 
     def check_token(self, cookie: str, token: str | None) -> None:
         """Raise Forbidden unless a page has sent back the token that belongs to its cookie."""

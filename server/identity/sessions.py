@@ -3,11 +3,12 @@
     session_id = await sessions.begin("key_ab12", digest_of(secret))
     sessions.find(session_id, time.time())      # the session, or None; may raise Unread
 
-Memory and store hold only the SHA-256 of an id; the id itself is in the cookie alone. A session
-ends when it has not been used for `IDLE_S`, is older than `ABSOLUTE_S`, or its key is revoked,
-disabled or given a new secret. `Authentication` checks the key itself at each request. The time of
-the last use and the end of a session are written behind. Where other processes write to the store,
-too, a session that is not in memory is looked up there.
+Memory and store hold only the SHA-256 of an id; the id itself is in the cookie alone. It ends with
+a dot and a tag that says whose it is, so that pages can say it once the session has ended. A
+session ends when it has not been used for `IDLE_S`, is older than `ABSOLUTE_S`, or its key is
+revoked, disabled or given a new secret. `Authentication` checks the key itself at each request. The
+time of the last use and the end of a session are written behind. Where other processes write to the
+store, too, a session that is not in memory is looked up there.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ SEEN_EVERY_S = 60
 WRITE_AFTER_S = 2.0
 MAX_PER_PRINCIPAL = 100
 ID_BYTES = 32
+TAG_SEPARATOR = "."
 
 
 def digest_of_id(session_id: str) -> bytes:
@@ -49,9 +51,15 @@ class Sessions:
     """All sessions. `aclose` writes what is still unwritten."""
 
     def __init__(
-        self, store: Store, keys: KeyRing, *, wall: Callable[[], float] = time.time
+        self,
+        store: Store,
+        keys: KeyRing,
+        *,
+        tag_of: Callable[[str, bytes], str] | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._tag_of = tag_of
         self._wall = wall
         self._rows: dict[bytes, SessionRow] = {}
         self._seen: dict[bytes, int] = {}
@@ -95,6 +103,8 @@ class Sessions:
         now = self._wall()
         self._end_old(now)
         session_id = secrets.token_urlsafe(ID_BYTES)
+        if self._tag_of is not None:
+            session_id += TAG_SEPARATOR + self._tag_of(principal, credential)
         at = int(now)
         row = SessionRow(digest_of_id(session_id), principal, credential, at, at)
         await self._store.put_session(row)

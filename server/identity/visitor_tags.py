@@ -40,33 +40,39 @@ class VisitorTags:
         self._mac = mac
         self._guests_welcome = guests_welcome
 
-    def tag_of(self, scope: str, credential: bytes) -> str:
-        """Return the tag of the owner or a key."""
-        return f"{scope}.{self._mac(scope.encode() + credential)}"
-
     def fits(self, tag: str, present: str | None) -> bool:
         """Return whether a page with this tag was made for `present`: a scope, GUEST or None."""
         return tag.partition(".")[0] == present
 
+    async def why_ended(self, tag: str) -> str:
+        """Return the state of the key in a tag that ended its sessions; "": another reason."""
+        scope, _, mac = tag.partition(".")
+        try:
+            return self._state(await self._keys.get(scope), mac)
+        except (NotFound, StoreUnavailable):
+            return ""
+
     async def refuse(self, tag: str, present: str | None) -> NoReturn:
         """Raise SessionEnded with the reason why the page's principal is not the present one."""
-        scope, _, mac = tag.partition(".")
+        scope = tag.partition(".")[0]
         if present not in (GUEST, None):
             raise _changed(SIGNED_IN if scope == GUEST else OTHER_KEY)
         if scope == GUEST:
             raise _changed(TOO_OLD) if self._guests_welcome else SessionEnded(NO_GUESTS)
-        try:
-            key = await self._keys.get(scope)
-        except (NotFound, StoreUnavailable):
-            raise SessionEnded from None
-        raise SessionEnded(self._reason(key, mac))
+        raise SessionEnded(REASONS.get(await self.why_ended(tag)))
 
-    def _reason(self, key: Key, mac: str) -> str | None:
+    def _state(self, key: Key, mac: str) -> str:
         digests = (key.digest, key.previous_digest or key.digest)
         macs = [self._mac(key.id.encode() + digest) for digest in digests]
         if not any(hmac.compare_digest(mac.encode(), one.encode()) for one in macs):
-            return None
-        return REASONS.get(current_status(key.status, key.expires_at, time.time()))
+            return ""
+        state = current_status(key.status, key.expires_at, time.time())
+        return state if state in REASONS else ""
+
+
+def tag_of(scope: str, credential: bytes, *, mac: Callable[[bytes], str]) -> str:
+    """Return the tag of the owner or a key."""
+    return f"{scope}.{mac(scope.encode() + credential)}"
 
 
 def _changed(message: str) -> SessionEnded:

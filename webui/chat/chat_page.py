@@ -103,6 +103,7 @@ class ChatPageHandler(PageHandler):
 
     async def get(self, conversation: str = "") -> None:
         """Show the chat; a browser without a cookie becomes a guest if guests are enabled."""
+        await self.find_ended()
         models, web, texts = self._models(), self.services.config.web, self.language().texts
         usable = [model for model in models if model["available"]]
         history = await self._about_history()
@@ -154,8 +155,7 @@ class ChatPageHandler(PageHandler):
         `left`: how many are on the server from before the history was switched off.
         """
         rules = self.services.config.history
-        visitor = self.visitor()
-        person = "" if visitor is None else visitor.mark
+        visitor, person = self.visitor(), self.person()
         return {
             "place": "server" if person and rules.enabled else "browser",
             "person": person,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from importlib import resources
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -10,7 +11,7 @@ from urllib.parse import quote
 from tornado.template import Loader
 
 from server.api.base import BaseHandler
-from server.identity.authentication import Principal, find_cookie
+from server.identity.authentication import EndedVisit, Principal, find_cookie
 from webui.shell.assets import packaged_assets
 from webui.shell.brand import brand_of
 from webui.shell.csp import PAGE_HEADERS, SECURE_HEADERS
@@ -56,6 +57,8 @@ class PageHandler(VisitorHandler):
     """Whether all texts of the page are in the catalogue; other pages are in English."""
     said: str = ""
     """The message of an error in the page's language; "": it is in English, as for the API."""
+    ended: EndedVisit | None = None
+    """Whose session has ended: such a page is theirs, and says so; they are no guest."""
     _language: Language | None = None
 
     def show(
@@ -92,6 +95,7 @@ class PageHandler(VisitorHandler):
             "theme_colours": tuple(THEME_COLOURS.items()),
             "xsrf": self.xsrf(headers),
             "visitor_tag": self.visitor_tag(),
+            "ended": self.ended,
             "fill": fill,
             "around": around,
             "spoken": tuple(languages().values()) if self.translated else (),
@@ -105,7 +109,7 @@ class PageHandler(VisitorHandler):
             "section": self.section,
             "signed_in": visitor is not None and visitor.kind != "guest",
             "who": who(visitor, language.texts),
-            "person": visitor.mark if visitor is not None else "",
+            "person": self.person(),
             "visitor": visitor,
         }
 
@@ -130,11 +134,26 @@ class PageHandler(VisitorHandler):
         Browsers leave the session's cookie out when a link on another site leads here
         (SameSite=Strict, RFC 6265bis, 5.6.7.1): then the script loads the page once more.
         """
+        if self.ended is not None:
+            return self.ended.tag
         visitor = self.visitor()
         signed_in = visitor is not None and visitor.kind != "guest"
         if not signed_in and self.request.headers.get("Sec-Fetch-Site") == "cross-site":
             return UNSURE
         return self.services.authentication.page_tag(visitor)
+
+    def person(self) -> str:
+        """Return the mark of the person whose page it is; "" for guests."""
+        if self.ended is not None:
+            return self.ended.mark
+        visitor = self.visitor()
+        return visitor.mark if visitor is not None else ""
+
+    async def find_ended(self) -> None:
+        """Note whose session the browser's cookie names, if that has ended."""
+        self.ended = await self.services.authentication.find_ended(
+            self.request.headers, time.time(), secure=self.is_secure()
+        )
 
     def theme(self) -> str:
         """Return the theme that the visitor has chosen, or "" for that of the system."""

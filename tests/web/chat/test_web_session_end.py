@@ -29,13 +29,16 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
     chromium: Browser, tmp_path: Path
 ) -> None:
     async with chatting(chromium, tmp_path, expected=("401",)) as (upstream, door, page):
+        cut, _ = held("Cut ")
         answer, go = held("Begun ")
-        upstream.plan(stream_of(["One."], usage=USAGE), answer)
+        upstream.plan(stream_of(["One."], usage=USAGE), cut, answer)
         made, other = await door.mint_key("ann"), await door.mint_key("bob")
         await sign_in(page, made["key"])
         await say(page, "first")
         await expect(answers(page)).to_contain_text("11 in")
         address = page.url
+        await say(page, "more")
+        await expect(text_of_answer(page)).to_have_text(["One.", "Cut"])
         await attach_text(page, "notes.txt", b"the notes")
         await box(page).press_sequentially("second")
         path = f"/api/v1/keys/{made['id']}"
@@ -49,8 +52,23 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
         await expect(box(page)).to_have_value("second")
         await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
         await expect(send_button(page)).to_be_disabled()
-        await expect(answers(page)).to_have_count(1)
-        assert len(upstream.requests) == 1
+        await expect(answers(page).last).to_contain_text("Your key is disabled.")
+        acts = answers(page).get_by_role("button", name=re.compile("Continue|Sign in|Regenerate"))
+        await expect(acts).to_have_count(0)
+        # A page that is opened now is still the person's own.
+        await page.reload()
+        await expect(composer).to_contain_text("Your key is disabled.")
+        await expect(box(page)).to_have_value("second")
+        await expect(send_button(page)).to_be_disabled()
+        await expect(page.get_by_text("Sign in to see your conversations.")).to_be_visible()
+        await expect(page.get_by_role("alert")).to_have_count(0)
+        assert page.url == address
+        async with tab(page.context, door, expected=("401",)) as elsewhere:
+            await elsewhere.goto("/")
+            await expect(elsewhere.locator("#composer")).to_contain_text("Your key is disabled.")
+            await elsewhere.goto("/docs")
+        await expect(composer).to_contain_text("Your key is disabled.")
+        assert len(upstream.requests) == 2
         await door.client.patch(path, json=on, headers=bearer(OWNER))
         await page.get_by_role("button", name="Sign in with another key").click()
         await enter_key(page, made["key"])
@@ -59,7 +77,7 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
         await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
         # Another tab signs out, and in with another key.
         await send_button(page).click()
-        await expect(text_of_answer(page)).to_have_text(["One.", "Begun"])
+        await expect(text_of_answer(page)).to_have_text(["One.", "Cut", "Begun"])
         async with tab(page.context, door) as elsewhere:
             await elsewhere.goto("/docs")
             await elsewhere.get_by_role("button", name="Sign out").click()
@@ -68,7 +86,7 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
             await expect(composer).to_contain_text("signed in with another key")
             await expect(page.get_by_role("button", name="Reload")).to_be_visible()
         go.set()
-        rows = await door.usage_rows(2)
+        rows = await door.usage_rows(3)
         assert {row.key_id for row in rows} == {made["id"]}
 
 

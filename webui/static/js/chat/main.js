@@ -11,6 +11,7 @@ import {
   REACHABLE_EVENT,
   RETURN_EVENT,
   SESSION_EVENT,
+  sessionEnded,
   texts,
 } from "../shell/page.js";
 import { Composer } from "./composer/composer.js";
@@ -18,7 +19,7 @@ import { Header, placeChatActs, SideSheet } from "./header.js";
 import { Chat } from "./state/chat.js";
 import { Database, GUESTS, isPersistent, keepAt } from "./state/store.js";
 
-/** @import { Reason } from "../shell/page.js" */
+/** @import { Reason, SessionEnd } from "../shell/page.js" */
 /** @import { Answers } from "./state/answers.js" */
 /** @import { ConversationList } from "./sidebar/list.js" */
 /** @import { Action, Boot } from "./state/types.js" */
@@ -91,7 +92,7 @@ async function offerToMove(wanted) {
     const { showLost } = await chat.load(() => import("./sidebar/lost.js"), PATIENT);
     await showLost(chat);
   }
-  if (!history) return;
+  if (!history || chat.ended) return;
   const { Offer } = await chat.load(() => import("./history/offer.js"), PATIENT);
   const offer = new Offer(chat, history);
   const count = await offer.look();
@@ -229,18 +230,36 @@ document.addEventListener(NOT_LOADED_EVENT, (event) => {
   chat.report({ text, action: { name: "reload", label: texts.problems.reload } });
 });
 
+/** @param {SessionEnd} end */
+function endSession({ text, changed, ofKey }) {
+  const label = ofKey ? texts.answers.sign_in_other : texts.answers.sign_in;
+  /** @type {Action} */
+  const action = changed ? { name: "reload", label: texts.problems.reload } : { name: "signIn", label };
+  chat.endSession({ text, action });
+}
+
 document.addEventListener(SESSION_EVENT, (event) => {
   if (!(event instanceof CustomEvent)) return;
-  chat.endSession(event.detail);
+  endSession(event.detail);
   announce(event.detail.text);
 });
+
+/** Say that the session had ended before the page was made: it is the person's own page, not a guest's. */
+function sayIfEnded() {
+  const { ended } = document.body.dataset;
+  if (ended === undefined) return;
+  const { key_revoked: revoked, key_disabled: disabled, key_expired: expired } = texts.page;
+  /** @type {Record<string, string>} */
+  const reasons = { revoked, disabled, expired };
+  sessionEnded(reasons[ended] ?? texts.page.signed_out, false, ended in reasons);
+}
 
 document.addEventListener(RETURN_EVENT, async () => {
   if (chat.current?.record.temporary) {
     const { renewPage } = await chat.load(() => import("./turns/page_renewal.js"), PATIENT);
     await renewPage();
     chat.resumeSession();
-  } else chat.endSession({ text: texts.chat.signed_in_reload, changed: true, ofKey: false });
+  } else endSession({ text: texts.chat.signed_in_reload, changed: true, ofKey: false });
   announce(texts.chat.signed_in_again);
 });
 
@@ -364,6 +383,7 @@ function prefill() {
 
 async function start() {
   choosePlace();
+  sayIfEnded();
   await chat.readSettings();
   await chat.open(idInAddress(), { push: false });
   prefill();

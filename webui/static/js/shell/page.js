@@ -416,7 +416,7 @@ export const RETURN_EVENT = "roxy-return";
  */
 export const pageMeta = (name) => document.querySelector(`meta[name="roxy-${name}"]`)?.getAttribute("content") ?? "";
 
-let hasEnded = false;
+let hasEnded = document.body.dataset.ended !== undefined;
 
 /**
  * Let the page know that its visitor is another one now.
@@ -464,14 +464,14 @@ function watchSession() {
   const pages = new BroadcastChannel("roxy-session");
   pages.onmessage = ({ data }) => {
     if (hasEnded && data === who) document.dispatchEvent(new Event(RETURN_EVENT));
-    if (!who || data === who) return;
+    if (!who || data === who || (hasEnded && data === "guest")) return;
     if (who === "guest") {
       if (data) sessionEnded(texts.page.signed_in_elsewhere, true);
     } else if (!data || data === "guest") {
       sessionEnded(texts.page.signed_out_elsewhere, false);
     } else sessionEnded(texts.page.other_key, true);
   };
-  pages.postMessage(who);
+  if (!hasEnded) pages.postMessage(who);
 }
 
 watchSession();

@@ -98,8 +98,9 @@ function connectionWords(connection, place) {
   }
 }
 
-/** @param {{ place: HistoryBoot, isEmpty: boolean }} props */
-function About({ place, isEmpty }) {
+/** @param {{ place: HistoryBoot, isEmpty: boolean, isOut: boolean }} props */
+function About({ place, isEmpty, isOut }) {
+  if (isEmpty && isOut) return html`<p class="quiet small">${texts.sidebar.sign_in_to_see}</p>`;
   const words = [];
   if (isEmpty) words.push(texts.sidebar.none_yet);
   if (place.place === "server") {
@@ -224,7 +225,7 @@ export function Sidebar({ state, list }) {
             <${Results} results=${results} wanted=${wanted} entry=${foundEntry} />`
           : html`<${Rows} conversations=${conversations} current=${current} used=${[renaming, menu?.one.id]}
               wanted=${state.wanted} place=${listPlace} entry=${entry} />
-            <${About} place=${place} isEmpty=${!conversations.length} />
+            <${About} place=${place} isEmpty=${!conversations.length} isOut=${connection?.state === "out"} />
             ${
               state.movable > 0 &&
               html`<button type="button" class="button movable" onClick=${() => list.move()}>

@@ -6,7 +6,6 @@ import { Conversation, storedFiles } from "./conversation.js";
 import { change, find, NoRoom, put } from "./store.js";
 
 /** @import { Remote } from "../history/remote.js" */
-/** @import { SessionEnd } from "../../shell/page.js" */
 /** @import { Answers } from "./answers.js" */
 /** @import { Elsewhere } from "./elsewhere.js" */
 /**
@@ -27,6 +26,7 @@ const LAST_MODEL = "roxy-model";
  * @property {boolean} [keepFocus]
  * @property {Passage | null} [passage]
  * @property {(id: string) => void} [temporary]
+ * @property {string} [instead] of which conversation a new one is opened: the session has ended
  */
 
 /** The state, and the actions on it. */
@@ -167,7 +167,7 @@ export class Chat {
    * @param {string | null} id
    * @param {OpenOptions} [options]
    */
-  async open(id, { push = true, keepFocus = false, passage = null, temporary } = {}) {
+  async open(id, { push = true, keepFocus = false, passage = null, temporary, instead } = {}) {
     this.emit("leaving", null);
     const opening = Symbol("open");
     this.#opening = opening;
@@ -178,14 +178,16 @@ export class Chat {
     /** @type {FileRecord[]} */
     let files = [];
     try {
-      conversation = id ? await this.#find(id) : await this.#begin(temporary);
+      conversation = id ? await this.#find(id) : await this.#begin({ temporary, instead });
       files = await storedFiles(conversation?.record.draft?.files);
     } catch (error) {
       failure = error;
     }
     if (this.#opening !== opening) return;
     if (!conversation) {
-      if (id) await this.open(null, { push });
+      const isEnded = id && failure && this.ended; // the box says why
+      if (id) await this.open(null, { push, instead: isEnded ? id : undefined });
+      if (isEnded) return;
       const { notOpened } = await this.load(() => import("./problems.js"));
       this.report(notOpened(id, failure, this.place));
       return;
@@ -194,15 +196,16 @@ export class Chat {
     this.#current = conversation;
     const found = passage && conversation.tree.messages.get(passage.message);
     for (const message of found ? conversation.tree.before(found) : []) conversation.tree.choose(message);
-    this.emit("address", { path: id ? `/c/${id}` : "/", push });
+    const at = id ?? instead; // the sign-in leads back there
+    this.emit("address", { path: at ? `/c/${at}` : "/", push });
     this.showMessages();
     this.emit("opened", { text: conversation.record.draft?.text ?? "", files, keepFocus: keepFocus || Boolean(found) });
     if (passage && found) this.emit("passage", passage);
   }
 
-  /** @param {((id: string) => void) | undefined} temporary */
-  async #begin(temporary) {
-    if (!temporary) return Conversation.fresh(this.#firstModel());
+  /** @param {Pick<OpenOptions, "temporary" | "instead">} options */
+  async #begin({ temporary, instead }) {
+    if (!temporary) return Conversation.fresh(this.#firstModel(), instead);
     const conversation = Conversation.temporary(this.#firstModel());
     temporary(conversation.id);
     return conversation;
@@ -467,12 +470,10 @@ export class Chat {
   /**
    * Send nothing from this page any more.
    *
-   * @param {SessionEnd} end
+   * @param {{ text: string, action: Action }} ended why, and what helps
    */
-  endSession({ text, changed, ofKey }) {
-    const label = ofKey ? texts.answers.sign_in_other : texts.answers.sign_in;
-    const reload = { name: /** @type {const} */ ("reload"), label: texts.problems.reload };
-    this.ended = { text, action: changed ? reload : { name: "signIn", label } };
+  endSession(ended) {
+    this.ended = ended;
     this.statusChanged();
     this.emit("visitor", null);
   }

@@ -183,12 +183,15 @@ export class Conversation {
    * Start a conversation, or continue one that has a draft only.
    *
    * @param {string} model
+   * @param {string} [instead] of which conversation: it gets the words that were typed there
    */
-  static async fresh(model) {
+  static async fresh(model, instead) {
     /** @type {ConversationRecord | undefined} */
     const kept = (await find("settings", NEW))?.value;
     const record = kept && !(await find("conversations", kept.id)) ? kept : newConversation(model);
-    const typed = recentlyTyped();
+    const typed = recentlyTyped(instead ? Number.POSITIVE_INFINITY : RECENT_MS);
+    if (typed?.text && typed.id === instead)
+      record.draft = joinDrafts(record.draft, { text: typed.text, files: [] }, null);
     if (typed && !typed.started && !(await find("conversations", typed.id))) {
       const files = kept?.id === typed.id ? (kept.draft?.files ?? []) : [];
       Object.assign(record, { id: typed.id, draft: { text: typed.text, files } });
@@ -460,11 +463,14 @@ function rememberTyped(typed) {
   }
 }
 
-/** @returns {Typed | null} */
-function recentlyTyped() {
+/**
+ * @param {number} [ms] how long ago at most
+ * @returns {Typed | null}
+ */
+function recentlyTyped(ms = RECENT_MS) {
   try {
     const typed = JSON.parse(sessionStorage.getItem(lastTyped()) ?? "null");
-    return typed && Date.now() - typed.at < RECENT_MS ? typed : null;
+    return typed && Date.now() - typed.at < ms ? typed : null;
   } catch {
     return null;
   }
