@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Browser, Page, Route, expect
 from support.browsing.browser import READY, say, tab
 from support.browsing.chat_page import (
     answers,
@@ -23,6 +23,23 @@ from support.fakes.upstream import USAGE, stream_of
 from support.front_door import OWNER, Door, bearer
 
 BASE_TEXTS = re.compile(r"X-|Bearer|header", re.IGNORECASE)
+
+
+async def reopen_ended(page: Page, door: Door) -> None:
+    """Reload a chat whose key is disabled, and open others: all are the person's own, still."""
+    composer, address = page.locator("#composer"), page.url
+    await page.reload()
+    await expect(composer).to_contain_text("Your key is disabled.")
+    await expect(box(page)).to_have_value("second")
+    await expect(send_button(page)).to_be_disabled()
+    await expect(page.get_by_text("Sign in to see your chats.")).to_be_visible()
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    assert page.url == address
+    async with tab(page.context, door, expected=("401",)) as elsewhere:
+        await elsewhere.goto("/")
+        await expect(elsewhere.locator("#composer")).to_contain_text("Your key is disabled.")
+        await elsewhere.goto("/docs")
+    await expect(composer).to_contain_text("Your key is disabled.")
 
 
 async def test_a_session_that_ends_keeps_the_text_and_leads_back(
@@ -55,19 +72,7 @@ async def test_a_session_that_ends_keeps_the_text_and_leads_back(
         await expect(answers(page).last).to_contain_text("Your key is disabled.")
         acts = answers(page).get_by_role("button", name=re.compile("Continue|Sign in|Regenerate"))
         await expect(acts).to_have_count(0)
-        # A page that is opened now is still the person's own.
-        await page.reload()
-        await expect(composer).to_contain_text("Your key is disabled.")
-        await expect(box(page)).to_have_value("second")
-        await expect(send_button(page)).to_be_disabled()
-        await expect(page.get_by_text("Sign in to see your conversations.")).to_be_visible()
-        await expect(page.get_by_role("alert")).to_have_count(0)
-        assert page.url == address
-        async with tab(page.context, door, expected=("401",)) as elsewhere:
-            await elsewhere.goto("/")
-            await expect(elsewhere.locator("#composer")).to_contain_text("Your key is disabled.")
-            await elsewhere.goto("/docs")
-        await expect(composer).to_contain_text("Your key is disabled.")
+        await reopen_ended(page, door)
         assert len(upstream.requests) == 2
         await door.client.patch(path, json=on, headers=bearer(OWNER))
         await page.get_by_role("button", name="Sign in with another key").click()

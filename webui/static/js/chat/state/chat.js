@@ -196,8 +196,7 @@ export class Chat {
     this.#current = conversation;
     const found = passage && conversation.tree.messages.get(passage.message);
     for (const message of found ? conversation.tree.before(found) : []) conversation.tree.choose(message);
-    const at = id ?? instead; // the sign-in leads back there
-    this.emit("address", { path: at ? `/c/${at}` : "/", push });
+    this.emit("address", { path: id || instead ? `/c/${id ?? instead}` : "/", push }); // the sign-in leads back there
     this.showMessages();
     this.emit("opened", { text: conversation.record.draft?.text ?? "", files, keepFocus: keepFocus || Boolean(found) });
     if (passage && found) this.emit("passage", passage);
