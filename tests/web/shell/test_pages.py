@@ -194,7 +194,6 @@ BAD_QUERIES = {
         "metric=money",
         "stack=day",
         "by=hour",
-        "before=1",
         "model=%ff",
     ),
     "/usage/file": (*BAD_DAYS, "month=next", "by=hour", "days=7"),
@@ -206,7 +205,6 @@ BAD_QUERIES = {
         "before=" + "9" * 40,
         "key=key_nope",
         "status=odd",
-        "q=1",
     ),
     "/keys": ("sort=size", "show=all", "page=0"),
 }

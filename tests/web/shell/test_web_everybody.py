@@ -93,7 +93,7 @@ async def test_axe_finds_nothing_in_the_chat(
         assert await violations(page) == [], "shortcuts"
         await page.keyboard.press("Escape")
         if size != "wide":
-            await page.get_by_role("button", name="Conversations", exact=True).click()
+            await page.get_by_role("button", name="Chats", exact=True).click()
             await page.get_by_role("button", name="Manage conversations").click()
             await expect(page.get_by_role("menuitem")).to_have_text(
                 [
@@ -105,7 +105,7 @@ async def test_axe_finds_nothing_in_the_chat(
             )
             assert await violations(page) == [], "menu of all conversations"
             await page.keyboard.press("Escape")
-            await page.get_by_role("button", name="Conversations", exact=True).click()
+            await page.get_by_role("button", name="Chats", exact=True).click()
         assert await page.evaluate(LARGE) == []
 
 

@@ -13,7 +13,7 @@ import { Alert, hintWords, limitedModel, whyBlocked } from "../limits.js";
  * @typedef {{ perform: (action: Action) => void, editLast: () => boolean }} ComposerPage
  */
 
-/** Nobody types in the box after so long without a letter. */
+/** After so long without a letter the typing has ended. */
 const PAUSE_MS = 3000;
 const SAVE_MS = 300;
 /** A longer text becomes a file; its card has a button that puts it back into the box. */
@@ -302,8 +302,7 @@ export class Composer {
   }
 
   /**
-   * Show what was typed on another device. While somebody types here the texts are only joined in the draft: they are
-   * shown after a pause, or when the box is left.
+   * Show what was typed on another device: after a pause in the typing here, or when the box is left.
    *
    * @param {Draft} draft
    */
@@ -312,9 +311,9 @@ export class Composer {
     clearTimeout(this.#later);
     const isHere = document.activeElement === this.#text || this.#composing;
     const pause = this.#typedAt && !this.#isEmpty ? this.#typedAt + PAUSE_MS - performance.now() : 0;
-    if (isHere && (pause > 0 || this.#composing)) {
-      this.#later = setTimeout(() => this.#takeDraft({ text: "", files }), Math.max(pause, SAVE_MS));
-    } else this.#showOthers();
+    const wait = isHere && (pause > 0 || this.#composing) ? Math.max(pause, SAVE_MS) : 0;
+    if (wait) this.#later = setTimeout(() => this.#takeDraft({ text: "", files }), wait);
+    else this.#showOthers();
   }
 
   /** Show what others have added to the draft. */
@@ -327,8 +326,7 @@ export class Composer {
   #showDraft() {
     this.#save();
     const conversation = this.#chat.current;
-    const { draft } = conversation?.record ?? {};
-    const text = this.#text;
+    const [draft, text] = [conversation?.record.draft, this.#text];
     const caret = text.selectionEnd;
     const [before, behind] = [text.value.slice(0, caret), text.value.length - caret];
     const known = new Map([...this.#others, ...this.#tray.files].map((file) => [file.id, file]));
