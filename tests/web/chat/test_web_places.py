@@ -41,6 +41,8 @@ async def test_back_closes_the_list_of_conversations(chromium: Browser, tmp_path
         dialog = page.get_by_role("dialog")
         for name in ("Model: Test One", "Chat settings"):
             for by_back in (False, True):
+                if name == "Chat settings":
+                    await page.get_by_role("button", name="Menu").tap()
                 await page.get_by_role("button", name=name).tap()
                 await expect(dialog).to_be_visible()
                 if by_back:
@@ -59,7 +61,8 @@ async def test_back_closes_the_list_of_conversations(chromium: Browser, tmp_path
             await expect(switch).to_have_attribute("aria-expanded", "true")
             await expect(search).to_be_in_viewport()
             if text == "about apples":
-                await side.get_by_role("button", name="Delete all").click()
+                await side.get_by_role("button", name="Manage chats").click()
+                await page.get_by_role("menuitem", name="Delete all").click()
                 await expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
                 await page.go_back()
                 await expect(dialog).to_have_count(0)

@@ -10,6 +10,7 @@ from support.fakes.upstream import FakeUpstream, stream_of
 from support.front_door import OWNER, Door
 from support.waiting import eventually
 
+COMPLETE = "return document.querySelector('[data-status]').textContent.startsWith('Response')"
 COPIED = "return document.querySelector('[data-status]').textContent === 'Copied'"
 
 
@@ -33,6 +34,7 @@ async def test_an_answer_is_streamed_stopped_and_copied(
         await say(page, "Again")
         await page.shows("Some code and bold.")
         await page.count("button", "Copy answer", 2)
+        await page.until(COMPLETE)  # else it would replace the word that is looked for
         await page.click("button", "Copy answer")
         await page.until(COPIED)
         await page.click("textbox", "Message")
@@ -50,7 +52,7 @@ async def test_decimals_and_files_reach_the_model(
     note.write_text("kept in the file")
     async with visiting_in(engine, door.url) as page:
         await page.open_chat()
-        await page.click("button", "Chat settings")
+        await page.click_in_menu("Menu", "button", "Chat settings")
         await page.click("textbox", "Temperature")
         await page.type("0.7")
         assert await page.value("textbox", "Temperature") == "0.7"

@@ -78,9 +78,7 @@ async def test_a_person_attaches_documents_shares_a_link_and_leaves_nothing(
         exported = (await door.get("/api/v1/history/export", key)).json()
         assert [one["title"] for one in exported["conversations"]] == ["Read it"]
         await page.open_chat()
-        if not await page.run("return Boolean(find('button', 'Sign out'))"):
-            await page.click("button", "Menu")
-        await page.click("button", "Sign out")
+        await page.click_in_menu("Menu", "button", "Sign out")
         await page.until(
             "return document.querySelector('a[href^=\"/login\"]')"
             "  && document.documentElement.dataset.ready === 'keys'"
@@ -94,7 +92,7 @@ async def test_a_person_attaches_documents_shares_a_link_and_leaves_nothing(
         await sign_in(page, await door.mint("Bo"))
         await see_chats(page)
         await page.run(NO_CHOOSER)
-        await page.click("button", "Import chats")
+        await page.click_in_menu("Manage chats", "menuitem", "Import chats")
         await page.until("return Boolean(document.querySelector('input[accept*=json]'))")
         await engine.attach("input[accept*=json]", kept)
         await page.click("link", "Read it")

@@ -31,7 +31,7 @@ IN_BROWSER = "[history]\nenabled = false\n"
 ANSWER = stream_of(["They grow on trees."], usage=USAGE)
 CLEAN = """
 async (build) => {
-  const { titleOf } = await import(`/static/${build}/js/chat/state/conversation.js`);
+  const { titleOf } = await import(`/static/${build}/js/chat/state/records.js`);
   const { cleanTitle } = await import(`/static/${build}/js/chat/turns/titling.js`);
   window.titles = { titleOf, cleanTitle };
 }

@@ -94,14 +94,9 @@ async def test_axe_finds_nothing_in_the_chat(
         await page.keyboard.press("Escape")
         if size != "wide":
             await page.get_by_role("button", name="Chats", exact=True).click()
-            await page.get_by_role("button", name="Manage conversations").click()
+            await page.get_by_role("button", name="Manage chats").click()
             await expect(page.get_by_role("menuitem")).to_have_text(
-                [
-                    "Export all conversations",
-                    "Import conversations",
-                    "Keyboard shortcuts",
-                    "Delete all conversations",
-                ]
+                ["Export all chats", "Import chats", "Keyboard shortcuts", "Delete all chats"]
             )
             assert await violations(page) == [], "menu of all conversations"
             await page.keyboard.press("Escape")

@@ -392,6 +392,9 @@ PARTS = """async ([path, texts]) => {
 """What reasoning and answer are in texts, in all that they grow from, and in second parts."""
 
 
+COPIED = "async (text) => await navigator.clipboard.readText() === text"
+
+
 async def check_parts(page: Page) -> None:
     """Compare what is found in texts, and in all that they grow from, with the tables."""
     path = packaged_assets().path("js/chat/turns/thoughts.js")
@@ -425,7 +428,7 @@ async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_
         lasted = time.monotonic() - asked
         await expect(page.get_by_text("secretly thinking")).to_be_hidden()
         await page.get_by_role("button", name="Copy answer").click()
-        assert await page.evaluate("() => navigator.clipboard.readText()") == "The answer"
+        await page.wait_for_function(COPIED, arg="The answer")
         summary = page.get_by_text(re.compile(r"^Thought for \d\.\d s$"))
         told = float((await summary.inner_text()).split()[2])
         assert 0.4 <= told <= lasted + 0.05  # shown with one decimal
@@ -445,7 +448,7 @@ async def test_reasoning_is_folded_away_and_never_copied(chromium: Browser, tmp_
         await expect(text_of_answer(page).last).to_have_text("Another answer")
         await expect(page.get_by_text("quietly musing")).to_be_hidden()
         await page.get_by_role("button", name="Copy answer").last.click()
-        assert await page.evaluate("() => navigator.clipboard.readText()") == "Another answer"
+        await page.wait_for_function(COPIED, arg="Another answer")
         await say(page, "Thanks")
         sent = (await upstream.request(2)).json["messages"]
         assert [one["content"] for one in sent if one["role"] == "assistant"] == [

@@ -101,7 +101,10 @@ async def read_a_new_chat(page: Page) -> None:
     await expect(picker.get_by_role("option", name="nur Text")).to_be_visible()
     await assert_german(page)
     await page.keyboard.press("Escape")
-    await page.get_by_role("button", name="Einstellungen des Chats").click()
+    settings_button = page.get_by_role("button", name="Einstellungen des Chats")
+    if not await settings_button.is_visible():
+        await page.get_by_role("button", name="Menü").click()
+    await settings_button.click()
     settings = page.get_by_role("dialog", name="Einstellungen")
     await settings.get_by_role("textbox", name="Temperatur").press_sequentially("9,5")
     await page.keyboard.press("Tab")

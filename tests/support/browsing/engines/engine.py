@@ -28,7 +28,7 @@ const ROLES = {
   button: "button, summary, [role=button]",
   textbox: "textarea, input:not([type=checkbox], [type=radio], [type=file], [type=hidden])",
   link: "a[href]", article: "article", alert: "[role=alert]", dialog: "dialog[open]",
-  heading: "h1, h2, h3", table: "table", row: "tr",
+  menuitem: "[role=menuitem]", heading: "h1, h2, h3", table: "table", row: "tr",
 };
 const nameOf = (node) => node.getAttribute("aria-label")
   ?? [...(node.labels ?? [])].map((label) => label.textContent).join(" ").trim()
@@ -142,6 +142,14 @@ class Visit:
             name,
         )
         await self.engine.press_at(*point)
+
+    async def click_in_menu(self, menu: str, role: str, name: str) -> None:
+        """Click a button, or what a menu has in its place where there is little room for words."""
+        if await self.run("return Boolean(find('button', args[0]))", name):
+            await self.click("button", name)
+        else:
+            await self.click("button", menu)
+            await self.click(role, name)
 
     async def sign_in(self, path: str, key: str) -> None:
         """Sign in by typing a key, on the way to a page."""
