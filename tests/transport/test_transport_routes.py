@@ -314,7 +314,7 @@ async def test_check_asks_through_the_quirks_and_shows_them_without_secrets(
             secret_env="",
         )
         (shell.path / "roxy.toml").write_text(toml)
-        ended = await shell.beside("check", AZURE_KEY=SECRET)
+        ended = await shell.beside("check", "--wide", AZURE_KEY=SECRET)
     assert ended.code == 0, ended.out
     (asked,) = upstream.requests
     assert asked.path == "/v1/models?api-version=1&key-id=7"
@@ -352,7 +352,7 @@ async def test_check_says_what_is_wrong_on_the_way(shell: CommandLine) -> None:
         quirk = 'headers = { api-key = "$AZURE_KEY" }'
         (shell.path / "roxy.toml").write_text(model_toml(upstream.base_url, quirk, secret_env=""))
         assert "off: set AZURE_KEY" in (await shell.beside("check")).out
-        ended = await shell.beside("check", AZURE_KEY=SECRET)
+        ended = await shell.beside("check", "--wide", AZURE_KEY=SECRET)
         assert "the upstream refuses the header api-key" in ended.out
 
 
