@@ -237,6 +237,7 @@ class ConversationChange(Struct, frozen=True, forbid_unknown_fields=True):
 class ConversationSaved(Struct, frozen=True):
     """The state after a change.
 
+    `written`: False if nothing of it was new, so that `cursor` is that of other changes.
     `conflicts`: stored messages that differ from what was sent, which was not written: keep the
     sent text under a new id. `set_conflicts`: the stored title or system prompt, where the sent one
     was made from another and was not written. `newer`: stored messages to take over, since they
@@ -248,6 +249,7 @@ class ConversationSaved(Struct, frozen=True):
     conversation: ConversationRecord
     versions: dict[str, int]
     cursor: int
+    written: bool
     conflicts: list[MessageRecord]
     set_conflicts: ConversationTexts
     newer: list[MessageRecord]

@@ -42,9 +42,9 @@ async def test_the_health_of_a_model_and_of_its_deployments(
     assert shown == {"id": MODEL} | nothing
     name = f"{MODEL}@127.0.0.1"
     unused = {"reason": None, "cooling_s": None, "failures": 0, "busy": 0, "limit": 64}
-    unused |= {"requests": 0, "ttft_ms": None, "tokens_per_s": None, "learnt": []}
-    unused["last_failure"] = None
-    assert deployment == {"id": name, "state": "ready"} | unused
+    unused |= {"requests": 0, "ttft_ms": None, "tokens_per_s": None}
+    learnt: dict[str, object] = {"learnt": [], "last_failure": None}
+    assert deployment == {"id": name, "state": "ready"} | unused | learnt
 
     upstream.plan(refusal(500), refusal(500), refusal(429, headers={"retry-after": "900"}))
     for _ in range(3):

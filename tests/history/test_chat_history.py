@@ -403,6 +403,7 @@ async def test_a_title_and_a_system_prompt_replace_only_what_was_seen(history: C
         change = structs.replace(change_of(**members), set_base=base)
         saved = await history.save("owner", "c_1", change, QUOTA)
         conflicts: dict[str, str] = msgspec.to_builtins(saved.set_conflicts)
+        assert not (conflicts and saved.written)
         return conflicts
 
     assert await set_from("", title="First", system="First") == {}

@@ -94,6 +94,7 @@ def save(
         record,
         outcome.versions,
         number,
+        number != before.seq,
         outcome.conflicts,
         set_conflicts,
         outcome.newer,

@@ -169,12 +169,12 @@ ORPHAN = """() => new Promise((resolve, reject) => {
     change.oncomplete = () => { request.result.close(); resolve(); };
   };
 })"""
-LEFT_MESSAGES = """() => new Promise((resolve) => {
+LEFT_TEXTS = """() => new Promise((resolve) => {
   const request = indexedDB.open("roxy");
   request.onsuccess = () => {
     const db = request.result;
     const all = db.transaction("messages").objectStore("messages").getAll();
-    all.onsuccess = () => { db.close(); resolve(all.result.length); };
+    all.onsuccess = () => { db.close(); resolve(all.result.map(({ text }) => text)); };
   };
 })"""
 
@@ -189,6 +189,7 @@ async def test_what_a_guest_tab_writes_in_a_moved_chat_follows_it(
         await say(guest, "about apples")
         await expect(text_of_answer(guest)).to_have_text(["Begun"])
         await expect(stop_button(guest)).to_be_visible()
+        await guest.wait_for_function(f"async () => (await ({LEFT_TEXTS})()).includes('Begun')")
         async with tab(guest.context, door) as signed_in:
             await signed_in.goto("/login?next=/")
             await enter_key(signed_in, await door.mint("Ada"))
@@ -201,7 +202,7 @@ async def test_what_a_guest_tab_writes_in_a_moved_chat_follows_it(
             await edit_answer(guest, 0, " Mine.")
             for page in (signed_in, guest):
                 await expect(text_of_answer(page)).to_have_text(["Begun and done. Mine."])
-            await signed_in.wait_for_function(f"async () => await ({LEFT_MESSAGES})() === 0")
+            await signed_in.wait_for_function(f"async () => !(await ({LEFT_TEXTS})()).length")
             await signed_in.evaluate(ORPHAN)
             await sign_out(signed_in)
             await entries(signed_in).get_by_role("link", name="Left behind.").click()

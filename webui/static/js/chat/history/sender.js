@@ -206,7 +206,7 @@ export class Sender {
   async #takeSaved(id, saved, sent) {
     this.#remote.latest.set(id, Math.max(saved.cursor, this.#remote.latest.get(id) ?? 0));
     // Without a write of others in between there is nothing to read.
-    if (saved.cursor === this.#remote.cursor + 1) this.#remote.cursor = saved.cursor;
+    if (saved.written && saved.cursor === this.#remote.cursor + 1) this.#remote.cursor = saved.cursor;
     this.#takeVersions(id, saved, sent);
     const later = this.#outbox.waitingOf(id);
     const known = this.#view.known.get(id);
