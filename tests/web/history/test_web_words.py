@@ -282,6 +282,63 @@ MODULES = """async (build) => {
 }"""
 
 
+TYPISTS = """async ([build, texts, seeds]) => {
+  const { joinTexts } = await import(`/static/${build}/js/chat/state/records.js`);
+  const faults = [];
+  for (let seed = 1; seed <= seeds; seed += 1) {
+    let state = seed;
+    const random = (below) => {
+      state = (state * 1664525 + 1013904223) >>> 0;
+      return Math.floor((state / 2 ** 32) * below);
+    };
+    const server = { text: "", version: 0 };
+    const made = (_, number) => ({
+      whole: `${texts[random(texts.length)]} ${number}`,
+      box: "", boxed: null, draft: "", seen: "", version: 0,
+    });
+    const devices = Array.from({ length: 2 + random(2) }, made);
+    const save = (one) => {
+      one.draft = joinTexts(one.draft, one.box, one.boxed ?? one.draft);
+      one.boxed = one.draft === one.box ? null : one.box;
+    };
+    const sync = (one) => {
+      if (one.draft !== one.seen && one.version === server.version) {
+        Object.assign(server, { text: one.draft, version: server.version + 1 });
+      } else if (one.version !== server.version) {
+        one.boxed ??= one.draft;
+        const isMine = one.draft !== one.seen;
+        one.draft = isMine ? joinTexts(server.text, one.draft, one.seen) : server.text;
+      }
+      Object.assign(one, { seen: server.text, version: server.version });
+    };
+    while (devices.some(({ box, whole }) => box !== whole)) {
+      const one = devices[random(devices.length)];
+      one.box = one.whole.slice(0, one.box.length + 1 + random(3));
+      if (random(3)) save(one);
+      if (random(2)) sync(one);
+    }
+    for (let round = 0; round < 8; round += 1)
+      for (const one of devices) { save(one); sync(one); }
+    const [{ draft }] = devices;
+    const isWhole = ({ whole }) => draft.split(whole).length === 2;
+    const areAlike = devices.every((one) => one.draft === draft);
+    if (!areAlike || !devices.every(isWhole))
+      faults.push([seed, ...devices.map((one) => one.draft)]);
+  }
+  return faults;
+}"""
+"""Type texts on two or three devices at once, in random orders, each in its own box. Returns where a
+text is not whole and once in the draft at the end, or the drafts differ."""
+TEXTS = [
+    "Please write the report",
+    "Oh and buy some milk",
+    "Hello",
+    "Hello there",
+    "I",
+    "I think so",
+]
+
+
 async def test_changes_are_joined_with_the_versions_that_they_were_made_from(
     chromium: Browser, tmp_path: Path
 ) -> None:
@@ -312,3 +369,5 @@ async def test_changes_are_joined_with_the_versions_that_they_were_made_from(
             "roots": ["a", "c", "d", "g"],
             "kept": [["mine", 7], ["as read", 7], ["as read", 7], ["as read", 7]],
         }
+        build = packaged_assets().build
+        assert await page.evaluate(TYPISTS, [build, TEXTS, 500]) == []
