@@ -327,8 +327,8 @@ TYPISTS = """async ([build, texts, seeds]) => {
   }
   return faults;
 }"""
-"""Type texts on two or three devices at once, in random orders, each in its own box. Returns where a
-text is not whole and once in the draft at the end, or the drafts differ."""
+"""Type texts on two or three devices at once, in random orders, each in its own box. Returns where
+a text is not whole and once in the draft at the end, or the drafts differ."""
 TEXTS = [
     "Please write the report",
     "Oh and buy some milk",
