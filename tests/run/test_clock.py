@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from support.builders.jobs import LONG, Client, Tap, stream_settings
-from support.waiting import PATIENCE_S
+from support.waiting import PATIENCE_S, in_idle_time
 
 from workers.catalog.quirks import NO_CLOCKS, Clocks
 from workers.errors import UpstreamTimeout
@@ -50,7 +50,7 @@ async def aside(seconds: float) -> None:
 
 
 def now() -> float:
-    """Return the time that clocks read; tests only assert that none rings early."""
+    """Return the time that clocks read."""
     return asyncio.get_running_loop().time()
 
 
@@ -84,6 +84,7 @@ def keep_touching(clock: Clock, tap: Tap, times: int) -> asyncio.Future[tuple[bo
         (stream_settings(LONG, 0.02, 0.5), True, "gap", "upstream_gap_timeout"),
     ],
 )
+@in_idle_time
 async def test_the_clock_that_runs_out_first_says_which_it_was(
     settings: StreamSettings, content: bool, name: str, code: str
 ) -> None:
@@ -97,14 +98,16 @@ async def test_the_clock_that_runs_out_first_says_which_it_was(
     assert tap.calls == ["abort"]
 
 
+@in_idle_time
 async def test_bytes_without_content_start_the_first_content_clock_again() -> None:
     with running(stream_settings(first_content_timeout_s=0.1)) as (clock, tap):
         rang, last = await keep_touching(clock, tap, 20)
         assert not rang
         assert (await rung(tap)).clock == "first_content"
-        assert now() >= last + 0.1
+        assert now() == pytest.approx(last + 0.1)
 
 
+@in_idle_time
 async def test_bytes_without_content_do_not_hold_an_answer_open_for_ever() -> None:
     began = now()
     with running(stream_settings(first_content_timeout_s=0.03)) as (clock, tap):
@@ -113,9 +116,10 @@ async def test_bytes_without_content_do_not_hold_an_answer_open_for_ever() -> No
         error = await rung(tap)
     assert error.clock == "first_content"
     assert f"{0.03 * REARM_FACTOR:g} s" in error.message
-    assert now() >= began + 0.03 * REARM_FACTOR
+    assert now() == pytest.approx(began + 0.03 * REARM_FACTOR)
 
 
+@in_idle_time
 async def test_after_tools_were_offered_the_gap_is_longer() -> None:
     settings = stream_settings(gap_timeout_s=0.02, tools_gap_timeout_s=0.06)
     with running(settings, tools=True) as (clock, tap):
@@ -123,27 +127,31 @@ async def test_after_tools_were_offered_the_gap_is_longer() -> None:
         clock.note_content()
         began = now()
         error = await rung(tap)
-        assert now() >= began + 0.06
+        assert now() == pytest.approx(began + 0.06)
     assert (error.clock, "0.06 s" in error.message) == ("gap", True)
 
 
+@in_idle_time
 async def test_a_gap_that_is_longer_than_that_for_tools_holds_with_tools_too() -> None:
     settings = stream_settings(gap_timeout_s=0.06, tools_gap_timeout_s=0.02)
     with running(settings, tools=True) as (clock, tap):
         clock.note_content()
         began = now()
         await rung(tap)
-        assert now() >= began + 0.06
+        assert now() == pytest.approx(began + 0.06)
 
 
+@in_idle_time
 async def test_a_whole_answer_with_tools_may_take_as_long_as_their_gap() -> None:
     settings = stream_settings(0.001, 0.001, tools_gap_timeout_s=0.06)
     began = now()
     with running(settings, streamed=False, tools=True) as (_, tap):
         error = await rung(tap)
-    assert (error.clock, now() >= began + 0.06) == ("first_content", True)
+        assert now() == pytest.approx(began + 0.06)
+    assert error.clock == "first_content"
 
 
+@in_idle_time
 async def test_after_the_last_choice_has_finished_bytes_start_nothing_again() -> None:
     settings = stream_settings(gap_timeout_s=0.05, tools_gap_timeout_s=LONG)
     with running(settings, tools=True) as (clock, tap):
@@ -154,6 +162,7 @@ async def test_after_the_last_choice_has_finished_bytes_start_nothing_again() ->
         assert (await rung(tap)).clock == "gap"
 
 
+@in_idle_time
 async def test_only_the_first_end_of_the_last_choice_starts_its_clock() -> None:
     with running(stream_settings(gap_timeout_s=0.05)) as (clock, tap):
         clock.note_finished()
@@ -167,6 +176,7 @@ async def test_only_the_first_end_of_the_last_choice_starts_its_clock() -> None:
             assert now() < began + PATIENCE_S
 
 
+@in_idle_time
 async def test_a_finished_answer_that_its_reader_holds_back_is_not_ended() -> None:
     channel = Channel()
     with running(stream_settings(gap_timeout_s=0.02), channel) as (clock, tap):
@@ -186,6 +196,7 @@ def test_a_models_own_clocks_replace_those_of_the_settings() -> None:
     assert settings.with_clocks(Clocks(gap_timeout_s=20.0)).first_content_timeout_s == 1.0
 
 
+@in_idle_time
 async def test_content_ends_the_first_content_clock() -> None:
     with running(stream_settings(first_content_timeout_s=0.02)) as (clock, tap):
         clock.touch()
@@ -194,6 +205,7 @@ async def test_content_ends_the_first_content_clock() -> None:
         assert not tap.aborted.is_set()
 
 
+@in_idle_time
 async def test_no_timer_is_set_per_read() -> None:
     with running(stream_settings()) as (clock, _):
         clock.note_content()
@@ -203,6 +215,7 @@ async def test_no_timer_is_set_per_read() -> None:
         assert clock._timer is timer
 
 
+@in_idle_time
 async def test_content_brings_the_gap_clock_though_the_first_one_was_longer() -> None:
     with running(stream_settings(first_content_timeout_s=LONG, gap_timeout_s=0.02)) as (clock, tap):
         clock.touch()
@@ -210,15 +223,17 @@ async def test_content_brings_the_gap_clock_though_the_first_one_was_longer() ->
         assert (await rung(tap)).clock == "gap"
 
 
+@in_idle_time
 async def test_every_read_starts_the_gap_anew() -> None:
     with running(stream_settings(gap_timeout_s=0.05)) as (clock, tap):
         clock.note_content()
         rang, last = await keep_touching(clock, tap, 20)
         assert not rang
         assert (await rung(tap)).clock == "gap"
-        assert now() >= last + 0.05
+        assert now() == pytest.approx(last + 0.05)
 
 
+@in_idle_time
 async def test_the_total_clock_runs_on_whatever_comes() -> None:
     with running(stream_settings(gap_timeout_s=LONG, total_timeout_s=0.03)) as (clock, tap):
         clock.note_content()
@@ -227,19 +242,22 @@ async def test_the_total_clock_runs_on_whatever_comes() -> None:
         assert (await rung(tap)).clock == "total"
 
 
+@in_idle_time
 async def test_a_total_of_zero_is_none() -> None:
     with running(stream_settings(total_timeout_s=0.0)) as (_, tap):
         await aside(0.02)
         assert not tap.aborted.is_set()
 
 
+@in_idle_time
 async def test_an_answer_in_one_piece_has_longer_for_its_content() -> None:
     began = now()
     with running(stream_settings(first_content_timeout_s=0.01), streamed=False) as (_, tap):
         assert (await rung(tap)).clock == "first_content"
-    assert now() >= began + 0.01 * WHOLE_FACTOR
+    assert now() == pytest.approx(began + 0.01 * WHOLE_FACTOR)
 
 
+@in_idle_time
 async def test_a_stopped_clock_never_rings() -> None:
     with running(stream_settings(0.01, 0.01, 0.01)) as (clock, tap):
         clock.stop()
@@ -259,6 +277,7 @@ def stalled(channel: Channel) -> Client:
     return client
 
 
+@in_idle_time
 async def test_while_the_reader_holds_the_upstream_back_the_gap_clock_stands_still() -> None:
     channel = Channel()
     with running(stream_settings(gap_timeout_s=0.02), channel) as (clock, tap):
@@ -269,6 +288,7 @@ async def test_while_the_reader_holds_the_upstream_back_the_gap_clock_stands_sti
         assert not tap.aborted.is_set()
 
 
+@in_idle_time
 async def test_an_upstream_that_was_held_back_has_the_whole_gap_again() -> None:
     channel = Channel()
     with running(stream_settings(gap_timeout_s=0.1), channel) as (clock, tap):
@@ -280,9 +300,10 @@ async def test_an_upstream_that_was_held_back_has_the_whole_gap_again() -> None:
         channel.resume()
         resumed = now()
         assert (await rung(tap)).clock == "gap"
-        assert now() >= resumed + 0.1
+        assert now() == pytest.approx(resumed + 0.1)
 
 
+@in_idle_time
 async def test_the_total_clock_runs_on_while_the_upstream_is_held_back() -> None:
     channel = Channel()
     with running(stream_settings(gap_timeout_s=0.01, total_timeout_s=0.05), channel) as (
