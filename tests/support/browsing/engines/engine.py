@@ -37,6 +37,34 @@ const all = (role, name) => [...document.querySelectorAll(ROLES[role] ?? role)].
   node.getClientRects().length && (nameOf(node) || node.textContent).includes(name));
 const find = (role, name) => all(role, name).at(-1);
 """
+AIM = """
+const node = find(args[0], args[1]);
+if (!node || node.disabled) return null;
+node.scrollIntoView({ block: "nearest" });
+const middle = () => {
+  const { x, y, width, height } = node.getBoundingClientRect();
+  return [x + width / 2, y + height / 2];
+};
+const at = middle();
+for (let n = 0; n < 3; n += 1) await new Promise(requestAnimationFrame);
+const still = String(middle()) === String(at);
+if (!still || !node.contains(document.elementFromPoint(...at))) return null;
+const watched = ["pointerdown", "mousedown", "pointerup", "mouseup", "click"];
+let met = false;
+const watch = (event) => {
+  if (event.type === "pointerdown") met = node.contains(event.target);
+  if (!met) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }
+};
+for (const type of watched) addEventListener(type, watch, true);
+globalThis.__aim = () => {
+  for (const type of watched) removeEventListener(type, watch, true);
+  return met;
+};
+return at;
+"""
 FAULTS = """
 globalThis.__faults ??= (() => {
   const faults = [];
@@ -125,23 +153,16 @@ class Visit:
         await self.until("return document.body.innerText.includes(args[0])", text)
 
     async def click(self, role: str, name: str = "") -> None:
-        """Click something in its middle, which nothing covers, when it stands still."""
-        point = await self.until(
-            """const node = find(args[0], args[1]);
-            if (!node || node.disabled) return null;
-            node.scrollIntoView({ block: "nearest" });
-            const middle = () => {
-              const { x, y, width, height } = node.getBoundingClientRect();
-              return [x + width / 2, y + height / 2];
-            };
-            const at = middle();
-            for (let n = 0; n < 3; n += 1) await new Promise(requestAnimationFrame);
-            const still = String(middle()) === String(at);
-            return still && node.contains(document.elementFromPoint(...at)) ? at : null;""",
-            role,
-            name,
-        )
-        await self.engine.press_at(*point)
+        """Click something in its middle, which nothing covers, when it stands still.
+
+        A press that meets something else, because the page moved meanwhile, does nothing; the click
+        is then made again.
+        """
+        while True:
+            point = await self.until(AIM, role, name)
+            await self.engine.press_at(*point)
+            if await self.run("return globalThis.__aim?.() ?? true"):  # a link leaves the page
+                return
 
     async def click_in_menu(self, menu: str, role: str, name: str) -> None:
         """Click a button, or what a menu has in its place where there is little room for words."""
