@@ -34,7 +34,7 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 
 class _IdleTime(selectors.DefaultSelector):
-    """Let the time that a loop would sleep pass at once."""
+    """Count the time that a loop would sleep, without sleeping."""
 
     now = 0.0
 
