@@ -106,7 +106,7 @@ class Admission:
             self.check_model(principal, model)
             taken = await self._take_for_key(principal.key, model, request)
         elif not principal.is_owner:
-            most = self.most_output_tokens(principal, model)
+            most = self.max_output_tokens(principal, model)
             if request.n > most:
                 raise InvalidRequest(
                     f"All answers together may have {most} tokens, so {request.n} are too many. Ask"
@@ -156,7 +156,7 @@ class Admission:
             message = f"This key cannot use {model.id}. It can use: {allowed}."
         raise Forbidden(message, param="model", code="model_not_allowed")
 
-    def most_output_tokens(self, principal: Principal, model: Model) -> int:
+    def max_output_tokens(self, principal: Principal, model: Model) -> int:
         """Return how many tokens an answer may have at most: the model's bound or a smaller one.
 
         A request of a key for more than its tokens per minute is refused, guests get less.
@@ -261,10 +261,10 @@ def check_files(request: ChatRequest) -> None:
         raise PayloadTooLarge(f"A file may have at most {MAX_FILE_BYTES // MIB} MiB.")
 
 
-def cap_answer(request: ChatRequest, most_tokens: int) -> None:
-    """Cap the answer at `most_tokens`; a request without a maximum gets this one."""
+def cap_answer(request: ChatRequest, max_tokens: int) -> None:
+    """Cap the answer at `max_tokens`; a request without a maximum gets this one."""
     asked = request.max_output_tokens
-    request.max_output_tokens = request.cap = min(asked or most_tokens, most_tokens)
+    request.max_output_tokens = request.cap = min(asked or max_tokens, max_tokens)
     request.cap_is_added = request.cap != asked
 
 

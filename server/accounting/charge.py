@@ -24,13 +24,13 @@ UNSEEN_TOKENS_PER_S = 200
 """How fast a model is taken to think, or to write what comes in one piece, by the second: faster
 than most. It counts where a client leaves, unless the text that was seen is longer, and only until
 a deployment was seen to be faster (`Speeds`)."""
-MOST_TOKENS_PER_S = 10_000.0
+MAX_TOKENS_PER_S = 10_000.0
 """No model is faster; an answer that comes from the upstream's cache seems to be."""
 MEASURED_TOKENS = 100
 """Shorter answers say little about the speed: most of their time passes before the first token."""
 FADING = 0.98
 """What each measured answer leaves of a higher speed: an exception is forgotten after some."""
-MOST_BYTES_PER_TOKEN = 8
+MAX_BYTES_PER_TOKEN = 8
 """Text with more bytes than this a token is not yet in a report that came before its end."""
 
 
@@ -61,7 +61,7 @@ class Guessed(NamedTuple):
 
     prompts: int
     tokens: int
-    most_tokens: int
+    max_tokens: int
 
 
 class Estimate(NamedTuple):
@@ -91,7 +91,7 @@ class Speeds:
         if tokens < MEASURED_TOKENS:
             return
         took_s = max(outcome.duration_s - outcome.queued_s, 0.001)
-        speed = min(tokens / took_s, MOST_TOKENS_PER_S)
+        speed = min(tokens / took_s, MAX_TOKENS_PER_S)
         known = self._by_deployment.get(deployment, 0.0)
         self._by_deployment[deployment] = max(speed, known * FADING)
 
@@ -180,7 +180,7 @@ def _is_of_beginning(outcome: Outcome, reported: Usage) -> bool:
     """
     if outcome.ending == "finished" or outcome.complete:
         return False
-    counted = (reported.completion_tokens or 0) * MOST_BYTES_PER_TOKEN
+    counted = (reported.completion_tokens or 0) * MAX_BYTES_PER_TOKEN
     return counted < outcome.output_bytes or outcome.output_bytes == 0
 
 
@@ -234,7 +234,7 @@ def _estimate(lease: Lease, guessed: Guessed, known_microusd: int) -> Estimate |
         return Estimate(tokens, guessed.tokens, cost_microusd)
     bound = min(lease.prompt_bound, lease.model.context_window)
     prompt_price, answer_price = prices.dearest(bound)
-    prompt_tokens, answer_tokens = guessed.prompts * bound, guessed.most_tokens
+    prompt_tokens, answer_tokens = guessed.prompts * bound, guessed.max_tokens
     room = max(0, taken.cost_microusd - known_microusd) * MILLION
     if prompt_tokens * prompt_price > room:
         prompt_tokens = room // prompt_price

@@ -48,7 +48,7 @@ MAX_BATCH_ROWS = 5_000
 MAX_ROWS = 100_000
 """Rows kept in memory while the store fails."""
 FIRST_RETRY_S = 0.25
-LONGEST_RETRY_S = 5.0
+MAX_RETRY_S = 5.0
 
 NOTHING = Usage()
 KILLED = Draining("The gateway ended while it answered.")
@@ -245,7 +245,7 @@ class Ledger:
                 continue
             if await self._closes_within(retry_s):
                 break
-            retry_s = min(retry_s * 2, LONGEST_RETRY_S)
+            retry_s = min(retry_s * 2, MAX_RETRY_S)
         self._flusher = None
         if self._again or self._rows:
             self._flush_soon()

@@ -19,7 +19,7 @@ Grouping = Literal["day", "key", "model"]
 FIELD_OF: dict[Grouping, str] = {"day": "day", "key": "key_id", "model": "model"}
 """The field of a daily row that each grouping goes by; they are its first fields."""
 DAYS_SHOWN = 30
-LONGEST_SPAN_DAYS = 3660
+MAX_SPAN_DAYS = 3660
 
 
 class Span(NamedTuple):
@@ -51,7 +51,7 @@ def read_span(start: str | None, end: str | None, days: int = DAYS_SHOWN) -> Spa
         first = _read_day("start", start)
     else:
         first = date.fromordinal(max(last.toordinal() - days + 1, 1))
-    if first > last or (last - first).days > LONGEST_SPAN_DAYS:
+    if first > last or (last - first).days > MAX_SPAN_DAYS:
         raise InvalidRequest(
             "'start' must not be after 'end', nor ten years before it.", param="start"
         )

@@ -20,7 +20,7 @@ from server.store.key import Key, current_status
 from workers.errors import StoreUnavailable
 from workers.run.pool import Engine
 
-LONGEST_SLEEP_S = 60.0
+MAX_SLEEP_S = 60.0
 """The longest sleep of the timer: the wall clock may be set meanwhile, and keys expire by it."""
 
 
@@ -93,7 +93,7 @@ class KeyWatch:
         while self._order and self._due.get(self._order[0][1]) != self._order[0][0]:
             heapq.heappop(self._order)
         if self._order:
-            wait_s = min(max(self._order[0][0] - self._wall(), 0.0), LONGEST_SLEEP_S)
+            wait_s = min(max(self._order[0][0] - self._wall(), 0.0), MAX_SLEEP_S)
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
 
     def _look(self) -> None:

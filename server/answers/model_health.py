@@ -23,7 +23,7 @@ NEWEST_REQUESTS = 20
 """The newest of them, which decide whether a model is failing now."""
 NOW_S = 300.0
 """How old they may be. A model that is shown as failing is avoided, so no success may come."""
-FEWEST_FAILURES = 3
+MIN_FAILURES = 3
 TOO_MANY = 429
 SERVER_ERROR = 500
 BROKEN = ("cut", "timed_out")
@@ -97,7 +97,7 @@ class ModelHealth:
             requests=len(seen),
             failures=sum(not one.ok for one in seen),
             ttft_ms=_median([one.ttft_ms for one in seen if one.ttft_ms is not None]),
-            failing=failed >= FEWEST_FAILURES and failed * 2 >= len(newest),
+            failing=failed >= MIN_FAILURES and failed * 2 >= len(newest),
             tokens_per_s=_median(
                 [one.tokens_per_s for one in seen if one.ok and one.tokens_per_s is not None]
             ),

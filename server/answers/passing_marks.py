@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 from msgspec import Struct
 
 MARK_HEADER = "X-Roxy-Passed-On"
-MOST_HOPS = 2
+MAX_HOPS = 2
 """From the first process to a node, and there to the process that has the request."""
 CREDENTIALS = ("Authorization", "X-Api-Key", "Cookie")
 PURPOSE = b"requests passed on between processes"
@@ -55,7 +55,7 @@ class PassingMarks:
         fields, _, mac = mark.rpartition(";")
         expected = self._mac(fields, method, target, headers)
         if not hmac.compare_digest(mac.encode(), expected.encode()):
-            return PassedOn(MOST_HOPS, trusted=False)
+            return PassedOn(MAX_HOPS, trusted=False)
         hops, client, host, secure = fields.split(";")
         return PassedOn(int(hops), unquote(client), unquote(host), secure == "1")
 

@@ -11,7 +11,7 @@ from workers.errors import InvalidRequest, NotFound, Stopped
 from workers.run.job import Job
 
 NOT_KEPT = "There is no such answer, or it is not kept; X-Roxy-Keep: true keeps one."
-LONGEST_NUMBER = 15
+MAX_DIGITS = 15
 
 
 class JobHandler(PassableHandler):
@@ -92,7 +92,7 @@ class JobStreamHandler(PassableHandler):
 
     def _after(self) -> int:
         text = self.get_query_argument("after", "0")
-        if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
+        if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
             raise InvalidRequest(
                 "'after' must be the number of an event, 0 or more.", param="after"
             )

@@ -34,7 +34,7 @@ from server.store.rows import KeyQuery
 from workers.errors import InvalidRequest
 
 PARAMETERS = ("limit", "after", "search")
-MOST_KEYS = 1000
+MAX_KEYS = 1000
 
 
 class KeysHandler(BaseHandler):
@@ -53,7 +53,7 @@ class KeysHandler(BaseHandler):
         contains a text.
         """
         refuse_unknown(self.request.query_arguments, PARAMETERS)
-        limit = read_number("limit", self._argument("limit"), MOST_KEYS) or MOST_KEYS
+        limit = read_number("limit", self._argument("limit"), MAX_KEYS) or MAX_KEYS
         after = self._argument("after")
         if after is not None and not (await self.services.keys.find_all((after,))):
             raise InvalidRequest("There is no key with this id.", param="after")

@@ -15,7 +15,7 @@ def model_for(admission: Admission, principal: Principal, model: Model) -> Model
     return model_object(
         model,
         priced=principal.sees_costs,
-        most_output_tokens=admission.most_output_tokens(principal, model),
+        max_output_tokens=admission.max_output_tokens(principal, model),
     )
 
 

@@ -12,7 +12,7 @@ from workers.run.job import Ending
 
 ENDINGS: tuple[str, ...] = get_args(Ending)
 FILTERS = ("key", "model", "status", "before", "limit")
-MOST_ROWS = 1000
+MAX_ROWS = 1000
 ROWS_SHOWN = 100
 
 
@@ -28,7 +28,7 @@ class RequestsHandler(BaseHandler):
     async def get(self) -> None:
         """Return one page; its `before` leads to the next one and is null on the last."""
         refuse_unknown(self.request.query_arguments, FILTERS)
-        limit = read_number("limit", self.get_query_argument("limit", None), MOST_ROWS)
+        limit = read_number("limit", self.get_query_argument("limit", None), MAX_ROWS)
         page = await self.services.store.usage_rows(
             key_id=self.get_query_argument("key", None) or None,
             model=self.get_query_argument("model", None) or None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from server.answers.passing import ClientLeft, PassedStream, RequestOrigin, timeout_of
-from server.answers.passing_marks import MOST_HOPS, PassedOn
+from server.answers.passing_marks import MAX_HOPS, PassedOn
 from server.answers.reply import Followed, StreamReply
 from server.api.base import BaseHandler
 from server.http.answer_head import STREAM_HEAD
@@ -119,7 +119,7 @@ class PassableHandler(StreamHandler):
             return False
         asked = self.asked()
         peer = None
-        if asked.hops < MOST_HOPS:
+        if asked.hops < MAX_HOPS:
             peer = await services.peers.find(job_id, nodes=asked.hops == 0)
         if peer is None:
             return False

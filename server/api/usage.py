@@ -21,7 +21,7 @@ from server.store.rows import UsageDay
 from workers.errors import InvalidRequest
 
 PARAMETERS = ("start", "end", "group_by", "key", "model", "format", "limit", "after")
-MOST_ROWS = 10_000
+MAX_ROWS = 10_000
 CSV_ROWS = 1_000
 """Rows of one piece of a CSV file."""
 MARKS = msgspec.json.Decoder(list[str])
@@ -59,7 +59,7 @@ class UsageHandler(BaseHandler):
         refuse_unknown(self.request.query_arguments, PARAMETERS)
         span = read_span(self._argument("start"), self._argument("end"))
         asked = Asked(span, self._groups(), self._argument("key"), self._argument("model"))
-        limit = read_number("limit", self._argument("limit"), MOST_ROWS) or MOST_ROWS
+        limit = read_number("limit", self._argument("limit"), MAX_ROWS) or MAX_ROWS
         after = self._after(asked)
         style = self._argument("format") or "json"
         if style not in ("json", "csv"):

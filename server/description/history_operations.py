@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from server.api.history.history_changes import LONGEST_QUERY, MOST_CONVERSATIONS, MOST_HITS
+from server.api.history.history_changes import MAX_CONVERSATIONS, MAX_HITS, MAX_QUERY_CHARS
 from server.api.history.history_settings import SettingsChange
 from server.api.history.history_shares import NewShare, ShareObject, ShareObjects
 from server.description.operation import Operation, Parameter
@@ -39,7 +39,7 @@ HISTORY_OPERATIONS: Mapping[tuple[str, str], Operation] = {
         parameters=(
             Parameter("since", int, "The `cursor` of the answer before; 0: everything."),
             Parameter("open", RecordId, "A conversation whose changed messages are wanted, too."),
-            Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_CONVERSATIONS)], "Rows per page."),
+            Parameter("limit", Annotated[int, Meta(ge=1, le=MAX_CONVERSATIONS)], "Rows per page."),
         ),
         errors=(Forbidden, StoreUnavailable),
     ),
@@ -84,8 +84,8 @@ HISTORY_OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("get", "history/search"): Operation(
         {200: SearchResult},
         parameters=(
-            Parameter("q", Annotated[str, Meta(max_length=LONGEST_QUERY)], "The words to find."),
-            Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_HITS)], "The most hits."),
+            Parameter("q", Annotated[str, Meta(max_length=MAX_QUERY_CHARS)], "The words to find."),
+            Parameter("limit", Annotated[int, Meta(ge=1, le=MAX_HITS)], "The most hits."),
         ),
         errors=(Forbidden, StoreUnavailable),
     ),

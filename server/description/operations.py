@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from server.api.keys import MOST_KEYS
-from server.api.requests import MOST_ROWS
-from server.api.usage import MOST_ROWS as MOST_GROUPS
+from server.api.keys import MAX_KEYS
+from server.api.requests import MAX_ROWS
+from server.api.usage import MAX_ROWS as MAX_GROUPS
 from server.description.chat_types import ChatCompletion, ChatCompletionChunk, ChatRequest
 from server.description.error_table import tree
 from server.description.history_operations import HISTORY_OPERATIONS
@@ -106,7 +106,7 @@ USAGE = Operation(
         Parameter("key", str, "Only this key: its id, `owner` or `guest`."),
         Parameter("model", str, "Only this model."),
         Parameter("format", Literal["json", "csv"], "The format of the answer."),
-        Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_GROUPS)], "Rows per page of JSON."),
+        Parameter("limit", Annotated[int, Meta(ge=1, le=MAX_GROUPS)], "Rows per page of JSON."),
         Parameter("after", str, "The `next` of the previous page."),
     ),
     errors=(StoreUnavailable,),
@@ -115,7 +115,7 @@ USAGE = Operation(
 KEYS = Operation(
     {200: KeyList},
     parameters=(
-        Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_KEYS)], "Keys per page."),
+        Parameter("limit", Annotated[int, Meta(ge=1, le=MAX_KEYS)], "Keys per page."),
         Parameter("after", str, "The `last_id` of the previous page."),
         Parameter("search", str, "Only keys whose name, redacted secret or id contains this."),
     ),
@@ -128,7 +128,7 @@ REQUESTS = Operation(
         Parameter("model", str, "Only this model."),
         Parameter("status", str, "Only this ending: finished, failed, cancelled, ..."),
         Parameter("before", Annotated[int, Meta(ge=1)], "The `before` of the previous page."),
-        Parameter("limit", Annotated[int, Meta(ge=1, le=MOST_ROWS)], "Rows per page."),
+        Parameter("limit", Annotated[int, Meta(ge=1, le=MAX_ROWS)], "Rows per page."),
     ),
     errors=(StoreUnavailable,),
 )

@@ -24,9 +24,9 @@ ADDRESS_SPACE_BYTES = 200 * MIB
 STOPPED_AFTER_S = 60.0
 """The child stops itself after 8 s of the processor; this is for a machine that is too busy."""
 BUSY_WAIT_S = 5.0
-MOST_AT_ONCE = 2
-MOST_WAITING = 16
-MOST_OF_ONE = 6
+MAX_AT_ONCE = 2
+MAX_WAITING = 16
+MAX_PER_LANE = 6
 """How many of them one key, or all guests together, may have read or waiting."""
 MAX_ANSWER_BYTES = 6 * MAX_TEXT_BYTES + 64 * KIB
 """JSON may need six bytes for one of a text: \\u0001."""
@@ -63,13 +63,13 @@ class DocumentReader:
 
     def __init__(self, stopped_after_s: float = STOPPED_AFTER_S) -> None:
         self._stopped_after_s = stopped_after_s
-        self._turns = asyncio.Semaphore(MOST_AT_ONCE)
+        self._turns = asyncio.Semaphore(MAX_AT_ONCE)
         self._asking: dict[str, int] = {}
 
     def check_room(self, lane: str) -> None:
         """Raise Overloaded if too many documents wait, or too many of this lane."""
         waiting = sum(self._asking.values())
-        if waiting >= MOST_AT_ONCE + MOST_WAITING or self._asking.get(lane, 0) >= MOST_OF_ONE:
+        if waiting >= MAX_AT_ONCE + MAX_WAITING or self._asking.get(lane, 0) >= MAX_PER_LANE:
             raise Overloaded(
                 "Too many documents are being read. Try again shortly.",
                 retry_after_s=BUSY_WAIT_S,

@@ -30,7 +30,7 @@ COLUMN = 2.0
 """How wide a gap, in heights of a line, is between columns."""
 SAME_PLACE = 0.05
 """How close, in points, the origins of letters are that are one glyph."""
-MOST_ROWS = 2000
+MAX_ROWS = 2000
 """Rows of a page that are put in order; a page with more is no page of text."""
 
 
@@ -108,7 +108,7 @@ def stands_on(glyph: Glyph, first: Glyph) -> bool:
 
 def in_order(rows: list[list[Glyph]]) -> list[list[Glyph]]:
     """Put rows of one column from top to bottom; columns keep the order in which they came."""
-    if len(rows) > MOST_ROWS:
+    if len(rows) > MAX_ROWS:
         return rows
     ordered: list[list[Glyph]] = []
     for row in rows:

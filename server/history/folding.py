@@ -20,9 +20,9 @@ AFTER = 120
 NEAR = 60
 """Words that begin within so many letters are shown together."""
 BLOCK = 2048
-MOST_PLACES = 200
+MAX_PLACES = 200
 """Places of one word that are looked at."""
-MOST_FILE_LETTERS = 1_000_000
+MAX_FILE_CHARS = 1_000_000
 """Of the text of a file so much is searched."""
 
 GAPLESS = re.compile(
@@ -128,7 +128,7 @@ class _Folded:
     def places(self, word: str) -> Iterator[WordPlace]:
         """Find a word, without overlaps."""
         at = -len(word)
-        for _ in range(MOST_PLACES):
+        for _ in range(MAX_PLACES):
             at = self.text.find(word, at + len(word))
             if at < 0:
                 return

@@ -26,9 +26,9 @@ Text: TypeAlias = Annotated[str, Meta(max_length=4 * MIB)]
 SystemPrompt: TypeAlias = Annotated[str, Meta(max_length=256 * KIB)]
 State: TypeAlias = Literal["open", "done", "stopped", "failed", "interrupted"]
 
-MOST_MESSAGES = 5000
+MAX_MESSAGES = 5000
 """Messages in one request."""
-MOST_FILES = 200
+MAX_FILES = 200
 """Files of one message."""
 
 
@@ -54,7 +54,7 @@ def is_read_document(files: Sequence[FileRecord], at: int) -> bool:
     return marked and any(text.kind == "text" and text.name == file.name for text in after)
 
 
-Files: TypeAlias = Annotated[tuple[FileRecord, ...], Meta(max_length=MOST_FILES)]
+Files: TypeAlias = Annotated[tuple[FileRecord, ...], Meta(max_length=MAX_FILES)]
 
 
 class ChatDraft(Struct, frozen=True, forbid_unknown_fields=True):
@@ -230,8 +230,8 @@ class ConversationChange(Struct, frozen=True, forbid_unknown_fields=True):
     draft: ChatDraft | UnsetType | None = UNSET
     draft_base: Whole | UnsetType = UNSET
     deleted_base: Whole | UnsetType = UNSET
-    messages: Annotated[tuple[MessageRecord, ...], Meta(max_length=MOST_MESSAGES)] = ()
-    remove: Annotated[tuple[RecordId | MessageRemoval, ...], Meta(max_length=MOST_MESSAGES)] = ()
+    messages: Annotated[tuple[MessageRecord, ...], Meta(max_length=MAX_MESSAGES)] = ()
+    remove: Annotated[tuple[RecordId | MessageRemoval, ...], Meta(max_length=MAX_MESSAGES)] = ()
 
 
 class ConversationSaved(Struct, frozen=True):

@@ -30,7 +30,7 @@ CACHE_BYTES = 8 * MIB
 READ_LIMIT_S = 5.0
 WIPE_WAIT_MS = 200
 WIPE_TRIES = 5
-MOST_WAL_BYTES = 64 * MIB
+MAX_WAL_BYTES = 64 * MIB
 
 
 class SqliteHistory(StepHistory):
@@ -92,7 +92,7 @@ class SqliteHistory(StepHistory):
 def _open_to_write(path: Path) -> sqlite3.Connection:
     db = connect(path, "rw")
     db.execute("PRAGMA secure_delete = ON").fetchall()
-    db.execute(f"PRAGMA journal_size_limit = {MOST_WAL_BYTES}").fetchall()
+    db.execute(f"PRAGMA journal_size_limit = {MAX_WAL_BYTES}").fetchall()
     db.execute(f"PRAGMA cache_size = -{CACHE_BYTES // KIB}")
     return db
 

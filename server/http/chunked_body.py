@@ -11,7 +11,7 @@ import re
 from tornado.httputil import HTTPInputError
 
 SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
-LONGEST_SIZE_LINE = 17
+MAX_SIZE_LINE_BYTES = 17
 """15 digits and the line end: enough for any size below 2^60."""
 
 
@@ -50,7 +50,7 @@ class ChunkedBody:
                 self._chunk_left = int(match[1], 16)
                 self._last = not self._chunk_left
                 self._ends_line = True
-            elif size - at >= LONGEST_SIZE_LINE or b"\n" in data[at:]:
+            elif size - at >= MAX_SIZE_LINE_BYTES or b"\n" in data[at:]:
                 raise HTTPInputError("a malformed chunk size")
             else:
                 break

@@ -48,12 +48,12 @@ def _tcp_info(sock: socket.socket, size: int) -> bytes:
 
 
 class Pace(NamedTuple):
-    """How slowly a client may read: nothing for `longest_s`, and `bytes_per_s` on average (0: any).
+    """How slowly a client may read: nothing for `max_pause_s`, `bytes_per_s` on average (0: any).
 
     Only the time counts in which bytes wait for it.
     """
 
-    longest_s: float
+    max_pause_s: float
     bytes_per_s: int
 
 
@@ -68,7 +68,7 @@ class ReadingClient:
     __slots__ = ("_at", "_left_s", "_taken")
 
     def __init__(self, pace: Pace) -> None:
-        self._left_s = pace.longest_s
+        self._left_s = pace.max_pause_s
         self._at = 0.0
         self._taken = 0
 
@@ -88,4 +88,4 @@ class ReadingClient:
         moved, self._taken = taken - self._taken, taken
         if moved > 0:
             earned_s = moved / pace.bytes_per_s if pace.bytes_per_s else math.inf
-            self._left_s = min(self._left_s + earned_s, pace.longest_s)
+            self._left_s = min(self._left_s + earned_s, pace.max_pause_s)

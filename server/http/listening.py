@@ -22,7 +22,7 @@ BACKLOG = 2048
 Clients that connect while the gateway starts wait there.
 """
 
-MOST_FILES = 1 << 16
+MAX_FILES = 1 << 16
 """Hard limits can be a billion; some systems reserve memory for each file that is allowed."""
 SPARE_FILES = 64
 """Open files that are no connections: the database, the export, the log, the event loop's own."""
@@ -110,7 +110,7 @@ def raise_limit() -> None:
     """Raise the soft limit of this process towards the hard one, where that is permitted."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_FILES)), hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MAX_FILES)), hard))
 
 
 def connections_within_limit(wanted: int) -> int:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from server.store.rows import UsageMark
 from workers.errors import InvalidRequest
 
-LONGEST_NUMBER = 20
+MAX_DIGITS = 20
 MARK = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,17})?)-([0-9]{1,18})", re.ASCII)
 """A time in Unix seconds and the number of a row, which fits into 63 bits."""
 
@@ -43,7 +43,7 @@ def read_number(name: str, text: str | None, most: int) -> int | None:
     """
     if text is None:
         return None
-    plain = text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
+    plain = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
     if not plain or not 1 <= int(text) <= most:
         raise InvalidRequest(f"'{name}' must be a number from 1 to {most}.", param=name)
     return int(text)

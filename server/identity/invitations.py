@@ -23,7 +23,7 @@ from server.store.rows import InvitationRow
 from server.store.store import Store
 from workers.errors import Conflict, NotFound
 
-LONGEST_TOKEN = 200
+MAX_TOKEN_CHARS = 200
 UNUSABLE = {
     "disabled": "This key is disabled, so its invitation would not work. Enable the key first.",
     "expired": "This key has expired, so its invitation would not work. Change its end first.",
@@ -133,7 +133,7 @@ class Invitations:
     async def find(self, token: str) -> tuple[InvitationRow, Key]:
         """Return an invitation that can be accepted, and its key. Raises InvitationEnded."""
         now = self._wall()
-        known = len(token) <= LONGEST_TOKEN
+        known = len(token) <= MAX_TOKEN_CHARS
         row = await self._store.find_invitation(digest_of(token)) if known else None
         if row is None or row.ending is not None or row.expires_at <= now:
             raise InvitationEnded

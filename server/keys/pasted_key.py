@@ -21,7 +21,7 @@ QUOTES = (
 )
 AROUND = QUOTES + "<>()[]{},;"
 """Signs that stand before and after a key, and are no part of one."""
-MOST = 3
+MAX_CANDIDATES = 3
 
 
 def keys_in(text: str) -> list[str]:
@@ -30,7 +30,9 @@ def keys_in(text: str) -> list[str]:
     joined = "".join(unicodedata.normalize("NFKC", visible).split())
     own = [one for one in OWN_KEY.findall(joined) if well_formed(one)]
     # An owner key is any text of 16 characters or more, so it may hold any of these signs itself.
-    return list(dict.fromkeys([*own[:MOST], text.strip(), visible.strip(), *_stripped(visible)]))
+    return list(
+        dict.fromkeys([*own[:MAX_CANDIDATES], text.strip(), visible.strip(), *_stripped(visible)])
+    )
 
 
 def looks_cut(text: str) -> bool:
@@ -46,7 +48,7 @@ def _is_invisible(letter: str) -> bool:
 def _stripped(text: str) -> Iterator[str]:
     """Yield a text without the name it is assigned to, then without `Bearer`, then quotes."""
     text = text.strip()
-    for _ in range(MOST):
+    for _ in range(MAX_CANDIDATES):
         before = text
         for prefix in (ASSIGNED, BEARER):
             if found := prefix.match(text):

@@ -134,7 +134,7 @@ class Keeper:
     async def start(self, prices: Mapping[str, Prices]) -> None:
         """Start all children and wait until they accept connections. Raises ChildFailure."""
         self.ready = await self.children.start(
-            self._maker(self.config, prices), _longest_drain_s(self.config)
+            self._maker(self.config, prices), _max_drain_s(self.config)
         )
 
     async def reload(self, config: Config) -> None:
@@ -148,7 +148,7 @@ class Keeper:
                 raise ConfigError(f"{name} has changed: that needs a restart")
         load_certificate(config.server.tls_cert, config.server.tls_key)
         maker = self._maker(config, await _find_prices(config, self._environ))
-        await self.children.replace_all(maker, _longest_drain_s(config))
+        await self.children.replace_all(maker, _max_drain_s(config))
         logging.getLogger().setLevel(config.log.level.upper())
         self.config = config
 
@@ -294,7 +294,7 @@ def _remove_if_left(directory: Path) -> None:
             shutil.rmtree(directory)
 
 
-def _longest_drain_s(config: Config) -> float:
+def _max_drain_s(config: Config) -> float:
     """Return how long a child may take to end."""
     return config.server.stop_delay_s + config.server.drain_timeout_s
 

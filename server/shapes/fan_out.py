@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from server.answers.passing import Passing, RequestOrigin
-from server.answers.passing_marks import MOST_HOPS
+from server.answers.passing_marks import MAX_HOPS
 from server.answers.peers import NodeSeen, PeerAddress
 from server.identity.authentication import XSRF_HEADER
 from server.services import Services
@@ -40,13 +40,13 @@ async def ask_everywhere(
     services: Services, asked: RequestOrigin, target: str, kind: type[T]
 ) -> Everywhere[T]:
     """Ask the other processes that the request has not come through."""
-    if asked.hops >= MOST_HOPS:
+    if asked.hops >= MAX_HOPS:
         return Everywhere((), ())
     nodes = await services.peers.nodes() if asked.hops == 0 else ()
     siblings = await services.peers.siblings()
     others = [one for one in nodes if one.id != services.peers.node_id and not one.is_gone]
     found = await asyncio.gather(
-        *(_ask(services.passing, one, asked, MOST_HOPS, target, kind) for one in siblings),
+        *(_ask(services.passing, one, asked, MAX_HOPS, target, kind) for one in siblings),
         *(_ask(services.passing, PeerAddress(one.url), asked, 1, target, kind) for one in others),
     )
     answers = dict(zip((one.id for one in others), found[len(siblings) :], strict=True))

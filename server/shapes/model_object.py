@@ -82,11 +82,11 @@ class _Rates(TypedDict):
 
 
 def model_object(
-    model: Model, *, priced: bool, most_output_tokens: int | None = None
+    model: Model, *, priced: bool, max_output_tokens: int | None = None
 ) -> ModelObject:
     """Return a model as the API shows it, with its prices if `priced`.
 
-    `most_output_tokens` is the caller's bound; None: the model's.
+    `max_output_tokens` is the caller's bound; None: the model's.
     """
     prices = model.prices if priced else None
     return ModelObject(
@@ -99,7 +99,7 @@ def model_object(
         context_window=model.context_window,
         context_length=model.context_window,
         max_model_len=model.context_window,
-        max_output_tokens=most_output_tokens or model.max_output_tokens,
+        max_output_tokens=max_output_tokens or model.max_output_tokens,
         modalities=Modalities(model.input_modalities, model.output_modalities),
         prices=prices_object(prices) if prices is not None else None,
         endpoints=model.endpoints,

@@ -10,7 +10,7 @@ import pytest
 from server.accounting.admission import Lease
 from server.accounting.charge import (
     FADING,
-    MOST_TOKENS_PER_S,
+    MAX_TOKENS_PER_S,
     UNSEEN_TOKENS_PER_S,
     Speeds,
     charge_for,
@@ -81,7 +81,7 @@ def test_true_usage_counts_else_an_estimate_and_what_delivered_nothing_is_free(
 
 
 @pytest.mark.parametrize(
-    ("outcome", "most_tokens"),
+    ("outcome", "max_tokens"),
     [
         (Outcome("cancelled", prompt_sent=True), (BOUND, 0)),
         (Outcome("cancelled", None, 90, prompt_sent=True), (BOUND, 90)),
@@ -91,10 +91,10 @@ def test_true_usage_counts_else_an_estimate_and_what_delivered_nothing_is_free(
     ],
 )
 def test_of_a_budget_an_estimate_takes_one_token_a_byte_but_no_more_than_was_reserved(
-    outcome: Outcome, most_tokens: tuple[int, int]
+    outcome: Outcome, max_tokens: tuple[int, int]
 ) -> None:
     assert MODEL.prices is not None
-    most = MODEL.prices.worst_case_microusd(*most_tokens)
+    most = MODEL.prices.worst_case_microusd(*max_tokens)
     assert charge_for(lease(PLENTY), outcome).cost_microusd == most
     bounded = charge_for(lease(most - 1), outcome)
     assert bounded.paid is not None and bounded.cost_microusd is not None
@@ -170,7 +170,7 @@ def test_leaving_a_deployment_that_was_seen_to_be_faster_costs_by_its_speed() ->
         ({"usage": None}, UNSEEN_TOKENS_PER_S),
         ({"ending": "cancelled"}, UNSEEN_TOKENS_PER_S),
         ({"deployment": None}, UNSEEN_TOKENS_PER_S),
-        ({"duration_s": 2.0}, MOST_TOKENS_PER_S),  # from a cache, at once
+        ({"duration_s": 2.0}, MAX_TOKENS_PER_S),  # from a cache, at once
     ],
 )
 def test_a_speed_is_learnt_from_whole_reported_answers_within_reason(

@@ -17,7 +17,7 @@ from workers.units import DAY_S
 KEY = "key_a"
 EVER = Limits(budget_microusd=100, budget_period="total")
 GUEST = GuestLimits(requests_per_minute=1, requests_per_day=100)
-MOST = 10
+MAX_SCOPES = 10
 MIDNIGHT_S = 12 * 3600
 
 
@@ -34,7 +34,7 @@ class Table:
         counters = MemoryCounters(
             clock=self._clocks.now,
             wall=self._clocks.wall,
-            max_scopes=MOST,
+            max_scopes=MAX_SCOPES,
             find=(lambda _: ()) if self.is_read_whole else self._find,
         )
         if self.is_read_whole:
@@ -170,7 +170,7 @@ async def test_after_midnight_a_budget_is_shown_as_that_of_the_new_day(
 async def test_a_crowd_of_guests_makes_no_spent_money_forgotten(table: Table) -> None:
     counters = table.start()
     await spend(counters, 90)
-    await crowd(counters, range(20 * MOST))
+    await crowd(counters, range(20 * MAX_SCOPES))
     assert spent(counters) == 90
     with pytest.raises(BudgetExceeded):
         await counters.take(KEY, EVER, 0, 11)
@@ -191,7 +191,7 @@ async def test_a_crowd_of_guests_makes_no_restored_money_forgotten(table: Table)
     await spend(counters, 90)
     table.save(counters)
     after = table.start()
-    await crowd(after, range(20 * MOST))
+    await crowd(after, range(20 * MAX_SCOPES))
     assert spent(after) == 90
 
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.answers.passing_marks import MARK_HEADER, MOST_HOPS, PassedOn, PassingMarks
+from server.answers.passing_marks import MARK_HEADER, MAX_HOPS, PassedOn, PassingMarks
 
 MARKS = PassingMarks(b"a secret of the store")
 PASSED = PassedOn(1, "2001:db8::7", "chat.example:8443", secure=True)
 HEADERS = {"Authorization": "Bearer key", "Cookie": "roxy_session=abc"}
 TARGET = "/api/v1/jobs/req_1/stream?after=3"
-UNTRUSTED = PassedOn(MOST_HOPS, trusted=False)
+UNTRUSTED = PassedOn(MAX_HOPS, trusted=False)
 
 
 def marked(passed: PassedOn = PASSED) -> dict[str, str]:
@@ -25,7 +25,7 @@ def test_a_mark_says_what_the_first_process_knew() -> None:
     assert MARKS.read("GET", TARGET, HEADERS) is None
 
 
-@given(client=st.text(), host=st.text(), secure=st.booleans(), hops=st.integers(0, MOST_HOPS))
+@given(client=st.text(), host=st.text(), secure=st.booleans(), hops=st.integers(0, MAX_HOPS))
 def test_whatever_the_client_wrote_survives_and_forges_nothing(
     client: str, host: str, secure: bool, hops: int
 ) -> None:

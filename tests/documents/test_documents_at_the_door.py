@@ -11,10 +11,10 @@ from support.inputs.office_files import paragraph, pdf_file, sheet_file, word_fi
 from support.schemas import validate_error
 from support.visitors import guest
 
-from server.documents.reading import MOST_OF_ONE, DocumentReader
+from server.documents.reading import MAX_PER_LANE, DocumentReader
 from workers.errors import DocumentUnreadable, Overloaded
 
-MOST = 10 * 1024 * 1024
+MAX_FILE_BYTES = 10 * 1024 * 1024
 
 
 async def test_the_text_of_a_document_is_answered_to_the_owner_and_to_keys(
@@ -66,7 +66,7 @@ async def test_what_cannot_be_read_is_refused_in_words(door: Door) -> None:
     empty = await door.client.post("/api/v1/documents", headers=bearer(OWNER))
     assert empty.status_code == 400
     large = await door.client.post(
-        "/api/v1/documents", content=b"a" * (MOST + 1), headers=bearer(OWNER)
+        "/api/v1/documents", content=b"a" * (MAX_FILE_BYTES + 1), headers=bearer(OWNER)
     )
     assert (large.status_code, large.json()["error"]["code"]) == (413, "request_too_large")
 
@@ -87,7 +87,7 @@ async def test_one_caller_cannot_take_all_turns() -> None:
     async with asyncio.TaskGroup() as tasks:
         reading = [
             tasks.create_task(reader.read(data, "guests", lambda: False))
-            for _ in range(MOST_OF_ONE)
+            for _ in range(MAX_PER_LANE)
         ]
         await asyncio.sleep(0)  # each has begun
         with pytest.raises(Overloaded):

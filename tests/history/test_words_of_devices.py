@@ -14,7 +14,7 @@ from server.history.chat_history import ChatHistory
 from server.history.history_records import AnswerRecord, MessageRecord
 
 PEOPLE = itertools.count()
-MOST_ROUNDS = 30
+MAX_ROUNDS = 30
 
 
 class Act(NamedTuple):
@@ -103,7 +103,7 @@ async def settle(devices: list[Device]) -> None:
     """Send and read with all devices until nothing is new."""
     for device in devices:
         device.loses_answer = False
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         before = [device.cursor for device in devices]
         for device in devices:
             await device.talk()

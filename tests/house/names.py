@@ -25,6 +25,11 @@ SCRIPT_TEXT = re.compile(r"//.*|/\*[\s\S]*?\*/|\"[^\"\n]*\"|`[^`]*`")
 """Comments and strings of a script; the formatter writes strings in double quotes."""
 PLACEHOLDER = re.compile(r"\$\{[^{}]*\}|(?<!^)\"\w+\"")
 """Code inside a text: `${...}` of a template, a quoted identifier in a comment."""
+MISNAMED_BOUND = re.compile(
+    r"^\s*(?:export )?(?:const )?"
+    r"(_?(?:MOST|LEAST|LONGEST|SHORTEST|LARGEST|SMALLEST|FEWEST)(?:_\w+)?)\b(?=[^=\n]*=)",
+    re.MULTILINE,
+)
 TEMPLATE_CODE = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 
 
@@ -99,6 +104,12 @@ def old_script_text(name: str, text: str) -> Iterator[str]:
         kept.append(words if " " in words else "")  # without a space it is an identifier
         at = found.end()
     yield from _old_lines(name, "".join(kept))
+
+
+def misnamed_bounds(name: str, text: str) -> Iterator[str]:
+    """Find constants of Python or JavaScript that are bounds and begin neither with MAX nor MIN."""
+    for found in MISNAMED_BOUND.finditer(text):
+        yield f"{name}: {found[1]} is a bound; its name begins with MAX_ or MIN_"
 
 
 def _old_lines(name: str, text: str) -> Iterator[str]:

@@ -47,6 +47,33 @@ def test_two_files_of_one_name_are_found() -> None:
     assert names.doubled_files(modules) == ["usage exists in server.api.usage, webui.pages.usage"]
 
 
+def test_bounds_begin_with_max_or_min() -> None:
+    modules = [*guards.product(), *guards.tests()]
+    texts = [(module.name, module.text) for module in modules]
+    texts += [(path.name, path.read_text()) for path in (ROOT / "webui" / "static").rglob("*.js")]
+    faults = [fault for name, text in texts for fault in names.misnamed_bounds(name, text)]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("line", "misnamed"),
+    [
+        ("LONGEST_PAUSE_S = 5.0", "LONGEST_PAUSE_S"),
+        ("_LEAST: Final = -9999.0", "_LEAST"),
+        ("MOST_CARDS, MOST_HINTS = 4, 8", "MOST_CARDS"),
+        ("const MOST = 12;", "MOST"),
+        ("export const SHORTEST_TEXT = 8;", "SHORTEST_TEXT"),
+        ("MAX_PAUSE_S = 5.0", None),
+        ("ALMOST_MOST = 1", None),
+        ("MOST_USED_FIRST", None),
+        ("longest = max(lengths)", None),
+    ],
+)
+def test_a_misnamed_bound_is_found(line: str, misnamed: str | None) -> None:
+    faults = list(names.misnamed_bounds("a", f"x = 1\n{line}\n"))
+    assert [fault.split()[1] for fault in faults] == ([] if misnamed is None else [misnamed])
+
+
 def test_the_product_and_the_tests_speak_plainly() -> None:
     faults = [fault for module in guards.product() for fault in names.old_messages(module)]
     for module in [*guards.product(), *guards.tests()]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from workers.request.token_usage import Usage, parse_usage
 
-MOST = 1_000_000
+MAX_COUNT = 1_000_000
 DETAILED = (
     '{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14,'
     '"prompt_tokens_details":{"cached_tokens":4,"cache_write_tokens":2,"audio_tokens":0},'
@@ -47,7 +47,7 @@ DETAILED = (
     ],
 )  # fmt: skip
 def test_usage_is_read_and_garbage_is_none(raw: str, usage: Usage | None) -> None:
-    assert parse_usage(raw.encode(), MOST) == usage
+    assert parse_usage(raw.encode(), MAX_COUNT) == usage
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,12 @@ def test_usage_is_read_and_garbage_is_none(raw: str, usage: Usage | None) -> Non
         ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, Usage(None, 0)),
         ({"prompt_tokens": [9], "completion_tokens": {"value": 5}}, None),
         # Absurd numbers, each refused alone
-        ({"prompt_tokens": MOST, "completion_tokens": MOST + 1}, Usage(MOST)),
+        ({"prompt_tokens": MAX_COUNT, "completion_tokens": MAX_COUNT + 1}, Usage(MAX_COUNT)),
         ({"prompt_tokens": 2**53 - 1, "completion_tokens": 5}, Usage(None, 5)),
-        ({"prompt_tokens": MOST + 1, "completion_tokens": 5, "total_tokens": MOST + 6},
+        ({"prompt_tokens": MAX_COUNT + 1, "completion_tokens": 5, "total_tokens": MAX_COUNT + 6},
          Usage(None, 5)),
-        ({"prompt_tokens": 9, "completion_tokens": MOST + 1, "total_tokens": MOST + 10}, Usage(9)),
+        ({"prompt_tokens": 9, "completion_tokens": MAX_COUNT + 1, "total_tokens": MAX_COUNT + 10},
+         Usage(9)),
         ({"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 2**62}, Usage(9, 5)),
         ({"prompt_tokens": 9, "completion_tokens": 5, "cached_tokens": 1e300}, Usage(9, 5)),
         ({"prompt_tokens": "9" * 40, "completion_tokens": 5}, Usage(None, 5)),
@@ -125,7 +126,7 @@ def test_usage_is_read_and_garbage_is_none(raw: str, usage: Usage | None) -> Non
 def test_the_same_counts_are_read_under_other_names_and_in_other_shapes(
     told: dict[str, Any], usage: Usage | None
 ) -> None:
-    assert parse_usage(json.dumps(told).encode(), MOST) == usage
+    assert parse_usage(json.dumps(told).encode(), MAX_COUNT) == usage
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(NAMES, VALUES))
 def test_whatever_is_reported_no_count_is_absurd(told: dict[str, Any]) -> None:
-    usage = parse_usage(json.dumps(told).encode(), MOST)
+    usage = parse_usage(json.dumps(told).encode(), MAX_COUNT)
     if usage is not None:
         counts = [getattr(usage, name) for name in usage.__struct_fields__]
-        assert all(count is None or 0 <= count <= 3 * MOST for count in counts)
+        assert all(count is None or 0 <= count <= 3 * MAX_COUNT for count in counts)

@@ -24,9 +24,9 @@ from workers.run.deployment_state import (
     FIRST_COOLDOWN_S,
     FIRST_LIMITED_S,
     JITTER,
-    LONGEST_COOLDOWN_S,
-    LONGEST_LIMITED_S,
-    LONGEST_WAIT_S,
+    MAX_COOLDOWN_S,
+    MAX_LIMITED_S,
+    MAX_WAIT_S,
     DeploymentState,
     Slot,
 )
@@ -180,7 +180,7 @@ def test_a_wait_is_extended_and_never_shortened(told: float, left: float) -> Non
 def test_no_upstream_can_ask_for_more_than_an_hour() -> None:
     it = state()
     fail(it, UpstreamRateLimited(retry_after_s=1e9))
-    assert it.wait_s(NOW) == LONGEST_WAIT_S
+    assert it.wait_s(NOW) == MAX_WAIT_S
 
 
 def test_other_failures_while_it_cools_change_nothing() -> None:
@@ -214,7 +214,7 @@ def test_rate_limits_without_a_wait_cool_for_longer_each_time() -> None:
         waits.append(it.wait_s(NOW))
         it.probe()
     for number, wait_s in enumerate(waits):
-        least = min(FIRST_LIMITED_S * 2**number, LONGEST_LIMITED_S)
+        least = min(FIRST_LIMITED_S * 2**number, MAX_LIMITED_S)
         assert least <= wait_s <= least * (1 + JITTER)
 
 
@@ -244,7 +244,7 @@ def test_a_probe_that_fails_cools_for_twice_as_long_up_to_a_bound() -> None:
     for number in range(1, 9):
         it.probe()
         assert fail(it)
-        least = min(FIRST_COOLDOWN_S * 2**number, LONGEST_COOLDOWN_S)
+        least = min(FIRST_COOLDOWN_S * 2**number, MAX_COOLDOWN_S)
         assert least <= it.wait_s(NOW) <= least * (1 + JITTER)
 
 
@@ -385,7 +385,7 @@ def test_a_lane_that_fails_again_is_kept_away_for_twice_as_long_up_to_a_bound() 
     for number in range(8):
         barred(it, "bad", now)
         wait_s = it.wait_s(now, "bad")
-        least = min(FIRST_COOLDOWN_S * 2**number, LONGEST_COOLDOWN_S)
+        least = min(FIRST_COOLDOWN_S * 2**number, MAX_COOLDOWN_S)
         assert least <= wait_s <= least * (1 + JITTER)
         assert it.is_failing(now, "bad") is (number > 0), "waiting for it would be in vain"
         now += wait_s

@@ -16,7 +16,7 @@ from workers.run.retries import (
     BACK_OFF_S,
     EXTRA_LOAD,
     FIRST_TOKENS,
-    MOST_TOKENS,
+    MAX_TOKENS,
     RetryBudget,
     Tries,
     is_repeatable,
@@ -47,7 +47,7 @@ def test_quiet_times_do_not_save_up_more_than_a_few_attempts() -> None:
     budget = RetryBudget()
     for _ in range(10_000):
         budget.note_request()
-    assert granted(budget) in (int(MOST_TOKENS), int(MOST_TOKENS + EXTRA_LOAD))
+    assert granted(budget) in (int(MAX_TOKENS), int(MAX_TOKENS + EXTRA_LOAD))
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_the_check_of_a_large_database_ends_in_time(tmp_path: Path) -> None:
         fill(db, 2000, b"v" * 9000)
     spoil_last_page(path)
     known = released_migrations()
-    assert check_database(path, known, longest_s=0.0) == ()
+    assert check_database(path, known, max_check_s=0.0) == ()
     with pytest.raises(StoreFailure, match="damaged"):
         check_database(path, known)
 

@@ -16,7 +16,7 @@ from webui.shell.model_cards import model_card
 from webui.shell.pages import PageHandler, who
 from workers.units import MIB
 
-MOST_CARDS, MOST_SUGGESTIONS = 4, 8
+MAX_CARDS, MAX_SUGGESTIONS = 4, 8
 PAGE = 1000
 """How many conversations are counted at once."""
 
@@ -116,14 +116,14 @@ class ChatPageHandler(PageHandler):
             boot=msgspec.json.encode(await self._boot(models, history)).decode(),
             fresh=not conversation,
             greeting=texts.chat_page.welcome if web.welcome == Web().welcome else web.welcome,
-            cards=[model_card(model, self.language()) for model in usable[:MOST_CARDS]],
-            more=len(models) > MOST_CARDS,
+            cards=[model_card(model, self.language()) for model in usable[:MAX_CARDS]],
+            more=len(models) > MAX_CARDS,
             has_demo=any(model["demo"] for model in usable),
             is_demo=all(model["demo"] for model in usable),
             missing=sorted({name for model in models for name in model["missing"]}),
             prompts=example_prompts(texts)
             if web.prompts is None
-            else web.prompts[:MOST_SUGGESTIONS],
+            else web.prompts[:MAX_SUGGESTIONS],
             max_file=f"{MAX_FILE_BYTES // MIB} MB",
             base_url=self.base_url(),
             welcome=self._is_welcome(),

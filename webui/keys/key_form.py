@@ -32,7 +32,7 @@ SHOWN = (*SHOWN_NEW, "weight")
 """The fields of the form; a problem with any other field is shown above them."""
 FIELD_OF = {"budget_microusd": "budget", "expires_at": "expires"}
 TRIAL_DAYS = 7
-LONGEST_NUMBER = 16
+MAX_DIGITS = 16
 
 Parsed = TypeVar("Parsed")
 
@@ -289,7 +289,7 @@ def chosen_period(text: str) -> str:
 def number(text: str) -> int | str | None:
     """Read a whole number; return None for an empty text and any other text as it is."""
     text = text.strip()
-    if re.fullmatch(rf"[0-9]{{1,{LONGEST_NUMBER}}}", text):
+    if re.fullmatch(rf"[0-9]{{1,{MAX_DIGITS}}}", text):
         return int(text)
     return text or None
 

@@ -22,7 +22,7 @@ from webui.keys.pasted_names import read_names, write_names
 from webui.shell.texts import Language, fill
 from workers.units import KIB
 
-MOST_NAMES = 500
+MAX_NAMES = 500
 BODY_BYTES = 512 * KIB
 PICK = "pick:"
 """A name in the preview is a field of its own, `pick:NUMBER`, which is sent while it is ticked."""
@@ -118,8 +118,8 @@ class ManyKeysPageHandler(KeysSectionHandler):
         texts = self.language().texts
         if not names:
             return {"names": texts.keys.no_names}
-        if len(names) > MOST_NAMES:
-            return {"names": fill(texts.keys.too_many_names, most=MOST_NAMES)}
+        if len(names) > MAX_NAMES:
+            return {"names": fill(texts.keys.too_many_names, most=MAX_NAMES)}
         return {}
 
     async def _listed(self, names: Sequence[tuple[str, str]]) -> list[Listed]:
@@ -196,7 +196,7 @@ class ManyKeysPageHandler(KeysSectionHandler):
                 "invitations": (texts.keys.invitations, texts.keys.makes_invitations_about),
             },
             chosen=form.text("makes") or "secrets",
-            most=MOST_NAMES,
+            most=MAX_NAMES,
         )
 
 

@@ -37,7 +37,7 @@ SVG_BOX = re.compile(
     rb"""\bviewBox\s*=\s*["'][^"'\s,]+[\s,]+[^"'\s,]+[\s,]+([\d.]+)[\s,]+([\d.]+)"""
 )
 SVG_LENGTH = rb"""\s%s\s*=\s*["']([\d.]+)(?:px)?["']"""
-MOST_SIDE = 100_000
+MAX_SIDE_PX = 100_000
 
 
 class Notice(NamedTuple):
@@ -112,7 +112,7 @@ def logo_size(logo: Logo) -> tuple[int, int] | None:
             width, height = _svg_size(data)
     except (struct.error, ValueError, IndexError):
         return None
-    fits = 0 < width <= MOST_SIDE and 0 < height <= MOST_SIDE
+    fits = 0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX
     return (width, height) if fits else None
 
 

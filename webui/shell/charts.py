@@ -15,8 +15,8 @@ PLOT_HEIGHT = 190
 LABELS_HEIGHT = 26
 CHART_HEIGHT = PLOT_TOP + PLOT_HEIGHT + LABELS_HEIGHT
 AXIS_WIDTH = 56
-MOST_TICKS = 4
-MOST_LABELS = 4
+MAX_TICKS = 4
+MAX_LABELS = 4
 """More would touch each other on a phone."""
 STEPS = (1, 2, 5, 10)
 
@@ -55,7 +55,7 @@ class BarChart(NamedTuple):
 
 def ticks(most: int) -> list[int]:
     """Return evenly spaced round numbers, at most five, from 0 to `most` or just above it."""
-    least = max(-(-most // MOST_TICKS), 1)
+    least = max(-(-most // MAX_TICKS), 1)
     magnitude = 10 ** (len(str(least)) - 1)
     step = next(one * magnitude for one in STEPS if one * magnitude >= least)
     return [step * number for number in range(-(-max(most, 1) // step) + 1)]
@@ -124,7 +124,7 @@ def _fullness(bars: int) -> float:
 
 def _labels(labels: Sequence[str]) -> str:
     """Return some of the labels, evenly spaced, with the first and the last."""
-    shown = min(len(labels), MOST_LABELS)
+    shown = min(len(labels), MAX_LABELS)
     places = [round(n * (len(labels) - 1) / max(shown - 1, 1)) for n in range(shown)]
     slot, parts = 100 / max(len(labels), 1), []
     for place in places:

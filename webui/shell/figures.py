@@ -12,7 +12,7 @@ UNITS = ("", "K", "M", "B", "T")
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 NONE = "\N{EN DASH}"
 """Shown in place of an unknown figure."""
-MOST_PERCENT = 1000
+MAX_PERCENT = 1000
 """A larger growth is shown as a factor."""
 
 
@@ -138,7 +138,7 @@ class Figures(Struct, frozen=True, forbid_unknown_fields=True):
         percent = (now - before) * 100 / before
         if abs(percent) < 0.5:
             return "±" + self.percent.format(value=0)
-        if percent >= MOST_PERCENT:
+        if percent >= MAX_PERCENT:
             return TIMES + self.written(f"{now / before:,.0f}")
         sign = MINUS if percent < 0 else "+"
         return sign + self.percent.format(value=f"{abs(percent):.0f}")

@@ -1,6 +1,6 @@
 """Return the names of keys and models on the owner's pages, and the filters made of them.
 
-Where there are at most MOST_OPTIONS keys, the filter lists them. Beyond that it is a text field
+Where there are at most MAX_OPTIONS keys, the filter lists them. Beyond that it is a text field
 that completes as one types; the server finds the key of the text that was sent, or offers those
 that match. Only the keys that a page shows are read.
 """
@@ -22,8 +22,8 @@ from workers.errors import InvalidRequest
 
 NOT_KEYS = ("owner", "guest")
 """The key ids of the rows of callers without a key of their own."""
-MOST_OPTIONS = 100
-MOST_MATCHES = 20
+MAX_OPTIONS = 100
+MAX_MATCHES = 20
 BETWEEN = " · "
 """Between the name and the redacted secret of a key, in a text field."""
 
@@ -141,7 +141,7 @@ async def read_key_filter(
                 "shell/matches.html",
                 text=sent,
                 matches=matches,
-                most=MOST_MATCHES,
+                most=MAX_MATCHES,
                 back=link_to(""),
             )
         else:
@@ -152,7 +152,7 @@ async def read_key_filter(
                 param="key",
             )
         return None
-    if await ring.store.count_keys() <= MOST_OPTIONS:
+    if await ring.store.count_keys() <= MAX_OPTIONS:
         every = {key.id: key for key in await ring.list()}
         names = [key.name for key in every.values()]
         shared = {name for name in names if names.count(name) > 1}
@@ -173,7 +173,7 @@ async def _search(ring: KeyRing, text: str, others: Mapping[str, str]) -> Sequen
         KeyQuery(name=name, search=redacted) if between else KeyQuery(name=text),
         KeyQuery(search=text),
     ):
-        newest = structs.replace(query, descending=True, limit=MOST_MATCHES)
+        newest = structs.replace(query, descending=True, limit=MAX_MATCHES)
         if found := await ring.list(newest):
             return found
     return ()

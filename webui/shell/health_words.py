@@ -41,10 +41,10 @@ def describe_card(
     Prices are for those who have a key; what a model lacks (`missing`: variables) for the owner.
     With `admission` the longest answer is that of the visitor.
     """
-    most = admission.most_output_tokens(visitor, model) if visitor and admission else None
+    most = admission.max_output_tokens(visitor, model) if visitor and admission else None
     priced = visitor is not None and visitor.sees_costs
     described: dict[str, Any] = msgspec.to_builtins(
-        model_object(model, priced=priced, most_output_tokens=most)
+        model_object(model, priced=priced, max_output_tokens=most)
     )
     words = health_words(health.find(model.id), language) if described["available"] else None
     described["health"] = words._asdict() if words is not None else None

@@ -24,7 +24,7 @@ TEMPLATES = Loader(str(resources.files("webui") / "templates"), whitespace="all"
 FORM_BYTES = 64 * KIB
 SMALL_FORM_BYTES = 16 * KIB
 UNSURE = "?"
-LONGEST_HERE = 300
+MAX_HERE_CHARS = 300
 """The longest address that the choice of a language leads back to."""
 THEME_COOKIE = "roxy_theme"
 TEXTS_COOKIE = "roxy_texts"
@@ -99,7 +99,7 @@ class PageHandler(VisitorHandler):
             "fill": fill,
             "around": around,
             "spoken": tuple(languages().values()) if self.translated else (),
-            "here": uri if len(uri) <= LONGEST_HERE else "/",
+            "here": uri if len(uri) <= MAX_HERE_CHARS else "/",
             "sign_in_path": self._sign_in_path(),
             "nav": [
                 (name, path, label)
@@ -116,7 +116,7 @@ class PageHandler(VisitorHandler):
     def _sign_in_path(self) -> str:
         """Return the path of the sign-in page, which leads back to this page."""
         uri = self.request.uri or "/"
-        leads_back = self.section and self.method == "GET" and 1 < len(uri) <= LONGEST_HERE
+        leads_back = self.section and self.method == "GET" and 1 < len(uri) <= MAX_HERE_CHARS
         return f"/login?next={quote(uri)}" if leads_back else "/login"
 
     def language(self) -> Language:

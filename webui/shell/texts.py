@@ -25,7 +25,7 @@ from server.store.key import BudgetPeriod
 from webui.shell.figures import Figures
 
 DEFAULT = "en"
-LONGEST_HEADER = 200
+MAX_HEADER_CHARS = 200
 """Accept-Language headers of browsers are shorter; the rest of a longer one is not read."""
 
 
@@ -112,7 +112,7 @@ def choose_language(chosen: str | None, accepted: str) -> Language:
     if chosen in known:
         return known[chosen]
     wanted: list[tuple[float, str]] = []
-    for part in accepted[:LONGEST_HEADER].split(","):
+    for part in accepted[:MAX_HEADER_CHARS].split(","):
         tag, _, weight = part.partition(";")
         try:
             quality = float(weight.replace(" ", "").removeprefix("q=") or 1)

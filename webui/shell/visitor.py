@@ -21,7 +21,7 @@ from server.keys.read_through import Unread
 from workers.errors import Forbidden, GatewayError, InvalidKey, InvalidRequest
 
 FORM = "application/x-www-form-urlencoded"
-MOST_FIELDS = 1100
+MAX_FIELDS = 1100
 
 
 class SignInFirst(Forbidden):
@@ -83,7 +83,7 @@ class VisitorHandler(BaseHandler):
         try:
             # parse_qsl raises ValueError for more fields than max_num_fields, too.
             text = self.take_body().decode()
-            fields = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+            fields = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
         except ValueError as error:
             raise InvalidRequest("The form is not valid: it must be URL-encoded UTF-8.") from error
         if presented_key(self.request.headers) is None:

@@ -19,8 +19,8 @@ from webui.shell.texts import fill, languages
 from workers.errors import GatewayError, InvalidKey, InvalidRequest, RateLimited
 from workers.units import DAY_S
 
-LONGEST_NEXT = 2000
-LONGEST_KEY = 2000
+MAX_NEXT_CHARS = 2000
+MAX_KEY_CHARS = 2000
 YEAR_S = 365 * DAY_S
 
 
@@ -30,7 +30,7 @@ def own_path(wanted: str) -> str:
     plain = wanted.isascii() and wanted.isprintable() and "\\" not in wanted
     if not plain or not wanted.startswith("/") or wanted.startswith("//"):
         return "/"
-    return wanted[:LONGEST_NEXT]
+    return wanted[:MAX_NEXT_CHARS]
 
 
 class LoginHandler(PageHandler):
@@ -55,7 +55,7 @@ class LoginHandler(PageHandler):
         wanted = own_path(fields.get("next", "/"))
         services, address = self.services, self.client_scope()
         self._check_tries(address)
-        pasted = fields.get("key", "")[:LONGEST_KEY]
+        pasted = fields.get("key", "")[:MAX_KEY_CHARS]
         found = await self._find_principal(pasted)
         if not isinstance(found, tuple):
             services.wrong_sign_ins.add(address)
@@ -142,7 +142,7 @@ class LoginHandler(PageHandler):
             status,
             wanted=wanted,
             problem=problem,
-            longest=LONGEST_KEY,
+            max_key_chars=MAX_KEY_CHARS,
             guests=self.services.config.guests.enabled,
         )
 

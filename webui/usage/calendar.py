@@ -16,7 +16,7 @@ from server.accounting.usage_sums import Span
 from server.identity.authentication import find_cookie
 
 OFFSET_COOKIE = "roxy_utc_offset"
-MOST_MINUTES = 14 * 60
+MAX_OFFSET_MINUTES = 14 * 60
 """The largest offset of a time zone: UTC+14."""
 Month = Literal["", "this", "last"]
 MONTHS: tuple[Month, ...] = ("", "this", "last")
@@ -27,7 +27,7 @@ def read_offset(headers: Mapping[str, str]) -> timedelta:
     """Return how far the owner's clock is ahead of UTC; without a valid cookie it is not."""
     text = find_cookie(headers, OFFSET_COOKIE) or ""
     minutes = int(text) if re.fullmatch(r"-?[0-9]{1,3}", text, re.ASCII) else 0
-    return timedelta(minutes=minutes if abs(minutes) <= MOST_MINUTES else 0)
+    return timedelta(minutes=minutes if abs(minutes) <= MAX_OFFSET_MINUTES else 0)
 
 
 def local_day(now: float, offset: timedelta) -> date:

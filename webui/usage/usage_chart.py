@@ -16,11 +16,11 @@ from workers.money import exactly, rounded
 
 Metric = Literal["requests", "tokens", "cost"]
 METRICS: tuple[Metric, ...] = ("requests", "tokens", "cost")
-MOST_SERIES = 8
+MAX_SERIES = 8
 COLOURS = 12
 """The classes c0 to c11 of the style sheet."""
-MOST_DAYS = 100
-MOST_WEEK_DAYS = 731
+MAX_DAYS = 100
+MAX_WEEK_DAYS = 731
 Stacking = Literal["model", "key"]
 STACKINGS: tuple[Stacking, ...] = ("model", "key")
 
@@ -90,9 +90,9 @@ def writer(metric: Metric, language: Language) -> Callable[[int], str]:
 
 def unit_of(span: Span) -> str:
     """Return the unit of a bar that keeps the number of bars readable."""
-    if span.days <= MOST_DAYS:
+    if span.days <= MAX_DAYS:
         return "day"
-    return "week" if span.days <= MOST_WEEK_DAYS else "month"
+    return "week" if span.days <= MAX_WEEK_DAYS else "month"
 
 
 def bar_of(day: date, unit: str) -> date:
@@ -172,10 +172,10 @@ def _summary(chart: BarChart, span: Span, language: Language) -> str:
 def stack(values: Mapping[str, list[int]], bars: int, language: Language) -> list[Series]:
     """Return a series per name, the largest first; the smallest share the last colour."""
     ranked = sorted(values.items(), key=lambda one: (-sum(one[1]), one[0]))
-    shown = ranked[:MOST_SERIES]
+    shown = ranked[:MAX_SERIES]
     marks = colours([name for name, _ in shown])
     series = [Series(name, marks[name], own) for name, own in shown]
-    others = [own for _, own in ranked[MOST_SERIES:]]
+    others = [own for _, own in ranked[MAX_SERIES:]]
     if others:
         together = [sum(own[place] for own in others) for place in range(bars)]
         name = language.plural(language.texts.usage.others, len(others))

@@ -14,7 +14,7 @@ from webui.usage.usage_chart import Metric, value_of
 from webui.usage.usage_tiles import Sums
 
 GROUPS: tuple[Grouping, ...] = ("model", "key", "day")
-MOST_ROWS = 100
+MAX_ROWS = 100
 """More would make the page larger than 300 kB."""
 
 
@@ -60,7 +60,7 @@ def rank(
             groups, key=lambda group: (-value_of(group, metric), getattr(group, field))
         )
     figures, rows = language.figures, []
-    for group in ordered[:MOST_ROWS]:
+    for group in ordered[:MAX_ROWS]:
         mark, value = getattr(group, field), value_of(group, metric)
         rows.append(
             RankedRow(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MAX_MESSAGE_CHARS = 1000
 _MAX_READ_CHARS = 2000
 """How much of a message is read, up to the last space: the forms below are searched in it."""
-_LEAST_SECRET_CHARS = 4
+_MIN_SECRET_CHARS = 4
 """Shorter values of headers and queries, such as a version, are words of messages too."""
 
 SECRET, UPSTREAM, HOST, ACCOUNT = "[redacted]", "[upstream]", "[host]", "[account]"
@@ -190,7 +190,7 @@ def _without_own(message: str, deployment: Deployment) -> str:
     sent = (value for _, value in deployment.headers)
     secrets = (deployment.secret, url.password, *deployment.quirks.headers.values(), *sent)
     for secret in (*secrets, *url.query.split("&")):
-        if secret and len(secret) >= _LEAST_SECRET_CHARS:
+        if secret and len(secret) >= _MIN_SECRET_CHARS:
             message = message.replace(secret, SECRET)
     for name in (deployment.base_url.partition("?")[0], url.netloc, url.hostname):
         if name:

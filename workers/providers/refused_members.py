@@ -66,7 +66,7 @@ _TOO_LARGE = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = r"(\d{1,3}(?:[,_]\d{3})+(?!\d)|\d+)"
-_MOST = tuple(
+_MAXIMUM = tuple(
     re.compile(pattern.replace("#", _NUMBER), re.IGNORECASE)
     for pattern in (
         r"[\[(\uff08\u3010]\s*\d+\s*[,\uff0c~-]\s*(\d+)\s*[\])\uff09\u3011]",
@@ -119,7 +119,7 @@ def refused_cap(problem: Problem) -> RefusedCap | None:
     if not _TOO_LARGE.search(words):
         return None
     lasting = "stream" not in words.lower()  # some take less in a whole answer
-    for pattern in _MOST:
+    for pattern in _MAXIMUM:
         found = pattern.search(words)
         if found:
             return RefusedCap(_number(found[1]) - _is_exclusive(pattern), lasting)

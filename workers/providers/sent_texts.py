@@ -15,7 +15,7 @@ from msgspec import Raw
 
 QUOTE_MARK = "''"
 """What stands for each quotation in words that are classified."""
-_LEAST_CHARS = 6
+_MIN_CHARS = 6
 """Shorter pieces between quotations prove nothing: many prompts have them."""
 _GAP = r"[\W_]*"
 _WORD = re.compile(r"[^\W_]+")
@@ -45,7 +45,7 @@ class SentTexts:
         return any(
             self._has(_GAP.join(map(re.escape, piece)))
             for piece in pieces
-            if len(pieces) == 1 or len(piece) >= _LEAST_CHARS
+            if len(pieces) == 1 or len(piece) >= _MIN_CHARS
         )
 
     def unquoted(self, message: str, *, known: str) -> str:

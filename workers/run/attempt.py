@@ -32,7 +32,7 @@ WHOLE_BYTES = 64 * MIB
 TOOL_FIELDS = ("tools", "functions")
 """Members of a request that offer tools; the second is OpenAI's older one."""
 NO_TOOLS = (b"null", b"[]")
-MOST_LESSONS = 4
+MAX_LESSONS = 4
 """How many refusals of what the gateway writes one request may meet: each member, and two caps."""
 
 log = logging.getLogger("roxy.workers")
@@ -133,7 +133,7 @@ class Attempts:
                 if lesson is None or job.ended or job.committed:
                     raise
                 now = replace(now, **lesson.changes)
-                if now in met or len(met) > MOST_LESSONS:  # it refuses either way
+                if now in met or len(met) > MAX_LESSONS:  # it refuses either way
                     raise
                 error.with_traceback(None)
                 met.append(now)

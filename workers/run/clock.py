@@ -65,11 +65,11 @@ class Clock:
         "_content",
         "_exchange",
         "_finished_at",
-        "_first_most_s",
         "_first_s",
         "_gap_s",
         "_last",
         "_loop",
+        "_max_first_s",
         "_settings",
         "_started",
         "_timer",
@@ -94,7 +94,7 @@ class Clock:
         self._first_s = settings.first_content_timeout_s
         if not streamed:
             self._first_s = max(self._first_s * WHOLE_FACTOR, tools_s)
-        self._first_most_s = self._first_s * REARM_FACTOR
+        self._max_first_s = self._first_s * REARM_FACTOR
         self._loop = asyncio.get_running_loop()
         self._started = self._last = self._loop.time()
         self._timer = self._loop.call_at(self._due()[0], self._fire)
@@ -132,8 +132,8 @@ class Clock:
             due = (max(self._last, self._channel.resumed_at) + self._gap_s, "gap", self._gap_s)
         else:
             first = (self._last + self._first_s, "first_content", self._first_s)
-            most_s = self._first_most_s
-            due = min(first, (self._started + most_s, "first_content", most_s))
+            max_s = self._max_first_s
+            due = min(first, (self._started + max_s, "first_content", max_s))
         total_s = self._settings.total_timeout_s
         # Tuples compare by their first member, the loop time.
         return min(due, (self._started + total_s, "total", total_s)) if total_s else due

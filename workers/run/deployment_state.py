@@ -7,7 +7,7 @@
 - A rejection with a wait (429, 503 with Retry-After) cools the deployment for that wait, a 429
   without one for `FIRST_LIMITED_S`, doubled each time. A wait extends the time and never shortens
   it.
-- `FAILURES_IN_A_ROW` failures, or failures in half of the last `NEWEST` attempts, cool it for
+- `FAILURES_IN_A_ROW` failures, or failures in half of the `NEWEST_ATTEMPTS`, cool it for
   `FIRST_COOLDOWN_S`, doubled each time it fails again while it is probed.
 - A refused secret and an empty account put it aside for `ASIDE_S`. A certificate that is not valid
   cools it at once, as repeated failures do.
@@ -47,20 +47,20 @@ DeploymentWord = Literal["ready", "cooling", "probing"]
 Fault = Literal["none", "unknown", "failure", "limited", "aside"]
 
 FAILURES_IN_A_ROW = 5
-NEWEST = 20
+NEWEST_ATTEMPTS = 20
 """How many of the newest attempts count for the share of failures."""
-FEWEST = 10
+MIN_ATTEMPTS = 10
 """With fewer attempts than this, no share of failures cools a deployment."""
 OTHER_FAILURES = 2
 """So many failures of others than one lane prove, beside those of that lane, a fault for all."""
 FIRST_COOLDOWN_S = 5.0
-LONGEST_COOLDOWN_S = 120.0
+MAX_COOLDOWN_S = 120.0
 FIRST_LIMITED_S = 1.0
-LONGEST_LIMITED_S = 60.0
+MAX_LIMITED_S = 60.0
 ASIDE_S = 600.0
 ASIDE_FAULTS = ("credentials", "credit")
 """Faults with which no request can succeed before the owner acts: the secret, and the account."""
-LONGEST_WAIT_S = float(HOUR_S)
+MAX_WAIT_S = float(HOUR_S)
 """The longest wait that an upstream can ask for."""
 JITTER = 0.2
 """Up to this share is added to a cooldown, so that gateways do not come back together."""
@@ -192,7 +192,7 @@ class DeploymentState:
         self.epoch = 0
         self._probes = 0
         self._strikes = 0
-        self._newest: deque[str | None] = deque(maxlen=NEWEST)
+        self._newest: deque[str | None] = deque(maxlen=NEWEST_ATTEMPTS)
         """The lanes of the newest attempts that have failed, None for one that was answered."""
         self._row: dict[str, int] = {}
         """How many of the failures in a row are of which lane."""
@@ -321,7 +321,7 @@ class DeploymentState:
             return True
         newest = self._newest
         answered = newest.count(None)
-        return len(newest) >= FEWEST and answered * 2 <= len(newest)
+        return len(newest) >= MIN_ATTEMPTS and answered * 2 <= len(newest)
 
     def _is_of_one(self, lane: str, now: float) -> bool:
         """Return whether too few failures are of others than this lane to prove a fault for all."""
@@ -335,13 +335,13 @@ class DeploymentState:
         """Keep a lane away for some time, and forget its failures."""
         self.bars = {name: one for name, one in self.bars.items() if now < one.until + ASIDE_S}
         bar = self.bars.setdefault(lane, Bar())
-        wait_s = min(FIRST_COOLDOWN_S * 2 ** min(bar.strikes, 16), LONGEST_COOLDOWN_S)
+        wait_s = min(FIRST_COOLDOWN_S * 2 ** min(bar.strikes, 16), MAX_COOLDOWN_S)
         bar.strikes += 1
         bar.until = now + wait_s * random.uniform(1.0, 1.0 + JITTER)
         bar.cause = cause_of(error)
         self.failures -= self._row.pop(lane, 0)
         kept = [name for name in self._newest if name != lane]
-        self._newest = deque(kept, maxlen=NEWEST)
+        self._newest = deque(kept, maxlen=NEWEST_ATTEMPTS)
 
     def _forget_failures(self) -> None:
         self.failures = 0
@@ -353,11 +353,11 @@ class DeploymentState:
         if fault == "aside":
             return max(ASIDE_S, error.retry_after_s or 0.0)
         if error.retry_after_s is not None:
-            return min(error.retry_after_s, LONGEST_WAIT_S)
+            return min(error.retry_after_s, MAX_WAIT_S)
         limited = fault == "limited"
         first_s = FIRST_LIMITED_S if limited else FIRST_COOLDOWN_S
-        longest_s = LONGEST_LIMITED_S if limited else LONGEST_COOLDOWN_S
-        wait_s: float = min(first_s * 2 ** min(self._strikes, 16), longest_s)
+        max_s = MAX_LIMITED_S if limited else MAX_COOLDOWN_S
+        wait_s: float = min(first_s * 2 ** min(self._strikes, 16), max_s)
         return wait_s * random.uniform(1.0, 1.0 + JITTER)
 
 

@@ -20,7 +20,7 @@ from workers.errors import (
 EXTRA_LOAD = 0.2
 """The share of a model's requests that may be tried again on the same deployment."""
 FIRST_TOKENS = 2.0
-MOST_TOKENS = 10.0
+MAX_TOKENS = 10.0
 BACK_OFF_S = 0.5
 """The longest pause before the same deployment is tried again; the shortest is half of it."""
 
@@ -33,7 +33,7 @@ class RetryBudget:
 
     def note_request(self) -> None:
         """Add to the budget for one request."""
-        if self.tokens < MOST_TOKENS:
+        if self.tokens < MAX_TOKENS:
             self.tokens += EXTRA_LOAD
 
     def take(self) -> bool:

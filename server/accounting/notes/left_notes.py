@@ -34,7 +34,7 @@ KEY_PREFIX = "key_"
 """How the ids of keys begin; usage rows of others say "owner" or "guest"."""
 MAX_BATCH_ROWS = 5_000
 FIRST_RETRY_S = 0.25
-LONGEST_RETRY_S = 5.0
+MAX_RETRY_S = 5.0
 
 
 class LeftNotes:
@@ -101,7 +101,7 @@ class LeftNotes:
                     return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), retry_s)
-            retry_s = min(retry_s * 2, LONGEST_RETRY_S)
+            retry_s = min(retry_s * 2, MAX_RETRY_S)
 
     async def _book(self, files: NoteFiles, charge: Charge | None) -> None:
         """Write and charge what is missing, and remove the files.

@@ -2,7 +2,7 @@
 
 While the server is away, a command fails at once: only those that waited when it went away have
 waited. A server that is back is found within two seconds, because the pause between two attempts
-never exceeds `LONGEST_PAUSE_S`.
+never exceeds `MAX_PAUSE_S`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger("roxy.limits")
 CONNECT_WITHIN_S = 0.6
 """Connecting and the checks; a server that hangs accepts connections and answers nothing."""
 FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 0.8
+MAX_PAUSE_S = 0.8
 START_WITHIN_S = 5.0
 OLDEST_VERSION = (7, 0)
 """Redis 7.0. Valkey 8 and 9 say that they are Redis 7.2.4."""
@@ -148,7 +148,7 @@ class RedisLink:
                 self.trouble = reason_of(error)
                 log.error("connecting to Redis failed", exc_info=error)
             await asyncio.sleep(pause_s * random.uniform(0.7, 1.0))
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            pause_s = min(pause_s * 2, MAX_PAUSE_S)
 
     async def _connect(self) -> RedisConnection:
         """Return a connection to a server that was checked and can write."""

@@ -16,7 +16,7 @@ from workers.units import KIB
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 UNNAMED = re.compile(r"(unknown|required) field `(.*)`$", re.DOTALL)
-MOST_OBJECT_BYTES = 64 * KIB
+MAX_OBJECT_BYTES = 64 * KIB
 
 Body = TypeVar("Body")
 
@@ -93,7 +93,7 @@ def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
     return InvalidRequest(f"{name} {requirement(fault)}.", param=path or None)
 
 
-def check_object(value: Any, param: str, most: int = MOST_OBJECT_BYTES) -> None:
+def check_object(value: Any, param: str, most: int = MAX_OBJECT_BYTES) -> None:
     """Raise InvalidRequest for an object that is too large or has numbers of more than 64 bits."""
     if not isinstance(value, dict):  # not sent
         return

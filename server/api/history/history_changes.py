@@ -13,10 +13,10 @@ from server.http.query import read_number, refuse_unknown
 from workers.errors import InvalidRequest
 
 CURSOR = re.compile(r"-?[0-9]{1,16}", re.ASCII)
-MOST_CONVERSATIONS = 1000
-MOST_HITS = 200
+MAX_CONVERSATIONS = 1000
+MAX_HITS = 200
 SHOWN_HITS = 50
-LONGEST_QUERY = 400
+MAX_QUERY_CHARS = 400
 
 
 class HistoryChangesHandler(HistoryHandler):
@@ -40,7 +40,7 @@ class HistoryChangesHandler(HistoryHandler):
         if opened is not None:
             self.read_id(opened, "open")
         text = self.get_query_argument("limit", None)
-        limit = read_number("limit", text, MOST_CONVERSATIONS) or MOST_CONVERSATIONS
+        limit = read_number("limit", text, MAX_CONVERSATIONS) or MAX_CONVERSATIONS
         changes = await self.services.history.changes(self.person, int(since), opened, limit)
         self.reply_json(structs.replace(changes, quota_bytes=self.rules.quota_bytes))
 
@@ -59,10 +59,10 @@ class HistorySearchHandler(HistoryHandler):
         """
         refuse_unknown(self.request.query_arguments, ("q", "limit"))
         query = self.get_query_argument("q", "")
-        if len(query) > LONGEST_QUERY:
-            raise InvalidRequest(f"'q' may have at most {LONGEST_QUERY} characters.", param="q")
+        if len(query) > MAX_QUERY_CHARS:
+            raise InvalidRequest(f"'q' may have at most {MAX_QUERY_CHARS} characters.", param="q")
         text = self.get_query_argument("limit", None)
-        limit = read_number("limit", text, MOST_HITS) or SHOWN_HITS
+        limit = read_number("limit", text, MAX_HITS) or SHOWN_HITS
         words = search_words(query)
         self.reply_json(await self.services.history.search(self.person, words, limit))
 

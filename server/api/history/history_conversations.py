@@ -18,14 +18,14 @@ from server.http.query import read_number, refuse_unknown
 from workers.units import MIB
 
 CONVERSATION_CHANGE = msgspec.json.Decoder(ConversationChange)
-MOST_CHANGE_BYTES = 8 * MIB
-MOST_VERSION = 2**53
+MAX_CHANGE_BYTES = 8 * MIB
+MAX_VERSION = 2**53
 
 
 class ConversationHandler(HistoryHandler):
     """One conversation of the caller."""
 
-    body_limit = MOST_CHANGE_BYTES
+    body_limit = MAX_CHANGE_BYTES
 
     async def get(self, conversation: str) -> None:
         """Return the conversation with its messages, oldest first."""
@@ -53,7 +53,7 @@ class ConversationHandler(HistoryHandler):
         """
         refuse_unknown(self.request.query_arguments, ("version",))
         conversation = self.read_id(conversation, "id")
-        version = read_number("version", self.get_query_argument("version", None), MOST_VERSION)
+        version = read_number("version", self.get_query_argument("version", None), MAX_VERSION)
         erased = await self.services.history.erase(self.person, conversation, version)
         self.reply_json(ErasedHistory(erased))
 

@@ -9,7 +9,7 @@ from server.history.safe_files import file_headers
 from server.http.query import refuse_unknown
 from workers.errors import InvalidRequest
 
-LONGEST_NAME = 1000
+MAX_NAME_CHARS = 1000
 
 
 class HistoryFileHandler(HistoryHandler):
@@ -33,9 +33,9 @@ class HistoryFileHandler(HistoryHandler):
         name = self.get_query_argument("name", "", strip=False)
         kind = self.get_query_argument("type", "").lower()
         for param, text in (("name", name), ("type", kind)):
-            if len(text) > LONGEST_NAME:
+            if len(text) > MAX_NAME_CHARS:
                 raise InvalidRequest(
-                    f"'{param}' may have at most {LONGEST_NAME} characters.", param=param
+                    f"'{param}' may have at most {MAX_NAME_CHARS} characters.", param=param
                 )
         file = StoredFile(name.replace("\0", " "), kind.replace("\0", " "), self.take_body())
         await self.services.history.put_file(

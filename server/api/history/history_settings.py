@@ -11,7 +11,7 @@ from server.history.history_records import HistorySettings
 from workers.errors import SettingsChanged
 from workers.units import KIB
 
-MOST_SETTINGS_BYTES = 256 * KIB
+MAX_SETTINGS_BYTES = 256 * KIB
 
 
 class SettingsChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,7 +27,7 @@ SETTINGS_CHANGE = msgspec.json.Decoder(SettingsChange)
 class HistorySettingsHandler(HistoryHandler):
     """The settings of the caller in the web app: one JSON object."""
 
-    body_limit = MOST_SETTINGS_BYTES + KIB
+    body_limit = MAX_SETTINGS_BYTES + KIB
 
     async def get(self) -> None:
         """Return the settings; version 0: there are none."""
@@ -36,7 +36,7 @@ class HistorySettingsHandler(HistoryHandler):
     async def put(self) -> None:
         """Replace the settings of a version; 409 if they have another one."""
         sent = self.read_body(SETTINGS_CHANGE)
-        check_object(sent.value, "value", MOST_SETTINGS_BYTES)
+        check_object(sent.value, "value", MAX_SETTINGS_BYTES)
         done, stored = await self.services.history.put_settings(
             self.person, HistorySettings(sent.value, sent.version)
         )

@@ -6,7 +6,7 @@ from server.documents.extract import TextCollector, Unreadable
 from server.documents.office.zip_parts import XmlEvent, ZipParts, whole_number
 
 UNREAD = frozenset({"annotation", "tracked-changes", "forms", "date-time", "page-number"})
-MOST_REPEATED = 256
+MAX_REPEATED = 256
 """A sheet repeats its last empty cell up to the last column there can be."""
 
 
@@ -80,7 +80,7 @@ class _Reader:
             level = whole_number(attributes.get("outline-level", ""), 1)
             self._prefix = f"{'#' * min(level, 6)} " if name == "h" else "- " * bool(self._lists)
         elif name == "s":
-            self._words.append(" " * min(whole_number(attributes.get("c", ""), 1), MOST_REPEATED))
+            self._words.append(" " * min(whole_number(attributes.get("c", ""), 1), MAX_REPEATED))
         elif name in ("tab", "line-break"):
             self._words.append("\t" if name == "tab" else "\n")
         elif name == "soft-page-break":
@@ -132,11 +132,11 @@ class _Reader:
     def _end_cell(self, row: list[str]) -> None:
         text = " ".join(filter(None, self._cell))
         if not text:
-            self._gap = min(self._gap + self._cell_times, MOST_REPEATED)
+            self._gap = min(self._gap + self._cell_times, MAX_REPEATED)
             return
         row += [""] * self._gap + [text] * self._cell_times
         self._gap = 0
 
 
 def _repeated(attributes: dict[str, str], name: str) -> int:
-    return min(whole_number(attributes.get(name, ""), 1), MOST_REPEATED)
+    return min(whole_number(attributes.get(name, ""), 1), MAX_REPEATED)

@@ -35,7 +35,7 @@ from server.history.steps.sql_steps import (
 from workers.errors import ConversationErased, HistoryFull
 from workers.units import MIB, MINUTE_S
 
-MOST_CONVERSATION_BYTES = 32 * MIB
+MAX_CONVERSATION_BYTES = 32 * MIB
 """The longest conversation: a page must be able to read it in one answer."""
 TOO_LONG = "This conversation is too long to be saved. Start a new one to continue."
 IS_ERASED = "SELECT 1 FROM history_erased WHERE person = ? AND id = ?"
@@ -214,7 +214,7 @@ def _write_conversation(
     old = 0 if target.is_new else _size_of_record(target.record, _details(target.record))
     grown += _size_of_record(record, details) - old
     size = target.size + grown
-    if grown > 0 and size > MOST_CONVERSATION_BYTES:
+    if grown > 0 and size > MAX_CONVERSATION_BYTES:
         raise HistoryFull(TOO_LONG)
     number = yield from finish_write(person, before, grown, quota_bytes)
     words = fold(f"{record.title}\n{record.system}")

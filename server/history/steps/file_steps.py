@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.history.folding import MOST_FILE_LETTERS, fold_long
+from server.history.folding import MAX_FILE_CHARS, fold_long
 from server.history.history_records import StoredFile
 from server.history.steps.changing_steps import IS_ERASED
 from server.history.steps.sql_steps import Steps, finish_write, lock_person, now_ms, size_of
@@ -76,7 +76,7 @@ def fold_file(file: StoredFile) -> str:
     if file.type.startswith(MEDIA) or b"\0" in file.content:
         return ""
     try:
-        return fold_long(file.content.decode()[:MOST_FILE_LETTERS])
+        return fold_long(file.content.decode()[:MAX_FILE_CHARS])
     except UnicodeDecodeError:
         return ""
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from server.history.folding import MOST_FILE_LETTERS, excerpt_of, fold
+from server.history.folding import MAX_FILE_CHARS, excerpt_of, fold
 from server.history.history_records import (
     MessageRecord,
     QuestionRecord,
@@ -22,8 +22,8 @@ from workers.units import MIB
 
 CONVERSATIONS_AT_ONCE = 50
 """Conversations that are searched between two looks at the clock."""
-MOST_FILE_BYTES = 4 * MOST_FILE_LETTERS
-MOST_READ_BYTES = 16 * MIB
+MAX_FILE_BYTES = 4 * MAX_FILE_CHARS
+MAX_READ_BYTES = 16 * MIB
 """Contents of files that are read for excerpts; later hits show the file's name."""
 WILDCARDS = re.compile("(?=[%_!])")
 """The places where LIKE needs its escape character."""
@@ -86,7 +86,7 @@ def search(person: str, words: Sequence[str], limit: int, ends_at: float) -> Ste
     contains = " AND ".join([CONTAINS] * len(patterns))
     conversations = yield NEWEST, (person,)
     found: list[FoundRow] = []
-    unread = MOST_READ_BYTES
+    unread = MAX_READ_BYTES
     for start in range(0, len(conversations), CONVERSATIONS_AT_ONCE):
         if time.monotonic() >= ends_at:
             return [*found, MORE]
@@ -182,7 +182,7 @@ def _in_order(
 
 def _read_file(person: str, file: str, most: int) -> Steps[FoundFile]:
     """Read the beginning of a file, unless enough was read."""
-    rows: Rows = yield READ_FILE, (min(MOST_FILE_BYTES, max(most, 0)), person, file)
+    rows: Rows = yield READ_FILE, (min(MAX_FILE_BYTES, max(most, 0)), person, file)
     name, content = rows[0] if rows else ("", None)
     return FoundFile(name, bytes(content) if content else None)
 
@@ -225,7 +225,7 @@ def _texts_of(message: MessageRecord, file: FoundFile | None) -> Iterator[Search
         for name in dict.fromkeys(one.name for one in message.files):
             yield SearchedText("file", name, name)
     if file and file.content:
-        content = file.content.decode("utf-8", "ignore")[:MOST_FILE_LETTERS]
+        content = file.content.decode("utf-8", "ignore")[:MAX_FILE_CHARS]
         yield SearchedText("file", content, file.name)
     elif file:
         yield SearchedText("file", file.name, file.name)

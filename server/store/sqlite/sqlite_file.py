@@ -76,7 +76,7 @@ def connect(
 
 
 def check_database(
-    path: Path, known: Sequence[Migration], *, longest_s: float = CHECK_S
+    path: Path, known: Sequence[Migration], *, max_check_s: float = CHECK_S
 ) -> Sequence[Migration]:
     """Check an existing file without changing it; return the migrations it still needs."""
     wal = _beside(path, "-wal")
@@ -85,7 +85,7 @@ def check_database(
     with _explained(path):
         _check_header(path, may_grow=unfinished)
         with closing(connect(path, "ro", immutable=not unfinished)) as db:
-            _check_pages(db, path, longest_s)
+            _check_pages(db, path, max_check_s)
             try:
                 return find_pending(db, path, known)
             except sqlite3.OperationalError as error:
@@ -208,16 +208,16 @@ def _check_header(path: Path, *, may_grow: bool) -> None:
         raise _damaged(path, "it is shorter than its header says")
 
 
-def _check_pages(db: sqlite3.Connection, path: Path, longest_s: float | None = None) -> None:
-    """Check the pages of a database; after `longest_s` the rest counts as whole."""
+def _check_pages(db: sqlite3.Connection, path: Path, max_check_s: float | None = None) -> None:
+    """Check the pages of a database; after `max_check_s` the rest counts as whole."""
     if path.stat().st_size <= WHOLE_CHECK_BYTES:
         checks = ["PRAGMA quick_check(1)"]
     else:
         checks = [f"PRAGMA quick_check({table})" for table in KEPT_TABLES]
     # interrupt() and not a progress handler, which this check calls only since SQLite 3.41.
-    longest_s = threading.TIMEOUT_MAX if longest_s is None else longest_s
-    ends_at = time.monotonic() + longest_s
-    timer = threading.Timer(longest_s, db.interrupt)
+    max_check_s = threading.TIMEOUT_MAX if max_check_s is None else max_check_s
+    ends_at = time.monotonic() + max_check_s
+    timer = threading.Timer(max_check_s, db.interrupt)
     timer.start()
     try:
         for check in checks:
@@ -229,7 +229,7 @@ def _check_pages(db: sqlite3.Connection, path: Path, longest_s: float | None = N
     except (sqlite3.OperationalError, TimeoutError) as error:
         if isinstance(error, sqlite3.Error) and primary_code(error) != sqlite3.SQLITE_INTERRUPT:
             raise
-        log.info("%s is large: it was checked for %g s, not as a whole", path, longest_s)
+        log.info("%s is large: it was checked for %g s, not as a whole", path, max_check_s)
     finally:
         timer.cancel()
         timer.join()  # the connection may be closed next

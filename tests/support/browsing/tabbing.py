@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.async_api import Page
 
-MOST_STEPS = 60
+MAX_STEPS = 60
 FOCUSED = """() => {
   const node = document.activeElement;
   const label = node.getAttribute("aria-label") ?? node.labels?.[0]?.textContent;
@@ -23,7 +23,7 @@ async def tab_back_to(page: Page, name: str) -> None:
 
 
 async def _press_until(page: Page, key: str, name: str) -> None:
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         await page.keyboard.press(key)
         if await page.evaluate(FOCUSED) == name:
             return

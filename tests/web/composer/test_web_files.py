@@ -15,7 +15,7 @@ from support.fakes.upstream import FakeUpstream
 from support.front_door import Door, front_door
 from support.inputs.pictures import PNG
 
-MOST = 10 * 1024 * 1024
+MAX_FILE_BYTES = 10 * 1024 * 1024
 HAND_OVER = """([how, name, type, size]) => {
   const file = new File([new Uint8Array(size).fill(97)], name, { type });
   const data = new DataTransfer();
@@ -76,13 +76,13 @@ async def test_a_byte_too_many_is_refused_at_once_by_every_way(
     async with visiting(chromium, demo_door) as page:
         await open_chat(page)
         for how in ("pick", "drop", "paste"):
-            await hand_over(page, how, f"{how}.txt", MOST + 1)
+            await hand_over(page, how, f"{how}.txt", MAX_FILE_BYTES + 1)
             alert = page.get_by_role("alert")
             await expect(alert).to_contain_text(f"“{how}.txt” has 10,485,761 bytes")
             await expect(alert).to_contain_text("10 MB")
             await expect(page.locator(".box .file")).to_have_count(0)
             await page.get_by_role("button", name="Dismiss").click()
-        await hand_over(page, "pick", "fits.txt", MOST)
+        await hand_over(page, "pick", "fits.txt", MAX_FILE_BYTES)
         await expect(page.locator(".box .file")).to_have_count(1)
 
 

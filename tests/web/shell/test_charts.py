@@ -33,7 +33,7 @@ from webui.usage.calendar import (
 )
 from webui.usage.usage_chart import (
     COLOURS,
-    MOST_SERIES,
+    MAX_SERIES,
     KeySums,
     bars_of,
     colours,
@@ -124,8 +124,8 @@ def test_a_colour_stays_with_its_name_whatever_its_rank() -> None:
     assert colours(names[::-1]) == marks
     for name in names:
         assert colours([name]) == {name: f"c{crc32(name.encode()) % COLOURS}"}
-    many = colours([f"model {n}" for n in range(MOST_SERIES)])
-    assert len(set(many.values())) == MOST_SERIES, "no two with the same colour"
+    many = colours([f"model {n}" for n in range(MAX_SERIES)])
+    assert len(set(many.values())) == MAX_SERIES, "no two with the same colour"
 
 
 def test_a_chart_by_key_has_the_largest_keys_and_the_rest() -> None:

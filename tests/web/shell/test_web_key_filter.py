@@ -16,10 +16,10 @@ from support.builders.rows import a_key, a_row
 from support.front_door import Door
 
 from server.store.rows import Batch
-from webui.shell.filters import MOST_OPTIONS
+from webui.shell.filters import MAX_OPTIONS
 
 KEYS = [
-    *(a_key(number, name=f"customer {number}") for number in range(MOST_OPTIONS)),
+    *(a_key(number, name=f"customer {number}") for number in range(MAX_OPTIONS)),
     a_key(1001, name="twin", redacted="roxy_aaaa…1111"),
     a_key(1002, name="twin", redacted="roxy_bbbb…2222"),
     a_key(1003, name="<b>bold</b>", redacted="roxy_cccc…3333"),
@@ -36,10 +36,10 @@ async def many(door: Door) -> Door:
 
 
 async def test_few_keys_are_a_list(door: Door) -> None:
-    await door.gateway.services.store.add_keys(KEYS[:MOST_OPTIONS])
+    await door.gateway.services.store.add_keys(KEYS[:MAX_OPTIONS])
     for path in PATHS:
         text = (await door.get(path)).text
-        assert text.count('<option value="key_') == MOST_OPTIONS
+        assert text.count('<option value="key_') == MAX_OPTIONS
         assert "data-complete" not in text
 
 

@@ -23,7 +23,7 @@ from support.front_door import MODEL, OWNER, Door, bearer
 from server.accounting.usage_sums import add_up
 from server.store.rows import Batch
 from webui.shell.texts import languages
-from webui.usage.usage_table import MOST_ROWS
+from webui.usage.usage_table import MAX_ROWS
 
 DAY_S = 86_400.0
 words = languages()["en"].figures
@@ -152,11 +152,11 @@ async def test_a_percentile_of_a_part_of_the_requests_is_not_shown(door: Door) -
 
 
 async def test_of_very_many_keys_the_largest_are_listed_and_that_is_said(door: Door) -> None:
-    for count, said in ((MOST_ROWS, False), (MOST_ROWS + 1, True)):
+    for count, said in ((MAX_ROWS, False), (MAX_ROWS + 1, True)):
         rows = [a_row(n, at=days_ago(0), key_id=f"key_{n}") for n in range(count)]
         await door.gateway.services.store.record(Batch(rows=rows))
         text = (await door.get("/usage?by=key")).text
-        assert (f"Only {MOST_ROWS} are listed." in text) is said
+        assert (f"Only {MAX_ROWS} are listed." in text) is said
 
 
 async def test_a_model_that_left_the_catalog_can_be_chosen(door: Door) -> None:

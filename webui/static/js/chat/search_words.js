@@ -10,9 +10,9 @@ const AFTER = 120;
 const NEAR = 60;
 const BLOCK = 2048;
 /** Places of one word that are looked at. */
-const MOST_PLACES = 200;
+const MAX_PLACES = 200;
 /** Of the text of a file so much is searched. */
-export const MOST_FILE_LETTERS = 1_000_000;
+export const MAX_FILE_CHARS = 1_000_000;
 
 const GAPLESS =
   /^[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u31ff\u3400-\u9fff\uf900-\ufaff\u{20000}-\u{3ffff}]/u;
@@ -163,7 +163,7 @@ class Folded {
     /** @type {WordPlace[]} */
     const places = [];
     let at = this.text.indexOf(word);
-    while (at >= 0 && places.length < MOST_PLACES) {
+    while (at >= 0 && places.length < MAX_PLACES) {
       const [start] = this.#origin(at);
       const [, end] = this.#origin(at + word.length - 1);
       places.push({ start, end, word, isStart: beginsWord(this.text, at) });

@@ -3,7 +3,7 @@
 
 import { announce, isComposing, language, part, pluralText, texts } from "../shell/page.js";
 
-const MOST = 12;
+const MAX_MATCHES = 12;
 /** Words that say nothing here: a place is found without them. */
 const GENERAL = new Set(["api", "openai"]);
 const EXCERPT_LETTERS = 90;
@@ -243,7 +243,7 @@ function show() {
   }
   const matches = search(query);
   found.hidden = false;
-  found.replaceChildren(...matches.slice(0, MOST).map((place) => row(place, query)));
+  found.replaceChildren(...matches.slice(0, MAX_MATCHES).map((place) => row(place, query)));
   if (!matches.length) {
     const none = document.createElement("li");
     none.className = "quiet";

@@ -9,8 +9,8 @@ import { errorWords } from "../shell/run_words.js";
 /** @import { RunPage } from "../shell/run_panel.js" */
 
 /** Models that think first need more than their answer has. */
-const MOST_TOKENS = 1000;
-const MOST_WAIT_S = "30";
+const MAX_TOKENS = 1000;
+const MAX_WAIT_S = "30";
 
 /**
  * What an error means for the owner, by its code; the API's messages are in English.
@@ -92,10 +92,10 @@ const TRIAL = {
     const request = {
       model: root.dataset.model,
       messages: [{ role: "user", content: texts.models.question }],
-      max_tokens: MOST_TOKENS,
+      max_tokens: MAX_TOKENS,
       stream: true,
     };
-    const headers = { "X-Roxy-Deployment": root.dataset.deployment ?? "", "X-Roxy-Max-Wait": MOST_WAIT_S };
+    const headers = { "X-Roxy-Deployment": root.dataset.deployment ?? "", "X-Roxy-Max-Wait": MAX_WAIT_S };
     panel.send("try", request, headers);
   },
   delta(panel, text, reasoning) {

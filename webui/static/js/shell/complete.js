@@ -6,7 +6,7 @@ import { callJson, isAbort } from "./api.js";
 import { el } from "./page.js";
 
 const AFTER_MS = 150;
-const MOST = 20;
+const MAX_SUGGESTIONS = 20;
 const BETWEEN = " · ";
 
 /** @param {HTMLInputElement} field */
@@ -24,7 +24,7 @@ function complete(field) {
     // A text that was completed is done: searching it again would open the list again.
     if (!text || [...(list?.options ?? [])].some((option) => option.value === field.value)) return;
     try {
-      const path = `keys?${new URLSearchParams({ search: text, limit: String(MOST) })}`;
+      const path = `keys?${new URLSearchParams({ search: text, limit: String(MAX_SUGGESTIONS) })}`;
       const page = await callJson(path, { signal: running.signal });
       const names = page.data.map(
         /** @param {{ name: string, redacted: string }} key */ (key) => key.name + BETWEEN + key.redacted,

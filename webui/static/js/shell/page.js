@@ -124,7 +124,7 @@ export const NOT_LOADED_EVENT = "roxy-not-loaded";
  */
 
 const PAUSES_MS = [200, 800, 2000];
-const LONGEST_PAUSE_MS = 10_000;
+const MAX_PAUSE_MS = 10_000;
 /** Firefox stops loading modules when another page is asked for, before this one is gone. */
 const LEAVING_MS = 10_000;
 let leftAt = -LEAVING_MS;
@@ -188,7 +188,7 @@ export async function loadModule(importing, { patient = false } = {}) {
         throw new NotLoaded(reason, error);
       }
     }
-    await pause(PAUSES_MS[tries] ?? Math.min(LONGEST_PAUSE_MS, 1000 * 2 ** (tries - PAUSES_MS.length + 1)));
+    await pause(PAUSES_MS[tries] ?? Math.min(MAX_PAUSE_MS, 1000 * 2 ** (tries - PAUSES_MS.length + 1)));
   }
 }
 

@@ -10,7 +10,7 @@ import math
 from typing import Any, Final
 
 _LISTS: Final = ("content", "refusal")
-_LEAST: Final = -9999.0
+_MIN_LOGPROB: Final = -9999.0
 """What OpenAI states for a token that is out of the question."""
 
 
@@ -49,4 +49,4 @@ def _tokens(sent: list[Any], *, top: bool) -> list[dict[str, Any]]:
 
 def _number(value: Any) -> float:
     known = isinstance(value, (int, float)) and math.isfinite(value)
-    return float(value) if known else _LEAST
+    return float(value) if known else _MIN_LOGPROB

@@ -12,7 +12,7 @@ import { fold, wordsOf } from "../search_words.js";
 /** The context that fills the bar of a model. */
 const WHOLE_BAR = 1_048_576;
 const RECENT = "roxy-recent-models";
-const MOST_RECENT = 8;
+const MAX_RECENT = 8;
 
 /** @returns {string[]} the ids of the models that were chosen last, the newest first */
 function recent() {
@@ -26,7 +26,7 @@ function recent() {
 
 /** @param {string} id */
 function remember(id) {
-  const ids = [id, ...recent().filter((one) => one !== id)].slice(0, MOST_RECENT);
+  const ids = [id, ...recent().filter((one) => one !== id)].slice(0, MAX_RECENT);
   localStorage.setItem(RECENT, JSON.stringify(ids));
 }
 

@@ -28,7 +28,7 @@ const GATHER_MS = 30;
 /** A question is sent once the gateway has accepted it, or after this time. */
 const REFUSAL_MS = 3000;
 const ANSWER_MS = 400;
-const MOST_KEEPALIVE = 30_000;
+const MAX_KEEPALIVE_CHARS = 30_000;
 const LAST_TAB = "roxy-tab";
 
 /**
@@ -103,7 +103,7 @@ export class Connection {
    */
   options(options = {}) {
     const { body } = options;
-    const keepalive = document.hidden && typeof body === "string" && body.length < MOST_KEEPALIVE;
+    const keepalive = document.hidden && typeof body === "string" && body.length < MAX_KEEPALIVE_CHARS;
     return { ...options, keepalive };
   }
 

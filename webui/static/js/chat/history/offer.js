@@ -16,7 +16,7 @@ import { NotSent, send } from "../transfer/moving.js";
  * mark in the browser would stay there after they have signed out.
  */
 const LEFT = "left-in-browsers";
-const MOST_LEFT = 300;
+const MAX_LEFT = 300;
 /** The mark of earlier releases in the browser: who has answered the offer, and when. */
 const ANSWERED = "offered";
 
@@ -65,7 +65,7 @@ export class Offer {
 
   async #noteAnswer() {
     const left = new Set([...(await this.#left()), ...this.#movable.map(({ record }) => record.id)]);
-    await this.#history.putAll({ settings: [{ id: LEFT, value: [...left].slice(-MOST_LEFT) }] });
+    await this.#history.putAll({ settings: [{ id: LEFT, value: [...left].slice(-MAX_LEFT) }] });
     await this.#guests.remove("settings", [ANSWERED]);
   }
 

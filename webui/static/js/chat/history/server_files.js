@@ -9,7 +9,7 @@ import { putFile } from "./upload.js";
 /** @import { View } from "./view.js" */
 
 /** What is kept in memory of files that were read, in bytes. */
-const MOST_KEPT = 64 * 1024 * 1024;
+const MAX_KEPT_BYTES = 64 * 1024 * 1024;
 
 /** @param {string} id */
 const pathOf = (id) => `history/files/${id}`;
@@ -86,7 +86,7 @@ export class ServerFiles {
   #keep(size) {
     this.#kept += size;
     for (const [id] of this.#contents) {
-      if (this.#kept <= MOST_KEPT || this.#contents.size < 2) return;
+      if (this.#kept <= MAX_KEPT_BYTES || this.#contents.size < 2) return;
       this.#kept -= this.#view.files.get(id)?.size ?? 0;
       this.#contents.delete(id);
     }

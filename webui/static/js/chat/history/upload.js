@@ -10,8 +10,8 @@ import { differences, packDraft, packMessage } from "./wire.js";
 /** @import { Sent } from "./wire.js" */
 
 /** The server takes 8 MiB and 5,000 messages at once. */
-const MOST_LETTERS = 1_500_000;
-const MOST_MESSAGES = 1000;
+const MAX_PART_CHARS = 1_500_000;
+const MAX_PART_MESSAGES = 1000;
 
 /**
  * Return the path of a conversation in the API.
@@ -79,19 +79,19 @@ export function inParts({ set, was, draft, messages, bases, remove, version }) {
     first.draft = packDraft(draft.value);
     if (draft.base !== null) first.draft_base = draft.base;
   }
-  /** @type {{ letters: number, messages: Sent[] }[]} */
-  const parts = [{ letters: 0, messages: [] }];
+  /** @type {{ chars: number, messages: Sent[] }[]} */
+  const parts = [{ chars: 0, messages: [] }];
   for (const message of Object.values(messages)) {
     const base = bases[message.id] ?? null;
     const sent = { ...packMessage(message), ...(base === null ? {} : { base }) };
-    const letters = JSON.stringify(sent).length;
+    const chars = JSON.stringify(sent).length;
     let part = parts[parts.length - 1];
-    if (part.letters + letters > MOST_LETTERS || part.messages.length >= MOST_MESSAGES) {
-      part = { letters: 0, messages: [] };
+    if (part.chars + chars > MAX_PART_CHARS || part.messages.length >= MAX_PART_MESSAGES) {
+      part = { chars: 0, messages: [] };
       if (parts[parts.length - 1].messages.length) parts.push(part);
       else part = parts[parts.length - 1];
     }
-    part.letters += letters;
+    part.chars += chars;
     part.messages.push(sent);
   }
   return parts.map((part, at) => ({ ...(at ? {} : first), messages: part.messages }));

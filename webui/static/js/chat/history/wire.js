@@ -20,7 +20,7 @@ const SETTABLE = ["title", "pinned", "model", "system", "parameters", "deleted",
 const OTHERS = ["id", "updated", "choices", "draft", "version", "draft_version", "answering", "extra"];
 /** Members that belong to the transfer, or to this browser. */
 const DROPPED = ["conversation", "version", "base", "extra", "blob", "bytes"];
-const LONGEST = { title: 500, system: 256 * 1024 };
+const MAX_CHARS = { title: 500, system: 256 * 1024 };
 
 /**
  * @param {object} record
@@ -121,7 +121,7 @@ export function differences(record, known) {
   for (const [name, value] of Object.entries(now)) {
     if (OTHERS.includes(name) || value === undefined || alike(value, before[name])) continue;
     if (!SETTABLE.includes(name)) extra[name] = value;
-    else set[name] = name === "title" ? String(value).slice(0, LONGEST.title) : value;
+    else set[name] = name === "title" ? String(value).slice(0, MAX_CHARS.title) : value;
   }
   const chosen = Object.entries(record.choices ?? {}).filter(([at, id]) => before.choices?.[at] !== id);
   const dropped = Object.keys(before.choices ?? {}).filter((at) => !(at in (record.choices ?? {})));
@@ -140,7 +140,7 @@ export function differences(record, known) {
  */
 export function textsBefore(set, seen) {
   const typed = /** @type {const} */ (["title", "system"]).filter((name) => seen && set[name] !== undefined);
-  return Object.fromEntries(typed.map((name) => [name, (seen?.[name] ?? "").slice(0, LONGEST[name])]));
+  return Object.fromEntries(typed.map((name) => [name, (seen?.[name] ?? "").slice(0, MAX_CHARS[name])]));
 }
 
 /**

@@ -14,7 +14,7 @@ const NO_FORMULA =
   /\\(?:documentclass|usepackage|section|begin\{(?:document|itemize|enumerate|tabular|figure|tikzpicture)\*?\})/;
 
 /** Formulas that are kept: a paragraph that grows shows the same ones again and again. */
-const MOST_KEPT = 300;
+const MAX_KEPT = 300;
 /** @type {Map<string, Element>} */
 const kept = new Map();
 
@@ -110,7 +110,7 @@ function typeset(loaded, node, tex, display) {
     node.title = error instanceof Error ? error.message : String(error);
     return;
   }
-  if (kept.size >= MOST_KEPT) kept.clear();
+  if (kept.size >= MAX_KEPT) kept.clear();
   kept.set(key, made);
   node.replaceChildren(...made.cloneNode(true).childNodes);
 }

@@ -3,7 +3,7 @@
 import { showDialog } from "../../shell/dialog.js";
 import { announce, el, fill, iconButton, texts } from "../../shell/page.js";
 import { titleOf } from "../state/records.js";
-import { LONGEST_NAME, ownPrompts, PromptRefused, removePrompts, savePrompt } from "./prompt_store.js";
+import { MAX_NAME_CHARS, ownPrompts, PromptRefused, removePrompts, savePrompt } from "./prompt_store.js";
 
 /** @import { Chat } from "../state/chat.js" */
 /** @import { Prompt } from "./prompt_store.js" */
@@ -122,7 +122,7 @@ class PromptDialog {
    * @param {boolean} [closes] whether the dialog closes afterwards
    */
   form(prompt, closes = false) {
-    const name = el("input", { id: "prompt-name", maxlength: LONGEST_NAME, autocomplete: "off", dir: "auto" });
+    const name = el("input", { id: "prompt-name", maxlength: MAX_NAME_CHARS, autocomplete: "off", dir: "auto" });
     const text = el("textarea", { id: "prompt-text", rows: 8, dir: "auto", "aria-describedby": "prompt-help" });
     name.value = prompt.name;
     text.value = prompt.text;

@@ -22,7 +22,7 @@ import { ownPrompts } from "./prompt_store.js";
  */
 
 const GAP_PX = 6;
-const MOST_HEIGHT_PX = 340;
+const MAX_HEIGHT_PX = 340;
 const ID = "prompt-options";
 /** What is typed to look for a prompt: a second "/" is a path. */
 const QUERY = /^\/([^/\n]*)$/;
@@ -237,11 +237,11 @@ export class PromptList {
     const { left, top, bottom, width } = this.#box.getBoundingClientRect();
     const above = top - GAP_PX;
     const below = (visualViewport?.height ?? innerHeight) - bottom - GAP_PX;
-    const isAbove = above >= below || above >= MOST_HEIGHT_PX;
+    const isAbove = above >= below || above >= MAX_HEIGHT_PX;
     const { style } = this.#root;
     style.left = `${left}px`;
     style.width = `${width}px`;
-    style.maxHeight = `${Math.min(MOST_HEIGHT_PX, (isAbove ? above : below) - GAP_PX)}px`;
+    style.maxHeight = `${Math.min(MAX_HEIGHT_PX, (isAbove ? above : below) - GAP_PX)}px`;
     style.top = isAbove ? "auto" : `${bottom + GAP_PX}px`;
     style.bottom = isAbove ? `${innerHeight - top + GAP_PX}px` : "auto";
   }

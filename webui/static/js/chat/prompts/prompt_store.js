@@ -11,11 +11,11 @@ import { all, putAll } from "../state/store.js";
 
 /** How the ids of the settings begin. The server knows it, too (server/history/steps/settings_steps.py). */
 export const PREFIX = "prompt-";
-export const LONGEST_NAME = 60;
-const LONGEST_TEXT = 8000;
-const MOST_PROMPTS = 100;
+export const MAX_NAME_CHARS = 60;
+const MAX_TEXT_CHARS = 8000;
+const MAX_PROMPTS = 100;
 /** In UTF-8. The server takes 256 KiB of settings, and there are others. */
-const MOST_BYTES = 192 * 1024;
+const MAX_PROMPTS_BYTES = 192 * 1024;
 
 /** A prompt cannot be saved; the message says why. */
 export class PromptRefused extends Error {}
@@ -54,17 +54,17 @@ async function check(added) {
   for (const { name, text } of added) {
     if (!name) throw new PromptRefused(texts.prompts.no_name);
     if (!text.trim()) throw new PromptRefused(texts.prompts.no_text);
-    if (text.length > LONGEST_TEXT) {
-      const words = { count: count(text.length), most: count(LONGEST_TEXT) };
+    if (text.length > MAX_TEXT_CHARS) {
+      const words = { count: count(text.length), most: count(MAX_TEXT_CHARS) };
       throw new PromptRefused(fill(texts.prompts.long_text, words));
     }
   }
   const ids = new Set(added.map(({ id }) => id));
   const others = (await ownPrompts()).filter(({ id }) => !ids.has(id));
-  if (others.length + added.length > MOST_PROMPTS)
+  if (others.length + added.length > MAX_PROMPTS)
     throw new PromptRefused(fill(texts.prompts.too_many, { count: count(others.length) }));
   const bytes = new TextEncoder().encode(JSON.stringify([...others, ...added])).length;
-  if (bytes > MOST_BYTES) throw new PromptRefused(texts.prompts.too_large);
+  if (bytes > MAX_PROMPTS_BYTES) throw new PromptRefused(texts.prompts.too_large);
 }
 
 /** @param {Prompt[]} prompts */
@@ -84,7 +84,7 @@ async function put(prompts) {
  * @param {{ name: string, text: string }} [seen]
  */
 export async function savePrompt({ id = newId(PREFIX), name, text }, seen) {
-  const prompt = { id, name: name.replace(/\s+/g, " ").trim().slice(0, LONGEST_NAME), text };
+  const prompt = { id, name: name.replace(/\s+/g, " ").trim().slice(0, MAX_NAME_CHARS), text };
   const stored = seen && (await ownPrompts()).find((one) => one.id === id);
   if (stored && (stored.name !== seen.name || stored.text !== seen.text)) {
     prompt.id = newId(PREFIX);
@@ -108,7 +108,7 @@ export async function importPrompts(given) {
   for (const one of given) {
     const { name, text } = Object(one);
     if (typeof name !== "string" || typeof text !== "string") continue;
-    const prompt = { id: newId(PREFIX), name: name.trim().slice(0, LONGEST_NAME), text };
+    const prompt = { id: newId(PREFIX), name: name.trim().slice(0, MAX_NAME_CHARS), text };
     const key = JSON.stringify([prompt.name, text]);
     if (here.has(key)) continue;
     here.add(key);

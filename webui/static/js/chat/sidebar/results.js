@@ -8,7 +8,7 @@ import { columns, fold, marksOf, wordsOf } from "../search_words.js";
 /** @import { Found, Hit } from "./search.js" */
 /** @import { Mark } from "../search_words.js" */
 
-const MOST_PASSAGES = 3;
+const MAX_PASSAGES = 3;
 /** How much of a title fits into its row, and how much of that stands before a word that is farther behind. */
 const TITLE_COLUMNS = 26;
 const BEFORE_COLUMNS = 8;
@@ -126,9 +126,9 @@ export function Passage({ hit, open }) {
 
 /** @param {{ result: Result, open: (hit: Hit) => void }} props */
 export function Passages({ result, open }) {
-  const more = result.passages.length - MOST_PASSAGES;
+  const more = result.passages.length - MAX_PASSAGES;
   return html`${result.passages
-    .slice(0, MOST_PASSAGES)
+    .slice(0, MAX_PASSAGES)
     .map((hit) => html`<${Passage} key=${hit.message ?? hit.where} hit=${hit} open=${open} />`)}
     ${more > 0 && html`<span class="passage quiet">${pluralText(texts.sidebar.more_passages, more)}</span>`}`;
 }

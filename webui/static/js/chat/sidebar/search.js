@@ -1,7 +1,7 @@
 // The search: on the server for people who have signed in, else in this browser.
 
 import { fill, texts } from "../../shell/page.js";
-import { excerptOf, fold, MOST_FILE_LETTERS, wordsOf } from "../search_words.js";
+import { excerptOf, fold, MAX_FILE_CHARS, wordsOf } from "../search_words.js";
 import { problemWords } from "../state/problems.js";
 import { all, find, within } from "../state/store.js";
 import { answerText } from "../turns/thoughts.js";
@@ -36,13 +36,13 @@ import { answerText } from "../turns/thoughts.js";
 /** @typedef {{ message: string | null, role: Hit["role"], parts: Part[], files: FileRecord[] }} Passage */
 /** @typedef {{ record: ConversationRecord, passages: Passage[] }} Searched */
 
-const MOST_HITS = 200;
+const MAX_HITS = 200;
 /** Between the last key and the question to the server. */
 const PAUSE_MS = 150;
 /** The search of this browser lets the page work after so long. */
 const TURN_MS = 12;
 /** Letters of files that are kept in memory. */
-const MOST_KEPT = 16_000_000;
+const MAX_KEPT_CHARS = 16_000_000;
 
 /**
  * @param {Hit["where"]} where
@@ -132,9 +132,9 @@ class Library {
     const known = this.#files.get(id);
     if (known) return known;
     const stored = await find("files", id).catch(() => undefined);
-    const text = ((await stored?.blob?.text()) ?? "").slice(0, MOST_FILE_LETTERS);
+    const text = ((await stored?.blob?.text()) ?? "").slice(0, MAX_FILE_CHARS);
     const part = partOf("file", text, name);
-    if (this.#kept + text.length <= MOST_KEPT) {
+    if (this.#kept + text.length <= MAX_KEPT_CHARS) {
       this.#files.set(id, part);
       this.#kept += text.length;
     }
@@ -232,7 +232,7 @@ export class Search {
         if (signal.aborted) return { data, partial: true };
         const read = hasAll(parts, words) ? parts : await this.#withFiles(parts, files);
         if (!hasAll(read, words)) continue;
-        if (data.length >= MOST_HITS) return { data, partial: true };
+        if (data.length >= MAX_HITS) return { data, partial: true };
         const { id: conversation, title, updated } = record;
         const { where, file, text } = bestPart(read, words);
         data.push({ conversation, title, updated, message, role, where, file, ...excerptOf(text, words) });

@@ -13,15 +13,15 @@ const LETTERS_PER_TOKEN = 4;
 /** Letters that are about a token each: Chinese, Japanese and Korean. */
 const WIDE = /[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f]/g;
 /** What upstreams count for an image at most; about one token for 750 pixels. */
-const MOST_IMAGE_TOKENS = 1600;
+const MAX_IMAGE_TOKENS = 1600;
 const PIXELS_PER_TOKEN = 750;
 /** Base64 has four letters for three bytes. */
 const BASE64 = 4 / 3;
 /** The messages besides the files: JSON around the texts. */
 const MARGIN_BYTES = 64 * 1024;
 /** Providers take about 20 MB of images in a request, and some take no more than 20. */
-const MOST_IMAGES = 20;
-const MOST_IMAGE_BYTES = 14 * 1024 * 1024;
+const MAX_IMAGES = 20;
+const MAX_IMAGE_BYTES = 14 * 1024 * 1024;
 
 /**
  * Estimate how many tokens a text is.
@@ -50,7 +50,7 @@ export function roundTokens(tokens) {
  * @param {number} height
  */
 export const imageTokens = (width, height) =>
-  Math.min(MOST_IMAGE_TOKENS, Math.max(1, Math.ceil((width * height) / PIXELS_PER_TOKEN)));
+  Math.min(MAX_IMAGE_TOKENS, Math.max(1, Math.ceil((width * height) / PIXELS_PER_TOKEN)));
 
 /**
  * Estimate how many tokens files add to a request.
@@ -98,7 +98,7 @@ export function imagesLeftOut(turns) {
     const shown = (files ?? []).filter((file) => file.kind === "image");
     images += shown.length;
     bytes += shown.reduce((sum, file) => sum + file.size, 0);
-    if (!last && (images > MOST_IMAGES || bytes > MOST_IMAGE_BYTES)) for (const { id } of shown) left.add(id);
+    if (!last && (images > MAX_IMAGES || bytes > MAX_IMAGE_BYTES)) for (const { id } of shown) left.add(id);
     if (files) last = false;
   }
   return left;

@@ -7,9 +7,9 @@ import { Sifter } from "./thoughts.js";
 
 /** @import { AnswerRecord } from "../state/types.js" */
 
-const TAIL_LETTERS = 60;
+const TAIL_CHARS = 60;
 /** A repetition that is shorter may be chance. */
-const SHORTEST = 8;
+const MIN_REPEATED_CHARS = 8;
 const SPACED = /[\p{Script=Latin}\p{Script=Cyrillic}\p{Script=Greek}\p{Nd}]/u;
 
 /**
@@ -18,9 +18,9 @@ const SPACED = /[\p{Script=Latin}\p{Script=Cyrillic}\p{Script=Greek}\p{Nd}]/u;
  * @param {string} text
  */
 function tailOf(text) {
-  const tail = text.trimEnd().slice(-TAIL_LETTERS);
+  const tail = text.trimEnd().slice(-TAIL_CHARS);
   const space = tail.search(/\s/);
-  return tail.length < TAIL_LETTERS || space < 0 ? tail : tail.slice(space).trimStart();
+  return tail.length < TAIL_CHARS || space < 0 ? tail : tail.slice(space).trimStart();
 }
 
 /**
@@ -84,7 +84,7 @@ export class Joint {
     const text = this.#held.trimStart();
     const before = this.#before.trimEnd();
     const trailing = this.#before.length - before.length;
-    for (let length = Math.min(text.length, before.length); length >= SHORTEST; length -= 1) {
+    for (let length = Math.min(text.length, before.length); length >= MIN_REPEATED_CHARS; length -= 1) {
       if (!before.endsWith(text.slice(0, length))) continue;
       const rest = text.slice(length);
       const spaces = Math.min(trailing, rest.length - rest.trimStart().length);

@@ -14,8 +14,8 @@ const INSTRUCTION =
 /** As much of a question and of an answer as a title needs. */
 const EXCERPT_LETTERS = 2000;
 /** Enough for a model that thinks a little first. */
-const MOST_TOKENS = 300;
-const MOST_WAIT_S = 60;
+const MAX_TOKENS = 300;
+const MAX_WAIT_S = 60;
 const LABEL = /^(?:title|titel|título|titulo|タイトル)\s*[:：]\s*/i;
 const QUOTED = /^["'“”„«»‹›‘’‚「『《]+(.*?)["'“”„«»‹›‘’‚」』》]+$/;
 
@@ -76,10 +76,10 @@ export async function askTitle(chat, message, model) {
   try {
     const { choices } = await callJson("chat/completions", {
       method: "POST",
-      headers: { "X-Request-Id": newId("title-"), "X-Roxy-Max-Wait": String(MOST_WAIT_S) },
+      headers: { "X-Request-Id": newId("title-"), "X-Roxy-Max-Wait": String(MAX_WAIT_S) },
       body: JSON.stringify({
         model,
-        max_tokens: MOST_TOKENS,
+        max_tokens: MAX_TOKENS,
         messages: [
           { role: "system", content: INSTRUCTION },
           { role: "user", content: `<question>\n${shown[0]}\n</question>\n<answer>\n${shown[1]}\n</answer>` },

@@ -14,8 +14,8 @@ import { INLINE_RULES, INLINE_START } from "./inline_rules.js";
  * @typedef {Map<string, Token[]>} Lines
  */
 
-const LONGEST_KEPT = 300;
-const MOST_KEPT = 20_000;
+const MAX_KEPT_CHARS = 300;
+const MAX_KEPT_LINES = 20_000;
 
 /** @param {number} index */
 const nonNegative = (index) => (index < 0 ? undefined : index);
@@ -51,10 +51,10 @@ class GrowingLexer extends Lexer {
   inlineTokens(source, tokens = []) {
     const { links } = this.tokens;
     // A definition and an HTML tag change how other lines are read.
-    const isKept = source.length <= LONGEST_KEPT && !source.includes("<") && !Object.keys(links).length;
+    const isKept = source.length <= MAX_KEPT_CHARS && !source.includes("<") && !Object.keys(links).length;
     if (!isKept || tokens.length || this.state.inLink) return super.inlineTokens(source, tokens);
     const found = this.#lines.get(source) ?? [...super.inlineTokens(source)];
-    if (this.#lines.size >= MOST_KEPT) this.#lines.clear();
+    if (this.#lines.size >= MAX_KEPT_LINES) this.#lines.clear();
     this.#lines.set(source, found);
     tokens.push(...found);
     return tokens;
