@@ -57,6 +57,7 @@ from server.nodes.peers.open_registry import open_registry
 from server.nodes.peers.process_peers import ProcessIdentity, ProcessPeers
 from server.services import Services
 from server.store.data_directory import DataDirectory
+from server.store.patience import StorePatience
 from server.store.store import Store
 from webui.page_routes import page_rules
 from workers.catalog.catalog import Catalog, Prices
@@ -146,11 +147,12 @@ async def gateway(
     *,
     passed: Sequence[socket.socket] = (),
     clock: Callable[[], float] = time.monotonic,
+    patience: StorePatience | None = None,
 ) -> AsyncIterator[Gateway]:
     """Build and run a gateway in one process; leaving the block drains and ends it.
 
     `passed` are sockets to listen on; else the configured port is bound. `clock` measures the
-    limits per minute and day, in seconds.
+    limits per minute and day, in seconds. `patience` are the longest waits for the stores.
     Raises ListenFailure and StoreFailure, each with one line that says what to do.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -160,9 +162,9 @@ async def gateway(
         sockets = list(passed) or bind_port(config.server.host, config.server.port)
         for sock in sockets:
             stack.callback(sock.close)
-        data = await stack.enter_async_context(open_data(config, directory, clock))
+        data = await stack.enter_async_context(open_data(config, directory, clock, patience))
         log_lines = AccessLog(config.log.access, config.log.format)
-        member = await _join_nodes(stack, config, data.store)
+        member = await _join_nodes(stack, config, data.store, patience)
         running = await build_gateway(
             stack, config, data, catalog_task, log_lines, tls, sockets, member
         )
@@ -176,12 +178,17 @@ async def gateway(
         yield running
 
 
-async def _join_nodes(stack: contextlib.AsyncExitStack, config: Config, store: Store) -> Membership:
+async def _join_nodes(
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    store: Store,
+    patience: StorePatience | None,
+) -> Membership:
     """Return how a gateway in one process belongs to others, with which it shares a store."""
     scheduler = LocalScheduler(config.queue.max_waiting)
     if not config.redis_url and not config.database_url:
         return Membership(scheduler, NoPeers(config.server.node_name))
-    registry = await stack.enter_async_context(open_registry(config, store))
+    registry = await stack.enter_async_context(open_registry(config, store, patience))
     identity = ProcessIdentity(new_process_tag(), config.server.node_name)
     reporter = NodeReporter(registry, identity.node_id, config.server.node_url)
     stack.push_async_callback(reporter.aclose)

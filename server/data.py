@@ -31,6 +31,7 @@ from server.keys.export import open_key_ring
 from server.keys.key_ring import KeyRing
 from server.store.data_directory import DataDirectory
 from server.store.key import BudgetPeriod
+from server.store.patience import StorePatience
 from server.store.postgres.postgres_opening import open_postgres_store
 from server.store.retention import Retention
 from server.store.sqlite.sqlite_store import SqliteStore
@@ -70,15 +71,19 @@ class GatewayData(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def open_data(
-    config: Config, directory: DataDirectory, clock: Callable[[], float]
+    config: Config,
+    directory: DataDirectory,
+    clock: Callable[[], float],
+    patience: StorePatience | None = None,
 ) -> AsyncIterator[GatewayData]:
     """Open everything in a locked directory; `clock` measures limits. Raises StoreFailure."""
     async with contextlib.AsyncExitStack() as stack:
-        store = await _open_store(stack, config, directory)
-        history = await _open_history(stack, store)
+        patience = patience or StorePatience()
+        store = await _open_store(stack, config, directory, patience)
+        history = await _open_history(stack, store, patience)
         keys = await stack.enter_async_context(open_key_ring(store, directory.export))
         left = LeftNotes(directory.path, store)
-        counters, unsaved = await _open_counters(stack, config, store, clock, left)
+        counters, unsaved = await _open_counters(stack, config, store, clock, left, patience)
         old = HistoryRetention(history, store, config.history.retention_days)
         stack.push_async_callback(old.aclose)
         stack.push_async_callback(Retention(store, config.usage.retention_days).aclose)
@@ -97,23 +102,28 @@ async def open_data(
 
 
 async def _open_store(
-    stack: contextlib.AsyncExitStack, config: Config, directory: DataDirectory
+    stack: contextlib.AsyncExitStack,
+    config: Config,
+    directory: DataDirectory,
+    patience: StorePatience,
 ) -> SqliteStore | PostgresStore:
     """Open the database of ROXY_DATABASE_URL, or SQLite in the data directory."""
     if config.database_url:
         spool = directory.path / SPOOL
         return await stack.enter_async_context(
-            open_postgres_store(config.database_url, spool=spool)
+            open_postgres_store(config.database_url, spool=spool, patience=patience)
         )
-    return await stack.enter_async_context(SqliteStore(directory.database))
+    file = SqliteStore(directory.database, patience_s=patience.sqlite_s)
+    return await stack.enter_async_context(file)
 
 
 async def _open_history(
-    stack: contextlib.AsyncExitStack, store: SqliteStore | PostgresStore
+    stack: contextlib.AsyncExitStack, store: SqliteStore | PostgresStore, patience: StorePatience
 ) -> StepHistory:
     """Open the chat history in the database of the store."""
     if isinstance(store, SqliteStore):
-        return await stack.enter_async_context(SqliteHistory(store.path))
+        history = SqliteHistory(store.path, patience_s=patience.sqlite_s)
+        return await stack.enter_async_context(history)
     from server.history.postgres_history import PostgresHistory
 
     return PostgresHistory(store)
@@ -125,6 +135,7 @@ async def _open_counters(
     store: Store,
     clock: Callable[[], float],
     left: LeftNotes,
+    patience: StorePatience,
 ) -> tuple[Counters, UnsavedCounters | None]:
     """Open the counters of ROXY_REDIS_URL, or counters in memory, saved by the ledger.
 
@@ -137,6 +148,7 @@ async def _open_counters(
                 node_id=config.server.node_name,
                 when_down=config.limits.when_store_is_down,
                 spent=partial(_spent, store),
+                patience=patience,
             )
         )
         settle = _settle_left(shared)

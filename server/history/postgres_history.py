@@ -30,10 +30,14 @@ class PostgresHistory(StepHistory):
     """A `ChatHistory` in the database of a store, with which its connections close."""
 
     def __init__(self, store: PostgresStore) -> None:
-        self._state = store.state
-        self._writes = store.more_connections(size=KIND_SIZE, limit_s=WRITE_S)
-        self._reads = store.more_connections(size=KIND_SIZE, limit_s=READ_S, reads=True)
-        self._scans = store.more_connections(size=KIND_SIZE, limit_s=SCAN_S, reads=True)
+        self._state, patience_s = store.state, store.patience_s
+        self._writes = store.more_connections(size=KIND_SIZE, limit_s=max(WRITE_S, patience_s))
+        self._reads = store.more_connections(
+            size=KIND_SIZE, limit_s=max(READ_S, patience_s), reads=True
+        )
+        self._scans = store.more_connections(
+            size=KIND_SIZE, limit_s=max(SCAN_S, patience_s), reads=True
+        )
 
     async def read(self, steps: Steps[Result]) -> Result:
         """Run steps that only read."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
+from support.patience import patient_stores
 from support.servers.redis_server import RedisServer
+from support.waiting import PATIENCE_S
 
 from server.config.redis_address import parse_redis_url
 from server.nodes.peers.postgres_registry import PostgresRegistry
@@ -16,7 +18,7 @@ from server.store.postgres.postgres_store import PostgresStore
 @contextlib.asynccontextmanager
 async def in_redis(server: RedisServer, name: str) -> AsyncIterator[RedisRegistry]:
     """Connect one node to a registry in Redis."""
-    running = RedisRegistry(parse_redis_url(server.url), name)
+    running = RedisRegistry(parse_redis_url(server.url), name, patient_stores())
     await running.start()
     try:
         yield running
@@ -27,7 +29,7 @@ async def in_redis(server: RedisServer, name: str) -> AsyncIterator[RedisRegistr
 @contextlib.asynccontextmanager
 async def in_postgres(url: str) -> AsyncIterator[PostgresRegistry]:
     """Connect one node to a registry in PostgreSQL."""
-    async with PostgresStore(url, None) as store:
+    async with PostgresStore(url, None, patience_s=PATIENCE_S, read_limit_s=PATIENCE_S) as store:
         running = PostgresRegistry(store.lease_connections)
         running.start()
         try:

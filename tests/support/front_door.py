@@ -25,10 +25,12 @@ import httpx
 import pytest
 from msgspec.structs import replace
 from support.fakes.upstream import FakeUpstream
+from support.patience import patient_stores
 from support.waiting import PATIENCE_S
 
 from server.app import Gateway, gateway
 from server.config.loading import load_config
+from server.store.patience import StorePatience
 
 OWNER = "owner-key-for-the-tests"
 MODEL = "test/one"
@@ -194,13 +196,15 @@ async def front_door(
     demo: bool = False,
     port: int = 0,
     clock: Callable[[], float] = lambda: STOPPED,
+    patience: StorePatience | None = None,
 ) -> AsyncIterator[Door]:
     """Run a gateway in `path` in front of the upstreams; `settings` are further lines of TOML.
 
     `prices` are lines for the model, `quirks` for each of its deployments.
 
     The clock of the limits stands still, so that nothing comes back to a limit while a slow machine
-    runs the test. A test that waits for a limit passes `time.monotonic`.
+    runs the test. A test that waits for a limit passes `time.monotonic`. No store is away for being
+    slow, unless `patience` says so.
     """
     urls = [one if isinstance(one, str) else one.base_url for one in upstreams]
     file = path / "roxy.toml"
@@ -224,7 +228,9 @@ async def front_door(
     )
     if demo:  # its answers take seconds, and a stop need not wait for those that a test left
         config = replace(config, server=replace(config.server, drain_timeout_s=0.5))
-    async with gateway(config, variables, clock=clock) as running:
+    async with gateway(
+        config, variables, clock=clock, patience=patience or patient_stores()
+    ) as running:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
         async with httpx.AsyncClient(
             base_url=running.url,

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from server.config.redis_address import RedisAddress, parse_redis_url
+from server.store.patience import StorePatience
 from server.store.store import StoreFailure
 
 if TYPE_CHECKING:
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_redis_counters(
-    url: str, *, node_id: str, when_down: WhenDown, spent: Spent
+    url: str,
+    *,
+    node_id: str,
+    when_down: WhenDown,
+    spent: Spent,
+    patience: StorePatience | None = None,
 ) -> AsyncIterator[RedisCounters]:
     """Connect to Redis and return the counters; at the end send what is not acknowledged.
 
@@ -27,7 +33,9 @@ async def open_redis_counters(
     address = _address(url)
     from server.accounting.redis_counters.redis_counters import RedisCounters
 
-    counters = RedisCounters(address, node_id=node_id, when_down=when_down, spent=spent)
+    counters = RedisCounters(
+        address, node_id=node_id, when_down=when_down, spent=spent, patience=patience
+    )
     try:
         await counters.start()
         yield counters

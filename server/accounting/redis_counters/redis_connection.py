@@ -18,8 +18,8 @@ from typing import Any, cast
 
 import hiredis
 
-REPLY_WITHIN_S = 0.4
-"""A server that is silent for longer is away. Together with connecting again it stays below 1 s."""
+from server.store.patience import StorePatience
+
 CHECK_EVERY_S = 0.1
 
 Done = Callable[[Any], None]
@@ -33,8 +33,9 @@ class Lost(Exception):
 class RedisConnection(asyncio.Protocol):
     """A connection; `on_lost` is called once, with the reason, when it ends by itself."""
 
-    def __init__(self, on_lost: Callable[[str], None]) -> None:
+    def __init__(self, on_lost: Callable[[str], None], patience: StorePatience) -> None:
         self._on_lost = on_lost
+        self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
@@ -116,15 +117,15 @@ class RedisConnection(asyncio.Protocol):
         self._check = self._loop.call_at(due, self._check_silence, due)
 
     def _check_silence(self, due: float) -> None:
-        """End the connection when calls wait and nothing has come for REPLY_WITHIN_S."""
+        """End the connection when calls wait and nothing has come for a while."""
         self._check = None
         if not self._waiting:
             return
-        now = self._loop.time()
+        now, reply_s = self._loop.time(), self._patience.redis_reply_s
         # A late timer means that this process was busy: its unread replies are no silence.
         if now - due > CHECK_EVERY_S:
-            self._heard_at = max(self._heard_at, now - REPLY_WITHIN_S / 2)
-        elif now - self._heard_at > REPLY_WITHIN_S:
-            self.close(f"no reply within {REPLY_WITHIN_S:g} s")
+            self._heard_at = max(self._heard_at, now - reply_s / 2)
+        elif now - self._heard_at > reply_s:
+            self.close(f"no reply within {reply_s:g} s")
             return
         self._check_later()

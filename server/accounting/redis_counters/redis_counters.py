@@ -44,14 +44,13 @@ from server.accounting.redis_counters.report_queue import ReportQueue
 from server.config.redis_address import RedisAddress
 from server.config.settings import WhenDown
 from server.store.key import BudgetPeriod, Limits
+from server.store.patience import StorePatience
 from workers.errors import GatewayError, LimitsUnavailable
 
 log = logging.getLogger("roxy.limits")
 
 BEAT_S = 10.0
 """A node that is silent for three beats is gone: the other nodes share its part."""
-SEED_WITHIN_S = 0.7
-"""A request waits for the database's sums until so long after the first that needed them."""
 TRIES = 3
 NODES_KEY = "roxy:{nodes}"
 LEFT_EPOCH = "*"
@@ -80,6 +79,7 @@ class RedisCounters:
         clock: Callable[[], float] | None = None,
         beat_s: float = BEAT_S,
         max_scopes: int = MAX_SCOPES,
+        patience: StorePatience | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._address = address
@@ -89,7 +89,10 @@ class RedisCounters:
         self._beat_s = beat_s
         self._lease_ids = lease_ids()
         self._name = f"{node_id}#{next(self._lease_ids)[:8]}"
-        self._link = RedisLink(address, f"roxy-{node_id}", self._first_beat, self._changed)
+        self._patience = patience or StorePatience()
+        self._link = RedisLink(
+            address, f"roxy-{node_id}", self._first_beat, self._changed, self._patience
+        )
         self._reports = ReportQueue(self._link, self._clock, clock or self._loop.time)
         self._scopes = KnownScopes(max_scopes)
         self._shares = LocalShares(when_down)
@@ -306,7 +309,8 @@ class RedisCounters:
         if found is None:
             seeding = self._seed_once(known, limits, lost=lost)
             task = self._loop.create_task(seeding, name="redis-seed")
-            found = self._seeding[known.name] = (task, self._loop.time() + SEED_WITHIN_S)
+            until = self._loop.time() + self._patience.sums_s
+            found = self._seeding[known.name] = (task, until)
             task.add_done_callback(partial(self._seeded, known))
         return found
 

@@ -21,15 +21,13 @@ from hiredis import ReplyError
 from server.accounting.redis_counters.redis_connection import Done, Lost, RedisConnection
 from server.accounting.redis_counters.redis_scripts import SCRIPTS, Script
 from server.config.redis_address import RedisAddress
+from server.store.patience import StorePatience
 from server.store.store import StoreFailure
 
 log = logging.getLogger("roxy.limits")
 
-CONNECT_WITHIN_S = 0.6
-"""Connecting and the checks; a server that hangs accepts connections and answers nothing."""
 FIRST_PAUSE_S = 0.05
 MAX_PAUSE_S = 0.8
-START_WITHIN_S = 5.0
 OLDEST_VERSION = (7, 0)
 """Redis 7.0. Valkey 8 and 9 say that they are Redis 7.2.4."""
 UNABLE = (
@@ -65,8 +63,10 @@ class RedisLink:
         name: str,
         on_back: Back,
         on_change: Callable[[str | None], None],
+        patience: StorePatience | None = None,
     ) -> None:
         self._address = address
+        self._patience = patience or StorePatience()
         self._name = name
         self._on_back = on_back
         self._on_change = on_change
@@ -79,7 +79,7 @@ class RedisLink:
     async def start(self) -> None:
         """Connect for the first time. Raises StoreFailure with one line that says what to do."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + START_WITHIN_S
+        until = loop.time() + self._patience.redis_start_s
         while True:
             try:
                 self._use(await self._connect())
@@ -153,10 +153,10 @@ class RedisLink:
     async def _connect(self) -> RedisConnection:
         """Return a connection to a server that was checked and can write."""
         holder: list[RedisConnection] = []
-        connection = RedisConnection(partial(self._lose, holder))
+        connection = RedisConnection(partial(self._lose, holder), self._patience)
         holder.append(connection)
         try:
-            async with asyncio.timeout(CONNECT_WITHIN_S):
+            async with asyncio.timeout(self._patience.redis_connect_s):
                 await self._open(connection)
                 await self._sign_in(connection)
                 await self._check(connection)

@@ -8,11 +8,14 @@ from contextlib import asynccontextmanager
 from server.config.loading import Config
 from server.config.redis_address import parse_redis_url
 from server.nodes.peers.node_registry import MemoryRegistry, NodeRegistry
+from server.store.patience import StorePatience
 from server.store.store import Store
 
 
 @asynccontextmanager
-async def open_registry(config: Config, store: Store) -> AsyncIterator[NodeRegistry]:
+async def open_registry(
+    config: Config, store: Store, patience: StorePatience | None = None
+) -> AsyncIterator[NodeRegistry]:
     """Return the registry in Redis, else in the PostgreSQL database of `store`, else in memory.
 
     A gateway whose store is SQLite has one node. Raises StoreFailure.
@@ -23,7 +26,8 @@ async def open_registry(config: Config, store: Store) -> AsyncIterator[NodeRegis
         return
     from server.nodes.peers.redis_registry import RedisRegistry
 
-    registry = RedisRegistry(parse_redis_url(config.redis_url), config.server.node_name)
+    address, node_id = parse_redis_url(config.redis_url), config.server.node_name
+    registry = RedisRegistry(address, node_id, patience)
     try:
         await registry.start()
         yield registry

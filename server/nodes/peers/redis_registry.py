@@ -28,6 +28,7 @@ from server.accounting.redis_counters.redis_scripts import Script
 from server.answers.peers import NodeSeen
 from server.config.redis_address import RedisAddress
 from server.nodes.peers.node_registry import FORGOTTEN_AFTER_S, with_own
+from server.store.patience import StorePatience
 
 log = logging.getLogger("roxy.nodes")
 
@@ -85,9 +86,12 @@ return found""",
 class RedisRegistry:
     """The `NodeRegistry` in Redis. `start` before use, `aclose` at the end."""
 
-    def __init__(self, address: RedisAddress, node_id: str) -> None:
+    def __init__(
+        self, address: RedisAddress, node_id: str, patience: StorePatience | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._link = RedisLink(address, f"roxy-registry-{node_id}", _nothing, lambda _reason: None)
+        name = f"roxy-registry-{node_id}"
+        self._link = RedisLink(address, name, _nothing, lambda _reason: None, patience)
         self._claims: dict[str, str] = {}
         self._nodes: Sequence[NodeSeen] = ()
         self._own: NodeSeen | None = None

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.store.store import StoreFailure
+from server.store.patience import StorePatience
+from server.store.store import READ_LIMIT_S, StoreFailure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,16 +20,21 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def open_postgres_store(url: str, *, spool: Path | None) -> AsyncIterator[PostgresStore]:
+async def open_postgres_store(
+    url: str, *, spool: Path | None, patience: StorePatience | None = None
+) -> AsyncIterator[PostgresStore]:
     """Open the store. Raises StoreFailure.
 
     `spool` is the directory for usage that waits while the database is away, which belongs to this
     process alone; None: nothing waits.
     """
+    patience = patience or StorePatience()
     check_installed()
     from server.store.postgres.postgres_store import PostgresStore
 
-    async with PostgresStore(url, spool) as store:
+    longest_s = patience.postgres_s
+    read_limit_s = max(READ_LIMIT_S, longest_s)
+    async with PostgresStore(url, spool, patience_s=longest_s, read_limit_s=read_limit_s) as store:
         yield store
 
 

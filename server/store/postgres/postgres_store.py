@@ -24,6 +24,7 @@ import asyncpg
 
 from server.store.key import Key
 from server.store.migrate import Migration
+from server.store.patience import StorePatience
 from server.store.postgres.change_watch import ChangeWatch
 from server.store.postgres.connector import Connector
 from server.store.postgres.database_state import DatabaseState
@@ -97,8 +98,7 @@ log = logging.getLogger("roxy.store")
 
 Result = TypeVar("Result")
 
-PATIENCE_S = 0.9
-"""The longest wait of a call: no answer may wait longer than a second for the database."""
+PATIENCE_S = StorePatience().postgres_s
 POLL_SHARE = 0.55
 """The part of the patience after which a look at the database counts as unanswered."""
 RECORD_S = 2.0
@@ -124,6 +124,7 @@ class PostgresStore:
         migrations: Sequence[Migration] | None = None,
     ) -> None:
         self._connector = Connector(url)
+        self.patience_s = patience_s
         self.state = DatabaseState(self._connector.address)
         """Whether the database can be used, for others with connections to it."""
         some = partial(Connections, self._connector, self.state, size=KIND_SIZE)

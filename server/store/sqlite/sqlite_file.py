@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from server.store.migrate import Migration, apply_migration, find_pending, released_migrations
+from server.store.patience import StorePatience
 from server.store.private_file import create_private, put_in_place
 from server.store.store import StoreFailure
 from workers.units import MIB
@@ -38,8 +39,7 @@ OTHER_DIRECTORY = "choose another one with --data-dir"
 OTHER_PLACE = "choose another place for the copy"
 KEPT_TABLES = ("migrations", "meta", "keys", "counters", "usage_daily")
 """All tables but the usage rows, which are many and are deleted after the retention time."""
-PATIENCE_S = 1.5
-"""How long a call waits for the file's lock; another program rarely holds it for longer."""
+PATIENCE_S = StorePatience().sqlite_s
 
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support.patience import be_patient, lose_patience, patient_stores
 from support.servers.counter_nodes import node
 from support.servers.partition import Partition
 from support.servers.redis_server import RedisServer
@@ -18,6 +19,7 @@ from support.waiting import PATIENCE_S, eventually, soon
 from server.accounting.counters import Counters, GuestLimits, Shared, Taken
 from server.accounting.redis_counters.redis_counters import RedisCounters
 from server.store.key import Limits
+from server.store.patience import StorePatience
 from workers.errors import GatewayError, LimitsUnavailable, RateLimited
 
 KEY = "key_a"
@@ -26,11 +28,15 @@ A_DAY = GuestLimits(requests_per_day=10)
 
 
 class Place(NamedTuple):
-    """A server, the wire to it, and two nodes behind that wire."""
+    """A server, the wire to it, and two nodes behind that wire.
+
+    The nodes find a server away that is slow only while a fault begins that makes it silent.
+    """
 
     server: RedisServer
     wire: Partition
     nodes: tuple[RedisCounters, RedisCounters]
+    patience: StorePatience
 
 
 @contextlib.asynccontextmanager
@@ -39,16 +45,19 @@ async def placed(path: Path, when_down: str = "share", kind: str = "redis") -> A
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(RedisServer(path, kind, keeps=True))
         wire = await stack.enter_async_context(Partition(server.port))
+        options = {
+            "when_down": when_down,
+            "beat_s": 0.1,
+            "patience": (patience := patient_stores()),
+        }
         nodes = [
-            await stack.enter_async_context(
-                node(wire.url, name, when_down=when_down, beat_s=0.1)  # type: ignore[arg-type]
-            )
+            await stack.enter_async_context(node(wire.url, name, **options))  # type: ignore[arg-type]
             for name in "ab"
         ]
         await eventually(lambda: all(len(each.nodes) == 2 for each in nodes))
         stack.callback(server.go_on)
         stack.callback(wire.heal)
-        yield Place(server, wire, (nodes[0], nodes[1]))
+        yield Place(server, wire, (nodes[0], nodes[1]), patience)
 
 
 @pytest.fixture
@@ -70,14 +79,17 @@ async def _kill(place: Place) -> None:
 
 
 async def _hang(place: Place) -> None:
+    lose_patience(place.patience)
     place.server.hang()
 
 
 async def _drop(place: Place) -> None:
+    lose_patience(place.patience)
     place.wire.drop()
 
 
 async def _mute(place: Place) -> None:
+    lose_patience(place.patience)
     place.wire.swallow_replies = True
 
 
@@ -86,10 +98,12 @@ async def _start(place: Place) -> None:
 
 
 async def _go_on(place: Place) -> None:
+    be_patient(place.patience)
     place.server.go_on()
 
 
 async def _heal(place: Place) -> None:
+    be_patient(place.patience)
     place.wire.heal()
 
 
@@ -110,10 +124,12 @@ async def _promote(place: Place) -> None:
 
 
 async def _pause(place: Place) -> None:
+    lose_patience(place.patience)
     await _said(place, "CLIENT", "PAUSE", "3600000", "WRITE")
 
 
 async def _unpause(place: Place) -> None:
+    be_patient(place.patience)
     await _said(place, "CLIENT", "UNPAUSE")
 
 
@@ -337,11 +353,11 @@ async def test_a_cancelled_request_gives_its_take_back_and_disturbs_no_other(pla
 
 async def test_a_take_that_arrives_after_it_was_given_back_takes_nothing(place: Place) -> None:
     counters, other = place.nodes
-    place.server.hang()
+    await _hang(place)
     waiting = asyncio.create_task(counters.take(KEY, A_DAY))
     taken = await soon(_of(waiting))
     assert isinstance(taken, LimitsUnavailable | Taken)
-    place.server.go_on()
+    await _go_on(place)
     await back(counters, other)
     assert await used_of_ten(other) == (1 if isinstance(taken, Taken) else 0)
 
@@ -357,9 +373,11 @@ async def test_a_take_that_the_network_delays_until_after_its_give_back_takes_no
     place: Place,
 ) -> None:
     counters, other = place.nodes
+    lose_patience(place.patience)
     place.wire.delay()
     taken = await soon(_of(asyncio.create_task(counters.take(KEY, A_DAY))))
     assert isinstance(taken, Taken)  # by the local share
+    be_patient(place.patience)
     await back(counters)  # over a new connection, on which the give-back has arrived
     counters.give_back(taken)
     await back(counters, other)
@@ -376,10 +394,10 @@ async def test_an_end_that_is_sent_again_is_counted_once_in_data_that_did_not_kn
     limits = Limits(budget_microusd=1_000)
     taken = await counters.take(KEY, limits, 0, 100)
     await place.server.ask("FLUSHALL")
-    place.wire.swallow_replies = True
+    await _mute(place)
     counters.settle(taken, 1, 70)
     await eventually(lambda: counters.trouble)
-    place.wire.heal()
+    await _heal(place)
     await back(counters, other)
     standing = await other.standing(KEY, limits)
     assert standing.budget is not None

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from support.fakes.clocks import NOON, Clocks
 from support.network.ports import free_port
+from support.patience import be_patient, lose_patience, patient_stores
 from support.servers.counter_nodes import node
 from support.servers.partition import Partition
 from support.servers.redis_server import KINDS, RedisServer
-from support.waiting import PATIENCE_S, eventually
+from support.waiting import PATIENCE_S, eventually, soon
 
 from server.accounting.counters import Counters, GuestLimits, Shared, Standing, Taken
 from server.accounting.redis_counters.redis_counters import RedisCounters
@@ -408,7 +409,11 @@ async def test_what_was_settled_before_the_sums_were_read_is_not_added_to_them(
         return sums if scope == KEY else {}
 
     limits = Limits(budget_microusd=1_000)
-    async with Partition(server.port) as wire, node(wire.url, "a", clocks=clocks) as cut_off:
+    patience = patient_stores()
+    async with (
+        Partition(server.port) as wire,
+        node(wire.url, "a", clocks=clocks, patience=patience) as cut_off,
+    ):
         other = await join(name="b", clocks=clocks, spent=spent)
         early, late = [await cut_off.take(KEY, limits, 0, 100) for _ in range(2)]
         wire.drop()
@@ -418,8 +423,10 @@ async def test_what_was_settled_before_the_sums_were_read_is_not_added_to_them(
         sums["month"] = 30  # its usage row was written meanwhile
         await other.take(KEY, limits, 0, 1)
         clocks.pass_s(5)
+        lose_patience(patience)
         cut_off.settle(late, 1, 50)
         await eventually(lambda: cut_off.trouble)
+        be_patient(patience)
         wire.heal()
         await eventually(lambda: cut_off.trouble is None)
         await cut_off.standing(KEY, limits)
@@ -507,7 +514,8 @@ async def test_nodes_know_each_other_and_one_that_leaves_is_gone(join: Join) -> 
 async def test_nodes_that_redis_has_forgotten_still_have_their_share(
     join: Join, server: RedisServer, loses: tuple[str, ...]
 ) -> None:
-    nodes = [await join(name=name) for name in "ab"]
+    patience = patient_stores()
+    nodes = [await join(name=name, patience=patience) for name in "ab"]
     limits = Limits(concurrent_requests=8)
     for forgets in (("PING",), loses):
         await server.ask(*forgets)
@@ -515,6 +523,7 @@ async def test_nodes_that_redis_has_forgotten_still_have_their_share(
         await server.ask("CLIENT", "KILL", "TYPE", "normal")
         await eventually(lambda: all(each.trouble is not None for each in nodes))
         await eventually(lambda: all(each.trouble is None for each in nodes))
+    lose_patience(patience)
     server.hang()
     try:
         assert await admitted(nodes, 40, limits) == 8
@@ -547,13 +556,12 @@ async def test_a_database_that_hangs_holds_no_request_for_long(join: Join) -> No
         await never.wait()
         return {"month": 5}
 
-    counters = await join(spent=spent)
+    counters = await join(spent=spent, patience=patient_stores(sums_s=0.2))
     limits = Limits(budget_microusd=10)
-    asyncio.get_running_loop().call_later(5, never.set)  # later than any request may wait
-    standing = await counters.standing(KEY, limits)
+    standing = await soon(counters.standing(KEY, limits))
     assert standing.budget is not None and standing.budget.spent_microusd == 0
     with pytest.raises(LimitsUnavailable):
-        await counters.take(KEY, limits, 0, 1)
+        await soon(counters.take(KEY, limits, 0, 1))
     assert asked == [KEY]
     never.set()
     async with asyncio.timeout(PATIENCE_S):

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import trustme
 from support.network.ports import free_port
+from support.patience import patient_stores
 from support.processes import ROOT
 from support.servers.counter_nodes import node, nothing_spent
 from support.servers.redis_server import KINDS, RedisServer
-from support.waiting import eventually
+from support.waiting import eventually, soon
 
 from server.accounting.redis_counters.open_redis import open_redis_counters
 from server.store.key import Limits
@@ -36,9 +37,10 @@ async def works(url: str) -> None:
 
 async def refusal(url: str) -> str:
     """Return the line with which the start is refused."""
+    once = patient_stores(redis_start_s=0.0)
     with pytest.raises(StoreFailure) as failure:
         async with open_redis_counters(
-            url, node_id="a", when_down="share", spent=nothing_spent
+            url, node_id="a", when_down="share", spent=nothing_spent, patience=once
         ) as counters:
             await counters.aclose()
     line = str(failure.value)
@@ -116,10 +118,21 @@ async def test_a_server_of_another_protocol_is_refused(tmp_path: Path) -> None:
         assert "does not speak the Redis protocol" in await refusal(url)
 
 
-async def test_a_server_that_is_not_there_is_waited_for_and_then_refused() -> None:
+async def test_a_server_that_is_not_there_is_waited_for_and_then_refused(tmp_path: Path) -> None:
     line = await refusal(f"redis://:{SECRET}@127.0.0.1:{free_port()}")
     assert "cannot reach Redis at 127.0.0.1" in line
     assert "Start it, or correct ROXY_REDIS_URL" in line
+    server, refused = RedisServer(tmp_path), asyncio.Event()
+
+    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+        refused.set()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", server.port):
+        waiting = asyncio.create_task(works(server.url))
+        await soon(refused.wait())
+    async with server:
+        await soon(waiting)
 
 
 async def test_a_wrong_url_is_refused_without_being_shown() -> None:

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from support.fakes.clocks import Clocks
+from support.patience import patient_stores
 from support.servers.keeper_link import kept_counters
 from support.servers.redis_server import RedisServer
+from support.waiting import PATIENCE_S
 
 from server.accounting.counters import Counters
 from server.accounting.memory_counters import MemoryCounters
@@ -16,6 +18,7 @@ from server.accounting.redis_counters.redis_counters import RedisCounters, Spent
 from server.config.redis_address import parse_redis_url
 from server.config.settings import WhenDown
 from server.store.key import BudgetPeriod
+from server.store.patience import StorePatience
 from server.store.sqlite.sqlite_store import SqliteStore
 
 Make = Callable[[], Awaitable[Counters]]
@@ -36,7 +39,8 @@ async def makers(kind: str, clocks: Clocks, path: Path) -> AsyncIterator[Make]:
 
             async def of_a_keeper() -> Counters:
                 memory = MemoryCounters(clock=clocks.now, wall=clocks.wall)
-                store = await stack.enter_async_context(SqliteStore(path / "keeper.db"))
+                file = SqliteStore(path / "keeper.db", patience_s=PATIENCE_S)
+                store = await stack.enter_async_context(file)
                 return await stack.enter_async_context(kept_counters(store, memory))
 
             yield of_a_keeper
@@ -59,6 +63,7 @@ async def node(
     spent: Spent | None = None,
     beat_s: float = 10.0,
     max_scopes: int = 1_000,
+    patience: StorePatience | None = None,
 ) -> AsyncIterator[RedisCounters]:
     """Return the counters of one node; `clocks` replaces the clock of the server."""
     counters = RedisCounters(
@@ -69,6 +74,7 @@ async def node(
         clock=clocks.wall if clocks is not None else None,
         beat_s=beat_s,
         max_scopes=max_scopes,
+        patience=patience or patient_stores(),
     )
     try:
         await counters.start()
