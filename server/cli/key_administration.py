@@ -42,7 +42,7 @@ from server.shapes.invitation_object import (
 )
 from server.shapes.key_object import KeyObject, key_object, key_with_secret
 from server.store.data_directory import DataDirectory, DirectoryTaken
-from server.store.postgres.postgres_opening import open_postgres_store
+from server.store.postgres.postgres_opening import COMMAND_PATIENCE, open_postgres_store
 from server.store.rows import KeyQuery
 from server.store.sqlite.sqlite_store import SqliteStore
 from workers.catalog.catalog_file import load_catalog
@@ -149,7 +149,7 @@ async def open_keys(config: Config, *, may_create: bool = False) -> AsyncIterato
     """
     async with contextlib.AsyncExitStack() as stack:
         if config.database_url:
-            shared = open_postgres_store(config.database_url, spool=None)
+            shared = open_postgres_store(config.database_url, spool=None, patience=COMMAND_PATIENCE)
             ring = KeyRing(await stack.enter_async_context(shared))
             stack.push_async_callback(ring.aclose)
             await ring.load()

@@ -33,6 +33,15 @@ async def eventually(condition: Callable[[], object]) -> None:
             pause_s = min(1.5 * pause_s, 0.025)  # a long wait leaves the processor to others
 
 
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    """Return when `condition` holds, for states that have to be asked for."""
+    pause_s = 0.005
+    async with asyncio.timeout(PATIENCE_S):
+        while not await condition():
+            await asyncio.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, 0.1)
+
+
 class _IdleTime(selectors.DefaultSelector):
     """Count the time that a loop would sleep, without sleeping."""
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from server.store.postgres.carry_over import Carried
     from server.store.postgres.postgres_store import PostgresStore
 
+COMMAND_PATIENCE = StorePatience(postgres_s=10.0)
+"""How long a command waits: no request waits for it."""
+
 
 @asynccontextmanager
 async def open_postgres_store(
@@ -40,7 +43,7 @@ async def open_postgres_store(
 
 async def migrate_postgres(url: str) -> str:
     """Create or upgrade the tables; return the address of the database. Raises StoreFailure."""
-    async with open_postgres_store(url, spool=None) as store:
+    async with open_postgres_store(url, spool=None, patience=COMMAND_PATIENCE) as store:
         return store.address
 
 
