@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from pathlib import Path
@@ -30,8 +31,13 @@ def found_in(secrets: dict[str, str], where: dict[str, bytes]) -> list[str]:
     ]
 
 
-def everything_written(roxy: Roxy, data: Path) -> dict[str, bytes]:
+async def everything_written(roxy: Roxy, data: Path) -> dict[str, bytes]:
     """Return every file of the data directory, what was logged, and what `ps` shows."""
+    await eventually((data / "api-keys.json").exists)  # it is written beside the requests
+    return await asyncio.to_thread(_read_all, roxy, data)
+
+
+def _read_all(roxy: Roxy, data: Path) -> dict[str, bytes]:
     places: dict[str, bytes] = {}
     for path in data.iterdir():
         with contextlib.suppress(FileNotFoundError):  # notes of a request that has just ended
@@ -99,7 +105,7 @@ async def test_no_secret_and_no_prompt_is_in_files_logs_arguments_or_answers(
         }
         texts = {"a stranger's key": stranger, "the prompt": PROMPT, "the answer": ANSWER}
         await eventually(lambda: not (f"/api/v1/jobs/{PROMPT}" not in roxy.out))
-        written = everything_written(roxy, tmp_path / "data")
+        written = await everything_written(roxy, tmp_path / "data")
         paths = f"/api/v1/jobs/{PROMPT}".encode()  # a path is the client's own choice
         written["standard output"] = written["standard output"].replace(paths, b"")
         assert found_in(secrets | texts, written) == []
@@ -115,7 +121,7 @@ async def test_an_owner_key_is_made_and_printed_once_and_only_its_hash_is_kept(
         assert roxy.err.count(f"\n    {key}\n") == roxy.err.count(key) == 1
         assert key not in roxy.out
         assert (await roxy.door.get("/api/v1/keys", key)).status_code == 200
-        written = everything_written(roxy, tmp_path / "data") | {"standard error": b""}
+        written = await everything_written(roxy, tmp_path / "data") | {"standard error": b""}
         assert found_in({"the owner key": key}, written) == []
     async with serving(tmp_path, environ=unset) as roxy:
         assert roxy.owner_key == "" and key not in roxy.err

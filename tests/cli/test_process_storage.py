@@ -20,9 +20,10 @@ import httpx
 import pytest
 from support.fakes.upstream import FakeUpstream
 from support.front_door import OWNER, bearer
+from support.key_exports import exported_keys
 from support.ordinary_user import NOBODY, private_place
 from support.processes import ROOT, Finished, Roxy, run, serving, surroundings
-from support.waiting import PATIENCE_S, eventually
+from support.waiting import PATIENCE_S, eventually, until
 
 from server.keys.export import KeyExport
 from server.keys.export_file import read_export
@@ -88,18 +89,18 @@ async def test_killed_under_load_it_loses_no_key_it_has_confirmed(tmp_path: Path
                 work += [keep_asking(roxy, first) for _ in range(4)]
                 tasks = [asyncio.create_task(one) for one in work]
                 count = len(acknowledged)
+                export = tmp_path / "data" / "api-keys.json"
                 async with asyncio.timeout(PATIENCE_S):
-                    while len(acknowledged) < count + 5:
+                    while len(acknowledged) < count + 5 or not export.exists():
                         await asyncio.sleep(random.uniform(0.0, 0.02))
                 roxy.signal(signal.SIGKILL)
                 assert await roxy.ended() == -signal.SIGKILL
                 await asyncio.gather(*tasks)
-            read_export(tmp_path / "data" / "api-keys.json")
+            read_export(export)
         async with serving(tmp_path, upstream, settings=settings) as roxy:
             for secret in acknowledged.values():
                 assert (await roxy.door.get("/api/v1/key", secret)).status_code == 200
-            exported = {key.id for key in read_export(tmp_path / "data" / "api-keys.json")}
-            assert set(acknowledged) <= exported
+            await eventually(lambda: acknowledged.keys() <= exported_keys(export).keys())
             assert len(acknowledged) >= 5 * KILLS
             roxy.signal(signal.SIGTERM)
             assert await roxy.ended() == 0
@@ -177,6 +178,8 @@ async def test_a_damaged_export_stops_the_start_only_where_it_is_the_only_source
     async with serving(tmp_path) as roxy:
         assert "api-keys.json" in roxy.err  # the warning: it is written again
         assert len((await roxy.door.get("/api/v1/keys")).json()["data"]) == 1
+        roxy.signal(signal.SIGTERM)
+        assert await roxy.ended() == 0
     assert len(read_export(data / "api-keys.json")) == 1
     alone = tmp_path / "alone"
     alone.mkdir(mode=0o700)
@@ -233,11 +236,14 @@ async def test_everything_it_writes_is_private(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
         async with serving(tmp_path) as roxy:
-            await roxy.door.mint()
+            made = await roxy.door.mint_key()
             data = tmp_path / "data"
+            # The last of its files that is written in the background, under another name before.
+            await eventually(lambda: made["id"] in exported_keys(data / "api-keys.json"))
             assert stat.S_IMODE(data.stat().st_mode) == 0o700
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in data.iterdir()}
-            assert modes["roxy.db"] == 0o600 and set(modes.values()) == {0o600}, modes
+            assert {"roxy.db", "api-keys.json", "roxy.lock"} <= set(modes)
+            assert set(modes.values()) == {0o600}, modes
     finally:
         os.umask(old)
 
@@ -264,9 +270,11 @@ async def test_a_database_locked_by_another_program_hinders_writes_only_and_heal
             assert answer.json()["reasons"] == ["the database cannot be written"]
             other.rollback()
         # A balancer sends nothing while it is not ready: the health check must find out by itself.
-        async with asyncio.timeout(PATIENCE_S):
-            while (await door.client.get("/readyz")).status_code != 200:
-                await asyncio.sleep(0.05)
+
+        async def ready() -> bool:
+            return (await door.client.get("/readyz")).status_code == 200
+
+        await until(ready)
         await door.mint("after")
         names = [one["name"] for one in (await door.get("/api/v1/keys")).json()["data"]]
         assert names == ["before", "after"]
@@ -282,12 +290,12 @@ async def test_chats_go_on_while_the_database_is_locked_and_are_accounted_for_la
             for _ in range(3):
                 assert (await roxy.door.chat(key=key)).status_code == 200
             other.rollback()
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                usage = (await roxy.door.get("/api/v1/usage")).json()["data"]
-                if usage and usage[0]["requests"] == 3:
-                    break
-                await asyncio.sleep(0.05)
+
+        async def accounted() -> bool:
+            usage = (await roxy.door.get("/api/v1/usage")).json()["data"]
+            return bool(usage) and usage[0]["requests"] == 3
+
+        await until(accounted)
 
 
 async def test_a_backup_of_the_directory_is_enough_to_move(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 import json
 import re
@@ -16,8 +15,9 @@ import pytest
 from msgspec import structs
 from support.builders.rows import a_key, a_row
 from support.front_door import MODEL, Door
+from support.key_exports import exported_keys
 from support.visitors import Browser
-from support.waiting import PATIENCE_S
+from support.waiting import eventually
 
 from server.store.key import Limits
 from server.store.rows import Batch
@@ -371,10 +371,8 @@ async def test_the_export_is_what_the_file_holds(door: Door, owner: Browser) -> 
     (key,) = answer.json()["keys"]
     assert key["id"] == made["id"] and made["key"] not in answer.text
     file = Path(door.gateway.services.config.server.data_dir) / "api-keys.json"
-    async with asyncio.timeout(PATIENCE_S):
-        while not (kept := json.loads(file.read_text())["keys"]):
-            await asyncio.sleep(0.02)  # a thread writes it; there is no event to wait for
-    assert kept == [key]
+    await eventually(lambda: made["id"] in exported_keys(file))
+    assert json.loads(file.read_text())["keys"] == [key]
     written = datetime.fromtimestamp(file.stat().st_mtime, UTC)
     assert f"last written {written_day(written)}" in text(await owner.open("/keys"))
 
