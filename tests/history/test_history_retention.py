@@ -40,8 +40,10 @@ async def kept(
             yield PostgresHistory(store), store
         else:
             file = tmp_path / "roxy.db"
-            local = await stack.enter_async_context(SqliteStore(file))
-            yield await stack.enter_async_context(SqliteHistory(file)), local
+            local = SqliteStore(file, patience_s=PATIENCE_S)
+            await stack.enter_async_context(local)
+            history = SqliteHistory(file, patience_s=PATIENCE_S)
+            yield await stack.enter_async_context(history), local
 
 
 async def erase(kept: tuple[StepHistory, Store], in_days: float, keep_days: int = 0) -> None:

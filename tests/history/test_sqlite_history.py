@@ -54,18 +54,20 @@ async def test_keys_are_changed_while_large_files_are_written(
 
 
 async def test_a_lock_of_another_program_is_a_refusal_and_nothing_is_written(
-    store: SqliteStore,
+    store: SqliteStore, file_history: SqliteHistory
 ) -> None:
-    async with SqliteHistory(store.path, patience_s=0.05) as history:
-        await save(history, question(1))
+    history = file_history
+    await save(history, question(1))
+    async with SqliteHistory(store.path, patience_s=0.05) as hasty:
         with contextlib.closing(connect(store.path, "rw")) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreUnavailable):
-                await save(history, question(2))
+                await save(hasty, question(2))
             whole = await history.conversation("owner", "c_1")  # reading works
             assert len(whole.messages) == 1
             other.execute("ROLLBACK")
-        await save(history, question(2))
+    assert (await save(history, question(2))).written
+    assert len((await history.conversation("owner", "c_1")).messages) == 2
 
 
 async def test_neither_the_file_nor_a_backup_has_what_was_erased(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.builders.rows import a_key
 from support.front_door import OWNER, front_door
+from support.waiting import PATIENCE_S
 
 from server.identity.authentication import Authentication, GuestSessions
 from server.identity.sessions import Sessions
@@ -28,7 +29,7 @@ def mistyped(secret: str) -> str:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         yield store
 
 

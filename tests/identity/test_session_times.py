@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from server.identity.sessions import (
 )
 from server.identity.wrong_keys import WrongKeyLimit
 from server.keys.key_ring import KeyRing
+from server.store.rows import SessionRow
 from server.store.sqlite.sqlite_store import SqliteStore
 from workers.errors import RateLimited, StoreUnavailable
 
@@ -139,28 +138,45 @@ async def test_a_last_use_that_could_not_be_written_is_written_later(
         assert row.seen_at == now.at + later_s
 
 
+class Locked(SqliteStore):
+    """A store that refuses to write sessions while `is_locked`, as for a lock of the file."""
+
+    is_locked = False
+
+    async def put_session(self, session: SessionRow) -> None:
+        """Write, or fail."""
+        if self.is_locked:
+            raise StoreUnavailable
+        await super().put_session(session)
+
+    async def note_sessions(self, seen: Mapping[bytes, int], ended: Collection[bytes]) -> None:
+        """Write, or fail."""
+        if self.is_locked:
+            raise StoreUnavailable
+        await super().note_sessions(seen, ended)
+
+
 async def test_an_end_that_could_not_be_written_is_written_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = Now()
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with Locked(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         sessions = await open_sessions(store, now)
         session_id = await sessions.begin("owner", CREDENTIAL)
         row = sessions.find(session_id, now.at)
         assert row is not None
-        with closing(sqlite3.connect(tmp_path / "roxy.db", isolation_level=None)) as other:
-            other.execute("BEGIN EXCLUSIVE")
-            sessions.end(row)
-            assert sessions.find(session_id, now.at) is None, "ended all the same"
-            for _ in range(3):
-                await sessions._write()
-            said = [one.message for one in caplog.records if "cannot write" in one.message]
-            assert len(said) == 1, "an outage is one line"
-            with pytest.raises(StoreUnavailable):
-                await sessions.begin("owner", CREDENTIAL)
-            written = [one.digest for one in await store.load_sessions()]
-            assert written == [digest_of_id(session_id)]
-            other.execute("ROLLBACK")
+        store.is_locked = True
+        sessions.end(row)
+        assert sessions.find(session_id, now.at) is None, "ended all the same"
+        for _ in range(3):
+            await sessions._write()
+        said = [one.message for one in caplog.records if "cannot write" in one.message]
+        assert len(said) == 1, "an outage is one line"
+        with pytest.raises(StoreUnavailable):
+            await sessions.begin("owner", CREDENTIAL)
+        written = [one.digest for one in await store.load_sessions()]
+        assert written == [digest_of_id(session_id)]
+        store.is_locked = False
         await sessions.aclose()
         assert await store.load_sessions() == []
 

@@ -252,7 +252,7 @@ class SlowStore(SqliteStore):
     """A store that has written a changed key for a while before it says so."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        super().__init__(path, patience_s=PATIENCE_S)
         self.written, self.answer = asyncio.Event(), asyncio.Event()
 
     async def replace_key(self, key: Key) -> bool:
@@ -295,7 +295,7 @@ async def test_an_import_adds_what_is_unknown_and_leaves_the_rest_alone(
     ring: KeyRing, tmp_path: Path
 ) -> None:
     known, secret = await ring.create(NewKey("known"))
-    async with SqliteStore(tmp_path / "other.db") as other:
+    async with SqliteStore(tmp_path / "other.db", patience_s=PATIENCE_S) as other:
         elsewhere = KeyRing(other)
         stranger, strange_secret = await elsewhere.create(NewKey("stranger"))
     await ring.revoke(known.id)

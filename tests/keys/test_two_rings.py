@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from support.waiting import eventually
+from support.waiting import PATIENCE_S, eventually
 
 from server.identity.sessions import Sessions
 from server.keys.key_ring import KeyRing
@@ -27,7 +27,7 @@ class SharedStore(SqliteStore):
     """A store that other processes write to; tests tell it what those have changed."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        super().__init__(path, patience_s=PATIENCE_S)
         self.listeners: list[Callable[[StoreChanges], None]] = []
 
     @property
