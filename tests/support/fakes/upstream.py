@@ -18,6 +18,7 @@ import json
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,6 +76,8 @@ class Request:
     """Set as soon as the client has closed its side or reset the connection."""
     answered: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the whole answer was handed to the kernel."""
+    at: float = field(default_factory=time.monotonic)
+    """When all of it was here, by the machine's monotonic clock."""
     sent_bytes: int = 0
     """How much of the body the client's socket has taken so far."""
 
