@@ -17,6 +17,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 from support.browsing.axe import violations
 from support.browsing.browser import READY, visiting
+from support.browsing.clipboard import copied
 from support.browsing.owner_pages import is_page
 from support.fakes.upstream import (
     USAGE,
@@ -431,12 +432,13 @@ async def test_an_example_and_the_page_are_copied_exactly(
         await page.clock.pause_at("2100-01-01")  # the label stays until the clock goes on
         examples = await shown_examples(door)
         await page.get_by_role("button", name="Copy “First request”").click()
-        read = "() => navigator.clipboard.readText()"
         await expect(page.get_by_role("status")).to_have_text("Copied")
-        assert await page.evaluate(read) == examples["first"]["curl"]
+        curl = examples["first"]["curl"]
+        assert await copied(page, curl) == curl
         await page.get_by_role("link", name="Copy as Markdown").click()
         await expect(page.get_by_role("link", name="Copied")).to_be_visible()
-        assert await page.evaluate(read) == (await door.client.get("/docs.md")).text
+        markdown = (await door.client.get("/docs.md")).text
+        assert await copied(page, markdown) == markdown
 
 
 def runner(page: Page, name: str = "chat") -> Any:

@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, Route, expect
 from support.browsing.axe import violations_in_all_looks
 from support.browsing.browser import PHONE, visiting
+from support.browsing.clipboard import copied
 from support.browsing.owner_pages import OUTSIDE, sign_in
 from support.browsing.tabbing import tab_to
 from support.fakes.upstream import FakeUpstream
@@ -65,7 +66,7 @@ async def test_a_secret_is_copied_from_the_dialog_and_gone_with_it(
         await expect(dialog(page)).to_contain_text("Shown once.")
         secret = await dialog(page).get_by_role("group", name="Secret").inner_text()
         await dialog(page).get_by_role("button", name="Copy").first.click()
-        assert await page.evaluate("() => navigator.clipboard.readText()") == secret
+        assert await copied(page, secret) == secret
         assert (await door.chat(key=secret, max_tokens=9)).status_code == 200
         await dialog(page).get_by_role("link", name="Done").click()
         await expect(dialog(page)).to_be_hidden()
