@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -139,6 +140,7 @@ async def test_back_closes_the_sheet(chromium: Browser, demo_door: Door) -> None
         await box(page).fill("Hi")
         await page.get_by_role("button", name="Send", exact=True).tap()
         await expect(answers(page)).to_have_count(1)
+        await expect(page).to_have_url(re.compile("/c/"))
         talk = page.url
         sheet, switch = (
             page.get_by_role("searchbox"),
@@ -151,14 +153,14 @@ async def test_back_closes_the_sheet(chromium: Browser, demo_door: Door) -> None
         await page.go_back()
         await expect(sheet).to_be_hidden()
         await expect(answers(page)).to_have_count(1)
-        assert page.url == talk
+        await expect(page).to_have_url(talk)
         await switch.and_(page.get_by_role("button")).tap()
         await page.get_by_role("link", name="New chat").first.tap()
         await expect(page.get_by_role("region", name="Suggestions")).to_be_visible()
         await expect(sheet).to_be_hidden()
         await page.go_back()
         await expect(answers(page)).to_have_count(1)
-        assert page.url == talk
+        await expect(page).to_have_url(talk)
 
 
 @pytest.mark.gateway(settings=FIFTH)

@@ -87,7 +87,7 @@ async def test_the_contact_with_the_provider_is_told(chromium: Browser, tmp_path
         await open_chat(page)
         await say(page, "Hi")
         await expect(status(page)).to_have_text("Contacting the provider")
-        await expect(answers(page)).to_contain_text(re.compile(r"Contacting the provider · \d s"))
+        await expect(answers(page)).to_contain_text(re.compile(r"Contacting the provider · \d+ s"))
         go.set()
         await expect(status(page)).to_have_text("Thinking")
         then.set()
