@@ -181,6 +181,18 @@ def timed_waits(module: Module) -> Iterator[str]:
                 yield f"{module.name}:{node.lineno} waits with a bound of its own: {called}"
 
 
+def promised_waits(module: Module) -> Iterator[str]:
+    """Find `wait_for_function`: it takes the promise of an asynchronous script for true.
+
+    The scripts of bench are not asynchronous, and must not be called again and again.
+    """
+    if module.name.startswith("tests.bench."):
+        return
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and node.attr == "wait_for_function":
+            yield f"{module.name}:{node.lineno} calls wait_for_function; `becomes` does wait"
+
+
 def globals_rebound(module: Module) -> Iterator[str]:
     """Find `global`."""
     for node in ast.walk(module.tree):

@@ -44,6 +44,7 @@ BREACHES: list[tuple[Guard, str, str]] = [
     (guards.timed_waits, "tests.run.test_pool", "asyncio.timeout(5)"),
     (guards.timed_waits, "tests.run.test_pool", "asyncio.wait_for(event.wait(), timeout=0.5)"),
     (guards.timed_waits, "tests.run.test_pool", "@settings(deadline=400)\ndef f(): 0"),
+    (guards.promised_waits, "tests.web.test_page", "await page.wait_for_function(SCRIPT)"),
     (guards.globals_rebound, "server.app", "def f():\n    global x\n    x = 1"),
     (guards.oversize, "server.app", LONG_FUNCTION),
     (guards.oversize, "server.app", "x = 1\n" * 601),
@@ -88,7 +89,9 @@ def test_the_product_keeps_the_rule(guard: Guard) -> None:
 
 
 @pytest.mark.parametrize(
-    "guard", [*OF_ALL, guards.empty_names, guards.timed_waits], ids=lambda guard: guard.__name__
+    "guard",
+    [*OF_ALL, guards.empty_names, guards.timed_waits, guards.promised_waits],
+    ids=lambda guard: guard.__name__,
 )
 def test_the_tests_keep_the_rule(guard: Guard) -> None:
     faults = [fault for module in guards.tests() for fault in guard(module)]

@@ -9,6 +9,7 @@ from playwright.async_api import Browser, expect
 from support.browsing.browser import open_chat, say
 from support.browsing.chat_page import answers, box, numbered, send_button, text_of_answer
 from support.browsing.chatting import TOUCH, chatting
+from support.browsing.page_waiting import becomes
 
 
 async def test_being_offline_is_said_and_taken_back(chromium: Browser, tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ async def test_back_closes_the_list_of_conversations(chromium: Browser, tmp_path
                 else:
                     await dialog.get_by_role("button", name="Close").tap()
                 await expect(dialog).to_have_count(0)
-                await page.wait_for_function("() => !history.state?.dialogs")
+                await becomes(page, "() => !history.state?.dialogs")
                 assert page.url == f"{door.url}/"
         for text in ("about apples", "about pears"):
             await box(page).fill(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Response, expect
 from support.browsing.browser import open_chat, say, tab
 from support.browsing.chat_page import (
     answers,
@@ -20,6 +20,7 @@ from support.browsing.chat_page import (
 )
 from support.browsing.chatting import chatting
 from support.browsing.devices import come_back, leave_network, two_devices
+from support.browsing.page_waiting import becomes, stores
 from support.browsing.signing_in import enter_key, sign_out
 from support.front_door import bearer
 
@@ -51,11 +52,14 @@ async def instruct(page: Page, words: str) -> None:
     await page.get_by_role("button", name="Done").click()
 
 
-def saved(page: Page) -> AbstractAsyncContextManager[object]:
-    """Return what waits until a page has saved a conversation."""
-    return page.expect_response(
-        lambda one: "/history/conversations/" in one.url and one.request.method == "POST"
-    )
+def saved(page: Page, words: str) -> AbstractAsyncContextManager[object]:
+    """Return what waits until a page has saved a change with these words."""
+
+    def is_saved(one: Response) -> bool:
+        sent = one.request.post_data or ""
+        return "/history/conversations/" in one.url and words in sent and one.ok
+
+    return page.expect_response(is_saved)
 
 
 async def test_an_edit_outlives_a_removal_that_did_not_know_it(
@@ -69,7 +73,7 @@ async def test_an_edit_outlives_a_removal_that_did_not_know_it(
         # Removed first, then the edit arrives.
         await leave_network(one)
         await edit_answer(one, 1, " Edited.")
-        async with saved(other):
+        async with saved(other, '"remove":[{"id"'):
             await delete_answer(other, 1)
         await come_back(one)
         for page in (other, one):
@@ -77,7 +81,7 @@ async def test_an_edit_outlives_a_removal_that_did_not_know_it(
         # Edited first, then the removal arrives.
         await leave_network(other)
         await delete_answer(other, 1)
-        async with saved(one):
+        async with saved(one, "Again."):
             await edit_answer(one, 1, " Again.")
         await come_back(other)
         for page in (other, one):
@@ -88,9 +92,9 @@ async def test_an_edit_outlives_a_removal_that_did_not_know_it(
         await leave_network(one)
         await rename(one, "Ones")
         await instruct(one, "Be brief.")
-        async with saved(other):
+        async with saved(other, '"title":"Others"'):
             await rename(other, "Others")
-        async with saved(other):
+        async with saved(other, "Be kind."):
             await instruct(other, "Be kind.")
         await come_back(one)
         alert = one.get_by_role("alert")
@@ -131,7 +135,7 @@ async def test_a_chat_is_not_erased_with_words_that_came_after_its_deletion(
         await expect(entries(other)).to_have_count(0)
         await other.clock.fast_forward(20_000)
         await expect(other.get_by_role("button", name="Undo")).to_have_count(0)
-        async with saved(one):
+        async with saved(one, "Answer 2."):
             await talk(one, "and pears")
         await come_back(other)
         await other.clock.fast_forward(5_000)
@@ -141,10 +145,10 @@ async def test_a_chat_is_not_erased_with_words_that_came_after_its_deletion(
         await expect(text_of_answer(one)).to_have_text(["Answer 1.", "Answer 2."])
         # Deleted without the network, which is back while it can be undone.
         await leave_network(other)
+        async with saved(one, "Answer 3."):
+            await talk(one, "and plums")
         await more(other, "about apples", "Delete")
         await expect(entries(other)).to_have_count(0)
-        async with saved(one):
-            await talk(one, "and plums")
         undo = other.get_by_role("button", name="Undo")
         await expect(undo).to_be_visible()
         await come_back(other)
@@ -189,7 +193,7 @@ async def test_what_a_guest_tab_writes_in_a_moved_chat_follows_it(
         await say(guest, "about apples")
         await expect(text_of_answer(guest)).to_have_text(["Begun"])
         await expect(stop_button(guest)).to_be_visible()
-        await guest.wait_for_function(f"async () => (await ({LEFT_TEXTS})()).includes('Begun')")
+        await stores(guest, "Begun")
         async with tab(guest.context, door) as signed_in:
             await signed_in.goto("/login?next=/")
             await enter_key(signed_in, await door.mint("Ada"))
@@ -202,7 +206,7 @@ async def test_what_a_guest_tab_writes_in_a_moved_chat_follows_it(
             await edit_answer(guest, 0, " Mine.")
             for page in (signed_in, guest):
                 await expect(text_of_answer(page)).to_have_text(["Begun and done. Mine."])
-            await signed_in.wait_for_function(f"async () => !(await ({LEFT_TEXTS})()).length")
+            await becomes(signed_in, f"async () => !(await ({LEFT_TEXTS})()).length")
             await signed_in.evaluate(ORPHAN)
             await sign_out(signed_in)
             await entries(signed_in).get_by_role("link", name="Left behind.").click()

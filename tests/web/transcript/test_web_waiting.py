@@ -19,20 +19,8 @@ from support.browsing.chat_page import (
     text_of_answer,
 )
 from support.browsing.chatting import chatting
+from support.browsing.page_waiting import stores
 from support.fakes.upstream import refusal
-
-HAS_DRAFT = """(text) => new Promise((resolve) => {
-  const opening = indexedDB.open("roxy");
-  opening.onsuccess = () => {
-    const store = opening.result.transaction("conversations").objectStore("conversations");
-    const reading = store.getAll();
-    reading.onsuccess = () => {
-      opening.result.close();
-      resolve(reading.result.some(({ draft }) => draft?.text === text));
-    };
-  };
-})"""
-"""True once a conversation is stored with this draft."""
 
 
 def waiting(page: Page) -> Locator:
@@ -146,7 +134,7 @@ async def test_what_another_tab_has_deleted_is_left_with_what_was_typed(
             await open_chat(other, page.url)
             await box(other).fill("still typing")
             # A draft that is saved after the deletion would bring the conversation back.
-            await other.wait_for_function(HAS_DRAFT, arg="still typing")
+            await stores(other, "still typing")
             await more(page, "about apples", "Delete")
             await expect(page.get_by_role("button", name="Undo")).to_be_visible()
             late.set()

@@ -16,6 +16,7 @@ from support.browsing.axe import violations, violations_in_all_looks
 from support.browsing.browser import visiting
 from support.browsing.owner_pages import EVIL, combo, opened, sign_in
 from support.browsing.page_tables import number
+from support.browsing.page_waiting import becomes
 from support.builders.rows import a_row
 from support.fakes.upstream import USAGE, FakeUpstream, completion, refusal
 from support.front_door import MODEL, OWNER, Door, bearer
@@ -387,7 +388,7 @@ async def test_a_page_of_a_month_is_that_of_the_browsers_clock_and_prints_on_one
     await use(door, upstream)
     async with visiting(chromium, door, timezone_id="Asia/Tokyo") as page:
         await sign_in(page, "/usage?month=this")
-        await page.wait_for_function("() => document.cookie.includes('roxy_utc_offset=540')")
+        await becomes(page, "() => document.cookie.includes('roxy_utc_offset=540')")
         await page.goto("/usage/statement?key=owner")
         await expect(page.get_by_text("A UTC day begins at 09:00 your time.")).to_be_visible()
         await expect(page.get_by_role("button", name="Print")).to_be_visible()
