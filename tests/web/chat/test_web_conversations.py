@@ -26,6 +26,7 @@ from support.browsing.chat_page import (
     text_of_answer,
 )
 from support.browsing.chatting import chatting
+from support.browsing.page_waiting import UNDO_MS, hold_timers, stores
 from support.fakes.upstream import stream_of
 from support.front_door import Door
 
@@ -88,7 +89,7 @@ async def test_editing_begins_another_branch(chromium: Browser, tmp_path: Path) 
         await page.get_by_role("button", name="Edit message").click()
         await expect(new).to_have_value("first words")
         await new.press_sequentially(" again")
-        await refuse(page, {"Retry-After": "1"})
+        await refuse(page, {"Retry-After": "90"})
         await keyboard.press("Control+Enter")
         await expect(page.get_by_role("alert")).to_contain_text("Too many requests")
         await expect(new).to_have_value("first words again")
@@ -111,7 +112,7 @@ async def test_a_draft_stays_with_its_conversation(chromium: Browser, tmp_path: 
         await expect(box(page)).to_have_value("draft in apples")
         await page.get_by_role("link", name="New chat").click()
         await expect(box(page)).to_have_value("draft of a new chat")
-        await refuse(page, {"Retry-After": "3"})
+        await refuse(page, {"Retry-After": "90"})
         await page.get_by_role("button", name="Send", exact=True).click()
         await expect(page.get_by_role("alert")).to_contain_text("Too many requests")
         await page.reload()
@@ -130,7 +131,7 @@ async def test_a_draft_can_be_written_while_an_answer_runs(
         await box(page).fill("my next thought")
         go.set()
         await expect(stop_button(page)).to_be_hidden()
-        await page.wait_for_timeout(500)  # the draft is kept a moment after the last key
+        await stores(page, "my next thought")
         await page.reload()
         await expect(box(page)).to_have_value("my next thought")
 
@@ -150,6 +151,7 @@ async def test_the_list_renames_pins_deletes_and_takes_back(
         await page.get_by_role("textbox", name="New title").fill("Fruit")
         await page.keyboard.press("Enter")
         await expect(entries(page).first).to_contain_text("Fruit")
+        await hold_timers(page, UNDO_MS)
         await more(page, "about pears", "Delete")
         await expect(entries(page)).to_have_count(1)
         await page.get_by_role("button", name="Undo").click()
@@ -365,7 +367,7 @@ async def test_a_refused_version_leaves_the_one_that_was_shown(
             await expect(answers(page)).to_contain_text(place)
         for _ in range(2):
             await page.get_by_role("button", name="Previous version").click()
-        await refuse(page, {"Retry-After": "1"})
+        await refuse(page, {"Retry-After": "90"})
         await page.get_by_role("button", name="Regenerate").click()
         await expect(page.get_by_role("alert")).to_contain_text("Too many requests")
         await expect(text_of_answer(page)).to_have_text(["Answer 1."])

@@ -19,6 +19,7 @@ from support.browsing.chat_page import (
     text_of_answer,
 )
 from support.browsing.chatting import chatting
+from support.browsing.page_waiting import UNDO_MS, hold_timers
 
 
 async def test_a_new_title_is_everywhere_and_stays(chromium: Browser, tmp_path: Path) -> None:
@@ -68,6 +69,7 @@ async def test_deleting_stops_the_answer_and_undo_brings_the_rest_back(
         await open_chat(page)
         await say(page, "about apples")
         await expect(text_of_answer(page)).to_contain_text("Begun")
+        await hold_timers(page, UNDO_MS)
         await more(page, "about apples", "Delete")
         await (await upstream.request()).left.wait()
         await expect(entries(page)).to_have_count(0)

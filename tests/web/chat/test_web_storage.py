@@ -18,6 +18,7 @@ from support.browsing.chat_page import (
     text_of_answer,
 )
 from support.browsing.chatting import TOUCH, chatting
+from support.browsing.page_waiting import UNDO_MS, hold_timers
 from support.fakes.upstream import USAGE, stream_of
 
 NO_DATABASE = """IDBFactory.prototype.open = () => {
@@ -77,6 +78,7 @@ async def test_undo_is_at_hand_on_a_phone(chromium: Browser, tmp_path: Path) -> 
         await page.get_by_role("button", name="Send", exact=True).tap()
         await expect(answers(page)).to_contain_text("11 in")
         await page.get_by_role("button", name="Chats", exact=True).tap()
+        await hold_timers(page, UNDO_MS)
         await more(page, "about apples", "Delete")
         await page.get_by_role("button", name="Undo").tap()
         await expect(entries(page)).to_have_count(1)

@@ -26,6 +26,7 @@ from support.browsing.chat_page import (
 )
 from support.browsing.chatting import chatting
 from support.browsing.devices import one_device, two_devices
+from support.browsing.page_waiting import UNDO_MS, hold_timers, stores
 from support.browsing.signing_in import sign_in, sign_out
 from support.fakes.upstream import stream_of
 
@@ -65,6 +66,7 @@ async def test_two_devices_show_the_same(chromium: Browser, tmp_path: Path) -> N
         await expect(answers(one)).to_have_count(1)
         await other.get_by_role("button", name="Undo").click()
         await expect(text_of_answer(one)).to_have_text(["Answer 1.", "Begun and done."])
+        await hold_timers(other, UNDO_MS)
         await more(other, "Fruit", "Delete")
         await expect(entries(one)).to_have_count(0)
         await expect(box(one)).to_have_value("a draft of mine and yours")
@@ -135,6 +137,7 @@ async def test_what_is_written_while_the_server_is_away_arrives_later(
         await box(one).press_sequentially("a draft")
         state = one.get_by_text("The server cannot be reached. Changes are kept in this browser")
         await expect(state).to_be_visible()
+        await stores(one, "a draft")
         # The page is left while nothing was sent: the next one has it all.
         async with tab(one.context, door, expected=AWAY) as again:
             await one.close()

@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import Browser, Page, Route, expect
 from support.browsing.browser import PHONE, open_chat, visiting
 from support.browsing.markdown_corpus import HOSTILE, READ, SAMPLES
+from support.browsing.page_waiting import COPIED_MS, becomes, hold_timers
 from support.fakes.upstream import FakeUpstream, stream_of
 from support.front_door import Door, front_door
 from support.inputs.pictures import PNG
@@ -278,6 +279,7 @@ async def test_code_is_copied_exactly_however_wide(
         await open_chat(page)
         await page.get_by_role("textbox", name="Message").fill("Hi")
         await page.keyboard.press("Enter")
+        await hold_timers(page, COPIED_MS)
         await page.get_by_role("button", name="Copy code").click()
         await expect(page.get_by_role("button", name="Copied")).to_be_visible()
         copied = await page.evaluate("() => navigator.clipboard.readText()")
@@ -286,9 +288,7 @@ async def test_code_is_copied_exactly_however_wide(
         await expect(page.locator("figure.code .hljs-keyword").first).to_be_visible()
         await page.locator("figure.code pre").hover()
         await page.mouse.wheel(5_000, 0)
-        await page.wait_for_function(
-            "() => document.querySelector('figure.code pre').scrollLeft > 1000"
-        )
+        await becomes(page, "() => document.querySelector('figure.code pre').scrollLeft > 1000")
         assert await page.evaluate("""() => {
           const { scrollLeft, scrollWidth, clientWidth } = document.querySelector("#scroller");
           return scrollLeft === 0 && scrollWidth <= clientWidth;
@@ -327,12 +327,14 @@ async def test_answers_tables_formulas_and_code_are_copied_and_saved(
         await box.fill("See:\n```js\nlet a = 1;\n```\n- `x` *y*\n  # z")
         await page.keyboard.press("Enter")
         answer = page.get_by_role("article", name="Assistant")
+        end_held = await hold_timers(page, COPIED_MS)
 
         async def copied(name: str) -> list[str]:
             button = answer.get_by_role("button", name=name)
             await button.click()
             await expect(answer.get_by_role("button", name="Copied")).to_be_visible()
             texts: list[str] = await page.evaluate(COPIED)
+            await end_held()
             await expect(button).to_be_visible()
             return texts
 
@@ -382,6 +384,7 @@ async def test_copying_works_on_plain_http(chromium: Browser, demo_door: Door) -
         await page.get_by_role("textbox", name="Message").fill("Hello")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("status").last).to_contain_text("complete")
+        await hold_timers(page, COPIED_MS)
         await page.get_by_role("button", name="Copy code").first.click()
         done = page.get_by_role("button", name="Copied").or_(page.get_by_text("Press Ctrl+C"))
         await expect(done.first).to_be_visible()
