@@ -102,7 +102,11 @@ async def tab(
     page.set_default_timeout(PATIENCE_S * 1000)
     faults = watch(page, door.url)
     await page.add_init_script(TOLD_VIOLATIONS)
-    yield page
+    try:
+        yield page
+    except Exception as error:
+        error.add_note("\n".join([f"{page.url} had:", *faults]))
+        raise
     faults = [fault for fault in faults if not any(text in fault for text in expected)]
     assert not faults, "\n".join(faults)
 
