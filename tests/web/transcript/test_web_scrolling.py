@@ -16,6 +16,7 @@ from support.browsing.chat_page import (
     text_of_answer,
 )
 from support.browsing.chatting import TOUCH, chatting
+from support.browsing.page_waiting import TOPS_WHILE_TEXT_COMES, becomes
 from support.fakes.upstream import Answer, chunk, event, stream_of, streaming
 
 Movement = Callable[[Page], Awaitable[object]]
@@ -23,19 +24,6 @@ Movement = Callable[[Page], Awaitable[object]]
 AT_END = """() => {
   const { scrollTop, scrollHeight, clientHeight } = document.getElementById("scroller");
   return scrollHeight - clientHeight > 300 && scrollHeight - scrollTop - clientHeight < 60;
-}"""
-TOPS_WHILE_TEXT_COMES = """async () => {
-  const scroller = document.getElementById("scroller");
-  const frame = () => new Promise(requestAnimationFrame);
-  for (let top, same = 0; same < 6; same = top === scroller.scrollTop ? same + 1 : 0) {
-    top = scroller.scrollTop;  // until the movement has come to its rest
-    await frame();
-  }
-  const letters = () => document.querySelector(".md").textContent.length;
-  const tops = new Set();
-  for (const first = letters(); letters() < first + 150; await frame())
-    tops.add(scroller.scrollTop);
-  return [...tops];
 }"""
 SMALL_STEPS_UP = """async () => {
   for (let n = 0; n < 3; n += 1) {
@@ -83,17 +71,16 @@ async def move_up(page: Page, *movements: Movement) -> None:
     jump = page.get_by_role("button", name="Jump to latest")
     await expect(text_of_answer(page)).to_contain_text("Paragraph 30.")
     for movement in movements:
-        await page.wait_for_function(AT_END)
+        await becomes(page, AT_END)
         top = await page.evaluate("() => document.getElementById('scroller').scrollTop")
         await movement(page)
+        await expect(jump).to_be_visible()  # the page has begun to move
         tops = await page.evaluate(TOPS_WHILE_TEXT_COMES)
         assert len(tops) == 1, f"{movement}: {tops}"
         await expect(jump).to_be_visible()
         await jump.click()
         await expect(jump).to_be_hidden()
-        await page.wait_for_function(
-            "(top) => document.getElementById('scroller').scrollTop > top", arg=top
-        )
+        await becomes(page, "(top) => document.getElementById('scroller').scrollTop > top", top)
         assert len(await page.evaluate(TOPS_WHILE_TEXT_COMES.replace("same < 6", "false"))) > 1
     await stop_button(page).click()  # the gateway would carry the answer to its end
 
