@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from support.browsing.devices import come_back, leave_network, one_device, two_d
 from support.browsing.signing_in import sign_in, sign_out
 from support.fakes.upstream import FakeUpstream
 from support.front_door import Door, front_door
+from support.waiting import until
 
 OWNERS = """
 [web]
@@ -44,11 +46,14 @@ async def choose(page: Page, name: str) -> None:
     await options(page).filter(has_text=name).click()
 
 
-async def settings_of(door: Door, key: str) -> dict[str, Any]:
-    """Return the settings that the server has."""
-    answered = await door.get("/api/v1/history/settings", key)
-    value: dict[str, Any] = answered.json()["value"]
-    return value
+async def kept(door: Door, key: str, condition: Callable[[list[Any]], bool]) -> None:
+    """Return when a condition holds for the settings that the server has."""
+
+    async def holds() -> bool:
+        answered = await door.get("/api/v1/history/settings", key)
+        return condition([*answered.json()["value"].values()])
+
+    await until(holds)
 
 
 async def add(page: Page, name: str, text: str) -> None:
@@ -205,8 +210,7 @@ async def test_prompts_are_a_persons_on_every_device_until_all_is_deleted(
         await dialog(other).get_by_role("button", name="Undo").click()
         await expect(dialog(other).get_by_role("listitem")).to_have_count(2)
         edited = {"name": "Letter", "text": "Write a letter. To Bob."}
-        while edited not in (await settings_of(door, key)).values():
-            pass
+        await kept(door, key, lambda values: edited in values)
         await come_back(page)
         await expect(page.get_by_role("alert")).to_contain_text("list as “Letter (2)”")
         rows = ["LetterWrite a letter. To Bob.", "Letter (2)Write a letter. To Eve.", "Poem"]
@@ -224,9 +228,7 @@ async def test_prompts_are_a_persons_on_every_device_until_all_is_deleted(
         assert await violations(page) == []
         await dialog(page).get_by_role("button", name="Save").click()
         await expect(dialog(page)).to_have_count(0)
-        saved = await settings_of(door, key)
-        while sum(value is not None for value in saved.values()) < 3:
-            saved = await settings_of(door, key)
+        await kept(door, key, lambda values: sum(value is not None for value in values) >= 3)
         whole = (await door.get("/api/v1/history/export", key)).json()
         assert {one["name"]: one["text"] for one in whole["prompts"]} == {
             "Letter": "Write a letter. To Bob.",
