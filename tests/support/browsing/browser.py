@@ -86,6 +86,7 @@ async def visiting(
     """Open a page in a clean profile. `context` are Playwright's settings of one."""
     settings = {"viewport": WIDE, "base_url": door.url, "reduced_motion": "reduce"} | context
     profile = await browser.new_context(**settings)
+    profile.set_default_timeout(PATIENCE_S * 1000)  # also of the windows that a page opens
     try:
         async with tab(profile, door, expected=expected) as page:
             yield page

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from playwright.async_api import Browser, Page, Route, expect
-from support.browsing.browser import READY, say, tab
+from support.browsing.browser import READY, say, tab, visiting
 from support.browsing.chat_page import (
     answers,
     attach_text,
@@ -121,18 +121,17 @@ async def test_a_temporary_chat_outlives_the_end_of_its_session(
 async def test_a_link_on_another_site_leads_to_the_visitors_own_page(
     chromium: Browser, demo_door: Door
 ) -> None:
-    page = await chromium.new_page(base_url=demo_door.url)
+    async with visiting(chromium, demo_door, expected=("foreign request: http://else",)) as page:
 
-    async def answer(route: Route) -> None:
-        link = f'<a href="{demo_door.url}/">To the chat</a>'
-        await route.fulfill(body=link, content_type="text/html")
+        async def answer(route: Route) -> None:
+            link = f'<a href="{demo_door.url}/">To the chat</a>'
+            await route.fulfill(body=link, content_type="text/html")
 
-    await page.route("http://elsewhere.test/", answer)
-    await sign_in(page, OWNER)
-    await page.goto("http://elsewhere.test/")
-    await page.get_by_role("link", name="To the chat").click()
-    await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
-    await page.locator(READY).wait_for(state="attached")
-    await say(page, "Hi")
-    await expect(answers(page).get_by_role("button", name="Regenerate")).to_be_visible()
-    await page.close()
+        await page.route("http://elsewhere.test/", answer)
+        await sign_in(page, OWNER)
+        await page.goto("http://elsewhere.test/")
+        await page.get_by_role("link", name="To the chat").click()
+        await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+        await page.locator(READY).wait_for(state="attached")
+        await say(page, "Hi")
+        await expect(answers(page).get_by_role("button", name="Regenerate")).to_be_visible()
