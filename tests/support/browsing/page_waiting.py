@@ -8,6 +8,7 @@ not wait at all.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -41,6 +42,8 @@ TOPS_WHILE_TEXT_COMES = """async () => {
   return [...tops];
 }"""
 """Watch where the page is scrolled to, from its rest on, while 150 letters come."""
+MARKED = "() => [...(CSS.highlights.get('found') ?? [])].map((range) => range.toString())"
+"""The words of a search that are marked in the transcript."""
 STORES = """async (text) => {
   const isIn = (value) => value === text
     || (typeof value === "object" && value !== null && Object.values(value).some(isIn));
@@ -66,6 +69,20 @@ STORES = """async (text) => {
 async def becomes(page: Page, script: str, arg: Any = None) -> None:
     """Return when a script, which may be asynchronous, returns something true."""
     await until(lambda: page.evaluate(script, arg))
+
+
+async def gives(page: Page, script: str, wanted: Any) -> None:
+    """Return when a script returns a value. Fail with what it returns instead."""
+    found: Any = None
+
+    async def is_so() -> bool:
+        nonlocal found
+        found = await page.evaluate(script)
+        return bool(found == wanted)
+
+    with contextlib.suppress(TimeoutError):
+        await until(is_so)
+    assert found == wanted
 
 
 async def stores(page: Page, text: str) -> None:

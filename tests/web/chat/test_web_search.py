@@ -12,6 +12,7 @@ from playwright.async_api import Browser, Error, Page, Route, expect
 from support.browsing.browser import open_chat, visiting
 from support.browsing.chat_page import answers, attach_text, begin_anew, entries, numbered, talk
 from support.browsing.chatting import chatting
+from support.browsing.page_waiting import MARKED, gives
 from support.browsing.signing_in import sign_in
 from support.fakes.upstream import FakeUpstream, stream_of
 from support.front_door import Door
@@ -55,8 +56,6 @@ SHOWN_TITLES = {
     "リンゴとカリンで焼くお菓子 tart の作り方": "…tart の作り方",
 }
 
-MARKED = "() => [...CSS.highlights.get('found')].map((range) => range.toString())"
-
 
 async def test_the_page_finds_and_shows_what_the_server_does(
     chromium: Browser, demo_door: Door
@@ -91,18 +90,18 @@ async def search_finds_everything(page: Page) -> None:
         [re.compile("What is in it.*In notes.txt.*The secret Nädel lies here")]
     )
     passage = entries(page).get_by_role("link", name="In notes.txt")
-    assert await passage.locator("mark").all_inner_texts() == ["secret", "Nädel"]
+    await expect(passage.locator("mark")).to_have_text(["secret", "Nädel"])
     await passage.click()
     question = page.get_by_role("article", name="You")
     await expect(question).to_be_focused()
-    assert await page.evaluate(MARKED) == ["notes.txt"]
+    await gives(page, MARKED, ["notes.txt"])
     # Words that begin with it are marked, here and on the page, not parts of words.
     await search.fill("tart")
     passage = entries(page).get_by_role("link", name="Answer: A quince")
     await expect(passage.locator("mark")).to_have_text(["tart"])
     await passage.click()
     await expect(answers(page)).to_be_focused()
-    assert await page.evaluate(MARKED) == ["tart"]
+    await gives(page, MARKED, ["tart"])
     # All words, wherever each is: in the question, and in its file.
     await search.fill("what lies")
     await expect(entries(page)).to_have_text([re.compile("What is in it")])
@@ -128,7 +127,7 @@ async def test_a_guest_finds_words_in_files_marked(chromium: Browser, tmp_path: 
         await expect(entries(page).get_by_role("link", name="secret")).to_be_visible()
         await page.get_by_role("searchbox").press("Enter")
         await expect(page.get_by_role("article", name="You")).to_be_focused()
-        assert await page.evaluate(MARKED) == ["notes.txt"]
+        await gives(page, MARKED, ["notes.txt"])
 
 
 async def test_a_person_finds_words_in_files_marked(chromium: Browser, tmp_path: Path) -> None:

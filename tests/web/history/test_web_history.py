@@ -26,7 +26,7 @@ from support.browsing.chat_page import (
 )
 from support.browsing.chatting import chatting
 from support.browsing.devices import one_device, two_devices
-from support.browsing.page_waiting import UNDO_MS, hold_timers, stores
+from support.browsing.page_waiting import MARKED, UNDO_MS, gives, hold_timers, stores
 from support.browsing.signing_in import sign_in, sign_out
 from support.fakes.upstream import stream_of
 
@@ -330,8 +330,7 @@ async def test_a_search_opens_at_the_passage_on_its_branch(
         await entries(other).get_by_role("link", name="quince").click()
         await expect(text_of_answer(other)).to_contain_text("The quince is a fruit.")
         await expect(other.get_by_text("The quince is a fruit.").first).to_be_in_viewport()
-        marked = "() => [...CSS.highlights.get('found')].map((range) => range.toString())"
-        assert await other.evaluate(marked) == ["quince", "fruit"]
+        await gives(other, MARKED, ["quince", "fruit"])
         await search.fill("plum")
         await expect(other.get_by_text("No results for “plum”.")).to_be_visible()
         refused = {"error": {"message": "Words for programs.", "code": "store_unavailable"}}
