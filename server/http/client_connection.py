@@ -102,6 +102,8 @@ class ClientConnections:
         self.limits = limits
         self.pace = Pace(limits.write_timeout_s, limits.min_read_bytes_per_s)
         self.find_delegate = find_delegate
+        self.clock: Callable[[], float] = monotonic
+        """Measures the limits of time, in seconds."""
         self.leaving = False
         """Whether connections close after their next answer."""
         self.departure = Departure()
@@ -148,7 +150,7 @@ class ClientConnection(asyncio.Protocol):
         self._peer = Peer("", scheme)
         self._transport: asyncio.Transport | None = None
         self.state = ConnectionState.IDLE
-        self._since = monotonic()
+        self._since = connections.clock()
         self._received = 0
         self._unread = b""
         self._searched = 0
@@ -176,7 +178,7 @@ class ClientConnection(asyncio.Protocol):
         return not self._writable
 
     def check(self, now: float) -> None:
-        """Close the connection if its client takes too long or has left; `now` is monotonic."""
+        """Close the connection if its client takes too long or has left by `now` on the clock."""
         limits, lasted = self._connections.limits, now - self._since
         if not self._writable:
             self._check_progress(now)
@@ -218,7 +220,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to serve; under TLS, after the handshake."""
         self._transport = cast("asyncio.Transport", transport)
-        self._since = monotonic()
+        self._since = self._connections.clock()
         address = transport.get_extra_info("peername")
         if not self._connections.add(self) or address is None:
             self.abort()
@@ -268,11 +270,13 @@ class ClientConnection(asyncio.Protocol):
         """Note that the client does not keep up, and from when on."""
         self._writable = False
         self._unsent = 0
-        self._client.begin(self._connections.pace, self._taken_bytes(), monotonic())
+        connections = self._connections
+        self._client.begin(connections.pace, self._taken_bytes(), connections.clock())
 
     def resume_writing(self) -> None:
         """Resume the writer: everything has left."""
-        self._client.waits(self._connections.pace, self._taken_bytes(), monotonic())
+        connections = self._connections
+        self._client.waits(connections.pace, self._taken_bytes(), connections.clock())
         self._writable = True
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
@@ -323,7 +327,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _enter(self, state: ConnectionState) -> None:
         self.state = state
-        self._since = monotonic()
+        self._since = self._connections.clock()
 
     def _start_next(self) -> None:
         """Wait for the next request, or read what is buffered of it.

@@ -12,7 +12,6 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Mapping
-from time import monotonic
 from typing import Any
 
 from tornado.httputil import (
@@ -161,6 +160,12 @@ class GatewayServer:
             # asyncio reports a drained buffer to the connection only, not the last byte sent.
             await asyncio.sleep(POLL_S)
 
+    def check_connections(self) -> None:
+        """Close each connection whose client has left or takes too long."""
+        now = self.connections.clock()
+        for connection in self.connections:
+            connection.check(now)
+
     async def aclose(self) -> None:
         """Close all connections and wait until the last descriptor is closed."""
         self.stop_listening()
@@ -224,6 +229,4 @@ class GatewayServer:
         self._timer = self._loop.call_later(CHECK_EVERY_S, self._check_all)
         for sock in self._tls_sockets:
             self._loop.add_reader(sock, self._accept, sock)
-        now = monotonic()
-        for connection in self.connections:
-            connection.check(now)
+        self.check_connections()

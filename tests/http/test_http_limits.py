@@ -29,38 +29,38 @@ from support.plain_http import CHAT, Answer, Wire, ask, chunked, connect, head, 
 from support.shared_gateway import shared_gateway
 from support.waiting import eventually
 
+from server.http.client_connection import BODY_GRACE_S, ConnectionState
+
 MB = 1024 * 1024
 VALID = json.dumps(request_body("Hi")).encode()
 STREAMED = json.dumps(request_body("Hi", stream=True)).encode()
 HEALTH = request("GET", "/healthz", key=None)
-IMPATIENT = """
-[server]
-head_timeout_s = 0.3
-body_timeout_s = 0.3
-idle_timeout_s = 0.3
-[stream]
-write_timeout_s = 1.0
-"""
 CRAMPED = f"""
 [server]
 max_body_bytes = {MB}
 max_bodies_bytes = {2 * MB}
-body_timeout_s = 0.3
 drain_timeout_s = 0
-[stream]
-write_timeout_s = 1.0
 """
 LONG = "Content-Length: 1000000"
 CHUNKED = "Transfer-Encoding: chunked"
+LONG_S = 100.0
+"""Longer than every limit, in seconds."""
+PassTime = Callable[[float], None]
 
 
 @pytest.fixture(scope="module")
-async def hasty(
+async def running(
     anyio_backend: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Door]:
-    """Return a gateway with short time limits."""
-    async with shared_gateway(tmp_path_factory.mktemp("hasty"), settings=IMPATIENT) as (door, _):
+    """Return a gateway for tests of its time limits."""
+    async with shared_gateway(tmp_path_factory.mktemp("timed")) as (door, _):
         yield door
+
+
+@pytest.fixture
+def timed(running: Door) -> tuple[Door, PassTime]:
+    """Return it, and what lets time pass there."""
+    return running, running.hold_time_for_clients()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,8 @@ async def small(
 
 @pytest.fixture
 def cramped(small: tuple[Door, FakeUpstream], roomy: FakeUpstream) -> Door:
-    """Return the gateway with little room."""
+    """Return the gateway with little room; its time limits pass by hand."""
+    small[0].hold_time_for_clients()
     return small[0]
 
 
@@ -98,23 +99,50 @@ async def drip(wire: Wire, data: bytes) -> None:
     with contextlib.suppress(ConnectionError):
         for number in range(len(data)):
             await wire.send(data[number : number + 1])
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.005)
 
 
-SLOW_HEADS = (b"G", b"GET /healthz HTTP/1.1\r\n", HEALTH[:-2], b"\r\n", b"POST " + CHAT.encode())
+async def in_state(door: Door, state: ConnectionState, count: int) -> None:
+    """Wait until the gateway has so many connections, all in one state."""
+    connections = door.gateway.server.connections
+    await eventually(lambda: [one.state for one in connections] == [state] * count)
 
 
-async def test_a_slow_head_is_a_408_and_the_end(hasty: Door) -> None:
-    async def check(data: bytes, slowly: bytes = b"") -> None:
-        async with connect(hasty.port) as wire:
+async def received_more(door: Door, count: int) -> None:
+    """Wait until connections have received so many more bytes of a head or a body."""
+    connections = door.gateway.server.connections
+    before = sum(one._received for one in connections)
+    await eventually(lambda: sum(one._received for one in connections) >= before + count)
+
+
+@contextlib.asynccontextmanager
+async def dripping(wire: Wire, data: bytes) -> AsyncIterator[None]:
+    """Send bytes now and then beside a block."""
+    sending = asyncio.create_task(drip(wire, data))
+    yield
+    sending.cancel()
+    await asyncio.wait([sending])
+
+
+async def are_given_up(
+    timed: tuple[Door, PassTime], state: ConnectionState, begun: list[tuple[bytes, bytes]]
+) -> None:
+    """Require a 408 for each request, sent so far and then byte by byte, once its time is up."""
+    door, pass_s = timed
+    async with contextlib.AsyncExitStack() as stack:
+        wires = []
+        for data, slowly in begun:
+            wires.append(wire := await stack.enter_async_context(connect(door.port)))
             await wire.send(data)
-            sending = asyncio.create_task(drip(wire, slowly))
+            if slowly:
+                await stack.enter_async_context(dripping(wire, slowly))
+        await in_state(door, state, len(wires))
+        pass_s(0.9 * BODY_GRACE_S)
+        await received_more(door, 5)  # which starts no clock again
+        pass_s(0.2 * BODY_GRACE_S)
+        for wire in wires:
             is_408(await wire.answer())
             assert await wire.rest() == b""
-            sending.cancel()
-            await asyncio.wait([sending])
-
-    await asyncio.gather(*map(check, SLOW_HEADS), check(HEALTH[:-2], b"X-Slow: " + b"x" * 1000))
 
 
 def is_408(answer: Answer) -> None:
@@ -123,66 +151,90 @@ def is_408(answer: Answer) -> None:
     assert answer.headers["connection"] == "close"
 
 
-async def test_a_slow_body_is_a_408_and_the_end(hasty: Door) -> None:
-    async def check(line: str, data: bytes, slowly: bytes = b"") -> None:
-        async with connect(hasty.port) as wire:
-            await wire.send(head("POST", CHAT, line) + data)
-            sending = asyncio.create_task(drip(wire, slowly))
-            is_408(await wire.answer())
-            assert await wire.rest() == b""
-            sending.cancel()
-            await asyncio.wait([sending])
-
-    await asyncio.gather(
-        check(LONG, b""),
-        check(LONG, VALID),
-        check(LONG, b"", b"x" * 1000),
-        check(CHUNKED, b""),
-        check(CHUNKED, b"5\r\nhel"),
-        check(CHUNKED, chunked(b"hello").removesuffix(b"\r\n")),
-        check(CHUNKED, b"", b"1\r\nx\r\n" * 200),
-        check(LONG + "\r\nExpect: wait", b"x"),
-    )
-    assert hasty.gateway.services.engine.jobs == {}
+SLOW_HEADS = (b"G", b"GET /healthz HTTP/1.1\r\n", HEALTH[:-2], b"\r\n", b"POST " + CHAT.encode())
+DRIPPED_HEAD = (HEALTH[:-2], b"X-Slow: " + b"x" * 15_000)
+SLOW_BODIES = (
+    (LONG, b"", b""),
+    (LONG, VALID, b""),
+    (LONG, b"", b"x" * 15_000),
+    (CHUNKED, b"", b""),
+    (CHUNKED, b"5\r\nhel", b""),
+    (CHUNKED, chunked(b"hello").removesuffix(b"\r\n"), b""),
+    (CHUNKED, b"", b"1\r\nx\r\n" * 2500),
+    (LONG + "\r\nExpect: wait", b"x", b""),
+)
 
 
-async def test_a_body_that_never_follows_its_refusal_ends_the_connection(hasty: Door) -> None:
-    async with connect(hasty.port) as wire:
+async def test_a_slow_head_is_a_408_and_the_end(timed: tuple[Door, PassTime]) -> None:
+    begun = [*((data, b"") for data in SLOW_HEADS), DRIPPED_HEAD]
+    await are_given_up(timed, ConnectionState.HEAD, begun)
+
+
+async def test_a_slow_body_is_a_408_and_the_end(timed: tuple[Door, PassTime]) -> None:
+    begun = [(head("POST", CHAT, line) + data, slowly) for line, data, slowly in SLOW_BODIES]
+    await are_given_up(timed, ConnectionState.BODY, begun)
+    assert timed[0].gateway.services.engine.jobs == {}
+
+
+async def test_a_request_that_is_slow_within_its_time_is_served(
+    timed: tuple[Door, PassTime],
+) -> None:
+    door, pass_s = timed
+    for begun, state in (
+        (HEALTH[:-2], ConnectionState.HEAD),
+        (head("POST", CHAT, f"Content-Length: {len(VALID)}"), ConnectionState.BODY),
+    ):
+        async with connect(door.port) as wire:
+            await wire.send(begun)
+            await in_state(door, state, 1)
+            pass_s(0.9 * BODY_GRACE_S)
+            await wire.send(b"\r\n" if state is ConnectionState.HEAD else VALID)
+            assert (await wire.answer()).status == 200
+
+
+async def test_a_body_that_never_follows_its_refusal_ends_the_connection(
+    timed: tuple[Door, PassTime],
+) -> None:
+    door, pass_s = timed
+    async with connect(door.port) as wire:
         await wire.send(head("POST", CHAT, LONG, key="wrong"))
         assert (await wire.answer()).status == 401
+        pass_s(LONG_S)
         assert await wire.rest() == b""
 
 
-async def test_an_idle_connection_is_closed_without_a_word(hasty: Door) -> None:
-    async def check(data: bytes) -> None:
-        async with connect(hasty.port) as wire:
+async def test_an_idle_connection_is_closed_without_a_word(timed: tuple[Door, PassTime]) -> None:
+    door, pass_s = timed
+    begun = (b"", HEALTH, request("GET", "/api/v1/models"))
+    async with contextlib.AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(connect(door.port)) for _ in begun]
+        for wire, data in zip(wires, begun, strict=True):
             if data:
                 await wire.send(data)
                 assert (await wire.answer()).status == 200
+        await in_state(door, ConnectionState.IDLE, len(wires))
+        pass_s(LONG_S)
+        for wire in wires:
             assert await wire.rest() == b""
 
-    await asyncio.gather(check(b""), check(HEALTH), check(request("GET", "/api/v1/models")))
 
-
-async def test_a_slow_answer_is_nobodys_timeout(tmp_path: Path, upstream: FakeUpstream) -> None:
+async def test_a_slow_answer_is_nobodys_timeout(door: Door, upstream: FakeUpstream) -> None:
     hold = asyncio.Event()
     upstream.plan(streaming([Pause(hold), *events_of(["Hel", "lo"])]))
-    async with (
-        front_door(tmp_path, upstream, settings=IMPATIENT) as door,
-        connect(door.port) as wire,
-        connect(door.port) as idle,
-    ):
+    pass_s = door.hold_time_for_clients()
+    async with connect(door.port) as wire, connect(door.port) as idle:
         await wire.send(request(body=STREAMED))
         await upstream.request()
-        assert await idle.rest() == b""  # the clock has struck at least once
+        await eventually(lambda: door.gateway.server.open_connections == 2)
+        pass_s(LONG_S)
+        assert await idle.rest() == b""  # the clock has struck
         hold.set()
         assert text_of(parse_events((await wire.answer()).body.decode())) == "Hello"
 
 
-async def test_many_slow_clients_keep_nobody_from_being_served(
-    tmp_path: Path, upstream: FakeUpstream
-) -> None:
-    async with front_door(tmp_path, upstream) as door, contextlib.AsyncExitStack() as stack:
+async def test_many_slow_clients_keep_nobody_from_being_served(door: Door) -> None:
+    door.hold_time_for_clients()
+    async with contextlib.AsyncExitStack() as stack:
         begun = (
             b"",
             HEALTH[:-2],
@@ -333,7 +385,7 @@ PATHS: dict[str, tuple[bytes, Plan | None, str]] = {
         None,
         "waits",
     ),
-    "too slow": (head("POST", CHAT, LONG) + b"x" * 1000, None, "waits"),
+    "too slow": (head("POST", CHAT, LONG) + b"x" * 1000, None, "is slow"),
     "left in the body": (head("POST", CHAT, LONG) + b"x" * 1000, None, "leaves"),
     "left in a chunk": (head("POST", CHAT, CHUNKED) + b"ffff\r\nx", None, "leaves"),
     "left while waiting": (request(body=PADDED), lambda up: up.plan(silence()), "leaves"),
@@ -345,7 +397,7 @@ PATHS: dict[str, tuple[bytes, Plan | None, str]] = {
 async def test_room_for_a_body_comes_back_whatever_happens(
     cramped: Door, roomy: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    room = Room(cramped)
+    room, pass_s = Room(cramped), cramped.hold_time_for_clients()
     for name, (data, plan, behaviour) in PATHS.items():
         roomy.plan(answer_as_asked)
         roomy.requests.clear()
@@ -355,10 +407,12 @@ async def test_room_for_a_body_comes_back_whatever_happens(
             if behaviour == "stalls":
                 wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
             await wire.send(data)
-            if behaviour == "waits":
-                await wire.answer()
-            else:
+            if behaviour != "waits":
                 await eventually(lambda: room.taken > 0 or roomy.requests)
+            if behaviour == "is slow":
+                pass_s(LONG_S)
+            if behaviour in ("waits", "is slow"):
+                await wire.answer()
             if plan is not None:
                 await roomy.request()
             if behaviour == "stalls":
@@ -383,11 +437,17 @@ async def test_a_reader_of_json_that_stalls_is_dropped_and_a_slow_one_served(
 ) -> None:
     roomy.plan(HUGE)
     server = cramped.gateway.server
+    pass_s = cramped.hold_time_for_clients()
+
+    def gives_up() -> bool:
+        pass_s(LONG_S)  # more than once: what the kernel takes at first counts as read
+        return server.open_connections == 0
+
     async with connect(cramped.port) as wire:
         wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await wire.send(request(body=VALID))
         await eventually(lambda: any(stream.writing() for stream in server.connections))
-        await eventually(lambda: server.open_connections == 0)
+        await eventually(gives_up)
         wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert len(await wire.rest()) < 20 * MB
     answer = await ask(cramped.port, request(body=VALID))

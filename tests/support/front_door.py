@@ -24,6 +24,7 @@ from typing import Any
 import httpx
 import pytest
 from msgspec.structs import replace
+from support.fakes.clocks import Clocks
 from support.fakes.upstream import FakeUpstream
 from support.patience import patient_stores
 from support.waiting import PATIENCE_S
@@ -48,6 +49,18 @@ class Door:
         self.client = client
         self.url = running.url
         self.port = running.port
+
+    def hold_time_for_clients(self) -> Callable[[float], None]:
+        """Stop the clock that limits clients; the result lets seconds pass and checks them all."""
+        server, clock = self.gateway.server, Clocks()
+        clock.at = server.connections.clock()
+        server.connections.clock = clock.now
+
+        def pass_s(seconds: float) -> None:
+            clock.pass_s(seconds)
+            server.check_connections()
+
+        return pass_s
 
     async def chat(
         self, content: Any = "Hi", *, key: str = OWNER, max_wait_s: float = 120.0, **body: Any
