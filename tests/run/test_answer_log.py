@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 from support.builders.jobs import Client, make_job
-from support.waiting import eventually
+from support.waiting import in_idle_time
 
 from workers.errors import AnswerGone, Conflict, GatewayError, InvalidRequest, UpstreamDisconnected
 from workers.run.answer_log import MAX_READERS, SEGMENT_BYTES, AnswerLog
@@ -218,6 +218,7 @@ async def test_a_reader_that_left_gets_nothing_more() -> None:
     assert client.writes == []
 
 
+@in_idle_time
 async def test_only_an_answer_with_a_grace_is_stopped_when_nobody_reads() -> None:
     abandoned, kept = make_job(), make_job()
     for job, grace_s in ((abandoned, 0.05), (kept, None)):
@@ -226,10 +227,13 @@ async def test_only_an_answer_with_a_grace_is_stopped_when_nobody_reads() -> Non
         log.attach(0).leave()
         second = log.attach(0)
         second.leave()
-    await eventually(lambda: abandoned.ended)
-    assert not kept.ended
+    await asyncio.sleep(0.04)
+    assert [job.ended for job in (abandoned, kept)] == [False, False]
+    await asyncio.sleep(0.02)
+    assert [job.ended for job in (abandoned, kept)] == [True, False]
 
 
+@in_idle_time
 async def test_a_reader_in_time_keeps_the_answer_alive() -> None:
     job = make_job()
     log, _ = a_log(grace_s=0.1)

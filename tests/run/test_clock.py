@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import itertools
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
-from support.builders.jobs import LONG, Client, Tap, stream_settings
+from support.builders.jobs import (
+    BODY,
+    LONG,
+    Client,
+    Tap,
+    make_deployment,
+    make_job,
+    make_request,
+    stream_settings,
+)
+from support.fakes.answers import chunk, completion, event, events_of
 from support.waiting import PATIENCE_S, in_idle_time
 
+from workers.catalog.catalog import Model
 from workers.catalog.quirks import NO_CLOCKS, Clocks
 from workers.errors import UpstreamTimeout
 from workers.run.channel import HIGH_WATER, Channel
 from workers.run.clock import REARM_FACTOR, WHOLE_FACTOR, Clock, StreamSettings
+from workers.run.job import Outcome
+from workers.run.pool import Engine
+from workers.run.scheduler import LocalScheduler
+from workers.transport.transport import DIRECT, Transport, UpstreamExchange, UpstreamHead
+from workers.upstream_route import UpstreamRoute
 
 
 @contextmanager
@@ -313,3 +333,158 @@ async def test_the_total_clock_runs_on_while_the_upstream_is_held_back() -> None
         clock.note_content()
         stalled(channel)
         assert (await rung(tap)).clock == "total"
+
+
+# Whole attempts, against an upstream that sends its pieces after pauses
+
+
+class PlayedTransport(Transport):
+    """A transport without sockets: each answer is a pause in seconds and bytes, again and again.
+
+    After the last piece the upstream is silent, unless that is the end mark. Without pieces not
+    even a head comes.
+    """
+
+    def __init__(self, played: Iterable[tuple[float, bytes]]) -> None:
+        super().__init__()
+        self._played = played
+
+    def exchange(
+        self, url_base: str, head: bytes, body: bytes = b"", route: UpstreamRoute = DIRECT
+    ) -> UpstreamExchange:
+        """Begin an exchange that is connected at once."""
+        exchange = UpstreamExchange(self._connect, head, body)
+        exchange.open(None)
+        return exchange
+
+    def _connect(self, exchange: UpstreamExchange) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(self._play(exchange))
+
+    async def _play(self, exchange: UpstreamExchange) -> None:
+        exchange.connected_at = now()
+        exchange.on_sent()
+        begun = False
+        for pause_s, data in self._played:
+            if not begun:
+                exchange.on_head(UpstreamHead(200, {}))
+                begun = True
+            await asyncio.sleep(pause_s)
+            if data == THE_END:
+                exchange.on_end()
+                return
+            exchange.on_data(data)
+
+
+THE_END = b""
+"""In place of a piece: the answer ends well."""
+FUNCTION = {"name": "write", "parameters": {"type": "object"}}
+TOOLS: dict[str, Any] = {
+    "tools": [{"type": "function", "function": FUNCTION}],
+    "functions": [FUNCTION],
+}
+
+
+@dataclass
+class Ended:
+    """What an attempt came to: what its client was sent, when it ended and with which outcome."""
+
+    sent: bytes
+    at_s: float
+    outcome: Outcome
+    fault: UpstreamTimeout | None = None
+
+
+async def carried(
+    settings: StreamSettings, *played: tuple[float, bytes], deployments: int = 1, **body: Any
+) -> Ended:
+    """Have a job carried; each deployment sends the pieces. `body` adds members to the request."""
+    outcomes: list[Outcome] = []
+    places = tuple(make_deployment(str(order), order=order) for order in range(deployments))
+    job = make_job(
+        model=Model(id="test/one", name="One", deployments=places), settle=outcomes.append
+    )
+    job.request = make_request(json.dumps(json.loads(BODY) | body).encode())
+    client, transport = Client(), PlayedTransport(played)
+    engine = Engine(transport, settings, LocalScheduler(8))
+    job.channel.attach(client)
+    engine.submit(job)
+    began = now()
+    sent = await client.end_of_answer()
+    at_s = now() - began
+    (outcome,) = outcomes
+    ended = Ended(sent, at_s, outcome)
+    (error,) = client.ends
+    if error is not None:
+        assert isinstance(error, UpstreamTimeout)
+        ended.fault = error
+    await engine.aclose()
+    await transport.aclose()
+    return ended
+
+
+def text(content: str) -> bytes:
+    """Return the events of an answer, to its end mark."""
+    return b"".join(events_of([content]))
+
+
+PROGRESS = {
+    "comment": b": processing\n\n",
+    "role": event(chunk({"role": "assistant"})),
+    "empty": event(chunk({"content": ""})),
+    "ping": b"event: ping\ndata: {}\n\n",
+}
+
+
+@pytest.mark.parametrize("progress", PROGRESS.values(), ids=PROGRESS)
+@in_idle_time
+async def test_an_upstream_that_shows_that_it_works_has_longer_for_its_first_content(
+    progress: bytes,
+) -> None:
+    settings = stream_settings(first_content_timeout_s=0.6)
+    ended = await carried(settings, *[(0.4, progress)] * 4, (0.1, text("late")))
+    assert b"late" in ended.sent and ended.sent.endswith(b"data: [DONE]\n\n")
+    assert ended.at_s == pytest.approx(1.7)
+    silent = await carried(settings, (0.4, progress), (0.7, text("too late")))
+    assert silent.fault is not None and silent.fault.clock == "first_content"
+    assert silent.at_s == pytest.approx(1.0)
+
+
+@in_idle_time
+async def test_a_whole_answer_padded_with_white_space_has_longer_too() -> None:
+    (body,) = completion("late").pieces
+    assert isinstance(body, bytes)
+    settings = stream_settings(first_content_timeout_s=0.2)
+    pause_s = 0.9 * WHOLE_FACTOR * 0.2
+    padded = [(pause_s, b"\n")] * 2
+    ended = await carried(settings, *padded, (pause_s, body), (0.0, THE_END), stream=False)
+    assert json.loads(ended.sent)["choices"][0]["message"]["content"] == "late"
+    assert ended.at_s == pytest.approx(3 * pause_s)
+
+
+@pytest.mark.parametrize("member", TOOLS)
+@in_idle_time
+async def test_with_tools_silence_longer_than_the_gap_is_normal(member: str) -> None:
+    settings = stream_settings(gap_timeout_s=0.3, tools_gap_timeout_s=60.0)
+    first, rest = event(chunk({"content": "one"})), text("two")
+    ended = await carried(settings, (0.1, first), (50.0, rest), **{member: TOOLS[member]})
+    assert ended.sent.endswith(b"data: [DONE]\n\n") and ended.at_s == pytest.approx(50.1)
+    none: dict[str, Any] = {member: []}
+    without = await carried(settings, (0.1, first), (50.0, rest), **none)
+    assert without.fault is not None and without.fault.clock == "gap"
+    assert without.at_s == pytest.approx(0.4)
+
+
+@in_idle_time
+async def test_the_total_clock_ends_an_answer_that_never_stops() -> None:
+    settings = stream_settings(gap_timeout_s=0.1, total_timeout_s=0.3)
+    pieces = itertools.repeat((0.01, event(chunk({"content": "x"}))), 100)
+    ended = await carried(settings, *pieces)
+    assert ended.fault is not None and ended.fault.code == "upstream_total_timeout"
+    assert ended.at_s == pytest.approx(0.3)
+
+
+@in_idle_time
+async def test_every_prompt_that_a_silent_upstream_has_received_is_counted() -> None:
+    ended = await carried(stream_settings(first_content_timeout_s=0.2), deployments=2)
+    assert (ended.outcome.ending, ended.outcome.timed_out_prompts) == ("failed", 2)
+    assert ended.at_s == pytest.approx(0.4)

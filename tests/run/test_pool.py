@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 from msgspec.structs import replace
-from support.builders.jobs import LONG, Client, Tap, make_deployment, make_job, stream_settings
+from support.builders.jobs import Client, Tap, make_deployment, make_job, stream_settings
 from support.fakes.upstream import (
     Answer,
     FakeUpstream,
@@ -258,12 +258,12 @@ async def test_a_worker_that_was_cancelled_while_idle_is_given_no_job() -> None:
 # What the outcome says of upstreams that were reached in vain
 
 
-async def failed_attempts(*urls: str, first_content_timeout_s: float = LONG) -> Outcome:
+async def failed_attempts(*urls: str) -> Outcome:
     """Return the outcome of a job that no deployment at these URLs answers."""
     deployments = tuple(make_deployment(url, order=n, base_url=url) for n, url in enumerate(urls))
     model = Model(id="test/one", name="One", deployments=deployments)
     transport, outcomes = Transport(), list[Outcome]()
-    engine = Engine(transport, stream_settings(first_content_timeout_s), LocalScheduler(8))
+    engine = Engine(transport, stream_settings(), LocalScheduler(8))
     job, client = make_job(model=model, settle=outcomes.append), Client()
     job.channel.attach(client)
     engine.submit(job)
@@ -295,16 +295,6 @@ async def test_a_request_without_a_connection_has_reached_no_upstream() -> None:
     with refusing_url() as nowhere:
         outcome = await failed_attempts(nowhere)
     assert (outcome.reached_upstream, outcome.timed_out_prompts) == (False, 0)
-
-
-async def test_every_prompt_that_a_silent_upstream_has_received_is_counted() -> None:
-    async with FakeUpstream() as first, FakeUpstream() as second:
-        first.plan(silence())
-        second.plan(silence())
-        outcome = await failed_attempts(
-            first.base_url, second.base_url, first_content_timeout_s=0.2
-        )
-    assert (outcome.ending, outcome.timed_out_prompts) == ("failed", 2)
 
 
 async def test_a_timeout_that_the_upstream_reports_itself_is_an_ordinary_rejection() -> None:
