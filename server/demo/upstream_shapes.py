@@ -36,6 +36,7 @@ _PARTS = {
         '"choices":[],"usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18}',
     ),
     "$DONE": "data: [DONE]\n\n",
+    "$ZERO": "\0",
 }  # fmt: skip
 
 

@@ -18,6 +18,8 @@ import msgspec
 
 _BOM = b"\xef\xbb\xbf"
 DONE = b"[DONE]"
+PADDING = b" \t\r\n\0"
+"""What may stand around JSON that is no event: servers in C send the end of their strings."""
 _CR_LINE = re.compile(rb"\r(?=\r|:|data:|event:|id:|retry:)")
 _CR_SEARCH_BYTES = 65_536
 """How far into the body a line that ends with CR alone is looked for."""
@@ -155,6 +157,8 @@ class EventSplitter:
             if self._one_newline and len(self._event) == 1 and _is_whole(self._event[0]):
                 payloads.append(self._close_event())
         elif self._bare or (not self._event and line[:1] in (b"{", b"[")):
+            if line.endswith(b"\0"):
+                line = line.rstrip(PADDING)
             self._add(line, len(line))
             self._bare = True
             at_end = len(self._event) == 1 or line.rstrip(b"\r") in _CLOSINGS

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -60,6 +60,23 @@ class Usage(Struct, frozen=True):
         return self.prompt_tokens is None or not (
             self.completion_tokens if has_text else self.completion_tokens is not None
         )
+
+
+def together(usages: Sequence[Usage]) -> Usage:
+    """Return the usage of several answers to one prompt, which is counted once."""
+    made, *others = usages
+    for usage in others:
+        made = msgspec.structs.replace(
+            made.merged(usage),
+            completion_tokens=_added(made.completion_tokens, usage.completion_tokens),
+            reasoning_tokens=_added(made.reasoning_tokens, usage.reasoning_tokens),
+            total_tokens=None,
+        )
+    return made
+
+
+def _added(old: int | None, new: int | None) -> int | None:
+    return new if old is None else old + (new or 0)
 
 
 def _larger(old: int | None, new: int | None) -> int | None:

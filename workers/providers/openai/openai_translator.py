@@ -16,7 +16,11 @@ from msgspec import UNSET
 
 from workers.errors import UpstreamDisconnected, UpstreamError
 from workers.providers.event_splitter import DONE, EventSplitter, is_json
-from workers.providers.openai.answer_checks import blocked_error, check_readable
+from workers.providers.openai.answer_checks import (
+    SUCCESSES,
+    blocked_error,
+    check_readable,
+)
 from workers.providers.openai.chunks import (
     CHUNK,
     CHUNK_REST,
@@ -45,7 +49,12 @@ from workers.providers.openai.mending.chunk_mender import (
 from workers.providers.openai.mending.collected_chunks import collected
 from workers.providers.openai.mending.costs import without_costs
 from workers.providers.openai.mending.finish_reasons import forces_function
-from workers.providers.openai.mending.usage_places import UsageSeen, decoded, is_blocked
+from workers.providers.openai.mending.usage_places import (
+    UsageSeen,
+    decoded,
+    first_object,
+    is_blocked,
+)
 from workers.providers.openai.regular import (
     faults_in,
     mended_thinking,
@@ -141,12 +150,12 @@ class OpenAITranslator:
 
     def check_head(self, status: int, headers: Mapping[str, str]) -> None:
         """Raise UpstreamError for a rejection, and for what is no answer; see `check_readable`."""
-        if status != 200:
+        if status not in SUCCESSES:
             raise self.rejection(status, headers, b"")
         check_readable(headers)
 
     def rejection(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
-        """Return the error for an answer with a status other than 200."""
+        """Return the error for an answer whose status is no success."""
         if status not in NOT_BEGUN and b"oken" in body:
             self._seen.note_failed(decoded(body))
         sent = SentTexts(self._request.fields)
@@ -224,6 +233,7 @@ class OpenAITranslator:
             try:
                 self._take(payload)
             except UpstreamError:
+                self._seen.note_failed(decoded(payload))
                 for later in payloads[index + 1 :]:  # the usage may follow the error
                     self._seen.search(decoded(later))
                 raise
@@ -452,6 +462,9 @@ class OpenAITranslator:
             whole.decode()
             odd = ODD_CHUNK.decode(whole)
         except UNREADABLE:
+            if self.finished:  # the answer is complete; only a usage can follow
+                self._seen.note_failed(first_object(whole))
+                return
             raise self._failed(whole) from error
         if odd.error:
             raise self._failed(whole)
@@ -519,7 +532,7 @@ class OpenAITranslator:
 
     def _failed(self, body: bytes) -> UpstreamError:
         """Return the error that a body or event reports, or the one for an invalid completion."""
-        self._seen.note_failed(decoded(body))
+        self._seen.note_failed(first_object(body))
         problem = find_problem(body)
         return (
             UpstreamError()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from workers.errors import UpstreamError
+from workers.providers.event_splitter import PADDING
 from workers.providers.openai.answer_checks import blocked_error
 from workers.providers.openai.chunks import (
     UNREADABLE,
@@ -60,7 +61,7 @@ class WholeReading:
 
     def read(self, body: bytes) -> bytes | NotJson:
         """Return the answer for the client. Raises UpstreamError."""
-        body = body.strip()  # slow upstreams pad it with white space against time-outs
+        body = body.strip(PADDING)  # slow upstreams pad it with white space against time-outs
         try:
             answer = WHOLE_ANSWER.decode(body)
             if not body.isascii():

@@ -1,18 +1,21 @@
 """Find the usage, the stated cost and the block reason wherever an upstream puts them.
 
 The usage may lie inside a choice (Moonshot), under a vendor's member (`x_groq.usage`), in a member
-of another name (Gemini's `usageMetadata`) or directly in a vendor's member (Bedrock).
+of another name (Gemini's `usageMetadata`), directly in a vendor's member (Bedrock) or in the event
+itself. Some proxies write it as a list, or as JSON in a string.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from workers.money import to_microusd
+from workers.providers.openai.mending.chunk_mender import read_index
 from workers.providers.openai.mending.finish_reasons import CONTENT_FILTER, translated
 from workers.request.token_usage import (
     BYTES_PER_TOKEN,
@@ -21,19 +24,24 @@ from workers.request.token_usage import (
     parse_usage,
     read_count,
     read_usage,
+    together,
 )
+from workers.units import MIB
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _CHUNK_NAMES = frozenset(
     {"id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint"}
 )
 _USAGE_NAMES = ("usage", "usagemetadata", "tokenusage", "usagestats", "tokens")
-_NO_PLACES = ("error", "logprobs", "prompt_filter_results")
+_NO_PLACES = ("choices", "error", "logprobs", "metadata", "prompt_filter_results")
+"""Members without a usage; `metadata` is what the client has sent. Choices are searched apart."""
 _COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd")
 _MAX_COST = 10_000.0
 """A stated cost in dollars above this is refused: no completion costs as much."""
 _MAX_DEPTH = 6
 _MAX_DETAIL = 2**53
+_MAX_BROKEN_BYTES = MIB
+"""How much of an answer that is no JSON is searched for a usage."""
 _DETAILS = ("prompt_tokens_details", "completion_tokens_details")
 _DETAIL_NAMES = (
     "cached_tokens",
@@ -60,6 +68,7 @@ class UsageSeen:
         self._cost_counts = cost_is_authoritative
         self._raw = b""  # the report that is shown to the client
         self._exact = False  # it is what OpenAI's schema promises
+        self._by_choice: dict[int, Usage] = {}
 
     def note(self, raw: bytes) -> bool:
         """Read a usage object; return whether it is one."""
@@ -85,12 +94,28 @@ class UsageSeen:
 
     def search(self, sent: Any) -> bool:
         """Read the usage wherever a decoded event has it; return whether it was found."""
-        found = find_usage(sent, self._max_count)
+        if not isinstance(sent, dict):
+            return False
+        found = _first_usage(_named_usage(sent), self._max_count) or self._of_choices(sent)
+        found = found or _first_usage(_other_places(sent), self._max_count)
         if found is None:
             return False
         reported, usage = found
         self._add(msgspec.json.encode(reported), usage)
         return True
+
+    def _of_choices(self, sent: dict[str, Any]) -> tuple[dict[str, Any], Usage] | None:
+        """Return the usage inside the choices so far: each counts its own answer to one prompt."""
+        last = None
+        choices = sent.get("choices")
+        for position, choice in enumerate(choices if isinstance(choices, list) else ()):
+            found = _first_usage(_places_in_choice(choice), self._max_count)
+            if found is not None:
+                last, usage = found
+                index = read_index(choice.get("index"), position)
+                old = self._by_choice.get(index)
+                self._by_choice[index] = usage if old is None else old.merged(usage)
+        return None if last is None else (last, together(list(self._by_choice.values())))
 
     def note_failed(self, sent: Any) -> None:
         """Read the usage that an error reports: its upstream bills it.
@@ -130,38 +155,48 @@ class UsageSeen:
         return for_clients(decoded(self._raw), usage)
 
 
-def find_usage(sent: Any, max_count: int) -> tuple[dict[str, Any], Usage] | None:
-    """Return the usage object in a decoded chunk or answer, and what it says, or None."""
-    if not isinstance(sent, dict):
-        return None
-    for place in _places(sent):
+def _first_usage(
+    places: Iterable[dict[str, Any]], max_count: int
+) -> tuple[dict[str, Any], Usage] | None:
+    """Return the first object that is a usage, and what it says, or None."""
+    for place in places:
         usage = read_usage(place, max_count)
         if usage is not None:
             return place, usage
     return None
 
 
-def _places(sent: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the objects that may be a usage, the likely ones first."""
-    yield from _named_usage(sent)
-    choices = sent.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict):
-            yield from _named_usage(choice)
-            for name in ("delta", "message"):
-                if isinstance(choice.get(name), dict):
-                    yield from _named_usage(choice[name])
-    vendors = [value for name, value in sent.items() if name not in _NO_PLACES]
+def _places_in_choice(choice: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(choice, dict):
+        yield from _named_usage(choice)
+        for name in ("delta", "message"):
+            if isinstance(choice.get(name), dict):
+                yield from _named_usage(choice[name])
+
+
+def _other_places(sent: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the objects beside the choices that may be a usage, the likely ones first.
+
+    What the model writes is not among them: it may have any names.
+    """
+    beside = {name: value for name, value in sent.items() if name not in _NO_PLACES}
+    vendors = [value for value in beside.values() if isinstance(value, dict)]
     for vendor in vendors:
-        if isinstance(vendor, dict):
-            yield from _named_usage(vendor)
-    yield from (vendor for vendor in vendors if isinstance(vendor, dict))
+        yield from _named_usage(vendor)
+    yield from vendors
+    yield from _named_inside(beside)
+    yield beside
 
 
 def _named_usage(members: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name, value in members.items():
-        if isinstance(value, dict) and re.sub(r"[^a-z]", "", name.lower()) in _USAGE_NAMES:
-            yield value
+        if re.sub(r"[^a-z]", "", name.lower()) in _USAGE_NAMES:
+            usage = decoded(value.encode()) if isinstance(value, str) else value
+            yield from filter(_is_object, usage if isinstance(usage, list) else (usage,))
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _named_inside(sent: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
@@ -258,6 +293,18 @@ def _says_blocked(name: str, value: Any) -> bool:
     if plain == "blockreason":
         return isinstance(value, str) and value != "" and "unspecified" not in value.lower()
     return plain in ("finishreason", "stopreason") and translated(value) == CONTENT_FILTER
+
+
+def first_object(body: bytes) -> Any:
+    """Decode JSON, or of what is none the first object: more follows, or a text is no UTF-8."""
+    whole = decoded(body)
+    if whole is not None:
+        return whole
+    text = body[:_MAX_BROKEN_BYTES].decode(errors="replace")
+    try:
+        return json.JSONDecoder(strict=False).raw_decode(text, text.index("{"))[0]
+    except (ValueError, RecursionError):
+        return None
 
 
 def decoded(payload: bytes) -> Any:
