@@ -15,6 +15,12 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 _EMPTY = (b"null", b'""', b"[]", b"{}")
 NULL = Raw(b"null")
+_NOTHING_BYTES = len(b"null")
+"""The size of what holds no medium: null, an empty list or object."""
+AUDIO_BYTES_PER_TEXT_BYTE = 64
+"""OpenAI counts a token for 50 ms of speech: 200 bytes as MP3, which are 267 of base64."""
+PICTURE_TEXT_BYTES = 4096
+"""Gemini counts 1,290 tokens for a picture, OpenAI from 272 to 6,240."""
 _MAX_SWAPS = 8
 """How many occurrences of the model's name are tried before the chunk is encoded again."""
 
@@ -80,8 +86,15 @@ class LogProbs(Struct, gc=False):
     refusal: list[GeneratedToken] | None = None
 
 
+class SpokenText(Struct, gc=False):
+    """A recording, or a piece of one, with what is said in it."""
+
+    data: str = ""
+    transcript: str = ""
+
+
 class GeneratedText(Struct, gc=False):
-    """The generated text in a delta or message."""
+    """The generated text in a delta or message, and what was generated beside it."""
 
     role: str | None = None
     content: str | None = None
@@ -92,9 +105,11 @@ class GeneratedText(Struct, gc=False):
     tool_calls: list[ToolCallText] | None = None
     function_call: FunctionText | None = None
     annotations: list[Annotation] | None = None
+    audio: Raw = NULL
+    images: Raw = NULL
 
     def size_bytes(self) -> int:
-        """Return its size as UTF-8."""
+        """Return its size as UTF-8, with that of text which has as many tokens as the media."""
         size = _size(self.content) if self.content else 0
         reasoning = self.reasoning_content or self.reasoning or self.thinking  # both are equal
         if reasoning:
@@ -105,6 +120,10 @@ class GeneratedText(Struct, gc=False):
             size += sum(map(_call_size, self.tool_calls))
         if self.function_call:
             size += _called_size(self.function_call)
+        if len(self.audio) > _NOTHING_BYTES:
+            size += _audio_size(self.audio)
+        if len(self.images) > _NOTHING_BYTES:
+            size += _images_size(self.images)
         return size
 
 
@@ -163,6 +182,8 @@ class PlainDelta(Struct, gc=False):
     refusal: None = None
     function_call: None = None
     annotations: None = None
+    audio: None = None
+    images: None = None
 
 
 class MendableDelta(PlainDelta, gc=False):
@@ -264,11 +285,28 @@ _DELTAS = msgspec.json.Decoder(_Deltas)
 WHOLE_ANSWER = msgspec.json.Decoder(WholeAnswer)
 _GENERATED_TEXT = msgspec.json.Decoder(GeneratedText)
 MEMBERS = msgspec.json.Decoder(dict[str, Raw])
+_SPOKEN_TEXT = msgspec.json.Decoder(SpokenText)
+_IMAGES = msgspec.json.Decoder(list[Raw])
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
+
+
+def _audio_size(audio: Raw) -> int:
+    try:
+        spoken = _SPOKEN_TEXT.decode(audio)
+    except UNREADABLE:
+        return len(audio) // AUDIO_BYTES_PER_TEXT_BYTE
+    return _size(spoken.transcript) + -(-len(spoken.data) // AUDIO_BYTES_PER_TEXT_BYTE)
+
+
+def _images_size(images: Raw) -> int:
+    try:
+        return len(_IMAGES.decode(images)) * PICTURE_TEXT_BYTES
+    except UNREADABLE:
+        return PICTURE_TEXT_BYTES
 
 
 def _called_size(call: FunctionText | None) -> int:
