@@ -36,6 +36,7 @@ from server.store.postgres.postgres_opening import open_postgres_store
 from server.store.retention import Retention
 from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import Store
+from server.store.usage_queries import SumsQuery
 
 if TYPE_CHECKING:
     from server.accounting.redis_counters.redis_counters import RedisCounters
@@ -198,5 +199,5 @@ def _charge_left(counters: MemoryCounters) -> Charge:
 
 async def _spent(store: Store, scope: str) -> Mapping[BudgetPeriod, int]:
     """Return what a key has spent in the current periods, as the database knows it."""
-    days = await store.usage_by(*ALWAYS, ("day",), key_id=scope)
+    days = await store.usage_by(SumsQuery(*ALWAYS, ("day",), key_id=scope))
     return spent_by_period(days, datetime.fromtimestamp(time.time(), UTC).date())

@@ -29,6 +29,11 @@ class Span(NamedTuple):
     last: date
 
     @property
+    def texts(self) -> tuple[str, str]:
+        """Return both days as ISO dates."""
+        return self.first.isoformat(), self.last.isoformat()
+
+    @property
     def days(self) -> int:
         """Count the days."""
         return (self.last - self.first).days + 1

@@ -7,6 +7,7 @@ from typing import get_args
 from server.api.base import BaseHandler
 from server.http.query import read_choice, read_mark, read_number, refuse_unknown, show_mark
 from server.shapes.request_object import RequestPage, request_object
+from server.store.usage_queries import RowsQuery
 from workers.errors import NotFound
 from workers.run.job import Ending
 
@@ -29,13 +30,14 @@ class RequestsHandler(BaseHandler):
         """Return one page; its `before` leads to the next one and is null on the last."""
         refuse_unknown(self.request.query_arguments, FILTERS)
         limit = read_number("limit", self.get_query_argument("limit", None), MAX_ROWS)
-        page = await self.services.store.usage_rows(
+        query = RowsQuery(
             key_id=self.get_query_argument("key", None) or None,
             model=self.get_query_argument("model", None) or None,
             status=self._ending(),
             before=read_mark("before", self.get_query_argument("before", None)),
             limit=limit or ROWS_SHOWN,
         )
+        page = await self.services.store.usage_rows(query)
         names = await self.services.keys.names({row.key_id for row in page.rows})
         rows = [request_object(row, names) for row in page.rows]
         self.reply_json(RequestPage(object="list", data=rows, before=show_mark(page.before)))

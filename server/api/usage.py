@@ -18,6 +18,7 @@ from server.http.query import read_number, refuse_unknown
 from server.shapes.csv_cells import dollars, harmless
 from server.shapes.usage_object import UsageGroup, UsageObject, columns, usage_group
 from server.store.rows import UsageDay
+from server.store.usage_queries import SumsQuery
 from workers.errors import InvalidRequest
 
 PARAMETERS = ("start", "end", "group_by", "key", "model", "format", "limit", "after")
@@ -80,15 +81,15 @@ class UsageHandler(BaseHandler):
     async def _read(
         self, asked: Asked, after: Sequence[str] | None, limit: int
     ) -> Sequence[UsageDay]:
-        return await self.services.store.usage_by(
-            asked.span.first.isoformat(),
-            asked.span.last.isoformat(),
+        query = SumsQuery(
+            *asked.span.texts,
             asked.fields,
             key_id=asked.key,
             model=asked.model,
             after=after,
             limit=limit,
         )
+        return await self.services.store.usage_by(query)
 
     async def _names(self, rows: Sequence[UsageDay]) -> Mapping[str, str]:
         return await self.services.keys.names({row.key_id for row in rows if row.key_id})

@@ -13,7 +13,6 @@ from server.nodes.procedure import Service
 from server.store.key import Key
 from server.store.row_values import usable
 from server.store.rows import (
-    DAY_MARKS,
     Batch,
     CounterRow,
     InvitationRow,
@@ -22,9 +21,15 @@ from server.store.rows import (
     SessionRow,
     StoreChanges,
     UsageDay,
-    UsageMark,
     UsagePage,
     UsageRow,
+)
+from server.store.usage_queries import (
+    ALL_ROWS,
+    PercentileQuery,
+    RankingQuery,
+    RowsQuery,
+    SumsQuery,
 )
 
 
@@ -173,62 +178,20 @@ class KeeperStore:
             rows = [usable(row)[0] for row in batch.rows]
             await self._link.call(calls.RECORD, structs.replace(batch, rows=rows))
 
-    async def usage_by(
-        self,
-        first_day: str,
-        last_day: str,
-        groups: Collection[str] = DAY_MARKS,
-        *,
-        key_id: str | Sequence[str] | None = None,
-        model: str | None = None,
-        after: Sequence[str] | None = None,
-        limit: int | None = None,
-    ) -> list[UsageDay]:
+    async def usage_by(self, query: SumsQuery) -> list[UsageDay]:
         """Read sums over days."""
-        key_ids = key_id if key_id is None or isinstance(key_id, str) else list(key_id)
-        last = None if after is None else list(after)
-        query = calls.SumsQuery(first_day, last_day, list(groups), key_ids, model, last, limit)
         return await self._link.call(calls.USAGE_BY, query)
 
-    async def usage_ranking(
-        self,
-        first_day: str,
-        last_day: str,
-        group: str,
-        by: Sequence[str],
-        *,
-        key_id: str | None = None,
-        model: str | None = None,
-        limit: int,
-    ) -> list[UsageDay]:
-        """Read the groups whose sums are the largest."""
-        query = calls.RankingQuery(first_day, last_day, group, list(by), key_id, model, limit)
+    async def usage_ranking(self, query: RankingQuery) -> list[UsageDay]:
+        """Read the groups whose sums are the largest, the largest first."""
         return await self._link.call(calls.USAGE_RANKING, query)
 
-    async def usage_rows(
-        self,
-        *,
-        key_id: str | None = None,
-        model: str | None = None,
-        status: str | None = None,
-        before: UsageMark | None = None,
-        limit: int = 100,
-    ) -> UsagePage:
+    async def usage_rows(self, query: RowsQuery = ALL_ROWS) -> UsagePage:
         """Read single requests, newest first."""
-        query = calls.RowsQuery(key_id, model, status, before, limit)
         return await self._link.call(calls.USAGE_ROWS, query)
 
-    async def ttft_percentile(
-        self,
-        percent: int,
-        first_day: str,
-        last_day: str,
-        *,
-        key_id: str | None = None,
-        model: str | None = None,
-    ) -> Percentile:
-        """Compute a percentile of the TTFT."""
-        query = calls.PercentileQuery(percent, first_day, last_day, key_id, model)
+    async def ttft_percentile(self, query: PercentileQuery) -> Percentile:
+        """Compute a percentile of the TTFT in milliseconds over the usage rows still kept."""
         return await self._link.call(calls.TTFT_PERCENTILE, query)
 
     async def find_usage_row(self, request_id: str) -> UsageRow | None:

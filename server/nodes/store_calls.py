@@ -20,9 +20,14 @@ from server.store.rows import (
     SessionRow,
     StoreChanges,
     UsageDay,
-    UsageMark,
     UsagePage,
     UsageRow,
+)
+from server.store.usage_queries import (
+    PercentileQuery,
+    RankingQuery,
+    RowsQuery,
+    SumsQuery,
 )
 
 
@@ -53,50 +58,6 @@ class InvitationEnd(Struct, array_like=True):
     invitation_id: str
     ending: Literal["used", "revoked"]
     at: int
-
-
-class SumsQuery(Struct, array_like=True):
-    """The arguments of `usage_by`."""
-
-    first_day: str
-    last_day: str
-    groups: list[str]
-    key_id: str | list[str] | None
-    model: str | None
-    after: list[str] | None
-    limit: int | None
-
-
-class RankingQuery(Struct, array_like=True):
-    """The arguments of `usage_ranking`."""
-
-    first_day: str
-    last_day: str
-    group: str
-    by: list[str]
-    key_id: str | None
-    model: str | None
-    limit: int
-
-
-class RowsQuery(Struct, array_like=True):
-    """The arguments of `usage_rows`."""
-
-    key_id: str | None
-    model: str | None
-    status: str | None
-    before: UsageMark | None
-    limit: int
-
-
-class PercentileQuery(Struct, array_like=True):
-    """The arguments of `ttft_percentile`."""
-
-    percent: int
-    first_day: str
-    last_day: str
-    key_id: str | None
-    model: str | None
 
 
 LOAD_KEYS: Procedure[None, list[Key]] = procedure("load_keys", None, list[Key])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from server.store.store import Store
+from server.store.usage_queries import SumsQuery
 from workers.errors import StoreUnavailable
 from workers.units import DAY_S, HOUR_S, MINUTE_S
 
@@ -82,7 +83,7 @@ class Retention:
 
     async def prune(self) -> None:
         """Prune the store once. Raises StoreUnavailable."""
-        sums = await self._store.usage_by(FIRST_DAY, LAST_DAY, ("day",))
+        sums = await self._store.usage_by(SumsQuery(FIRST_DAY, LAST_DAY, ("day",)))
         active = [date.fromisoformat(one.day) for one in sums]
         today = min(datetime.fromtimestamp(self._wall(), UTC).date(), self._last_sure(active))
         first_kept = today - timedelta(days=self._days)

@@ -12,7 +12,6 @@ from typing import Literal, Protocol
 
 from server.store.key import Key
 from server.store.rows import (
-    DAY_MARKS,
     Batch,
     CounterRow,
     InvitationRow,
@@ -21,9 +20,15 @@ from server.store.rows import (
     SessionRow,
     StoreChanges,
     UsageDay,
-    UsageMark,
     UsagePage,
     UsageRow,
+)
+from server.store.usage_queries import (
+    ALL_ROWS,
+    PercentileQuery,
+    RankingQuery,
+    RowsQuery,
+    SumsQuery,
 )
 from workers.units import DAY_S
 
@@ -165,58 +170,19 @@ class Store(Protocol):
         stored whatever happens are left out and logged; the rest is written.
         """
 
-    async def usage_by(
-        self,
-        first_day: str,
-        last_day: str,
-        groups: Collection[str] = DAY_MARKS,
-        *,
-        key_id: str | Sequence[str] | None = None,
-        model: str | None = None,
-        after: Sequence[str] | None = None,
-        limit: int | None = None,
-    ) -> list[UsageDay]:
-        """Read sums over days, both included, by some of DAY_MARKS, ordered by them.
+    async def usage_by(self, query: SumsQuery) -> list[UsageDay]:
+        """Read sums over days."""
 
-        `key_id` may be several ids. `after` holds the marks of the last group of the page before.
-        """
+    async def usage_ranking(self, query: RankingQuery) -> list[UsageDay]:
+        """Read the groups whose sums are the largest, the largest first."""
 
-    async def usage_ranking(
-        self,
-        first_day: str,
-        last_day: str,
-        group: str,
-        by: Sequence[str],
-        *,
-        key_id: str | None = None,
-        model: str | None = None,
-        limit: int,
-    ) -> list[UsageDay]:
-        """Read the groups of one of DAY_MARKS whose sums of the fields `by` are the largest."""
-
-    async def usage_rows(
-        self,
-        *,
-        key_id: str | None = None,
-        model: str | None = None,
-        status: str | None = None,
-        before: UsageMark | None = None,
-        limit: int = 100,
-    ) -> UsagePage:
+    async def usage_rows(self, query: RowsQuery = ALL_ROWS) -> UsagePage:
         """Read single requests, newest first."""
 
-    async def ttft_percentile(
-        self,
-        percent: int,
-        first_day: str,
-        last_day: str,
-        *,
-        key_id: str | None = None,
-        model: str | None = None,
-    ) -> Percentile:
+    async def ttft_percentile(self, query: PercentileQuery) -> Percentile:
         """Compute a percentile of the TTFT in milliseconds over the usage rows still kept.
 
-        Both days are included. It reads all rows of the span, so its time grows with them.
+        It reads all rows of the span, so its time grows with them.
         """
 
     async def find_usage_row(self, request_id: str) -> UsageRow | None:

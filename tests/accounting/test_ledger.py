@@ -25,6 +25,7 @@ from server.store.key import Limits, NewKey
 from server.store.rows import UsageRow
 from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import Store
+from server.store.usage_queries import RowsQuery
 from workers.catalog.catalog import Model, Prices
 from workers.errors import Conflict, InvalidKey, Overloaded, StoreUnavailable, UpstreamUnavailable
 from workers.request.chat_request import parse_chat
@@ -124,7 +125,7 @@ class House:
 
     async def rows(self) -> list[UsageRow]:
         """Read what is in the database, oldest first."""
-        page = await self.store.usage_rows(limit=1_000)
+        page = await self.store.usage_rows(RowsQuery(limit=1_000))
         return list(reversed(page.rows))
 
     async def settled(

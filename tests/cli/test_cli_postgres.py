@@ -38,6 +38,7 @@ from server.store.rows import Batch, CounterRow, SessionRow
 from server.store.sqlite.sqlite_file import connect
 from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import OWNER_META, Store
+from server.store.usage_queries import RowsQuery, SumsQuery
 
 __all__ = ["new_shell"]
 SPAN = ("2026-01-01", "2026-12-31")
@@ -72,15 +73,15 @@ async def fill(store: Store) -> None:
 
 async def contents(store: Store) -> dict[str, object]:
     """Return everything that a store has."""
-    page = await store.usage_rows(limit=5000)
+    page = await store.usage_rows(RowsQuery(limit=5000))
     return {
         "keys": sorted(await store.load_keys(), key=lambda key: key.id),
         "owner": await store.load_meta(OWNER_META),
         "guests": await store.load_meta("guest_cookie_secret"),
         "sessions": await store.load_sessions(),
         "rows": list(page.rows),
-        "days": await store.usage_by(*SPAN),
-        "all keys": await store.usage_by(*SPAN, ("day", "model")),
+        "days": await store.usage_by(SumsQuery(*SPAN)),
+        "all keys": await store.usage_by(SumsQuery(*SPAN, ("day", "model"))),
         "counters": sorted(await store.load_counters(), key=lambda row: row.kind),
     }
 

@@ -9,6 +9,7 @@ from support.builders.rows import a_key, a_row
 from server.store.key import Limits
 from server.store.rows import Batch, SessionRow
 from server.store.store import Store
+from server.store.usage_queries import SumsQuery
 
 
 async def test_a_key_is_replaced_from_the_state_that_is_stored(store: Store) -> None:
@@ -57,7 +58,7 @@ async def test_a_batch_that_is_sent_again_is_written_once(store: Store) -> None:
         await store.record(batch)
     await store.record(Batch(rows=[a_row(3)]))
     assert len((await store.usage_rows()).rows) == 3
-    (day,) = await store.usage_by("2000-01-01", "2100-01-01", ())
+    (day,) = await store.usage_by(SumsQuery("2000-01-01", "2100-01-01", ()))
     assert day.requests == 3
 
 

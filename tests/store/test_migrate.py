@@ -24,6 +24,7 @@ from server.store.rows import Batch
 from server.store.sqlite.sqlite_file import connect, open_database
 from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import StoreFailure
+from server.store.usage_queries import SumsQuery
 
 FIRST = Migration(1, "0001_pets.sql", "CREATE TABLE pets (name TEXT);")
 SECOND = Migration(
@@ -92,10 +93,10 @@ async def test_sums_from_before_gain_their_estimated_share_and_those_of_all_keys
         db.execute(OLD_DAY.format("key_1", 2**62))
         db.execute(OLD_DAY.format("key_2", 2**62))
     async with SqliteStore(path) as store:
-        days = await store.usage_by("1970-01-01", "1970-01-01")
+        days = await store.usage_by(SumsQuery("1970-01-01", "1970-01-01"))
         assert [day.estimated_tokens for day in days] == [0, 0, 7]
         assert [day.estimated_cost_microusd for day in days] == [0, 0, 7]
-        (together,) = await store.usage_by("1970-01-01", "1970-01-01", ("day", "model"))
+        (together,) = await store.usage_by(SumsQuery("1970-01-01", "1970-01-01", ("day", "model")))
         assert (together.requests, together.prompt_tokens) == (6, 30)
         assert (together.estimated_tokens, together.estimated_cost_microusd) == (7, 7)
         assert type(together.cost_microusd) is int

@@ -9,6 +9,7 @@ from support.builders.rows import NOON, a_key, a_row
 
 from server.store.rows import DAY_MARKS, Batch, CounterRow
 from server.store.store import Store
+from server.store.usage_queries import SumsQuery
 
 # A keeper's child cannot send such rows at all: its link has tests of its own.
 pytestmark = pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
@@ -37,7 +38,7 @@ async def test_a_row_that_cannot_be_stored_keeps_no_other_out(
     kept = [row.request_id for row in (await store.usage_rows()).rows]
     assert kept == ["req_5", "req_4", "req_3", "req_2"]
     for groups in (DAY_MARKS, ("day", "model")):
-        (day,) = await store.usage_by("2026-11-22", "2026-11-22", groups)
+        (day,) = await store.usage_by(SumsQuery("2026-11-22", "2026-11-22", groups))
         assert (day.requests, day.cost_microusd) == (4, 200)
     assert await store.load_counters() == counters
     assert (await store.load_keys())[0].last_used_at == 300

@@ -13,6 +13,7 @@ from server.store.retention import Retention
 from server.store.rows import Batch, CounterRow, UsageRow
 from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import Store
+from server.store.usage_queries import SumsQuery
 from workers.errors import StoreUnavailable
 
 DAY_S = 86_400
@@ -57,7 +58,7 @@ async def test_old_rows_and_full_counters_go_while_sums_and_budgets_stay(door: D
     await prune(store, now)
     assert await kept(store) == {"new", "day 1", "day 2", oldest.request_id}
     assert {one.scope for one in await store.load_counters()} == {"key_x", "key_y"}
-    days = await store.usage_by("2000-01-01", "2999-01-01")
+    days = await store.usage_by(SumsQuery("2000-01-01", "2999-01-01"))
     assert sum(day.requests for day in days) == 5
 
 

@@ -25,6 +25,7 @@ from server.store.rows import (
     UsageRow,
 )
 from server.store.store import Store
+from server.store.usage_queries import PercentileQuery, RankingQuery, RowsQuery, SumsQuery
 from workers.run.job import Attempt
 
 DAY_S = 86_400.0
@@ -306,7 +307,7 @@ async def test_daily_sums_equal_the_rows(store: Store) -> None:
     ]
     await store.record(Batch(rows=rows[:500]))
     await store.record(Batch(rows=rows[500:]))
-    assert await store.usage_by("2026-01-01", "2026-12-31") == added_up(rows)
+    assert await store.usage_by(SumsQuery("2026-01-01", "2026-12-31")) == added_up(rows)
 
 
 def added_up(rows: list[UsageRow]) -> list[UsageDay]:
@@ -378,18 +379,18 @@ async def test_sums_by_any_marks_equal_the_rows_page_by_page(
 ) -> None:
     await store.record(Batch(rows=MANY))
     span = ("2026-11-22", "2026-11-24")
-    assert await store.usage_by(*span, groups) == grouped(MANY, groups)
+    assert await store.usage_by(SumsQuery(*span, groups)) == grouped(MANY, groups)
     some = [row for row in MANY if row.key_id == "key_3"]
-    assert await store.usage_by(*span, groups, key_id="key_3") == grouped(some, groups)
+    assert await store.usage_by(SumsQuery(*span, groups, key_id="key_3")) == grouped(some, groups)
     few = [row for row in MANY if row.key_id in ("key_3", "key_5")]
-    found = await store.usage_by(*span, groups, key_id=("key_3", "key_5"))
+    found = await store.usage_by(SumsQuery(*span, groups, key_id=("key_3", "key_5")))
     assert found == grouped(few, groups)
     one = [row for row in MANY if row.model == "a/b"]
-    assert await store.usage_by(*span, groups, model="a/b") == grouped(one, groups)
+    assert await store.usage_by(SumsQuery(*span, groups, model="a/b")) == grouped(one, groups)
     paged: list[UsageDay] = []
     while groups:
         after = [getattr(paged[-1], mark) for mark in groups] if paged else None
-        page = await store.usage_by(*span, groups, after=after, limit=3)
+        page = await store.usage_by(SumsQuery(*span, groups, after=after, limit=3))
         paged += page
         if len(page) < 3:
             assert paged == grouped(MANY, groups)
@@ -405,23 +406,24 @@ async def test_a_ranking_begins_with_the_largest_sums(store: Store) -> None:
                 grouped(MANY, (group,)),
                 key=lambda day: (-sum(getattr(day, one) for one in by), getattr(day, group)),
             )
-            found = await store.usage_ranking(*span, group, by, limit=4)
+            found = await store.usage_ranking(RankingQuery(*span, group, by, limit=4))
             assert found == expected[:4]
     days = ("2026-11-23", "2026-11-23")  # a small part of the days on record, and one model
     some = [row for row in MANY if row.at == NOON + DAY_S and row.model == "c/d"]
     expected = sorted(grouped(some, ("key_id",)), key=lambda day: (-day.requests, day.key_id))
     assert (
-        await store.usage_ranking(*days, "key_id", ["requests"], model="c/d", limit=9) == expected
+        await store.usage_ranking(RankingQuery(*days, "key_id", ["requests"], model="c/d", limit=9))
+        == expected
     )
     (most,) = await store.usage_ranking(
-        *span, "key_id", ["requests"], key_id="key_2", model="a/b", limit=9
+        RankingQuery(*span, "key_id", ["requests"], key_id="key_2", model="a/b", limit=9)
     )
     assert most.key_id == "key_2"
 
 
 async def test_no_usage_has_no_sums(store: Store) -> None:
     for groups in GROUPINGS:
-        assert await store.usage_by("2026-11-22", "2026-11-24", groups) == []
+        assert await store.usage_by(SumsQuery("2026-11-22", "2026-11-24", groups)) == []
 
 
 async def test_sums_beyond_64_bits_stay_whole_numbers(store: Store) -> None:
@@ -429,14 +431,14 @@ async def test_sums_beyond_64_bits_stay_whole_numbers(store: Store) -> None:
     rows = [a_row(n, prompt_tokens=most, key_id=f"key_{n}", cost_microusd=3) for n in range(5)]
     for _ in range(3):
         await store.record(Batch(rows=rows))
-    (day,) = await store.usage_by("2026-11-22", "2026-11-22", ())
+    (day,) = await store.usage_by(SumsQuery("2026-11-22", "2026-11-22", ()))
     assert (day.prompt_tokens, day.cost_microusd) == (15 * most, 45)
 
 
 async def test_a_day_ends_at_midnight_utc(store: Store) -> None:
     midnight = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
     await store.record(Batch(rows=[a_row(1, at=midnight - 0.001), a_row(2, at=midnight)]))
-    days = await store.usage_by("2026-11-01", "2026-11-30")
+    days = await store.usage_by(SumsQuery("2026-11-01", "2026-11-30"))
     assert [(day.day, day.requests) for day in days] == [("2026-11-22", 1), ("2026-11-23", 1)]
 
 
@@ -448,14 +450,14 @@ async def test_usage_is_found_by_day_key_and_model(store: Store) -> None:
         )
     ]
     await store.record(Batch(rows=rows))
-    assert len(await store.usage_by("2026-11-22", "2026-11-24")) == 12
-    assert len(await store.usage_by("2026-11-23", "2026-11-23")) == 4
-    assert await store.usage_by("2026-11-25", "2026-12-31") == []
-    of_key = await store.usage_by("2026-11-22", "2026-11-24", key_id="k1")
+    assert len(await store.usage_by(SumsQuery("2026-11-22", "2026-11-24"))) == 12
+    assert len(await store.usage_by(SumsQuery("2026-11-23", "2026-11-23"))) == 4
+    assert await store.usage_by(SumsQuery("2026-11-25", "2026-12-31")) == []
+    of_key = await store.usage_by(SumsQuery("2026-11-22", "2026-11-24", key_id="k1"))
     assert {day.key_id for day in of_key} == {"k1"} and len(of_key) == 6
-    (one,) = await store.usage_by("2026-11-22", "2026-11-22", key_id="k2", model="b")
+    (one,) = await store.usage_by(SumsQuery("2026-11-22", "2026-11-22", key_id="k2", model="b"))
     assert (one.key_id, one.model, one.requests) == ("k2", "b", 1)
-    assert len((await store.usage_rows(key_id="k1", model="a")).rows) == 3
+    assert len((await store.usage_rows(RowsQuery(key_id="k1", model="a"))).rows) == 3
 
 
 async def test_a_percentile_of_the_ttft_is_that_of_the_rows_asked_for(store: Store) -> None:
@@ -465,14 +467,22 @@ async def test_a_percentile_of_the_ttft_is_that_of_the_rows_asked_for(store: Sto
     others = [a_row(201, at=day - 0.001, ttft_ms=9_999), a_row(202, at=day + DAY_S, ttft_ms=9_999)]
     await store.record(Batch(rows=[*reversed(rows), silent, *others]))
     on_that_day = ("2026-11-22", "2026-11-22")
-    assert await store.ttft_percentile(95, *on_that_day) == Percentile(950, 100)
-    assert await store.ttft_percentile(100, *on_that_day) == Percentile(1000, 100)
-    assert await store.ttft_percentile(1, *on_that_day) == Percentile(10, 100)
-    assert await store.ttft_percentile(50, *on_that_day, model="a") == Percentile(500, 50)
+    assert await store.ttft_percentile(PercentileQuery(95, *on_that_day)) == Percentile(950, 100)
+    assert await store.ttft_percentile(PercentileQuery(100, *on_that_day)) == Percentile(1000, 100)
+    assert await store.ttft_percentile(PercentileQuery(1, *on_that_day)) == Percentile(10, 100)
+    assert await store.ttft_percentile(PercentileQuery(50, *on_that_day, model="a")) == Percentile(
+        500, 50
+    )
     # Rank 47.5 of 50 is the 48th.
-    assert await store.ttft_percentile(95, *on_that_day, model="b") == Percentile(950, 50)
-    assert await store.ttft_percentile(50, *on_that_day, key_id="k9") == Percentile(None, 0)
-    assert (await store.ttft_percentile(50, "2026-11-21", "2026-11-23")).requests == 102
+    assert await store.ttft_percentile(PercentileQuery(95, *on_that_day, model="b")) == Percentile(
+        950, 50
+    )
+    assert await store.ttft_percentile(
+        PercentileQuery(50, *on_that_day, key_id="k9")
+    ) == Percentile(None, 0)
+    assert (
+        await store.ttft_percentile(PercentileQuery(50, "2026-11-21", "2026-11-23"))
+    ).requests == 102
 
 
 async def test_rows_are_paged_from_the_newest_without_gaps(store: Store) -> None:
@@ -480,7 +490,7 @@ async def test_rows_are_paged_from_the_newest_without_gaps(store: Store) -> None
     seen: list[str] = []
     before = None
     while True:
-        page = await store.usage_rows(key_id="key_1", before=before, limit=10)
+        page = await store.usage_rows(RowsQuery(key_id="key_1", before=before, limit=10))
         seen += [row.request_id for row in page.rows]
         await store.record(Batch(rows=[a_row(99)]))  # newer rows shift nothing
         if (before := page.before) is None:
@@ -492,17 +502,17 @@ async def test_pruning_deletes_rows_and_keeps_the_sums(store: Store) -> None:
     old = [a_row(number, at=NOON - 2 * DAY_S) for number in range(4500)]
     edge = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
     await store.record(Batch(rows=[*old, a_row(5000, at=edge - 0.001), a_row(5001, at=edge)]))
-    before = await store.usage_by("2026-01-01", "2026-12-31")
+    before = await store.usage_by(SumsQuery("2026-01-01", "2026-12-31"))
     assert await store.prune("2026-11-22") == 4501
     assert [row.request_id for row in (await store.usage_rows()).rows] == ["req_5001"]
-    assert await store.usage_by("2026-01-01", "2026-12-31") == before
+    assert await store.usage_by(SumsQuery("2026-01-01", "2026-12-31")) == before
     assert await store.prune("2026-11-22") == 0
 
 
 async def test_absurd_numbers_hold_nothing_up(store: Store) -> None:
     absurd = a_row(1, prompt_tokens=10**30, completion_tokens=-5, cost_microusd=2**70)
     await store.record(Batch(rows=[absurd, a_row(2)]))
-    (day,) = await store.usage_by("2026-11-22", "2026-11-22")
+    (day,) = await store.usage_by(SumsQuery("2026-11-22", "2026-11-22"))
     assert day.requests == 2
     assert day.prompt_tokens == 10**12 + 10
     assert day.completion_tokens == 20
@@ -569,7 +579,7 @@ async def test_requests_are_listed_by_time_under_every_filter(store: Store) -> N
         before = None
         while True:
             page = await store.usage_rows(
-                key_id=key_id, model=model, status=status, before=before, limit=4
+                RowsQuery(key_id=key_id, model=model, status=status, before=before, limit=4)
             )
             seen += [row.request_id for row in page.rows]
             if (before := page.before) is None:
@@ -579,15 +589,15 @@ async def test_requests_are_listed_by_time_under_every_filter(store: Store) -> N
 
 async def test_a_page_after_a_row_that_was_deleted_is_the_last(store: Store) -> None:
     await store.record(Batch([a_row(n, at=NOON - n * DAY_S) for n in range(10)]))
-    page = await store.usage_rows(limit=4)
+    page = await store.usage_rows(RowsQuery(limit=4))
     await store.prune("2026-11-22")
-    rest = await store.usage_rows(before=page.before)
+    rest = await store.usage_rows(RowsQuery(before=page.before))
     assert (rest.rows, rest.before) == ([], None)
 
 
 async def test_requests_are_found_by_how_they_ended(store: Store) -> None:
     await store.record(Batch([a_row(1), a_row(2, status="failed"), a_row(3, status="failed")]))
-    page = await store.usage_rows(status="failed", limit=1)
+    page = await store.usage_rows(RowsQuery(status="failed", limit=1))
     assert [row.request_id for row in page.rows] == ["req_3"]
-    rest = await store.usage_rows(status="failed", before=page.before)
+    rest = await store.usage_rows(RowsQuery(status="failed", before=page.before))
     assert [row.request_id for row in rest.rows] == ["req_2"]

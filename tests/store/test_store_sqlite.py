@@ -30,6 +30,7 @@ from server.store.sqlite.sqlite_file import open_database
 from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.sqlite.sqlite_thread import SqliteThread
 from server.store.store import StoreFailure
+from server.store.usage_queries import PercentileQuery, RankingQuery, RowsQuery, SumsQuery
 from workers.errors import StoreUnavailable
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -230,7 +231,10 @@ async def test_a_page_of_requests_is_read_in_the_order_of_an_index(
     for before in (None, UsageMark(1_700_000_000.0, 5)):
         steps = await plans(
             store,
-            partial(store.usage_rows, key_id=key_id, model=model, status=status, before=before),
+            partial(
+                store.usage_rows,
+                RowsQuery(key_id=key_id, model=model, status=status, before=before),
+            ),
         )
         assert not any("TEMP B-TREE" in step for step in steps), steps
         wanted = [name for name, value in (("key_id", key_id), ("model", model)) if value]
@@ -250,11 +254,11 @@ async def test_lists_and_sums_read_no_table_as_a_whole(store: SqliteStore) -> No
         partial(store.list_keys, KeyQuery(limit=5, after=a_key(7).id)),
         partial(store.list_keys, KeyQuery(name="key 7")),
         partial(store.shared_names, ["key 7"]),
-        partial(store.usage_by, *span, ("day", "model")),
-        partial(store.usage_by, *span, key_id="key_1"),
-        partial(store.usage_by, *span, ("day", "key_id"), key_id=["key_1", "key_2"]),
+        partial(store.usage_by, SumsQuery(*span, ("day", "model"))),
+        partial(store.usage_by, SumsQuery(*span, key_id="key_1")),
+        partial(store.usage_by, SumsQuery(*span, ("day", "key_id"), key_id=["key_1", "key_2"])),
         partial(store.find_usage_row, "req_1"),
-        partial(store.ttft_percentile, 95, *span, key_id="key_1", model="a"),
+        partial(store.ttft_percentile, PercentileQuery(95, *span, key_id="key_1", model="a")),
     ):
         steps = await plans(store, read)
         for step in steps:
@@ -273,17 +277,19 @@ async def test_sums_that_reach_the_end_stay_whole_and_are_added_up_exactly(
     fill = f"UPDATE usage_daily SET prompt_tokens = {most - 1}, cost_microusd = {most - 1}"
     await store._db.run(lambda db: db.execute(fill).rowcount)
     await store.record(Batch([a_row(4, prompt_tokens=500, cost_microusd=None)]))
-    days = await store.usage_by("2026-11-22", "2026-11-22")
+    days = await store.usage_by(SumsQuery("2026-11-22", "2026-11-22"))
     assert [day.prompt_tokens for day in days] == [most, most - 1, most - 1]
     assert all(type(day.prompt_tokens) is int for day in days)
     (together,) = await store.usage_by(
-        "2026-11-22", "2026-11-22", ("model",), key_id=("key_1", "key_2", "key_3")
+        SumsQuery("2026-11-22", "2026-11-22", ("model",), key_id=("key_1", "key_2", "key_3"))
     )
     assert together.prompt_tokens == 3 * most - 2
     assert together.cost_microusd == 3 * most - 3
     assert together.requests == 4
     (first, *_) = await store.usage_ranking(
-        "2026-11-22", "2026-11-22", "model", ["cost_microusd"], key_id="key_2", limit=3
+        RankingQuery(
+            "2026-11-22", "2026-11-22", "model", ["cost_microusd"], key_id="key_2", limit=3
+        )
     )
     assert first.cost_microusd == most - 1
 
@@ -300,11 +306,11 @@ async def test_a_full_database_is_unavailable_loses_nothing_and_heals(store: Sql
         await store.record(Batch(rows=rows))
     assert "full" in str(store.trouble)
     assert (await store.usage_rows()).rows == []
-    assert await store.usage_by("2026-01-01", "2026-12-31") == []
+    assert await store.usage_by(SumsQuery("2026-01-01", "2026-12-31")) == []
     await store._db.run(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchall())
     await store.record(Batch(rows=rows))
     assert await store.load_keys() == [a_key(1)]
-    (day,) = await store.usage_by("2026-01-01", "2026-12-31")
+    (day,) = await store.usage_by(SumsQuery("2026-01-01", "2026-12-31"))
     assert day.requests == 500
 
 
@@ -411,7 +417,7 @@ async def test_a_cancelled_call_tears_nothing(store: SqliteStore) -> None:
         recording.cancel()
         with pytest.raises(asyncio.CancelledError):
             await recording
-    days = await store.usage_by("2026-01-01", "2026-12-31")
+    days = await store.usage_by(SumsQuery("2026-01-01", "2026-12-31"))
     await store.check_writable()
     assert sum(day.requests for day in days) % 500 == 0
 

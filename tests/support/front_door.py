@@ -32,6 +32,7 @@ from support.waiting import PATIENCE_S
 from server.app import Gateway, gateway
 from server.config.loading import load_config
 from server.store.patience import StorePatience
+from server.store.usage_queries import RowsQuery
 
 OWNER = "owner-key-for-the-tests"
 MODEL = "test/one"
@@ -129,7 +130,7 @@ class Door:
         """Wait until `count` usage rows are in the store and give them, newest first."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                page = await self.gateway.services.store.usage_rows(limit=1000)
+                page = await self.gateway.services.store.usage_rows(RowsQuery(limit=1000))
                 if len(page.rows) >= count:
                     return list(page.rows)
                 await asyncio.sleep(0.02)  # the ledger writes behind; there is no event to wait for

@@ -20,6 +20,7 @@ from server.keys.export import encode_in_steps
 from server.keys.key_requests import parse_rotation
 from server.store.key import Key, KeyChanges
 from server.store.rows import KeyQuery
+from server.store.usage_queries import SumsQuery
 from webui.keys import key_form, key_rows
 from webui.keys.invitation_views import show_invitation
 from webui.keys.key_cells import key_cells
@@ -119,10 +120,8 @@ class KeysPageHandler(KeysSectionHandler):
         days, ids = key_rows.last_days(now), [key.id for key in keys]
         if not ids:
             return {}
-        groups = ("day", "key_id")
-        return key_rows.add_up_by_key(
-            await self.services.store.usage_by(days[0], days[-1], groups, key_id=ids)
-        )
+        query = SumsQuery(days[0], days[-1], ("day", "key_id"), key_id=ids)
+        return key_rows.add_up_by_key(await self.services.store.usage_by(query))
 
     async def post(self) -> None:
         """Create a key and show its secret, or show the form again with its problems."""

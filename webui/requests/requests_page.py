@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from server.http.query import read_choice, read_mark, show_mark
+from server.store.usage_queries import RowsQuery
 from webui.requests.request_rows import (
     STATUSES,
     attempt_rows,
@@ -40,13 +41,14 @@ class RequestsPageHandler(PageHandler):
         if key_filter is None:
             return
         wanted["key"] = key_filter.chosen
-        page = await self.services.store.usage_rows(
+        query = RowsQuery(
             key_id=wanted["key"] or None,
             model=wanted["model"] or None,
             status=wanted["status"] or None,
             before=before,
             limit=ROWS_SHOWN,
         )
+        page = await self.services.store.usage_rows(query)
         language, older = self.language(), show_mark(page.before)
         key_ids = {row.key_id for row in page.rows}
         people = await People.find(self.services.keys, key_ids, language.texts)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from server.accounting.usage_sums import Span, add_up
 from server.http.query import refuse_unknown
 from server.store.rows import UsageDay
+from server.store.usage_queries import SumsQuery
 from webui.keys.budget_words import budget_in_words
 from webui.shell.filters import NOT_KEYS, People, link, read_key_filter
 from webui.shell.texts import Language, fill
@@ -103,9 +104,8 @@ class StatementPageHandler(UsageSectionHandler):
         return fill(texts.chat.list, first=words, rest=cached)
 
     async def _add_up(self, key_id: str, span: Span) -> Statement:
-        days = await self.services.store.usage_by(
-            span.first.isoformat(), span.last.isoformat(), ("model",), key_id=key_id
-        )
+        query = SumsQuery(*span.texts, ("model",), key_id=key_id)
+        days = await self.services.store.usage_by(query)
         models = sorted(
             add_up(days, ("model",)), key=lambda one: (-value_of(one, "cost"), one.model)
         )

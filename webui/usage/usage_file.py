@@ -17,6 +17,7 @@ from server.accounting.usage_sums import FIELD_OF, Grouping, Span
 from server.http.query import read_choice, refuse_unknown
 from server.shapes.csv_cells import dollars, harmless
 from server.store.rows import UsageDay
+from server.store.usage_queries import SumsQuery
 from webui.shell.filters import People
 from webui.shell.texts import Language
 from webui.usage.usage_section import UsageSectionHandler
@@ -55,15 +56,15 @@ class UsageFileHandler(UsageSectionHandler):
         field, language = FIELD_OF[by], self.language()
         after: list[str] | None = None
         while True:
-            rows = await self.services.store.usage_by(
-                span.first.isoformat(),
-                span.last.isoformat(),
+            query = SumsQuery(
+                *span.texts,
                 (field,),
                 key_id=stated["key"] or None,
                 model=stated["model"] or None,
                 after=after,
                 limit=PIECE_ROWS,
             )
+            rows = await self.services.store.usage_by(query)
             is_whole = after is None and len(rows) < PIECE_ROWS
             if is_whole and by != "day":
                 rows = sorted(rows, key=lambda one: (-one.cost_microusd, getattr(one, field)))

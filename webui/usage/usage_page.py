@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 from server.accounting.usage_sums import DAYS_SHOWN, Grouping, Span, add_up
 from server.http.query import read_choice
 from server.store.rows import UsageDay
+from server.store.usage_queries import PercentileQuery, RankingQuery, SumsQuery
 from webui.shell.filters import KeyFilter, People, link, model_choices, read_key_filter
 from webui.shell.texts import Language
 from webui.usage.calendar import MONTHS, Month, day_start, month_labels, span_before
@@ -167,41 +168,26 @@ class UsagePageHandler(UsageSectionHandler):
 
     async def _days(self, view: View, span: Span) -> Sequence[UsageDay]:
         return await self.services.store.usage_by(
-            span.first.isoformat(),
-            span.last.isoformat(),
-            ("day", "model"),
-            key_id=view.key or None,
-            model=view.model or None,
+            SumsQuery(
+                *span.texts, ("day", "model"), key_id=view.key or None, model=view.model or None
+            )
         )
 
     async def _groups(self, view: View, span: Span, days: Sequence[UsageDay]) -> list[UsageDay]:
         """Return the rows of the table; of keys, only the largest and one more."""
         if view.by != "key":
             return await asyncio.to_thread(add_up, days, (view.by,))
-        return await self.services.store.usage_ranking(
-            span.first.isoformat(),
-            span.last.isoformat(),
-            "key_id",
-            FIELDS_OF[view.metric],
-            key_id=view.key or None,
-            model=view.model or None,
-            limit=MAX_ROWS + 1,
-        )
+        return await self.services.store.usage_ranking(_ranking(view, span, MAX_ROWS + 1))
 
     async def _largest_keys(self, view: View, span: Span) -> KeySums:
         """Return the sums by day of the keys that the chart shows, with their names."""
-        store, days = self.services.store, (span.first.isoformat(), span.last.isoformat())
-        largest = await store.usage_ranking(
-            *days,
-            "key_id",
-            FIELDS_OF[view.metric],
-            key_id=view.key or None,
-            model=view.model or None,
-            limit=MAX_SERIES,
-        )
+        store = self.services.store
+        largest = await store.usage_ranking(_ranking(view, span, MAX_SERIES))
         ids = [one.key_id for one in largest]
         people = await People.find(self.services.keys, ids, self.language().texts)
-        sums = await store.usage_by(*days, ("day", "key_id"), key_id=ids, model=view.model or None)
+        sums = await store.usage_by(
+            SumsQuery(*span.texts, ("day", "key_id"), key_id=ids, model=view.model or None)
+        )
         return KeySums(sums, {key_id: people.name(key_id) for key_id in ids})
 
     async def _rows(self, table: Ranking | None, view: View, span: Span) -> list[RowCells]:
@@ -232,11 +218,7 @@ class UsagePageHandler(UsageSectionHandler):
         if not 0 < total.ttft_count <= MAX_SINGLE_REQUESTS:
             return total
         found = await self.services.store.ttft_percentile(
-            95,
-            span.first.isoformat(),
-            span.last.isoformat(),
-            key_id=view.key or None,
-            model=view.model or None,
+            PercentileQuery(95, *span.texts, key_id=view.key or None, model=view.model or None)
         )
         if found.requests < total.ttft_count:
             return total
@@ -291,3 +273,15 @@ def _statement(view: View, span: Span, key_id: str) -> str:
     if view.chosen_month:
         days = {"month": view.chosen_month}
     return link("/usage/statement", key=key_id, **days)
+
+
+def _ranking(view: View, span: Span, limit: int) -> RankingQuery:
+    """Return the query of the keys that have used the most."""
+    return RankingQuery(
+        *span.texts,
+        "key_id",
+        FIELDS_OF[view.metric],
+        limit,
+        key_id=view.key or None,
+        model=view.model or None,
+    )

@@ -75,7 +75,6 @@ from server.store.postgres.usage.usage_spool import UsageSpool
 from server.store.postgres.usage.usage_writer import UsageWriter
 from server.store.row_values import USAGE_COLUMNS, midnight, usage_row
 from server.store.rows import (
-    DAY_MARKS,
     Batch,
     CounterRow,
     InvitationRow,
@@ -84,11 +83,17 @@ from server.store.rows import (
     SessionRow,
     StoreChanges,
     UsageDay,
-    UsageMark,
     UsagePage,
     UsageRow,
 )
 from server.store.store import OWNER_META, READ_LIMIT_S
+from server.store.usage_queries import (
+    ALL_ROWS,
+    PercentileQuery,
+    RankingQuery,
+    RowsQuery,
+    SumsQuery,
+)
 from workers.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -392,77 +397,21 @@ class PostgresStore:
         """
         await self._usage_writer.record(batch)
 
-    async def usage_by(
-        self,
-        first_day: str,
-        last_day: str,
-        groups: Collection[str] = DAY_MARKS,
-        *,
-        key_id: str | Sequence[str] | None = None,
-        model: str | None = None,
-        after: Sequence[str] | None = None,
-        limit: int | None = None,
-    ) -> list[UsageDay]:
-        """Read sums by some of DAY_MARKS; see the protocol."""
-        read = partial(
-            daily_sums,
-            span=(first_day, last_day),
-            groups=groups,
-            filters={"key_id": key_id, "model": model},
-            after=after,
-            limit=limit,
-        )
-        return await self._reads.run(read, begin=READ_SUMS)
+    async def usage_by(self, query: SumsQuery) -> list[UsageDay]:
+        """Read sums over days."""
+        return await self._reads.run(partial(daily_sums, query=query), begin=READ_SUMS)
 
-    async def usage_ranking(
-        self,
-        first_day: str,
-        last_day: str,
-        group: str,
-        by: Sequence[str],
-        *,
-        key_id: str | None = None,
-        model: str | None = None,
-        limit: int,
-    ) -> list[UsageDay]:
-        """Read the groups with the largest sums; see the protocol."""
-        read = partial(
-            largest_sums,
-            span=(first_day, last_day),
-            group=group,
-            by=by,
-            filters={"key_id": key_id, "model": model},
-            limit=limit,
-        )
-        return await self._reads.run(read, begin=READ_SUMS)
+    async def usage_ranking(self, query: RankingQuery) -> list[UsageDay]:
+        """Read the groups whose sums are the largest, the largest first."""
+        return await self._reads.run(partial(largest_sums, query=query), begin=READ_SUMS)
 
-    async def usage_rows(
-        self,
-        *,
-        key_id: str | None = None,
-        model: str | None = None,
-        status: str | None = None,
-        before: UsageMark | None = None,
-        limit: int = 100,
-    ) -> UsagePage:
+    async def usage_rows(self, query: RowsQuery = ALL_ROWS) -> UsagePage:
         """Read single requests, newest first."""
-        filters = {"key_id": key_id, "model": model, "status": status}
-        read = partial(page_of_usage, filters=filters, before=before, limit=limit)
-        return await self._reads.run(read, begin=READ)
+        return await self._reads.run(partial(page_of_usage, query=query), begin=READ)
 
-    async def ttft_percentile(
-        self,
-        percent: int,
-        first_day: str,
-        last_day: str,
-        *,
-        key_id: str | None = None,
-        model: str | None = None,
-    ) -> Percentile:
+    async def ttft_percentile(self, query: PercentileQuery) -> Percentile:
         """Compute a percentile of the TTFT in milliseconds over the usage rows still kept."""
-        filters = {"key_id": key_id, "model": model}
-        read = partial(ttft_of_rank, percent=percent, span=(first_day, last_day), filters=filters)
-        return await self._reads.run(read, begin=READ)
+        return await self._reads.run(partial(ttft_of_rank, query=query), begin=READ)
 
     async def find_usage_row(self, request_id: str) -> UsageRow | None:
         """Find one request by its id, the newest if there are several; None: there is none."""

@@ -28,7 +28,6 @@ from server.store.key import Key
 from server.store.migrate import Migration
 from server.store.row_values import USAGE_COLUMNS, LeftOut, Values, midnight, usage_row
 from server.store.rows import (
-    DAY_MARKS,
     Batch,
     CounterRow,
     InvitationRow,
@@ -37,7 +36,6 @@ from server.store.rows import (
     SessionRow,
     StoreChanges,
     UsageDay,
-    UsageMark,
     UsagePage,
     UsageRow,
 )
@@ -87,6 +85,13 @@ from server.store.store import (
     READ_LIMIT_S,
     UNREADABLE,
     StoreFailure,
+)
+from server.store.usage_queries import (
+    ALL_ROWS,
+    PercentileQuery,
+    RankingQuery,
+    RowsQuery,
+    SumsQuery,
 )
 from workers.errors import StoreUnavailable
 from workers.units import KIB
@@ -377,78 +382,21 @@ class SqliteStore:
         """
         self._left_out.note(await self._db.run(partial(record, batch=batch)))
 
-    async def usage_by(
-        self,
-        first_day: str,
-        last_day: str,
-        groups: Collection[str] = DAY_MARKS,
-        *,
-        key_id: str | Sequence[str] | None = None,
-        model: str | None = None,
-        after: Sequence[str] | None = None,
-        limit: int | None = None,
-    ) -> list[UsageDay]:
-        """Read sums by some of DAY_MARKS; see the protocol."""
-        read = partial(
-            read_sums,
-            span=(first_day, last_day),
-            groups=groups,
-            filters={"key_id": key_id, "model": model},
-            after=after,
-            limit=limit,
-        )
-        return await self._reads.run(read, reads=True)
+    async def usage_by(self, query: SumsQuery) -> list[UsageDay]:
+        """Read sums over days."""
+        return await self._reads.run(partial(read_sums, query=query), reads=True)
 
-    async def usage_ranking(
-        self,
-        first_day: str,
-        last_day: str,
-        group: str,
-        by: Sequence[str],
-        *,
-        key_id: str | None = None,
-        model: str | None = None,
-        limit: int,
-    ) -> list[UsageDay]:
-        """Read the groups with the largest sums; see the protocol."""
-        read = partial(
-            read_ranking,
-            span=(first_day, last_day),
-            group=group,
-            by=by,
-            filters={"key_id": key_id, "model": model},
-            limit=limit,
-        )
-        return await self._reads.run(read, reads=True)
+    async def usage_ranking(self, query: RankingQuery) -> list[UsageDay]:
+        """Read the groups whose sums are the largest, the largest first."""
+        return await self._reads.run(partial(read_ranking, query=query), reads=True)
 
-    async def usage_rows(
-        self,
-        *,
-        key_id: str | None = None,
-        model: str | None = None,
-        status: str | None = None,
-        before: UsageMark | None = None,
-        limit: int = 100,
-    ) -> UsagePage:
+    async def usage_rows(self, query: RowsQuery = ALL_ROWS) -> UsagePage:
         """Read single requests, newest first."""
-        filters = {"key_id": key_id, "model": model, "status": status}
-        read = partial(read_page, filters=filters, before=before, limit=limit)
-        return await self._reads.run(read, reads=True)
+        return await self._reads.run(partial(read_page, query=query), reads=True)
 
-    async def ttft_percentile(
-        self,
-        percent: int,
-        first_day: str,
-        last_day: str,
-        *,
-        key_id: str | None = None,
-        model: str | None = None,
-    ) -> Percentile:
+    async def ttft_percentile(self, query: PercentileQuery) -> Percentile:
         """Compute a percentile of the TTFT in milliseconds over the usage rows still kept."""
-        filters = {"key_id": key_id, "model": model}
-        span = (first_day, last_day)
-        read = partial(read_percentile, percent=percent, span=span, filters=filters)
-        return await self._reads.run(read, reads=True)
+        return await self._reads.run(partial(read_percentile, query=query), reads=True)
 
     async def find_usage_row(self, request_id: str) -> UsageRow | None:
         """Find one request by its id, the newest if there are several; None: there is none."""

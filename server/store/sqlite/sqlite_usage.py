@@ -41,6 +41,14 @@ from server.store.rows import (
 )
 from server.store.sqlite.sqlite_rows import marks
 from server.store.sqlite.sqlite_thread import transaction
+from server.store.usage_queries import (
+    NO_FILTERS,
+    Filters,
+    PercentileQuery,
+    RankingQuery,
+    RowsQuery,
+    SumsQuery,
+)
 from workers.units import DAY_S
 
 HALF_BITS = 32
@@ -182,26 +190,18 @@ def _stored(db: sqlite3.Connection, write: Callable[[], object]) -> bool:
 
 
 def read_sums(
-    db: sqlite3.Connection,
-    span: tuple[str, str],
-    groups: Collection[str],
-    *,
-    filters: Mapping[str, str | Sequence[str] | None],
-    after: Sequence[str] | None = None,
-    limit: int | None = None,
+    db: sqlite3.Connection, query: SumsQuery, narrowed: Filters = NO_FILTERS
 ) -> list[UsageDay]:
-    """Read sums of a span of days, by some of DAY_MARKS in their order.
-
-    `filters` are by column; a column may have several values. `after` are the marks of the last
-    group of the page before.
-    """
-    columns = [mark for mark in DAY_MARKS if mark in groups]
+    """Read sums of a span of days; `narrowed` are more conditions than those of the query."""
+    columns = [mark for mark in DAY_MARKS if mark in query.groups]
+    filters = {**query.filters, **narrowed}
     by_key = "key_id" in columns or filters.get("key_id") is not None
-    where, values = _where({"day >=": span[0], "day <=": span[1]}, filters)
-    if after is not None:
+    where, values = _where({"day >=": query.first_day, "day <=": query.last_day}, filters)
+    if query.after is not None:
         where += f" AND ({', '.join(columns)}) > ({marks(len(columns))})"
-        values = (*values, *after)
+        values = (*values, *query.after)
     shown = [mark if mark in columns else "''" for mark in DAY_MARKS]
+    limit = query.limit
     table = "usage_daily" if by_key else "usage_daily_models"
     if columns[:1] == ["key_id"] and limit is not None and limit <= SMALL_PAGE:
         table += " INDEXED BY usage_daily_key"  # so that a page reads no more than its own keys
@@ -220,36 +220,28 @@ def read_sums(
     return [UsageDay(*row) for row in rows if row[-1] is not None]
 
 
-def read_ranking(
-    db: sqlite3.Connection,
-    span: tuple[str, str],
-    group: str,
-    by: Sequence[str],
-    *,
-    filters: Mapping[str, str | None],
-    limit: int,
-) -> list[UsageDay]:
+def read_ranking(db: sqlite3.Connection, query: RankingQuery) -> list[UsageDay]:
     """Read the groups whose sums of the fields `by` are the largest, the largest first.
 
     Their order is found first, from an index alone; then all sums of the few that are asked for.
     """
-    by_key = group == "key_id" or filters.get("key_id") is not None
+    group, span = query.group, (query.first_day, query.last_day)
+    by_key = group == "key_id" or query.key_id is not None
     table = "usage_daily" if by_key else "usage_daily_models"
-    if group == "key_id" and filters.get("key_id") is None and _is_most(db, span):
+    if group == "key_id" and query.key_id is None and _is_most(db, span):
         # The order of the index saves a sort, which is worth reading the days outside of the span.
         table += " INDEXED BY usage_daily_key"
-    where, values = _where({"day >=": span[0], "day <=": span[1]}, filters)
+    where, values = _where({"day >=": span[0], "day <=": span[1]}, query.filters)
     # total() and not sum(): it does not overflow, and the order of the largest sums may be inexact.
-    value = " + ".join(f"total({name})" for name in by)
+    value = " + ".join(f"total({name})" for name in query.by)
     rows = db.execute(
         f"SELECT {group} FROM {table}{where} GROUP BY {group} ORDER BY {value} DESC, {group}"
-        f" LIMIT {limit}",
+        f" LIMIT {query.limit}",
         values,
     ).fetchall()
     found: dict[str, UsageDay] = {}
     for piece in pieces([row[0] for row in rows]):
-        narrowed = {**filters, group: piece}
-        for sums in read_sums(db, span, (group,), filters=narrowed):
+        for sums in read_sums(db, query.sums, {group: piece}):
             found[getattr(sums, group)] = sums
     return [found[row[0]] for row in rows]
 
@@ -282,15 +274,11 @@ def _read_halves(
 # Reading requests
 
 
-def read_page(
-    db: sqlite3.Connection,
-    filters: Mapping[str, str | None],
-    before: UsageMark | None,
-    limit: int,
-) -> UsagePage:
-    """Read single requests by time, newest first; `before` is the row that ended the last page."""
-    where, values = _where({}, filters)
-    if filters.get("status") not in (None, "finished"):
+def read_page(db: sqlite3.Connection, query: RowsQuery) -> UsagePage:
+    """Read single requests by time, newest first."""
+    before, limit = query.before, query.limit
+    where, values = _where({}, query.filters)
+    if query.status not in (None, "finished"):
         # In these words, so that SQLite may use the indexes of the requests that did not finish
         # (https://www.sqlite.org/partialindex.html, section 3).
         where += " AND status <> 'finished'"
@@ -308,14 +296,12 @@ def read_page(
     )
 
 
-def read_percentile(
-    db: sqlite3.Connection, percent: int, span: tuple[str, str], filters: Mapping[str, str | None]
-) -> Percentile:
+def read_percentile(db: sqlite3.Connection, query: PercentileQuery) -> Percentile:
     """Compute a percentile of the TTFT over the requests of a span of days."""
-    days = {"at >=": midnight(span[0]), "at <": midnight(span[1]) + DAY_S, "ttft_ms >=": 0}
-    where, values = _where(days, filters)
+    first, end = midnight(query.first_day), midnight(query.last_day) + DAY_S
+    where, values = _where({"at >=": first, "at <": end, "ttft_ms >=": 0}, query.filters)
     (count,) = db.execute(f"SELECT count(*) FROM usage{where}", values).fetchone()
-    rank = max(-(-count * percent // 100), 1)  # nearest rank: rounded up, from 1
+    rank = max(-(-count * query.percent // 100), 1)  # nearest rank: rounded up, from 1
     found = db.execute(
         f"SELECT ttft_ms FROM usage{where} ORDER BY ttft_ms LIMIT 1 OFFSET ?", (*values, rank - 1)
     ).fetchone()
@@ -345,7 +331,7 @@ def _day(number: int) -> str:
 
 def _where(
     conditions: Mapping[str, str | float],
-    filters: Mapping[str, str | Sequence[str] | None],
+    filters: Filters,
 ) -> tuple[str, Values]:
     clauses, values = [f"{condition} ?" for condition in conditions], [*conditions.values()]
     for column, wanted in filters.items():

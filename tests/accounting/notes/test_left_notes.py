@@ -19,6 +19,7 @@ from server.accounting.notes.note_files import RequestNote, note_files
 from server.store.rows import Batch, UsageRow
 from server.store.sqlite.sqlite_store import SqliteStore
 from server.store.store import Store
+from server.store.usage_queries import SumsQuery
 from workers.errors import StoreUnavailable
 
 KEY = "key_0000000000000001"
@@ -99,7 +100,7 @@ async def test_thousands_of_unsaved_rows_are_booked_but_those_that_were_saved(
     note_files(tmp_path, "one").append_ended([note_of(row) for row in rows], 0)
     await store.record(Batch(rows[:600]))
     await LeftNotes(tmp_path, store).book_all()
-    (day,) = await store.usage_by("0001-01-01", "9999-12-31", ())
+    (day,) = await store.usage_by(SumsQuery("0001-01-01", "9999-12-31", ()))
     assert (day.requests, day.cost_microusd) == (7_000, 7_000 * 700)
 
 

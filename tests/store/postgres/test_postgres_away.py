@@ -27,6 +27,7 @@ from server.store.postgres.postgres_store import PostgresStore
 from server.store.postgres.usage.usage_spool import UsageSpool
 from server.store.rows import Batch, CounterRow, KeyQuery, SessionRow, UsageRow
 from server.store.store import StoreFailure
+from server.store.usage_queries import PercentileQuery, SumsQuery
 from workers.errors import StoreUnavailable
 from workers.run.job import Attempt
 
@@ -109,7 +110,7 @@ async def everything_saved(store: PostgresStore, count: int) -> None:
                 rows = (await store.usage_rows()).rows
     assert sorted(row.request_id for row in rows) == [f"req_{n}" for n in range(1, count + 1)]
     for groups in (("day",), ("day", "key_id")):
-        (day,) = await store.usage_by("2026-11-22", "2026-11-22", groups)
+        (day,) = await store.usage_by(SumsQuery("2026-11-22", "2026-11-22", groups))
         assert day.requests == count
 
 
@@ -292,7 +293,9 @@ async def test_a_long_read_is_ended_with_a_503_and_delays_nothing(
             database=postgres.newest,
         )
         reading = asyncio.create_task(store.find_usage_row("req_1"))
-        paging = asyncio.create_task(store.ttft_percentile(50, "2026-11-22", "2026-11-22"))
+        paging = asyncio.create_task(
+            store.ttft_percentile(PercentileQuery(50, "2026-11-22", "2026-11-22"))
+        )
         await store.add_keys([a_key(1)])
         assert await store.find_key(a_key(1).id) == a_key(1)
         for slow in (reading, paging):

@@ -19,6 +19,7 @@ from server.store.key import Key, NewKey
 from server.store.postgres.postgres_store import PostgresStore
 from server.store.rows import Batch, CounterRow, SessionRow, StoreChanges
 from server.store.store import OWNER_META
+from server.store.usage_queries import RankingQuery, SumsQuery
 
 
 class Node:
@@ -253,9 +254,11 @@ async def test_nodes_that_record_at_once_lose_nothing_and_never_block_each_other
 
     writers = [node.store.record(batch(number)) for number in range(30) for node in nodes]
     await asyncio.gather(*writers)
-    (day,) = await nodes[0].store.usage_by("2026-11-22", "2026-11-22", ("day",))
+    (day,) = await nodes[0].store.usage_by(SumsQuery("2026-11-22", "2026-11-22", ("day",)))
     assert day.requests == len(writers) * 40
-    (day,) = await nodes[1].store.usage_by("2026-11-22", "2026-11-22", ("day",), key_id="key_3")
+    (day,) = await nodes[1].store.usage_by(
+        SumsQuery("2026-11-22", "2026-11-22", ("day",), key_id="key_3")
+    )
     assert day.requests == len(writers) * 5
     assert {key.last_used_at for key in await nodes[0].store.load_keys()} == {29}
     assert nodes[0].store.trouble is None and nodes[1].store.trouble is None
@@ -271,12 +274,14 @@ async def test_sums_stop_before_they_overflow_and_stay_whole_together(
             change = f"UPDATE {table} SET prompt_tokens = {2**62 - 3}"
             postgres.sql(change, database=url.rpartition("/")[2])
         await node.store.record(Batch(rows=[a_row(3, key_id="k1"), a_row(4, key_id="k2")]))
-        (day,) = await node.store.usage_by("2026-11-22", "2026-11-22", ("day",))
+        (day,) = await node.store.usage_by(SumsQuery("2026-11-22", "2026-11-22", ("day",)))
         assert (day.prompt_tokens, day.completion_tokens) == (2**62, 80)
-        whole = await node.store.usage_by("2026-11-22", "2026-11-22", (), key_id=("k1", "k2"))
+        whole = await node.store.usage_by(
+            SumsQuery("2026-11-22", "2026-11-22", (), key_id=("k1", "k2"))
+        )
         assert [one.prompt_tokens for one in whole] == [2**63], "beyond what a bigint holds"
         most = await node.store.usage_ranking(
-            "2026-11-22", "2026-11-22", "key_id", ["requests"], limit=9
+            RankingQuery("2026-11-22", "2026-11-22", "key_id", ["requests"], limit=9)
         )
         assert [(one.key_id, one.prompt_tokens) for one in most] == [("k1", 2**62), ("k2", 2**62)]
 

@@ -23,6 +23,7 @@ from support.front_door import MODEL, OWNER, Door, bearer
 
 from server.accounting.usage_sums import add_up
 from server.store.rows import Batch
+from server.store.usage_queries import SumsQuery
 from webui.shell.texts import languages
 from webui.usage.usage_table import MAX_ROWS
 
@@ -53,7 +54,7 @@ async def test_totals_equal_the_database(upstream: FakeUpstream, door: Door) -> 
     rows = await door.usage_rows(6)
     today = datetime.now(UTC).date()
     days = await door.gateway.services.store.usage_by(
-        (today - timedelta(days=1)).isoformat(), today.isoformat()
+        SumsQuery((today - timedelta(days=1)).isoformat(), today.isoformat())
     )
     (total,) = add_up(days, ())
     for by in ("model", "key", "day"):

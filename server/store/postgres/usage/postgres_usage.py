@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -47,12 +47,19 @@ from server.store.rows import (
     UsagePage,
     UsageRow,
 )
+from server.store.usage_queries import (
+    NO_FILTERS,
+    Filters,
+    PercentileQuery,
+    RankingQuery,
+    RowsQuery,
+    SumsQuery,
+)
 from workers.units import DAY_S
 
 if TYPE_CHECKING:
     from server.store.postgres.connector import Connection
 
-Filters = Mapping[str, str | Sequence[str] | None]
 
 USAGE_TYPES = {
     "request_id": "text",
@@ -300,27 +307,25 @@ class _Where:
 
 
 async def daily_sums(
-    db: Connection,
-    span: tuple[str, str],
-    groups: Collection[str],
-    *,
-    filters: Filters,
-    after: Sequence[str] | None = None,
-    limit: int | None = None,
+    db: Connection, query: SumsQuery, narrowed: Filters = NO_FILTERS
 ) -> list[UsageDay]:
-    """Read sums of a span of days, by some of DAY_MARKS in their order, inside a transaction."""
-    columns = [mark for mark in DAY_MARKS if mark in groups]
+    """Read sums of a span of days, inside a transaction.
+
+    `narrowed` are more conditions than those of the query.
+    """
+    columns = [mark for mark in DAY_MARKS if mark in query.groups]
+    filters = {**query.filters, **narrowed}
     by_key = "key_id" in columns or filters.get("key_id") is not None
     where = _Where(filters)
-    where.add("day BETWEEN {} AND {}", *span)
-    if after is not None:
+    where.add("day BETWEEN {} AND {}", query.first_day, query.last_day)
+    if query.after is not None:
         places = ", ".join(["{}"] * len(columns))
-        where.add(f"({', '.join(columns)}) > ({places})", *map(plain_text, after))
+        where.add(f"({', '.join(columns)}) > ({places})", *map(plain_text, query.after))
     shown = [mark if mark in columns else f"'' AS {mark}" for mark in DAY_MARKS]
     rest = f" FROM {'usage_daily' if by_key else 'usage_daily_models'}{where}"
     if columns:
         rest += f" GROUP BY {', '.join(columns)} ORDER BY {', '.join(columns)}"
-    rest += f" LIMIT {limit}" if limit is not None else ""
+    rest += f" LIMIT {query.limit}" if query.limit is not None else ""
 
     # The sum of a bigint is a numeric, which asyncpg decodes slowly: used only where needed.
     def statement(kind: str) -> str:
@@ -341,42 +346,32 @@ async def daily_sums(
     ]
 
 
-async def largest_sums(
-    db: Connection,
-    span: tuple[str, str],
-    group: str,
-    by: Sequence[str],
-    *,
-    filters: Mapping[str, str | None],
-    limit: int,
-) -> list[UsageDay]:
+async def largest_sums(db: Connection, query: RankingQuery) -> list[UsageDay]:
     """Read the groups whose sums of the fields `by` are the largest, the largest first."""
-    by_key = group == "key_id" or filters.get("key_id") is not None
-    where = _Where(filters)
-    where.add("day BETWEEN {} AND {}", *span)
-    value = " + ".join(f"sum({name})" for name in by)
+    group = query.group
+    by_key = group == "key_id" or query.key_id is not None
+    where = _Where(query.filters)
+    where.add("day BETWEEN {} AND {}", query.first_day, query.last_day)
+    value = " + ".join(f"sum({name})" for name in query.by)
     rows = await db.fetch(
         f"SELECT {group} FROM {'usage_daily' if by_key else 'usage_daily_models'}{where}"
-        f" GROUP BY {group} ORDER BY {value} DESC, {group} LIMIT {limit}",
+        f" GROUP BY {group} ORDER BY {value} DESC, {group} LIMIT {query.limit}",
         *where.values,
     )
     order = [row[0] for row in rows]
     if not order:
         return []
-    narrowed: Filters = {**filters, group: order}
     found = {
-        getattr(sums, group): sums
-        for sums in await daily_sums(db, span, (group,), filters=narrowed)
+        getattr(sums, group): sums for sums in await daily_sums(db, query.sums, {group: order})
     }
     return [found[one] for one in order]
 
 
-async def page_of_usage(
-    db: Connection, filters: Mapping[str, str | None], before: UsageMark | None, limit: int
-) -> UsagePage:
-    """Read single requests by time, newest first; `before` is where the last page ended."""
-    where = _Where(filters)
-    if filters.get("status") not in (None, "finished"):
+async def page_of_usage(db: Connection, query: RowsQuery) -> UsagePage:
+    """Read single requests by time, newest first."""
+    before, limit = query.before, query.limit
+    where = _Where(query.filters)
+    if query.status not in (None, "finished"):
         where.add("status <> 'finished'")  # in these words, so that the partial index can be used
     if before is not None:
         where.add("(at, seq) < ({}, {})", before.at, before.number)
@@ -390,16 +385,15 @@ async def page_of_usage(
     return UsagePage([usage_row(tuple(row)[:-1]) for row in page], last)
 
 
-async def ttft_of_rank(
-    db: Connection, percent: int, span: tuple[str, str], filters: Mapping[str, str | None]
-) -> Percentile:
+async def ttft_of_rank(db: Connection, query: PercentileQuery) -> Percentile:
     """Compute a percentile of the TTFT over the requests of a span of days."""
-    where = _Where(filters)
-    where.add("at >= {} AND at < {}", midnight(span[0]), midnight(span[1]) + DAY_S)
+    where = _Where(query.filters)
+    first, end = midnight(query.first_day), midnight(query.last_day) + DAY_S
+    where.add("at >= {} AND at < {}", first, end)
     where.add("ttft_ms >= 0")
     count = await db.fetchval(f"SELECT count(*) FROM usage{where}", *where.values)
     # Nearest rank, as in SQLite: rounded up, from 1. percentile_disc() would take a fraction.
-    rank = max(-(-count * percent // 100), 1)
+    rank = max(-(-count * query.percent // 100), 1)
     found = await db.fetchval(
         f"SELECT ttft_ms FROM usage{where} ORDER BY ttft_ms LIMIT 1 OFFSET {rank - 1}",
         *where.values,
