@@ -56,6 +56,17 @@ class Charge(NamedTuple):
         return seen + self.unseen_tokens
 
 
+class Report(NamedTuple):
+    """What an upstream has reported of its answer.
+
+    `begun_tokens` are the completion tokens of a report that came before the end: at least so many.
+    """
+
+    usage: Usage | None
+    stated_cost_microusd: int | None
+    begun_tokens: int = 0
+
+
 class Guessed(NamedTuple):
     """What no upstream has reported: whole prompts, and the likely and the most tokens of text."""
 
@@ -124,52 +135,72 @@ def charge_for(lease: Lease, outcome: Outcome, tokens_per_s: float = UNSEEN_TOKE
 
 
 def _charge_for_answer(lease: Lease, outcome: Outcome, tokens_per_s: float) -> Charge:
-    usage = outcome.usage
+    usage, lost = outcome.usage, outcome.timed_out_prompts
+    has_text = outcome.output_bytes > 0
     if (
         outcome.ending == "finished"
         and usage is not None
-        and not outcome.timed_out_prompts
-        and not usage.is_missing_any(has_text=outcome.output_bytes > 0)
+        and not lost
+        and not usage.is_missing_any(has_text)
     ):  # nearly all requests; below, the same rules lead to the same charge
         return Charge(usage, _cost_microusd(lease, usage, outcome.stated_cost_microusd))
-    answered = outcome.ending not in ("refused", "failed") and (
+    answered = _has_answered(outcome)
+    if not answered and not lost:
+        return FREE
+    report = _report(outcome) if answered else Report(None, outcome.stated_cost_microusd)
+    usage = report.usage
+    if usage is not None and not lost and not usage.is_missing_any(has_text):
+        return Charge(usage, _cost_microusd(lease, usage, report.stated_cost_microusd))
+    return _estimated_charge(lease, outcome, report, tokens_per_s, answered=answered)
+
+
+def _has_answered(outcome: Outcome) -> bool:
+    """Return whether an upstream has worked on the request without refusing it or failing."""
+    if outcome.ending in ("refused", "failed"):
+        return False
+    return (
         outcome.ending == "finished"
         or outcome.prompt_sent
         or outcome.output_bytes > 0
         or outcome.usage is not None
     )
-    lost = outcome.timed_out_prompts
-    reported = outcome.usage if answered else None
-    has_text = answered and outcome.output_bytes > 0
-    stated, begun = outcome.stated_cost_microusd, 0
-    if reported is not None and _is_of_beginning(outcome, reported):
-        begun, stated = reported.completion_tokens or 0, None
-        reported = replace(reported, completion_tokens=None, total_tokens=None)
-    if reported is not None and not lost and not reported.is_missing_any(has_text):
-        return Charge(reported, _cost_microusd(lease, reported, stated))
-    if not answered and not lost:
-        return FREE
-    if reported is not None and reported.prompt_tokens is None and reported.total_tokens:
-        reported = reported.filled(lease.prompt_estimate, _tokens(outcome.output_bytes))
-    prompt_is_missing = reported is None or reported.prompt_tokens is None
-    prompts = lost + (answered and outcome.prompt_sent and prompt_is_missing)
-    text_is_missing = reported is None or not reported.completion_tokens
-    text_bytes = outcome.output_bytes if answered and text_is_missing else 0
-    tokens = max(_tokens(text_bytes), begun)
-    usage = _with(reported or NOTHING, prompts * lease.prompt_estimate, tokens)
+
+
+def _report(outcome: Outcome) -> Report:
+    """Return what was reported of an answer, without counts that are only of its beginning."""
+    usage = outcome.usage
+    if usage is None or not _is_of_beginning(outcome, usage):
+        return Report(usage, outcome.stated_cost_microusd)
+    prompt_only = replace(usage, completion_tokens=None, total_tokens=None)
+    return Report(prompt_only, None, usage.completion_tokens or 0)
+
+
+def _estimated_charge(
+    lease: Lease, outcome: Outcome, report: Report, tokens_per_s: float, *, answered: bool
+) -> Charge:
+    """Return the charge where counts are missing; `answered`: see `_has_answered`."""
+    reported, stated = report.usage or NOTHING, report.stated_cost_microusd
+    lost, output_bytes = outcome.timed_out_prompts, outcome.output_bytes if answered else 0
+    if reported.prompt_tokens is None and reported.total_tokens:
+        reported = reported.filled(lease.prompt_estimate, _tokens(output_bytes))
+    prompts = lost + (answered and outcome.prompt_sent and reported.prompt_tokens is None)
+    text_is_missing = not reported.completion_tokens
+    text_bytes = output_bytes if text_is_missing else 0
+    tokens = max(_tokens(text_bytes), report.begun_tokens)
+    usage = _with(reported, prompts * lease.prompt_estimate, tokens)
     unseen = 0
-    if answered and text_is_missing and (outcome.ending == "cancelled" or not has_text):
+    if answered and text_is_missing and (outcome.ending == "cancelled" or not output_bytes):
         unseen = _unseen_tokens(outcome, tokens_per_s)
-    unseen_tokens = 0 if has_text else _unseen_within_limit(lease, unseen, usage)
-    if stated is not None:  # it covers all but the attempts that timed out before
-        reported, prompts, tokens, text_bytes, unseen = NOTHING, lost, 0, 0, 0
+    unseen_tokens = 0 if output_bytes else _unseen_within_limit(lease, unseen, usage)
     guessed = Guessed(prompts, tokens, max(tokens, text_bytes, unseen))
-    known = _cost_microusd(lease, reported or NOTHING, stated)
+    if stated is not None:  # it covers all but the attempts that timed out before
+        reported, guessed = NOTHING, Guessed(lost, 0, 0)
+    known = _cost_microusd(lease, reported, stated)
     estimate = _estimate(lease, guessed, known or 0)
     if estimate is None:
         return Charge(usage, known, estimated=True, unseen_tokens=unseen_tokens)
     money = (known or 0) + estimate.cost_microusd
-    paid = None if stated is not None else _paid(lease, reported or NOTHING, estimate)
+    paid = None if stated is not None else _paid(lease, reported, estimate)
     return Charge(usage, money, estimated=True, unseen_tokens=unseen_tokens, paid=paid)
 
 
