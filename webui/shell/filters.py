@@ -130,27 +130,7 @@ async def read_key_filter(
     ring, sent = page.services.keys, sent.strip()
     texts = page.language().texts
     if sent and sent not in NOT_KEYS and not await ring.find_all((sent,)):
-        found = await _search(ring, sent, names_without_key(texts))
-        if len(found) == 1:
-            page.redirect_to(link_to(found[0].id))
-        elif found:
-            matches = [
-                Match(f"{key.name}{BETWEEN}{key.redacted}", link_to(key.id)) for key in found
-            ]
-            page.show(
-                "shell/matches.html",
-                text=sent,
-                matches=matches,
-                most=MAX_MATCHES,
-                back=link_to(""),
-            )
-        else:
-            page.said = texts.filters.no_key
-            raise InvalidRequest(
-                "There is no key with this id, name or redacted secret. Use 'owner' or 'guest' for"
-                " requests without a key.",
-                param="key",
-            )
+        await _answer_typed(page, sent, link_to)
         return None
     if await ring.store.count_keys() <= MAX_OPTIONS:
         every = {key.id: key for key in await ring.list()}
@@ -161,6 +141,24 @@ async def read_key_filter(
     others = names_without_key(texts)
     text = f"{key.name}{BETWEEN}{key.redacted}" if key is not None else others.get(sent, "")
     return KeyFilter(sent, (), text)
+
+
+async def _answer_typed(page: PageHandler, text: str, link_to: Callable[[str], str]) -> None:
+    """Answer a text that is no id of a key: with the page of the key it means, or those it may."""
+    texts = page.language().texts
+    found = await _search(page.services.keys, text, names_without_key(texts))
+    if not found:
+        page.said = texts.filters.no_key
+        raise InvalidRequest(
+            "There is no key with this id, name or redacted secret. Use 'owner' or 'guest' for"
+            " requests without a key.",
+            param="key",
+        )
+    if len(found) == 1:
+        page.redirect_to(link_to(found[0].id))
+        return
+    matches = [Match(f"{key.name}{BETWEEN}{key.redacted}", link_to(key.id)) for key in found]
+    page.show("shell/matches.html", text=text, matches=matches, most=MAX_MATCHES, back=link_to(""))
 
 
 async def _search(ring: KeyRing, text: str, others: Mapping[str, str]) -> Sequence[Key]:
