@@ -150,8 +150,8 @@ class ConversationDetails(Struct, frozen=True):
     extra: dict[str, Any] = {}
 
 
-class ConversationRecord(Struct, frozen=True, kw_only=True):
-    """A conversation without its messages."""
+class ListedConversation(Struct, frozen=True, kw_only=True):
+    """What the list of conversations and a whole one have in common. Times are in milliseconds."""
 
     id: str
     title: str
@@ -161,6 +161,11 @@ class ConversationRecord(Struct, frozen=True, kw_only=True):
     model: str
     deleted: int | None
     version: int
+
+
+class ConversationRecord(ListedConversation, frozen=True, kw_only=True):
+    """A conversation without its messages."""
+
     system: str
     parameters: dict[str, Any]
     choices: dict[str, str]
@@ -169,17 +174,9 @@ class ConversationRecord(Struct, frozen=True, kw_only=True):
     extra: dict[str, Any]
 
 
-class ConversationSummary(Struct, frozen=True):
+class ConversationSummary(ListedConversation, frozen=True, kw_only=True):
     """A conversation as the list shows it. `answering`: an answer is being written."""
 
-    id: str
-    title: str
-    created: int
-    updated: int
-    pinned: bool
-    model: str
-    deleted: int | None
-    version: int
     answering: bool
 
 

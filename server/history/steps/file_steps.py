@@ -18,15 +18,6 @@ IS_USED = (
     " UNION ALL SELECT 1 FROM history_conversations WHERE person = ? AND id = ?"
     " AND details LIKE ? ESCAPE '!'"
 )
-
-FIND_FILE = "SELECT name, type, content FROM history_files WHERE person = ? AND id = ?"
-FILE_PLACE = "SELECT size, conversation FROM history_files WHERE person = ? AND id = ?"
-IS_USED = (
-    "SELECT 1 FROM history_messages WHERE person = ? AND conversation = ?"
-    " AND body LIKE ? ESCAPE '!'"
-    " UNION ALL SELECT 1 FROM history_conversations WHERE person = ? AND id = ?"
-    " AND details LIKE ? ESCAPE '!'"
-)
 PUT_FILE = (
     "INSERT INTO history_files (person, id, conversation, name, type, size, created, content)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (person, id) DO UPDATE SET"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from server.history.history_records import (
     ConversationDetails,
@@ -13,6 +14,7 @@ from server.history.history_records import (
     ConversationSummary,
     HistoryChanges,
     HistorySettings,
+    ListedConversation,
     OpenConversation,
     WholeConversation,
 )
@@ -20,8 +22,10 @@ from server.history.steps.message_steps import IN_CONVERSATION, stored_message
 from server.history.steps.sql_steps import Steps, find_person
 from workers.errors import NotFound
 
+LISTED = ListedConversation.__struct_fields__
+"""The first columns of each row with a conversation."""
 SUMMARY = (
-    "SELECT c.id, c.title, c.created, c.updated, c.pinned, c.model, c.deleted, c.version,"
+    f"SELECT {', '.join(f'c.{column}' for column in LISTED)},"
     " CASE WHEN EXISTS (SELECT 1 FROM history_messages m WHERE m.person = c.person"
     " AND m.conversation = c.id AND m.state = 'open') THEN 1 ELSE 0 END, c.changed"
     " FROM history_conversations c WHERE c.person = ? AND c.changed > ?"
@@ -30,7 +34,7 @@ SUMMARY = (
 ERASED = "SELECT id, changed FROM history_erased WHERE person = ? AND changed > ? ORDER BY changed"
 SETTINGS = "SELECT value, version FROM history_settings WHERE person = ? AND changed > ?"
 CONVERSATION = (
-    "SELECT id, title, created, updated, pinned, model, deleted, version, details, size, changed"
+    f"SELECT {', '.join(LISTED)}, details, size, changed"
     " FROM history_conversations WHERE person = ? AND id = ?"
 )
 ALL_MESSAGES = f"{IN_CONVERSATION} AND state <> 'removed' ORDER BY created, id"
@@ -51,7 +55,9 @@ def read_changes(person: str, since: int, opened: str | None, limit: int) -> Ste
     rows = yield SUMMARY, (person, after, limit + 1)
     more = len(rows) > limit
     last = int(rows[limit - 1][9]) if more else known.seq
-    conversations = [_summary(row) for row in rows[:limit]]
+    conversations = [
+        ConversationSummary(**_listed(row), answering=bool(row[8])) for row in rows[:limit]
+    ]
     erased = yield ERASED, (person, after)
     settings = yield SETTINGS, (person, after)
     shown = None
@@ -70,18 +76,10 @@ def read_changes(person: str, since: int, opened: str | None, limit: int) -> Ste
     )
 
 
-def _summary(row: Sequence[Any]) -> ConversationSummary:
-    return ConversationSummary(
-        id=row[0],
-        title=row[1],
-        created=row[2],
-        updated=row[3],
-        pinned=bool(row[4]),
-        model=row[5],
-        deleted=row[6],
-        version=row[7],
-        answering=bool(row[8]),
-    )
+def _listed(row: Sequence[Any]) -> dict[str, Any]:
+    """Return the members of a conversation that are the first columns of a row."""
+    members = dict(zip(LISTED, row, strict=False))
+    return members | {"pinned": bool(members["pinned"])}
 
 
 def _settings(row: Sequence[Any]) -> HistorySettings:
@@ -120,14 +118,4 @@ def no_such_conversation() -> NotFound:
 def conversation_of(row: Sequence[Any]) -> ConversationRecord:
     """Return a conversation as it was read."""
     details = decode_details(row[8])
-    return ConversationRecord(
-        id=row[0],
-        title=row[1],
-        created=row[2],
-        updated=row[3],
-        pinned=bool(row[4]),
-        model=row[5],
-        deleted=row[6],
-        version=row[7],
-        **{name: getattr(details, name) for name in details.__struct_fields__},
-    )
+    return ConversationRecord(**_listed(row), **structs.asdict(details))

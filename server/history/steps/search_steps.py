@@ -83,7 +83,6 @@ def search(person: str, words: Sequence[str], limit: int, ends_at: float) -> Ste
     The last row is incomplete, with an empty text, if there may be more.
     """
     patterns = [f"%{WILDCARDS.sub('!', word)}%" for word in words]
-    contains = " AND ".join([CONTAINS] * len(patterns))
     conversations = yield NEWEST, (person,)
     found: list[FoundRow] = []
     unread = MAX_READ_BYTES
@@ -91,27 +90,8 @@ def search(person: str, words: Sequence[str], limit: int, ends_at: float) -> Ste
         if time.monotonic() >= ends_at:
             return [*found, MORE]
         piece = conversations[start : start + CONVERSATIONS_AT_ONCE]
-        marks = ", ".join("?" * len(piece))
         places = (person, *(row[0] for row in piece))
-        titles = yield (
-            (
-                "SELECT id, details FROM history_conversations"
-                f" WHERE person = ? AND id IN ({marks}) AND {contains}"
-            ),
-            (*places, *patterns),
-        )
-        rows = yield (
-            (
-                "SELECT conversation, created, id, body FROM history_messages"
-                f" WHERE person = ? AND conversation IN ({marks}) AND {contains}"
-                " ORDER BY created DESC, id LIMIT ?"
-            ),
-            (*places, *patterns, limit - len(found) + 1),
-        )
-        matches: dict[str, list[_Match]] = defaultdict(list)
-        for conversation, *row in rows:
-            matches[conversation].append(_Match(*row))
-        yield from _add_files(places, patterns, matches)
+        titles, matches = yield from _find_in(places, patterns, limit - len(found) + 1)
         for one, match in _in_order(piece, titles, matches):
             if len(found) >= limit:
                 return [*found, MORE]
@@ -121,6 +101,34 @@ def search(person: str, words: Sequence[str], limit: int, ends_at: float) -> Ste
                 unread -= len(file.content or b"")
             found.append(one._replace(file=file))
     return found
+
+
+def _find_in(
+    places: Sequence[str], patterns: Sequence[str], limit: int
+) -> Steps[tuple[Rows, dict[str, list[_Match]]]]:
+    """Find titles, and the messages of each conversation; `places`: a person and conversations."""
+    marks = ", ".join("?" * (len(places) - 1))
+    contains = " AND ".join([CONTAINS] * len(patterns))
+    titles = yield (
+        (
+            "SELECT id, details FROM history_conversations"
+            f" WHERE person = ? AND id IN ({marks}) AND {contains}"
+        ),
+        (*places, *patterns),
+    )
+    rows = yield (
+        (
+            "SELECT conversation, created, id, body FROM history_messages"
+            f" WHERE person = ? AND conversation IN ({marks}) AND {contains}"
+            " ORDER BY created DESC, id LIMIT ?"
+        ),
+        (*places, *patterns, limit),
+    )
+    matches: dict[str, list[_Match]] = defaultdict(list)
+    for conversation, *row in rows:
+        matches[conversation].append(_Match(*row))
+    yield from _add_files(places, patterns, matches)
+    return titles, matches
 
 
 def _add_files(
