@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from types import TracebackType
 from typing import Self
 
 from server.demo.answer import compose
@@ -50,12 +49,7 @@ class DemoUpstream:
         self._server = await asyncio.get_running_loop().create_server(self._connect, "127.0.0.1", 0)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Close everything at once and wait for it."""
         assert self._server is not None
         self._server.close()

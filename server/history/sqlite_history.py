@@ -12,7 +12,6 @@ import logging
 import sqlite3
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeVar
 
 from server.history.step_history import StepHistory
@@ -56,12 +55,7 @@ class SqliteHistory(StepHistory):
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         for thread in reversed(self._threads):
             await thread.close()
 

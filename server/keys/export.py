@@ -24,7 +24,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from shutil import copyfileobj
-from types import TracebackType
 
 import msgspec
 
@@ -134,12 +133,7 @@ class KeyExport:
         self._task = asyncio.create_task(self._keep_writing(), name="key export")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self._closing.set()
         self._woken.set()
         if self._task is not None:

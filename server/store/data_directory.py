@@ -14,7 +14,6 @@ import logging
 import os
 import stat
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 from server.store.private_file import PRIVATE_DIRECTORY, PRIVATE_FILE
@@ -97,12 +96,7 @@ class DataDirectory:
                 " --data-dir, or create one with `roxy serve` or `roxy migrate`."
             )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def announce(self, url: str = "", reloads: str = "") -> None:
