@@ -3,7 +3,7 @@
 async with Partition(server.port) as wire:
     wire.drop()       # both ends keep their connections, and no byte arrives
     wire.heal()
-    wire.reset()      # every connection breaks, also in the middle of a reply
+    wire.cut()        # every connection breaks, also in the middle of a reply
     wire.delay()      # what is sent from now on over open connections waits ...
     wire.deliver()    # ... and arrives after all
 """
@@ -12,41 +12,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Self
+
+from support.fakes.loopback_server import LoopbackServer
 
 
-class Partition:
+class Partition(LoopbackServer):
     """Pass bytes on, or drop them. `swallow_replies` drops only what the server sends."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        super().__init__()
+        self._server_port = port
         self._dropping = False
         self._cut_at: int | None = None
         self._on_time: set[asyncio.Event] = set()
         self.swallow_replies = False
 
-    async def __aenter__(self) -> Self:
-        """Listen."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self
-
     async def __aexit__(self, *exc_info: object) -> None:
         """Close everything and wait for it."""
-        assert self._server is not None
-        self._server.close()
         self.deliver()
-        self.reset()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await super().__aexit__(*exc_info)
 
     @property
     def url(self) -> str:
         """Return the URL to use in place of the server's."""
-        assert self._server is not None
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"redis://127.0.0.1:{self.port}"
 
     def drop(self) -> None:
         """Drop every byte in both directions from now on; new connections hang."""
@@ -56,7 +45,7 @@ class Partition:
         """Pass bytes on again; what was dropped is lost, so old connections break."""
         self._dropping = self.swallow_replies = False
         self._cut_at = None
-        self.reset()
+        self.cut()
 
     def delay(self) -> None:
         """Hold back what clients send on the connections that are open; new ones are on time."""
@@ -68,35 +57,23 @@ class Partition:
         for each in self._on_time:
             each.set()
 
-    def reset(self) -> None:
-        """Break every connection at once."""
-        for writer in self._writers:
-            writer.transport.abort()
-
     def cut_replies_after(self, size_bytes: int) -> None:
         """Break the connection after so many bytes of what the server sends from now on."""
         self._cut_at = size_bytes
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self._writers.add(writer)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on both ways."""
         on_time = asyncio.Event()
         on_time.set()
         self._on_time.add(on_time)
-        with contextlib.suppress(OSError):
-            back, forth = await asyncio.open_connection("127.0.0.1", self._port)
-            self._writers.add(forth)
+        try:
+            back, forth = await self.connect("127.0.0.1", self._server_port)
             await asyncio.gather(
                 self._pass_on(reader, forth, on_time=on_time),
                 self._pass_on(back, writer, replies=True),
             )
-            self._writers.discard(forth)
-        self._on_time.discard(on_time)
-        writer.close()
-        self._writers.discard(writer)
+        finally:
+            self._on_time.discard(on_time)
 
     async def _pass_on(
         self,
