@@ -67,11 +67,6 @@ class Children:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def alive(self) -> list[Child]:
-        """Return the children that serve new connections, by seat."""
-        return [child for _, child in sorted(self._current.items())]
-
     async def start(self, make_parts: MakeParts, drain_s: float) -> Ready:
         """Start a child in every seat and wait until all are ready. Raises ChildFailure."""
         self._make_parts, self._drain_s = make_parts, drain_s

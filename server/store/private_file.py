@@ -20,20 +20,12 @@ def create_private(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE))
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Replace a file's content durably; a reader finds the old or the new content, never a part.
-
-    Blocks on the disk: call it in a thread. Raises OSError and keeps the old content.
-    """
-    with replacing(path) as file:
-        file.write(data)
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for the new content of another; leaving puts it in place, as `write_private`.
+    """Open a file for the new content of another; leaving the block puts it in place, durably.
 
-    An error in the block keeps the old content.
+    A reader finds the old or the new content, never a part. It blocks on the disk: use a thread.
+    An error in the block, and OSError, keep the old content.
     """
     # In the same directory: a rename is atomic within one file system only (rename(2)).
     part = path.with_name(f"{path.name}.{os.getpid()}.part")

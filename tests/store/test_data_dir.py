@@ -13,7 +13,7 @@ import pytest
 from support.ordinary_user import private_place
 
 from server.store.data_directory import DataDirectory, DirectoryTaken
-from server.store.private_file import create_private, write_private
+from server.store.private_file import create_private, replacing
 from server.store.store import StoreFailure
 
 __all__ = ["private_place"]
@@ -45,7 +45,7 @@ def test_a_wide_umask_makes_nothing_readable(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
         with DataDirectory(tmp_path / "data") as data:
-            write_private(data.export, b"{}")
+            replace(data.export, b"{}")
             assert mode(data.path) == 0o700
             assert {mode(path) for path in data.path.iterdir()} == {0o600}
     finally:
@@ -135,6 +135,12 @@ def test_a_directory_that_cannot_be_written_is_refused_by_name(private_place: Pa
 # Private files
 
 
+def replace(path: Path, data: bytes) -> None:
+    """Replace the content of a file."""
+    with replacing(path) as file:
+        file.write(data)
+
+
 def test_a_private_file_is_never_taken_over(tmp_path: Path) -> None:
     create_private(tmp_path / "a")
     assert mode(tmp_path / "a") == 0o600
@@ -145,7 +151,7 @@ def test_a_private_file_is_never_taken_over(tmp_path: Path) -> None:
 def test_a_replaced_file_is_private_whatever_it_was(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.touch(0o666)
-    write_private(path, b"new")
+    replace(path, b"new")
     assert path.read_bytes() == b"new"
     assert mode(path) == 0o600
     assert list(tmp_path.iterdir()) == [path]
@@ -153,9 +159,9 @@ def test_a_replaced_file_is_private_whatever_it_was(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_leaves_the_old_content(private_place: Path) -> None:
     path = private_place / "a"
-    write_private(path, b"old")
+    replace(path, b"old")
     private_place.chmod(0o500)
     with pytest.raises(PermissionError):
-        write_private(path, b"new")
+        replace(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(private_place.iterdir()) == [path]
