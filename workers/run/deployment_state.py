@@ -164,9 +164,9 @@ class DeploymentState:
     """
 
     __slots__ = (
+        "_failures_of",
         "_newest",
         "_probes",
-        "_row",
         "_strikes",
         "bars",
         "busy",
@@ -194,7 +194,7 @@ class DeploymentState:
         self._strikes = 0
         self._newest: deque[str | None] = deque(maxlen=NEWEST_ATTEMPTS)
         """The lanes of the newest attempts that have failed, None for one that was answered."""
-        self._row: dict[str, int] = {}
+        self._failures_of: dict[str, int] = {}
         """How many of the failures in a row are of which lane."""
         self.bars: dict[str, Bar] = {}
 
@@ -261,7 +261,7 @@ class DeploymentState:
         self.last_failure = None
         if epoch == self.epoch:
             self.failures = 0
-            self._row.clear()
+            self._failures_of.clear()
             self._newest.append(None)
 
     def note_error(self, error: GatewayError, epoch: int, now: float, lane: str = "") -> bool:
@@ -282,7 +282,7 @@ class DeploymentState:
             if isinstance(error, UpstreamError) and not error.reached:
                 lane = ""
             self.failures += 1
-            self._row[lane] = self._row.get(lane, 0) + 1
+            self._failures_of[lane] = self._failures_of.get(lane, 0) + 1
             self._newest.append(lane)
             if not self._trips(lane) and cause_of(error).own_fault != "certificate":
                 return False
@@ -298,7 +298,7 @@ class DeploymentState:
         self.word, self.cause, self.cooling_until = "cooling", cause_of(error), now + wait_s
         self.epoch += 1
         self._probes = 0
-        self._row.clear()
+        self._failures_of.clear()
         self._newest.clear()
         self.bars.clear()
         return True
@@ -317,6 +317,7 @@ class DeploymentState:
         self._probes = 0
 
     def _trips(self, lane: str) -> bool:
+        """Return whether the newest failure, of this lane, is one too many."""
         if self.word == "probing" or self.failures >= FAILURES_IN_A_ROW or lane in self.bars:
             return True
         newest = self._newest
@@ -327,7 +328,7 @@ class DeploymentState:
         """Return whether too few failures are of others than this lane to prove a fault for all."""
         if not lane or any(name != lane and now < bar.until for name, bar in self.bars.items()):
             return False
-        in_row = sum(count for name, count in self._row.items() if name != lane)
+        in_row = sum(count for name, count in self._failures_of.items() if name != lane)
         of_others = sum(name is not None and name != lane for name in self._newest)
         return max(in_row, of_others) < OTHER_FAILURES
 
@@ -339,13 +340,13 @@ class DeploymentState:
         bar.strikes += 1
         bar.until = now + wait_s * random.uniform(1.0, 1.0 + JITTER)
         bar.cause = cause_of(error)
-        self.failures -= self._row.pop(lane, 0)
+        self.failures -= self._failures_of.pop(lane, 0)
         kept = [name for name in self._newest if name != lane]
         self._newest = deque(kept, maxlen=NEWEST_ATTEMPTS)
 
     def _forget_failures(self) -> None:
         self.failures = 0
-        self._row.clear()
+        self._failures_of.clear()
         self._newest.clear()
         self.bars.clear()
 
