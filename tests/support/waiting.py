@@ -12,7 +12,7 @@ import selectors
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """How long a test waits for what must happen."""
 
 T = TypeVar("T")
