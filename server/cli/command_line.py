@@ -30,6 +30,7 @@ from server.log import set_up_logging
 from server.processes.child_process import ChildFailure
 from server.processes.reloading import ReloadFailure, request_reload
 from server.store.data_directory import DataDirectory
+from server.store.patience import StorePatience
 from server.store.store import StoreFailure
 from server.version import version
 from workers.catalog.catalog_file import load_catalog
@@ -51,9 +52,13 @@ FAILURES = (
 EPILOG_COLUMNS = 100
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return the exit code of the process."""
+def main(arguments: list[str] | None = None, *, patience: StorePatience | None = None) -> int:
+    """Run a command and return the exit code of the process.
+
+    `patience` are the longest waits of the gateway for its stores.
+    """
     parser = build_parser()
+    parser.set_defaults(patience=patience)
     options = parser.parse_args(arguments)
     check_usage(parser, options)
     try:
@@ -222,7 +227,7 @@ def run_serve(config: Config, options: argparse.Namespace) -> None:
     def load() -> Config:
         return load_config(overrides(options), environment(), options.config)
 
-    _run(serve(config, environment(), load))
+    _run(serve(config, environment(), load, options.patience))
 
 
 def run_reload(config: Config, _options: argparse.Namespace) -> None:

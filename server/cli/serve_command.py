@@ -25,6 +25,7 @@ from server.processes.keeper import keeper
 from server.processes.process_shares import serving_processes
 from server.processes.reloading import reload_at_signal
 from server.processes.systemd import ServiceManager
+from server.store.patience import StorePatience
 
 log = logging.getLogger("roxy")
 
@@ -67,6 +68,7 @@ class Start(NamedTuple):
     passed: list[socket.socket]
     signals: Signals
     manager: ServiceManager
+    patience: StorePatience | None = None
 
 
 def config_on(config: Config, passed: list[socket.socket]) -> Config:
@@ -78,17 +80,21 @@ def config_on(config: Config, passed: list[socket.socket]) -> Config:
 
 
 async def serve(
-    config: Config, environ: Mapping[str, str], load: Callable[[], Config] | None = None
+    config: Config,
+    environ: Mapping[str, str],
+    load: Callable[[], Config] | None = None,
+    patience: StorePatience | None = None,
 ) -> None:
     """Run a gateway until SIGTERM or SIGINT, then drain it. A signal during the start counts too.
 
-    `load` reads the configuration again, for a reload; None: there is none.
+    `load` reads the configuration again, for a reload; None: there is none. `patience` are the
+    longest waits for the stores.
     """
     raise_limit()
     signals = Signals()
     manager = ServiceManager(environ)
     passed = manager.sockets()
-    start = Start(config_on(config, passed), environ, passed, signals, manager)
+    start = Start(config_on(config, passed), environ, passed, signals, manager, patience)
     processes = serving_processes(config)
     try:
         async with manager.watchdog():
@@ -104,7 +110,9 @@ async def _serve_alone(start: Start) -> None:
     started = time.monotonic()
     if not sys.stdin.isatty():  # a terminal that closes ends what it has started
         start.signals.handle_reload()
-    async with gateway(start.config, start.environ, passed=start.passed) as running:
+    async with gateway(
+        start.config, start.environ, passed=start.passed, patience=start.patience
+    ) as running:
         ready = Ready.of(running.services.catalog)
         _print_owner_key(running.new_owner_key)
         _warn(start.config, ready)
@@ -138,7 +146,9 @@ async def _refuse_reloads(start: Start, status: str) -> None:
 async def _serve_by_children(start: Start, processes: int, load: Callable[[], Config]) -> None:
     started = time.monotonic()
     start.signals.handle_reload()
-    async with keeper(start.config, start.environ, processes, passed=start.passed) as running:
+    async with keeper(
+        start.config, start.environ, processes, passed=start.passed, patience=start.patience
+    ) as running:
         _print_owner_key(running.new_owner_key)
         _warn(start.config, running.ready, processes)
         _say_ready(started, running.url, running.ready, f" in {processes} processes")

@@ -56,6 +56,7 @@ from server.processes.child_process import ChildParts, Seat
 from server.processes.children import Children, MakeParts
 from server.processes.process_shares import config_of_child
 from server.store.data_directory import DataDirectory
+from server.store.patience import StorePatience
 from server.store.rows import StoreChanges
 from workers.catalog.catalog import Prices
 from workers.catalog.catalog_file import load_catalog
@@ -226,6 +227,7 @@ async def keeper(
     *,
     passed: Sequence[socket.socket] = (),
     clock: Callable[[], float] = time.monotonic,
+    patience: StorePatience | None = None,
 ) -> AsyncIterator[Keeper]:
     """Run a gateway in `processes` serving processes; leaving the block drains and ends them.
 
@@ -237,14 +239,14 @@ async def keeper(
         load_certificate(config.server.tls_cert, config.server.tls_key)
         prices_task = await stack.enter_async_context(_prices_task(config, environ))
         seats = await _open_seats(stack, config, processes, passed)
-        data = await stack.enter_async_context(open_data(config, directory, clock))
+        data = await stack.enter_async_context(open_data(config, directory, clock, patience))
         ledger = Ledger(data.store.record, data.counters, data.keys, unsaved=data.unsaved)
         stack.push_async_callback(ledger.aclose)
         announcements = Announcements(data.keys.take_over)
         stack.push_async_callback(announcements.aclose)
         data.store.on_foreign_change(announcements.announce_foreign)
         inner = stack.enter_context(_inner_sockets())
-        registry = await stack.enter_async_context(open_registry(config, data.store))
+        registry = await stack.enter_async_context(open_registry(config, data.store, patience))
         running = Keeper(config, environ, data, seats, announcements, inner, registry)
         stack.push_async_callback(running.aclose)
         watch = asyncio.create_task(_watch(data, ledger, announcements), name="troubles")

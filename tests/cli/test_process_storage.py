@@ -251,7 +251,7 @@ async def test_everything_it_writes_is_private(tmp_path: Path) -> None:
 async def test_a_database_locked_by_another_program_hinders_writes_only_and_heals(
     tmp_path: Path,
 ) -> None:
-    async with FakeUpstream() as upstream, serving(tmp_path, upstream) as roxy:
+    async with FakeUpstream() as upstream, serving(tmp_path, upstream, patient=False) as roxy:
         door = roxy.door
         await door.mint("before")
         with closing(sqlite3.connect(tmp_path / "data" / "roxy.db")) as other:
@@ -283,7 +283,7 @@ async def test_a_database_locked_by_another_program_hinders_writes_only_and_heal
 async def test_chats_go_on_while_the_database_is_locked_and_are_accounted_for_later(
     tmp_path: Path,
 ) -> None:
-    async with FakeUpstream() as upstream, serving(tmp_path, upstream) as roxy:
+    async with FakeUpstream() as upstream, serving(tmp_path, upstream, patient=False) as roxy:
         key = await roxy.door.mint()
         with closing(sqlite3.connect(tmp_path / "data" / "roxy.db")) as other:
             other.execute("BEGIN EXCLUSIVE")

@@ -54,7 +54,9 @@ def noted(folder: Path) -> list[Any]:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep the database from being written, as another program can."""
-    with closing(sqlite3.connect(folder / "data" / "roxy.db", isolation_level=None)) as other:
+    with closing(
+        sqlite3.connect(folder / "data" / "roxy.db", PATIENCE_S, isolation_level=None)
+    ) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
 
@@ -92,7 +94,7 @@ async def test_a_gateway_that_was_killed_books_at_its_next_start_what_it_had_sen
     hold = asyncio.Event()
     async with FakeUpstream() as upstream:
         upstream.plan(half(hold), completion())
-        async with serving(tmp_path, settings=priced(upstream)) as roxy:
+        async with serving(tmp_path, settings=priced(upstream), patient=False) as roxy:
             key = await roxy.door.mint_key(limits={"budget_microusd": 5_000_000})
             headers = bearer(key["key"]) | {"X-Request-Id": "killed-1"}
             body = request_body("Hi", stream=True, model=MODEL, max_tokens=1_000)
@@ -139,7 +141,7 @@ async def test_the_keeper_books_what_a_killed_child_had_sent(tmp_path: Path) -> 
     hold = asyncio.Event()
     async with (
         FakeUpstream() as upstream,
-        serving(tmp_path, settings=priced(upstream), options=TWO) as roxy,
+        serving(tmp_path, settings=priced(upstream), options=TWO, patient=False) as roxy,
     ):
         upstream.plan(half(hold))
         key = await roxy.door.mint_key(limits={"budget_microusd": 5_000_000})

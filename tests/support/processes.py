@@ -17,17 +17,26 @@ import functools
 import re
 import resource
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 from support.fakes.upstream import FakeUpstream
 from support.front_door import NO_AUTHORITIES, OWNER, Door, roxy_toml
+from support.patience import patient_stores
 from support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "server.cli")
+PATIENT_SCRIPT = f"""
+import sys
+from server.cli.command_line import main
+from server.store.patience import StorePatience
+sys.exit(main(patience={patient_stores()!r}))
+"""
+PATIENT_COMMAND = (sys.executable, "-c", PATIENT_SCRIPT)
+"""The same, whose stores are never away for being slow."""
 READY = re.compile(r"ready in \S+ s at (\S+)/api/v1, (\d+) of (\d+) models")
 OWNER_KEY = re.compile(r"\n\n    (\S+)\n\n")
 UPSTREAM_SECRET = "upstream-secret-for-the-tests"
@@ -166,11 +175,12 @@ async def started(
     cwd: Path,
     environ: Mapping[str, str] | None = None,
     open_files: int | None = None,
+    program: Sequence[str] = COMMAND,
 ) -> AsyncIterator[Roxy]:
     """Start any command of Roxy, with a limit of open files if one is given."""
     limit = functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE)
     process = await asyncio.create_subprocess_exec(
-        *COMMAND,
+        *program,
         *command,
         cwd=cwd,
         env=surroundings(environ),
@@ -194,13 +204,21 @@ async def serving(
     settings: str = "",
     environ: Mapping[str, str] | None = None,
     open_files: int | None = None,
+    patient: bool = True,
 ) -> AsyncIterator[Roxy]:
-    """Run `roxy serve` in `path`, with the test model served by the upstreams, and its client."""
+    """Run `roxy serve` in `path`, with the test model served by the upstreams, and its client.
+
+    No store is away for being slow, unless it is not `patient`.
+    """
     if upstreams or settings:
         urls = [one.base_url for one in upstreams]
         (path / "roxy.toml").write_text(roxy_toml(*urls, settings=settings) if urls else settings)
     async with started(
-        "serve", "--port", "0", *options, cwd=path, environ=environ, open_files=open_files
+        *("serve", "--port", "0", *options),
+        cwd=path,
+        environ=environ,
+        open_files=open_files,
+        program=PATIENT_COMMAND if patient else COMMAND,
     ) as roxy:
         url = await roxy.ready()
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import httpx
 from support.fakes.upstream import FakeUpstream
 from support.front_door import NO_AUTHORITIES, OWNER, bearer, request_body, roxy_toml
 from support.network.ports import free_ports
-from support.processes import COMMAND, Roxy, surroundings
+from support.processes import COMMAND, PATIENT_COMMAND, Roxy, surroundings
 from support.servers.far_hosts import Host, Hosts, far_hosts
 from support.servers.postgres_server import PASSWORD, USER, PostgresServer
 from support.servers.proxies import NGINX, Proxy, running_proxy
@@ -52,8 +53,11 @@ class Node:
         self.port = port
         self.url = f"http://{host.address}:{port}"
         self.environ: dict[str, str] = {}
+        self.program: Sequence[str] = COMMAND
         self._identity = {"ROXY_SERVER_NODE_ID": name, "ROXY_SERVER_NODE_URL": self.url}
         self.logs: list[str] = []
+        """What its processes have written that have ended, in JSON, and when they did."""
+        self.ends: list[float] = []
         self._path = path
         self._roxy: Roxy | None = None
 
@@ -62,7 +66,7 @@ class Node:
         options = ("serve", "--port", str(self.port))
         process = await asyncio.create_subprocess_exec(
             *self.host.command,
-            *COMMAND,
+            *self.program,
             *options,
             cwd=self._path,
             env=surroundings(self.environ | self._identity),
@@ -92,6 +96,7 @@ class Node:
         if roxy is not None:
             await roxy.aclose()
             self.logs.append(roxy.err)
+            self.ends.append(time.time())
 
     @property
     def log(self) -> str:
@@ -161,11 +166,17 @@ class Cluster:
     @classmethod
     @contextlib.asynccontextmanager
     async def started(
-        cls, path: Path, *, keeps: bool = True, environ: Mapping[str, str] | None = None
+        cls,
+        path: Path,
+        *,
+        keeps: bool = True,
+        environ: Mapping[str, str] | None = None,
+        patient: bool = True,
     ) -> AsyncIterator[Cluster]:
         """Start everything; the second node has the further variables `environ`.
 
-        `keeps`: Valkey keeps its data on disk.
+        `keeps`: Valkey keeps its data on disk. No store is away for being slow, unless the nodes
+        are not `patient`.
         """
         async with contextlib.AsyncExitStack() as stack:
             hosts = await stack.enter_async_context(far_hosts(2))
@@ -187,6 +198,7 @@ class Cluster:
             nodes = make_nodes(hosts, path, upstream)
             for node, more in zip(nodes, ({}, environ or {}), strict=True):
                 node.environ = urls | dict(more)
+                node.program = PATIENT_COMMAND if patient else COMMAND
                 stack.push_async_callback(node.kill)
             await asyncio.gather(*(node.start() for node in nodes))
             places = [f"{node.host.address}:{node.port}" for node in nodes]
@@ -203,7 +215,7 @@ def make_nodes(hosts: Hosts, path: Path, upstream: FakeUpstream) -> list[Node]:
     nodes = []
     for host, port, name in zip(hosts.far, free_ports(2), ("node-a", "node-b"), strict=True):
         (path / name).mkdir()
-        settings = f"{SETTINGS}\n[log]\naccess = false\n"
+        settings = f'{SETTINGS}\n[log]\naccess = false\nformat = "json"\n'
         trusted = f'host = "0.0.0.0"\ntrusted_proxies = ["{hosts.near.address}"]'
         settings = settings.replace('host = "0.0.0.0"', trusted)
         prices = "prices = { prompt = 1.0, completion = 2.0 }"
