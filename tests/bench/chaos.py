@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import math
 import random
 import shutil
 import signal
@@ -28,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -52,6 +51,7 @@ from support.fakes.upstream import (  # noqa: E402
 )
 from support.front_door import OWNER, bearer  # noqa: E402
 from support.servers.cluster import Cluster, Node  # noqa: E402
+from support.servers.redis_outages import Outage, outages_of  # noqa: E402
 
 CLIENTS = 8
 RATE = 30
@@ -63,8 +63,6 @@ BUDGETED = 300
 COST_MICROUSD = USAGE["prompt_tokens"] + 2 * USAGE["completion_tokens"]
 SHARE = 1
 """How many of them each of the two nodes admits while Redis is away."""
-RECOVERED_S = 3.0
-"""Redis is found within 2 s of its return; the rest is for the answers of that time."""
 UNSAVED_S = 1.0
 """Usage of this time may be lost when a node is killed."""
 HUNG_S = 2.0
@@ -81,65 +79,38 @@ class Figures:
     broken: Counter[str] = field(default_factory=Counter)
     admitted: Counter[str] = field(default_factory=Counter)
     """Requests that the upstream got, by user."""
-    at_once: Counter[str] = field(default_factory=Counter)
-    """The most requests of the limited key that the upstream had at the same time, by the state of
-    Redis: "reached", "away" or "emptied"."""
+    crowds: list[Sequence[float]] = field(default_factory=list)
+    """When the requests of the limited key came that the upstream had at the same time, each time
+    that they were more than its places; in Unix seconds."""
     slowest_s: float = 0.0
     unsaved_bound: int = 0
     """How many requests killed nodes may not have saved."""
     redis_away: int = 0
-    data_lost: int = 0
+    emptied: list[tuple[float, float]] = field(default_factory=list)
+    """When Redis lost its data and when it was there again; in Unix seconds."""
     seconds: float = 0.0
 
 
 class Leaving(asyncio.Event):
     """Counts an answer as ended before its last bytes: who reads them may ask again at once."""
 
-    def __init__(self, request: Request, running: set[Request]) -> None:
+    def __init__(self, request: Request, running: dict[Request, float]) -> None:
         super().__init__()
         self._request = request
         self._running = running
 
     async def wait(self) -> Literal[True]:
         """Do not wait."""
-        self._running.discard(self._request)
+        self._running.pop(self._request, None)
         return True
-
-
-class Reach:
-    """Whether all nodes reach Redis, and Redis has its data."""
-
-    def __init__(self) -> None:
-        self._broken = ""
-        self._recovers_at = 0.0
-
-    @property
-    def word(self) -> str:
-        """Return "reached", "away" or "emptied"."""
-        recovered = not self._broken or time.monotonic() > self._recovers_at
-        return "reached" if recovered else self._broken
-
-    @contextlib.contextmanager
-    def broken(self, word: str) -> Iterator[None]:
-        """Note that Redis is away, or was emptied, until RECOVERED_S after the end of the block."""
-        if self.word != "emptied":
-            self._broken = word
-        self._recovers_at = math.inf
-        try:
-            yield
-        finally:
-            self._recovers_at = time.monotonic() + RECOVERED_S
 
 
 class Load:
     """Clients that ask through the balancer, and the owner who creates and revokes keys."""
 
-    def __init__(
-        self, cluster: Cluster, figures: Figures, reach: Reach, dice: random.Random
-    ) -> None:
+    def __init__(self, cluster: Cluster, figures: Figures, dice: random.Random) -> None:
         self._cluster = cluster
         self._figures = figures
-        self._reach = reach
         self._dice = dice
         self.secrets: dict[str, str] = {}
         self.created: dict[str, str] = {}
@@ -149,7 +120,7 @@ class Load:
         self._running = 0
         self._recent: deque[float] = deque()
         self._ends = asyncio.Event()
-        self._upstream_runs: set[Request] = set()
+        self._upstream_runs: dict[Request, float] = {}
 
     async def prepare(self) -> None:
         """Create the keys that the clients use, and set what the upstream answers."""
@@ -199,14 +170,13 @@ class Load:
         return streaming([*words, *rest, ends, event("[DONE]")], gap_s=0.02)
 
     def _note_at_once(self, request: Request) -> None:
-        """Count the requests of the limited key that run upstream, with this one."""
+        """Note the requests of the limited key that run upstream, with this one."""
         runs = self._upstream_runs
-        runs.difference_update([one for one in runs if one.left.is_set()])
-        runs.add(request)
-        word, at_once = self._reach.word, self._figures.at_once
-        if len(runs) > max(PLACES, at_once[word]):
-            print(f"{len(runs)} requests of {PLACES} at once, Redis {word}", flush=True)
-        at_once[word] = max(at_once[word], len(runs))
+        for one in [one for one in runs if one.left.is_set()]:
+            del runs[one]
+        runs[request] = time.time()
+        if len(runs) > PLACES:
+            self._figures.crowds.append(tuple(runs.values()))
 
     async def _client(self, user: str, *, stream: bool) -> None:
         while not self._ends.is_set():
@@ -260,13 +230,11 @@ class Chaos:
         cluster: Cluster,
         load: Load,
         figures: Figures,
-        reach: Reach,
         dice: random.Random,
         path: Path,
     ) -> None:
         self._cluster = cluster
         self._load = load
-        self._reach = reach
         self._figures = figures
         self._dice = dice
         self._path = path
@@ -319,32 +287,29 @@ class Chaos:
     async def _node_parted(self) -> None:
         node = self._node()
         self._figures.redis_away += 1
-        with self._reach.broken("away"):
-            await self._cluster.hosts.part(node.host)
-            await asyncio.sleep(HUNG_S)
-            await self._cluster.hosts.heal(node.host)
+        await self._cluster.hosts.part(node.host)
+        await asyncio.sleep(HUNG_S)
+        await self._cluster.hosts.heal(node.host)
 
     async def _valkey_killed(self) -> None:
         self._figures.redis_away += 1
-        with self._reach.broken("away"):
-            await self._cluster.redis.kill()
-            await asyncio.sleep(self._dice.uniform(0, HUNG_S))
-            await self._cluster.redis.start()
+        await self._cluster.redis.kill()
+        await asyncio.sleep(self._dice.uniform(0, HUNG_S))
+        await self._cluster.redis.start()
 
     async def _valkey_hung(self) -> None:
         self._figures.redis_away += 1
-        with self._reach.broken("away"):
-            self._cluster.redis.hang()
-            await asyncio.sleep(HUNG_S)
-            self._cluster.redis.go_on()
+        self._cluster.redis.hang()
+        await asyncio.sleep(HUNG_S)
+        self._cluster.redis.go_on()
 
     async def _valkey_empty(self) -> None:
         self._figures.redis_away += 1
-        self._figures.data_lost += 1
-        with self._reach.broken("emptied"):
-            await self._cluster.redis.kill()
-            await asyncio.to_thread(shutil.rmtree, self._path / "valkey" / "appendonlydir")
-            await self._cluster.redis.start()
+        began = time.time()
+        await self._cluster.redis.kill()
+        await asyncio.to_thread(shutil.rmtree, self._path / "valkey" / "appendonlydir")
+        await self._cluster.redis.start()
+        self._figures.emptied.append((began, time.time()))
 
     async def _postgres_killed(self) -> None:
         await asyncio.to_thread(self._cluster.postgres.kill)
@@ -365,16 +330,15 @@ async def run(
     `only`: the kinds of trouble; all if empty.
     """
     figures = Figures()
-    async with Cluster.started(path) as cluster:
+    async with Cluster.started(path, patient=False) as cluster:
         print(f"hosts: {cluster.hosts.kind}, seed {seed}", flush=True)
         # Each part has dice of its own, so that the load does not change what breaks.
-        reach = Reach()
-        load = Load(cluster, figures, reach, random.Random(seed + 1))
+        load = Load(cluster, figures, random.Random(seed + 1))
         await load.prepare()
         began = time.monotonic()
         tasks = load.start()
         try:
-            chaos = Chaos(cluster, load, figures, reach, random.Random(seed), path)
+            chaos = Chaos(cluster, load, figures, random.Random(seed), path)
             await chaos.run(seconds, only)
         finally:
             load.end()
@@ -394,7 +358,11 @@ async def _faults(cluster: Cluster, load: Load, figures: Figures) -> list[str]:
         if errors:
             faults += [f"{node.name} logs {errors} tracebacks"]
     faults += await _keys(cluster, load)
-    return faults + await _money(cluster, figures) + _limits(figures)
+    return (
+        faults
+        + await _money(cluster, figures)
+        + _limits(figures, outages_of(cluster.nodes, time.time()))
+    )
 
 
 async def _keys(cluster: Cluster, load: Load) -> list[str]:
@@ -424,6 +392,11 @@ async def _money(cluster: Cluster, figures: Figures) -> list[str]:
         recorded = sum(row["completion_tokens"] for row in await cluster.usage())
         return recorded >= billed
 
+    async def enough() -> bool:
+        await complete()
+        return billed - recorded <= figures.unsaved_bound * USAGE["completion_tokens"]
+
+    await _within(HEAL_WITHIN_S, enough)
     await _within(5.0, complete)
     lost = (billed - recorded) / USAGE["completion_tokens"]
     print(
@@ -436,17 +409,22 @@ async def _money(cluster: Cluster, figures: Figures) -> list[str]:
     return []
 
 
-def _limits(figures: Figures) -> list[str]:
-    """Compare what the upstream got with the limits."""
+def _limits(figures: Figures, outages: list[Outage]) -> list[str]:
+    """Compare what the upstream got with the limits.
+
+    A busy machine makes nodes find Redis away for a moment that nothing has broken.
+    """
     steady = RATE + RATE * figures.seconds / 60
     # While Redis is away, each node admits its share of what is left as it knows it.
+    shares = max(RATE * figures.redis_away, RATE / 2 * len(outages))
     most = {
-        "limited": steady + RATE * figures.redis_away,
-        "budgeted": BUDGETED + figures.data_lost * figures.unsaved_bound,
+        "limited": steady + shares,
+        "budgeted": BUDGETED + len(figures.emptied) * figures.unsaved_bound,
     }
+    found = at_once(figures, outages)
     print(
         f"limited: {figures.admitted['limited']} admitted, {steady:.0f} without faults,"
-        f" at most {most['limited']:.0f}; at once {dict(figures.at_once)} of {PLACES};"
+        f" at most {most['limited']:.0f}; at once {dict(found)} of {PLACES};"
         f" budgeted: {figures.admitted['budgeted']} of {BUDGETED}",
         flush=True,
     )
@@ -457,12 +435,27 @@ def _limits(figures: Figures) -> list[str]:
     ]
     # Away: one node had all, and the other admits its share. Emptied: Redis learns of the requests
     # that run when their node is back, and may have admitted as many of the other node before.
-    at_once = {"reached": PLACES, "away": PLACES + SHARE, "emptied": 2 * PLACES}
+    allowed = {"reached": PLACES, "away": PLACES + SHARE, "emptied": 2 * PLACES}
     return faults + [
-        f"limited: {count} at once while Redis is {word}, at most {at_once[word]} may be"
-        for word, count in figures.at_once.items()
-        if count > at_once[word]
+        f"limited: {count} at once while Redis is {word}, at most {allowed[word]} may be"
+        for word, count in found.items()
+        if count > allowed[word]
     ]
+
+
+def at_once(figures: Figures, outages: list[Outage]) -> Counter[str]:
+    """Return the most requests of the limited key at the same time by the state of Redis.
+
+    It is "reached" where no node found it away when one of them was admitted, else "away", or
+    "emptied" when it had lost its data then.
+    """
+    most: Counter[str] = Counter()
+    for arrivals in figures.crowds:
+        meanwhile = [one for one in outages if any(map(one.has, arrivals))]
+        emptied = any(one.overlaps(span) for one in meanwhile for span in figures.emptied)
+        word = "emptied" if emptied else "away" if meanwhile else "reached"
+        most[word] = max(most[word], len(arrivals))
+    return most
 
 
 async def _healthy(cluster: Cluster, node: Node) -> bool:
