@@ -31,10 +31,17 @@ class Announcements:
     """The links of all children; `aclose` waits for announcements under way.
 
     `own` takes over changes that a child has made: the keeper's key ring, which writes the export.
+    A change waits for `acknowledged_s` at most until all children know it.
     """
 
-    def __init__(self, own: Callable[[StoreChanges], None]) -> None:
+    def __init__(
+        self,
+        own: Callable[[StoreChanges], None],
+        *,
+        acknowledged_s: float = ACKNOWLEDGED_WITHIN_S,
+    ) -> None:
         self._own = own
+        self._acknowledged_s = acknowledged_s
         self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wrong_keys: deque[tuple[float, WrongKey]] = deque(maxlen=MAX_WRONG_KEYS)
@@ -88,19 +95,20 @@ class Announcements:
             self._wrong_keys.popleft()
 
     async def _announce(self, links: list[Link], changes: StoreChanges) -> None:
-        known = await asyncio.gather(*(_acknowledged(link, changes) for link in links))
+        within_s = self._acknowledged_s
+        known = await asyncio.gather(*(_acknowledged(link, changes, within_s) for link in links))
         if not all(known):
             log.warning(
                 "%d processes have not acknowledged a change of keys or sessions within %g s",
                 len(known) - sum(known),
-                ACKNOWLEDGED_WITHIN_S,
+                within_s,
             )
 
 
-async def _acknowledged(link: Link, changes: StoreChanges) -> bool:
+async def _acknowledged(link: Link, changes: StoreChanges, within_s: float) -> bool:
     """Return whether a child knows the changes, or has ended."""
     try:
-        async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
+        async with asyncio.timeout(within_s):
             await link.call(CHANGED, changes)
     except TimeoutError:
         return False

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.builders.rows import a_key
 from support.servers.keeper_link import ChildEnd, KeeperEnd
-from support.waiting import eventually, soon
+from support.waiting import PATIENCE_S, eventually, soon
 
 from server.accounting.counters import Shared, Taken
 from server.accounting.memory_counters import MemoryCounters
@@ -62,7 +62,7 @@ class Family:
 @pytest.fixture
 async def family(tmp_path: Path) -> AsyncIterator[Family]:
     counters = MemoryCounters(clock=lambda: 0.0)
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         yield Family(KeeperEnd(store, counters), counters)
 
 
@@ -103,7 +103,8 @@ async def test_keys_that_were_partly_known_make_all_compare_with_the_store(
 async def test_a_child_that_does_not_answer_holds_a_change_up_only_for_a_while(
     family: Family, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with family.keeper.child() as first, family.keeper.hung_child():
+    keeper = KeeperEnd(family.keeper.store, family.counters, acknowledged_s=0.1)
+    async with keeper.child() as first, keeper.hung_child():
         await soon(first.store.add_keys([a_key(1)]))
         assert "1 processes have not acknowledged a change" in caplog.text
 
@@ -137,7 +138,7 @@ async def test_what_a_child_had_taken_is_settled_with_nothing_when_it_ends(
 async def test_a_take_whose_request_was_cancelled_is_given_back(tmp_path: Path) -> None:
     counters = SlowCounters()
     async with (
-        SqliteStore(tmp_path / "roxy.db") as store,
+        SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store,
         KeeperEnd(store, counters).child() as child,
     ):
         taking = asyncio.create_task(child.counters.take("key_1", LIMITS))
@@ -155,7 +156,7 @@ async def test_a_take_whose_request_was_cancelled_is_given_back(tmp_path: Path) 
 
 async def test_a_take_that_ends_after_its_child_is_settled_at_once(tmp_path: Path) -> None:
     counters = SlowCounters()
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         keeper = KeeperEnd(store, counters)
         async with keeper.child() as child:
             taking = asyncio.create_task(child.counters.take("key_1", LIMITS))

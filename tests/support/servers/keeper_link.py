@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import cast
 
+from support.waiting import PATIENCE_S
+
 from server.accounting.counters import Counters
 from server.accounting.memory_counters import MemoryCounters
 from server.history.chat_history import ChatHistory
@@ -24,10 +26,16 @@ class KeeperEnd:
     """The keeper's side: `changes` is what its own key ring was sent."""
 
     def __init__(
-        self, store: Store, counters: Counters, history: ChatHistory | None = None
+        self,
+        store: Store,
+        counters: Counters,
+        history: ChatHistory | None = None,
+        *,
+        acknowledged_s: float = PATIENCE_S,
     ) -> None:
         self.changes: list[StoreChanges] = []
-        self.announcements = Announcements(self.changes.append)
+        self.announcements = Announcements(self.changes.append, acknowledged_s=acknowledged_s)
+        self.store = store
         given = history if history is not None else cast("ChatHistory", _NoHistory())
         self._data = KeeperData(store, given, counters, self.announcements, {})
 
