@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.fakes.upstream import FakeUpstream
 from support.front_door import OWNER, Door, bearer, front_door
+from support.patience import HASTY_S, patient_stores
 from support.processes import serving
 from support.servers.postgres_server import PASSWORD, PostgresServer
 from support.visitors import Browser
@@ -49,10 +50,10 @@ async def until_away(door: Door, *, away: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("begin", "end"),
+    ("begin", "end", "patience_s"),
     [
-        (PostgresServer.kill, PostgresServer.start),
-        (PostgresServer.hang, PostgresServer.go_on),
+        (PostgresServer.kill, PostgresServer.start, PATIENCE_S),
+        (PostgresServer.hang, PostgresServer.go_on, HASTY_S),
     ],
     ids=["killed", "hung"],
 )
@@ -62,9 +63,11 @@ async def test_known_keys_work_and_usage_is_saved_once_afterwards(
     own_postgres: PostgresServer,
     begin: Callable[[PostgresServer], None],
     end: Callable[[PostgresServer], None],
+    patience_s: float,
 ) -> None:
     environ = {"ROXY_DATABASE_URL": own_postgres.new_database()}
-    async with front_door(tmp_path, upstream, environ=environ) as door:
+    patience = patient_stores(postgres_s=patience_s)
+    async with front_door(tmp_path, upstream, environ=environ, patience=patience) as door:
         made = await door.mint_key()
         assert (await door.chat(key=made["key"])).status_code == 200
         await until_saved(door, made["id"], 1)

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 APPLICATION_NAME = "roxy"
 DEFAULT_PORT = 5432
 NEXT_HOST_S = 0.15
-"""How long a host of several may take to connect until the next one is asked, too. A poll has half
-a second for all of them."""
 LATE_HOST_S = 1.0
 """How long a host may take after another one has answered: asyncpg 0.32 logs an error for some that
 are cancelled while they connect."""
@@ -43,11 +41,13 @@ class Host(NamedTuple):
 class Connector:
     """Opens connections; `address`, which has no password, is safe to show.
 
-    `pooled`: a pooler stands in between, as the first connection finds out.
+    `pooled`: a pooler stands in between, as the first connection finds out. A host of several may
+    take `next_host_s` to connect until the next one is asked, too.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, next_host_s: float = NEXT_HOST_S) -> None:
         self._url = url
+        self._next_host_s = next_host_s
         self.address = address_of(url)
         self.pooled = False
         self._hosts = deque(hosts_of(url))
@@ -94,7 +94,7 @@ class Connector:
                     opening = connect(host=host.name, port=host.port)
                     asked[loop.create_task(opening, name=f"connection to {host.name}")] = host
                 done, _ = await asyncio.wait(
-                    asked, timeout=NEXT_HOST_S if left else None, return_when=FIRST_COMPLETED
+                    asked, timeout=self._next_host_s if left else None, return_when=FIRST_COMPLETED
                 )
                 for one in done:
                     host, error = asked.pop(one), one.exception()

@@ -105,6 +105,8 @@ Result = TypeVar("Result")
 PATIENCE_S = StorePatience().postgres_s
 POLL_SHARE = 0.55
 """The part of the patience after which a look at the database counts as unanswered."""
+NEXT_HOST_SHARE = 1 / 6
+"""The part after which the next host of several is asked; a look has time for three of them."""
 RECORD_S = 2.0
 """The longest write of usage, for which no request waits."""
 BULK_S = 600.0
@@ -127,7 +129,7 @@ class PostgresStore:
         read_limit_s: float = READ_LIMIT_S,
         migrations: Sequence[Migration] | None = None,
     ) -> None:
-        self._connector = Connector(url)
+        self._connector = Connector(url, next_host_s=patience_s * NEXT_HOST_SHARE)
         self.patience_s = patience_s
         self.state = DatabaseState(self._connector.address)
         """Whether the database can be used, for others with connections to it."""

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 import trustme
 from support.builders.rows import NOON, a_key, a_row
+from support.patience import HASTY_S
 from support.servers.postgres_server import PASSWORD, PostgresServer
 from support.servers.unreliable_wire import UnreliableWire
 from support.waiting import PATIENCE_S, eventually, soon
@@ -31,13 +32,14 @@ from server.store.usage_queries import PercentileQuery, SumsQuery
 from workers.errors import StoreUnavailable
 from workers.run.job import Attempt
 
-HASTY_S = 3.0
-"""The patience of stores here: long enough for a busy machine, short enough for a test."""
-
 
 @asynccontextmanager
-async def opened(url: str, tmp_path: Path) -> AsyncIterator[PostgresStore]:
-    async with PostgresStore(url, tmp_path / "spool", patience_s=HASTY_S) as store:
+async def opened(
+    url: str, tmp_path: Path, patience_s: float = PATIENCE_S
+) -> AsyncIterator[PostgresStore]:
+    """Open a store; one that must find a server away which only hangs has less patience."""
+    spool = tmp_path / "spool"
+    async with PostgresStore(url, spool, patience_s=patience_s, read_limit_s=PATIENCE_S) as store:
         yield store
 
 
@@ -136,7 +138,7 @@ async def test_a_server_that_is_killed_and_comes_back(
 async def test_a_server_that_hangs_and_goes_on(
     own_postgres: PostgresServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with opened(own_postgres.new_database(), tmp_path) as store:
+    async with opened(own_postgres.new_database(), tmp_path, HASTY_S) as store:
         caplog.clear()
         await whole_outage(
             store,
@@ -146,7 +148,9 @@ async def test_a_server_that_hangs_and_goes_on(
         assert [line.rpartition(": ")[2] for line in lines(caplog)[:1]] == ["it does not answer"]
 
 
-async def test_packets_that_are_lost(store: PostgresStore, wire: UnreliableWire) -> None:
+async def test_packets_that_are_lost(
+    postgres: PostgresServer, wire: UnreliableWire, tmp_path: Path
+) -> None:
     async def begin() -> None:
         wire.mode = "silent"
 
@@ -154,7 +158,8 @@ async def test_packets_that_are_lost(store: PostgresStore, wire: UnreliableWire)
         wire.mode = "through"
         wire.cut()
 
-    await whole_outage(store, begin, end)
+    async with opened(wire.url(postgres.new_database()), tmp_path, HASTY_S) as store:
+        await whole_outage(store, begin, end)
 
 
 async def test_connections_that_are_refused_and_reset(
@@ -345,7 +350,7 @@ async def test_a_full_spool_refuses_and_keeps_what_it_has(
 ) -> None:
     spool = UsageSpool(tmp_path / "spool", cap_bytes=1500)
     url = wire.url(postgres.new_database())
-    async with PostgresStore(url, spool, patience_s=HASTY_S) as store:
+    async with PostgresStore(url, spool, patience_s=PATIENCE_S) as store:
         wire.refuse()
         wire.cut()
         await eventually(lambda: store.trouble is not None)

@@ -12,6 +12,7 @@ import pytest
 from support.builders.rows import a_key, a_row
 from support.fakes.raw_upstream import RawUpstream
 from support.network.ports import free_port
+from support.patience import HASTY_S
 from support.servers.postgres_server import (
     PASSWORD,
     USER,
@@ -62,7 +63,7 @@ async def test_after_a_fail_over_the_standby_is_used_though_the_old_primary_only
     with PostgresServer.made({"wal_level": "replica"}) as primary, standby_of(primary) as standby:
         name = primary.new_database().rpartition("/")[2]
         url = url_of(name, primary.port, standby.port, query="?target_session_attrs=primary")
-        async with PostgresStore(url, tmp_path / "spool") as store:
+        async with PostgresStore(url, tmp_path / "spool", patience_s=2 * HASTY_S) as store:
             await store.add_keys([a_key(1)])
             await store.record(Batch(rows=[a_row(1)]))
             await rows_of(store, 1)
