@@ -10,15 +10,16 @@ import sqlite3
 import stat
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 from support.builders.rows import a_key, a_row
-from support.waiting import PATIENCE_S
+from support.patience import HASTY_S
+from support.waiting import PATIENCE_S, soon
 
 from server.keys.export import KeyExport
 from server.keys.export_file import read_export
@@ -51,11 +52,14 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
         yield store
 
 
-@pytest.fixture
-async def hasty_store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """Open a store with the patience that the gateway has."""
-    async with SqliteStore(tmp_path / "roxy.db") as store:
-        yield store
+@contextmanager
+def hasty(store: SqliteStore) -> Iterator[None]:
+    """Give calls that cannot begin up soon, while the block runs."""
+    store._db._patience_s = HASTY_S
+    try:
+        yield
+    finally:
+        store._db._patience_s = PATIENCE_S
 
 
 @asynccontextmanager
@@ -105,46 +109,39 @@ async def test_a_counter_that_is_written_while_old_ones_are_dropped_stays(
     assert await store.load_counters() == [new]
 
 
-async def test_a_locked_database_is_unavailable_soon_and_heals(hasty_store: SqliteStore) -> None:
-    async with locked(hasty_store.path):
-        async with asyncio.timeout(PATIENCE_S):
-            with pytest.raises(StoreUnavailable) as refusal:
-                await hasty_store.add_keys([a_key()])
+async def test_a_locked_database_is_unavailable_soon_and_heals(store: SqliteStore) -> None:
+    async with locked(store.path):
+        with hasty(store), pytest.raises(StoreUnavailable) as refusal:
+            await soon(store.add_keys([a_key()]))
         assert refusal.value.status == 503
         assert refusal.value.retry_after_s is not None
         assert refusal.value.retry_after_s <= 3
-        assert "locked" in str(hasty_store.trouble)
-        assert await hasty_store.load_keys() == [], "reading still works"
-    await hasty_store.add_keys([a_key()])
-    assert hasty_store.trouble is None
-    assert await hasty_store.load_keys() == [a_key()]
+        assert "locked" in str(store.trouble)
+        assert await store.load_keys() == [], "reading still works"
+    await store.add_keys([a_key()])
+    assert store.trouble is None
+    assert await store.load_keys() == [a_key()]
 
 
-async def test_the_loop_goes_on_while_the_database_is_locked(hasty_store: SqliteStore) -> None:
-    turns = 0
-    async with locked(hasty_store.path):
-        refused = asyncio.create_task(hasty_store.record(Batch(rows=[a_row()])))
-        while not refused.done():
+async def test_the_loop_goes_on_while_the_database_is_locked(store: SqliteStore) -> None:
+    async with locked(store.path):
+        waiting = asyncio.create_task(store.record(Batch(rows=[a_row()])))
+        for _ in range(10):
             await asyncio.sleep(0.01)
-            turns += 1
-        with pytest.raises(StoreUnavailable):
-            await refused
-    assert turns > 2, "the loop turns while a thread waits"
+            assert not waiting.done(), "the loop turns while a thread waits"
+    await waiting
 
 
 async def test_calls_behind_a_lock_all_give_up_in_time_and_none_happens_later(
-    hasty_store: SqliteStore,
+    store: SqliteStore,
 ) -> None:
-    # One after the other they would take 200 s.
-    async with locked(hasty_store.path):
-        async with asyncio.timeout(PATIENCE_S):
-            results = await asyncio.gather(
-                *(hasty_store.add_keys([a_key(number)]) for number in range(1, 101)),
-                return_exceptions=True,
-            )
+    async with locked(store.path):
+        with hasty(store):  # one after the other they would take 300 s
+            calls = (store.add_keys([a_key(number)]) for number in range(1, 101))
+            results = await soon(asyncio.gather(*calls, return_exceptions=True))
     assert all(isinstance(result, StoreUnavailable) for result in results)
-    await hasty_store.check_writable()
-    assert await hasty_store.load_keys() == [], "a refused change must not happen after all"
+    await store.check_writable()
+    assert await store.load_keys() == [], "a refused change must not happen after all"
 
 
 async def test_a_call_whose_turn_comes_too_late_is_not_carried_out(tmp_path: Path) -> None:
@@ -324,7 +321,7 @@ from server.store.sqlite.sqlite_store import SqliteStore
 from workers.errors import StoreUnavailable
 
 async def main():
-    async with SqliteStore(Path(sys.argv[1])) as store:
+    async with SqliteStore(Path(sys.argv[1]), patience_s=60.0) as store:
         ring = KeyRing(store)
         await ring.create(NewKey("before"))
         resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY))
@@ -349,7 +346,7 @@ async def test_a_disk_that_takes_no_more_refuses_keys_and_heals(tmp_path: Path) 
         assert process.stdout is not None
         created, expected = (await process.stdout.read()).split()
         assert created == expected
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         assert len(await store.load_keys()) == int(created)
 
 
@@ -370,11 +367,11 @@ async def test_damage_while_running_is_unavailable_not_a_crash(store: SqliteStor
 
 async def test_a_key_that_makes_no_sense_stops_the_start(tmp_path: Path) -> None:
     path = tmp_path / "roxy.db"
-    async with SqliteStore(path) as store:
+    async with SqliteStore(path, patience_s=PATIENCE_S) as store:
         await store.add_keys([a_key(models=("a",))])
     with closing(open_database(path)) as db:
         db.execute("UPDATE keys SET models = '[1, 2'")
-    async with SqliteStore(path) as store:
+    async with SqliteStore(path, patience_s=PATIENCE_S) as store:
         with pytest.raises(StoreFailure, match="cannot be read") as failure:
             await store.load_keys()
     assert str(path) in str(failure.value)
@@ -385,7 +382,7 @@ async def test_a_key_that_makes_no_sense_stops_the_start(tmp_path: Path) -> None
 
 async def test_closing_ends_the_thread_and_later_calls_are_refused(tmp_path: Path) -> None:
     before = set(threading.enumerate())
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         assert len(set(threading.enumerate()) - before) == 2, "one writes and one reads"
     assert set(threading.enumerate()) == before
     with pytest.raises(StoreUnavailable):
@@ -401,11 +398,11 @@ async def test_a_start_that_fails_leaves_no_thread(tmp_path: Path) -> None:
 
 
 async def test_what_was_asked_for_before_closing_is_done(tmp_path: Path) -> None:
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         puts = [asyncio.create_task(store.add_keys([a_key(number)])) for number in range(1, 20)]
         await asyncio.sleep(0)
     await asyncio.gather(*puts)
-    async with SqliteStore(tmp_path / "roxy.db") as store:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         assert len(await store.load_keys()) == 19
 
 
@@ -435,7 +432,7 @@ from server.store.sqlite.sqlite_store import SqliteStore
 
 async def main():
     with DataDirectory(Path(sys.argv[1])) as data:
-        async with SqliteStore(data.database) as store:
+        async with SqliteStore(data.database, patience_s=60.0) as store:
             ring = KeyRing(store)
             await ring.load()
             async with KeyExport(data.export, ring):
@@ -464,7 +461,7 @@ async def test_every_acknowledged_key_change_survives_a_kill(tmp_path: Path) -> 
             for line in (await process.stdout.read()).splitlines(keepends=True):
                 note(line, created, revoked)
         check_export(data / "api-keys.json", created)
-    async with SqliteStore(data / "roxy.db") as store:
+    async with SqliteStore(data / "roxy.db", patience_s=PATIENCE_S) as store:
         ring = KeyRing(store)
         await ring.load()
     for key_id, secret in created.items():
@@ -506,7 +503,7 @@ async def test_a_first_start_that_is_killed_anywhere_completes_the_next_time(
             await until(lambda data=data: data.exists())  # type: ignore[misc]
             await asyncio.sleep(attempt * 0.002)  # somewhere on the way
             process.kill()
-        async with SqliteStore(data / "roxy.db") as store:
+        async with SqliteStore(data / "roxy.db", patience_s=PATIENCE_S) as store:
             ring = KeyRing(store)
             await ring.load()
             async with KeyExport(data / "api-keys.json", ring):

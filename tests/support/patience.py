@@ -11,7 +11,7 @@ from support.waiting import PATIENCE_S
 from server.store.patience import StorePatience
 
 HASTY_S = 3.0
-"""For tests of a database that hangs: long enough for a busy machine, short enough for a test."""
+"""For databases that hang or are locked: long for a busy machine, and short for a test."""
 
 
 def patient_stores(**other: float) -> StorePatience:
