@@ -459,7 +459,7 @@ async def test_what_has_ended_while_the_store_fails_is_booked_by_the_next_start(
     house.disk.fail(unavailable(), times=1_000)
     for _ in range(3):
         ledger.settle(await house.lease(await house.holder()), DONE)
-    await eventually(files.ended.exists)  # here the process could be killed
+    await eventually(lambda: len(files.read()) == 3)  # here the process could be killed
     await LeftNotes(tmp_path, house.store).book_all()
     assert [row.request_id for row in await house.rows()] == ["req_1", "req_2", "req_3"]
     ledger.settle(await house.lease(), DONE)

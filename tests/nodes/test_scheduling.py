@@ -23,7 +23,7 @@ from support.fakes.upstream import (
     silence,
     streaming,
 )
-from support.waiting import eventually, soon
+from support.waiting import PATIENCE_S, eventually, soon
 
 from workers.catalog.catalog import Model
 from workers.errors import (
@@ -253,7 +253,8 @@ async def test_places_are_those_in_the_one_queue_and_renewed() -> None:
 
 
 async def test_what_one_child_finds_failing_cools_for_all() -> None:
-    wait = {"retry-after": "60"}
+    wait_s = 20 * PATIENCE_S
+    wait = {"retry-after": f"{wait_s:g}"}
     async with shared(children=2, room=4) as (it, upstream):
         upstream.plan(refusal(429, headers=wait))
         one, other = it.children
@@ -262,12 +263,12 @@ async def test_what_one_child_finds_failing_cools_for_all() -> None:
         assert isinstance(client.told, UpstreamRateLimited)
         error = await refused(other, max_wait_s=5.0)
         assert isinstance(error, UpstreamRateLimited)
-        assert 50.0 < (error.retry_after_s or 0) <= 60.0
+        assert wait_s - PATIENCE_S < (error.retry_after_s or 0) <= wait_s
         assert len(upstream.requests) == 1
         (report,) = await other.engine.scheduler.report([it.model])
         (state,) = report.deployments
         assert (state.state, state.busy, state.limit) == ("cooling", 0, 0)
-        assert state.cooling_s > 50.0
+        assert wait_s - PATIENCE_S < state.cooling_s <= wait_s
 
 
 async def test_after_cooling_one_child_probes_and_its_content_opens_the_rest() -> None:
@@ -296,7 +297,7 @@ async def test_answers_that_are_cut_for_one_child_cool_the_deployment_for_all() 
         one, other = it.children
         for _ in range(FAILURES_IN_A_ROW):
             await one.answer()
-        error = await refused(other, max_wait_s=1.0)
+        error = await refused(other, max_wait_s=0.0)
         assert type(error) is UpstreamUnavailable and error.retry_after_s
         assert {outcome.ending for outcome in one.outcomes} == {"cut"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
@@ -66,12 +67,15 @@ async def status_of(door: Door, key: str) -> int:
 
 
 async def test_both_nodes_together_admit_what_one_would(nodes: Nodes) -> None:
-    # One in 15 s comes back to this limit, by the clock of the server: later than the test ends.
     key = await nodes.one.mint(limits={"requests_per_minute": 4})
+    began = time.monotonic()
     assert (await ask(nodes.one, key)).status_code == 200
     answers = await asyncio.gather(*(ask(door, key) for door in nodes.each(PARALLEL)))
+    # One comes back to this limit every 15 s, by the clock of the server.
+    came_back = int((time.monotonic() - began) / 15)
     counts = [answer.status_code for answer in answers]
-    assert (counts.count(200), counts.count(429)) == (3, PARALLEL - 3)
+    assert 3 <= counts.count(200) <= 3 + came_back
+    assert counts.count(429) == PARALLEL - counts.count(200)
     assert all("x-ratelimit-remaining-requests" in answer.headers for answer in answers)
 
 
