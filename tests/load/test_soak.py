@@ -30,6 +30,7 @@ from support.fakes.upstream import (
     streaming,
 )
 from support.front_door import OWNER, Door, front_door, request_body
+from support.waiting import PATIENCE_S, eventually, soon
 
 from workers.run.channel import Channel
 
@@ -134,7 +135,7 @@ async def settled(door: Door, upstream: FakeUpstream, before: Left | None = None
     services = door.gateway.services
     server = door.gateway.server
     transport = services.engine._transport
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while (
             services.engine.jobs
             or other_tasks("ledger")
@@ -156,7 +157,7 @@ async def settled(door: Door, upstream: FakeUpstream, before: Left | None = None
         return Left(memory_bytes(), descriptors() - 2 * transport.stats.idle, tasks)
 
     left, looks = look(), 1
-    while before and left.beyond(before) and looks < 100:
+    while before and left.beyond(before) and looks < 10 * PATIENCE_S:
         await asyncio.sleep(0.1)
         left, looks = look(), looks + 1
     return left
@@ -228,7 +229,7 @@ async def test_a_storm_on_a_full_queue_is_refused_and_leaves_nothing_behind(
             refused = 0
             writers: list[asyncio.StreamWriter] = []
             tasks = [asyncio.create_task(client(keys[n % len(keys)])) for n in range(STORM)]
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(PATIENCE_S):
                 while refused < STORM - WORKERS - 50:
                     await asyncio.sleep(0.02)
             assert len(engine.jobs) == WORKERS + 50
@@ -261,12 +262,10 @@ async def test_four_readers_that_stall_cost_little_and_are_dropped(tmp_path: Pat
             writer.write(ask(door, OWNER))
             clients.append((reader, writer))
         seen = [await upstream.request(number) for number in range(4)]
-        async with asyncio.timeout(10):
-            while not all(channel.held_back for channel in channels(door)):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: all(channel.held_back for channel in channels(door)))
         assert memory_bytes() - before < 16 * MIB
         for request in seen:
-            await asyncio.wait_for(request.left.wait(), 20)
+            await soon(request.left.wait())
             assert request.sent_bytes < 32 * MIB
         for _, writer in clients:
             writer.transport.abort()
@@ -339,9 +338,8 @@ async def test_no_part_of_an_ended_request_waits_for_the_garbage_collector(
 
 async def settled_jobs(door: Door) -> None:
     server = door.gateway.server
-    async with asyncio.timeout(5):
-        while door.gateway.services.engine.jobs or server.open_connections or other_tasks("ledger"):
-            await asyncio.sleep(0.01)
+    engine = door.gateway.services.engine
+    await eventually(lambda: not (engine.jobs or server.open_connections or other_tasks("ledger")))
 
 
 def uncollected() -> list[str]:

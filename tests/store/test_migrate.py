@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
+from support.waiting import PATIENCE_S
 
 from server.store.migrate import (
     Migration,
@@ -66,7 +67,7 @@ async def test_requests_from_before_attempts_were_recorded_are_still_read(tmp_pa
     path = tmp_path / "roxy.db"
     with closing(open_database(path, released_migrations()[:2])) as db:
         db.execute(OLD_ROW)
-    async with SqliteStore(path) as store:
+    async with SqliteStore(path, patience_s=PATIENCE_S) as store:
         row = await store.find_usage_row("req_old")
         assert row is not None
         assert (row.deployment, row.duration_ms, row.attempts) == ("a/b@c", 900, None)
@@ -92,7 +93,7 @@ async def test_sums_from_before_gain_their_estimated_share_and_those_of_all_keys
         db.execute(OLD_DAY.format("owner", 60))
         db.execute(OLD_DAY.format("key_1", 2**62))
         db.execute(OLD_DAY.format("key_2", 2**62))
-    async with SqliteStore(path) as store:
+    async with SqliteStore(path, patience_s=PATIENCE_S) as store:
         days = await store.usage_by(SumsQuery("1970-01-01", "1970-01-01"))
         assert [day.estimated_tokens for day in days] == [0, 0, 7]
         assert [day.estimated_cost_microusd for day in days] == [0, 0, 7]

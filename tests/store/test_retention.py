@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.front_door import Door
-from support.waiting import eventually
+from support.waiting import PATIENCE_S, eventually
 
 from server.store.retention import Retention
 from server.store.rows import Batch, CounterRow, UsageRow
@@ -135,7 +135,7 @@ async def test_while_the_store_is_away_pruning_is_tried_again_without_a_line_of_
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="roxy.retention")
-    async with AwayStore(tmp_path / "roxy.db") as store:
+    async with AwayStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as store:
         now = time.time()
         await store.record(Batch([row("old", now - 91 * DAY_S), *busy(now)]))
         retention = Retention(store, days=90, first_after_s=0.01, every_s=10 * DAY_S)

@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 from support.builders.rows import a_row
 from support.fakes.stores import FlakyStore
-from support.waiting import eventually
+from support.waiting import PATIENCE_S, eventually
 
 from server.accounting.counters import Taken
 from server.accounting.notes.left_notes import LeftNotes
@@ -41,7 +41,7 @@ def leave(directory: Path, row: UsageRow) -> None:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    async with SqliteStore(tmp_path / "roxy.db") as opened:
+    async with SqliteStore(tmp_path / "roxy.db", patience_s=PATIENCE_S) as opened:
         yield opened
 
 
