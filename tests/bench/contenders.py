@@ -26,7 +26,7 @@ from bench.processes import BenchError, child, cpu_ns, family, memory_kib
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MODEL = "bench/model"
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
 LOG_TAIL = 2000
 KEY_LIMITS = {"requests_per_minute": 1_000_000_000, "tokens_per_minute": 1_000_000_000_000}
 
@@ -143,7 +143,7 @@ def free_port() -> int:
 
 
 def ask(
-    port: int, path: str, *, key: str = "", payload: object = None, timeout_s: float = 10
+    port: int, path: str, *, key: str = "", payload: object = None, timeout_s: float = 60
 ) -> tuple[int, bytes]:
     """Make one plain request; raises OSError or HTTPException when there is no answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)

@@ -17,9 +17,12 @@ from bench.contenders import Tools, build, upstream
 from bench.pages import BARS
 from bench.processes import family
 from bench.report import COUNTS, rows
+from support.waiting import PATIENCE_S
 
 RUN = str(Path(__file__).parents[1] / "bench" / "run.py")
 PAGES = str(Path(__file__).parents[1] / "bench" / "pages.py")
+LONGEST_S = 4 * PATIENCE_S
+"""When a whole measurement counts as hanging."""
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
     b"Content-Length: %d\r\nConnection: close\r\n\r\n"
@@ -121,7 +124,7 @@ async def test_the_load_generator_counts_a_refused_connection(tools: Tools) -> N
 
 def test_the_load_generator_talks_to_loopback_addresses_only(tools: Tools) -> None:
     command = [str(tools.load), "--port", "80", "--host", "192.0.2.1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 2
     assert "not a loopback address" in done.stderr
 
@@ -151,7 +154,7 @@ async def test_the_fake_upstream_reads_requests_however_they_are_split(
 def test_the_benchmark_answers_everything_and_prints_every_figure(tmp_path: Path) -> None:
     told = tmp_path / "figures.json"
     command = [sys.executable, RUN, "--quick", "--json", str(told)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(told.read_text())
     for name in ("direct", "nginx", "roxy"):
@@ -169,14 +172,14 @@ def test_a_stopped_benchmark_leaves_no_process_behind() -> None:
         process.stderr.readline()  # the first round began: everyone is up
         started = family(process.pid)[1:]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 130
+        assert process.wait(PATIENCE_S) == 130
     assert started
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
 def test_the_measurement_of_the_pages_prints_every_figure() -> None:
     command = [sys.executable, PAGES, "--quick"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for line, name in zip(done.stdout.splitlines(), BARS, strict=True):
         assert line.startswith(name) and float(line.removeprefix(name).split()[0]) >= 0
