@@ -168,12 +168,20 @@ async def test_a_lock_that_is_let_go_in_time_is_not_noticed(tmp_path: Path) -> N
 
 # Slow reads
 
-ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+ENDLESS = (
+    "WITH RECURSIVE n(i) AS (SELECT hold() UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+)
 
 
 async def test_a_read_without_end_delays_no_write_and_is_ended_with_a_503(tmp_path: Path) -> None:
     path = tmp_path / "roxy.db"
-    async with SqliteStore(path, patience_s=PATIENCE_S, read_limit_s=2.0) as store:
+    go_on = threading.Event()
+
+    def hold() -> int:
+        return int(go_on.wait(PATIENCE_S))
+
+    async with SqliteStore(path, patience_s=PATIENCE_S, read_limit_s=0.5) as store:
+        await store._reads.run(lambda db: db.create_function("hold", 0, hold), reads=True)
         reading = asyncio.create_task(store._read(ENDLESS))
         waiting = asyncio.create_task(store.usage_rows())
         await store.add_keys([a_key()])
@@ -181,6 +189,7 @@ async def test_a_read_without_end_delays_no_write_and_is_ended_with_a_503(tmp_pa
         await store.check_writable()
         assert await store.find_key(a_key().id) == a_key()
         assert not reading.done(), "the writes did not wait for the read"
+        go_on.set()
         with pytest.raises(StoreUnavailable, match="takes too long") as refusal:
             await reading
         assert refusal.value.status == 503
