@@ -26,24 +26,42 @@ ONE: tuple[str, ...] = ()
 
 
 class Manager:
-    """A stand-in for systemd's end: the messages in their order."""
+    """A stand-in for systemd's end: the messages in their order.
+
+    It reads all the time: the kernel keeps some ten messages, and a process that ends waits for
+    nobody who does not read.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sock.bind("\0" + name[1:] if name.startswith("@") else name)
         self._sock.settimeout(0)
+        self._unread: asyncio.Queue[str] = asyncio.Queue()
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Read while the block runs."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._sock, self._read)
+        try:
+            yield
+        finally:
+            loop.remove_reader(self._sock)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._unread.put_nowait(self._sock.recv(4096).decode())
 
     def close(self) -> None:
         """Stop to listen."""
         self._sock.close()
 
     async def until(self, line: str) -> list[str]:
-        """Read messages until one has a line; return all of them."""
+        """Take messages until one has a line; return all of them."""
         messages: list[str] = []
         while not messages or line not in messages[-1].split("\n"):
-            data = await soon(asyncio.get_running_loop().sock_recv(self._sock, 4096))
-            messages.append(data.decode())
+            messages.append(await soon(self._unread.get()))
         return messages
 
 
@@ -60,10 +78,11 @@ def manager(request: pytest.FixtureRequest) -> Iterator[Manager]:
 async def test_start_reload_and_stop_are_reported_and_the_watchdog_is_kept_quiet(
     tmp_path: Path, manager: Manager, options: tuple[str, ...]
 ) -> None:
-    environ = {"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "100000"}
+    environ = {"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "400000"}
     async with FakeUpstream() as upstream:
         settings = roxy_toml(upstream.base_url)
-        async with serving(tmp_path, settings=settings, options=options, environ=environ) as roxy:
+        run = serving(tmp_path, settings=settings, options=options, environ=environ)
+        async with manager.reading(), run as roxy:
             started = (await manager.until("READY=1"))[-1]
             assert f"STATUS=serving at {roxy.door.url}" in started
             for _ in range(3):
