@@ -139,7 +139,7 @@ class StreamReply:
             if now - self._last_write >= self._heartbeat_s * 0.999:
                 self.write(HEARTBEAT)
         wait_s = self._interval_s
-        if not self._updates:
+        if not self._updates and not self._full:
             wait_s = max(self._last_write + self._heartbeat_s - now, 0.01)
         self._timer = self._loop.call_later(wait_s, self._beat)
 

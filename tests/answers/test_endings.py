@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+from support.builders.jobs import make_job
 from support.fakes.upstream import (
     Answer,
     FakeUpstream,
@@ -24,7 +25,10 @@ from support.fakes.upstream import (
 )
 from support.front_door import MODEL, OWNER, Door, front_door, parse_events, text_of
 from support.schemas import validate_error
-from support.waiting import PATIENCE_S, soon
+from support.waiting import PATIENCE_S, in_idle_time, soon
+from tornado.httputil import HTTPConnection
+
+from server.answers.reply import HEARTBEAT, StreamReply
 
 LARGE_PAGE = b"<html>" + b"x" * 100_000
 FAST = "[stream]\nfirst_content_timeout_s = 0.3\ngap_timeout_s = 0.3\nheartbeat_s = 0.05\n"
@@ -130,6 +134,55 @@ async def test_heartbeats_come_before_the_first_token_and_between(
                 go_on.set()
     assert text_of(parse_events(seen)) == "onetwo"
     assert seen.endswith("data: [DONE]\n\n")
+
+
+class Written(HTTPConnection):
+    """A client's connection that keeps when it was written to; while `full` it takes no more."""
+
+    def __init__(self) -> None:
+        self.full: asyncio.Future[None] | None = None
+        self.writes: list[tuple[float, bytes]] = []
+
+    def write(self, chunk: bytes) -> asyncio.Future[None]:
+        """Keep what is written, with the time."""
+        loop = asyncio.get_running_loop()
+        self.writes.append((round(loop.time(), 3), chunk))
+        if self.full is not None:
+            return self.full
+        taken: asyncio.Future[None] = loop.create_future()
+        taken.set_result(None)
+        return taken
+
+
+@in_idle_time
+async def test_heartbeats_fill_every_pause_but_those_of_a_client_that_does_not_read() -> None:
+    written = Written()
+    reply = StreamReply(
+        written,
+        make_job(),
+        lambda: b"",
+        lambda _error: None,
+        chunked=False,
+        heartbeat_s=10.0,
+        updates=False,
+    )
+    await asyncio.sleep(24)
+    reply.write(b"one")
+    await asyncio.sleep(12)
+    written.full = asyncio.get_running_loop().create_future()
+    assert not reply.write(b"two")
+    await asyncio.sleep(100)
+    assert reply._timer.when() > asyncio.get_running_loop().time() + 1, "it does not poll"
+    full, written.full = written.full, None
+    full.set_result(None)
+    taken_at = asyncio.get_running_loop().time()
+    reply.write(b"three")
+    await asyncio.sleep(25)
+    reply.end(None)
+    beats = [at for at, data in written.writes if data.endswith(HEARTBEAT)]
+    assert beats[:3] == [10, 20, 34]
+    assert [at - taken_at for at in beats[3:]] == [10, 20]
+    assert reply.done.done()
 
 
 @pytest.mark.gateway(settings=FAST.replace("first_content_timeout_s = 0.3", ""))

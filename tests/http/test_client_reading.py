@@ -187,8 +187,7 @@ async def test_heartbeats_go_on_after_a_slow_moment(door: Door, upstream: FakeUp
         await slow.send(request(body=STREAM))
         await eventually(lambda: any(one.writing() for one in door.gateway.server.connections))
         await asyncio.sleep(0.5)  # more than one heartbeat falls into the time without reading
-        rest = await slow.read_past(b"the end")
-        assert b": hb" not in rest
+        await slow.read_past(b"the end")
         for _ in range(3):
             await slow.read_past(b": hb\n\n")
         hold.set()
