@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.fakes.upstream import FakeUpstream, events_of, streaming
 from support.front_door import OWNER, bearer, front_door, request_body
+from support.waiting import PATIENCE_S
 
 from server.log import set_up_logging
 
@@ -59,7 +60,7 @@ def stream_request() -> bytes:
 
 def read_to_the_end(port: int, request: bytes) -> None:
     """Read a stream in a thread, and close the connection with its last byte."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as client:
         client.sendall(request)
         read = b""
         while not read.endswith(b"\r\n0\r\n\r\n"):

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from time import monotonic
 
 import pytest
 from support.fakes.answers import completion, streaming
+from support.fakes.clocks import Clocks
 from support.fakes.upstream import FakeUpstream, Pause, answer_as_asked, chunk, event
 from support.front_door import OWNER, Door, bearer
 from support.plain_http import CHAT, head, request
@@ -215,18 +215,22 @@ class StalledTransport(asyncio.Transport):
 async def test_short_waits_add_up_even_if_no_check_falls_into_them() -> None:
     limits = HttpLimits(60.0, 60.0, 60.0, 0.2, 4096, 10, 1_000_000)
     connections = ClientConnections(limits, lambda *_: HTTPMessageDelegate(), counts_here=True)
+    clock = Clocks()
+    connections.clock = clock.now
     near, far = socket.socketpair()
     with near, far:
         transport = StalledTransport(near)
         connection = ClientConnection(connections, "http")
         connection.connection_made(transport)
-        for _ in range(5):
+        for number in range(4):
             connection.pause_writing()
-            await asyncio.sleep(0.06)
+            clock.pass_s(0.06)
             connection.resume_writing()
-        connection.pause_writing()
-        connection.check(monotonic())
-        assert transport.aborted
+            clock.pass_s(10.0)  # in which nothing waits
+            connection.pause_writing()
+            connection.check(clock.now())
+            assert transport.aborted is (number == 3)
+            connection.resume_writing()
 
 
 # The patience with a reader, by numbers

@@ -25,10 +25,11 @@ from support.fakes.upstream import (
     streaming,
 )
 from support.front_door import MODEL, OWNER, Door, front_door, parse_events, request_body, text_of
-from support.plain_http import CHAT, connect, head, request
+from support.plain_http import CHAT, Wire, connect, head, request
 from support.shared_gateway import shared_gateway
-from support.waiting import eventually, soon
+from support.waiting import PATIENCE_S, eventually, soon
 
+from server.http.client_connection import ConnectionState
 from server.http.listening import ListenFailure
 
 STREAMED = json.dumps(request_body("Hi", stream=True)).encode()
@@ -49,6 +50,16 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
+def certified(authority: trustme.CA, path: Path) -> str:
+    """Write a certificate, and return the settings of a server that has it."""
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    cert, key = path / "cert.pem", path / "key.pem"
+    issued.private_key_pem.write_to_path(key)
+    for part in issued.cert_chain_pems:
+        part.write_to_path(cert, append=True)
+    return f'[server]\ntls_cert = "{cert}"\ntls_key = "{key}"\n'
+
+
 @pytest.fixture(scope="module")
 async def running(
     anyio_backend: object,
@@ -56,15 +67,10 @@ async def running(
     authority: trustme.CA,
     client_tls: ssl.SSLContext,
 ) -> AsyncIterator[tuple[Door, FakeUpstream]]:
-    """Return one gateway that speaks TLS only, with short time limits."""
+    """Return one gateway that speaks TLS only."""
     path = tmp_path_factory.mktemp("tls")
-    issued = authority.issue_cert("localhost", "127.0.0.1")
-    cert, key = path / "cert.pem", path / "key.pem"
-    issued.private_key_pem.write_to_path(key)
-    for part in issued.cert_chain_pems:
-        part.write_to_path(cert, append=True)
-    settings = f'[server]\ntls_cert = "{cert}"\ntls_key = "{key}"\nhead_timeout_s = 1.0\n'
-    settings += "max_body_bytes = 4000000\n"
+    settings = certified(authority, path)
+    settings += f"head_timeout_s = {PATIENCE_S}\nmax_body_bytes = 4000000\n"
     async with shared_gateway(path, settings=settings, tls=client_tls) as both:
         yield both
 
@@ -140,25 +146,53 @@ async def test_a_large_body_and_a_large_answer_pass(
         assert (await upstream.request()).json["messages"][0]["content"] == text
 
 
-async def test_unfinished_handshakes_and_slow_heads_are_given_up(
+BEGUN = (b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", HEALTH, b"\0" * 500)
+"""What clients send that make no whole handshake."""
+
+
+@contextlib.asynccontextmanager
+async def unfinished(door: Door) -> AsyncIterator[list[Wire]]:
+    """Open a hundred connections that do not come to the end of their handshake."""
+    async with contextlib.AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(connect(door.port)) for _ in range(100)]
+        for number, wire in enumerate(wires):
+            await wire.send(BEGUN[number % len(BEGUN)])
+        yield wires
+
+
+async def test_unfinished_handshakes_and_slow_heads_hold_up_nobody(
     door: Door, client_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = descriptors()
-    begun = (b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", HEALTH, b"\0" * 500)
-    async with contextlib.AsyncExitStack() as stack:
-        silent = [await stack.enter_async_context(connect(door.port)) for _ in range(100)]
-        for number, wire in enumerate(silent):
-            await wire.send(begun[number % len(begun)])
-        wire = await stack.enter_async_context(connect(door.port, client_tls))
+    pass_s = door.hold_time_for_clients()
+    async with (
+        unfinished(door),
+        connect(door.port, client_tls) as wire,
+        connect(door.port, client_tls) as slow,
+    ):
+        await slow.send(HEALTH[:-2])
+        connections = door.gateway.server.connections
+        await eventually(lambda: ConnectionState.HEAD in {one.state for one in connections})
+        pass_s(PATIENCE_S + 1)
+        assert (await slow.answer()).status == 408
         await wire.send(HEALTH)
         assert (await wire.answer()).status == 200
-        slow = await stack.enter_async_context(connect(door.port, client_tls))
-        await slow.send(HEALTH[:-2])
-        assert (await slow.answer()).status == 408
-        for wire in silent:
-            assert b"HTTP" not in await wire.rest()  # an alert, perhaps
     await eventually(lambda: door.gateway.server.open_connections == 0)
     await eventually(lambda: descriptors() <= before)
+    assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
+
+
+async def test_unfinished_handshakes_are_given_up(
+    authority: trustme.CA, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = certified(authority, tmp_path) + "head_timeout_s = 0.5\n"
+    async with front_door(tmp_path, settings=settings) as door:
+        before = descriptors()
+        async with unfinished(door) as wires:
+            for wire in wires:
+                assert b"HTTP" not in await wire.rest()  # an alert, perhaps
+            await eventually(lambda: door.gateway.server.open_connections == 0)
+        await eventually(lambda: descriptors() <= before)
     assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
