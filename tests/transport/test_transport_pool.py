@@ -19,7 +19,7 @@ from support.fakes.raw_upstream import (
     once,
 )
 from support.network.ports import free_port
-from support.waiting import PATIENCE_S, eventually
+from support.waiting import PATIENCE_S, eventually, in_idle_time
 
 from workers.errors import (
     UpstreamDisconnected,
@@ -27,8 +27,10 @@ from workers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from workers.transport.origin import Origin
 from workers.transport.resolver import in_turn
-from workers.transport.transport import Stats, Transport, UpstreamExchange
+from workers.transport.transport import DIRECT, Stats, Transport, UpstreamExchange
+from workers.transport.upstream_connection import UpstreamConnection
 from workers.transport.upstream_exchange import STALE_S
 
 
@@ -147,35 +149,38 @@ async def test_a_connection_is_kept_only_if_the_answer_allows_it(
 
 
 async def test_idle_connections_are_closed_after_a_while() -> None:
-    transport = Transport(idle_s=0.5)
+    transport = Transport(idle_s=0.1)
     async with RawUpstream(always(answer(b"ok"))) as upstream:
         await asyncio.gather(*[fetch(transport, upstream.url) for _ in range(3)])
-        assert transport.stats.idle == 3
+        assert len(upstream.peers) == 3
         await eventually(lambda: transport.stats == Stats(0, 0, 0))
         await eventually(lambda: upstream.open == 0)
         assert (await fetch(transport, upstream.url))[1] == b"ok"
     await transport.aclose()
 
 
-async def test_each_idle_connection_has_its_own_time() -> None:
-    async def script(peer: Peer) -> None:
-        if (await peer.request()).endswith(b"late"):
-            await late.wait()
-        await peer.send(answer(b"ok"))
-        await peer.gone()
+def park(origin: Origin) -> UpstreamConnection:
+    """Make a connection without a socket, which has just become idle."""
+    connection = UpstreamConnection(origin._events, 1024)
+    origin._events.opened(connection)
+    origin._events.idle(connection)
+    return connection
 
-    transport, late = Transport(idle_s=0.1), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    async with RawUpstream(script) as upstream:
-        exchange = send(transport, upstream.url, b"late")
-        await fetch(transport, upstream.url)
-        since = loop.time()
-        await eventually(lambda: loop.time() > since + 0.05)
-        late.set()
-        assert await exchange.read(9) == b"ok"
-        assert transport.stats.idle > 0
-        await eventually(lambda: transport.stats == Stats(0, 0, 0))
-    await transport.aclose()
+
+@in_idle_time
+async def test_each_idle_connection_has_its_own_time() -> None:
+    origin = Transport(idle_s=60.0)._find_origin("http://127.0.0.1", DIRECT)
+    first = park(origin)
+    await asyncio.sleep(30)
+    second = park(origin)
+    for wait_s, kept in ((29, [first, second]), (2, [second]), (28, [second]), (2, [])):
+        await asyncio.sleep(wait_s)
+        assert list(origin.idle) == kept
+    third = park(origin)
+    await asyncio.sleep(59)
+    assert list(origin.idle) == [third]
+    await asyncio.sleep(2)
+    assert not origin.idle
 
 
 async def test_an_idle_connection_closed_by_the_upstream_is_forgotten(transport: Transport) -> None:

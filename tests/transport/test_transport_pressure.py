@@ -36,16 +36,16 @@ async def flood(peer: Peer) -> None:
 
 
 async def still(peer: Peer) -> None:
-    """Wait until a flood has come to a stand."""
-    seen = -1
+    """Wait until a flood has come to a stand: nothing moves in many turns and pauses."""
+    seen, turns = -1, 0
 
     def standing() -> bool:
-        nonlocal seen
-        seen, before = peer.sent_bytes, seen
-        return seen == before
+        nonlocal seen, turns
+        turns = turns + 1 if peer.sent_bytes == seen else 0
+        seen = peer.sent_bytes
+        return turns > 9
 
-    for _ in range(5):
-        await eventually(standing)
+    await eventually(standing)
 
 
 async def test_ten_megabytes_go_up_and_come_back(transport: Transport) -> None:
