@@ -24,7 +24,7 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 from support.builders.catalogs import load_catalog
-from support.waiting import eventually
+from support.waiting import PATIENCE_S, eventually
 
 from workers.catalog import price_list
 from workers.catalog.catalog import Model, Prices
@@ -281,7 +281,7 @@ async def test_a_newer_package_beside_the_gateway_decides(
     newer_package: Callable[[str], Path],
 ) -> None:
     child = newer_package(f"print({msgspec.json.encode(CHEAP).decode()!r})")
-    found = await find_prices(load_catalog(), script=child)
+    found = await find_prices(load_catalog(), script=child, timeout_s=PATIENCE_S)
     assert {prices.prompt for prices in found.values()} == {7}
 
 
@@ -295,7 +295,7 @@ async def test_the_script_itself_reads_what_is_installed(
 async def test_without_a_newer_package_no_child_is_started(tmp_path: Path) -> None:
     child = tmp_path / "child.py"
     child.write_text(f"open({str(tmp_path / 'started')!r}, 'w')")
-    assert await find_prices(load_catalog(), script=child)
+    assert await find_prices(load_catalog(), script=child, timeout_s=PATIENCE_S)
     assert not (tmp_path / "started").exists()
 
 
@@ -324,7 +324,10 @@ async def test_a_package_that_cannot_be_read_costs_one_warning(
 ) -> None:
     child = newer_package(script)
     with caplog.at_level(logging.WARNING):
-        assert await find_prices(load_catalog(), script=child) == await bundled_prices()
+        assert (
+            await find_prices(load_catalog(), script=child, timeout_s=PATIENCE_S)
+            == await bundled_prices()
+        )
     assert len(caplog.records) == 1
     assert "genai-prices 9.0.0 is installed and cannot be read" in caplog.text
 
@@ -348,7 +351,7 @@ async def test_cancelling_the_look_up_ends_the_child(
         "path.with_suffix('.new').rename(path)\n"
         "time.sleep(600)\n"
     )
-    task = asyncio.create_task(find_prices(load_catalog(), script=child))
+    task = asyncio.create_task(find_prices(load_catalog(), script=child, timeout_s=PATIENCE_S))
     await eventually(pid_file.exists)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -364,6 +367,6 @@ async def test_the_child_sees_nothing_of_the_environment(
 ) -> None:
     monkeypatch.setenv("ZAI_API_KEY", "hunter2")
     child = newer_package("import os; raise SystemExit(' '.join(os.environ))")
-    await find_prices(load_catalog(), script=child)
+    await find_prices(load_catalog(), script=child, timeout_s=PATIENCE_S)
     assert "PYTHONPATH" in caplog.text
     assert "ZAI_API_KEY" not in caplog.text
