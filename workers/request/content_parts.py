@@ -14,7 +14,7 @@ from msgspec import Meta, Raw, Struct
 
 from workers.request.history import URL_PARTS
 from workers.request.json_body import read_objects
-from workers.request.media_urls import check_urls
+from workers.request.media_urls import check_urls, media_inside
 from workers.request.schema_errors import missing_field, schema_error, wrong_value
 
 MEDIA_TOKENS = 1000
@@ -33,6 +33,8 @@ _MEDIA_TYPE_BYTES = 256
 _TEXT_PART_BYTES = len('{"type":"text","text":},')
 """The size of a text part beside its text, in compact JSON: a list of only such needs no check."""
 _OF_TEXT = frozenset({"type", "text", "cache_control"})
+_KNOWN = frozenset({"image_url", "video_url", "audio_url", "input_audio", "file"})
+"""The members whose media `_sources` returns."""
 _NULL = Raw(b"null")
 _STRING = b'"'[0]
 
@@ -107,7 +109,33 @@ def check_parts(content: Raw, path: str, media: Media) -> tuple[Media, bool]:
         objects = read_objects(content, path)
         if not all(map(_OF_TEXT.issuperset, objects)):
             check_urls(objects, path)
+            for members in objects:
+                media = _with_others(media, members)
     return media, has_string
+
+
+def _with_others(media: Media, members: dict[str, Raw]) -> Media:
+    """Add the media of a part that are not in the members of OpenAI's API and vLLM's."""
+    for way, source in media_inside(members, _KNOWN):
+        tokens = _max_tokens_on(way, source)
+        if tokens == MAX_PICTURE_TOKENS or len(source) > _LONG_MEDIA_BYTES:
+            media = media.with_one(source, tokens)
+        else:
+            media = media._replace(max_tokens=media.max_tokens + tokens)
+    return media
+
+
+def _max_tokens_on(way: str, source: Raw) -> int:
+    """Return the maximum tokens of a medium by the types and names on the way to it.
+
+    What is no picture and no recording that is sent itself may have any length.
+    """
+    is_data = _holds_data(source)
+    if "image" in way and "document" not in way and "video" not in way:
+        return MAX_FILE_TOKENS if _is_other_data(source) else MAX_PICTURE_TOKENS
+    if "audio" in way and is_data and "id" not in way.rpartition(" ")[2]:
+        return len(source)
+    return MAX_FILE_TOKENS
 
 
 def max_tokens_beside(kind: str, source: Raw) -> int:
@@ -165,14 +193,20 @@ def _is_file(part: _Part) -> bool:
 
     Some upstreams take documents as `image_url`, so the media type of a data URL decides.
     """
-    image, audio = part.image_url, part.audio_url
-    if isinstance(image, _ImageUrl):
-        start = _start(image.url)
-        if start.startswith(b"data:") and not start.startswith(b"data:image/"):
-            return True
+    image, audio, recording = part.image_url, part.audio_url, part.input_audio
+    if isinstance(image, _ImageUrl) and _is_other_data(image.url):
+        return True
     if isinstance(audio, _ImageUrl) and not _start(audio.url).startswith(b"data:"):
         return True
+    if recording is not None and not _holds_data(recording.data):
+        return True
     return part.video_url is not None or part.file is not None
+
+
+def _is_other_data(source: Raw) -> bool:
+    """Return whether a data URL holds something else than a picture."""
+    start = _start(source)
+    return start.startswith(b"data:") and not start.startswith(b"data:image/")
 
 
 def _start(source: Raw) -> bytes:
