@@ -138,6 +138,7 @@ class ChatHandler(StreamHandler):
             lane=principal.lane,
             holder=principal.holder,
             credential=principal.credential,
+            budgeted=lease.taken is not None and lease.taken.cost_microusd > 0,
             weight=principal.weight,
             max_wait_s=max_wait_s,
             only=only,

@@ -130,7 +130,7 @@ class Attempts:
                 await self._attempt(job, taught, on_answer)
             except UpstreamError as error:
                 lesson = lesson_of(taught, job.request, error)
-                if lesson is None or job.ended or job.committed:
+                if lesson is None or job.ended or job.committed or not job.affords_another:
                     raise
                 now = replace(now, **lesson.changes)
                 if now in met or len(met) > MAX_LESSONS:  # it refuses either way

@@ -105,9 +105,9 @@ class Job(Ticket):
     """An admitted request with its channel and its settlement. It is its own ticket.
 
     `holder` is whose job it is (default: the lane), `credential` what the holder presented (opaque
-    here). `settle` is called once with the outcome, `free_body` each time when the request's body
-    is dropped (at least once), `on_granted` when a deployment is to be asked, `on_progress` when
-    the state changes before the first content.
+    here). `budgeted`: money for one attempt is reserved. `settle` is called once with the outcome,
+    `free_body` each time when the request's body is dropped (at least once), `on_granted` when a
+    deployment is to be asked, `on_progress` when the state changes before the first content.
     """
 
     def __init__(
@@ -119,6 +119,7 @@ class Job(Ticket):
         lane: str,
         holder: str = "",
         credential: bytes = b"",
+        budgeted: bool = False,
         weight: int = 1,
         max_wait_s: float = 120.0,
         only: str = "",
@@ -142,6 +143,7 @@ class Job(Ticket):
         self.channel = Channel()
         self.attempt_count = 0
         self.deployment: Deployment | None = None
+        self._budgeted = budgeted
         self._settle = settle
         self._free_body = free_body
         self._first_frame: float | None = None
@@ -167,6 +169,11 @@ class Job(Ticket):
     def committed(self) -> bool:
         """True if the client was sent content, after which no retry is possible."""
         return self._first_frame is not None
+
+    @property
+    def affords_another(self) -> bool:
+        """False if a failed attempt has spent of a budget what is reserved for one attempt."""
+        return not self._budgeted or all(use.stated_cost_microusd == 0 for use in self._failed_uses)
 
     @property
     def output_bytes(self) -> int:

@@ -157,7 +157,8 @@ class ModelPool:
             if error.own_fault == "base_url":
                 why = f"{why.rstrip('.')}. {address_hint(deployment.provider, deployment.base_url)}"
             log.info("job %s: %s failed: %s (%s)", job.id, deployment.id, error.own_code, why)
-            if error.retryable and not job.ended and not job.committed:
+            may_follow = not job.ended and not job.committed and job.affords_another
+            if error.retryable and may_follow:
                 repeatable = is_repeatable(error, reached=job.attempt_reached)
                 self._asking = True
                 self._scheduler.retry(job, error, repeatable=repeatable)

@@ -7,9 +7,9 @@ with the budget. Each row is one way to be billed more than the gateway counts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def billed(
     path: Path, bill: Bill, limits: dict[str, int], quirks: str = "", **options: Any
 ) -> AsyncIterator[tuple[Door, dict[str, Any]]]:
@@ -137,6 +137,28 @@ async def test_without_a_report_the_charge_is_no_less_than_the_bill_of_the_promp
         await ask_at_once(door, key["key"], **BODIES[name])
         assert 0 < bill.total_microusd <= BUDGET
         assert await spent(door, key["key"]) >= bill.total_microusd
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_failures_that_are_billed_do_not_pass_the_budget(
+    tmp_path: Path, stream: bool
+) -> None:
+    bills = [Bill(fails=True), Bill(fails=True), Bill()]
+    async with contextlib.AsyncExitStack() as stack:
+        upstreams = [await stack.enter_async_context(FakeUpstream()) for _ in bills]
+        for upstream, bill in zip(upstreams, bills, strict=True):
+            upstream.plan(bill)
+        door = await stack.enter_async_context(front_door(tmp_path, *upstreams))
+        key = await door.mint(limits={"budget_microusd": BUDGET, "requests_per_minute": None})
+        data = json.dumps(request_body(max_tokens=2000, stream=stream)).encode()
+        whole = request("POST", CHAT, data, "X-Roxy-Max-Wait: 120", key=key)
+        answers = await asyncio.gather(*(ask(door.port, whole) for _ in range(MANY)))
+        assert {answer.status for answer in answers} <= {200, 429, 502}
+        total = sum(bill.total_microusd for bill in bills)
+        assert 0 < total <= BUDGET
+        assert await spent(door, key) == total
+        # The owner has no budget: the next deployment answers.
+        assert (await door.chat(stream=stream)).status_code == 200
 
 
 async def leave_at(door: Door, key: str, mark: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from support.fakes.answers import Answer, Pause, chunk, completion, event, streaming
+from support.fakes.answers import Answer, Pause, chunk, completion, event, refusal, streaming
 from support.fakes.upstream import Request
 
 UNCAPPED_TOKENS = 150_000
@@ -23,7 +23,7 @@ class Bill:
     """Answer requests and add up what they cost, in micro-dollars.
 
     `cap_field` is the member that this upstream obeys. `usage_after` is awaited before the usage
-    chunk of a stream; without `reports`, there is none.
+    chunk of a stream; without `reports`, there is none. With `fails` it bills, reports and fails.
     """
 
     prompt_microusd: float = 1.0
@@ -31,6 +31,7 @@ class Bill:
     cap_field: str = "max_tokens"
     reports: bool = True
     usage_after: Pause | None = None
+    fails: bool = False
     total_microusd: float = 0.0
     tokens: int = 0
     requests: list[Mapping[str, Any]] = field(default_factory=list)
@@ -50,6 +51,9 @@ class Bill:
             "total_tokens": prompt + answer,
         }
         reported = usage if self.reports else None
+        if self.fails:
+            failure = {"error": {"message": "x", "type": "api_error"}, "usage": usage}
+            return streaming([event(failure)]) if asked.get("stream") else refusal(500, failure)
         if not asked.get("stream"):
             return completion("x", usage=reported)
         pieces: list[bytes | Pause] = [
