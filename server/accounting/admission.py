@@ -34,12 +34,13 @@ ALL_GUESTS = "guests"
 class Lease:
     """What one admitted request holds, until the ledger settles it.
 
-    `taken` is None for the owner, who has no limits. `on_settled` is called with the usage row.
-    `noted_at` is the time of its last running note, 0: there was none. The request's body is not
-    kept.
+    `taken` is None for the owner, who has no limits. `choices` is the request's `n`. `on_settled`
+    is called with the usage row. `noted_at` is the time of its last running note, 0: there was
+    none. The request's body is not kept.
     """
 
     __slots__ = (
+        "choices",
         "model",
         "noted_at",
         "on_settled",
@@ -65,6 +66,7 @@ class Lease:
         self.principal = principal
         self.model = model
         self.request_id = request_id
+        self.choices = request.n
         self.prompt_estimate = request.prompt_estimate
         self.prompt_bound = request.prompt_bound
         self.taken = taken

@@ -147,7 +147,9 @@ def _charge_for_answer(lease: Lease, outcome: Outcome, tokens_per_s: float) -> C
     answered = _has_answered(outcome)
     if not answered and not lost:
         return FREE
-    report = _report(outcome) if answered else Report(None, outcome.stated_cost_microusd)
+    report = (
+        _report(outcome, lease.choices) if answered else Report(None, outcome.stated_cost_microusd)
+    )
     usage = report.usage
     if usage is not None and not lost and not usage.is_missing_any(has_text):
         return Charge(usage, _cost_microusd(lease, usage, report.stated_cost_microusd))
@@ -166,10 +168,10 @@ def _has_answered(outcome: Outcome) -> bool:
     )
 
 
-def _report(outcome: Outcome) -> Report:
+def _report(outcome: Outcome, choices: int) -> Report:
     """Return what was reported of an answer, without counts that are only of its beginning."""
     usage = outcome.usage
-    if usage is None or not _is_of_beginning(outcome, usage):
+    if usage is None or not _is_of_beginning(outcome, usage, choices):
         return Report(usage, outcome.stated_cost_microusd)
     prompt_only = replace(usage, completion_tokens=None, total_tokens=None)
     return Report(prompt_only, None, usage.completion_tokens or 0)
@@ -204,15 +206,16 @@ def _estimated_charge(
     return Charge(usage, money, estimated=True, unseen_tokens=unseen_tokens, paid=paid)
 
 
-def _is_of_beginning(outcome: Outcome, reported: Usage) -> bool:
+def _is_of_beginning(outcome: Outcome, reported: Usage, choices: int) -> bool:
     """Return whether a report counts less than what was generated: more reports would follow.
 
     Some upstreams report the prompt and a token or none at the beginning, and the rest at the end.
+    Reports of vLLM and SGLang from before the end are those of one choice each.
     """
     if outcome.ending == "finished" or outcome.complete:
         return False
     counted = (reported.completion_tokens or 0) * MAX_BYTES_PER_TOKEN
-    return counted < outcome.output_bytes or outcome.output_bytes == 0
+    return counted < outcome.output_bytes * choices or outcome.output_bytes == 0
 
 
 def _unseen_tokens(outcome: Outcome, tokens_per_s: float) -> int:

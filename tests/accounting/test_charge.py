@@ -209,6 +209,29 @@ def test_a_report_from_the_beginning_of_an_answer_does_not_count_for_all_of_it(
     ), "what was reported counts in any case"
 
 
+@pytest.mark.parametrize(
+    ("n", "counted", "charged"),
+    [
+        (1, 500, 500),
+        (2, 500, 1000),
+        (2, 999, 1000),
+        (2, 1000, 1000),
+        (4, 1999, 1999),
+        (4, 2000, 2000),
+    ],
+)
+def test_a_report_of_one_choice_does_not_count_for_several(
+    n: int, counted: int, charged: int
+) -> None:
+    held = lease()
+    held.choices = n
+    begun = Outcome("cancelled", Usage(10, counted), 4000, prompt_sent=True)
+    charge = charge_for(held, begun)
+    assert charge.usage == Usage(10, charged)
+    assert charge.estimated is (counted * 8 < 4000 * n)
+    assert charge_for(held, msgspec.structs.replace(begun, complete=True)).usage == begun.usage
+
+
 def test_every_prompt_that_timed_out_is_charged() -> None:
     twice = Outcome("failed", prompt_sent=True, timed_out_prompts=2)
     once = Outcome("failed", prompt_sent=True, timed_out_prompts=1)
