@@ -70,6 +70,8 @@ def test_usage_is_read_and_garbage_is_none(raw: str, usage: Usage | None) -> Non
         ({"prompt_tokens": 9.0, "completion_tokens": 5.0}, Usage(9, 5)),
         ({"prompt_tokens": 8.2, "completion_tokens": "5"}, Usage(9, 5)),
         ({"prompt_tokens": "9.0", "completion_tokens": " 4.5 "}, Usage(9, 5)),
+        ({"prompt_tokens": "1,009", "completion_tokens": "100,005"}, Usage(1009, 100_005)),
+        ({"prompt_tokens": "1,09", "completion_tokens": "1,0005"}, None),
         ({"prompt_tokens": "nine", "completion_tokens": "-5"}, None),
         ({"prompt_tokens": None, "completion_tokens": 5}, Usage(None, 5)),
         ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, Usage(None, 0)),

@@ -113,6 +113,7 @@ _ANTHROPIC = re.compile(r"cache(read|creation|write)input.*")
 """Anthropic's and Bedrock's names, beside which `input_tokens` leaves the cached ones out."""
 _CACHE_CREATION = "cachecreation"
 _NUMBER = re.compile(r"\d{1,20}(\.\d{1,20})?", re.ASCII)
+_GROUPED = re.compile(r"\d{1,3}(,\d{3}){1,5}", re.ASCII)
 
 
 class _Counts:
@@ -260,10 +261,12 @@ def _members(reported: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def read_count(value: Any, most: int) -> int | None:
     """Return a count of tokens, or None for what is none; fractions are rounded up.
 
-    Some upstreams write counts as floats or as strings of digits.
+    Some upstreams write counts as floats or as strings of digits, also in groups of three.
     """
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        value = float(value)
+    if isinstance(value, str):
+        plain = value.strip()
+        plain = plain.replace(",", "") if _GROUPED.fullmatch(plain) else plain
+        value = float(plain) if _NUMBER.fullmatch(plain) else None
     if isinstance(value, float) and math.isfinite(value):
         value = math.ceil(value)
     if type(value) is int and 0 <= value <= most:
