@@ -7,9 +7,23 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from support.fakes.openai_wire import DONE, ROLE, STOP, TEXT, chunk, compact, event, translator
+from support.fakes.openai_wire import (
+    DEPLOYMENT,
+    DONE,
+    MODEL,
+    ROLE,
+    STOP,
+    TEXT,
+    chunk,
+    compact,
+    event,
+    translator,
+)
 
+from workers.catalog.quirks import Quirks
 from workers.errors import UpstreamError
+from workers.providers.openai.openai_translator import OpenAITranslator
+from workers.request.chat_request import parse_chat
 from workers.request.token_usage import Usage
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
@@ -148,6 +162,55 @@ def test_the_usage_of_each_choice_counts(each: tuple[Any, Any], usage: Usage) ->
 def test_the_usage_of_the_answer_counts_where_it_is_larger_than_that_of_its_choices() -> None:
     choices = [message(usage=FIRST), message(usage=SECOND) | {"index": 1}]
     assert read(whole(*choices, usage=USAGE), stream=False, n=2)[0] == BILLED
+
+
+BEGUN = {"prompt_tokens": 1000, "completion_tokens": 1, "total_tokens": 1001}
+LONG = chunk({"content": "word " * 1000})
+
+
+@pytest.mark.parametrize(
+    ("events", "usage"),
+    [
+        ((chunk({"role": "assistant", "content": ""}, usage=BEGUN), LONG, STOP), Usage(1000)),
+        ((chunk(usage=BEGUN), LONG, STOP), Usage(1000)),
+        ((ROLE, chunk({"content": "a"}, usage=BEGUN), LONG, STOP), Usage(1000)),
+        ((ROLE, chunk(usage=BEGUN | {"completion_tokens": 0}), LONG, STOP), Usage(1000)),
+        ((chunk(usage=BEGUN), ROLE, TEXT, STOP), Usage(1000, 1)),
+        ((chunk(usage=BEGUN), LONG, STOP, chunk(usage=USAGE)), BILLED),
+        ((chunk(usage=BEGUN), LONG, chunk({}, "stop", usage=USAGE)), BILLED),
+        ((ROLE, LONG, chunk(usage=USAGE), STOP), BILLED),
+        ((ROLE, chunk({"content": "word " * 1000}, usage=USAGE), STOP), BILLED),
+        # What is reported at the end counts, however unlikely it is.
+        ((ROLE, LONG, STOP, chunk(usage=BEGUN)), Usage(1000, 1)),
+        ((ROLE, LONG, chunk({}, "stop", usage=BEGUN)), Usage(1000, 1)),
+    ],
+    ids=range(11),
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_report_of_the_beginning_is_not_that_of_the_whole_answer(
+    events: tuple[bytes, ...], usage: Usage, stream: bool
+) -> None:
+    read_usage, failed, _ = read(b"".join(events) + DONE, stream=stream)
+    assert (read_usage, failed) == (usage, False)
+    shown = translator(usage=True)
+    out = shown.feed(b"".join(events) + DONE)
+    told = json.loads(out.split(b"data: ")[-2])["usage"]
+    assert told["completion_tokens"] == (usage.completion_tokens or -(-shown.output_bytes // 4))
+    assert told["total_tokens"] == told["prompt_tokens"] + told["completion_tokens"]
+
+
+def test_a_usage_of_the_beginning_and_its_cost_wait_for_those_of_the_end() -> None:
+    deployment = replace(DEPLOYMENT, quirks=Quirks(cost_is_authoritative=True))
+    request = parse_chat(b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}')
+    begun, end = BEGUN | {"cost": 0.0}, USAGE | {"cost": 0.25}
+    one = OpenAITranslator(request, MODEL, deployment, 100_000)
+    one.feed(chunk(usage=begun) + ROLE + LONG)
+    assert one.usage == Usage(1000, 1, 1001), "until the end"
+    one.feed(STOP)
+    assert (one.usage, one.stated_cost_microusd) == (Usage(1000), None)
+    assert one.usage is one.usage, "its identity shows whether another one has come"
+    one.feed(chunk(usage=end) + DONE)
+    assert (one.usage, one.stated_cost_microusd) == (Usage(1000, 500, 1500), 250_000)
 
 
 @pytest.mark.parametrize("junk", [b'{"x":"\xff"}', b'{"x":', b"\0", b"garbage"])

@@ -127,12 +127,13 @@ class OpenAITranslator:
     @property
     def usage(self) -> Usage | None:
         """The usage as reported so far, of several reports the larger counts."""
-        return self._seen.usage
+        return self._seen.counted(self.output_bytes) if self.finished else self._seen.usage
 
     @property
     def stated_cost_microusd(self) -> int | None:
         """The cost that the upstream states, where its word counts."""
-        return self._seen.stated_cost_microusd
+        of_all = self.usage is self._seen.usage
+        return self._seen.stated_cost_microusd if of_all else None
 
     def request(self) -> UpstreamRequest:
         """Return the client's request with the upstream's model name and a request for usage."""
@@ -200,6 +201,7 @@ class OpenAITranslator:
 
     def whole(self, body: bytes) -> bytes:
         """Check a whole answer and set the catalog's model id. Raises UpstreamError."""
+        self._seen.at_end = True
         reading = WholeReading(self._model, self._mender, self._seen, self._failed)
         answer = reading.read(body)
         if isinstance(answer, NotJson):
@@ -212,6 +214,7 @@ class OpenAITranslator:
     def _collected(self, sent: NotJson) -> bytes:
         """Return the whole answer that an unrequested stream makes together."""
         self._expect_events()
+        self._seen.at_end = False
         payloads = self._splitter.feed(sent.body) + self._splitter.finish()
         if not payloads:
             raise self._failed(sent.body) from sent.error
@@ -409,6 +412,7 @@ class OpenAITranslator:
                 self.finish_reason = choice.finish_reason
                 state.finished = ended = True
         if ended:
+            self._seen.at_end = True
             states = self._states.values()
             self.finished = len(states) >= self._request.n and all(s.finished for s in states)
         return ended

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from workers.money import to_microusd
 from workers.providers.openai.mending.chunk_mender import read_index
@@ -39,6 +40,8 @@ _COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd")
 _MAX_COST = 10_000.0
 """A stated cost in dollars above this is refused: no completion costs as much."""
 _MAX_DEPTH = 6
+_MAX_BYTES_PER_TOKEN = 32
+"""Texts have fewer bytes a token, white space included: a report of fewer tokens is not of it."""
 _MAX_DETAIL = 2**53
 _MAX_BROKEN_BYTES = MIB
 """How much of an answer that is no JSON is searched for a usage."""
@@ -57,12 +60,16 @@ class UsageSeen:
     """The usage that the events of one answer report: of each count the largest.
 
     Counts above `max_count` are refused. The stated cost counts only where it is authoritative.
-    A count that is missing is shown to clients as the estimate that is booked for it.
+    A count that is missing is shown to clients as the estimate that is booked for it. `at_end`: a
+    choice has ended, so that a report which comes now is not that of the beginning.
     """
 
     def __init__(self, max_count: int, prompt_estimate: int, cost_is_authoritative: bool) -> None:
         self.usage: Usage | None = None
         self.stated_cost_microusd: int | None = None
+        self.at_end = False
+        self._of_end = False
+        self._begun: tuple[Usage, Usage] | None = None
         self._max_count = max_count
         self._prompt_estimate = prompt_estimate
         self._cost_counts = cost_is_authoritative
@@ -128,7 +135,23 @@ class UsageSeen:
                 self._add(msgspec.json.encode(place), usage)
                 return
 
+    def counted(self, output_bytes: int) -> Usage | None:
+        """Return the usage of an answer that has ended with this size of its text.
+
+        Some proxies pass on only the report of the beginning: the prompt, and a token or none.
+        """
+        usage = self.usage
+        if usage is None or self._of_end:
+            return usage
+        if (usage.completion_tokens or 0) * _MAX_BYTES_PER_TOKEN >= output_bytes:
+            return usage
+        if self._begun is None or self._begun[0] is not usage:
+            rest = replace(usage, completion_tokens=None, total_tokens=None, reasoning_tokens=None)
+            self._begun = (usage, rest)
+        return self._begun[1]
+
     def _add(self, raw: bytes, usage: Usage, exact: bool = False) -> None:
+        self._of_end = self._of_end or self.at_end
         old = self.usage
         if old is None:
             self.usage, self._raw, self._exact = usage, raw, exact
@@ -148,8 +171,8 @@ class UsageSeen:
 
     def shown(self, output_bytes: int) -> dict[str, Any]:
         """Return the usage for the client; `output_bytes` is the size of the generated text."""
-        assert self.usage is not None
-        usage = self.usage
+        usage = self.counted(output_bytes)
+        assert usage is not None
         if usage.is_missing_any(has_text=output_bytes > 0):
             usage = usage.filled(self._prompt_estimate, -(-output_bytes // BYTES_PER_TOKEN))
         return for_clients(decoded(self._raw), usage)
