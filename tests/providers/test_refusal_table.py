@@ -100,3 +100,24 @@ def test_any_status_with_any_body_is_an_error_for_the_client(body: bytes) -> Non
             if status != 200:
                 error = error_by_status(status, headers, body, DEPLOYMENT)
                 assert 400 <= error.status <= 599
+
+
+@pytest.mark.parametrize(
+    ("encoding", "read"),
+    [
+        ("", True),
+        ("identity", True),
+        ("none", True),
+        ("UTF-8", True),
+        ("br", False),
+        ("zstd", False),
+    ],
+)
+@pytest.mark.parametrize("framing", ["{}", "data: {}\n\n", "Error: {}"])
+def test_only_a_compression_keeps_the_words_of_a_refusal_from_being_read(
+    encoding: str, read: bool, framing: str
+) -> None:
+    words = "This model's maximum context length is 8192 tokens"
+    body = framing.format(words).encode()
+    error = error_by_status(400, {"content-encoding": encoding}, body, DEPLOYMENT)
+    assert (error.code == "context_length_exceeded") is read

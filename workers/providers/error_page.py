@@ -11,6 +11,9 @@ MAX_PAGE_BYTES = 256 * KIB
 """How much of a compressed page is read."""
 MAX_WORDS_CHARS = 2000
 
+_COMPRESSIONS = frozenset(
+    ("br", "compress", "dcb", "dcz", "deflate", "gzip", "x-compress", "x-gzip", "zstd")
+)
 _GZIP = b"\x1f\x8b"
 _EVENT_LINE = re.compile(rb"^data:[ ]?(.*)$", re.MULTILINE)
 _EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -32,7 +35,16 @@ def plain_page(body: bytes, encoding: str) -> bytes:
         return _inflated(body, zlib.MAX_WBITS | 16)
     if encoding == "deflate":
         return _inflated(body, zlib.MAX_WBITS) or _inflated(body, -zlib.MAX_WBITS)
-    return body if encoding in ("", "identity") or body[:1] in (b"{", b"[") else b""
+    return b"" if is_compression(encoding) and body[:1] not in (b"{", b"[") else body
+
+
+def is_compression(encoding: str) -> bool:
+    """Return whether a Content-Encoding names a compression.
+
+    `none` and `utf-8` are no encodings, but are sent as such: the former keeps proxies from
+    compressing a stream.
+    """
+    return not _COMPRESSIONS.isdisjoint(map(str.strip, encoding.lower().split(",")))
 
 
 def _inflated(body: bytes, window_bits: int) -> bytes:
