@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 from msgspec import structs
+from support.builders.key_exports import exported_keys
 from support.fakes.upstream import FakeUpstream, Pause, chunk, event, silence, streaming
 from support.front_door import MODEL, OWNER, Door, bearer, front_door, parse_events, request_body
-from support.key_exports import exported_keys
 from support.schemas import validate_error
 from support.visitors import Browser
 from support.waiting import PATIENCE_S, eventually, soon, until

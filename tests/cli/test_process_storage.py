@@ -18,9 +18,9 @@ from typing import Any
 
 import httpx
 import pytest
+from support.builders.key_exports import exported_keys
 from support.fakes.upstream import FakeUpstream
 from support.front_door import OWNER, bearer
-from support.key_exports import exported_keys
 from support.ordinary_user import NOBODY, private_place
 from support.processes import ROOT, Finished, Roxy, run, serving, surroundings
 from support.waiting import PATIENCE_S, eventually, until

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
+from support.builders.key_exports import exported_keys
 from support.builders.rows import a_key
-from support.key_exports import exported_keys
 from support.waiting import PATIENCE_S, eventually
 
 from server.keys.export import KeyExport

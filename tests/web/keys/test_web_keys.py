@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 from msgspec import structs
+from support.builders.key_exports import exported_keys
 from support.builders.rows import a_key, a_row
 from support.front_door import MODEL, Door
-from support.key_exports import exported_keys
 from support.visitors import Browser
 from support.waiting import eventually
 
