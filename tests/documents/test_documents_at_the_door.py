@@ -73,7 +73,7 @@ async def test_what_cannot_be_read_is_refused_in_words(door: Door) -> None:
 
 async def test_a_document_that_needs_too_much_memory_or_time_is_refused() -> None:
     reader = DocumentReader()
-    hungry = sheet_file({"One": "<row/>"}, ["a" * (190 << 20)])
+    hungry = sheet_file({"One": "<row/>"}, ["a" * (120 << 20)])
     with pytest.raises(DocumentUnreadable, match="too much memory"):
         await reader.read(hungry, "owner", lambda: False)
     slow = DocumentReader(stopped_after_s=0)
