@@ -46,11 +46,15 @@ AS_NOBODY = (
 async def make_keys(roxy: Roxy, acknowledged: dict[str, str]) -> None:
     """Create keys until the gateway is gone; note those it has confirmed."""
     while True:
+        sent = {"name": f"key {len(acknowledged)}"}
         try:
-            made = await roxy.door.mint_key(f"key {len(acknowledged)}")
+            answer = await roxy.door.client.post("/api/v1/keys", json=sent, headers=bearer(OWNER))
         except httpx.TransportError:
             return
-        acknowledged[made["id"]] = made["key"]
+        if answer.status_code != 503:  # a slow disk makes it refuse some
+            assert answer.status_code == 201, answer.text
+            made = answer.json()
+            acknowledged[made["id"]] = made["key"]
 
 
 async def keep_asking(roxy: Roxy, key: str) -> None:
