@@ -26,7 +26,7 @@ from support.fakes.upstream import (
 )
 from support.front_door import Door, front_door, parse_events, request_body, text_of
 from support.plain_http import CHAT, Answer, Wire, ask, chunked, connect, head, request
-from support.shared_gateway import shared_gateway
+from support.servers.shared_gateway import shared_gateway
 from support.waiting import eventually
 
 from server.http.client_connection import BODY_GRACE_S, ConnectionState

@@ -26,7 +26,7 @@ from support.fakes.upstream import (
 )
 from support.front_door import MODEL, OWNER, Door, front_door, parse_events, request_body, text_of
 from support.plain_http import CHAT, Wire, connect, head, request
-from support.shared_gateway import shared_gateway
+from support.servers.shared_gateway import shared_gateway
 from support.waiting import PATIENCE_S, eventually, soon
 
 from server.http.client_connection import ConnectionState

@@ -22,7 +22,7 @@ from support.fakes.upstream import (
 )
 from support.front_door import Door, parse_events, request_body, text_of
 from support.plain_http import CHAT, Wire, ask, chunked, connect, every, head, request
-from support.shared_gateway import shared_gateway
+from support.servers.shared_gateway import shared_gateway
 from support.waiting import eventually, soon
 
 VALID = json.dumps(request_body("Hi")).encode()

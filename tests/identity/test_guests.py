@@ -24,7 +24,7 @@ from support.fakes.upstream import (
 )
 from support.front_door import MODEL, OWNER, Door, front_door, request_body
 from support.plain_http import CHAT, Answer, ask, every, request
-from support.shared_gateway import shared_gateway
+from support.servers.shared_gateway import shared_gateway
 from support.waiting import until
 
 from server.accounting.admission import MAX_FILE_BYTES
