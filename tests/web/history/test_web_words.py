@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Browser, Page, Response, expect
 from support.browsing.browser import open_chat, say, tab
 from support.browsing.chat_page import (
     answers,
     edit_answer,
     entries,
-    held,
     more,
     numbered,
     stop_button,
@@ -20,8 +21,9 @@ from support.browsing.chat_page import (
 )
 from support.browsing.chatting import chatting
 from support.browsing.devices import come_back, leave_network, two_devices
-from support.browsing.page_waiting import becomes, stores
+from support.browsing.page_waiting import becomes, hold_timers, stores
 from support.browsing.signing_in import enter_key, sign_out
+from support.fakes.upstream import USAGE, Pause, chunk, event, events_of, streaming
 from support.front_door import bearer
 
 from webui.shell.assets import packaged_assets
@@ -173,40 +175,51 @@ ORPHAN = """() => new Promise((resolve, reject) => {
     change.oncomplete = () => { request.result.close(); resolve(); };
   };
 })"""
-LEFT_TEXTS = """() => new Promise((resolve) => {
+LEFT = """() => new Promise((resolve) => {
   const request = indexedDB.open("roxy");
   request.onsuccess = () => {
     const db = request.result;
     const all = db.transaction("messages").objectStore("messages").getAll();
-    all.onsuccess = () => { db.close(); resolve(all.result.map(({ text }) => text)); };
+    all.onsuccess = () => { db.close(); resolve(all.result); };
   };
 })"""
+SAVE_MS = 1000
+"""How long a page waits before it stores what has come of an answer."""
 
 
+@pytest.mark.parametrize("moved", ["Begun", ""], ids=["stored", "not stored yet"])
 async def test_what_a_guest_tab_writes_in_a_moved_chat_follows_it(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, tmp_path: Path, moved: str
 ) -> None:
     async with chatting(chromium, tmp_path, expected=("401",)) as (upstream, door, guest):
-        answer, go = held("Begun", then=(" and done.",))
-        upstream.plan(answer)
+        begin, go = asyncio.Event(), asyncio.Event()
+        rest = events_of([" and done."], usage=USAGE)
+        pieces: list[bytes | Pause] = [event(chunk({"role": "assistant", "content": ""}))]
+        pieces += [Pause(begin), event(chunk("Begun")), Pause(go), *rest]
+        upstream.plan(streaming(pieces))
         await open_chat(guest)
+        if not moved:
+            await hold_timers(guest, SAVE_MS)
         await say(guest, "about apples")
+        await becomes(guest, f"async () => (await ({LEFT})()).some((one) => one.accepted)")
+        begin.set()
         await expect(text_of_answer(guest)).to_have_text(["Begun"])
         await expect(stop_button(guest)).to_be_visible()
-        await stores(guest, "Begun")
+        if moved:
+            await stores(guest, moved)
         async with tab(guest.context, door) as signed_in:
             await signed_in.goto("/login?next=/")
             await enter_key(signed_in, await door.mint("Ada"))
             await signed_in.get_by_role("button", name="Move it").click()
             await entries(signed_in).get_by_role("link", name="about apples").click()
-            await expect(text_of_answer(signed_in)).to_have_text(["Begun"])
+            await expect(text_of_answer(signed_in)).to_have_text([moved])
             go.set()
             for page in (guest, signed_in):
                 await expect(text_of_answer(page)).to_have_text(["Begun and done."])
             await edit_answer(guest, 0, " Mine.")
             for page in (signed_in, guest):
                 await expect(text_of_answer(page)).to_have_text(["Begun and done. Mine."])
-            await becomes(signed_in, f"async () => !(await ({LEFT_TEXTS})()).length")
+            await becomes(signed_in, f"async () => !(await ({LEFT})()).length")
             await signed_in.evaluate(ORPHAN)
             await sign_out(signed_in)
             await entries(signed_in).get_by_role("link", name="Left behind.").click()
