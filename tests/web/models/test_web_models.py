@@ -10,6 +10,7 @@ from playwright.async_api import Browser, expect
 from support.browsing.browser import PHONE, visiting
 from support.browsing.chat_page import held
 from support.browsing.owner_pages import sign_in
+from support.fakes.relay import Relay
 from support.fakes.upstream import USAGE, FakeUpstream, refusal, stream_of
 from support.front_door import MODEL, OWNER, Door, bearer
 from support.waiting import eventually
@@ -99,13 +100,21 @@ async def test_a_try_shows_text_time_and_cost_or_the_error(
         assert await page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
-async def test_a_try_can_be_stopped(chromium: Browser, upstream: FakeUpstream, door: Door) -> None:
-    async with visiting(chromium, door) as page:
+async def test_a_try_outlives_its_connection_and_can_be_stopped(
+    chromium: Browser, upstream: FakeUpstream, door: Door
+) -> None:
+    async with Relay(door.port) as relay, visiting(chromium, relay, expected=("ERR_",)) as page:
         answer, _ = held("Slow")
         upstream.plan(answer)
         await sign_in(page, "/models")
         await page.get_by_role("button", name="Try Test One").click()
         await expect(page.get_by_text("Slow", exact=True)).to_be_visible()
+        words = page.locator('[data-part="words"]').first
+        await page.route("**/jobs/*/stream*", lambda route: route.abort())
+        relay.cut()
+        await expect(words).to_have_text("Connection lost, reconnecting")
+        await page.unroute("**/jobs/*/stream*")
+        await expect(words).to_have_text("Writing")
         await page.get_by_role("button", name="Stop the try").click()
         await expect(page.get_by_role("button", name="Try Test One")).to_be_visible()
         await eventually(lambda: not door.gateway.services.engine.jobs)

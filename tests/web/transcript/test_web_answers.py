@@ -103,6 +103,35 @@ async def test_reloads_of_a_long_answer_lose_and_double_nothing(
         assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize("begun", ["thinking", "writing"])
+async def test_a_second_reader_times_nothing_that_it_did_not_see(
+    chromium: Browser, tmp_path: Path, begun: str
+) -> None:
+    async with chatting(chromium, tmp_path) as (upstream, door, page):
+        go = asyncio.Event()
+        pieces = [event(chunk(word)) for word in LONG[:100]]
+        if begun == "thinking":
+            pieces = [event(chunk({"reasoning_content": "word99 "}))]
+        upstream.plan(streaming([*pieces, Pause(go), *events_of(["Ended."], usage=USAGE)]))
+        await open_chat(page)
+        await say(page, "Hi")
+        await expect(answers(page)).to_contain_text("word99")
+        await page.reload()
+        async with tab(page.context, door) as other:
+            await open_chat(other, page.url)
+            readers = (page, other)
+            for one in readers:
+                await expect(answers(one)).to_contain_text("word99")
+            await asyncio.sleep(1.2)  # a time is shown from the first second on, a speed after half
+            for one in readers:
+                await expect(answers(one).locator(".state")).to_have_text(begun.capitalize())
+            go.set()
+            for one in readers:
+                await expect(text_of_answer(one)).to_contain_text("Ended.")
+                summary = ["Thought"] if begun == "thinking" else []
+                await expect(answers(one).locator("summary")).to_have_text(summary)
+
+
 async def test_a_second_tab_shows_the_same_stream(chromium: Browser, tmp_path: Path) -> None:
     async with chatting(chromium, tmp_path) as (upstream, door, page):
         answer, go = held("Begun. ", then=("Ended.",))

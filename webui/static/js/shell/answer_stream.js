@@ -25,10 +25,12 @@ const ENDINGS = { stopped: "stopped", abandoned: "stopped", server_is_draining: 
  */
 
 /**
- * What an AnswerStream calls. `end` comes once.
+ * What an AnswerStream calls. `attached` follows "reconnecting" and "sending" once the answer is read again,
+ * also if nothing new comes for a while. `end` comes once.
  *
  * @typedef {object} StreamListener
  * @property {(name: StreamState, place: QueuePlace) => void} state
+ * @property {() => void} attached
  * @property {(text: string, reasoning: string) => void} delta
  * @property {(end: { ending: Ending, error: ApiError | null }) => void} end
  */
@@ -219,6 +221,8 @@ export class AnswerStream {
     if (queued) {
       const [position, waiting, wait] = queued.slice(1).map(Number);
       this.#listener.state("queued", { position, waiting, wait });
+    } else if (comment === "attached") {
+      this.#listener.attached();
     } else if (comment === "connecting" || comment === "retrying") {
       this.#listener.state(comment, {});
     } else if (comment.startsWith("retry_after_s=")) {

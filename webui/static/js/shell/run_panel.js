@@ -27,6 +27,8 @@ export class RunPanel {
   #stop;
   /** @type {AnswerStream | null} */
   #stream = null;
+  /** What was shown before the connection was lost. */
+  #before = "";
 
   /**
    * @param {HTMLElement} root with the parts "run", "stop", "words" and "answer"
@@ -116,7 +118,13 @@ export class RunPanel {
    * @param {QueuePlace} place
    */
   state(name, place) {
+    if (name === "reconnecting") this.#before ||= this.#words.textContent ?? "";
     this.show(stateWords(name, place));
+  }
+
+  attached() {
+    if (this.#before) this.show(this.#before);
+    this.#before = "";
   }
 
   /**

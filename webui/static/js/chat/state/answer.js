@@ -27,6 +27,8 @@ import { put } from "./store.js";
 const SAVE_MS = 1000;
 const STATS_MS = [0, 300, 1000, 3000, 10_000, 30_000];
 const LETTERS_PER_TOKEN = 4;
+/** Who attaches first gets what was written before, at once: for this long nothing is timed. */
+const CATCH_UP_MS = 500;
 const BAD_REQUEST = 400;
 
 /**
@@ -71,6 +73,9 @@ export class Answer {
   /** @type {number | null} */
   #firstThought = null;
   #letters = 0;
+  /** Whether another page has asked, or this one before it was loaded again: it did not see how the answer began. */
+  #isSecond = false;
+  #caughtUpAt = 0;
   /** @type {Joint | null} */
   #joint = null;
 
@@ -106,6 +111,7 @@ export class Answer {
 
   /** Attach to an answer that another page or tab has asked for. */
   attach() {
+    this.#isSecond = true;
     const accepted = this.message.accepted !== false;
     this.phase.name = accepted ? "reconnecting" : "sending";
     this.#stream.accepted = accepted;
@@ -130,9 +136,21 @@ export class Answer {
    * @param {QueuePlace} place
    */
   state(name, place) {
-    const same = name === this.phase.name;
-    this.phase = { name, ...place, since: same ? this.phase.since : performance.now() };
+    const now = performance.now();
+    const since = now < this.#caughtUpAt ? Number.POSITIVE_INFINITY : now;
+    this.phase = { name, ...place, since: name === this.phase.name ? this.phase.since : since };
     this.#listener.phase(this);
+  }
+
+  /** Note that the answer is read again (see StreamListener): nothing may come for a while. */
+  attached() {
+    const { message, phase } = this;
+    this.#caughtUpAt = performance.now() + CATCH_UP_MS;
+    if (phase.name !== "reconnecting" && phase.name !== "sending") return;
+    const hasText = message.text.length > (message.continues?.letters ?? 0);
+    const isThinking = hasText ? partsOfAnswer(message).isOpen : Boolean(message.reasoning);
+    if (isThinking) this.state("thinking", {});
+    else this.state(hasText ? "writing" : "connecting", {});
   }
 
   /**
@@ -152,12 +170,11 @@ export class Answer {
     message.text += text;
     if (text && partsOfAnswer(message).isOpen) this.#think(now);
     else if (text) {
-      if (this.#firstText === null) {
-        this.#firstText = now;
-        if (this.#firstThought !== null) message.thinkingMs = now - this.#firstThought;
-      }
+      const isOld = now < this.#caughtUpAt;
+      if (this.#firstText === null && this.#firstThought !== null) message.thinkingMs = now - this.#firstThought;
+      if (this.#firstText === null || isOld) this.#firstText = now;
       if (this.phase.name !== "writing") this.state("writing", {});
-      this.#letters += text.length;
+      this.#letters = isOld ? 0 : this.#letters + text.length;
     }
     message.seq = this.#stream.seq;
     this.#listener.text(this);
@@ -166,7 +183,7 @@ export class Answer {
 
   /** @param {number} now */
   #think(now) {
-    this.#firstThought ??= now;
+    if (!this.#isSecond) this.#firstThought ??= now;
     if (this.phase.name !== "thinking") this.state("thinking", {});
   }
 

@@ -197,7 +197,7 @@
 // Answers
 
 /**
- * Where an answer is, and since when (`performance.now()`).
+ * Where an answer is, and since when (`performance.now()`; Infinity: not known).
  *
  * @typedef {{ name: StreamState | "thinking" | "writing", since: number } & QueuePlace} Phase
  */
