@@ -154,6 +154,10 @@ async def test_two_models_answer_side_by_side(chromium: Browser, tmp_path: Path)
         await expect(page.get_by_role("article", name="You")).to_have_count(1)
         boxes = [await one.bounding_box() for one in await answers(page).all()]
         assert boxes[0] and boxes[1] and boxes[0]["y"] == boxes[1]["y"]
+        names = answers(page).get_by_role("heading")
+        await expect(names).to_have_text(["Test Two", "Test One"])
+        for name in await names.all():
+            await expect(name).to_be_in_viewport()
         await expect(page.get_by_role("button", name="Use this answer")).to_have_count(2)
         await page.reload()
         await expect(text_of_answer(page)).to_have_text(["Answer 1.", "Answer 2."])
@@ -169,11 +173,15 @@ async def test_two_models_answer_side_by_side(chromium: Browser, tmp_path: Path)
         await expect(text_of_answer(other)).to_have_text(["Answer 1.", "Answer 2."])
         await page.set_viewport_size({"width": 390, "height": 844})
         await expect(answers(page)).to_have_text([re.compile("Answer 2")])
+        await expect(names).to_have_text(["Test One"])
+        hidden = await names.bounding_box()  # the buttons show them
+        assert hidden and hidden["width"] == 1
         await page.get_by_role("group", name="Answers").get_by_role("button").first.click()
         await expect(answers(page)).to_have_text([re.compile("Answer 1")])
         await page.get_by_role("button", name="Use this answer").click()
         await expect(page.get_by_role("group", name="Answers")).to_have_count(0)
         await expect(answers(page)).to_contain_text(["1 / 2"])
+        await expect(names).to_have_text(["The answer"])
         await expect(text_of_answer(other)).to_have_text(["Answer 1."])
         await say(page, "two")
         sent = [one["content"] for one in (await upstream.request(3)).json["messages"]]

@@ -39,10 +39,11 @@ class Row {
     this.id = message.id;
     this.chat = chat;
     this.answers = answers;
+    this.heading = el("h2", { class: "unseen" }, heading);
     this.root = el(
       "article",
       { class: `turn ${message.role}`, "aria-label": label, "data-id": message.id },
-      el("h2", { class: "unseen" }, heading),
+      this.heading,
     );
     this.foot = el("footer");
   }
@@ -308,6 +309,8 @@ export class AnswerRow extends Row {
     this.showVersions(this.message);
     this.#showProblem();
     const paired = this.answers.sideBySide(this.message).length > 1;
+    this.heading.className = paired ? "pair-name" : "unseen";
+    this.heading.textContent = paired ? this.chat.modelName(this.message.model) : texts.transcript.the_answer;
     this.showPart("use", paired && this.message.state !== "open" ? "" : null, () =>
       el("button", { type: "button", class: "button", "data-act": "use" }, texts.transcript.use_answer),
     );
