@@ -86,6 +86,11 @@ async def test_a_byte_too_many_is_refused_at_once_by_every_way(
         await expect(page.locator(".box .file")).to_have_count(1)
 
 
+async def choose_model(page: Page, name: str) -> None:
+    await page.get_by_role("button", name="Model: ").click()
+    await page.get_by_role("option", name=name).click()
+
+
 async def test_an_image_needs_a_model_that_takes_images(chromium: Browser, demo_door: Door) -> None:
     async with visiting(chromium, demo_door) as page:
         await open_chat(page)
@@ -99,6 +104,15 @@ async def test_an_image_needs_a_model_that_takes_images(chromium: Browser, demo_
         await send_button(page).click()
         await expect(page.get_by_role("article", name="Assistant")).to_contain_text("You attached")
         await expect(page.get_by_role("article", name="You").get_by_role("img")).to_be_visible()
+        # The other models do not see it, typing or not; it is said until one that does is chosen.
+        unseen = page.get_by_text("GLM 4.5 does not see the images of this chat.")
+        await choose_model(page, "GLM 4.5")
+        await expect(unseen).to_be_visible()
+        await box(page).fill("And now?")
+        await expect(unseen).to_be_visible()
+        await choose_model(page, "Gemini 2.5 Pro")
+        await expect(page.get_by_text("≈ 2 tokens")).to_be_visible()
+        await expect(unseen).to_be_hidden()
 
 
 async def test_text_files_are_read_by_the_model(chromium: Browser, tmp_path: Path) -> None:
@@ -164,8 +178,7 @@ async def test_each_conversation_keeps_its_model(chromium: Browser, tmp_path: Pa
         await open_chat(page)
         for name in ("Test One", "Test Two"):
             await page.get_by_role("link", name="New chat").click()
-            await page.get_by_role("button", name="Model: ").click()
-            await page.get_by_role("option", name=name).click()
+            await choose_model(page, name)
             await say(page, f"With {name}")
             await expect(page.get_by_role("article", name="Assistant")).to_contain_text("11 in")
         for name in ("Test One", "Test Two"):

@@ -23,6 +23,7 @@ import {
   estimateTokens,
   imagesLeftOut,
   roundTokens,
+  shownFiles,
   tokensOfFiles,
   usedTokens,
 } from "./state/records.js";
@@ -111,12 +112,11 @@ export function hintWords(chat, { text, files }) {
     };
   }
   const left = imagesLeftOut(turns).size;
+  const areUnseen = !takesImages(model) && turns.some(hasImage);
+  const { text: standing, low } = standingWords(chat.visitor);
+  if (areUnseen && (tokens || !low)) return { text: fill(texts.composer.images_unseen, { model: model.name }) };
   if (left && tokens) return { text: pluralText(texts.composer.images_left_out, left) };
-  if (!tokens) {
-    if (!current.started) return { text: "" };
-    const { text: standing, low } = standingWords(chat.visitor);
-    return { warn: low, text: asSentence(standing) };
-  }
+  if (!tokens) return current.started ? { warn: low, text: asSentence(standing) } : { text: "" };
   const rest = short(model.context_window - needed);
   const forms = files.length ? texts.composer.tokens_left : texts.composer.tokens;
   return { text: pluralText(forms, roundTokens(tokens), { left: rest }) };
@@ -138,6 +138,9 @@ function largerModel(chat, needed, files) {
   const other = larger[0];
   return other && { name: "switchModel", label: fill(texts.composer.switch, { model: other.name }), model: other.id };
 }
+
+/** @param {{ text: string, files?: FileRecord[] }} turn */
+const hasImage = ({ files }) => shownFiles(files ?? []).some((file) => file.kind === "image");
 
 /** @param {Model} model */
 export const takesImages = (model) => model.modalities.input.includes("image");
