@@ -467,22 +467,18 @@ async def test_a_percentile_of_the_ttft_is_that_of_the_rows_asked_for(store: Sto
     others = [a_row(201, at=day - 0.001, ttft_ms=9_999), a_row(202, at=day + DAY_S, ttft_ms=9_999)]
     await store.record(Batch(rows=[*reversed(rows), silent, *others]))
     on_that_day = ("2026-11-22", "2026-11-22")
-    assert await store.ttft_percentile(PercentileQuery(95, *on_that_day)) == Percentile(950, 100)
-    assert await store.ttft_percentile(PercentileQuery(100, *on_that_day)) == Percentile(1000, 100)
-    assert await store.ttft_percentile(PercentileQuery(1, *on_that_day)) == Percentile(10, 100)
-    assert await store.ttft_percentile(PercentileQuery(50, *on_that_day, model="a")) == Percentile(
-        500, 50
-    )
-    # Rank 47.5 of 50 is the 48th.
-    assert await store.ttft_percentile(PercentileQuery(95, *on_that_day, model="b")) == Percentile(
-        950, 50
-    )
-    assert await store.ttft_percentile(
-        PercentileQuery(50, *on_that_day, key_id="k9")
-    ) == Percentile(None, 0)
-    assert (
-        await store.ttft_percentile(PercentileQuery(50, "2026-11-21", "2026-11-23"))
-    ).requests == 102
+    for query, expected in (
+        (PercentileQuery(95, *on_that_day), Percentile(950, 100)),
+        (PercentileQuery(100, *on_that_day), Percentile(1000, 100)),
+        (PercentileQuery(1, *on_that_day), Percentile(10, 100)),
+        (PercentileQuery(50, *on_that_day, model="a"), Percentile(500, 50)),
+        # Rank 47.5 of 50 is the 48th.
+        (PercentileQuery(95, *on_that_day, model="b"), Percentile(950, 50)),
+        (PercentileQuery(50, *on_that_day, key_id="k9"), Percentile(None, 0)),
+    ):
+        assert await store.ttft_percentile(query) == expected, query
+    all_days = PercentileQuery(50, "2026-11-21", "2026-11-23")
+    assert (await store.ttft_percentile(all_days)).requests == 102
 
 
 async def test_rows_are_paged_from_the_newest_without_gaps(store: Store) -> None:
