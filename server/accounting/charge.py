@@ -56,7 +56,7 @@ class Charge(NamedTuple):
         return seen + self.unseen_tokens
 
 
-class Report(NamedTuple):
+class UpstreamReport(NamedTuple):
     """What an upstream has reported of its answer.
 
     `begun_tokens` are the completion tokens of a report that came before the end: at least so many.
@@ -148,7 +148,9 @@ def _charge_for_answer(lease: Lease, outcome: Outcome, tokens_per_s: float) -> C
     if not answered and not lost:
         return FREE
     report = (
-        _report(outcome, lease.choices) if answered else Report(None, outcome.stated_cost_microusd)
+        _report(outcome, lease.choices)
+        if answered
+        else UpstreamReport(None, outcome.stated_cost_microusd)
     )
     usage = report.usage
     if usage is not None and not lost and not usage.is_missing_any(has_text):
@@ -168,17 +170,17 @@ def _has_answered(outcome: Outcome) -> bool:
     )
 
 
-def _report(outcome: Outcome, choices: int) -> Report:
+def _report(outcome: Outcome, choices: int) -> UpstreamReport:
     """Return what was reported of an answer, without counts that are only of its beginning."""
     usage = outcome.usage
     if usage is None or not _is_of_beginning(outcome, usage, choices):
-        return Report(usage, outcome.stated_cost_microusd)
+        return UpstreamReport(usage, outcome.stated_cost_microusd)
     prompt_only = replace(usage, completion_tokens=None, total_tokens=None)
-    return Report(prompt_only, None, usage.completion_tokens or 0)
+    return UpstreamReport(prompt_only, None, usage.completion_tokens or 0)
 
 
 def _estimated_charge(
-    lease: Lease, outcome: Outcome, report: Report, tokens_per_s: float, *, answered: bool
+    lease: Lease, outcome: Outcome, report: UpstreamReport, tokens_per_s: float, *, answered: bool
 ) -> Charge:
     """Return the charge where counts are missing; `answered`: see `_has_answered`."""
     reported, stated = report.usage or NOTHING, report.stated_cost_microusd
