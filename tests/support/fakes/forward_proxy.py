@@ -10,7 +10,7 @@ import asyncio
 import base64
 from urllib.parse import urlsplit
 
-from support.fakes.loopback_server import LoopbackServer, pass_on
+from support.network.loopback_server import LoopbackServer, pass_on
 
 LOGIN_WANTED = (
     b"HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n"

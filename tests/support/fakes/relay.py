@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from support.fakes.loopback_server import LoopbackServer, pass_on
+from support.network.loopback_server import LoopbackServer, pass_on
 
 
 class Relay(LoopbackServer):

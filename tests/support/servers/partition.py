@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from support.fakes.loopback_server import LoopbackServer
+from support.network.loopback_server import LoopbackServer
 
 
 class Partition(LoopbackServer):
