@@ -43,9 +43,8 @@ class KeptAnswers:
     `on_forgotten` is called with the id of an answer that is no longer kept.
     """
 
-    def __init__(self, settings: Answers, *, max_kept: int = MAX_KEPT) -> None:
+    def __init__(self, settings: Answers) -> None:
         self._settings = settings
-        self._max_kept = max_kept
         self._answers: dict[str, KeptAnswer] = {}
         self._ended: dict[str, KeptAnswer] = {}  # in the order of their ends
         self._with_events: dict[str, KeptAnswer] = {}  # those of `_ended` that still hold events
@@ -98,7 +97,7 @@ class KeptAnswers:
         loop = asyncio.get_running_loop()
         answer.ended_at = loop.time()
         self._ended[answer.id] = self._with_events[answer.id] = answer
-        if len(self._ended) > self._max_kept:
+        if len(self._ended) > MAX_KEPT:
             self._forget(next(iter(self._ended.values())))
         if self._timer is None:
             self._timer = loop.call_later(self._settings.keep_s, self._expire)

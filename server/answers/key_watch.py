@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections.abc import Callable
 
 from server.answers.kept_answers import KeptAnswers
 from server.identity.authentication import EndedKey
@@ -30,17 +29,9 @@ RETRY_S = 1
 class KeyWatch:
     """Watch the keys that the ring has read; `close` stops it."""
 
-    def __init__(
-        self,
-        keys: KeyRing,
-        engine: Engine,
-        answers: KeptAnswers,
-        *,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, keys: KeyRing, engine: Engine, answers: KeptAnswers) -> None:
         self._engine = engine
         self._answers = answers
-        self._wall = wall
         self._keys = keys
         self._due: dict[str, int] = {}
         self._order: list[tuple[int, str]] = []
@@ -59,11 +50,11 @@ class KeyWatch:
 
     def _read(self, key: Key) -> None:
         if key.id not in self._due:
-            self._note(key, self._wall())
+            self._note(key, time.time())
             self._set_timer()
 
     def _changed(self, key: Key) -> None:
-        self._review(key, self._wall())
+        self._review(key, time.time())
         self._set_timer()
 
     def _review(self, key: Key, now: float) -> None:
@@ -93,7 +84,7 @@ class KeyWatch:
         while self._order and self._due.get(self._order[0][1]) != self._order[0][0]:
             heapq.heappop(self._order)
         if self._order:
-            wait_s = min(max(self._order[0][0] - self._wall(), 0.0), MAX_SLEEP_S)
+            wait_s = min(max(self._order[0][0] - time.time(), 0.0), MAX_SLEEP_S)
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
 
     def _look(self) -> None:
@@ -103,7 +94,7 @@ class KeyWatch:
             self._review_task = loop.create_task(self._review_due(), name="keys that end")
 
     async def _review_due(self) -> None:
-        now = self._wall()
+        now = time.time()
         while self._order and self._order[0][0] <= now:
             at, key_id = heapq.heappop(self._order)
             if self._due.get(key_id) != at:

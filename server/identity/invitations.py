@@ -11,7 +11,7 @@ therefore rotates it when it is accepted: only the person who has accepted it kn
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from server.identity.sessions import Sessions
@@ -70,24 +70,16 @@ class Accepted(NamedTuple):
 class Invitations:
     """Make, list, accept and revoke invitations."""
 
-    def __init__(
-        self,
-        store: Store,
-        keys: KeyRing,
-        sessions: Sessions,
-        *,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, store: Store, keys: KeyRing, sessions: Sessions) -> None:
         self._store = store
         self._keys = keys
         self._sessions = sessions
-        self._wall = wall
 
     async def invite(
         self, key_ids: Sequence[str], *, lasts_s: int = INVITATION_S, gives_key: bool
     ) -> list[Made]:
         """Make an invitation for each of the keys, all or none, in their order."""
-        now = int(self._wall())
+        now = int(time.time())
         made = []
         for key_id in key_ids:
             token = make_token()
@@ -109,7 +101,7 @@ class Invitations:
     ) -> tuple[Key, Made]:
         """Make an invitation for one key. Raises NotFound, and Conflict for one not in use."""
         key = await self._keys.get(key_id)
-        status = current_status(key.status, key.expires_at, self._wall())
+        status = current_status(key.status, key.expires_at, time.time())
         if status != "active":
             raise Conflict(UNUSABLE[status])
         (made,) = await self.invite([key.id], lasts_s=lasts_s, gives_key=gives_key)
@@ -128,11 +120,11 @@ class Invitations:
 
     async def revoke(self, invitation_id: str) -> None:
         """End an invitation; one that has ended stays as it is."""
-        await self._store.end_invitation(invitation_id, "revoked", int(self._wall()))
+        await self._store.end_invitation(invitation_id, "revoked", int(time.time()))
 
     async def find(self, token: str) -> tuple[InvitationRow, Key]:
         """Return an invitation that can be accepted, and its key. Raises InvitationEnded."""
-        now = self._wall()
+        now = time.time()
         known = len(token) <= MAX_TOKEN_CHARS
         row = await self._store.find_invitation(digest_of(token)) if known else None
         if row is None or row.ending is not None or row.expires_at <= now:
@@ -148,7 +140,7 @@ class Invitations:
     async def accept(self, token: str) -> Accepted:
         """Use an invitation: of several callers at the same time, one. Raises InvitationEnded."""
         row, key = await self.find(token)
-        if not await self._store.end_invitation(row.id, "used", int(self._wall())):
+        if not await self._store.end_invitation(row.id, "used", int(time.time())):
             raise InvitationEnded
         secret = None
         if row.gives_key:

@@ -226,7 +226,6 @@ async def keeper(
     processes: int,
     *,
     passed: Sequence[socket.socket] = (),
-    clock: Callable[[], float] = time.monotonic,
     patience: StorePatience | None = None,
 ) -> AsyncIterator[Keeper]:
     """Run a gateway in `processes` serving processes; leaving the block drains and ends them.
@@ -239,7 +238,9 @@ async def keeper(
         load_certificate(config.server.tls_cert, config.server.tls_key)
         prices_task = await stack.enter_async_context(_prices_task(config, environ))
         seats = await _open_seats(stack, config, processes, passed)
-        data = await stack.enter_async_context(open_data(config, directory, clock, patience))
+        data = await stack.enter_async_context(
+            open_data(config, directory, time.monotonic, patience)
+        )
         ledger = Ledger(data.store.record, data.counters, data.keys, unsaved=data.unsaved)
         stack.push_async_callback(ledger.aclose)
         announcements = Announcements(data.keys.take_over)

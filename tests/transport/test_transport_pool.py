@@ -161,7 +161,7 @@ async def test_idle_connections_are_closed_after_a_while() -> None:
 
 def park(origin: Origin) -> UpstreamConnection:
     """Make a connection without a socket, which has just become idle."""
-    connection = UpstreamConnection(origin._events, 1024)
+    connection = UpstreamConnection(origin._events)
     origin._events.opened(connection)
     origin._events.idle(connection)
     return connection

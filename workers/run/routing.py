@@ -48,13 +48,8 @@ class Routing:
     `on_change` is called when a deployment begins to cool, may be probed, or is ready again.
     """
 
-    def __init__(
-        self,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._wall = wall
         self._states: dict[str, DeploymentState] = {}
         self._live: dict[str, tuple[Model, tuple[Deployment, ...]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -177,7 +172,7 @@ class Routing:
     def note_error(self, slot: Slot, error: GatewayError) -> None:
         """Record how an attempt has failed."""
         state, before, now = slot.state, slot.state.word, self._clock()
-        state.keep_failure(error, self._wall())
+        state.keep_failure(error, time.time())
         if fault_of(error) == "none":
             self.note_content(slot)
         bar = state.bars.get(slot.lane)

@@ -39,7 +39,6 @@ class ConnectionSettings(NamedTuple):
     """
 
     connect_timeout_s: float
-    max_head_bytes: int
     idle_s: float
     tls: Callable[[str], Awaitable[ssl.SSLContext]]
     dialer: Dialer
@@ -147,7 +146,7 @@ class Origin:
             self._sweeper = loop.call_later(wait_s, self._sweep)
 
     async def _connect(self, exchange: UpstreamExchange) -> None:
-        connection = UpstreamConnection(self._events, self._settings.max_head_bytes)
+        connection = UpstreamConnection(self._events)
         error: UpstreamError
         try:
             await self._open(connection)

@@ -24,7 +24,6 @@ from workers.transport.origin import ConnectionSettings, Origin, OriginAddress
 from workers.transport.resolver import LookUp, Resolver, system_look_up
 from workers.transport.upstream_connection import UpstreamHead
 from workers.transport.upstream_exchange import UpstreamExchange
-from workers.units import KIB
 from workers.upstream_route import DIRECT, FRAMING_HEADERS, PORTS, UpstreamRoute
 
 __all__ = [
@@ -113,7 +112,6 @@ class Transport(httpx.AsyncBaseTransport):
         self,
         *,
         connect_timeout_s: float = 10.0,
-        max_head_bytes: int = 64 * KIB,
         idle_s: float = 60.0,
         ssl_context: ssl.SSLContext | None = None,
         look_up: LookUp = system_look_up,
@@ -121,7 +119,7 @@ class Transport(httpx.AsyncBaseTransport):
     ) -> None:
         self._resolver = Resolver(look_up, clock)
         self._settings = ConnectionSettings(
-            connect_timeout_s, max_head_bytes, idle_s, self._find_tls, Dialer(self._resolver, clock)
+            connect_timeout_s, idle_s, self._find_tls, Dialer(self._resolver, clock)
         )
         self._tls: dict[str, ssl.SSLContext] = {}
         self._tls_lock = asyncio.Lock()

@@ -27,6 +27,7 @@ LINGER_S = 1.0
 """How long the unread rest of an answer may take before its connection is closed."""
 LINGER_BYTES = 64 * KIB
 """How large the unread rest of an answer may be before its connection is closed."""
+MAX_HEAD_BYTES = 64 * KIB
 INFORMATIONAL = (100, 102, 103)
 """Heads to skip before the final one (RFC 9110, 15.2). 101 would change the protocol."""
 TOO_LONG = "The head of the upstream's answer is too long."
@@ -112,7 +113,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_headers",
         "_linger_left",
         "_linger_timer",
-        "_max_head_bytes",
         "_parser",
         "_pieces",
         "_poll",
@@ -130,9 +130,8 @@ class UpstreamConnection(asyncio.Protocol):
         "on_header",
     )
 
-    def __init__(self, events: ConnectionEvents, max_head_bytes: int) -> None:
+    def __init__(self, events: ConnectionEvents) -> None:
         self._events = events
-        self._max_head_bytes = max_head_bytes
         self._transport: asyncio.Transport | None = None
         self._poll = select.poll()
         self._receiver: AnswerReceiver | None = None
@@ -323,7 +322,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         fields = self._fields
         # llhttp has no limit for heads. The exact size is counted only where it can be too large.
-        if self._quiet_bytes > self._max_head_bytes:
+        if self._quiet_bytes > MAX_HEAD_BYTES:
             self._check_size(fields)
         self._headers = headers = {
             NAMES.get(name) or name.lower().decode("latin-1"): value.decode("latin-1").strip()
@@ -366,7 +365,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.fail(error)
         elif progress:
             self._quiet_bytes = 0
-        elif self._quiet_bytes > self._max_head_bytes:
+        elif self._quiet_bytes > MAX_HEAD_BYTES:
             # An endless head, trailer or chunk extension: bytes came, but nothing to pass on.
             self.fail(UpstreamError(TOO_LONG))
 
@@ -389,7 +388,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _check_size(self, fields: dict[bytes, bytes]) -> None:
         size = sum(len(name) + len(value) + 4 for name, value in fields.items())
-        if size > self._max_head_bytes:
+        if size > MAX_HEAD_BYTES:
             self._refusal = TOO_LONG
             raise ValueError("head too long")
 

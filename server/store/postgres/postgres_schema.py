@@ -67,14 +67,11 @@ async def migrate_database(
         raise start_failure(connector.address, error) from error
 
 
-async def check_schema(
-    connector: Connector, connection: Connection, known: Sequence[Migration] | None = None
-) -> Sequence[Migration]:
+async def check_schema(connector: Connector, connection: Connection) -> Sequence[Migration]:
     """Return the migrations that the database still needs; changes nothing."""
-    known = postgres_migrations() if known is None else known
     try:
         _check_server(connector, connection)
-        return await _pending(connector, connection, known)
+        return await _pending(connector, connection, postgres_migrations())
     except CALL_ERRORS as error:
         raise start_failure(connector.address, error) from error
 
