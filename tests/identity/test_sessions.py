@@ -356,7 +356,7 @@ class OwnersPage(PageHandler):
             "shell/login.html",
             wanted="/",
             problem="for your eyes only",
-            longest=1,
+            max_key_chars=1,
             guests=False,
         )
 
