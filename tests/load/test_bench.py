@@ -21,7 +21,7 @@ from support.waiting import PATIENCE_S
 
 RUN = str(Path(__file__).parents[1] / "bench" / "run.py")
 PAGES = str(Path(__file__).parents[1] / "bench" / "pages.py")
-LONGEST_S = 4 * PATIENCE_S
+MAX_RUN_S = 4 * PATIENCE_S
 """When a whole measurement counts as hanging."""
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -154,7 +154,7 @@ async def test_the_fake_upstream_reads_requests_however_they_are_split(
 def test_the_benchmark_answers_everything_and_prints_every_figure(tmp_path: Path) -> None:
     told = tmp_path / "figures.json"
     command = [sys.executable, RUN, "--quick", "--json", str(told)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=MAX_RUN_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(told.read_text())
     for name in ("direct", "nginx", "roxy"):
@@ -179,7 +179,7 @@ def test_a_stopped_benchmark_leaves_no_process_behind() -> None:
 
 def test_the_measurement_of_the_pages_prints_every_figure() -> None:
     command = [sys.executable, PAGES, "--quick"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=MAX_RUN_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for line, name in zip(done.stdout.splitlines(), BARS, strict=True):
         assert line.startswith(name) and float(line.removeprefix(name).split()[0]) >= 0

@@ -28,8 +28,8 @@ ONE: tuple[str, ...] = ()
 class Manager:
     """A stand-in for systemd's end: the messages in their order.
 
-    It reads all the time: the kernel keeps some ten messages, and a process that ends waits for
-    nobody who does not read.
+    It reads all the time: the kernel keeps some ten messages, and a process that ends does not
+    wait for a reader that is slow.
     """
 
     def __init__(self, name: str) -> None:

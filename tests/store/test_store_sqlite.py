@@ -54,7 +54,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 @contextmanager
 def hasty(store: SqliteStore) -> Iterator[None]:
-    """Give calls that cannot begin up soon, while the block runs."""
+    """Make calls that cannot begin fail soon, while the block runs."""
     store._db._patience_s = HASTY_S
     try:
         yield

@@ -61,20 +61,20 @@ _OBJECTS = msgspec.json.Decoder(dict[str, Raw])
 _LISTS = msgspec.json.Decoder(list[Raw])
 
 
-class Found(NamedTuple):
+class FoundMedia(NamedTuple):
     """A medium in a part: the types and names on the way to it, and its URL, data or id."""
 
     way: str
     source: Raw
 
 
-def media_inside(members: dict[str, Raw], known: Collection[str]) -> Iterator[Found]:
+def media_inside(members: dict[str, Raw], known: Collection[str]) -> Iterator[FoundMedia]:
     """Find the media of a part that `check_urls` has checked, but for those in `known` members."""
     others = {name: value for name, value in members.items() if name not in known}
     return _media_of(others, "")
 
 
-def _media_of(members: dict[str, Raw], way: str) -> Iterator[Found]:
+def _media_of(members: dict[str, Raw], way: str) -> Iterator[FoundMedia]:
     kind = bytes(members.get("type", b'""')).decode().strip('"').casefold()
     if kind in TEXT_TYPES:
         return
@@ -84,10 +84,10 @@ def _media_of(members: dict[str, Raw], way: str) -> Iterator[Found]:
             yield from _media_in(plain, value, f"{way} {kind} {plain}")
 
 
-def _media_in(name: str, value: Raw, way: str) -> Iterator[Found]:
+def _media_in(name: str, value: Raw, way: str) -> Iterator[FoundMedia]:
     kind = memoryview(value)[0]
     if kind == _STRING and name in _SOURCES and len(value) > _EMPTY_STRING_BYTES:
-        yield Found(way, value)
+        yield FoundMedia(way, value)
     elif kind == _LIST:
         for item in _LISTS.decode(value):
             yield from _media_in(name, item, way)
