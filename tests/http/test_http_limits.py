@@ -462,6 +462,7 @@ async def test_closing_leaves_no_descriptor_whatever_is_open(
         wires = []
         before = descriptors()
         async with front_door(tmp_path, upstream, settings=CRAMPED) as door:
+            door.hold_time_for_clients()
             for data in (
                 b"",
                 HEALTH,

@@ -42,6 +42,7 @@ class Dialer:
     def __init__(self, resolver: Resolver, clock: Callable[[], float] = time.monotonic) -> None:
         self._resolver = resolver
         self._clock = clock
+        self.attempt_delay_s = ATTEMPT_DELAY_S
         self._slow: dict[tuple[str, int], float] = {}
 
     async def open(self, host: str, port: int) -> asyncio.Transport:
@@ -54,7 +55,7 @@ class Dialer:
                 if addresses:
                     address = addresses.popleft()
                     attempts[_begin(address, port)] = address
-                turn_s = ATTEMPT_DELAY_S if addresses else None
+                turn_s = self.attempt_delay_s if addresses else None
                 done, _ = await asyncio.wait(
                     attempts, timeout=turn_s, return_when=asyncio.FIRST_COMPLETED
                 )
