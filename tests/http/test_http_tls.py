@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import openai
@@ -84,9 +84,10 @@ def upstream(running: tuple[Door, FakeUpstream]) -> FakeUpstream:
 
 
 @pytest.fixture
-def door(running: tuple[Door, FakeUpstream], upstream: FakeUpstream) -> Door:
-    """Return the gateway."""
-    return running[0]
+def door(running: tuple[Door, FakeUpstream], upstream: FakeUpstream) -> Iterator[Door]:
+    """Return the gateway, whose time passes again after a test that held it."""
+    yield running[0]
+    running[0].release_time_for_clients()
 
 
 async def test_answers_are_streamed_and_connections_kept(
