@@ -65,7 +65,7 @@ class Door:
         return pass_s
 
     def release_time_for_clients(self) -> None:
-        """Let the clock that limits clients run again, for a gateway that tests share."""
+        """Start the clock that limits clients again, for a gateway that tests share."""
         self.gateway.server.connections.clock = monotonic
 
     async def chat(
