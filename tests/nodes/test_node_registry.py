@@ -66,6 +66,14 @@ async def test_claims_and_nodes_are_those_of_all(join: Join) -> None:
         assert await third.claim("an-id", "cccc"), "a node that ends releases its claims"
 
 
+async def test_a_first_release_does_not_end_the_claim_that_follows_it(join: Join) -> None:
+    async with join("one") as one, join("other") as other:
+        assert await one.claim("an-id", "aaaa")
+        _, claimed = await asyncio.gather(one.release("an-id", "aaaa"), one.claim("an-id", "aaaa"))
+        assert claimed
+        assert await other.find("an-id") == "aaaa"
+
+
 async def test_of_many_claims_at_once_each_id_has_one_holder(join: Join) -> None:
     ids = [f"id-{number:03}" for number in range(200)]
     async with join("one") as one, join("other") as other:

@@ -91,7 +91,7 @@ class RedisRegistry:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         name = f"roxy-registry-{node_id}"
-        self._link = RedisLink(address, name, _nothing, lambda _reason: None, patience)
+        self._link = RedisLink(address, name, _load, lambda _reason: None, patience)
         self._claims: dict[str, str] = {}
         self._nodes: Sequence[NodeSeen] = ()
         self._own: NodeSeen | None = None
@@ -199,5 +199,10 @@ def _key(request_id: str) -> str:
     return f"roxy:{{claim:{request_id}}}"
 
 
-async def _nothing(_connection: RedisConnection) -> None:
-    """Do nothing when a new connection is made: all scripts are sent where they are missing."""
+async def _load(connection: RedisConnection) -> None:
+    """Load the scripts: one that is missing is sent again, behind what was asked after it.
+
+    A release would then end the claim that was made after it.
+    """
+    for script in (CLAIM, RELEASE, FIND, REGISTER):
+        await connection.ask("SCRIPT", "LOAD", script.text)
