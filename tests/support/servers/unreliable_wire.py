@@ -81,7 +81,8 @@ class UnreliableWire:
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False
     ) -> None:
-        with contextlib.suppress(OSError):
+        # uvloop raises RuntimeError for a write to a transport that was aborted.
+        with contextlib.suppress(OSError, RuntimeError):
             while data := await reader.read(65536):
                 if self.mode == "loses answers" and answers:
                     break
