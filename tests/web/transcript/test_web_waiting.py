@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Browser, Locator, Page, Route, expect
 from support.browsing.browser import open_chat, say, tab
 from support.browsing.chat_page import (
@@ -19,8 +20,8 @@ from support.browsing.chat_page import (
     text_of_answer,
 )
 from support.browsing.chatting import chatting
-from support.browsing.page_waiting import stores
-from support.fakes.upstream import refusal
+from support.browsing.page_waiting import becomes, stores
+from support.fakes.upstream import Answer, Pause
 
 
 def waiting(page: Page) -> Locator:
@@ -52,12 +53,25 @@ async def test_with_two_tabs_a_waiting_message_is_sent_once(
         assert said == ["first", "second", "third"]
 
 
+REFUSED = b"HTTP/1.1 400 Scripted\r\nContent-Length: 2\r\n\r\n{}"
+IS_QUEUED = """async () => {
+  const asked = indexedDB.open("roxy");
+  const db = await new Promise((done) => (asked.onsuccess = () => done(asked.result)));
+  const reading = db.transaction("settings").objectStore("settings").getAll();
+  await new Promise((done) => (reading.onsuccess = done));
+  db.close();
+  return reading.result.some(({ messages }) => messages?.length);
+}"""
+
+
+@pytest.mark.parametrize("opened", ["before", "afterwards"])
 async def test_a_waiting_message_that_is_refused_waits_on(
-    chromium: Browser, tmp_path: Path
+    chromium: Browser, tmp_path: Path, opened: str
 ) -> None:
     async with chatting(chromium, tmp_path, expected=("400",)) as (upstream, _, page):
         answer, end = held("Begun ", then=("and ended.",))
-        upstream.plan(answer, refusal(400), *numbered())
+        refuse = asyncio.Event()
+        upstream.plan(answer, Answer(raw=True, pieces=[Pause(refuse), REFUSED]), *numbered())
         await open_chat(page)
         await say(page, "first")
         await expect(text_of_answer(page)).to_contain_text("Begun")
@@ -65,7 +79,16 @@ async def test_a_waiting_message_that_is_refused_waits_on(
         await begin_anew(page)
         end.set()
         await upstream.request(1)
-        await entries(page).get_by_role("link", name="first").click()
+        first = entries(page).get_by_role("link", name="first")
+        if opened == "before":
+            await first.click()
+            await expect(answers(page)).to_have_count(2)
+            refuse.set()
+            await expect(box(page)).to_have_value("precious words")
+            return
+        refuse.set()
+        await becomes(page, IS_QUEUED)
+        await first.click()
         await expect(waiting(page)).to_contain_text(["precious words"])
         await page.reload()
         await page.get_by_role("button", name="Send queued message").click()

@@ -146,7 +146,10 @@ export class Answers {
     chat.notifyTabs(conversation.id);
     if (isNew) chat.emit("removed", conversation.record);
     if (conversation !== chat.current) {
-      if (!isNew) await conversation.enqueue(text, files, true); // offered when it is opened again
+      if (isNew) return;
+      await conversation.enqueue(text, files, true); // offered when it is opened again
+      chat.notifyTabs(conversation.id);
+      if (conversation === chat.current) chat.statusChanged(); // it was opened meanwhile
       return;
     }
     if (isNew) chat.addressChanged(conversation);
