@@ -140,8 +140,9 @@ def _secret_facts(key: Key, language: Language) -> list[str]:
 
 
 def models_to_tick(catalog: Catalog, form: KeyForm, texts: Any) -> list[tuple[str, str]]:
-    """Return ids and names: the catalog's models, then ticked ones that have left the catalog."""
-    shown = [(model.id, model.name) for model in catalog]
+    """Return ids and names: models that are served, the others, ticked ones without a model."""
+    served_first = sorted(catalog, key=lambda model: not model.live_deployments())
+    shown = [(model.id, model.name) for model in served_first]
     gone = [name for name in form.models if name not in catalog.models]
     return shown + [(name, texts.keys.not_in_catalog) for name in gone]
 

@@ -213,6 +213,12 @@ async def test_presets_fill_the_form(owner: Browser) -> None:
         assert (await owner.open(query)).status_code == 400, query
 
 
+@pytest.mark.parametrize("path", ["/keys/new", "/keys/many"])
+async def test_models_that_are_served_are_offered_first(owner: Browser, path: str) -> None:
+    offered = re.findall(r'name="model:([^"]+)"', (await owner.open(path)).text)
+    assert offered[0] == MODEL and len(offered) == 5
+
+
 async def test_a_key_is_changed(door: Door, owner: Browser) -> None:
     made = await door.mint_key("old", limits={"budget_microusd": 1_500_000}, models=[MODEL])
     form = await owner.open(f"/keys/{made['id']}")
