@@ -118,6 +118,20 @@ def test_deployments_of_an_entry_replace_the_built_in_ones() -> None:
     assert model.context_window == 128_000
 
 
+@pytest.mark.parametrize(
+    ("entry", "most"),
+    [
+        ({"id": "zai/glm-4.5", "context_window": 4096}, 4096),
+        ({"id": "zai/glm-4.5", "max_output_tokens": 500_000}, 128_000),
+        ({"id": "qwen", "context_window": 4096, "max_output_tokens": 8192}, 4096),
+        ({"id": "qwen", "context_window": 4096, "max_output_tokens": 1024}, 1024),
+    ],
+)
+def test_no_answer_is_longer_than_the_context(entry: dict[str, Any], most: int) -> None:
+    model = load_catalog([{"deployments": [LOCAL], **entry}]).find(entry["id"])
+    assert model.max_output_tokens == most
+
+
 def test_a_new_model_is_filled_with_defaults_that_fit() -> None:
     entry = {"id": "qwen", "context_window": 4096, "deployments": [LOCAL, LOCAL]}
     model = load_catalog([entry]).find("qwen")

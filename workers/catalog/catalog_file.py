@@ -182,8 +182,8 @@ def _model(entry: ModelEntry, environ: Mapping[str, str], formats: Container[str
         name=_or(entry.name, entry.id),
         description=_or(entry.description, ""),
         context_window=context_window,
-        max_output_tokens=_or(
-            entry.max_output_tokens, min(DEFAULT.max_output_tokens, context_window)
+        max_output_tokens=min(
+            _or(entry.max_output_tokens, DEFAULT.max_output_tokens), context_window
         ),
         input_modalities=_or(entry.input_modalities, DEFAULT.input_modalities),
         output_modalities=_or(entry.output_modalities, DEFAULT.output_modalities),

@@ -124,7 +124,7 @@ class ModelEntry(Struct, frozen=True, forbid_unknown_fields=True):
     ] = UNSET
     max_output_tokens: Annotated[
         Tokens | UnsetType,
-        Meta(description="Most tokens of an answer; the default is at most context_window."),
+        Meta(description="Most tokens of an answer; a value above context_window counts as that."),
     ] = UNSET
     input_modalities: Annotated[
         tuple[Modality, ...] | UnsetType, Meta(description="What the model accepts.")
