@@ -48,6 +48,11 @@ class Module:
         """Parse the source once."""
         return ast.parse(self.text)
 
+    @functools.cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Walk over the source once, for all guards."""
+        return tuple(ast.walk(self.tree))
+
     @property
     def ours(self) -> bool:
         """True if this is the product, not a test."""
@@ -55,7 +60,7 @@ class Module:
 
     def imports(self) -> Iterator[tuple[int, str]]:
         """Return the line and dotted name of everything imported, wherever in the file."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from ((node.lineno, name.name) for name in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -63,7 +68,7 @@ class Module:
 
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
         """Return every function and method."""
-        return (node for node in ast.walk(self.tree) if isinstance(node, Function))
+        return (node for node in self.nodes if isinstance(node, Function))
 
 
 def handler_imports(module: Module) -> Iterator[str]:
@@ -114,7 +119,7 @@ def foreign_doors(module: Module) -> Iterator[str]:
             and module.name != "server.config.loading"
         ):
             yield f"{module.name}:{line} reads the environment; server/config/ does"
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if (
             isinstance(node, ast.Attribute)
             and node.attr in ("environ", "environb", "getenv")
@@ -129,7 +134,7 @@ def provider_questions(module: Module) -> Iterator[str]:
     """Find `if provider == "..."` in its forms; such knowledge belongs to workers/providers."""
     if module.name.startswith("workers.providers"):
         return
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         asked: list[ast.expr] = []
         if isinstance(node, ast.Compare) and any(map(_is_text, [node.left, *node.comparators])):
             asked = [node.left, *node.comparators]
@@ -148,7 +153,7 @@ def _is_text(node: ast.expr) -> bool:
 
 def lost_tasks(module: Module) -> Iterator[str]:
     """Find tasks that nobody holds: only a TaskGroup may be left to itself."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if not isinstance(node, ast.Expr | ast.Assign) or not isinstance(node.value, ast.Call):
             continue
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) != "_":
@@ -166,7 +171,7 @@ def timed_waits(module: Module) -> Iterator[str]:
     """
     if module.name.startswith(("tests.load.", "tests.bench.")):
         return
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
@@ -195,7 +200,7 @@ def promised_waits(module: Module) -> Iterator[str]:
 
 def globals_rebound(module: Module) -> Iterator[str]:
     """Find `global`."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Global):
             yield f"{module.name}:{node.lineno} rebinds global {', '.join(node.names)}"
 
@@ -269,7 +274,7 @@ def error_codes(modules: list[Module]) -> set[str]:
     """Collect every error code that the product can send: `code = "..."` and `code="..."`."""
     codes: set[str] = set()
     for module in modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.keyword) and node.arg == "code":
                 codes |= _texts(node.value)
             elif isinstance(node, ast.ClassDef):

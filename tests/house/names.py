@@ -62,7 +62,7 @@ def _doubled(places: dict[str, list[str]]) -> list[str]:
 
 def old_voice(module: Module) -> Iterator[str]:
     """Find docstrings and comments in the old voice."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node) or ""
             line = getattr(node, "lineno", 1)
@@ -78,12 +78,12 @@ def old_messages(module: Module) -> Iterator[str]:
     """Find texts for people in the old voice: string constants with a space, except docstrings."""
     described = {
         id(node.body[0].value)
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found = PHRASES.search(node.value)
             if found and " " in node.value and id(node) not in described:
