@@ -86,8 +86,9 @@ class PriceList(Struct, frozen=True):
             return None
         name = upstream_model.lower()
         model = self._find_model(provider, name)
-        if model is None:
-            model = self._find_model(provider, COMPACT_DATE.sub(r"\1-\2-\3", name))
+        hyphenated = COMPACT_DATE.sub(r"\1-\2-\3", name)
+        if model is None and hyphenated != name:
+            model = self._find_model(provider, hyphenated)
         if model is None or not model.prices:
             return None
         due = [each for each in model.prices if each.since <= today.isoformat()]
