@@ -14,6 +14,13 @@ from typing import Any
 from playwright.async_api import Page
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+RULES_OF_COLOURS = ["color-contrast", "link-in-text-block"]
+"""Those of RULES that look at colours; the others see the same as long as LAYOUT is the same."""
+LAYOUT = """() => JSON.stringify([...document.querySelectorAll("body *")].map((node) => {
+  const { x, y, width, height } = node.getBoundingClientRect();
+  return [node.outerHTML.length, x, y, width, height,
+    node.checkVisibility({ visibilityProperty: true })];
+}))"""
 LOOKS = """() => {
   const paint = (node) => {
     const { backgroundColor, backgroundImage, opacity, filter } = getComputedStyle(node);
@@ -55,22 +62,29 @@ def source() -> str:
     return (resources.files("axe_playwright_python") / "axe.min.js").read_text()
 
 
-async def violations(page: Page) -> list[str]:
+async def violations(page: Page, rules: list[str] = RULES) -> list[str]:
     """List what axe objects to, each with the first place where."""
     if not await page.evaluate("() => typeof axe === 'object'"):
         await page.evaluate(source())
-    found: Any = await page.evaluate(RUN, RULES)
+    found: Any = await page.evaluate(RUN, rules)
     return [described(one) for one in found]
 
 
 async def violations_in_all_looks(page: Page) -> dict[str, list[str]]:
-    """Return what axe objects to on a phone and on a wide screen, each in light and in dark."""
+    """Return what axe objects to on a phone and on a wide screen, each in light and in dark.
+
+    The rules that see no colours are asked again in dark only where the layout is another one.
+    """
     found = {}
     for width in (360, 1280):
         await page.set_viewport_size({"width": width, "height": 800})
+        layouts: set[str] = set()
         for scheme in ("light", "dark"):
             await page.emulate_media(color_scheme=scheme)
-            if wrong := await violations(page):
+            layout: str = await page.evaluate(LAYOUT)
+            rules = RULES_OF_COLOURS if layout in layouts else RULES
+            layouts.add(layout)
+            if wrong := await violations(page, rules):
                 found[f"{width} {scheme}"] = wrong
     return found
 
