@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -55,6 +55,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark every test that needs a browser, so that `-m "not browser"` runs without one."""
     if {"chromium", "engine"} & set(getattr(item, "fixturenames", ())):
         item.add_marker(pytest.mark.browser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests a tenth faster: next to nothing of what is made then goes away."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -120,7 +130,14 @@ def _own_network() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _small_collections() -> None:
-    """Keep what is imported by now out of the collections after each test."""
+def _all_collections() -> Iterator[None]:
+    """Include in pytest's last collection what was kept out of the others."""
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_collections(_all_collections: None) -> None:
+    """Keep what is there before a module's fixtures out of the collections after each test."""
     gc.collect()
     gc.freeze()
