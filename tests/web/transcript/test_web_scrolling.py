@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
-from support.browsing.browser import open_chat
+from support.browsing.browser import open_chat, say
 from support.browsing.chat_page import (
     answers,
     box,
     send_button,
+    status,
     stop_button,
     talk,
     text_of_answer,
 )
 from support.browsing.chatting import TOUCH, chatting
 from support.browsing.page_waiting import TOPS_WHILE_TEXT_COMES, becomes
-from support.fakes.upstream import Answer, chunk, event, stream_of, streaming
+from support.fakes.upstream import (
+    USAGE,
+    Answer,
+    Pause,
+    chunk,
+    event,
+    events_of,
+    stream_of,
+    streaming,
+)
 
 Movement = Callable[[Page], Awaitable[object]]
 
 AT_END = """() => {
   const { scrollTop, scrollHeight, clientHeight } = document.getElementById("scroller");
   return scrollHeight - clientHeight > 300 && scrollHeight - scrollTop - clientHeight < 60;
+}"""
+PLACE = """() => {
+  const { scrollTop, scrollHeight, clientHeight } = document.getElementById("scroller");
+  return { top: scrollTop, gap: scrollHeight - scrollTop - clientHeight };
 }"""
 SMALL_STEPS_UP = """async () => {
   for (let n = 0; n < 3; n += 1) {
@@ -123,3 +138,42 @@ async def test_another_version_of_a_turn_stands_where_the_turn_stood(
         await expect(question.get_by_role("button", name="Next version")).to_be_focused()
         await jump.click()
         await expect(text_of_answer(page).last.get_by_text("Answer 3.")).to_be_in_viewport()
+
+
+async def test_a_reader_who_scrolls_up_is_left_alone_until_they_jump_to_the_end(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    def paragraphs(first: int, end: int) -> list[bytes | Pause]:
+        return [event(chunk(f"Paragraph {n}.\n\n")) for n in range(first, end)]
+
+    async with chatting(chromium, tmp_path) as (upstream, _, page):
+        more, rest = asyncio.Event(), asyncio.Event()
+        pieces = [*paragraphs(0, 60), Pause(more), *paragraphs(60, 180), Pause(rest)]
+        upstream.plan(streaming([*pieces, *events_of(["At last."], usage=USAGE)], gap_s=0.01))
+        await open_chat(page)
+        await say(page, "Hi")
+        await expect(text_of_answer(page)).to_contain_text("Paragraph 58.")
+        assert (await page.evaluate(PLACE))["gap"] < 60
+        top = (await page.evaluate(PLACE))["top"]
+        await page.locator("#scroller").hover()
+        await page.mouse.wheel(0, -600)
+        jump = page.get_by_role("button", name="Jump to latest")
+        await expect(jump).to_be_visible()
+        await becomes(page, f"(was) => ({PLACE})().top < was", top)
+        watching = asyncio.create_task(page.evaluate(TOPS_WHILE_TEXT_COMES))
+        await becomes(page, "() => window.isAtRest")
+        more.set()
+        tops = await watching
+        assert len(tops) == 1
+        await expect(text_of_answer(page)).to_contain_text("Paragraph 178.")
+        await expect(jump).to_be_visible()
+        await jump.click()
+        await expect(jump).to_be_hidden()
+        there = await page.evaluate(PLACE)
+        assert there["gap"] < 60 and there["top"] > tops[0]
+        rest.set()
+        await expect(status(page)).to_contain_text("complete")
+        await expect(answers(page)).to_contain_text("11 in")
+        end = await page.evaluate(PLACE)
+        assert end["gap"] < 60 and end["top"] > there["top"], "it follows again"
+        await expect(jump).to_be_hidden()
