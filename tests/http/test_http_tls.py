@@ -70,7 +70,8 @@ async def running(
     """Return one gateway that speaks TLS only."""
     path = tmp_path_factory.mktemp("tls")
     settings = certified(authority, path)
-    settings += f"head_timeout_s = {PATIENCE_S}\nmax_body_bytes = 4000000\n"
+    settings += f"head_timeout_s = {PATIENCE_S}\nidle_timeout_s = {2 * PATIENCE_S}\n"
+    settings += "max_body_bytes = 4000000\n"
     async with shared_gateway(path, settings=settings, tls=client_tls) as both:
         yield both
 
