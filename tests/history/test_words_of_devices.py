@@ -56,6 +56,11 @@ ASKED_BEFORE_THE_TRASH_IS_KNOWN = [
     ([Act(0, "trash", 0), Act(1, "regenerate", 0)], [0, 1]),
     (READ_TO_ITS_END, [1]),
 ]
+UNDONE_AFTER_ANOTHER_EDIT_ARRIVED = [
+    ([Act(0, "edit", 1), Act(0, "remove", 0), Act(1, "edit", 1)], [0, 1]),
+    ([Act(0, "ask", 0)], [0]),
+    ([Act(0, "undo", 0)], []),
+]
 
 
 def perform(device: Device, what: str, place: int) -> None:
@@ -93,7 +98,7 @@ def change(device: Device, what: str, chat: str, message: MessageRecord, place: 
         device.edit(chat, message)
     elif what == "count" and message.state != "open":
         device.count(chat, message)
-    elif what == "read" and message.state != "done":
+    elif what == "read" and message.state != "done" and not device.has_edited(chat, message):
         device.read(chat, message, 1 + place)
     elif what == "stop" and message.state == "open":
         device.stop_reading(chat, message)
@@ -132,6 +137,7 @@ def missing(owed: set[str], device: Device) -> set[str]:
 @example(ANSWERED_BEFORE_THE_TRASH_IS_KNOWN)
 @example(ASKED_BEFORE_THE_TRASH_ARRIVES)
 @example(ASKED_BEFORE_THE_TRASH_IS_KNOWN)
+@example(UNDONE_AFTER_ANOTHER_EDIT_ARRIVED)
 @given(ROUNDS)
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -37,6 +37,7 @@ class Words:
         self.kept: set[str] = set()
         self.replaced: set[str] = set()
         self.deleted: dict[int, set[str]] = {}
+        self.removed: dict[str, list[MessageRecord]] = {}
 
     def owed(self) -> set[str]:
         """Return the texts that must be somewhere."""
@@ -147,6 +148,10 @@ class Device:
         self.words.kept.add(text)
         self.write(chat, structs.replace(message, text=text, edited=True))
 
+    def has_edited(self, chat: str, message: AnswerRecord) -> bool:
+        """Return whether an edit waits to be sent: the page shows it, and does not read on."""
+        return message.edited is True and message.id in self.chats[chat].unsent
+
     def remove(self, chat: str, message: MessageRecord) -> None:
         """Delete a message with all that is shown below it."""
         known = self.chats[chat]
@@ -162,6 +167,7 @@ class Device:
                 known.taken[one.id] = base
             del known.messages[one.id]
             self.words.deleted[self.name].add(one.text)
+        self.words.removed.setdefault(chat, []).extend(branch)
         self.undoable = (chat, branch)
 
     def undo(self) -> None:
@@ -174,12 +180,17 @@ class Device:
             return
         for one in branch:
             self.words.deleted[self.name].discard(one.text)
-            self.write(chat, one)
+            there = self.chats[chat].messages.get(one.id)
+            if there is None:
+                self.write(chat, one)
+            elif not there.text.startswith(one.text):
+                copy = structs.replace(one, id=f"m_{next(self.words.numbers)}_{self.name}")
+                self.write(chat, copy)
 
     def erase(self, chat: str) -> None:
         """Delete a conversation for good, as it is shown, with what is still being written."""
         known = self.chats[chat]
-        self._note_deleted(known)
+        self._note_deleted(chat)
         if known.is_new:
             del self.chats[chat]
             return
@@ -188,12 +199,12 @@ class Device:
     def trash(self, chat: str) -> None:
         """Delete a conversation as it is shown, so that it can be brought back for a day."""
         known = self.chats[chat]
-        self._note_deleted(known)
+        self._note_deleted(chat)
         known.trashed_at = known.version
 
-    def _note_deleted(self, known: Chat) -> None:
-        """Note that what is shown goes, with what is still being written; the rest stays."""
-        for one in known.messages.values():
+    def _note_deleted(self, chat: str) -> None:
+        """Note that what is shown, or was before, goes with what is still being written of it."""
+        for one in (*self.chats[chat].messages.values(), *self.words.removed.get(chat, [])):
             self.words.deleted[self.name].add(one.text)
             if isinstance(one, AnswerRecord):
                 self.words.deleted[self.name].add(_text_of(one, EVENTS))

@@ -124,6 +124,35 @@ async def test_an_edit_outlives_a_removal_that_did_not_know_it(
         await expect(text_of_answer(one)).to_have_text(kept)
 
 
+async def test_undo_leaves_what_another_device_has_made_of_it_meanwhile(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with two_devices(chromium, tmp_path, expected=AWAY) as (upstream, _, one, other, _):
+        upstream.plan(*numbered())
+        await talk(one, "about apples", "and pears")
+        await entries(other).get_by_role("link", name="about apples").click()
+        await expect(text_of_answer(other)).to_have_text(["Answer 1.", "Answer 2."])
+        await leave_network(other)
+        await edit_answer(other, 1, " Theirs.")
+        async with saved(one, "Answer 2. Mine."):
+            await edit_answer(one, 1, " Mine.")
+        async with saved(one, '"remove"'):
+            await delete_answer(one, 1)
+        await come_back(other)
+        await expect(text_of_answer(one)).to_have_text(["Answer 1.", "Answer 2. Theirs."])
+        async with saved(one, "Answer 2. Mine."):
+            await one.get_by_role("button", name="Undo").click()
+        for page in (one, other):
+            versions = answers(page).nth(1).locator(".versions")
+            await expect(versions).to_contain_text("2")
+            await page.reload()
+            await expect(versions).to_contain_text("2")
+        shown = {await text_of_answer(one).nth(1).inner_text()}
+        await answers(one).nth(1).locator(".versions button:enabled").first.click()
+        shown.add(await text_of_answer(one).nth(1).inner_text())
+        assert shown == {"Answer 2. Mine.", "Answer 2. Theirs."}
+
+
 async def test_a_chat_is_not_erased_with_words_that_came_after_its_deletion(
     chromium: Browser, tmp_path: Path
 ) -> None:

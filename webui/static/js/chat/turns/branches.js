@@ -91,14 +91,27 @@ export async function deleteFrom(chat, message) {
   await chat.save(conversation);
   chat.showMessages();
   offerUndo(chat, pluralText(texts.turns.messages_deleted, branch.length), async () => {
-    for (const one of branch) conversation.tree.add(one);
+    const back = await Promise.all(branch.map(beside));
+    for (const one of back) conversation.tree.add(one);
     conversation.record.choices = choices;
-    await chat.save(conversation, ...branch);
+    await chat.save(conversation, ...back);
     if (conversation === chat.current) {
       chat.showMessages();
       chat.emit("passage", { message: message.id, words: [], file: null });
     }
   });
+}
+
+/**
+ * Return a deleted message as it is brought back: as another version, if another tab or device has changed it
+ * meanwhile, so that it is there again with other words.
+ *
+ * @param {Message} message
+ */
+async function beside(message) {
+  const there = await find("messages", message.id);
+  if (!there) return message;
+  return there.text.startsWith(message.text) ? there : { ...message, id: newId("m_") };
 }
 
 /**
