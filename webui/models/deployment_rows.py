@@ -87,6 +87,8 @@ def model_state(model: Model, health: ModelHealthObject, language: Language) -> 
         return texts.models.all_cooling, "bad"
     if health.failing:
         return texts.models.failing, "warn"
+    if all(one.last_failure for one in ready):
+        return texts.models.newest_failed, "warn"
     if model.served_by_demo:
         return texts.models.demo_only, "warn"
     if len(ready) < len(live):

@@ -57,6 +57,22 @@ async def test_deployments_stand_in_the_order_in_which_they_are_tried(door: Door
     assert places == ["cheap", "dear"]
 
 
+async def test_a_model_whose_last_request_failed_is_not_called_available(
+    upstream: FakeUpstream, door: Door
+) -> None:
+    async def state() -> str:
+        """Return the state of the first model, the only one that is configured."""
+        return re.findall(r'class="state \w*">([^<]*)<', (await opened(door)).text)[0]
+
+    assert await state() == "Available"
+    upstream.plan(refusal(500))
+    assert (await door.chat()).status_code == 502
+    assert await state() == "Last request failed"
+    upstream.plan(stream_of(["Hello"], usage=USAGE))
+    assert await door.stream_text()
+    assert await state() == "Available"
+
+
 @pytest.mark.gateway(quirks='headers = { "x-token" = "secret-of-a-header" }')
 async def test_what_is_in_an_address_or_a_header_stays_secret(door: Door) -> None:
     text = (await opened(door)).text

@@ -293,9 +293,9 @@ export class AnswerRow extends Row {
     }
     this.showPart("usage", open ? null : JSON.stringify(message.stats ?? {}), () => this.#usage());
     const isEnded = Boolean(this.chat.ended); // then nothing can be asked
-    this.showPart("buttons", open ? null : String(isEnded), () =>
+    this.showPart("buttons", open ? null : `${isEnded} ${!message.text}`, () =>
       buttonGroup(
-        iconButton("copy", texts.transcript.copy_answer, { "data-act": "copy" }),
+        ...(message.text ? [iconButton("copy", texts.transcript.copy_answer, { "data-act": "copy" })] : []),
         ...(isEnded ? [] : [iconButton("refresh-cw", texts.transcript.regenerate, { "data-act": "regenerate" })]),
         iconButton("ellipsis", texts.transcript.more_for_answer, { "data-act": "more", "aria-haspopup": "menu" }),
       ),
