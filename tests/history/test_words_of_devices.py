@@ -68,7 +68,7 @@ def perform(device: Device, what: str, place: int) -> None:
     shown = [
         (chat, message)
         for chat, known in sorted(device.chats.items())
-        if not (known.is_erased or known.is_trashed)
+        if known.is_shown
         for _, message in sorted(known.messages.items())
     ]
     if what == "lose":

@@ -45,7 +45,7 @@ class Words:
 
 
 class Chat(Struct):
-    """A conversation as a device knows it. `trashed_at` is the version at which it was deleted."""
+    """A conversation as a device knows it. `trashed_at`: the version at which it was deleted."""
 
     messages: dict[str, MessageRecord] = field(default_factory=dict)
     shown: dict[str, int] = field(default_factory=dict)
@@ -57,6 +57,7 @@ class Chat(Struct):
     is_erased: bool = False
     is_gone: bool = False
     trashed_at: int | None = None
+    in_trash: bool = False
 
     @property
     def waits(self) -> bool:
@@ -67,6 +68,11 @@ class Chat(Struct):
     def is_trashed(self) -> bool:
         """Return whether the deletion is to be sent."""
         return self.trashed_at is not None
+
+    @property
+    def is_shown(self) -> bool:
+        """Return whether a person can do something in it."""
+        return not (self.is_erased or self.is_trashed or self.in_trash)
 
 
 Branch: TypeAlias = list[MessageRecord]
@@ -176,7 +182,7 @@ class Device:
             return
         chat, branch = self.undoable
         self.undoable = None
-        if chat not in self.chats or self.chats[chat].is_erased or self.chats[chat].is_trashed:
+        if chat not in self.chats or not self.chats[chat].is_shown:
             return
         for one in branch:
             self.words.deleted[self.name].discard(one.text)
@@ -258,7 +264,7 @@ class Device:
         saved: ConversationSaved,
         bases: dict[str, tuple[MessageRecord, int | None]],
     ) -> None:
-        known.is_new = False
+        known.is_new, known.in_trash = False, saved.conversation.deleted is not None
         if saved.conversation.version - 1 == known.version:
             known.version = saved.conversation.version
         for one, (_, base) in bases.items():
@@ -329,6 +335,7 @@ class Device:
         } | kept
         known.shown = {one: version for one, version in versions.items() if one not in hidden}
         known.version, known.is_new = whole.conversation.version, False
+        known.in_trash = whole.conversation.deleted is not None
         self.chats[chat] = known
 
 
