@@ -62,7 +62,7 @@ async def test_a_model_whose_last_request_failed_is_not_called_available(
 ) -> None:
     async def state() -> str:
         """Return the state of the first model, the only one that is configured."""
-        return re.findall(r'class="state \w*">([^<]*)<', (await opened(door)).text)[0]
+        return str(re.findall(r'class="state \w*">([^<]*)<', (await opened(door)).text)[0])
 
     assert await state() == "Available"
     upstream.plan(refusal(500))
