@@ -11,7 +11,8 @@ No word that a person wrote, or saw complete, is lost. The order, from the first
    was read no further, and one that was read further is a conflict, in both directions.
 4. A message is removed as it was seen: what has changed since stays. An edit of a removed message
    brings it back.
-5. A deleted conversation comes back with words that were not in it (`is_new_to`), and one that has
+5. A device measures what it saw itself: figures that another one has sent stay.
+6. A deleted conversation comes back with words that were not in it (`is_new_to`), and one that has
    changed since the person saw it is not deleted.
 """
 
@@ -25,6 +26,8 @@ from server.history.history_records import AnswerRecord, MessageRecord, MessageR
 
 RANK = {"open": 0, "interrupted": 1, "failed": 2, "stopped": 3, "done": 4}
 """How much a state says about an answer: one device may have seen less of its end."""
+
+FIGURES = ("thinking_ms", "stats")
 
 
 class Verdict(Enum):
@@ -75,6 +78,25 @@ def is_new_to(stored: MessageRecord | None, sent: MessageRecord) -> bool:
     return isinstance(sent, AnswerRecord) and (sent.state == "open" or sent.text != "")
 
 
+def with_figures(stored: MessageRecord | None, sent: MessageRecord) -> MessageRecord:
+    """Return a sent message with the figures of its job that it lacks and the stored one has."""
+    if not isinstance(stored, AnswerRecord) or not isinstance(sent, AnswerRecord):
+        return sent
+    if stored.job != sent.job:
+        return sent
+    lacking = {name: getattr(stored, name) for name in _figures_beyond(stored, sent)}
+    return structs.replace(sent, **lacking) if lacking else sent
+
+
+def _figures_beyond(answer: AnswerRecord, other: AnswerRecord) -> list[str]:
+    """Return the names of the figures that an answer has and another lacks."""
+    return [
+        name
+        for name in FIGURES
+        if getattr(other, name) is None and getattr(answer, name) is not None
+    ]
+
+
 def judge(stored: MessageRecord, sent: MessageRecord) -> Verdict:
     """Compare a sent message with the stored one of the same id."""
     if plain(stored) == plain(sent):
@@ -106,7 +128,8 @@ def _judge_one_job(stored: AnswerRecord, sent: AnswerRecord, *, is_known: bool) 
         return (
             Verdict.WRITE if is_known else Verdict.CONFLICT
         )  # changed by an older page or program
-    return Verdict.WRITE if read > known or (read == known and is_known) else Verdict.OLDER
+    has_news = is_known or (stored.text == sent.text and _figures_beyond(sent, stored))
+    return Verdict.WRITE if read > known or (read == known and has_news) else Verdict.OLDER
 
 
 def _read_of(answer: AnswerRecord) -> tuple[bool, int, int]:

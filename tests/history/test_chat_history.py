@@ -22,6 +22,7 @@ from support.builders.conversations import (
 
 from server.history.chat_history import ChatHistory
 from server.history.history_records import (
+    AnswerRecord,
     AnswerStats,
     ChatDraft,
     ConversationChange,
@@ -273,6 +274,22 @@ async def test_a_text_that_an_older_page_has_changed_counts_as_edited(history: C
     assert [one.text for one in again.conflicts] == ["changed"]
     third = await save(history, answer(text="otherwise", edited=True, base=1))
     assert [one.text for one in third.conflicts] == ["changed"]
+
+
+async def test_figures_of_an_answer_stay_when_another_device_has_measured_none(
+    history: ChatHistory,
+) -> None:
+    async def shown(sent: AnswerRecord) -> list[tuple[float | None, AnswerStats | None]]:
+        """Save an answer, and return the figures that the page is given in place of its own."""
+        newer = (await save(history, sent)).newer
+        return [(one.thinking_ms, one.stats) for one in newer if isinstance(one, AnswerRecord)]
+
+    first, second = AnswerStats(prompt=7), AnswerStats(prompt=9)
+    assert await shown(answer(state="open", seq=2, text="It", thinking_ms=3300.0)) == []
+    assert await shown(answer()) == [(3300.0, None)]
+    assert await shown(answer(stats=first)) == [(3300.0, first)]
+    assert await shown(answer(base=1)) == [(3300.0, first)]
+    assert await shown(answer(thinking_ms=9.0, stats=second)) == [(3300.0, first)]
 
 
 async def test_no_message_can_be_below_itself(history: ChatHistory) -> None:

@@ -17,6 +17,7 @@ STOPPED = {"state": "stopped", "seq": 3, "text": "It"}
 EDITED = {"text": "Mine.", "edited": True}
 CUT_EDITED = CUT | EDITED
 STATS = {"stats": AnswerStats(prompt=3)}
+THOUGHT = {"thinking_ms": 3300.0}
 KNOWN = {"base": 1}
 
 
@@ -36,7 +37,10 @@ KNOWN = {"base": 1}
         ({}, {}, SAME),
         ({}, {"edited": False}, SAME),
         ({}, STATS | KNOWN, WRITE),
-        ({}, STATS, OLDER),
+        ({}, STATS, WRITE),  # which no device has sent yet
+        (STATS, {"stats": AnswerStats(prompt=4)}, OLDER),
+        ({}, THOUGHT, WRITE),
+        (OPEN | {"seq": 100}, CUT | THOUGHT, OLDER),
         # What a person has edited is replaced by an edit that was made from it alone.
         ({}, EDITED, WRITE),
         ({}, CUT_EDITED, CONFLICT),

@@ -25,6 +25,7 @@ from server.history.merging import (
     judge,
     may_remove,
     plain,
+    with_figures,
 )
 from server.history.steps.sql_steps import Steps, pieces_of, size_of
 from workers.errors import InvalidRequest
@@ -187,13 +188,15 @@ def _write_messages(
     moved: dict[str, tuple[int, str | None]] = {}
     for index, one in enumerate(prepared):
         known = stored.get(one.record.id)
+        filled = with_figures(None if known is None else known.record, one.record)
+        is_filled = filled is not one.record
         # A removed parent that comes back below, in the same change, is there already.
-        sent = structs.replace(one.record, parent=_left_above(one.record.parent, stored))
-        if known is not None and _is_settled(known, sent, outcome):
+        sent = structs.replace(filled, parent=_left_above(one.record.parent, stored))
+        if known is not None and _is_settled(known, sent, outcome, is_filled=is_filled):
             if sent.parent != one.record.parent and known.record is not None:
                 outcome.newer.append(known.record)  # written before, to another place
             continue
-        final = _marked(known, one)
+        final = _marked(known, _prepared(filled) if is_filled else one)
         record = structs.replace(plain(final.record), parent=sent.parent)
         version = _next_version(known, record)
         if known is None or known.parent != sent.parent:
@@ -204,7 +207,7 @@ def _write_messages(
         outcome.grown += size - (0 if known is None else known.size)
         record = structs.replace(record, version=version)
         stored[sent.id] = StoredMessage(record, sent.parent, version, size)
-        if sent.parent != one.record.parent:
+        if is_filled or sent.parent != one.record.parent:
             outcome.newer.append(record)
         written.append(_row(place, stored[sent.id], record, final))
     if moved:
@@ -214,8 +217,13 @@ def _write_messages(
         yield PUT_MESSAGE, written
 
 
-def _is_settled(known: StoredMessage, sent: MessageRecord, outcome: WrittenMessages) -> bool:
-    """Return whether a message is not to be written, and note why."""
+def _is_settled(
+    known: StoredMessage, sent: MessageRecord, outcome: WrittenMessages, *, is_filled: bool
+) -> bool:
+    """Return whether a message is not to be written, and note why.
+
+    `is_filled`: it has figures of the stored one, which the device that has sent it lacks.
+    """
     if known.record is None:
         if comes_back(sent, known.seen):
             return False
@@ -226,7 +234,7 @@ def _is_settled(known: StoredMessage, sent: MessageRecord, outcome: WrittenMessa
         return False
     if verdict is Verdict.CONFLICT:
         outcome.conflicts.append(known.record)
-    elif verdict is Verdict.OLDER:
+    elif verdict is Verdict.OLDER or is_filled:
         outcome.newer.append(known.record)
     outcome.versions[sent.id] = known.version
     return True
