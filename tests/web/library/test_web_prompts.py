@@ -56,6 +56,16 @@ async def kept(door: Door, key: str, condition: Callable[[list[Any]], bool]) -> 
     await until(holds)
 
 
+async def exports(door: Door, key: str, prompts: dict[str, str]) -> None:
+    """Return when the export of a person has these prompts: the texts by their names."""
+
+    async def has() -> bool:
+        whole = (await door.get("/api/v1/history/export", key)).json()
+        return {one["name"]: one["text"] for one in whole["prompts"]} == prompts
+
+    await until(has)
+
+
 async def add(page: Page, name: str, text: str) -> None:
     """Add a prompt in the dialog that is open."""
     await dialog(page).get_by_role("button", name="New prompt").click()
@@ -228,13 +238,12 @@ async def test_prompts_are_a_persons_on_every_device_until_all_is_deleted(
         assert await violations(page) == []
         await dialog(page).get_by_role("button", name="Save").click()
         await expect(dialog(page)).to_have_count(0)
-        await kept(door, key, lambda values: sum(value is not None for value in values) >= 3)
-        whole = (await door.get("/api/v1/history/export", key)).json()
-        assert {one["name"]: one["text"] for one in whole["prompts"]} == {
+        prompts = {
             "Letter": "Write a letter. To Bob.",
             "Poem": "Write a poem.",
             "A question of mine": "# A question\n\nof **mine**",
         }
+        await exports(door, key, prompts)
         assert (await door.get("/api/v1/history/changes?since=0", key)).json()["used_bytes"] > 200
 
         await sign_out(other)
@@ -244,8 +253,8 @@ async def test_prompts_are_a_persons_on_every_device_until_all_is_deleted(
         await expect(dialog(page)).to_contain_text("3 prompts of yours are deleted too.")
         await dialog(page).get_by_role("button", name="Delete all").click()
         await expect(entries(page)).to_have_count(0)
-        left = (await door.get("/api/v1/history/export", key)).json()
-        assert (left["prompts"], left["conversations"]) == ([], [])
+        await exports(door, key, {})
+        assert (await door.get("/api/v1/history/export", key)).json()["conversations"] == []
         await choose(page, "Manage")
         await expect(dialog(page)).to_contain_text("No prompts yet.")
 
