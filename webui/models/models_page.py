@@ -31,9 +31,9 @@ class ModelsPageHandler(LostClientHandler):
             model_view(number, model, health[model.id], language)
             for number, model in enumerate(catalog, 1)
         ]
-        available = sum(bool(model.live_deployments()) for model in catalog)
+        configured = sum(bool(model.live_deployments()) for model in catalog)
         self.show(
             "models/page.html",
             models=models,
-            available=language.figures.count(available),
+            configured=language.figures.count(configured),
         )

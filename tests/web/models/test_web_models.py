@@ -26,7 +26,7 @@ async def opened(door: Door, key: str | None = OWNER) -> httpx.Response:
 
 async def test_it_says_what_is_missing_and_nothing_secret(door: Door) -> None:
     text = " ".join((await opened(door)).text.split())
-    assert "1 of 5 models available." in text
+    assert "1 of 5 models are configured." in text
     assert "TEST_UPSTREAM_KEY is set" in text
     assert "by Z.ai" in text and "by Meta" in text
     assert "Set <code>OPENROUTER_API_KEY</code> and restart the gateway." in text
@@ -146,7 +146,7 @@ async def test_it_speaks_german_with_its_states_and_errors(
         await page.get_by_role("button", name="Anmelden").click()
         await expect(page.get_by_role("heading", name="Modelle", exact=True)).to_be_visible()
         main = page.get_by_role("main")
-        await expect(main).to_contain_text("1 von 5 Modellen verfügbar.")
+        await expect(main).to_contain_text("1 von 5 Modellen sind eingerichtet.")
         await expect(main).to_contain_text("$1,00 ein, $2,00 aus")
         line = page.get_by_role("list", name="Deployments von Test One").get_by_role("listitem")
         button = line.get_by_role("button", name="Test One über")
