@@ -94,14 +94,14 @@ async def test_a_paused_exchange_stops_the_upstream_until_it_is_resumed(
         peer = upstream.peers[0]
         for _ in range(3):
             await still(peer)
-            sent, seen = peer.sent_bytes, sink.size
+            seen = sink.size
             exchange.pause()
             await still(peer)
-            assert (peer.sent_bytes, sink.size) == (sent, seen)
+            assert sink.size == seen
+            assert peer.sent_bytes < seen + IN_FLIGHT  # the kernel may take more for a while
             exchange.resume()
             exchange.resume()
             await eventually(lambda: sink.size > seen)  # noqa: B023
-        assert peer.sent_bytes < sink.size + IN_FLIGHT
         exchange.abort(UpstreamUnavailable())
 
 
