@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import random
+import zipfile
 
 import pytest
 from support.fakes.upstream import FakeUpstream
@@ -69,6 +72,45 @@ async def test_what_cannot_be_read_is_refused_in_words(door: Door) -> None:
         "/api/v1/documents", content=b"a" * (MAX_FILE_BYTES + 1), headers=bearer(OWNER)
     )
     assert (large.status_code, large.json()["error"]["code"]) == (413, "request_too_large")
+
+
+def changed(data: bytes, at: int, byte: int) -> bytes:
+    """Return a file with another byte in one place, counted from its end if negative."""
+    at %= len(data)
+    return data[:at] + bytes([byte]) + data[at + 1 :]
+
+
+def packed(method: int) -> bytes:
+    """Return a DOCX that is packed by a method of `zipfile`."""
+    made = io.BytesIO()
+    text = paragraph(random.Random(1).randbytes(20_000).hex())
+    with (
+        zipfile.ZipFile(io.BytesIO(word_file(text))) as source,
+        zipfile.ZipFile(made, "w", method) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    return made.getvalue()
+
+
+async def test_a_damaged_file_is_called_so_whatever_is_damaged_in_it(door: Door) -> None:
+    whole = packed(zipfile.ZIP_DEFLATED)
+    part, end = whole.rindex(b"PK\x01\x02"), whole.index(b"PK\x05\x06")
+    methods = (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_STORED)
+    files = [packed(method) for method in methods]
+    cases = {
+        **{f"data, method {one[8]}": changed(one, len(one) // 2, 0xA5) for one in files},
+        "the version": changed(whole, part + 6, 99),
+        "the method": changed(whole, part + 10, 77),
+        "the size of the directory": changed(whole, end + 15, 0x7F),
+        "the place of a part": changed(whole, part + 44, 0x7F),
+        "the end": whole[:end],
+    }
+    for what, data in cases.items():
+        answer = await door.client.post("/api/v1/documents", content=data, headers=bearer(OWNER))
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "document_unreadable"), what
+        assert "is damaged" in error["message"], what
 
 
 async def test_a_document_that_needs_too_much_memory_or_time_is_refused() -> None:

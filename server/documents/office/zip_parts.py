@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import posixpath
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 from xml.parsers import expat
@@ -49,18 +48,15 @@ class ZipParts:
             raise Unreadable("too_complex", "too many parts")
 
     def pieces(self, name: str) -> Iterator[bytes]:
-        """Return the bytes of a part, unpacked piece by piece."""
-        try:
-            if self._zip.getinfo(name).flag_bits & ENCRYPTED_FLAG:
-                raise Unreadable("password", "encrypted zip")
-            with self._zip.open(name) as part:
-                while piece := part.read(PIECE_BYTES):
-                    self._left -= len(piece)
-                    if self._left < 0:
-                        raise Unreadable("too_complex", "unpacks to too much")
-                    yield piece
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError) as error:
-            raise Unreadable("damaged", f"part: {type(error).__name__}") from error
+        """Return the bytes of a part, unpacked piece by piece. A damaged one raises any error."""
+        if self._zip.getinfo(name).flag_bits & ENCRYPTED_FLAG:
+            raise Unreadable("password", "encrypted zip")
+        with self._zip.open(name) as part:
+            while piece := part.read(PIECE_BYTES):
+                self._left -= len(piece)
+                if self._left < 0:
+                    raise Unreadable("too_complex", "unpacks to too much")
+                yield piece
 
     def read(self, name: str, most: int = MIB) -> bytes:
         """Return the beginning of a part, b"" where there is none."""
